@@ -5,13 +5,10 @@ Workers themselves are offline (HF_HUB_OFFLINE=1), so that no library downloads 
 
 from __future__ import annotations
 
-import queue
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from enum import StrEnum
 from types import TracebackType
 from typing import Any
@@ -23,9 +20,10 @@ from app.registry.jobs.service import LostLease
 from worker.core.hub.messages import CANCEL, DONE, FAILED, LEFT, HubReply, HubRequest
 from worker.runtime.device import child_environment
 from worker.runtime.lease import Lease
+from worker.runtime.line_process import Ended, LineProcess
 
+COMMAND = (sys.executable, "-P", "-m", "worker.core.hub")
 LOOK_SECONDS = 0.5  # interval for checking the cancel flag and writing progress
-END_SECONDS = 5.0
 UNDO_SECONDS = 20.0  # for the Hub to finish a commit, or to delete a new repository
 UNSURE = "The Hub did not answer in time. Check on huggingface.co whether files are left there."
 
@@ -110,19 +108,11 @@ class HubProcess:
 
     def __init__(self, ordered: HubRequest) -> None:
         self._ordered = ordered
-        self._answers: queue.Queue[HubReply | None] = queue.Queue()
+        self._process = LineProcess(COMMAND, _process_environment(ordered))
 
     def __enter__(self) -> HubProcess:
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "worker.core.hub"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=_process_environment(self._ordered),
-        )
-        self._reader = threading.Thread(target=self._read_answers, name="hub-answers", daemon=True)
-        self._reader.start()
-        self._send_line(self._ordered.line())
+        self._process.__enter__()
+        self._process.send(self._ordered.line())
         return self
 
     def __exit__(
@@ -131,59 +121,32 @@ class HubProcess:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
+        self._process.__exit__(kind, error, trace)
 
     def cancel(self) -> HubReply:
         """Cancel the order and raise HubInterruption; return the answer if it is too late."""
-        self._send_line(f"{CANCEL}\n")
+        self._process.send(f"{CANCEL}\n")
         end = time.monotonic() + UNDO_SECONDS
         left = None
-        try:
-            while answer := self._answers.get(timeout=max(0.0, end - time.monotonic())):
-                if answer.kind == DONE:
-                    return answer
-                if answer.kind == FAILED and answer.values["code"] == LEFT:
-                    left = answer.values["error"]
-        except queue.Empty:
-            left = UNSURE
+        while not isinstance(line := self._process.receive(end - time.monotonic()), Ended):
+            if line is None:
+                left = UNSURE
+                break
+            answer = HubReply.read(line)
+            if answer is not None and answer.kind == DONE:
+                return answer
+            if answer is not None and answer.kind == FAILED and answer.values["code"] == LEFT:
+                left = answer.values["error"]
         raise HubInterruption(InterruptReason.CANCELED, left)
-
-    def _send_line(self, line: str) -> None:
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # next_answer notices that the process ended
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
 
     def next_answer(self) -> HubReply | None:
         """The next answer; None if there is none within a moment."""
-        try:
-            answer = self._answers.get(timeout=LOOK_SECONDS / 2)
-        except queue.Empty:
-            return None
-        if answer is None:
-            code = self._process.wait()
+        line = self._process.receive(LOOK_SECONDS / 2)
+        if isinstance(line, Ended):
             raise RuntimeError(
-                f"The Hub process ended with exit code {code}. See the worker's log."
+                f"The Hub process ended with exit code {line.code}. See the worker's log."
             )
-        return answer
-
-    def _read_answers(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            answer = HubReply.read(line)
-            if answer is not None:
-                self._answers.put(answer)
-        self._answers.put(None)
+        return HubReply.read(line) if line is not None else None
 
 
 def _process_environment(ordered: HubRequest) -> dict[str, str]:

@@ -22,7 +22,6 @@ from app.registry.base_models.fused_files import (
     fused_stem,
 )
 from app.registry.base_models.models import BaseModel
-from app.registry.base_models.removal import delete_base_files
 from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.errors import AppError
@@ -42,6 +41,7 @@ from app.registry.jobs.kinds import (
 )
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
+from app.registry.model_sources import delete_model_files
 from app.registry.storage.store import BlobStore, translate_full_disk
 from worker.core.bases.family import FALLBACK_FAMILY, BaseModelError
 from worker.core.lora_files import canonical
@@ -248,9 +248,9 @@ class ToolJobs:
                 require_not_canceled(session, lease)
                 result = figures.model_copy(update=kept).stored()
                 jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
-            delete_base_files(out)
+            delete_model_files(out)
         except BaseException:
-            delete_base_files(out)
+            delete_model_files(out)
             raise
 
     def _register(self, lease: Lease, name: str, out: Path, figures: FuseAdapterResult) -> None:

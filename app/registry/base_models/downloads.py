@@ -5,40 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 
+from app.registry import model_sources
 from app.registry.base_models import service
 from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.config import Settings
 from app.registry.errors import Conflict, InvalidInput
 from app.registry.hub_source import SCHEME, HubSource, read_source, require_allowed
+from app.registry.jobs import model_downloads
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import DownloadBaseArgs, DownloadBaseResult, InspectBaseArgs, JobKind
+from app.registry.jobs.kinds import DownloadBaseArgs, InspectBaseArgs, JobKind
+from app.registry.jobs.model_downloads import Download
 from app.registry.jobs.models import IoJob
 from app.registry.slugs import unique_slug
-from app.registry.wording import size_text
 
 PRECISIONS = ("fp16", "fp32")
 FUSED_FOLDER = "fused"  # in the data folder: base models created by fusing
-MAX_ATTEMPTS = 20  # downloads resume, so a worker that stops costs little
-STOPPED = "The download was stopped{at}. Download it again to resume where it stopped."
-
-
-@dataclass(frozen=True)
-class BaseDownload:
-    """Progress of a download; `total` and `file` are unknown before the Hub has answered."""
-
-    is_waiting: bool
-    done: int
-    total: int | None
-    file: str
-
-    @property
-    def share(self) -> float:
-        """Downloaded share, from 0 to 1."""
-        return self.done / self.total if self.total else 0.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +30,7 @@ class BaseWithDownload:
     """A base model with its active download, if any, and its current `status` and `error`."""
 
     base: BaseModel
-    download: BaseDownload | None
+    download: Download | None
     status: BaseModelStatus
     error: str | None
 
@@ -65,7 +49,7 @@ class BaseWithDownload:
 
 def is_from_hub(base: BaseModel) -> bool:
     """True if the files of a base model come from the Hub."""
-    return base.source.startswith(SCHEME)
+    return model_sources.is_from_hub(base.source)
 
 
 def is_fused(source: str, data_dir: Path) -> bool:
@@ -81,7 +65,7 @@ def add(
     if on_hub is not None:
         return add_from_hub(session, on_hub, settings, precision=precision)
     return service.add_base_model(
-        session, source, allowed_folders=service.allowed_folders(settings)
+        session, source, allowed_folders=model_sources.allowed_folders(settings)
     )
 
 
@@ -113,14 +97,16 @@ def add_from_hub(
     args = DownloadBaseArgs(
         repo=source.repo, revision=source.revision, file=source.file, precision=precision
     )
-    jobs.enqueue_io(session, args, subject_id=base.key, max_attempts=MAX_ATTEMPTS)
+    attempts = model_downloads.MAX_ATTEMPTS
+    jobs.enqueue_io(session, args, subject_id=base.key, max_attempts=attempts)
     return base
 
 
 def _last_precision(session: Session, base_id: int) -> str | None:
     """The precision requested last; None before the first download."""
-    before: list[IoJob] = list(session.exec(_download_jobs([base_id])))
-    args = before[-1].readable_arguments() if before else None
+    newest = model_downloads.newest_downloads(session, JobKind.DOWNLOAD_BASE, [base_id])
+    before = newest.get(base_id)
+    args = before.readable_arguments() if before else None
     return args.precision if isinstance(args, DownloadBaseArgs) else None
 
 
@@ -131,17 +117,8 @@ def _is_missing(base: BaseModel) -> bool:
 def with_downloads(session: Session, bases: Sequence[BaseModel]) -> list[BaseWithDownload]:
     """These base models with their current status and downloads."""
     at_work = [base.key for base in bases if base.status == BaseModelStatus.DOWNLOADING]
-    newest = (
-        {job.subject_id: job for job in session.exec(_download_jobs(at_work))} if at_work else {}
-    )
+    newest = model_downloads.newest_downloads(session, JobKind.DOWNLOAD_BASE, at_work)
     return [_with_download(base, newest.get(base.key)) for base in bases]
-
-
-def _download_jobs(base_ids: Sequence[int]) -> Any:
-    ours = select(IoJob).where(
-        IoJob.kind == JobKind.DOWNLOAD_BASE, col(IoJob.subject_id).in_(base_ids)
-    )
-    return ours.order_by(col(IoJob.id))
 
 
 def _with_download(base: BaseModel, job: IoJob | None) -> BaseWithDownload:
@@ -151,16 +128,9 @@ def _with_download(base: BaseModel, job: IoJob | None) -> BaseWithDownload:
     if status is not BaseModelStatus.DOWNLOADING:
         return BaseWithDownload(base, None, status, base.error)
     if job is None or job.state.is_final:  # failed after too many lost workers
-        sentence = (job and job.error) or STOPPED.format(at="")
+        sentence = model_downloads.lost_sentence(job)
         return BaseWithDownload(base, None, BaseModelStatus.FAILED, sentence)
-    progress = job.outcome(DownloadBaseResult)
-    download = BaseDownload(
-        is_waiting=job.started_at is None or progress.bytes_done is None,
-        done=progress.bytes_done or 0,
-        total=progress.bytes_total,
-        file=progress.file,
-    )
-    return BaseWithDownload(base, download, status, None)
+    return BaseWithDownload(base, model_downloads.progress_of(job), status, None)
 
 
 def cancel(session: Session, base_id: int) -> BaseModel:
@@ -176,18 +146,12 @@ def cancel(session: Session, base_id: int) -> BaseModel:
 
 def active_job(session: Session, base: BaseModel) -> IoJob | None:
     """The queued or running download of a base model, if any."""
-    found: list[IoJob] = [
-        job for job in session.exec(_download_jobs([base.key])) if job.state.is_active
-    ]
-    return found[-1] if found else None
+    return model_downloads.active_download(session, JobKind.DOWNLOAD_BASE, base.key)
 
 
 def write_stopped(session: Session, base_id: int, job: IoJob) -> None:
     """Record that a download was stopped on request."""
-    progress = job.outcome(DownloadBaseResult)
-    done, total = progress.bytes_done, progress.bytes_total
-    at = f" at {size_text(done)} of {size_text(total)}" if done and total else ""
-    _set_status(session, base_id, BaseModelStatus.FAILED, STOPPED.format(at=at))
+    _set_status(session, base_id, BaseModelStatus.FAILED, model_downloads.stopped_sentence(job))
 
 
 def write_downloaded(session: Session, base_id: int, path: str, commit: str) -> None:

@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 from app.registry.base_models.downloads import FUSED_FOLDER
-from app.registry.base_models.removal import delete_base_files
 from app.registry.db import Database
 from app.registry.jobs import service as jobs
 from app.registry.jobs.kinds import FuseAdapterArgs
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import Claim
+from app.registry.model_sources import delete_model_files
 from app.registry.slugs import slugify
 from worker.core.words import FuseLayout
 
@@ -52,4 +52,4 @@ def delete_unfinished(database: Database, claim: Claim, data_dir: Path, job: IoJ
     with database.write() as session:
         jobs.require_owner(session, IoJob, claim)
     for path in left:
-        delete_base_files(path)
+        delete_model_files(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,10 +23,11 @@ from app.registry.base_models.models import (
 )
 from app.registry.config import Settings
 from app.registry.errors import Conflict
-from app.registry.hub_source import SCHEME, HubSource, read_source
+from app.registry.hub_source import HubSource, read_source
 from app.registry.jobs.kinds import ExtractAdapterArgs, JobKind
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import NOT_FINAL
+from app.registry.model_sources import are_shared
 from app.registry.renders.models import Render
 from app.registry.runs.models import Run
 
@@ -99,14 +99,11 @@ def _shares_its_folder(session: Session, source: HubSource, base_id: int) -> boo
     others = select(BaseModel.source).where(
         col(BaseModel.id) != base_id, BaseModel.status != BaseModelStatus.REMOVED
     )
-    return any(
-        other.startswith(SCHEME) and (read_source(other) or source).repo == source.repo
-        for other in session.exec(others)
-    )
+    return are_shared(source, session.exec(others))
 
 
 def remove(session: Session, base_id: int, settings: Settings) -> Path | None:
-    """Remove a base model; return the path to pass to `delete_base_files` after the commit.
+    """Remove a base model; return the path to pass to `delete_model_files` after the commit.
 
     Only files downloaded from the Hub or fused here are deleted. A base model that was used keeps
     its row, which is reused if it is added again.
@@ -181,11 +178,3 @@ def list_retired(session: Session) -> list[BaseModel]:
     theirs = select(BaseModel).where(col(BaseModel.source).startswith(RETIRED, autoescape=True))
     found = session.exec(theirs.order_by(col(BaseModel.id))).all()
     return [base for base in found if _is_used(session, base.key)]
-
-
-def delete_base_files(place: Path) -> None:
-    """Delete the files of a removed or unfinished base model."""
-    if place.is_dir():
-        shutil.rmtree(place, ignore_errors=True)
-    else:
-        place.unlink(missing_ok=True)

@@ -10,10 +10,10 @@ from sqlmodel import Session, col, select
 
 from app.registry.base_models.models import EMBEDDED, BaseModel, BaseModelStatus, BaseSpeed
 from app.registry.base_models.speeds import trained_layers
-from app.registry.config import Settings
 from app.registry.errors import Conflict, InvalidInput, NotFound, NotReady
 from app.registry.jobs.kinds import InspectBaseArgs
 from app.registry.jobs.service import enqueue_io
+from app.registry.model_sources import MAX_NAME, SourceWords, bad_source, require_path
 from app.registry.slugs import unique_slug
 from worker.core import starter
 from worker.core.bases.family import BaseModelError
@@ -24,7 +24,7 @@ NOT_SHIPPED = (
     "The base model “{name}” is no longer shipped with Brushwork, so nothing new can be made with "
     "it. What was made with it stays. Choose another base model."
 )
-MAX_NAME = 120  # of the column; a folder may have a longer one
+WORDS = SourceWords("Base models", "a diffusers folder or .safetensors file")
 ADDABLE = (
     BaseModelStatus.FAILED,
     BaseModelStatus.REMOVED,
@@ -36,13 +36,6 @@ def location(base: BaseModel) -> Path:
     if base.is_retired:
         return starter.PATH.with_name(base.source)  # where nothing is
     return starter.PATH if base.source == EMBEDDED else Path(base.local_path or base.source)
-
-
-def allowed_folders(settings: Settings) -> list[Path] | None:
-    """Folders that base models may be added from; None: any, if nobody else can use the server."""
-    if settings.model_folder_list or not settings.is_private:
-        return settings.model_folder_list
-    return None
 
 
 def ensure_embedded(session: Session) -> BaseModel:
@@ -85,44 +78,13 @@ def _add_row(session: Session, *, source: str, name: str) -> BaseModel:
 
 
 def _require_path(source: str, allowed_folders: Sequence[Path] | None) -> Path:
-    if "\0" in source or not source.strip():
-        raise _bad_source(
-            "Enter the path of a diffusers folder or a .safetensors file, or owner/name on the Hub."
-        )
-    try:
-        return _checked_path(source.strip(), allowed_folders)
-    except (OSError, RuntimeError) as error:  # no such user, too long, a loop, not permitted
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise _bad_source(f"This path cannot be read: {reason}. Choose another one.") from error
-
-
-def _checked_path(source: str, allowed_folders: Sequence[Path] | None) -> Path:
-    path = Path(source).expanduser()
-    if not path.is_absolute():
-        raise _bad_source(
-            "Enter the absolute path of a diffusers folder or .safetensors file, or the name of a "
-            "model on the Hub as owner/name."
-        )
-    path = path.resolve()
-    if allowed_folders is not None and not any(
-        path.is_relative_to(folder.resolve()) for folder in allowed_folders
-    ):
-        raise _bad_source(
-            "Base models can only be added from the folders in BRUSHWORK_MODEL_FOLDERS. Move the "
-            "model there, or ask an administrator to add its folder."
-        )
-    if not path.exists():
-        raise _bad_source(f"{path} does not exist on the machine that runs Brushwork.")
+    path = require_path(source, allowed_folders, WORDS)
     if path.is_file() and path.suffix != ".safetensors":
-        raise _bad_source(
+        raise bad_source(
             "Only .safetensors files can be read, because other formats can run code when opened. "
             "Choose a .safetensors file or a diffusers folder."
         )
     return path
-
-
-def _bad_source(sentence: str) -> InvalidInput:
-    return InvalidInput(sentence, fields={"source": sentence})
 
 
 def list_base_models(session: Session) -> list[BaseModel]:

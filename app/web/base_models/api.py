@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.base_models import downloads, models, removal, service, subjects
 from app.registry.db import Session
+from app.registry.model_sources import delete_model_files
 from app.web.problems import problems
 from app.web.state import Id, State
 
@@ -184,4 +185,4 @@ def remove_base_model(base_id: Id, state: State) -> None:
     with state.database.write() as session:
         place = removal.remove(session, base_id, state.settings)
     if place is not None:
-        removal.delete_base_files(place)
+        delete_model_files(place)

@@ -13,6 +13,7 @@ from app.registry.base_models.models import EMBEDDED, BaseModel, BaseModelStatus
 from app.registry.base_models.subjects import has_subject_list, subjects_of
 from app.registry.errors import AppError, NotFound
 from app.registry.hub_source import is_allowed
+from app.registry.model_sources import allowed_folders, delete_model_files
 from app.registry.state import AppState
 from app.web.forms import SentForm
 from app.web.state import Id, State
@@ -137,7 +138,7 @@ def remove(request: Request, base_id: Id, state: State) -> Response:
         context = _base_models_page(state, refused=error.detail)
         return render(request, "base_models/index.html", context, status=error.status)
     if place is not None:
-        removal.delete_base_files(place)
+        delete_model_files(place)
     return RedirectResponse("/base-models", status_code=303)
 
 
@@ -166,7 +167,7 @@ def _base_models_page(
         image_precisions=image_precisions,
         embedded=EMBEDDED,
         is_checking=any(row.status in moving for row in bases),
-        can_add=hub or service.allowed_folders(state.settings) != [],
+        can_add=hub or allowed_folders(state.settings) != [],
         hub=hub,
         precisions=PRECISIONS,
         precision=precision,

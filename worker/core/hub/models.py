@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,18 +54,49 @@ def download_model(
     on_progress: Callable[[str, int, int], None] = lambda _path, _done, _total: None,
 ) -> LocalModel:
     """Download a base model; `on_progress(file, bytes so far, bytes in total)`."""
+
+    def select(repository: Repository, folder: Path) -> list[RemoteFile]:
+        return _select_files(repository, reference, folder, access, precision)
+
+    with downloaded_files(reference, home, access, select, on_progress) as found:
+        is_file = reference.file is not None or INDEX not in found.repository.files
+        entry = found.files[0].path if is_file else ""
+        _write_receipt(found.folder, reference, found.repository.commit, entry)
+    path = found.folder / entry if entry else found.folder
+    return LocalModel(path, found.repository.commit)
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """The files of a repository that are in a folder of this machine."""
+
+    repository: Repository
+    folder: Path
+    files: list[RemoteFile]
+
+
+@contextmanager
+def downloaded_files(
+    reference: HubReference,
+    home: Path,
+    access: Access,
+    select: Callable[[Repository, Path], list[RemoteFile]],
+    on_progress: Callable[[str, int, int], None],
+) -> Iterator[Downloaded]:
+    """Download the files that `select` chooses of a repository, given the folder they come to.
+
+    Other processes wait with the same repository until the block ends.
+    """
     repository = fetch_repository(reference.repo, reference.revision, access)
     folder = home / repository.commit
     home.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(home / LOCK):  # wait while another process downloads the same repository
-        files = _select_files(repository, reference, folder, access, precision)
+    with WeakFileLock(home / LOCK):
+        files = select(repository, folder)
         total = sum(file.size for file in files)
         on_progress("", 0, total)
         progress: OnProgress = lambda path, done: on_progress(path, done, total)  # noqa: E731
         fetch_files(repository, files, folder, access, progress)
-        entry = files[0].path if reference.file or INDEX not in repository.files else ""
-        _write_receipt(folder, reference, repository.commit, entry)
-    return LocalModel(folder / entry if entry else folder, repository.commit)
+        yield Downloaded(repository, folder, files)
 
 
 def _select_files(

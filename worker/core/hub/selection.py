@@ -63,33 +63,47 @@ def _is_config(file: RemoteFile) -> bool:
 def _select_weights(
     name: str, component: str, inside: Iterable[RemoteFile], precision: Precision
 ) -> list[RemoteFile]:
-    """The weights of one component in one variant: one file, or shards with their index."""
+    """The weights of one component in one variant."""
     inside = list(inside)
-    stem = re.escape(WEIGHTS[component])
     variants = ("fp16", "") if precision == "fp16" else ("", "fp16")
-    for variant in variants:
-        dotted = re.escape(f".{variant}") if variant else ""
-        whole = re.compile(rf"{component}/{stem}{dotted}\.safetensors")
-        shard = re.compile(
-            rf"{component}/{stem}({dotted}-\d+-of-\d+|-\d+-of-\d+{dotted})\.safetensors"
-        )
-        index = re.compile(
-            rf"{component}/{stem}({dotted}\.safetensors\.index|\.safetensors\.index{dotted})\.json"
-        )
-        if found := [file for file in inside if whole.fullmatch(file.path)]:
-            return found
-        if found := [file for file in inside if shard.fullmatch(file.path)]:
-            return found + [file for file in inside if index.fullmatch(file.path)]
-    if any(file.name.endswith(PICKLES) for file in inside):
-        raise HubError(
-            "hub_unusable",
-            f"The {component} of “{name}” is only a PyTorch pickle, which can run code when it is "
-            "opened. Choose a model with .safetensors files.",
-        )
+    if found := find_weights(inside, f"{component}/{WEIGHTS[component]}", variants):
+        return found
+    refuse_pickles(f"The {component} of “{name}”", inside)
     raise HubError(
         "hub_unusable",
         f"“{name}” is incomplete: its {component} has no .safetensors weights. Choose another.",
     )
+
+
+def find_weights(
+    files: Iterable[RemoteFile], stem: str, variants: Iterable[str] = ("",)
+) -> list[RemoteFile]:
+    """The weights with this path, in the first of these variants: one file, or shards with their
+    index; empty if there are none."""
+    files = list(files)
+    stem = re.escape(stem)
+    for variant in variants:
+        dotted = re.escape(f".{variant}") if variant else ""
+        whole = re.compile(rf"{stem}{dotted}\.safetensors")
+        shard = re.compile(rf"{stem}({dotted}-\d+-of-\d+|-\d+-of-\d+{dotted})\.safetensors")
+        index = re.compile(
+            rf"{stem}({dotted}\.safetensors\.index|\.safetensors\.index{dotted})\.json"
+        )
+        if found := [file for file in files if whole.fullmatch(file.path)]:
+            return found
+        if found := [file for file in files if shard.fullmatch(file.path)]:
+            return found + [file for file in files if index.fullmatch(file.path)]
+    return []
+
+
+def refuse_pickles(what: str, files: Iterable[RemoteFile]) -> None:
+    """Raise HubError if the weights of `what` are among these files, in a format not opened."""
+    if any(file.name.endswith(PICKLES) for file in files):
+        raise HubError(
+            "hub_unusable",
+            f"{what} is only a PyTorch pickle, which can run code when it is opened. Choose a "
+            "model with .safetensors files.",
+        )
 
 
 def select_single_file(repository: Repository, file_name: str | None) -> RemoteFile:
