@@ -98,8 +98,9 @@ class Settings(BaseSettings):
     )
     model_folders: str = Field(
         "",
-        description="Folders from which base models may be added, separated by commas; "
-        "unset: any folder of this machine if nobody else can use the server, none otherwise.",
+        description="Folders from which base models and caption models may be added, separated "
+        "by commas; unset: any folder of this machine if nobody else can use the server, none "
+        "otherwise.",
     )
     hub: Literal["auto", "on", "off"] = Field(
         "auto",
@@ -211,8 +212,13 @@ class Settings(BaseSettings):
         return self.data_dir / "models"
 
     @property
+    def caption_models(self) -> Path:
+        """Folder for caption models from the Hub."""
+        return self.data_dir / "caption-models"
+
+    @property
     def model_folder_list(self) -> list[Path]:
-        """Folders from which base models may be added."""
+        """Folders from which models may be added."""
         return [Path(part) for part in _split(self.model_folders)]
 
 

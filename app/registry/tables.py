@@ -10,7 +10,8 @@ from app.registry.adapters.models import (
     AdapterVersion,
 )
 from app.registry.base_models.models import BaseModel, BasePrecision, BaseSpeed
-from app.registry.datasets.auto_caption.models import CaptionModel, CaptionProposal
+from app.registry.caption_models.models import CaptionModel
+from app.registry.datasets.auto_caption.models import CaptionProposal
 from app.registry.datasets.models import (
     CaptionRevision,
     Dataset,

@@ -108,7 +108,11 @@ def test_the_old_data_has_a_queued_job_of_every_kind(expected: dict[str, Any]) -
     queued = expected["queued"]
     assert {table: len(queued[table]) for table in queued} == {"run": 2, "render": 2, "io_job": 15}
     assert {table.__tablename__ for table in JOB_TABLES} == queued.keys()
-    newer = {JobKind.SCALE_ADAPTER, JobKind.CAPTION_IMAGES}
+    newer = {
+        JobKind.SCALE_ADAPTER,
+        JobKind.CAPTION_IMAGES,
+        JobKind.DOWNLOAD_CAPTION_MODEL,
+    }
     assert {*LONG_KINDS, "inspect_base", "export_adapter", "import_adapter"} - newer == {
         job["kind"] for job in queued["io_job"]
     }

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image as Pictures
 from sqlmodel import Session, col, select
 
+from app.registry.caption_models import service as caption_models
 from app.registry.config import Settings
 from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
 from app.registry.datasets.auto_caption.proposals import apply_proposals, store_proposal
@@ -27,14 +30,17 @@ from app.registry.jobs.caption_kinds import (
 )
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
+from app.registry.runs.active import is_any_active
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from worker.core.captioning.do_not_name import remove_words
 from worker.core.captioning.interface import Captioner, ImageNotCaptioned, ProviderGone
 from worker.core.captioning.opening import open_builtin, open_server
 from worker.core.captioning.remote.requests import Server
 from worker.core.captioning.words import CaptionMode, ProviderKind
-from worker.runtime.job_progress import JobProgress, RefusedError, cancelable
+from worker.runtime.device import threads
+from worker.runtime.job_progress import JobProgress, JobWatch, RefusedError, cancelable
 from worker.runtime.lease import Lease
+from worker.runtime.local_captions.captioner import LocalCaptioner, LocalModel
 
 WAIT_SECONDS = 0.5  # between two looks at whether to stop
 FAILURES_IN_A_ROW = 5
@@ -70,37 +76,30 @@ class CaptionJobs:
                 )
             left = [key for key in args.image_ids if key not in done]
             order = _Order(job.key, args, total=len(args.image_ids), done=len(done))
-            self._caption_all(order, left, lease, scratch, progress)
+            attempt = _Attempt(lease, scratch, stopping, progress)
+            attempt.note(order)
+            if left:
+                with self._open(args, attempt, lambda: attempt.note(order)) as captioner:
+                    self._caption_all(order, left, captioner, attempt)
             assert job.subject_id is not None
             self._finish(order, job.subject_id, lease)
 
     def _caption_all(
-        self,
-        order: _Order,
-        image_ids: list[int],
-        lease: Lease,
-        scratch: Path,
-        progress: JobProgress,
+        self, order: _Order, image_ids: list[int], captioner: Captioner, attempt: _Attempt
     ) -> None:
-        def check() -> None:
-            progress(order.done, order.total)
-
-        check()
-        captioner = self._open(order.args, check) if image_ids else None
         failures = 0
         for image_id in image_ids:
-            check()
-            assert captioner is not None
-            found = self._caption_one(order, captioner, image_id, scratch)
+            attempt.note(order)
+            found = self._caption_one(order, captioner, image_id, attempt.scratch)
             order.done += 1
             if found is None:
                 continue  # deleted meanwhile
-            self._keep(found, lease)
+            self._keep(found, attempt.lease)
             failures = failures + 1 if found.state == ProposalState.FAILED else 0
             if failures == FAILURES_IN_A_ROW:
                 sentence = STOPPED.format(count=failures, reason=found.note)
                 raise RefusedError("provider", sentence)
-        check()
+        attempt.note(order)
 
     def _caption_one(
         self, order: _Order, captioner: Captioner, image_id: int, scratch: Path
@@ -176,16 +175,20 @@ class CaptionJobs:
                 image = session.get(Image, args.image_id)
             if image is None:
                 raise RefusedError("gone", "This image was deleted. Choose another one.")
-            captioner = self._open(args, lambda: progress(0, 1))
-            result = self._ask(captioner, image.clean_sha256, args, scratch)
+            attempt = _Attempt(lease, scratch, stopping, progress)
+            with self._open(args, attempt, lambda: progress(0, 1)) as captioner:
+                result = self._ask(captioner, image.clean_sha256, args, scratch)
             with self._database.write() as session:
                 jobs.finish(
                     session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result.stored()
                 )
 
-    def _open(self, args: CaptionArgs, check: Callable[[], None]) -> Captioner:
-        """The provider of a job. Raises RefusedError, and InvalidInput for an address that is not
-        allowed (any more)."""
+    @contextmanager
+    def _open(
+        self, args: CaptionArgs, attempt: _Attempt, check: Callable[[], None]
+    ) -> Iterator[Captioner]:
+        """The provider of a job. Raises RefusedError, and InvalidInput for what is not allowed or
+        not there (any more): an address, or a model."""
 
         def wait(seconds: float) -> None:
             end = time.monotonic() + seconds
@@ -194,10 +197,54 @@ class CaptionJobs:
                 time.sleep(min(left, WAIT_SECONDS))
 
         if args.provider is ProviderKind.BUILTIN:
-            return open_builtin()
-        require_allowed(self._settings, args.provider, args.address)
-        key = key_for(self._settings, args.provider, args.address)
-        return open_server(args.provider, Server(args.address, key=key, wait=wait), args.model)
+            yield open_builtin()
+        elif args.provider is ProviderKind.LOCAL:
+            with self._open_local(args, attempt) as captioner:
+                yield captioner
+        else:
+            require_allowed(self._settings, args.provider, args.address)
+            key = key_for(self._settings, args.provider, args.address)
+            yield open_server(args.provider, Server(args.address, key=key, wait=wait), args.model)
+
+    @contextmanager
+    def _open_local(self, args: CaptionArgs, attempt: _Attempt) -> Iterator[Captioner]:
+        """A model on this machine, in a process of its own."""
+        with self._database.read() as session:
+            row = caption_models.usable_model(session, args.model_id, args.model)
+        settings = self._settings
+        model = LocalModel(
+            caption_models.location(row), row.name, settings.device, threads(settings.threads)
+        )
+        # not the progress: that would say several times a second that a part of the job is done
+        watch = JobWatch(self._database, attempt.lease, attempt.stopping)
+        captioner = LocalCaptioner(model, attempt.scratch, check=watch, needs_gpu=self._needs_gpu)
+        try:
+            captioner.open()
+        except ProviderGone as gone:
+            raise RefusedError("provider", str(gone)) from gone
+        try:
+            yield captioner
+        finally:
+            captioner.close()
+
+    def _needs_gpu(self) -> bool:
+        """Whether a training runs or waits, maybe on the GPU of this machine."""
+        with self._database.read() as session:
+            return is_any_active(session)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """What an attempt at a job works with."""
+
+    lease: Lease
+    scratch: Path
+    stopping: threading.Event
+    progress: JobProgress
+
+    def note(self, order: _Order) -> None:
+        """Store how far an order is; raises if it has to stop."""
+        self.progress(order.done, order.total)
 
 
 class _Order:

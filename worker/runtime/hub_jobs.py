@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.versions.create_version import NewFile
 from app.registry.base_models import downloads
 from app.registry.base_models.inspection import write_unusable
+from app.registry.caption_models import results
 from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.errors import Conflict
 from app.registry.image_types import image_suffix
 from app.registry.jobs import service as jobs
+from app.registry.jobs.caption_kinds import DownloadCaptionModelArgs
 from app.registry.jobs.kinds import (
     ByteProgress,
     DownloadBaseArgs,
@@ -58,6 +60,21 @@ FROM_HUB = "From {repo} on the Hugging Face Hub, commit {commit}.{license}"
 OFF = "Hugging Face access is off on this worker. An administrator can enable it: BRUSHWORK_HUB=on."
 
 
+@dataclass(frozen=True)
+class _Writers:
+    """Write what became of the download of a model to its row."""
+
+    unusable: Callable[[Session, int, str], None]
+    stopped: Callable[[Session, int, IoJob], None]
+    downloaded: Callable[[Session, int, str, str], None]
+
+
+OF_BASES = _Writers(write_unusable, downloads.write_stopped, downloads.write_downloaded)
+OF_CAPTION_MODELS = _Writers(
+    results.write_unusable, results.write_stopped, results.write_downloaded
+)
+
+
 class HubJobs:
     """Processes the io jobs that access the Hub."""
 
@@ -73,26 +90,45 @@ class HubJobs:
         self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event
     ) -> None:
         """Download a base model; a separate job then inspects it."""
-        base_id, args = job.subject_id, job.arguments(DownloadBaseArgs)
-        assert base_id is not None
+        args = job.arguments(DownloadBaseArgs)
         home = self._settings.hub_models / args.repo.replace("/", "--")
+        self._download_model(job, args, home, OF_BASES, lease, stopping)
+
+    def download_caption_model(
+        self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event
+    ) -> None:
+        """Download a caption model; a separate job then checks it."""
+        args = job.arguments(DownloadCaptionModelArgs)
+        home = self._settings.caption_models / args.repo.replace("/", "--")
+        self._download_model(job, args, home, OF_CAPTION_MODELS, lease, stopping)
+
+    def _download_model(
+        self,
+        job: IoJob,
+        args: JobArgs,
+        home: Path,
+        written: _Writers,
+        lease: Lease,
+        stopping: threading.Event,
+    ) -> None:
+        model_id = job.subject_id
+        assert model_id is not None
         try:
-            answer = self._run_request("download_base", args, lease, stopping, folder=str(home))
+            answer = self._run_request(job.kind, args, lease, stopping, folder=str(home))
         except HubFailure as error:
             with self._database.write() as session:
                 self._finish_job(session, lease, JobStatus.FAILED, error=error)
-                write_unusable(session, base_id, str(error))
+                written.unusable(session, model_id, str(error))
         except HubInterruption as broken:
             with self._database.write() as session:
                 self._finish_interrupted(session, lease, broken)
                 if broken.why is InterruptReason.CANCELED:
-                    downloads.write_stopped(session, base_id, session.get_one(IoJob, job.key))
+                    written.stopped(session, model_id, session.get_one(IoJob, job.key))
         else:
+            path, commit = str(answer.path), answer.values["commit"]
             with self._database.write() as session:
                 self._finish_job(session, lease, JobStatus.SUCCEEDED)
-                downloads.write_downloaded(
-                    session, base_id, str(answer.path), answer.values["commit"]
-                )
+                written.downloaded(session, model_id, path, commit)
 
     def fetch_adapter(
         self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event

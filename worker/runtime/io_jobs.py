@@ -1,4 +1,4 @@
-"""The io worker: inspects base models, writes downloads, imports LoRA files, runs tools."""
+"""The io worker: inspects models, writes downloads, imports LoRA files, runs tools, captions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlmodel import Session
-
-from app.registry.base_models import service as base_models
-from app.registry.base_models.inspection import InspectionResult, write_inspection, write_unusable
 from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.errors import AppError
@@ -22,17 +18,10 @@ from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from app.registry.temporary import temporary_folder
-from worker.core.bases.family import BaseModelError
 from worker.runtime.export_jobs import ExportJobs
 from worker.runtime.hub_jobs import HubJobs
-from worker.runtime.inspection.limited import inspect_in_time
-from worker.runtime.job_progress import (
-    Handler,
-    JobCanceled,
-    JobWatch,
-    RefusedError,
-    WorkerStopping,
-)
+from worker.runtime.inspection.jobs import InspectionJobs
+from worker.runtime.job_progress import Handler, RefusedError
 from worker.runtime.lease import Lease
 from worker.runtime.outages.patience import reason_to_wait
 from worker.runtime.upkeep.check_jobs import CheckJobs
@@ -48,9 +37,6 @@ if TYPE_CHECKING:
     from worker.runtime.tool_jobs import ToolJobs
 
 
-CHECK_CANCELED = "The check of this base model was canceled. Check it again."
-
-
 class IoJobs:
     """Processes the jobs of the `io` queue."""
 
@@ -64,9 +50,10 @@ class IoJobs:
         self._store = store
         export_jobs = ExportJobs(database, store)
         hub = HubJobs(settings, database, store, export_jobs.download)
+        inspections = InspectionJobs(database)
         self._clock = UpkeepClock(database)
         self.handlers: Mapping[str, Handler] = {
-            JobKind.INSPECT_BASE: self._inspect_base,
+            JobKind.INSPECT_BASE: inspections.inspect_base,
             JobKind.DOWNLOAD_BASE: hub.download_base,
             JobKind.EXPORT_ADAPTER: export_jobs.run,
             JobKind.IMPORT_ADAPTER: lambda *job: self._import_jobs.run(*job),
@@ -84,6 +71,8 @@ class IoJobs:
             JobKind.CHECK_FILES: CheckJobs(database, store).run,
             JobKind.CAPTION_IMAGES: lambda *job: self._caption_jobs.caption_images(*job),
             JobKind.PREVIEW_CAPTION: lambda *job: self._caption_jobs.preview(*job),
+            JobKind.DOWNLOAD_CAPTION_MODEL: hub.download_caption_model,
+            JobKind.CHECK_CAPTION_MODEL: inspections.check_caption_model,
         }
 
     # An io worker idles without torch: the modules that load it are imported by the first job that
@@ -145,46 +134,8 @@ class IoJobs:
                 raise  # the job goes back to the queue, and this worker waits
             self._fail(lease, error.code, error.detail)
 
-    def _inspect_base(
-        self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event
-    ) -> None:
-        assert job.subject_id is not None
-        with self._database.read() as session:
-            base = base_models.get_base_model(session, job.subject_id)
-        watch = JobWatch(self._database, lease, stopping)
-        try:
-            info = inspect_in_time(base_models.location(base), check=watch)
-        except WorkerStopping:
-            with self._database.write() as session:
-                jobs.give_back(session, IoJob, lease.claim)
-            return
-        except JobCanceled:
-            with self._database.write() as session:
-                self._finish(session, lease, JobStatus.CANCELED)
-                write_unusable(session, base.key, CHECK_CANCELED)
-            return
-        except BaseModelError as error:
-            sentence = str(error)
-            with self._database.write() as session:
-                self._finish(session, lease, JobStatus.FAILED, error=sentence, code="base_model")
-                write_unusable(session, base.key, sentence)
-            return
-        with self._database.write() as session:
-            self._finish(session, lease, JobStatus.SUCCEEDED)
-            write_inspection(session, base.key, InspectionResult.of(info))
-
     def _fail(self, lease: Lease, code: str, sentence: str) -> None:
         with self._database.write() as session:
-            self._finish(session, lease, JobStatus.FAILED, error=sentence, code=code)
-
-    def _finish(
-        self,
-        session: Session,
-        lease: Lease,
-        status: JobStatus,
-        *,
-        error: str | None = None,
-        code: str | None = None,
-        **values: Any,
-    ) -> None:
-        jobs.finish(session, IoJob, lease.claim, status, error=error, error_code=code, **values)
+            jobs.finish(
+                session, IoJob, lease.claim, JobStatus.FAILED, error=sentence, error_code=code
+            )

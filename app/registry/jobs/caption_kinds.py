@@ -1,8 +1,8 @@
-"""The io jobs that caption images, with their typed arguments and results."""
+"""The io jobs of captions and the models that write them, with their arguments and results."""
 
 from __future__ import annotations
 
-from app.registry.jobs.kinds import JobArgs, JobKind, JobResult, StepProgress
+from app.registry.jobs.kinds import ByteProgress, JobArgs, JobKind, JobResult, StepProgress
 from worker.core.captioning.words import CaptionMode, ProviderKind
 
 
@@ -58,3 +58,25 @@ class PreviewCaptionResult(JobResult):
     failed: bool = False
     title: str = ""
     removed: tuple[str, ...] = ()
+
+
+class DownloadCaptionModelArgs(JobArgs):
+    """The repository on the Hub; the subject is the caption model."""
+
+    kind = JobKind.DOWNLOAD_CAPTION_MODEL
+    repo: str
+    revision: str | None
+
+
+class DownloadCaptionModelResult(ByteProgress):
+    """The progress; what was downloaded is written to the caption model."""
+
+
+class CheckCaptionModelArgs(JobArgs):
+    """No arguments: the subject is the caption model."""
+
+    kind = JobKind.CHECK_CAPTION_MODEL
+
+
+class CheckCaptionModelResult(JobResult):
+    """No results: they are written to the caption model."""

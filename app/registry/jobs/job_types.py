@@ -11,6 +11,10 @@ from pydantic import BaseModel, ValidationError
 from app.registry.jobs.caption_kinds import (
     CaptionImagesArgs,
     CaptionImagesResult,
+    CheckCaptionModelArgs,
+    CheckCaptionModelResult,
+    DownloadCaptionModelArgs,
+    DownloadCaptionModelResult,
     PreviewCaptionArgs,
     PreviewCaptionResult,
 )
@@ -135,6 +139,8 @@ JOB_TYPES: Mapping[str, JobType] = {
             keeps_parts=True,
         ),
         JobType(PreviewCaptionArgs, PreviewCaptionResult, limit=CAPTION_LIMIT),
+        JobType(DownloadCaptionModelArgs, DownloadCaptionModelResult, is_long=True),
+        JobType(CheckCaptionModelArgs, CheckCaptionModelResult, limit=INSPECTION_LIMIT),
     )
 }
 LONG_KINDS = tuple(kind for kind, job_type in JOB_TYPES.items() if job_type.is_long)

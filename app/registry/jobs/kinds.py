@@ -43,6 +43,8 @@ class JobKind(StrEnum):
     DELETE_DRAFTS = "delete_drafts"
     CAPTION_IMAGES = "caption_images"
     PREVIEW_CAPTION = "preview_caption"
+    DOWNLOAD_CAPTION_MODEL = "download_caption_model"
+    CHECK_CAPTION_MODEL = "check_caption_model"
 
 
 class DamagedJob(AppError):

@@ -44,6 +44,12 @@ def active_runs(session: Session, *, limit: int = ACTIVE_SHOWN) -> ActiveRuns:
     return ActiveRuns(list(shown), counts.get("running", 0), counts.get("queued", 0))
 
 
+def is_any_active(session: Session) -> bool:
+    """Whether a run is running or queued."""
+    active = col(Run.status).in_((JobStatus.RUNNING, JobStatus.QUEUED))
+    return session.exec(select(Run.id).where(active).limit(1)).first() is not None
+
+
 def queue_places(session: Session, run_ids: Sequence[int]) -> dict[int, int]:
     """The place of each of these runs that waits, from 1 for the one that starts next."""
     place = func.row_number().over(order_by=Run.queue_order())

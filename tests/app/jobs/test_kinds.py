@@ -123,10 +123,13 @@ STORED_ARGS: list[tuple[str, dict[str, Any]]] = [
         },
     ),
     ("preview_caption", {"provider": "local", "model_id": 3, "image_id": 4}),
+    ("download_caption_model", {"repo": "a/b", "revision": None}),
+    ("check_caption_model", {}),
 ]
 STORED_RESULTS: list[tuple[str, dict[str, Any]]] = [
     *((kind, {}) for kind in JOB_TYPES),
     ("download_base", BYTES),
+    ("download_caption_model", BYTES),
     ("export_adapter", {"sha256": A}),
     ("export_adapter", {"code_version": "1.0", "facts_sha256": A}),
     ("import_adapter", STEPS),
@@ -173,6 +176,7 @@ def test_long_kinds_are_those_that_a_stopping_worker_returns_to_the_queue() -> N
         "extract_adapter",
         "sweep",
         "caption_images",
+        "download_caption_model",
     }
 
 

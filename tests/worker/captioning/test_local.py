@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.worker.captioning.tiny_models import save_blip, save_florence2, save_wd_tagger
-from worker.core.captioning.local.inspect import (
-    CaptionFamily,
-    UnusableModel,
-    inspect_caption_model,
-)
+from worker.core.captioning.local import inspect
+from worker.core.captioning.local.families import CaptionFamily
+from worker.core.captioning.local.inspect import UnusableModel, inspect_caption_model
+from worker.core.captioning.local.wd_tagger import load_wd_tagger
 from worker.core.captioning.opening import open_local
 
 RED = Image.new("RGBA", (60, 20), (255, 0, 0, 255))
@@ -69,6 +69,45 @@ def test_damaged_models_say_so(tmp_path: Path) -> None:
     with pytest.raises(UnusableModel, match="“Tiny” cannot be opened"):
         open_local(folder, title="Tiny", device="cpu")
     blip = save_blip(tmp_path / "blip")
-    (blip / "model.safetensors").write_bytes(b"nothing")
+    (blip / "tokenizer.json").write_bytes(b"nothing")
     with pytest.raises(UnusableModel, match="“Tiny” cannot be opened"):
         open_local(blip, title="Tiny", device="cpu")
+
+
+def test_weights_that_are_pickles_or_cut_off_are_refused(tmp_path: Path) -> None:
+    folder = save_blip(tmp_path)
+    weights = folder / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-10])
+    with pytest.raises(UnusableModel, match=r"model\.safetensors: .*Get the model again"):
+        inspect_caption_model(folder)
+    weights.rename(folder / "pytorch_model.bin")
+    with pytest.raises(UnusableModel, match="only PyTorch pickles, which can run code"):
+        inspect_caption_model(folder)
+
+
+def test_weights_in_several_files_are_all_looked_at(tmp_path: Path) -> None:
+    folder = save_blip(tmp_path)
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    index = folder / "model.safetensors.index.json"
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    index.write_text(json.dumps({"weight_map": shards}))
+    with pytest.raises(UnusableModel, match=r"model-00002-of-00002\.safetensors: The file"):
+        inspect_caption_model(folder)
+    index.write_text("{}")
+    with pytest.raises(UnusableModel, match="names no files"):
+        inspect_caption_model(folder)
+    index.write_text(json.dumps({"weight_map": {"a": shards["a"]}}))
+    assert inspect_caption_model(folder).family is CaptionFamily.BLIP
+
+
+def test_without_onnxruntime_a_tagger_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_wd_tagger(tmp_path)
+    monkeypatch.setattr(inspect, "find_spec", lambda name: None)
+    with pytest.raises(UnusableModel, match=r"pip install 'brushwork\[tagger\]'.*check the model"):
+        inspect_caption_model(folder)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UnusableModel, match="need onnxruntime"):
+        load_wd_tagger(folder, title="Tiny", device="cpu")

@@ -107,7 +107,10 @@ def test_the_check_of_a_silent_folder_is_canceled_and_a_stopping_worker_gives_it
 
 def test_an_inspecting_process_ends_with_its_worker(tmp_path: Path) -> None:
     child = psutil.Popen(
-        [*limited.COMMAND, str(silent_folder(tmp_path))], stdin=-1, stdout=-1, cwd=Path.cwd()
+        [*limited.COMMAND, "base", str(silent_folder(tmp_path))],
+        stdin=-1,
+        stdout=-1,
+        cwd=Path.cwd(),
     )
     wait_for(lambda: child.num_threads() == 2)
     assert child.stdin is not None

@@ -50,3 +50,11 @@ class Captioner(Protocol):
 
         Models that follow no instructions ignore the prompt.
         """
+
+
+class CaptionerHere(Captioner, Protocol):
+    """A model that writes captions on this machine, in this process."""
+
+    @property
+    def device(self) -> str:
+        """The torch device that it computes on, such as `cuda` or `cpu`."""

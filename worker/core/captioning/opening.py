@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from worker.core.captioning.interface import Captioner
-from worker.core.captioning.local.inspect import CaptionFamily, inspect_caption_model
+from worker.core.captioning.interface import Captioner, CaptionerHere
+from worker.core.captioning.local.families import CaptionFamily
+from worker.core.captioning.local.inspect import inspect_caption_model
 from worker.core.captioning.remote.ollama import OllamaCaptioner
 from worker.core.captioning.remote.openai_chat import OpenAiCaptioner
 from worker.core.captioning.remote.requests import Server
@@ -25,8 +26,8 @@ def open_builtin() -> Captioner:
     return BuiltinCaptioner()
 
 
-def open_local(folder: Path, *, title: str, device: str) -> Captioner:
-    """The model in a folder. Raises UnusableModel."""
+def open_local(folder: Path, *, title: str, device: str) -> CaptionerHere:
+    """The model in a folder. Raises UnusableModel, and ProviderGone without enough memory."""
     family = inspect_caption_model(folder).family
     if family is CaptionFamily.WD_TAGGER:
         from worker.core.captioning.local.wd_tagger import load_wd_tagger

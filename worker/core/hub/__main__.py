@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from worker.core.hub import adapters, models
+from worker.core.hub import adapters, caption_models, models
 from worker.core.hub.cancel_guard import CancelGuard
 from worker.core.hub.errors import Access, explain_error
 from worker.core.hub.messages import CANCEL, DONE, FAILED, LEFT, PROGRESS, HubReply, HubRequest
@@ -91,6 +91,16 @@ def _download_base(values: Values, access: Access) -> Values:
     return {"path": str(found.path), "commit": found.commit}
 
 
+def _download_caption_model(values: Values, access: Access) -> Values:
+    found = caption_models.download_caption_model(
+        models.HubReference(values["repo"], values["revision"]),
+        Path(values["folder"]),
+        access,
+        on_progress=_report_progress,
+    )
+    return {"path": str(found.path), "commit": found.commit}
+
+
 def _fetch_adapter(values: Values, access: Access) -> Values:
     return adapters.fetch_adapter(
         _read_reference(values), Path(values["folder"]), access, on_progress=_report_progress
@@ -111,6 +121,7 @@ def _publish_adapter(values: Values, access: Access) -> Values:
 
 HANDLERS: dict[str, Callable[[Values, Access], Values]] = {
     "download_base": _download_base,
+    "download_caption_model": _download_caption_model,
     "fetch_adapter": _fetch_adapter,
     "publish_adapter": _publish_adapter,
 }

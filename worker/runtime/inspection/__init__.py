@@ -1,1 +1,1 @@
-"""Inspects base models in a process that can be ended: their folders may never answer."""
+"""Inspects models in a process that can be ended: their folders may never answer."""

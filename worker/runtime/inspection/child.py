@@ -1,4 +1,4 @@
-"""The process that inspects one base model: `python -m worker.runtime.inspection.child PATH`.
+"""The process that looks at one model: `python -m worker.runtime.inspection.child KIND PATH`.
 
 It imports no torch, so it starts in less than a tenth of a second. It writes one JSON object to
 stdout, `{"info": …}` or `{"error": "a sentence"}`, and ends as soon as stdin is closed.
@@ -10,22 +10,28 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import inspect_base
+from worker.core.captioning.local.inspect import UnusableModel, inspect_caption_model
 
 ORPHANED = 75
+INSPECT: Mapping[str, Callable[[Path], Any]] = {
+    "base": inspect_base,
+    "caption": inspect_caption_model,
+}
 
 
 def main() -> None:
-    """Inspect the base model that the arguments name."""
+    """Inspect the model that the arguments name."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        answer: dict[str, Any] = {"info": asdict(inspect_base(Path(sys.argv[1])))}
-    except BaseModelError as error:
+        answer: dict[str, Any] = {"info": asdict(INSPECT[sys.argv[1]](Path(sys.argv[2])))}
+    except (BaseModelError, UnusableModel) as error:
         answer = {"error": str(error)}
     sys.stdout.write(json.dumps(answer, default=str))
     sys.stdout.flush()

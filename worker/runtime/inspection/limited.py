@@ -1,4 +1,4 @@
-"""Inspection of a base model within a time limit, in a process that is ended if need be."""
+"""Inspection of models within a time limit, in a process that is ended if need be."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from app.registry.jobs.job_types import INSPECTION_LIMIT
 from worker.core.bases.family import BaseInfo, BaseModelError
+from worker.core.captioning.local.inspect import CaptionModelInfo, UnusableModel
 from worker.runtime.device import child_environment
 from worker.runtime.time_limits.clock import JobClock
 
@@ -24,12 +25,13 @@ END_SECONDS = 1.0
 COMMAND = (sys.executable, "-m", "worker.runtime.inspection.child")
 NO_ANSWER = (
     "The folder did not answer within {seconds:.0f} s. Check that its disk or network drive works, "
-    "then check the base model again."
+    "then check the model again."
 )
-ENDED = "The check of the base model ended with exit code {code}. See the log of the io worker."
+ENDED = "The check of the model ended with exit code {code}. See the log of the io worker."
 
 log = logging.getLogger(__name__)
-_INFO = TypeAdapter(BaseInfo)
+_BASE = TypeAdapter(BaseInfo)
+_CAPTION_MODEL = TypeAdapter(CaptionModelInfo)
 
 
 class NoAnswerError(BaseModelError):
@@ -41,22 +43,41 @@ def inspect_in_time(path: Path, *, check: Callable[[], None]) -> BaseInfo:
 
     `check` is called several times a second and ends the inspection by raising.
     """
+    answer = _ask("base", path, check)
+    if answer is None:
+        raise NoAnswerError(NO_ANSWER.format(seconds=LIMIT_SECONDS))
+    if "error" in answer:
+        raise BaseModelError(answer["error"])
+    return _BASE.validate_python(answer["info"])
+
+
+def inspect_caption_model_in_time(path: Path, *, check: Callable[[], None]) -> CaptionModelInfo:
+    """The facts about a caption model. Raises UnusableModel and what `check` raises."""
+    answer = _ask("caption", path, check)
+    if answer is None:
+        raise UnusableModel(NO_ANSWER.format(seconds=LIMIT_SECONDS))
+    if "error" in answer:
+        raise UnusableModel(answer["error"])
+    return _CAPTION_MODEL.validate_python(answer["info"])
+
+
+def _ask(kind: str, path: Path, check: Callable[[], None]) -> dict[str, Any] | None:
+    """The answer of a process; None if there is none in time."""
     process = subprocess.Popen(
-        [*COMMAND, str(path)],
+        [*COMMAND, kind, str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=child_environment(1),
     )
     try:
-        answer = _wait_for_answer(process, check)
+        return _wait_for_answer(process, check)
     finally:
         _end(process)
-    if "error" in answer:
-        raise BaseModelError(answer["error"])
-    return _INFO.validate_python(answer["info"])
 
 
-def _wait_for_answer(process: subprocess.Popen[bytes], check: Callable[[], None]) -> dict[str, Any]:
+def _wait_for_answer(
+    process: subprocess.Popen[bytes], check: Callable[[], None]
+) -> dict[str, Any] | None:
     clock = JobClock(LIMIT_SECONDS)
     while not clock.is_over():
         check()
@@ -68,7 +89,7 @@ def _wait_for_answer(process: subprocess.Popen[bytes], check: Callable[[], None]
             except ValueError:
                 raise RuntimeError(ENDED.format(code=process.returncode)) from None
             return answer
-    raise NoAnswerError(NO_ANSWER.format(seconds=LIMIT_SECONDS))
+    return None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -55,7 +55,7 @@ WITHOUT_TORCH = frozenset(
         JobKind.MAKE_THUMBNAILS,
         JobKind.CHECK_FILES,
         JobKind.DELETE_DRAFTS,
-        JobKind.CAPTION_IMAGES,  # which imports it for models on this machine
+        JobKind.CAPTION_IMAGES,  # models on this machine have processes of their own
         JobKind.PREVIEW_CAPTION,
     }
 )

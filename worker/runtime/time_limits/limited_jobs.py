@@ -36,10 +36,9 @@ from worker.runtime.time_limits.process import COMMAND, Exit, JobProcess, Proces
 LOOK_SECONDS = 0.2
 GRACE_SECONDS = 8.0  # for a job that is canceled or whose worker stops, to end by itself
 STORE_SECONDS = 10.0  # for a call of the storage when a job is ended
+SMALL_PROCESS = (JobKind.INSPECT_BASE, JobKind.CHECK_CAPTION_MODEL)  # they have one of their own
 IN_PROCESS = frozenset(
-    kind
-    for kind, job_type in JOB_TYPES.items()
-    if job_type.limit and kind != JobKind.INSPECT_BASE  # which has a smaller process of its own
+    kind for kind, job_type in JOB_TYPES.items() if job_type.limit and kind not in SMALL_PROCESS
 )
 CODE = "time_limit"
 TOOK_TOO_LONG = (

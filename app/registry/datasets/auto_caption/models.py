@@ -1,4 +1,4 @@
-"""Tables of captions that a model proposed, and of the local models that can."""
+"""The table of captions that a model proposed."""
 
 from __future__ import annotations
 
@@ -41,32 +41,4 @@ class CaptionProposal(NumberedRow, table=True):
     removed: str = Field(default="", sa_type=sa.Text, description="Words that were taken out.")
     source_name: str = Field(default="", max_length=SOURCE_NAME_LENGTH)
     seen_version: int = Field(default=0, description="The caption version of the image then.")
-    created_at: datetime = Field(default_factory=utcnow)
-
-
-class CaptionModelStatus(StrEnum):
-    """Status of a local model; only READY ones can be used."""
-
-    DOWNLOADING = "downloading"
-    CHECKING = "checking"
-    READY = "ready"
-    FAILED = "failed"
-
-
-class CaptionModel(NumberedRow, table=True):
-    """A model that captions images on this machine, from the Hub or a folder."""
-
-    __tablename__ = "caption_model"
-
-    slug: str = Field(max_length=140, unique=True)
-    name: str = Field(max_length=120)
-    source: str = Field(unique=True, description="Path of a folder, or hf://owner/name.")
-    local_path: str | None = Field(default=None, description="Path of a download from the Hub.")
-    revision: str | None = Field(
-        default=None, max_length=64, description="The commit of a download from the Hub."
-    )
-    status: str = Field(default=CaptionModelStatus.CHECKING, max_length=16)
-    error: str | None = None
-    family: str | None = Field(default=None, max_length=16, description="Such as florence2.")
-    size_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
     created_at: datetime = Field(default_factory=utcnow)

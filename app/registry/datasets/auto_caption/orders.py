@@ -93,7 +93,7 @@ def order_captions(
     Filling leaves out images that have a caption. `write`: captions are written once all are made,
     which only filling allows. Raises InvalidInput and Conflict.
     """
-    asked = check_request(settings, request)
+    asked = check_request(session, settings, request)
     if write and mode is not CaptionMode.FILL:
         sentence = "Captions that change others are shown first. Order them without writing."
         raise InvalidInput(sentence, fields={"write": sentence})
@@ -165,7 +165,7 @@ def order_preview(
     image = session.get(Image, image_id)
     if image is None or image.deleted_at is not None or image.dataset_id != dataset.key:
         raise NotFound("There is no such image in this dataset; it may have been deleted.")
-    asked = check_request(settings, request)
+    asked = check_request(session, settings, request)
     args = PreviewCaptionArgs(**asked.model_dump(), image_id=image_id)
     return jobs.enqueue_io(session, args, subject_id=dataset.key)
 

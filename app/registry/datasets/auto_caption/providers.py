@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from sqlmodel import Session
+
+from app.registry.caption_models import service as caption_models
+from app.registry.caption_models.models import CaptionModel
 from app.registry.config import Settings
 from app.registry.datasets.models import Dataset
 from app.registry.errors import InvalidInput
 from app.registry.jobs.caption_kinds import CaptionArgs
 from worker.core.captioning.do_not_name import MAX_WORD_LENGTH, MAX_WORDS, STYLE_WORDS
 from worker.core.captioning.interface import DEFAULT_PROMPT, MAX_PROMPT
+from worker.core.captioning.local.families import CaptionFamily
 from worker.core.captioning.remote.addresses import BadAddress, host_and_port, is_allowed
 from worker.core.captioning.words import ProviderKind
 
@@ -27,12 +32,17 @@ HINTS = {
     ProviderKind.OLLAMA: "A vision model of your own Ollama server.",
     ProviderKind.OPENAI: "A vision model behind /v1/chat/completions.",
 }
+LOCAL_HINT = "A model on this machine."
+LOCAL_HINTS: dict[str, str] = {
+    CaptionFamily.BLIP: "BLIP on this machine: a short sentence. Follows no prompt.",
+    CaptionFamily.FLORENCE2: "Florence-2 on this machine: a sentence or two. Follows no prompt.",
+    CaptionFamily.WD_TAGGER: "A tagger on this machine: tags, the likeliest first.",
+}
 URL_SETTINGS = {
     ProviderKind.OLLAMA: "BRUSHWORK_OLLAMA_URL",
     ProviderKind.OPENAI: "BRUSHWORK_OPENAI_URL",
 }
 NOT_SET = "Not set up: set {setting} to its address, then start Brushwork again."
-NOT_OFFERED = "Models on this machine cannot be chosen yet. Choose builtin, ollama or openai."
 NOT_ALLOWED = (
     "{host} is not a host that this server may ask. Use the configured address, or ask an "
     "administrator to add it to BRUSHWORK_CAPTION_HOSTS."
@@ -78,10 +88,11 @@ class CaptionRequest:
     do_not_name: Sequence[str] = field(default=())
 
 
-def list_providers(settings: Settings) -> list[Provider]:
+def list_providers(session: Session, settings: Settings) -> list[Provider]:
     """The providers, those that need no server first."""
     found = [
-        Provider(ProviderKind.BUILTIN, NAMES[ProviderKind.BUILTIN], HINTS[ProviderKind.BUILTIN])
+        Provider(ProviderKind.BUILTIN, NAMES[ProviderKind.BUILTIN], HINTS[ProviderKind.BUILTIN]),
+        *(_local(model) for model in caption_models.list_caption_models(session)),
     ]
     for kind in SERVERS:
         address, model = _configured(settings, kind)
@@ -93,18 +104,31 @@ def list_providers(settings: Settings) -> list[Provider]:
     return found
 
 
+def _local(model: CaptionModel) -> Provider:
+    return Provider(
+        ProviderKind.LOCAL,
+        model.name,
+        LOCAL_HINTS.get(model.family or "", LOCAL_HINT),
+        caption_models.problem_of(model),
+        model=model.source,
+        model_id=model.key,
+    )
+
+
 def default_words(dataset: Dataset) -> tuple[str, ...]:
     """What captions of a dataset must not name: its trigger word and words for styles."""
     return (*([dataset.trigger_word] if dataset.trigger_word else []), *STYLE_WORDS)
 
 
-def check_request(settings: Settings, request: CaptionRequest) -> CaptionArgs:
+def check_request(session: Session, settings: Settings, request: CaptionRequest) -> CaptionArgs:
     """What a job is to ask, with nothing left open. Raises InvalidInput with a reason per field."""
     fields: dict[str, str] = {}
     kind = request.provider
     address = model = prompt = ""
-    if kind not in NAMES:
-        fields["provider"] = NOT_OFFERED
+    model_id = None
+    if kind is ProviderKind.LOCAL:
+        local = caption_models.usable_model(session, request.model_id, request.model.strip())
+        model, model_id = local.source, local.key
     if kind in SERVERS:
         address = _check_server(settings, request, fields)
         model = request.model.strip() or _configured(settings, kind)[1]
@@ -124,7 +148,7 @@ def check_request(settings: Settings, request: CaptionRequest) -> CaptionArgs:
         provider=kind,
         address=address,
         model=model,
-        model_id=request.model_id,
+        model_id=model_id,
         prompt=prompt,
         do_not_name=tuple(request.do_not_name),
     )

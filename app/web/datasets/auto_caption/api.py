@@ -16,10 +16,10 @@ from app.registry.datasets.auto_caption.providers import (
     CaptionRequest,
     Provider,
     default_words,
+    list_providers,
 )
 from app.registry.datasets.models import Dataset
 from app.registry.db import MAX_ID
-from app.web.datasets.auto_caption.view import providers_of
 from app.web.problems import problems
 from app.web.state import Id, State
 from worker.core.captioning.interface import DEFAULT_PROMPT
@@ -240,7 +240,7 @@ def list_caption_providers(dataset_id: Id, state: State) -> ProvidersOut:
     with state.database.read() as session:
         dataset = service.get_dataset(session, dataset_id)
         return ProvidersOut(
-            providers=[_provider_out(provider) for provider in providers_of(state)],
+            providers=[_provider_out(one) for one in list_providers(session, state.settings)],
             prompt=DEFAULT_PROMPT,
             do_not_name=list(default_words(dataset)),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,6 +27,7 @@ from worker.core.captioning.interface import DEFAULT_PROMPT
 from worker.core.captioning.words import CaptionMode, ProviderKind
 
 OF_SERVERS = ("address", "model")  # fields that each kind of server has of its own
+REMOVED_MODEL = re.compile(rf"{ProviderKind.LOCAL}-[0-9]{{1,9}}")  # which the order then refuses
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def read_form(sent: FormData | QueryParams, providers: Sequence[Provider]) -> Ca
     """The form as it was sent. Raises InvalidInput for what no form has."""
     form = FormReader({name: value for name, value in sent.multi_items() if name != "image"})
     provider = form.text("provider", ProviderKind.BUILTIN)
-    if provider not in {p.value for p in providers}:
+    if provider not in {p.value for p in providers} and not REMOVED_MODEL.fullmatch(provider):
         raise InvalidInput("Choose who writes the captions.", fields={"provider": "Unknown."})
     servers: dict[str, dict[str, str]] = {
         p.kind: {name: form.text(f"{p.kind}_{name}", getattr(p, name)) for name in OF_SERVERS}

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from app.registry.datasets import service
 from app.registry.datasets.auto_caption import orders, proposals
+from app.registry.datasets.auto_caption.providers import list_providers
 from app.registry.datasets.edits.selection import selected_images
 from app.registry.datasets.edits.steps import undo_edit
 from app.registry.datasets.models import Dataset
@@ -59,7 +60,7 @@ def show(
         shown = orders.get_preview(session, dataset.key, preview) if preview else None
         form = new_form(
             dataset,
-            providers_of(state),
+            list_providers(session, state.settings),
             last=orders.newest_order(session, dataset.key),
             asked=shown.job.arguments(PreviewCaptionArgs) if shown else None,
         )

@@ -104,7 +104,8 @@ class ResultsFragment:
 
 def providers_of(state: AppState) -> list[Provider]:
     """The providers that this server offers."""
-    return list_providers(state.settings)
+    with state.database.read() as session:
+        return list_providers(session, state.settings)
 
 
 def make_results(session: Session, dataset: Dataset, *, after: int = 0) -> Results:
@@ -164,7 +165,7 @@ def make_page(
     return AutoCaptionPage(
         dataset=dataset,
         summary=summary,
-        providers=providers_of(state),
+        providers=list_providers(session, state.settings),
         form=form,
         chosen=chosen.total,
         sample=preview.image.key if preview else None,

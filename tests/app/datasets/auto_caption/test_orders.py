@@ -114,36 +114,51 @@ def test_an_order_that_ended_early_goes_on_with_what_is_left(
         (CaptionRequest(ProviderKind.OLLAMA, prompt="x" * 5000), "prompt", "longer than 4,000"),
         (CaptionRequest(ProviderKind.OPENAI), "model", "Enter the name of a model"),
         (CaptionRequest(ProviderKind.OPENAI, model="x" * 201), "model", "at most 200"),
+        (CaptionRequest(ProviderKind.LOCAL), "provider", "add one under Caption models"),
+        (CaptionRequest(ProviderKind.LOCAL, model_id=7), "provider", "was removed"),
+        (CaptionRequest(ProviderKind.LOCAL, model="blip"), "provider", "none yet; add one"),
         (CaptionRequest(ProviderKind.BUILTIN, do_not_name=["x"] * 201), "do_not_name", "200"),
         (CaptionRequest(ProviderKind.BUILTIN, do_not_name=["x" * 81]), "do_not_name", "80"),
     ],
 )
 def test_a_request_is_refused_with_the_reason(
-    caption_settings: Settings, request_: CaptionRequest, field: str, sentence: str
+    database: Database,
+    caption_settings: Settings,
+    request_: CaptionRequest,
+    field: str,
+    sentence: str,
 ) -> None:
-    with pytest.raises(InvalidInput, match=sentence) as refused:
-        providers.check_request(caption_settings, request_)
+    with (
+        database.read() as session,
+        pytest.raises(InvalidInput, match=sentence) as refused,
+    ):
+        providers.check_request(session, caption_settings, request_)
     assert set(refused.value.fields) == {field}
 
 
-def test_a_key_goes_to_its_own_address_alone(caption_settings: Settings) -> None:
+def test_a_key_goes_to_its_own_address_alone(
+    database: Database, caption_settings: Settings
+) -> None:
     openai = ProviderKind.OPENAI
     assert caption_settings.openai_url is not None
     assert providers.key_for(caption_settings, openai, caption_settings.openai_url) == "sk-secret"
     other = CaptionRequest(openai, address="http://other.lan:8000/v1", model="x")
-    address = providers.check_request(caption_settings, other).address
+    with database.read() as session:
+        address = providers.check_request(session, caption_settings, other).address
     assert providers.key_for(caption_settings, openai, address) == ""
     assert providers.key_for(caption_settings, ProviderKind.OLLAMA, address) == ""
     assert "sk-secret" not in repr(caption_settings) + caption_settings.model_dump_json()
 
 
-def test_servers_that_are_not_set_up_say_how(settings: Settings) -> None:
-    builtin, ollama, openai = providers.list_providers(settings)
+def test_servers_that_are_not_set_up_say_how(database: Database, settings: Settings) -> None:
+    with database.read() as session:
+        builtin, ollama, openai = providers.list_providers(session, settings)
     assert builtin.problem == ""
     assert "BRUSHWORK_OLLAMA_URL" in ollama.problem
     assert "BRUSHWORK_OPENAI_URL" in openai.problem
-    with pytest.raises(InvalidInput, match="BRUSHWORK_OLLAMA_URL"):
-        providers.check_request(settings, CaptionRequest(ProviderKind.OLLAMA, model="llava"))
+    asked = CaptionRequest(ProviderKind.OLLAMA, model="llava")
+    with database.read() as session, pytest.raises(InvalidInput, match="BRUSHWORK_OLLAMA_URL"):
+        providers.check_request(session, settings, asked)
 
 
 def test_an_address_in_the_settings_is_checked() -> None:

@@ -138,8 +138,9 @@ def test_every_short_kind_has_a_limit_that_is_generous() -> None:
         JobKind.FETCH_HUB_ADAPTER,
         JobKind.PUBLISH_ADAPTER,
         JobKind.SWEEP,
+        JobKind.DOWNLOAD_CAPTION_MODEL,
     }
-    assert set(limits) - IN_PROCESS == {JobKind.INSPECT_BASE}
+    assert set(limits) - IN_PROCESS == {JobKind.INSPECT_BASE, JobKind.CHECK_CAPTION_MODEL}
     assert {kind: limit.of(0) for kind, limit in limits.items()} == {
         JobKind.INSPECT_BASE: 60,
         JobKind.EXPORT_ADAPTER: 300,
@@ -155,6 +156,7 @@ def test_every_short_kind_has_a_limit_that_is_generous() -> None:
         JobKind.DELETE_DRAFTS: 300,
         JobKind.CAPTION_IMAGES: 600,
         JobKind.PREVIEW_CAPTION: 600,
+        JobKind.CHECK_CAPTION_MODEL: 60,
     }
     grown = {kind: limit.of(10**9) - limit.of(0) for kind, limit in limits.items()}
     assert {kind: seconds for kind, seconds in grown.items() if seconds} == {

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from worker.core.captioning.interface import CaptionError
+from worker.core.captioning.local.families import CaptionFamily
+from worker.core.lora_files.header import HeaderError, read_header
 
 CONFIG = "config.json"
 TAGS = "selected_tags.csv"
 ONNX = "model.onnx"
-SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+WEIGHTS = "model.safetensors"
+SHARDS = "model.safetensors.index.json"
+MAX_HEADER_BYTES = 40_000_000  # many times what models of a thousand layers need
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 INSTALL_TAGGER = "Taggers need onnxruntime: install it with `pip install 'brushwork[tagger]'`."
-
-
-class CaptionFamily(StrEnum):
-    """A kind of model that captions images."""
-
-    BLIP = "blip"
-    FLORENCE2 = "florence2"
-    WD_TAGGER = "wd_tagger"
 
 
 class UnusableModel(CaptionError):
@@ -46,13 +42,39 @@ def inspect_caption_model(folder: Path) -> CaptionModelInfo:
         family = CaptionFamily.WD_TAGGER
     else:
         family = family_of_config(_read_config(folder))
-        if not any((folder / name).is_file() for name in SAFETENSORS):
-            raise UnusableModel(
-                "The folder has no model.safetensors. Other formats can run code when they are "
-                "opened; choose a model with safetensors weights."
-            )
+        for path in _weights(folder):
+            _require_whole(path)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return CaptionModelInfo(family, size)
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The files with the weights. Raises UnusableModel."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / SHARDS).is_file():
+        index = _read_json(folder / SHARDS)
+        shards = index.get("weight_map") if isinstance(index, dict) else None
+        if not isinstance(shards, dict) or not shards:
+            raise UnusableModel(f"{SHARDS} of {folder} names no files. Get the model again.")
+        return [folder / Path(str(name)).name for name in sorted(set(shards.values()))]
+    if any((folder / name).is_file() for name in PICKLES):
+        raise UnusableModel(
+            "The folder has only PyTorch pickles, which can run code when they are opened. Choose "
+            "a model with .safetensors files."
+        )
+    raise UnusableModel(
+        f"The folder has no {WEIGHTS}. Other formats can run code when they are opened; choose a "
+        "model with safetensors weights."
+    )
+
+
+def _require_whole(path: Path) -> None:
+    """Raise UnusableModel unless the header of this file fits its size."""
+    try:
+        read_header(path, limit=MAX_HEADER_BYTES)
+    except HeaderError as error:
+        raise UnusableModel(f"{path.name}: {error} Get the model again.") from error
 
 
 def family_of_config(config: Any) -> CaptionFamily:
@@ -72,12 +94,16 @@ def family_of_config(config: Any) -> CaptionFamily:
 
 
 def _read_config(folder: Path) -> Any:
-    try:
-        return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not (folder / CONFIG).is_file():
         raise UnusableModel(
             f"{folder} has no {CONFIG}. Choose the folder of a BLIP or Florence-2 model, or of a "
             f"WD tagger with {ONNX} and {TAGS}."
-        ) from None
+        )
+    return _read_json(folder / CONFIG)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UnusableModel(f"{CONFIG} of {folder} cannot be read: {error}.") from error
+        raise UnusableModel(f"{path.name} of {path.parent} cannot be read: {error}.") from error

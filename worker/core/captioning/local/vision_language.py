@@ -12,10 +12,12 @@ from transformers import (
     BlipForConditionalGeneration,
     Florence2ForConditionalGeneration,
 )
+from transformers.utils import logging as transformers_logging
 
 from worker.core.captioning.answers import caption_of_answer
 from worker.core.captioning.interface import CaptionAnswer, ImageNotCaptioned, ProviderGone
-from worker.core.captioning.local.inspect import CaptionFamily, UnusableModel
+from worker.core.captioning.local.families import CaptionFamily
+from worker.core.captioning.local.inspect import UnusableModel
 from worker.core.eyes.images import as_rgb
 
 MAX_TOKENS = 120
@@ -36,17 +38,17 @@ class VisionLanguageCaptioner:
         self, title: str, model: Any, processor: Any, *, task: str | None, device: str
     ) -> None:
         self.title = title
+        self.device = device
         self._model = model
         self._processor = processor
         self._task = task
-        self._device = device
 
     @torch.no_grad()
     def caption(self, image: Image.Image, prompt: str) -> CaptionAnswer:
         try:
             asked = {} if self._task is None else {"text": self._task}
             inputs = self._processor(images=as_rgb(image), return_tensors="pt", **asked)
-            inputs = inputs.to(self._device, self._model.dtype)
+            inputs = inputs.to(self.device, self._model.dtype)
             written = self._model.generate(
                 **inputs, max_new_tokens=MAX_TOKENS, num_beams=BEAMS, do_sample=False
             )
@@ -62,18 +64,21 @@ class VisionLanguageCaptioner:
 def load_vision_language(
     folder: Path, family: CaptionFamily, *, title: str, device: str
 ) -> VisionLanguageCaptioner:
-    """The model in a folder. Raises UnusableModel; runs no code of the folder."""
+    """The model in a folder. Raises UnusableModel and ProviderGone; runs no code of the folder."""
     is_florence = family is CaptionFamily.FLORENCE2
     kind: Any = Florence2ForConditionalGeneration if is_florence else BlipForConditionalGeneration
     dtype = torch.float32 if device == "cpu" else torch.float16
+    transformers_logging.disable_progress_bar()  # this process has nobody to show it to
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         model = kind.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=dtype
         )
+        model = model.to(device).eval()
+    except torch.OutOfMemoryError as error:
+        raise ProviderGone(OUT_OF_MEMORY.format(title=title)) from error
     except Exception as error:  # transformers raises a dozen kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UnusableModel(f"“{title}” cannot be opened: {reason}") from error
-    model = model.to(device).eval()
     task = FLORENCE_TASK if is_florence else None
     return VisionLanguageCaptioner(title, model, processor, task=task, device=device)

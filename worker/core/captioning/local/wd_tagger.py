@@ -20,6 +20,7 @@ GENERAL, CHARACTER = "0", "4"
 LEAST = {GENERAL: 0.35, CHARACTER: 0.85}
 """The probability from which a tag is given, as its authors use it."""
 
+CUDA = "CUDAExecutionProvider"  # of the package onnxruntime-gpu
 WORD_LENGTH = 4  # shorter names may be faces, such as ^_^, whose underscores stay
 NO_TAGS = "No tag is likely enough: the likeliest is “{name}” at {share:.0%}."
 
@@ -29,6 +30,7 @@ class WdTagger:
 
     def __init__(self, title: str, session: Any, tags: list[tuple[str, str]]) -> None:
         self.title = title
+        self.device = "cuda" if CUDA in session.get_providers() else "cpu"
         self._session = session
         self._tags = tags
         (self._input,) = session.get_inputs()
@@ -66,7 +68,7 @@ def load_wd_tagger(folder: Path, *, title: str, device: str) -> WdTagger:
         raise UnusableModel(INSTALL_TAGGER) from None
     wanted = ["CPUExecutionProvider"]
     if device.startswith("cuda"):
-        wanted.insert(0, "CUDAExecutionProvider")
+        wanted.insert(0, CUDA)
     here = onnxruntime.get_available_providers()
     try:
         session = onnxruntime.InferenceSession(

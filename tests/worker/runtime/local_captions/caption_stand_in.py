@@ -1,0 +1,44 @@
+"""A process that captions as the real one does, without a model: its captions name the device.
+
+Asked for the GPU, it says that it is there. The prompt “wait” is never answered on it, “crash” ends
+it, and “fail” is answered with a failure.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from worker.core.captioning.local.messages import (
+    Caption,
+    Captioned,
+    Failed,
+    Open,
+    Opened,
+    decode,
+    encode,
+)
+
+
+def main() -> None:
+    device = ""
+    for line in sys.stdin:
+        message = decode(line)
+        if isinstance(message, Open):
+            device = "cpu" if message.on_cpu else message.device
+            answer: Opened | Captioned | Failed = Opened(device, message.device)
+        else:
+            assert isinstance(message, Caption)
+            if message.prompt == "crash":
+                sys.exit(9)
+            if message.prompt == "wait" and device != "cpu":
+                time.sleep(600)
+            answer = Captioned(f"on {device}")
+            if message.prompt == "fail":
+                answer = Failed("It had nothing to say.", is_gone=False)
+        print("a line that a library wrote")
+        print(encode(answer), end="", flush=True)
+
+
+if __name__ == "__main__":
+    main()
