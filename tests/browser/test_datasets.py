@@ -362,6 +362,19 @@ def test_a_deleted_picture_comes_back_by_undo(page: Page, live, dataset: str) ->
     expect(page.locator("#toasts .toast")).to_have_count(0)
     expect(page.get_by_role("textbox", name="Caption of boat-3.png")).to_have_value("half-writ")
 
+    page.locator("#image-2 .tile-picture").click()
+    repeats = page.get_by_label("Repeats")
+    with page.expect_response("**/use"):
+        repeats.fill("3")
+        repeats.press("Enter")  # stays on the page
+    expect(repeats).to_be_focused()
+    page.get_by_role("button", name="Delete boat-2.png").press("Enter")
+    page.wait_for_url("**/datasets/boats*")
+    undo = page.get_by_role("button", name="Undo")
+    expect(undo).to_be_focused()
+    undo.press("Enter")
+    expect(page.get_by_role("checkbox", name="Select boat-2.png")).to_be_attached()
+
 
 def test_a_long_dataset_loads_on_and_everything_works_on_later_pages(page: Page, live) -> None:
     page.goto(long_dataset(live, 130))
