@@ -264,12 +264,13 @@
     const size = parts.reduce((sum, part) => sum + part.size, 0);
     find("upload-total").value = parts.reduce((sum, part) => sum + shareOf(part) * part.size, 0) / (size || 1);
     const words = left() ? [`Uploading, ${toGo()} to go`] : [];
-    if (counts.new || !left()) words.push(`${plural(counts.new, "image")} added`);
+    if (counts.new || !(left() || stopped.length)) words.push(`${plural(counts.new, "image")} added`);
     if (counts.again) words.push(`${plural(counts.again, "image")} already here`);
     if (counts.caption) words.push(`${plural(counts.caption, "caption")} read`);
     if (counts.refused) words.push(`${counts.refused} not added`);
     if (counts.failed) words.push(`${counts.failed} not sent`);
     if (stopped.length) words.push(`canceled: ${stopped.length > 3 ? plural(stopped.length, "file") : stopped.join("; ")}`);
+    words[0] = words[0][0].toUpperCase() + words[0].slice(1);
     find("upload-summary").textContent = words.join(" · ");
     say(words.join(", "));
   }

@@ -198,8 +198,8 @@ def test_an_archive_counts_its_images_and_can_be_canceled(
     expect(said).to_have_text("60 % uploaded")
     panel.get_by_role("button", name="Cancel").press("Enter")
     canceled.set()
-    expect(panel.locator("[data-upload-summary]")).to_contain_text(
-        "canceled: more.zip: 2 of 6 images were checked, and stay"
+    expect(panel.locator("[data-upload-summary]")).to_have_text(
+        "Canceled: more.zip: 2 of 6 images were checked, and stay"
     )
     expect(said).to_contain_text("2 of 6 images were checked, and stay")
     expect(panel.get_by_role("link", name="Show all images")).to_be_focused()
