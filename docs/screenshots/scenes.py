@@ -81,7 +81,7 @@ def adapter(camera: Camera, slug: str) -> list[Path]:
 
 
 def playground(camera: Camera, slug: str, prompt: str, seed: int) -> list[Path]:
-    """An image with the adapter, next to the same prompt and seed without it."""
+    """An image with the adapter, next to that without it, and below it the strip of weights."""
     query = urlencode({"adapter": f"{slug}:1", "prompt": prompt, "seed": seed})
     with camera.page() as page:
         _open(page, f"/play?{query}")
@@ -91,6 +91,9 @@ def playground(camera: Camera, slug: str, prompt: str, seed: int) -> list[Path]:
             timeout=WAIT_MS
         )
         expect(result.get_by_role("img", name=prompt).nth(1)).to_be_visible(timeout=WAIT_MS)
+        page.get_by_role("button", name="at nine weights").click()
+        expect(page.locator("#strip .strip-cell")).to_have_count(9, timeout=WAIT_MS)
+        page.mouse.move(0, 0)
         return camera.photograph(page, "playground")
 
 
