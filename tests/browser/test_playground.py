@@ -13,6 +13,7 @@ from app.registry.adapters.versions.usual_weight import set_usual_weight
 from app.registry.base_models.models import BaseModel
 from app.registry.renders import listing, service
 from app.registry.renders.models import Render
+from app.registry.slugs import slugify
 from tests import fake_workers
 from tests.browser.conftest import Live
 from tests.images import make_png
@@ -532,6 +533,16 @@ def test_no_control_that_has_the_focus_is_behind_the_image_of_a_phone(
         page.keyboard.press("Shift+Tab")
         assert page.evaluate(IS_IN_VIEW), page.evaluate("document.activeElement.outerHTML")
     assert page.evaluate(IS_IMAGE_ABOVE)
+
+
+def test_a_long_name_does_not_widen_the_page_of_a_phone(live: Live, page: Page) -> None:
+    name = "Night" + "g" * 95
+    for one in ("Chalk", name):
+        fake_workers.adapter(live.state, one)
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto(f"/play?adapter=chalk&adapter={slugify(name)}")
+    expect(page.get_by_role("button", name="in a square")).to_contain_text(name)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
 def test_the_stack_grows_and_shrinks_without_losing_the_prompt(live: Live, page: Page) -> None:

@@ -160,7 +160,7 @@ def estimate_words(plan: GridPlan) -> str:
     if not plan.new_images:
         words.append("All of them exist already.")
     elif cached:
-        words.append(f"{cached:,} of them exist already.")
+        words.append(f"{cached:,} of them exist{'s' if cached == 1 else ''} already.")
     if plan.new_images:
         how_long = "not known yet" if plan.seconds is None else f"about {duration(plan.seconds)}"
         words.append(f"Time{' for the rest' if cached else ''}: {how_long}.")
