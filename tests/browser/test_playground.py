@@ -575,13 +575,16 @@ def test_a_picture_on_its_way_can_be_canceled(live: Live, page: Page) -> None:
 
 
 def test_the_playground_draws_without_scripts(context: BrowserContext, live: Live) -> None:
-    fake_workers.adapter(live.state)
+    for name in ("Chalk", "Night"):
+        fake_workers.adapter(live.state, name)
     bare = context.browser.new_context(base_url=live.url, java_script_enabled=False)  # type: ignore[union-attr]
     page = bare.new_page()
+    page.goto("/play?adapter=chalk:0.75&adapter=night:0.25&prompt=a+castle")
+    expect(page.get_by_role("radio", name="Blend")).to_be_visible()  # the server scales
     page.goto("/play?adapter=chalk:0.75&prompt=a+castle")
     expect(page.locator("#find-adapter")).to_be_visible()  # in the list, which is open
     assert page.evaluate("document.activeElement === document.body && scrollY === 0")
-    expect(page.get_by_text("Trigger words: chalkboard")).to_be_visible()
+    expect(page.locator("#trigger-chips .hint")).to_be_visible()  # the trigger words
     expect(page.get_by_label("Weight of Chalk, slider")).to_be_hidden()  # it would do nothing
     page.get_by_role("button", name=re.compile("Generate")).last.click()
     expect(page).to_have_url(re.compile(r"/renders/\d+$"))
