@@ -149,6 +149,23 @@ def test_tabs_that_move_a_weight_at_once_each_see_their_own(
         load.check(found, drafts)
 
 
+def test_an_image_does_not_wait_for_a_training_run(api: httpx.Client, stack: Stack) -> None:
+    headers = {"origin": stack.url}
+    httpx.post(f"{stack.url}/example", headers=headers, timeout=PATIENCE_SECONDS)
+    dataset = api.get("/api/v1/datasets").json()[0]
+    config = {"steps": 50_000, "sample_prompts": []}
+    body = {"dataset_id": dataset["id"], "config": config}
+    run = api.post("/api/v1/runs", json=body).raise_for_status().json()
+    place = f"/api/v1/runs/{run['id']}"
+    wait_until(lambda: api.get(place).json()["step"] > 0, seconds=PATIENCE_SECONDS)
+    created = api.post("/api/v1/renders", json={"prompt": "a fox", "seed": 4, "steps": 4}).json()
+    render = poll(api, f"/renders/{created['id']}", seconds=PATIENCE_SECONDS)
+    assert (render["status"], render["from_cache"]) == ("succeeded", False)
+    assert api.get(place).json()["status"] == "running"
+    api.post(f"{place}/cancel").raise_for_status()
+    assert poll(api, f"/runs/{run['id']}", seconds=PATIENCE_SECONDS)["status"] == "canceled"
+
+
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
 @pytest.mark.parametrize("file_format", ["kohya", "peft", "bundle"])
 def test_every_download_is_written_when_it_is_asked_for(
