@@ -73,8 +73,8 @@ def recall(request: Request, state: State, sent: SentForm) -> Response:
         if not recalled.missing:
             return RedirectResponse(recalled.form.link, status_code=303)
         with state.database.read() as session:
-            page = play_page(session, recalled.form)
-        context = replace(page, recalled=recalled.missing)
+            context = play_page(session, recalled.form)
+        context = replace(context, recalled=recalled.missing)
         return render(request, "playground/play.html", context)
     if recalled.missing:
         answer = RecallAnswer(recalled.missing, recalled.form.link)
