@@ -223,6 +223,23 @@ RUNS = (
         do(type_into("#name", "x" * 300), click(".side > button"), see("#form-errors")),
     ),
     PageState(
+        "train on several datasets",
+        "/train/new?dataset=chalk",
+        do(click("#datasets [value=add]"), see("#dataset_id_2")),
+        "#datasets",
+    ),
+    PageState(
+        "train, no dataset chosen",
+        "/train/new?dataset=chalk",
+        do(
+            click("#datasets [value=add]"),
+            see("#dataset_id_2"),
+            click(".side > button"),
+            see("#dataset_id_2-error"),
+        ),
+        "#datasets",
+    ),
+    PageState(
         "train, paste refused",
         "/train/new",
         do(

@@ -55,6 +55,7 @@ NO_PAGES = {
     "/running",
     "/runs/{run_id}/live",
     "/tool-jobs/{job_id}",
+    "/train/new/datasets",
     "/train/new/paste",
     "/train/new/preset",
 }

@@ -105,15 +105,32 @@ def caption_has_word(session: Session, dataset_id: int, trigger_word: str) -> bo
     """True if a caption has the trigger word as a whole; without trigger word or image, too."""
     if not trigger_word:
         return True
-    images = select(Image.id).where(
-        Image.dataset_id == dataset_id,
-        col(Image.deleted_at).is_(None),
-        col(Image.set_aside).is_(False),
-    )
+    images = select(Image.id).where(*_is_trained(dataset_id))
     if session.exec(images.limit(1)).first() is None:
         return True
     naming = images.where(has_words(Image.caption, trigger_word))
     return session.exec(naming.limit(1)).first() is not None
+
+
+def count_without_word(session: Session, dataset_id: int, trigger_word: str) -> int:
+    """The number of images that are trained on whose first caption lacks this word."""
+    lacking = sa.not_(has_words(Image.caption, trigger_word))
+    query = select(func.count()).select_from(Image).where(*_is_trained(dataset_id), lacking)
+    return session.exec(query).one()
+
+
+def trigger_word_of(session: Session, dataset_id: int) -> str:
+    """The trigger word of a dataset; empty without one, or if it is deleted for good."""
+    dataset = session.get(Dataset, dataset_id)
+    return (dataset.trigger_word if dataset else None) or ""
+
+
+def _is_trained(dataset_id: int) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        col(Image.dataset_id) == dataset_id,
+        col(Image.deleted_at).is_(None),
+        col(Image.set_aside).is_(False),
+    )
 
 
 def summarize(session: Session, datasets: Sequence[Dataset]) -> list[DatasetSummary]:

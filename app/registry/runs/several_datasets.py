@@ -94,7 +94,7 @@ def check_datasets(
             )
         elif summary.trained_count == 0:
             fields[name] = nothing_to_train_on(summary)
-        repeats = _whole_number(wish.repeats)
+        repeats = whole_number(wish.repeats)
         if repeats is None or not 1 <= repeats <= MAX_REPEATS:
             fields[repeats_field(place)] = WRONG_REPEATS
             repeats = 1
@@ -112,7 +112,7 @@ def _get(session: Session, dataset_id: int, *, lock: bool = False) -> DatasetSum
     return datasets.summary(session, dataset)
 
 
-def _whole_number(value: object) -> int | None:
+def whole_number(value: object) -> int | None:
     """The number; None for what is no whole number, or one with more digits than any has."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value

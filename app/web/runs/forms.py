@@ -14,7 +14,9 @@ from pydantic.fields import FieldInfo
 
 from app.registry.db import MAX_ID
 from app.registry.runs.requests import RunRequest, StartCheckpoint
+from app.registry.runs.several_datasets import repeats_field
 from app.web.form_reader import FormReader, split_lines
+from app.web.runs.form_datasets import ONCE, FormDataset, read_further, wishes
 from app.web.runs.search_terms import SEARCH_TERMS
 from worker.core.old_names import rename_old
 from worker.core.training.config import Group, TrainConfig
@@ -100,6 +102,8 @@ class TrainForm:
 
     `adapter`: the one that gets the next version; `offer`: what the form offered of it;
     `for_adapter`: the one that the address of the form named.
+    `repeats`: of the first dataset, `further`: the others; `trigger_word`: what was typed over
+    `shown_trigger`, that of the first dataset.
     `kept` holds values that were changed under another preset; they stay changed when the preset
     shown has the same value, and so come back with the preset before.
     """
@@ -118,6 +122,22 @@ class TrainForm:
     adapter: str = ""
     offer: str = ""
     for_adapter: str = ""
+    repeats: str = ONCE
+    further: tuple[FormDataset, ...] = ()
+    trigger_word: str = ""
+    shown_trigger: str = ""
+
+    @property
+    def is_several(self) -> bool:
+        """True if the form has repeats and a trigger word of its own."""
+        own = self.trigger_word != self.shown_trigger
+        return bool(self.further) or self.repeats != ONCE or own
+
+    def trigger(self, usual: str | None) -> str:
+        """The trigger word: `usual`, that of the first dataset, unless another one was typed."""
+        if self.trigger_word != self.shown_trigger:
+            return self.trigger_word
+        return usual or ""
 
     @property
     def changed(self) -> dict[str, str]:
@@ -142,6 +162,9 @@ class TrainForm:
         said = self.values if self.start else self.changed
         return RunRequest(
             dataset_id=self.dataset_id or 0,
+            repeats=self.repeats,
+            further=wishes(self.further, [as_id(row.dataset) for row in self.further]),
+            trigger_word=(None if self.trigger_word == self.shown_trigger else self.trigger_word),
             base_model=self.base or None,
             preset=self.preset,
             own_preset_id=self.own_preset,
@@ -199,6 +222,10 @@ def read_form(sent: Mapping[str, Any]) -> TrainForm:
         adapter=form.text("adapter_id"),
         offer=form.text("offer"),
         for_adapter=form.text("for_adapter"),
+        repeats=form.text(repeats_field(1), ONCE),
+        further=read_further(form),
+        trigger_word=form.text("trigger_word"),
+        shown_trigger=form.text("shown_trigger"),
     )
 
 

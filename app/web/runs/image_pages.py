@@ -11,6 +11,7 @@ from starlette.responses import Response
 from app.registry.runs import service
 from app.registry.runs.models import Run
 from app.registry.runs.pinned_images import PinnedImages, PinnedSet, pinned_images
+from app.registry.runs.used_datasets import UsedDataset, used_datasets
 from app.web.state import Id, State
 from app.web.templates import render
 
@@ -24,6 +25,7 @@ class RunImagesPage:
     run: Run
     shown: PinnedSet
     found: PinnedImages
+    datasets: list[UsedDataset]
 
 
 @router.get("/runs/{run_id}/images")
@@ -32,10 +34,12 @@ def run_images(
     run_id: Id,
     state: State,
     of: PinnedSet = PinnedSet.TRAINING,
+    dataset: Annotated[int, Query(ge=1, le=1_000)] = 1,
     page: Annotated[int, Query(ge=1, le=10_000)] = 1,
 ) -> Response:
     """Show the images and captions of a run, also when its dataset changed or was deleted."""
     with state.database.read() as session:
         run = service.get_run(session, run_id)
-        context = RunImagesPage(run, of, pinned_images(session, run, of=of, page=page))
+        found = pinned_images(session, run, of=of, place=dataset, page=page)
+        context = RunImagesPage(run, of, found, used_datasets(session, run))
     return render(request, "runs/images.html", context)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from app.web.forms import MAX_TEXT, SentForm
 from app.web.runs import (
     checkpoint_pages,
     description_pages,
+    form_datasets,
     form_preset,
     image_pages,
     list_pages,
@@ -60,6 +62,7 @@ router.include_router(image_pages.router)
 router.include_router(preset_pages.router)
 router.include_router(description_pages.router)
 
+PLACED = re.compile(r"dataset_(id|repeats)(?:_(\d+))?")  # fields of datasets
 IMAGES_SHOWN = 8  # of the dataset, on the page of a run
 Text = Annotated[str, Query(max_length=300)]
 Step = Annotated[int | None, Query(ge=1, le=MAX_ID)]
@@ -212,6 +215,20 @@ def save_preset(request: Request, state: State, sent: SentForm) -> Response:
     return render(request, "runs/new.html", context)
 
 
+@router.post("/train/new/datasets")
+def change_datasets(request: Request, state: State, sent: SentForm) -> Response:
+    """Add a dataset to the form or take one away, without starting anything."""
+    form, text = read_form(sent), str(sent.get(pasted.FIELD, ""))
+    own = form_preset.typed(str(sent.get(form_preset.FIELD, "")))
+    rows = form_datasets.change_rows(form.further, str(sent.get(form_datasets.FIELD, "")))
+    form = replace(form, further=rows)
+    with state.database.read() as session:
+        paste = PastedSettings(text[:MAX_TEXT])
+        context = _new_run_page(session, form, paste=paste, own=own)
+    return render(request, "runs/new.html", context)
+
+
+@router.get("/train/new/datasets")
 @router.get("/train/new/preset")
 @router.get("/train/new/paste")
 def reload_form() -> Response:
@@ -237,7 +254,12 @@ def show_crops(state: State, sent: SentForm) -> Response:
         choices = plans.find_choices(session, form)
         config = plans.make_plan(session, form, choices).config
         resolution = config.resolution or (choices.base.resolution if choices.base else None)
-        images = datasets.trained_images(session, form.dataset_id or 0)
+        images = [
+            image
+            for row in choices.rows
+            if row.summary is not None
+            for image in datasets.trained_images(session, row.summary.dataset.key)
+        ]
     found = crops_of(images, resolution or 512, squares=not config.aspect_buckets)
     return render_fragment("runs/_crops.html", CropsFragment(found))
 
@@ -304,7 +326,10 @@ def _field_label(name: str) -> str:
         pasted.FIELD: "Settings as JSON",
         form_preset.FIELD: "Name of the preset",
     }
-    return labels.get(name, name.capitalize())
+    placed = PLACED.fullmatch(name)
+    if name not in labels and placed:
+        return f"{'Dataset' if placed[1] == 'id' else 'Repeats of dataset'} {placed[2] or 1}"
+    return labels.get(name, name.replace("_", " ").capitalize())
 
 
 @router.get("/runs/{run_id}")

@@ -24,9 +24,12 @@ from app.registry.runs.presets import (
     values_to_compare,
     with_changes,
 )
+from app.registry.runs.several_datasets import MAX_DATASETS
+from app.registry.runs.used_datasets import used_datasets
 from app.registry.wording import about, plural
 from app.web.datasets.check_view import ChecksPanel, checks_panel
-from app.web.runs.forms import OWN_PRESET, TrainForm, from_text, to_texts
+from app.web.runs.form_datasets import DatasetRow, FormDataset, dataset_rows
+from app.web.runs.forms import OWN_PRESET, TrainForm, as_id, from_text, to_texts
 from app.web.runs.plan_warnings import PlanWarning, plan_warnings
 from worker.core.training.config import TrainConfig
 from worker.core.training.presets import Preset, for_optimizer, preset_config
@@ -49,6 +52,7 @@ class RunPlan:
 
     config: TrainConfig
     images: int
+    rows: list[DatasetRow]
     estimate: Estimate
     base_parameters: int | None
     base_bytes: int | None
@@ -56,7 +60,7 @@ class RunPlan:
     ahead_seconds: float | None
     is_checking: bool
     warnings: list[PlanWarning]
-    checks: ChecksPanel | None
+    checks: list[ChecksPanel]
     errors: Mapping[str, str]
 
     @property
@@ -72,36 +76,76 @@ class RunPlan:
 
     @property
     def seen(self) -> float | None:
-        """Number of times each image is trained on; None without images."""
-        if not self.images:
+        """Number of times each image is trained on; None without images, or with repeats."""
+        if not self.images or len(self.rows) > 1:
             return None
         return self.config.steps * self.config.images_per_step / self.images
+
+    @property
+    def seen_by_dataset(self) -> list[tuple[str, float]]:
+        """Number of times each image of a dataset is trained on, by name, of several datasets."""
+        uses = sum(row.image_count * row.uses for row in self.rows)
+        if not uses or len(self.rows) < 2:
+            return []
+        epochs = self.config.steps * self.config.images_per_step / uses
+        return [
+            (row.summary.dataset.name, epochs * row.uses)
+            for row in self.rows
+            if row.summary is not None and row.image_count
+        ]
 
 
 @dataclass(frozen=True)
 class RunChoices:
-    """The datasets and base models to choose from, and the chosen ones."""
+    """The datasets and base models to choose from, and the chosen ones.
+
+    `dataset`: the first of the `rows`; `trigger_word`: that of the run, empty for none.
+    """
 
     datasets: list[DatasetChoice]
     bases: list[BaseModel]
     dataset: DatasetSummary | None
+    rows: list[DatasetRow]
+    trigger_word: str
     base: BaseModel | None
     own_presets: list[OwnPreset]
     own_preset: OwnPreset | None
+
+    @property
+    def image_count(self) -> int:
+        """Number of images of all chosen datasets that are trained on."""
+        return sum(row.image_count for row in self.rows)
+
+    @property
+    def can_add(self) -> bool:
+        """True if the run can have another dataset."""
+        return len(self.rows) < min(MAX_DATASETS, len(self.datasets))
+
+    @property
+    def usual_trigger(self) -> str:
+        """The trigger word of the first dataset; empty without one."""
+        return (self.dataset.dataset.trigger_word if self.dataset else None) or ""
 
 
 def find_choices(session: Session, form: TrainForm) -> RunChoices:
     """The datasets and base models to choose from; deleted ones are not chosen."""
     shown = dataset_choices(session)
-    is_here = any(row.id == form.dataset_id for row in shown)
-    chosen = datasets.get_dataset(session, form.dataset_id or 0) if is_here else None
+    here = {row.id for row in shown}
+    asked = [form.dataset_id, *(as_id(row.dataset) for row in form.further)]
+    found = [datasets.get_dataset(session, key) if key in here else None for key in asked]
+    rows = [row for row in found if row is not None]
+    summaries = {one.dataset.key: one for one in datasets.summarize(session, rows)}
+    chosen = [summaries[row.key] if row is not None else None for row in found]
+    first = chosen[0]
     bases = base_models.list_base_models(session)
     base = next((row for row in bases if form.base in (row.slug, str(row.key))), None)
     own = list_presets(session)
     return RunChoices(
         datasets=shown,
         bases=bases,
-        dataset=datasets.summary(session, chosen) if chosen else None,
+        dataset=first,
+        rows=dataset_rows(first, form.repeats, form.further, chosen[1:]),
+        trigger_word=form.trigger(first.dataset.trigger_word if first else None),
         base=base,
         own_presets=own,
         own_preset=next((row for row in own if row.id == form.own_preset), None),
@@ -125,7 +169,8 @@ def make_plan(session: Session, form: TrainForm, choices: RunChoices) -> RunPlan
     ahead = active_runs(session, limit=1)
     return RunPlan(
         config=config,
-        images=choices.dataset.trained_count if choices.dataset else 0,
+        images=choices.image_count,
+        rows=choices.rows,
         estimate=(
             estimates.estimate(session, base, config) if base else Estimate(None, None, None)
         ),
@@ -134,18 +179,17 @@ def make_plan(session: Session, form: TrainForm, choices: RunChoices) -> RunPlan
         runs_ahead=ahead.total,
         ahead_seconds=service.eta_seconds(ahead.shown[0]) if ahead.total == 1 else None,
         warnings=_preset_warnings(choices)
-        + plan_warnings(choices.dataset, base, config, usual=usual),
+        + plan_warnings(session, choices.rows, base, config, choices.trigger_word, usual=usual),
         checks=_checks(session, choices),
         is_checking=base is not None and base.status == BaseModelStatus.CHECKING,
         errors=errors,
     )
 
 
-def _checks(session: Session, choices: RunChoices) -> ChecksPanel | None:
-    """The findings of the chosen dataset, if it has images."""
-    if choices.dataset is None or not choices.dataset.image_count:
-        return None
-    return checks_panel(session, choices.dataset)
+def _checks(session: Session, choices: RunChoices) -> list[ChecksPanel]:
+    """The findings of each chosen dataset that has images."""
+    found = {row.summary.dataset.key: row.summary for row in choices.rows if row.summary}
+    return [checks_panel(session, summary) for summary in found.values() if summary.image_count]
 
 
 def _preset_warnings(choices: RunChoices) -> list[PlanWarning]:
@@ -237,6 +281,8 @@ def _form_of_run(session: Session, run_id: int) -> TrainForm:
     except NotFound:
         return TrainForm()
     own = (run.own_preset or {}).get("id")
+    first, *further = used_datasets(session, run)
+    usual = datasets.trigger_word_of(session, first.id)
     return TrainForm(
         name=run.name,
         dataset=str(run.dataset_id),
@@ -244,6 +290,10 @@ def _form_of_run(session: Session, run_id: int) -> TrainForm:
         preset=Preset(run.preset) if run.preset in set(Preset) else Preset.BALANCED,
         own_preset=own if any(row.id == own for row in list_presets(session)) else None,
         values=to_texts(TrainConfig.model_validate(run.config)),
+        repeats=str(first.repeats),
+        further=tuple(FormDataset(str(one.id), str(one.repeats)) for one in further),
+        trigger_word=run.trigger_word or "",
+        shown_trigger=usual,
     )
 
 
@@ -254,12 +304,12 @@ def _slug_of_base(session: Session, run: Run) -> str:
 
 
 def _preset_of(choices: RunChoices, preset: Preset) -> TrainConfig:
-    summary, base = choices.dataset, choices.base
+    base = choices.base
     return preset_config(
         preset,
         resolution=(base.resolution if base else None) or 512,
-        images=summary.trained_count if summary else 0,
-        trigger_word=summary.dataset.trigger_word if summary else None,
+        images=choices.image_count,
+        trigger_word=choices.trigger_word or None,
     )
 
 

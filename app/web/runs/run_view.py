@@ -24,6 +24,7 @@ from app.registry.runs.epochs import Epochs, run_epochs
 from app.registry.runs.metrics import run_metrics
 from app.registry.runs.models import RUINED, WARNING, Run, Sample
 from app.registry.runs.sample_pages import SamplePage, list_marked_steps, list_sample_page
+from app.registry.runs.used_datasets import UsedDataset, image_total, used_datasets
 from app.registry.wording import about, ago, duration, plural
 from app.web.runs.chart_view import CHART_METRICS, MARKS, Chart, chart_of, marks_of, thin_out
 
@@ -87,6 +88,7 @@ class RunView:
     adapter: Adapter | None
     version: AdapterVersion | None
     image_count: int
+    datasets: list[UsedDataset]
     epochs: Epochs
     prompts: list[str]
     rows: list[SampleRow]
@@ -272,6 +274,7 @@ def run_view(session: Session, run_id: int, *, samples_before: int | None = None
     page = list_sample_page(session, run_id, before=samples_before)
     metrics = run_metrics(session, run_id, keys=CHART_METRICS, most=None)
     marked = thin_out(list_marked_steps(session, run_id), most=MARKS)
+    used = used_datasets(session, run)
     prompts = [str(prompt) for prompt in run.config.get("sample_prompts", [])]
     steps = {*page.steps, *(step.step for step in marked)}
     saved = checkpoints.list_checkpoints(session, run_id, steps=steps)
@@ -280,7 +283,8 @@ def run_view(session: Session, run_id: int, *, samples_before: int | None = None
         base=base_models.get_base_model(session, run.base_model_id),
         adapter=trained[0] if trained else None,
         version=trained[1] if trained else None,
-        image_count=service.run_image_count(session, run),
+        image_count=image_total(used),
+        datasets=used,
         epochs=run_epochs(session, run),
         prompts=prompts,
         rows=_sample_rows(page, saved, len(prompts)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlmodel import Session, col, func, select
@@ -32,9 +33,10 @@ def next_version(session: Session, adapter: Adapter) -> NextVersion:
     return NextVersion(adapter, next_number(session, adapter) + waiting, waiting)
 
 
-def adapter_to_extend(session: Session, dataset: Dataset, base_model_id: int) -> Adapter | None:
-    """The adapter trained last from this dataset, for this base model and with its trigger word."""
-    words = [dataset.trigger_word] if dataset.trigger_word else []
+def adapter_to_extend(
+    session: Session, dataset: Dataset, base_model_id: int, words: Sequence[str]
+) -> Adapter | None:
+    """The adapter trained last from this dataset, for this base model and with these triggers."""
     made = (
         select(Adapter, AdapterVersion)
         .join(AdapterVersion, col(AdapterVersion.adapter_id) == col(Adapter.id))
@@ -48,7 +50,7 @@ def adapter_to_extend(session: Session, dataset: Dataset, base_model_id: int) ->
         .limit(LOOKED_AT)
     )
     found = session.exec(made).all()
-    return next((adapter for adapter, row in found if row.trigger_words == words), None)
+    return next((adapter for adapter, row in found if row.trigger_words == list(words)), None)
 
 
 def is_made_for(session: Session, adapter: Adapter, base_model_id: int) -> bool:
