@@ -151,5 +151,5 @@ def understands(module: str, words: list[str]) -> bool:
 def test_the_command_that_trains_the_example_is_complete() -> None:
     line = next(line for _, line in commands_in_documents() if "-m app train" in line)
     given = flags.parse_arguments(shlex.split(line)[4:])
-    assert (ROOT / given.data / "metadata.jsonl").exists()
+    assert (ROOT / given.data[0].path / "metadata.jsonl").exists()
     assert given.config(resolution=64, images=24).steps == 60
