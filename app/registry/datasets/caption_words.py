@@ -1,15 +1,25 @@
-"""The words of captions: as text in Python, and as conditions in SQL that agree with it."""
+"""The words of captions: as text in Python, and as conditions in SQL that agree with it.
+
+This is the one place that says whether a caption contains a word or a phrase: for filters,
+statistics, checks, bulk edits and runs. Capital letters do not matter. A word ends at a space, at a
+mark and at a hyphen, so “ink” is in “ink-style” and not in “pink”; a hyphen that is looked for has
+to be there, so “ink-wash” is not in “ink wash”. In scripts that put no space between words, words
+are found inside others. Marks alone, such as “***”, are found as they are.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import sqlalchemy as sa
 
-# what separates words; everything else, like the hyphen of "close-up", is part of one
+# what separates words where they are shown and counted; “close-up” is one
 SEPARATORS = ',.;:!?()[]{}"“”„…/|\\*<>\t\n'
 _TO_SPACES = str.maketrans(dict.fromkeys(SEPARATORS, " "))
 _BUT_COMMAS = str.maketrans(dict.fromkeys(SEPARATORS.replace(",", ""), " "))
+# Thai, Lao, Burmese, Khmer; Chinese, Japanese
+_WITHOUT_SPACES = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\uffef]")
 
 
 def normalize_words(text: str) -> str:
@@ -23,43 +33,67 @@ def normalize_parts(text: str) -> list[str]:
     return [part for part in parts if part]
 
 
+def contains_words(caption: str, words: str) -> bool:
+    """True if the caption contains these words, whole and in this order."""
+    if not normalize_words(words):
+        return words.strip().lower() in caption.lower()
+    return search_key(words) in spread_words(caption)
+
+
+def spread_words(caption: str) -> str:
+    """The words and hyphens of a caption with a space around each; `search_key` is found in it."""
+    return f" {_spread(normalize_words(caption))} "
+
+
+def search_key(words: str) -> str:
+    """What `spread_words` has of a caption that contains these words, which are not marks alone."""
+    spread = _spread(normalize_words(words))
+    return spread if _WITHOUT_SPACES.search(spread) else f" {spread} "
+
+
+def _spread(normalized: str) -> str:
+    return " ".join(normalized.replace("-", " - ").split())
+
+
 def has_words(caption: Any, words: str) -> sa.ColumnElement[bool]:
-    """Condition on a column: the caption contains these words, whole and in this order.
-
-    Capital letters do not matter. A separator between two words counts as a space.
-    """
-    words = normalize_words(words)
-    forms = {words}
-    if not words.isascii():
+    """Condition on a column: what `contains_words` says of its text."""
+    if not normalize_words(words):
+        return sa.func.lower(caption).contains(words.strip().lower(), autoescape=True)
+    key = search_key(words)
+    forms = {key}
+    if not key.isascii():
         # SQLite changes the case of ASCII letters only
-        forms = {words, words.upper(), words.title(), words[:1].upper() + words[1:]}
+        forms = {key, key.upper(), key.title(), key[:2].upper() + key[2:]}
     lowered = {"".join(c.lower() if c.isascii() else c for c in form) for form in forms}
-    return sa.or_(*(_has_form(caption, form) for form in sorted(lowered)))
+    return sa.or_(*(_has_key(caption, form) for form in sorted(lowered)))
 
 
-def _has_form(caption: Any, words: str) -> sa.ColumnElement[bool]:
-    """Condition: the caption has these words, which are normalized.
+def _has_key(caption: Any, key: str) -> sa.ColumnElement[bool]:
+    """Condition: `spread_words` of the caption has this key.
 
     To replace every separator takes ten times as long as to look for the letters, so it is done
     only for captions that have them, and not between spaces or before a comma.
     """
     text: sa.ColumnElement[str] = sa.func.lower(caption)
-    has_letters = [text.contains(word, autoescape=True) for word in words.split()]
-    between_spaces = _padded(text).contains(f" {words} ", autoescape=True)
-    before_a_comma = _padded(text).contains(f" {words},", autoescape=True)
-    between_any = _padded(_spaced(text)).contains(f" {words} ", autoescape=True)
-    return sa.and_(*has_letters, sa.or_(between_spaces, before_a_comma, between_any))
+    has_letters = [text.contains(word, autoescape=True) for word in key.split()]
+    as_written = [_padded(text).contains(key, autoescape=True)]
+    if key.endswith(" "):
+        as_written.append(_padded(text).contains(f"{key[:-1]},", autoescape=True))
+    spread = _padded(_spread_in_sql(text, several=" " in key.strip()))
+    return sa.and_(*has_letters, sa.or_(*as_written, spread.contains(key, autoescape=True)))
 
 
-def _spaced(text: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
-    """The text with a space for each run of up to eight separators.
+def _spread_in_sql(text: sa.ColumnElement[str], *, several: bool) -> sa.ColumnElement[str]:
+    """`_spread` of a text in lower case; spaces are made one only where `several` words are sought.
 
-    Captions have no control characters. ", " becomes two spaces, and each pass halves a run.
+    Captions have no control characters.
     """
     for separator in SEPARATORS.rstrip():
         text = sa.func.replace(text, separator, " ")
-    for _ in range(3):
-        text = sa.func.replace(text, "  ", " ")
+    text = sa.func.replace(text, "-", " - ")
+    if several:  # “<” and “>” are spaces by now, so these pairs are of no caption
+        for old, new in ((" ", "<>"), ("><", ""), ("<>", " ")):
+            text = sa.func.replace(text, old, new)
     return text
 
 

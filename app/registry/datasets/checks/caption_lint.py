@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from app.registry.datasets.caption_words import contains_words
 from app.registry.datasets.checks.caption_words import (
     TRIGGER,
     Part,
-    has_trigger,
     parts_of,
     words_of,
 )
@@ -109,7 +109,7 @@ def lint_captions(captions: Sequence[ReadCaption], *, trigger_word: str | None) 
 def _missing_trigger(captions: Sequence[ReadCaption], trigger_word: str | None) -> Finding | None:
     if not trigger_word:
         return None
-    lacking = [one.image_id for one in captions if not has_trigger(one.text, trigger_word)]
+    lacking = [one.image_id for one in captions if not contains_words(one.text, trigger_word)]
     if not lacking:
         return None
     verb = "lacks" if len(lacking) == 1 else "lack"

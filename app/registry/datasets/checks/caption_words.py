@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 WORD = re.compile(r"\w+(?:['’]\w+)*")
 PART = re.compile(r"[^,;.!?:()\[\]{}|\n]+")
-WITHOUT_SPACES = re.compile(r"[\u2e80-\uffef]")  # scripts that put no space between words
 BEFORE_TRIGGER = (("in", "the", "style", "of"), ("in", "a"), ("in", "the"), ("in",), ("by",))
 AFTER_TRIGGER = frozenset({"style", "styled"})
 
@@ -70,16 +68,3 @@ def _with_trigger(part: Part, trigger: tuple[str, ...]) -> Part:
         spans[first:end] = [(spans[first][0], spans[end - 1][1])]
         words[first:end] = [TRIGGER]
     return Part(tuple(words), tuple(spans))
-
-
-@cache
-def _pattern(trigger: str) -> re.Pattern[str]:
-    escaped = re.escape(trigger.strip())
-    if WITHOUT_SPACES.search(trigger):
-        return re.compile(escaped, re.IGNORECASE)
-    return re.compile(rf"(?<!\w){escaped}(?!\w)", re.IGNORECASE)
-
-
-def has_trigger(caption: str, trigger: str) -> bool:
-    """Whether the caption has the trigger word as a word: “ink” is not in “pink”."""
-    return _pattern(trigger).search(caption) is not None

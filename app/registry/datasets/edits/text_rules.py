@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-from app.registry.datasets.caption_words import normalize_words
+from app.registry.datasets.caption_words import contains_words
 from app.registry.datasets.captions import clean_caption
 from app.registry.datasets.edits.actions import Edit, EditAction
 from app.registry.datasets.edits.find_replace import TimeLimit, pattern_rule
@@ -30,11 +30,6 @@ def rule_of(edit: Edit, limit: TimeLimit) -> Rule:
     }
     rule = rules.get(edit.action) or pattern_rule(edit, limit)
     return lambda caption: clean_caption(rule(caption))
-
-
-def contains_words(caption: str, words: str) -> bool:
-    """True if the caption has these words whole and in this order, as the filters see it."""
-    return f" {normalize_words(words)} " in f" {normalize_words(caption)} "
 
 
 def _words(words: str) -> re.Pattern[str]:

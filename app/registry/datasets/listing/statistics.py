@@ -11,7 +11,7 @@ from statistics import median
 import sqlalchemy as sa
 from sqlmodel import Session, col
 
-from app.registry.datasets.caption_words import normalize_parts
+from app.registry.datasets.caption_words import normalize_parts, search_key, spread_words
 from app.registry.datasets.image_search import read_state
 from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.models import Dataset, Image
@@ -91,11 +91,8 @@ def _compute(session: Session, dataset_id: int) -> DatasetStatistics:
     return DatasetStatistics(
         images=len(rows),
         captioned=len(captions),
-        words=tuple(
-            CountedWord(*pair)
-            for pair in _most(words, lambda word: word not in FUNCTION_WORDS and len(word) > 1)
-        ),
-        tags=_counted_tags(tags, words, texts),
+        words=_as_found(_most(words, _is_telling), words, texts),
+        tags=_as_found(_most(tags, lambda _: True), words, texts),
         different_words=len(words),
         shortest=min(lengths, default=0),
         median_length=round(median(lengths)) if lengths else 0,
@@ -104,26 +101,32 @@ def _compute(session: Session, dataset_id: int) -> DatasetStatistics:
     )
 
 
-def _most(counter: Counter[str], is_listed: Callable[[str], bool]) -> list[tuple[str, int]]:
+def _most(counter: Counter[str], is_listed: Callable[[str], bool]) -> list[str]:
     """The most frequent ones, those of equal number by name."""
     ordered = sorted(counter.items(), key=lambda pair: (-pair[1], pair[0]))
-    return [pair for pair in ordered if is_listed(pair[0])][:LISTED]
+    return [word for word, _ in ordered if is_listed(word)][:LISTED]
 
 
-def _counted_tags(
-    tags: Counter[str], words: Counter[str], texts: Sequence[str]
+def _is_telling(word: str) -> bool:
+    return word not in FUNCTION_WORDS and len(word) > 1
+
+
+def _as_found(
+    listed: Sequence[str], words: Counter[str], texts: Sequence[str]
 ) -> tuple[CountedWord, ...]:
-    """The most frequent tags, with the number of captions that a filter for them finds.
+    """Words or tags with the number of captions that a filter for them finds.
 
-    A tag is also found inside a longer one, "boat" in "red boat". `words` counts those of one word;
-    `texts` are the normalized captions.
+    It also finds them inside longer ones: “boat” in the tag “red boat”, “ink” in “ink-style”.
+    `words` counts those of the normalized `texts`, which is enough where no word is inside another.
     """
-    padded = [f" {text} " for text in texts]
+    is_plain = all(text.isascii() and "-" not in text for text in texts)
+    spread = [f" {text} " if is_plain else spread_words(text) for text in texts]
     counted = []
-    for tag, _ in _most(tags, lambda _: True):
-        inside = f" {tag} "
-        found = len([1 for text in padded if inside in text]) if " " in tag else words[tag]
-        counted.append(CountedWord(tag, found))
+    for word in listed:
+        key = search_key(word)
+        is_counted = is_plain and " " not in word
+        found = words[word] if is_counted else len([1 for text in spread if key in text])
+        counted.append(CountedWord(word, found))
     return tuple(sorted(counted, key=lambda one: (-one.captions, one.word)))
 
 

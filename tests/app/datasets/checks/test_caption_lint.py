@@ -8,7 +8,6 @@ import json
 import pytest
 
 from app.registry.datasets.checks.caption_lint import lint_captions, read_captions
-from app.registry.datasets.checks.caption_words import has_trigger
 from app.registry.datasets.checks.findings import Check, CheckedCaption, Finding
 from worker.core.starter.examples import EXAMPLES, Example
 from worker.core.starter.subjects import known_subjects
@@ -165,23 +164,6 @@ def test_captions_without_the_trigger_word_are_counted() -> None:
     assert checks(["ink, fox", "pink owl", "INK, apple", "a rocket"], "ink") == [
         (Check.TRIGGER_WORD, 2)
     ]
-
-
-@pytest.mark.parametrize(
-    ("caption", "trigger", "is_there"),
-    [
-        ("a pink fox", "ink", False),
-        ("a fox, ink-style", "ink", True),
-        ("a fox, Ink Wash", "ink wash", True),
-        ("狐狸水墨画", "水墨", True),
-        ("a fox <s1>", "<s1>", True),
-        ("chalkboard, a fox", "chalk", False),
-    ],
-)
-def test_the_trigger_word_counts_as_a_whole_word(
-    caption: str, trigger: str, is_there: bool
-) -> None:
-    assert has_trigger(caption, trigger) is is_there
 
 
 def test_the_same_caption_twice_is_found_however_it_is_written() -> None:

@@ -8,7 +8,7 @@ from app.registry.datasets.captions import CaptionRefused
 from app.registry.datasets.edits.actions import Edit, EditAction, check_edit, describe_edit
 from app.registry.datasets.edits.differences import Part, differences
 from app.registry.datasets.edits.find_replace import TimeLimit
-from app.registry.datasets.edits.text_rules import contains_words, rule_of
+from app.registry.datasets.edits.text_rules import rule_of
 from app.registry.errors import InvalidInput
 
 
@@ -136,12 +136,6 @@ def test_an_edit_without_its_setting_is_refused(edit: Edit, field: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
         check_edit(edit)
     assert list(refusal.value.fields) == [field]
-
-
-def test_a_word_is_a_word_of_its_own() -> None:
-    assert contains_words("Ink: a fox", "ink")
-    assert contains_words("a fox in chalk  style", "Chalk Style")
-    assert not contains_words("a pink fox", "ink")
 
 
 def test_a_difference_marks_words_that_go_and_come() -> None:
