@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
@@ -16,6 +17,7 @@ from app.registry.datasets.models import (
     CaptionSource,
     Dataset,
     Image,
+    ImageCaption,
     ImageMeasure,
 )
 from app.registry.datasets.training_side import training_side
@@ -51,18 +53,39 @@ def scope_of(session: Session, dataset: Dataset) -> Scope:
 
 
 def conditions_of(wanted: ImageFilter, scope: Scope) -> list[Condition]:
-    """The filter as conditions, all of which have to hold; without those that SQL cannot check."""
-    caption = col(Image.caption)
+    """The filter as conditions, all of which have to hold; without those that SQL cannot check.
+
+    A word is in an image's captions if one of them contains it.
+    """
     found = [scope.live]
     found += [condition_of(kind, scope) for kind in Show if kind in wanted.show & IN_SQL]
-    found += [has_words(caption, words) for words in wanted.with_words]
-    found += [~has_words(caption, words) for words in wanted.without_words]
+    found += [_contains(scope, words) for words in wanted.with_words]
+    found += [~_contains(scope, words) for words in wanted.without_words]
     if wanted.q:
         found.append(
-            caption.icontains(wanted.q, autoescape=True)
+            any_caption(scope, lambda caption: caption.icontains(wanted.q, autoescape=True))
             | col(Image.filename).icontains(wanted.q, autoescape=True)
         )
     return found
+
+
+def any_caption(scope: Scope, holds: Callable[[Any], Condition]) -> Condition:
+    """Condition on an image: this holds for one of its captions, the first or a further one."""
+    further = further_captions_of(scope, col(ImageCaption.image_id))
+    return holds(col(Image.caption)) | col(Image.id).in_(
+        further.where(holds(col(ImageCaption.caption)))
+    )
+
+
+def further_captions_of(scope: Scope, *columns: Any) -> sa.Select[Any]:
+    """A query of the captions after the first one of the dataset's images."""
+    of_image = col(ImageCaption.image_id) == col(Image.id)
+    further = sa.inspect(ImageCaption).local_table.join(sa.inspect(Image).local_table, of_image)
+    return sa.select(*columns).select_from(further).where(scope.live)
+
+
+def _contains(scope: Scope, words: str) -> Condition:
+    return any_caption(scope, lambda caption: has_words(caption, words))
 
 
 def condition_of(kind: Show, scope: Scope) -> Condition:
@@ -70,25 +93,29 @@ def condition_of(kind: Show, scope: Scope) -> Condition:
     return _CONDITIONS[kind](scope)
 
 
-def _is_uncaptioned(_: Scope) -> Condition:
-    return col(Image.caption) == ""
+def _is_uncaptioned(scope: Scope) -> Condition:
+    return ~any_caption(scope, lambda caption: caption != "")
 
 
 def _lacks_trigger(scope: Scope) -> Condition:
-    if not scope.trigger_word:
+    """No caption, or one that lacks the trigger word: training uses each of them."""
+    word = scope.trigger_word
+    if not word:
         return sa.false()
-    return ~has_words(col(Image.caption), scope.trigger_word)
+    lacking = any_caption(scope, lambda caption: (caption != "") & ~has_words(caption, word))
+    return lacking | _is_uncaptioned(scope)
 
 
 def _repeats_caption(scope: Scope) -> Condition:
-    caption = sa.func.lower(col(Image.caption))
-    repeated = (
-        sa.select(caption)
-        .where(scope.live, col(Image.caption) != "")
-        .group_by(caption)
-        .having(sa.func.count() > 1)
-    )
-    return caption.in_(repeated)
+    first = sa.select(col(Image.id).label("image"), sa.func.lower(col(Image.caption)).label("text"))
+    texts = sa.union(  # of equal captions of one image, one
+        first.where(scope.live, col(Image.caption) != ""),
+        further_captions_of(
+            scope, col(ImageCaption.image_id), sa.func.lower(col(ImageCaption.caption))
+        ).where(col(ImageCaption.caption) != ""),
+    ).cte("texts")
+    repeated = sa.select(texts.c.text).group_by(texts.c.text).having(sa.func.count() > 1)
+    return col(Image.id).in_(sa.select(texts.c.image).where(texts.c.text.in_(repeated)))
 
 
 def _is_small(scope: Scope) -> Condition:
@@ -112,18 +139,23 @@ def _is_set_aside(_: Scope) -> Condition:
 
 
 def _is_from_provider(scope: Scope) -> Condition:
-    """The caption as it is now was written by a provider."""
+    """A caption as it is now was written by a provider."""
     now = (
         (col(CaptionRevision.image_id) == col(Image.id))
         & (col(CaptionRevision.kind) == col(Image.caption_kind))
         & (col(CaptionRevision.version) == col(Image.caption_version))
     )
-    written = (
-        select(Image.id)
-        .join(CaptionRevision, now)
-        .where(scope.live, CaptionRevision.source == CaptionSource.PROVIDER)
+    by_provider = col(CaptionRevision.source) == CaptionSource.PROVIDER
+    first = select(Image.id).join(CaptionRevision, now).where(scope.live, by_provider)
+    further = further_captions_of(scope, col(ImageCaption.image_id)).where(
+        sa.exists().where(
+            col(CaptionRevision.image_id) == col(ImageCaption.image_id),
+            col(CaptionRevision.kind) == col(ImageCaption.kind),
+            col(CaptionRevision.version) == col(ImageCaption.version),
+            by_provider,
+        )
     )
-    return col(Image.id).in_(written)
+    return col(Image.id).in_(first) | col(Image.id).in_(further)
 
 
 def _is_unmeasured(_: Scope) -> Condition:

@@ -84,7 +84,7 @@ def read_state(session: Session, dataset: Dataset) -> index.State:
     if known is not None:
         return known
     session.flush()  # a query of the connection does not
-    columns = index.state_columns()
+    columns = index.state_columns(dataset.key)
     live = (col(Image.dataset_id) == dataset.key) & col(Image.deleted_at).is_(None)
     row = session.connection().execute(_from_images(*columns).where(live)).one()
     state = index.read_state(row, tokens_of(session, dataset.key).base)

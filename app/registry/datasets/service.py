@@ -11,8 +11,9 @@ from sqlmodel import Session, col, func, select
 from app.registry.datasets.caption_words import has_words
 from app.registry.datasets.caption_writes import BY_HAND, CaptionOrigin, from_file, write_caption
 from app.registry.datasets.captions import CaptionFromFile, CaptionRefused, clean_caption
+from app.registry.datasets.image_conditions import Scope, any_caption
 from app.registry.datasets.intake import NewImage
-from app.registry.datasets.models import MAX_REPEATS, Dataset, Image
+from app.registry.datasets.models import MAX_REPEATS, Dataset, Image, ImageCaption
 from app.registry.datasets.transfer import adding
 from app.registry.db import utcnow
 from app.registry.errors import Conflict, InvalidInput, NotFound
@@ -102,13 +103,14 @@ def _dataset_filters(q: str) -> list[sa.ColumnElement[bool]]:
 
 
 def caption_has_word(session: Session, dataset_id: int, trigger_word: str) -> bool:
-    """True if a caption has the trigger word as a whole; without trigger word or image, too."""
+    """True if a caption contains the trigger word; without trigger word or image, too."""
     if not trigger_word:
         return True
     images = select(Image.id).where(*_is_trained(dataset_id))
     if session.exec(images.limit(1)).first() is None:
         return True
-    naming = images.where(has_words(Image.caption, trigger_word))
+    scope = Scope(dataset_id, trigger_word, 0)
+    naming = images.where(any_caption(scope, lambda text: has_words(text, trigger_word)))
     return session.exec(naming.limit(1)).first() is not None
 
 
@@ -137,11 +139,17 @@ def summarize(session: Session, datasets: Sequence[Dataset]) -> list[DatasetSumm
     """Summaries of these datasets, in a constant number of queries."""
     keys = [dataset.key for dataset in datasets]
     session.flush()  # a query of the connection does not
+    further = (
+        select(ImageCaption.image_id)
+        .join(Image, col(Image.id) == col(ImageCaption.image_id))
+        .where(col(Image.dataset_id).in_(keys), ImageCaption.caption != "")
+    )
+    has_caption = (col(Image.caption) != "") | col(Image.id).in_(further)
     counted = session.connection().execute(
         sa.select(
             col(Image.dataset_id),
             func.count(),
-            func.sum(sa.case((col(Image.caption) != "", 1), else_=0)),
+            func.sum(sa.case((has_caption, 1), else_=0)),
             func.sum(sa.case((col(Image.set_aside), 0), else_=1)),
             # least() is called min() on SQLite
             func.min(

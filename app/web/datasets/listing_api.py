@@ -27,7 +27,9 @@ class WordOut(BaseModel):
     """A word or tag of captions."""
 
     word: str = Field(description="In lower case, for the parameters `with` and `without`.")
-    captions: int = Field(description="Number of captions that contain it as whole words.")
+    images: int = Field(
+        description="Number of images with a caption that contains it as whole words."
+    )
 
 
 class LengthsOut(BaseModel):
@@ -61,7 +63,7 @@ class StatisticsOut(BaseModel):
     lengths: LengthsOut = Field(description="Lengths of the captions.")
     different_words: int = Field(description="Number of different words in all captions.")
     words: list[WordOut] = Field(
-        description="The 50 words that most captions contain, without words like “the”."
+        description="The 50 words of the captions of most images, without words like “the”."
     )
     tags: list[WordOut] = Field(description="The 50 most frequent parts between commas.")
     sizes: list[SizeOut] = Field(description="The images by their short side.")
@@ -118,4 +120,4 @@ def dataset_statistics(dataset_id: Id, state: State) -> StatisticsOut:
 
 
 def _words_out(counted: tuple[CountedWord, ...]) -> list[WordOut]:
-    return [WordOut(word=one.word, captions=one.captions) for one in counted]
+    return [WordOut(word=one.word, images=one.images) for one in counted]

@@ -21,7 +21,7 @@ class WordLink:
     """A word with the queries that filter by it; `chosen`: “with” or “without” if one does."""
 
     word: str
-    captions: int
+    images: int
     with_query: str
     without_query: str
     chosen: str
@@ -61,7 +61,7 @@ class StatisticsPanel:
         chosen = "without" if word in wanted.without_words else chosen
         return WordLink(
             word,
-            one.captions,
+            one.images,
             (without if chosen == "with" else wanted.with_word(word)).query,
             (without if chosen == "without" else wanted.without_word(word)).query,
             chosen,

@@ -61,7 +61,7 @@ def test_filter_check_edit_and_run_form_agree_about_the_trigger_word(
         edit = Edit(EditAction.ADD_TRIGGER, word)
         plan = plan_edit(session, dataset, edit, Selection(all_matching=True))
         assert bool(plan.changes) is not is_there
-        assert service.caption_has_trigger(session, dataset) is is_there
+        assert service.caption_has_word(session, dataset.key, word) is is_there
 
 
 def test_a_filter_finds_as_many_captions_as_the_statistics_count(database: Database) -> None:
@@ -74,7 +74,7 @@ def test_a_filter_finds_as_many_captions_as_the_statistics_count(database: Datab
         ]
         service.add_images(session, dataset.key, new)
         found = read_statistics(session, dataset)
-        counted = {one.word: one.captions for one in (*found.words, *found.tags)}
+        counted = {one.word: one.images for one in (*found.words, *found.tags)}
         assert (counted["ink"], counted["shirt"], counted["水墨"]) == (2, 3, 2)
         for word, count in counted.items():
             wanted = ImageFilter.parse([("with", word)])[0]

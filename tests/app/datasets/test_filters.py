@@ -12,11 +12,24 @@ from app.registry.datasets.caption_words import (
     normalize_parts,
     normalize_words,
 )
+from app.registry.datasets.caption_writes import CaptionOrigin
 from app.registry.datasets.checks.service import check_dataset
 from app.registry.datasets.filters import ALL_IMAGES, MAX_WORDS, ImageFilter, Show, Sort
+from app.registry.datasets.image_captions.changes import (
+    CaptionChange,
+    change_caption,
+    remove_caption,
+)
 from app.registry.datasets.image_search import count_filters, matching_ids
 from app.registry.datasets.intake import NewImage
-from app.registry.datasets.models import CaptionRevision, CaptionSource, Dataset, Image
+from app.registry.datasets.listing.statistics import read_statistics
+from app.registry.datasets.models import (
+    CaptionKind,
+    CaptionRevision,
+    CaptionSource,
+    Dataset,
+    Image,
+)
 from app.registry.db import Database, Session
 from app.registry.tables import ImageMeasure
 
@@ -254,3 +267,72 @@ def test_a_caption_counts_as_the_provider_s_until_somebody_changes_it(
         assert found(session, ink, "show=provider") == [0]
         service.caption_image(session, key, "written by hand")
         assert found(session, ink, "show=provider") == []
+
+
+def test_filters_and_figures_are_about_all_captions_of_an_image(
+    database: Database, ink: Dataset
+) -> None:
+    long = " ".join(["word"] * 76)
+    added = [
+        (0, CaptionKind.SHORT, "a crow"),  # lacks the trigger word
+        (1, CaptionKind.TAGS, "crow, ink"),
+        (3, CaptionKind.TAGS, "ink, a fox in the rain"),  # its first caption is empty
+        (5, CaptionKind.SHORT, f"ink, {long}"),
+        (5, CaptionKind.TAGS, "A CROW"),
+    ]
+    with database.write() as session:
+        ids = matching_ids(session, ink)
+        assert count_filters(session, ink)[0][Show.LONG] == 1
+        for place, kind, text in added:
+            origin = CaptionOrigin(CaptionSource.PROVIDER if place == 1 else CaptionSource.HAND)
+            change_caption(session, ids[place], kind, CaptionChange(text), origin=origin)
+        expected = [
+            ("show=uncaptioned", []),
+            ("show=no_trigger", [0, 2, 4, 5]),
+            ("show=long", [4, 5]),
+            ("show=same_caption", [0, 1, 5]),
+            ("show=provider", [1]),
+            ("with=crow", [0, 1, 5]),
+            ("with=fox&with=ink", [0, 1, 3]),
+            ("with=ink+crow", []),  # no phrase goes from one caption to another
+            ("without=crow", [2, 3, 4]),
+            ("q=in+the+rain", [3]),
+        ]
+        for query, places in expected:
+            assert found(session, ink, query) == places, query
+        counts, _ = count_filters(session, ink)
+        assert {kind: counts[kind] for kind in (Show.UNCAPTIONED, Show.LONG, Show.PROVIDER)} == {
+            Show.UNCAPTIONED: 0,
+            Show.LONG: 2,
+            Show.PROVIDER: 1,
+        }
+        figures = read_statistics(session, ink)
+        assert figures.captioned == service.summary(session, ink).captioned_count == 6
+        assert {one.word: one.images for one in figures.words}["crow"] == 3
+        assert service.caption_has_word(session, ink.key, "ink")
+
+
+def test_a_changed_further_caption_changes_figures_and_filters(
+    database: Database, ink: Dataset
+) -> None:
+    with database.write() as session:
+        key = matching_ids(session, ink)[0]
+        for text, is_long in (("a crow", False), ("rain " * 80, True), ("a crow", False)):
+            change_caption(session, key, CaptionKind.SHORT, CaptionChange(text))
+            assert (found(session, ink, "show=long") == [0, 4]) is is_long
+            words = {one.word for one in read_statistics(session, ink).words}
+            assert ("rain" in words) is is_long
+        remove_caption(session, key, CaptionKind.SHORT)
+        assert "crow" not in {one.word for one in read_statistics(session, ink).words}
+
+
+def test_a_run_whose_trigger_word_is_in_a_further_caption_has_no_warning(
+    database: Database,
+) -> None:
+    with database.write() as session:
+        dataset = service.create_dataset(session, "Chalk", trigger_word="chalk")
+        new = NewImage("a.png", *("0" * 64,) * 3, 512, 512, 1, "a fox")
+        (added,) = service.add_images(session, dataset.key, [new])
+        assert not service.caption_has_word(session, dataset.key, "chalk")
+        change_caption(session, added.image.key, CaptionKind.TAGS, CaptionChange("fox, chalk"))
+        assert service.caption_has_word(session, dataset.key, "chalk")

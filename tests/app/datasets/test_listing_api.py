@@ -67,7 +67,7 @@ def test_statistics_agree_with_the_filters(client: TestClient, png: Png) -> None
     assert found["sizes"] == [{"at_least": 0, "below": 256, "images": 3}]
     for one in found["words"] + found["tags"]:
         matching = client.get(f"{API}/images", params={"with": one["word"]}).json()
-        assert len(matching) == one["captions"], one
+        assert len(matching) == one["images"], one
     for name, count in found["filters"].items():
         assert len(client.get(f"{API}/images?show={name}").json()) == count, name
     assert client.get("/api/v1/datasets/9/statistics").status_code == 404

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.datasets.models import CaptionKind, Image, ImageCaption
@@ -62,6 +63,25 @@ def further_captions(session: Session, image_ids: Iterable[int]) -> dict[int, li
     for rows in found.values():
         rows.sort(key=lambda row: KINDS.index(CaptionKind(row.kind)))
     return found
+
+
+def read_texts(session: Session, dataset_id: int, *, longer_than: int = 0) -> list[tuple[int, str]]:
+    """Image and text of the captions of a dataset that have more characters than this.
+
+    By image, the first caption first.
+    """
+    images, further = sa.inspect(Image).local_table, sa.inspect(ImageCaption).local_table
+    live = (images.c.dataset_id == dataset_id) & images.c.deleted_at.is_(None)
+    first = sa.select(images.c.id, images.c.caption, sa.literal(0)).where(
+        live, sa.func.length(images.c.caption) > longer_than
+    )
+    others = (
+        sa.select(further.c.image_id, further.c.caption, further.c.id)
+        .select_from(further.join(images, further.c.image_id == images.c.id))
+        .where(live, sa.func.length(further.c.caption) > longer_than)
+    )
+    rows = session.connection().execute(sa.union_all(first, others).order_by("id", sa.text("3")))
+    return [(image_id, caption) for image_id, caption, _ in rows]
 
 
 def item_captions(item: Mapping[str, Any]) -> list[str]:

@@ -15,11 +15,12 @@ import sqlalchemy as sa
 from sqlmodel import Session, col
 
 from app.registry.datasets.checks.piles import piles
+from app.registry.datasets.image_captions.several import read_texts
 from app.registry.datasets.image_captions.tokens import tokens_of
 from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.measures.service import MEASURED
 from app.registry.datasets.measures.thresholds import NEAR_DISTANCE
-from app.registry.datasets.models import Image, ImageMeasure
+from app.registry.datasets.models import Image, ImageCaption, ImageMeasure
 from worker.core.bases.token_counts import TokenCounter
 
 KEPT_COUNTS = 20_000  # captions whose number of tokens is kept
@@ -41,10 +42,11 @@ class State:
         return self.captions if kept is long_captions else self.images
 
 
-def state_columns() -> list[sa.ColumnElement[Any]]:
-    """Aggregates over the live images of a dataset and their measures, for `read_state`."""
+def state_columns(dataset_id: int) -> list[sa.ColumnElement[Any]]:
+    """Aggregates over the live images of a dataset, their measures and captions."""
     key = sa.cast(col(Image.id), sa.BigInteger)
     aside = sa.case((col(Image.set_aside), key), else_=0)
+    further = sa.cast(col(ImageCaption.id), sa.BigInteger)
     return [
         sa.func.count(),
         sa.func.sum(key),
@@ -54,13 +56,25 @@ def state_columns() -> list[sa.ColumnElement[Any]]:
         sa.func.sum(col(ImageMeasure.measure_version)),
         sa.func.sum(key * col(Image.caption_version)),
         sa.func.sum(key * col(Image.caption_share)),
+        _sum_of_further(dataset_id, further),
+        _sum_of_further(dataset_id, further * col(ImageCaption.version)),
     ]
 
 
 def read_state(values: Sequence[Any], base: str | None) -> State:
     """The state from the values of `state_columns`; `base`: the one whose tokens are counted."""
-    *images, captions, shares = (int(value or 0) for value in values)
-    return State(images[0], tuple(images), (*images[:3], captions, base), shares)
+    *images, captions, shares, further, versions = (int(value or 0) for value in values)
+    of_captions = (*images[:3], captions, further, versions, base)
+    return State(images[0], tuple(images), of_captions, shares)
+
+
+def _sum_of_further(dataset_id: int, value: Any) -> sa.ColumnElement[Any]:
+    """The sum over the captions after the first one."""
+    of_dataset = (IMAGES.c.dataset_id == dataset_id) & IMAGES.c.deleted_at.is_(None)
+    further = sa.inspect(ImageCaption).local_table
+    joined = further.join(IMAGES, further.c.image_id == IMAGES.c.id)
+    query = sa.select(sa.func.sum(value)).select_from(joined).where(of_dataset)
+    return query.correlate(None).scalar_subquery()
 
 
 def _hashes(session: Session, dataset_id: int, *, trained_only: bool) -> dict[int, int]:
@@ -93,19 +107,15 @@ def _near_duplicates(session: Session, dataset_id: int) -> frozenset[int]:
 
 
 def _long_captions(session: Session, dataset_id: int) -> frozenset[int]:
-    """Images whose caption has more tokens than the base model reads."""
+    """Images of which a caption has more tokens than the base model reads."""
     tokens = tokens_of(session, dataset_id)
-    query = sa.select(IMAGES.c.id, IMAGES.c.caption).where(
-        col(Image.dataset_id) == dataset_id,
-        col(Image.deleted_at).is_(None),
-        # a token has a byte at least, and a character 4 bytes at most
-        sa.func.length(col(Image.caption)) * 4 > tokens.limit,
-    )
-    rows = session.connection().execute(query)
-    return frozenset(key for key, caption in rows if _is_long(tokens.counter, caption))
+    # a token has a byte at least, and a character 4 bytes at most
+    texts = read_texts(session, dataset_id, longer_than=tokens.limit // 4)
+    return frozenset(key for key, caption in texts if is_long(tokens.counter, caption))
 
 
-def _is_long(counter: TokenCounter, caption: str) -> bool:
+def is_long(counter: TokenCounter, caption: str) -> bool:
+    """True if a caption has more tokens than are read; counts are kept."""
     return len(caption.encode()) > counter.limit and _count(counter, caption) > counter.limit
 
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col
 
 from app.registry.datasets.caption_words import normalize_parts, search_key, spread_words
+from app.registry.datasets.image_captions.several import read_texts
 from app.registry.datasets.image_search import read_state
 from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.models import Dataset, Image
@@ -31,10 +32,10 @@ FUNCTION_WORDS = frozenset(
 
 @dataclass(frozen=True)
 class CountedWord:
-    """A word or tag, and the number of captions that contain it as whole words."""
+    """A word or tag, and the number of images with a caption that contains it as whole words."""
 
     word: str
-    captions: int
+    images: int
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class SizeStep:
 
 @dataclass(frozen=True)
 class DatasetStatistics:
-    """Figures about the live images of a dataset; lengths of captions in words."""
+    """Figures about the live images of a dataset and all captions; lengths in words."""
 
     images: int
     captioned: int
@@ -74,20 +75,22 @@ def read_statistics(session: Session, dataset: Dataset) -> DatasetStatistics:
 
 def _compute(session: Session, dataset_id: int) -> DatasetStatistics:
     images = sa.inspect(Image).local_table
-    query = sa.select(images.c.caption, images.c.width, images.c.height).where(
+    query = sa.select(images.c.width, images.c.height).where(
         col(Image.dataset_id) == dataset_id, col(Image.deleted_at).is_(None)
     )
     rows = session.connection().execute(query).all()
-    captions = [caption for caption, _, _ in rows if caption]
-    parts = [normalize_parts(caption) for caption in captions]
-    texts = [" ".join(one) for one in parts]
-    words = Counter(chain.from_iterable({*text.split()} for text in texts))
+    captions: dict[int, list[str]] = {}
+    for image_id, caption in read_texts(session, dataset_id):
+        captions.setdefault(image_id, []).append(caption)
+    parts = [[(one, normalize_parts(one)) for one in several] for several in captions.values()]
+    texts = [[" ".join(one) for _, one in image] for image in parts]
+    words = Counter(chain.from_iterable({*" ".join(image).split()} for image in texts))
     tags = Counter(
         chain.from_iterable(
-            {*one} for one, caption in zip(parts, captions, strict=True) if "," in caption
+            {part for caption, one in image if "," in caption for part in one} for image in parts
         )
     )
-    lengths = [len(text.split()) for text in texts]
+    lengths = [len(text.split()) for image in texts for text in image]
     return DatasetStatistics(
         images=len(rows),
         captioned=len(captions),
@@ -97,7 +100,7 @@ def _compute(session: Session, dataset_id: int) -> DatasetStatistics:
         shortest=min(lengths, default=0),
         median_length=round(median(lengths)) if lengths else 0,
         longest=max(lengths, default=0),
-        sizes=_size_steps([min(width, height) for _, width, height in rows]),
+        sizes=_size_steps([min(width, height) for width, height in rows]),
     )
 
 
@@ -112,22 +115,23 @@ def _is_telling(word: str) -> bool:
 
 
 def _as_found(
-    listed: Sequence[str], words: Counter[str], texts: Sequence[str]
+    listed: Sequence[str], words: Counter[str], texts: Sequence[Sequence[str]]
 ) -> tuple[CountedWord, ...]:
-    """Words or tags with the number of captions that a filter for them finds.
+    """Words or tags with the number of images that a filter for them finds.
 
     It also finds them inside longer ones: “boat” in the tag “red boat”, “ink” in “ink-style”.
     `words` counts those of the normalized `texts`, which is enough where no word is inside another.
     """
-    is_plain = all(text.isascii() and "-" not in text for text in texts)
-    spread = [f" {text} " if is_plain else spread_words(text) for text in texts]
+    is_plain = all(text.isascii() and "-" not in text for image in texts for text in image)
+    pad = " {} ".format if is_plain else spread_words
+    spread = ["\n".join(map(pad, image)) for image in texts]  # which no phrase goes over
     counted = []
     for word in listed:
         key = search_key(word)
         is_counted = is_plain and " " not in word
         found = words[word] if is_counted else len([1 for text in spread if key in text])
         counted.append(CountedWord(word, found))
-    return tuple(sorted(counted, key=lambda one: (-one.captions, one.word)))
+    return tuple(sorted(counted, key=lambda one: (-one.images, one.word)))
 
 
 def _size_steps(short_sides: Sequence[int]) -> tuple[SizeStep, ...]:
