@@ -20,6 +20,7 @@ LISTED = 8  # findings in a panel; the page of the checks has all
 # filters of the page of a dataset that show the images of a finding
 FILTERS = {
     Check.NO_CAPTION: Show.UNCAPTIONED,
+    Check.LONG: Show.LONG,
     Check.SAME_CAPTION: Show.SAME_CAPTION,
     Check.SIZE: Show.SMALL,
     Check.SHARPNESS: Show.BLURRY,

@@ -22,6 +22,7 @@ class Check(StrEnum):
     FILES = "files"
     NO_CAPTION = "no_caption"
     TRIGGER_WORD = "trigger_word"
+    LONG = "long"
     REPEATED_WORDS = "repeated_words"
     STYLE_WORDS = "style_words"
     SAME_CAPTION = "same_caption"
@@ -45,6 +46,7 @@ _LABELS = {
     Check.FILES: "Files",
     Check.NO_CAPTION: "Captions",
     Check.TRIGGER_WORD: "Trigger word",
+    Check.LONG: "Length",
     Check.REPEATED_WORDS: "Repeated words",
     Check.STYLE_WORDS: "Style words",
     Check.SAME_CAPTION: "Same caption",
@@ -61,6 +63,7 @@ _LABELS = {
 CAPTION_CHECKS = (
     Check.NO_CAPTION,
     Check.TRIGGER_WORD,
+    Check.LONG,
     Check.REPEATED_WORDS,
     Check.STYLE_WORDS,
     Check.SAME_CAPTION,

@@ -19,6 +19,7 @@ from app.registry.datasets.checks.findings import (
 )
 from app.registry.datasets.checks.pixel_checks import check_pixels, not_measured
 from app.registry.datasets.checks.reading import CheckedImage, read_images, read_state
+from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
 from app.registry.datasets.models import Dataset
 from app.registry.datasets.training_side import TrainingSide, training_side
 from app.registry.wording import plural
@@ -40,7 +41,12 @@ def check_dataset(session: Session, dataset: Dataset) -> Report:
     if (known := _known_report(session, dataset.key, state)) is not None:
         return known
     images = read_images(session, dataset)
-    report = make_report(images, trigger_word=dataset.trigger_word, side=side)
+    report = make_report(
+        images,
+        trigger_word=dataset.trigger_word,
+        side=side,
+        tokens=tokens_of(session, dataset.key),
+    )
     with _lock:
         _kept.pop(_key(session, dataset.key), None)
         _kept[_key(session, dataset.key)] = (state, report)
@@ -66,14 +72,22 @@ def _key(session: Session, dataset_id: int) -> tuple[str, int]:
 
 
 def make_report(
-    images: Sequence[CheckedImage], *, trigger_word: str | None, side: TrainingSide
+    images: Sequence[CheckedImage],
+    *,
+    trigger_word: str | None,
+    side: TrainingSide,
+    tokens: CaptionTokens,
 ) -> Report:
-    """Carry out all checks of these images; `side`: the size at which they are trained."""
+    """Carry out all checks of these images.
+
+    `side`: the size at which they are trained; `tokens`: how the base model counts them.
+    """
     captions = [CheckedCaption(image.id, text) for image in images for text in image.captions]
     read = read_captions(captions, trigger_word)
     found = [
         *_unusable(images),
         *_no_caption(images),
+        *_too_long(captions, tokens),
         *lint_captions(read, trigger_word=trigger_word),
         *check_pixels(images, side),
     ]
@@ -114,3 +128,17 @@ def _no_caption(images: Sequence[CheckedImage]) -> list[Finding]:
     title = f"{plural(len(ids), 'image')} {verb} no caption"
     reason = "An image without a caption trains the style without words, so prompts reach it less."
     return [Finding(Check.NO_CAPTION, Level.WARNING, title, reason, image_ids=ids)]
+
+
+def _too_long(captions: Sequence[CheckedCaption], tokens: CaptionTokens) -> list[Finding]:
+    ids = [one.image_id for one in captions if tokens.is_too_long(one.text)]
+    if not ids:
+        return []
+    verb = "has" if len(ids) == 1 else "have"
+    title = f"{plural(len(ids), 'caption')} {verb} more than {tokens.limit} tokens"
+    reader = f"“{tokens.base}”" if tokens.base else "The text encoder of Stable Diffusion"
+    reason = (
+        f"{reader} reads {tokens.limit} tokens and cuts the rest off, so the last words are not "
+        "learned. Shorten them."
+    )
+    return [Finding(Check.LONG, Level.WARNING, title, reason, image_ids=tuple(dict.fromkeys(ids)))]

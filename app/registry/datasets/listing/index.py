@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,9 +20,7 @@ from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.measures.service import MEASURED
 from app.registry.datasets.measures.thresholds import NEAR_DISTANCE
 from app.registry.datasets.models import Image, ImageCaption, ImageMeasure
-from worker.core.bases.token_counts import TokenCounter
 
-KEPT_COUNTS = 20_000  # captions whose number of tokens is kept
 IMAGES, MEASURES = sa.inspect(Image).local_table, sa.inspect(ImageMeasure).local_table
 _DIGITS = re.compile(r"([0-9]{1,18})")
 
@@ -111,18 +108,7 @@ def _long_captions(session: Session, dataset_id: int) -> frozenset[int]:
     tokens = tokens_of(session, dataset_id)
     # a token has a byte at least, and a character 4 bytes at most
     texts = read_texts(session, dataset_id, longer_than=tokens.limit // 4)
-    return frozenset(key for key, caption in texts if is_long(tokens.counter, caption))
-
-
-def is_long(counter: TokenCounter, caption: str) -> bool:
-    """True if a caption has more tokens than are read; counts are kept."""
-    return len(caption.encode()) > counter.limit and _count(counter, caption) > counter.limit
-
-
-@lru_cache(KEPT_COUNTS)
-def _count(counter: TokenCounter, caption: str) -> int:
-    """The tokens of a caption: 0.1 ms, which matters when one of 5,000 captions was changed."""
-    return counter.count(caption)
+    return frozenset(key for key, caption in texts if tokens.is_too_long(caption))
 
 
 def _all_hashes(session: Session, dataset_id: int) -> dict[int, int]:

@@ -131,6 +131,15 @@ def test_the_form_of_a_run_shows_what_is_open(
     assert "2 captions lack the trigger word. " in client.get("/datasets/boats/checks/brief").text
 
 
+def test_captions_that_are_too_long_lead_to_their_filter(client: TestClient, png: Png) -> None:
+    upload(client, png, "ink, a boat", "ink, " + "rain " * 80)
+    text = client.get("/datasets/boats/checks").text
+    assert "1 caption has more than 75 tokens" in text
+    assert 'href="/datasets/boats?show=long"' in text
+    report = client.get("/api/v1/datasets/1/checks").json()
+    assert ("long", 1) in [(one["check"], one["count"]) for one in report["findings"]]
+
+
 @pytest.mark.parametrize("address", ["/datasets/none/checks", "/datasets/none/checks/panel"])
 def test_the_checks_of_no_dataset_are_not_found(client: TestClient, address: str) -> None:
     assert client.get(address).status_code == 404

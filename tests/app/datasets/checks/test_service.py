@@ -97,6 +97,18 @@ def test_further_captions_are_checked_if_they_have_a_share(database: Database) -
     assert found(database, key) == [(Check.TRIGGER_WORD, 1)]
 
 
+def test_captions_that_the_base_model_cuts_off_are_found(database: Database) -> None:
+    key = filled(database, "ink, a fox", "ink, " + "word " * 80, "ink, " + "owl " * 73)
+    assert found(database, key) == [(Check.LONG, 1)]
+    (one,) = checked(database, key).findings
+    assert one.title == "1 caption has more than 75 tokens"
+    assert one.image_ids == (image(database, key, 1).key,)
+    with database.write() as session:
+        owls = image(database, key, 2).key
+        session.add(ImageCaption(image_id=owls, kind="tags", caption="ink, " + "rain, " * 40))
+    assert found(database, key) == [(Check.LONG, 2)]
+
+
 def test_an_image_whose_file_is_lost_cannot_train(database: Database) -> None:
     key = filled(database, "ink, a fox", "ink, an owl")
     assert found(database, key) == []
