@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from worker.core.captioning.answers import MAX_CHARACTERS, caption_of_answer
-from worker.core.captioning.do_not_name import STYLE_WORDS, parse_words, remove_words
+from worker.core.captioning.do_not_name import MAX_WORD_LENGTH, MAX_WORDS, parse_words, remove_words
+from worker.core.captioning.style_words import NOT_TO_NAME, PRAISE, STYLES
 
 
 @pytest.mark.parametrize(
@@ -47,10 +48,25 @@ def test_an_answer_without_end_is_cut_at_a_sentence() -> None:
         ("a painter paints an apple", "a painter paints an apple"),
         ("a bottle of ink", "a bottle of ink"),
         ("drawings", ""),
+        ("a masterpiece, a fox, best quality, concept art", "a fox"),
+        ("a vintage risograph of a fox", "a fox"),
+        ("a girl drawing a map", "a girl drawing a map"),
+        ("a flat color lithograph of a fox, black and white cat", "a fox, black and white cat"),
+        ("a person taking a photo of a picture", "a person taking a photo of a picture"),
     ],
 )
 def test_style_words_go_and_the_sentence_stays_whole(caption: str, left: str) -> None:
-    assert remove_words(caption, STYLE_WORDS).text == left
+    assert remove_words(caption, NOT_TO_NAME).text == left
+
+
+def test_captions_of_models_are_free_of_what_the_checks_call_a_style() -> None:
+    assert set(NOT_TO_NAME) >= STYLES | PRAISE
+    for words in STYLES | PRAISE:
+        assert remove_words(f"a fox, {words}", NOT_TO_NAME).text == "a fox", words
+    # the list is the default of a form with these limits, beside the trigger word
+    assert len(NOT_TO_NAME) < MAX_WORDS
+    assert max(map(len, NOT_TO_NAME)) <= MAX_WORD_LENGTH
+    assert len(set(NOT_TO_NAME)) == len(NOT_TO_NAME)
 
 
 def test_the_words_that_were_taken_out_are_named() -> None:

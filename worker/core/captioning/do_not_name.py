@@ -10,25 +10,22 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-STYLE_WORDS: tuple[str, ...] = (
-    "style", "art style", "artwork", "illustration", "painting", "drawing", "sketch", "rendering",
-    "cartoon", "anime", "watercolor", "watercolour", "oil painting", "acrylic painting", "gouache",
-    "ink drawing", "ink style", "line art", "pencil drawing", "pencil sketch", "charcoal drawing",
-    "chalk drawing", "woodcut", "linocut", "engraving", "etching", "screen print", "pixel art",
-    "vector art", "digital art", "3d render", "low poly", "flat design", "minimalist", "stylized",
-    "stylised", "hand-drawn", "monochrome", "black and white",
-)  # fmt: skip
-"""The words for media and manners that vision models like to name; a person can edit the list.
-
-Words that are subjects too, such as “ink” and “pencil”, stand here only with their medium.
-"""
+from worker.core.captioning.style_words import MEDIA, STYLES_ALONE
 
 MAX_WORDS = 200
 MAX_WORD_LENGTH = 80
 GAP = "\0"  # where words were taken out, until the text is tidied
 MADE = r"(?:\s*\b(?:drawn|painted|rendered|done|made|depicted|illustrated))?"
 ARTICLE = r"(?:\b(?:an?|the|this)\s+)?"
-FILLERS = r"(?:(?:very|simple|detailed|beautiful|colorful|stylized|vintage|modern)\s+)*"
+FILLERS = r"(?:(?:very|simple|beautiful|colorful|modern|{alone})\s+)*".format(
+    alone="|".join(re.sub(r"[\s-]+", r"[\\s-]+", one) for one in sorted(STYLES_ALONE, reverse=True))
+)
+"""Words before a medium that go with it: “a black and white sketch of”."""
+
+VERBS = frozenset(word for word in MEDIA if word.endswith("ing"))
+NOT_A_VERB = r"(?!\s+(?:an?|the)\b)"
+"""“a girl drawing a map” shows what she does."""
+
 LEFT_ALONE = re.compile(
     r"(?:an?|the|this|in|with|of|and|as|on|by|is|are|it|at|,|\W)*", re.IGNORECASE
 )
@@ -86,7 +83,11 @@ def _distinct(words: Iterable[str]) -> tuple[str, ...]:
 def _alternatives(phrases: Sequence[str]) -> str:
     """A pattern of any of these phrases as whole words, the longest first."""
     longest = sorted({phrase.strip() for phrase in phrases}, key=len, reverse=True)
-    parts = (r"[\s-]+".join(map(re.escape, re.split(r"[\s-]+", phrase))) for phrase in longest)
+    parts = (
+        r"[\s-]+".join(map(re.escape, re.split(r"[\s-]+", phrase)))
+        + (NOT_A_VERB if phrase.lower() in VERBS else "")
+        for phrase in longest
+    )
     return rf"(?<![\w])(?:{'|'.join(parts)})(?:e?s)?(?![\w])"
 
 

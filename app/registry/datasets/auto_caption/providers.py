@@ -13,10 +13,11 @@ from app.registry.config import Settings
 from app.registry.datasets.models import Dataset
 from app.registry.errors import InvalidInput
 from app.registry.jobs.caption_kinds import CaptionArgs
-from worker.core.captioning.do_not_name import MAX_WORD_LENGTH, MAX_WORDS, STYLE_WORDS
+from worker.core.captioning.do_not_name import MAX_WORD_LENGTH, MAX_WORDS
 from worker.core.captioning.interface import DEFAULT_PROMPT, MAX_PROMPT
 from worker.core.captioning.local.families import CaptionFamily
 from worker.core.captioning.remote.addresses import BadAddress, host_and_port, is_allowed
+from worker.core.captioning.style_words import NOT_TO_NAME
 from worker.core.captioning.words import ProviderKind
 
 MAX_MODEL = 200
@@ -117,7 +118,7 @@ def _local(model: CaptionModel) -> Provider:
 
 def default_words(dataset: Dataset) -> tuple[str, ...]:
     """What captions of a dataset must not name: its trigger word and words for styles."""
-    return (*([dataset.trigger_word] if dataset.trigger_word else []), *STYLE_WORDS)
+    return (*([dataset.trigger_word] if dataset.trigger_word else []), *NOT_TO_NAME)
 
 
 def check_request(session: Session, settings: Settings, request: CaptionRequest) -> CaptionArgs:

@@ -28,9 +28,9 @@ from app.registry.datasets.checks.repeated import (
     repeated_phrases,
 )
 from app.registry.datasets.checks.style_phrases import style_phrases
-from app.registry.datasets.checks.style_words import ARTICLES, MEDIA
 from app.registry.datasets.checks.subjects import Span, subject_of
 from app.registry.wording import plural
+from worker.core.captioning.style_words import ARTICLES, MEDIA
 
 KEPT_TEXTS = 10_000  # captions whose words are kept, 3 KB each
 MIN_CAPTIONS = 5  # below that, a word in 80 % of the captions is chance

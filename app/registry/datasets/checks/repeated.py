@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from app.registry.datasets.checks.caption_words import TRIGGER, Part
-from app.registry.datasets.checks.style_words import STOP_WORDS, WEAK
+from worker.core.captioning.style_words import STOP_WORDS, WEAK
 
 MAX_PHRASE = 8  # words
 

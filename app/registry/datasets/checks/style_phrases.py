@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from app.registry.datasets.checks.caption_words import TRIGGER, Part
-from app.registry.datasets.checks.style_words import (
+from worker.core.captioning.style_words import (
     ALSO_THINGS,
     ARTICLES,
     DOERS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.registry.datasets.checks.caption_words import TRIGGER, Part
-from app.registry.datasets.checks.style_words import ARTICLES, STOP_WORDS
+from worker.core.captioning.style_words import ARTICLES, STOP_WORDS
 
 GROUPED = (
     "bowl box bunch couple crowd cup field flock glass group herd pair piece pile row set slice "

@@ -1,5 +1,6 @@
 """The words by which a caption names a style instead of what the image shows.
 
+The checks of a dataset look for them in captions, and captions of models are kept free of them.
 English only: captions in other languages are checked for what they repeat, not for these words.
 """
 
@@ -85,3 +86,25 @@ DOERS = _words(
     """
 )
 """A medium after these is a verb: “a girl drawing”."""
+
+MADE_WITH = _phrases(
+    """
+    acrylic painting, chalk drawing, charcoal drawing, ink drawing, ink style, oil painting,
+    pencil drawing, pencil sketch, screen print
+    """
+)
+"""Things that name a style with their medium only: “a bottle of ink” shows something."""
+
+MANNERS = _words("grayscale greyscale minimalism minimalist monochrome sepia stylised stylized")
+"""Adjectives of styles that a model means as such, wherever it writes them."""
+
+OF_THINGS = ALSO_THINGS | _words("photo photograph photography")
+"""Media that an image may show: “a person taking a photo”."""
+
+NOT_TO_NAME: tuple[str, ...] = (
+    "style",
+    "art style",
+    *sorted(STYLES | MADE_WITH | MANNERS | (MEDIA - OF_THINGS)),
+    *sorted(PRAISE),
+)
+"""What captions of models do not say, unless a person edits the list."""
