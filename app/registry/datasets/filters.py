@@ -66,12 +66,15 @@ class ImageFilter:
         return cls.parse(parse_qsl(query[:MAX_QUERY], max_num_fields=None))[0]
 
     @classmethod
-    def parse(cls, pairs: Iterable[tuple[str, str]]) -> tuple[Self, list[str]]:
-        """The filter in the parameters of an address, and a sentence for each that is not used."""
+    def parse(cls, pairs: Iterable[tuple[str, str]]) -> tuple[Self, dict[str, str]]:
+        """The filter in the parameters of an address.
+
+        And for each that is not used, a sentence with the name of the parameter.
+        """
         show: set[Show] = set()
         words: dict[str, list[str]] = {"with": [], "without": []}
         q, sort = "", Sort.OLDEST
-        problems: dict[str, None] = {}  # each sentence once
+        problems: dict[str, str] = {}  # each sentence once
         for name, value in pairs:
             problem = None
             if name == "show" and value not in ("", "all"):
@@ -87,9 +90,9 @@ class ImageFilter:
             elif name in words:
                 problem = _add_word(words, name, value)
             if problem:
-                problems[problem] = None
+                problems.setdefault(problem, name)
         found = cls(frozenset(show), tuple(words["with"]), tuple(words["without"]), q, sort)
-        return found, list(problems)
+        return found, problems
 
     @property
     def is_all(self) -> bool:

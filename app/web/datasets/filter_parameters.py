@@ -55,13 +55,8 @@ def _filter_of_request(
     pairs += [("with", value) for value in with_words or []]
     pairs += [("without", value) for value in without or []]
     wanted, problems = ImageFilter.parse([*pairs, ("q", q[:MAX_SEARCH]), ("sort", sort)])
-    if problems:
-        named = [("show", show or []), ("sort", [sort])]
-        field = next(
-            (name for name, values in named if ImageFilter.parse((name, v) for v in values)[1]),
-            "with",
-        )
-        raise InvalidInput(problems[0], fields={field: problems[0]})
+    for sentence, field in problems.items():
+        raise InvalidInput(sentence, fields={field: sentence})
     return wanted
 
 
@@ -73,7 +68,7 @@ def _images_of_page(
 ) -> ShownImages:
     wanted, problems = ImageFilter.parse(request.query_params.multi_items())
     with_statistics = "statistics" in request.query_params
-    return ShownImages(wanted, problems, page, after or None, first, with_statistics)
+    return ShownImages(wanted, list(problems), page, after or None, first, with_statistics)
 
 
 RequestFilter = Annotated[ImageFilter, Depends(_filter_of_request)]

@@ -87,14 +87,15 @@ def test_what_a_filter_cannot_use_is_said(
     assert found.query == query
     assert len(problems) == (problem is not None)
     if problem:
-        assert problems[0].startswith(problem)
-        assert len(problems[0]) < 250
+        (sentence,) = problems
+        assert sentence.startswith(problem)
+        assert len(sentence) < 250
 
 
 def test_two_hundred_words_are_cut_to_those_that_can_be_combined() -> None:
     found, problems = ImageFilter.parse([("with", f"word{number}") for number in range(200)])
     assert len(found.with_words) == MAX_WORDS
-    assert problems == ["At most 20 words can be combined; the others are ignored."]
+    assert list(problems) == ["At most 20 words can be combined; the others are ignored."]
 
 
 @pytest.fixture

@@ -54,6 +54,8 @@ def test_what_is_no_filter_is_refused_with_those_that_are(client: TestClient, pn
     assert refused("sort=weight")["errors"][0]["field"] == "sort"
     many = "&".join(f"with=word{number}" for number in range(200))
     assert "At most 20 words" in refused(many)["detail"]
+    problem = refused(many.replace("with=", "without="))
+    assert problem["errors"][0]["field"] == "without"
     assert refused("q=" + "q" * 5_000)["errors"][0]["field"] == "q"
     assert refused("limit=0&page=1000000000")["status"] == 422
     assert client.get("/api/v1/datasets/9/images").status_code == 404
