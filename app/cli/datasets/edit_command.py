@@ -69,7 +69,7 @@ def _edit(arguments: Namespace, state: AppState) -> Edit:
 def _selection(arguments: Namespace) -> Selection:
     if arguments.images:
         return Selection(read_ids(arguments.images))
-    return Selection(all_matching=True, wanted=ImageFilter.from_query(arguments.filter))
+    return Selection(all_matching=True, wanted=ImageFilter.from_text(arguments.filter))
 
 
 def _lines(plan: EditPlan) -> Iterator[str]:

@@ -9,11 +9,13 @@ from typing import Self
 from urllib.parse import parse_qsl, urlencode
 
 from app.registry.datasets.caption_words import normalize_words
+from app.registry.errors import InvalidInput
 
 MAX_SEARCH = 200  # characters
 MAX_WORDS = 20  # of `with` and `without` together
 MAX_WORD = 100  # characters
 MAX_QUERY = 20_000  # characters of a query that is read
+PARAMETERS = frozenset({"show", "with", "without", "q", "sort"})
 
 
 class Show(StrEnum):
@@ -64,6 +66,24 @@ class ImageFilter:
     def from_query(cls, query: str) -> Self:
         """The filter in the query of an address; what it cannot use is left out."""
         return cls.parse(parse_qsl(query[:MAX_QUERY], max_num_fields=None))[0]
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The filter that a person or program wrote. Raises InvalidInput for what is none.
+
+        A slip must not make “some images” all of them.
+        """
+        pairs = parse_qsl(text[:MAX_QUERY], keep_blank_values=True, max_num_fields=None)
+        found, problems = cls.parse(pairs)
+        unknown = [name for name, _ in pairs if name not in PARAMETERS]
+        if len(text) > MAX_QUERY:
+            problems = {f"A filter has at most {MAX_QUERY:,} characters.": ""}
+        elif unknown or (text.strip() and not pairs):
+            shown = (unknown or [text])[0][:40]
+            problems = {f"There is no filter “{shown}”. Write it like show=no_trigger&q=fox.": ""}
+        for sentence in problems:
+            raise InvalidInput(sentence, fields={"filter": sentence})
+        return found
 
     @classmethod
     def parse(cls, pairs: Iterable[tuple[str, str]]) -> tuple[Self, dict[str, str]]:

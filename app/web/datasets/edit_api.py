@@ -88,7 +88,7 @@ class EditIn(BaseModel):
 
     def selection(self) -> Selection:
         """The images."""
-        wanted = ImageFilter.from_query(self.filter)
+        wanted = ImageFilter.from_text(self.filter)
         return Selection(frozenset(self.images), self.all, wanted)
 
 

@@ -103,7 +103,7 @@ def _read_selection(sent: Sent, filter_query: str) -> Selection:
     all_matching = bool(_text(sent, "all"))
     images, checked = read_ids(_text(sent, "images")), read_ids(" ".join(_texts(sent, "image")))
     boxes = read_ids(_text(sent, "here")) - checked if all_matching else checked
-    return Selection(images | boxes, all_matching, ImageFilter.from_query(filter_query))
+    return Selection(images | boxes, all_matching, ImageFilter.from_text(filter_query))
 
 
 def asked_selection(asked: Sent) -> Selection:

@@ -150,5 +150,16 @@ def test_it_shows_an_edit_makes_it_and_undoes_it(
     assert "from 1 to 100" in said(capsys, "edit", "boats", "repeats", "x", *folder, code=1)
 
 
+def test_a_slip_in_a_filter_changes_nothing(
+    boats: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ["--data-dir", str(boats)]
+    edit = ("edit", "boats", "delete", "--apply", "--filter")
+    error = said(capsys, *edit, "no_trigger", *folder, code=1)
+    assert error == "There is no filter “no_trigger”. Write it like show=no_trigger&q=fox.\n"
+    assert "There is no filter “tiny”" in said(capsys, *edit, "show=tiny", *folder, code=1)
+    assert said(capsys, "show", "boats", *folder).splitlines()[1].startswith("2 images")
+
+
 def test_every_edit_has_a_command() -> None:
     assert {name.replace("-", "_") for name in EDITS} == set(EditAction) - {EditAction.AUTO_CAPTION}

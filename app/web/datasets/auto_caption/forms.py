@@ -68,7 +68,7 @@ class CaptionForm:
         """The chosen images; None: all of the dataset. Raises InvalidInput."""
         if not self.images and self.filter is None:
             return None
-        wanted = ImageFilter.from_query(self.filter or "")
+        wanted = ImageFilter.from_text(self.filter or "")
         return Selection(read_ids(self.images), self.filter is not None, wanted)
 
     def with_errors(self, errors: Mapping[str, str]) -> CaptionForm:

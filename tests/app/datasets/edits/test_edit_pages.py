@@ -197,6 +197,21 @@ def test_the_api_previews_applies_lists_and_undoes(
     assert client.post(edits, json=matching).json()["changed"] == 22
 
 
+@pytest.mark.parametrize(
+    "slip", ["show=no_triger", "no_trigger", "shwo=small", "show=small&sort=weight", "?show=small"]
+)
+def test_a_slip_in_a_filter_does_not_make_some_images_all(
+    client: TestClient, state: AppState, ids: list[int], slip: str
+) -> None:
+    body = {"action": "delete", "all": True, "filter": slip}
+    answer = client.post("/api/v1/datasets/1/edits", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "filter"
+    sent = {"all": "1", "filter": slip, "do": "delete"}
+    assert client.post(f"{SET}/edits", data=sent, headers=HTML).status_code == 422
+    assert len(images(state)) == len(ids)
+
+
 def test_an_edit_says_which_captions_where_images_have_several(
     client: TestClient, state: AppState, ids: list[int]
 ) -> None:
