@@ -67,6 +67,8 @@ def _regex_rule(edit: Edit, limit: TimeLimit) -> Callable[[str], str]:
             )
         except TimeoutError:
             raise limit.exceeded() from None
+        except (MemoryError, RecursionError):  # “(?R)” contains itself for ever
+            raise _invalid("find", "The regular expression is invalid", "it never ends") from None
         except (regex.error, IndexError, ValueError) as error:
             raise _invalid("replacement", "The replacement is invalid", error) from None
         return text

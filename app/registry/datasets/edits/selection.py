@@ -134,6 +134,8 @@ def read_seen(token: str) -> Seen:
         for word in token.split():
             step, version, *kind = word.split(".", 2)
             last += int(step)
+            if not 0 < last <= MAX_ID:
+                raise ValueError(word)
             versions[last, kind[0] if kind else ""] = int(version)
     except ValueError:
         raise InvalidInput(

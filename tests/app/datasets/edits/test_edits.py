@@ -237,5 +237,6 @@ def test_ids_and_what_was_seen_are_read_back() -> None:
     for text in ("x", "3-1", "0", "1-99999999"):
         with pytest.raises(InvalidInput, match="Select images by their ids"):
             read_ids(text)
-    with pytest.raises(InvalidInput, match="Make the preview again"):
-        read_seen("1")
+    for text in ("1", "0.1", "-5.1", "99999999999999999999.1"):
+        with pytest.raises(InvalidInput, match="Make the preview again"):
+            read_seen(text)

@@ -117,6 +117,11 @@ def test_a_pattern_that_never_ends_is_given_up_for_all_captions_together() -> No
             rule("a" * 1_000 + "!")
 
 
+def test_a_pattern_that_contains_itself_is_given_up() -> None:
+    with pytest.raises(InvalidInput, match=r"it never ends|takes longer than"):
+        after("a fox", EditAction.REPLACE, find="(?R)", is_regex=True)
+
+
 def test_a_caption_that_would_be_too_long_is_refused() -> None:
     with pytest.raises(CaptionRefused, match="at most 2,000"):
         after("a" * 1_999, EditAction.REPLACE, find="a", replacement="bb")
