@@ -14,8 +14,14 @@ ACTIONS = {
     "import": "Import images with captions, folders, or ZIP archives as from export.",
     "caption": "Have a model caption the images; --apply writes the captions.",
     "check": "Check a dataset before training; exit with 3 if something should be changed.",
+    "captions": "Show the captions of one image, and what they said before.",
+    "write": "Write a caption of one image, or set its share.",
+    "restore": "Let a caption say again what it said in an earlier version.",
+    "focus": "Show or set the point of an image that training keeps when it crops.",
     "edit": "Change many images at once; shows the changes, and makes them with --apply.",
     "undo": "Undo the last edit of a dataset, or the one with this number.",
+    "duplicate": "Copy a dataset with its images and captions.",
+    "compare": "Show what differs between two versions, or from a version to now.",
 }
 """Each is a module of `app.cli.datasets`, named `<action>_command`."""
 
@@ -25,6 +31,10 @@ EDITS = (
     *("repeats", "never-flip", "set-aside", "delete", "move", "copy"),
 )
 """What `brushwork datasets edit` can do: the members of `EditAction`."""
+
+
+KINDS = ("long", "short", "tags")
+"""The members of `CaptionKind`."""
 
 
 def add_actions(command: ArgumentParser) -> None:
@@ -112,6 +122,7 @@ def _add_edit(action: ArgumentParser) -> None:
     add("--off", action="store_true", help="take never-flip or set-aside back")
     add("--to", metavar="SLUG", help="the dataset to move or copy to")
     add("--filter", default="", metavar="QUERY", help="only images that match, as in the address")
+    add("--kind", choices=KINDS, help="only captions of this kind (all of an image)")
     add("--images", default="", metavar="IDS", help="only these images, such as “3 5 8-12”")
     add("--apply", action="store_true", help="make the changes")
 
@@ -121,6 +132,55 @@ def _add_undo(action: ArgumentParser) -> None:
     action.add_argument("step", nargs="?", type=int, help="number of the edit")
 
 
+def _add_image(action: ArgumentParser) -> None:
+    _add_slug(action)
+    action.add_argument("image", help="its number or file name; `show` lists them")
+
+
+def _add_captions(action: ArgumentParser) -> None:
+    _add_image(action)
+    _add_json(action)
+
+
+def _add_kind(action: ArgumentParser) -> None:
+    action.add_argument("--kind", choices=KINDS, help="which caption (the first one)")
+
+
+def _add_write(action: ArgumentParser) -> None:
+    _add_image(action)
+    action.add_argument("text", nargs="?", help="the caption")
+    _add_kind(action)
+    action.add_argument("--share", type=int, help="how often it is used among the others (1)")
+
+
+def _add_restore(action: ArgumentParser) -> None:
+    _add_image(action)
+    action.add_argument("version", type=int, help="the version; `captions` lists them")
+    _add_kind(action)
+
+
+def _add_focus(action: ArgumentParser) -> None:
+    _add_image(action)
+    action.add_argument(
+        "point", nargs="*", type=float, help="from the left and from the top, each 0 to 1"
+    )
+    action.add_argument("--center", action="store_true", help="take the focus point away")
+
+
+def _add_duplicate(action: ArgumentParser) -> None:
+    _add_slug(action)
+    action.add_argument("--name", help="name of the copy")
+
+
+def _add_compare(action: ArgumentParser) -> None:
+    _add_slug(action)
+    action.add_argument("before", type=int, help="the earlier version; `show` lists them")
+    action.add_argument(
+        "after", nargs="?", type=int, help="the later one; without it, as it is now"
+    )
+    _add_json(action)
+
+
 ADD_ARGUMENTS = {
     "list": _add_list,
     "show": _add_show,
@@ -128,6 +188,12 @@ ADD_ARGUMENTS = {
     "import": _add_import,
     "caption": _add_caption,
     "check": _add_show,
+    "captions": _add_captions,
+    "write": _add_write,
+    "restore": _add_restore,
+    "focus": _add_focus,
     "edit": _add_edit,
     "undo": _add_undo,
+    "duplicate": _add_duplicate,
+    "compare": _add_compare,
 }

@@ -13,6 +13,7 @@ from app.registry.datasets.edits.plan import Change, EditPlan, LeftOut, plan_edi
 from app.registry.datasets.edits.selection import Selection, read_ids
 from app.registry.datasets.edits.steps import describe_step
 from app.registry.datasets.filters import ImageFilter
+from app.registry.datasets.models import CaptionKind
 from app.registry.state import AppState
 
 SHOWN = 20  # changes
@@ -63,6 +64,7 @@ def _edit(arguments: Namespace, state: AppState) -> Edit:
         repeats=int(text) if text.isascii() and text.isdigit() else 0,
         value=not arguments.off,
         dataset_id=target,
+        kind=CaptionKind(arguments.kind) if arguments.kind else None,
     )
 
 

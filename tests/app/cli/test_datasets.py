@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.datasets.arguments import EDITS
+from app.cli.datasets.arguments import EDITS, KINDS
 from app.cli.main import main
 from app.registry.config import Settings
 from app.registry.datasets import pinned, service, uploads
 from app.registry.datasets.edits.actions import EditAction
+from app.registry.datasets.models import CaptionKind
 from app.registry.state import make_state
 from app.registry.uploads import UploadedFile
 
@@ -73,13 +74,17 @@ def test_it_shows_images_captions_and_versions(
 ) -> None:
     folder = ["--data-dir", str(boats)]
     lines = said(capsys, "show", "boats", *folder).splitlines()
-    assert lines[1] == "2 images, 1 captioned; trigger word boatish"
-    assert lines[2].split() == ["one.png", "80x64", "a", "boat"]
-    assert lines[3].split() == ["two.png", "80x64", "(no", "caption)"]
-    assert lines[5].endswith("2 images     not used now")
+    assert lines[1] == "2 images, 1 captioned; trigger word boatish, missing in 2 images"
+    assert lines[2] == "Words: boat 1"
+    assert lines[3] == "Filters: uncaptioned 1, near_duplicate 2, small 2"
+    assert lines[5].split() == ["1", "one.png", "80x64", "a", "boat"]
+    assert lines[6].split() == ["2", "two.png", "80x64", "(no", "caption)"]
+    assert lines[8].endswith("2 images     not used now")
     found = json.loads(said(capsys, "show", "boats", "--json", *folder))
     assert [image["caption"] for image in found["images"]] == ["a boat", ""]
     assert [version["image_count"] for version in found["versions"]] == [2]
+    assert found["statistics"]["words"] == [{"word": "boat", "images": 1}]
+    assert (found["filters"]["no_trigger"], found["filters"]["uncaptioned"]) == (2, 1)
 
 
 def test_a_dataset_that_does_not_exist_is_an_error(
@@ -150,6 +155,77 @@ def test_it_shows_an_edit_makes_it_and_undoes_it(
     assert "from 1 to 100" in said(capsys, "edit", "boats", "repeats", "x", *folder, code=1)
 
 
+def test_captions_of_one_image_are_shown_written_and_restored(
+    boats: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ["--data-dir", str(boats)]
+    written = said(
+        capsys, "write", "boats", "1", "boat, sea", "--kind", "tags", "--share", "3", *folder
+    )
+    assert "tags  share 3   75%  3 of 75 tokens  boat, sea\n" in written
+    said(capsys, "write", "boats", "one.png", "a ship", *folder)
+    found = json.loads(said(capsys, "captions", "boats", "1", "--json", *folder))
+    assert [(one["kind"], one["caption"]) for one in found["captions"]] == [
+        ("long", "a ship"),
+        ("tags", "boat, sea"),
+    ]
+    assert [(row["kind"], row["version"], row["source"]) for row in found["history"]] == [
+        ("long", 2, "hand"),
+        ("tags", 1, "hand"),
+        ("long", 1, "import"),
+    ]
+    lines = said(capsys, "restore", "boats", "one.png", "1", *folder)
+    assert lines.splitlines()[1].endswith("a boat")
+    assert "restored, version 1 (now): a boat" in lines
+    assert "is gone" in said(capsys, "restore", "boats", "1", "9", *folder, code=1)
+    assert "a share with --share" in said(capsys, "write", "boats", "1", *folder, code=1)
+    error = said(capsys, "captions", "boats", "three.png", *folder, code=1)
+    assert error == "boats has no image three.png; `show` lists names and numbers.\n"
+
+
+def test_an_edit_can_be_for_captions_of_one_kind(
+    boats: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ["--data-dir", str(boats)]
+    said(capsys, "write", "boats", "1", "boat, sea", "--kind", "tags", *folder)
+    shown = said(capsys, "edit", "boats", "append", "ink", "--kind", "tags", *folder)
+    assert shown.startswith("Changes 1 caption.")
+    assert "one.png (tags)\n" in shown
+
+
+def test_the_focus_of_an_image_is_set_and_taken_away(
+    boats: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ["--data-dir", str(boats)]
+    assert said(capsys, "focus", "boats", "1", *folder).startswith("one.png: focus in the center\n")
+    moved = said(capsys, "focus", "boats", "1", "0.25", "1", *folder)
+    assert moved.startswith("one.png: focus at 0.25 from the left, 1 from the top\nAt ")
+    assert "from 0 to 1" in said(capsys, "focus", "boats", "1", "2", "0", *folder, code=1)
+    assert "Give two numbers" in said(capsys, "focus", "boats", "1", "0.5", *folder, code=1)
+    taken = said(capsys, "focus", "boats", "1", "--center", *folder)
+    assert taken.startswith("one.png: focus in the center\n")
+
+
+def test_a_dataset_is_duplicated_and_versions_are_compared(
+    boats: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ["--data-dir", str(boats)]
+    assert said(capsys, "duplicate", "boats", "--name", "Ships", *folder) == "ships: 2 images\n"
+    assert "at most 120" in said(capsys, "duplicate", "boats", "--name", "x" * 121, *folder, code=1)
+    said(capsys, "write", "boats", "1", "a ship", *folder)
+    said(capsys, "edit", "boats", "delete", "--images", "2", "--apply", *folder)
+    assert said(capsys, "compare", "boats", "1", *folder).splitlines() == [
+        "0 added, 1 removed, 1 changed, 0 the same",
+        "- two.png",
+        "~ one.png",
+        "    - long: a boat",
+        "    + long: a ship",
+    ]
+    found = json.loads(said(capsys, "compare", "boats", "1", "1", "--json", *folder))
+    assert (found["same"], found["changes"]) == (2, [])
+    assert "no such version" in said(capsys, "compare", "boats", "9", *folder, code=1)
+
+
 def test_a_slip_in_a_filter_changes_nothing(
     boats: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,6 +235,10 @@ def test_a_slip_in_a_filter_changes_nothing(
     assert error == "There is no filter “no_trigger”. Write it like show=no_trigger&q=fox.\n"
     assert "There is no filter “tiny”" in said(capsys, *edit, "show=tiny", *folder, code=1)
     assert said(capsys, "show", "boats", *folder).splitlines()[1].startswith("2 images")
+
+
+def test_every_kind_of_caption_has_a_name() -> None:
+    assert set(KINDS) == set(CaptionKind)
 
 
 def test_every_edit_has_a_command() -> None:
