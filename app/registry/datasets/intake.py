@@ -37,7 +37,7 @@ from app.registry.datasets.transfer.metadata_lines import (
     DatasetFacts,
     FileCaption,
 )
-from app.registry.datasets.transfer.pairing import CaptionPairing
+from app.registry.datasets.transfer.pairing import CaptionPairing, LooseCaption
 from app.registry.storage.store import CHUNK, BlobStore, translate_full_disk
 from app.registry.temporary import temporary_folder
 from app.registry.uploads import UploadedFile
@@ -76,7 +76,7 @@ class IntakeResult:
     """The result of an upload, file by file."""
 
     accepted: list[NewImage] = field(default_factory=list)
-    captions_without_image: dict[str, CaptionFromFile] = field(default_factory=dict)  # by stem
+    captions_without_image: dict[str, LooseCaption] = field(default_factory=dict)  # by stem
     rejected: list[tuple[str, str]] = field(default_factory=list)  # file name, reason
     repeated: list[tuple[str, NewImage]] = field(default_factory=list)  # file name, its equal
     about: DatasetFacts = field(default_factory=DatasetFacts)
@@ -183,7 +183,10 @@ class Intake:
         try:
             packed = self._open.enter_context(file.open())
             archive = self._open.enter_context(Archive(packed, max_entry_bytes=MAX_PNG_BYTES))
-            for member in archive.members():
+            members = list(archive.members())
+            if not members:
+                self.result.rejected.append((filename, "The archive has no files."))
+            for member in members:
                 read = partial(archive.read, member)
                 folder = group + member.folder
                 self._announce(_Announced(member.filename, folder, read, filename))

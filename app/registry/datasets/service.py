@@ -9,12 +9,13 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
 from app.registry.datasets.caption_words import has_words
-from app.registry.datasets.caption_writes import BY_HAND, CaptionOrigin, from_file, write_caption
+from app.registry.datasets.caption_writes import BY_HAND, CaptionOrigin, write_caption
 from app.registry.datasets.captions import CaptionFromFile, CaptionRefused, clean_caption
 from app.registry.datasets.image_conditions import Scope, any_caption
 from app.registry.datasets.intake import NewImage
 from app.registry.datasets.models import MAX_REPEATS, Dataset, Image, ImageCaption
 from app.registry.datasets.transfer import adding
+from app.registry.datasets.transfer.pairing import LooseCaption
 from app.registry.db import utcnow
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.integrity import findings
@@ -297,21 +298,23 @@ def _add_image(session: Session, dataset_id: int, new: NewImage) -> AddedImage:
 
 
 def caption_by_stem(
-    session: Session, dataset_id: int, captions: Mapping[str, CaptionFromFile]
+    session: Session, dataset_id: int, captions: Mapping[str, LooseCaption]
 ) -> dict[str, AddedImage]:
-    """Assign captions to uncaptioned images of the same name; return the images found."""
+    """Give images what files say about them; return the images found.
+
+    An image is known by its hash, which exports name, else by its name without suffix.
+    """
     by_stem: dict[str, Image] = {}
+    by_hash: dict[str, Image] = {}
     for row in list_images(session, dataset_id) if captions else ():
         by_stem.setdefault(row.filename.rsplit(".", 1)[0], row)
+        by_hash[row.sha256] = row
     found = {}
     for stem, caption in captions.items():
-        image = by_stem.get(stem)
+        image = by_hash.get(caption.facts.sha256 or "") or by_stem.get(stem)
         if image is None:
             continue
-        unused = () if image.caption in ("", caption.text) else (caption,)
-        if not image.caption:
-            write_caption(session, image, caption.text, from_file(caption.file))
-        adding.keep_in_history(session, image, unused)
+        unused = adding.add_loose(session, image, caption)
         found[stem] = AddedImage(image, duplicate=True, unused=unused)
     return found
 

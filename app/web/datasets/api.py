@@ -111,6 +111,10 @@ class UploadOut(BaseModel):
     """The result of an upload, file by file."""
 
     accepted: list[AcceptedOut] = Field(description="The images that were added.")
+    captioned: list[int] = Field(
+        description="Ids of images that were there already, of which captions or a "
+        "`metadata.jsonl` without them said something."
+    )
     rejected: list[RejectedOut] = Field(description="The files that were not.")
 
 
@@ -249,7 +253,8 @@ def upload_images(
 
     A `.txt` is the caption of the image with the same name. An image that is already in the
     dataset is a duplicate and not stored twice. A file that cannot be used is rejected with the
-    reason; the others are added. An archive that was exported restores everything.
+    reason; the others are added. An archive that was exported restores everything; so does its
+    `metadata.jsonl` for images that are there already, where they have nothing of their own.
 
     With `Accept: application/x-ndjson` the answer is a line of JSON for each image, with `done`,
     `total` and `name`; the last line is the result, or a problem with `status` and `detail`.
@@ -277,6 +282,7 @@ def _upload_out(outcome: uploads.UploadOutcome) -> UploadOut:
             AcceptedOut(**image_out(added.image).model_dump(), duplicate=added.duplicate)
             for added in outcome.accepted
         ],
+        captioned=[image.key for image in outcome.captioned],
         rejected=[
             RejectedOut(filename=row.filename, reason=row.reason) for row in outcome.rejected
         ],

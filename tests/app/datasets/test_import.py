@@ -12,7 +12,14 @@ import pytest
 from sqlmodel import col, select
 
 from app.registry.datasets import service, uploads
-from app.registry.datasets.models import CaptionRevision, Dataset, Image, ImageCaption
+from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
+from app.registry.datasets.models import (
+    CaptionKind,
+    CaptionRevision,
+    Dataset,
+    Image,
+    ImageCaption,
+)
 from app.registry.datasets.transfer.contents import Contents, dataset_contents
 from app.registry.datasets.transfer.exporting import export_chunks
 from app.registry.datasets.uploads import UploadCanceled, UploadOutcome, UploadProgress
@@ -180,6 +187,48 @@ def test_an_export_without_its_metadata_is_recognized_too(state: AppState, foxes
     packed = repacked(export(state, foxes), lambda files: files.pop("metadata.jsonl"))
     outcome = send(state, foxes, {"foxes.zip": packed})
     assert [added.duplicate for added in outcome.accepted] == [True, True]
+
+
+def test_metadata_alone_restores_all_that_it_says_of_images_there(
+    state: AppState, foxes: Dataset, png: Png
+) -> None:
+    with zipfile.ZipFile(io.BytesIO(export(state, foxes))) as packed:
+        metadata = packed.read("metadata.jsonl")
+    bare = make_dataset(state, "Bare")
+    send(state, bare, {"fox.png": png(1), "Fox.jpg": png(2)})
+    outcome = send(state, bare, {"metadata.jsonl": metadata})
+    assert (len(outcome.captioned), outcome.rejected) == (2, [])
+    assert without_time(contents_of(state, bare)) == without_time(contents_of(state, foxes))
+    again = send(state, bare, {"metadata.jsonl": metadata})
+    assert again.rejected == []
+    assert without_time(contents_of(state, bare)) == without_time(contents_of(state, foxes))
+
+
+def test_metadata_alone_changes_nothing_that_somebody_wrote_or_set(
+    state: AppState, foxes: Dataset, png: Png
+) -> None:
+    with zipfile.ZipFile(io.BytesIO(export(state, foxes))) as packed:
+        metadata = packed.read("metadata.jsonl")
+    mine = make_dataset(state, "Mine")
+    send(state, mine, {"fox.png": png(1), "fox.txt": b"my fox"})
+    with state.database.write() as session:
+        (image,) = service.list_images(session, mine.key)
+        service.change_image(session, image.key, repeats=7)
+        service.set_focus(session, image.key, (1, 1))
+        change_caption(session, image.key, CaptionKind.TAGS, CaptionChange("mine", 5))
+    outcome = send(state, mine, {"metadata.jsonl": metadata})
+    assert "another caption, which stays" in reasons(outcome)["metadata.jsonl"]
+    (kept,) = contents_of(state, mine).images
+    assert [(one.kind, one.text, one.share) for one in kept.captions] == [
+        ("long", "my fox", 1),
+        ("tags", "mine", 5),
+    ]
+    assert (kept.repeats, kept.focus, kept.never_flip) == (7, (1, 1), True)
+
+
+def test_an_archive_without_files_is_told(state: AppState, foxes: Dataset) -> None:
+    outcome = send(state, foxes, {"empty.zip": archive({})})
+    assert reasons(outcome) == {"empty.zip": "The archive has no files."}
 
 
 def test_an_edited_text_file_counts_more_than_metadata(state: AppState, foxes: Dataset) -> None:

@@ -13,8 +13,10 @@ from typing import IO
 import pytest
 from PIL import Image
 
+from app.registry.datasets.captions import CaptionFromFile
 from app.registry.datasets.images import ImageDecoder
 from app.registry.datasets.intake import IntakeResult, take_in
+from app.registry.datasets.transfer.pairing import LooseCaption
 from app.registry.errors import StorageFullError
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.uploads import UploadedFile
@@ -215,7 +217,7 @@ def test_captions_in_another_folder_find_the_only_picture_of_that_name(upload: U
     )
 
     assert captions(result) == {"a.png": "red"}
-    assert result.captions_without_image == {"z": ("?", "z.txt")}
+    assert result.captions_without_image == {"z": LooseCaption(CaptionFromFile("?", "z.txt"))}
 
 
 def test_a_caption_that_could_mean_two_pictures_is_refused(upload: Upload) -> None:
@@ -241,7 +243,9 @@ def test_captions_without_a_picture_are_handed_back_by_stem(upload: Upload) -> N
     result = upload({"Later.txt": "schön".encode(), "empty.txt": b" \n"})
 
     assert result.accepted == []
-    assert result.captions_without_image == {"Later": ("schön", "Later.txt")}
+    assert result.captions_without_image == {
+        "Later": LooseCaption(CaptionFromFile("schön", "Later.txt"))
+    }
     assert result.rejected == []
 
 

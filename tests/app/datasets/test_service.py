@@ -8,6 +8,7 @@ from sqlmodel import select
 from app.registry.datasets import pinned, service
 from app.registry.datasets.captions import CaptionFromFile
 from app.registry.datasets.intake import NewImage
+from app.registry.datasets.transfer.pairing import LooseCaption
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.runs import requests
@@ -153,7 +154,7 @@ def test_captions_that_come_later_find_their_pictures(database: Database) -> Non
     key = filled(database, None, "an owl")
     with database.write() as session:
         later = {
-            stem: CaptionFromFile(text, f"{stem}.txt")
+            stem: LooseCaption(CaptionFromFile(text, f"{stem}.txt"))
             for stem, text in (("0", "a fox"), ("1", "no"), ("9", "nobody"))
         }
         found = service.caption_by_stem(session, key, later)

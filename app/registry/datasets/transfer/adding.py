@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlmodel import Session, select
+from sqlmodel import Session, func, select
 
 from app.registry.datasets.caption_writes import (
     CaptionOrigin,
@@ -15,6 +15,8 @@ from app.registry.datasets.captions import CaptionFromFile
 from app.registry.datasets.intake import NewImage
 from app.registry.datasets.measures import service as measures
 from app.registry.datasets.models import CaptionRevision, CaptionSource, Image, ImageCaption
+from app.registry.datasets.transfer.image_facts import ImageFacts, KindCaption
+from app.registry.datasets.transfer.pairing import LooseCaption
 from app.registry.integrity import findings
 from app.registry.thumbnails import service as thumbnails
 from app.registry.thumbnails.models import Thumbnail
@@ -32,11 +34,7 @@ def add_new(session: Session, dataset_id: int, new: NewImage) -> Image:
     """The row of an image that the dataset does not have, with captions and rules."""
     image = Image(dataset_id=dataset_id, **{k: v for k, v in vars(new).items() if k in OF_THE_ROW})
     facts = new.facts
-    image.repeats = facts.repeats or 1
-    image.never_flip = bool(facts.never_flip)
-    image.set_aside = bool(facts.set_aside)
-    if facts.focus is not None:
-        image.focus_x, image.focus_y = facts.focus
+    _take_settings(image, facts)
     session.add(image)
     session.flush()
     _save_made(session, new)
@@ -78,16 +76,63 @@ def _write_captions(session: Session, image: Image, new: NewImage) -> None:
         write_caption(session, image, new.caption, origin)
     for one in others:
         if one is not None and one.text:
-            version = add_revision(session, CaptionPlace(image.key, one.kind, 0), one.text, origin)
-            session.add(
-                ImageCaption(
-                    image_id=image.key,
-                    kind=one.kind,
-                    caption=one.text,
-                    share=one.share,
-                    version=version,
-                )
-            )
+            _add_further(session, image, one, origin)
+
+
+def _add_further(
+    session: Session, image: Image, one: KindCaption, origin: CaptionOrigin, *, version: int = 0
+) -> None:
+    """Add a caption of a kind that the image does not have; `version`: its last one, if any."""
+    version = add_revision(session, CaptionPlace(image.key, one.kind, version), one.text, origin)
+    session.add(
+        ImageCaption(
+            image_id=image.key, kind=one.kind, caption=one.text, share=one.share, version=version
+        )
+    )
+
+
+def _take_settings(image: Image, facts: ImageFacts) -> None:
+    """The settings of a file, where the image has those of a new one."""
+    if image.repeats == 1:
+        image.repeats = facts.repeats or 1
+    image.never_flip = image.never_flip or bool(facts.never_flip)
+    image.set_aside = image.set_aside or bool(facts.set_aside)
+    if image.focus is None and facts.focus is not None:
+        image.focus_x, image.focus_y = facts.focus
+
+
+def add_loose(session: Session, image: Image, loose: LooseCaption) -> tuple[CaptionFromFile, ...]:
+    """What a file says of an image that is there already; return the captions that are not used.
+
+    It fills what the image does not have yet: captions of each kind, repeats, the focus point and
+    so on. Whatever somebody wrote or set stays.
+    """
+    caption, facts = loose.caption, loose.facts
+    origin = from_file(caption.file)
+    first, *others = facts.captions or (None,)
+    kinds = set(session.exec(select(ImageCaption.kind).where(ImageCaption.image_id == image.key)))
+    unused: tuple[CaptionFromFile, ...] = ()
+    if not image.caption and caption.text:
+        if first is not None and not image.caption_version and first.kind not in kinds:
+            image.caption_kind = first.kind
+        write_caption(session, image, caption.text, origin)
+    elif caption.text not in ("", image.caption):
+        unused = (caption,)
+    if first is not None and not unused and image.caption_share == 1:
+        image.caption_share = first.share
+    for one in others:
+        if one.text and one.kind not in kinds | {image.caption_kind}:
+            _add_further(session, image, one, origin, version=_last(session, image, one.kind))
+    _take_settings(image, facts)
+    session.add(image)
+    keep_in_history(session, image, unused)
+    return unused
+
+
+def _last(session: Session, image: Image, kind: str) -> int:
+    """The last version that a caption of this kind had; 0 if there was none."""
+    of_kind = (CaptionRevision.image_id == image.key, CaptionRevision.kind == kind)
+    return session.exec(select(func.max(CaptionRevision.version)).where(*of_kind)).one() or 0
 
 
 def keep_in_history(session: Session, image: Image, unused: tuple[CaptionFromFile, ...]) -> None:

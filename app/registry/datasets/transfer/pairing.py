@@ -36,6 +36,14 @@ class PairedCaptions:
 
 
 @dataclass(frozen=True)
+class LooseCaption:
+    """What the files say about an image that was not sent with them."""
+
+    caption: CaptionFromFile
+    facts: ImageFacts = NOTHING_ELSE
+
+
+@dataclass(frozen=True)
 class _Found:
     places: tuple[Place, ...]  # the best one first
     source: str  # the file it came from, as shown to users
@@ -60,7 +68,7 @@ class CaptionPairing:
         self._by_stem: dict[str, set[Place]] = {}
         self._found: list[_Found] = []
         self._paired: dict[Place, list[_Found]] = {}
-        self.without_image: dict[str, CaptionFromFile] = {}  # by stem
+        self.without_image: dict[str, LooseCaption] = {}  # by stem
         self.refused: list[Refusal] = []
 
     def add_image(self, folder: str, filename: str) -> None:
@@ -104,10 +112,16 @@ class CaptionPairing:
                     "image.",
                 )
             )
-        elif found.text:
-            kept = CaptionFromFile(found.text, found.source)
-            self.without_image.setdefault(found.stem, kept)
+        elif found.text or found.facts != NOTHING_ELSE:
+            self._keep_loose(found)
         return None
+
+    def _keep_loose(self, found: _Found) -> None:
+        """The text of the file that counts most, and the first facts."""
+        kept = LooseCaption(CaptionFromFile(found.text, found.source), found.facts)
+        before = self.without_image.setdefault(found.stem, kept)
+        if before.facts == NOTHING_ELSE:
+            self.without_image[found.stem] = LooseCaption(before.caption, found.facts)
 
     def take(self, folder: str, filename: str) -> PairedCaptions:
         """The captions of an image that was accepted; of two images of one name, the first's."""
