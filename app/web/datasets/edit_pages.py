@@ -91,7 +91,7 @@ def apply(request: Request, state: State, slug: Slug, sent: SentForm) -> Respons
         outcome = apply_edit(state.database, dataset.key, form.edit, form.selection, seen=form.seen)
     except InvalidInput:
         if not templates.wants_fragment(request):
-            return _page_with(request, state, slug, form)
+            return _page_with(request, state, slug, form, status=422)
         with state.database.read() as session:
             return _panel(dataset, edit_panel(session, dataset, form))
     sentence = _sentence(state, outcome)
@@ -126,10 +126,12 @@ def _read(sent: FormData) -> EditForm:
     return read_edit_form(ImmutableMultiDict(sent.multi_items()))
 
 
-def _page_with(request: Request, state: AppState, slug: str, form: EditForm) -> Response:
+def _page_with(
+    request: Request, state: AppState, slug: str, form: EditForm, *, status: int = 200
+) -> Response:
     """The whole page with the form of the edit, for browsers without scripts."""
     shown = ShownImages(form.selection.wanted)
-    return dataset_page(request, state, slug, shown=shown, edit=form)
+    return dataset_page(request, state, slug, shown=shown, edit=form, status=status)
 
 
 def _panel(dataset: Dataset, panel: EditPanel) -> Response:

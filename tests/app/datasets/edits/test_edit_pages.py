@@ -212,6 +212,24 @@ def test_a_slip_in_a_filter_does_not_make_some_images_all(
     assert len(images(state)) == len(ids)
 
 
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ({"do": "delete"}, "Select at least one image."),
+        (
+            {"do": "replace", "find": "(", "is_regex": "1", "all": "1"},
+            "The regular expression is invalid",
+        ),
+    ],
+)
+def test_without_scripts_an_edit_that_is_refused_is_no_success(
+    client: TestClient, ids: list[int], sent: dict[str, str], said: str
+) -> None:
+    answer = client.post(f"{SET}/edits", data=sent, headers=HTML)
+    assert answer.status_code == 422
+    assert said in answer.text
+
+
 def test_an_edit_says_which_captions_where_images_have_several(
     client: TestClient, state: AppState, ids: list[int]
 ) -> None:
