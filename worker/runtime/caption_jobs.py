@@ -17,6 +17,7 @@ from app.registry.config import Settings
 from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
 from app.registry.datasets.auto_caption.proposals import apply_proposals, store_proposal
 from app.registry.datasets.auto_caption.providers import key_for, require_allowed
+from app.registry.datasets.image_captions.several import captions_of_kinds
 from app.registry.datasets.models import Image
 from app.registry.db import Database
 from app.registry.integrity.report import report
@@ -107,16 +108,19 @@ class CaptionJobs:
         """What the provider says of an image; None if it was deleted. Raises RefusedError."""
         with self._database.read() as session:
             image = session.get(Image, image_id)
-        if image is None or image.deleted_at is not None:
-            return None
+            if image is None or image.deleted_at is not None:
+                return None
+            kind = order.args.caption_kind or image.caption_kind
+            (now,) = captions_of_kinds(session, [(image, kind)])
         row = CaptionProposal(
             job_id=order.job_id,
             image_id=image_id,
+            kind=kind,
             mode=order.args.mode,
             source_name=captioner.title,
-            seen_version=image.caption_version,
+            seen_version=now.version,
         )
-        if order.args.mode == CaptionMode.FILL and image.caption:
+        if order.args.mode == CaptionMode.FILL and now.caption:
             row.state, row.note = ProposalState.SKIPPED, HAS_CAPTION
             return row
         answer = self._ask(captioner, image.clean_sha256, order.args, scratch)

@@ -103,6 +103,7 @@ def _add_caption(action: ArgumentParser) -> None:
         default=CaptionMode.FILL.value,
         help="what happens to captions that are there (fill: they stay)",
     )
+    _add_kind(action)
     action.add_argument("--images", metavar="IDS", help="only these, such as '3 5 8-12'")
     action.add_argument("--preview", type=int, metavar="ID", help="try one image, keep nothing")
     action.add_argument("--apply", action="store_true", help="write the captions, in one step")

@@ -13,7 +13,7 @@ from app.registry.datasets import service
 from app.registry.datasets.auto_caption import orders, proposals
 from app.registry.datasets.auto_caption.providers import CaptionRequest, default_words
 from app.registry.datasets.edits.selection import read_ids
-from app.registry.datasets.models import Dataset
+from app.registry.datasets.models import CaptionKind, Dataset
 from app.registry.errors import NotReady
 from app.registry.jobs import presence
 from app.registry.jobs.caption_kinds import PreviewCaptionResult
@@ -83,6 +83,7 @@ def _order(state: AppState, dataset: Dataset, arguments: Namespace) -> int:
             state.settings,
             image_ids=chosen,
             mode=mode,
+            kind=CaptionKind(arguments.kind) if arguments.kind else None,
         ).key
     latest = ""
 

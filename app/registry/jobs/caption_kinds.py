@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.registry.datasets.models import CaptionKind
 from app.registry.jobs.kinds import ByteProgress, JobArgs, JobKind, JobResult, StepProgress
 from worker.core.captioning.words import CaptionMode, ProviderKind
 
@@ -24,12 +25,14 @@ class CaptionArgs(JobArgs):
 class CaptionImagesArgs(CaptionArgs):
     """The images in the order they are captioned, and what is to become of their captions.
 
-    `write`: captions of images without one are written at the end; else all stay proposals.
+    `caption_kind`: which of their captions; None: the first one. `write`: captions of images
+    without one are written at the end; else all stay proposals.
     """
 
     kind = JobKind.CAPTION_IMAGES
     image_ids: tuple[int, ...]
     mode: CaptionMode = CaptionMode.FILL
+    caption_kind: CaptionKind | None = None
     write: bool = False
 
 

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from app.registry.datasets import service
 from app.registry.datasets.auto_caption import orders, proposals
 from app.registry.datasets.auto_caption.models import CaptionProposal
 from app.registry.datasets.auto_caption.providers import CaptionRequest
-from app.registry.datasets.models import Dataset, DatasetEdit, Image
+from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
+from app.registry.datasets.models import CaptionKind, Dataset, DatasetEdit, Image, ImageCaption
 from app.registry.jobs.caption_kinds import PreviewCaptionResult
 from app.registry.jobs.models import IoJob
 from tests.caption_servers import CaptionServer, caption_server
@@ -92,6 +94,23 @@ def test_captions_are_written_at_the_end_in_one_step(
     assert server.prompts == ["Say it"] * 4
     (edit,) = shapes.rows(DatasetEdit)
     assert (edit.action, edit.changed) == ("auto_caption", 4)
+
+
+def test_another_caption_is_written_beside_the_first_one(
+    shapes: Registry, server: CaptionServer
+) -> None:
+    with shapes.database.write() as session:
+        first, second = (image.key for image in shapes.rows(Image)[:2])
+        service.caption_image(session, first, "a shape")
+        change_caption(session, second, CaptionKind.TAGS, CaptionChange("shape"))
+    key = order(shapes, write=True, kind=CaptionKind.TAGS)
+    with shapes.working(io_jobs(shapes)):
+        assert shapes.until_final(IoJob, key).status == "succeeded"
+    assert captions(shapes) == ["a shape", "", "", ""]
+    rows = {row.image_id: (row.kind, row.caption) for row in shapes.rows(ImageCaption)}
+    assert rows.pop(second) == ("tags", "shape")
+    assert set(rows.values()) == {("tags", "shape 64")}
+    assert len(rows) == len(server.prompts) == 3
 
 
 def test_a_failed_image_is_named_and_the_others_go_on(

@@ -12,7 +12,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from app.registry.config import Settings
 from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
 from app.registry.datasets.auto_caption.providers import CaptionRequest, check_request
-from app.registry.datasets.models import Dataset, Image
+from app.registry.datasets.models import CaptionKind, Dataset, Image, ImageCaption
 from app.registry.db import in_chunks
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.jobs import service as jobs
@@ -86,12 +86,14 @@ def order_captions(
     *,
     image_ids: Sequence[int] | None = None,
     mode: CaptionMode = CaptionMode.FILL,
+    kind: CaptionKind | None = None,
     write: bool = False,
 ) -> IoJob:
     """Queue captions for these images of a dataset, or for all.
 
-    Filling leaves out images that have a caption. `write`: captions are written once all are made,
-    which only filling allows. Raises InvalidInput and Conflict.
+    `kind`: which of their captions, which is added where it is missing; None: the first one.
+    Filling leaves out images that have it. `write`: captions are written once all are made, which
+    only filling allows. Raises InvalidInput and Conflict.
     """
     asked = check_request(session, settings, request)
     if write and mode is not CaptionMode.FILL:
@@ -99,24 +101,28 @@ def order_captions(
         raise InvalidInput(sentence, fields={"write": sentence})
     if active_order(session, dataset.key) is not None:
         raise Conflict(AT_WORK)
-    chosen = _choose_images(session, dataset.key, image_ids, mode)
-    args = CaptionImagesArgs(**asked.model_dump(), image_ids=chosen, mode=mode, write=write)
+    chosen = _choose_images(session, dataset.key, image_ids, mode, kind)
+    args = CaptionImagesArgs(
+        **asked.model_dump(), image_ids=chosen, mode=mode, caption_kind=kind, write=write
+    )
     return jobs.enqueue_io(session, args, subject_id=dataset.key, max_attempts=MAX_ATTEMPTS)
 
 
 def _choose_images(
-    session: Session, dataset_id: int, image_ids: Sequence[int] | None, mode: CaptionMode
+    session: Session,
+    dataset_id: int,
+    image_ids: Sequence[int] | None,
+    mode: CaptionMode,
+    kind: CaptionKind | None,
 ) -> tuple[int, ...]:
-    here = select(Image.id, Image.caption).where(
+    here = select(Image.id, is_empty(kind)).where(
         Image.dataset_id == dataset_id, col(Image.deleted_at).is_(None)
     )
     rows = session.exec(here.order_by(col(Image.id))).all()
     if image_ids is not None:
         wanted = set(image_ids)
         rows = [row for row in rows if row[0] in wanted]
-    chosen = tuple(
-        key for key, caption in rows if key and (mode != CaptionMode.FILL or not caption)
-    )
+    chosen = tuple(key for key, empty in rows if key and (mode != CaptionMode.FILL or empty))
     if not rows:
         raise InvalidInput(NO_IMAGES, fields={"images": NO_IMAGES})
     if not chosen:
@@ -126,6 +132,18 @@ def _choose_images(
         sentence = f"Caption at most {MAX_IMAGES:,} images at once; these are {len(chosen):,}."
         raise InvalidInput(sentence, fields={"images": sentence})
     return chosen
+
+
+def is_empty(kind: CaptionKind | None) -> sa.ColumnElement[bool]:
+    """Condition: an image has no caption of this kind; None: its first one is empty."""
+    is_without = col(Image.caption) == ""
+    if kind is None:
+        return is_without
+    written = select(ImageCaption.image_id).where(
+        ImageCaption.kind == kind, ImageCaption.caption != ""
+    )
+    is_first = col(Image.caption_kind) == kind
+    return sa.case((is_first, is_without), else_=col(Image.id).not_in(written))
 
 
 @dataclass(frozen=True)
@@ -139,20 +157,25 @@ class ChosenImages:
 
 
 def chosen_images(
-    session: Session, dataset_id: int, image_ids: Sequence[int] | None, *, first: int
+    session: Session,
+    dataset_id: int,
+    image_ids: Sequence[int] | None,
+    *,
+    first: int,
+    kind: CaptionKind | None = None,
 ) -> ChosenImages:
     """The images of a dataset with these ids, or all; `first` of them as rows."""
-    is_empty = col(Image.caption) == ""
+    without_caption = is_empty(kind)
     total = empty = 0
     rows: list[Image] = []
     for chunk in [None] if image_ids is None else in_chunks(image_ids):
         here = [col(Image.dataset_id) == dataset_id, col(Image.deleted_at).is_(None)]
         if chunk is not None:
             here.append(col(Image.id).in_(chunk))
-        counted = select(func.count(), func.count(sa.case((is_empty, 1)))).select_from(Image)
+        counted = select(func.count(), func.count(sa.case((without_caption, 1)))).select_from(Image)
         found, without = session.exec(counted.where(*here)).one()
         total, empty = total + found, empty + without
-        ordered = select(Image).where(*here).order_by(is_empty.desc(), col(Image.id))
+        ordered = select(Image).where(*here).order_by(without_caption.desc(), col(Image.id))
         rows += session.exec(ordered.limit(first))
     rows.sort(key=lambda image: bool(image.caption))
     return ChosenImages(total, empty, rows[:first])
@@ -251,7 +274,14 @@ def continue_order(session: Session, dataset: Dataset, job_id: int, settings: Se
     args = found.args
     request = request_of(args)
     return order_captions(
-        session, dataset, request, settings, image_ids=left, mode=args.mode, write=args.write
+        session,
+        dataset,
+        request,
+        settings,
+        image_ids=left,
+        mode=args.mode,
+        kind=args.caption_kind,
+        write=args.write,
     )
 
 

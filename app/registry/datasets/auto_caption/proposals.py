@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
@@ -13,7 +14,9 @@ from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalS
 from app.registry.datasets.caption_writes import CaptionOrigin
 from app.registry.datasets.captions import CaptionRefused, clean_caption
 from app.registry.datasets.edits.actions import EditAction
-from app.registry.datasets.models import CaptionSource, DatasetEdit, Image
+from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
+from app.registry.datasets.image_captions.several import KindNow, captions_of_kinds
+from app.registry.datasets.models import CaptionKind, CaptionSource, DatasetEdit, Image
 from app.registry.db import in_chunks
 from app.registry.wording import plural
 from worker.core.captioning.words import CaptionMode
@@ -23,25 +26,31 @@ ENDS = (".", "!", "?", "…")
 
 @dataclass(frozen=True)
 class ProposedChange:
-    """A proposal with its image: the caption now, and the one that it would have."""
+    """A proposal with its image: the caption of its kind now, and the one that it would have."""
 
     proposal: CaptionProposal
     image: Image
+    now: KindNow
 
     @property
     def before(self) -> str:
-        """The caption now."""
-        return self.image.caption
+        """The caption now; "" if the image has none of this kind."""
+        return self.now.caption
 
     @property
     def after(self) -> str:
         """The caption once the proposal is applied."""
-        return changed_caption(self.image.caption, self.proposal.caption, self.proposal.mode)
+        return changed_caption(self.before, self.proposal.caption, self.proposal.mode)
 
     @property
     def is_outdated(self) -> bool:
         """Whether the caption was changed after the proposal was made."""
-        return self.image.caption_version != self.proposal.seen_version
+        return self.now.version != self.proposal.seen_version
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is for the first caption of its image."""
+        return self.proposal.kind == self.image.caption_kind
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,15 @@ def list_proposed(
         .order_by(col(Image.id))
         .limit(limit)
     )
-    return [ProposedChange(proposal, image) for proposal, image in session.exec(query)]
+    return _with_captions(session, session.exec(query).all())
+
+
+def _with_captions(
+    session: Session, rows: Sequence[tuple[CaptionProposal, Image]]
+) -> list[ProposedChange]:
+    wanted = [(image, proposal.kind) for proposal, image in rows]
+    captions = captions_of_kinds(session, wanted)
+    return [ProposedChange(*row, now) for row, now in zip(rows, captions, strict=True)]
 
 
 def list_left_empty(session: Session, job_id: int, *, limit: int) -> list[ProposedChange]:
@@ -111,7 +128,7 @@ def list_left_empty(session: Session, job_id: int, *, limit: int) -> list[Propos
         .order_by(col(CaptionProposal.state).desc(), col(Image.id))
         .limit(limit)
     )
-    return [ProposedChange(proposal, image) for proposal, image in session.exec(query)]
+    return _with_captions(session, session.exec(query).all())
 
 
 def _waiting(dataset_id: int) -> tuple[sa.ColumnElement[bool], ...]:
@@ -138,26 +155,36 @@ def apply_proposals(
     edit = DatasetEdit(
         dataset_id=dataset_id,
         action=EditAction.AUTO_CAPTION,
-        settings={"text": ", ".join(sorted({p.source_name for p, _, _ in found.written}))},
+        settings={"text": ", ".join(sorted({p.source_name for p in found.proposals}))},
         changed=len(found.written),
-        before=[
-            {
-                "image_id": image.key,
-                "before": {"caption": image.caption},
-                "after": {"caption": caption},
-            }
-            for _, image, caption in found.written
-        ],
+        before=[_row(change, caption) for change, caption in found.written],
     )
     session.add(edit)
     session.flush()
-    for proposal, image, caption in found.written:
+    for change, caption in found.written:
+        proposal, image = change.proposal, change.image
         origin = CaptionOrigin(CaptionSource.PROVIDER, proposal.source_name, edit.key)
-        caption_writes.write_caption(session, image, caption, origin)
+        if change.is_first:
+            caption_writes.write_caption(session, image, caption, origin)
+        else:
+            kind = CaptionKind(proposal.kind)
+            change_caption(session, image.key, kind, CaptionChange(caption), origin=origin)
         proposal.state = ProposalState.APPLIED
         session.add(proposal)
     session.flush()
     return found.applied(edit.key)
+
+
+def _row(change: ProposedChange, caption: str) -> dict[str, Any]:
+    """What a step needs to undo the change; `added`: the image had no caption of this kind."""
+    row: dict[str, Any] = {
+        "image_id": change.image.key,
+        "before": {"caption": change.before},
+        "after": {"caption": caption},
+    }
+    if change.is_first:
+        return row
+    return row | {"kind": change.proposal.kind, "added": not change.now.version}
 
 
 class _Writer:
@@ -165,29 +192,35 @@ class _Writer:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self.written: list[tuple[CaptionProposal, Image, str]] = []
+        self.written: list[tuple[ProposedChange, str]] = []
         self._meanwhile = self._refused = 0
 
+    @property
+    def proposals(self) -> list[CaptionProposal]:
+        """Those that can be written."""
+        return [change.proposal for change, _ in self.written]
+
     def take(self, change: ProposedChange) -> None:
-        proposal, image = change.proposal, change.image
-        if change.is_outdated or (proposal.mode == CaptionMode.FILL and image.caption):
-            self._keep_proposed(proposal, image)
+        proposal = change.proposal
+        if change.is_outdated or (proposal.mode == CaptionMode.FILL and change.before):
+            self._keep_proposed(change)
             return
         try:
             caption = clean_caption(change.after)
         except CaptionRefused:
             self._refused += 1
             return
-        if caption == image.caption:
+        if caption == change.before:
             proposal.state = ProposalState.APPLIED
             self._session.add(proposal)
             return
-        self.written.append((proposal, image, caption))
+        self.written.append((change, caption))
 
-    def _keep_proposed(self, proposal: CaptionProposal, image: Image) -> None:
+    def _keep_proposed(self, change: ProposedChange) -> None:
         """Left for another decision, against the caption as it is now."""
-        proposal.seen_version = image.caption_version
-        if proposal.mode == CaptionMode.FILL and image.caption:
+        proposal = change.proposal
+        proposal.seen_version = change.now.version
+        if proposal.mode == CaptionMode.FILL and change.before:
             proposal.mode = CaptionMode.REPLACE
         self._session.add(proposal)
         self._meanwhile += 1
@@ -198,7 +231,7 @@ class _Writer:
             changed_meanwhile=self._meanwhile,
             refused=self._refused,
             edit_id=edit_id,
-            image_ids=[image.key for _, image, _ in self.written],
+            image_ids=[change.image.key for change, _ in self.written],
         )
 
 
@@ -221,12 +254,13 @@ def _chosen(
     query = select(CaptionProposal, Image).join(Image).where(*_waiting(dataset_id))
     query = query.order_by(col(Image.id)).with_for_update()
     if proposal_ids is None:
-        return [ProposedChange(*row) for row in session.exec(query)]
-    return [
-        ProposedChange(*row)
+        return _with_captions(session, session.exec(query).all())
+    rows = [
+        row
         for chunk in in_chunks(set(proposal_ids))
         for row in session.exec(query.where(col(CaptionProposal.id).in_(chunk)))
     ]
+    return _with_captions(session, rows)
 
 
 def store_proposal(session: Session, proposal: CaptionProposal) -> None:

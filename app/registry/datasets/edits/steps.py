@@ -13,7 +13,9 @@ from sqlmodel import Session, col, select
 from app.registry.datasets.edits.actions import TO_DATASETS, Edit, EditAction, describe_edit
 from app.registry.datasets.edits.plan import EditOutcome, LeftOut
 from app.registry.datasets.edits.writing import CaptionWrite, write_captions, write_fields
+from app.registry.datasets.image_captions.changes import remove_caption
 from app.registry.datasets.models import (
+    CaptionKind,
     CaptionSource,
     Dataset,
     DatasetEdit,
@@ -171,7 +173,7 @@ def _undo_captions(session: Session, step: DatasetEdit, edit: Edit) -> EditOutco
     for chunk in in_chunks({row["image_id"] for row in step.before if row.get("kind")}):
         query = select(ImageCaption).where(col(ImageCaption.image_id).in_(chunk))
         others |= {(row.image_id, row.kind): row.caption for row in session.exec(query)}
-    writes, left_out = [], []
+    writes, added, left_out = [], [], []
     for row in step.before:
         image_id, kind = row["image_id"], row.get("kind", "")
         image = images.get(image_id)
@@ -182,11 +184,15 @@ def _undo_captions(session: Session, step: DatasetEdit, edit: Edit) -> EditOutco
             left_out.append(LeftOut(image.filename, "It was deleted since."))
         elif caption != row["after"]["caption"]:
             left_out.append(LeftOut(image.filename, "Its caption was changed since."))
+        elif row.get("added"):
+            added.append((image_id, kind))
         else:
             writes.append(CaptionWrite(image_id, kind, row["before"]["caption"]))
     write_captions(session, writes, CaptionSource.UNDO, step.key)
-    changed = frozenset(write.image_id for write in writes)
-    return EditOutcome(edit, step, len(writes), changed, left_out)
+    for image_id, kind in added:
+        remove_caption(session, image_id, CaptionKind(kind))
+    changed = frozenset([*(write.image_id for write in writes), *(key for key, _ in added)])
+    return EditOutcome(edit, step, len(writes) + len(added), changed, left_out)
 
 
 def _undo_fields(session: Session, step: DatasetEdit, edit: Edit) -> EditOutcome:

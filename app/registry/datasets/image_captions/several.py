@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,26 @@ def captions_of_image(session: Session, image: Image) -> list[OneCaption]:
         )
         for place, (kind, caption, share, version) in enumerate(rows)
     ]
+
+
+@dataclass(frozen=True)
+class KindNow:
+    """The caption of one kind of an image as it is now; version 0: the image has none."""
+
+    caption: str = ""
+    version: int = 0
+
+
+def captions_of_kinds(session: Session, wanted: Sequence[tuple[Image, str]]) -> list[KindNow]:
+    """The caption of this kind of each image."""
+    others = [image.key for image, kind in wanted if kind != image.caption_kind]
+    further = further_captions(session, others)
+    found = []
+    for image, kind in wanted:
+        rows = {row.kind: KindNow(row.caption, row.version) for row in further.get(image.key, ())}
+        first = {image.caption_kind: KindNow(image.caption, image.caption_version)}
+        found.append((rows | first).get(kind, KindNow()))
+    return found
 
 
 def further_captions(session: Session, image_ids: Iterable[int]) -> dict[int, list[ImageCaption]]:

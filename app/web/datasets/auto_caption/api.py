@@ -18,7 +18,7 @@ from app.registry.datasets.auto_caption.providers import (
     default_words,
     list_providers,
 )
-from app.registry.datasets.models import Dataset
+from app.registry.datasets.models import CaptionKind, Dataset
 from app.registry.db import MAX_ID
 from app.web.problems import problems
 from app.web.state import Id, State
@@ -121,6 +121,10 @@ class OrderIn(AskIn):
         description="`fill`: images without a caption. `append`, `replace`: change captions, which "
         "are proposals first.",
     )
+    caption_kind: CaptionKind | None = Field(
+        None,
+        description="Which caption of each image, added where it is missing; null: the first one.",
+    )
     write: bool = Field(False, description="Write the captions when all are made; for `fill` only.")
 
 
@@ -132,6 +136,7 @@ class OrderOut(BaseModel):
     error: str | None = Field(description="Why it failed, as a sentence.")
     provider: ProviderKind = Field(description="Who writes the captions.")
     mode: CaptionMode = Field(description="fill, append or replace.")
+    caption_kind: CaptionKind | None = Field(description="Which captions; null: the first ones.")
     total: int = Field(description="Number of images.")
     done: int = Field(description="Number of images looked at.")
     captioned: int = Field(description="Number of images that got a caption.")
@@ -146,6 +151,7 @@ class ProposalOut(BaseModel):
     id: int = Field(description="Id of the proposal.")
     image_id: int = Field(description="Id of the image.")
     filename: str = Field(description="Name of the image.")
+    kind: CaptionKind = Field(description="Which of its captions.")
     before: str = Field(description="The caption now.")
     after: str = Field(description="The caption once the proposal is applied.")
     changed_meanwhile: bool = Field(
@@ -211,6 +217,7 @@ def order_out(order: OrderProgress) -> OrderOut:
         error=order.job.error,
         provider=order.args.provider,
         mode=order.args.mode,
+        caption_kind=order.args.caption_kind,
         total=order.total,
         done=order.done,
         captioned=order.captioned,
@@ -226,6 +233,7 @@ def _proposal_out(change: ProposedChange) -> ProposalOut:
         id=row.key,
         image_id=change.image.key,
         filename=change.image.filename,
+        kind=CaptionKind(row.kind),
         before=change.before,
         after=change.after,
         changed_meanwhile=change.is_outdated,
@@ -286,6 +294,7 @@ def order_captions(dataset_id: Id, body: OrderIn, state: State) -> OrderOut:
             state.settings,
             image_ids=body.image_ids,
             mode=body.mode,
+            kind=body.caption_kind,
             write=body.write,
         )
         return order_out(orders.progress_of(session, job))

@@ -18,7 +18,7 @@ from app.registry.datasets.auto_caption.providers import (
 )
 from app.registry.datasets.edits.selection import Selection, read_ids
 from app.registry.datasets.filters import ImageFilter
-from app.registry.datasets.models import Dataset
+from app.registry.datasets.models import CaptionKind, Dataset
 from app.registry.errors import InvalidInput
 from app.registry.jobs.caption_kinds import CaptionArgs
 from app.web.form_reader import FormReader
@@ -43,6 +43,7 @@ class CaptionForm:
     prompt: str = DEFAULT_PROMPT
     do_not_name: str = ""
     mode: CaptionMode = CaptionMode.FILL
+    kind: CaptionKind | None = None
     write: bool = True
     images: str = ""
     filter: str | None = None
@@ -95,7 +96,7 @@ def new_form(
     usable = [p.value for p in providers if not p.problem]
     form = CaptionForm(servers=servers, do_not_name=", ".join(default_words(dataset)))
     if last is not None:
-        form = replace(form, mode=last.args.mode)
+        form = replace(form, mode=last.args.mode, kind=last.args.caption_kind)
     given = asked or (last.args if last else None)
     if given is None:
         configured = [p.value for p in providers if p.kind in SERVERS and p.address and p.model]
@@ -122,6 +123,7 @@ def read_form(sent: FormData | QueryParams, providers: Sequence[Provider]) -> Ca
         if p.kind in SERVERS
     }
     mode = form.choice("mode", CaptionMode) if "mode" in form else CaptionMode.FILL
+    kind = form.choice("kind", CaptionKind) if form.text("kind") else None
     form.check()
     return CaptionForm(
         provider=provider,
@@ -129,6 +131,7 @@ def read_form(sent: FormData | QueryParams, providers: Sequence[Provider]) -> Ca
         prompt=form.text("prompt", DEFAULT_PROMPT),
         do_not_name=form.text("do_not_name"),
         mode=mode,
+        kind=kind,
         write=form.flag("write") and mode is CaptionMode.FILL,
         **read_selection(sent),
     )

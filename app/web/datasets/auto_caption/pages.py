@@ -85,6 +85,7 @@ def start(request: Request, state: State, slug: Slug, sent: SentForm) -> Respons
                 state.settings,
                 image_ids=_image_ids(session, dataset, form),
                 mode=form.mode,
+                kind=form.kind,
                 write=form.write,
             )
     except (InvalidInput, Conflict) as error:

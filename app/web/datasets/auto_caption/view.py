@@ -21,10 +21,15 @@ from app.registry.errors import AppError
 from app.registry.jobs.caption_kinds import CaptionImagesResult
 from app.registry.state import AppState
 from app.web.datasets.auto_caption.forms import CaptionForm
+from app.web.datasets.one_image_view import LABELS
 from worker.core.captioning.words import CaptionMode
 
 A_PAGE = 48  # proposals
 LEFT_EMPTY_SHOWN = 24
+KIND_CHOICES = (
+    ("", "The first caption"),
+    *((kind.value, label) for kind, label in LABELS.items()),
+)
 LEAST_SAME = 0.3
 """The share of a caption that stays, below which the captions are shown one after the other."""
 
@@ -84,6 +89,7 @@ class AutoCaptionPage:
     results: Results
     applied: int | None
     modes: list[tuple[CaptionMode, str, str]] = field(default_factory=list)
+    kinds: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,11 @@ def make_page(
     """The whole page."""
     summary = service.summary(session, dataset)
     chosen = orders.chosen_images(
-        session, dataset.key, _image_ids(session, dataset, form), first=A_PAGE
+        session,
+        dataset.key,
+        _image_ids(session, dataset, form),
+        first=A_PAGE,
+        kind=form.kind,
     )
     return AutoCaptionPage(
         dataset=dataset,
@@ -174,6 +184,7 @@ def make_page(
         results=make_results(session, dataset, after=after),
         applied=applied,
         modes=_modes(chosen),
+        kinds=KIND_CHOICES,
     )
 
 

@@ -191,9 +191,11 @@ def test_a_selection_is_kept(state: AppState, client: TestClient) -> None:
     assert "2 images are chosen here" in text
     text = client.get(f"{PAGE}?all=1&filter=show%3Duncaptioned").text
     assert "1 image is chosen here" in text
-    sent = OLLAMA | {"all": "1", "filter": "show=uncaptioned", "mode": "replace"}
+    sent = OLLAMA | {"all": "1", "filter": "show=uncaptioned", "mode": "replace", "kind": "tags"}
     client.post(PAGE, data=sent)
-    assert jobs(state)[0].arguments(CaptionImagesArgs).image_ids == (2,)
+    args = jobs(state)[0].arguments(CaptionImagesArgs)
+    assert (args.image_ids, args.caption_kind) == ((2,), "tags")
+    assert '<option value="tags" selected>' in client.get(PAGE).text
     assert client.post(PAGE, data=OLLAMA | {"images": "x"}).status_code == 422
 
 
@@ -204,6 +206,7 @@ def test_the_api_orders_shows_and_applies(state: AppState, client: TestClient) -
     preview = client.post(f"{API}/previews", json={"image_id": 1}).json()
     assert (preview["status"], preview["caption"]) == ("queued", "")
     assert client.get(f"{API}/previews/{preview['id']}").json()["image_id"] == 1
+    assert client.post(f"{API}/orders", json={"caption_kind": "poem"}).status_code == 422
     order = client.post(f"{API}/orders", json={"mode": "replace", "image_ids": [1, 2]})
     assert order.status_code == 202
     propose(state, CaptionMode.REPLACE, ("proposed", "an owl"), ("empty", "Not sure."))
@@ -214,6 +217,7 @@ def test_the_api_orders_shows_and_applies(state: AppState, client: TestClient) -
     assert (canceled["status"], canceled["captioned"], canceled["empty"]) == ("canceled", 1, 1)
     (proposal,) = client.get(f"{API}/proposals").json()
     assert (proposal["before"], proposal["after"]) == ("a fox", "an owl")
+    assert (proposal["kind"], canceled["caption_kind"]) == ("long", None)
     applied = client.post(f"{API}/proposals/apply", json={}).json()
     assert (applied["changed"], captions(state)) == (1, ["an owl", ""])
     assert client.post(f"{API}/proposals/discard", json={"ids": [1]}).json() == {"discarded": 0}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from app.registry.datasets import deletion, service
 from app.registry.datasets.auto_caption import proposals
 from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
 from app.registry.datasets.edits import steps
-from app.registry.datasets.models import CaptionRevision, DatasetEdit
+from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
+from app.registry.datasets.image_captions.history import caption_history
+from app.registry.datasets.image_captions.several import captions_of_kinds
+from app.registry.datasets.models import CaptionKind, CaptionRevision, DatasetEdit, ImageCaption
 from app.registry.db import Database
 from app.registry.jobs.models import IoJob
 from tests.app.datasets.test_service import filled
@@ -17,21 +20,28 @@ from worker.core.captioning.words import CaptionMode
 
 
 def propose(
-    session: Session, key: int, *captions: str, mode: CaptionMode = CaptionMode.FILL
+    session: Session,
+    key: int,
+    *captions: str,
+    mode: CaptionMode = CaptionMode.FILL,
+    kind: CaptionKind = CaptionKind.LONG,
 ) -> list[CaptionProposal]:
     """Proposals for the first images of a dataset."""
     job = IoJob(kind="caption_images", subject_id=key)
     session.add(job)
     session.flush()
     rows = []
-    for image, caption in zip(service.list_images(session, key), captions, strict=False):
+    images = service.list_images(session, key)
+    now = captions_of_kinds(session, [(image, kind) for image in images])
+    for image, caption, before in zip(images, captions, now, strict=False):
         row = CaptionProposal(
             job_id=job.key,
             image_id=image.key,
+            kind=kind,
             mode=mode,
             caption=caption,
             source_name="Ollama llava",
-            seen_version=image.caption_version,
+            seen_version=before.version,
         )
         proposals.store_proposal(session, row)
         rows.append(row)
@@ -113,6 +123,42 @@ def test_applied_proposals_are_a_step_that_can_be_undone(database: Database) -> 
         service.caption_image(session, second.key, "mine")
         assert steps.undo_edit(session, key, edit_id).changed == 1
         assert captions_of(session, key) == ["a fox", "mine"]
+
+
+def test_tags_are_added_beside_the_first_caption_and_undone(database: Database) -> None:
+    key = filled(database, "a fox", "an owl")
+    with database.write() as session:
+        first, second = service.list_images(session, key)
+        change_caption(session, second.key, CaptionKind.TAGS, CaptionChange("owl"))
+        propose(session, key, "fox, snow", "night", mode=CaptionMode.APPEND, kind=CaptionKind.TAGS)
+        shown = proposals.list_proposed(session, key)
+        assert [(change.before, change.after) for change in shown] == [
+            ("", "fox, snow"),
+            ("owl", "owl, night"),
+        ]
+        edit_id = proposals.apply_proposals(session, key).edit_id
+        assert edit_id is not None
+        assert captions_of(session, key) == ["a fox", "an owl"]
+        rows = session.exec(select(ImageCaption).order_by(col(ImageCaption.image_id))).all()
+        assert [row.caption for row in rows] == ["fox, snow", "owl, night"]
+        assert steps.undo_edit(session, key, edit_id).changed == 2
+        left = session.exec(select(ImageCaption)).all()
+        assert [(row.image_id, row.caption) for row in left] == [(second.key, "owl")]
+        # the history keeps what was undone
+        assert caption_history(session, first)[0].caption == "fox, snow"
+
+
+def test_tags_that_were_written_meanwhile_stay(database: Database) -> None:
+    key = filled(database, "a fox", "an owl")
+    with database.write() as session:
+        propose(session, key, "fox", "owl", kind=CaptionKind.TAGS)
+        first = service.list_images(session, key)[0]
+        change_caption(session, first.key, CaptionKind.TAGS, CaptionChange("mine"))
+        service.caption_image(session, first.key, "another caption, which does not matter")
+        applied = proposals.apply_proposals(session, key)
+        assert (applied.changed, applied.changed_meanwhile) == (1, 1)
+        (again,) = proposals.list_proposed(session, key)
+        assert (again.before, again.is_outdated) == ("mine", False)
 
 
 def test_a_person_chooses_among_proposals(database: Database) -> None:
