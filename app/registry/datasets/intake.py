@@ -64,6 +64,7 @@ class NewImage:
     small_sha256: str | None = None  # of the small thumbnail; None: the thumbnail is small enough
     measured: dict[str, Any] = field(default_factory=dict)  # by the columns of `image_measure`
     facts: ImageFacts = NOTHING_ELSE
+    facts_file: str | None = None
     unused_captions: tuple[CaptionFromFile, ...] = ()  # others that were sent for it
 
 
@@ -325,6 +326,7 @@ class Intake:
             caption_file=paired.caption.file if paired.caption else None,
             unused_captions=paired.unused,
             facts=self._with_repeats(paired.facts, folder, name),
+            facts_file=paired.facts_file,
         )
         first = self._by_identity.setdefault(image.sha256, image)
         if first is image:

@@ -100,7 +100,7 @@ def test_an_export_restores_everything(state: AppState, foxes: Dataset) -> None:
         ).all()
     assert {(row.kind, row.caption, row.source_name) for row in written} == {
         ("long", "a fox", "fox.txt"),
-        ("tags", "fox, red", "fox.txt"),
+        ("tags", "fox, red", "metadata.jsonl"),
     }
 
 
@@ -241,8 +241,13 @@ def test_an_edited_text_file_counts_more_than_metadata(state: AppState, foxes: D
     assert [caption.text for caption in image.captions] == ["a vixen", "fox, red"]
     assert reasons(outcome).keys() == {"metadata.jsonl"}
     with state.database.read() as session:
-        history = set(session.exec(select(CaptionRevision.caption)).all())
-    assert {"a vixen", "a fox"} <= history
+        written = select(CaptionRevision.caption, CaptionRevision.source_name)
+        history = set(session.exec(written).all())
+    assert {
+        ("a vixen", "fox.txt"),
+        ("a fox", "metadata.jsonl"),
+        ("fox, red", "metadata.jsonl"),
+    } <= history
 
 
 def test_wrong_values_cost_only_themselves(state: AppState, foxes: Dataset) -> None:

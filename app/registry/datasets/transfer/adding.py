@@ -76,7 +76,7 @@ def _write_captions(session: Session, image: Image, new: NewImage) -> None:
         write_caption(session, image, new.caption, origin)
     for one in others:
         if one is not None and one.text:
-            _add_further(session, image, one, origin)
+            _add_further(session, image, one, from_file(new.facts_file))
 
 
 def _add_further(

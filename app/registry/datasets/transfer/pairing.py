@@ -28,11 +28,15 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class PairedCaptions:
-    """What the files say about an image: its caption, other captions for it, and the rest."""
+    """What the files say about an image: its caption, other captions for it, and the rest.
+
+    `facts_file`: the file that the facts are from.
+    """
 
     caption: CaptionFromFile | None = None
     unused: tuple[CaptionFromFile, ...] = ()
     facts: ImageFacts = NOTHING_ELSE
+    facts_file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -134,11 +138,13 @@ class CaptionPairing:
                 texts.setdefault(one.text, one.source)
         written = [CaptionFromFile(text, source) for text, source in texts.items()]
         used = written[0] if written else None
-        facts = next((one.facts for one in found if one.facts != NOTHING_ELSE), NOTHING_ELSE)
+        telling = next((one for one in found if one.facts != NOTHING_ELSE), None)
+        facts = telling.facts if telling else NOTHING_ELSE
         if used is not None and facts.captions:
             first, *others = facts.captions
             facts = replace(facts, captions=(replace(first, text=used.text), *others))
-        return PairedCaptions(used, tuple(written[1:]), facts)
+        source = telling.source if telling else None
+        return PairedCaptions(used, tuple(written[1:]), facts, source)
 
     def left(self) -> Iterator[Refusal]:
         """The captions of images that were not accepted."""
