@@ -11,6 +11,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.datasets.caption_words import has_words
 from app.registry.datasets.filters import ImageFilter, Show
+from app.registry.datasets.image_captions.several import has_several_captions
 from app.registry.datasets.measures.thresholds import BLURRY_BELOW, ELONGATED_ABOVE
 from app.registry.datasets.models import (
     CaptionRevision,
@@ -34,11 +35,15 @@ long_side = sa.case(
 
 @dataclass(frozen=True)
 class Scope:
-    """What the conditions depend on: the dataset's images, its trigger word, its training size."""
+    """What the conditions depend on: the dataset's images, its trigger word, its training size.
+
+    `has_several`: an image has more than one caption, which costs the conditions a look at these.
+    """
 
     dataset_id: int
     trigger_word: str | None
     training_side: int
+    has_several: bool = True
 
     @property
     def live(self) -> Condition:
@@ -49,7 +54,8 @@ class Scope:
 def scope_of(session: Session, dataset: Dataset) -> Scope:
     """What the conditions on images of this dataset depend on."""
     side = training_side(session, dataset.key).pixels
-    return Scope(dataset.key, dataset.trigger_word, side)
+    several = has_several_captions(session, dataset.key)
+    return Scope(dataset.key, dataset.trigger_word, side, several)
 
 
 def conditions_of(wanted: ImageFilter, scope: Scope) -> list[Condition]:
@@ -71,6 +77,8 @@ def conditions_of(wanted: ImageFilter, scope: Scope) -> list[Condition]:
 
 def any_caption(scope: Scope, holds: Callable[[Any], Condition]) -> Condition:
     """Condition on an image: this holds for one of its captions, the first or a further one."""
+    if not scope.has_several:
+        return holds(col(Image.caption))
     further = further_captions_of(scope, col(ImageCaption.image_id))
     return holds(col(Image.caption)) | col(Image.id).in_(
         further.where(holds(col(ImageCaption.caption)))
@@ -107,6 +115,10 @@ def _lacks_trigger(scope: Scope) -> Condition:
 
 
 def _repeats_caption(scope: Scope) -> Condition:
+    if not scope.has_several:
+        caption = sa.func.lower(col(Image.caption))
+        live = sa.select(caption).where(scope.live, col(Image.caption) != "").group_by(caption)
+        return caption.in_(live.having(sa.func.count() > 1))
     first = sa.select(col(Image.id).label("image"), sa.func.lower(col(Image.caption)).label("text"))
     texts = sa.union(  # of equal captions of one image, one
         first.where(scope.live, col(Image.caption) != ""),
@@ -147,6 +159,8 @@ def _is_from_provider(scope: Scope) -> Condition:
     )
     by_provider = col(CaptionRevision.source) == CaptionSource.PROVIDER
     first = select(Image.id).join(CaptionRevision, now).where(scope.live, by_provider)
+    if not scope.has_several:
+        return col(Image.id).in_(first)
     further = further_captions_of(scope, col(ImageCaption.image_id)).where(
         sa.exists().where(
             col(CaptionRevision.image_id) == col(ImageCaption.image_id),

@@ -9,8 +9,9 @@ from app.registry.datasets.edits.actions import Edit, EditAction
 from app.registry.datasets.edits.differences import Piece, differences
 from app.registry.datasets.edits.plan import Change, EditPlan, LeftOut, plan_edit
 from app.registry.datasets.edits.selection import SelectedImage, Selection
-from app.registry.datasets.edits.steps import Step, has_several_captions, list_steps
+from app.registry.datasets.edits.steps import Step, list_steps
 from app.registry.datasets.filters import ImageFilter
+from app.registry.datasets.image_captions.several import has_several_captions
 from app.registry.datasets.models import CaptionKind, Dataset
 from app.registry.db import Session
 from app.registry.errors import InvalidInput

@@ -93,13 +93,6 @@ def step_to_undo(session: Session, dataset_id: int, edit_id: int) -> Step | None
     return next(iter(list_steps(session, dataset_id, to_undo=True, only=edit_id)), None)
 
 
-def has_several_captions(session: Session, dataset_id: int) -> bool:
-    """True if an image of the dataset has more than one caption."""
-    further = select(ImageCaption.id).join(Image, col(Image.id) == col(ImageCaption.image_id))
-    query = further.where(Image.dataset_id == dataset_id).limit(1)
-    return session.exec(query).first() is not None
-
-
 def describe_step(session: Session, step: DatasetEdit) -> str:
     """What a step did, as a sentence without a period."""
     edit = _edit_of(step.action, step.settings)

@@ -73,6 +73,13 @@ def captions_of_kinds(session: Session, wanted: Sequence[tuple[Image, str]]) -> 
     return found
 
 
+def has_several_captions(session: Session, dataset_id: int) -> bool:
+    """True if an image of the dataset has more than one caption."""
+    further = select(ImageCaption.id).join(Image, col(Image.id) == col(ImageCaption.image_id))
+    query = further.where(Image.dataset_id == dataset_id).limit(1)
+    return session.exec(query).first() is not None
+
+
 def further_captions(session: Session, image_ids: Iterable[int]) -> dict[int, list[ImageCaption]]:
     """The captions after the first one, by image, in the order of their kinds."""
     found: dict[int, list[ImageCaption]] = {}
