@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
+from contextlib import suppress
 from pathlib import Path
 
 from app.cli.progress_line import progress_line
@@ -19,7 +21,10 @@ from app.registry.wording import size_text
 
 
 def run(arguments: Namespace, state: AppState) -> int:
-    """Write the archive and print its path. Raises NotFound or Conflict."""
+    """Write the archive and print its path; 1 if the file cannot be written.
+
+    Raises NotFound or Conflict.
+    """
     contents = _contents(state, arguments.slug, arguments.version)
     target: Path = arguments.output or Path(contents.filename)
     if target.is_dir():
@@ -31,8 +36,12 @@ def run(arguments: Namespace, state: AppState) -> int:
                 file.write(chunk)
                 show(f"{size_text(file.tell())} written")
         print(unfinished.replace(target))
+    except OSError as error:
+        print(f"{target} cannot be written: {error.strerror or error}.", file=sys.stderr)
+        return 1
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
     return 0
 
 

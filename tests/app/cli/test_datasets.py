@@ -108,6 +108,9 @@ def test_it_exports_a_dataset_and_a_version(
     error = said(capsys, "export", "boats", "--version", "7", *folder, code=1)
     assert error == "There is no such version of a dataset.\n"
     assert not list(tmp_path.glob("*.part"))
+    nowhere = tmp_path / "none" / "a.zip"
+    error = said(capsys, "export", "boats", *folder, "-o", str(nowhere), code=1)
+    assert error == f"{nowhere} cannot be written: No such file or directory.\n"
 
 
 def test_it_imports_an_export_and_folders(
