@@ -1,7 +1,7 @@
 // Uploads: one request per image with its caption, three at a time, each with its progress; an
 // archive tells in its answer how many of its images are checked. Rejected files stay in the panel
 // with their reason. drop.js collects the files, upload_names.js groups them,
-// upload_answer.js shows what was added.
+// upload_answer.js shows what was added, upload_words.js has the words of the panel.
 (() => {
   const root = document.querySelector("[data-upload]");
   if (!root) return;
@@ -9,9 +9,11 @@
   const RETRY_MS = [1000, 3000, 9000];
   const LINES = "application/x-ndjson";
   const { batches, isKnown, isText, nameFor } = window.brushwork.uploadNames;
+  const { makeRow, summaryOf, sayAt } = window.brushwork.uploadWords;
   const find = (name) => root.querySelector(`[data-${name}]`);
   const panel = find("upload-panel");
   const list = find("upload-list");
+  const say = sayAt(find("upload-said"));
   const counts = { new: 0, again: 0, caption: 0, refused: 0, failed: 0 };
   const waiting = [];
   const parts = [];
@@ -19,7 +21,6 @@
   let resting = 0; // failed requests waiting for a retry
   let hasMore = false; // images were added that this page does not show
   const stopped = []; // what was canceled, as sentences
-  let said = -1; // the tenth that was said last
   const isNew = root.dataset.uploadNew !== undefined; // the files begin a dataset
   let address = root.dataset.uploadUrl;
 
@@ -202,17 +203,7 @@
   }
 
   function addRow(name) {
-    const row = document.createElement("li");
-    const words = document.createElement("span");
-    words.className = "upload-name";
-    words.textContent = name;
-    const state = document.createElement("span");
-    state.className = "hint";
-    const bar = document.createElement("progress");
-    bar.max = 1;
-    bar.value = 0;
-    bar.setAttribute("aria-label", name);
-    row.append(words, state, bar);
+    const row = makeRow(name);
     list.append(row);
     return row;
   }
@@ -248,39 +239,15 @@
     part.row.querySelector(".hint").append(retry);
   }
 
-  const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
-
   // an archive is sent in the first half of its bar, and checked in the second
   const shareOf = (part) => (part.isSettled ? 1 : part.isArchive ? (part.sent + part.done / (part.total || 1)) / 2 : part.sent);
-
-  // what is not done yet: the images of an archive as soon as it says how many there are
-  function toGo() {
-    const open = parts.filter((part) => !part.isSettled);
-    const count = open.reduce((sum, part) => sum + (part.total ? part.total - part.done : 1), 0);
-    return plural(count, open.some((part) => part.total) ? "image" : "file");
-  }
 
   function summarize() {
     const size = parts.reduce((sum, part) => sum + part.size, 0);
     find("upload-total").value = parts.reduce((sum, part) => sum + shareOf(part) * part.size, 0) / (size || 1);
-    const words = left() ? [`Uploading, ${toGo()} to go`] : [];
-    if (counts.new || !(left() || stopped.length)) words.push(`${plural(counts.new, "image")} added`);
-    if (counts.again) words.push(`${plural(counts.again, "image")} already here`);
-    if (counts.caption) words.push(`${plural(counts.caption, "caption")} read`);
-    if (counts.refused) words.push(`${counts.refused} not added`);
-    if (counts.failed) words.push(`${counts.failed} not sent`);
-    if (stopped.length) words.push(`canceled: ${stopped.length > 3 ? plural(stopped.length, "file") : stopped.join("; ")}`);
-    words[0] = words[0][0].toUpperCase() + words[0].slice(1);
+    const words = summaryOf(parts, counts, stopped, left() > 0);
     find("upload-summary").textContent = words.join(" · ");
-    say(words.join(", "));
-  }
-
-  // aloud: how it begins, each tenth, and what became of it; not each image
-  function say(words) {
-    const tenth = Math.floor(10 * find("upload-total").value);
-    if (left() && said === tenth) return;
-    find("upload-said").textContent = left() && tenth ? `${10 * tenth} % uploaded` : words;
-    said = left() ? tenth : -1;
+    say(words.join(", "), find("upload-total").value, left() > 0);
   }
 
   function finished() {
