@@ -132,7 +132,8 @@
   document.addEventListener("htmx:afterSettle", (event) => {
     const path = event.detail.pathInfo?.requestPath ?? "";
     const [, id, what] = path.match(/\/images\/(\d+)\/(delete|restore)$/) ?? [];
-    if (!what || (document.activeElement && document.activeElement !== document.body)) return;
+    const nowhere = [null, document.body, document.getElementById("content")]; // also after its message has gone
+    if (!what || !nowhere.includes(document.activeElement)) return;
     refresh();
     const box = (what === "restore" && document.getElementById(`select-${id}`)) || current;
     if (box) focusBox(box);
