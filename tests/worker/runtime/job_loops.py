@@ -20,7 +20,7 @@ from app.registry.base_models.inspection import InspectionResult, write_inspecti
 from app.registry.base_models.models import BaseSpeed
 from app.registry.base_models.service import ensure_embedded
 from app.registry.config import Settings
-from app.registry.datasets.models import Dataset, DatasetVersion
+from app.registry.datasets.models import Dataset, DatasetVersion, Image
 from app.registry.db import Database, make_engine
 from app.registry.jobs import service as jobs
 from app.registry.jobs.models import IoJob, Job
@@ -205,6 +205,25 @@ def _add_base(database: Database) -> int:
         for job in session.exec(select(IoJob)):
             session.delete(job)
         return base.key
+
+
+def add_images(registry: Registry) -> None:
+    """Add the four images, without captions, to the dataset as it is now."""
+    with registry.database.write() as session:
+        for number in range(4):
+            blob = registry.store.put_bytes(picture(number)).sha256
+            session.add(
+                Image(
+                    dataset_id=registry.dataset_id,
+                    sha256=blob,
+                    clean_sha256=blob,
+                    thumbnail_sha256=blob,
+                    filename=f"{number}.png",
+                    width=64,
+                    height=64,
+                    size_bytes=1,
+                )
+            )
 
 
 def picture(number: int) -> bytes:

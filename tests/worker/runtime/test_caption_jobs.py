@@ -17,7 +17,7 @@ from app.registry.datasets.models import CaptionKind, Dataset, DatasetEdit, Imag
 from app.registry.jobs.caption_kinds import PreviewCaptionResult
 from app.registry.jobs.models import IoJob
 from tests.caption_servers import CaptionServer, caption_server
-from tests.worker.runtime.job_loops import Registry, picture, wait_for
+from tests.worker.runtime.job_loops import Registry, add_images, wait_for
 from tests.worker.runtime.time_limits.test_limited_jobs import job_processes, limited
 from worker.core.captioning.words import ProviderKind
 from worker.runtime import caption_jobs
@@ -38,21 +38,7 @@ def server() -> Iterator[CaptionServer]:
 @pytest.fixture
 def shapes(registry: Registry, server: CaptionServer) -> Registry:
     """The registry with four images without captions, and an Ollama server."""
-    with registry.database.write() as session:
-        for number in range(4):
-            blob = registry.store.put_bytes(picture(number)).sha256
-            session.add(
-                Image(
-                    dataset_id=registry.dataset_id,
-                    sha256=blob,
-                    clean_sha256=blob,
-                    thumbnail_sha256=blob,
-                    filename=f"{number}.png",
-                    width=64,
-                    height=64,
-                    size_bytes=1,
-                )
-            )
+    add_images(registry)
     object.__setattr__(
         registry,
         "settings",

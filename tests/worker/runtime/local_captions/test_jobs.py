@@ -22,7 +22,7 @@ from app.registry.jobs.models import IoJob
 from app.registry.runs.models import Run
 from tests.fake_hub import Hub, open_hub
 from tests.worker.captioning.tiny_models import save_blip, save_florence2, save_wd_tagger
-from tests.worker.runtime.job_loops import Registry, picture, wait_for
+from tests.worker.runtime.job_loops import Registry, add_images, wait_for
 from tests.worker.runtime.local_captions.test_captioner import STAND_IN, model_processes
 from tests.worker.runtime.time_limits.test_limited_jobs import job_processes, limited
 from worker.core.captioning.words import ProviderKind
@@ -45,21 +45,7 @@ def pictures(registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # as in every worker
-    with registry.database.write() as session:
-        for number in range(4):
-            blob = registry.store.put_bytes(picture(number)).sha256
-            session.add(
-                Image(
-                    dataset_id=registry.dataset_id,
-                    sha256=blob,
-                    clean_sha256=blob,
-                    thumbnail_sha256=blob,
-                    filename=f"{number}.png",
-                    width=64,
-                    height=64,
-                    size_bytes=1,
-                )
-            )
+    add_images(registry)
     return registry
 
 
