@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.base_models import downloads, models, removal, service, subjects
 from app.registry.db import Session
+from app.registry.jobs.model_downloads import Download
 from app.registry.model_sources import delete_model_files
 from app.web.problems import problems
 from app.web.state import Id, State
@@ -67,9 +68,16 @@ class BaseModelOut(BaseModel):
     size_bytes: int | None = Field(description="Size of its files.")
 
 
+def download_out(download: Download | None) -> DownloadOut | None:
+    """The progress of a download as the API shows it."""
+    if download is None:
+        return None
+    return DownloadOut(bytes_done=download.done, bytes_total=download.total, file=download.file)
+
+
 def base_model_out(row: downloads.BaseWithDownload) -> BaseModelOut:
     """A base model as the API shows it."""
-    base, download = row.base, row.download
+    base = row.base
     made = {"parameters", "source", "status", "error", "is_retired", "download"}
     return BaseModelOut(
         **base.model_dump(include=set(BaseModelOut.model_fields) - made),
@@ -78,8 +86,7 @@ def base_model_out(row: downloads.BaseWithDownload) -> BaseModelOut:
         status=row.status,
         error=row.error,
         is_retired=base.is_retired,
-        download=download
-        and DownloadOut(bytes_done=download.done, bytes_total=download.total, file=download.file),
+        download=download_out(row.download),
     )
 
 
