@@ -17,14 +17,10 @@ from tests import fake_workers
 from tests.browser.conftest import Live
 from tests.browser.test_datasets import captions
 from tests.caption_servers import CaptionServer, caption_server
+from tests.io_workers import END_SECONDS, io_worker
 from tests.worker.runtime.job_loops import wait_for
-from worker.runtime import job_loop
-from worker.runtime.io_jobs import IoJobs
-from worker.runtime.job_loop import JobLoop
 
 pytestmark = pytest.mark.browser
-
-WORKER_ENDS_S = 60
 
 
 @pytest.fixture
@@ -36,21 +32,14 @@ def server() -> Iterator[CaptionServer]:
 
 
 @pytest.fixture
-def worker(
-    app: FastAPI, live: Live, server: CaptionServer, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
+def worker(app: FastAPI, live: Live, server: CaptionServer) -> Iterator[None]:
     """An io worker at work on a registry with a dataset of three images and that server."""
-    monkeypatch.setattr(job_loop, "IDLE_SECONDS", 0.1)
     update = {"ollama_url": server.url, "ollama_model": "llava"}
     state = dataclasses.replace(live.state, settings=live.settings.model_copy(update=update))
     app.state.brushwork = state
     fake_workers.dataset(state, "Boats")
-    jobs = IoJobs(state.settings, state.database, state.store)
-    loop = JobLoop(state.database, jobs, lease_seconds=20)
-    loop.start()
-    yield
-    loop.request_stop()
-    assert loop.join(WORKER_ENDS_S)
+    with io_worker(state):
+        yield
 
 
 def press(page: Page, *keys: str) -> None:
@@ -112,7 +101,7 @@ def test_the_focus_stays_at_a_request_that_is_canceled_and_continued(
 
     def answer(image: object, prompt: str) -> str:
         if len(server.requests) > 1:
-            goes_on.wait(WORKER_ENDS_S)
+            goes_on.wait(END_SECONDS)
         return "a boat"
 
     server.answer, server.faults = answer, ["html"]

@@ -11,13 +11,10 @@ from app.cli.main import main
 from app.registry.config import Settings
 from app.registry.datasets import service, uploads
 from app.registry.datasets.auto_caption import orders
-from app.registry.jobs import presence
 from app.registry.state import make_state
 from app.registry.uploads import UploadedFile
 from tests.caption_servers import CaptionServer, caption_server
-from worker.runtime import job_loop
-from worker.runtime.io_jobs import IoJobs
-from worker.runtime.job_loop import JobLoop
+from tests.io_workers import io_worker
 
 OLLAMA = ["--provider", "ollama", "--model", "llava"]
 
@@ -47,23 +44,12 @@ def folder(
 
 
 @pytest.fixture
-def worker(folder: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def worker(folder: list[str]) -> Iterator[None]:
     """An io worker that is at work."""
-    monkeypatch.setattr(job_loop, "IDLE_SECONDS", 0.1)
     state = make_state(Settings(data_dir=Path(folder[1])))
-    loop = JobLoop(
-        state.database, IoJobs(state.settings, state.database, state.store), lease_seconds=20
-    )
-    here = presence.Presence("io")
-    here.announce(state.database, device="CPU")
-    loop.start()
-    try:
+    with io_worker(state):
         yield
-    finally:
-        loop.request_stop()
-        assert loop.join(60)
-        here.leave(state.database)
-        state.close()
+    state.close()
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
@@ -83,6 +69,9 @@ def test_it_says_that_no_worker_is_there_and_leaves_the_order(
     state.close()
     assert "being written" in said(capsys, *OLLAMA, *folder, code=1)
     assert "Enter the name of a model" in said(capsys, "--provider", "ollama", *folder, code=1)
+    local = ["--provider", "local", *folder]
+    assert "add one under Caption models" in said(capsys, *local, code=1)
+    assert "Unknown caption model “blip”" in said(capsys, *local, "--model", "blip", code=1)
 
 
 @pytest.mark.usefixtures("worker")
