@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.cli.adapter_files.arguments import TOOLS, tool_parser
-from app.cli.datasets.arguments import add_actions
+from app.cli.datasets.arguments import add_actions, add_data_dir
 from app.registry.actor import set_process_actor
 from app.registry.errors import AppError, UnusableDatabase
 from app.registry.jobs.queues import Queue
@@ -192,6 +192,7 @@ def _add_registry(commands: CommandParsers) -> None:
         help="import a file even if more than a tenth of its change is lost",
     )
     add_actions(commands.add("datasets", "List, show, export and import datasets."))
+    _add_caption_models(commands)
     _add_sweep(commands)
     verify = commands.add("verify", "Check the stored files, and list damaged and missing ones.")
     verify.add_argument(
@@ -204,6 +205,23 @@ def _add_registry(commands: CommandParsers) -> None:
     restore.add_argument(
         "--strict", action="store_true", help="restore nothing if a file is damaged or missing"
     )
+
+
+def _add_caption_models(commands: CommandParsers) -> None:
+    models = commands.add(
+        "caption-models",
+        "List, add and remove models that caption images.",
+        module="caption_models",
+    )
+    actions = models.add_subparsers(dest="action", title="actions", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="List the caption models.")
+    listing.add_argument("--json", action="store_true", help="print JSON, for other programs")
+    adding = actions.add_parser("add", help="Add one, or check one again, and wait for it.")
+    adding.add_argument("source", help="a folder, or owner/name on the Hugging Face Hub")
+    removing = actions.add_parser("remove", help="Remove one, with its downloaded files.")
+    removing.add_argument("model", help="which one; `brushwork caption-models list` lists them")
+    for action in (listing, adding, removing):
+        add_data_dir(action)
 
 
 def _add_sweep(commands: CommandParsers) -> None:

@@ -39,6 +39,8 @@ from app.web.api_reference import pages as api_reference_pages
 from app.web.base_models import api as base_models_api
 from app.web.base_models import pages as base_models_pages
 from app.web.build import BuildHeader
+from app.web.caption_models import api as caption_models_api
+from app.web.caption_models import pages as caption_models_pages
 from app.web.clock import BrowserClock
 from app.web.compression import Compression
 from app.web.datasets import api as datasets_api
@@ -157,6 +159,7 @@ def _all_routers() -> Iterator[APIRouter]:
         dataset_checks_api,
         dataset_edits_api,
         base_models_api,
+        caption_models_api,
         runs_api,
         access_api,
         deleted_api,  # before the adapters: `deleted` is no id
@@ -175,8 +178,11 @@ def _all_routers() -> Iterator[APIRouter]:
         gallery_api,  # before the playground: `zip` is no id
         playground_api,
     )
-    for router in (base_models_api.router, base_models_pages.router):
-        declare(router, ByMethod(other=Need.ADMIN))  # paths and downloads of the server itself
+    models = (base_models_api, base_models_pages, caption_models_api, caption_models_pages)
+    for domain in models:
+        declare(
+            domain.router, ByMethod(other=Need.ADMIN)
+        )  # paths and downloads of the server itself
     for domain in apis:
         api.include_router(domain.router)
     yield api
@@ -193,6 +199,7 @@ def _all_routers() -> Iterator[APIRouter]:
         transfer_pages,
         dataset_version_pages,
         base_models_pages,
+        caption_models_pages,
         runs_pages,
         adapters_pages,
         hub_pages,

@@ -29,6 +29,7 @@ Bearer token. A method that an address does not have is a 405; HEAD is answered 
 TAGS = {
     "datasets": "Images of one style with their captions.",
     "base-models": "Stable Diffusion models to train on and to generate with.",
+    "caption-models": "Models that caption images on this machine.",
     "runs": "Trainings: queue, watch, stop, continue.",
     "adapters": "Trained and imported LoRAs.",
     "deleted-adapters": "Adapters that can be restored or deleted permanently.",
@@ -54,6 +55,7 @@ PATH_PARAMETERS = {
     "image_id": "Id of the image.",
     "job_id": "Id of the job.",
     "kind": "Kind of the caption: `long`, `short` or `tags`.",
+    "model_id": "Id of the caption model.",
     "place": "Number of the cell, from 0.",
     "preset_id": "Id of your own preset.",
     "recipe_id": "Id of the recipe.",

@@ -37,6 +37,7 @@ PLACES = {
     "/train": "training",
     "/runs": "training",
     "/base-models": "training",
+    "/caption-models": "datasets",
     "/adapters": "adapters",
     "/play": "playground",
     "/renders": "playground",

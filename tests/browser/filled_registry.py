@@ -10,6 +10,8 @@ from app.registry.adapters.service import delete_adapter
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models.embedded import RETIRED
 from app.registry.base_models.models import BaseModel, BaseModelStatus
+from app.registry.caption_models import service as caption_models
+from app.registry.caption_models.models import CaptionModel, CaptionModelStatus
 from app.registry.datasets import pinned
 from app.registry.datasets import service as datasets
 from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
@@ -42,6 +44,7 @@ def fill(live: Live) -> Ids:
         add_waiting_runs(state, ids)
     fake_workers.worker_seen(state, "train")
     add_bases(state)
+    add_caption_models(state)
     return ids
 
 
@@ -272,3 +275,15 @@ def add_bases(state: AppState) -> None:
     past.family, past.created_at = "sd1", utcnow()
     with state.database.write() as session:
         session.add_all([own, bad, new, past])
+
+
+def add_caption_models(state: AppState) -> None:
+    """Caption models in every state."""
+    blip = CaptionModel(slug="blip", name="blip", source=str(state.settings.data_dir))
+    blip.status, blip.family, blip.size_bytes = CaptionModelStatus.READY, "blip", 990_000_000
+    bad = CaptionModel(slug="bad", name="bad", source="/models/bad")
+    bad.status, bad.error = CaptionModelStatus.FAILED, "/models/bad has no config.json."
+    new = CaptionModel(slug="new", name="new", source="/models/new")
+    with state.database.write() as session:
+        session.add_all([blip, bad, new])
+        caption_models.add(session, "acme/tagger", state.settings)

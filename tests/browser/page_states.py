@@ -38,6 +38,7 @@ EMPTY = (
     PageState("nothing stored", "/storage"),
     PageState("no worker", "/system"),
     PageState("the embedded base alone", "/base-models"),
+    PageState("no caption model", "/caption-models"),
     PageState("sessions without a password", "/sessions", repeats=True),
     PageState("login without a password", "/login"),
 )
@@ -268,6 +269,19 @@ ADAPTERS = (
         do(type_into("#source", "/nowhere"), click("main form .button.main"), see(".field-error")),
     ),
     PageState("subjects", "/base-models/1/subjects?q=ca"),
+    PageState("caption models", "/caption-models"),
+    PageState(
+        "remove a caption model?",
+        "/caption-models",
+        click("[aria-label='Remove blip']"),
+        ".confirm:popover-open",
+    ),
+    PageState(
+        "caption models, refused",
+        "/caption-models",
+        do(type_into("#source", "/nowhere"), click("main form .button.main"), see(".field-error")),
+        "main form.panel",
+    ),
     PageState("subjects, none found", "/base-models/1/subjects?q=zzz"),
     # adapters
     PageState("an import from the Hub", "/hub-imports/{hub_import}"),

@@ -26,7 +26,7 @@ def test_no_page_logs_anything(live: Live, page: Page) -> None:
         *("/runs", "/runs/1", "/runs/2", "/train/new?from=1"),
         *("/adapters", "/adapters/chalk", "/adapters/chalk/compare?a=1&b=1"),
         *("/adapters/chalk/tools", "/adapters/chalk/hub", "/adapters/deleted"),
-        *("/play", "/renders/1", "/base-models", "/system", "/patterns"),
+        *("/play", "/renders/1", "/base-models", "/caption-models", "/system", "/patterns"),
     ]
     for address in addresses:
         page.goto(address)

@@ -57,7 +57,7 @@ def documented(heading: str) -> set[str]:
 
 def test_every_command_is_in_the_table() -> None:
     table = section(PAGE, "Command line").partition("\n## ")[0]
-    assert set(re.findall(r"\[`(\w+)`\]\(#", table)) == set(commands())
+    assert set(re.findall(r"\[`([\w-]+)`\]\(#", table)) == set(commands())
 
 
 @pytest.mark.parametrize("name", sorted(set(commands()) - FORWARDED))

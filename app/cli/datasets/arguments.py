@@ -45,13 +45,18 @@ def add_actions(command: ArgumentParser) -> None:
     for name, help_text in ACTIONS.items():
         action = actions.add_parser(name, help=help_text, description=help_text)
         ADD_ARGUMENTS[name](action)
-        action.add_argument(  # SUPPRESS keeps the value that was given before the action
-            "--data-dir",
-            type=Path,
-            default=SUPPRESS,
-            metavar="FOLDER",
-            help="folder for database, images, logs",
-        )
+        add_data_dir(action)
+
+
+def add_data_dir(action: ArgumentParser) -> None:
+    """Let the data folder also be named after an action."""
+    action.add_argument(
+        "--data-dir",
+        type=Path,
+        default=SUPPRESS,  # keeps the value that was given before the action
+        metavar="FOLDER",
+        help="folder for database, images, logs",
+    )
 
 
 def _add_json(action: ArgumentParser) -> None:
@@ -93,7 +98,7 @@ def _add_caption(action: ArgumentParser) -> None:
         default=ProviderKind.BUILTIN.value,
         help="who writes the captions (builtin)",
     )
-    action.add_argument("--model", default="", help="model of a server; unset: the configured one")
+    action.add_argument("--model", default="", help="of a server (the configured one), or local")
     action.add_argument("--address", default="", metavar="URL", help="another, allowed address")
     action.add_argument("--prompt", default="", help="what captions should describe")
     action.add_argument("--do-not-name", metavar="WORDS", help="words to take out, by commas")

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import sys
-import time
 from argparse import Namespace
-from collections.abc import Callable
-from typing import TypeVar
 
-from app.cli.progress_line import progress_line
+from app.cli.io_jobs import wait_for_io
 from app.registry.datasets import service
 from app.registry.datasets.auto_caption import orders, proposals
 from app.registry.datasets.auto_caption.providers import CaptionRequest, default_words
 from app.registry.datasets.edits.selection import read_ids
 from app.registry.datasets.models import CaptionKind, Dataset
-from app.registry.errors import NotReady
-from app.registry.jobs import presence
 from app.registry.jobs.caption_kinds import PreviewCaptionResult
 from app.registry.jobs.models import IoJob
-from app.registry.jobs.queues import Queue
 from app.registry.state import AppState
 from app.registry.wording import plural
 from worker.core.captioning.do_not_name import parse_words
 from worker.core.captioning.words import CaptionMode, ProviderKind
 
-POLL_SECONDS = 0.2
 SHOWN = 10_000  # images without a caption
 NO_WORKER = (
     "No io worker is at work. Start Brushwork (`brushwork serve`) and it continues; the page of "
     "the dataset shows it."
 )
-FoundT = TypeVar("FoundT")
 
 
 def run(arguments: Namespace, state: AppState) -> int:
@@ -66,7 +58,7 @@ def _preview(state: AppState, dataset: Dataset, asked: CaptionRequest, image_id:
             job = session.get_one(IoJob, key)
         return None if job.state.is_active else job
 
-    job = _wait(state, find, lambda: "waiting for the caption")
+    job = wait_for_io(state, find, lambda: "waiting for the caption", NO_WORKER)
     result = job.outcome(PreviewCaptionResult)
     print(result.caption or job.error or result.note)
     return 0 if result.caption else 1
@@ -94,7 +86,7 @@ def _order(state: AppState, dataset: Dataset, arguments: Namespace) -> int:
         latest = f"{order.done:,} of {plural(order.total, 'image')}"
         return None if order.is_active else order
 
-    order = _wait(state, find, lambda: latest)
+    order = wait_for_io(state, find, lambda: latest, NO_WORKER)
     _print_captions(state, dataset, key)
     if order.job.error:
         print(order.job.error, file=sys.stderr)
@@ -110,17 +102,3 @@ def _print_captions(state: AppState, dataset: Dataset, key: int) -> None:
             print(f"{change.image.filename}: {change.after}")
         for change in proposals.list_left_empty(session, key, limit=SHOWN):
             print(f"{change.image.filename}: no caption. {change.proposal.note}", file=sys.stderr)
-
-
-def _wait(
-    state: AppState, find: Callable[[], FoundT | None], progress: Callable[[], str]
-) -> FoundT:
-    """What `find` has once the job has ended. Raises NotReady if no worker is there."""
-    with progress_line() as show:
-        while (found := find()) is None:
-            with state.database.read() as session:
-                if not presence.present_workers(session, queue=Queue.IO):
-                    raise NotReady(NO_WORKER)
-            show(progress())
-            time.sleep(POLL_SECONDS)
-    return found

@@ -137,6 +137,8 @@ def test_sessions_and_base_models_are_for_administrators(routed_app: FastAPI) ->
         ("DELETE", "/api/v1/sessions/1"),
         ("POST", "/api/v1/base-models"),
         ("POST", "/base-models/1/remove"),
+        ("POST", "/api/v1/caption-models"),
+        ("POST", "/caption-models/1/remove"),
     ):
         scope = {"type": "http", "path": path, "method": method}
         assert need_of(rules, scope) is Need.ADMIN, path

@@ -35,12 +35,14 @@ Word = Annotated[str, Field(max_length=1_000)]
 class ProviderOut(BaseModel):
     """A provider of captions."""
 
-    provider: ProviderKind = Field(description="builtin, ollama or openai.")
+    provider: ProviderKind = Field(description="builtin, local, ollama or openai.")
     model_id: int | None = Field(description="The local model; null for the others.")
     name: str = Field(description="Its name.")
     takes_prompt: bool = Field(description="Whether it follows a prompt.")
     address: str = Field(description="The configured address of its server; empty: none.")
-    model: str = Field(description="The configured model of its server; empty: none.")
+    model: str = Field(
+        description="The configured model of its server, or the local model; empty: none."
+    )
     problem: str = Field(description="Why it cannot be used now, as a sentence; empty: it can.")
 
 
@@ -63,7 +65,9 @@ class AskIn(BaseModel):
         "", max_length=1_000, description="Address of the server; empty: the configured one."
     )
     model: str = Field(
-        "", max_length=1_000, description="Model of the server; empty: the configured one."
+        "",
+        max_length=1_000,
+        description="Model of the server, empty: the configured one; or the slug of a local model.",
     )
     model_id: Key | None = Field(None, description="Id of a local model, for `local`.")
     prompt: str = Field(

@@ -1,0 +1,125 @@
+"""`brushwork caption-models`: list, add and remove the models that caption images here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from app.registry.caption_models.service import ListedModel
+    from app.registry.config import Settings
+    from app.registry.state import AppState
+
+
+NO_WORKER = (
+    "No io worker is at work. Start Brushwork (`brushwork serve`) and it continues; the page of "
+    "caption models shows it."
+)
+
+
+def run(arguments: Namespace, settings: Settings) -> int:
+    """Carry out an action; print a message and return 1 on failure.
+
+    Raises UnusableDatabase.
+    """
+    from app.cli.database import require_database  # loads SQLAlchemy, which --help does without
+    from app.registry.errors import AppError
+    from app.registry.state import make_state
+
+    require_database(settings)
+    state = make_state(settings)
+    act = {"list": _list, "add": _add, "remove": _remove}[arguments.action]
+    try:
+        return act(arguments, state)
+    except AppError as error:
+        print(error.detail, file=sys.stderr)
+        return 1
+    finally:
+        state.close()
+
+
+def _list(arguments: Namespace, state: AppState) -> int:
+    """Print the models, the oldest first."""
+    from app.registry.caption_models import service
+
+    with state.database.read() as session:
+        rows = service.list_models(session)
+    if arguments.json:
+        print(json.dumps([_facts(row) for row in rows], indent=2, ensure_ascii=False))
+        return 0
+    for row in rows:
+        print(_line(row))
+    if not rows:
+        print("There are no caption models yet. Add one: brushwork caption-models add SOURCE")
+    return 0
+
+
+def _add(arguments: Namespace, state: AppState) -> int:
+    """Add a model, or check one again that failed, and wait until it can be used."""
+    from app.cli.io_jobs import wait_for_io
+    from app.registry.caption_models import service
+
+    source = arguments.source
+    if source.startswith("."):  # unlike a server, a command has a folder that it is called in
+        source = str(Path(source).resolve())
+    with state.database.write() as session:
+        key = service.add(session, source, state.settings).key
+    latest = ""
+
+    def find() -> ListedModel | None:
+        nonlocal latest
+        with state.database.read() as session:
+            row = service.list_models(session, [service.get_caption_model(session, key)])[0]
+        latest = _progress(row)
+        return None if row.is_moving else row
+
+    row = wait_for_io(state, find, lambda: latest, NO_WORKER)
+    if row.error:
+        print(row.error, file=sys.stderr)
+        return 1
+    print(_line(row))
+    return 0
+
+
+def _remove(arguments: Namespace, state: AppState) -> int:
+    """Remove a model; only downloaded files are deleted."""
+    from app.registry.caption_models import service
+    from app.registry.model_sources import delete_model_files
+
+    with state.database.write() as session:
+        model = service.find_caption_model(session, arguments.model)
+        name, place = model.name, service.remove(session, model.key, state.settings)
+    if place is not None:
+        delete_model_files(place)
+    print(f"Removed {name}." if place is None else f"Removed {name} and its files.")
+    return 0
+
+
+def _facts(row: ListedModel) -> dict[str, Any]:
+    """What `--json` prints of a model."""
+    return {
+        "id": row.model.key,
+        "slug": row.model.slug,
+        "name": row.model.name,
+        "family": row.model.family,
+        "status": row.status,
+        "error": row.error,
+        "source": row.place,
+        "size_bytes": row.model.size_bytes,
+    }
+
+
+def _line(row: ListedModel) -> str:
+    return f"{row.model.slug:<32} {row.status:<12} {row.model.family_label or '-':<12} {row.place}"
+
+
+def _progress(row: ListedModel) -> str:
+    from app.registry.wording import size_text
+
+    download = row.download
+    if download is None or not download.total:
+        return f"{row.model.name}: {row.status}"
+    return f"{row.model.name}: {size_text(download.done)} of {size_text(download.total)}"

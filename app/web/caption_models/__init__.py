@@ -1,0 +1,1 @@
+"""Models that caption images on this machine: their page, and REST."""

@@ -1,0 +1,147 @@
+"""REST: models that caption images on this machine."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.registry.caption_models import service
+from app.registry.caption_models.models import CaptionModel
+from app.registry.caption_models.service import ListedModel
+from app.registry.db import Session
+from app.registry.model_sources import delete_model_files
+from app.web.base_models.api import DownloadOut, download_out
+from app.web.problems import problems
+from app.web.state import Id, State
+
+router = APIRouter(tags=["caption-models"])
+
+
+class CaptionModelIn(BaseModel):
+    """A caption model to add."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"source": "Salesforce/blip-image-captioning-base"}]},
+    )
+    source: str = Field(
+        min_length=1,
+        max_length=1_000,
+        description="Path of the model's folder on the machine of Brushwork, or a model on the "
+        "Hugging Face Hub: owner/name, with @revision if need be.",
+    )
+
+
+class CaptionModelOut(BaseModel):
+    """A caption model."""
+
+    id: int = Field(description="Id of the caption model: `model_id` of captions.")
+    slug: str = Field(description="Short name: `model` of captions accepts it.")
+    name: str = Field(description="Its name.")
+    family: str | None = Field(
+        description="blip, florence2 or wd_tagger; null before it was checked."
+    )
+    status: str = Field(description="downloading, checking, ready or failed.", examples=["ready"])
+    error: str | None = Field(description="Why it cannot be used, as a sentence.")
+    source: str = Field(description="Its path or its name on the Hub.")
+    revision: str | None = Field(description="Commit of a download from the Hub.")
+    download: DownloadOut | None = Field(description="Progress while it is being downloaded.")
+    size_bytes: int | None = Field(description="Size of its files.")
+
+
+def _model_out(session: Session, model: CaptionModel) -> CaptionModelOut:
+    return _listed_out(service.list_models(session, [model])[0])
+
+
+def _listed_out(row: ListedModel) -> CaptionModelOut:
+    made = {"source", "status", "error", "download"}
+    return CaptionModelOut(
+        **row.model.model_dump(include=set(CaptionModelOut.model_fields) - made),
+        source=row.place,
+        status=row.status,
+        error=row.error,
+        download=download_out(row.download),
+    )
+
+
+@router.get("/caption-models")
+def list_caption_models(state: State) -> list[CaptionModelOut]:
+    """List the models that caption images on this machine."""
+    with state.database.read() as session:
+        return [_listed_out(row) for row in service.list_models(session)]
+
+
+@router.post(
+    "/caption-models",
+    status_code=202,
+    responses=problems(
+        {
+            403: "Hugging Face access is off on this server.",
+            409: "It has already been added.",
+        }
+    ),
+)
+def add_caption_model(body: CaptionModelIn, state: State) -> CaptionModelOut:
+    """Add a caption model from a folder or from the Hugging Face Hub.
+
+    BLIP, Florence-2 and WD taggers can be used. The status goes from `downloading` and `checking`
+    to `ready` or `failed`. Adding one that failed tries it again; a download resumes where it
+    stopped.
+    """
+    with state.database.write() as session:
+        return _model_out(session, service.add(session, body.source, state.settings))
+
+
+@router.get("/caption-models/{model_id}")
+def get_caption_model(model_id: Id, state: State) -> CaptionModelOut:
+    """Get a caption model with the progress of its download."""
+    with state.database.read() as session:
+        return _model_out(session, service.get_caption_model(session, model_id))
+
+
+@router.post(
+    "/caption-models/{model_id}/check",
+    status_code=202,
+    responses=problems(
+        {
+            403: "Hugging Face access is off on this server.",
+            409: "It is being downloaded or checked.",
+        }
+    ),
+)
+def check_caption_model(model_id: Id, state: State) -> CaptionModelOut:
+    """Check a caption model again, as after its files were changed.
+
+    A download that is not complete is resumed.
+    """
+    with state.database.write() as session:
+        return _model_out(session, service.check_again(session, model_id, state.settings))
+
+
+@router.post(
+    "/caption-models/{model_id}/cancel",
+    responses=problems({409: "It is not being downloaded."}),
+)
+def cancel_caption_model(model_id: Id, state: State) -> CaptionModelOut:
+    """Cancel the download of a caption model.
+
+    Checking it again resumes the download.
+    """
+    with state.database.write() as session:
+        return _model_out(session, service.cancel(session, model_id))
+
+
+@router.delete(
+    "/caption-models/{model_id}",
+    status_code=204,
+    responses=problems({409: "It is being downloaded, or captions that need it are written."}),
+)
+def remove_caption_model(model_id: Id, state: State) -> None:
+    """Remove a caption model.
+
+    Downloaded files are deleted, those of a folder are not. What it captioned stays.
+    """
+    with state.database.write() as session:
+        place = service.remove(session, model_id, state.settings)
+    if place is not None:
+        delete_model_files(place)
