@@ -356,6 +356,12 @@ ADAPTERS = (
     PageState("playground", "/play?adapter=chalk:0.8&prompt=a+castle"),
     PageState("playground, all folds", "/play?adapter=chalk:0.8", open_folds),
     PageState(
+        "playground, a size far from the base's and a sampler that is not here",
+        "/play?width=512&height=512&sampler=heun&base=gone",
+        see("#size-note"),
+        "#play-form",
+    ),
+    PageState(
         "playground, an adapter to add", "/play", do(click("#add-adapter"), see("#adapter-picker"))
     ),
     PageState(
