@@ -513,7 +513,7 @@ ADAPTERS = (
     PageState(
         "dataset deleted",
         "/datasets/ruins",
-        do(click(".actions .danger"), see(".toast")),
+        do(click(".head-menu summary", ".head-menu [action$='/delete'] button"), see(".toast")),
         "#toasts",
     ),
     PageState(
