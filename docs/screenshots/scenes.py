@@ -94,6 +94,8 @@ def playground(camera: Camera, slug: str, prompt: str, seed: int) -> list[Path]:
         page.get_by_role("button", name="at nine weights").click()
         expect(page.locator("#strip .strip-cell")).to_have_count(9, timeout=WAIT_MS)
         page.mouse.move(0, 0)
+        for part in (page.locator("html"), page.locator(".play-side")):  # what a click scrolled
+            part.evaluate("part => part.scrollTo({ top: 0, behavior: 'instant' })")
         return camera.photograph(page, "playground")
 
 
