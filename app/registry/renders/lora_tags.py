@@ -30,6 +30,10 @@ FILE = re.compile(
 )
 
 
+class NoSuchAdapter(InvalidInput):
+    """A tag names an adapter that is not here."""
+
+
 def is_too_long(prompt: str) -> bool:
     """Whether a prompt, with its LoRA tags or without them, is longer than one can be."""
     return len(prompt) > MAX_TAGGED_PROMPT or len(TAG.sub("", prompt)) > MAX_PROMPT_CHARACTERS
@@ -91,7 +95,8 @@ def _find_adapter(session: Session, name: str, tag: str) -> tuple[Adapter, str |
             return adapters.adapter_by_slug(session, slug), version
         except NotFound as error:
             missing = error
-    raise _invalid_prompt(f"“<lora:{tag}>” in the prompt: {missing.detail}")
+    sentence = f"“<lora:{tag}>” in the prompt: {missing.detail}"
+    raise NoSuchAdapter(sentence, fields={"prompt": sentence})
 
 
 def _invalid_prompt(sentence: str) -> InvalidInput:

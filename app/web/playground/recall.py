@@ -14,7 +14,7 @@ from app.registry.adapters import service as adapters
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.renders import sources
-from app.registry.renders.lora_tags import take_tags
+from app.registry.renders.lora_tags import NoSuchAdapter, take_tags
 from app.registry.renders.sources import SourceImage
 from app.web.forms import SentForm
 from app.web.playground.adapter_rows import AdapterRow, row_of
@@ -91,11 +91,8 @@ def _form_of(session: Session, found: Infotext) -> Recalled:
         try:
             row = _row_of(session, tag, found)
         except AppError as error:
-            missing.append(
-                f"The adapter {tag} is not here."
-                if "There is no such adapter" in error.detail
-                else error.detail
-            )
+            is_unknown = isinstance(error, NoSuchAdapter)
+            missing.append(f"The adapter {tag} is not here." if is_unknown else error.detail)
             prompt = prompt.replace(tag, "")
             continue
         rows.append(row)

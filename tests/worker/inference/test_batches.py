@@ -30,6 +30,9 @@ def pipeline() -> ResidentPipeline:
     return ResidentPipeline.load(starter.PATH)
 
 
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory.")
+
+
 def config(**changes: Any) -> RenderConfig:
     return RenderConfig(**({"prompt": "red apple", "seed": 6, "steps": STEPS} | changes))
 
@@ -39,14 +42,16 @@ def pixels(rendered: RenderedImage) -> NDArray[np.int16]:
 
 
 @contextmanager
-def unet_calls(pipeline: ResidentPipeline, *, fits: int = 1_000) -> Iterator[list[int]]:
-    """The rows of each call of the UNet, which runs out of memory above `fits` rows."""
+def unet_calls(
+    pipeline: ResidentPipeline, *, fits: int = 1_000, error: RuntimeError = OUT_OF_MEMORY
+) -> Iterator[list[int]]:
+    """The rows of each call of the UNet, which raises `error` above `fits` rows."""
     rows: list[int] = []
 
     def note(_: object, inputs: tuple[torch.Tensor, ...]) -> None:
         rows.append(len(inputs[0]))
         if len(inputs[0]) > fits:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+            raise error
 
     hook = pipeline.base.unet.register_forward_pre_hook(note)
     yield rows
@@ -73,11 +78,16 @@ def test_an_image_is_the_same_alone_and_in_a_batch(
     pipeline.set_adapters([])
 
 
-def test_a_batch_that_does_not_fit_is_halved_until_it_does(pipeline: ResidentPipeline) -> None:
+@pytest.mark.parametrize(
+    "error", [OUT_OF_MEMORY, RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(
+    pipeline: ResidentPipeline, error: RuntimeError
+) -> None:
     usual = pipeline.render(config(count=5))
     progress: list[int] = []
     previews: list[tuple[int, int]] = []
-    with unet_calls(pipeline, fits=4) as rows:
+    with unet_calls(pipeline, fits=4, error=error) as rows:
         halved = pipeline.render(
             config(count=5),
             on_step=lambda done, total: not progress.append(done) and total == 5 * STEPS,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from worker.core.bases.text import PromptEmbeddings
 from worker.core.inference.errors import RenderCanceled
+from worker.core.memory import is_out_of_memory
 from worker.core.sampling import Conditioning
 
 PIXELS_AT_ONCE = 9 * 128 * 128
@@ -100,7 +101,7 @@ def generate_in_batches(
     """The latents (channels, height, width) of each image, generated `at_once` or all together.
 
     `generate(first, part)` gives those (n, channels, height, width) of a batch. A batch that does
-    not fit in memory is generated in halves; the OutOfMemoryError of a single image is raised.
+    not fit in memory is generated in halves; the error of a single image is raised.
     """
     first, size = 0, at_once or len(wanted)
     while first < len(wanted):
@@ -108,8 +109,8 @@ def generate_in_batches(
         latents = None
         try:
             latents = generate(first, part)
-        except torch.OutOfMemoryError:
-            if len(part) == 1:
+        except (MemoryError, RuntimeError) as error:  # those of a CPU are plain RuntimeErrors
+            if len(part) == 1 or not is_out_of_memory(error):
                 raise
         if latents is None:  # outside of `except`, whose error keeps the batch in memory
             size = len(part) // 2
