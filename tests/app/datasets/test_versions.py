@@ -110,9 +110,13 @@ def test_pages_show_versions_and_what_changed(client: TestClient, trained: Datas
     page = client.get("/datasets/foxes/versions/compare?a=1&b=now").text
     assert "0 images added, 0 removed, 1 changed, 2 the same." in page
     assert "<del>fox</del><ins>wolf</ins>" in page
+    assert '<a href="/datasets/foxes/images/1">' in page
     assert "Nothing differs" in client.get("/datasets/foxes/versions/compare?a=now").text
     assert client.get("/datasets/foxes/versions/compare?a=99&b=now").status_code == 404
     assert "versions/compare?a=1" in client.get("/runs/1/images").text
+    client.delete("/api/v1/images/1")  # its page is gone, its file is not
+    page = client.get("/datasets/foxes/versions/compare?a=1&b=now").text
+    assert "1 removed" in page and '<a href="/media/' in page
 
 
 def test_the_api_compares_and_copies(client: TestClient, trained: Dataset) -> None:

@@ -46,10 +46,12 @@ class CaptionChange:
 class ItemChange:
     """An image that is not the same in both states.
 
-    `facts`: what else changed, as sentences such as “3 repeats, before 1”.
+    `image_id`: None if the dataset has it no more. `facts`: what else changed, as sentences such
+    as “3 repeats, before 1”.
     """
 
     kind: ChangeKind
+    image_id: int | None
     sha256: str
     clean_sha256: str
     thumbnail_sha256: str
@@ -146,6 +148,7 @@ def _change(
     row = images.get(item["sha256"])
     return ItemChange(
         kind=kind,
+        image_id=row.key if row and row.deleted_at is None else None,
         sha256=item["sha256"],
         clean_sha256=item["clean_sha256"],
         thumbnail_sha256=row.thumbnail_sha256 if row else item["clean_sha256"],
