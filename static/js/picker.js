@@ -23,9 +23,9 @@
     if (words) choices(picker)[0]?.click();
   }
 
-  // no autofocus: without scripts the picker is always open, and the page would begin there
-  document.addEventListener("toggle", (event) => {
-    if (event.newState === "open" && event.target.matches?.("[data-picker]")) event.target.querySelector("[data-find]").focus();
+  // not in the page itself: without scripts the picker is always open, and the page would begin there
+  document.addEventListener("beforetoggle", (event) => {
+    if (event.newState === "open" && event.target.matches?.("[data-picker]")) event.target.querySelector("[data-find]").autofocus = true;
   }, true);
 
   document.addEventListener("keydown", (event) => {
