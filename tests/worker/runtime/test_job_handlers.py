@@ -23,6 +23,7 @@ from worker.core.words import FileFormat, WeightDtype
 from worker.runtime.io_jobs import IoJobs
 
 WITHOUT_ARGUMENTS = {
+    JobKind.CHECK_CAPTION_MODEL,
     JobKind.INSPECT_BASE,
     JobKind.SWEEP,
     JobKind.DELETE_DRAFTS,
