@@ -13,10 +13,15 @@ from bench import dataset_edits, dataset_pages, dataset_transfer
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_it_fills_two_datasets_and_asks_for_every_filter_and_order(
-    kind: str, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+    kind: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     if kind == "postgresql":
         request.getfixturevalue("postgres_url")  # skips where there is none
+    for times in ("REQUESTS_EACH", "AFTER_A_CHANGE"):
+        monkeypatch.setattr(dataset_pages, times, 1)
     dataset_pages.main(["--databases", kind, "--images", "60", "--samples", "1"])
     printed = capsys.readouterr().out
     assert f"| {kind}, 60 images, ms | median |" in printed
@@ -43,11 +48,14 @@ def test_it_changes_all_images_of_two_datasets_and_undoes_that(
     assert re.search(r"^\| undo: copy to another dataset \| [\d,]+ \| [\d,]+ \|", printed, re.M)
 
 
-def test_images_go_out_and_in_again_and_are_recognized(capsys: pytest.CaptureFixture[str]) -> None:
-    dataset_transfer.main(["--images", "10", "--rounds", "1"])
+def test_images_go_out_and_in_again_and_are_recognized(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset_transfer, "A_ROUND", 5)
+    dataset_transfer.main(["--images", "10", "--rounds", "1", "--side", "32"])
     printed = capsys.readouterr().out
     assert re.search(r"^\| import a folder .* 10 added, 0 there already, 0 refused", printed, re.M)
     assert re.search(r"^\| import again .* 0 added, 10 there already, 0 refused", printed, re.M)
     assert re.search(r"^\| import as a new one .* 10 added, 0 there already", printed, re.M)
     assert re.search(r"^\| import again over HTTP .* 0 added, 10 there already", printed, re.M)
-    assert re.search(r"^\| in an archive .* 50 images \|$", printed, re.M)
+    assert re.search(r"^\| in an archive .* 5 images \|$", printed, re.M)
