@@ -95,8 +95,12 @@ def test_captions_are_tried_requested_applied_and_undone_by_keyboard(
 
 @pytest.mark.usefixtures("worker")
 def test_the_focus_stays_at_a_request_that_is_canceled_and_continued(
-    page: Page, server: CaptionServer
+    page: Page, live: Live, server: CaptionServer
 ) -> None:
+    def is_canceled() -> bool:
+        with live.database.read() as session:
+            return any(job.cancel_requested for job in session.exec(select(IoJob)))
+
     goes_on = threading.Event()
 
     def answer(image: object, prompt: str) -> str:
@@ -117,6 +121,7 @@ def test_the_focus_stays_at_a_request_that_is_canceled_and_continued(
     expect(reason).to_be_visible()
     results.get_by_role("button", name="Cancel").press("Enter")
     expect(results.get_by_role("button", name="Cancel")).to_be_focused()
+    wait_for(is_canceled)
     goes_on.set()
     expect(results.get_by_role("status")).to_contain_text("Canceled")
     expect(heading).to_be_focused()
