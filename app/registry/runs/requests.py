@@ -314,12 +314,14 @@ def _find_regularization(
 
 
 def _trigger_word(request: RunRequest, first: Dataset | None, fields: dict[str, str]) -> str | None:
-    """The trigger word of the run: the one that is asked for, else that of the first dataset."""
+    """The trigger word of the run: that of the first dataset unless a valid one is asked for."""
+    usual = first.trigger_word if first else None
     if request.trigger_word is None:
-        return first.trigger_word if first else None
+        return usual
     word = request.trigger_word.strip()
     if problem := trigger_word_problem(word):
         fields["trigger_word"] = problem
+        return usual
     return word or None
 
 

@@ -24,7 +24,7 @@ from app.registry.runs.presets import (
     values_to_compare,
     with_changes,
 )
-from app.registry.runs.several_datasets import MAX_DATASETS
+from app.registry.runs.several_datasets import MAX_DATASETS, trigger_word_problem
 from app.registry.runs.used_datasets import used_datasets
 from app.registry.wording import about, plural
 from app.web.datasets.check_view import ChecksPanel, checks_panel
@@ -122,6 +122,12 @@ class RunChoices:
         return len(self.rows) < min(MAX_DATASETS, len(self.datasets))
 
     @property
+    def valid_trigger(self) -> str:
+        """The trigger word, or that of the first dataset where what was typed is refused."""
+        is_refused = bool(trigger_word_problem(self.trigger_word))
+        return self.usual_trigger if is_refused else self.trigger_word
+
+    @property
     def usual_trigger(self) -> str:
         """The trigger word of the first dataset; empty without one."""
         return (self.dataset.dataset.trigger_word if self.dataset else None) or ""
@@ -179,7 +185,7 @@ def make_plan(session: Session, form: TrainForm, choices: RunChoices) -> RunPlan
         runs_ahead=ahead.total,
         ahead_seconds=service.eta_seconds(ahead.shown[0]) if ahead.total == 1 else None,
         warnings=_preset_warnings(choices)
-        + plan_warnings(session, choices.rows, base, config, choices.trigger_word, usual=usual),
+        + plan_warnings(session, choices.rows, base, config, choices.valid_trigger, usual=usual),
         checks=_checks(session, choices),
         is_checking=base is not None and base.status == BaseModelStatus.CHECKING,
         errors=errors,
@@ -309,7 +315,7 @@ def _preset_of(choices: RunChoices, preset: Preset) -> TrainConfig:
         preset,
         resolution=(base.resolution if base else None) or 512,
         images=choices.image_count,
-        trigger_word=choices.trigger_word or None,
+        trigger_word=choices.valid_trigger or None,
     )
 
 

@@ -50,7 +50,7 @@ def version_offer(session: Session, form: TrainForm, choices: RunChoices) -> Ver
     if base is None or dataset is None:
         return None
     named = _named_adapter(session, form)
-    words = [choices.trigger_word] if choices.trigger_word else []
+    words = [choices.valid_trigger] if choices.valid_trigger else []
     adapter = named or versions.adapter_to_extend(session, dataset.dataset, base.key, words)
     if adapter is None or not _has_family(adapter, base):
         return None

@@ -103,6 +103,7 @@ def test_a_dataset_is_removed_and_nothing_typed_is_lost(
         ({"dataset_id_2": ""}, "dataset_id_2", "Choose a dataset, or remove this one."),
         ({"dataset_id_2": "999"}, "dataset_id_2", "This dataset does not exist"),
         ({"trigger_word": "a, b"}, "trigger_word", "Leave the comma out"),
+        ({"trigger_word": "<lora:" * 300}, "trigger_word", "This has 1,800 characters"),
     ],
 )
 def test_what_is_wrong_is_said_at_its_field(
