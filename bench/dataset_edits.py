@@ -9,24 +9,19 @@ results that are kept until the dataset changes, while nothing is kept yet.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import os
-import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import httpx
 from fastapi import FastAPI
 
 from app.registry.datasets.listing.pages import IMAGES_A_PAGE
-from bench.dataset_pages import FRAGMENT, IMAGES, Spent, filled_app
+from bench.dataset_pages import FRAGMENT, Spent, datasets_app, option_parser
 from bench.dataset_rows import FilledDataset
-from bench.registry import fresh_database
+from bench.registry import describe_machine
 
 TIMES = 3
 ENDLESS = r"^(([a-z ,])+)+[^a-z ,]$"
@@ -141,22 +136,12 @@ def table(kind: str, images: int, changers: Sequence[Changer]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure on every database and print a table for each."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.dataset_edits", description=__doc__.partition("\n")[0]
-    )
-    parser.add_argument("--images", type=int, default=IMAGES)
+    parser = option_parser("bench.dataset_edits", __doc__.partition("\n")[0])
     parser.add_argument("--times", type=int, default=TIMES)
-    parser.add_argument(
-        "--databases", nargs="+", choices=["sqlite", "postgresql"], default=["sqlite", "postgresql"]
-    )
     options = parser.parse_args(arguments)
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
+    print(f"{describe_machine()}\n")
     for kind in options.databases:
-        with (
-            tempfile.TemporaryDirectory(prefix="brushwork-bench-") as name,
-            fresh_database(kind, Path(name)) as url,
-            filled_app(url, Path(name), options.images) as (app, made),
-        ):
+        with datasets_app(kind, options.images) as (app, made):
             changers = asyncio.run(change_both(app, made, options.times))
         print("\n".join([*table(kind, options.images, changers), ""]), flush=True)
 

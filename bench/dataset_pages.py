@@ -15,8 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -27,17 +25,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
-import sqlalchemy as sa
 from fastapi import FastAPI
 
-from app.registry import migrate
-from app.registry.config import Settings
 from app.registry.datasets.filters import Show, Sort
 from app.registry.datasets.listing.pages import IMAGES_A_PAGE
-from app.registry.db import make_engine
-from app.web.main import create_app
 from bench.dataset_rows import FilledDataset, fill_datasets
-from bench.registry import fresh_database, percentile
+from bench.registry import describe_machine, filled_app, fresh_database, percentile
 
 IMAGES = 5_000
 SAMPLES = 20
@@ -165,30 +158,16 @@ async def visit(app: FastAPI, made: Sequence[FilledDataset], samples: int) -> di
 
 
 @contextmanager
-def filled_app(
-    url: str, folder: Path, images: int
-) -> Iterator[tuple[FastAPI, Sequence[FilledDataset]]]:
-    """The app on an empty database that is migrated and filled, with its two datasets."""
-    settings = Settings(
-        _env_file=None,
-        data_dir=folder,
-        database_url=url,
-        broker_url=f"filesystem://{folder}/broker",
-        allowed_hosts="localhost",
-    )
-    engine = make_engine(settings.sqlalchemy_url)
-    migrate.upgrade(engine)
-    made = fill_datasets(engine, {"many": images, "few": IMAGES_A_PAGE})
-    if engine.dialect.name == "postgresql":
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(sa.text("VACUUM ANALYZE"))
-    engine.dispose()
-    app = create_app(settings)
+def datasets_app(kind: str, images: int) -> Iterator[tuple[FastAPI, Sequence[FilledDataset]]]:
+    """The app on a database of this kind that has two datasets: `images`, and those of a page."""
+    sizes = {"many": images, "few": IMAGES_A_PAGE}
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    try:
-        yield app, made
-    finally:
-        app.state.brushwork.close()
+    with (
+        tempfile.TemporaryDirectory(prefix="brushwork-bench-") as name,
+        fresh_database(kind, Path(name)) as url,
+        filled_app(url, Path(name), lambda engine: fill_datasets(engine, sizes)) as filled,
+    ):
+        yield filled
 
 
 def table(kind: str, images: int, times: dict[str, Times]) -> list[str]:
@@ -215,29 +194,24 @@ def _cell(value: float) -> str:
     return f"**{value:.0f}**" if value > GOAL else f"{value:.0f}"
 
 
-def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.dataset_pages", description=__doc__.partition("\n")[0]
-    )
+def option_parser(module: str, about: str) -> argparse.ArgumentParser:
+    """The options of a benchmark of datasets: their size, and the databases."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=about)
     parser.add_argument("--images", type=int, default=IMAGES)
-    parser.add_argument("--samples", type=int, default=SAMPLES, help="of each address")
     parser.add_argument(
         "--databases", nargs="+", choices=["sqlite", "postgresql"], default=["sqlite", "postgresql"]
     )
-    return parser.parse_args(arguments)
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure on every database and print a table for each."""
-    options = read_options(arguments)
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
+    parser = option_parser("bench.dataset_pages", __doc__.partition("\n")[0])
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="of each address")
+    options = parser.parse_args(arguments)
+    print(f"{describe_machine()}\n")
     for kind in options.databases:
-        with (
-            tempfile.TemporaryDirectory(prefix="brushwork-bench-") as name,
-            fresh_database(kind, Path(name)) as url,
-            filled_app(url, Path(name), options.images) as (app, made),
-        ):
+        with datasets_app(kind, options.images) as (app, made):
             times = asyncio.run(visit(app, made, options.samples))
         print("\n".join([*table(kind, options.images, times), ""]), flush=True)
 

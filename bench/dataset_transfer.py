@@ -15,7 +15,6 @@ import argparse
 import io
 import multiprocessing
 import os
-import platform
 import random
 import resource
 import socket
@@ -41,6 +40,7 @@ from app.registry.datasets.transfer.exporting import export_chunks
 from app.registry.db import make_engine
 from app.registry.state import AppState, make_state
 from app.registry.uploads import UploadedFile
+from bench.registry import describe_machine
 
 IMAGES = 5_000
 SIDE = 256  # pixels
@@ -322,7 +322,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of {A_ROUND} images")
     parser.add_argument("--side", type=int, default=SIDE, help="pixels of the images")
     options = parser.parse_args(arguments)
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
+    print(f"{describe_machine()}\n")
     few, many = (
         measure(number, options.side) for number in (max(1, options.images // 10), options.images)
     )

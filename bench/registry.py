@@ -29,12 +29,13 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import httpx
 import psycopg
 import sqlalchemy as sa
+from fastapi import FastAPI
 
 from app.registry import migrate
 from app.registry.config import Settings
@@ -159,7 +160,26 @@ async def visit(app: Any, made: FilledRegistry, requests: int) -> Times:
 
 
 def measure(url: str, folder: Path, *, adapters: int, renders: int, requests: int) -> Times:
-    """Migrate and fill an empty database, then measure."""
+    """Fill an empty database, then measure."""
+
+    def fill_timed(engine: sa.Engine) -> FilledRegistry:
+        begun = time.perf_counter()
+        made = fill(engine, adapters=adapters, renders=renders)
+        print(f"  filled in {time.perf_counter() - begun:.0f} s", end="", flush=True)
+        return made
+
+    with filled_app(url, folder, fill_timed) as (app, made):
+        return asyncio.run(visit(app, made, requests))
+
+
+Made = TypeVar("Made")
+
+
+@contextmanager
+def filled_app(
+    url: str, folder: Path, fill_database: Callable[[sa.Engine], Made]
+) -> Iterator[tuple[FastAPI, Made]]:
+    """The app on an empty database that is migrated and filled, and what it was filled with."""
     settings = Settings(
         _env_file=None,
         data_dir=folder,
@@ -169,21 +189,16 @@ def measure(url: str, folder: Path, *, adapters: int, renders: int, requests: in
     )
     engine = make_engine(settings.sqlalchemy_url)
     migrate.upgrade(engine)
-    begun = time.perf_counter()
-    made = fill(engine, adapters=adapters, renders=renders)
-    print(f"  filled in {time.perf_counter() - begun:.0f} s", end="", flush=True)
+    made = fill_database(engine)
     if engine.dialect.name == "postgresql":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(sa.text("VACUUM ANALYZE"))
     engine.dispose()
     app = create_app(settings)
     try:
-        return asyncio.run(visit(app, made, requests))
+        yield app, made
     finally:
-        state = app.state.brushwork
-        state.decoder.close()
-        state.wakeups.close()
-        state.database.dispose()
+        app.state.brushwork.close()
 
 
 @contextmanager
@@ -201,10 +216,15 @@ def fresh_database(kind: str, folder: Path) -> Iterator[str]:
             server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def describe_machine() -> str:
+    """The machine of a measurement."""
+    return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every size on every database and print a table for each."""
     options = read_options(arguments)
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(describe_machine())
     for kind in options.databases:
         results: dict[int, Times] = {}
         for size in options.sizes:
