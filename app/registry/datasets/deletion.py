@@ -188,7 +188,7 @@ def _versions(session: Session, dataset_id: int) -> list[DatasetVersion]:
 def _runs_of(session: Session, dataset_id: int) -> list[int | None]:
     """The runs that refer to a dataset or to a version of it."""
     versions = select(DatasetVersion.id).where(DatasetVersion.dataset_id == dataset_id)
-    referring = used_datasets.is_of_dataset(dataset_id) | used_datasets.uses_versions(versions)
+    referring = used_datasets.is_of_datasets([dataset_id]) | used_datasets.uses_versions(versions)
     return list(session.exec(select(Run.id).where(referring)))
 
 

@@ -228,7 +228,7 @@ def delete_dataset(session: Session, dataset_id: int) -> Dataset:
     dataset = get_dataset(session, dataset_id, lock=True)
     running = session.exec(
         select(Run.name).where(
-            used_datasets.is_of_dataset(dataset_id),
+            used_datasets.is_of_datasets([dataset_id]),
             col(Run.status).in_(("queued", "running", "paused")),
         )
     ).first()

@@ -9,7 +9,7 @@ from sqlmodel import Session, col, select
 from app.registry.base_models.models import EMBEDDED, BaseModel
 from app.registry.base_models.sizes import USUAL_SIDE
 from app.registry.runs.models import Run
-from app.registry.runs.used_datasets import is_of_dataset
+from app.registry.runs.used_datasets import is_of_datasets
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def training_side(session: Session, dataset_id: int) -> TrainingSide:
     last = (
         select(Run.config, BaseModel.resolution, BaseModel.name)
         .join(BaseModel, col(BaseModel.id) == col(Run.base_model_id))
-        .where(is_of_dataset(dataset_id))
+        .where(is_of_datasets([dataset_id]))
         .order_by(col(Run.id).desc())
     )
     found = session.exec(last.limit(1)).first()

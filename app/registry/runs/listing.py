@@ -23,7 +23,7 @@ from app.registry.runs.active import queue_places
 from app.registry.runs.epochs import Epochs, epochs_of_runs
 from app.registry.runs.models import Run, RunDataset, Sample
 from app.registry.runs.service import elapsed_seconds
-from app.registry.runs.used_datasets import UsedDataset, is_of_dataset, used_of_runs
+from app.registry.runs.used_datasets import UsedDataset, is_of_datasets, used_of_runs
 
 RUNS_A_PAGE = 30
 SAMPLES_SHOWN = 5
@@ -236,7 +236,7 @@ def _conditions(filters: RunFilter) -> list[ColumnElement[bool]]:
     """The conditions of the filters by dataset, base model and adapter."""
     conditions: list[ColumnElement[bool]] = []
     if filters.dataset_id is not None:
-        conditions.append(is_of_dataset(filters.dataset_id))
+        conditions.append(is_of_datasets([filters.dataset_id]))
     if filters.base_model_id is not None:
         conditions.append(col(Run.base_model_id) == filters.base_model_id)
     if filters.adapter_id is not None:
@@ -271,7 +271,7 @@ def _matches(session: Session, query: str) -> list[ColumnElement[bool]]:
         )
         found: ColumnElement[bool] = (
             col(Run.search_text).contains(word, autoescape=True)
-            | _is_of_datasets(_with(word, datasets))
+            | is_of_datasets(_with(word, datasets))
             | col(Run.base_model_id).in_(_with(word, bases))
             | col(Run.adapter_version_id).in_(versions)
         )
@@ -280,11 +280,6 @@ def _matches(session: Session, query: str) -> list[ColumnElement[bool]]:
             found |= col(Run.id) == int(number)
         conditions.append(found)
     return conditions
-
-
-def _is_of_datasets(keys: Sequence[int]) -> ColumnElement[bool]:
-    further = sa.select(col(RunDataset.run_id)).where(col(RunDataset.dataset_id).in_(keys))
-    return col(Run.dataset_id).in_(keys) | col(Run.id).in_(further)
 
 
 def _texts(session: Session, model: type[NamedRow], used: sa.Select[Any]) -> dict[int, str]:

@@ -23,7 +23,7 @@ from app.registry.runs.sample_pairs import PromptPair, pair_samples
 from app.registry.runs.settings import Difference, config_differences, setting_names
 from app.registry.runs.used_datasets import (
     image_total,
-    is_of_dataset,
+    is_of_datasets,
     labels,
     used_datasets,
 )
@@ -77,7 +77,7 @@ def usual_pair(session: Session, a: int | None, b: int | None) -> tuple[int | No
     others = select(Run.id).where(col(Run.id) != known).order_by(col(Run.id).desc())
     partner = None
     if run is not None:
-        same = others.where(is_of_dataset(run.dataset_id), col(Run.id) < run.key)
+        same = others.where(is_of_datasets([run.dataset_id]), col(Run.id) < run.key)
         partner = session.exec(same.limit(1)).first()
     partner = partner or session.exec(others.limit(1)).first()
     return (partner, b) if a is None else (a, partner)

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
+from app.registry.adapters.versions.trained_on import with_repeats
 from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.runs.models import Run, RunDataset
 
@@ -31,7 +32,7 @@ class UsedDataset:
     @property
     def label(self) -> str:
         """Its name, with its repeats unless it has one."""
-        return self.name if self.repeats == 1 else f"{self.name} × {self.repeats}"
+        return with_repeats(self.name, self.repeats)
 
 
 def used_datasets(session: Session, run: Run) -> list[UsedDataset]:
@@ -94,18 +95,21 @@ def version_ids(session: Session, run: Run) -> list[int]:
     return [run.dataset_version_id, *further, *([regularization] if regularization else [])]
 
 
-def is_of_dataset(dataset_id: int) -> sa.ColumnElement[bool]:
-    """Condition on `Run`: it is trained on this dataset."""
-    further = sa.select(col(RunDataset.run_id)).where(col(RunDataset.dataset_id) == dataset_id)
-    return sa.or_(col(Run.dataset_id) == dataset_id, col(Run.id).in_(further))
+def is_of_datasets(dataset_ids: Collection[int]) -> sa.ColumnElement[bool]:
+    """Condition on `Run`: it is trained on one of these datasets."""
+    return _uses_one(col(Run.dataset_id), col(RunDataset.dataset_id), dataset_ids)
 
 
 def is_trained_on(version_ids: Any) -> sa.ColumnElement[bool]:
     """Condition on `Run`: it is trained on one of these versions (ids or a query of them)."""
-    further = sa.select(col(RunDataset.run_id)).where(
-        col(RunDataset.dataset_version_id).in_(version_ids)
-    )
-    return col(Run.dataset_version_id).in_(version_ids) | col(Run.id).in_(further)
+    versions = col(RunDataset.dataset_version_id)
+    return _uses_one(col(Run.dataset_version_id), versions, version_ids)
+
+
+def _uses_one(first: Any, further: Any, keys: Any) -> sa.ColumnElement[bool]:
+    """Condition on `Run`: its first dataset or a further one has one of these keys."""
+    others = sa.select(col(RunDataset.run_id)).where(further.in_(keys))
+    return sa.or_(first.in_(keys), col(Run.id).in_(others))
 
 
 def uses_versions(version_ids: Any) -> sa.ColumnElement[bool]:

@@ -29,8 +29,12 @@ class TrainedDataset:
     @property
     def label(self) -> str:
         """Its name, with its repeats unless it has one."""
-        name = self.dataset.name
-        return name if self.repeats == 1 else f"{name} × {self.repeats}"
+        return with_repeats(self.dataset.name, self.repeats)
+
+
+def with_repeats(name: str, repeats: int) -> str:
+    """The name of a dataset, with its repeats unless it has one."""
+    return name if repeats == 1 else f"{name} × {repeats}"
 
 
 def version_datasets(session: Session, version: AdapterVersion) -> list[TrainedDataset]:

@@ -9,7 +9,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.base_models.models import EMBEDDED, BaseModel
 from app.registry.runs.models import Run
-from app.registry.runs.used_datasets import is_of_dataset
+from app.registry.runs.used_datasets import is_of_datasets
 from worker.core.bases.token_counts import TokenCounter, clip_counter, starter_counter
 
 KEPT_COUNTS = 20_000  # captions whose number of tokens is kept
@@ -49,7 +49,7 @@ def tokens_of(session: Session, dataset_id: int) -> CaptionTokens:
     last = (
         select(BaseModel)
         .join(Run, col(Run.base_model_id) == col(BaseModel.id))
-        .where(is_of_dataset(dataset_id))
+        .where(is_of_datasets([dataset_id]))
         .order_by(col(Run.id).desc())
     )
     base = session.exec(last.limit(1)).first()
