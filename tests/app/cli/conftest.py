@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from app.registry.config import Settings
+from app.registry.state import make_state
 from app.registry.storage.folder import LocalBlobStore
+from tests.io_workers import io_worker
 
 ROOT = Path(__file__).parents[3]
 
@@ -30,6 +33,15 @@ def data_dir(tmp_path: Path, sqlite_template: Path) -> Path:
     (folder / "brushwork.db").write_bytes(sqlite_template.read_bytes())
     LocalBlobStore(folder / "blobs").put_bytes(b"a picture")
     return folder
+
+
+@pytest.fixture
+def worker(folder: list[str]) -> Iterator[None]:
+    """An io worker at work on the data folder that the arguments `folder` name."""
+    state = make_state(Settings(data_dir=Path(folder[1])))
+    with io_worker(state):
+        yield
+    state.close()
 
 
 def brushwork(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from app.cli.main import main
 from app.registry.config import Settings
 from app.registry.state import make_state
 from tests.caption_folders import blip_folder
-from tests.io_workers import io_worker
 
 
 @pytest.fixture
@@ -20,15 +18,6 @@ def folder(no_surroundings: None, data_dir: Path) -> list[str]:
     """Arguments for a data folder."""
     make_state(Settings(data_dir=data_dir)).close()
     return ["--data-dir", str(data_dir)]
-
-
-@pytest.fixture
-def worker(folder: list[str]) -> Iterator[None]:
-    """An io worker that is at work."""
-    state = make_state(Settings(data_dir=Path(folder[1])))
-    with io_worker(state):
-        yield
-    state.close()
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:

@@ -14,7 +14,6 @@ from app.registry.datasets.auto_caption import orders
 from app.registry.state import make_state
 from app.registry.uploads import UploadedFile
 from tests.caption_servers import CaptionServer, caption_server
-from tests.io_workers import io_worker
 
 OLLAMA = ["--provider", "ollama", "--model", "llava"]
 
@@ -41,15 +40,6 @@ def folder(
     uploads.receive(state, dataset.key, files)
     state.close()
     return ["--data-dir", str(data_dir)]
-
-
-@pytest.fixture
-def worker(folder: list[str]) -> Iterator[None]:
-    """An io worker that is at work."""
-    state = make_state(Settings(data_dir=Path(folder[1])))
-    with io_worker(state):
-        yield
-    state.close()
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
