@@ -48,6 +48,12 @@ def payload(name: str, content: bytes, mime: str = "image/png") -> FilePayload:
     return FilePayload(name=name, mimeType=mime, buffer=content)
 
 
+def expect_page(page: Page, heading: str) -> None:
+    """Wait until a page that a click or key opened is there, and its scripts with it."""
+    expect(page.locator("h1")).to_have_text(heading)
+    page.wait_for_load_state()
+
+
 @pytest.fixture
 def dataset(live, tmp_path: Path) -> str:
     """The address of a dataset with three pictures, the last without a caption."""
@@ -275,7 +281,7 @@ def test_the_page_of_an_image_by_keyboard(page: Page, live, dataset: str) -> Non
         change_caption(session, 2, CaptionKind.TAGS, CaptionChange("sea, sailboat"))
     page.goto(dataset)
     page.locator(".tile-picture").first.click()
-    expect(page.locator("h1")).to_have_text("boat-1.png")
+    expect_page(page, "boat-1.png")
 
     handle = page.get_by_role("slider", name="Focus point of the crop")
     handle.focus()
@@ -338,10 +344,10 @@ def test_the_page_of_an_image_by_keyboard(page: Page, live, dataset: str) -> Non
     expect(page.get_by_role("heading", name="Captions")).to_be_focused()
 
     page.keyboard.press("ArrowRight")
-    expect(page.locator("h1")).to_have_text("boat-2.png")
+    expect_page(page, "boat-2.png")
     page.get_by_role("textbox", name="Tags").focus()
     page.keyboard.press("Control+ArrowRight")
-    expect(page.locator("h1")).to_have_text("boat-3.png")
+    expect_page(page, "boat-3.png")
     assert captions(live)[0] == "one"
     with live.database.read() as session:
         assert service.get_image(session, 1).focus_x == 0
@@ -364,6 +370,7 @@ def test_a_deleted_picture_comes_back_by_undo(page: Page, live, dataset: str) ->
     expect(page.get_by_role("textbox", name="Caption of boat-3.png")).to_have_value("half-writ")
 
     page.locator("#image-2 .tile-picture").click()
+    expect_page(page, "boat-2.png")
     repeats = page.get_by_label("Repeats")
     with page.expect_response("**/use"):
         repeats.fill("3")

@@ -65,6 +65,7 @@ def test_images_are_chosen_starred_deleted_downloaded_and_compared(live: Live, p
         assert archive.namelist() == ["brushwork-5.png", "brushwork-1.png"]
     page.get_by_role("button", name="Compare").click()
     expect(page).to_have_url("/renders/compare?a=1&b=5")
+    page.wait_for_load_state()  # keys are heard by scripts
     page.get_by_role("radio", name="Flicker").check()
     page.keyboard.press("f")
     expect(page.get_by_role("img", name="fox 4, Chalk 4.00")).to_be_visible()

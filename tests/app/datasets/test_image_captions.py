@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from app.registry.datasets import pinned, service
 from app.registry.datasets.caption_writes import STILL_TYPING
@@ -154,7 +154,11 @@ def test_what_is_typed_at_one_go_is_one_change(database: Database) -> None:
         image = make_image(session)
         for text in ("a", "a gray", "a gray fox"):
             change_caption(session, image.key, LONG, CaptionChange(text), origin=STILL_TYPING)
-        rows = session.exec(select(CaptionRevision.caption, CaptionRevision.version)).all()
+        rows = session.exec(
+            select(CaptionRevision.caption, CaptionRevision.version).order_by(
+                col(CaptionRevision.id)
+            )
+        ).all()
         assert image.caption_version == 4
     assert rows == [("a red fox", 1), ("a gray fox", 4)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlmodel import select
+from sqlmodel import col, select
 
 from app.registry.datasets import pinned, service
 from app.registry.datasets.captions import CaptionFromFile
@@ -95,7 +95,11 @@ def test_every_caption_that_was_written_is_kept(database: Database) -> None:
         image = service.list_images(session, key)[0]
         service.caption_image(session, image.key, "a red fox")
         service.caption_image(session, image.key, "a red fox")
-        history = session.exec(select(CaptionRevision.caption, CaptionRevision.source)).all()
+        history = session.exec(
+            select(CaptionRevision.caption, CaptionRevision.source).order_by(
+                col(CaptionRevision.id)
+            )
+        ).all()
     assert history == [("a fox", "import"), ("a red fox", "hand")]
 
 
@@ -159,7 +163,11 @@ def test_captions_that_come_later_find_their_pictures(database: Database) -> Non
         }
         found = service.caption_by_stem(session, key, later)
         captions = [image.caption for image in service.list_images(session, key)]
-        written = session.exec(select(CaptionRevision.source, CaptionRevision.source_name)).all()
+        written = session.exec(
+            select(CaptionRevision.source, CaptionRevision.source_name).order_by(
+                col(CaptionRevision.id)
+            )
+        ).all()
     assert set(found) == {"0", "1"}
     assert found["1"].unused == (CaptionFromFile("no", "1.txt"),)
     assert written[:3] == [("import", None), ("import", "0.txt"), ("import", "1.txt")]
