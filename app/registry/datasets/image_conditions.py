@@ -114,22 +114,6 @@ def _lacks_trigger(scope: Scope) -> Condition:
     return lacking | _is_uncaptioned(scope)
 
 
-def _repeats_caption(scope: Scope) -> Condition:
-    if not scope.has_several:
-        caption = sa.func.lower(col(Image.caption))
-        live = sa.select(caption).where(scope.live, col(Image.caption) != "").group_by(caption)
-        return caption.in_(live.having(sa.func.count() > 1))
-    first = sa.select(col(Image.id).label("image"), sa.func.lower(col(Image.caption)).label("text"))
-    texts = sa.union(  # of equal captions of one image, one
-        first.where(scope.live, col(Image.caption) != ""),
-        further_captions_of(
-            scope, col(ImageCaption.image_id), sa.func.lower(col(ImageCaption.caption))
-        ).where(col(ImageCaption.caption) != ""),
-    ).cte("texts")
-    repeated = sa.select(texts.c.text).group_by(texts.c.text).having(sa.func.count() > 1)
-    return col(Image.id).in_(sa.select(texts.c.image).where(texts.c.text.in_(repeated)))
-
-
 def _is_small(scope: Scope) -> Condition:
     return short_side < scope.training_side
 
@@ -179,7 +163,6 @@ def _is_unmeasured(_: Scope) -> Condition:
 _CONDITIONS: dict[Show, Callable[[Scope], Condition]] = {
     Show.UNCAPTIONED: _is_uncaptioned,
     Show.NO_TRIGGER: _lacks_trigger,
-    Show.SAME_CAPTION: _repeats_caption,
     Show.SMALL: _is_small,
     Show.BLURRY: _is_blurry,
     Show.ELONGATED: _is_elongated,

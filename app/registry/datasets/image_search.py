@@ -37,7 +37,11 @@ _ORDERS: dict[Sort, tuple[Any, ...]] = {
     Sort.BLURRIEST: (col(ImageMeasure.sharpness).nulls_last(), OLDEST),
 }
 _KEPT_ORDERS = {Sort.NAME: index.by_name, Sort.SIMILAR: index.by_likeness}
-_KEPT_FILTERS = {Show.NEAR_DUPLICATE: index.near_duplicates, Show.LONG: index.long_captions}
+_KEPT_FILTERS = {
+    Show.NEAR_DUPLICATE: index.near_duplicates,
+    Show.LONG: index.long_captions,
+    Show.SAME_CAPTION: index.same_captions,
+}
 
 
 def matching_ids(session: Session, dataset: Dataset, wanted: ImageFilter = ALL_IMAGES) -> list[int]:
@@ -87,7 +91,7 @@ def read_state(session: Session, dataset: Dataset) -> index.State:
     columns = index.state_columns(dataset.key)
     live = (col(Image.dataset_id) == dataset.key) & col(Image.deleted_at).is_(None)
     row = session.connection().execute(_from_images(*columns).where(live)).one()
-    state = index.read_state(row, tokens_of(session, dataset.key).base)
+    state = index.read_state(row, tokens_of(session, dataset.key).base, dataset.trigger_word)
     if is_snapshot(session):
         session.info[STATE, dataset.key] = state
     return state

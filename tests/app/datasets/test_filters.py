@@ -291,7 +291,7 @@ def test_filters_and_figures_are_about_all_captions_of_an_image(
             ("show=uncaptioned", []),
             ("show=no_trigger", [0, 2, 4, 5]),
             ("show=long", [4, 5]),
-            ("show=same_caption", [0, 1, 5]),
+            ("show=same_caption", [0, 1, 4, 5]),  # what is long is there twice
             ("show=provider", [1]),
             ("with=crow", [0, 1, 5]),
             ("with=fox&with=ink", [0, 1, 3]),
@@ -311,6 +311,34 @@ def test_filters_and_figures_are_about_all_captions_of_an_image(
         assert figures.captioned == service.summary(session, ink).captioned_count == 6
         assert {one.word: one.images for one in figures.words}["crow"] == 3
         assert service.caption_has_word(session, ink.key, "ink")
+
+
+SAME = [
+    ["A fox.", "a  fox", "Ink, a fox", "a fox, in ink style"],  # but for what is no content
+    ["close-up, Éclair", "close up éclair"],
+]
+ALONE = ["a fox, an owl", "foxes", "ink", "Ink.", "", "🦊", "🐻"]
+
+
+def test_the_filter_and_the_check_agree_on_what_the_same_caption_is(database: Database) -> None:
+    captions = [*SAME[0], *ALONE, *SAME[1]]
+    with database.write() as session:
+        dataset = service.create_dataset(session, "Same", trigger_word="ink")
+        new = [
+            NewImage(f"{n}.png", *(f"{n:064x}",) * 3, 512, 512, 1, text)
+            for n, text in enumerate(captions)
+        ]
+        service.add_images(session, dataset.key, new)
+        first = matching_ids(session, dataset)[0]
+        expected = [captions.index(text) for group in SAME for text in group]
+        assert found(session, dataset, "show=same_caption") == expected
+        piles = [one.piles for one in check_dataset(session, dataset).findings if one.piles]
+        assert [[captions[key - first] for key in pile] for pile in piles[0]] == SAME
+        dataset.trigger_word = None
+        session.add(dataset)
+        assert found(session, dataset, "show=same_caption") == [
+            captions.index(text) for text in ["A fox.", "a  fox", "ink", "Ink.", *SAME[1]]
+        ]
 
 
 def test_a_changed_further_caption_changes_figures_and_filters(

@@ -17,6 +17,7 @@ from app.registry.datasets.checks.caption_words import (
     TRIGGER,
     Part,
     parts_of,
+    telling_words,
     words_of,
 )
 from app.registry.datasets.checks.findings import Check, CheckedCaption, Finding, Level
@@ -234,8 +235,7 @@ def _spellings(phrase: _Phrase) -> tuple[str, ...]:
 def _same_caption(captions: Sequence[ReadCaption]) -> Finding | None:
     groups: dict[tuple[str, ...], dict[int, None]] = defaultdict(dict)
     for one in captions:
-        if one.subject is not None:
-            words = tuple(word for part in one.parts for word in part.words if word != TRIGGER)
+        if words := telling_words(one.parts):
             groups[words][one.image_id] = None
     piles = tuple(tuple(ids) for ids in groups.values() if len(ids) > 1)
     if not piles:

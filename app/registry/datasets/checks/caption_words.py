@@ -45,6 +45,11 @@ def words_of(text: str) -> tuple[str, ...]:
     return tuple(WORD.findall(_plain(text)))
 
 
+def telling_words(parts: Sequence[Part]) -> tuple[str, ...]:
+    """The words of a caption without the trigger word; captions that share them are the same."""
+    return tuple(word for part in parts for word in part.words if word != TRIGGER)
+
+
 def _plain(text: str) -> str:
     """The text in lower case with spaces for hyphens, each letter in its old place."""
     lower = text.lower()

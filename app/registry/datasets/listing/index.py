@@ -1,4 +1,6 @@
-"""What SQL cannot find in a dataset: near-duplicates, long captions, order by name and likeness.
+"""What SQL cannot find in a dataset: near-duplicates, long and same captions, two of the orders.
+
+These orders are by name and by likeness.
 
 Each is computed once for a state of the dataset and kept in the process.
 """
@@ -8,20 +10,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, col
 
+from app.registry.datasets.checks.caption_words import parts_of, telling_words, words_of
 from app.registry.datasets.checks.piles import piles
 from app.registry.datasets.image_captions.several import read_texts
 from app.registry.datasets.image_captions.tokens import tokens_of
 from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.measures.service import MEASURED
 from app.registry.datasets.measures.thresholds import NEAR_DISTANCE
-from app.registry.datasets.models import Image, ImageCaption, ImageMeasure
+from app.registry.datasets.models import Dataset, Image, ImageCaption, ImageMeasure
 
 IMAGES, MEASURES = sa.inspect(Image).local_table, sa.inspect(ImageMeasure).local_table
+COMPARED_TEXTS = 10_000  # captions whose words are kept, some hundred bytes each
 _DIGITS = re.compile(r"([0-9]{1,18})")
 
 
@@ -33,9 +38,12 @@ class State:
     images: tuple[Any, ...]
     captions: tuple[Any, ...]
     shares: int  # of the first captions
+    trigger_word: str | None
 
     def of(self, kept: KeptResults[Any]) -> object:
         """The part of the state that this result depends on."""
+        if kept is same_captions:
+            return (self.captions, self.trigger_word)
         return self.captions if kept is long_captions else self.images
 
 
@@ -58,11 +66,11 @@ def state_columns(dataset_id: int) -> list[sa.ColumnElement[Any]]:
     ]
 
 
-def read_state(values: Sequence[Any], base: str | None) -> State:
+def read_state(values: Sequence[Any], base: str | None, trigger_word: str | None) -> State:
     """The state from the values of `state_columns`; `base`: the one whose tokens are counted."""
     *images, captions, shares, further, versions = (int(value or 0) for value in values)
     of_captions = (*images[:3], captions, further, versions, base)
-    return State(images[0], tuple(images), of_captions, shares)
+    return State(images[0], tuple(images), of_captions, shares, trigger_word)
 
 
 def _sum_of_further(dataset_id: int, value: Any) -> sa.ColumnElement[Any]:
@@ -111,6 +119,22 @@ def _long_captions(session: Session, dataset_id: int) -> frozenset[int]:
     return frozenset(key for key, caption in texts if tokens.is_too_long(caption))
 
 
+def _same_captions(session: Session, dataset_id: int) -> frozenset[int]:
+    """Images with a caption that another image has too, as the checks compare them."""
+    trigger = words_of(session.get_one(Dataset, dataset_id).trigger_word or "")
+    images: dict[str, set[int]] = {}
+    for key, caption in read_texts(session, dataset_id):
+        if words := _compared(caption, trigger):
+            images.setdefault(words, set()).add(key)
+    return frozenset(key for same in images.values() if len(same) > 1 for key in same)
+
+
+@lru_cache(COMPARED_TEXTS)
+def _compared(caption: str, trigger: tuple[str, ...]) -> str:
+    """The words of a caption that count: of 5,000, a person changes one at a time."""
+    return " ".join(telling_words(parts_of(caption, trigger)))
+
+
 def _all_hashes(session: Session, dataset_id: int) -> dict[int, int]:
     """The perceptual hashes of the live images that have one, oldest image first."""
     return dict(sorted(_hashes(session, dataset_id, trained_only=False).items()))
@@ -156,5 +180,6 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 hashes = KeptResults(_all_hashes)
 near_duplicates = KeptResults(_near_duplicates)
 long_captions = KeptResults(_long_captions)
+same_captions = KeptResults(_same_captions)
 by_likeness = KeptResults(_by_likeness)
 by_name = KeptResults(_by_name)
