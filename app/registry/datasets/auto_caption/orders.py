@@ -36,6 +36,7 @@ ALL_CAPTIONED = (
     "change before it is made."
 )
 NO_IMAGES = "There are no images to caption. Add some, or choose others."
+NOTHING_LEFT = "Nothing is left to caption: the other images were deleted or have captions by now."
 AT_WORK = "Captions of this dataset are being written. Wait until that ends, or cancel it."
 
 
@@ -67,6 +68,11 @@ class OrderProgress:
     def is_active(self) -> bool:
         """Whether it waits or runs."""
         return self.job.state.is_active
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all its images were looked at, and none failed."""
+        return self.done >= self.total and not self.count(ProposalState.FAILED)
 
     @property
     def written(self) -> int | None:
@@ -263,15 +269,11 @@ def continue_order(session: Session, dataset: Dataset, job_id: int, settings: Se
     found = get_order(session, dataset.key, job_id)
     if found.is_active:
         raise Conflict(AT_WORK)
-    done = session.exec(
-        select(CaptionProposal.image_id).where(
-            CaptionProposal.job_id == job_id, CaptionProposal.state != ProposalState.FAILED
-        )
-    )
-    left = sorted(set(found.args.image_ids) - set(done))
-    if not left:
-        raise Conflict(f"This request is complete: {plural(found.total, 'image')}.")
     args = found.args
+    left = images_left(session, found)
+    if not left:
+        complete = f"This request is complete: {plural(found.total, 'image')}."
+        raise Conflict(complete if found.is_complete else NOTHING_LEFT)
     request = request_of(args)
     return order_captions(
         session,
@@ -283,6 +285,27 @@ def continue_order(session: Session, dataset: Dataset, job_id: int, settings: Se
         kind=args.caption_kind,
         write=args.write,
     )
+
+
+def images_left(session: Session, order: OrderProgress) -> list[int]:
+    """The images that an ended order would go on with, by id; deleted ones are left out.
+
+    So are those that got a caption by other means, where only empty ones are filled.
+    """
+    if order.is_complete:
+        return []
+    done = select(CaptionProposal.image_id).where(
+        CaptionProposal.job_id == order.job.key, CaptionProposal.state != ProposalState.FAILED
+    )
+    here = select(Image.id).where(
+        Image.dataset_id == order.job.subject_id,
+        col(Image.deleted_at).is_(None),
+        col(Image.id).not_in(done),
+    )
+    if order.args.mode == CaptionMode.FILL:
+        here = here.where(is_empty(order.args.caption_kind))
+    ordered = set(order.args.image_ids)
+    return [key for key in session.exec(here.order_by(col(Image.id))) if key in ordered]
 
 
 def request_of(args: CaptionArgs) -> CaptionRequest:

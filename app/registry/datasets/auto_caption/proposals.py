@@ -125,6 +125,7 @@ def list_left_empty(session: Session, job_id: int, *, limit: int) -> list[Propos
         select(CaptionProposal, Image)
         .join(Image)
         .where(CaptionProposal.job_id == job_id, col(CaptionProposal.state).in_(without))
+        .where(col(Image.deleted_at).is_(None))
         .order_by(col(CaptionProposal.state).desc(), col(Image.id))
         .limit(limit)
     )

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from app.registry.datasets import service
 from app.registry.datasets.auto_caption import orders, proposals
-from app.registry.datasets.auto_caption.models import ProposalState
 from app.registry.datasets.auto_caption.orders import ChosenImages, OrderProgress, Preview
 from app.registry.datasets.auto_caption.proposals import ProposedChange
 from app.registry.datasets.auto_caption.providers import Provider, list_providers
@@ -47,6 +46,7 @@ class Results:
     """The newest order, the proposals that wait for a decision, and the images without a caption.
 
     `after`: the id after which the shown ones begin; `next`: that of the next page, if any.
+    `left`: how many images an order that ended early would go on with.
     `written`: the step to undo of the captions that the order wrote at its end.
     """
 
@@ -56,18 +56,9 @@ class Results:
     waiting: int
     after: int
     next: int | None
+    left: int
     left_empty: list[ProposedChange]
     written: Step | None
-
-    @property
-    def can_continue(self) -> bool:
-        """Whether the order ended before all its images were looked at, or some failed."""
-        order = self.order
-        return (
-            order is not None
-            and not order.is_active
-            and (order.done < order.total or bool(order.count(ProposalState.FAILED)))
-        )
 
 
 @dataclass(frozen=True)
@@ -121,8 +112,10 @@ def make_results(session: Session, dataset: Dataset, *, after: int = 0) -> Resul
     if order is None or not order.is_active:
         found = proposals.list_proposed(session, dataset.key, after=after, limit=A_PAGE + 1)
     shown = found[:A_PAGE]
+    left = 0
     left_empty = []
     if order is not None:
+        left = 0 if order.is_active else len(orders.images_left(session, order))
         left_empty = proposals.list_left_empty(session, order.job.key, limit=LEFT_EMPTY_SHOWN)
     return Results(
         dataset=dataset,
@@ -131,6 +124,7 @@ def make_results(session: Session, dataset: Dataset, *, after: int = 0) -> Resul
         waiting=proposals.count_proposed(session, dataset.key),
         after=after,
         next=shown[-1].image.key if len(found) > A_PAGE else None,
+        left=left,
         left_empty=left_empty,
         written=_written(session, order),
     )

@@ -162,6 +162,35 @@ def test_changes_are_marked_applied_and_undone(state: AppState, client: TestClie
     assert jobs(state)[-1].arguments(CaptionImagesArgs).image_ids == (2,)
 
 
+def test_what_is_left_of_an_order_without_deleted_images_is_offered(
+    state: AppState, client: TestClient
+) -> None:
+    client.post(PAGE, data=OLLAMA | {"mode": "replace"})
+    propose(state, CaptionMode.REPLACE, *[("failed", "It was cut off.")] * 2)
+    one = f"{PAGE}/orders/{jobs(state)[0].id}"
+    client.post(f"{one}/cancel")
+    assert "Continue with 2 images" in client.get(PAGE).text
+    for image_id, rest in ((1, "Continue with 1 image"), (2, "2 failed")):
+        with state.database.write() as session:
+            service.delete_image(session, image_id)
+        assert rest in client.get(PAGE).text
+    text = client.get(PAGE).text
+    assert "Continue" not in text
+    assert "It was cut off." not in text
+    assert client.post(f"{one}/continue").status_code == 409
+
+
+def test_an_image_that_got_a_caption_is_not_left_to_be_filled(
+    state: AppState, client: TestClient
+) -> None:
+    client.post(PAGE, data=OLLAMA)
+    client.post(f"{PAGE}/orders/{jobs(state)[0].id}/cancel")
+    assert "Continue with 1 image" in client.get(PAGE).text
+    with state.database.write() as session:
+        service.caption_image(session, 2, "an owl")
+    assert "Continue" not in client.get(PAGE).text
+
+
 def test_captions_that_have_little_in_common_are_shown_one_after_the_other() -> None:
     pieces = marked("automobile, chalkboard style", "an owl on a branch")
     assert [piece.text for piece in pieces] == [
