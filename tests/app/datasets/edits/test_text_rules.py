@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from app.registry.datasets.captions import CaptionRefused
+from app.registry.datasets.edits import find_replace
 from app.registry.datasets.edits.actions import Edit, EditAction, check_edit, describe_edit
 from app.registry.datasets.edits.differences import Part, differences
 from app.registry.datasets.edits.find_replace import TimeLimit
@@ -115,6 +118,23 @@ def test_a_pattern_that_never_ends_is_given_up_for_all_captions_together() -> No
     for _ in range(2):
         with pytest.raises(InvalidInput, match=r"longer than 0.05 seconds. Simplify it"):
             rule("a" * 1_000 + "!")
+
+
+def test_a_caption_takes_only_a_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package counts CPU time: on a busy machine, a second of it can be many."""
+    monkeypatch.setattr(find_replace, "CAPTION_LIMIT_SECONDS", 0.05)
+    rule = rule_of(Edit(EditAction.REPLACE, find="(a+)+$", is_regex=True), TimeLimit(1_000))
+    with pytest.raises(InvalidInput, match=r"longer than 0.05 seconds for one caption. Simplify"):
+        rule("a" * 1_000 + "!")
+
+
+def test_the_clock_is_read_between_captions() -> None:
+    limit = TimeLimit(1_000)
+    rule = rule_of(Edit(EditAction.REPLACE, find="a", replacement="b", is_regex=True), limit)
+    assert rule("a") == "b"
+    limit.end = time.monotonic()
+    with pytest.raises(InvalidInput, match=r"longer than 1000 seconds. Simplify"):
+        rule("a")
 
 
 def test_a_pattern_that_contains_itself_is_given_up() -> None:
