@@ -32,7 +32,7 @@ SETTING_FLAGS = ("host", "port", "data_dir", "open_browser")
 
 
 class CommandParser(ArgumentParser):
-    """Parser of a command.
+    """Parser of a command; a shortened flag is refused, or it could be read as another one.
 
     With `forwards`, all arguments, even `--help`, are passed on to another program as `words`. With
     `tools`, the arguments are parsed by the tool that the first one names.
@@ -41,7 +41,7 @@ class CommandParser(ArgumentParser):
     def __init__(
         self, *, forwards: bool = False, tools: Mapping[str, str] | None = None, **settings: Any
     ) -> None:
-        super().__init__(**settings, add_help=not forwards)
+        super().__init__(**settings, add_help=not forwards, allow_abbrev=False)
         self._forwards = forwards
         self._tools = tools or {}
 
@@ -71,7 +71,9 @@ class CommandParsers:
 
     def __init__(self) -> None:
         self.parser = ArgumentParser(
-            "brushwork", description="Train, try and keep image-style LoRAs in the browser."
+            "brushwork",
+            description="Train, try and keep image-style LoRAs in the browser.",
+            allow_abbrev=False,
         )
         self.parser.add_argument(
             "--version", action=ShowVersion, nargs=0, help="show the version and exit"

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> Namespace:
-    parser = ArgumentParser("python -m app.install", description=__doc__)
+    parser = ArgumentParser("python -m app.install", description=__doc__, allow_abbrev=False)
     parser.add_argument("--venv", type=Path, default=Path(".venv"), help="folder to install into")
     parser.add_argument("--extra", help="also the requirements of this extra of the project")
     parser.add_argument("--torch-index", help="install the build of torch of this package index")

@@ -61,7 +61,9 @@ def _add_output(parser: ArgumentParser) -> None:
 
 def tool_parser(name: str, parser_class: type[ArgumentParser]) -> ArgumentParser:
     """The parser for a tool's arguments."""
-    parser = parser_class(prog=f"brushwork adapters {name}", description=TOOLS[name])
+    parser = parser_class(
+        prog=f"brushwork adapters {name}", description=TOOLS[name], allow_abbrev=False
+    )
     ADD_ARGUMENTS[name](parser)
     parser.set_defaults(module="adapter_files", tool=name)
     return parser

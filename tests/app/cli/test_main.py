@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+from argparse import ArgumentParser, _SubParsersAction
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from app.cli import demo, doctor, migrate, sweep, train, verify
+from app.cli.adapter_files.arguments import TOOLS, tool_parser
 from app.cli.main import build_parser, main, settings_from
 from app.cli.serving import has_desktop
 from app.registry.base_models import service as base_models
@@ -31,6 +33,7 @@ from app.registry.storage.store import BlobStat
 from app.registry.thumbnails.models import Thumbnail
 from tests.app.cli.conftest import ROOT, brushwork
 from worker.core import starter
+from worker.core.eyes import __main__ as eyes
 from worker.core.starter.checksums import write_checksums
 from worker.core.starter.examples import Example
 
@@ -52,6 +55,31 @@ def test_a_wrong_setting_is_named(
     monkeypatch.setenv("BRUSHWORK_PORT", "many")
     assert main(["doctor"]) == 2
     assert "BRUSHWORK_PORT: Input should be a valid integer" in capsys.readouterr().err
+
+
+def parsers_of(parser: ArgumentParser) -> Iterator[ArgumentParser]:
+    """The parser, and those of its commands and their actions."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, _SubParsersAction):
+            for inner in action.choices.values():
+                yield from parsers_of(inner)
+
+
+def test_no_command_takes_a_shortened_flag() -> None:
+    tools = [tool_parser(name, ArgumentParser) for name in TOOLS]
+    parsers = [*parsers_of(build_parser()), *tools, *parsers_of(eyes.build_parser())]
+    assert {"brushwork datasets edit", "brushwork adapters scale"} < {one.prog for one in parsers}
+    assert [one.prog for one in parsers if one.allow_abbrev] == []
+
+
+def test_a_flag_of_another_tool_is_not_read_as_one_that_begins_alike(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["adapters", "scale", "in.safetensors", "scaled.safetensors", "--out", "0.5"]
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "unrecognized arguments: --out 0.5" in capsys.readouterr().err
 
 
 @pytest.mark.process

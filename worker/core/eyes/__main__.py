@@ -25,20 +25,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of both commands."""
-    parser = argparse.ArgumentParser(prog="python -m worker.core.eyes", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m worker.core.eyes", description=__doc__, allow_abbrev=False
+    )
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--eyes", default=EMBEDDED, metavar="MODEL", help="folder or Hub id of a CLIP or DINO model"
     )
     commands = parser.add_subparsers(dest="command", required=True)
     name = commands.add_parser(
-        "name", help="print the likeliest names of each image", parents=[common]
+        "name",
+        help="print the likeliest names of each image",
+        parents=[common],
+        allow_abbrev=False,
     )
     name.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     name.add_argument("--among", metavar="NAMES", help="candidates, separated by commas")
     name.add_argument("--top", type=int, default=5, help="names for each image (5)")
     compare = commands.add_parser(
-        "compare", help="print the similarity of images to a text", parents=[common]
+        "compare",
+        help="print the similarity of images to a text",
+        parents=[common],
+        allow_abbrev=False,
     )
     compare.add_argument("text", help="what they should show; or the path of an image")
     compare.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
