@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, expect
+from playwright.sync_api import BrowserContext, FloatRect, Locator, Page, expect
 from sqlmodel import col, select
 
 from app.registry.adapters.versions.create_version import NewVersion, publish
@@ -19,6 +20,13 @@ from tests.browser.conftest import Live
 from tests.images import make_png
 
 pytestmark = pytest.mark.browser
+
+
+def box_of(element: Locator) -> FloatRect:
+    box = element.bounding_box()
+    assert box is not None
+    return box
+
 
 IS_IN_VIEW = """() => {
   const focused = document.activeElement;
@@ -343,6 +351,23 @@ def test_on_a_phone_a_strip_that_comes_is_in_view_and_shows_its_first_image(
     expect(page.locator("#result figcaption")).to_have_text("Chalk 1.00, Night 1.00")
     expect(page.locator("#strip [aria-pressed=true]")).to_be_in_viewport()
     expect(page.locator("#strip-title")).to_be_in_viewport()
+
+
+def test_the_words_below_a_weight_slider_touch_nothing_on_a_phone(live: Live, page: Page) -> None:
+    chalk = fake_workers.adapter(live.state)
+    page.set_viewport_size({"width": 360, "height": 740})
+    for usual in (0, 0.1, 0.4, 0.5, 0.6, 0.9, 1, 1.4, 2):
+        with live.database.write() as session:
+            set_usual_weight(session, chalk.key, None, usual)
+        page.goto("/play?adapter=chalk")
+        words = page.locator("#stack .weight-ticks").first.locator("text")
+        expect(words).to_have_text(["0", "1", "usual"])
+        boxes = sorted((box["x"], box["x"] + box["width"]) for box in map(box_of, words.all()))
+        assert all(end + 2 < start for (_, end), (start, _) in pairwise(boxes)), usual
+        slider = box_of(page.get_by_label("Weight of Chalk, slider"))
+        assert boxes[0][0] >= slider["x"], usual
+        assert boxes[-1][1] <= slider["x"] + slider["width"], usual
+    assert page.locator("#stack").aria_snapshot().count("usual") == 1  # the button
 
 
 def test_a_square_is_dragged_and_walked_and_moves_both_weights_without_a_request(

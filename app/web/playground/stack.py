@@ -20,6 +20,7 @@ from app.registry.wording import plural
 from app.web.playground.adapter_picker import AdapterChoices, find_adapter_choices
 from app.web.playground.adapter_rows import BLOCKS, AdapterRow
 from app.web.playground.forms import PlayForm
+from app.web.playground.weight_ticks import WeightTick, weight_ticks
 from worker.core.lora_files.weights import USUAL_WEIGHT
 
 
@@ -48,6 +49,16 @@ class StackView:
     def label(self) -> str:
         """The name of the adapter, or what was given in its place."""
         return self.adapter.name if self.adapter else self.row.slug
+
+    @property
+    def ticks(self) -> list[WeightTick]:
+        """The ticks of its weight."""
+        return weight_ticks(self.usual_weight)
+
+    @property
+    def plain_ticks(self) -> list[WeightTick]:
+        """The ticks of the weights that have no usual one: text encoders and blocks."""
+        return weight_ticks()
 
 
 @dataclass(frozen=True)
