@@ -124,6 +124,9 @@ class CaptionRevision(NumberedRow, table=True):
         default=None, max_length=SOURCE_NAME_LENGTH, description="The file or provider, if any."
     )
     edit_id: int | None = Field(default=None, foreign_key="dataset_edit.id", index=True)
+    removed_share: int | None = Field(
+        default=None, description="The share that the caption had when it was removed after this."
+    )
     created_at: datetime = Field(default_factory=utcnow)
 
 

@@ -116,7 +116,22 @@ def test_a_removed_caption_can_be_restored_and_counts_on(database: Database) -> 
         remove_caption(session, image.key, TAGS)
         assert len(captions_of_image(session, image)) == 1
         restored = restore_caption(session, image.key, TAGS, 1)
-        assert (restored.caption, restored.version) == ("fox", 2)
+        assert (restored.caption, restored.version, restored.share) == ("fox", 2, 1)
+
+
+def test_a_restored_caption_has_the_share_that_it_had_when_it_was_removed(
+    database: Database,
+) -> None:
+    with database.write() as session:
+        image = make_image(session)
+        change_caption(session, image.key, TAGS, CaptionChange("fox", share=2))
+        change_caption(session, image.key, TAGS, CaptionChange("red, fox", share=7))
+        remove_caption(session, image.key, TAGS)
+        assert restore_caption(session, image.key, TAGS, 1).share == 7
+        change_caption(session, image.key, TAGS, CaptionChange(share=4))
+        assert restore_caption(session, image.key, TAGS, 2).share == 4
+        remove_caption(session, image.key, TAGS)
+        assert change_caption(session, image.key, TAGS, CaptionChange("new")).share == 1
 
 
 def test_what_is_gone_cannot_be_restored_or_removed(database: Database) -> None:

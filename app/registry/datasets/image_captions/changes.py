@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sqlmodel import Session, col, func, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from app.registry.datasets import service
 from app.registry.datasets.caption_writes import (
@@ -27,6 +28,8 @@ from app.registry.datasets.models import (
     ImageCaption,
 )
 from app.registry.errors import Conflict, InvalidInput, NotFound
+
+_VERSION = col(CaptionRevision.version)
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def _change_further(
 
 
 def remove_caption(session: Session, image_id: int, kind: CaptionKind) -> None:
-    """Remove a caption of an image that has several; its history stays.
+    """Remove a caption of an image that has several; its history stays, with its share.
 
     Raises NotFound, and Conflict for the first one.
     """
@@ -107,8 +110,19 @@ def remove_caption(session: Session, image_id: int, kind: CaptionKind) -> None:
     row = _further(session, image, kind)
     if row is None:
         raise NotFound(f"This image has no caption of the kind {kind}.")
+    for written in session.exec(_written(image, kind).where(_VERSION == row.version)):
+        written.removed_share = row.share
+        session.add(written)
     session.delete(row)
     session.flush()
+
+
+def removed_share(session: Session, image: Image, kind: CaptionKind) -> int | None:
+    """The share that a caption had when it was removed; None if the image has one of this kind."""
+    if kind == image.caption_kind or _further(session, image, kind) is not None:
+        return None
+    written = session.exec(_written(image, kind).order_by(_VERSION.desc())).first()
+    return written.removed_share if written else None
 
 
 def change_first_kind(session: Session, image_id: int, kind: CaptionKind) -> Image:
@@ -128,6 +142,13 @@ def change_first_kind(session: Session, image_id: int, kind: CaptionKind) -> Ima
 def _further(session: Session, image: Image, kind: CaptionKind) -> ImageCaption | None:
     rows = further_captions(session, [image.key]).get(image.key, [])
     return next((row for row in rows if row.kind == kind), None)
+
+
+def _written(image: Image, kind: CaptionKind) -> SelectOfScalar[CaptionRevision]:
+    """What a caption of this kind ever said."""
+    return select(CaptionRevision).where(
+        CaptionRevision.image_id == image.key, CaptionRevision.kind == kind
+    )
 
 
 def _last_version(session: Session, image: Image, kind: CaptionKind) -> int:

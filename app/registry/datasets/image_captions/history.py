@@ -9,7 +9,11 @@ from sqlmodel import Session, col, select
 
 from app.registry.datasets import service
 from app.registry.datasets.caption_writes import CaptionOrigin
-from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
+from app.registry.datasets.image_captions.changes import (
+    CaptionChange,
+    change_caption,
+    removed_share,
+)
 from app.registry.datasets.image_captions.several import OneCaption, captions_of_image
 from app.registry.datasets.models import CaptionKind, CaptionRevision, CaptionSource, Image
 from app.registry.errors import NotFound
@@ -75,7 +79,7 @@ def caption_history(session: Session, image: Image) -> list[WrittenCaption]:
 def restore_caption(session: Session, image_id: int, kind: CaptionKind, version: int) -> OneCaption:
     """Let a caption say again what it said in this version, as a new version.
 
-    A caption that was removed comes back. Raises NotFound if there is no such version.
+    A caption that was removed comes back, with the share that it had. Raises NotFound if there is no such version.
     """
     image = service.get_image(session, image_id, lock=True)
     query = select(CaptionRevision).where(
@@ -89,4 +93,5 @@ def restore_caption(session: Session, image_id: int, kind: CaptionKind, version:
             "This version of the caption is gone. Reload the page to see those that are kept."
         )
     origin = CaptionOrigin(CaptionSource.RESTORE, f"version {version}")
-    return change_caption(session, image_id, kind, CaptionChange(row.caption), origin=origin)
+    change = CaptionChange(row.caption, share=removed_share(session, image, kind))
+    return change_caption(session, image_id, kind, change, origin=origin)
