@@ -29,8 +29,6 @@ from app.registry.datasets.models import (
 )
 from app.registry.errors import Conflict, InvalidInput, NotFound
 
-_VERSION = col(CaptionRevision.version)
-
 
 @dataclass(frozen=True)
 class CaptionChange:
@@ -110,7 +108,9 @@ def remove_caption(session: Session, image_id: int, kind: CaptionKind) -> None:
     row = _further(session, image, kind)
     if row is None:
         raise NotFound(f"This image has no caption of the kind {kind}.")
-    for written in session.exec(_written(image, kind).where(_VERSION == row.version)):
+    for written in session.exec(
+        _written(image, kind).where(CaptionRevision.version == row.version)
+    ):
         written.removed_share = row.share
         session.add(written)
     session.delete(row)
@@ -121,7 +121,9 @@ def removed_share(session: Session, image: Image, kind: CaptionKind) -> int | No
     """The share that a caption had when it was removed; None if the image has one of this kind."""
     if kind == image.caption_kind or _further(session, image, kind) is not None:
         return None
-    written = session.exec(_written(image, kind).order_by(_VERSION.desc())).first()
+    written = session.exec(
+        _written(image, kind).order_by(col(CaptionRevision.version).desc())
+    ).first()
     return written.removed_share if written else None
 
 

@@ -79,7 +79,8 @@ def caption_history(session: Session, image: Image) -> list[WrittenCaption]:
 def restore_caption(session: Session, image_id: int, kind: CaptionKind, version: int) -> OneCaption:
     """Let a caption say again what it said in this version, as a new version.
 
-    A caption that was removed comes back, with the share that it had. Raises NotFound if there is no such version.
+    A caption that was removed comes back, with the share that it had. Raises NotFound if there is
+    no such version.
     """
     image = service.get_image(session, image_id, lock=True)
     query = select(CaptionRevision).where(
