@@ -67,6 +67,10 @@ class WrittenCaptionOut(BaseModel):
     source_name: str | None = Field(description="The file or the provider, if any.")
     written_at: datetime = Field(description="When it was written.")
     is_current: bool = Field(description="True if the caption still says this.")
+    restored_from: datetime | None = Field(
+        description="When the version was written that it restored; null: it is no such one, or "
+        "that version is not kept."
+    )
 
 
 class CaptionsOut(BaseModel):

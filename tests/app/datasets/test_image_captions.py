@@ -102,11 +102,12 @@ def test_the_history_says_who_wrote_a_caption_and_gives_it_back(database: Databa
         assert (restored.caption, restored.version) == ("a red fox", 3)
         history = caption_history(session, image)
     assert [(one.kind, one.version, one.writer, one.is_current) for one in history] == [
-        (LONG, 3, "restored, version 1", True),
+        (LONG, 3, f"restored, version 1 of {history[3].written_at:%Y-%m-%d %H:%M}", True),
         (TAGS, 1, "by hand", True),
         (LONG, 2, "by hand", False),
         (LONG, 1, "from fox.txt", False),
     ]
+    assert [one.restored_from for one in history] == [history[3].written_at, None, None, None]
 
 
 def test_a_removed_caption_can_be_restored_and_counts_on(database: Database) -> None:

@@ -111,6 +111,7 @@ def test_captions_are_added_shared_restored_and_removed(
     part = client.post(f"{image}/captions/long/1/restore", headers=PART)
     assert "\na boat, chalk, sea</textarea>" in part.text
     assert 'hx-swap-oob="innerHTML:#image-history"' in part.text
+    assert "restored from <time" in part.text
     assert (
         "\nboat, sea</textarea>"
         not in client.post(f"{image}/captions/tags/remove", headers=PART).text

@@ -32,7 +32,10 @@ _WRITERS = {
 
 @dataclass(frozen=True)
 class WrittenCaption:
-    """What a caption said from a moment on; `is_current` if it still does."""
+    """What a caption said from a moment on; `is_current` if it still does.
+
+    `restored_from`: when the version was written that this one restored, if that is known.
+    """
 
     kind: CaptionKind
     version: int
@@ -41,6 +44,7 @@ class WrittenCaption:
     source_name: str | None
     written_at: datetime
     is_current: bool
+    restored_from: datetime | None = None
 
     @property
     def writer(self) -> str:
@@ -54,7 +58,8 @@ class WrittenCaption:
             return f"from {self.source_name}"
         if self.source == CaptionSource.PROVIDER:
             return self.source_name
-        return f"{words}, {self.source_name}"
+        of = f" of {self.restored_from:%Y-%m-%d %H:%M}" if self.restored_from else ""
+        return f"{words}, {self.source_name}{of}"
 
 
 def caption_history(session: Session, image: Image) -> list[WrittenCaption]:
@@ -62,6 +67,8 @@ def caption_history(session: Session, image: Image) -> list[WrittenCaption]:
     current = {(one.kind, one.version) for one in captions_of_image(session, image)}
     query = select(CaptionRevision).where(CaptionRevision.image_id == image.key)
     newest = query.order_by(col(CaptionRevision.created_at).desc(), col(CaptionRevision.id).desc())
+    rows = session.exec(newest.limit(SHOWN)).all()
+    written_at = {(row.kind, _version_name(row.version)): row.created_at for row in rows}
     return [
         WrittenCaption(
             CaptionKind(row.kind),
@@ -71,9 +78,17 @@ def caption_history(session: Session, image: Image) -> list[WrittenCaption]:
             row.source_name,
             row.created_at,
             (row.kind, row.version) in current,
+            written_at.get((row.kind, row.source_name or ""))
+            if row.source == CaptionSource.RESTORE
+            else None,
         )
-        for row in session.exec(newest.limit(SHOWN))
+        for row in rows
     ]
+
+
+def _version_name(version: int) -> str:
+    """How a restored caption names the version that it is from."""
+    return f"version {version}"
 
 
 def restore_caption(session: Session, image_id: int, kind: CaptionKind, version: int) -> OneCaption:
@@ -93,6 +108,6 @@ def restore_caption(session: Session, image_id: int, kind: CaptionKind, version:
         raise NotFound(
             "This version of the caption is gone. Reload the page to see those that are kept."
         )
-    origin = CaptionOrigin(CaptionSource.RESTORE, f"version {version}")
+    origin = CaptionOrigin(CaptionSource.RESTORE, _version_name(version))
     change = CaptionChange(row.caption, share=removed_share(session, image, kind))
     return change_caption(session, image_id, kind, change, origin=origin)
