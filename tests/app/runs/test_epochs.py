@@ -44,7 +44,7 @@ def test_an_epoch_uses_every_image_as_often_as_it_repeats(
 def test_with_regularization_images_an_epoch_is_twice_as_long(
     database: Database, ready_base: None
 ) -> None:
-    style, others = dataset(database, pictures=6), dataset(database, pictures=500)
+    style, others = dataset(database, pictures=6), dataset(database, pictures=60)
     wishes = {"dataset_id": style, "config": SIX | {"steps": 8}}
     alone = start(database, **wishes)
     both = start(database, **wishes, regularization_dataset_id=others)

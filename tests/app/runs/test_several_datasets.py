@@ -31,6 +31,7 @@ from app.registry.runs.used_datasets import used_datasets
 from app.registry.state import AppState
 from tests import fake_workers
 from tests.app.runs.test_service import dataset
+from worker.core.training.presets import Preset
 
 
 def refusal(database: Database, first: int, *further: DatasetWish, **wishes: Any) -> dict[str, str]:
@@ -78,8 +79,9 @@ def test_a_run_pins_every_dataset_with_its_repeats(database: Database, ready_bas
 
 
 def test_the_preset_counts_the_images_of_all_datasets(database: Database, ready_base: None) -> None:
-    ink, wash = dataset(database, pictures=1_200), dataset(database, pictures=1_200)
-    alone, both = start(database, ink), start(database, ink, DatasetWish(wash))
+    ink, wash = dataset(database, pictures=250), dataset(database, pictures=250)
+    quick = {"preset": Preset.QUICK}  # of which so few images are many
+    alone, both = start(database, ink, **quick), start(database, ink, DatasetWish(wash), **quick)
     assert both.total_steps > alone.total_steps
     with database.read() as session:
         assert [row.repeats for row in session.exec(select(RunDataset)).all()] == [1]
