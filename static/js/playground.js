@@ -30,14 +30,34 @@
     (form.querySelector("[aria-invalid=true]") ?? form.querySelector("[role=alert]"))?.focus();
   });
 
-  // on a phone the image stays above the controls; what gets the focus is scrolled to below it
-  const page = document.querySelector(".play");
-  if (page) {
-    new ResizeObserver(() => {
-      const height = page.querySelector(".result-images")?.offsetHeight ?? 0;
-      document.documentElement.style.setProperty("--stuck", `${height}px`);
-    }).observe(page);
+  // on a phone the result stands above the form and what is made from it below, also for Tab
+  const phone = matchMedia("(width < 768px)");
+  function arrange() {
+    const page = document.querySelector(".play");
+    if (!page) return;
+    const side = page.querySelector(".play-side");
+    const result = document.getElementById("result");
+    if (phone.matches === (result.parentElement === page)) return;
+    const focused = document.activeElement;
+    if (phone.matches) document.getElementById("play-form").after(side);
+    else page.append(side);
+    (phone.matches ? page : side).prepend(result);
+    focused.focus({ preventScroll: true });
   }
+
+  // there the image stays above the controls; what gets the focus is scrolled to below it
+  const heights = new ResizeObserver(() => {
+    const height = document.querySelector(".play .result-images")?.offsetHeight ?? 0;
+    document.documentElement.style.setProperty("--stuck", `${height}px`);
+  });
+  function start() {
+    arrange();
+    const page = document.querySelector(".play");
+    if (page) heights.observe(page);
+  }
+  start();
+  phone.addEventListener("change", arrange);
+  document.addEventListener("htmx:historyRestore", start);
 
   addEventListener("pagehide", () => {
     if (document.getElementById("play-form")) sessionStorage.setItem(LAST, location.search);

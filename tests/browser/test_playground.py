@@ -560,6 +560,36 @@ def test_no_control_that_has_the_focus_is_behind_the_image_of_a_phone(
     assert page.evaluate(IS_IMAGE_ABOVE)
 
 
+PARTS = """() => {
+  const names = ["#result .result-images", "#result > .row", "#prompt", "#draw", "#strip-panel", "#earlier", "#recipe-panel"];
+  const found = [...document.querySelectorAll(names.join())];
+  return found.map((part) => [names.find((name) => part.matches(name)), part.getBoundingClientRect().top]);
+}"""
+"""Parts of the playground in the order of Tab, with their places from the top."""
+
+
+def test_on_a_phone_what_can_be_done_is_below_the_image_and_strips_below_the_form(
+    live: Live, page: Page
+) -> None:
+    fake_workers.adapter(live.state)
+    page.set_viewport_size({"width": 360, "height": 740})
+    label = generate(live, page, "/play?adapter=chalk:0.5&prompt=a+castle&seed=7")
+    expect(label).to_have_text("Chalk 0.50")
+    form, result = ["#prompt", "#draw"], ["#result .result-images", "#result > .row"]
+    below = ["#strip-panel", "#earlier"]
+    page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")
+    parts = dict(page.evaluate(PARTS))
+    assert list(parts) == [*result, *form, *below, "#recipe-panel"]
+    del parts["#draw"]  # stays in view
+    assert list(parts.values()) == sorted(parts.values())
+    download = page.get_by_role("link", name="Download PNG")
+    download.focus()
+    page.set_viewport_size({"width": 1280, "height": 740})
+    expect(page.locator(".play-side > #result")).to_be_visible()
+    assert [name for name, _ in page.evaluate(PARTS)] == [*form, "#recipe-panel", *result, *below]
+    expect(download).to_be_focused()
+
+
 def test_a_long_name_does_not_widen_the_page_of_a_phone(live: Live, page: Page) -> None:
     name = "Night" + "g" * 95
     for one in ("Chalk", name):
