@@ -44,8 +44,8 @@ def test_the_checkpoints_of_a_version_are_one_draft_in_the_order_of_their_steps(
     fake_workers.adapter(state, "Night")
     address = "/play?adapter=night:0.4&adapter=chalk:0.8&prompt=a+castle&seed=7&count=2"
     page = client.get(address).text
-    assert "Chalk at each checkpoint" in page
-    assert "Night at each checkpoint" not in page  # its run kept none
+    assert 'Chalk<span class="visually-hidden"> at each checkpoint' in page
+    assert 'Night<span class="visually-hidden"> at each checkpoint' not in page  # its run kept none
     waiting = ask(client, address, place="1").text
     (strip,) = renders_of(state)
     assert f'hx-get="/renders/{strip.key}/checkpoints?place=1"' in waiting
