@@ -561,9 +561,13 @@ def test_no_control_that_has_the_focus_is_behind_the_image_of_a_phone(
 
 
 PARTS = """() => {
-  const names = ["#result .result-images", "#result > .row", "#prompt", "#draw", "#strip-panel", "#earlier", "#recipe-panel"];
-  const found = [...document.querySelectorAll(names.join())];
-  return found.map((part) => [names.find((name) => part.matches(name)), part.getBoundingClientRect().top]);
+  const names = [
+    ...["#result .result-images", "#result > .row", "#prompt", "#draw"],
+    ...["#strip-panel", "#earlier", "#recipe-panel"],
+  ];
+  return [...document.querySelectorAll(names.join())].map((part) => {
+    return [names.find((name) => part.matches(name)), part.getBoundingClientRect().top];
+  });
 }"""
 """Parts of the playground in the order of Tab, with their places from the top."""
 
