@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from worker.core.captioning.answers import MAX_CHARACTERS, caption_of_answer
+from worker.core.captioning.articles import fitting_article
 from worker.core.captioning.do_not_name import MAX_WORD_LENGTH, MAX_WORDS, parse_words, remove_words
 from worker.core.captioning.style_words import NOT_TO_NAME, PRAISE, STYLES
 
@@ -57,6 +58,20 @@ def test_an_answer_without_end_is_cut_at_a_sentence() -> None:
 )
 def test_style_words_go_and_the_sentence_stays_whole(caption: str, left: str) -> None:
     assert remove_words(caption, NOT_TO_NAME).text == left
+
+
+@pytest.mark.parametrize(
+    ("word", "article"),
+    [
+        *(("fox", "a"), ("owl", "an"), ("unicorn", "a"), ("unimportant", "an"), ("one-eyed", "a")),
+        *(("hour", "an"), ("house", "a"), ("honest", "an"), ("European", "a"), ("umbrella", "an")),
+        *(("used", "a"), ("onion", "an"), ("Uzbek", "an"), ("3d", "a")),
+    ],
+)
+def test_an_article_fits_the_word_after_it(word: str, article: str) -> None:
+    assert (fitting_article("a", word), fitting_article("an", word)) == (article, article)
+    assert fitting_article("A", word) == article.capitalize()
+    assert fitting_article("the", word) == "the"
 
 
 def test_captions_of_models_are_free_of_what_the_checks_call_a_style() -> None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from worker.core.captioning.articles import fitting_article
 from worker.core.captioning.style_words import MEDIA, STYLES_ALONE
 
 MAX_WORDS = 200
@@ -69,7 +70,7 @@ def remove_words(caption: str, words: Iterable[str]) -> Cleaned:
     ):
         text = re.sub(pattern, " ", text, flags=re.IGNORECASE)
     text = re.sub(several, GAP, text, flags=re.IGNORECASE)
-    text = re.sub(rf"\b([Aa])n?\s+{GAP}\s*(?=(\w))", _fitting_article, text).replace(GAP, " ")
+    text = re.sub(rf"\b([Aa])n?\s+{GAP}\s*(?=(\w+))", _fitting_article, text).replace(GAP, " ")
     return Cleaned(_tidied(text), found)
 
 
@@ -107,4 +108,4 @@ def _tidied(text: str) -> str:
 
 
 def _fitting_article(match: re.Match[str]) -> str:
-    return match.group(1) + ("n " if match.group(2).lower() in "aeiou" else " ")
+    return f"{fitting_article(match.group(1), match.group(2))} "

@@ -95,6 +95,9 @@ MADE_WITH = _phrases(
 )
 """Things that name a style with their medium only: “a bottle of ink” shows something."""
 
+MATERIALS = _words("acrylic chalk charcoal crayon gouache ink oil pastel pen pencil watercolor")
+"""What a style may be made with besides: “in watercolor and ink”."""
+
 MANNERS = _words("grayscale greyscale minimalism minimalist monochrome sepia stylised stylized")
 """Adjectives of styles that a model means as such, wherever it writes them."""
 

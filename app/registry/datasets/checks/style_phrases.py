@@ -13,6 +13,7 @@ from worker.core.captioning.style_words import (
     ALSO_THINGS,
     ARTICLES,
     DOERS,
+    MATERIALS,
     MEDIA,
     NOT_A_STYLE,
     PRAISE,
@@ -134,8 +135,12 @@ def _has_joint(words: tuple[str, ...]) -> bool:
 
 
 def _with_lead(words: tuple[str, ...], span: Span) -> Span:
-    """The stretch with “in” or “as a” before it."""
+    """The stretch with “in” or “as a” before it, and “style” or “and ink” after it."""
     start, end = span
+    if words[end : end + 1] and words[end] in STYLE_ENDINGS:
+        end += 1
+    if words[end : end + 1] == ("and",) and MATERIALS.issuperset(words[end + 1 :]):
+        end = len(words)
     for lead in (("in", "a"), ("in",), ("as", "a")):
         if words[max(0, start - len(lead)) : start] == lead:
             start -= len(lead)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.registry.datasets.checks.caption_words import TRIGGER, Part
-from worker.core.captioning.style_words import ARTICLES, STOP_WORDS
+from worker.core.captioning.style_words import ARTICLES, MEDIA, STOP_WORDS
 
 GROUPED = (
     "bowl box bunch couple crowd cup field flock glass group herd pair piece pile row set slice "
     "stack"
 )
 GROUPS = frozenset(GROUPED.split())
-"""“A group of foxes” is about foxes."""
+"""“A group of foxes” is about foxes, as is “a drawing of foxes”."""
 
 Span = tuple[int, int]
 
@@ -40,7 +40,7 @@ def _noun(words: Sequence[str]) -> str | None:
     for place, word in enumerate(words):
         if word in STOP_WORDS - ARTICLES or (place and word.endswith("ing") and len(word) > 4):
             phrase = list(words[:place])
-            if word == "of" and phrase and singular(phrase[-1]) in GROUPS:
+            if word == "of" and phrase and singular(phrase[-1]) in GROUPS | MEDIA:
                 return _noun(words[place + 1 :]) or phrase[-1]
             break
     return singular(phrase[-1]) if phrase else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import partial
 
@@ -10,6 +9,7 @@ from app.registry.datasets.caption_words import contains_words
 from app.registry.datasets.captions import clean_caption
 from app.registry.datasets.edits.actions import Edit, EditAction
 from app.registry.datasets.edits.find_replace import TimeLimit, pattern_rule
+from app.registry.datasets.edits.removing import remove_words, without_loose_commas
 
 Rule = Callable[[str], str]
 
@@ -25,17 +25,28 @@ def rule_of(edit: Edit, limit: TimeLimit) -> Rule:
         EditAction.PREPEND: partial(_join, text=text, at_end=False, with_space=edit.with_space),
         EditAction.APPEND: partial(_join, text=text, at_end=True, with_space=edit.with_space),
         EditAction.REMOVE_TAG: partial(_remove_tag, tag=text),
-        EditAction.REMOVE_WORDS: partial(_remove_words, words=text),
+        EditAction.REMOVE_WORDS: partial(remove_words, phrases=text.split(",")),
         EditAction.WRITE: lambda _: text,
     }
-    rule = rules.get(edit.action) or pattern_rule(edit, limit)
+    rule = rules.get(edit.action) or _tidied(pattern_rule(edit, limit), edit.replacement)
     return lambda caption: clean_caption(rule(caption))
 
 
-def _words(words: str) -> re.Pattern[str]:
-    """These words in any case and with any spaces between, not as a part of longer words."""
-    inner = r"\s+".join(re.escape(word) for word in words.split())
-    return re.compile(rf"(?<!\w){inner}(?!\w)", re.IGNORECASE)
+def _tidied(replace: Rule, replacement: str) -> Rule:
+    """The rule, without commas that it leaves loose; those of the replacement stay."""
+    if "," in replacement:
+        return replace
+
+    def tidied(caption: str) -> str:
+        text = replace(caption)
+        is_loose = _loose_commas(text) > _loose_commas(caption)
+        return without_loose_commas(text) if is_loose else text
+
+    return tidied
+
+
+def _loose_commas(text: str) -> int:
+    return sum(not part.strip() for part in text.split(","))
 
 
 def _add_word(caption: str, *, word: str, at_end: bool) -> str:
@@ -55,18 +66,3 @@ def _remove_tag(caption: str, *, tag: str) -> str:
     tags = caption.split(",")
     kept = [part for part in tags if part.strip().casefold() != unwanted]
     return ",".join(kept) if len(kept) < len(tags) else caption
-
-
-def _remove_words(caption: str, *, words: str) -> str:
-    """The caption without these words or phrases, which commas separate; long ones go first."""
-    phrases = sorted((part for part in words.split(",") if part.strip()), key=len, reverse=True)
-    left = caption
-    for phrase in phrases:
-        left = _words(phrase).sub("", left)
-    return _without_loose_commas(left) if left != caption else caption
-
-
-def _without_loose_commas(text: str) -> str:
-    """The text without the commas that a removal left without words between them."""
-    parts = (" ".join(part.split()) for part in text.split(","))
-    return ", ".join(part for part in parts if part)
