@@ -625,6 +625,25 @@ def test_the_stack_grows_and_shrinks_without_losing_the_prompt(live: Live, page:
     expect(page).to_have_url(re.compile("adapter=night"))
 
 
+def test_a_result_is_deleted_and_comes_back_while_the_form_stays(live: Live, page: Page) -> None:
+    fake_workers.adapter(live.state)
+    label = generate(live, page, "/play?adapter=chalk:0.5&prompt=a+castle&seed=7")
+    expect(label).to_have_text("Chalk 0.50")
+    prompt = page.get_by_label("Prompt", exact=True)
+    prompt.fill("half a thought")
+    page.get_by_role("button", name="Delete").click()
+    expect(page.locator("#result")).to_contain_text("Your image appears here")
+    expect(page.locator("#earlier")).to_be_hidden()
+    expect(page.locator("#toasts")).to_contain_text("The image was deleted.")
+    undo = page.get_by_role("button", name="Undo")
+    expect(undo).to_be_focused()
+    undo.press("Enter")
+    expect(label).to_have_text("Chalk 0.50")
+    expect(page.locator("#earlier img")).to_have_count(1)
+    expect(undo).to_have_count(0)
+    expect(prompt).to_have_value("half a thought")
+
+
 def test_a_picture_on_its_way_can_be_canceled(live: Live, page: Page) -> None:
     page.goto("/play?prompt=a+castle")
     page.keyboard.press("Control+Enter")

@@ -42,6 +42,7 @@ from app.web.playground.stack import StackView, change_words, choices_beside, lo
 from app.web.playground.strip import pairs_of
 from app.web.playground.subjects import SubjectChoices, find_subjects, note_of
 from app.web.playground.together import TogetherFragment, TogetherView, compare_stack
+from app.web.runs.forms import as_id
 from app.web.security import MAX_ADDRESS
 from app.web.state import State
 from app.web.templates import render as render_page
@@ -63,7 +64,10 @@ class RecipePanel:
 
 @dataclass(frozen=True)
 class PlayPage:
-    """The playground; `recalled`: what of the settings of a text or an image is not here."""
+    """The playground; `recalled`: what of the settings of a text or an image is not here.
+
+    `undo`: the id of the render that was just deleted.
+    """
 
     form: PlayForm
     stack: list[StackView]
@@ -92,6 +96,8 @@ class PlayPage:
     announcement: str = ""
     recipe: RecipePanel = RecipePanel()
     recalled: Sequence[str] = ()
+    undo: int | None = None
+    is_fragment: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,12 @@ def play(request: Request, state: State) -> Response:
     with state.database.read() as session:
         form = with_base_of_source(session, form)
         context = play_page(session, form, result=finished_result(session, form))
-    context = replace(context, scrubbed="scrub" in request.query_params)
+    context = replace(
+        context,
+        scrubbed="scrub" in request.query_params,
+        undo=as_id(request.query_params.get("undo", "")),
+        is_fragment=wants_fragment(request),
+    )
     return render_page(request, "playground/play.html", context)
 
 

@@ -167,6 +167,27 @@ def test_an_address_shows_what_was_generated_for_it(client: TestClient, state: A
         assert "Chalk 0.80" not in client.get(address + other).text
 
 
+def test_a_deleted_result_goes_from_the_playground_and_can_be_undone(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state)
+    fake_workers.measured_base(state)
+    address = "/play?adapter=chalk&prompt=a+castle&seed=7"
+    client.post("/play", data=filled(client, address))
+    fake_workers.draw(state)
+    client.post("/play", data=filled(client, address))  # it knows the precision now
+    fake_workers.draw(state)
+    sent = form_of(client.get(address).text, "delete-render")
+    gone = client.post("/renders/delete", data=sent, headers=HTML)
+    assert gone.url.path == "/play"
+    assert "Your image appears here" in gone.text
+    assert filled(client, str(gone.url))["prompt"] == "a castle"
+    back = client.post("/renders/restore", data=form_of(gone.text, "toasts"), headers=HTML)
+    assert back.url.path == "/play"
+    assert "Without your style" in back.text
+    assert "The image was deleted." not in back.text
+
+
 def test_everything_that_is_wrong_is_named_beside_its_field_and_stays(
     client: TestClient, state: AppState
 ) -> None:
