@@ -116,7 +116,11 @@ class ResultView:
             return ""
         if self.image is None:
             return self.render.error or "Canceled."
-        return f"Generated with {self.title}."
+        return (
+            f"Generated with {self.title}."
+            if self.render.adapters
+            else "Generated without adapters."
+        )
 
     @property
     def main_side(self) -> ComparedImage | None:

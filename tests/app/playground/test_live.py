@@ -46,6 +46,15 @@ def test_a_redraw_keeps_the_seed_also_while_the_lock_is_open(
     assert renders_of(state)[1].seed == 7
 
 
+def test_an_image_of_the_base_model_is_told_in_plain_words(
+    client: TestClient, state: AppState
+) -> None:
+    client.post("/play", data={"prompt": "a castle", "seed": "7", "keep_seed": "1"})
+    (drawn,) = fake_workers.draw(state)
+    told = client.get(f"/renders/{drawn.key}/live").text.partition('id="result-told"')[2]
+    assert ">Generated without adapters.</p>" in told
+
+
 def test_the_image_before_stays_in_view_until_there_is_a_preview_and_then_the_image(
     client: TestClient, state: AppState
 ) -> None:
