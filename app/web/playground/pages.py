@@ -36,7 +36,7 @@ from app.web.playground.result_view import (
     result_fragment,
     result_view,
 )
-from app.web.playground.sizes import size_note_of
+from app.web.playground.sizes import has_unusual, size_note_of
 from app.web.playground.source_panel import SourcePanel, source_panel, with_base_of_source
 from app.web.playground.stack import StackView, change_words, choices_beside, look_up
 from app.web.playground.strip import pairs_of
@@ -74,6 +74,7 @@ class PlayPage:
     choices: AdapterChoices
     bases: list[BaseModel]
     default_base: BaseModel
+    has_unusual: bool
     base_hint: str
     size_note: str
     prompt_note: str
@@ -330,6 +331,7 @@ def play_page(
         choices=choices_beside(session, form, stack),
         bases=stack.bases,
         default_base=stack.base,
+        has_unusual=has_unusual(session, form, stack),
         base_hint=stack.hint,
         size_note=size_note_of(session, form, stack.base),
         prompt_note=note_of(form, stack),

@@ -9,6 +9,7 @@ from app.registry.adapters import fitting
 from app.registry.adapters import service as adapters
 from app.registry.adapters.fitting import AdapterAndVersion, BaseKind
 from app.registry.adapters.models import Adapter
+from app.registry.adapters.resolve import trained_skip
 from app.registry.adapters.service import AdapterSummary
 from app.registry.adapters.versions.names import VersionNames, names_of
 from app.registry.base_models import service as base_models
@@ -63,12 +64,17 @@ class StackView:
 
 @dataclass(frozen=True)
 class CheckedStack:
-    """The rows, all base models, the one in use, and the kind that new adapters must fit."""
+    """The rows, all base models, the one in use, and the kind that new adapters must fit.
+
+    `usual_base` and `usual_clip_skip` are used where the form names none.
+    """
 
     rows: list[StackView]
     bases: list[BaseModel]
     base: BaseModel
     base_kind: BaseKind | None
+    usual_base: BaseModel
+    usual_clip_skip: int
 
     @property
     def misfits(self) -> str:
@@ -93,8 +99,10 @@ def look_up(
     base = next((base for base in bases if form.base and form.base == base.slug), None)
     used = _enabled_adapters(form.stack, found)
     base_kind = fitting.kind_of_base(base) if base else None
+    usual_base = service.usual_base(session, used) or base_models.find_base_model(session, None)
+    usual_clip_skip = max((trained_skip(version.config) for _, version in used), default=1)
     if base is None:
-        base = service.usual_base(session, used) or base_models.find_base_model(session, None)
+        base = usual_base
         base_kind = fitting.kind_of_base(base) if used else None
     made = [pair for pair in found if not isinstance(pair, str)]
     summaries = {each.adapter.key: each for each in _summarize_adapters(session, made)}
@@ -130,7 +138,7 @@ def look_up(
                 versions=_versions(row, summaries[adapter.key], names.get(adapter.key)),
             )
         )
-    return CheckedStack(rows, bases, base, base_kind)
+    return CheckedStack(rows, bases, base, base_kind, usual_base, usual_clip_skip)
 
 
 def _versions(

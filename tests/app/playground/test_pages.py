@@ -11,7 +11,9 @@ from sqlmodel import select
 from app.registry.adapters.models import Adapter
 from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
+from app.registry.base_models.sizes import USUAL_SIDE
 from app.registry.jobs.models import IoJob
 from app.registry.renders import service
 from app.registry.renders.models import Render
@@ -95,6 +97,23 @@ def test_a_result_can_be_used_again_to_the_last_setting(
     client.post("/play", data=filled(client, again))
     first, second = renders_of(state)[1], renders_of(state)[3]
     assert first.cache_key == second.cache_key
+
+
+def is_size_open(client: TestClient, address: str) -> bool:
+    before = client.get(address).text.partition("Size, CLIP skip and base model")[0]
+    return before[before.rindex("<details") :].partition(">")[0].endswith(" open")
+
+
+def test_sizes_are_folded_away_unless_they_are_unusual(client: TestClient, state: AppState) -> None:
+    fake_workers.adapter(state)
+    with state.database.read() as session:
+        base = base_models.find_base_model(session, None)
+    side = base.resolution or USUAL_SIDE
+    usual = f"/play?adapter=chalk&width={side}&height={side}&clip_skip=1&base={base.slug}"
+    assert not is_size_open(client, "/play")
+    assert not is_size_open(client, usual)  # as the address of a result has them
+    for other in (f"width={2 * side}", f"height={2 * side}", "clip_skip=2", "base=gone"):
+        assert is_size_open(client, f"{usual}&{other}")
 
 
 def test_scripts_get_the_result_alone_and_the_seed_that_was_drawn(
