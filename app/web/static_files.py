@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,8 +18,13 @@ LONG_CACHE = "public, max-age=31536000, immutable"
 TEXT_SUFFIXES = (".css", ".js", ".svg")
 
 
+@cache
 def static_url(path: str) -> str:
-    """The URL of a static file, with a content hash so that it can be cached."""
+    """The URL of a static file, with a content hash so that it can be cached.
+
+    Made once per process, as the build's fingerprint: a page may have 200 of them. A file changed
+    since is still served, but not cached.
+    """
     return f"/static/{path}?{_hash_query(STATIC / path)}"
 
 

@@ -77,9 +77,14 @@ class Shell:
 
 
 def make_environment() -> jinja2.Environment:
-    """The Jinja environment of all pages: escapes HTML and rejects unknown names."""
+    """The Jinja environment of all pages: escapes HTML and rejects unknown names.
+
+    Each template is read once per process: a page with 48 tiles would look 160 times whether a file
+    was changed, and half of an update would show before the restart.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
+        auto_reload=False,
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
