@@ -6,9 +6,9 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
+from functools import partial, update_wrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -20,6 +20,9 @@ from sqlmodel import SQLModel
 from app.registry.errors import InvalidInput
 
 log = structlog.get_logger()
+
+Keys = ParamSpec("Keys")
+Found = TypeVar("Found")
 
 WORKER_PATIENCE_SECONDS = 30  # how long workers and commands wait for a lock or a connection
 WEB_PATIENCE_SECONDS = 10  # how long a request waits: then its answer is 503
@@ -229,6 +232,24 @@ class Database:
 def is_snapshot(session: Session) -> bool:
     """True if every statement of this session sees the same state of the database."""
     return SNAPSHOT in session.info
+
+
+def once_a_snapshot(
+    read: Callable[Concatenate[Session, Keys], Found],
+) -> Callable[Concatenate[Session, Keys], Found]:
+    """Let `read(session, *keys)` query once for the same keys in a snapshot: nothing can change."""
+
+    def read_once(session: Session, /, *args: Keys.args, **kwargs: Keys.kwargs) -> Found:
+        if not is_snapshot(session):
+            return read(session, *args, **kwargs)
+        key = (read, args, tuple(kwargs.items()))
+        if key not in session.info:
+            session.info[key] = read(session, *args, **kwargs)
+        found: Found = session.info[key]
+        return found
+
+    update_wrapper(read_once, read)
+    return read_once
 
 
 def wake_after_commit(session: Session, queue: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, col
 
+from app.registry.datasets.figures import DatasetFigures, count_figures
 from app.registry.datasets.filters import ALL_IMAGES, ImageFilter, Show, Sort
 from app.registry.datasets.image_captions.tokens import tokens_of
 from app.registry.datasets.image_conditions import (
@@ -21,9 +23,8 @@ from app.registry.datasets.listing import index
 from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.measures.service import MEASURED
 from app.registry.datasets.models import Dataset, Image, ImageMeasure
-from app.registry.db import is_snapshot
+from app.registry.db import once_a_snapshot
 
-STATE = "dataset state"  # in the info of a session
 FEW = 500  # images, for which nothing is put off
 
 PIXELS = col(Image.width) * col(Image.height)
@@ -49,7 +50,7 @@ def matching_ids(session: Session, dataset: Dataset, wanted: ImageFilter = ALL_I
     scope = scope_of(session, dataset)
     query = _from_images(col(Image.id)).where(*conditions_of(wanted, scope))
     order = _ORDERS.get(wanted.sort, (OLDEST,))
-    ids = list(session.connection().execute(query.order_by(*order)).scalars())
+    ids = list(session.connection().execute(query.order_by(*order)).scalars().all())
     kept = [found for kind, found in _KEPT_FILTERS.items() if kind in wanted.show]
     if not kept and wanted.sort in _ORDERS:
         return ids
@@ -71,30 +72,53 @@ def count_filters(
     Unless `now`, what takes long for many images is left out if it is not known yet.
     """
     state = read_state(session, dataset)
-    scope = scope_of(session, dataset)
-    counts = dict(_counts.find(session, dataset.key, (state.images, state.captions, scope)))
+    now = now or state.count <= FEW
+    counts: dict[Show, int] = {}
+    in_sql = (state.images, state.captions, scope_of(session, dataset))
+    find_counts = _counts.find if now else _counts.known
+    counts |= find_counts(session, dataset.key, in_sql) or {}
     for kind, kept in _KEPT_FILTERS.items():
-        known = state.count <= FEW or now
-        find = kept.find if known else kept.known
+        find = kept.find if now else kept.known
         found = find(session, dataset.key, state.of(kept))
         if found is not None:
             counts[kind] = len(found)
     return counts, state.count
 
 
+def counted_before(session: Session, dataset: Dataset) -> set[Show]:
+    """The properties that images had when they were last counted, maybe before a change."""
+    counts = dict(_counts.last(session, dataset.key) or {})
+    counts |= {
+        kind: len(kept.last(session, dataset.key) or ()) for kind, kept in _KEPT_FILTERS.items()
+    }
+    return {kind for kind, count in counts.items() if count}
+
+
 def read_state(session: Session, dataset: Dataset) -> index.State:
-    """What the kept results about a dataset depend on, in one query; in a snapshot once."""
-    known: index.State | None = session.info.get((STATE, dataset.key))
-    if known is not None:
-        return known
+    """What the kept results about a dataset depend on, in one query."""
+    return _read_state(session, dataset.key, dataset.created_at, dataset.trigger_word)
+
+
+@once_a_snapshot
+def _read_state(
+    session: Session, dataset_id: int, created_at: datetime, trigger_word: str | None
+) -> index.State:
     session.flush()  # a query of the connection does not
-    columns = index.state_columns(dataset.key)
-    live = (col(Image.dataset_id) == dataset.key) & col(Image.deleted_at).is_(None)
+    columns = index.state_columns(dataset_id)
+    live = (col(Image.dataset_id) == dataset_id) & col(Image.deleted_at).is_(None)
     row = session.connection().execute(_from_images(*columns).where(live)).one()
-    state = index.read_state(row, tokens_of(session, dataset.key).base, dataset.trigger_word)
-    if is_snapshot(session):
-        session.info[STATE, dataset.key] = state
-    return state
+    base = tokens_of(session, dataset_id).base
+    return index.read_state(row, created_at, base, trigger_word)
+
+
+def kept_figures(session: Session, dataset: Dataset) -> DatasetFigures:
+    """The figures of a dataset, counted again only after it was changed."""
+    state = read_state(session, dataset)
+    return _figures.find(session, dataset.key, (state.images, state.captions))
+
+
+def _count_figures(session: Session, dataset_id: int) -> DatasetFigures:
+    return count_figures(session, [dataset_id]).get(dataset_id, DatasetFigures())
 
 
 def _count_in_sql(session: Session, dataset_id: int) -> dict[Show, int]:
@@ -123,3 +147,4 @@ def _count(kind: Show, scope: Scope) -> sa.ColumnElement[int]:
 
 
 _counts = KeptResults(_count_in_sql)
+_figures = KeptResults(_count_figures)

@@ -11,9 +11,10 @@ from sqlmodel import Session, col, func, select
 from app.registry.datasets.caption_words import has_words
 from app.registry.datasets.caption_writes import BY_HAND, CaptionOrigin, write_caption
 from app.registry.datasets.captions import CaptionFromFile, CaptionRefused, clean_caption
+from app.registry.datasets.figures import DatasetFigures, count_figures
 from app.registry.datasets.image_conditions import Scope, any_caption
 from app.registry.datasets.intake import NewImage
-from app.registry.datasets.models import MAX_REPEATS, Dataset, Image, ImageCaption
+from app.registry.datasets.models import MAX_REPEATS, Dataset, Image
 from app.registry.datasets.transfer import adding
 from app.registry.datasets.transfer.pairing import LooseCaption
 from app.registry.db import utcnow
@@ -136,47 +137,42 @@ def _is_trained(dataset_id: int) -> tuple[sa.ColumnElement[bool], ...]:
     )
 
 
-def summarize(session: Session, datasets: Sequence[Dataset]) -> list[DatasetSummary]:
-    """Summaries of these datasets, in a constant number of queries."""
+def summarize(
+    session: Session,
+    datasets: Sequence[Dataset],
+    figures: Mapping[int, DatasetFigures] | None = None,
+) -> list[DatasetSummary]:
+    """Summaries of these datasets, in a constant number of queries.
+
+    `figures`: those of all of them by id, if they are known already.
+    """
     keys = [dataset.key for dataset in datasets]
-    session.flush()  # a query of the connection does not
-    further = (
-        select(ImageCaption.image_id)
-        .join(Image, col(Image.id) == col(ImageCaption.image_id))
-        .where(col(Image.dataset_id).in_(keys), ImageCaption.caption != "")
-    )
-    has_caption = (col(Image.caption) != "") | col(Image.id).in_(further)
-    counted = session.connection().execute(
-        sa.select(
-            col(Image.dataset_id),
-            func.count(),
-            func.sum(sa.case((has_caption, 1), else_=0)),
-            func.sum(sa.case((col(Image.set_aside), 0), else_=1)),
-            # least() is called min() on SQLite
-            func.min(
-                sa.case(
-                    (col(Image.width) < col(Image.height), col(Image.width)),
-                    else_=col(Image.height),
-                )
-            ),
-        )
-        .where(col(Image.dataset_id).in_(keys), col(Image.deleted_at).is_(None))
-        .group_by(col(Image.dataset_id))
-    )
-    figures: dict[int, tuple[int, int, int, int | None]] = {
-        key: (count, captioned, trained, side) for key, count, captioned, trained, side in counted
-    }
+    counted = count_figures(session, keys) if figures is None else figures
     runs = used_datasets.count_runs(session, keys)
     collages = _collage_images(session, keys)
     return [
-        DatasetSummary(
+        _summary(
             dataset,
-            *figures.get(dataset.key, (0, 0, 0, None)),
-            collage=collages.get(dataset.key, []),
-            run_count=runs.get(dataset.key, 0),
+            counted.get(dataset.key, DatasetFigures()),
+            collages.get(dataset.key, []),
+            runs.get(dataset.key, 0),
         )
         for dataset in datasets
     ]
+
+
+def _summary(
+    dataset: Dataset, figures: DatasetFigures, collage: list[Image], run_count: int
+) -> DatasetSummary:
+    return DatasetSummary(
+        dataset=dataset,
+        image_count=figures.images,
+        captioned_count=figures.captioned,
+        trained_count=figures.trained,
+        smallest_side=figures.smallest_side,
+        collage=collage,
+        run_count=run_count,
+    )
 
 
 def _collage_images(session: Session, keys: list[int]) -> dict[int, list[Image]]:
@@ -202,9 +198,11 @@ def _first_images(keys: Sequence[int]) -> sa.CompoundSelect[tuple[int]]:
     return sa.union_all(*(sa.select(images.c.id) for images in of_each))
 
 
-def summary(session: Session, dataset: Dataset) -> DatasetSummary:
-    """Summary of one dataset."""
-    return summarize(session, [dataset])[0]
+def summary(
+    session: Session, dataset: Dataset, figures: DatasetFigures | None = None
+) -> DatasetSummary:
+    """Summary of one dataset; `figures`: if they are known."""
+    return summarize(session, [dataset], {dataset.key: figures} if figures else None)[0]
 
 
 def change_dataset(

@@ -8,6 +8,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.base_models.models import EMBEDDED, BaseModel
 from app.registry.base_models.sizes import USUAL_SIDE
+from app.registry.db import once_a_snapshot
 from app.registry.runs.models import Run
 from app.registry.runs.used_datasets import is_of_datasets
 
@@ -24,6 +25,7 @@ class TrainingSide:
     squares: bool = False
 
 
+@once_a_snapshot
 def training_side(session: Session, dataset_id: int) -> TrainingSide:
     """The side of the dataset's last run; without a run, that of the embedded base model."""
     last = (

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
-from app.registry.db import in_chunks, utcnow
+from app.registry.db import in_chunks, once_a_snapshot, utcnow
 from app.registry.integrity.models import BlobCheck, FileProblem
 
 
@@ -29,11 +29,19 @@ def note(session: Session, checked: Iterable[str], problem: FileProblem | None =
 
 def problems(session: Session, hashes: Collection[str] | None = None) -> dict[str, FileProblem]:
     """What is wrong with each damaged or missing file; of these files, or of all."""
+    if hashes is None:
+        return dict(_all_problems(session))
     found = select(BlobCheck.sha256, BlobCheck.problem).where(col(BlobCheck.problem).is_not(None))
-    queries = [found]
-    if hashes is not None:
-        queries = [found.where(col(BlobCheck.sha256).in_(part)) for part in in_chunks(hashes)]
+    queries = [found.where(col(BlobCheck.sha256).in_(part)) for part in in_chunks(hashes)]
     rows = [row for query in queries for row in session.exec(query)]
+    return {sha256: FileProblem(problem) for sha256, problem in rows if problem}
+
+
+@once_a_snapshot
+def _all_problems(session: Session) -> dict[str, FileProblem]:
+    # unlike for IS NOT NULL, SQLite looks only at the files that have a problem
+    has_problem = col(BlobCheck.problem) > ""
+    rows = session.exec(select(BlobCheck.sha256, BlobCheck.problem).where(has_problem))
     return {sha256: FileProblem(problem) for sha256, problem in rows if problem}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
 from app.registry.datasets.filters import ALL_IMAGES, ImageFilter, Show, Sort
-from app.registry.datasets.image_search import count_filters, matching_ids
+from app.registry.datasets.image_search import count_filters, counted_before, matching_ids
 from app.registry.datasets.listing.pages import ImagePage, read_page
 from app.registry.datasets.models import Dataset, Image
 from app.registry.datasets.training_side import TrainingSide, training_side
@@ -165,6 +165,8 @@ def read_filter_bar(
     if matching is None:
         matching = total if wanted.is_all else len(matching_ids(session, dataset, wanted))
     side = training_side(session, dataset.key)
+    is_complete = set(counts) == set(Show)
+    before = set() if is_complete else counted_before(session, dataset) - set(counts)
     chips = [
         Chip(
             kind=kind,
@@ -175,9 +177,11 @@ def read_filter_bar(
             is_on=kind in wanted.show,
         )
         for kind in Show
-        if counts.get(kind) or kind in wanted.show or kind is Show.UNCAPTIONED
+        if counts.get(kind)
+        or kind in before  # likely still so, and then no chip comes later
+        or kind in wanted.show
+        or kind is Show.UNCAPTIONED
     ]
-    is_complete = set(counts) == set(Show)
     return FilterBar(dataset, wanted, total, matching, chips, is_complete)
 
 

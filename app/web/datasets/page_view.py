@@ -14,6 +14,7 @@ from app.registry.datasets.deletion import count_deleted_images
 from app.registry.datasets.edits.selection import Selection
 from app.registry.datasets.edits.steps import Step, step_to_undo
 from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
+from app.registry.datasets.image_search import kept_figures
 from app.registry.datasets.listing.pages import page_of_image
 from app.registry.datasets.models import Dataset, Image
 from app.registry.datasets.service import DatasetSummary
@@ -91,7 +92,7 @@ def dataset_page(
         dataset = service.dataset_by_slug(session, slug)
         if conflict:
             shown = ShownImages(page=page_of_image(session, dataset, conflict.image_id))
-        summary = service.summary(session, dataset)
+        summary = service.summary(session, dataset, kept_figures(session, dataset))
         tiles = read_tiles(session, dataset, replace(shown, first=None))
         context = DatasetPage(
             dataset=dataset,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from app.registry.datasets import service
+from app.registry.datasets import image_search, service
 from app.registry.datasets.caption_words import (
     SEPARATORS,
     contains_words,
@@ -32,6 +32,7 @@ from app.registry.datasets.models import (
 )
 from app.registry.db import Database, Session
 from app.registry.tables import ImageMeasure
+from app.web.datasets.listing_view import read_filter_bar
 
 HASHES = (0xFF << 20, 0b111, 0b11, 0xFFF << 40, 0b11)  # the last one is set aside
 CAPTIONS = (
@@ -181,6 +182,26 @@ def test_filters_are_counted_in_one_query(database: Database, ink: Dataset) -> N
         assert set(count_filters(session, empty)[0].values()) == {0}
 
 
+def test_counts_of_many_images_are_put_off_after_a_change(
+    database: Database, ink: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shown(*, now: bool = False) -> dict[Show, int | None]:
+        bar = read_filter_bar(session, ink, ALL_IMAGES, now=now)
+        assert bar.is_complete == all(chip.count is not None for chip in bar.chips)
+        return {chip.kind: chip.count for chip in bar.chips}
+
+    monkeypatch.setattr(image_search, "FEW", 0)
+    with database.write() as session:
+        assert set(shown().values()) == {None}
+        counted = shown(now=True)
+        assert shown() == counted
+        assert counted[Show.UNCAPTIONED] == 1
+        service.caption_image(session, matching_ids(session, ink)[3], "it has one now")
+        kept = {Show.NEAR_DUPLICATE: counted[Show.NEAR_DUPLICATE]}  # of pixels, not of captions
+        assert shown() == dict.fromkeys(counted) | kept
+        assert shown(now=True) == counted | {Show.UNCAPTIONED: 0, Show.NO_TRIGGER: 3}
+
+
 def test_counts_follow_the_trigger_word_and_what_is_set_aside(
     database: Database, ink: Dataset
 ) -> None:
@@ -215,6 +236,32 @@ def test_a_snapshot_reads_what_a_dataset_depends_on_once(database: Database, ink
         check_dataset(session, ink)
     sa.event.remove(database.engine, "before_cursor_execute", note)
     assert sum("caption_share" in one and "sum(" in one.lower() for one in statements) == 1
+    of_runs = [one for one in statements if "base_model" in one]
+    assert len(of_runs) == len(set(of_runs)) > 0
+
+
+def test_the_state_of_a_dataset_is_read_from_indexes(database: Database, ink: Dataset) -> None:
+    """Otherwise each page would read every row of its images."""
+    statements: list[tuple[str, object]] = []
+
+    def note(*sent: object) -> None:
+        statements.append((str(sent[2]), sent[3]))
+
+    with database.read() as session:
+        connection = session.connection()
+        if not database.is_sqlite:
+            for scan in ("seqscan", "indexscan", "bitmapscan"):  # cheaper for six rows
+                connection.exec_driver_sql(f"SET LOCAL enable_{scan} = off")
+        sa.event.listen(database.engine, "before_cursor_execute", note)
+        image_search.read_state(session, ink)
+        sa.event.remove(database.engine, "before_cursor_execute", note)
+        ((statement, values),) = [one for one in statements if "caption_share" in one[0]]
+        words = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
+        rows = connection.exec_driver_sql(f"{words} {statement}", values)
+        plan = "\n".join(str(row[-1]) for row in rows)
+    for index in ("ix_image_state", "ix_image_measure_state"):
+        assert ("COVERING INDEX" if database.is_sqlite else "Index Only Scan using") in plan
+        assert index in plan, plan
 
 
 SURROUNDED = [f"a{sign}night sky{sign}b" for sign in SEPARATORS.strip()] + [

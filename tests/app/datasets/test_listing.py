@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from app.registry.datasets import service
+from app.registry.datasets.figures import DatasetFigures, count_figures
 from app.registry.datasets.filters import ImageFilter
+from app.registry.datasets.image_search import kept_figures, matching_ids
 from app.registry.datasets.intake import NewImage
 from app.registry.datasets.listing.index import natural_key, nearest_chain
 from app.registry.datasets.listing.pages import page_of_image, read_page
@@ -50,6 +52,47 @@ def test_pages_go_on_whatever_is_deleted_or_captioned_in_between(
         assert page_of_image(session, seven, ids[6]) == 1
         nothing = read_page(session, seven, ImageFilter.from_query("q=zzz"), page=4)
         assert (nothing.images, nothing.total, nothing.pages) == ([], 0, 1)
+
+
+@pytest.mark.parametrize("sort", ["oldest", "newest"])
+def test_pages_of_all_images_follow_their_order(
+    database: Database, seven: Dataset, sort: str
+) -> None:
+    wanted = ImageFilter.from_query(f"sort={sort}")
+    with database.write() as session:
+        service.delete_image(session, matching_ids(session, seven, wanted)[2])
+        expected = matching_ids(session, seven, wanted)
+        last = None
+        for number, start in enumerate((0, 4), start=1):
+            for after in (None, last):
+                page = read_page(session, seven, wanted, page=number, after=after, size=4)
+                assert [image.key for image in page.images] == expected[start : start + 4]
+                assert (page.page, page.start, page.total) == (number, start, 6)
+            last = page.last
+        assert last is None
+        middle = read_page(session, seven, wanted, after=expected[1], size=3)
+        assert [image.key for image in middle.images] == expected[2:5]
+        assert (middle.start, middle.last) == (2, expected[4])
+        service.delete_image(session, expected[1])
+        by_number = read_page(session, seven, wanted, page=2, after=expected[1], size=4)
+        assert [image.key for image in by_number.images] == expected[5:]
+
+
+def test_the_figures_of_a_dataset_follow_its_changes(database: Database, seven: Dataset) -> None:
+    def figures() -> DatasetFigures:
+        kept = kept_figures(session, seven)
+        assert {seven.key: kept} == count_figures(session, [seven.key])
+        return kept
+
+    with database.write() as session:
+        assert figures() == DatasetFigures(7, 3, 7, 500)
+        images = [image.key for image in service.list_images(session, seven.key)]
+        service.caption_image(session, images[0], "now it has one")
+        assert figures() == DatasetFigures(7, 4, 7, 500)
+        service.change_image(session, images[1], set_aside=True)
+        assert figures() == DatasetFigures(7, 4, 6, 500)
+        service.delete_image(session, images[0])
+        assert figures() == DatasetFigures(6, 3, 5, 600)
 
 
 def test_names_are_ordered_as_people_count() -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.datasets.models import CaptionKind, Image, ImageCaption
-from app.registry.db import in_chunks
+from app.registry.db import in_chunks, once_a_snapshot
 
 KINDS = tuple(CaptionKind)
 
@@ -73,6 +73,7 @@ def captions_of_kinds(session: Session, wanted: Sequence[tuple[Image, str]]) -> 
     return found
 
 
+@once_a_snapshot
 def has_several_captions(session: Session, dataset_id: int) -> bool:
     """True if an image of the dataset has more than one caption."""
     further = select(ImageCaption.id).join(Image, col(Image.id) == col(ImageCaption.image_id))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -66,11 +67,17 @@ def state_columns(dataset_id: int) -> list[sa.ColumnElement[Any]]:
     ]
 
 
-def read_state(values: Sequence[Any], base: str | None, trigger_word: str | None) -> State:
-    """The state from the values of `state_columns`; `base`: the one whose tokens are counted."""
+def read_state(
+    values: Sequence[Any], created_at: datetime, base: str | None, trigger_word: str | None
+) -> State:
+    """The state from the values of `state_columns`.
+
+    `created_at`: of the dataset, as a database put in place of another one has the same ids.
+    `base`: the base model whose tokens are counted.
+    """
     *images, captions, shares, further, versions = (int(value or 0) for value in values)
-    of_captions = (*images[:3], captions, further, versions, base)
-    return State(images[0], tuple(images), of_captions, shares, trigger_word)
+    of_captions = (created_at, *images[:3], captions, further, versions, base)
+    return State(images[0], (created_at, *images), of_captions, shares, trigger_word)
 
 
 def _sum_of_further(dataset_id: int, value: Any) -> sa.ColumnElement[Any]:

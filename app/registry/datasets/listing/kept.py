@@ -24,9 +24,13 @@ class KeptResults(Generic[Result]):
 
     def known(self, session: Session, dataset_id: int, state: object) -> Result | None:
         """The result for this state, if it is kept."""
-        with self._lock:
-            found = self._kept.get(_key(session, dataset_id))
+        found = self._find(session, dataset_id)
         return found[1] if found is not None and found[0] == state else None
+
+    def last(self, session: Session, dataset_id: int) -> Result | None:
+        """The result for the last state that one was computed for, if it is kept."""
+        found = self._find(session, dataset_id)
+        return found[1] if found is not None else None
 
     def find(self, session: Session, dataset_id: int, state: object) -> Result:
         """The result for this state, computed if it is not kept."""
@@ -40,6 +44,10 @@ class KeptResults(Generic[Result]):
             while len(self._kept) > KEPT:
                 del self._kept[next(iter(self._kept))]
         return result
+
+    def _find(self, session: Session, dataset_id: int) -> tuple[object, Result] | None:
+        with self._lock:
+            return self._kept.get(_key(session, dataset_id))
 
 
 def _key(session: Session, dataset_id: int) -> tuple[str, int]:

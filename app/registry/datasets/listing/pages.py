@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from sqlmodel import Session, col, select
+import sqlalchemy as sa
+from sqlmodel import Session, col, func, select
 
-from app.registry.datasets.filters import ALL_IMAGES, ImageFilter
-from app.registry.datasets.image_search import matching_ids
+from app.registry.datasets.filters import ALL_IMAGES, ImageFilter, Sort
+from app.registry.datasets.image_search import matching_ids, read_state
 from app.registry.datasets.models import Dataset, Image
 from app.registry.db import in_chunks
 from app.registry.paging import page_count
 
 IMAGES_A_PAGE = 48  # fills rows of 2, 3, 4 and 6 tiles
+BY_ID = (Sort.OLDEST, Sort.NEWEST)
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,32 @@ def read_page(
     With `after`, the images that follow this one instead, also if it does not match any longer; the
     page of this number if it was deleted.
     """
+    if wanted.is_all and wanted.sort in BY_ID:
+        return _read_page_of_all(session, dataset, wanted, page, after, size)
     ids = matching_ids(session, dataset, wanted)
     start = None if after is None else _place_after(session, dataset, wanted, ids, after)
     if start is None:
         start = (min(page, page_count(len(ids), size)) - 1) * size
     images = load_images(session, ids[start : start + size])
     return ImagePage(images, start=start, total=len(ids), size=size)
+
+
+def _read_page_of_all(
+    session: Session, dataset: Dataset, wanted: ImageFilter, page: int, after: int | None, size: int
+) -> ImagePage:
+    """A page of all images by age, without reading the ids of those on the other pages."""
+    key: Any = col(Image.id)
+    total = read_state(session, dataset).count
+    live = (col(Image.dataset_id) == dataset.key) & col(Image.deleted_at).is_(None)
+    is_newest = wanted.sort is Sort.NEWEST
+    start = (min(page, page_count(total, size)) - 1) * size
+    if after is not None and session.exec(select(key).where(live, key == after)).first():
+        until = key >= after if is_newest else key <= after
+        start = session.exec(select(func.count()).select_from(Image).where(live, until)).one()
+    query = sa.select(key).where(live).order_by(key.desc() if is_newest else key)
+    rows = session.connection().execute(query.offset(start).limit(size))
+    ids = [row[0] for row in rows]
+    return ImagePage(load_images(session, ids), start=start, total=total, size=size)
 
 
 def page_of_image(session: Session, dataset: Dataset, image_id: int) -> int:
