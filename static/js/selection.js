@@ -153,8 +153,9 @@
     return undefined;
   });
 
-  form.querySelector("[data-write-captions]").addEventListener("click", (event) => {
-    const link = event.currentTarget;
+  form.addEventListener("click", (event) => {
+    const link = event.target.closest("[data-write-captions]");
+    if (!link) return;
     const query = new URLSearchParams(isAll ? { filter: form.elements.filter.value } : {});
     if (chosen.size) query.set("images", asText(chosen));
     link.search = query;

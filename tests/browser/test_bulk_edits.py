@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from app.registry.datasets import service
 from app.registry.datasets.intake import NewImage
+from app.web.datasets.edit_forms import CHOICES
 from tests.browser.test_datasets import captions, png
 
 pytestmark = pytest.mark.browser
@@ -113,3 +114,29 @@ def test_the_bar_hides_neither_the_image_nor_the_field_with_the_focus(
     page.set_viewport_size({"width": 320, "height": 256})  # as at 400 % zoom
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     expect(page.locator("[data-bulk]")).not_to_be_in_viewport()
+
+
+@pytest.mark.parametrize("width", [320, 360, 720, 768, 1440])
+def test_every_action_is_in_reach_and_the_undo_beside_the_images(
+    page: Page, dataset: str, width: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": 780})
+    page.goto(dataset)
+    page.locator("[data-select]").first.check()
+    bar = page.locator(".bulk-actions")
+    assert bar.evaluate("bar => bar.scrollWidth <= bar.clientWidth")
+    bar.get_by_text("More", exact=True).click()
+    for choice in CHOICES:
+        expect(bar.get_by_role("button", name=choice.label, exact=True)).to_have_count(1)
+    expect(bar.get_by_role("link", name="Write captions for me")).to_have_count(1)
+    bar.get_by_role("button", name="Never flip").click()
+    page.get_by_role("button", name="Apply").click()
+    undo = page.get_by_role("button", name="Undo: No more flips of 1 image")
+    expect(undo).to_be_visible()
+    tiles, steps = (page.locator(name).bounding_box() for name in ("[data-tiles]", "#edit-steps"))
+    assert tiles
+    assert steps
+    is_above = steps["y"] + steps["height"] <= tiles["y"]
+    assert is_above or (steps["x"] >= tiles["x"] + tiles["width"] and steps["y"] == tiles["y"])
+    undo.click()
+    expect(page.locator("#edit-steps")).to_be_hidden()

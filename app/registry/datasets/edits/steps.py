@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,10 +25,11 @@ from app.registry.datasets.models import (
 from app.registry.datasets.service import get_dataset
 from app.registry.db import in_chunks, utcnow
 from app.registry.errors import Conflict, NotFound
-from app.registry.wording import ago
+from app.registry.wording import ago, aware
 
 LISTED = 5
 """Steps that the page of a dataset offers to undo."""
+RECENT = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Step:
     created_at: datetime
     undone_at: datetime | None
     can_undo: bool
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether it was just made: its undo is shown before the images in a narrow window."""
+        return utcnow() - aware(self.created_at) < RECENT
 
 
 def list_steps(
