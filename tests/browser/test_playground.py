@@ -625,6 +625,21 @@ def test_the_stack_grows_and_shrinks_without_losing_the_prompt(live: Live, page:
     expect(page).to_have_url(re.compile("adapter=night"))
 
 
+def test_the_footer_does_not_push_the_image_away(live: Live, page: Page) -> None:
+    for name in ("Chalk", "Night"):
+        fake_workers.adapter(live.state, name)
+    page.set_viewport_size({"width": 1280, "height": 700})
+    label = generate(live, page, "/play?adapter=chalk:0.5&adapter=night:1&prompt=a+castle&seed=7")
+    expect(label).to_be_visible()
+    images = page.locator(".result-images")
+    page.evaluate("scrollTo({ top: 9999, behavior: 'instant' })")
+    expect(page.locator(".footer")).to_be_in_viewport()
+    bar = box_of(page.locator(".bar"))
+    assert box_of(images)["y"] > bar["height"]
+    footer = box_of(page.locator(".footer span"))
+    assert footer["x"] + footer["width"] < box_of(page.locator("#result"))["x"]
+
+
 def test_a_result_is_deleted_and_comes_back_while_the_form_stays(live: Live, page: Page) -> None:
     fake_workers.adapter(live.state)
     label = generate(live, page, "/play?adapter=chalk:0.5&prompt=a+castle&seed=7")
