@@ -1,5 +1,5 @@
 // The form of a new grid: an axis of adapters offers the picker, whose choice is then added to its values instead of the
-// stack.
+// stack, and a field of all images whose setting an axis varies is marked as not used.
 (() => {
   let into = null; // the values that a choice is added to
 
@@ -7,6 +7,8 @@
     for (const row of document.querySelectorAll("[data-axis-picker]")) {
       row.hidden = !row.closest("fieldset").querySelector("select").value.startsWith("adapter:");
     }
+    const varied = [...document.querySelectorAll("#grid-axes select")].map((select) => select.value);
+    for (const note of document.querySelectorAll("[data-varied]")) note.hidden = !varied.includes(note.dataset.varied);
   }
 
   function add(choice) {

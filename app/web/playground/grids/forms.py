@@ -66,6 +66,11 @@ class GridForm:
         """The query of the playground's URL with these settings."""
         return urlsplit(self.play.link).query
 
+    @property
+    def varied(self) -> set[str]:
+        """The settings of all images that an axis varies, so that their fields are not used."""
+        return {axis.what for axis in self.axes if axis.what in SHARED}
+
     def with_stack(self, change: Mapping[str, str]) -> GridForm:
         """The form with an adapter added, removed or replaced; axes vary the same ones as before.
 

@@ -231,3 +231,15 @@ def test_what_can_be_no_grid_is_said_beside_its_field(client: TestClient, state:
         found = (answer.status_code, sentence in answer.text)
         assert found == (422, True), (fields.keys(), NOTICE.findall(answer.text))
     assert renders(state) == []
+
+
+def test_fields_of_all_images_that_an_axis_varies_are_marked_and_may_be_empty(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state)
+    page = client.get("/grids/new?prompt=a+{red|blue}+castle", headers=HTML).text
+    marked = re.findall(r'data-varied="(\w+)">', page)
+    assert marked == ["prompt", "seed"]  # the rows and the columns
+    answer = start(client, prompt="", columns_what="prompt", columns_values="a fox\nan owl")
+    assert answer.status_code == 303, NOTICE.findall(answer.text)
+    assert {row.prompt for row in renders(state)} == {"a fox", "an owl"}
