@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import math
 import threading
 import unicodedata
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ LARGEST, SMALLEST = 512, 16  # longer side of a cell in pixels
 GAP, MARGIN = 6, 24
 TITLE_SIZE, LABEL_SIZE = 24, 15
 LINES = 4  # of a label
+LABEL_LINE, TITLE_LINE = LABEL_SIZE + 4, TITLE_SIZE + 10
+WIDEST = 180  # space for the labels of rows
 PAPER, INK, QUIET, LINE = "#ffffff", "#1c1917", "#57534e", "#a8a29e"
 FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "arial.ttf")
 PILLOWS_FONT = "Aileron"
@@ -45,23 +48,23 @@ def draw_sheet(view: GridView, sheet: int, store: BlobStore) -> bytes:
     more than 24 million pixels or a side of more than 12,000.
     """
     with _one_at_a_time:
-        columns, rows, sheets = view.grid.sizes
+        sheets = view.grid.sizes[2]
         labels = [list(axis.labels) for axis in view.axes] + [[], [], []]
         subtitle = labels[2][sheet] if sheets > 1 else ""
-        layout = _layout(view, columns, rows, has_rows=bool(labels[1]))
+        layout = _layout(view, labels[0], labels[1], has_subtitle=bool(subtitle))
         image = Image.new("RGB", layout.size, PAPER)
         pen = ImageDraw.Draw(image)
         width = layout.size[0] - 2 * MARGIN
         _text(pen, (MARGIN, MARGIN), _fit([view.grid.title], width, TITLE_SIZE), TITLE_SIZE, INK)
         if subtitle:
             lines = _wrap(subtitle, width, LABEL_SIZE, 1)
-            _text(pen, (MARGIN, MARGIN + TITLE_SIZE + 10), lines, LABEL_SIZE, QUIET)
+            _text(pen, (MARGIN, MARGIN + TITLE_LINE), lines, LABEL_SIZE, QUIET)
         for column, label in enumerate(labels[0]):
             lines = _wrap(label, layout.cell[0], LABEL_SIZE, LINES)
-            at = (_x(layout, column), layout.top - (LABEL_SIZE + 4) * len(lines) - 4)
+            at = (_x(layout, column), layout.top - LABEL_LINE * len(lines) - 4)
             _text(pen, at, lines, LABEL_SIZE, INK)
         for row, label in enumerate(labels[1]):
-            room = max(1, min(LINES, layout.cell[1] // (LABEL_SIZE + 4)))
+            room = max(1, min(LINES, layout.cell[1] // LABEL_LINE))
             lines = _wrap(label, layout.left - MARGIN - 2 * GAP, LABEL_SIZE, room)
             _text(pen, (MARGIN, _y(layout, row) + 4), lines, LABEL_SIZE, INK)
         for cell in view.on_sheet(sheet):
@@ -71,18 +74,24 @@ def draw_sheet(view: GridView, sheet: int, store: BlobStore) -> bytes:
         return target.getvalue()
 
 
-def _layout(view: GridView, columns: int, rows: int, *, has_rows: bool) -> _Layout:
+def _layout(
+    view: GridView, columns: Sequence[str], rows: Sequence[str], *, has_subtitle: bool
+) -> _Layout:
+    """The sizes for these labels; they get no more space than they take."""
     first = next((cell.render for cell in view.cells if cell.render is not None), None)
     width, height = (first.width, first.height) if first else (LARGEST, LARGEST)
-    left = MARGIN + (180 if has_rows else 0)
-    top = MARGIN + TITLE_SIZE + LABEL_SIZE + 30 + (LABEL_SIZE + 4) * LINES
+    beside = max((math.ceil(_font(LABEL_SIZE).getlength(label)) for label in rows), default=0)
+    left = MARGIN + (min(WIDEST, beside + 2 * GAP) if rows else 0)
+    head = MARGIN + TITLE_LINE + (LABEL_LINE if has_subtitle else 0) + GAP
     side = min(LARGEST, max(width, height))
     while True:
         scale = side / max(width, height)
         cell = max(1, round(width * scale)), max(1, round(height * scale))
+        lines = max((len(_wrap(label, cell[0], LABEL_SIZE, LINES)) for label in columns), default=0)
+        top = head + LABEL_LINE * lines + 4
         size = (
-            max(360, left + columns * (cell[0] + GAP) + MARGIN),
-            top + rows * (cell[1] + GAP) + MARGIN,
+            max(360, left + len(columns) * (cell[0] + GAP) + MARGIN),
+            top + max(1, len(rows)) * (cell[1] + GAP) + MARGIN,
         )
         fits = max(size) <= MAX_SIDE and size[0] * size[1] <= MAX_PIXELS
         if fits or side <= SMALLEST:

@@ -153,6 +153,28 @@ def test_a_sheet_is_one_png_within_its_limits(client: TestClient, state: AppStat
         assert len(colors) > 2
 
 
+def white_rows(png: bytes) -> list[int]:
+    """The heights in pixels of the white stripes of a sheet, from the top."""
+    with Image.open(io.BytesIO(png)) as sheet:
+        shades = sheet.convert("L").resize((1, sheet.height), Image.Resampling.BOX)
+    white = "".join("w" if shades.getpixel((0, y)) == 255 else "." for y in range(shades.height))
+    return [len(stripe) for stripe in re.findall("w+", white)]
+
+
+def test_a_sheet_has_no_more_space_than_its_labels_take(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state)
+    start(client, rows_what="seed", rows_values="1, 2")
+    start(client, rows_what="seed", rows_values="1, 2", sheets_what="steps", sheets_values="5, 6")
+    fake_workers.draw(state)
+    plain, with_subtitle = (client.get(f"/api/v1/grids/{key}/sheet").content for key in (1, 2))
+    assert max(white_rows(plain)) <= sheets.MARGIN + sheets.GAP
+    assert max(white_rows(with_subtitle)) <= sheets.MARGIN + sheets.GAP
+    with Image.open(io.BytesIO(plain)) as one, Image.open(io.BytesIO(with_subtitle)) as other:
+        assert other.height - one.height == sheets.LABEL_LINE
+
+
 def test_labels_are_written_without_what_the_font_lacks() -> None:
     own = ImageFont.load_default(15)
     assert sheets._drawable("Gewicht × Größe −1", own) == "Gewicht x Grosse -1"
