@@ -25,6 +25,7 @@ from app.web.build import fingerprint
 from app.web.shortcuts import SHORTCUTS
 from app.web.state import app_state
 from app.web.static_files import static_url
+from app.web.thumbnail_crop import crop_place
 
 THEME_COOKIE = "theme"
 CAN_LOG_OUT = "brushwork_can_log_out"  # key in the scope: the caller has a session
@@ -108,6 +109,7 @@ def make_environment() -> jinja2.Environment:
         "clock": clock.clock,
         "full_time": clock.full_time,
         "aware": wording.aware,
+        "crop_place": crop_place,
         "percent": wording.percent,
         "rate": wording.rate_text,
     }

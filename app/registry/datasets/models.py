@@ -103,9 +103,12 @@ class Image(NumberedRow, table=True):
     @property
     def focus(self) -> tuple[float, float] | None:
         """The point (x, y) that crops keep, each 0 to 1; None: the center."""
-        if self.focus_x is None or self.focus_y is None:
-            return None
-        return self.focus_x, self.focus_y
+        return point(self.focus_x, self.focus_y)
+
+
+def point(x: float | None, y: float | None) -> tuple[float, float] | None:
+    """The point of two coordinates, if there are both."""
+    return None if x is None or y is None else (x, y)
 
 
 class ImageCaption(NumberedRow, table=True):

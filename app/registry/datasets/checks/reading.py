@@ -12,7 +12,7 @@ from sqlmodel import Session, col
 
 from app.registry.datasets import image_search
 from app.registry.datasets.measures.service import MEASURED
-from app.registry.datasets.models import Dataset, Image, ImageCaption, ImageMeasure
+from app.registry.datasets.models import Dataset, Image, ImageCaption, ImageMeasure, point
 from app.registry.db import in_chunks
 from app.registry.integrity import findings
 from app.registry.integrity.models import BlobCheck
@@ -41,6 +41,7 @@ class CheckedImage:
     perceptual_hash: int | None = None
     has_transparency: bool | None = None
     ground: str | None = None
+    focus: tuple[float, float] | None = None
 
 
 def read_images(session: Session, dataset: Dataset) -> list[CheckedImage]:
@@ -76,6 +77,7 @@ def _read(session: Session, wanted: sa.ColumnElement[bool]) -> list[CheckedImage
             IS_UNUSABLE.label("is_unusable"),
             col(ImageMeasure.measure_version).is_not(None).label("is_measured"),
             *(measures.c[name] for name in (*MEASURES, "perceptual_hash")),
+            *(images.c.focus_x, images.c.focus_y),
         )
         .select_from(images.outerjoin(measures, MEASURED))
         .where(wanted)
@@ -88,7 +90,7 @@ def _read(session: Session, wanted: sa.ColumnElement[bool]) -> list[CheckedImage
 def _image(row: Sequence[Any], others: Sequence[str]) -> CheckedImage:
     """The image of a row, unpacked by place: by name it takes five times as long."""
     key, filename, clean, thumbnail, width, height, caption, is_unusable, is_measured, *rest = row
-    sharpness, has_transparency, ground, digits = rest
+    sharpness, has_transparency, ground, digits, *focus = rest
     return CheckedImage(
         key,
         filename,
@@ -103,6 +105,7 @@ def _image(row: Sequence[Any], others: Sequence[str]) -> CheckedImage:
         perceptual_hash=_number(digits),
         has_transparency=has_transparency,
         ground=ground,
+        focus=point(*focus),
     )
 
 

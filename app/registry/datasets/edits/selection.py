@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.datasets.filters import ALL_IMAGES, ImageFilter
 from app.registry.datasets.image_search import matching_ids
-from app.registry.datasets.models import Dataset, Image
+from app.registry.datasets.models import Dataset, Image, point
 from app.registry.db import MAX_ID, in_chunks
 from app.registry.errors import InvalidInput
 
@@ -42,6 +42,13 @@ class SelectedImage:
     repeats: int
     never_flip: bool
     set_aside: bool
+    focus_x: float | None
+    focus_y: float | None
+
+    @property
+    def focus(self) -> tuple[float, float] | None:
+        """The point (x, y) that crops keep, each 0 to 1; None: the center."""
+        return point(self.focus_x, self.focus_y)
 
 
 COLUMNS = [getattr(Image, name) for name in SelectedImage.__dataclass_fields__]
