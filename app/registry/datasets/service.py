@@ -306,10 +306,11 @@ def caption_by_stem(
     by_hash: dict[str, Image] = {}
     for row in list_images(session, dataset_id) if captions else ():
         by_stem.setdefault(row.filename.rsplit(".", 1)[0], row)
-        by_hash[row.sha256] = row
+        by_hash |= {row.clean_sha256: row, row.sha256: row}
     found = {}
     for stem, caption in captions.items():
-        image = by_hash.get(caption.facts.sha256 or "") or by_stem.get(stem)
+        hashes = caption.facts.hashes
+        image = next((by_hash[one] for one in hashes if one in by_hash), None) or by_stem.get(stem)
         if image is None:
             continue
         unused = adding.add_loose(session, image, caption)

@@ -226,6 +226,44 @@ def test_metadata_alone_changes_nothing_that_somebody_wrote_or_set(
     assert (kept.repeats, kept.focus, kept.never_flip) == (7, (1, 1), True)
 
 
+FACTS = {"file_name": "fox.png", "repeats": 3, "focus": [0, 1], "never_flip": True} | {
+    "captions": [{"caption": "a fox"}, {"caption": "fox, red", "kind": "tags"}]
+}
+OTHER = {"sha256": "0" * 64, "clean_sha256": "1" * 64}
+
+
+@pytest.mark.parametrize(
+    ("caption", "line", "kinds", "repeats"),
+    [
+        ("", {}, ["long", "tags"], 3),
+        ("a fox", {}, ["long", "tags"], 3),
+        ("a fox", OTHER, ["long", "tags"], 3),
+        ("my fox", {}, ["long"], 1),
+        ("my fox", OTHER, ["long"], 1),
+        ("", OTHER, ["long"], 1),
+        ("my fox", {"sha256": None}, ["long", "tags"], 3),  # that of the image, below
+        ("my fox", {"clean_sha256": None}, ["long", "tags"], 3),
+    ],
+)
+def test_metadata_alone_sets_nothing_of_another_image_of_the_same_name(
+    state: AppState,
+    png: Png,
+    caption: str,
+    line: dict[str, str | None],
+    kinds: list[str],
+    repeats: int,
+) -> None:
+    mine = make_dataset(state, "Mine")
+    send(state, mine, {"fox.png": png(1), "fox.txt": caption.encode()})
+    (image,) = contents_of(state, mine).images
+    hashes = {name: given or getattr(image, name) for name, given in line.items()}
+    send(state, mine, {"metadata.jsonl": json.dumps(FACTS | hashes).encode()})
+    (image,) = contents_of(state, mine).images
+    assert [one.kind for one in image.captions] == kinds
+    assert image.captions[0].text == (caption or "a fox")
+    assert (image.repeats, image.focus) == (repeats, (0, 1) if repeats == 3 else None)
+
+
 def test_an_archive_without_files_is_told(state: AppState, foxes: Dataset) -> None:
     outcome = send(state, foxes, {"empty.zip": archive({})})
     assert reasons(outcome) == {"empty.zip": "The archive has no files."}

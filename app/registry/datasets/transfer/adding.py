@@ -105,9 +105,11 @@ def add_loose(session: Session, image: Image, loose: LooseCaption) -> tuple[Capt
     """What a file says of an image that is there already; return the captions that are not used.
 
     It fills what the image does not have yet: captions of each kind, repeats, the focus point and
-    so on. Whatever somebody wrote or set stays.
+    so on. Whatever somebody wrote or set stays. Of another image of the same name, only the caption
+    counts, as that of a text file does.
     """
-    caption, facts = loose.caption, loose.facts
+    caption = loose.caption
+    facts = loose.facts if _describes(loose, image) else ImageFacts()
     origin = from_file(caption.file)
     first, *others = facts.captions or (None,)
     kinds = set(session.exec(select(ImageCaption.kind).where(ImageCaption.image_id == image.key)))
@@ -127,6 +129,14 @@ def add_loose(session: Session, image: Image, loose: LooseCaption) -> tuple[Capt
     session.add(image)
     keep_in_history(session, image, unused)
     return unused
+
+
+def _describes(loose: LooseCaption, image: Image) -> bool:
+    """Whether it is about this very image: by a hash, or else by what both say of it."""
+    hashes = loose.facts.hashes
+    if not {image.sha256, image.clean_sha256}.isdisjoint(hashes):
+        return True
+    return image.caption == loose.caption.text or not (image.caption or hashes)
 
 
 def _last(session: Session, image: Image, kind: str) -> int:

@@ -46,6 +46,11 @@ class ImageFacts:
     sha256: str | None = None
     clean_sha256: str | None = None
 
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """The hashes by which an image that is there is recognized."""
+        return tuple(one for one in (self.sha256, self.clean_sha256) if one)
+
 
 class _Caption(BaseModel):
     model_config = ConfigDict(extra="ignore")
