@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
 
+import psutil
 import pytest
+from fastapi import FastAPI
 
 from app.registry.datasets.edits import find_replace
 from app.registry.datasets.filters import Show, Sort
+from app.registry.state import make_state
 from bench import dataset_edits, dataset_pages, dataset_transfer
+from tests.live_server import serve
+
+Made = TypeVar("Made")
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -48,6 +59,33 @@ def test_it_changes_all_images_of_two_datasets_and_undoes_that(
     assert re.search(r"^\| undo: copy to another dataset \| [\d,]+ \| [\d,]+ \|", printed, re.M)
 
 
+def once(first: Callable[..., Made], then: Callable[..., Made]) -> Callable[..., Made]:
+    """A function that does `first` when it is first called, and `then` from then on."""
+    calls = itertools.chain([first], itertools.repeat(then))
+    return lambda *arguments: next(calls)(*arguments)
+
+
+@pytest.fixture
+def _few_processes(routed_app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the first part and the first web server are processes of their own.
+
+    Each imports the app, which takes longer than its work on a few images.
+    """
+
+    @contextmanager
+    def web_server_here(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
+        settings = dataset_transfer.settings_of(folder)
+        with monkeypatch.context() as patch:
+            patch.setattr(routed_app.state, "brushwork", make_state(settings), raising=False)
+            with serve(routed_app, settings) as live:
+                yield live.url, psutil.Process()
+
+    for name, here in (("run_part", dataset_transfer._measure), ("web_server", web_server_here)):
+        patched = once(getattr(dataset_transfer, name), here)
+        monkeypatch.setattr(dataset_transfer, name, patched)
+
+
+@pytest.mark.usefixtures("_few_processes")
 def test_images_go_out_and_in_again_and_are_recognized(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
