@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from dataclasses import asdict
+from datetime import datetime
 
 from app.cli.datasets.one_image import caption_lines, find_image
 from app.registry.datasets import service
@@ -22,10 +23,7 @@ def run(arguments: Namespace, state: AppState) -> int:
             print("\n".join(caption_lines(session, image)))
             return 0
         captions = [asdict(one) for one in captions_of_image(session, image)]
-        history = [
-            asdict(row) | {"written_at": row.written_at.isoformat()}
-            for row in caption_history(session, image)
-        ]
+        history = [asdict(row) for row in caption_history(session, image)]
     found = {"image_id": image.key, "captions": captions, "history": history}
-    print(json.dumps(found, indent=2, ensure_ascii=False))
+    print(json.dumps(found, indent=2, ensure_ascii=False, default=datetime.isoformat))
     return 0

@@ -181,6 +181,10 @@ def test_captions_of_one_image_are_shown_written_and_restored(
     lines = said(capsys, "restore", "boats", "one.png", "1", *folder)
     assert lines.splitlines()[1].endswith("a boat")
     assert re.search(r"restored, version 1 of \d{4}-\d\d-\d\d \d\d:\d\d \(now\): a boat", lines)
+    newest, *_, first = json.loads(said(capsys, "captions", "boats", "1", "--json", *folder))[
+        "history"
+    ]
+    assert (newest["source"], newest["restored_from"]) == ("restore", first["written_at"])
     assert "is gone" in said(capsys, "restore", "boats", "1", "9", *folder, code=1)
     assert "a share with --share" in said(capsys, "write", "boats", "1", *folder, code=1)
     error = said(capsys, "captions", "boats", "three.png", *folder, code=1)
