@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Any, TypeVar
 
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel, col, select
 
 MAX_SLUG = 80
+TRIES = 3  # to find a slug that nobody takes at the same moment
+Row = TypeVar("Row", bound=SQLModel)
 RESERVED = frozenset({"deleted"})  # used by addresses of pages
 
 
@@ -31,3 +35,23 @@ def unique_slug(session: Session, table: type[SQLModel], name: str, *, fallback:
     while f"{slug}-{number}" in taken:
         number += 1
     return f"{slug}-{number}"
+
+
+def insert_with_slug(
+    session: Session, table: type[Row], name: str, *, fallback: str, **values: Any
+) -> Row | None:
+    """A new row under a free slug; None if another request just took a unique value of it.
+
+    A request on PostgreSQL does not see the row that another one is about to commit.
+    """
+    for _ in range(TRIES):
+        slug = unique_slug(session, table, name, fallback=fallback)
+        row = table(name=name, slug=slug, **values)
+        try:
+            with session.begin_nested():
+                session.add(row)
+                session.flush()
+        except IntegrityError:
+            continue
+        return row
+    return None

@@ -19,7 +19,6 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.kinds import DownloadBaseArgs, InspectBaseArgs, JobKind
 from app.registry.jobs.model_downloads import Download
 from app.registry.jobs.models import IoJob
-from app.registry.slugs import unique_slug
 
 PRECISIONS = ("fp16", "fp32")
 FUSED_FOLDER = "fused"  # in the data folder: base models created by fusing
@@ -27,12 +26,16 @@ FUSED_FOLDER = "fused"  # in the data folder: base models created by fusing
 
 @dataclass(frozen=True)
 class BaseWithDownload:
-    """A base model with its active download, if any, and its current `status` and `error`."""
+    """A base model with its active download, if any, and its current `status` and `error`.
+
+    `missing`: a sentence if it is ready and its files are gone.
+    """
 
     base: BaseModel
     download: Download | None
     status: BaseModelStatus
     error: str | None
+    missing: str = ""
 
     @property
     def is_from_hub(self) -> bool:
@@ -82,13 +85,9 @@ def add_from_hub(
         raise InvalidInput(sentence, fields={"source": sentence})
     base = session.exec(select(BaseModel).where(BaseModel.source == source.uri)).first()
     if base is None:
-        base = BaseModel(
-            name=source.name,
-            source=source.uri,
-            slug=unique_slug(session, BaseModel, source.name, fallback="base"),
-        )
+        base = service.insert_new(session, source=source.uri, name=source.name)
     elif with_downloads(session, [base])[0].status not in service.ADDABLE and not _is_missing(base):
-        raise Conflict(f"This base model has already been added as “{base.name}”.")
+        raise Conflict(service.ALREADY.format(name=base.name))
     base.status, base.error = BaseModelStatus.DOWNLOADING, None
     session.add(base)
     session.flush()
@@ -126,7 +125,8 @@ def _with_download(base: BaseModel, job: IoJob | None) -> BaseWithDownload:
     if base.is_retired:
         return BaseWithDownload(base, None, status, service.NOT_SHIPPED.format(name=base.name))
     if status is not BaseModelStatus.DOWNLOADING:
-        return BaseWithDownload(base, None, status, base.error)
+        missing = service.missing_files(base) if status is BaseModelStatus.READY else ""
+        return BaseWithDownload(base, None, status, base.error, missing)
     if job is None or job.state.is_final:  # failed after too many lost workers
         sentence = model_downloads.lost_sentence(job)
         return BaseWithDownload(base, None, BaseModelStatus.FAILED, sentence)

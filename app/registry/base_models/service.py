@@ -14,7 +14,7 @@ from app.registry.errors import Conflict, InvalidInput, NotFound, NotReady
 from app.registry.jobs.kinds import InspectBaseArgs
 from app.registry.jobs.service import enqueue_io
 from app.registry.model_sources import MAX_NAME, SourceWords, bad_source, require_path
-from app.registry.slugs import unique_slug
+from app.registry.slugs import insert_with_slug
 from worker.core import starter
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import inspect_base
@@ -24,6 +24,7 @@ NOT_SHIPPED = (
     "The base model “{name}” is no longer shipped with Brushwork, so nothing new can be made with "
     "it. What was made with it stays. Choose another base model."
 )
+ALREADY = "This base model has already been added as “{name}”."
 WORDS = SourceWords("Base models", "a diffusers folder or .safetensors file")
 ADDABLE = (
     BaseModelStatus.FAILED,
@@ -42,7 +43,10 @@ def ensure_embedded(session: Session) -> BaseModel:
     """The embedded base model; registers it if needed."""
     base = session.exec(select(BaseModel).where(BaseModel.source == EMBEDDED)).first()
     if base is None:
-        base = _add_row(session, source=EMBEDDED, name=EMBEDDED)
+        try:
+            base = _add_row(session, source=EMBEDDED, name=EMBEDDED)
+        except Conflict:  # another process just did
+            base = session.exec(select(BaseModel).where(BaseModel.source == EMBEDDED)).one()
     return base
 
 
@@ -57,7 +61,7 @@ def add_base_model(
     existing = session.exec(select(BaseModel).where(BaseModel.source == str(path))).first()
     if existing is not None:
         if existing.status not in ADDABLE:
-            raise Conflict(f"This base model has already been added as “{existing.name}”.")
+            raise Conflict(ALREADY.format(name=existing.name))
         existing.status, existing.error = BaseModelStatus.CHECKING, None
         session.add(existing)
         enqueue_io(session, InspectBaseArgs(), subject_id=existing.key)
@@ -65,14 +69,16 @@ def add_base_model(
     return _add_row(session, source=str(path), name=path.stem if path.is_file() else path.name)
 
 
+def insert_new(session: Session, *, source: str, name: str) -> BaseModel:
+    """A new base model. Raises Conflict if another request just added the same source."""
+    base = insert_with_slug(session, BaseModel, name, fallback="base", source=source)
+    if base is None:
+        raise Conflict(ALREADY.format(name=name))
+    return base
+
+
 def _add_row(session: Session, *, source: str, name: str) -> BaseModel:
-    base = BaseModel(
-        name=name[:MAX_NAME],
-        source=source,
-        slug=unique_slug(session, BaseModel, name, fallback="base"),
-    )
-    session.add(base)
-    session.flush()
+    base = insert_new(session, source=source, name=name[:MAX_NAME])
     enqueue_io(session, InspectBaseArgs(), subject_id=base.key)
     return base
 
@@ -135,15 +141,20 @@ def require_ready(base: BaseModel) -> None:
         )
     elif base.status == BaseModelStatus.REMOVED:
         sentence = f"The base model “{base.name}” was removed. Add it again to use it."
-    elif base.local_path and not location(base).exists():
-        sentence = (
-            f"The files of “{base.name}” are missing. Download it again on the base models page."
-        )
-    elif not location(base).exists():
-        sentence = f"The files of “{base.name}” are missing from {base.source}. Put them back."
     else:
+        sentence = missing_files(base)
+    if not sentence:
         return
     raise InvalidInput(sentence, fields={"base_model": sentence})
+
+
+def missing_files(base: BaseModel) -> str:
+    """A sentence if the files of a base model are gone; "" if they are there."""
+    if location(base).exists():
+        return ""
+    if base.local_path:
+        return f"The files of “{base.name}” are missing. Download it again on the base models page."
+    return f"The files of “{base.name}” are missing from {base.source}. Put them back."
 
 
 def _is_shipped(base: BaseModel) -> bool:

@@ -37,7 +37,7 @@ from app.registry.model_sources import (
     is_from_hub,
     require_path,
 )
-from app.registry.slugs import unique_slug
+from app.registry.slugs import insert_with_slug
 
 WORDS = SourceWords("Caption models", "the folder of a BLIP or Florence-2 model or of a WD tagger")
 NO_FILE = (
@@ -252,12 +252,15 @@ def _add_from_hub(session: Session, source: HubSource, settings: Settings) -> Ca
 
 def _row_to_add(session: Session, source: str, name: str) -> CaptionModel:
     """The row of a source that is not there yet, or cannot be used as it is. Raises Conflict."""
-    model = session.exec(select(CaptionModel).where(CaptionModel.source == source)).first()
+    here = select(CaptionModel).where(CaptionModel.source == source).with_for_update()
+    model = session.exec(here).first()
     if model is None:
-        slug = unique_slug(session, CaptionModel, name, fallback="caption-model")
-        model = CaptionModel(name=name[:MAX_NAME], source=source, slug=slug)
-        session.add(model)
-        session.flush()
+        name = name[:MAX_NAME]
+        model = insert_with_slug(
+            session, CaptionModel, name, fallback="caption-model", source=source
+        )
+        if model is None:
+            raise Conflict(ALREADY.format(name=name))
     elif list_models(session, [model])[0].is_moving or not problem_of(model):
         raise Conflict(ALREADY.format(name=model.name))
     return model

@@ -65,6 +65,33 @@ def test_a_base_that_failed_says_why(client: TestClient, state: AppState) -> Non
     assert "This folder holds no UNet." in page
 
 
+def test_a_base_whose_files_are_gone_can_be_downloaded_again(
+    client: TestClient, state: AppState, tmp_path: Path
+) -> None:
+    gone = {"status": BaseModelStatus.READY, "local_path": str(tmp_path / "gone")}
+    here = tmp_path / "here"
+    here.mkdir()
+    with state.database.write() as session:
+        session.add(BaseModel(slug="hub", name="hub", source="hf://stab/hub", **gone))
+    page = client.get("/base-models").text
+    assert "The files of “hub” are missing. Download it again" in page
+    assert '<button class="button">Download again</button>' in page
+    assert "Failed" in page
+    client.post("/base-models", data={"source": "stab/hub"})
+    with state.database.write() as session:
+        base = session.exec(select(BaseModel).where(BaseModel.slug == "hub")).one()
+        assert base.status == BaseModelStatus.DOWNLOADING
+        base.status, base.source = BaseModelStatus.READY, str(tmp_path / "mine")
+        base.local_path = None
+        session.add(base)
+    page = client.get("/base-models").text
+    assert "are missing from" in page
+    assert "Download again" not in page
+    assert "Check again" not in page
+    here.rename(tmp_path / "mine")
+    assert "are missing" not in client.get("/base-models").text
+
+
 def test_a_download_from_the_hub_is_followed_stopped_and_tried_again(
     client: TestClient, state: AppState
 ) -> None:
