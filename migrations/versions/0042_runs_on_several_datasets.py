@@ -44,5 +44,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("run_dataset")
-    with op.batch_alter_table("run") as batch_op:
-        batch_op.drop_column("dataset_repeats")
+    op.drop_column("run", "dataset_repeats")

@@ -32,6 +32,31 @@ def test_the_tables_are_those_of_the_code(database: Database) -> None:
     migrate.check(database.engine)
 
 
+def test_sqlite_gives_no_id_twice_where_the_code_needs_it(tmp_path: Path) -> None:
+    engine = make_engine(f"sqlite:///{tmp_path}/brushwork.db")
+    migrate.upgrade(engine)
+    assert _never_twice(engine) == NEVER_TWICE_TABLES
+    with engine.connect() as connection:
+        command.downgrade(migrate.alembic_config(connection), "0041")
+        connection.commit()
+    migrate.upgrade(engine)
+    assert _never_twice(engine) == NEVER_TWICE_TABLES
+    engine.dispose()
+
+
+NEVER_TWICE_TABLES = {
+    name
+    for name, table in SQLModel.metadata.tables.items()
+    if table.dialect_options["sqlite"]["autoincrement"]
+}
+
+
+def _never_twice(engine: sa.Engine) -> set[str]:
+    tables = sa.text("SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'")
+    with engine.connect() as connection:
+        return set(connection.execute(tables).scalars())
+
+
 @pytest.mark.slow
 def test_every_migration_can_be_undone(tmp_path: Path) -> None:
     engine = make_engine(f"sqlite:///{tmp_path}/brushwork.db")

@@ -8,7 +8,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 from sqlmodel import Field
 
-from app.registry.db import utcnow
+from app.registry.db import NEVER_TWICE, utcnow
 from app.registry.rows import NumberedRow
 from worker.core.captioning.local.families import family_label
 
@@ -26,6 +26,7 @@ class CaptionModel(NumberedRow, table=True):
     """A model that captions images on this machine, from the Hub or a folder."""
 
     __tablename__ = "caption_model"
+    __table_args__ = NEVER_TWICE
 
     slug: str = Field(max_length=140, unique=True)
     name: str = Field(max_length=120)

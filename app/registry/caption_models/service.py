@@ -177,7 +177,7 @@ def usable_model(session: Session, model_id: int | None, reference: str) -> Capt
         found = session.get(CaptionModel, model_id)
         names = (found.source, found.source.removeprefix(SCHEME), found.slug) if found else ()
         if found is None or (reference and reference not in names):
-            raise _not_chosen(GONE)  # a new model may have the number of a removed one
+            raise _not_chosen(GONE)
         model = found
     if problem := problem_of(model):
         raise _not_chosen(problem)

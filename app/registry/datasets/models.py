@@ -115,7 +115,7 @@ class ImageCaption(NumberedRow, table=True):
     """A further caption of an image; the first one is a column of the image."""
 
     __tablename__ = "image_caption"
-    __table_args__ = (sa.UniqueConstraint("image_id", "kind"),)
+    __table_args__ = (sa.UniqueConstraint("image_id", "kind"), NEVER_TWICE)
 
     image_id: int = Field(foreign_key="image.id", index=True)
     kind: str = Field(max_length=16)

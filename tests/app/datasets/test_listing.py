@@ -8,11 +8,16 @@ from app.registry.datasets import service
 from app.registry.datasets.figures import DatasetFigures, count_figures
 from app.registry.datasets.filters import ImageFilter
 from app.registry.datasets.image_search import kept_figures, matching_ids
+from app.registry.datasets.image_captions.changes import (
+    CaptionChange,
+    change_caption,
+    remove_caption,
+)
 from app.registry.datasets.intake import NewImage
 from app.registry.datasets.listing.index import natural_key, nearest_chain
 from app.registry.datasets.listing.pages import page_of_image, read_page
 from app.registry.datasets.listing.statistics import CountedWord, read_statistics
-from app.registry.datasets.models import Dataset
+from app.registry.datasets.models import CaptionKind, Dataset
 from app.registry.db import Database
 
 
@@ -52,6 +57,21 @@ def test_pages_go_on_whatever_is_deleted_or_captioned_in_between(
         assert page_of_image(session, seven, ids[6]) == 1
         nothing = read_page(session, seven, ImageFilter.from_query("q=zzz"), page=4)
         assert (nothing.images, nothing.total, nothing.pages) == ([], 0, 1)
+
+
+def test_a_caption_in_the_place_of_a_removed_one_is_a_change(
+    database: Database, seven: Dataset
+) -> None:
+    long = ImageFilter.from_query("show=long")
+    with database.write() as session:
+        first, second, *_ = (image.key for image in service.list_images(session, seven.key))
+        change_caption(session, first, CaptionKind.TAGS, CaptionChange("fox " * 100))
+        assert matching_ids(session, seven, long) == [first]
+        assert read_statistics(session, seven).longest == 100
+        remove_caption(session, first, CaptionKind.TAGS)
+        change_caption(session, second, CaptionKind.TAGS, CaptionChange("fox"))
+        assert matching_ids(session, seven, long) == []
+        assert read_statistics(session, seven).longest == 1
 
 
 @pytest.mark.parametrize("sort", ["oldest", "newest"])
