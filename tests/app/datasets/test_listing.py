@@ -7,12 +7,12 @@ import pytest
 from app.registry.datasets import service
 from app.registry.datasets.figures import DatasetFigures, count_figures
 from app.registry.datasets.filters import ImageFilter
-from app.registry.datasets.image_search import kept_figures, matching_ids
 from app.registry.datasets.image_captions.changes import (
     CaptionChange,
     change_caption,
     remove_caption,
 )
+from app.registry.datasets.image_search import kept_figures, matching_ids
 from app.registry.datasets.intake import NewImage
 from app.registry.datasets.listing.index import natural_key, nearest_chain
 from app.registry.datasets.listing.pages import page_of_image, read_page
