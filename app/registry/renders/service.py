@@ -311,12 +311,7 @@ def _check_config(
         )
     except ValidationError as error:
         fields |= field_reasons(error)
-        for name, typed in (("width", width), ("height", height)):
-            if name in fields and (nearest := sources.nearest_side(typed)):
-                fields[name] = (
-                    f"Use a multiple of {SIDE_STEP} from {MIN_SIDE} to {MAX_SIDE:,}; the nearest "
-                    f"is {nearest:,}."
-                )
+        _explain_sides(base, fields, width=width, height=height)
         return None
     if reason := size_problem(base, config.width or side, config.height or side):
         fields["width"] = reason
@@ -328,6 +323,29 @@ def _check_config(
         )
         return None
     return config
+
+
+def _explain_sides(base: BaseModel, fields: dict[str, str], **sides: Any) -> None:
+    """Say in the errors of invalid sides what to choose: for a size that is too large, a smaller.
+
+    Else the nearest valid side.
+    """
+    if not sides.keys() & fields.keys():
+        return
+    nearest = {name: sources.nearest_side(typed) for name, typed in sides.items()}
+    usual = base.resolution or USUAL_SIDE
+    if reason := size_problem(base, *(side or usual for side in nearest.values())):
+        typed = (int(sides[name]) if side else usual for name, side in nearest.items())
+        for name in sides:
+            fields.pop(name, None)
+        fields["width"] = size_problem(base, *typed) or reason
+        return
+    for name, side in nearest.items():
+        if name in fields and side:
+            fields[name] = (
+                f"Use a multiple of {SIDE_STEP} from {MIN_SIDE} to {MAX_SIDE:,}; the nearest "
+                f"is {side:,}."
+            )
 
 
 def _render_row(

@@ -52,6 +52,18 @@ def test_the_page_says_it_while_the_size_is_typed(client: TestClient, state: App
     assert FAR in another  # it depends on the base model as well
 
 
+def test_what_is_too_large_is_said_once_with_a_size_that_is_possible(client: TestClient) -> None:
+    sent = filled(client, "/play?prompt=a+castle&seed=7") | {"width": "8192", "height": "8192"}
+    answer = client.post("/play", data=sent, headers=FRAGMENT)
+    assert answer.status_code == 422
+    assert answer.text.count("8192 × 8192 is too large for") == 1
+    assert f"Choose at most {4 * SIDE} × {4 * SIDE}" in answer.text
+    assert "the nearest is" not in answer.text  # 2,048, which would be refused as well
+    small = client.post("/play", data=sent | {"width": "13", "height": "7"}, headers=FRAGMENT).text
+    assert small.count("the nearest is 32.") == 2
+    assert "is far from" not in small
+
+
 def test_the_result_says_it_while_it_waits_and_afterwards(
     client: TestClient, state: AppState
 ) -> None:
