@@ -323,7 +323,7 @@ def play_page(
     errors = dict(error.fields) if error else {}
     stack = look_up(session, form, errors)
     errors |= unknown_choices(form, stack.bases)
-    if errors.get("adapters") == stack.misfits:
+    if errors.get("adapters") in (stack.misfits, *(row.error for row in stack.rows)):
         errors["adapters"] = ""  # each is already shown in its row
     return PlayPage(
         form=form,
@@ -333,7 +333,9 @@ def play_page(
         default_base=stack.base,
         has_unusual=has_unusual(session, form, stack),
         base_hint=stack.hint,
-        size_note=size_note_of(session, form, stack.base),
+        size_note=""
+        if errors.keys() & {"width", "height"}
+        else size_note_of(session, form, stack.base),
         prompt_note=note_of(form, stack),
         subjects=find_subjects(form, stack.base),
         default_guidance=service.guidance_for(stack.base),

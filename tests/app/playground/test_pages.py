@@ -263,8 +263,18 @@ def test_an_empty_prompt_and_a_deleted_adapter_are_named(
     client.post(f"/adapters/{adapter.slug}/delete")
     answer = client.post("/play", data=sent | {"prompt": "x"})
     assert answer.status_code == 422
-    assert "was deleted. You can restore it on the page of deleted adapters" in answer.text
+    assert answer.text.count("was deleted. You can restore it on the page of deleted adapters") == 1
     assert client.get("/play?adapter=chalk:1").status_code == 200
+
+
+def test_too_many_adapters_are_refused_in_the_summary(client: TestClient, state: AppState) -> None:
+    fake_workers.adapter(state)
+    address = "/play?prompt=x&" + "&".join(["adapter=chalk"] * 40)
+    answer = client.post("/play", data=filled(client, address))
+    assert answer.status_code == 422
+    told = answer.text.partition("Nothing was generated.")[2].partition("</div>")[0]
+    assert "At most 8 adapters can be combined." in told
+    assert answer.text.count("+ chalkboard<") == 1
 
 
 def test_an_adapter_that_is_switched_off_does_not_draw(client: TestClient, state: AppState) -> None:
