@@ -170,10 +170,13 @@ def chosen_images(
     first: int,
     kind: CaptionKind | None = None,
 ) -> ChosenImages:
-    """The images of a dataset with these ids, or all; `first` of them as rows."""
+    """The images of a dataset with these ids, or all; `first` of them as rows.
+
+    `kind`: which of their captions may be missing; None: the first one.
+    """
     without_caption = is_empty(kind)
     total = empty = 0
-    rows: list[Image] = []
+    rows: list[tuple[Image, bool]] = []
     for chunk in [None] if image_ids is None else in_chunks(image_ids):
         here = [col(Image.dataset_id) == dataset_id, col(Image.deleted_at).is_(None)]
         if chunk is not None:
@@ -181,10 +184,11 @@ def chosen_images(
         counted = select(func.count(), func.count(sa.case((without_caption, 1)))).select_from(Image)
         found, without = session.exec(counted.where(*here)).one()
         total, empty = total + found, empty + without
-        ordered = select(Image).where(*here).order_by(without_caption.desc(), col(Image.id))
+        ordered = select(Image, without_caption).where(*here)
+        ordered = ordered.order_by(without_caption.desc(), col(Image.id))
         rows += session.exec(ordered.limit(first))
-    rows.sort(key=lambda image: bool(image.caption))
-    return ChosenImages(total, empty, rows[:first])
+    rows.sort(key=lambda row: not row[1])
+    return ChosenImages(total, empty, [image for image, _ in rows[:first]])
 
 
 def order_preview(

@@ -10,7 +10,8 @@ from app.registry.datasets.auto_caption import orders, providers
 from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
 from app.registry.datasets.auto_caption.proposals import store_proposal
 from app.registry.datasets.auto_caption.providers import CaptionRequest
-from app.registry.datasets.models import Dataset
+from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
+from app.registry.datasets.models import CaptionKind, Dataset
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.jobs.caption_kinds import CaptionImagesArgs, PreviewCaptionArgs
@@ -45,6 +46,19 @@ def test_empty_captions_are_filled_and_all_are_replaced(
             mode=CaptionMode.REPLACE,
         )
         assert job.arguments(CaptionImagesArgs).image_ids == tuple(ids[:2])
+
+
+def test_images_without_the_caption_that_is_asked_for_come_first(database: Database) -> None:
+    key = filled(database, "", "a fox", "")
+    with database.write() as session:
+        ids = [image.key for image in service.list_images(session, key)]
+        change_caption(session, ids[0], CaptionKind.TAGS, CaptionChange("fox"))
+        for chosen in (None, ids):
+            found = orders.chosen_images(session, key, chosen, first=2, kind=CaptionKind.TAGS)
+            assert [image.key for image in found.first] == ids[1:]
+            assert (found.total, found.empty) == (3, 2)
+        found = orders.chosen_images(session, key, None, first=3)
+        assert [image.key for image in found.first] == [ids[0], ids[2], ids[1]]
 
 
 def test_what_cannot_be_ordered_is_said(database: Database, caption_settings: Settings) -> None:
