@@ -97,6 +97,13 @@ def test_weights_in_several_files_are_all_looked_at(tmp_path: Path) -> None:
     index.write_text("{}")
     with pytest.raises(UnusableModel, match="names no files"):
         inspect_caption_model(folder)
+    for strange in (["x"], {}, 1):
+        index.write_text(json.dumps({"weight_map": shards | {"c": strange}}))
+        with pytest.raises(UnusableModel, match="Get the model again"):
+            inspect_caption_model(folder)
+    index.write_text("[" * 100_000)
+    with pytest.raises(UnusableModel, match=r"index\.json of .* cannot be read"):
+        inspect_caption_model(folder)
     index.write_text(json.dumps({"weight_map": {"a": shards["a"]}}))
     assert inspect_caption_model(folder).family is CaptionFamily.BLIP
 

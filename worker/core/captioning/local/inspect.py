@@ -57,7 +57,7 @@ def _weights(folder: Path) -> list[Path]:
         shards = index.get("weight_map") if isinstance(index, dict) else None
         if not isinstance(shards, dict) or not shards:
             raise UnusableModel(f"{SHARDS} of {folder} names no files. Get the model again.")
-        return [folder / Path(str(name)).name for name in sorted(set(shards.values()))]
+        return [folder / name for name in sorted({Path(str(one)).name for one in shards.values()})]
     if any((folder / name).is_file() for name in PICKLES):
         raise UnusableModel(
             "The folder has only PyTorch pickles, which can run code when they are opened. Choose "
@@ -105,5 +105,5 @@ def _read_config(folder: Path) -> Any:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UnusableModel(f"{path.name} of {path.parent} cannot be read: {error}.") from error
