@@ -28,6 +28,7 @@ from app.registry.runs.several_datasets import (
     NewRunDataset,
     add_further,
     check_datasets,
+    lock_datasets,
     nothing_to_train_on,
     trigger_word_problem,
 )
@@ -164,7 +165,10 @@ def check_request(session: Session, request: RunRequest, *, lock: bool = False) 
     parent, checkpoint = _find_start(session, request.continues, lock=lock)
     if parent is not None:
         request = replace(request, base_model=parent.base_model_id)
-    found = check_datasets(session, request.wishes, fields, lock=lock)
+    if lock:
+        others = request.regularization_dataset_id
+        lock_datasets(session, {wish.dataset_id for wish in request.wishes} | {others or 0})
+    found = check_datasets(session, request.wishes, fields)
     base = _find_base(session, request, fields)
     first = found[0].summary.dataset if found and found[0].place == 1 else None
     name = (request.name or (first.name if first else "")).strip()
@@ -174,7 +178,7 @@ def check_request(session: Session, request: RunRequest, *, lock: bool = False) 
     if first is None or base is None:
         raise InvalidInput(named_reasons(fields), fields=fields)
     image_count = sum(one.summary.trained_count for one in found)
-    regularization = _find_regularization(session, request, fields, lock=lock)
+    regularization = _find_regularization(session, request, fields)
     _require_adapter(session, request, base, fields)
     own = _find_own_preset(session, request, fields)
     config = None
@@ -293,7 +297,7 @@ def _require_adapter(
 
 
 def _find_regularization(
-    session: Session, request: RunRequest, fields: dict[str, str], *, lock: bool
+    session: Session, request: RunRequest, fields: dict[str, str]
 ) -> Dataset | None:
     """The dataset of regularization images, if one is requested."""
     key, name = request.regularization_dataset_id, "regularization_dataset_id"
@@ -303,7 +307,7 @@ def _find_regularization(
         fields[name] = "This is a training dataset itself. Choose another dataset."
         return None
     try:
-        dataset = datasets.get_dataset(session, key, lock=lock)
+        dataset = datasets.get_dataset(session, key)
     except NotFound:
         fields[name] = NO_DATASET
         return None

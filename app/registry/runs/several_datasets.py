@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlmodel import Session, col, func, select
 
 from app.registry.datasets import service as datasets
-from app.registry.datasets.models import MAX_REPEATS, TRIGGER_LENGTH, Image
+from app.registry.datasets.models import MAX_REPEATS, TRIGGER_LENGTH, Dataset, Image
 from app.registry.datasets.service import DatasetSummary
 from app.registry.errors import NotFound
 from app.registry.runs.models import Run, RunDataset
@@ -59,22 +59,15 @@ def repeats_field(place: int) -> str:
 
 
 def check_datasets(
-    session: Session, wishes: Sequence[DatasetWish], fields: dict[str, str], *, lock: bool = False
+    session: Session, wishes: Sequence[DatasetWish], fields: dict[str, str]
 ) -> list[CheckedDataset]:
-    """The datasets that exist; a sentence in `fields` for everything that is wrong with one.
-
-    With `lock` they stay as they are; in the order of their ids, so that two requests never wait
-    for each other.
-    """
+    """The datasets that exist; a sentence in `fields` for everything that is wrong with one."""
     if len(wishes) > MAX_DATASETS:
         fields["datasets"] = (
             f"These are {len(wishes)} datasets; a run takes at most {MAX_DATASETS}. Put images "
             "together into one dataset: move or copy them on its page."
         )
         return []
-    if lock:
-        for key in sorted({wish.dataset_id for wish in wishes}):
-            _get(session, key, lock=True)
     twice = Counter(wish.dataset_id for wish in wishes)
     found: list[CheckedDataset] = []
     for place, wish in enumerate(wishes, start=1):
@@ -104,9 +97,18 @@ def check_datasets(
     return found
 
 
-def _get(session: Session, dataset_id: int, *, lock: bool = False) -> DatasetSummary | None:
+def lock_datasets(session: Session, dataset_ids: Iterable[int]) -> None:
+    """Keep these datasets as they are until the session ends.
+
+    They are locked in the order of their ids, so that two requests never wait for each other.
+    """
+    wanted = col(Dataset.id).in_(set(dataset_ids))
+    session.exec(select(Dataset.id).where(wanted).order_by(col(Dataset.id)).with_for_update()).all()
+
+
+def _get(session: Session, dataset_id: int) -> DatasetSummary | None:
     try:
-        dataset = datasets.get_dataset(session, dataset_id, lock=lock)
+        dataset = datasets.get_dataset(session, dataset_id)
     except NotFound:
         return None
     return datasets.summary(session, dataset)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Thread
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
@@ -55,6 +57,33 @@ def joint_run(state: AppState, names: Sequence[str] = ("Ink", "Wash")) -> tuple[
     config = {"steps": 40, "batch_size": 1, "sample_prompts": ["a castle"]}
     run = start(state.database, keys[0], *further, repeats=2, config=config)
     return run, keys
+
+
+def test_requests_with_the_same_datasets_do_not_wait_for_each_other(
+    database: Database, ready_base: None
+) -> None:
+    low, high = sorted(dataset(database) for _ in range(2))
+    others = Thread(target=start, args=(database, high), kwargs={"regularization_dataset_id": low})
+    with database.write() as session:
+        datasets.get_dataset(session, low, lock=True)
+        others.start()
+        if not database.is_sqlite:
+            wait_for_a_lock(database)
+        datasets.get_dataset(session, high, lock=True)  # which the other request does not have yet
+    others.join()
+    with database.read() as session:
+        assert [run.dataset_id for run in session.exec(select(Run))] == [high]
+
+
+def wait_for_a_lock(database: Database) -> None:
+    waiting = sa.text(
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    count = 0
+    while not count:
+        with database.read() as session:
+            count = session.connection().execute(waiting).scalar_one()
 
 
 def test_a_run_pins_every_dataset_with_its_repeats(database: Database, ready_base: None) -> None:
