@@ -17,6 +17,7 @@ import app.registry.tables  # noqa: F401  (fills the metadata)
 from app.registry import migrate
 from app.registry.adapters.library import search
 from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
+from app.registry.adapters.versions.trained_on import trained_on
 from app.registry.base_models.models import BaseModel
 from app.registry.config import Settings
 from app.registry.datasets.models import Dataset, DatasetVersion
@@ -25,6 +26,7 @@ from app.registry.renders.models import Render, RenderAdapter
 from app.registry.renders.search import text_of as render_text
 from app.registry.runs import search as runs_search
 from app.registry.runs.models import Run
+from tests.app.adapters.test_trained_on import add_versions
 from tests.old_rows import assert_kept, fill_tables, read_rows
 
 
@@ -227,6 +229,24 @@ def test_names_are_spelled_in_american_english(postgres: str, tmp_path: Path) ->
         keys = sa.inspect(engine).get_foreign_keys("run")
         assert "fk_run_regularization_version_id_dataset_version" in {k["name"] for k in keys}
         migrate.check(engine)
+        database.dispose()
+
+
+@pytest.mark.slow
+def test_versions_of_before_are_found_as_well(postgres: str, tmp_path: Path) -> None:
+    for url in (f"sqlite:///{tmp_path}/brushwork.db", postgres):
+        database = Database(make_engine(url))
+        migrate.upgrade(database.engine)
+        with database.write() as session:
+            add_versions(session)
+        with database.engine.connect() as connection:
+            command.downgrade(migrate.alembic_config(connection), "0045")
+            connection.commit()
+        migrate.upgrade(database.engine)
+        with database.read() as session:
+            marked = select(AdapterVersion.version).where(AdapterVersion.on_several_datasets)
+            assert session.exec(marked).all() == [3, 4]  # the last one only has the word
+            assert [row.version for row in trained_on(session, [2])] == [2, 3]
         database.dispose()
 
 

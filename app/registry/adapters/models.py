@@ -132,7 +132,12 @@ class AdapterVersion(NumberedRow, table=True):
         sa_column_kwargs={"info": {MENTIONS: True}},
     )
     run_id: int | None = None
-    dataset_version_id: int | None = Field(default=None, foreign_key="dataset_version.id")
+    dataset_version_id: int | None = Field(
+        default=None, foreign_key="dataset_version.id", index=True
+    )
+    on_several_datasets: bool = Field(
+        default=False, index=True, description="True if `details` has a list of its datasets."
+    )
     base_model_id: int | None = Field(default=None, foreign_key="base_model.id", index=True)
     rank: int
     alpha: float

@@ -18,6 +18,7 @@ from app.registry.adapters.models import (
     is_in_library,
 )
 from app.registry.adapters.versions import aliases
+from app.registry.adapters.versions.trained_on import DATASETS
 from app.registry.base_models.models import BaseModel
 from app.registry.code_version import code_version
 from app.registry.db import utcnow
@@ -115,6 +116,7 @@ def make_version(session: Session, new: NewVersion, adapter: Adapter) -> Adapter
         size_bytes=new.size_bytes,
         run_id=new.run_id,
         dataset_version_id=new.dataset_version_id,
+        on_several_datasets=bool(new.details.get(DATASETS)),
         base_model_id=new.base_model_id,
         rank=new.rank,
         alpha=new.alpha,

@@ -67,8 +67,8 @@ def trained_on(session: Session, keys: Collection[int]) -> list[AdapterVersion]:
 
 
 def has_several() -> sa.ColumnElement[bool]:
-    """Condition on `AdapterVersion`: its details may have a list of datasets."""
-    return sa.cast(col(AdapterVersion.details), sa.Text).contains(f'"{DATASETS}"')
+    """Condition on `AdapterVersion`: it was trained on several datasets."""
+    return col(AdapterVersion.on_several_datasets).is_(True)
 
 
 def forget_datasets(version: AdapterVersion, keys: Collection[int]) -> None:
