@@ -184,6 +184,8 @@ def test_several_folders_are_trained_each_with_its_repeats(tmp_path: Path) -> No
         DataFolder(Path("wash"), 3),
         DataFolder(colon),
     )
+    long = "a" * 5_000
+    assert order("--data", f"{long}:2").data[1] == DataFolder(Path(long), 2)
     assert given.name == "pictures"
     job = as_file(tmp_path, {"model": "a", "data": ["b", "c:4"], "out": "d"})
     assert parse_arguments([job]).data == (DataFolder(Path("b")), DataFolder(Path("c"), 4))

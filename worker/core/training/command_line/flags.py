@@ -32,7 +32,6 @@ PLACES = ("model", "data", "out", "cache")
 REQUIRED = ("model", "data", "out")
 STARTER = "starter"
 MAX_FOLDERS = 20  # of one training
-MAX_FOLDER_DIGITS = 100  # after a colon in the name of a folder; a longer name is no file
 MAX_SHOWN = 100  # characters of a folder that an error repeats
 USAGE = """brushwork train --model FOLDER|FILE --data FOLDER --out FOLDER [--SETTING VALUE ...]
        brushwork train JOB.json [--SETTING VALUE ...]"""
@@ -280,12 +279,20 @@ def _data_folder(word: Path) -> DataFolder:
     if not (colon and name and repeats.isdecimal()):
         return DataFolder(word)
     is_number = len(repeats) <= len(str(MAX_REPEATS)) and 1 <= int(repeats) <= MAX_REPEATS
-    if len(repeats) <= MAX_FOLDER_DIGITS and word.exists():
+    if _exists(word):
         return DataFolder(word)
     if not is_number:
         shown = str(word)[:MAX_SHOWN]
         raise ArgumentsError(f"--data {shown}: the repeats must be from 1 to {MAX_REPEATS:,}.")
     return DataFolder(Path(name), int(repeats))
+
+
+def _exists(path: Path) -> bool:
+    """False also for a name that is too long for any file."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _read_json(path: Path) -> dict[str, Any]:
