@@ -24,7 +24,10 @@ ANY_GAP = re.compile(rf"([{GAP}{GAP_OF}])")
 SEVERAL_GAPS = re.compile(rf"[{GAP}{GAP_OF}](?:\s*([{GAP}{GAP_OF}]))+")
 MARKS = re.compile(rf"([,;!?]|[.:](?=[\s{GAP}{GAP_OF}]|$))")
 ENDS = (".", "!", "?")  # of sentences
-EMPTY_BRACKETS = re.compile(rf"[(\[{{“„‘\"]\s*[{GAP}{GAP_OF}]\s*(?::\d*\.?\d+)?\s*[)\]}}”“’\"]")
+MAX_NESTED = 10  # brackets around nothing, one in the other, that are taken away
+# in one way only: with several, the time would grow with the square of the digits
+NUMBER = r"(?:\d+(?:\.\d+)?|\.\d+)"
+EMPTY_BRACKETS = re.compile(rf"[(\[{{“„‘\"]\s*[{GAP}{GAP_OF}]\s*(?::{NUMBER})?\s*[)\]}}”“’\"]")
 
 
 def remove_words(caption: str, phrases: Sequence[str]) -> str:
@@ -51,8 +54,10 @@ def without_loose_commas(text: str) -> str:
 
 def _mended(text: str) -> str:
     """The text with its gaps closed, part by part between marks."""
-    while (shorter := EMPTY_BRACKETS.sub(GAP, text)) != text:
-        text = shorter
+    for _ in range(MAX_NESTED):
+        text, number = EMPTY_BRACKETS.subn(GAP, text)
+        if not number:
+            break
     pieces = MARKS.split(SEVERAL_GAPS.sub(r"\1", text))
     kept: list[list[str]] = []  # part and the mark after it
     for part, mark in zip(pieces[::2], [*pieces[1::2], ""], strict=True):

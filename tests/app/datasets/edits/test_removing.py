@@ -8,6 +8,7 @@ from app.registry.datasets.checks.caption_lint import lint_captions, read_captio
 from app.registry.datasets.checks.findings import CheckedCaption
 from app.registry.datasets.edits.removing import remove_words
 
+LONG = 90_000
 REMOVED = [
     # what led to the subject: a trigger word before it stands for itself
     ("a chalk style drawing of a thing", "drawing of", "chalk style, a thing"),
@@ -79,3 +80,16 @@ def test_what_the_checks_offer_to_strip_leaves_a_caption(form: str, left: str) -
     ]
     found = [remove_words(caption.text, fragments).strip() for caption in captions]
     assert found == [left.format(name) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("caption", "left"),
+    [
+        (f"(fox:{'1' * LONG}x", f"(:{'1' * LONG}x"),
+        (f"{'(' * LONG}fox{')' * LONG}", f"{'(' * (LONG - 10)}{')' * (LONG - 10)}"),
+        (f"{'((((fox)))), ' * 9}a hen", "a hen"),
+    ],
+    ids=["digits", "brackets", "nested"],
+)
+def test_a_caption_of_any_length_is_read_in_one_go(caption: str, left: str) -> None:
+    assert remove_words(caption, ["fox"]) == left
