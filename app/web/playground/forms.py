@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from urllib.parse import urlencode
@@ -258,6 +258,19 @@ def form_of_render(render: Render, base_slug: str, index: int = 0) -> PlayForm:
         _filled_form(render, base_slug, render.stack_of(index)),
         count="1" if render.weights else str(render.count),
         **_source_fields(render),
+    )
+
+
+def form_of_restyle(render: Render, here: Container[int]) -> PlayForm:
+    """The form that starts from the image of a render, with its prompts and adapters.
+
+    `here`: ids of adapters that still exist. Seed and settings are the usual ones.
+    """
+    return PlayForm(
+        prompt=render.prompt,
+        negative=render.negative_prompt,
+        source=f"render:{render.key}",
+        stack=tuple(row_of(used.slug, used) for used in render.stack if used.adapter_id in here),
     )
 
 

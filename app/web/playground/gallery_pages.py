@@ -27,6 +27,7 @@ from app.registry.state import AppState
 from app.web.addresses import own_address, page_prefix
 from app.web.forms import SentForm
 from app.web.media import content_disposition
+from app.web.playground.forms import form_of_restyle
 from app.web.runs.forms import as_id
 from app.web.security import MAX_ADDRESS
 from app.web.state import State
@@ -81,6 +82,7 @@ class ImagesPage:
     """A page of the gallery; `here`: ids of adapters that still exist.
 
     `undo`: ids of the renders that were just deleted. `is_empty`: there is nothing to search in.
+    `restyle_links`: by render, the playground that starts from its image, with its adapters.
     """
 
     found: GalleryPage
@@ -92,6 +94,7 @@ class ImagesPage:
     undo: list[int]
     is_fragment: bool
     is_empty: bool
+    restyle_links: dict[int, str]
 
 
 @dataclass(frozen=True)
@@ -119,16 +122,20 @@ def images(
         if page > found.pages:
             page = found.pages
             found = gallery_page(session, filters, page)
+        here = _adapters_here(session, found)
         context = ImagesPage(
             found=found,
             filters=filters,
             links=GalleryLinks(filters, page),
             choices=adapter_choices(session, filters.adapter),
-            here=_adapters_here(session, found),
+            here=here,
             has_deleted=has_deleted(session),
             undo=[key for key in map(as_id, undo.split("-")) if key],
             is_fragment=wants_fragment(request),
             is_empty=not found.total and not filters.is_narrow,
+            restyle_links={
+                item.render.key: form_of_restyle(item.render, here).link for item in found.items
+            },
         )
     return render(request, "playground/gallery.html", context)
 

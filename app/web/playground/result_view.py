@@ -16,7 +16,7 @@ from app.registry.jobs.states import JobStatus
 from app.registry.renders import listing, service
 from app.registry.renders.comparison import stack_words, weight_words
 from app.registry.renders.models import Render, RenderImage
-from app.web.playground.forms import PlayForm, form_of_render
+from app.web.playground.forms import PlayForm, form_of_render, form_of_restyle
 from app.web.runs.checkpoint_pages import ComparedImage
 
 STRIP = 12
@@ -81,6 +81,11 @@ class ResultView:
     def seed_link(self) -> str:
         """The playground with the seed of this render and nothing else of it."""
         return PlayForm(seed=str(self.render.seed)).link
+
+    @property
+    def restyle_link(self) -> str:
+        """The playground that starts from the image, with the adapters of this render."""
+        return form_of_restyle(self.render, self.here).link
 
     @property
     def is_active(self) -> bool:

@@ -121,7 +121,7 @@ def test_a_link_starts_from_a_render_or_an_image_of_a_dataset(
     fake_workers.draw(state)
     gallery, own = client.get("/renders").text, client.get("/renders/1").text
     tiles = client.get(f"/datasets/{dataset.slug}").text
-    link = "/play?source=render:1&amp;prompt=a%20castle"
+    link = 'href="/play?prompt=a+castle&amp;source=render%3A1"'
     assert link in gallery
     assert link in own
     form = filled(client, "/play?source=render:1&prompt=a%20castle")
@@ -131,6 +131,23 @@ def test_a_link_starts_from_a_render_or_an_image_of_a_dataset(
     assert "Starts from 1.png of Chalk" in page
     client.post("/play", data=filled(client, "/play?source=dataset:2&prompt=a+fox"))
     assert renders_of(state)[-1].source_sha256 is not None
+
+
+def test_a_result_is_restyled_with_its_adapters_that_are_still_here(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state)
+    night = fake_workers.adapter(state, "Night")
+    address = "/play?adapter=chalk:0.8&adapter=night:0.4&prompt=a+castle&seed=7"
+    client.post("/play", data=filled(client, address))
+    fake_workers.draw(state)
+    with_both = "/play?adapter=chalk%401%3A0.8&amp;adapter=night%401%3A0.4&amp;prompt=a+castle"
+    with_one = "/play?adapter=chalk%401%3A0.8&amp;prompt=a+castle"
+    for page in ("/renders", "/renders/2"):
+        assert f'"{with_both}&amp;source=render%3A2"' in client.get(page).text
+    client.post(f"/adapters/{night.slug}/delete")
+    for page in ("/renders", "/renders/2"):
+        assert f'"{with_one}&amp;source=render%3A2"' in client.get(page).text
 
 
 @pytest.mark.parametrize("source", ["render:99", "dataset:99", "a" * 64, "../x", "é" * 4_000])
