@@ -99,15 +99,22 @@ def count_proposed(session: Session, dataset_id: int) -> int:
 def list_proposed(
     session: Session, dataset_id: int, *, after: int = 0, limit: int | None = None
 ) -> list[ProposedChange]:
-    """The proposals that wait for a decision, by image, from the image after the id `after` on."""
+    """The proposals that wait for a decision, by image, from the image after the id `after` on.
+
+    With a limit, at most so many, and the others of the last image: it may have one of each kind.
+    """
     query = (
         select(CaptionProposal, Image)
         .join(Image)
         .where(*_waiting(dataset_id), col(Image.id) > after)
-        .order_by(col(Image.id))
-        .limit(limit)
+        .order_by(col(Image.id), col(CaptionProposal.id))
     )
-    return _with_captions(session, session.exec(query).all())
+    rows = list(session.exec(query.limit(limit)))
+    if rows and len(rows) == limit:
+        last = rows[-1][1].key
+        rows = [row for row in rows if row[1].key != last]
+        rows += session.exec(query.where(Image.id == last))
+    return _with_captions(session, rows)
 
 
 def _with_captions(

@@ -344,7 +344,9 @@ def list_caption_proposals(
     after: Annotated[
         int, Query(ge=0, le=MAX_ID, description="Only of images with a greater id.")
     ] = 0,
-    limit: Annotated[int, Query(ge=1, le=1_000, description="At most so many.")] = 100,
+    limit: Annotated[
+        int, Query(ge=1, le=1_000, description="At most so many, and the others of the last image.")
+    ] = 100,
 ) -> list[ProposalOut]:
     """List the proposed captions that wait for a decision, by image."""
     with state.database.read() as session:

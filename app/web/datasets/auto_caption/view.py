@@ -111,7 +111,7 @@ def make_results(session: Session, dataset: Dataset, *, after: int = 0) -> Resul
     found: Sequence[ProposedChange] = ()
     if order is None or not order.is_active:
         found = proposals.list_proposed(session, dataset.key, after=after, limit=A_PAGE + 1)
-    shown = found[:A_PAGE]
+    shown, following = _first_page(found)
     left = 0
     left_empty = []
     if order is not None:
@@ -123,7 +123,7 @@ def make_results(session: Session, dataset: Dataset, *, after: int = 0) -> Resul
         changes=[ShownChange(change, marked(change.before, change.after)) for change in shown],
         waiting=proposals.count_proposed(session, dataset.key),
         after=after,
-        next=shown[-1].image.key if len(found) > A_PAGE else None,
+        next=following,
         left=left,
         left_empty=left_empty,
         written=_written(session, order),
@@ -137,6 +137,15 @@ def marked(before: str, after: str) -> list[Piece]:
     if not before or same >= LEAST_SAME * max(len(before), len(after)):
         return pieces
     return [Piece(before, Part.REMOVED), Piece(" ", Part.SAME), Piece(after, Part.ADDED)]
+
+
+def _first_page(found: Sequence[ProposedChange]) -> tuple[Sequence[ProposedChange], int | None]:
+    """As many as fit on a page, all of an image or none; the id after which the next ones begin."""
+    if len(found) <= A_PAGE:
+        return found, None
+    cut = found[A_PAGE].image.key
+    shown = [change for change in found[:A_PAGE] if change.image.key != cut]
+    return shown, shown[-1].image.key
 
 
 def _written(session: Session, order: OrderProgress | None) -> Step | None:

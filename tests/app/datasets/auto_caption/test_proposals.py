@@ -14,9 +14,11 @@ from app.registry.datasets.image_captions.history import caption_history
 from app.registry.datasets.image_captions.several import captions_of_kinds
 from app.registry.datasets.models import CaptionKind, CaptionRevision, DatasetEdit, ImageCaption
 from app.registry.db import Database
+from app.registry.jobs.caption_kinds import CaptionImagesArgs
 from app.registry.jobs.models import IoJob
+from app.web.datasets.auto_caption import view
 from tests.app.datasets.test_service import filled
-from worker.core.captioning.words import CaptionMode
+from worker.core.captioning.words import CaptionMode, ProviderKind
 
 
 def propose(
@@ -27,7 +29,8 @@ def propose(
     kind: CaptionKind = CaptionKind.LONG,
 ) -> list[CaptionProposal]:
     """Proposals for the first images of a dataset."""
-    job = IoJob(kind="caption_images", subject_id=key)
+    args = CaptionImagesArgs(provider=ProviderKind.BUILTIN, image_ids=()).stored()
+    job = IoJob(kind="caption_images", subject_id=key, args=args, status="succeeded")
     session.add(job)
     session.flush()
     rows = []
@@ -159,6 +162,26 @@ def test_tags_that_were_written_meanwhile_stay(database: Database) -> None:
         assert (applied.changed, applied.changed_meanwhile) == (1, 1)
         (again,) = proposals.list_proposed(session, key)
         assert (again.before, again.is_outdated) == ("mine", False)
+
+
+def test_proposals_of_one_image_are_on_one_page(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = filled(database, "", "", "", "")
+    monkeypatch.setattr(view, "A_PAGE", 3)
+    with database.write() as session:
+        dataset = service.get_dataset(session, key)
+        propose(session, key, "fox", "owl", "hen", "cat", kind=CaptionKind.TAGS)
+        propose(session, key, "a fox", "an owl", "a hen")
+        first = [change.after for change in proposals.list_proposed(session, key, limit=3)]
+        assert first == ["fox", "a fox", "owl", "an owl"]
+        pages: list[list[str]] = []
+        after: int | None = 0
+        while after is not None:
+            page = view.make_results(session, dataset, after=after)
+            pages.append([shown.change.after for shown in page.changes])
+            after = page.next
+        assert pages == [["fox", "a fox"], ["owl", "an owl"], ["hen", "a hen", "cat"]]
 
 
 def test_a_person_chooses_among_proposals(database: Database) -> None:
