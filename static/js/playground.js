@@ -59,6 +59,11 @@
   phone.addEventListener("change", arrange);
   document.addEventListener("htmx:historyRestore", start);
 
+  // the actions are one line there, whose end is reached by Tab; a browser leaves what it sees a part of where it is
+  document.addEventListener("focusin", (event) => {
+    if (event.target.closest?.("#result > .row")) event.target.scrollIntoView({ block: "nearest", inline: "nearest" });
+  });
+
   addEventListener("pagehide", () => {
     if (document.getElementById("play-form")) sessionStorage.setItem(LAST, location.search);
   });

@@ -586,6 +586,11 @@ def test_on_a_phone_what_can_be_done_is_below_the_image_and_strips_below_the_for
     assert list(parts) == [*result, *form, *below, "#recipe-panel"]
     del parts["#draw"]  # stays in view
     assert list(parts.values()) == sorted(parts.values())
+    page.get_by_role("link", name="Use these settings").focus()
+    for _ in range(5):
+        page.keyboard.press("Tab")
+        assert page.evaluate(IS_IN_VIEW), page.evaluate("document.activeElement.outerHTML")
+    expect(page.get_by_role("button", name="Delete")).to_be_focused()
     download = page.get_by_role("link", name="Download PNG")
     download.focus()
     page.set_viewport_size({"width": 1280, "height": 740})
