@@ -12,7 +12,11 @@ import pytest
 from sqlmodel import col, select
 
 from app.registry.datasets import service, uploads
-from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
+from app.registry.datasets.image_captions.changes import (
+    CaptionChange,
+    change_caption,
+    remove_caption,
+)
 from app.registry.datasets.models import (
     CaptionKind,
     CaptionRevision,
@@ -224,6 +228,33 @@ def test_metadata_alone_changes_nothing_that_somebody_wrote_or_set(
         ("tags", "mine", 5),
     ]
     assert (kept.repeats, kept.focus, kept.never_flip) == (7, (1, 1), True)
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "removed"])
+@pytest.mark.parametrize("names", [["metadata.jsonl"], ["metadata.jsonl", "fox.png"]])
+@pytest.mark.parametrize("kinds", [("long", "tags"), ("tags", "short")])
+def test_files_fill_the_caption_of_an_image_that_had_another_kind(
+    state: AppState, png: Png, kinds: tuple[str, str], names: list[str], *, kept: bool
+) -> None:
+    mine = make_dataset(state, "Mine")
+    send(state, mine, {"fox.png": png(1)})
+    with state.database.write() as session:
+        (image,) = service.list_images(session, mine.key)
+        change_caption(session, image.key, CaptionKind.TAGS, CaptionChange("mine"))
+        if not kept:
+            remove_caption(session, image.key, CaptionKind.TAGS)
+    captions = [{"caption": f"a {kind} fox", "kind": kind} for kind in kinds]
+    line = {"file_name": "fox.png", "captions": captions}
+    files = {"metadata.jsonl": json.dumps(line).encode(), "fox.png": png(1)}
+    outcome = send(state, mine, {name: files[name] for name in names})
+    assert outcome.rejected == []
+    (found,) = contents_of(state, mine).images
+    first = f"a {kinds[0]} fox"
+    wanted = {kind: f"a {kind} fox" for kind in kinds}
+    if kept:
+        wanted = {"long": first, kinds[1]: f"a {kinds[1]} fox"} | {"tags": "mine"}
+    assert {one.kind: one.text for one in found.captions} == wanted
+    assert found.captions[0].text == first
 
 
 FACTS = {"file_name": "fox.png", "repeats": 3, "focus": [0, 1], "never_flip": True} | {

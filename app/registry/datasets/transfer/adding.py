@@ -56,10 +56,9 @@ def add_again(session: Session, image: Image, new: NewImage) -> tuple[CaptionFro
     sent = [*new.unused_captions]
     if new.caption and image.caption:
         sent.insert(0, CaptionFromFile(new.caption, new.caption_file or ""))
-    elif new.caption and not image.caption_version:
-        _write_captions(session, image, new)
     elif new.caption:
-        write_caption(session, image, new.caption, from_file(new.caption_file))
+        caption = CaptionFromFile(new.caption, new.caption_file or "")
+        _fill_captions(session, image, caption, new.facts, from_file(new.facts_file))
     unused = tuple(one for one in sent if one.text != image.caption)
     keep_in_history(session, image, unused)
     session.add(image)
@@ -67,7 +66,7 @@ def add_again(session: Session, image: Image, new: NewImage) -> tuple[CaptionFro
 
 
 def _write_captions(session: Session, image: Image, new: NewImage) -> None:
-    """The captions of an image that never had one."""
+    """The captions of a new image."""
     origin = from_file(new.caption_file)
     first, *others = new.facts.captions or (None,)
     if first is not None:
@@ -110,25 +109,34 @@ def add_loose(session: Session, image: Image, loose: LooseCaption) -> tuple[Capt
     """
     caption = loose.caption
     facts = loose.facts if _describes(loose, image) else ImageFacts()
-    origin = from_file(caption.file)
-    first, *others = facts.captions or (None,)
-    kinds = set(session.exec(select(ImageCaption.kind).where(ImageCaption.image_id == image.key)))
-    unused: tuple[CaptionFromFile, ...] = ()
-    if not image.caption and caption.text:
-        if first is not None and not image.caption_version and first.kind not in kinds:
-            image.caption_kind = first.kind
-        write_caption(session, image, caption.text, origin)
-    elif caption.text not in ("", image.caption):
-        unused = (caption,)
-    if first is not None and not unused and image.caption_share == 1:
-        image.caption_share = first.share
-    for one in others:
-        if one.text and one.kind not in kinds | {image.caption_kind}:
-            _add_further(session, image, one, origin, version=_last(session, image, one.kind))
+    _fill_captions(session, image, caption, facts, from_file(caption.file))
+    unused = () if caption.text in ("", image.caption) else (caption,)
     _take_settings(image, facts)
     session.add(image)
     keep_in_history(session, image, unused)
     return unused
+
+
+def _fill_captions(
+    session: Session,
+    image: Image,
+    caption: CaptionFromFile,
+    facts: ImageFacts,
+    origin: CaptionOrigin,
+) -> None:
+    """Write what files say where an image has no caption; `origin`: of those after the first."""
+    first, *others = facts.captions or (None,)
+    kinds = set(session.exec(select(ImageCaption.kind).where(ImageCaption.image_id == image.key)))
+    if not image.caption and caption.text:
+        if first is not None and not image.caption_version and first.kind not in kinds:
+            image.caption_kind = first.kind
+            image.caption_version = _last(session, image, first.kind)
+        write_caption(session, image, caption.text, from_file(caption.file or None))
+    if first is not None and caption.text in ("", image.caption) and image.caption_share == 1:
+        image.caption_share = first.share
+    for one in others:
+        if one.text and one.kind not in kinds | {image.caption_kind}:
+            _add_further(session, image, one, origin, version=_last(session, image, one.kind))
 
 
 def _describes(loose: LooseCaption, image: Image) -> bool:
