@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel, col, select
 
+from app.registry.errors import Conflict
+
 MAX_SLUG = 80
 TRIES = 3  # to find a slug that nobody takes at the same moment
 Row = TypeVar("Row", bound=SQLModel)
@@ -55,3 +57,16 @@ def insert_with_slug(
             continue
         return row
     return None
+
+
+def insert_named(
+    session: Session, table: type[Row], name: str, *, fallback: str, **values: Any
+) -> Row:
+    """A new row under a free slug, where names need not be unique.
+
+    Raises Conflict if other requests took each slug that was tried.
+    """
+    row = insert_with_slug(session, table, name, fallback=fallback, **values)
+    if row is None:
+        raise Conflict(f"Others are adding “{name}” at this moment. Try again.")
+    return row

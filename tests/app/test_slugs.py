@@ -16,6 +16,8 @@ from app.registry.base_models.models import BaseModel
 from app.registry.caption_models import service as caption_models
 from app.registry.caption_models.models import CaptionModel
 from app.registry.config import Settings
+from app.registry.datasets import service as datasets
+from app.registry.datasets.models import Dataset
 from app.registry.db import Database, Session
 from app.registry.errors import Conflict
 
@@ -74,6 +76,29 @@ def test_the_same_model_added_twice_at_once_is_one_row(
     assert (added, "already been added as “Mine”" in refused) == ("", True)
     with database.read() as session:
         assert [row.slug for row in session.exec(select(table))] == ["mine"]
+
+
+@pytest.mark.usefixtures("meeting")
+def test_two_datasets_of_one_name_made_at_once_get_slugs_of_their_own(
+    database: Database, tmp_path: Path
+) -> None:
+    def add(session: Session, folder: Path, _: Settings) -> object:
+        return datasets.create_dataset(session, folder.name, trigger_word="ink")
+
+    settings = Settings(_env_file=None, data_dir=tmp_path / "data")
+    assert at_once(database, add, [tmp_path / "Ink", tmp_path / "Ink"], settings) == ["", ""]
+    with database.read() as session:
+        assert {row.slug for row in session.exec(select(Dataset))} == {"ink", "ink-2"}
+
+
+def test_a_name_that_others_take_again_and_again_is_refused_in_words(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.write() as session:
+        datasets.create_dataset(session, "Ink")
+        monkeypatch.setattr(slugs, "unique_slug", lambda *_, **__: "ink")
+        with pytest.raises(Conflict, match="Others are adding “Ink” at this moment"):
+            datasets.create_dataset(session, "Ink")
 
 
 @pytest.mark.usefixtures("meeting")

@@ -22,7 +22,7 @@ from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.integrity import findings
 from app.registry.runs import used_datasets
 from app.registry.runs.models import Run
-from app.registry.slugs import unique_slug
+from app.registry.slugs import insert_named
 
 COLLAGE = 4
 COLLAGES_AT_ONCE = 100  # datasets in one query; SQLite joins at most 500
@@ -55,11 +55,8 @@ class DatasetSummary:
 
 def create_dataset(session: Session, name: str, *, trigger_word: str | None = None) -> Dataset:
     """Create an empty dataset."""
-    slug = unique_slug(session, Dataset, name, fallback="dataset")
-    dataset = Dataset(name=name, slug=slug, trigger_word=trigger_word or None)
-    session.add(dataset)
-    session.flush()
-    return dataset
+    trigger_word = trigger_word or None
+    return insert_named(session, Dataset, name, fallback="dataset", trigger_word=trigger_word)
 
 
 def get_dataset(session: Session, dataset_id: int, *, lock: bool = False) -> Dataset:

@@ -23,7 +23,7 @@ from app.registry.renders import sources
 from app.registry.renders.models import Render, RenderImage
 from app.registry.renders.recipes.models import MAX_NAME, Recipe, RecipeAdapter
 from app.registry.renders.service import RenderRequest, plan_single
-from app.registry.slugs import unique_slug
+from app.registry.slugs import insert_named
 from app.registry.validation import printable, too_long
 
 RECIPES_A_PAGE = 24
@@ -66,18 +66,17 @@ def save_recipe(session: Session, name: str, request: RenderRequest, *, mix: str
     values = planned.model_dump(include={*SETTINGS, *SIZES, *SOURCE, "cache_key"})
     if request.source is not None:
         sources.remember(session, sources.find_source(session, request.source))
-    recipe = Recipe(
-        name=name,
-        slug=unique_slug(session, Recipe, name, fallback="recipe"),
+    return insert_named(
+        session,
+        Recipe,
+        name,
+        fallback="recipe",
         base_model=base.slug,
         seed=None if request.seed is None else planned.seed,
         mix=mix,
         adapters=_with_aliases(planned.adapters, request.adapters),
         **values,
     )
-    session.add(recipe)
-    session.flush()
-    return recipe
 
 
 def _with_aliases(
