@@ -43,7 +43,7 @@
 
   document.addEventListener("htmx:afterSettle", (event) => {
     // an adapter was added or removed, and what had the focus went with it
-    if (event.detail.target.id !== "stack" || document.activeElement !== document.body) return;
+    if (event.detail.target?.id !== "stack" || document.activeElement !== document.body) return;
     const stops = document.querySelectorAll("#stack > .adapter-row > .adapter-weight [data-weight-slider], #add-adapter");
     stops[stops.length - 1]?.focus();
   });

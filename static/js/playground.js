@@ -25,7 +25,7 @@
 
   // a form that was refused: to what is wrong first
   document.addEventListener("htmx:afterSettle", (event) => {
-    if (event.detail.target.id !== "play-form" || event.detail.xhr?.status !== 422) return;
+    if (event.detail.target?.id !== "play-form" || event.detail.xhr?.status !== 422) return;
     const form = document.getElementById("play-form");
     (form.querySelector("[aria-invalid=true]") ?? form.querySelector("[role=alert]"))?.focus();
   });

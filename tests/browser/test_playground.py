@@ -630,6 +630,26 @@ def test_the_stack_grows_and_shrinks_without_losing_the_prompt(live: Live, page:
     expect(page).to_have_url(re.compile("adapter=night"))
 
 
+def test_back_brings_the_settings_and_the_image_before(live: Live, page: Page) -> None:
+    fake_workers.adapter(live.state)
+    fake_workers.measured_base(live.state)
+    label = generate(live, page, "/play?adapter=chalk:0.5&prompt=a+castle&seed=7")
+    expect(label).to_have_text("Chalk 0.50")
+    prompt, image = page.get_by_label("Prompt", exact=True), page.locator("#result img").first
+    prompt.fill("an owl")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#result")).to_contain_text("In line")
+    fake_workers.draw(live.state)
+    expect(image).to_have_attribute("alt", "an owl")
+    page.go_back()
+    expect(image).to_have_attribute("alt", "a castle")
+    expect(prompt).to_have_value("a castle")
+    prompt.fill("a fox")
+    expect(page.locator("#result")).to_contain_text("Out of date. Press Generate.")
+    page.go_forward()
+    expect(prompt).to_have_value("an owl")
+
+
 def test_the_footer_does_not_push_the_image_away(live: Live, page: Page) -> None:
     for name in ("Chalk", "Night"):
         fake_workers.adapter(live.state, name)
