@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from app.registry.datasets.caption_words import has_words
 from app.registry.datasets.caption_writes import BY_HAND, CaptionOrigin, write_caption
@@ -253,10 +254,16 @@ def deleted_dataset(session: Session, dataset_id: int) -> Dataset | None:
     return dataset if dataset is not None and dataset.deleted_at is not None else None
 
 
-def list_images(session: Session, dataset_id: int) -> list[Image]:
-    """The images of a dataset, oldest first."""
+def list_images(session: Session, dataset_id: int, *, lock: bool = False) -> list[Image]:
+    """The images of a dataset, oldest first; with `lock`, nobody else changes them meanwhile."""
     images = select(Image).where(Image.dataset_id == dataset_id, col(Image.deleted_at).is_(None))
-    return list(session.exec(images.order_by(col(Image.id))))
+    ordered = images.order_by(col(Image.id))
+    return list(session.exec(_locked(ordered) if lock else ordered))
+
+
+def _locked(images: SelectOfScalar[Image]) -> SelectOfScalar[Image]:
+    """The query, for rows as they are once nobody else is changing them."""
+    return images.with_for_update().execution_options(populate_existing=True)
 
 
 def trained_images(session: Session, dataset_id: int) -> list[Image]:
@@ -280,9 +287,8 @@ def add_images(session: Session, dataset_id: int, images: Iterable[NewImage]) ->
 
 
 def _add_image(session: Session, dataset_id: int, new: NewImage) -> AddedImage:
-    existing = session.exec(
-        select(Image).where(Image.dataset_id == dataset_id, Image.sha256 == new.sha256)
-    ).first()
+    same = select(Image).where(Image.dataset_id == dataset_id, Image.sha256 == new.sha256)
+    existing = session.exec(_locked(same)).first()
     findings.forget_problems(session, new.clean_sha256, new.thumbnail_sha256)
     if existing is None:
         image = adding.add_new(session, dataset_id, new)
@@ -301,7 +307,8 @@ def caption_by_stem(
     """
     by_stem: dict[str, Image] = {}
     by_hash: dict[str, Image] = {}
-    for row in list_images(session, dataset_id) if captions else ():
+    get_dataset(session, dataset_id, lock=True)  # before its images, as everywhere
+    for row in list_images(session, dataset_id, lock=True) if captions else ():
         by_stem.setdefault(row.filename.rsplit(".", 1)[0], row)
         by_hash |= {row.clean_sha256: row, row.sha256: row}
     found = {}

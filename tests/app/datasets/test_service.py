@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Thread
+
 import pytest
 from sqlmodel import col, select
 
@@ -14,6 +16,7 @@ from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.runs import requests
 from app.registry.runs import service as runs
 from app.registry.tables import CaptionRevision, ImageCaption, Run
+from tests.row_locks import start_and_wait
 
 
 def picture(number: int, caption: str | None = None) -> NewImage:
@@ -172,6 +175,38 @@ def test_captions_that_come_later_find_their_pictures(database: Database) -> Non
     assert found["1"].unused == (CaptionFromFile("no", "1.txt"),)
     assert written[:3] == [("import", None), ("import", "0.txt"), ("import", "1.txt")]
     assert captions == ["a fox", "an owl"], "what is there stays, the other is in its history"
+
+
+@pytest.mark.parametrize("is_sent_again", [False, True])
+def test_a_caption_that_is_written_while_files_come_stays(
+    database: Database, *, is_sent_again: bool
+) -> None:
+    key = filled(database, None)
+    with database.read() as session:
+        (image,) = service.list_images(session, key)
+    stem = image.filename.removesuffix(".png")
+    sent = [NewImage(image.filename, image.sha256, "c" * 64, "t" * 64, 8, 8, 1, caption="theirs")]
+    loose = {stem: LooseCaption(CaptionFromFile("theirs", "x.txt"))}
+    unused: list[str] = []
+
+    def receive() -> None:
+        with database.write() as session:
+            added = (
+                service.add_images(session, key, sent)
+                if is_sent_again
+                else service.caption_by_stem(session, key, loose).values()
+            )
+            unused.extend(one.text for row in added for one in row.unused)
+
+    files = Thread(target=receive)
+    with database.write() as session:
+        service.caption_image(session, image.key, "mine")
+        session.flush()
+        start_and_wait(files, database)
+    files.join()
+    with database.read() as session:
+        (image,) = service.list_images(session, key)
+    assert (image.caption, unused) == ("mine", ["theirs"])
 
 
 def test_how_a_picture_is_shown_is_pinned_with_its_version(database: Database) -> None:

@@ -7,7 +7,6 @@ from threading import Thread
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
@@ -33,6 +32,7 @@ from app.registry.runs.used_datasets import used_datasets
 from app.registry.state import AppState
 from tests import fake_workers
 from tests.app.runs.test_service import dataset
+from tests.row_locks import start_and_wait
 from worker.core.training.presets import Preset
 
 
@@ -66,24 +66,11 @@ def test_requests_with_the_same_datasets_do_not_wait_for_each_other(
     others = Thread(target=start, args=(database, high), kwargs={"regularization_dataset_id": low})
     with database.write() as session:
         datasets.get_dataset(session, low, lock=True)
-        others.start()
-        if not database.is_sqlite:
-            wait_for_a_lock(database)
+        start_and_wait(others, database)
         datasets.get_dataset(session, high, lock=True)  # which the other request does not have yet
     others.join()
     with database.read() as session:
         assert [run.dataset_id for run in session.exec(select(Run))] == [high]
-
-
-def wait_for_a_lock(database: Database) -> None:
-    waiting = sa.text(
-        "SELECT count(*) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-    count = 0
-    while not count:
-        with database.read() as session:
-            count = session.connection().execute(waiting).scalar_one()
 
 
 def test_a_run_pins_every_dataset_with_its_repeats(database: Database, ready_base: None) -> None:
