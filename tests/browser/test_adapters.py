@@ -38,8 +38,17 @@ def test_searching_narrows_the_cards_and_stays_in_the_address(live: Live, page: 
     expect(page).to_have_url(re.compile("q=nightb"))
     expect(page.locator("#adapter-count")).to_contain_text("1 adapter found")
     page.reload()
-    expect(page.get_by_role("searchbox")).to_have_value("nightb")
+    search = page.get_by_role("searchbox")
+    expect(search).to_have_value("nightb")
     expect(page.get_by_role("link", name="Night", exact=True)).to_be_visible()
+    search.fill("chalk")
+    expect(page).to_have_url(re.compile("q=chalk"))
+    expect(page.get_by_role("link", name="Night", exact=True)).to_have_count(0)
+    search.fill("night")
+    expect(page.get_by_role("link", name="Night", exact=True)).to_be_visible()
+    page.go_back()
+    expect(search).to_have_value("chalk")
+    expect(page.get_by_role("link", name="Night", exact=True)).to_have_count(0)
 
 
 def test_a_trigger_word_is_copied_and_a_star_set_without_leaving_the_list(
