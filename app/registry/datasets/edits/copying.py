@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from app.registry.datasets.caption_writes import CaptionOrigin, write_caption
 from app.registry.datasets.models import CaptionRevision, Dataset, Image, ImageCaption
@@ -37,7 +37,7 @@ def copy_images(
         for image, copy in pairs:
             if image.caption and not copy.caption:
                 write_caption(session, copy, image.caption, origin)
-        _copy_others(session, {image.key: copy.key for image, copy in pairs}, origin)
+        _copy_others(session, {image.key: copy for image, copy in pairs}, origin)
         session.flush()
         copies |= {image.key: copy for image, copy in pairs}
     return copies
@@ -57,22 +57,29 @@ def _restore(session: Session, target: Dataset, images: Sequence[Image]) -> dict
     return {image.sha256: image for image in found}
 
 
-def _copy_others(session: Session, copies: dict[int, int], origin: CaptionOrigin) -> None:
+def _copy_others(session: Session, copies: dict[int, Image], origin: CaptionOrigin) -> None:
     """Copy the further captions of images whose copies have none."""
-    kept = select(ImageCaption.image_id).where(col(ImageCaption.image_id).in_(copies.values()))
+    keys = [copy.key for copy in copies.values()]
+    kept = select(ImageCaption.image_id).where(col(ImageCaption.image_id).in_(keys))
     has = set(session.exec(kept))
+    newest = func.max(CaptionRevision.version)  # a copy that came back may have had this kind
+    written = select(CaptionRevision.image_id, CaptionRevision.kind, newest)
+    written = written.where(col(CaptionRevision.image_id).in_(keys))
+    grouped = written.group_by(col(CaptionRevision.image_id), col(CaptionRevision.kind))
+    last = {(image_id, kind): version for image_id, kind, version in session.exec(grouped)}
     originals = select(ImageCaption).where(col(ImageCaption.image_id).in_(copies))
     for row in session.exec(originals.order_by(col(ImageCaption.id))).all():
-        copy_id = copies[row.image_id]
-        if copy_id in has:
+        copy = copies[row.image_id]
+        if copy.key in has or row.kind == copy.caption_kind:
             continue
+        version = last.get((copy.key, row.kind), 0) + 1
         values = row.model_dump(exclude={"id", "image_id", "version"})
-        session.add(ImageCaption(image_id=copy_id, version=1, **values))
+        session.add(ImageCaption(image_id=copy.key, version=version, **values))
         session.add(
             CaptionRevision(
-                image_id=copy_id,
+                image_id=copy.key,
                 kind=row.kind,
-                version=1,
+                version=version,
                 caption=row.caption,
                 source=origin.source,
                 source_name=origin.name,

@@ -12,8 +12,21 @@ from app.registry.datasets.edits.plan import EditOutcome, EditPlan, LeftOut, pla
 from app.registry.datasets.edits.selection import Seen, Selection, read_ids, read_seen
 from app.registry.datasets.edits.steps import list_steps, undo_edit
 from app.registry.datasets.filters import ImageFilter
+from app.registry.datasets.image_captions.changes import (
+    CaptionChange,
+    change_caption,
+    change_first_kind,
+    remove_caption,
+)
+from app.registry.datasets.image_captions.several import captions_of_image
 from app.registry.datasets.intake import NewImage
-from app.registry.datasets.models import CaptionRevision, DatasetEdit, Image, ImageCaption
+from app.registry.datasets.models import (
+    CaptionKind,
+    CaptionRevision,
+    DatasetEdit,
+    Image,
+    ImageCaption,
+)
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
 
@@ -170,6 +183,33 @@ def test_repeats_flips_set_aside_and_deletion_are_steps_too(database: Database) 
     for step in (steps[3], steps[1], steps[0]):
         assert ink.undo(step).left_out == []
     assert [(image.repeats, image.never_flip) for image in ink.images()] == [(1, False)] * 2
+
+
+def test_a_copy_that_comes_back_gets_the_captions_that_it_lacks(database: Database) -> None:
+    ink, other = Set(database, "a fox", "an owl"), Set(database, name="Other")
+    copy = Edit(EditAction.COPY, dataset_id=other.key)
+    with database.write() as session:
+        for image_id in ink.ids:
+            change_caption(session, image_id, CaptionKind.TAGS, CaptionChange("tags"))
+            change_caption(session, image_id, CaptionKind.SHORT, CaptionChange("short"))
+    ink.apply(copy)
+    with database.write() as session:
+        for image in service.list_images(session, other.key):
+            remove_caption(session, image.key, CaptionKind.TAGS)
+            remove_caption(session, image.key, CaptionKind.SHORT)
+            service.delete_image(session, image.key)
+        change_first_kind(session, service.restore_image(session, image.key).key, CaptionKind.TAGS)
+        service.delete_image(session, image.key)
+    ink.apply(copy)
+    with database.read() as session:
+        captions = [
+            {one.kind: one.caption for one in captions_of_image(session, image)}
+            for image in service.list_images(session, other.key)
+        ]
+    assert captions == [
+        {"long": "a fox", "short": "short", "tags": "tags"},
+        {"tags": "an owl", "short": "short"},
+    ]
 
 
 def test_images_are_moved_and_copied_to_a_dataset_that_does_not_have_them(
