@@ -28,7 +28,6 @@ from app.registry.runs.several_datasets import (
     NewRunDataset,
     add_further,
     check_datasets,
-    lock_datasets,
     nothing_to_train_on,
     trigger_word_problem,
 )
@@ -167,7 +166,9 @@ def check_request(session: Session, request: RunRequest, *, lock: bool = False) 
         request = replace(request, base_model=parent.base_model_id)
     if lock:
         others = request.regularization_dataset_id
-        lock_datasets(session, {wish.dataset_id for wish in request.wishes} | {others or 0})
+        datasets.lock_datasets(
+            session, {wish.dataset_id for wish in request.wishes} | {others or 0}
+        )
     found = check_datasets(session, request.wishes, fields)
     base = _find_base(session, request, fields)
     first = found[0].summary.dataset if found and found[0].place == 1 else None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlmodel import Session, col, func, select
 
 from app.registry.datasets import service as datasets
-from app.registry.datasets.models import MAX_REPEATS, TRIGGER_LENGTH, Dataset, Image
+from app.registry.datasets.models import MAX_REPEATS, TRIGGER_LENGTH, Image
 from app.registry.datasets.service import DatasetSummary
 from app.registry.errors import NotFound
 from app.registry.runs.models import Run, RunDataset
@@ -95,15 +95,6 @@ def check_datasets(
             fields[repeats_field(place)] = problem
         found.append(CheckedDataset(place, summary, repeats))
     return found
-
-
-def lock_datasets(session: Session, dataset_ids: Iterable[int]) -> None:
-    """Keep these datasets as they are until the session ends.
-
-    They are locked in the order of their ids, so that two requests never wait for each other.
-    """
-    wanted = col(Dataset.id).in_(set(dataset_ids))
-    session.exec(select(Dataset.id).where(wanted).order_by(col(Dataset.id)).with_for_update()).all()
 
 
 def _get(session: Session, dataset_id: int) -> DatasetSummary | None:

@@ -14,7 +14,7 @@ from app.registry.datasets.edits.plan import Change, EditOutcome, EditPlan, Left
 from app.registry.datasets.edits.selection import Seen, Selection
 from app.registry.datasets.edits.writing import CaptionWrite, write_captions, write_fields
 from app.registry.datasets.models import CaptionSource, Dataset, DatasetEdit, Image, ImageCaption
-from app.registry.datasets.service import get_dataset
+from app.registry.datasets.service import get_dataset, lock_datasets
 from app.registry.db import Database, in_chunks
 
 KEPT_EDITS = 50  # of a dataset, that can be undone
@@ -36,7 +36,8 @@ def apply_edit(
     with database.read() as session:  # a pattern takes its time: nobody waits for it to write
         plan = plan_edit(session, get_dataset(session, dataset_id), edit, selection, seen=seen)
     with database.write() as session:
-        dataset = get_dataset(session, dataset_id, lock=True)
+        lock_datasets(session, {dataset_id, edit.dataset_id or 0})
+        dataset = get_dataset(session, dataset_id)
         if edit.changes_captions:
             plan = _still_valid(session, plan)
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Thread
+
 import pytest
 from sqlmodel import select
 
@@ -29,6 +31,7 @@ from app.registry.datasets.models import (
 )
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
+from tests.row_locks import start_and_wait
 
 ALL = Selection(all_matching=True)
 ADD_INK = Edit(EditAction.ADD_TRIGGER, "ink")
@@ -210,6 +213,19 @@ def test_a_copy_that_comes_back_gets_the_captions_that_it_lacks(database: Databa
         {"long": "a fox", "short": "short", "tags": "tags"},
         {"tags": "an owl", "short": "short"},
     ]
+
+
+def test_two_moves_between_the_same_datasets_do_not_wait_for_each_other(
+    database: Database,
+) -> None:
+    low, high = Set(database), Set(database, "an owl", name="Other")
+    back = Thread(target=high.apply, args=(Edit(EditAction.MOVE, dataset_id=low.key),))
+    with database.write() as session:
+        service.get_dataset(session, low.key, lock=True)
+        start_and_wait(back, database)
+        service.get_dataset(session, high.key, lock=True)  # which the other one does not have yet
+    back.join()
+    assert high.images() == []
 
 
 def test_images_are_moved_and_copied_to_a_dataset_that_does_not_have_them(
