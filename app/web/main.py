@@ -112,9 +112,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.brushwork = make_state(settings)
     app.state.login = _make_login(settings)
+    _add_files(app)
     for router in _all_routers():
         app.include_router(declare(router, ByMethod()))
-    _declare_the_rest(app)
     add_error_answers(app)
     _add_middleware(app, settings)
     return app
@@ -127,8 +127,11 @@ def _make_login(settings: Settings) -> Login:
     )
 
 
-def _declare_the_rest(app: FastAPI) -> None:
-    """What no router has: the OpenAPI document, and files that are the same for everybody."""
+def _add_files(app: FastAPI) -> None:
+    """What no router has: the OpenAPI document, and files that are the same for everybody.
+
+    They come before the routers: a page needs two dozen of them, and routes are tried in order.
+    """
     for route in app.routes:
         if isinstance(route, Route) and route.path == app.openapi_url:
             setattr(route.endpoint, NEED, Need.READ)

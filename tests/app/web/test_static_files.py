@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.registry.paths import STATIC
@@ -22,6 +24,13 @@ def test_the_url_contains_the_content_and_is_cached_for_a_year(client: TestClien
     assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
     for other in ("/static/css/tokens.css", "/static/css/tokens.css?v=0123456789ab"):
         assert client.get(other).headers["cache-control"] == "no-cache"
+
+
+def test_files_are_found_before_any_router_is_asked(client: TestClient) -> None:
+    """A page needs two dozen of them, and hundreds of routes are tried in order."""
+    paths = [getattr(route, "path", None) for route in cast(FastAPI, client.app).routes]
+    assert paths.index("/static") == paths.index("/openapi.json") + 1 == 1
+    assert len(paths) > 2
 
 
 @pytest.mark.parametrize("path", ["css/tokens.css", "js/upload.js", "favicon.svg"])
