@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from worker.core.training.data.epochs import MAX_REPEATS as MAX_USES
 MAX_DATASETS = 20  # of a run
 NO_DATASET = "This dataset does not exist; it may have been deleted. Choose another."
 NOT_CHOSEN = "Choose a dataset, or remove this one."
+_FIELD = re.compile(r"dataset_(?P<what>id|repeats)(?:_(?P<place>\d{1,3}))?", re.ASCII)
 WRONG_REPEATS = f"Enter a whole number of repeats from 1 to {MAX_REPEATS}."
 
 
@@ -56,6 +58,12 @@ def dataset_field(place: int) -> str:
 def repeats_field(place: int) -> str:
     """The name of the field of its repeats."""
     return "dataset_repeats" if place == 1 else f"dataset_repeats_{place}"
+
+
+def place_of_field(name: str) -> tuple[int, bool] | None:
+    """The place that a field is about, and whether it is that of the repeats; None for others."""
+    found = _FIELD.fullmatch(name)
+    return (int(found["place"] or 1), found["what"] == "repeats") if found else None
 
 
 def check_datasets(

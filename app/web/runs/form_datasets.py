@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,7 @@ from app.registry.runs.several_datasets import (
     MAX_DATASETS,
     DatasetWish,
     dataset_field,
+    place_of_field,
     repeats_field,
     whole_number,
 )
@@ -20,7 +20,6 @@ from app.web.form_reader import FormReader
 FIELD = "datasets"  # the name of the buttons that add and remove one
 ADD, REMOVE = "add", "remove-"
 ONCE = "1"  # repeats of a new row
-_PLACED = re.compile(r"dataset_id_(\d{1,3})")
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,8 @@ class DatasetRow:
 
 def read_further(form: FormReader) -> tuple[FormDataset, ...]:
     """The further datasets that a form sent, in the order of their numbers."""
-    found = (_PLACED.fullmatch(name) for name in form.texts)
-    places = sorted(int(match[1]) for match in found if match)
+    placed = (place_of_field(name) for name in form.texts)
+    places = sorted(place for place, is_repeats in filter(None, placed) if not is_repeats)
     return tuple(
         FormDataset(form.text(dataset_field(place)), form.text(repeats_field(place)))
         for place in places

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any
@@ -18,6 +17,7 @@ from app.registry.runs import requests, service
 from app.registry.runs.crops import Crops, crops_of
 from app.registry.runs.metrics import run_metrics
 from app.registry.runs.pinned_images import PinnedImages, pinned_images
+from app.registry.runs.several_datasets import place_of_field
 from app.web.forms import MAX_TEXT, SentForm
 from app.web.runs import (
     checkpoint_pages,
@@ -62,7 +62,6 @@ router.include_router(image_pages.router)
 router.include_router(preset_pages.router)
 router.include_router(description_pages.router)
 
-PLACED = re.compile(r"dataset_(id|repeats)(?:_(\d+))?")  # fields of datasets
 IMAGES_SHOWN = 8  # of the dataset, on the page of a run
 Text = Annotated[str, Query(max_length=300)]
 Step = Annotated[int | None, Query(ge=1, le=MAX_ID)]
@@ -326,9 +325,10 @@ def _field_label(name: str) -> str:
         pasted.FIELD: "Settings as JSON",
         form_preset.FIELD: "Name of the preset",
     }
-    placed = PLACED.fullmatch(name)
-    if name not in labels and placed:
-        return f"{'Dataset' if placed[1] == 'id' else 'Repeats of dataset'} {placed[2] or 1}"
+    placed = place_of_field(name)
+    if name not in labels and placed is not None:
+        place, is_repeats = placed
+        return f"{'Repeats of dataset' if is_repeats else 'Dataset'} {place}"
     return labels.get(name, name.replace("_", " ").capitalize())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, NoReturn
 
 from fastapi import APIRouter
@@ -12,7 +11,7 @@ from app.registry.datasets.models import MAX_REPEATS
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput
 from app.registry.runs import requests, service
-from app.registry.runs.several_datasets import MAX_DATASETS, DatasetWish
+from app.registry.runs.several_datasets import MAX_DATASETS, DatasetWish, place_of_field
 from app.registry.validation import named_reasons
 from app.web.problems import problems
 from app.web.state import BaseReference, State
@@ -166,8 +165,8 @@ def _refuse(field: str, sentence: str) -> NoReturn:
 
 def _sent_name(field: str) -> str:
     """The place in `datasets` that a field of the form stands for."""
-    found = re.fullmatch(r"dataset_(id|repeats)(?:_(\d+))?", field)
-    if found is None:
+    placed = place_of_field(field)
+    if placed is None:
         return field
-    name = "dataset_id" if found[1] == "id" else "repeats"
-    return f"datasets.{int(found[2] or 1) - 1}.{name}"
+    place, is_repeats = placed
+    return f"datasets.{place - 1}.{'repeats' if is_repeats else 'dataset_id'}"

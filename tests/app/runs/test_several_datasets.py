@@ -26,7 +26,13 @@ from app.registry.runs.models import Run, RunDataset
 from app.registry.runs.pinned_images import pinned_images
 from app.registry.runs.requests import RunRequest
 from app.registry.runs.rerun import train_again
-from app.registry.runs.several_datasets import MAX_DATASETS, DatasetWish
+from app.registry.runs.several_datasets import (
+    MAX_DATASETS,
+    DatasetWish,
+    dataset_field,
+    place_of_field,
+    repeats_field,
+)
 from app.registry.runs.two_runs import compare_runs
 from app.registry.runs.used_datasets import used_datasets
 from app.registry.state import AppState
@@ -282,3 +288,11 @@ def test_a_wrong_list_of_datasets_is_named_in_the_api(
     assert answer.status_code == 422
     assert field in [error["field"] for error in answer.json()["errors"]]
     assert client.get("/api/v1/runs").json() == []
+
+
+def test_a_field_names_the_place_of_its_dataset() -> None:
+    for place in (1, 2, MAX_DATASETS):
+        assert place_of_field(dataset_field(place)) == (place, False)
+        assert place_of_field(repeats_field(place)) == (place, True)
+    for other in ("regularization_dataset_id", "dataset_id_", "dataset_id_x", "datasets"):
+        assert place_of_field(other) is None
