@@ -51,9 +51,15 @@ def sdxl(sdxl_folder: Path) -> MakeBase:
 
 
 @pytest.fixture(scope="session")
-def shallow_sd15(tmp_path_factory: pytest.TempPathFactory) -> MakeBase:
+def shallow_sd15_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SD 1.5 of few blocks, for what many steps are taken."""
-    return _copies(save_sd15(tmp_path_factory.mktemp("shallow-sd15"), **SHALLOW_SD15))
+    return save_sd15(tmp_path_factory.mktemp("shallow-sd15"), **SHALLOW_SD15)
+
+
+@pytest.fixture(scope="session")
+def shallow_sd15(shallow_sd15_folder: Path) -> MakeBase:
+    """The same, loaded."""
+    return _copies(shallow_sd15_folder)
 
 
 @pytest.fixture(scope="session")

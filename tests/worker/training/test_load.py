@@ -48,13 +48,13 @@ def test_a_large_base_has_the_precision_of_the_config_or_of_an_earlier_attempt(
 
 
 def test_a_training_is_the_same_whatever_its_base_was_loaded_as(
-    short: TrainConfig, images: list[TrainingImage], sd15_folder: Path, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], shallow_sd15_folder: Path, tmp_path: Path
 ) -> None:
     for precision in (Precision.FP32, Precision.BF16):
         config = short.model_copy(update={"precision": precision, "steps": 2})
         losses = []
         for dtype in (torch.float32, torch.bfloat16):
-            base, recorder = load_base(sd15_folder, unet_dtype=dtype), Recorder()
+            base, recorder = load_base(shallow_sd15_folder, unet_dtype=dtype), Recorder()
             out = tmp_path / f"{precision}-{dtype}"
             train(config, images, recorder, base=base, out=out, cache=tmp_path / "cache")
             losses.append([event.loss for event in recorder.events if isinstance(event, StepDone)])

@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from tests.worker.training.conftest import MakeBase, Recorder
-from worker.core import starter
 from worker.core.bases.load import load_base
 from worker.core.lora_files import canonical
 from worker.core.starter.examples import CHALKBOARD
@@ -127,7 +126,7 @@ def test_other_families_train_too(
 
 
 def test_a_unet_that_is_kept_as_stored_until_it_trains_gives_the_same_adapter(
-    short: TrainConfig, images: list[TrainingImage], tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], small_starter: Path, tmp_path: Path
 ) -> None:
     config = short.model_copy(update={"resolution": 64, "steps": 2, "precision": Precision.FP32})
     kept = [
@@ -135,7 +134,7 @@ def test_a_unet_that_is_kept_as_stored_until_it_trains_gives_the_same_adapter(
             config,
             images,
             Recorder(),
-            base=load_base(starter.PATH, unet_dtype=dtype),
+            base=load_base(small_starter, unet_dtype=dtype),
             out=tmp_path / str(dtype),
             cache=None,
         )
@@ -208,13 +207,13 @@ def test_samples_and_checkpoints_change_nothing(
 def test_the_base_models_samples_come_after_the_first_step(
     short: TrainConfig,
     images: list[TrainingImage],
-    starter_base: MakeBase,
+    shallow_sd15: MakeBase,
     tmp_path: Path,
     recorder: Recorder,
 ) -> None:
     changes = {"steps": 4, "learning_rate": 0.05, "checkpoint_every": 0}
     config = short.model_copy(update=SAMPLED | changes)
-    _train(config, images, starter_base, tmp_path / "one", recorder)
+    _train(config, images, shallow_sd15, tmp_path / "one", recorder)
     order = [
         (type(event), event.step)
         for event in recorder.events
@@ -223,7 +222,7 @@ def test_the_base_models_samples_come_after_the_first_step(
     assert order[:3] == [(StepDone, 1), (SampleSaved, 0), (SampleSaved, 0)]
     assert sorted({step for kind, step in order if kind is SampleSaved}) == [0, 3, 4]
     other = config.model_copy(update={"learning_rate": 1e-6})
-    _train(other, images, starter_base, tmp_path / "two")
+    _train(other, images, shallow_sd15, tmp_path / "two")
 
     def picture(run: str, step: int) -> bytes:
         return (tmp_path / run / "samples" / f"step-{step:06d}" / "prompt-1.png").read_bytes()
@@ -513,11 +512,11 @@ def test_odd_datasets_train(
 
 
 def test_a_base_that_is_removed_while_it_trains_costs_nothing(
-    short: TrainConfig, images: list[TrainingImage], tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], small_starter: Path, tmp_path: Path
 ) -> None:
     kept = []
     for remove in (False, True):
-        folder = shutil.copytree(starter.PATH, tmp_path / f"base-{remove}")
+        folder = shutil.copytree(small_starter, tmp_path / f"base-{remove}")
         base = load_base(folder)
         if remove:
             shutil.rmtree(folder)

@@ -109,11 +109,11 @@ def test_the_command_trains_and_resumes_after_an_interruption(
 
 
 def test_a_job_from_a_file_trains_and_flags_win_over_it(
-    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, folder: Path, small_starter: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     job = tmp_path / "job.json"
-    places = {"model": str(starter.PATH), "data": str(folder), "out": str(out)}
+    places = {"model": str(small_starter), "data": str(folder), "out": str(out)}
     job.write_text(json.dumps(places | {"config": CONFIG}))
     words = ["--steps", "2", "--name", "Deep ink", "--trigger-word", "ink", "--dtype", "fp32"]
     samples = ["--sample-prompt", "a fox", "--sample-steps", "1", "--regularization", str(folder)]
