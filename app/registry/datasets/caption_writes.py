@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlmodel import Session, select
+from sqlmodel import Session, col, func, select
 
 from app.registry.datasets.models import (
     SOURCE_NAME_LENGTH,
@@ -12,7 +13,7 @@ from app.registry.datasets.models import (
     CaptionSource,
     Image,
 )
-from app.registry.db import utcnow
+from app.registry.db import in_chunks, utcnow
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,17 @@ def add_revision(session: Session, place: CaptionPlace, caption: str, origin: Ca
         )
     )
     return place.version + 1
+
+
+def last_versions(session: Session, image_ids: Iterable[int]) -> dict[tuple[int, str], int]:
+    """The last version of each caption that these images ever had, by image and kind."""
+    newest = func.max(col(CaptionRevision.version))
+    image_id, kind = col(CaptionRevision.image_id), col(CaptionRevision.kind)
+    found: dict[tuple[int, str], int] = {}
+    for chunk in in_chunks(image_ids):
+        query = select(image_id, kind, newest).where(image_id.in_(chunk)).group_by(image_id, kind)
+        found |= {(key, of): version for key, of, version in session.exec(query)}
+    return found
 
 
 def _typed_before(session: Session, place: CaptionPlace) -> CaptionRevision | None:

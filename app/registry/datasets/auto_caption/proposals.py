@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,9 +15,9 @@ from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalS
 from app.registry.datasets.caption_writes import CaptionOrigin
 from app.registry.datasets.captions import CaptionRefused, clean_caption
 from app.registry.datasets.edits.actions import EditAction
-from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
+from app.registry.datasets.image_captions.changes import write_further
 from app.registry.datasets.image_captions.several import KindNow, captions_of_kinds
-from app.registry.datasets.models import CaptionKind, CaptionSource, DatasetEdit, Image
+from app.registry.datasets.models import CaptionSource, DatasetEdit, Image
 from app.registry.db import in_chunks
 from app.registry.wording import plural
 from worker.core.captioning.words import CaptionMode
@@ -169,16 +170,18 @@ def apply_proposals(
     )
     session.add(edit)
     session.flush()
+    further: dict[str, dict[tuple[int, str], str]] = defaultdict(dict)  # by who wrote them
     for change, caption in found.written:
         proposal, image = change.proposal, change.image
-        origin = CaptionOrigin(CaptionSource.PROVIDER, proposal.source_name, edit.key)
         if change.is_first:
+            origin = CaptionOrigin(CaptionSource.PROVIDER, proposal.source_name, edit.key)
             caption_writes.write_caption(session, image, caption, origin)
         else:
-            kind = CaptionKind(proposal.kind)
-            change_caption(session, image.key, kind, CaptionChange(caption), origin=origin)
+            further[proposal.source_name][image.key, proposal.kind] = caption
         proposal.state = ProposalState.APPLIED
         session.add(proposal)
+    for name, texts in further.items():
+        write_further(session, texts, CaptionOrigin(CaptionSource.PROVIDER, name, edit.key))
     session.flush()
     return found.applied(edit.key)
 

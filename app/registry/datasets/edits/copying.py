@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, select
 
-from app.registry.datasets.caption_writes import CaptionOrigin, write_caption
+from app.registry.datasets.caption_writes import CaptionOrigin, last_versions, write_caption
 from app.registry.datasets.models import CaptionRevision, Dataset, Image, ImageCaption
 from app.registry.datasets.service import get_dataset
 
@@ -62,11 +62,7 @@ def _copy_others(session: Session, copies: dict[int, Image], origin: CaptionOrig
     keys = [copy.key for copy in copies.values()]
     kept = select(ImageCaption.image_id).where(col(ImageCaption.image_id).in_(keys))
     has = set(session.exec(kept))
-    newest = func.max(CaptionRevision.version)  # a copy that came back may have had this kind
-    written = select(CaptionRevision.image_id, CaptionRevision.kind, newest)
-    written = written.where(col(CaptionRevision.image_id).in_(keys))
-    grouped = written.group_by(col(CaptionRevision.image_id), col(CaptionRevision.kind))
-    last = {(image_id, kind): version for image_id, kind, version in session.exec(grouped)}
+    last = last_versions(session, keys)  # a copy that came back may have had this kind
     originals = select(ImageCaption).where(col(ImageCaption.image_id).in_(copies))
     for row in session.exec(originals.order_by(col(ImageCaption.id))).all():
         copy = copies[row.image_id]

@@ -13,9 +13,8 @@ from sqlmodel import Session, col, select
 from app.registry.datasets.edits.actions import TO_DATASETS, Edit, EditAction, describe_edit
 from app.registry.datasets.edits.plan import EditOutcome, LeftOut
 from app.registry.datasets.edits.writing import CaptionWrite, write_captions, write_fields
-from app.registry.datasets.image_captions.changes import remove_caption
+from app.registry.datasets.image_captions.changes import remove_further
 from app.registry.datasets.models import (
-    CaptionKind,
     CaptionSource,
     Dataset,
     DatasetEdit,
@@ -172,7 +171,8 @@ def _undo_captions(session: Session, step: DatasetEdit, edit: Edit) -> EditOutco
     for chunk in in_chunks({row["image_id"] for row in step.before if row.get("kind")}):
         query = select(ImageCaption).where(col(ImageCaption.image_id).in_(chunk))
         others |= {(row.image_id, row.kind): row.caption for row in session.exec(query)}
-    writes, added, left_out = [], [], []
+    writes, left_out = [], []
+    added: set[tuple[int, str]] = set()
     for row in step.before:
         image_id, kind = row["image_id"], row.get("kind", "")
         image = images.get(image_id)
@@ -184,12 +184,11 @@ def _undo_captions(session: Session, step: DatasetEdit, edit: Edit) -> EditOutco
         elif caption != row["after"]["caption"]:
             left_out.append(LeftOut(image.filename, "Its caption was changed since."))
         elif row.get("added"):
-            added.append((image_id, kind))
+            added.add((image_id, kind))
         else:
             writes.append(CaptionWrite(image_id, kind, row["before"]["caption"]))
     write_captions(session, writes, CaptionSource.UNDO, step.key)
-    for image_id, kind in added:
-        remove_caption(session, image_id, CaptionKind(kind))
+    remove_further(session, added)
     changed = frozenset([*(write.image_id for write in writes), *(key for key, _ in added)])
     return EditOutcome(edit, step, len(writes) + len(added), changed, left_out)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from app.registry.datasets import service
@@ -13,6 +14,7 @@ from app.registry.datasets.caption_writes import (
     CaptionOrigin,
     CaptionPlace,
     add_revision,
+    last_versions,
     write_caption,
 )
 from app.registry.datasets.image_captions.several import (
@@ -27,6 +29,7 @@ from app.registry.datasets.models import (
     Image,
     ImageCaption,
 )
+from app.registry.db import in_chunks
 from app.registry.errors import Conflict, InvalidInput, NotFound
 
 
@@ -105,15 +108,48 @@ def remove_caption(session: Session, image_id: int, kind: CaptionKind) -> None:
     image = service.get_image(session, image_id, lock=True)
     if kind == image.caption_kind:
         raise Conflict("The first caption of an image stays. Empty it instead.")
-    row = _further(session, image, kind)
-    if row is None:
+    if _further(session, image, kind) is None:
         raise NotFound(f"This image has no caption of the kind {kind}.")
-    for written in session.exec(
-        _written(image, kind).where(CaptionRevision.version == row.version)
-    ):
-        written.removed_share = row.share
-        session.add(written)
-    session.delete(row)
+    remove_further(session, {(image_id, kind)})
+
+
+def write_further(
+    session: Session, texts: Mapping[tuple[int, str], str], origin: CaptionOrigin
+) -> None:
+    """Write captions after the first one, by image and kind, and add those that are missing.
+
+    In few statements; nothing is compared or locked here.
+    """
+    image_ids = {image_id for image_id, _ in texts}
+    known = further_captions(session, image_ids)
+    rows = {(row.image_id, row.kind): row for found in known.values() for row in found}
+    last = last_versions(session, image_ids)
+    for (image_id, kind), text in texts.items():
+        row = rows.get((image_id, kind)) or ImageCaption(
+            image_id=image_id, kind=kind, version=last.get((image_id, kind), 0)
+        )
+        place = CaptionPlace(image_id, kind, row.version)
+        row.caption, row.version = text, add_revision(session, place, text, origin)
+        session.add(row)
+    session.flush()
+
+
+def remove_further(session: Session, places: Collection[tuple[int, str]]) -> None:
+    """Remove captions after the first one, by image and kind, in few statements."""
+    now = (
+        (col(CaptionRevision.image_id) == col(ImageCaption.image_id))
+        & (col(CaptionRevision.kind) == col(ImageCaption.kind))
+        & (col(CaptionRevision.version) == col(ImageCaption.version))
+    )
+    for chunk in in_chunks({image_id for image_id, _ in places}):
+        query = select(ImageCaption, CaptionRevision).outerjoin(CaptionRevision, now)
+        for row, written in session.exec(query.where(col(ImageCaption.image_id).in_(chunk))).all():
+            if (row.image_id, row.kind) not in places:
+                continue
+            if written is not None:
+                written.removed_share = row.share
+                session.add(written)
+            session.delete(row)
     session.flush()
 
 
@@ -155,10 +191,7 @@ def _written(image: Image, kind: CaptionKind) -> SelectOfScalar[CaptionRevision]
 
 def _last_version(session: Session, image: Image, kind: CaptionKind) -> int:
     """The last version that a caption of this kind ever had; 0 if there was none."""
-    query = select(func.max(col(CaptionRevision.version))).where(
-        CaptionRevision.image_id == image.key, CaptionRevision.kind == kind
-    )
-    return session.exec(query).one() or 0
+    return last_versions(session, [image.key]).get((image.key, kind), 0)
 
 
 def _caption_of(session: Session, image: Image, kind: CaptionKind) -> OneCaption:

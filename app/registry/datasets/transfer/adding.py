@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from sqlmodel import Session, func, select
+from sqlmodel import Session, select
 
 from app.registry.datasets.caption_writes import (
     CaptionOrigin,
     CaptionPlace,
     add_revision,
     from_file,
+    last_versions,
     write_caption,
 )
 from app.registry.datasets.captions import CaptionFromFile
@@ -149,8 +150,7 @@ def _describes(loose: LooseCaption, image: Image) -> bool:
 
 def _last(session: Session, image: Image, kind: str) -> int:
     """The last version that a caption of this kind had; 0 if there was none."""
-    of_kind = (CaptionRevision.image_id == image.key, CaptionRevision.kind == kind)
-    return session.exec(select(func.max(CaptionRevision.version)).where(*of_kind)).one() or 0
+    return last_versions(session, [image.key]).get((image.key, kind), 0)
 
 
 def keep_in_history(session: Session, image: Image, unused: tuple[CaptionFromFile, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.datasets import deletion, service
@@ -149,6 +150,26 @@ def test_tags_are_added_beside_the_first_caption_and_undone(database: Database) 
         assert [(row.image_id, row.caption) for row in left] == [(second.key, "owl")]
         # the history keeps what was undone
         assert caption_history(session, first)[0].caption == "fox, snow"
+
+
+def test_tags_of_many_images_are_read_in_few_queries(database: Database) -> None:
+    asked: list[str] = []
+    read = []
+    for images in (2, 30):
+        key = filled(database, *["a fox"] * images)
+        with database.write() as session:
+            propose(session, key, *["fox"] * images, kind=CaptionKind.TAGS)
+        sa.event.listen(
+            database.engine, "before_cursor_execute", note := lambda *a: asked.append(a[2])
+        )
+        with database.write() as session:
+            applied = proposals.apply_proposals(session, key)
+            assert applied.edit_id is not None
+            assert steps.undo_edit(session, key, applied.edit_id).changed == images
+        sa.event.remove(database.engine, "before_cursor_execute", note)
+        read.append(sum(statement.startswith("SELECT") for statement in asked))
+        asked.clear()
+    assert read[0] == read[1]
 
 
 def test_tags_that_were_written_meanwhile_stay(database: Database) -> None:
