@@ -57,6 +57,12 @@ def delete_chosen(session: Session, render_ids: Sequence[int]) -> list[Render]:
     return renders
 
 
+def deleted_render(session: Session, render_id: int | None) -> int | None:
+    """The id if it is that of a render that is deleted and can be restored."""
+    render = session.get(Render, render_id or 0)
+    return render.id if render is not None and render.deleted_at is not None else None
+
+
 def restore_chosen(session: Session, render_ids: Sequence[int]) -> list[Render]:
     """Undo `delete_chosen` of the same ids, the last one first, also for covers."""
     renders = chosen_renders(session, render_ids)

@@ -12,7 +12,7 @@ from app.registry.base_models.models import BaseModel
 from app.registry.base_models.subjects import subjects_of
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
-from app.registry.renders import service
+from app.registry.renders import chosen, service
 from app.registry.renders.models import Render
 from app.registry.renders.recipes.service import OpenedRecipe
 from app.registry.storage.store import BlobStore
@@ -146,10 +146,11 @@ def play(request: Request, state: State) -> Response:
     with state.database.read() as session:
         form = with_base_of_source(session, form)
         context = play_page(session, form, result=finished_result(session, form))
+        undo = chosen.deleted_render(session, as_id(request.query_params.get("undo", "")))
     context = replace(
         context,
         scrubbed="scrub" in request.query_params,
-        undo=as_id(request.query_params.get("undo", "")),
+        undo=undo,
         is_fragment=wants_fragment(request),
     )
     return render_page(request, "playground/play.html", context)

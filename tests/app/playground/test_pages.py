@@ -204,7 +204,9 @@ def test_a_deleted_result_goes_from_the_playground_and_can_be_undone(
     back = client.post("/renders/restore", data=form_of(gone.text, "toasts"), headers=HTML)
     assert back.url.path == "/play"
     assert "Without your style" in back.text
-    assert "The image was deleted." not in back.text
+    assert "The image was deleted." in gone.text
+    for address in (str(back.url), str(gone.url)):  # as with the Back button
+        assert "The image was deleted." not in client.get(address).text
 
 
 def test_everything_that_is_wrong_is_named_beside_its_field_and_stays(
