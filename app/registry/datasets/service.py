@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ from app.registry.datasets.intake import NewImage
 from app.registry.datasets.models import MAX_REPEATS, Dataset, Image
 from app.registry.datasets.transfer import adding
 from app.registry.datasets.transfer.pairing import LooseCaption
-from app.registry.db import utcnow
+from app.registry.db import in_chunks, utcnow
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.integrity import findings
 from app.registry.runs import used_datasets
@@ -292,15 +292,31 @@ def get_image(session: Session, image_id: int, *, lock: bool = False) -> Image:
 def add_images(session: Session, dataset_id: int, images: Iterable[NewImage]) -> list[AddedImage]:
     """Add checked images; existing ones keep their captions, deleted ones are restored."""
     get_dataset(session, dataset_id, lock=True)
-    return [_add_image(session, dataset_id, new) for new in images]
+    wanted = list(images)
+    hashes = (hash_ for new in wanted for hash_ in (new.clean_sha256, new.thumbnail_sha256))
+    findings.forget_problems(session, *hashes)
+    known = _images_by_hash(session, dataset_id, {new.sha256 for new in wanted})
+    return [_add_image(session, dataset_id, new, known) for new in wanted]
 
 
-def _add_image(session: Session, dataset_id: int, new: NewImage) -> AddedImage:
-    same = select(Image).where(Image.dataset_id == dataset_id, Image.sha256 == new.sha256)
-    existing = session.exec(_locked(same)).first()
-    findings.forget_problems(session, new.clean_sha256, new.thumbnail_sha256)
+def _images_by_hash(session: Session, dataset_id: int, hashes: Collection[str]) -> dict[str, Image]:
+    """The images of a dataset that are these files, deleted ones too."""
+    of_dataset = _locked(
+        select(Image).where(Image.dataset_id == dataset_id).order_by(col(Image.id))
+    )
+    return {
+        image.sha256: image
+        for part in in_chunks(hashes)
+        for image in session.exec(of_dataset.where(col(Image.sha256).in_(part)))
+    }
+
+
+def _add_image(
+    session: Session, dataset_id: int, new: NewImage, known: dict[str, Image]
+) -> AddedImage:
+    existing = known.get(new.sha256)
     if existing is None:
-        image = adding.add_new(session, dataset_id, new)
+        image = known[new.sha256] = adding.add_new(session, dataset_id, new)
         return AddedImage(image, duplicate=False, unused=new.unused_captions)
     was_deleted = existing.deleted_at is not None
     unused = adding.add_again(session, existing, new)

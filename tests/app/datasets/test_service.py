@@ -5,6 +5,7 @@ from __future__ import annotations
 from threading import Thread
 
 import pytest
+import sqlalchemy as sa
 from sqlmodel import col, select
 
 from app.registry.datasets import pinned, service
@@ -49,6 +50,20 @@ def test_names_give_addresses_that_never_collide(database: Database) -> None:
             for name in ("Öl & Kreide", "Ol Kreide", "!?")
         ]
     assert slugs == ["ol-kreide", "ol-kreide-2", "dataset"]
+
+
+def test_the_images_that_are_there_are_asked_for_together(database: Database) -> None:
+    key = filled(database, "a fox", "a boat")
+    asked: list[str] = []
+    sa.event.listen(database.engine, "before_cursor_execute", note := lambda *a: asked.append(a[2]))
+    with database.write() as session:
+        added = service.add_images(session, key, [picture(n) for n in (0, 1, 2, 2, 3)])
+    sa.event.remove(database.engine, "before_cursor_execute", note)
+    assert [one.duplicate for one in added] == [True, True, False, True, False]
+    by_hash = [
+        one for one in asked if "FROM image " in one.replace("\n", " ") and "sha256 IN" in one
+    ]
+    assert len(by_hash) == 1
 
 
 def test_the_same_picture_twice_is_one_picture(database: Database) -> None:
