@@ -25,6 +25,7 @@ LOCKED_STATES = frozenset({"40001", "40P01", "55P03", "57014"})
 """PostgreSQL: serialization failure, deadlock, lock not available, statement timeout."""
 DISK_FULL_STATE = "53100"
 READ_ONLY_STATE = "25006"
+NO_SAVEPOINT = "no such savepoint"  # the error before ended the transaction of SQLite
 # SQLite's primary codes but SQLITE_ERROR, which is a mistake of the program
 SQLITE_LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 SQLITE_AWAY = frozenset(
@@ -99,6 +100,8 @@ def _database_outage(error: sa.exc.DBAPIError) -> AppError | None:
 
 def _sqlite_outage(error: sqlite3.Error) -> AppError | None:
     """The error for a code of SQLite; its lowest byte is the kind."""
+    if NO_SAVEPOINT in str(error) and error.__context__ is not None:
+        return outage(error.__context__)
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     kind = code & 0xFF
     if kind in SQLITE_LOCKED:
