@@ -95,9 +95,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_finish() -> None:
-    """Leave what the imports made out of every later search for garbage; it stays to the end."""
+    """Leave what the imports made out of every later search for garbage; it stays to the end.
+
+    And search less often than after 700 new objects, of which a page makes many more.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 10)
 
 
 @pytest.fixture(autouse=True, scope="session")

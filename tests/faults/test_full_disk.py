@@ -35,7 +35,7 @@ def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyStack
 def test_a_full_disk_costs_no_job_and_no_row(small_disk: FaultyStack, stopwatch: Stopwatch) -> None:
     # it computes until its next checkpoint, for which it waits until there is room; the disk fills
     # soon after one, when the state before it was deleted
-    work = jobs.begin_work(small_disk, checkpoint_every=300)
+    work = jobs.begin_work(small_disk, checkpoint_every=100)
     with work.untouched():
         work.until_checkpoint()
         work.until_further()
