@@ -22,7 +22,7 @@ class DatasetFigures:
 
 
 def count_figures(session: Session, dataset_ids: Sequence[int]) -> dict[int, DatasetFigures]:
-    """The figures of each of these datasets that has an image, in one query."""
+    """The figures of each of these datasets, in one query."""
     session.flush()  # a query of the connection does not
     further = (
         select(ImageCaption.image_id)
@@ -44,4 +44,5 @@ def count_figures(session: Session, dataset_ids: Sequence[int]) -> dict[int, Dat
         .where(col(Image.dataset_id).in_(dataset_ids), col(Image.deleted_at).is_(None))
         .group_by(col(Image.dataset_id))
     )
-    return {key: DatasetFigures(*values) for key, *values in counted}
+    figures = dict.fromkeys(dataset_ids, DatasetFigures())
+    return figures | {key: DatasetFigures(*values) for key, *values in counted}

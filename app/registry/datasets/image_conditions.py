@@ -48,7 +48,12 @@ class Scope:
     @property
     def live(self) -> Condition:
         """Condition: an image of the dataset that is not deleted."""
-        return (col(Image.dataset_id) == self.dataset_id) & col(Image.deleted_at).is_(None)
+        return is_live(self.dataset_id)
+
+
+def is_live(dataset_id: int) -> Condition:
+    """Condition: an image of this dataset that is not deleted."""
+    return (col(Image.dataset_id) == dataset_id) & col(Image.deleted_at).is_(None)
 
 
 def scope_of(session: Session, dataset: Dataset) -> Scope:

@@ -17,6 +17,7 @@ from app.registry.datasets.image_conditions import (
     Scope,
     condition_of,
     conditions_of,
+    is_live,
     scope_of,
 )
 from app.registry.datasets.listing import index
@@ -73,10 +74,9 @@ def count_filters(
     """
     state = read_state(session, dataset)
     now = now or state.count <= FEW
-    counts: dict[Show, int] = {}
     in_sql = (state.images, state.captions, scope_of(session, dataset))
     find_counts = _counts.find if now else _counts.known
-    counts |= find_counts(session, dataset.key, in_sql) or {}
+    counts = dict(find_counts(session, dataset.key, in_sql) or {})
     for kind, kept in _KEPT_FILTERS.items():
         find = kept.find if now else kept.known
         found = find(session, dataset.key, state.of(kept))
@@ -104,9 +104,8 @@ def _read_state(
     session: Session, dataset_id: int, created_at: datetime, trigger_word: str | None
 ) -> index.State:
     session.flush()  # a query of the connection does not
-    columns = index.state_columns(dataset_id)
-    live = (col(Image.dataset_id) == dataset_id) & col(Image.deleted_at).is_(None)
-    row = session.connection().execute(_from_images(*columns).where(live)).one()
+    query = _from_images(*index.state_columns(dataset_id)).where(is_live(dataset_id))
+    row = session.connection().execute(query).one()
     base = tokens_of(session, dataset_id).base
     return index.read_state(row, created_at, base, trigger_word)
 
@@ -118,7 +117,7 @@ def kept_figures(session: Session, dataset: Dataset) -> DatasetFigures:
 
 
 def _count_figures(session: Session, dataset_id: int) -> DatasetFigures:
-    return count_figures(session, [dataset_id]).get(dataset_id, DatasetFigures())
+    return count_figures(session, [dataset_id])[dataset_id]
 
 
 def _count_in_sql(session: Session, dataset_id: int) -> dict[Show, int]:

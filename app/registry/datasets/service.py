@@ -160,7 +160,7 @@ def summarize(
     return [
         _summary(
             dataset,
-            counted.get(dataset.key, DatasetFigures()),
+            counted[dataset.key],
             collages.get(dataset.key, []),
             runs.get(dataset.key, 0),
         )

@@ -31,18 +31,22 @@ def problems(session: Session, hashes: Collection[str] | None = None) -> dict[st
     """What is wrong with each damaged or missing file; of these files, or of all."""
     if hashes is None:
         return dict(_all_problems(session))
-    found = select(BlobCheck.sha256, BlobCheck.problem).where(col(BlobCheck.problem).is_not(None))
-    queries = [found.where(col(BlobCheck.sha256).in_(part)) for part in in_chunks(hashes)]
-    rows = [row for query in queries for row in session.exec(query)]
-    return {sha256: FileProblem(problem) for sha256, problem in rows if problem}
+    found: dict[str, FileProblem] = {}
+    for part in in_chunks(hashes):
+        found |= _read_problems(session, col(BlobCheck.sha256).in_(part))
+    return found
 
 
 @once_a_snapshot
 def _all_problems(session: Session) -> dict[str, FileProblem]:
+    return _read_problems(session)
+
+
+def _read_problems(session: Session, *conditions: sa.ColumnElement[bool]) -> dict[str, FileProblem]:
     # unlike for IS NOT NULL, SQLite looks only at the files that have a problem
     has_problem = col(BlobCheck.problem) > ""
-    rows = session.exec(select(BlobCheck.sha256, BlobCheck.problem).where(has_problem))
-    return {sha256: FileProblem(problem) for sha256, problem in rows if problem}
+    query = select(BlobCheck.sha256, BlobCheck.problem).where(has_problem, *conditions)
+    return {sha256: FileProblem(problem) for sha256, problem in session.exec(query) if problem}
 
 
 def forget_problems(session: Session, *hashes: str | None) -> None:

@@ -21,6 +21,7 @@ from app.registry.datasets.checks.caption_words import parts_of, telling_words, 
 from app.registry.datasets.checks.piles import piles
 from app.registry.datasets.image_captions.several import read_texts
 from app.registry.datasets.image_captions.tokens import tokens_of
+from app.registry.datasets.image_conditions import is_live
 from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.measures.service import MEASURED
 from app.registry.datasets.measures.thresholds import NEAR_DISTANCE
@@ -95,8 +96,7 @@ def _hashes(session: Session, dataset_id: int, *, trained_only: bool) -> dict[in
         sa.select(IMAGES.c.id, MEASURES.c.perceptual_hash)
         .select_from(IMAGES.join(MEASURES, MEASURED))
         .where(
-            col(Image.dataset_id) == dataset_id,
-            col(Image.deleted_at).is_(None),
+            is_live(dataset_id),
             col(ImageMeasure.perceptual_hash).is_not(None),
         )
         .order_by(
@@ -171,9 +171,7 @@ def nearest_chain(hashes: Mapping[int, int]) -> list[int]:
 
 
 def _by_name(session: Session, dataset_id: int) -> list[int]:
-    query = sa.select(IMAGES.c.id, IMAGES.c.filename).where(
-        col(Image.dataset_id) == dataset_id, col(Image.deleted_at).is_(None)
-    )
+    query = sa.select(IMAGES.c.id, IMAGES.c.filename).where(is_live(dataset_id))
     rows = session.connection().execute(query).all()
     return [key for key, name in sorted(rows, key=lambda row: (natural_key(row[1]), row[0]))]
 

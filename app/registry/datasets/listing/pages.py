@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
 from app.registry.datasets.filters import ALL_IMAGES, ImageFilter, Sort
+from app.registry.datasets.image_conditions import is_live
 from app.registry.datasets.image_search import matching_ids, read_state
 from app.registry.datasets.models import Dataset, Image
 from app.registry.db import in_chunks
@@ -76,15 +77,14 @@ def _read_page_of_all(
     """A page of all images by age, without reading the ids of those on the other pages."""
     key: Any = col(Image.id)
     total = read_state(session, dataset).count
-    live = (col(Image.dataset_id) == dataset.key) & col(Image.deleted_at).is_(None)
+    live = is_live(dataset.key)
     is_newest = wanted.sort is Sort.NEWEST
     start = (min(page, page_count(total, size)) - 1) * size
     if after is not None and session.exec(select(key).where(live, key == after)).first():
         until = key >= after if is_newest else key <= after
         start = session.exec(select(func.count()).select_from(Image).where(live, until)).one()
     query = sa.select(key).where(live).order_by(key.desc() if is_newest else key)
-    rows = session.connection().execute(query.offset(start).limit(size))
-    ids = [row[0] for row in rows]
+    ids = session.connection().execute(query.offset(start).limit(size)).scalars().all()
     return ImagePage(load_images(session, ids), start=start, total=total, size=size)
 
 

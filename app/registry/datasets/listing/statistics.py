@@ -9,10 +9,11 @@ from itertools import chain
 from statistics import median
 
 import sqlalchemy as sa
-from sqlmodel import Session, col
+from sqlmodel import Session
 
 from app.registry.datasets.caption_words import normalize_parts, search_key, spread_words
 from app.registry.datasets.image_captions.several import read_texts
+from app.registry.datasets.image_conditions import is_live
 from app.registry.datasets.image_search import read_state
 from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.models import Dataset, Image
@@ -75,9 +76,7 @@ def read_statistics(session: Session, dataset: Dataset) -> DatasetStatistics:
 
 def _compute(session: Session, dataset_id: int) -> DatasetStatistics:
     images = sa.inspect(Image).local_table
-    query = sa.select(images.c.width, images.c.height).where(
-        col(Image.dataset_id) == dataset_id, col(Image.deleted_at).is_(None)
-    )
+    query = sa.select(images.c.width, images.c.height).where(is_live(dataset_id))
     rows = session.connection().execute(query).all()
     captions: dict[int, list[str]] = {}
     for image_id, caption in read_texts(session, dataset_id):
