@@ -12,7 +12,7 @@ from sqlmodel import Session, SQLModel, col, select
 from app.registry.errors import Conflict
 
 MAX_SLUG = 80
-TRIES = 3  # to find a slug that nobody takes at the same moment
+TRIES = 4  # to find a slug that nobody takes at the same moment
 Row = TypeVar("Row", bound=SQLModel)
 RESERVED = frozenset({"deleted"})  # used by addresses of pages
 

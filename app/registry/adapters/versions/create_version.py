@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, func, select
 
 from app.registry.adapters.models import (
@@ -24,10 +23,10 @@ from app.registry.code_version import code_version
 from app.registry.db import utcnow
 from app.registry.integrity import findings
 from app.registry.runs.models import Run
-from app.registry.slugs import unique_slug
+from app.registry.slugs import insert_named, unique_slug
 from worker.core.lora_files.weights import USUAL_WEIGHT
 
-NAME_TRIES = 4
+FALLBACK_SLUG = "adapter"
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,8 @@ def future_rows(
     """The adapter and version that `publish` would make now, as rows that are not stored."""
     adapter = session.get(Adapter, adapter_id) if adapter_id is not None else None
     if adapter is None or not _takes_versions(adapter):
-        adapter = _new_adapter(session, new)
+        slug = future_slug(session, new.name)
+        adapter = Adapter(name=new.name, slug=slug, **_adapter_fields(new))
     else:
         cover = _next_cover(adapter, new)
         adapter = Adapter(**adapter.model_dump() | {"cover_sha256": cover})
@@ -194,7 +194,7 @@ def find_equal(
 def future_slug(session: Session, name: str, adapter_id: int | None = None) -> str:
     """The slug that a new adapter of this name would get; an existing one keeps its own."""
     adapter = session.get(Adapter, adapter_id) if adapter_id else None
-    return adapter.slug if adapter else unique_slug(session, Adapter, name, fallback="adapter")
+    return adapter.slug if adapter else unique_slug(session, Adapter, name, fallback=FALLBACK_SLUG)
 
 
 def adapter_of_parent(session: Session, run: Run) -> int | None:
@@ -234,17 +234,7 @@ def _get_or_add_adapter(session: Session, new: NewVersion, adapter_id: int | Non
             session.add(adapter)
             session.flush()
             return adapter
-    for attempt in range(NAME_TRIES):
-        try:
-            with session.begin_nested():
-                adapter = _new_adapter(session, new)
-                session.add(adapter)
-                session.flush()
-                return adapter
-        except IntegrityError:  # another process took the slug just now: try the next one
-            if attempt == NAME_TRIES - 1:
-                raise
-    raise AssertionError
+    return insert_named(session, Adapter, new.name, fallback=FALLBACK_SLUG, **_adapter_fields(new))
 
 
 def _version_in_use(session: Session, adapter: Adapter) -> AdapterVersion | None:
@@ -263,15 +253,14 @@ def _takes_versions(adapter: Adapter) -> bool:
     return adapter.deleted_at is None and adapter.is_listed
 
 
-def _new_adapter(session: Session, new: NewVersion) -> Adapter:
-    return Adapter(
-        slug=unique_slug(session, Adapter, new.name, fallback="adapter"),
-        name=new.name,
-        trigger_words=list(new.trigger_words),
-        base_family=new.base_family,
-        cover_sha256=new.cover_sha256,
-        license=new.license,
-    )
+def _adapter_fields(new: NewVersion) -> dict[str, Any]:
+    """What a new adapter takes from its first version, besides the name."""
+    return {
+        "trigger_words": list(new.trigger_words),
+        "base_family": new.base_family,
+        "cover_sha256": new.cover_sha256,
+        "license": new.license,
+    }
 
 
 def next_number(session: Session, adapter: Adapter) -> int:
