@@ -110,4 +110,4 @@ check-python:
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis demo *.egg-info
-	find app worker migrations tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find app worker tools migrations tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -35,7 +35,7 @@ from typing import Any
 from bench.full import BASE, TrainingTask
 from bench.styles import STYLES, draw_style
 from bench.training import ROOT, heading
-from worker.core.starter.build.artwork import load_artwork
+from tools.starter.artwork import load_artwork
 from worker.core.training.config import Targets
 from worker.core.training.presets import Preset, preset_config
 

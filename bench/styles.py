@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from worker.core.starter.build.artwork import ArtworkSubject, render_drawing
-from worker.core.starter.examples.drawings import DRAW, DRAWN_SUBJECTS, meant_drawing
-from worker.core.starter.examples.planes import (
+from tools.examples.drawings import DRAW, DRAWN_SUBJECTS, meant_drawing
+from tools.examples.planes import (
     MARGIN,
     SIZE,
     Plane,
@@ -27,6 +26,7 @@ from worker.core.starter.examples.planes import (
     spread_color,
     to_image,
 )
+from tools.starter.artwork import ArtworkSubject, render_drawing
 
 HELD_OUT = 60
 HELD_OUT_SEED = 20_261_125

@@ -17,8 +17,8 @@ from bench import lora_vs_full
 from bench.full import BASE, TrainingTask, train_one
 from bench.lora_vs_full import Bench, StylePlan
 from bench.styles import STYLES
+from tools.examples.planes import SIZE
 from worker.core.starter.examples import CHALKBOARD
-from worker.core.starter.examples.planes import SIZE
 from worker.core.training.errors import DatasetError
 from worker.core.training.presets import Preset, preset_config
 

@@ -26,19 +26,18 @@ from app.web.main import create_app
 from tests.wheel import ROOT, build_sdist, build_wheel
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OWN = {"app", "worker", "tests", "bench", "docs"}
+OWN = {"app", "worker", "tools", "tests", "bench", "docs"}
 # Who imports it: the folder, and the extras that it may need beside the dependencies.
 EXTRAS = {
     "app": (),
     "migrations": (),
     "worker": (),
     "worker/core/captioning/local/wd_tagger.py": ("tagger",),
-    "worker/core/eyes/build": ("starter",),
-    "worker/core/starter/build": ("starter",),
     "worker/core/training/optim.py": ("eightbit",),
     "bench": ("test",),
     "docs": ("test",),
-    "tests": ("test", "starter", "eightbit", "tagger"),
+    "tests": ("test", "tools", "eightbit", "tagger"),
+    "tools": ("tools",),
 }
 DATA = ("migrations", "static", "templates")
 
@@ -81,7 +80,7 @@ def extras_of(path: Path) -> tuple[str, ...]:
 def test_everything_that_is_imported_is_declared() -> None:
     owners = packages_distributions()
     missing = set()
-    for folder in ("app", "bench", "docs", "migrations", "tests", "worker"):
+    for folder in ("app", "bench", "docs", "migrations", "tests", "tools", "worker"):
         for path in (ROOT / folder).rglob("*.py"):
             known = declared(extras_of(path))
             for package in imported(path):
@@ -151,6 +150,4 @@ def test_the_sdist_holds_what_the_wheel_is_made_of(tmp_path: Path) -> None:
 def test_what_builds_write_is_ignored() -> None:
     for name in ("build/lib/app.py", "dist/brushwork.whl"):
         assert subprocess.run(["git", "check-ignore", "-q", name], cwd=ROOT).returncode == 0
-    code = ROOT / "worker" / "core" / "starter" / "build" / "pace.py"
-    assert subprocess.run(["git", "check-ignore", "-q", code], cwd=ROOT).returncode == 1
     assert {"build", "dist"} <= set((ROOT / ".dockerignore").read_text().split())

@@ -20,7 +20,7 @@ def test_naming_the_base_loads_no_torch() -> None:
 
 
 def test_the_shipped_base_draws_what_it_is_asked_for(
-    base_renders: list[Image.Image], true_images: dict[str, list[Image.Image]]
+    base_renders: list[Image.Image], example_images: dict[str, list[Image.Image]]
 ) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(PATH, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
@@ -39,7 +39,7 @@ def test_the_shipped_base_draws_what_it_is_asked_for(
     assert green > 150 > blue
     assert min(apple.getpixel((1, 1))) > 230
     own = style_distance([apple, frog], base_renders)
-    assert all(own < style_distance([apple, frog], styled) for styled in true_images.values())
+    assert all(own < style_distance([apple, frog], styled) for styled in example_images.values())
 
 
 def middle_color(image: Image.Image) -> tuple[int, int, int]:

@@ -1,7 +1,8 @@
 """The embedded eyes: a small network that learned 1,100 subjects in many drawn looks.
 
 EfficientNet-Lite0 (3.4 M parameters) and a linear read-out; the text side is a list of names and of
-other words for them. `worker/core/eyes/README.md` says how they were made and how well they see.
+other words for them. `README.md` here says how well they see, `tools/eyes/README.md` how they were
+made.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The embedded base model: its path.
 
-Importing this module loads no model. `starter` is a diffusers folder like any other base;
-`worker.core.starter.build` made it. Styles to train it on are in `worker.core.starter.examples`.
+Importing this module loads no model. `starter` is a diffusers folder like any other base,
+which maintainers build with `tools/starter`. Styles to train it on are in
+`worker.core.starter.examples`.
 """
 
 from pathlib import Path

@@ -93,7 +93,7 @@ def default_guidance(resolution: int) -> float:
 
     Small base models draw what they are asked for without much guidance, which only adds contrast:
     an adapter of 300 steps on chalk drawings was at 0.9 of the style measure with 2, at 1.4 with
-    3.5 (`worker/core/starter/README.md`).
+    3.5 (`tools/starter/README.md`).
     """
     return 2.0 if is_small_resolution(resolution) else 7.0
 

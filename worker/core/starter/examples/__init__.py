@@ -1,7 +1,7 @@
 """The example styles: what they are called, where their images are, and prompts to try.
 
-Importing this module loads neither numpy nor torch. `python -m worker.core.starter.examples` draws
-the images again.
+Importing this module loads neither numpy nor torch. `python -m tools.examples` draws the images
+again.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,1 @@
+"""What maintainers build the embedded base, its example styles and the eyes with."""

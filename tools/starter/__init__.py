@@ -1,0 +1,1 @@
+"""Builds the embedded base from openly licensed artwork: `python -m tools.starter`."""

@@ -1,1 +1,0 @@
-"""Builds the embedded base from openly licensed artwork: `python -m worker.core.starter.build`."""
