@@ -94,6 +94,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return costs.is_left_out(collection_path, config.option.markexpr) or None
 
 
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """Note which file was the first to import each of the libraries that take seconds."""
+    for library in costs.NETWORKS & sys.modules.keys():
+        costs.loaded_by.setdefault(library, report.nodeid)
+
+
 def pytest_collection_finish() -> None:
     """Leave what the imports made out of every later search for garbage; it stays to the end.
 

@@ -21,6 +21,7 @@ FOLDERS = {
     "stack": "stack",
     "app/access/test_proxies.py": "process",
     "docs/test_curls.py": "stack",
+    "compat/test_old_data.py": "slow",
     "compat/test_old_jobs.py": "process",
     "app/cli/test_adapters_tools.py": "slow",
     "app/install": "process",
@@ -30,8 +31,10 @@ FOLDERS = {
     "worker/bases/test_inspect.py": "slow",
     "worker/bases/test_load.py": "slow",
     "worker/bases/test_load_memory.py": "slow",
+    "worker/bases/test_preload.py": "slow",
     "worker/bases/test_text.py": "slow",
     "worker/bases/test_threads.py": "slow",
+    "worker/bases/test_token_counts.py": "slow",
     "worker/captioning/test_local.py": "slow",
     "worker/eyes/test_embedded.py": "slow",
     "worker/eyes/test_transformers_models.py": "slow",
@@ -49,16 +52,24 @@ FOLDERS = {
     "worker/starter": "slow",
     "worker/training": "slow",
     "worker/test_fake_gpu.py": "slow",
+    "worker/test_sampling.py": "slow",
     "test_bench.py": "slow",
     "test_bench_datasets.py": "slow",
     "test_bench_lora_vs_full.py": "slow",
     "test_bench_nouns.py": "slow",
+    "test_bench_preview.py": "slow",
     "test_bench_registry.py": "slow",
 }
 """The marker of every test in this folder or file; `unit` where none is named.
 
 What builds networks with diffusers and transformers is `slow`: importing them alone takes seconds.
 """
+
+NETWORKS = {"torch", "diffusers", "transformers", "peft"}
+"""Libraries that take seconds to import, and hundreds of megabytes in each process."""
+
+loaded_by: dict[str, str] = {}
+"""Each of `NETWORKS` that the collection of this session imported, with the first file that did."""
 
 LONGEST_FIRST = ("faults", "stack", "process", "slow", "browser", "unit")
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import costs
+
 ROOT = Path(__file__).parents[1]
 CODE = ("app", "worker", "tools")
 HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate"}
@@ -125,6 +127,21 @@ def test_the_core_loads_neither_a_web_framework_nor_a_database() -> None:
     names = [module_name(path) for path in modules("worker/core") if path.stem != "__main__"]
     found = loaded_by([name for name in names if not name.startswith("tools.starter")])
     assert found & (WEB_FRAMEWORKS - {"jinja2"} | DATABASES | {"app", "celery"}) == set()
+
+
+def test_quick_tests_import_no_networks() -> None:
+    """Only tests of tensors do, and of what is `unit` nothing that builds networks with them.
+
+    Each process of `make check` imports all that it collects.
+    """
+    allowed = {"torch": "tests/worker/"}  # files of adapters are tensors
+    quick = {
+        library: file
+        for library, file in costs.loaded_by.items()
+        if costs.cost_of_folder(ROOT / file) == "unit"
+        and not (library in allowed and file.startswith(allowed[library]))
+    }
+    assert quick == {}
 
 
 @pytest.mark.parametrize("folder", ["worker/core", "app/web"])

@@ -24,7 +24,6 @@ from app.registry.db import make_engine
 from app.registry.jobs.service import claim_next
 from app.registry.state import AppState
 from app.web.main import create_app
-from tests.compat.old_starter import FINGERPRINT, save_old_starter
 from worker.core import starter
 from worker.core.bases.inspect import inspect_base
 from worker.runtime.lease import Lease
@@ -95,6 +94,8 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def old_starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stand-in for the base model that was embedded then."""
+    from tests.compat.old_starter import save_old_starter
+
     return save_old_starter(tmp_path_factory.mktemp("starter-57f004e"))
 
 
@@ -155,6 +156,8 @@ def copy_data(archive: Path, folder: Path, *, made_with: str | None = None) -> N
 
 def _change_checkpoint(blobs: Path, sha256: str, fingerprint: str) -> str:
     """Name the base model in the manifest of a stored checkpoint; returns its new hash."""
+    from tests.compat.old_starter import FINGERPRINT
+
     old = blobs / sha256[:2] / sha256[2:4] / sha256
     entry = '"base_model": "{}"'  # in the adapter beside it, the fingerprint has another name
     was, now = entry.format(FINGERPRINT), entry.format(fingerprint)

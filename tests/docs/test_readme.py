@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.docs.pages import ROOT, rows, section, text
-from worker.core.lora_files.proof.loaders import LOADERS
 
 README = ROOT / "README.md"
 
@@ -19,5 +18,7 @@ def test_it_begins_with_a_sentence_and_a_picture_for_both_themes() -> None:
 
 
 def test_it_lists_every_program_that_files_are_checked_for() -> None:
+    from worker.core.lora_files.proof.loaders import LOADERS  # loads torch
+
     named = [row[0] for row in rows(section(README, "Works with"))]
     assert named == [loader.title for loader in LOADERS]
