@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import importlib
 import re
 from collections.abc import Iterator
@@ -77,88 +78,119 @@ def resolve(module: str, name: str) -> type:
     return kind
 
 
-PAGES = sorted(set(pages()), key=lambda page: (page[0], page[1].__name__))
+@functools.cache
+def contexts() -> dict[type, set[str]]:
+    """The templates that each context dataclass is given to."""
+    found: dict[type, set[str]] = {}
+    for template, context in pages():
+        found.setdefault(context, set()).add(template)
+    return found
+
+
+@functools.cache
+def parsed(template: str) -> nodes.Template:
+    return environment.parse((TEMPLATES / template).read_text())
 
 
 def closure(template: str) -> set[str]:
     """The template with all it extends and includes."""
     found = {template}
-    tree = environment.parse((TEMPLATES / template).read_text())
-    for node in tree.find_all((nodes.Include, nodes.Extends)):
+    for node in parsed(template).find_all((nodes.Include, nodes.Extends)):
         if isinstance(node.template, nodes.Const):
             found |= closure(str(node.template.value))
     return found
 
 
+@functools.cache
+def names_in(template: str) -> tuple[set[str], set[str]]:
+    """Names that this one file reads, and names that it sets itself."""
+    tree = parsed(template)
+    written = {name.name for name in tree.find_all(nodes.Name) if name.ctx in ("store", "param")}
+    written |= {node.target for node in tree.find_all(nodes.Import)}
+    written |= {node.name for node in tree.find_all(nodes.Macro)}
+    written |= {  # `is defined` and `| default(…)`: may be missing
+        node.node.name
+        for node in tree.find_all((nodes.Test, nodes.Filter))
+        if node.name in ("defined", "default") and isinstance(node.node, nodes.Name)
+    }
+    return meta.find_undeclared_variables(tree), written
+
+
 def names_used(template: str) -> tuple[set[str], set[str]]:
     """Names that the template and its parts read, and names that they set themselves."""
-    read: set[str] = set()
-    written: set[str] = set()
-    for part in closure(template):
-        tree = environment.parse((TEMPLATES / part).read_text())
-        read |= meta.find_undeclared_variables(tree)
-        written |= {
-            name.name for name in tree.find_all(nodes.Name) if name.ctx in ("store", "param")
-        }
-        written |= {node.target for node in tree.find_all(nodes.Import)}
-        written |= {node.name for node in tree.find_all(nodes.Macro)}
-        written |= {  # `is defined` and `| default(…)`: may be missing
-            node.node.name
-            for node in tree.find_all((nodes.Test, nodes.Filter))
-            if node.name in ("defined", "default") and isinstance(node.node, nodes.Name)
-        }
+    parts = [names_in(part) for part in closure(template)]
+    read, written = (set[str]().union(*names) for names in zip(*parts, strict=True))
     return read - set(environment.globals) - FRAME, written
 
 
-@pytest.mark.parametrize(("template", "context"), PAGES, ids=str)
-def test_a_template_reads_only_what_its_context_gives(template: str, context: type) -> None:
-    read, written = names_used(template)
-    assert read - {field.name for field in dataclasses.fields(context)} - written == set()
+def fields_of(context: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(context)}
 
 
-@pytest.mark.parametrize("context", sorted({c for _, c in PAGES}, key=str), ids=str)
-def test_every_field_of_a_context_is_shown_by_a_template(context: type) -> None:
-    read = {name for template, used in PAGES if used is context for name in names_used(template)[0]}
-    assert {field.name for field in dataclasses.fields(context)} - read == set()
+def sources() -> Iterator[tuple[str, str]]:
+    """(name, source) of every template."""
+    for path in sorted(TEMPLATES.rglob("*.html")):
+        yield str(path.relative_to(TEMPLATES)), path.read_text()
+
+
+def test_templates_read_only_what_their_contexts_give() -> None:
+    unknown = {}
+    for context, templates in contexts().items():
+        for template in templates:
+            read, written = names_used(template)
+            if missing := read - fields_of(context) - written:
+                unknown[template, context.__name__] = missing
+    assert not unknown, unknown
+
+
+def test_every_field_of_a_context_is_shown_by_a_template() -> None:
+    unused = {}
+    for context, templates in contexts().items():
+        if left := fields_of(context).difference(*(names_used(t)[0] for t in templates)):
+            unused[context.__name__] = left
+    assert not unused, unused
 
 
 def test_there_are_pages_to_check() -> None:
-    assert {"home/home.html", "datasets/show.html", "datasets/list.html"} <= {
-        template for template, _ in PAGES
-    }
+    templates = set[str]().union(*contexts().values())
+    assert {"home/home.html", "datasets/show.html", "datasets/list.html"} <= templates
 
 
-ALL_TEMPLATES = sorted(str(path.relative_to(TEMPLATES)) for path in TEMPLATES.rglob("*.html"))
+CODE = r"<style\b|\sstyle\s*=|\son[a-z]+\s*=\s*[\"']|\shx-(?:on|vals=.js|headers=.js)|javascript:"
 
 
-@pytest.mark.parametrize("template", ALL_TEMPLATES)
-def test_a_template_holds_no_code_and_no_style_of_its_own(template: str) -> None:
-    source = (TEMPLATES / template).read_text()
-    assert not re.search(r"<style\b", source)
-    assert not re.search(r"\sstyle\s*=", source)
-    assert not re.search(r"\son[a-z]+\s*=\s*[\"']", source)
-    assert not re.search(r"\shx-(on|vals=.js|headers=.js)", source)
-    assert not re.search(r"javascript:", source)
-    for tag in re.findall(r"<script\b[^>]*>[^<]*", source):
-        assert "src=" in tag
-        assert tag.endswith(">")
+def test_templates_hold_no_code_and_no_style_of_their_own() -> None:
+    found = []
+    for template, source in sources():
+        found += [(template, code) for code in re.findall(CODE, source)]
+        for tag in re.findall(r"<script\b[^>]*>[^<]*", source):
+            if "src=" not in tag or not tag.endswith(">"):
+                found.append((template, tag))
+    assert not found, found
 
 
-@pytest.mark.parametrize("template", ALL_TEMPLATES)
-def test_what_a_template_names_is_there(template: str) -> None:
-    source = (TEMPLATES / template).read_text()
-    for path in re.findall(r"static\('([^'~]+)'\)", source):
-        assert (ROOT / "static" / path).is_file(), path
+def test_files_and_icons_that_templates_name_are_there() -> None:
     sprite = next((ROOT / "static" / "vendor").glob("lucide-static-*/sprite.svg")).read_text()
-    for name in re.findall(r"icon\(\"([a-z0-9-]+)\"", source):
-        assert f'<symbol id="{name}"' in sprite, name
+    missing = []
+    for template, source in sources():
+        for path in re.findall(r"static\('([^'~]+)'\)", source):
+            if not (ROOT / "static" / path).is_file():
+                missing.append((template, path))
+        for name in re.findall(r"icon\(\"([a-z0-9-]+)\"", source):
+            if f'<symbol id="{name}"' not in sprite:
+                missing.append((template, name))
+    assert not missing, missing
 
 
-@pytest.mark.parametrize("template", ALL_TEMPLATES)
-def test_no_control_hides_what_a_form_can_do(template: str) -> None:
+def test_no_control_hides_what_a_form_can_do() -> None:
     """A control called `remove` is what `form.remove` gives: htmx could not swap that form."""
-    named = set(re.findall(r"name=\"([a-z_]+)\"", (TEMPLATES / template).read_text()))
-    assert not named & FORM_METHODS
+    hidden = [
+        (template, name)
+        for template, source in sources()
+        for name in re.findall(r"name=\"([a-z_]+)\"", source)
+        if name in FORM_METHODS
+    ]
+    assert not hidden, hidden
 
 
 def test_a_name_nobody_gave_is_an_error() -> None:
