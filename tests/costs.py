@@ -21,8 +21,7 @@ FOLDERS = {
     "stack": "stack",
     "app/access/test_proxies.py": "process",
     "docs/test_curls.py": "stack",
-    "compat/test_old_data.py": "slow",
-    "compat/test_old_jobs.py": "process",
+    "compat": "slow",
     "app/cli/test_adapters_tools.py": "slow",
     "app/install": "process",
     "tools": "slow",
@@ -74,7 +73,6 @@ loaded_by: dict[str, str] = {}
 LONGEST_FIRST = ("faults", "stack", "process", "slow", "browser", "unit")
 
 TOGETHER = {
-    "compat/test_old_jobs.py": "trained",
     "worker/runtime/test_calibration.py": "trained",
     "worker/runtime/test_io_jobs.py": "trained",
     "worker/runtime/test_outages.py": "trained",

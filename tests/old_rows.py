@@ -8,11 +8,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tests.compat.conftest import assert_holds, renamed
-
 Rows = dict[str, dict[tuple[Any, ...], dict[str, Any]]]
 """The rows of each table by their primary keys."""
 
+# names in rows that have changed since, old: new
+RENAMED = {
+    "licence": "license",
+    "regularisation_dataset_id": "regularization_dataset_id",
+    "regularisation_version_id": "regularization_version_id",
+    "regularisation_weight": "regularization_weight",
+}
 # made anew from other rows, or no data of a user
 DERIVED = ("alembic_version", "adapter_search", "adapter_fts", "sqlite_", "worker")
 # Columns whose values have a meaning that the code or a constraint knows.
@@ -94,3 +99,24 @@ def assert_kept(before: Rows, after: Rows) -> None:
         assert rows.keys() == after[table].keys(), table
         for key, row in rows.items():
             assert_holds(renamed(after[table][key]), renamed(row), f"{table} {key}")
+
+
+def renamed(value: Any) -> Any:
+    """An answer of the old code with the names of today."""
+    if isinstance(value, dict):
+        return {RENAMED.get(name, name): renamed(entry) for name, entry in value.items()}
+    return [renamed(entry) for entry in value] if isinstance(value, list) else value
+
+
+def assert_holds(now: Any, old: Any, where: str = "") -> None:
+    """Fail unless `now` has every entry of `old` with the same value; it may have more."""
+    if isinstance(old, dict):
+        assert old.keys() <= now.keys(), where
+        for name in old:
+            assert_holds(now[name], old[name], f"{where}.{name}")
+    elif isinstance(old, list):
+        assert len(now) == len(old), where
+        for number, (new_entry, old_entry) in enumerate(zip(now, old, strict=True)):
+            assert_holds(new_entry, old_entry, f"{where}[{number}]")
+    else:
+        assert now == old, where

@@ -1,6 +1,6 @@
 """A stand-in for the base model that commit 57f004e embedded: its shapes, with random weights.
 
-The jobs of the old data folder are run with it. Its own weights, 40 MB, are no longer shipped.
+A training of that commit continues with it. Its own weights, 40 MB, are no longer shipped.
 """
 
 from __future__ import annotations
