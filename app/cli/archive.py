@@ -64,7 +64,7 @@ def bad_files(database: Path, stored: Collection[str], damaged: Collection[str])
     """The damaged files and those that rows need but that are not stored, with what needs them.
 
     `database`: a SQLite file of any version, which is not changed. What needs a file is unknown if
-    it is of a newer version. Raises DamagedDatabase.
+    it is of a newer version or too old. Raises DamagedDatabase.
     """
     if not is_sound(database):
         raise DamagedDatabase

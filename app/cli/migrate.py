@@ -53,7 +53,8 @@ def _reason(error: Exception, settings: Settings) -> str:
 def migrate(settings: Settings) -> str:
     """Migrate the database to this version; return a sentence on what was done.
 
-    Raises UnusableDatabase if it is of a newer version, of another program, or no database.
+    Raises UnusableDatabase if it is too old, of a newer version, of another program, or no
+    database.
     """
     engine = make_engine(settings.sqlalchemy_url)
     try:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import sqlalchemy as sa
+
 from app.cli.archive import (
     BLOBS,
     DATABASE,
@@ -26,8 +28,9 @@ from app.cli.archive import (
 from app.registry.base_models.downloads import FUSED_FOLDER
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
+from app.registry.errors import OutdatedDatabase, UnusableDatabase
 from app.registry.integrity.report import BadFile, summary
-from app.registry.migrate import is_current
+from app.registry.migrate import LAST_COMMIT, is_current, usable_revision
 from app.registry.ownership import service as ownership
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.wording import plural
@@ -71,7 +74,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
 def restore(settings: Settings, archive: Path, *, strict: bool = False) -> Restored:
     """Restore what is sound to an empty data folder; `strict`: everything or nothing.
 
-    Raises ArchiveError if the database is damaged, too.
+    Raises ArchiveError if the database is damaged or too old, too.
     """
     require_embedded(settings)
     data_dir = settings.data_dir
@@ -109,7 +112,7 @@ def restore(settings: Settings, archive: Path, *, strict: bool = False) -> Resto
 def _unpack_archive(archive: Path, folder: Path, *, strict: bool) -> bool:
     """Unpack the parts of an archive; True if it ends early or parts of it cannot be read.
 
-    The database is the first part. Raises ArchiveError if it is not there as a whole.
+    The database is the first part. Raises ArchiveError if it is not there as a whole, or too old.
     """
     has_database = False
     try:
@@ -118,7 +121,9 @@ def _unpack_archive(archive: Path, folder: Path, *, strict: bool) -> bool:
             for member in tar:
                 if _is_wanted(member, has_database=has_database, strict=strict):
                     tar.extract(member, folder, filter="data")
-                    has_database = True  # as it comes first
+                    if not has_database:  # it comes first
+                        _require_upgradable(folder / DATABASE)
+                        has_database = True
     except tarfile.ReadError as error:
         if strict or not has_database:
             raise ArchiveError(
@@ -128,6 +133,23 @@ def _unpack_archive(archive: Path, folder: Path, *, strict: bool) -> bool:
     if not has_database:
         raise ArchiveError("this is not a Brushwork archive.")
     return False
+
+
+def _require_upgradable(database: Path) -> None:
+    """Raise ArchiveError if the database is older than the first migration of this version."""
+    engine = make_engine(f"sqlite:///{database}")
+    try:
+        usable_revision(engine)
+    except OutdatedDatabase as error:
+        raise ArchiveError(
+            f"the archive is of an older Brushwork. Check out commit {LAST_COMMIT}, the last one "
+            "that can upgrade it, restore the archive and run `brushwork migrate` there. Then come "
+            "back to this version with that data folder."
+        ) from error
+    except (UnusableDatabase, sa.exc.DatabaseError):
+        pass  # a newer one is restored as it is; a damaged one is found out about later
+    finally:
+        engine.dispose()
 
 
 def _is_wanted(member: tarfile.TarInfo, *, has_database: bool, strict: bool) -> bool:

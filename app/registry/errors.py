@@ -77,6 +77,10 @@ class UnusableDatabase(AppError):
     code = "unusable_database"
 
 
+class OutdatedDatabase(UnusableDatabase):
+    """No migration of this version begins at the revision of the database."""
+
+
 class Forbidden(AppError):
     """The request is refused for security; the message gives the reason."""
 

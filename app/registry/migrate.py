@@ -18,12 +18,15 @@ from sqlmodel import SQLModel
 
 import app.registry.tables  # noqa: F401  (fills the metadata)
 from app.registry.adapters.library import search
-from app.registry.errors import UnusableDatabase
+from app.registry.errors import OutdatedDatabase, UnusableDatabase
 from app.registry.paths import MIGRATIONS
 
 VERSION_TABLE = "alembic_version"
 NOT_A_DATABASE = {"SQLITE_NOTADB", "SQLITE_CORRUPT"}
 OWN_REVISION = re.compile(r"\d{4}")
+LAST_COMMIT = "1df9e16"
+"""The last commit with the migrations to the first revision of this version."""
+
 MIGRATION_LOCK = 0x6272757368  # key of PostgreSQL's advisory lock for migrations
 
 
@@ -42,6 +45,13 @@ def head_revision() -> str:
     head = ScriptDirectory.from_config(alembic_config()).get_current_head()
     assert head is not None
     return head
+
+
+def first_revision() -> str:
+    """The oldest revision that this version can migrate."""
+    first = ScriptDirectory.from_config(alembic_config()).get_base()
+    assert first is not None
+    return first
 
 
 def is_known(revision: str) -> bool:
@@ -76,8 +86,9 @@ def require_current(engine: Engine) -> None:
 def usable_revision(engine: Engine) -> str | None:
     """The revision of a database that this version can migrate; None if it is empty.
 
-    A SQLite file is not changed, not even its journal mode. Raises UnusableDatabase if the database
-    is of a newer version, of another program, or no database.
+    A SQLite file is not changed, not even its journal mode. Raises OutdatedDatabase if the database
+    is older than the first migration, UnusableDatabase if it is of a newer version, of another
+    program, or no database.
     """
     place: str | None = "The database"
     if engine.dialect.name == "sqlite":
@@ -96,20 +107,33 @@ def usable_revision(engine: Engine) -> str | None:
             ) from error
         raise
     if found is not None and not is_known(found):
-        if not OWN_REVISION.fullmatch(found) or found < head_revision():
-            is_foreign = True
-        else:
-            raise UnusableDatabase(
-                f"The database is of a newer Brushwork: it has revision {found}, and this version "
-                f"ends at {head_revision()}. Update Brushwork, or use another --data-dir. "
-                "Nothing was changed."
-            )
+        is_foreign = True
+        if OWN_REVISION.fullmatch(found):
+            _refuse_other_versions(found)
     if is_foreign:
         raise UnusableDatabase(
             f"{place} belongs to another program. Use another database, or another folder with "
             "--data-dir. Nothing was changed."
         )
     return found
+
+
+def _refuse_other_versions(found: str) -> None:
+    """Raise UnusableDatabase for a revision before the first or after the newest one."""
+    first, head = first_revision(), head_revision()
+    if found < first:
+        raise OutdatedDatabase(
+            f"The database is of an older Brushwork: it has revision {found}, and this version "
+            f"begins at {first}. Check out commit {LAST_COMMIT}, the last one that can upgrade it, "
+            "and run `brushwork migrate` there once. Then come back to this version. "
+            "Nothing was changed."
+        )
+    if found > head:
+        raise UnusableDatabase(
+            f"The database is of a newer Brushwork: it has revision {found}, and this version "
+            f"ends at {head}. Update Brushwork, or use another --data-dir. "
+            "Nothing was changed."
+        )
 
 
 def _has_foreign_tables(engine: Engine) -> bool:

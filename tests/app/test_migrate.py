@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from alembic import command
-from sqlmodel import SQLModel, select, update
+from sqlmodel import SQLModel, select
 
 import app.registry.tables  # noqa: F401  (fills the metadata)
+from app.cli.migrate import migrate as migrate_command
 from app.registry import migrate
 from app.registry.adapters.library import search
-from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
-from app.registry.adapters.versions.trained_on import trained_on
-from app.registry.base_models.models import BaseModel
 from app.registry.config import Settings
-from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.db import Database, make_engine
-from app.registry.renders.models import Render, RenderAdapter
-from app.registry.renders.search import text_of as render_text
-from app.registry.runs import search as runs_search
-from app.registry.runs.models import Run
-from tests.app.adapters.test_trained_on import add_versions
+from app.registry.errors import OutdatedDatabase
+from tests.next_revision import NEXT, next_revision
 from tests.old_rows import assert_kept, fill_tables, read_rows
 
 
@@ -36,11 +28,6 @@ def test_the_tables_are_those_of_the_code(database: Database) -> None:
 
 def test_sqlite_gives_no_id_twice_where_the_code_needs_it(tmp_path: Path) -> None:
     engine = make_engine(f"sqlite:///{tmp_path}/brushwork.db")
-    migrate.upgrade(engine)
-    assert _never_twice(engine) == NEVER_TWICE_TABLES
-    with engine.connect() as connection:
-        command.downgrade(migrate.alembic_config(connection), "0041")
-        connection.commit()
     migrate.upgrade(engine)
     assert _never_twice(engine) == NEVER_TWICE_TABLES
     engine.dispose()
@@ -73,181 +60,60 @@ def test_every_migration_can_be_undone(tmp_path: Path) -> None:
     engine.dispose()
 
 
-OLD_ROWS = (
-    "INSERT INTO adapter (slug, name, trigger_words, notes, starred, base_family, created_at, "
-    "updated_at) VALUES ('agais', 'Ägäis', '[\"blue\"]', 'Of the sea', false, 'sd1', "
-    "'2026-01-01', '2026-01-01')",
-    "INSERT INTO adapter_version (adapter_id, version, sha256, size_bytes, rank, alpha, "
-    "trigger_words, config, details, created_at) "
-    "VALUES (1, 1, 'x', 1, 1, 1, '[]', '{}', '{}', '2026-01-01')",
-)
-
-
-@pytest.mark.slow
-def test_every_row_of_the_first_release_is_kept_and_found(postgres: str, tmp_path: Path) -> None:
+def test_a_later_migration_keeps_every_row(postgres: str, tmp_path: Path) -> None:
     for url in (f"sqlite:///{tmp_path}/brushwork.db", postgres):
-        engine = make_engine(url)
-        with engine.connect() as connection:
-            command.upgrade(migrate.alembic_config(connection), "0001")
+        database = Database(make_engine(url))
+        migrate.upgrade(database.engine)
+        with database.engine.begin() as connection:
             fill_tables(connection)
             before = read_rows(connection)
-            connection.commit()
-        assert len(before) == 19
+        assert len(before) == len(SQLModel.metadata.tables) - len({"adapter_search", "worker"})
         assert {len(rows) for rows in before.values()} == {2}
-        migrate.upgrade(engine)
-        with engine.connect() as connection:
+        with next_revision(tmp_path / database.engine.dialect.name):
+            migrate.upgrade(database.engine)
+        assert migrate.current_revision(database.engine) == NEXT
+        with database.engine.connect() as connection:
             assert_kept(before, read_rows(connection))
-        database = Database(engine)
+            made = connection.execute(sa.text("SELECT made_up FROM run")).scalars().all()
+            assert made == [7, 7]
         with database.read() as session:
             for mapper in SQLModel._sa_registry.mappers:  # the code reads every row
                 rows = session.exec(select(mapper.class_)).all()
                 assert rows or mapper.local_table.name not in before, mapper
-            assert search.candidates(session, search.needles("agais SEA"), most=9) == [1, 2]
-            assert session.get_one(Adapter, 1).sort_name == "agais"
-            assert session.get_one(AdapterVersion, 1).file_tensor_sha256 == "7" * 64
-            run = session.get_one(Run, 2)
-            assert run.config["regularization_weight"] == 0.25
-            assert run.sort_name == "2 e name"
-            assert (run.notes, run.search_text) == ("", runs_search.text_of(run))
-            for render in session.exec(select(Render)):
-                assert (render.starred, render.search_text) == (False, render_text(render))
-            pairs = session.exec(select(RenderAdapter.adapter_id, RenderAdapter.render_id)).all()
-            assert sorted(pairs) == [(1, 1), (1, 2), (2, 1), (2, 2)]
+            found = search.candidates(session, search.needles("agais SEA"), most=9)
+            assert sorted(found) == [1, 2]
             if database.is_sqlite:  # switched on again after the migration
                 on = session.connection().exec_driver_sql("PRAGMA foreign_keys").scalar()
                 assert on == 1
         database.dispose()
 
 
-WRITTEN = (
-    "INSERT INTO adapter_file (version_id, format, dtype, with_tags, sha256, size_bytes, proof, "
-    "created_at) VALUES (1, 'kohya', 'fp16', {}, 'x', 1, '{{\"passed\": true}}', '2026-01-01')"
-)
-
-
-@pytest.mark.slow
-def test_files_that_may_tell_notes_are_written_anew(postgres: str, tmp_path: Path) -> None:
+def test_a_database_older_than_the_first_migration_is_left_as_it_is(
+    postgres: str, tmp_path: Path
+) -> None:
+    assert migrate.first_revision() == "0046"
     for url in (f"sqlite:///{tmp_path}/brushwork.db", postgres):
         engine = make_engine(url)
-        with engine.connect() as connection:
-            command.upgrade(migrate.alembic_config(connection), "0001")
-            connection.commit()
         with engine.begin() as connection:
-            for row in OLD_ROWS:
-                connection.exec_driver_sql(row)
-        migrate.upgrade(engine)
-        with engine.connect() as connection:
-            command.downgrade(migrate.alembic_config(connection), "0011")
-            connection.commit()
-        with engine.begin() as connection:
-            for with_tags in ("false", "true"):
-                connection.exec_driver_sql(WRITTEN.format(with_tags))
-        migrate.upgrade(engine)
-        database = Database(engine)
-        with database.read() as session:
-            files = session.exec(select(AdapterFile)).all()
-            assert {file.with_tags: file.proof for file in files} == {
-                False: {},
-                True: {"passed": True},
-            }
-        database.dispose()
-
-
-@pytest.mark.slow
-def test_an_adapter_at_the_address_of_a_page_moves(postgres: str, tmp_path: Path) -> None:
-    for url in (f"sqlite:///{tmp_path}/brushwork.db", postgres):
-        engine = make_engine(url)
-        with engine.connect() as connection:
-            command.upgrade(migrate.alembic_config(connection), "0001")
-            connection.commit()
-        with engine.begin() as connection:
-            for row in OLD_ROWS:
-                connection.exec_driver_sql(row.replace("'agais'", "'deleted'"))
-        migrate.upgrade(engine)
-        database = Database(engine)
-        with database.read() as session:
-            assert session.get_one(Adapter, 1).slug == "deleted-adapter-1"
-        database.dispose()
-
-
-def add_run(database: Database, config: dict[str, Any]) -> None:
-    """A run with regularization images, and its version."""
-    with database.write() as session:
-        dataset = Dataset(slug="sea", name="Sea")
-        base = BaseModel(slug="base", name="Base", source="base")
-        session.add_all([dataset, base])
-        session.flush()
-        pinned = DatasetVersion(dataset_id=dataset.key, fingerprint="x", image_count=1, items=[])
-        session.add(pinned)
-        session.flush()
-        run = Run(
-            name="Sea",
-            dataset_id=dataset.key,
-            dataset_version_id=pinned.key,
-            base_model_id=base.key,
-            config=config,
-            total_steps=3,
-            regularization_version_id=pinned.key,
-        )
-        session.add(run)
-        session.exec(update(AdapterVersion).values(config=config))
-        session.exec(update(Adapter).values(license="MIT"))
-
-
-def test_names_are_spelled_in_american_english(postgres: str, tmp_path: Path) -> None:
-    config = {"regularization_weight": 0.5, "sample_prompts": ['a "regularization_weight": 1, ü']}
-    old = {"regularisation_weight": 0.5, "sample_prompts": config["sample_prompts"]}
-    for url in (f"sqlite:///{tmp_path}/brushwork.db", postgres):
-        engine = make_engine(url)
-        with engine.connect() as connection:
-            command.upgrade(migrate.alembic_config(connection), "0001")
-            connection.commit()
-        with engine.begin() as connection:
-            for row in OLD_ROWS:
-                connection.exec_driver_sql(row)
-        migrate.upgrade(engine)
-        database = Database(engine)
-        add_run(database, config)
-        with engine.connect() as connection, migrate._loose_references(connection):
-            command.downgrade(migrate.alembic_config(connection), "0015")
-            connection.commit()
-        with engine.connect() as connection:
-            runs = connection.execute(sa.text("SELECT regularisation_version_id, config FROM run"))
-            ((pinned, stored),) = runs.all()
-            assert pinned == 1
-            assert connection.scalar(sa.text("SELECT licence FROM adapter")) == "MIT"
-            assert (json.loads(stored) if isinstance(stored, str) else stored) == old
-            keys = sa.inspect(connection).get_foreign_keys("run")
-            assert "fk_run_regularisation_version_id_dataset_version" in {k["name"] for k in keys}
-        migrate.upgrade(engine)
-        with database.read() as session:
-            run = session.get_one(Run, 1)
-            assert (run.regularization_version_id, run.config) == (1, config)
-            assert session.get_one(Adapter, 1).license == "MIT"
-            assert session.get_one(AdapterVersion, 1).config == config
-            assert search.candidates(session, search.needles("agais SEA"), most=9) == [1]
-        keys = sa.inspect(engine).get_foreign_keys("run")
-        assert "fk_run_regularization_version_id_dataset_version" in {k["name"] for k in keys}
-        migrate.check(engine)
-        database.dispose()
-
-
-@pytest.mark.slow
-def test_versions_of_before_are_found_as_well(postgres: str, tmp_path: Path) -> None:
-    for url in (f"sqlite:///{tmp_path}/brushwork.db", postgres):
-        database = Database(make_engine(url))
-        migrate.upgrade(database.engine)
-        with database.write() as session:
-            add_versions(session)
-        with database.engine.connect() as connection:
-            command.downgrade(migrate.alembic_config(connection), "0045")
-            connection.commit()
-        migrate.upgrade(database.engine)
-        with database.read() as session:
-            marked = select(AdapterVersion.version).where(AdapterVersion.on_several_datasets)
-            assert session.exec(marked).all() == [3, 4]  # the last one only has the word
-            assert [row.version for row in trained_on(session, [2])] == [2, 3]
-        database.dispose()
+            connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+            connection.exec_driver_sql("CREATE TABLE adapter (id INTEGER)")
+        for revision in ("0001", "0036", "0045"):
+            with engine.begin() as connection:
+                connection.exec_driver_sql("DELETE FROM alembic_version")
+                connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{revision}')")
+            settings = Settings(_env_file=None, data_dir=tmp_path, database_url=url)
+            with pytest.raises(OutdatedDatabase) as refused:
+                migrate_command(settings)
+            assert f"it has revision {revision}, and this version begins at 0046" in str(
+                refused.value
+            )
+            assert "Check out commit 1df9e16, the last one that can upgrade it" in str(
+                refused.value
+            )
+            assert migrate.current_revision(engine) == revision
+        assert set(sa.inspect(engine).get_table_names()) == {"alembic_version", "adapter"}
+        engine.dispose()
+    assert [path.name for path in tmp_path.iterdir()] == ["brushwork.db"]
 
 
 @pytest.fixture

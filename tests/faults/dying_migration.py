@@ -1,6 +1,6 @@
 """Migrates a database and kills itself before its statement number N; without N, counts them.
 
-python -m tests.faults.dying_migration DATABASE_URL DATA_DIR [N]
+python -m tests.faults.dying_migration DATABASE_URL DATA_DIR MIGRATIONS [N]
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from sqlalchemy import Engine, event
 
 from app.cli.migrate import migrate
 from app.registry.config import Settings
+from tests.next_revision import use_migrations
 
 
-def main(database_url: str, data_dir: str, last: str = "0") -> None:
+def main(database_url: str, data_dir: str, migrations: str, last: str = "0") -> None:
     """Migrate; print the number of statements."""
     done = 0
 
@@ -29,7 +30,8 @@ def main(database_url: str, data_dir: str, last: str = "0") -> None:
 
     event.listen(Engine, "before_cursor_execute", count)
     settings = Settings(_env_file=None, data_dir=Path(data_dir), database_url=database_url or None)
-    migrate(settings)
+    with use_migrations(Path(migrations)):
+        migrate(settings)
     print(done)
 
 

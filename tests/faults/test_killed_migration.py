@@ -13,24 +13,25 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
-from alembic import command
 
 from app.cli.migrate import migrate as migrate_all
 from app.registry import migrate
 from app.registry.adapters.library import search
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
-from app.registry.paths import ROOT
-from tests.conftest import POSTGRES, empty_database
+from app.registry.paths import MIGRATIONS, ROOT
+from tests.conftest import POSTGRES, close_file, empty_database
+from tests.next_revision import NEXT, add_next, use_migrations
 from tests.old_rows import Rows, assert_kept, fill_tables, read_rows
 
 KILLS = 8
+KILLS_OF_THE_FIRST = 3
 Copy = Callable[[], contextlib.AbstractContextManager[Settings]]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def old_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Rows, Copy]]:
-    """Rows of the first release, and a function that gives a database with them."""
+    """Rows of every table, and a function that gives a database of today with them."""
     if request.param == "sqlite":
         settings = Settings(_env_file=None, data_dir=tmp_path / "old")
         rows = make_old(settings)
@@ -64,25 +65,32 @@ def old_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tup
 
 
 def make_old(settings: Settings) -> Rows:
-    """Make a database as the first release left it; its rows."""
+    """Make a database of today with rows in every table; these rows."""
     engine = make_engine(settings.sqlalchemy_url)
-    with engine.connect() as connection:
-        command.upgrade(migrate.alembic_config(connection), "0001")
+    migrate.upgrade(engine)
+    with engine.begin() as connection:
         fill_tables(connection)
         rows = read_rows(connection)
-        connection.commit()
     if engine.dialect.name == "sqlite":
-        with engine.connect() as connection:
-            connection.exec_driver_sql("COMMIT")
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-            connection.exec_driver_sql("BEGIN")
-    engine.dispose()
+        close_file(engine)
+    else:
+        engine.dispose()
     return rows
 
 
-def run_migration(settings: Settings, last: int = 0) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def migrations(tmp_path: Path) -> Iterator[Path]:
+    """The migrations of the next version, which this process has as well."""
+    folder = add_next(tmp_path)
+    with use_migrations(folder):
+        yield folder
+
+
+def run_migration(
+    settings: Settings, migrations: Path, last: int = 0
+) -> subprocess.CompletedProcess[str]:
     """Migrate in a process that kills itself before statement `last`, if it is not 0."""
-    arguments = [settings.database_url or "", str(settings.data_dir), str(last)]
+    arguments = [settings.database_url or "", *map(str, (settings.data_dir, migrations, last))]
     return subprocess.run(
         [sys.executable, "-m", "tests.faults.dying_migration", *arguments],
         cwd=ROOT,
@@ -93,31 +101,60 @@ def run_migration(settings: Settings, last: int = 0) -> subprocess.CompletedProc
 
 
 def test_the_next_migration_repairs_what_a_killed_one_left(
-    old_database: tuple[Rows, Copy],
+    old_database: tuple[Rows, Copy], migrations: Path
 ) -> None:
     rows, copy = old_database
     with copy() as settings:
-        whole = run_migration(settings)
+        whole = run_migration(settings, migrations)
         assert whole.returncode == 0, whole.stderr
         assert_whole(settings, rows)
     statements = int(whole.stdout)
     for kill in range(1, KILLS + 1):
         last = statements * kill // KILLS  # the last one is after the last migration
         with copy() as settings:
-            assert run_migration(settings, last).returncode == -signal.SIGKILL
+            assert run_migration(settings, migrations, last).returncode == -signal.SIGKILL
             migrate_all(settings)
             assert_whole(settings, rows)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_first_start_that_was_killed_is_repeated(kind: str, tmp_path: Path) -> None:
+    statements = 0
+    for kill in range(KILLS_OF_THE_FIRST + 1):  # at first not, to count the statements
+        with empty_settings(kind, tmp_path / str(kill)) as settings:
+            done = run_migration(settings, MIGRATIONS, statements * kill // KILLS_OF_THE_FIRST)
+            assert done.returncode == (-signal.SIGKILL if kill else 0), done.stderr
+            statements = statements or int(done.stdout)
+            migrate_all(settings)
+            engine = make_engine(settings.sqlalchemy_url)
+            migrate.check(engine)
+            engine.dispose()
+
+
+@contextlib.contextmanager
+def empty_settings(kind: str, folder: Path) -> Iterator[Settings]:
+    """Settings with an empty database of this kind."""
+    if kind == "sqlite":
+        yield Settings(_env_file=None, data_dir=folder)
+        return
+    with empty_database("brushwork_faults") as url:
+        yield Settings(_env_file=None, data_dir=folder, database_url=url)
 
 
 def assert_whole(settings: Settings, rows: Rows) -> None:
     """The database has every row, the newest tables, and a search that finds."""
     database = Database(make_engine(settings.sqlalchemy_url))
-    migrate.check(database.engine)
+    assert migrate.current_revision(database.engine) == NEXT
     with database.engine.connect() as connection:
         assert_kept(rows, read_rows(connection))
+        for column in ("run.made_up", "made_up.id"):
+            table = column.partition(".")[0]
+            made = connection.execute(sa.text(f"SELECT {column} FROM {table}")).all()
+            assert len(made) == 2
         if database.is_sqlite:
             check = connection.execute(sa.text("PRAGMA integrity_check")).scalars().all()
             assert list(check) == ["ok"]
     with database.read() as session:
-        assert search.candidates(session, search.needles("agais SEA"), most=9) == [1, 2]
+        found = search.candidates(session, search.needles("agais SEA"), most=9)
+        assert sorted(found) == [1, 2]
     database.dispose()

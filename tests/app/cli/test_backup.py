@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
-from alembic import command
 
 from app.cli.backup import HashedContent
 from app.cli.main import main
@@ -21,6 +20,7 @@ from app.registry.config import Settings
 from app.registry.db import Database, make_engine
 from app.registry.storage.folder import LocalBlobStore
 from tests.app.integrity.conftest import Filled, fill
+from tests.next_revision import next_revision
 
 pytestmark = pytest.mark.usefixtures("no_surroundings")
 
@@ -140,19 +140,40 @@ def test_a_damaged_header_costs_one_file(
 
 
 def test_a_backup_of_an_older_version_is_understood(
-    backups: Backups, capsys: pytest.CaptureFixture[str]
+    backups: Backups, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    engine = backups.filled.database.engine
-    with engine.connect() as connection, migrate._loose_references(connection):
-        command.downgrade(migrate.alembic_config(connection), "0019")
-        connection.commit()
+    before = migrate.head_revision()
     missing = backups.filled.lose("image")
-    assert backups.backup() == 1
-    assert backups.restore() == 1
+    with next_revision(tmp_path):
+        assert backups.backup() == 1
+        assert backups.restore() == 1
     assert capsys.readouterr().err.count(f"missing {missing}: the image “fox.png”") == 2
     restored = make_engine(Settings(data_dir=backups.restored).sqlalchemy_url)
-    assert migrate.current_revision(restored) == "0019"
+    assert migrate.current_revision(restored) == before
     restored.dispose()
+
+
+def test_an_archive_that_is_too_old_is_written_but_not_restored(
+    backups: Backups, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with backups.filled.database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0045'")
+    assert backups.backup() == 0
+    assert backups.restore() == 1
+    assert capsys.readouterr().err == (
+        "Nothing was changed: the archive is of an older Brushwork. Check out commit 1df9e16, the "
+        "last one that can upgrade it, restore the archive and run `brushwork migrate` there. Then "
+        "come back to this version with that data folder.\n"
+    )
+    assert list(backups.restored.iterdir()) == []
+
+
+def test_an_archive_of_a_newer_version_is_restored_as_it_is(backups: Backups) -> None:
+    with backups.filled.database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    assert backups.backup() == 0
+    assert backups.restore() == 0
+    assert backups.kept() == set(backups.filled.blobs)
 
 
 def test_a_damaged_database_is_named_and_not_restored(

@@ -13,7 +13,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from alembic import command
 from sqlalchemy import Engine
 
 from app.cli import database as database_check
@@ -23,9 +22,10 @@ from app.registry.adapters.library import search
 from app.registry.adapters.models import Adapter
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
-from app.registry.migrate import alembic_config, current_revision
+from app.registry.migrate import current_revision, head_revision
 from tests.app.cli.conftest import brushwork
 from tests.disks import fill, mounted_disk
+from tests.next_revision import NEXT, next_revision
 
 pytestmark = pytest.mark.usefixtures("no_surroundings")
 
@@ -144,7 +144,7 @@ def test_every_command_explains_a_database_that_is_not_of_this_version(
     sentences = {
         make_newer: "of a newer Brushwork: it has revision 9999",
         make_foreign_revision: "belongs to another program. Use another database",
-        make_older: "it has revision 0001, and this version needs",
+        make_older: "Check out commit 1df9e16, the last one that can upgrade it",
         make_foreign: "belongs to another program. Use another database",
         make_garbage: "is not an SQLite database, or it is damaged. Restore a backup",
     }
@@ -165,9 +165,11 @@ def test_every_command_explains_a_database_that_is_not_of_this_version(
         (make_foreign, "belongs to another program"),
         (make_foreign_revision, "belongs to another program"),
         (make_garbage, "is not an SQLite database"),
+        (make_newer, "of a newer Brushwork: it has revision 9999"),
+        (make_older, "and run `brushwork migrate` there once. Then come back to this version."),
     ],
 )
-def test_a_migration_leaves_a_database_of_another_program_alone(
+def test_a_migration_leaves_a_database_alone_that_it_cannot_upgrade(
     damage: Callable[[Path], None],
     sentence: str,
     data_dir: Path,
@@ -179,6 +181,27 @@ def test_a_migration_leaves_a_database_of_another_program_alone(
     assert main(["migrate", "--data-dir", str(data_dir)]) == 2
     assert sentence in capsys.readouterr().err
     assert database.read_bytes() == before
+    assert not list(data_dir.glob("*.before-*"))
+
+
+@pytest.mark.process
+def test_serve_leaves_an_older_database_alone_and_says_what_upgrades_it(data_dir: Path) -> None:
+    database = data_dir / "brushwork.db"
+    make_older(database)
+    before = database.read_bytes()
+    done = brushwork("serve", "--port", "0", "--data-dir", str(data_dir))
+    assert done.returncode != 0
+    assert "Check out commit 1df9e16, the last one that can upgrade it" in done.stderr
+    assert database.read_bytes() == before
+    assert not list(data_dir.glob("*.before-*"))
+
+
+def test_a_command_asks_for_a_migration_that_was_not_run_yet(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with next_revision(tmp_path):
+        assert main(["sweep", "--data-dir", str(data_dir)]) == 2
+    assert f"this version needs {NEXT}. Run `brushwork migrate` first" in capsys.readouterr().err
 
 
 def test_a_server_that_is_shared_with_another_program_can_be_used(postgres_url: str) -> None:
@@ -290,31 +313,20 @@ def test_a_copy_of_an_earlier_time_does_not_stand_for_this_one(data_dir: Path) -
 
 
 def test_the_command_copies_an_older_database_and_names_the_copy(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    engine = make_engine(Settings(data_dir=tmp_path).sqlalchemy_url)
-    with engine.connect() as connection:
-        command.upgrade(alembic_config(connection), "0001")
-        connection.commit()
-    engine.dispose()
-    assert main(["migrate", "--data-dir", str(tmp_path)]) == 0
-    copy = tmp_path / "brushwork.db.before-0001"
-    assert f"The old database was copied to {copy}." in capsys.readouterr().out
-    engine = make_engine(f"sqlite:///{copy}")
-    assert current_revision(engine) == "0001"
-    engine.dispose()
-
-
-def test_a_database_of_a_newer_version_is_left_alone(
-    data_dir: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    engine = make_engine(f"sqlite:///{data_dir / 'brushwork.db'}")
-    with engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    engine.dispose()
-    assert main(["migrate", "--data-dir", str(data_dir)]) == 2
-    assert "of a newer Brushwork: it has revision 9999" in capsys.readouterr().err
-    assert not list(data_dir.glob("*.before-*"))
+    before = head_revision()
+    with next_revision(tmp_path):
+        assert main(["migrate", "--data-dir", str(data_dir)]) == 0
+    copy = data_dir / f"brushwork.db.before-{before}"
+    assert capsys.readouterr().out == (
+        f"The database was migrated from revision {before} to {NEXT}. "
+        f"The old database was copied to {copy}.\n"
+    )
+    for path, revision in ((copy, before), (data_dir / "brushwork.db", NEXT)):
+        engine = make_engine(f"sqlite:///{path}")
+        assert current_revision(engine) == revision
+        engine.dispose()
 
 
 def test_a_migration_on_a_disk_that_gets_full_says_so(
