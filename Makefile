@@ -17,7 +17,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test faults faults-table soak demo screenshots lint lock fmt check-python clean \
+.PHONY: help run check test tools faults faults-table soak demo screenshots lint lock fmt check-python clean \
   style types tests quick-tests
 # The tests start many processes; without cached bytecode, each would compile the app again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -26,6 +26,7 @@ help:
 	@echo "make run    install, migrate, start everything, open the browser   (ARGS=\"--port 9000\")"
 	@echo "make check  install, check style and types, run the quick tests   (ARGS=\"-k guard\")"
 	@echo "make test   install, check style and types, run the tests         (ARGS=\"-k guard\")"
+	@echo "make tools  install, run the tests of builders, benchmarks, installer, package (ARGS=\"-k eyes\")"
 	@echo "make faults install, break real stacks in all ways of docs/faults.md (ARGS=\"-k lock\")"
 	@echo "make faults-table  write the times of the last whole run of them into docs/faults.md"
 	@echo "make soak   install, load and kill a real stack for 20 minutes, check it (SECONDS=120)"
@@ -44,7 +45,11 @@ test: style
 
 tests: $(INSTALLED_TEST)
 	@echo "== Tests"
-	@$(PYTEST) -m "not faults" $(ARGS)
+	@$(PYTEST) -m "not faults and not tools" $(ARGS)
+
+tools: $(INSTALLED_TEST)
+	@echo "== Tools: builders, benchmarks, the installer, the package"
+	@$(PYTEST) -m tools $(ARGS)
 
 # They mostly wait for outages to pass, so three processes fit on two cores.
 faults: $(INSTALLED_TEST)

@@ -1,7 +1,8 @@
 """What a test costs, by the folder it is in: its marker and its place in the order.
 
 `make check` runs what is marked `unit` and imports nothing else; `make faults` runs what is marked
-`faults`. `make test` runs everything but that on every core: a file stays in one process, so that
+`faults`, `make tools` what is marked `tools`: tests of what maintainers run and the product does
+not need. `make test` runs everything but these on every core: a file stays in one process, so that
 its fixtures are made once, as do files that share a costly one. What takes longest starts first, so
 that no core is idle at the end.
 """
@@ -16,15 +17,16 @@ import pytest
 TESTS = Path(__file__).parent
 
 FOLDERS = {
+    "bench": "tools",
     "browser": "browser",
     "faults": "faults",
     "stack": "stack",
+    "tools": "tools",
     "app/access/test_proxies.py": "process",
     "docs/test_curls.py": "stack",
     "compat": "slow",
     "app/cli/test_adapters_tools.py": "slow",
-    "app/install": "process",
-    "tools": "slow",
+    "app/install": "tools",
     "app/supervisor": "process",
     "worker/runtime": "process",
     "worker/bases/test_inspect.py": "slow",
@@ -52,12 +54,6 @@ FOLDERS = {
     "worker/training": "slow",
     "worker/test_fake_gpu.py": "slow",
     "worker/test_sampling.py": "slow",
-    "test_bench.py": "slow",
-    "test_bench_datasets.py": "slow",
-    "test_bench_lora_vs_full.py": "slow",
-    "test_bench_nouns.py": "slow",
-    "test_bench_preview.py": "slow",
-    "test_bench_registry.py": "slow",
 }
 """The marker of every test in this folder or file; `unit` where none is named.
 
@@ -70,7 +66,7 @@ NETWORKS = {"torch", "diffusers", "transformers", "peft"}
 loaded_by: dict[str, str] = {}
 """Each of `NETWORKS` that the collection of this session imported, with the first file that did."""
 
-LONGEST_FIRST = ("faults", "stack", "process", "slow", "browser", "unit")
+LONGEST_FIRST = ("faults", "tools", "stack", "process", "slow", "browser", "unit")
 
 TOGETHER = {
     "worker/runtime/test_calibration.py": "trained",
@@ -150,7 +146,9 @@ def scope_of(test: str) -> str:
 def is_left_out(path: Path, markers: str) -> bool:
     """Whether these markers select nothing of this folder or file: it need not be imported."""
     cost = cost_of_folder(path)
-    return (markers == "unit" and cost != "unit") or markers == f"not {cost}"
+    if markers in ("unit", "tools"):
+        return cost != markers
+    return f"not {cost}" in markers.split(" and ")
 
 
 def sort_longest_first(items: list[pytest.Item]) -> None:

@@ -48,13 +48,23 @@ def test_the_longest_files_are_there_and_start_first() -> None:
     assert min(beside_it) > place_of(f"tests/{next(iter(TOGETHER))}::test_it", "unit")
 
 
-def test_make_test_leaves_faults_to_make_faults_and_does_not_even_import_them() -> None:
+def test_make_test_leaves_faults_and_tools_to_their_targets_and_imports_neither() -> None:
     makefile = (TESTS.parent / "Makefile").read_text()
-    assert '-m "not faults"' in makefile
+    (left_out,) = re.findall(r'-m "(not faults[^"]*)"', makefile)
     assert "-m faults tests/faults" in makefile
-    assert is_left_out(TESTS / "faults" / "test_proxy.py", "not faults")
-    assert not is_left_out(TESTS / "faults" / "test_proxy.py", "faults")
-    assert not is_left_out(TESTS / "browser" / "test_runs.py", "not faults")
+    assert "-m tools" in makefile
+    for file in ("faults/test_proxy.py", "tools/test_style.py", "bench/test_ruined.py"):
+        assert is_left_out(TESTS / file, left_out)
+        assert not is_left_out(TESTS / file, cost_of_folder(TESTS / file))
+    assert not is_left_out(TESTS / "browser" / "test_runs.py", left_out)
+    assert is_left_out(TESTS / "browser" / "test_runs.py", "tools")
+
+
+def test_no_test_of_tools_carries_a_cost_that_make_test_would_run() -> None:
+    files = [path for path in TESTS.rglob("test_*.py") if cost_of_folder(path) == "tools"]
+    assert len(files) > 10
+    own = re.compile(rf"pytest\.mark\.({'|'.join(LONGEST_FIRST)})\b")
+    assert [path for path in files if own.search(path.read_text())] == []
 
 
 def test_each_test_carries_its_cost(request: pytest.FixtureRequest) -> None:

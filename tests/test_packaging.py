@@ -1,7 +1,4 @@
-"""What is declared and built: dependencies, the version, the wheel and the source distribution.
-
-tests/stack installs the wheel and starts it.
-"""
+"""What is declared: dependencies and the version. tests/tools/test_wheel.py builds the package."""
 
 from __future__ import annotations
 
@@ -9,9 +6,7 @@ import ast
 import re
 import subprocess
 import sys
-import tarfile
 import tomllib
-import zipfile
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -23,7 +18,7 @@ from app.cli.main import main
 from app.registry import code_version
 from app.registry.config import Settings
 from app.web.main import create_app
-from tests.wheel import ROOT, build_sdist, build_wheel
+from tests.wheel import ROOT
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OWN = {"app", "worker", "tools", "tests", "bench", "docs"}
@@ -39,7 +34,6 @@ EXTRAS = {
     "tests": ("test", "tools", "eightbit", "tagger"),
     "tools": ("tools",),
 }
-DATA = ("migrations", "static", "templates")
 
 
 # dependencies
@@ -109,42 +103,7 @@ def test_the_version_stands_in_one_place(
     assert [path for path in files if f'"{version}"' in path.read_text()] == []
 
 
-# what is built
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this checkout."""
-    return build_wheel(tmp_path_factory.mktemp("wheel"))
-
-
-def repository_files() -> set[str]:
-    """The files that the wheel is made of, as paths in a checkout."""
-    folders = ("app", "worker", *DATA)
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *folders],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return {name for name in listed.stdout.splitlines() if (ROOT / name).exists()}
-
-
-@pytest.mark.process
-def test_the_wheel_holds_every_file_and_no_top_level_folder_but_the_packages(wheel: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert {name.partition("/")[0] for name in names} == {"app", "worker"}
-    expected = {f"app/{name}" if name.startswith(DATA) else name for name in repository_files()}
-    assert names == expected
-
-
-@pytest.mark.process
-def test_the_sdist_holds_what_the_wheel_is_made_of(tmp_path: Path) -> None:
-    with tarfile.open(build_sdist(tmp_path)) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    assert repository_files() | {"pyproject.toml", "LICENSE", "README.md"} <= names
+# what builds write
 
 
 def test_what_builds_write_is_ignored() -> None:
