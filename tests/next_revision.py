@@ -25,8 +25,8 @@ depends_on = None
 
 def upgrade() -> None:
     for table in ("adapter", "run"):
-        kept = {{"sqlite_autoincrement": True}}
-        with op.batch_alter_table(table, table_kwargs=kept) as batch:
+        no_reused_ids = {{"sqlite_autoincrement": True}}
+        with op.batch_alter_table(table, table_kwargs=no_reused_ids) as batch:
             batch.alter_column("notes", existing_type=sa.Text(), nullable=True)
             batch.add_column(sa.Column("made_up", sa.Integer(), server_default="7"))
     op.create_table("made_up", sa.Column("id", sa.Integer(), primary_key=True))

@@ -28,7 +28,7 @@ TIME = sa.DateTime(timezone=True)
 SHA256 = sa.String(64)
 # PostgreSQL sorts by bytes there, as SQLite does everywhere
 SORT_NAME = sa.String(240).with_variant(sa.String(240, collation="C"), "postgresql")
-NO_ID_TWICE = {"sqlite_autoincrement": True}
+NO_REUSED_IDS = {"sqlite_autoincrement": True}
 
 required = partial(sa.Column, nullable=False)
 optional = partial(sa.Column, nullable=True)
@@ -79,7 +79,7 @@ sa.Table(
     optional("trigger_word", sa.String(60)),
     required("created_at", TIME),
     optional("deleted_at", TIME, index=True),
-    **NO_ID_TWICE,
+    **NO_REUSED_IDS,
 )
 
 sa.Table(
@@ -117,7 +117,7 @@ sa.Table(
         "caption_share",
         "clean_sha256",
     ),
-    **NO_ID_TWICE,
+    **NO_REUSED_IDS,
 )
 
 sa.Table(
@@ -130,7 +130,7 @@ sa.Table(
     required("share", sa.Integer()),
     required("version", sa.Integer()),
     sa.UniqueConstraint("image_id", "kind"),
-    **NO_ID_TWICE,
+    **NO_REUSED_IDS,
 )
 
 sa.Table(
@@ -160,7 +160,7 @@ sa.Table(
     required("before", sa.JSON()),
     required("created_at", TIME),
     optional("undone_at", TIME),
-    **NO_ID_TWICE,
+    **NO_REUSED_IDS,
 )
 
 sa.Table(
@@ -204,7 +204,7 @@ sa.Table(
     required("items", sa.JSON()),
     required("created_at", TIME),
     sa.UniqueConstraint("dataset_id", "fingerprint"),
-    **NO_ID_TWICE,
+    **NO_REUSED_IDS,
 )
 
 # -- base models and caption models
@@ -281,7 +281,7 @@ sa.Table(
     optional("family", sa.String(16)),
     optional("size_bytes", sa.BigInteger()),
     required("created_at", TIME),
-    **NO_ID_TWICE,
+    **NO_REUSED_IDS,
 )
 
 # -- runs
@@ -326,7 +326,7 @@ sa.Table(
     required("sort_name", SORT_NAME, index=True, server_default=""),
     required("search_text", sa.Text(), server_default=""),
     required("dataset_repeats", sa.Integer(), server_default="1"),
-    **NO_ID_TWICE,
+    **NO_REUSED_IDS,
 )
 
 sa.Table(
@@ -395,7 +395,7 @@ sa.Table(
     optional("base_family", sa.String(20)),
     optional("resolution", sa.Integer()),
     required("created_at", TIME),
-    **NO_ID_TWICE,
+    **NO_REUSED_IDS,
 )
 
 # -- adapters
@@ -441,7 +441,7 @@ sa.Table(
     sa.Index(
         "ix_adapter_run_id", "run_id", unique=True, sqlite_where=OF_A_RUN, postgresql_where=OF_A_RUN
     ),
-    **NO_ID_TWICE,
+    **NO_REUSED_IDS,
 )
 
 sa.Table(
@@ -474,7 +474,7 @@ sa.Table(
     optional("ruined", sa.String()),
     required("on_several_datasets", sa.Boolean(), index=True, server_default=sa.false()),
     sa.UniqueConstraint("adapter_id", "version"),
-    **NO_ID_TWICE,
+    **NO_REUSED_IDS,
 )
 
 sa.Table(
@@ -549,7 +549,7 @@ sa.Table(
     optional("weights", sa.JSON()),
     optional("source_sha256", SHA256, index=True),
     optional("strength", sa.Float()),
-    **NO_ID_TWICE,
+    **NO_REUSED_IDS,
 )
 
 sa.Table(
@@ -591,7 +591,7 @@ sa.Table(
     optional("winner", sa.Integer()),
     required("created_at", TIME),
     optional("deleted_at", TIME),
-    **NO_ID_TWICE,
+    **NO_REUSED_IDS,
 )
 
 sa.Table(
@@ -629,7 +629,7 @@ sa.Table(
     optional("deleted_at", TIME),
     optional("source_sha256", SHA256),
     optional("strength", sa.Float()),
-    **NO_ID_TWICE,
+    **NO_REUSED_IDS,
 )
 
 # -- jobs, workers and the registry
@@ -644,7 +644,7 @@ sa.Table(
     required("result", sa.JSON()),
     optional("waits_for", sa.String()),
     sa.Index("ix_io_job_kind_subject_id", "kind", "subject_id"),
-    **NO_ID_TWICE,
+    **NO_REUSED_IDS,
 )
 
 sa.Table(
@@ -719,7 +719,7 @@ sa.Table(
     key(),
     required("sha256", SHA256, index=True),
     required("at", TIME, index=True),
-    **NO_ID_TWICE,
+    **NO_REUSED_IDS,
 )
 
 # -- the search for adapters, which each database has in its own way

@@ -19,28 +19,28 @@ from app.registry.config import Settings
 from app.registry.db import Database, make_engine
 from app.registry.errors import OutdatedDatabase
 from tests.next_revision import NEXT, next_revision
-from tests.old_rows import assert_kept, fill_tables, read_rows
+from tests.table_rows import assert_kept, fill_tables, read_rows
 
 
 def test_the_tables_are_those_of_the_code(database: Database) -> None:
     migrate.check(database.engine)
 
 
-def test_sqlite_gives_no_id_twice_where_the_code_needs_it(tmp_path: Path) -> None:
+def test_sqlite_reuses_no_id_where_the_code_needs_that(tmp_path: Path) -> None:
     engine = make_engine(f"sqlite:///{tmp_path}/brushwork.db")
     migrate.upgrade(engine)
-    assert _never_twice(engine) == NEVER_TWICE_TABLES
+    assert _tables_without_reused_ids(engine) == WITHOUT_REUSED_IDS
     engine.dispose()
 
 
-NEVER_TWICE_TABLES = {
+WITHOUT_REUSED_IDS = {
     name
     for name, table in SQLModel.metadata.tables.items()
     if table.dialect_options["sqlite"]["autoincrement"]
 }
 
 
-def _never_twice(engine: sa.Engine) -> set[str]:
+def _tables_without_reused_ids(engine: sa.Engine) -> set[str]:
     tables = sa.text("SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'")
     with engine.connect() as connection:
         return set(connection.execute(tables).scalars())

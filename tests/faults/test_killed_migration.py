@@ -22,7 +22,7 @@ from app.registry.db import Database, make_engine
 from app.registry.paths import MIGRATIONS, ROOT
 from tests.conftest import POSTGRES, close_file, empty_database
 from tests.next_revision import NEXT, add_next, use_migrations
-from tests.old_rows import Rows, assert_kept, fill_tables, read_rows
+from tests.table_rows import Rows, assert_kept, fill_tables, read_rows
 
 KILLS = 8
 KILLS_OF_THE_FIRST = 3
@@ -120,7 +120,7 @@ def test_the_next_migration_repairs_what_a_killed_one_left(
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_a_first_start_that_was_killed_is_repeated(kind: str, tmp_path: Path) -> None:
     statements = 0
-    for kill in range(KILLS_OF_THE_FIRST + 1):  # at first not, to count the statements
+    for kill in range(KILLS_OF_THE_FIRST + 1):  # 0: a whole one, which counts its statements
         with empty_settings(kind, tmp_path / str(kill)) as settings:
             done = run_migration(settings, MIGRATIONS, statements * kill // KILLS_OF_THE_FIRST)
             assert done.returncode == (-signal.SIGKILL if kill else 0), done.stderr
