@@ -15,8 +15,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from app.registry.base_models.models import EMBEDDED, BaseModel, BaseModelStatus
-from app.registry.datasets.models import (
+from app.registry.datasets.pinned import fingerprint_of
+from app.registry.job_kinds.states import JobStatus
+from app.registry.tables.base_models import EMBEDDED, BaseModel, BaseModelStatus
+from app.registry.tables.datasets import (
     CaptionRevision,
     CaptionSource,
     Dataset,
@@ -24,10 +26,8 @@ from app.registry.datasets.models import (
     Image,
     ImageMeasure,
 )
-from app.registry.datasets.pinned import fingerprint_of
-from app.registry.integrity.models import BlobCheck
-from app.registry.jobs.states import JobStatus
-from app.registry.runs.models import Run
+from app.registry.tables.file_checks import BlobCheck
+from app.registry.tables.runs import Run
 from bench.registry_rows import BATCH, START, insert, row, sha
 from worker.core.starter.subjects import known_subjects
 from worker.core.training.config import TrainConfig

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageStat
 
-from app.registry.datasets import decoding
-from app.registry.datasets.measures.pixels import SIDE, perceptual_hash, sharpness
 from app.registry.datasets.measures.thresholds import BLURRY_BELOW, NEAR_DISTANCE
+from app.registry.images import decoding
+from app.registry.images.pixels import SIDE, perceptual_hash, sharpness
 from worker.core.starter.examples import EXAMPLES
 
 DRAWINGS = 16  # of each kind that is drawn here

@@ -38,8 +38,8 @@ from sqlmodel import col, select
 from app.cli.demo import Api, Stopwatch, running_stack
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
-from app.registry.jobs.states import JobStatus
-from app.registry.renders.models import Render
+from app.registry.job_kinds.states import JobStatus
+from app.registry.tables.renders import Render
 from bench.main_job import (
     SHORT_RUN,
     await_base,

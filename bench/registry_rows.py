@@ -21,12 +21,12 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel
 
 from app.registry.adapters.library import search
-from app.registry.adapters.models import LATEST, Adapter, AdapterAlias, AdapterTag, AdapterVersion
-from app.registry.base_models.models import BaseModel
-from app.registry.datasets.models import Dataset, DatasetVersion
-from app.registry.jobs.states import JobStatus
-from app.registry.renders.models import Render, RenderAdapter, RenderImage
-from app.registry.runs.models import Run, Sample
+from app.registry.job_kinds.states import JobStatus
+from app.registry.tables.adapters import LATEST, Adapter, AdapterAlias, AdapterTag, AdapterVersion
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.datasets import Dataset, DatasetVersion
+from app.registry.tables.renders import Render, RenderAdapter, RenderImage
+from app.registry.tables.runs import Run, Sample
 from worker.core.training.config import TrainConfig
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

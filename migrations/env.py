@@ -9,7 +9,7 @@ from alembic import context
 from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import AutoString, UTCDateTime
 
-import app.registry.tables  # noqa: F401  (fills the metadata)
+import app.registry.tables.all  # noqa: F401  (fills the metadata)
 
 
 def render_item(kind: str, item: Any, _context: Any) -> str | Literal[False]:

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 from sqlmodel import Session
 
 from app.registry.db import Database
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.models import IoJob, Job
 from app.registry.jobs.service import Claim
-from app.registry.jobs.states import JobStatus
+from app.registry.tables.jobs import IoJob, Job
 
 LEASE_SECONDS = 60.0
 

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from fastapi.testclient import TestClient
     from playwright.sync_api import Browser
 
-    from app.registry.base_models.models import BaseModel
     from app.registry.config import Settings
-    from app.registry.datasets.images import ImageDecoder
     from app.registry.db import Database
+    from app.registry.images.decoder import ImageDecoder
     from app.registry.state import AppState
+    from app.registry.tables.base_models import BaseModel
     from tests.worker.runtime.trainer_server import TrainerServer
     from worker.core.bases.inspect import BaseInfo
 
@@ -271,7 +271,7 @@ def empty_tables(connection: sa.Connection) -> None:
     """Delete all rows and start all sequences anew: cheaper on few rows than TRUNCATE."""
     from sqlmodel import SQLModel
 
-    import app.registry.tables  # noqa: F401  (fills the metadata)
+    import app.registry.tables.all  # noqa: F401  (fills the metadata)
 
     names = [f'"{table.name}"' for table in reversed(SQLModel.metadata.sorted_tables)]
     filled = " UNION ALL ".join(
@@ -315,8 +315,8 @@ def ready_base(database: Database) -> None:
 
 def make_base_ready(database: Database) -> BaseModel:
     """Register the embedded base and write down what an io worker would find."""
-    from app.registry.base_models.models import BaseModelStatus
     from app.registry.base_models.service import ensure_embedded
+    from app.registry.tables.base_models import BaseModelStatus
 
     info = embedded_info()
     with database.write() as session:
@@ -350,7 +350,7 @@ def _inspected(base: Path) -> BaseInfo:
 @pytest.fixture(scope="session")
 def decoder() -> Iterator[ImageDecoder]:
     """The decoder of pictures that the tests share: its processes remember nothing."""
-    from app.registry.datasets.images import ImageDecoder
+    from app.registry.images.decoder import ImageDecoder
 
     with ImageDecoder() as decoder:
         yield decoder

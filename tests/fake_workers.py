@@ -11,33 +11,33 @@ from sqlmodel import Session
 
 from app.registry.adapters import service
 from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
-from app.registry.adapters.models import Adapter
 from app.registry.adapters.versions.create_version import (
     NewFile,
     NewVersion,
     adapter_of_parent,
     publish,
 )
-from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel, BaseModelStatus, BasePrecision, BaseSpeed
 from app.registry.base_models.precisions import record_choice
 from app.registry.base_models.speeds import trained_layers
 from app.registry.datasets import service as datasets
 from app.registry.datasets.intake import NewImage
-from app.registry.datasets.models import Dataset
+from app.registry.datasets.used_datasets import dataset_details, used_datasets
 from app.registry.db import utcnow
+from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.jobs import service as jobs
-from app.registry.jobs.presence import WorkerPresence
 from app.registry.jobs.service import Claim
-from app.registry.jobs.states import JobStatus
-from app.registry.renders.models import Render, RenderImage
 from app.registry.runs import progress, requests
 from app.registry.runs.checkpoint_adapters import NewAdapter, add_adapter
-from app.registry.runs.models import RUINED, Run
 from app.registry.runs.progress import MetricPoints, NewSample
-from app.registry.runs.used_datasets import dataset_details, used_datasets
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.base_models import BaseModel, BaseModelStatus, BasePrecision, BaseSpeed
+from app.registry.tables.datasets import Dataset
+from app.registry.tables.jobs import WorkerPresence
+from app.registry.tables.renders import Render, RenderImage
+from app.registry.tables.runs import RUINED, Run
 from tests.conftest import embedded_info
 from tests.images import make_png
 from worker.core.training.config import TrainConfig

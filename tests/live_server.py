@@ -14,8 +14,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.registry.config import Settings
-from app.registry.datasets.images import ImageDecoder
 from app.registry.db import Database
+from app.registry.images.decoder import ImageDecoder
 from app.registry.state import AppState
 from app.supervisor.address import listen
 from app.web.server import Limits, make_server

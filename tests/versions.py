@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlmodel import Session, select
 
-from app.registry.adapters.models import Adapter, AdapterVersion, is_listed
+from app.registry.tables.adapters import Adapter, AdapterVersion, is_listed
 
 
 def versions_of_run(session: Session, run_id: int) -> list[AdapterVersion]:

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from app.cli.database import require_database
 from app.registry.adapters import service
-from app.registry.adapters.models import AdapterFile
 from app.registry.adapters.service import AdapterSummary, Filter
+from app.registry.blobs.report import report
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
 from app.registry.errors import AppError
-from app.registry.integrity.report import report
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.states import JobStatus
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobDamaged, BlobNotFound
+from app.registry.tables.adapters import AdapterFile
 from app.registry.wakeups import WakeUps
 from worker.core.lora_files.file_names import file_name
 from worker.core.words import FileFormat, WeightDtype

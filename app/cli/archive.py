@@ -14,14 +14,14 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from app.registry.blobs.report import BadFile, describe
+from app.registry.blobs.subjects import list_references
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
 from app.registry.errors import UnusableDatabase
-from app.registry.integrity.models import FileProblem
-from app.registry.integrity.references import list_references
-from app.registry.integrity.report import BadFile, describe
 from app.registry.migrate import head_revision, upgrade, usable_revision
 from app.registry.outages import outage
+from app.registry.tables.file_checks import FileProblem
 
 DATABASE = "brushwork.db"
 BLOBS = "blobs"

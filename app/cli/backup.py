@@ -25,12 +25,12 @@ from app.cli.archive import (
     require_embedded,
 )
 from app.registry.base_models.downloads import FUSED_FOLDER, is_fused
+from app.registry.blobs.report import BadFile, summary
 from app.registry.config import Settings
-from app.registry.integrity.models import FileProblem
-from app.registry.integrity.report import BadFile, summary
 from app.registry.outages import outage
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.storage.store import BlobDamaged, BlobNotFound
+from app.registry.tables.file_checks import FileProblem
 from app.registry.wording import size_text
 
 NOT_ALL_SOUND = (

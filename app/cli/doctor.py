@@ -15,10 +15,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from app.registry import sweep, trash
+from app.registry.blobs import sweep, trash
+from app.registry.blobs.report import bad_files, summary
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
-from app.registry.integrity.report import bad_files, summary
 from app.registry.jobs.presence import present_workers
 from app.registry.migrate import head_revision, require_current
 from app.registry.paths import python_path

@@ -13,10 +13,10 @@ from app.registry.adapters import imports, service
 from app.registry.adapters.imports import ReceivedFile
 from app.registry.config import Settings
 from app.registry.errors import AppError
-from app.registry.jobs.kinds import LOSS_CODE, ImportAdapterResult
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.kinds import LOSS_CODE, ImportAdapterResult
+from app.registry.job_kinds.states import JobStatus
 from app.registry.state import AppState, make_state
+from app.registry.tables.jobs import IoJob
 from app.registry.uploads import UploadedFile
 from worker.core.lora_files.file_names import WEIGHTS_NAME, config_beside
 

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from app.cli.progress_line import progress_line
 from app.registry.errors import NotReady
+from app.registry.job_kinds.queues import Queue
 from app.registry.jobs import presence
-from app.registry.jobs.queues import Queue
 from app.registry.state import AppState
 
 POLL_SECONDS = 0.2

@@ -16,7 +16,7 @@ from app.cli.adapter_files.arguments import TOOLS, tool_parser
 from app.cli.datasets.arguments import add_actions, add_data_dir
 from app.registry.actor import set_process_actor
 from app.registry.errors import AppError, UnusableDatabase
-from app.registry.jobs.queues import Queue
+from app.registry.job_kinds.queues import Queue
 from worker.core.starter.examples import EXAMPLES
 from worker.core.words import FileFormat, WeightDtype, values
 

@@ -26,12 +26,12 @@ from app.cli.archive import (
     require_embedded,
 )
 from app.registry.base_models.downloads import FUSED_FOLDER
+from app.registry.blobs import ownership
+from app.registry.blobs.report import BadFile, summary
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
 from app.registry.errors import OutdatedDatabase, UnusableDatabase
-from app.registry.integrity.report import BadFile, summary
 from app.registry.migrate import LAST_COMMIT, is_current, usable_revision
-from app.registry.ownership import service as ownership
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.wording import plural
 

@@ -6,14 +6,13 @@ import sys
 from argparse import Namespace
 
 from app.cli.database import require_database
-from app.registry import trash
+from app.registry.blobs import ownership, trash
+from app.registry.blobs.sweep import WAY_OUT, SweepSummary, empty_trash, sweep
+from app.registry.blobs.trash import Amount
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
-from app.registry.ownership import service as ownership
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore, StorageUnavailable
-from app.registry.sweep import WAY_OUT, SweepSummary, empty_trash, sweep
-from app.registry.trash import Amount
 from app.registry.wording import plural
 
 REPORTED = 3  # exit code when nothing was taken because the files may not be this database's

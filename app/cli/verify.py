@@ -7,10 +7,10 @@ from argparse import Namespace
 
 from app.cli.database import require_database
 from app.cli.progress_line import progress_line
+from app.registry.blobs.check import StoreCheck
+from app.registry.blobs.report import bad_files, summary
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
-from app.registry.integrity.check import StoreCheck
-from app.registry.integrity.report import bad_files, summary
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore, StorageUnavailable
 from app.registry.wording import plural, size_text

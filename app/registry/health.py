@@ -11,13 +11,15 @@ from sqlmodel import Session, col, func, select
 
 from app.registry.db import database_now, make_engine
 from app.registry.errors import AppError, NotReady, StorageFullError
+from app.registry.job_kinds.queues import Queue
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs.presence import present_workers
-from app.registry.jobs.queues import Queue
-from app.registry.jobs.states import JobStatus
 from app.registry.migrate import require_current
 from app.registry.state import AppState
 from app.registry.storage.folder import write_probe
-from app.registry.tables import JOB_TABLES, Adapter, Dataset
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.all import JOB_TABLES
+from app.registry.tables.datasets import Dataset
 from app.registry.wording import aware, size_text
 
 LOW_DISK_BYTES = 500_000_000

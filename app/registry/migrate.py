@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 from sqlmodel import SQLModel
 
-import app.registry.tables  # noqa: F401  (fills the metadata)
+import app.registry.tables.all  # noqa: F401  (fills the metadata)
 from app.registry.adapters.library import search
 from app.registry.errors import OutdatedDatabase, UnusableDatabase
 from app.registry.paths import MIGRATIONS

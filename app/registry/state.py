@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.registry.blobs.guard import make_guard
 from app.registry.config import Settings
-from app.registry.datasets.images import ImageDecoder
 from app.registry.db import WEB_ANSWER_SECONDS, WEB_PATIENCE_SECONDS, Database, make_engine
-from app.registry.deletion.guard import make_guard
+from app.registry.images.decoder import ImageDecoder
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore
 from app.registry.temporary import remove_abandoned

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.registry.config import SECRETS
-from app.registry.jobs.queues import Queue
+from app.registry.job_kinds.queues import Queue
 from app.registry.paths import ROOT
 from app.supervisor.processes import Program, python_program
 from worker.core.device import OFFLINE_LIBRARIES
 
 SERVER = "worker.runtime.forking.server"
 CLIENT = ROOT / "worker" / "runtime" / "forking" / "client.py"
-WEB = ("app.cli.main", "app.registry.tables", "app.registry.state")
+WEB = ("app.cli.main", "app.registry.tables.all", "app.registry.state")
 REGISTRY = ("worker.runtime.forking.registry", "app.cli.worker")
 LIBRARIES = ("worker.runtime.forking.libraries",)
 ACCELERATORS = ("nvidia0", "nvidiactl", "dxg", "kfd")  # NVIDIA, Windows' GPU in WSL 2, AMD

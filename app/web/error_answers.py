@@ -10,8 +10,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.registry.blobs.report import report
 from app.registry.errors import AppError
-from app.registry.integrity.report import report
 from app.registry.outages import OUTAGES, outage
 from app.registry.storage.store import BlobDamaged, BlobNotFound, UnusableBlob
 from app.web.problems import error_headers, problem_response, status_error, validation_error

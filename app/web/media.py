@@ -9,12 +9,12 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response, StreamingResponse
 
+from app.registry.blobs import thumbnails
 from app.registry.errors import NotFound
-from app.registry.image_types import HEAD_BYTES, image_type
+from app.registry.images.image_types import HEAD_BYTES, image_type
 from app.registry.state import AppState
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
-from app.registry.thumbnails import service as thumbnails
-from app.registry.thumbnails.models import ThumbnailSize
+from app.registry.tables.thumbnails import ThumbnailSize
 from app.web.state import State
 
 router = APIRouter(include_in_schema=False)

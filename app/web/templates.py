@@ -15,11 +15,11 @@ from starlette.responses import Response
 from app.registry import wording
 from app.registry.code_version import release
 from app.registry.errors import AppError
+from app.registry.job_kinds.queues import Queue
 from app.registry.jobs.presence import present_workers
-from app.registry.jobs.queues import Queue
 from app.registry.paths import TEMPLATES
 from app.registry.runs.active import ActiveRuns, active_runs
-from app.registry.runs.models import Run
+from app.registry.tables.runs import Run
 from app.web import clock
 from app.web.build import fingerprint
 from app.web.shortcuts import SHORTCUTS

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.registry.image_types import image_suffix, image_type
+from app.registry.images.image_types import image_suffix, image_type
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import command
 from sqlmodel import SQLModel, select
 
-import app.registry.tables  # noqa: F401  (fills the metadata)
+import app.registry.tables.all  # noqa: F401  (fills the metadata)
 from app.cli.migrate import migrate as migrate_command
 from app.registry import migrate
 from app.registry.adapters.library import search

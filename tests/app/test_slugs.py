@@ -12,14 +12,14 @@ from sqlmodel import select
 
 from app.registry import slugs
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel
 from app.registry.caption_models import service as caption_models
-from app.registry.caption_models.models import CaptionModel
 from app.registry.config import Settings
 from app.registry.datasets import service as datasets
-from app.registry.datasets.models import Dataset
 from app.registry.db import Database, Session
 from app.registry.errors import Conflict
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.caption_models import CaptionModel
+from app.registry.tables.datasets import Dataset
 
 Add = Callable[[Session, Path, Settings], object]
 

@@ -16,25 +16,26 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import SQLModel, select
 
-from app.registry import survey as surveying
-from app.registry import sweep as sweeping
-from app.registry.adapters import deleted, service
-from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
+from app.registry.adapters import service
 from app.registry.adapters.versions.create_version import NewFile, NewVersion, publish
 from app.registry.base_models.service import ensure_embedded
-from app.registry.datasets.models import Dataset, DatasetVersion, Image
+from app.registry.blobs import survey as surveying
+from app.registry.blobs import sweep as sweeping
+from app.registry.blobs.sweep import SweepSummary, sweep
 from app.registry.db import MENTIONS, Database, utcnow
-from app.registry.jobs.kinds import JobKind, StoredSidecar
-from app.registry.jobs.models import JOB_FILES_KEPT, Event, IoJob
+from app.registry.deletion import adapters as deleted
+from app.registry.job_kinds.kinds import JobKind, StoredSidecar
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs.service import enqueue
-from app.registry.jobs.states import JobStatus
-from app.registry.renders.models import Render, RenderAdapter, RenderImage
-from app.registry.runs.models import Checkpoint, Run, Sample
 from app.registry.storage import open_store
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.storage.store import BlobStat, BlobStore
-from app.registry.sweep import SweepSummary, sweep
-from app.registry.thumbnails.models import Thumbnail
+from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
+from app.registry.tables.datasets import Dataset, DatasetVersion, Image
+from app.registry.tables.jobs import JOB_FILES_KEPT, Event, IoJob
+from app.registry.tables.renders import Render, RenderAdapter, RenderImage
+from app.registry.tables.runs import Checkpoint, Run, Sample
+from app.registry.tables.thumbnails import Thumbnail
 
 TOMORROW = timedelta(hours=25)
 

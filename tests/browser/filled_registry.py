@@ -5,23 +5,23 @@ from __future__ import annotations
 import httpx
 from sqlmodel import col, select
 
-from app.registry.adapters.models import Adapter
 from app.registry.adapters.service import delete_adapter
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models.embedded import RETIRED
-from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.caption_models import service as caption_models
-from app.registry.caption_models.models import CaptionModel, CaptionModelStatus
 from app.registry.datasets import pinned
 from app.registry.datasets import service as datasets
-from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
-from app.registry.datasets.models import Image, ImageCaption
 from app.registry.db import utcnow
-from app.registry.jobs.caption_kinds import CaptionImagesArgs
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.caption_kinds import CaptionImagesArgs
+from app.registry.job_kinds.states import JobStatus
 from app.registry.runs.own_presets import save_run_as_preset
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.auto_caption import CaptionProposal, ProposalState
+from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.caption_models import CaptionModel, CaptionModelStatus
+from app.registry.tables.datasets import Image, ImageCaption
+from app.registry.tables.jobs import IoJob
 from tests import fake_workers
 from tests.browser.conftest import Live
 from tests.claims import end_io_job

@@ -11,10 +11,10 @@ from playwright.sync_api import FilePayload, Page, Route, expect
 from sqlmodel import select
 
 from app.registry.adapters import service
-from app.registry.jobs.kinds import JobKind
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.kinds import JobKind
+from app.registry.job_kinds.states import JobStatus
 from app.registry.renders.service import RenderRequest, create_render
+from app.registry.tables.jobs import IoJob
 from tests import fake_workers
 from tests.app.adapters.test_pages import end_import
 from tests.browser.conftest import Live

@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from playwright.sync_api import Browser, Locator, Page, expect
 from sqlmodel import col, select
 
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import NOT_FINAL
+from app.registry.job_kinds.states import NOT_FINAL
+from app.registry.tables.jobs import IoJob
 from tests import fake_workers
 from tests.browser.conftest import Live
 from tests.browser.test_datasets import captions

@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlmodel import select
 
-from app.registry.runs.models import Run
 from app.registry.runs.own_presets import list_presets
+from app.registry.tables.runs import Run
 from tests import fake_workers
 from tests.browser.conftest import Live
 

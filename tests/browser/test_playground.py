@@ -11,10 +11,10 @@ from sqlmodel import col, select
 
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.adapters.versions.usual_weight import set_usual_weight
-from app.registry.base_models.models import BaseModel
 from app.registry.renders import listing, service
-from app.registry.renders.models import Render
 from app.registry.slugs import slugify
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.renders import Render
 from tests import fake_workers
 from tests.browser.conftest import Live
 from tests.images import make_png

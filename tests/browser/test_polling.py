@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Browser, FilePayload, Page, Request, Route, expect
 
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.states import JobStatus
 from bench.pages import measure
 from tests import fake_workers
 from tests.app.adapters.test_pages import end_import

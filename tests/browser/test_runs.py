@@ -9,7 +9,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from sqlmodel import select
 
 from app.registry.runs import service
-from app.registry.runs.models import Run
+from app.registry.tables.runs import Run
 from tests import fake_workers
 from tests.browser.conftest import Live
 from worker.core.training.presets import Preset

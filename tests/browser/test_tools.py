@@ -6,8 +6,8 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlmodel import select
 
-from app.registry.base_models.models import BaseModel, BaseModelStatus
-from app.registry.jobs.models import IoJob
+from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.jobs import IoJob
 from tests import fake_workers
 from tests.browser.conftest import Live
 

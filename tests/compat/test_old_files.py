@@ -25,12 +25,12 @@ from sqlmodel import select
 
 from app.registry import migrate
 from app.registry.adapters import service as adapters
-from app.registry.adapters.models import AdapterFile
 from app.registry.config import Settings
 from app.registry.db import make_engine
-from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import claim_next
 from app.registry.state import AppState
+from app.registry.tables.adapters import AdapterFile
+from app.registry.tables.jobs import IoJob
 from app.web.main import create_app
 from tests.compat.old_starter import FINGERPRINT, save_old_starter
 from tests.worker.training.conftest import Recorder

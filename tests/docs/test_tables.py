@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from app.registry import archive
 from app.registry.config import Settings
-from app.registry.datasets import archive, captions, decoding, images
-from app.registry.jobs.states import ALLOWED_MOVES
+from app.registry.datasets import captions
+from app.registry.images import decoder as images
+from app.registry.images import decoding
+from app.registry.job_kinds.states import ALLOWED_MOVES
 from app.registry.paths import TEMPLATES
 from app.registry.runs.presets import PRESET_WORDS
 from app.registry.wording import size_text

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 from sqlmodel import select
 
-from app.registry.jobs.models import Event, Job
-from app.registry.renders.models import Render
-from app.registry.runs.models import Checkpoint, Run
+from app.registry.tables.jobs import Event, Job
+from app.registry.tables.renders import Render
+from app.registry.tables.runs import Checkpoint, Run
 from tests.faults.stacks import TRAINER, FaultyStack
 from tests.images import make_png
 from tests.versions import versions_of_run

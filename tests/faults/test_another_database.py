@@ -11,15 +11,15 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from app.registry import migrate, trash
+from app.registry import migrate
+from app.registry.blobs import ownership, trash
+from app.registry.blobs.ownership import Owner
+from app.registry.blobs.sweep import sweep
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine, utcnow
-from app.registry.jobs.models import Event, IoJob
-from app.registry.ownership import service as ownership
-from app.registry.ownership.service import Owner
 from app.registry.storage import bucket
 from app.registry.storage.bucket import ObjectBlobStore
-from app.registry.sweep import sweep
+from app.registry.tables.jobs import Event, IoJob
 from tests.conftest import POSTGRES, empty_database
 from tests.faults import s3_server
 

@@ -19,8 +19,8 @@ from safetensors.torch import save
 from sqlmodel import col, select
 
 from app.registry.adapters import service as adapters
-from app.registry.runs.models import Checkpoint, Run
 from app.registry.storage import open_store
+from app.registry.tables.runs import Checkpoint, Run
 from tests.faults import jobs
 from tests.faults.conftest import work_of
 from tests.faults.jobs import Work

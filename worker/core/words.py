@@ -54,6 +54,14 @@ class RenderPrecision(StrEnum):
     FP16 = WeightDtype.FP16
 
 
+class CaptionKind(StrEnum):
+    """The form of a caption, where an image has several."""
+
+    LONG = "long"
+    SHORT = "short"
+    TAGS = "tags"
+
+
 class SamplerName(StrEnum):
     """The sampler of an image; the first is the default, and that of training samples.
 

@@ -12,27 +12,27 @@ from pathlib import Path
 from PIL import Image as Pictures
 from sqlmodel import Session, col, select
 
+from app.registry.blobs.report import report
 from app.registry.caption_models import service as caption_models
 from app.registry.config import Settings
-from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
 from app.registry.datasets.auto_caption.proposals import apply_proposals, store_proposal
 from app.registry.datasets.auto_caption.providers import key_for, require_allowed
 from app.registry.datasets.image_captions.several import captions_of_kinds
-from app.registry.datasets.models import Image
 from app.registry.db import Database
-from app.registry.integrity.report import report
-from app.registry.jobs import service as jobs
-from app.registry.jobs.caption_kinds import (
+from app.registry.job_kinds.caption_kinds import (
     CaptionArgs,
     CaptionImagesArgs,
     CaptionImagesResult,
     PreviewCaptionArgs,
     PreviewCaptionResult,
 )
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.states import JobStatus
+from app.registry.jobs import service as jobs
 from app.registry.runs.active import is_any_active
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
+from app.registry.tables.auto_caption import CaptionProposal, ProposalState
+from app.registry.tables.datasets import Image
+from app.registry.tables.jobs import IoJob
 from worker.core.captioning.do_not_name import remove_words
 from worker.core.captioning.interface import Captioner, ImageNotCaptioned, ProviderGone
 from worker.core.captioning.opening import open_builtin, open_server

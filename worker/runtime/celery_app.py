@@ -8,7 +8,7 @@ from typing import Any
 from celery import Celery, signals
 
 from app.registry.config import Settings
-from app.registry.jobs.queues import Queue
+from app.registry.job_kinds.queues import Queue
 from app.registry.wakeups import celery_settings
 from worker.runtime import broker, process
 

@@ -13,18 +13,18 @@ from app.registry.adapters.downloads.metadata import (
     version_metadata,
     with_cover,
 )
-from app.registry.adapters.models import AdapterVersion
 from app.registry.adapters.service import find_file
 from app.registry.adapters.versions.create_version import NewFile, add_file
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel
 from app.registry.code_version import code_version
 from app.registry.db import Database
+from app.registry.job_kinds.kinds import ExportAdapterArgs, ExportAdapterResult
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import ExportAdapterArgs, ExportAdapterResult
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
+from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.jobs import IoJob
 from worker.core.bases.family import BaseModelError
 from worker.core.lora_files.errors import AdapterError
 from worker.core.words import FileFormat, WeightDtype

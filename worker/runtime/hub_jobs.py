@@ -12,8 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlmodel import Session
 
-from app.registry.adapters import hub
-from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry import hub_transfers as hub
 from app.registry.adapters.versions.create_version import NewFile
 from app.registry.base_models import downloads
 from app.registry.base_models.inspection import write_unusable
@@ -21,10 +20,9 @@ from app.registry.caption_models import results
 from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.errors import Conflict
-from app.registry.image_types import image_suffix
-from app.registry.jobs import service as jobs
-from app.registry.jobs.caption_kinds import DownloadCaptionModelArgs
-from app.registry.jobs.kinds import (
+from app.registry.images.image_types import image_suffix
+from app.registry.job_kinds.caption_kinds import DownloadCaptionModelArgs
+from app.registry.job_kinds.kinds import (
     ByteProgress,
     DownloadBaseArgs,
     FetchHubAdapterArgs,
@@ -35,9 +33,11 @@ from app.registry.jobs.kinds import (
     PublishedImage,
     StoredSidecar,
 )
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.states import JobStatus
+from app.registry.jobs import service as jobs
 from app.registry.storage.store import BlobStore
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.jobs import IoJob
 from worker.core.hub.messages import LEFT, HubReply
 from worker.core.hub.model_card import PEFT_FILE, ModelCard
 from worker.core.lora_files.file_names import CONFIG_NAME

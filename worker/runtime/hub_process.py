@@ -15,8 +15,8 @@ from typing import Any
 
 from app.registry.config import Settings
 from app.registry.db import Database
-from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import LostLease
+from app.registry.tables.jobs import IoJob
 from worker.core.hub.messages import CANCEL, DONE, FAILED, LEFT, HubReply, HubRequest
 from worker.runtime.device import child_environment
 from worker.runtime.lease import Lease

@@ -16,23 +16,22 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.service import AdapterChange
 from app.registry.adapters.versions.create_version import NewVersion, find_equal, publish
 from app.registry.adapters.versions.duplicates import same_tensors
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel, BaseModelStatus
-from app.registry.datasets.images import ImageDecoder, ImageRefused
+from app.registry.blobs import findings, thumbnails
+from app.registry.blobs.report import report
 from app.registry.db import Database
-from app.registry.integrity import findings
-from app.registry.integrity.report import report
+from app.registry.images.decoder import ImageDecoder, ImageRefused
+from app.registry.job_kinds.kinds import LOSS_CODE, ImportAdapterArgs, ImportAdapterResult
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import LOSS_CODE, ImportAdapterArgs, ImportAdapterResult
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
-from app.registry.thumbnails import service as thumbnails
-from app.registry.thumbnails.models import Thumbnail
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.thumbnails import Thumbnail
 from worker.core.bases.family import FALLBACK_FAMILY, BaseFamily, BaseModelError, family_label
 from worker.core.lora_files import canonical
 from worker.core.lora_files.adaptable_shapes import adaptable_shapes

@@ -8,15 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.registry.blobs.report import report
 from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.errors import AppError
-from app.registry.integrity.report import report
+from app.registry.job_kinds.kinds import JobKind
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import JobKind
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
+from app.registry.tables.jobs import IoJob
 from app.registry.temporary import temporary_folder
 from worker.runtime.export_jobs import ExportJobs
 from worker.runtime.hub_jobs import HubJobs

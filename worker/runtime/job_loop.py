@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from app.registry.db import Database, Session
 from app.registry.jobs import presence
 from app.registry.jobs import service as jobs
-from app.registry.jobs.models import Job
 from app.registry.jobs.reaper import Reaper
 from app.registry.jobs.service import Claim, LostLease
+from app.registry.tables.jobs import Job
 from worker.runtime.device import unused_gpu
 from worker.runtime.job_progress import JobProcessFailed
 from worker.runtime.lease import Lease

@@ -14,10 +14,10 @@ import sqlalchemy as sa
 from sqlmodel import Session
 
 from app.registry.db import Database
+from app.registry.job_kinds.kinds import StepProgress
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import StepProgress
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
+from app.registry.tables.jobs import IoJob
 from worker.runtime.lease import Lease
 from worker.runtime.outages.patience import reason_to_wait
 

@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from app.registry.jobs.models import IO_THREADS
-from app.registry.jobs.queues import Queue
+from app.registry.job_kinds.queues import Queue
+from app.registry.tables.jobs import IO_THREADS
 from worker.core.device import set_threads
 from worker.core.words import values
 from worker.runtime.device import child_environment, threads

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from app.registry.db import Database
 from app.registry.jobs import service as jobs
-from app.registry.jobs.models import Job
 from app.registry.jobs.service import Claim, LostLease
+from app.registry.tables.jobs import Job
 
 RENEWALS_PER_LEASE = 4
 LONGEST_WAIT = 5.0  # seconds between renewals, for reapers that were given a shorter lease

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.db import Database
+from app.registry.job_kinds.kinds import MeasureOverlapArgs, MeasureOverlapResult
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import MeasureOverlapArgs, MeasureOverlapResult
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.jobs import IoJob
 from worker.core.lora_files import canonical
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.loaded import LoadedAdapter

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from app.registry import tables  # noqa: F401 - registers every table before the first query
+from app.registry.blobs.guard import make_guard
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
-from app.registry.deletion.guard import make_guard
-from app.registry.jobs.models import IO_THREADS
-from app.registry.jobs.queues import Queue
+from app.registry.job_kinds.queues import Queue
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore
+from app.registry.tables import all as tables  # noqa: F401 - registers every table before the first query
+from app.registry.tables.jobs import IO_THREADS
 from app.registry.temporary import remove_abandoned
 from app.registry.wakeups import WakeUps
 from worker.runtime.forking import fork_command

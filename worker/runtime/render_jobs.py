@@ -15,23 +15,23 @@ import sqlalchemy as sa
 from PIL import Image
 from sqlmodel import Session, select
 
-from app.registry.adapters.models import Adapter, AdapterVersion
-from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import EMBEDDED, BaseModel, BaseModelStatus
 from app.registry.base_models.precisions import chosen_precision, record_choice
+from app.registry.blobs.make_thumbnails import make_thumbnails
+from app.registry.blobs.report import report
 from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.errors import AppError
-from app.registry.integrity.report import report
+from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.jobs import service as jobs
-from app.registry.jobs.states import JobStatus
 from app.registry.renders import results
 from app.registry.renders.last_base import last_used_base
-from app.registry.renders.models import Render
 from app.registry.renders.results import NewRenderImage
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
-from app.registry.thumbnails.make import make_thumbnails
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.base_models import EMBEDDED, BaseModel, BaseModelStatus
+from app.registry.tables.renders import Render
 from worker.core.bases.family import BaseModelError
 from worker.core.device import choose_device
 from worker.core.inference.config import RenderConfig

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.registry.jobs.queues import Queue
+from app.registry.job_kinds.queues import Queue
 from worker.runtime import process
 from worker.runtime.celery_app import celery
 

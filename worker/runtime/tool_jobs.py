@@ -10,10 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.tools import MAX_LICENSE, MAX_TRIGGERS, FuseOutput
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.base_models import service as base_models
 from app.registry.base_models.fused_files import (
     delete_unfinished,
@@ -21,12 +19,10 @@ from app.registry.base_models.fused_files import (
     fused_path,
     fused_stem,
 )
-from app.registry.base_models.models import BaseModel
 from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.errors import AppError
-from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import (
+from app.registry.job_kinds.kinds import (
     ExtractAdapterArgs,
     ExtractAdapterResult,
     FuseAdapterArgs,
@@ -39,10 +35,14 @@ from app.registry.jobs.kinds import (
     ScaleAdapterArgs,
     ScaleAdapterResult,
 )
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.weighted import ResolvedAdapter
+from app.registry.jobs import service as jobs
 from app.registry.model_sources import delete_model_files
 from app.registry.storage.store import BlobStore, translate_full_disk
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.jobs import IoJob
 from worker.core.bases.family import FALLBACK_FAMILY, BaseModelError
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import LoraAdapter

@@ -13,15 +13,15 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
 from app.registry.base_models.speeds import record_speed, step_speed, trained_layers
+from app.registry.blobs import latents
 from app.registry.config import Settings
 from app.registry.db import Database
-from app.registry.deletion import latents
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs.owner import is_gone
-from app.registry.jobs.states import JobStatus
-from app.registry.runs.models import Run
 from app.registry.storage.store import BlobStore
+from app.registry.tables.base_models import BaseModel, BaseModelStatus, BaseSpeed
+from app.registry.tables.runs import Run
 from worker.core import starter
 from worker.core.bases.inspect import BaseModelError, inspect_base
 from worker.core.training.presets import Preset, preset_config

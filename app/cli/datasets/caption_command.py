@@ -10,13 +10,14 @@ from app.registry.datasets import service
 from app.registry.datasets.auto_caption import orders, proposals
 from app.registry.datasets.auto_caption.providers import CaptionRequest, default_words
 from app.registry.datasets.edits.selection import read_ids
-from app.registry.datasets.models import CaptionKind, Dataset
-from app.registry.jobs.caption_kinds import PreviewCaptionResult
-from app.registry.jobs.models import IoJob
+from app.registry.job_kinds.caption_kinds import PreviewCaptionResult
 from app.registry.state import AppState
+from app.registry.tables.datasets import Dataset
+from app.registry.tables.jobs import IoJob
 from app.registry.wording import plural
 from worker.core.captioning.do_not_name import parse_words
 from worker.core.captioning.words import CaptionMode, ProviderKind
+from worker.core.words import CaptionKind
 
 SHOWN = 10_000  # images without a caption
 NO_WORKER = (

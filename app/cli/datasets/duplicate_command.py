@@ -5,10 +5,10 @@ from __future__ import annotations
 from argparse import Namespace
 
 from app.registry.datasets import service
-from app.registry.datasets.models import NAME_LENGTH
 from app.registry.datasets.transfer.duplicating import duplicate_dataset
 from app.registry.errors import InvalidInput
 from app.registry.state import AppState
+from app.registry.tables.datasets import NAME_LENGTH
 from app.registry.wording import plural
 
 

@@ -13,8 +13,8 @@ from app.registry.datasets.edits.plan import Change, EditPlan, LeftOut, plan_edi
 from app.registry.datasets.edits.selection import Selection, read_ids
 from app.registry.datasets.edits.steps import describe_step
 from app.registry.datasets.filters import ImageFilter
-from app.registry.datasets.models import CaptionKind
 from app.registry.state import AppState
+from worker.core.words import CaptionKind
 
 SHOWN = 20  # changes
 

@@ -6,11 +6,11 @@ from argparse import Namespace
 
 from app.cli.datasets.one_image import find_image
 from app.registry.datasets import service
-from app.registry.datasets.models import Image
 from app.registry.datasets.training_side import training_side
 from app.registry.errors import InvalidInput
 from app.registry.runs.crops import crop_of
 from app.registry.state import AppState
+from app.registry.tables.datasets import Image
 
 
 def run(arguments: Namespace, state: AppState) -> int:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from app.cli.progress_line import progress_line
 from app.registry.datasets import service, uploads
-from app.registry.datasets.models import NAME_LENGTH, TRIGGER_LENGTH, Dataset
 from app.registry.datasets.uploads import UploadOutcome
 from app.registry.errors import InvalidInput
 from app.registry.state import AppState
+from app.registry.tables.datasets import NAME_LENGTH, TRIGGER_LENGTH, Dataset
 from app.registry.uploads import UploadedFile
 from app.registry.wording import plural
 

@@ -10,9 +10,9 @@ from app.registry.datasets import service
 from app.registry.datasets.image_captions.history import caption_history
 from app.registry.datasets.image_captions.several import OneCaption, captions_of_image
 from app.registry.datasets.image_captions.tokens import tokens_of
-from app.registry.datasets.models import Dataset, Image
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput, NotFound
+from app.registry.tables.datasets import Dataset, Image
 
 
 def find_image(session: Session, dataset: Dataset, named: str) -> Image:

@@ -7,8 +7,8 @@ from argparse import Namespace
 from app.cli.datasets.one_image import caption_lines, find_image
 from app.registry.datasets import service
 from app.registry.datasets.image_captions.history import restore_caption
-from app.registry.datasets.models import CaptionKind
 from app.registry.state import AppState
+from worker.core.words import CaptionKind
 
 
 def run(arguments: Namespace, state: AppState) -> int:

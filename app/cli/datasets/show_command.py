@@ -13,10 +13,10 @@ from app.registry.datasets import service
 from app.registry.datasets.filters import Show
 from app.registry.datasets.image_search import count_filters
 from app.registry.datasets.listing.statistics import DatasetStatistics, read_statistics
-from app.registry.datasets.models import Image
 from app.registry.datasets.service import DatasetSummary
 from app.registry.datasets.transfer.versions import VersionSummary, list_versions
 from app.registry.state import AppState
+from app.registry.tables.datasets import Image
 from app.registry.wording import plural
 
 WORDS_SHOWN = 12

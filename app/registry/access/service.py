@@ -11,11 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.access.models import LoginSession
 from app.registry.actor import acting_as
 from app.registry.db import utcnow
 from app.registry.errors import NotFound
-from app.registry.jobs.models import Event
+from app.registry.tables.access import LoginSession
+from app.registry.tables.jobs import Event
 from app.registry.wording import aware
 
 IDLE_END = timedelta(days=7)

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement
 from sqlmodel import Session, col, select
 
-from app.registry.adapters.models import Adapter, AdapterVersion
-from app.registry.base_models.models import BaseModel, BaseModelStatus
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.base_models import BaseModel, BaseModelStatus
 from app.registry.wording import join_words
 from worker.core.bases.family import find_family
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 
-from app.registry.datasets.archive import Archive
+from app.registry.archive import Archive
 from app.registry.errors import InvalidInput
 from app.registry.temporary import temporary_folder
 from app.registry.uploads import UploadedFile

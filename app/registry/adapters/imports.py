@@ -16,9 +16,9 @@ from app.registry.adapters import service
 from app.registry.adapters.import_archives import is_archive, unpacked
 from app.registry.db import Session
 from app.registry.errors import AppError, Conflict, InvalidInput, TooLarge
-from app.registry.jobs.kinds import StoredSidecar
-from app.registry.jobs.models import IoJob
+from app.registry.job_kinds.kinds import StoredSidecar
 from app.registry.state import AppState
+from app.registry.tables.jobs import IoJob
 from app.registry.uploads import UploadedFile
 from app.registry.wording import size_text
 from worker.core.lora_files.file_names import CONFIG_NAME, WEIGHTS_NAME

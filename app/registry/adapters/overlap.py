@@ -16,10 +16,10 @@ from sqlmodel import Session, col, select
 from app.registry.adapters import fitting
 from app.registry.adapters.fitting import AdapterAndVersion
 from app.registry.db import Database, utcnow
-from app.registry.jobs.kinds import JobKind, MeasureOverlapArgs, MeasureOverlapResult
-from app.registry.jobs.models import IoJob
+from app.registry.job_kinds.kinds import JobKind, MeasureOverlapArgs, MeasureOverlapResult
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs.service import enqueue_io
-from app.registry.jobs.states import JobStatus
+from app.registry.tables.jobs import IoJob
 from app.registry.wording import aware, join_words, plural
 
 NOTABLE = 0.5

@@ -7,8 +7,8 @@ from collections.abc import Collection
 from sqlmodel import Session, col, select
 
 from app.registry.errors import Conflict
-from app.registry.jobs.kinds import JobKind, PublishAdapterArgs
-from app.registry.jobs.models import IoJob
+from app.registry.job_kinds.kinds import JobKind, PublishAdapterArgs
+from app.registry.tables.jobs import IoJob
 
 
 def forget_images(session: Session, hashes: Collection[str]) -> None:

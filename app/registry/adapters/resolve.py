@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from app.registry.adapters import service
 from app.registry.adapters.fitting import AdapterAndVersion
-from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
+from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
 from worker.core.inference.config import MAX_CLIP_SKIP
 
 

@@ -18,21 +18,12 @@ from app.registry.adapters.library.listing import AdapterPage as AdapterPage
 from app.registry.adapters.library.listing import Filter as Filter
 from app.registry.adapters.library.listing import Sort as Sort
 from app.registry.adapters.library.listing import list_adapters as list_adapters
-from app.registry.adapters.models import (
-    LATEST,
-    Adapter,
-    AdapterAlias,
-    AdapterFile,
-    AdapterTag,
-    AdapterVersion,
-)
 from app.registry.adapters.versions.aliases import ALIAS, NUMBER
-from app.registry.base_models.models import BaseModel
 from app.registry.base_models.service import get_base_model
+from app.registry.blobs import findings
 from app.registry.db import utcnow
 from app.registry.errors import Conflict, InvalidInput, NotFound
-from app.registry.integrity import findings
-from app.registry.jobs.kinds import (
+from app.registry.job_kinds.kinds import (
     LOSS_CODE,
     ExportAdapterArgs,
     ImportAdapterArgs,
@@ -40,9 +31,18 @@ from app.registry.jobs.kinds import (
     JobKind,
     StoredSidecar,
 )
-from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import enqueue_io, request_cancel
-from app.registry.runs.models import Run, Sample
+from app.registry.tables.adapters import (
+    LATEST,
+    Adapter,
+    AdapterAlias,
+    AdapterFile,
+    AdapterTag,
+    AdapterVersion,
+)
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.runs import Run, Sample
 from app.registry.validation import printable
 from worker.core.words import FileFormat, WeightDtype
 

@@ -12,22 +12,12 @@ from dataclasses import dataclass
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import fitting, service
-from app.registry.adapters.choices import FuseOutput as FuseOutput
 from app.registry.adapters.fitting import AdapterAndVersion
-from app.registry.adapters.models import (
-    LATEST,
-    Adapter,
-    AdapterAlias,
-    AdapterVersion,
-    is_in_library,
-)
 from app.registry.adapters.resolve import resolve
-from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel
 from app.registry.errors import AppError, InvalidInput, NotFound
-from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import (
+from app.registry.job_kinds.choices import FuseOutput as FuseOutput
+from app.registry.job_kinds.kinds import (
     ExtractAdapterArgs,
     FuseAdapterArgs,
     FuseAdapterResult,
@@ -38,10 +28,20 @@ from app.registry.jobs.kinds import (
     ResizeAdapterArgs,
     ScaleAdapterArgs,
 )
-from app.registry.jobs.models import JOB_FILES_KEPT, IoJob
+from app.registry.job_kinds.states import ACTIVE
+from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
+from app.registry.jobs import service as jobs
 from app.registry.jobs.service import enqueue_io
-from app.registry.jobs.states import ACTIVE
 from app.registry.storage.store import BlobStore
+from app.registry.tables.adapters import (
+    LATEST,
+    Adapter,
+    AdapterAlias,
+    AdapterVersion,
+    is_in_library,
+)
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.jobs import JOB_FILES_KEPT, IoJob
 from app.registry.validation import too_long
 from worker.core.inference.config import BlockWeights
 from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS

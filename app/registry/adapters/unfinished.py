@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from sqlmodel import Session, col, func, select
 
 from app.registry.adapters import tools
-from app.registry.adapters.job_traces import OF_A_VERSION
-from app.registry.adapters.models import AdapterVersion
-from app.registry.jobs.kinds import FuseAdapterArgs, MergeAdaptersArgs
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import NOT_FINAL
-from app.registry.renders.models import Render, RenderAdapter
-from app.registry.runs.models import Run
+from app.registry.adapters.versions.traces import OF_A_VERSION
+from app.registry.job_kinds.kinds import FuseAdapterArgs, MergeAdaptersArgs
+from app.registry.job_kinds.states import NOT_FINAL
+from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Render, RenderAdapter
+from app.registry.tables.runs import Run
 from app.registry.wording import plural
 
 

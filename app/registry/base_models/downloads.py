@@ -10,15 +10,15 @@ from sqlmodel import Session, select
 
 from app.registry import model_sources
 from app.registry.base_models import service
-from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.config import Settings
 from app.registry.errors import Conflict, InvalidInput
 from app.registry.hub_source import SCHEME, HubSource, read_source, require_allowed
+from app.registry.job_kinds.kinds import DownloadBaseArgs, InspectBaseArgs, JobKind
 from app.registry.jobs import model_downloads
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import DownloadBaseArgs, InspectBaseArgs, JobKind
 from app.registry.jobs.model_downloads import Download
-from app.registry.jobs.models import IoJob
+from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.jobs import IoJob
 
 PRECISIONS = ("fp16", "fp32")
 FUSED_FOLDER = "fused"  # in the data folder: base models created by fusing

@@ -6,8 +6,8 @@ from sqlmodel import Session, select
 
 from app.registry.base_models import service
 from app.registry.base_models.inspection import InspectionResult, write_inspection, write_unusable
-from app.registry.base_models.models import EMBEDDED, RETIRED, BaseModel, BaseModelStatus
 from app.registry.slugs import unique_slug
+from app.registry.tables.base_models import EMBEDDED, RETIRED, BaseModel, BaseModelStatus
 from worker.core import starter
 from worker.core.bases.family import BaseInfo, BaseModelError
 from worker.core.bases.inspect import inspect_base

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from app.registry.base_models.downloads import FUSED_FOLDER
 from app.registry.db import Database
+from app.registry.job_kinds.kinds import FuseAdapterArgs
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import FuseAdapterArgs
-from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import Claim
 from app.registry.model_sources import delete_model_files
 from app.registry.slugs import slugify
+from app.registry.tables.jobs import IoJob
 from worker.core.words import FuseLayout
 
 TOKEN_CHARS = 8  # of a claim's token, in the name of what is made under it

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from app.registry.base_models.models import BaseModel, BaseModelStatus
+from app.registry.tables.base_models import BaseModel, BaseModelStatus
 from worker.core.bases.family import BaseInfo
 
 

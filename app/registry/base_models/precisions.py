@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from app.registry.base_models.models import BaseModel, BasePrecision
+from app.registry.job_kinds.queues import Queue
 from app.registry.jobs.presence import present_workers
-from app.registry.jobs.queues import Queue
+from app.registry.tables.base_models import BaseModel, BasePrecision
 from worker.core.words import RenderPrecision
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from sqlmodel import Session, col, select
 
-from app.registry.base_models.models import EMBEDDED, BaseModel, BaseModelStatus, BaseSpeed
 from app.registry.base_models.speeds import trained_layers
 from app.registry.errors import Conflict, InvalidInput, NotFound, NotReady
-from app.registry.jobs.kinds import InspectBaseArgs
+from app.registry.job_kinds.kinds import InspectBaseArgs
 from app.registry.jobs.service import enqueue_io
 from app.registry.model_sources import MAX_NAME, SourceWords, bad_source, require_path
 from app.registry.slugs import insert_with_slug
+from app.registry.tables.base_models import EMBEDDED, BaseModel, BaseModelStatus, BaseSpeed
 from worker.core import starter
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import inspect_base

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlmodel import Session, select
 
-from app.registry.base_models.models import BaseSpeed
 from app.registry.db import utcnow
+from app.registry.tables.base_models import BaseSpeed
 from worker.core.training.config import TrainConfig
 
 

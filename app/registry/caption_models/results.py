@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sqlmodel import Session
 
-from app.registry.caption_models.models import CaptionModel, CaptionModelStatus
+from app.registry.job_kinds.caption_kinds import CheckCaptionModelArgs
 from app.registry.jobs import model_downloads
 from app.registry.jobs import service as jobs
-from app.registry.jobs.caption_kinds import CheckCaptionModelArgs
-from app.registry.jobs.models import IoJob
+from app.registry.tables.caption_models import CaptionModel, CaptionModelStatus
+from app.registry.tables.jobs import IoJob
 from worker.core.captioning.local.inspect import CaptionModelInfo
 
 

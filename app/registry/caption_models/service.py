@@ -12,22 +12,20 @@ from pathlib import Path
 
 from sqlmodel import Session, col, select
 
-from app.registry.caption_models.models import CaptionModel, CaptionModelStatus
 from app.registry.caption_models.results import write_stopped
 from app.registry.config import Settings
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.hub_source import SCHEME, HubSource, read_source, require_allowed
-from app.registry.jobs import model_downloads
-from app.registry.jobs import service as jobs
-from app.registry.jobs.caption_kinds import (
+from app.registry.job_kinds.caption_kinds import (
     CaptionArgs,
     CheckCaptionModelArgs,
     DownloadCaptionModelArgs,
 )
-from app.registry.jobs.kinds import JobKind
+from app.registry.job_kinds.kinds import JobKind
+from app.registry.job_kinds.states import NOT_FINAL
+from app.registry.jobs import model_downloads
+from app.registry.jobs import service as jobs
 from app.registry.jobs.model_downloads import Download
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import NOT_FINAL
 from app.registry.model_sources import (
     MAX_NAME,
     SourceWords,
@@ -38,6 +36,8 @@ from app.registry.model_sources import (
     require_path,
 )
 from app.registry.slugs import insert_with_slug
+from app.registry.tables.caption_models import CaptionModel, CaptionModelStatus
+from app.registry.tables.jobs import IoJob
 
 WORDS = SourceWords("Caption models", "the folder of a BLIP or Florence-2 model or of a WD tagger")
 NO_FILE = (

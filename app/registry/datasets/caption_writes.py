@@ -7,13 +7,8 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, func, select
 
-from app.registry.datasets.models import (
-    SOURCE_NAME_LENGTH,
-    CaptionRevision,
-    CaptionSource,
-    Image,
-)
 from app.registry.db import in_chunks, utcnow
+from app.registry.tables.datasets import SOURCE_NAME_LENGTH, CaptionRevision, CaptionSource, Image
 
 
 @dataclass(frozen=True)

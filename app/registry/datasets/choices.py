@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, func, select
 
-from app.registry.datasets.models import Dataset, Image
+from app.registry.tables.datasets import Dataset, Image
 
 
 @dataclass(frozen=True)

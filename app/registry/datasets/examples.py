@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from app.registry.datasets import service, uploads
-from app.registry.datasets.models import Dataset
 from app.registry.state import AppState
+from app.registry.tables.datasets import Dataset
 from app.registry.uploads import UploadedFile
 from worker.core.starter.examples import Example
 

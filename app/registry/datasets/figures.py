@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
-from app.registry.datasets.models import Image, ImageCaption
+from app.registry.tables.datasets import Image, ImageCaption
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from app.registry.datasets.caption_words import has_words
 from app.registry.datasets.filters import ImageFilter, Show
 from app.registry.datasets.image_captions.several import has_several_captions
 from app.registry.datasets.measures.thresholds import BLURRY_BELOW, ELONGATED_ABOVE
-from app.registry.datasets.models import (
+from app.registry.datasets.training_side import training_side
+from app.registry.tables.datasets import (
     CaptionRevision,
     CaptionSource,
     Dataset,
@@ -21,7 +22,6 @@ from app.registry.datasets.models import (
     ImageCaption,
     ImageMeasure,
 )
-from app.registry.datasets.training_side import training_side
 
 Condition = sa.ColumnElement[bool]
 

@@ -14,9 +14,9 @@ from app.registry.datasets.measures.thresholds import (
     MEASURE_VERSION,
     NEAR_DISTANCE,
 )
-from app.registry.datasets.models import Dataset, DatasetVersion, Image, ImageMeasure
-from app.registry.runs.models import Run
-from app.registry.runs.used_datasets import uses_versions
+from app.registry.datasets.used_datasets import uses_versions
+from app.registry.tables.datasets import Dataset, DatasetVersion, Image, ImageMeasure
+from app.registry.tables.runs import Run
 
 RUNS_SHOWN = 20
 

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.datasets.auto_caption.models import CaptionProposal
-from app.registry.datasets.models import (
+from app.registry.db import in_chunks
+from app.registry.tables.auto_caption import CaptionProposal
+from app.registry.tables.datasets import (
     CaptionRevision,
     DatasetEdit,
     Image,
     ImageCaption,
     ImageMeasure,
 )
-from app.registry.db import in_chunks
 
 
 def delete_image_rows(session: Session, images: Sequence[Image]) -> set[str]:

@@ -23,8 +23,8 @@ from app.registry.datasets.image_conditions import (
 from app.registry.datasets.listing import index
 from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.measures.service import MEASURED
-from app.registry.datasets.models import Dataset, Image, ImageMeasure
 from app.registry.db import once_a_snapshot
+from app.registry.tables.datasets import Dataset, Image, ImageMeasure
 
 FEW = 500  # images, for which nothing is put off
 

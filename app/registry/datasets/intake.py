@@ -18,16 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from app.registry.archive import Archive, ArchiveRefused, MemberRefused, is_clutter
 from app.registry.datasets import captions
-from app.registry.datasets.archive import Archive, ArchiveRefused, MemberRefused, is_clutter
 from app.registry.datasets.captions import CaptionFromFile, CaptionRefused
-from app.registry.datasets.images import (
-    MAX_PNG_BYTES,
-    ImageDecoder,
-    ImageRefused,
-    refuse_larger,
-)
-from app.registry.datasets.models import MAX_REPEATS
 from app.registry.datasets.transfer import metadata_lines
 from app.registry.datasets.transfer.image_facts import ImageFacts
 from app.registry.datasets.transfer.metadata_lines import (
@@ -38,7 +31,10 @@ from app.registry.datasets.transfer.metadata_lines import (
     FileCaption,
 )
 from app.registry.datasets.transfer.pairing import CaptionPairing, LooseCaption
+from app.registry.file_names import clean_filename, folder_of
+from app.registry.images.decoder import MAX_PNG_BYTES, ImageDecoder, ImageRefused, refuse_larger
 from app.registry.storage.store import CHUNK, BlobStore, translate_full_disk
+from app.registry.tables.datasets import MAX_REPEATS
 from app.registry.temporary import temporary_folder
 from app.registry.uploads import UploadedFile
 
@@ -166,13 +162,13 @@ class Intake:
     def read_names(self, files: Sequence[UploadedFile]) -> None:
         """Read the names of all files, and all captions."""
         for number, file in enumerate(files):
-            filename = captions.clean_filename(file.filename)
+            filename = clean_filename(file.filename)
             if is_clutter(file.filename):
                 continue
             if filename.lower().endswith(".zip"):
                 self._read_archive(filename, file, group=f"{number}:")
             else:
-                folder = captions.folder_of(file.filename)
+                folder = folder_of(file.filename)
                 read = partial(_read_chunks, file)
                 self._announce(_Announced(filename, folder, read))
         self._pairing.settle()

@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from app.registry.datasets.filters import ImageFilter
 from app.registry.datasets.image_search import matching_ids
-from app.registry.datasets.models import Dataset
+from app.registry.tables.datasets import Dataset
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,15 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.adapters.models import AdapterFile
-from app.registry.adapters.versions.trained_on import trained_on
+from app.registry.blobs.deletion import Deletion
 from app.registry.datasets.image_captions.several import further_captions, item_captions
-from app.registry.datasets.models import (
-    CaptionKind,
-    Dataset,
-    DatasetVersion,
-    Image,
-    ImageCaption,
-)
 from app.registry.datasets.service import trained_images
-from app.registry.deletion.freeing import Deletion
-from app.registry.runs.models import Run
-from app.registry.runs.used_datasets import uses_versions
+from app.registry.datasets.trained_on import trained_on
+from app.registry.datasets.used_datasets import uses_versions
+from app.registry.tables.adapters import AdapterFile
+from app.registry.tables.datasets import Dataset, DatasetVersion, Image, ImageCaption
+from app.registry.tables.runs import Run
+from worker.core.words import CaptionKind
 
 HASHES = ("sha256", "clean_sha256")  # of an item
 LABELS = frozenset({"filename"})

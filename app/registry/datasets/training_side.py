@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
 
-from app.registry.base_models.models import EMBEDDED, BaseModel
 from app.registry.base_models.sizes import USUAL_SIDE
+from app.registry.datasets.used_datasets import is_of_datasets
 from app.registry.db import once_a_snapshot
-from app.registry.runs.models import Run
-from app.registry.runs.used_datasets import is_of_datasets
+from app.registry.tables.base_models import EMBEDDED, BaseModel
+from app.registry.tables.runs import Run
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 from sqlmodel import col
 
+from app.registry.archive import Archive, ArchiveRefused, MemberRefused
+from app.registry.blobs import findings
 from app.registry.datasets import service
-from app.registry.datasets.archive import Archive, ArchiveRefused, MemberRefused
 from app.registry.datasets.intake import Intake, IntakeResult, KnownImages, NewImage
-from app.registry.datasets.models import TRIGGER_LENGTH, Dataset, Image
 from app.registry.datasets.service import AddedImage
 from app.registry.datasets.transfer.adding import OF_THE_ROW
 from app.registry.datasets.transfer.metadata_lines import (
@@ -21,8 +21,8 @@ from app.registry.datasets.transfer.metadata_lines import (
     read_dataset_facts,
 )
 from app.registry.db import Session
-from app.registry.integrity import findings
 from app.registry.state import AppState
+from app.registry.tables.datasets import TRIGGER_LENGTH, Dataset, Image
 from app.registry.uploads import UploadedFile
 from app.registry.wording import plural
 

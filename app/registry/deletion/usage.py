@@ -10,17 +10,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion, is_listed
-from app.registry.datasets.models import Dataset, DatasetVersion, Image
-from app.registry.deletion import latents
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import NOT_FINAL
+from app.registry.blobs import latents
+from app.registry.blobs.survey import HASH, ROWS_AT_ONCE
+from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.renders.grids.deletion import is_in_deleted_grids
-from app.registry.renders.models import Render, RenderImage, RenderSource
-from app.registry.runs.models import Checkpoint, Run, Sample
 from app.registry.state import AppState
-from app.registry.survey import HASH, ROWS_AT_ONCE
-from app.registry.thumbnails.models import Thumbnail
+from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion, is_listed
+from app.registry.tables.datasets import Dataset, DatasetVersion, Image
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Render, RenderImage, RenderSource
+from app.registry.tables.runs import Checkpoint, Run, Sample
+from app.registry.tables.thumbnails import Thumbnail
 
 
 class FileKind(StrEnum):

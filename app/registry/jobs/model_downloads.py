@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
 
-from app.registry.jobs.kinds import ByteProgress, JobKind
-from app.registry.jobs.models import IoJob
+from app.registry.job_kinds.kinds import ByteProgress, JobKind
+from app.registry.tables.jobs import IoJob
 from app.registry.wording import size_text
 
 MAX_ATTEMPTS = 20  # downloads resume, so a worker that stops costs little

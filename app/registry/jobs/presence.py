@@ -5,34 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import sqlalchemy as sa
-from sqlmodel import Field, Session, SQLModel, col, select
+from sqlmodel import Session, col, select
 
-from app.registry.db import Database, database_now, utcnow
+from app.registry.db import Database, database_now
+from app.registry.tables.jobs import WorkerPresence
 
 SILENT_SECONDS = 20.0
 FORGOTTEN = timedelta(days=1)
-
-
-class WorkerPresence(SQLModel, table=True):
-    """A worker process of one queue and the time it was last seen."""
-
-    __tablename__ = "worker"
-
-    id: str = Field(max_length=32, primary_key=True)
-    queue: str = Field(max_length=16, index=True)
-    host: str = Field(max_length=255)
-    pid: int
-    device: str = Field(default="", max_length=80, description="Description; empty while unknown.")
-    problem: str = Field(default="", description="One sentence about the device; empty if none.")
-    remedy: str = Field(default="", description="The command that solves the problem.")
-    machine: str = Field(
-        default="", max_length=40, description="What its precision depends on; empty: unknown."
-    )
-    started_at: datetime = Field(default_factory=utcnow)
-    seen_at: datetime = Field(default_factory=utcnow)
 
 
 class Presence:

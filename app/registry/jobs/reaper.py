@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from sqlmodel import col, select
 
 from app.registry.db import Database
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.models import Job
 from app.registry.jobs.owner import is_gone
-from app.registry.jobs.states import JobStatus
-from app.registry.tables import JOB_TABLES
+from app.registry.tables.all import JOB_TABLES
+from app.registry.tables.jobs import Job
 
 LONGEST_GAP = 0.5  # of a lease, between two looks that count as watching
 

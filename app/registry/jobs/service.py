@@ -12,10 +12,10 @@ from sqlmodel import Session, col, select
 
 from app.registry.db import Database, database_now, wake_after_commit
 from app.registry.errors import Conflict
-from app.registry.jobs.kinds import JobArgs
-from app.registry.jobs.models import DEFAULT_MAX_ATTEMPTS, Event, IoJob, Job
+from app.registry.job_kinds.kinds import JobArgs
+from app.registry.job_kinds.states import JobStatus, can_move
 from app.registry.jobs.owner import new_token
-from app.registry.jobs.states import JobStatus, can_move
+from app.registry.tables.jobs import DEFAULT_MAX_ATTEMPTS, Event, IoJob, Job
 
 JobT = TypeVar("JobT", bound=Job)
 GAVE_UP = (

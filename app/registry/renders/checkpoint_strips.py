@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from sqlmodel import Session
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.models import Adapter, AdapterVersion
-from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.errors import InvalidInput
+from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.renders.service import RenderRequest
 from app.registry.renders.strips import MAX_STRIP, spread
 from app.registry.runs.checkpoints import address_of
+from app.registry.tables.adapters import Adapter, AdapterVersion
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from sqlmodel import Session, col, select
 
 from app.registry.errors import Conflict, InvalidInput, NotFound
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.states import JobStatus
 from app.registry.renders import deleted
-from app.registry.renders.models import Render
+from app.registry.tables.renders import Render
 from app.registry.wording import count_text
 
 MAX_CHOSEN = 200

@@ -12,18 +12,18 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.adapters import covers
-from app.registry.adapters.models import Adapter
+from app.registry.blobs.deletion import Deletion
 from app.registry.db import utcnow
-from app.registry.deletion.freeing import Deletion
 from app.registry.errors import Conflict, NotFound
-from app.registry.jobs.states import NOT_FINAL
+from app.registry.job_kinds.states import NOT_FINAL
+from app.registry.renders import covers
 from app.registry.renders.deletion import delete_renders
 from app.registry.renders.grids.deletion import delete_deleted_grids, is_in_deleted_grids
 from app.registry.renders.listing import distinct_images
-from app.registry.renders.models import Render, RenderAdapter, RenderImage
 from app.registry.renders.recipes.service import delete_deleted_recipes
 from app.registry.renders.service import get_render
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 
 LISTED = 200
 

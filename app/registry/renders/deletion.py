@@ -10,15 +10,15 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import publications
-from app.registry.adapters.models import Adapter
+from app.registry.blobs.deletion import Deletion
 from app.registry.db import in_chunks
-from app.registry.deletion.freeing import Deletion
 from app.registry.errors import Conflict, NotFound
+from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.jobs import service as jobs
-from app.registry.jobs.states import NOT_FINAL
 from app.registry.renders.grids.deletion import forget_renders, is_in_grid
-from app.registry.renders.models import Render, RenderAdapter, RenderImage
 from app.registry.renders.sources import forget_unused
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 
 
 def delete_render(session: Session, render_id: int) -> Deletion:

@@ -8,8 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.renders.grids.models import Grid
-from app.registry.renders.recipes.models import Recipe
+from app.registry.tables.grids import Grid
+from app.registry.tables.recipes import Recipe
 from app.registry.wording import join_words, plural
 
 MOST_NAMES = 3

@@ -10,19 +10,19 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.base_models.models import BaseModel
+from app.registry.blobs.deletion import Deletion
 from app.registry.db import Database, database_now
-from app.registry.deletion.freeing import Deletion
 from app.registry.errors import Conflict
+from app.registry.job_kinds.kinds import DeleteDraftsArgs, JobKind
+from app.registry.job_kinds.states import ACTIVE, NOT_FINAL, JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import DeleteDraftsArgs, JobKind
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import ACTIVE, NOT_FINAL, JobStatus
 from app.registry.renders import service, sources
 from app.registry.renders.deletion import delete_renders, ended_renders
-from app.registry.renders.models import Render
 from app.registry.renders.service import RenderRequest
 from app.registry.storage.store import BlobStore
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Render
 
 DRAFTS_KEPT = timedelta(hours=1)
 DELETED_AT_ONCE = 1_000  # few enough for the time limit of the job; the next one goes on

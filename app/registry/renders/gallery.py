@@ -11,10 +11,10 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, func, select
 
 from app.registry.adapters.library.search import needles, searched_lines
-from app.registry.adapters.models import Adapter
 from app.registry.paging import page_count
 from app.registry.renders.listing import first_images, is_listed, is_no_twin
-from app.registry.renders.models import Render, RenderAdapter, RenderImage
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 
 IMAGES_A_PAGE = 48
 CHOICES_SHOWN = 200  # of the newest adapters with renders

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlmodel import Session, col, select
 
-from app.registry.base_models.models import BaseModel, BaseModelStatus
-from app.registry.renders.models import Render
+from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.renders import Render
 
 
 def last_used_base(session: Session) -> BaseModel | None:

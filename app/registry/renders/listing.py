@@ -8,8 +8,8 @@ from sqlalchemy import ColumnElement
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
-from app.registry.jobs.states import JobStatus
-from app.registry.renders.models import Render, RenderAdapter, RenderImage
+from app.registry.job_kinds.states import JobStatus
+from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 
 RENDERS_A_PAGE = 24
 

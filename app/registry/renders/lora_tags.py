@@ -13,10 +13,10 @@ import re
 from sqlmodel import Session
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.models import Adapter
-from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.errors import InvalidInput, NotFound
+from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.slugs import slugify
+from app.registry.tables.adapters import Adapter
 from app.registry.validation import too_long
 from worker.core.inference.config import MAX_PROMPT_CHARACTERS
 from worker.core.lora_files.weights import weight_problem

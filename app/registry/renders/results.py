@@ -8,14 +8,13 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from app.registry.integrity import findings
+from app.registry.blobs import findings, thumbnails
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim, LostLease
-from app.registry.jobs.states import JobStatus
-from app.registry.renders.models import Render, RenderImage
 from app.registry.storage.store import BlobStore, StorageUnavailable
-from app.registry.thumbnails import service as thumbnails
-from app.registry.thumbnails.models import Thumbnail
+from app.registry.tables.renders import Render, RenderImage
+from app.registry.tables.thumbnails import Thumbnail
 
 
 @dataclass(frozen=True)

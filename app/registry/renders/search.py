@@ -9,7 +9,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.orm import Mapper
 
 from app.registry.adapters.library.search import searched_lines
-from app.registry.renders.models import Render
+from app.registry.tables.renders import Render
 
 
 def text_of(render: Render) -> str:

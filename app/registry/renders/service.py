@@ -15,25 +15,25 @@ from sqlmodel import Session, col, select
 
 from app.registry.adapters import fitting
 from app.registry.adapters.fitting import AdapterAndVersion
-from app.registry.adapters.models import Adapter
 from app.registry.adapters.resolve import resolve
-from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.base_models import precisions
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel
 from app.registry.base_models.sizes import USUAL_SIDE, size_note, size_problem
 from app.registry.errors import InvalidInput, NotFound
+from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.jobs import service as jobs
 from app.registry.jobs.presence import present_workers
-from app.registry.jobs.states import JobStatus
 from app.registry.renders import results, sources
 from app.registry.renders import search as search  # writes the keys of stored renders
 from app.registry.renders.lora_tags import take_tags
-from app.registry.renders.models import Render, RenderAdapter, RenderImage
 from app.registry.renders.sources import FoundSource, SourceImage
 from app.registry.renders.strips import MAX_STRIP_ADAPTERS, Row, fill_rows, strip_problem
 from app.registry.runs.requests import field_reasons
 from app.registry.storage.store import BlobStore
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 from app.registry.validation import named_reasons
 from worker.core.bases.family import BaseFamily
 from worker.core.inference.config import (

@@ -18,18 +18,18 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
+from app.registry.blobs import thumbnails
 from app.registry.datasets import intake
 from app.registry.datasets import service as datasets
-from app.registry.datasets.models import Dataset
 from app.registry.db import MAX_ID, database_now, utcnow
 from app.registry.errors import InvalidInput, NotFound
-from app.registry.renders.grids.models import Grid
-from app.registry.renders.models import Render, RenderImage, RenderSource
-from app.registry.renders.recipes.models import Recipe
 from app.registry.renders.strips import MAX_STRIP
 from app.registry.state import AppState
-from app.registry.thumbnails import service as thumbnails
-from app.registry.thumbnails.models import Thumbnail
+from app.registry.tables.datasets import Dataset
+from app.registry.tables.grids import Grid
+from app.registry.tables.recipes import Recipe
+from app.registry.tables.renders import Render, RenderImage, RenderSource
+from app.registry.tables.thumbnails import Thumbnail
 from app.registry.uploads import UploadedFile
 from worker.core.inference.config import MAX_SIDE, MIN_SIDE, SIDE_STEP
 

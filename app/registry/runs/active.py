@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
-from app.registry.jobs.states import JobStatus
-from app.registry.runs.models import Run
+from app.registry.job_kinds.states import JobStatus
+from app.registry.tables.runs import Run
 
 ACTIVE_SHOWN = 5
 

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
 from app.registry.adapters.unfinished import version_users
 from app.registry.adapters.versions.create_version import NewVersion, make_version
-from app.registry.adapters.versions.deletion import delete_version_rows
-from app.registry.base_models.models import BaseModel
-from app.registry.deletion.freeing import Deletion
-from app.registry.integrity import findings
+from app.registry.adapters.versions.traces import delete_version_rows
+from app.registry.blobs import findings
+from app.registry.blobs.deletion import Deletion
+from app.registry.datasets.used_datasets import dataset_details, used_datasets
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
 from app.registry.runs.checkpoints import address_of
-from app.registry.runs.models import NOTICE, Run
-from app.registry.runs.used_datasets import dataset_details, used_datasets
 from app.registry.slugs import slugify, unique_slug
+from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.runs import NOTICE, Run
 from worker.core.bases.family import FALLBACK_FAMILY
 
 SLUG_OF_NAME = 60  # characters

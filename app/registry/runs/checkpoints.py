@@ -16,13 +16,13 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.models import LATEST, Adapter, AdapterVersion, is_in_library
 from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.create_version import NewVersion, adapter_of_parent, publish
 from app.registry.errors import Conflict, NotFound
 from app.registry.jobs import service as jobs
 from app.registry.runs import service
-from app.registry.runs.models import NOTICE, Checkpoint, Run, Sample
+from app.registry.tables.adapters import LATEST, Adapter, AdapterVersion, is_in_library
+from app.registry.tables.runs import NOTICE, Checkpoint, Run, Sample
 from worker.core.words import FileFormat, WeightDtype
 
 STEPS_NAMED = 20  # in a sentence

@@ -9,7 +9,7 @@ from sqlmodel import Session, col, select
 from app.registry.errors import NotFound
 from app.registry.runs import checkpoints, service
 from app.registry.runs.checkpoints import RunCheckpoint
-from app.registry.runs.models import Run, Sample
+from app.registry.tables.runs import Run, Sample
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.registry.datasets.models import Image
+from app.registry.tables.datasets import Image
 from worker.core.training.data.buckets import Size, fit
 
 SHOWN = 60

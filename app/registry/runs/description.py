@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from app.registry.errors import InvalidInput
 from app.registry.runs import checkpoints, requests, service
-from app.registry.runs.models import Run
+from app.registry.tables.runs import Run
 from app.registry.validation import named_reasons, printable, too_long
 
 MAX_NOTES = 4_000

@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlmodel import Session, col, select
 
 from app.registry.db import database_now
-from app.registry.runs.models import Run
+from app.registry.tables.runs import Run
 
 ENDED_SECONDS = 600
 ENDED_SHOWN = 5

@@ -9,9 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col
 
-from app.registry.datasets.models import DatasetVersion
-from app.registry.runs.models import Run
-from app.registry.runs.used_datasets import UsedDataset, used_of_runs
+from app.registry.datasets.used_datasets import UsedDataset, used_of_runs
+from app.registry.tables.datasets import DatasetVersion
+from app.registry.tables.runs import Run
 from worker.core.training.data.epochs import held_out_count, steps_per_epoch
 
 DIGITS = 4

@@ -13,17 +13,17 @@ from sqlalchemy import ColumnElement
 from sqlmodel import Session, col, func, select
 
 from app.registry.adapters.library.search import needles, spaced
-from app.registry.adapters.models import Adapter, AdapterVersion, is_listed
-from app.registry.base_models.models import BaseModel, BaseModelStatus
-from app.registry.datasets.models import Dataset
+from app.registry.datasets.used_datasets import UsedDataset, is_of_datasets, used_of_runs
 from app.registry.db import MAX_ID, database_now
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.states import JobStatus
 from app.registry.paging import page_count
 from app.registry.runs.active import queue_places
 from app.registry.runs.epochs import Epochs, epochs_of_runs
-from app.registry.runs.models import Run, RunDataset, Sample
 from app.registry.runs.service import elapsed_seconds
-from app.registry.runs.used_datasets import UsedDataset, is_of_datasets, used_of_runs
+from app.registry.tables.adapters import Adapter, AdapterVersion, is_listed
+from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.datasets import Dataset
+from app.registry.tables.runs import Run, RunDataset, Sample
 
 RUNS_A_PAGE = 30
 SAMPLES_SHOWN = 5

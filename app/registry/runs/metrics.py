@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from app.registry.runs.models import MetricChunk
 from app.registry.runs.progress import MEASURED
+from app.registry.tables.runs import MetricChunk
 
 MAX_POINTS = 5_000
 

@@ -10,10 +10,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, func, select
 
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel
 from app.registry.errors import InvalidInput
 from app.registry.runs import requests, service
-from app.registry.runs.models import OwnPreset, Run
 from app.registry.runs.presets import PRESET_WORDS, get_preset
 from app.registry.runs.settings import (
     Difference,
@@ -21,6 +19,8 @@ from app.registry.runs.settings import (
     shipped_values,
     value_words,
 )
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.runs import OwnPreset, Run
 from app.registry.validation import too_long
 from worker.core.training.config import TrainConfig
 from worker.core.training.presets import Preset

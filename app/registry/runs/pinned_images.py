@@ -9,12 +9,12 @@ from typing import Annotated
 from pydantic import Field
 from sqlmodel import Session, col, select
 
-from app.registry.datasets.models import Dataset, DatasetVersion, Image
+from app.registry.datasets.used_datasets import used_datasets
 from app.registry.errors import NotFound
 from app.registry.paging import page_count
-from app.registry.runs.models import Run
 from app.registry.runs.rerun import ImageChanges, changes_since
-from app.registry.runs.used_datasets import used_datasets
+from app.registry.tables.datasets import Dataset, DatasetVersion, Image
+from app.registry.tables.runs import Run
 
 IMAGES_A_PAGE = 60
 

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 from sqlmodel import Session
 
-from app.registry.base_models.models import BaseModel
 from app.registry.errors import NotFound
-from app.registry.runs.models import OwnPreset, Run
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.runs import OwnPreset, Run
 from worker.core.bases.family import family_label
 from worker.core.training.config import Optimizer, TrainConfig
 from worker.core.training.presets import (

@@ -11,12 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.integrity import findings
+from app.registry.blobs import findings, thumbnails
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
-from app.registry.runs.models import Checkpoint, MetricChunk, Run, Sample
-from app.registry.thumbnails import service as thumbnails
-from app.registry.thumbnails.models import Thumbnail
+from app.registry.tables.runs import Checkpoint, MetricChunk, Run, Sample
+from app.registry.tables.thumbnails import Thumbnail
 
 CHUNK_POINTS = 200
 HELD_OUT = ("held_out", "held_out_low", "held_out_high")

@@ -11,13 +11,10 @@ from sqlmodel import Session
 
 from app.registry.adapters import service as adapters
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel
 from app.registry.datasets import pinned
 from app.registry.datasets import service as datasets
-from app.registry.datasets.models import Dataset
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.jobs import service as jobs
-from app.registry.runs.models import NOTICE, Checkpoint, OwnPreset, Run
 from app.registry.runs.presets import get_preset, with_changes
 from app.registry.runs.sample_sizes import sample_size_problems
 from app.registry.runs.service import get_run, run_checkpoints
@@ -31,6 +28,9 @@ from app.registry.runs.several_datasets import (
     nothing_to_train_on,
     trigger_word_problem,
 )
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.datasets import Dataset
+from app.registry.tables.runs import NOTICE, Checkpoint, OwnPreset, Run
 from app.registry.validation import named_reasons, reason, too_long
 from worker.core.old_names import accept_old_names
 from worker.core.training.config import TrainConfig

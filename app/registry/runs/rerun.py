@@ -8,16 +8,16 @@ from typing import Any
 
 from sqlmodel import Session
 
-from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.base_models import service as base_models
 from app.registry.datasets import pinned
-from app.registry.datasets.models import DatasetVersion
+from app.registry.datasets.used_datasets import UsedDataset, image_total, used_datasets
 from app.registry.errors import InvalidInput
 from app.registry.jobs import service as jobs
 from app.registry.runs import requests, service
-from app.registry.runs.models import NOTICE, WARNING, Run
 from app.registry.runs.several_datasets import NewRunDataset, add_further
-from app.registry.runs.used_datasets import UsedDataset, image_total, used_datasets
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.datasets import DatasetVersion
+from app.registry.tables.runs import NOTICE, WARNING, Run
 from app.registry.wording import plural
 
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.runs.checkpoints import checkpoint_steps
-from app.registry.runs.models import Sample
+from app.registry.tables.runs import Sample
 
 STEPS_A_PAGE = 24
 

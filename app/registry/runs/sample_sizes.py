@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from app.registry.base_models.models import BaseModel
 from app.registry.base_models.sizes import USUAL_SIDE, size_problem
+from app.registry.tables.base_models import BaseModel
 from worker.core.training.config import TrainConfig
 from worker.core.training.prompts import parse_prompt
 

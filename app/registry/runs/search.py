@@ -9,7 +9,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.orm import Mapper
 
 from app.registry.adapters.library.search import searched_lines, sort_name
-from app.registry.runs.models import Run
+from app.registry.tables.runs import Run
 
 SEARCHED = ("name", "trigger_word", "notes")
 

@@ -8,16 +8,16 @@ from sqlmodel import Session, col, func, select
 
 from app.registry.base_models import service as base_models
 from app.registry.datasets import service as datasets
+from app.registry.datasets.used_datasets import image_total, used_datasets
 from app.registry.db import database_now
 from app.registry.errors import Conflict, NotFound
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.models import Event
 from app.registry.jobs.presence import present_workers
-from app.registry.jobs.states import JobStatus
 from app.registry.runs import search as search  # writes the keys of stored runs
-from app.registry.runs.models import WARNING, Checkpoint, Run, Sample
 from app.registry.runs.presets import misfit
-from app.registry.runs.used_datasets import image_total, used_datasets
+from app.registry.tables.jobs import Event
+from app.registry.tables.runs import WARNING, Checkpoint, Run, Sample
 from worker.core.training.config import TrainConfig
 from worker.core.training.presets import Preset, for_optimizer, preset_config
 from worker.core.training.rate_warnings import rate_warnings

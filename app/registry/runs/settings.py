@@ -12,9 +12,9 @@ from pydantic import Field
 from sqlmodel import Session
 
 from app.registry.base_models import service as base_models
-from app.registry.runs.models import Run
+from app.registry.datasets.used_datasets import image_total, used_datasets
 from app.registry.runs.presets import values_to_compare
-from app.registry.runs.used_datasets import image_total, used_datasets
+from app.registry.tables.runs import Run
 from worker.core.training.config import Group, TrainConfig
 from worker.core.training.presets import Preset, preset_config
 from worker.core.words import ENUM_LABELS

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from sqlmodel import Session, col, func, select
 
 from app.registry.datasets import service as datasets
-from app.registry.datasets.models import MAX_REPEATS, TRIGGER_LENGTH, Image
 from app.registry.datasets.service import DatasetSummary
 from app.registry.errors import NotFound
-from app.registry.runs.models import Run, RunDataset
+from app.registry.tables.datasets import MAX_REPEATS, TRIGGER_LENGTH, Image
+from app.registry.tables.runs import Run, RunDataset
 from app.registry.validation import too_long
 from worker.core.training.data.epochs import MAX_REPEATS as MAX_USES
 

@@ -16,9 +16,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.registry.access.models import LoginSession
 from app.registry.actor import acting_as
 from app.registry.errors import Forbidden
+from app.registry.tables.access import LoginSession
 from app.web.access.login import (
     Login,
     Unauthorized,

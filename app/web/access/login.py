@@ -18,11 +18,11 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from app.registry.access import service
-from app.registry.access.models import LoginSession
 from app.registry.access.secret_marks import START, SecretMarks
 from app.registry.db import Database
 from app.registry.errors import AppError
 from app.registry.outages import OUTAGES
+from app.registry.tables.access import LoginSession
 from app.web.access.throttle import Throttle, site_of
 
 CACHE_SECONDS = 5.0

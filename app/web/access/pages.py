@@ -10,8 +10,8 @@ from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
 from app.registry.access import service
-from app.registry.access.models import LoginSession
 from app.registry.access.secret_marks import START
+from app.registry.tables.access import LoginSession
 from app.web import templates
 from app.web.access.browsers import browser_name
 from app.web.access.gate import ASK_START_TOKEN, LOGIN_PATH, caller_of, login_of

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.registry.adapters import service
-from app.registry.adapters.covers import choose_cover
-from app.registry.adapters.models import AdapterVersion
 from app.registry.adapters.service import AdapterSummary
+from app.registry.renders.covers import choose_cover
+from app.registry.tables.adapters import AdapterVersion
 from app.web.openapi import header_docs
 from app.web.problems import problems
 from app.web.state import Id, State

@@ -8,17 +8,17 @@ from urllib.parse import urlencode
 from app.registry.adapters import service
 from app.registry.adapters.downloads.failed_exports import refusals
 from app.registry.adapters.downloads.proofs import FileProof, file_proofs, proof_sentences
-from app.registry.adapters.images import AdapterImages, LeadImages, lead_images, list_renders
-from app.registry.adapters.models import LATEST, Adapter, AdapterVersion
 from app.registry.adapters.service import AdapterSummary
 from app.registry.adapters.versions import aliases
-from app.registry.adapters.versions.trained_on import TrainedDataset, version_datasets
-from app.registry.base_models.models import BaseModel
+from app.registry.blobs.report import bad_files_of
+from app.registry.blobs.subjects import Subject
+from app.registry.datasets.trained_on import TrainedDataset, version_datasets
 from app.registry.db import Session
-from app.registry.integrity.references import Subject
-from app.registry.integrity.report import bad_files_of
+from app.registry.renders.adapter_images import AdapterImages, LeadImages, lead_images, list_renders
 from app.registry.renders.deleted import has_removed
-from app.registry.runs.models import Run
+from app.registry.tables.adapters import LATEST, Adapter, AdapterVersion
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.runs import Run
 from app.web.adapters.version_list import VersionList, list_versions
 from worker.core.lora_files.file_names import file_name, file_stem
 from worker.core.words import FileFormat, WeightDtype

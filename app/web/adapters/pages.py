@@ -13,15 +13,15 @@ from starlette.datastructures import UploadFile
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import service
-from app.registry.adapters.covers import choose_cover
-from app.registry.adapters.deleted import has_deleted
 from app.registry.adapters.imports import ReceivedFile, receive_all
 from app.registry.adapters.library.listing import COUNT_END
-from app.registry.adapters.models import Adapter
 from app.registry.adapters.service import AdapterChange, AdapterPage, Filter, Sort
 from app.registry.db import MAX_ID, Session
+from app.registry.deletion.adapters import has_deleted
 from app.registry.errors import AppError, InvalidInput
+from app.registry.renders.covers import choose_cover
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter
 from app.web.adapters.deleted import pages as deleted_pages
 from app.web.adapters.detail import AdapterDetailPage, form_values
 from app.web.adapters.forms import read_change

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.registry.adapters import service
-from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.create_version import next_number
 from app.registry.db import MAX_ID, Session
+from app.registry.tables.adapters import Adapter, AdapterVersion
 
 FOLDED = 8
 A_PAGE = 50

@@ -7,10 +7,12 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.registry.base_models import downloads, models, removal, service, subjects
+from app.registry.base_models import downloads, service, subjects
 from app.registry.db import Session
+from app.registry.deletion import base_models as removal
 from app.registry.jobs.model_downloads import Download
 from app.registry.model_sources import delete_model_files
+from app.registry.tables import base_models as models
 from app.web.problems import problems
 from app.web.state import Id, State
 

@@ -8,13 +8,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from app.registry.base_models import downloads, precisions, removal, service
-from app.registry.base_models.models import EMBEDDED, BaseModel, BaseModelStatus, BasePrecision
+from app.registry.base_models import downloads, precisions, service
 from app.registry.base_models.subjects import has_subject_list, subjects_of
+from app.registry.deletion import base_models as removal
 from app.registry.errors import AppError, NotFound
 from app.registry.hub_source import is_allowed
 from app.registry.model_sources import allowed_folders, delete_model_files
 from app.registry.state import AppState
+from app.registry.tables.base_models import EMBEDDED, BaseModel, BaseModelStatus, BasePrecision
 from app.web.forms import SentForm
 from app.web.state import Id, State
 from app.web.templates import render

@@ -6,10 +6,10 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.caption_models import service
-from app.registry.caption_models.models import CaptionModel
 from app.registry.caption_models.service import ListedModel
 from app.registry.db import Session
 from app.registry.model_sources import delete_model_files
+from app.registry.tables.caption_models import CaptionModel
 from app.web.base_models.api import DownloadOut, download_out
 from app.web.problems import problems
 from app.web.state import Id, State

@@ -9,19 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from app.registry.datasets import service, uploads
 from app.registry.datasets.image_captions.changes import change_first_kind
-from app.registry.datasets.models import (
-    NAME_LENGTH,
-    TRIGGER_LENGTH,
-    CaptionKind,
-    Dataset,
-    Image,
-)
 from app.registry.errors import InvalidInput
+from app.registry.tables.datasets import NAME_LENGTH, TRIGGER_LENGTH, Dataset, Image
 from app.web.datasets import image_captions_api, image_facts_api
 from app.web.datasets.transfer import progress
 from app.web.problems import problems
 from app.web.state import Id, State
 from app.web.uploads import uploaded
+from worker.core.words import CaptionKind
 
 router = APIRouter(tags=["datasets"])
 router.include_router(image_captions_api.router)

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from app.registry.datasets import service
 from app.registry.datasets.checks.findings import Report
 from app.registry.datasets.checks.reading import CheckedImage, read_some
-from app.registry.datasets.models import TRIGGER_LENGTH
 from app.registry.datasets.service import DatasetSummary
+from app.registry.tables.datasets import TRIGGER_LENGTH
 from app.web import templates
 from app.web.datasets.check_view import ChecksPanel, checks_panel, make_panel
 from app.web.state import Slug, State

@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 from app.registry.datasets.checks.findings import Check, Finding, Level, Report
 from app.registry.datasets.checks.service import check_dataset, known_report
 from app.registry.datasets.filters import ImageFilter, Show
-from app.registry.datasets.models import Dataset
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import Session
+from app.registry.tables.datasets import Dataset
 
 CHECKED_AT_ONCE = 200  # images; a check of more is loaded after the page
 SPELLINGS = 20  # of one phrase that are removed at once

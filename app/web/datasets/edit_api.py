@@ -16,10 +16,11 @@ from app.registry.datasets.edits.plan import EditOutcome, LeftOut, plan_edit
 from app.registry.datasets.edits.selection import MAX_SELECTED, Selection, read_seen
 from app.registry.datasets.edits.steps import Step, list_steps, undo_edit
 from app.registry.datasets.filters import ImageFilter
-from app.registry.datasets.models import MAX_REPEATS, CaptionKind
 from app.registry.db import MAX_ID
+from app.registry.tables.datasets import MAX_REPEATS
 from app.web.problems import problems
 from app.web.state import Id, State
+from worker.core.words import CaptionKind
 
 router = APIRouter(tags=["datasets"])
 

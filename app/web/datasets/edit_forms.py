@@ -12,8 +12,8 @@ from starlette.datastructures import ImmutableMultiDict
 from app.registry.datasets.edits.actions import Edit, EditAction
 from app.registry.datasets.edits.selection import Seen, Selection, read_ids, read_seen
 from app.registry.datasets.filters import ImageFilter
-from app.registry.datasets.models import CaptionKind
 from app.registry.errors import InvalidInput
+from worker.core.words import CaptionKind
 
 Sent = ImmutableMultiDict[str, Any]
 

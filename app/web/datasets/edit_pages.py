@@ -16,10 +16,10 @@ from app.registry.datasets.edits.plan import EditOutcome
 from app.registry.datasets.edits.selection import live_images, read_ids
 from app.registry.datasets.edits.steps import Step, describe_step, list_steps, undo_edit
 from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
-from app.registry.datasets.models import Dataset, Image
 from app.registry.datasets.service import DatasetSummary
 from app.registry.errors import InvalidInput
 from app.registry.state import AppState
+from app.registry.tables.datasets import Dataset, Image
 from app.web import templates
 from app.web.datasets.edit_forms import EditForm, read_edit_form
 from app.web.datasets.edit_view import EditPanel, edit_panel

@@ -12,11 +12,12 @@ from app.registry.datasets.edits.selection import SelectedImage, Selection
 from app.registry.datasets.edits.steps import Step, list_steps
 from app.registry.datasets.filters import ImageFilter
 from app.registry.datasets.image_captions.several import has_several_captions
-from app.registry.datasets.models import CaptionKind, Dataset
 from app.registry.db import Session
 from app.registry.errors import InvalidInput
 from app.registry.paging import page_count
+from app.registry.tables.datasets import Dataset
 from app.web.datasets.edit_forms import CHOICES, ON_THE_BAR, Choice, EditForm
+from worker.core.words import CaptionKind
 
 CHANGES_A_PAGE = 20
 NAMED = 10  # images that are left out and named one by one

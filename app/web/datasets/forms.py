@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from app.registry.datasets.models import NAME_LENGTH, TRIGGER_LENGTH
+from app.registry.tables.datasets import NAME_LENGTH, TRIGGER_LENGTH
 from app.web.form_reader import FormReader
 
 NAMELESS = "Give the dataset a name, so that you can find it again."

@@ -13,10 +13,11 @@ from app.registry.datasets.image_captions import changes, history
 from app.registry.datasets.image_captions.changes import CaptionChange
 from app.registry.datasets.image_captions.several import captions_of_image
 from app.registry.datasets.image_captions.tokens import tokens_of
-from app.registry.datasets.models import MAX_SHARE, CaptionKind, CaptionSource
 from app.registry.db import MAX_ID, Session
+from app.registry.tables.datasets import MAX_SHARE, CaptionSource
 from app.web.problems import problems
 from app.web.state import Id, State
+from worker.core.words import CaptionKind
 
 router = APIRouter()
 

@@ -13,11 +13,11 @@ from starlette.responses import Response
 from app.registry.datasets import service
 from app.registry.datasets.caption_writes import BY_HAND, STILL_TYPING
 from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
-from app.registry.datasets.models import Dataset, Image
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import MAX_ID
 from app.registry.errors import Conflict
 from app.registry.state import AppState
+from app.registry.tables.datasets import Dataset, Image
 from app.web import templates
 from app.web.datasets.filter_parameters import PageImages
 from app.web.datasets.listing_view import FilterBar, Tiles, read_filter_bar, read_tiles

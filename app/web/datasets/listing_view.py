@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 from app.registry.datasets.filters import ALL_IMAGES, ImageFilter, Show, Sort
 from app.registry.datasets.image_search import count_filters, counted_before, matching_ids
 from app.registry.datasets.listing.pages import ImagePage, read_page
-from app.registry.datasets.models import Dataset, Image
 from app.registry.datasets.training_side import TrainingSide, training_side
 from app.registry.db import Session
+from app.registry.tables.datasets import Dataset, Image
 
 PAGES_AT_ONCE = 4  # that scrolling adds to one page: 192 images
 

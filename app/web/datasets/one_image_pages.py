@@ -15,14 +15,15 @@ from app.registry.datasets.image_captions import changes, history
 from app.registry.datasets.image_captions.changes import CaptionChange
 from app.registry.datasets.image_captions.completion import complete_tag
 from app.registry.datasets.image_captions.tokens import tokens_of
-from app.registry.datasets.models import CaptionKind, Dataset, Image
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.tables.datasets import Dataset, Image
 from app.web import templates
 from app.web.datasets.one_image_view import OneImage, one_image
 from app.web.datasets.page_view import CaptionConflict
 from app.web.forms import Text
 from app.web.state import Id, Slug, State
+from worker.core.words import CaptionKind
 
 router = APIRouter(include_in_schema=False)
 

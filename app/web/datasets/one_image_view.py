@@ -9,12 +9,13 @@ from app.registry.datasets.image_captions.history import WrittenCaption, caption
 from app.registry.datasets.image_captions.several import KINDS, OneCaption, captions_of_image
 from app.registry.datasets.image_captions.tokens import tokens_of
 from app.registry.datasets.image_facts import ImageFacts, image_facts
-from app.registry.datasets.models import CaptionKind, Dataset, Image
 from app.registry.datasets.neighbors import Neighbors, find_neighbors
 from app.registry.datasets.training_side import TrainingSide, training_side
 from app.registry.db import Session
 from app.registry.runs.crops import Crop, crop_of
+from app.registry.tables.datasets import Dataset, Image
 from app.web.datasets.page_view import CaptionConflict
+from worker.core.words import CaptionKind
 
 LABELS = {
     CaptionKind.LONG: "Long",

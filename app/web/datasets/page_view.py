@@ -9,18 +9,18 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
+from app.registry.blobs.report import bad_files_of
+from app.registry.blobs.subjects import Subject
 from app.registry.datasets import service, uploads
-from app.registry.datasets.deletion import count_deleted_images
 from app.registry.datasets.edits.selection import Selection
 from app.registry.datasets.edits.steps import Step, step_to_undo
 from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
 from app.registry.datasets.image_search import kept_figures
 from app.registry.datasets.listing.pages import page_of_image
-from app.registry.datasets.models import Dataset, Image
 from app.registry.datasets.service import DatasetSummary
-from app.registry.integrity.references import Subject
-from app.registry.integrity.report import bad_files_of
+from app.registry.deletion.datasets import count_deleted_images
 from app.registry.state import AppState
+from app.registry.tables.datasets import Dataset, Image
 from app.web import templates
 from app.web.datasets.check_view import ChecksPanel, checks_panel
 from app.web.datasets.edit_forms import EditForm

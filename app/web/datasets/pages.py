@@ -11,13 +11,13 @@ from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
 from app.registry.datasets import service, uploads
-from app.registry.datasets.deletion import has_deleted
 from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
 from app.registry.datasets.listing.pages import IMAGES_A_PAGE
-from app.registry.datasets.models import Dataset
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import MAX_ID
+from app.registry.deletion.datasets import has_deleted
 from app.registry.paging import page_count
+from app.registry.tables.datasets import Dataset
 from app.web import templates
 from app.web.datasets import (
     check_pages,

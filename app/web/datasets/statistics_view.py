@@ -12,8 +12,8 @@ from app.registry.datasets.listing.statistics import (
     SizeStep,
     read_statistics,
 )
-from app.registry.datasets.models import Dataset
 from app.registry.db import Session
+from app.registry.tables.datasets import Dataset
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
-from app.registry.datasets import deletion as datasets
-from app.registry.deletion import freeing
-from app.registry.deletion.freeing import Removal
+from app.registry.blobs import deletion as freeing
+from app.registry.blobs.deletion import Removal
+from app.registry.deletion import datasets
 from app.registry.deletion.usage import FileKind, storage_use
 from app.registry.state import AppState
 from app.web.deletion.removals import (

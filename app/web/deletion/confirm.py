@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fastapi import Request
 from starlette.responses import Response
 
-from app.registry.deletion import freeing
-from app.registry.deletion.freeing import FreedSpace, Removal
+from app.registry.blobs import deletion as freeing
+from app.registry.blobs.deletion import FreedSpace, Removal
 from app.registry.errors import Conflict
 from app.registry.state import AppState
 from app.registry.wording import size_text

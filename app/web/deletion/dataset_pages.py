@@ -9,13 +9,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from app.registry.datasets import deletion, service
-from app.registry.datasets.deletion import DeletedDatasets
-from app.registry.datasets.models import Dataset, Image
-from app.registry.deletion import freeing
-from app.registry.deletion.freeing import Removal
+from app.registry.blobs import deletion as freeing
+from app.registry.blobs.deletion import Removal
+from app.registry.datasets import service
+from app.registry.deletion import datasets as deletion
+from app.registry.deletion.datasets import DeletedDatasets
 from app.registry.errors import Conflict
 from app.registry.state import AppState
+from app.registry.tables.datasets import Dataset, Image
 from app.registry.wording import size_text
 from app.web.deletion import confirm
 from app.web.deletion.confirm import Alternative

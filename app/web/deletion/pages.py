@@ -9,9 +9,8 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.versions import deletion as versions
-from app.registry.deletion.freeing import Removal
-from app.registry.runs import deletion as runs
+from app.registry.blobs.deletion import Removal
+from app.registry.deletion import runs, versions
 from app.registry.state import AppState
 from app.web.addresses import own_address
 from app.web.deletion import confirm

@@ -9,13 +9,10 @@ from typing import Annotated
 from fastapi import Depends, Path, Query
 from pydantic import Field
 
-from app.registry.adapters import deleted as adapters
-from app.registry.adapters.versions import deletion as versions
-from app.registry.datasets import deletion as datasets
+from app.registry.blobs.deletion import Removal
 from app.registry.db import MAX_ID, utcnow
-from app.registry.deletion.freeing import Removal
+from app.registry.deletion import adapters, datasets, runs, versions
 from app.registry.renders import deletion as renders
-from app.registry.runs import deletion as runs
 from app.web.state import Id
 
 MAX_DAYS = 36_500

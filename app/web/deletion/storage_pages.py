@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.registry.datasets import deletion as datasets
-from app.registry.deletion import latents
-from app.registry.deletion.freeing import FreedSpace
+from app.registry.blobs import latents
+from app.registry.blobs.deletion import FreedSpace
+from app.registry.deletion import datasets
 from app.registry.deletion.usage import FileKind, StorageUse, storage_use
 from app.registry.renders.deleted import delete_deleted_renders
 from app.registry.storage.store import StorageUnavailable

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters.versions.aliases import ALIAS, NUMBER
-from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.db import Session
+from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.validation import NOT_A_NUMBER
 from app.web.form_reader import parse_number
 from worker.core.inference.config import BlockWeights

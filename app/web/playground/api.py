@@ -9,13 +9,13 @@ from typing import Annotated
 from fastapi import APIRouter, File, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.db import Session
+from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.renders import chosen, deleted, drafts, listing, service, sources
 from app.registry.renders.lora_tags import MAX_TAGGED_PROMPT
-from app.registry.renders.models import MAX_SLOT, Render, RenderImage
 from app.registry.renders.sources import SourceImage
 from app.registry.renders.strips import MAX_STRIP, MAX_STRIP_ADAPTERS
+from app.registry.tables.renders import MAX_SLOT, Render, RenderImage
 from app.web.problems import problems
 from app.web.state import BaseReference, Id, State
 from worker.core.inference.config import MAX_PROMPT_CHARACTERS, AdapterWeight, BlockWeights

@@ -8,17 +8,17 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from app.registry.db import MAX_ID, Session
-from app.registry.errors import NotFound
-from app.registry.renders.comparison import (
+from app.registry.comparison.renders import (
     RenderComparison,
     compare_renders,
     find_render,
     stack_words,
 )
+from app.registry.db import MAX_ID, Session
+from app.registry.errors import NotFound
 from app.registry.renders.gallery import GalleryFilter, GalleryItem, gallery_page
 from app.registry.renders.listing import first_images
-from app.registry.renders.models import Render, RenderImage
+from app.registry.tables.renders import Render, RenderImage
 from app.web.runs.checkpoint_pages import ComparedImage
 from app.web.state import State
 from app.web.templates import render

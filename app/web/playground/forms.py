@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from urllib.parse import urlencode
 
-from app.registry.adapters.weighted import ResolvedAdapter
-from app.registry.base_models.models import BaseModel
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import InvalidInput, NotFound
-from app.registry.renders.models import Render
-from app.registry.renders.recipes.models import Recipe
+from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.renders.recipes.service import OpenedRecipe
 from app.registry.renders.service import RenderRequest
 from app.registry.renders.sources import SourceImage
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.recipes import Recipe
+from app.registry.tables.renders import Render
 from app.web.form_reader import FormReader
 from app.web.playground.adapter_rows import (
     BLOCKS,

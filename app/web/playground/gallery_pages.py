@@ -22,8 +22,8 @@ from app.registry.renders.gallery import (
     gallery_page,
     has_deleted,
 )
-from app.registry.renders.models import Render
 from app.registry.state import AppState
+from app.registry.tables.renders import Render
 from app.web.addresses import own_address, page_prefix
 from app.web.forms import SentForm
 from app.web.media import content_disposition

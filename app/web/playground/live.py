@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from app.registry.base_models.models import BaseModel
 from app.registry.base_models.sizes import USUAL_SIDE
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
 from app.registry.renders import drafts
+from app.registry.tables.base_models import BaseModel
 from app.registry.wording import duration
 from app.web.form_reader import parse_number
 from app.web.forms import SentForm

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from app.registry.base_models.models import BaseModel
 from app.registry.base_models.subjects import subjects_of
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
 from app.registry.renders import chosen, service
-from app.registry.renders.models import Render
 from app.registry.renders.recipes.service import OpenedRecipe
 from app.registry.storage.store import BlobStore
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.renders import Render
 from app.web.forms import SentForm
 from app.web.playground.adapter_picker import AdapterChoices, with_exact
 from app.web.playground.checkpoint_strip import rows_with_steps

@@ -11,9 +11,9 @@ from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import service as adapters
 from app.registry.base_models.subjects import prompt_note
+from app.registry.blobs.report import bad_files_of
+from app.registry.blobs.subjects import Subject
 from app.registry.db import MAX_ID
-from app.registry.integrity.references import Subject
-from app.registry.integrity.report import bad_files_of
 from app.registry.renders import deleted, drafts, service
 from app.web.playground.result_view import (
     EarlierRender,

@@ -10,12 +10,12 @@ from starlette.responses import Response
 
 from app.registry.adapters import service as adapters
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel
+from app.registry.comparison.renders import stack_words, weight_words
 from app.registry.db import Session
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.states import JobStatus
 from app.registry.renders import listing, service
-from app.registry.renders.comparison import stack_words, weight_words
-from app.registry.renders.models import Render, RenderImage
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.renders import Render, RenderImage
 from app.web.playground.forms import PlayForm, form_of_render, form_of_restyle
 from app.web.runs.checkpoint_pages import ComparedImage
 

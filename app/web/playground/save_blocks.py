@@ -9,10 +9,10 @@ from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters import tools
-from app.registry.adapters.models import Adapter
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
-from app.registry.jobs.models import IoJob
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.jobs import IoJob
 from app.web.forms import SentForm
 from app.web.playground.forms import PlayForm, read_form
 from app.web.state import State

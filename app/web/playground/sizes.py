@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from app.registry.base_models.models import BaseModel
 from app.registry.base_models.sizes import USUAL_SIDE, size_note, size_problem
 from app.registry.db import Session
 from app.registry.errors import AppError
 from app.registry.renders import sources
 from app.registry.renders.sources import SourceImage
+from app.registry.tables.base_models import BaseModel
 from app.web.playground.forms import PlayForm
 from app.web.playground.stack import CheckedStack
 from worker.core.inference.config import MAX_SIDE

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 from app.registry.adapters import fitting
 from app.registry.adapters import service as adapters
 from app.registry.adapters.fitting import AdapterAndVersion, BaseKind
-from app.registry.adapters.models import Adapter
 from app.registry.adapters.resolve import trained_skip
 from app.registry.adapters.service import AdapterSummary
 from app.registry.adapters.versions.names import VersionNames, names_of
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel
 from app.registry.db import Session
 from app.registry.errors import AppError
 from app.registry.renders import service
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.base_models import BaseModel
 from app.registry.wording import plural
 from app.web.playground.adapter_picker import AdapterChoices, find_adapter_choices
 from app.web.playground.adapter_rows import BLOCKS, AdapterRow

@@ -17,11 +17,11 @@ from starlette.responses import RedirectResponse, Response
 
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput, NotFound
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.states import JobStatus
 from app.registry.renders import drafts, listing, service
-from app.registry.renders.models import Render, RenderImage
 from app.registry.renders.service import RenderRequest
 from app.registry.renders.strips import square_weights, usual_weights, vary
+from app.registry.tables.renders import Render, RenderImage
 from app.web.forms import SentForm
 from app.web.playground.forms import MAX_ROWS, PLACE, PlayForm, read_form
 from app.web.playground.live import SLOT

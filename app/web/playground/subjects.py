@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.registry.base_models.models import BaseModel
 from app.registry.base_models.subjects import has_subject_list, prompt_note, subjects_of
 from app.registry.renders.lora_tags import is_too_long
+from app.registry.tables.base_models import BaseModel
 from app.registry.wording import plural
 from app.web.playground.forms import PlayForm
 from app.web.playground.stack import CheckedStack

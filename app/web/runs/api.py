@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.datasets.used_datasets import UsedDataset, used_datasets
 from app.registry.db import MAX_ID, Session
 from app.registry.runs import listing, requests, service
 from app.registry.runs.active import queue_places
@@ -19,8 +19,8 @@ from app.registry.runs.description import change_run as change_description
 from app.registry.runs.epochs import Epochs, run_epochs
 from app.registry.runs.listing import RunFilter, RunSort
 from app.registry.runs.metrics import run_metrics
-from app.registry.runs.models import Run
-from app.registry.runs.used_datasets import UsedDataset, used_datasets
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.runs import Run
 from app.web.openapi import header_docs
 from app.web.problems import problems
 from app.web.runs import (

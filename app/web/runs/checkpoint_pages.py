@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from app.registry.db import MAX_ID
 from app.registry.runs import checkpoints
 from app.registry.runs.comparison import ComparedStep, RunComparison, compare_steps
-from app.registry.runs.models import Sample
+from app.registry.tables.runs import Sample
 from app.web.state import Id, State
 from app.web.templates import redirect_with_notice, render
 

@@ -8,11 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
-from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.db import MAX_ID
 from app.registry.runs import checkpoints, service
 from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.runs.epochs import Epochs, run_epochs
+from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.web.openapi import header_docs
 from app.web.problems import problems
 from app.web.state import Id, State

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from app.registry.errors import InvalidInput
 from app.registry.runs import requests, service
 from app.registry.runs.description import MAX_NOTES, RunChange, change_run
-from app.registry.runs.models import Run
+from app.registry.tables.runs import Run
 from app.web.addresses import own_address
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from app.registry.datasets.models import MAX_REPEATS
 from app.registry.datasets.service import DatasetSummary
 from app.registry.runs.several_datasets import (
     MAX_DATASETS,
@@ -15,6 +14,7 @@ from app.registry.runs.several_datasets import (
     repeats_field,
     whole_number,
 )
+from app.registry.tables.datasets import MAX_REPEATS
 from app.web.form_reader import FormReader
 
 FIELD = "datasets"  # the name of the buttons that add and remove one

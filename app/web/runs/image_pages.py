@@ -8,10 +8,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from app.registry.datasets.used_datasets import UsedDataset, used_datasets
 from app.registry.runs import service
-from app.registry.runs.models import Run
 from app.registry.runs.pinned_images import PinnedImages, PinnedSet, pinned_images
-from app.registry.runs.used_datasets import UsedDataset, used_datasets
+from app.registry.tables.runs import Run
 from app.web.state import Id, State
 from app.web.templates import render
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from app.registry.jobs.states import JobStatus
-from app.registry.runs.models import RUINED, Run
+from app.registry.job_kinds.states import JobStatus
 from app.registry.runs.service import STATUS_PHRASES
+from app.registry.tables.runs import RUINED, Run
 from app.registry.wording import plural
 
 SHOWN_REASON = 200  # characters of an error that a notification repeats

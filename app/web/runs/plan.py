@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.datasets import service as datasets
 from app.registry.datasets.choices import DatasetChoice, dataset_choices
 from app.registry.datasets.service import DatasetSummary
+from app.registry.datasets.used_datasets import used_datasets
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.runs import estimates, requests, service
 from app.registry.runs.active import active_runs
 from app.registry.runs.estimates import Estimate
-from app.registry.runs.models import OwnPreset, Run
 from app.registry.runs.own_presets import list_presets
 from app.registry.runs.presets import (
     PRESET_WORDS,
@@ -25,7 +24,8 @@ from app.registry.runs.presets import (
     with_changes,
 )
 from app.registry.runs.several_datasets import MAX_DATASETS, trigger_word_problem
-from app.registry.runs.used_datasets import used_datasets
+from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.runs import OwnPreset, Run
 from app.registry.wording import about, plural
 from app.web.datasets.check_view import ChecksPanel, checks_panel
 from app.web.runs.form_datasets import DatasetRow, FormDataset, dataset_rows

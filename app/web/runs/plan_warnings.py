@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from app.registry.base_models.models import BaseModel
 from app.registry.base_models.subjects import prompt_note
 from app.registry.datasets import service as datasets
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import Session
+from app.registry.tables.base_models import BaseModel
 from app.registry.wording import plural
 from app.web.runs.form_datasets import DatasetRow
 from worker.core.training.config import TrainConfig

@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from app.registry.errors import InvalidInput
 from app.registry.runs import own_presets, service
-from app.registry.runs.models import OwnPreset, Run
 from app.registry.runs.presets import PRESET_WORDS, base_words
 from app.registry.runs.settings import Difference, setting_label, value_words
+from app.registry.tables.runs import OwnPreset, Run
 from app.web.forms import SentForm
 from app.web.runs.forms import OWN_PRESET
 from app.web.state import Id, State

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.registry.db import MAX_ID
 from app.registry.runs import own_presets
-from app.registry.runs.models import OwnPreset
 from app.registry.runs.presets import PRESET_WORDS
+from app.registry.tables.runs import OwnPreset
 from app.web.problems import problems
 from app.web.state import Id, State
 from worker.core.training.presets import Preset

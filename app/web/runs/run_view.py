@@ -9,22 +9,22 @@ from urllib.parse import urlencode
 
 from app.registry.actor import actor_text
 from app.registry.adapters import service as adapters
-from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel
+from app.registry.blobs.report import bad_files_of
+from app.registry.blobs.subjects import Subject
+from app.registry.datasets.used_datasets import UsedDataset, image_total, used_datasets
 from app.registry.db import Session
-from app.registry.integrity.references import Subject
-from app.registry.integrity.report import bad_files_of
-from app.registry.jobs.models import Event
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.states import JobStatus
 from app.registry.runs import checkpoints, service
 from app.registry.runs.active import runs_ahead
 from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.runs.epochs import Epochs, run_epochs
 from app.registry.runs.metrics import run_metrics
-from app.registry.runs.models import RUINED, WARNING, Run, Sample
 from app.registry.runs.sample_pages import SamplePage, list_marked_steps, list_sample_page
-from app.registry.runs.used_datasets import UsedDataset, image_total, used_datasets
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.jobs import Event
+from app.registry.tables.runs import RUINED, WARNING, Run, Sample
 from app.registry.wording import about, ago, duration, plural
 from app.web.runs.chart_view import CHART_METRICS, MARKS, Chart, chart_of, marks_of, thin_out
 

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 
 from app.registry.db import Session
-from app.registry.runs.models import Run
 from app.registry.runs.presets import preset_title
 from app.registry.runs.settings import Setting, run_settings
+from app.registry.tables.runs import Run
 from app.web.runs.forms import GROUP_TITLES
 
 OTHER_GROUP = "Of another version of Brushwork"

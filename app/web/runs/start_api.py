@@ -7,11 +7,11 @@ from typing import Annotated, Any, NoReturn
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.registry.datasets.models import MAX_REPEATS
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput
 from app.registry.runs import requests, service
 from app.registry.runs.several_datasets import MAX_DATASETS, DatasetWish, place_of_field
+from app.registry.tables.datasets import MAX_REPEATS
 from app.registry.validation import named_reasons
 from app.web.problems import problems
 from app.web.state import BaseReference, State

@@ -7,11 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from app.registry.comparison.runs import compare_runs
+from app.registry.comparison.sample_pairs import PromptPair
 from app.registry.db import MAX_ID
-from app.registry.runs.models import Sample
-from app.registry.runs.sample_pairs import PromptPair
 from app.registry.runs.settings import Difference
-from app.registry.runs.two_runs import compare_runs
+from app.registry.tables.runs import Sample
 from app.web.problems import problems
 from app.web.state import State
 

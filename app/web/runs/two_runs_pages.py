@@ -8,10 +8,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from app.registry.comparison.runs import TwoRuns, compare_runs, runs_to_choose, usual_pair
 from app.registry.db import MAX_ID
 from app.registry.errors import NotFound
-from app.registry.runs.models import Run, Sample
-from app.registry.runs.two_runs import TwoRuns, compare_runs, runs_to_choose, usual_pair
+from app.registry.tables.runs import Run, Sample
 from app.web.runs.checkpoint_pages import ComparedImage, ComparedPrompt
 from app.web.state import State
 from app.web.templates import render

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.models import Adapter
 from app.registry.adapters.versions import next_version as versions
 from app.registry.adapters.versions.create_version import adapter_of_child
-from app.registry.base_models.models import BaseModel
 from app.registry.db import Session
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.runs import service as runs
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.base_models import BaseModel
 from app.web.runs.forms import TrainForm, as_id
 from app.web.runs.plan import RunChoices
 

@@ -8,14 +8,15 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from app.registry import sweep, trash
+from app.registry.blobs import sweep, trash
+from app.registry.blobs.report import BadFile, bad_files, summary
+from app.registry.blobs.trash import Amount
 from app.registry.code_version import code_version
-from app.registry.integrity.report import BadFile, bad_files, summary
-from app.registry.jobs.presence import WorkerPresence, present_workers
-from app.registry.jobs.queues import Queue
+from app.registry.job_kinds.queues import Queue
+from app.registry.jobs.presence import present_workers
 from app.registry.state import AppState
 from app.registry.storage.store import StorageUnavailable
-from app.registry.trash import Amount
+from app.registry.tables.jobs import WorkerPresence
 from app.web import templates
 from app.web.access.needs import Need, needs
 from app.web.addresses import own_address

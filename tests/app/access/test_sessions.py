@@ -12,13 +12,13 @@ from pydantic import SecretStr
 from sqlmodel import select
 
 from app.registry.access import service
-from app.registry.access.models import LoginSession
 from app.registry.access.secret_marks import SecretMarks
 from app.registry.config import Settings
 from app.registry.db import Database, utcnow
 from app.registry.errors import NotFound
-from app.registry.jobs.models import Event
 from app.registry.state import AppState
+from app.registry.tables.access import LoginSession
+from app.registry.tables.jobs import Event
 from app.web.access.login import Login
 from app.web.main import create_app
 from tests import fake_workers

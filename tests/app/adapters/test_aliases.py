@@ -10,11 +10,11 @@ import pytest
 from sqlmodel import select
 
 from app.registry.adapters import service
-from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.create_version import NewVersion, find_equal, publish
 from app.registry.db import Database
 from app.registry.errors import InvalidInput, NotFound
+from app.registry.tables.adapters import Adapter, AdapterVersion
 
 
 def new(name: str = "Chalk", rank: int = 4) -> NewVersion:

@@ -10,7 +10,6 @@ from sqlmodel import select
 
 from app.registry.adapters import service
 from app.registry.adapters.library import listing
-from app.registry.adapters.models import Adapter
 from app.registry.adapters.versions.create_version import (
     NewFile,
     NewVersion,
@@ -18,12 +17,13 @@ from app.registry.adapters.versions.create_version import (
     publish,
 )
 from app.registry.datasets import service as datasets
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
-from app.registry.renders.models import Render
+from app.registry.job_kinds.states import JobStatus
 from app.registry.runs import service as runs
-from app.registry.runs.models import Run
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Render
+from app.registry.tables.runs import Run
 from tests import fake_workers
 from tests.app.adapters.test_pages import end_import, safetensors
 from worker.core.words import FileFormat, WeightDtype
@@ -438,7 +438,7 @@ def test_renders_are_hidden_and_deleted_over_rest(client: TestClient, state: App
 def test_pictures_come_a_few_at_a_time(
     client: TestClient, state: AppState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.registry.adapters.images.IMAGES_A_PAGE", 2)
+    monkeypatch.setattr("app.registry.renders.adapter_images.IMAGES_A_PAGE", 2)
     adapter = fake_workers.adapter(state)
     other = fake_workers.adapter(state, "Other")
     for seed in range(5):

@@ -8,30 +8,31 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import Session, SQLModel, select
 
-from app.registry.adapters import deleted, service
+from app.registry.adapters import service
 from app.registry.adapters.library import search
-from app.registry.adapters.models import (
+from app.registry.adapters.service import AdapterChange
+from app.registry.adapters.versions import aliases
+from app.registry.adapters.versions.create_version import NewFile, NewVersion, publish
+from app.registry.base_models.service import ensure_embedded
+from app.registry.datasets import service as datasets
+from app.registry.db import Database
+from app.registry.deletion import adapters as deleted
+from app.registry.errors import Conflict, NotFound
+from app.registry.job_kinds.kinds import InspectBaseArgs, MergeAdaptersArgs, ResizeAdapterArgs
+from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.weighted import ResolvedAdapter
+from app.registry.jobs.service import enqueue_io
+from app.registry.tables.adapters import (
     Adapter,
     AdapterAlias,
     AdapterSearch,
     AdapterTag,
     AdapterVersion,
 )
-from app.registry.adapters.service import AdapterChange
-from app.registry.adapters.versions import aliases
-from app.registry.adapters.versions.create_version import NewFile, NewVersion, publish
-from app.registry.adapters.weighted import ResolvedAdapter
-from app.registry.base_models.service import ensure_embedded
-from app.registry.datasets import service as datasets
-from app.registry.datasets.models import DatasetVersion
-from app.registry.db import Database
-from app.registry.errors import Conflict, NotFound
-from app.registry.jobs.kinds import InspectBaseArgs, MergeAdaptersArgs, ResizeAdapterArgs
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.service import enqueue_io
-from app.registry.jobs.states import JobStatus
-from app.registry.renders.models import Render, RenderAdapter
-from app.registry.runs.models import Run
+from app.registry.tables.datasets import DatasetVersion
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Render, RenderAdapter
+from app.registry.tables.runs import Run
 from worker.core.words import FileFormat, WeightDtype
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from app.registry.adapters import deleted
 from app.registry.adapters.service import order_file
 from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.deletion import adapters as deleted
 from app.registry.state import AppState
 from tests import fake_workers
 from worker.core.words import FileFormat, WeightDtype

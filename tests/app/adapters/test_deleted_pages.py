@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from app.registry.adapters import deleted
-from app.registry.adapters.models import Adapter
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.jobs.states import JobStatus
+from app.registry.deletion import adapters as deleted
+from app.registry.job_kinds.states import JobStatus
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter
 from tests import fake_workers
 from tests.app.adapters.test_pages import HTML, end_import, safetensors
 

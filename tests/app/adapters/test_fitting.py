@@ -8,10 +8,10 @@ from sqlmodel import Session
 
 from app.registry.adapters import fitting, service, tools
 from app.registry.adapters.fitting import AdapterAndVersion, BaseKind
-from app.registry.adapters.models import Adapter, AdapterAlias
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.base_models.models import BaseModel
 from app.registry.db import Database
+from app.registry.tables.adapters import Adapter, AdapterAlias
+from app.registry.tables.base_models import BaseModel
 
 SMALL, LARGE = 17_000_000, 859_520_964
 

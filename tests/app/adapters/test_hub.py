@@ -6,12 +6,12 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
-from app.registry.adapters.hub import order_fetched_import
-from app.registry.adapters.models import Adapter
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
+from app.registry.hub_transfers import order_fetched_import
+from app.registry.job_kinds.states import JobStatus
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.jobs import IoJob
 from tests.images import make_png
 
 FRAGMENT = {"HX-Request": "true"}

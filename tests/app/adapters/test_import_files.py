@@ -10,8 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
-from app.registry.jobs.models import IoJob
 from app.registry.state import AppState
+from app.registry.tables.jobs import IoJob
 from tests.app.adapters.test_pages import FRAGMENT, safetensors
 
 CONFIG = json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 16}).encode()

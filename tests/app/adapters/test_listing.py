@@ -17,10 +17,10 @@ from sqlmodel import Session, col, select
 from app.registry.adapters import service
 from app.registry.adapters.library import listing, search
 from app.registry.adapters.library.listing import Filter, Sort, list_adapters
-from app.registry.adapters.models import Adapter, AdapterTag, AdapterVersion, is_in_library
 from app.registry.adapters.service import AdapterChange
 from app.registry.db import Database
 from app.registry.errors import InvalidInput
+from app.registry.tables.adapters import Adapter, AdapterTag, AdapterVersion, is_in_library
 from tests.conftest import make_base_ready
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

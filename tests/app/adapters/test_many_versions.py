@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
-from app.registry.adapters.models import Adapter, AdapterVersion
-from app.registry.runs.models import Sample
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.runs import Sample
 from tests import fake_workers
 from tests.fake_workers import FakeTraining
 

@@ -12,10 +12,10 @@ from app.registry.adapters.downloads.metadata import (
     future_metadata,
     version_metadata,
 )
-from app.registry.adapters.models import Adapter
 from app.registry.adapters.service import AdapterChange, change_adapter
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.db import Database
+from app.registry.tables.adapters import Adapter
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.metadata import AdapterMetadata
 

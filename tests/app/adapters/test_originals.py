@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from app.registry.adapters.models import Adapter
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter
 
 SENT = b"\x02\0\0\0\0\0\0\0{}as it came"
 

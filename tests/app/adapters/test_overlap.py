@@ -11,10 +11,10 @@ from sqlmodel import select
 
 from app.registry.adapters import overlap
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.jobs.kinds import JobKind
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.kinds import JobKind
+from app.registry.job_kinds.states import JobStatus
 from app.registry.state import AppState
+from app.registry.tables.jobs import IoJob
 from tests import fake_workers
 from tests.claims import end_io_job
 

@@ -13,11 +13,11 @@ from sqlmodel import select
 
 from app.registry.adapters import service
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.states import JobStatus
 from app.registry.renders import service as playground
-from app.registry.runs.models import Run
 from app.registry.state import AppState
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.runs import Run
 from tests import fake_workers
 from tests.claims import end_io_job
 

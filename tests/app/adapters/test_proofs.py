@@ -10,13 +10,13 @@ from sqlmodel import select
 
 from app.registry.adapters import service
 from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
-from app.registry.adapters.models import AdapterFile, AdapterVersion
 from app.registry.code_version import code_version
 from app.registry.errors import NotReady
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
 from app.registry.state import AppState
+from app.registry.tables.adapters import AdapterFile, AdapterVersion
+from app.registry.tables.jobs import IoJob
 from app.web.adapters.downloads.api import _FileRequest
 from tests import fake_workers
 from worker.core.words import FileFormat, WeightDtype

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from app.registry.adapters import service
-from app.registry.adapters.covers import put_cover
 from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
-from app.registry.adapters.models import Adapter, AdapterAlias, AdapterVersion
 from app.registry.adapters.service import AdapterChange, Filter, Sort
 from app.registry.adapters.versions.create_version import NewFile, add_file
 from app.registry.db import Database, Session
 from app.registry.errors import InvalidInput, NotFound
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.states import JobStatus
+from app.registry.renders.covers import put_cover
+from app.registry.tables.adapters import Adapter, AdapterAlias, AdapterVersion
 from worker.core.words import FileFormat, WeightDtype
 
 FP16 = WeightDtype.FP16

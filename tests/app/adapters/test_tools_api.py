@@ -10,16 +10,16 @@ from fastapi.testclient import TestClient
 from sqlmodel import col, select
 
 from app.registry.adapters import service
-from app.registry.adapters.models import Adapter
 from app.registry.adapters.tools import KINDS
 from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.base_models.models import BaseModel, BaseModelStatus
+from app.registry.job_kinds.kinds import InspectBaseArgs
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import InspectBaseArgs
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.jobs import IoJob
 from tests import fake_workers
 from tests.claims import end_io_job
 

@@ -6,12 +6,12 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import col, select
 
-from app.registry.adapters.models import AdapterVersion
 from app.registry.adapters.tools import KINDS
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.states import JobStatus
 from app.registry.state import AppState
+from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.jobs import IoJob
 from tests import fake_workers
 from tests.claims import end_io_job
 

@@ -7,11 +7,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session
 
-from app.registry.adapters.models import Adapter
 from app.registry.adapters.versions.create_version import NewVersion, make_version
-from app.registry.adapters.versions.trained_on import trained_on
-from app.registry.datasets.models import Dataset, DatasetVersion
+from app.registry.datasets.trained_on import trained_on
 from app.registry.db import Database
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.datasets import Dataset, DatasetVersion
 
 SEVERAL = [{"version": 1, "repeats": 1}, {"version": 2, "repeats": 3}]
 

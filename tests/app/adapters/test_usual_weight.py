@@ -9,15 +9,16 @@ import pytest
 from sqlmodel import select
 from starlette.testclient import TestClient
 
-from app.registry.adapters import hub, service
+from app.registry import hub_transfers as hub
+from app.registry.adapters import service
 from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
-from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.versions.create_version import publish
-from app.registry.jobs.kinds import JobKind, PublishAdapterArgs
-from app.registry.jobs.models import IoJob
-from app.registry.renders.models import Render
+from app.registry.job_kinds.kinds import JobKind, PublishAdapterArgs
 from app.registry.runs import checkpoints
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Render
 from tests import fake_workers
 from tests.app.adapters.test_metadata import NEW
 from tests.fake_workers import FakeTraining

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
-from app.registry.renders.models import Render
+from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
+from app.registry.tables.renders import Render
 
 OF_A_RENDER = {
     "adapter_id": 1,

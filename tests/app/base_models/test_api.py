@@ -10,11 +10,11 @@ from sqlmodel import col, select
 
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models.inspection import write_unusable
-from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.config import Settings
-from app.registry.runs.models import Run
 from app.registry.state import AppState
-from app.registry.tables import IoJob
+from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.runs import Run
 from app.web.main import create_app
 from tests import fake_workers
 from tests.conftest import embedded_info

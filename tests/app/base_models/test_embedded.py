@@ -10,11 +10,11 @@ from sqlmodel import select
 
 import app.registry.base_models.embedded as embedded
 from app.registry.base_models.embedded import inspect_embedded
-from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.base_models.service import find_base_model, require_ready
 from app.registry.errors import InvalidInput
 from app.registry.runs.rerun import train_again
 from app.registry.state import AppState
+from app.registry.tables.base_models import BaseModel, BaseModelStatus
 from tests import fake_workers
 from tests.conftest import embedded_info
 from worker.core.bases.family import BaseModelError

@@ -8,11 +8,11 @@ from fastapi.testclient import TestClient
 from sqlmodel import select
 
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.db import utcnow
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.states import JobStatus
 from app.registry.state import AppState
+from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.jobs import IoJob
 from tests.conftest import embedded_info
 
 

@@ -9,18 +9,19 @@ import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
-from app.registry.base_models.models import BaseModel, BaseModelStatus, BasePrecision
 from app.registry.base_models.precisions import (
     chosen_precision,
     expected_precision,
     record_choice,
 )
 from app.registry.db import Session
-from app.registry.jobs.presence import Presence, WorkerPresence
+from app.registry.jobs.presence import Presence
 from app.registry.renders import service as renders
-from app.registry.renders.models import Render, RenderImage
 from app.registry.renders.service import RenderRequest
 from app.registry.state import AppState
+from app.registry.tables.base_models import BaseModel, BaseModelStatus, BasePrecision
+from app.registry.tables.jobs import WorkerPresence
+from app.registry.tables.renders import Render, RenderImage
 
 
 @pytest.fixture

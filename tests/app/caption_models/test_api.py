@@ -9,8 +9,8 @@ from fastapi.testclient import TestClient
 from sqlmodel import select
 
 from app.registry.datasets import service as datasets
-from app.registry.jobs.models import IoJob
 from app.registry.state import AppState
+from app.registry.tables.jobs import IoJob
 from tests.app.caption_models.test_pages import MEGABYTE, add_ready
 from tests.app.datasets.test_service import picture
 

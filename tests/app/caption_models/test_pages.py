@@ -8,13 +8,13 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
-from app.registry.caption_models.models import CaptionModel, CaptionModelStatus
 from app.registry.config import Settings
 from app.registry.datasets import service as datasets
 from app.registry.db import utcnow
-from app.registry.jobs.caption_kinds import CaptionImagesArgs
-from app.registry.jobs.models import IoJob
+from app.registry.job_kinds.caption_kinds import CaptionImagesArgs
 from app.registry.state import AppState
+from app.registry.tables.caption_models import CaptionModel, CaptionModelStatus
+from app.registry.tables.jobs import IoJob
 from app.web.main import create_app
 from tests.app.datasets.test_service import picture
 

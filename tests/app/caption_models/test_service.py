@@ -8,18 +8,18 @@ import pytest
 from sqlmodel import Session, select
 
 from app.registry.caption_models import results, service
-from app.registry.caption_models.models import CaptionModel
 from app.registry.config import Settings
 from app.registry.datasets.auto_caption import orders, providers
 from app.registry.datasets.auto_caption.providers import CaptionRequest
-from app.registry.datasets.models import Dataset
 from app.registry.db import Database
 from app.registry.errors import Conflict, Forbidden, InvalidInput, NotFound
+from app.registry.job_kinds.caption_kinds import CaptionImagesArgs
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.caption_kinds import CaptionImagesArgs
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
 from app.registry.model_sources import delete_model_files
+from app.registry.tables.caption_models import CaptionModel
+from app.registry.tables.datasets import Dataset
+from app.registry.tables.jobs import IoJob
 from tests.app.datasets.test_service import filled
 from worker.core.captioning.local.families import CaptionFamily
 from worker.core.captioning.local.inspect import CaptionModelInfo

@@ -15,9 +15,9 @@ from app.cli.main import main
 from app.registry.config import Settings
 from app.registry.datasets import pinned, service, uploads
 from app.registry.datasets.edits.actions import EditAction
-from app.registry.datasets.models import CaptionKind
 from app.registry.state import make_state
 from app.registry.uploads import UploadedFile
+from worker.core.words import CaptionKind
 
 pytestmark = pytest.mark.usefixtures("no_surroundings")
 Png = Callable[..., bytes]

@@ -23,14 +23,14 @@ from app.cli.adapter_files.arguments import TOOLS, tool_parser
 from app.cli.main import build_parser, main, settings_from
 from app.cli.serving import has_desktop
 from app.registry.base_models import service as base_models
+from app.registry.blobs import ownership
+from app.registry.blobs.ownership import Owner
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine, utcnow
-from app.registry.jobs.models import Event
-from app.registry.ownership import service as ownership
-from app.registry.ownership.service import Owner
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.storage.store import BlobStat
-from app.registry.thumbnails.models import Thumbnail
+from app.registry.tables.jobs import Event
+from app.registry.tables.thumbnails import Thumbnail
 from tests.app.cli.conftest import ROOT, brushwork
 from worker.core import starter
 from worker.core.eyes import __main__ as eyes

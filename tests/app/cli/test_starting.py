@@ -19,10 +19,10 @@ from app.cli import database as database_check
 from app.cli import doctor, migrate, web
 from app.cli.main import main
 from app.registry.adapters.library import search
-from app.registry.adapters.models import Adapter
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
 from app.registry.migrate import current_revision, head_revision
+from app.registry.tables.adapters import Adapter
 from tests.app.cli.conftest import brushwork
 from tests.disks import fill, mounted_disk
 from tests.next_revision import NEXT, next_revision

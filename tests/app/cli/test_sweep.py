@@ -11,11 +11,11 @@ import pytest
 
 from app.cli import doctor
 from app.cli.main import main
+from app.registry.blobs import ownership
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine, utcnow
-from app.registry.jobs.models import Event, IoJob
-from app.registry.ownership import service as ownership
 from app.registry.storage.folder import LocalBlobStore
+from app.registry.tables.jobs import Event, IoJob
 
 pytestmark = pytest.mark.usefixtures("no_surroundings")
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.registry.datasets import archive as archives
-from app.registry.datasets.archive import Archive, ArchiveRefused, MemberRefused
+from app.registry import archive as archives
+from app.registry.archive import Archive, ArchiveRefused, MemberRefused
 from tests.app.datasets.corpus import (
     archive,
     central_directory,

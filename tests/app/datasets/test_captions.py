@@ -5,15 +5,14 @@ import pytest
 from app.registry.datasets.captions import (
     CaptionRefused,
     clean_caption,
-    clean_filename,
     decode_text,
-    folder_of,
     is_caption,
     pairing_stem,
     read_caption,
     stem_of,
 )
 from app.registry.datasets.transfer.metadata_lines import FileCaption, is_metadata, read_metadata
+from app.registry.file_names import clean_filename, folder_of
 
 WORDS = "Käse — a naïve café 🧀"
 

@@ -14,13 +14,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.registry.datasets import pinned, service
-from app.registry.datasets.models import Dataset, DatasetVersion, Image, ImageCaption
 from app.registry.datasets.transfer.contents import Contents, dataset_contents
 from app.registry.datasets.transfer.exporting import export_chunks
 from app.registry.datasets.transfer.names import export_stems, safe_stem
 from app.registry.db import Database
 from app.registry.state import AppState
 from app.registry.storage.folder import LocalBlobStore
+from app.registry.tables.datasets import Dataset, DatasetVersion, Image, ImageCaption
 from app.registry.zip_stream import StreamedFile, archive_chunks
 
 Png = Callable[..., bytes]

@@ -23,16 +23,16 @@ from app.registry.datasets.image_captions.changes import (
 from app.registry.datasets.image_search import count_filters, matching_ids
 from app.registry.datasets.intake import NewImage
 from app.registry.datasets.listing.statistics import read_statistics
-from app.registry.datasets.models import (
-    CaptionKind,
+from app.registry.db import Database, Session
+from app.registry.tables.datasets import (
     CaptionRevision,
     CaptionSource,
     Dataset,
     Image,
+    ImageMeasure,
 )
-from app.registry.db import Database, Session
-from app.registry.tables import ImageMeasure
 from app.web.datasets.listing_view import read_filter_bar
+from worker.core.words import CaptionKind
 
 HASHES = (0xFF << 20, 0b111, 0b11, 0xFFF << 40, 0b11)  # the last one is set aside
 CAPTIONS = (

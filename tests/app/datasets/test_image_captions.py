@@ -17,9 +17,10 @@ from app.registry.datasets.image_captions.history import caption_history, restor
 from app.registry.datasets.image_captions.several import captions_of_image
 from app.registry.datasets.image_captions.tokens import tokens_of
 from app.registry.datasets.intake import NewImage
-from app.registry.datasets.models import CaptionKind, CaptionRevision, Image
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.tables.datasets import CaptionRevision, Image
+from worker.core.words import CaptionKind
 
 LONG, SHORT, TAGS = CaptionKind
 

@@ -8,10 +8,10 @@ from app.registry.datasets import service
 from app.registry.datasets.filters import ImageFilter
 from app.registry.datasets.image_facts import image_facts
 from app.registry.datasets.intake import NewImage
-from app.registry.datasets.models import Dataset, Image, ImageMeasure
 from app.registry.datasets.neighbors import Neighbors, find_neighbors
 from app.registry.db import Database
 from app.registry.runs.requests import RunRequest, create_run
+from app.registry.tables.datasets import Dataset, Image, ImageMeasure
 
 
 def add_images(session: Session, captions: str) -> tuple[Dataset, list[Image]]:

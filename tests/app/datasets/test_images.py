@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.registry.datasets import decoding, images
-from app.registry.datasets.decoding import on_white
-from app.registry.datasets.images import DecodedImage, ImageDecoder, ImageRefused
 from app.registry.errors import StorageFullError
+from app.registry.images import decoder as images
+from app.registry.images import decoding
+from app.registry.images.decoder import DecodedImage, ImageDecoder, ImageRefused
+from app.registry.images.decoding import on_white
 from tests.app.datasets.corpus import (
     HTML,
     SVG,

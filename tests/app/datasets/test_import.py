@@ -17,19 +17,14 @@ from app.registry.datasets.image_captions.changes import (
     change_caption,
     remove_caption,
 )
-from app.registry.datasets.models import (
-    CaptionKind,
-    CaptionRevision,
-    Dataset,
-    Image,
-    ImageCaption,
-)
 from app.registry.datasets.transfer.contents import Contents, dataset_contents
 from app.registry.datasets.transfer.exporting import export_chunks
 from app.registry.datasets.uploads import UploadCanceled, UploadOutcome, UploadProgress
 from app.registry.state import AppState
+from app.registry.tables.datasets import CaptionRevision, Dataset, Image, ImageCaption
 from app.registry.uploads import UploadedFile
 from tests.app.datasets.corpus import archive
+from worker.core.words import CaptionKind
 
 Png = Callable[..., bytes]
 

@@ -17,8 +17,9 @@ from app.registry.datasets.intake import NewImage
 from app.registry.datasets.listing.index import natural_key, nearest_chain
 from app.registry.datasets.listing.pages import page_of_image, read_page
 from app.registry.datasets.listing.statistics import CountedWord, read_statistics
-from app.registry.datasets.models import CaptionKind, Dataset
 from app.registry.db import Database
+from app.registry.tables.datasets import Dataset
+from worker.core.words import CaptionKind
 
 
 def new_images(*captions: str) -> list[NewImage]:

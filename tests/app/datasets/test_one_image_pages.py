@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from httpx import Response
 
 from app.registry.datasets import service
-from app.registry.datasets.models import Image
 from app.registry.state import AppState
+from app.registry.tables.datasets import Image
 from tests import fake_workers
 
 HTML = {"accept": "text/html"}

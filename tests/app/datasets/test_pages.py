@@ -11,8 +11,8 @@ from httpx import Response
 
 from app.registry.datasets import service
 from app.registry.datasets.intake import NewImage
-from app.registry.datasets.models import Dataset, Image
 from app.registry.state import AppState
+from app.registry.tables.datasets import Dataset, Image
 from app.web.datasets import listing_view
 from app.web.datasets.forms import name_from_file, read_dataset_form
 from tests import fake_workers

@@ -16,7 +16,8 @@ from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.runs import requests
 from app.registry.runs import service as runs
-from app.registry.tables import CaptionRevision, ImageCaption, Run
+from app.registry.tables.datasets import CaptionRevision, ImageCaption
+from app.registry.tables.runs import Run
 from tests.row_locks import start_and_wait
 
 

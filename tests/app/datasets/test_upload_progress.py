@@ -12,10 +12,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.registry.datasets import service, uploads
-from app.registry.datasets.models import Dataset
 from app.registry.datasets.uploads import UploadOutcome, UploadProgress
 from app.registry.errors import StorageFullError
 from app.registry.state import AppState
+from app.registry.tables.datasets import Dataset
 from app.web.datasets.transfer import progress
 from app.web.datasets.transfer.progress import MEDIA_TYPE
 from tests.app.datasets.corpus import archive

@@ -11,11 +11,11 @@ from sqlmodel import Session
 
 from app.registry.datasets import pinned, service
 from app.registry.datasets.intake import NewImage
-from app.registry.datasets.models import Dataset, Image, ImageCaption
 from app.registry.db import Database
 from app.registry.errors import InvalidInput
 from app.registry.runs import rerun
 from app.registry.runs.requests import RunRequest, create_run
+from app.registry.tables.datasets import Dataset, Image, ImageCaption
 
 
 def foxes(session: Session, captions: str = "ab") -> tuple[Dataset, list[Image]]:

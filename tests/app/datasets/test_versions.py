@@ -11,13 +11,13 @@ from sqlmodel import Session
 from app.registry.datasets import pinned, service
 from app.registry.datasets.edits.differences import Part
 from app.registry.datasets.intake import NewImage
-from app.registry.datasets.models import Dataset, Image, ImageCaption
 from app.registry.datasets.transfer.comparing import compare_versions
 from app.registry.datasets.transfer.duplicating import duplicate_dataset
 from app.registry.db import Database
 from app.registry.errors import NotFound
 from app.registry.runs.requests import RunRequest, create_run
 from app.registry.state import AppState
+from app.registry.tables.datasets import Dataset, Image, ImageCaption
 
 Png = Callable[..., bytes]
 

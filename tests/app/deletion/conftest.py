@@ -12,21 +12,21 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel, select
 
 from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.blobs import deletion as freeing
+from app.registry.blobs.deletion import FreedSpace, Removal
+from app.registry.blobs.guard import make_guard
 from app.registry.config import Settings
-from app.registry.datasets.models import Dataset, Image
 from app.registry.db import Database, make_engine
-from app.registry.deletion import freeing
-from app.registry.deletion.freeing import FreedSpace, Removal
-from app.registry.deletion.guard import make_guard
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.states import JobStatus
 from app.registry.renders import service as renders
 from app.registry.runs import progress, requests
 from app.registry.runs import service as runs
-from app.registry.runs.models import Checkpoint, Run
 from app.registry.state import AppState
 from app.registry.storage.folder import LocalBlobStore
-from app.registry.thumbnails.models import Thumbnail
+from app.registry.tables.datasets import Dataset, Image
+from app.registry.tables.runs import Checkpoint, Run
+from app.registry.tables.thumbnails import Thumbnail
 from tests import fake_workers
 from tests.conftest import close_file
 from tests.images import make_png

@@ -6,15 +6,15 @@ import hashlib
 
 from sqlmodel import Session, select
 
-from app.registry.adapters import deleted
 from app.registry.adapters import service as adapters
-from app.registry.adapters.models import AdapterVersion
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.base_models.models import BaseModel
-from app.registry.datasets import deletion
 from app.registry.datasets import service as datasets
 from app.registry.datasets.intake import NewImage
-from app.registry.datasets.models import Image
+from app.registry.deletion import adapters as deleted
+from app.registry.deletion import datasets as deletion
+from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.datasets import Image
 from tests import fake_workers
 from tests.app.deletion.conftest import Registry
 

@@ -10,17 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlmodel import Session, select
 
-from app.registry.adapters.models import Adapter
+from app.registry.blobs import deletion as freeing
+from app.registry.blobs import guard, ownership
+from app.registry.blobs.guard import JustDeleted
+from app.registry.blobs.marker import read_marker, write_marker
 from app.registry.datasets import service as datasets
-from app.registry.datasets.models import Image
 from app.registry.db import Database
-from app.registry.deletion import freeing, guard
-from app.registry.deletion.guard import JustDeleted
-from app.registry.ownership import service as ownership
-from app.registry.ownership.marker import read_marker, write_marker
 from app.registry.renders import deletion, service
-from app.registry.renders.models import RenderImage
 from app.registry.storage.store import BlobStore
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.datasets import Image
+from app.registry.tables.renders import RenderImage
 from tests import fake_workers
 from tests.app.deletion.conftest import Registry
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 from sqlmodel import Session, select
 
-from app.registry.adapters.models import AdapterFile
-from app.registry.datasets import deletion, service
-from app.registry.datasets.models import (
+from app.registry.blobs import latents
+from app.registry.datasets import service
+from app.registry.datasets.pinned import pin_version
+from app.registry.deletion import datasets as deletion
+from app.registry.deletion import runs
+from app.registry.errors import Conflict, NotFound
+from app.registry.runs import requests
+from app.registry.runs.service import run_image_count
+from app.registry.tables.adapters import AdapterFile
+from app.registry.tables.datasets import (
     CaptionRevision,
     Dataset,
     DatasetEdit,
@@ -16,13 +23,7 @@ from app.registry.datasets.models import (
     ImageCaption,
     ImageMeasure,
 )
-from app.registry.datasets.pinned import pin_version
-from app.registry.deletion import latents
-from app.registry.errors import Conflict, NotFound
-from app.registry.runs import deletion as runs
-from app.registry.runs import requests
-from app.registry.runs.models import Run
-from app.registry.runs.service import run_image_count
+from app.registry.tables.runs import Run
 from tests import fake_workers
 from tests.app.deletion.conftest import SECRET, Registry
 

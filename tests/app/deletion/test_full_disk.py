@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from app.registry.deletion import freeing
+from app.registry.blobs import deletion as freeing
+from app.registry.deletion import runs as deletion
 from app.registry.deletion.usage import FileKind, storage_use
-from app.registry.runs import deletion
-from app.registry.runs.models import Checkpoint
 from app.registry.space import SpaceReserve
 from app.registry.state import make_state
+from app.registry.tables.runs import Checkpoint
 from tests import fake_workers
 from tests.conftest import make_base_ready, make_settings
 from tests.disks import fill, mounted_disk

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from app.registry.deletion import latents
+from app.registry.blobs import latents
 from app.registry.state import AppState
 from tests import fake_workers
 

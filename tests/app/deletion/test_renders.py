@@ -7,17 +7,16 @@ from datetime import timedelta
 import pytest
 from sqlmodel import select
 
-from app.registry.adapters import covers
-from app.registry.adapters.models import Adapter
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.db import utcnow
 from app.registry.errors import Conflict, InvalidInput, NotFound
-from app.registry.jobs.kinds import PublishAdapterArgs, PublishedImage
-from app.registry.jobs.models import IoJob
+from app.registry.job_kinds.kinds import PublishAdapterArgs, PublishedImage
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs.service import enqueue_io
-from app.registry.jobs.states import JobStatus
-from app.registry.renders import deleted, deletion, listing, service
-from app.registry.renders.models import Render, RenderAdapter, RenderImage
+from app.registry.renders import covers, deleted, deletion, listing, service
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 from tests import fake_workers
 from tests.app.deletion.conftest import SECRET, Registry
 

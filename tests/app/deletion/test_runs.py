@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from sqlmodel import col, select
 
-from app.registry.datasets import deletion as datasets
+from app.registry.deletion import datasets
+from app.registry.deletion import runs as deletion
 from app.registry.errors import Conflict, NotFound
-from app.registry.jobs.models import Event
-from app.registry.runs import deletion, requests, rerun, service
-from app.registry.runs.models import Checkpoint, MetricChunk, Run, Sample
+from app.registry.runs import requests, rerun, service
+from app.registry.tables.jobs import Event
+from app.registry.tables.runs import Checkpoint, MetricChunk, Run, Sample
 from tests import fake_workers
 from tests.app.deletion.conftest import SECRET, Registry
 

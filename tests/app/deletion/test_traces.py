@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from app.registry.datasets import deletion, service
+from app.registry.datasets import service
 from app.registry.db import Database
-from app.registry.runs.deletion import delete_run
+from app.registry.deletion import datasets as deletion
+from app.registry.deletion.runs import delete_run
 from tests.app.deletion.conftest import SECRET, Registry
 
 

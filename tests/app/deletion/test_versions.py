@@ -5,28 +5,31 @@ from __future__ import annotations
 import pytest
 from sqlmodel import col, select
 
-from app.registry.adapters import deleted, service
-from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
-from app.registry.adapters.versions import aliases, deletion
+from app.registry.adapters import service
+from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.create_version import NewFile, NewVersion, publish
-from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.db import utcnow
+from app.registry.deletion import adapters as deleted
+from app.registry.deletion import versions as deletion
 from app.registry.errors import Conflict, NotFound
-from app.registry.jobs.kinds import (
+from app.registry.job_kinds.kinds import (
     ExportAdapterResult,
     ImportAdapterArgs,
     ImportAdapterResult,
     StoredSidecar,
 )
-from app.registry.jobs.models import IoJob
+from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.jobs.service import enqueue_io
-from app.registry.jobs.states import JobStatus
 from app.registry.renders import service as renders
 from app.registry.renders.grids import service as grids
-from app.registry.renders.grids.axes import AxisKind, AxisRequest
+from app.registry.renders.grids.axes import AxisRequest
 from app.registry.renders.grids.plan import GridRequest, plan_grid
 from app.registry.renders.recipes.service import save_recipe
 from app.registry.renders.service import RenderRequest
+from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
+from app.registry.tables.axes import AxisKind
+from app.registry.tables.jobs import IoJob
 from tests import fake_workers
 from tests.app.deletion.conftest import SECRET, Registry
 from worker.core.words import FileFormat, WeightDtype

@@ -13,12 +13,12 @@ from sqlmodel import select
 
 from app.registry.datasets import service as datasets
 from app.registry.db import utcnow
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.states import JobStatus
 from app.registry.runs import requests
 from app.registry.runs import service as runs
-from app.registry.runs.models import RUINED, Run
 from app.registry.runs.requests import RunRequest
 from app.registry.state import AppState
+from app.registry.tables.runs import RUINED, Run
 from app.web.datasets import example_pages
 from app.web.datasets.example_pages import ExampleOffer, example_offers
 from tests import fake_workers

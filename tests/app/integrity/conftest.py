@@ -10,22 +10,22 @@ from pathlib import Path
 import pytest
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.models import Adapter
 from app.registry.adapters.versions.create_version import NewFile, NewVersion, publish
 from app.registry.base_models.service import ensure_embedded
-from app.registry.datasets.models import Dataset, DatasetVersion, Image
+from app.registry.blobs import findings
 from app.registry.db import Database, utcnow
-from app.registry.integrity import findings
-from app.registry.integrity.models import FileProblem
-from app.registry.jobs.kinds import JobKind, StoredSidecar
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
-from app.registry.renders.models import Render, RenderImage, RenderSource
-from app.registry.runs.models import Checkpoint, Run, Sample
+from app.registry.job_kinds.kinds import JobKind, StoredSidecar
+from app.registry.job_kinds.states import JobStatus
 from app.registry.storage import open_store
 from app.registry.storage.bucket import ObjectBlobStore
 from app.registry.storage.store import BlobStore
-from app.registry.thumbnails.models import Thumbnail
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.datasets import Dataset, DatasetVersion, Image
+from app.registry.tables.file_checks import FileProblem
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Render, RenderImage, RenderSource
+from app.registry.tables.runs import Checkpoint, Run, Sample
+from app.registry.tables.thumbnails import Thumbnail
 
 AN_HOUR = 3_600.0  # older than what the clock of a file system cannot tell apart
 

@@ -10,12 +10,12 @@ from fastapi.testclient import TestClient
 from app.cli import doctor
 from app.cli.main import main
 from app.registry.adapters import service as adapters
-from app.registry.integrity.check import StoreCheck
-from app.registry.integrity.models import FileProblem
-from app.registry.jobs.models import IoJob
+from app.registry.blobs.check import StoreCheck
 from app.registry.state import AppState
 from app.registry.storage.store import BlobDamaged
-from app.registry.thumbnails.models import Thumbnail, ThumbnailSize
+from app.registry.tables.file_checks import FileProblem
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.thumbnails import Thumbnail, ThumbnailSize
 from tests.app.integrity.conftest import Filled, fill
 from tests.images import make_png
 from worker.core.words import FileFormat, WeightDtype

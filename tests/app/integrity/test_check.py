@@ -7,13 +7,13 @@ from datetime import timedelta
 import pytest
 
 from app.cli.verify import verify_store
+from app.registry.blobs import thumbnails
+from app.registry.blobs.check import StoreCheck
 from app.registry.db import utcnow
-from app.registry.integrity.check import StoreCheck
-from app.registry.integrity.models import FileProblem
-from app.registry.renders.models import RenderImage
-from app.registry.runs.models import Checkpoint
 from app.registry.storage.store import BlobDamaged, BlobNotFound
-from app.registry.thumbnails import service as thumbnails
+from app.registry.tables.file_checks import FileProblem
+from app.registry.tables.renders import RenderImage
+from app.registry.tables.runs import Checkpoint
 from tests.app.integrity.conftest import Filled
 
 DAMAGED, MISSING = FileProblem.DAMAGED, FileProblem.MISSING

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sqlmodel import SQLModel
 
-import app.registry.tables  # noqa: F401  (fills the metadata)
-from app.registry.integrity.models import FileProblem
-from app.registry.integrity.references import list_references
-from app.registry.integrity.report import describe
+import app.registry.tables.all  # noqa: F401  (fills the metadata)
+from app.registry.blobs.report import describe
+from app.registry.blobs.subjects import list_references
+from app.registry.tables.file_checks import FileProblem
 from tests.app.integrity.conftest import Filled
 
 NO_BLOBS = {

@@ -14,11 +14,11 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import func, select
 
+from app.registry.blobs.check import StoreCheck
 from app.registry.db import Database, make_engine
-from app.registry.integrity.check import StoreCheck
-from app.registry.integrity.models import FileProblem
-from app.registry.renders.models import RenderImage
 from app.registry.storage.bucket import ObjectBlobStore
+from app.registry.tables.file_checks import FileProblem
+from app.registry.tables.renders import RenderImage
 from tests.app.integrity.conftest import Filled, fill
 from tests.conftest import empty_tables
 

@@ -8,9 +8,8 @@ import pytest
 
 from app.registry.adapters import service as adapters
 from app.registry.db import Database
-from app.registry.jobs import service as jobs
-from app.registry.jobs.job_types import JOB_TYPES, LONG_KINDS, read_arguments, read_result
-from app.registry.jobs.kinds import (
+from app.registry.job_kinds.job_types import JOB_TYPES, LONG_KINDS, read_arguments, read_result
+from app.registry.job_kinds.kinds import (
     DamagedJob,
     DownloadBaseResult,
     ExportAdapterArgs,
@@ -26,7 +25,8 @@ from app.registry.jobs.kinds import (
     StepProgress,
     SweepArgs,
 )
-from app.registry.jobs.models import IoJob
+from app.registry.jobs import service as jobs
+from app.registry.tables.jobs import IoJob
 from worker.core.words import FileFormat, WeightDtype
 
 A, B = "a" * 64, "b" * 64

@@ -19,13 +19,13 @@ from sqlmodel import select
 
 from app.registry.db import Database, make_engine, utcnow
 from app.registry.errors import Conflict
+from app.registry.job_kinds.job_types import LONG_KINDS
+from app.registry.job_kinds.kinds import ExportAdapterArgs, JobKind
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.job_types import LONG_KINDS
-from app.registry.jobs.kinds import ExportAdapterArgs, JobKind
-from app.registry.jobs.models import IO_THREADS, Event, IoJob
 from app.registry.jobs.owner import is_gone, new_token
 from app.registry.jobs.reaper import Reaper
-from app.registry.jobs.states import JobStatus
+from app.registry.tables.jobs import IO_THREADS, Event, IoJob
 
 RACERS = "forkserver" if sys.platform != "win32" else "spawn"
 LEASE = 60.0

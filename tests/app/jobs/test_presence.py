@@ -7,7 +7,8 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from app.registry.db import Database
-from app.registry.jobs.presence import Presence, WorkerPresence, present_workers
+from app.registry.jobs.presence import Presence, present_workers
+from app.registry.tables.jobs import WorkerPresence
 
 
 def test_a_worker_is_seen_until_it_leaves(database: Database) -> None:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sqlmodel import select
 
 from app.registry.db import Database
+from app.registry.job_kinds.states import ALLOWED_MOVES, JobStatus, can_move
 from app.registry.jobs import service as jobs
-from app.registry.jobs.models import Event, IoJob
-from app.registry.jobs.states import ALLOWED_MOVES, JobStatus, can_move
+from app.registry.tables.jobs import Event, IoJob
 
 PAIRS = list(itertools.product(JobStatus, JobStatus))
 EXPECTED = {

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from sqlmodel import col, delete, select
 
+from app.registry.blobs import ownership as service
+from app.registry.blobs.marker import Marker, read_marker
+from app.registry.blobs.ownership import Owner, OwnerCheck
 from app.registry.db import Database, utcnow
-from app.registry.jobs.models import Event
-from app.registry.ownership import service
-from app.registry.ownership.marker import Marker, read_marker
-from app.registry.ownership.models import Registry
-from app.registry.ownership.service import Owner, OwnerCheck
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore
+from app.registry.tables.jobs import Event
+from app.registry.tables.store_owner import Registry
 
 
 @dataclass(frozen=True)

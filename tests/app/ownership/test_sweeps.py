@@ -10,18 +10,17 @@ from typing import Any
 import pytest
 from sqlmodel import col, delete
 
-from app.registry import sweep as sweeping
-from app.registry import trash
+from app.registry.blobs import ownership, trash
+from app.registry.blobs import sweep as sweeping
+from app.registry.blobs.ownership import Owner
+from app.registry.blobs.sweep import SweepSummary, empty_trash, sweep
+from app.registry.blobs.trash import Amount
 from app.registry.db import Database, utcnow
-from app.registry.jobs.models import JOB_FILES_KEPT, Event, IoJob
-from app.registry.jobs.states import JobStatus
-from app.registry.ownership import service as ownership
-from app.registry.ownership.service import Owner
+from app.registry.job_kinds.states import JobStatus
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore
-from app.registry.sweep import SweepSummary, empty_trash, sweep
-from app.registry.thumbnails.models import Thumbnail
-from app.registry.trash import Amount
+from app.registry.tables.jobs import JOB_FILES_KEPT, Event, IoJob
+from app.registry.tables.thumbnails import Thumbnail
 
 TOMORROW = timedelta(hours=25)
 

@@ -10,9 +10,11 @@ from sqlmodel import select
 
 from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.base_models.models import BaseModel
 from app.registry.state import AppState
-from app.registry.tables import Adapter, AdapterFile, AdapterVersion, IoJob, Render, RenderImage
+from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Render, RenderImage
 from tests import fake_workers
 from tests.conftest import embedded_info
 

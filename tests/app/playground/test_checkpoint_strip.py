@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.registry.adapters.models import Adapter
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.renders.comparison import stack_words
+from app.registry.comparison.renders import stack_words
 from app.registry.renders.strips import spread
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter
 from tests import fake_workers
 from tests.app.playground.test_live import SLOT
 from tests.app.playground.test_pages import FRAGMENT, filled, renders_of

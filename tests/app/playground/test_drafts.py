@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 from sqlmodel import select
 
-from app.registry.adapters.models import Adapter
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.base_models.models import BaseModel
 from app.registry.db import Database, utcnow
 from app.registry.errors import InvalidInput
+from app.registry.job_kinds.kinds import JobKind
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import JobKind
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
 from app.registry.renders import drafts, listing
-from app.registry.renders.models import Render, RenderAdapter, RenderImage
 from app.registry.renders.service import RenderRequest
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.storage.store import BlobStore
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 from tests.fake_workers import weighted
 
 

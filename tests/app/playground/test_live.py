@@ -10,8 +10,8 @@ from sqlmodel import select
 
 from app.registry.jobs import service as jobs
 from app.registry.renders import listing
-from app.registry.renders.models import Render
 from app.registry.state import AppState
+from app.registry.tables.renders import Render
 from tests import fake_workers
 from tests.app.playground.test_pages import FRAGMENT, filled, renders_of
 

@@ -8,16 +8,16 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
-from app.registry.adapters.models import Adapter
 from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel
 from app.registry.base_models.sizes import USUAL_SIDE
-from app.registry.jobs.models import IoJob
 from app.registry.renders import service
-from app.registry.renders.models import Render
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Render
 from tests import fake_workers
 from tests.app.runs.test_pages import form_of
 

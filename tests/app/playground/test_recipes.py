@@ -9,14 +9,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.adapters.versions.deletion import delete_version
+from app.registry.deletion.versions import delete_version
 from app.registry.renders import deleted, sources
-from app.registry.renders.models import RenderSource
 from app.registry.renders.recipes import service
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.renders import RenderSource
 from tests import fake_workers
 from tests.app.runs.test_pages import form_of
 from tests.images import make_png

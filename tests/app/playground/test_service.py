@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 from sqlmodel import select
 
-from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.resolve import trained_skip
-from app.registry.adapters.weighted import WeightedAdapter
-from app.registry.base_models.models import BaseModel, BasePrecision
 from app.registry.base_models.precisions import record_choice
 from app.registry.db import Database
 from app.registry.errors import InvalidInput
+from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.jobs import service as jobs
-from app.registry.jobs.states import JobStatus
 from app.registry.renders import listing, results, service
-from app.registry.renders.models import Render, RenderImage
 from app.registry.renders.service import RenderRequest
 from app.registry.storage.folder import LocalBlobStore
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.base_models import BaseModel, BasePrecision
+from app.registry.tables.renders import Render, RenderImage
 from tests.fake_workers import weighted
 
 

@@ -8,8 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from fastapi.testclient import TestClient
 
-from app.registry.base_models.models import BaseModel
 from app.registry.state import AppState
+from app.registry.tables.base_models import BaseModel
 from tests import fake_workers
 from tests.app.playground.test_live import redraw
 from tests.app.playground.test_pages import FRAGMENT, filled, renders_of

@@ -12,16 +12,16 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from sqlmodel import col, select
 
-from app.registry import sweep
+from app.registry.blobs import deletion as freeing
+from app.registry.blobs import sweep
 from app.registry.datasets import service as datasets
-from app.registry.datasets.models import Image as DatasetImage
 from app.registry.db import utcnow
-from app.registry.deletion import freeing
 from app.registry.errors import InvalidInput
 from app.registry.renders import deletion, drafts, sources
-from app.registry.renders.models import Render, RenderImage, RenderSource
 from app.registry.renders.sources import FoundSource, SourceImage, size_like
 from app.registry.state import AppState
+from app.registry.tables.datasets import Image as DatasetImage
+from app.registry.tables.renders import Render, RenderImage, RenderSource
 from tests import fake_workers
 from tests.conftest import embedded_info
 from tests.images import make_png

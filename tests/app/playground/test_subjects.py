@@ -10,8 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import RETIRED, BaseModel, BaseModelStatus
 from app.registry.state import AppState
+from app.registry.tables.base_models import RETIRED, BaseModel, BaseModelStatus
 from app.web.playground.subjects import SHOWN
 from tests import fake_workers
 from tests.app.playground.test_pages import FRAGMENT, filled, renders_of

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from app.registry.jobs import service as jobs
 from app.registry.state import AppState
-from app.registry.tables import Run, Sample
+from app.registry.tables.runs import Run, Sample
 
 Png = Callable[..., bytes]
 

@@ -7,9 +7,9 @@ import re
 from fastapi.testclient import TestClient
 
 from app.registry.runs import progress
-from app.registry.runs.models import Sample
 from app.registry.runs.progress import MetricPoints
 from app.registry.state import AppState
+from app.registry.tables.runs import Sample
 from tests import fake_workers
 
 

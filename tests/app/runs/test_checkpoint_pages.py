@@ -9,9 +9,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
-from app.registry.adapters.models import Adapter
-from app.registry.runs.models import Run
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.runs import Run
 from tests import fake_workers
 from tests.fake_workers import FakeTraining
 

@@ -10,18 +10,19 @@ from sqlmodel import select
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters import tools
-from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.service import AdapterChange, Filter
 from app.registry.adapters.versions import create_version
+from app.registry.blobs.subjects import list_references
+from app.registry.blobs.survey import survey_store
 from app.registry.db import Database
+from app.registry.deletion import runs as deletion
 from app.registry.deletion.usage import FileKind, storage_use
 from app.registry.errors import Conflict, InvalidInput, NotFound
-from app.registry.integrity.references import list_references
-from app.registry.jobs.models import IoJob
 from app.registry.renders import service as renders
-from app.registry.runs import checkpoints, deletion, requests, service
-from app.registry.runs.models import Checkpoint, Run
-from app.registry.survey import survey_store
+from app.registry.runs import checkpoints, requests, service
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.runs import Checkpoint, Run
 from tests import fake_workers
 from tests.app.deletion.conftest import Registry, state_with
 from tests.fake_workers import FakeTraining

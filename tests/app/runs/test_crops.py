@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.registry.datasets.models import Image
 from app.registry.runs.crops import SHOWN, crop_of, crops_of
+from app.registry.tables.datasets import Image
 from worker.core.training.data.buckets import Size, fit
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from app.registry.adapters.models import Adapter
 from app.registry.runs import checkpoints
-from app.registry.runs.models import Run
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.runs import Run
 from tests import fake_workers
 from tests.app.runs.test_pages import form_of
 

@@ -10,8 +10,8 @@ from fastapi.testclient import TestClient
 from app.registry.datasets import service as datasets
 from app.registry.db import Database
 from app.registry.runs.epochs import Epochs, epochs_of_runs, run_epochs
-from app.registry.runs.models import Run
 from app.registry.state import AppState
+from app.registry.tables.runs import Run
 from tests import fake_workers
 from tests.app.runs.test_service import dataset, start
 

@@ -10,11 +10,11 @@ from fastapi.testclient import TestClient
 
 from app.registry.adapters import service as adapters
 from app.registry.datasets import service as datasets
-from app.registry.datasets.models import Dataset
-from app.registry.runs.models import Run
+from app.registry.datasets.used_datasets import used_datasets
 from app.registry.runs.several_datasets import MAX_DATASETS
-from app.registry.runs.used_datasets import used_datasets
 from app.registry.state import AppState
+from app.registry.tables.datasets import Dataset
+from app.registry.tables.runs import Run
 from tests import fake_workers
 from tests.app.runs.test_pages import form_of, runs_of
 

@@ -11,9 +11,9 @@ from fastapi.testclient import TestClient
 from sqlmodel import SQLModel
 
 from app.registry.config import Settings
-from app.registry.runs.models import Run
 from app.registry.state import AppState
 from app.registry.storage.store import DISK_FULL
+from app.registry.tables.runs import Run
 from tests import fake_workers
 from tests.conftest import make_settings
 from tests.disks import fill, mounted_disk

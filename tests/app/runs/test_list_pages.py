@@ -9,11 +9,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.registry.adapters import service as adapters
-from app.registry.datasets.models import Dataset
 from app.registry.db import utcnow
 from app.registry.runs.description import RunChange, change_run
-from app.registry.runs.models import Run
 from app.registry.state import AppState
+from app.registry.tables.datasets import Dataset
+from app.registry.tables.runs import Run
 from tests import fake_workers
 
 LONG = "Long name " * 12

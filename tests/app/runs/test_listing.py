@@ -9,16 +9,16 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import select
 
-from app.registry.adapters.models import Adapter, AdapterVersion
-from app.registry.base_models.models import BaseModel
-from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.db import Database, utcnow
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.states import JobStatus
 from app.registry.runs import listing
 from app.registry.runs.active import active_runs, queue_places, runs_ahead
 from app.registry.runs.listing import RunFilter, RunSort, list_runs, run_choices
-from app.registry.runs.models import Run, Sample
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.datasets import Dataset, DatasetVersion
+from app.registry.tables.runs import Run, Sample
 from tests.claims import claim
 
 QUERIES = 11  # of the list, without search and choices

@@ -12,11 +12,11 @@ from fastapi.testclient import TestClient
 from sqlmodel import col, select
 
 from app.registry.datasets import service as datasets
-from app.registry.datasets.models import DatasetVersion
 from app.registry.jobs import service as jobs
 from app.registry.runs import progress
-from app.registry.runs.models import WARNING, Checkpoint, Run
 from app.registry.state import AppState
+from app.registry.tables.datasets import DatasetVersion
+from app.registry.tables.runs import WARNING, Checkpoint, Run
 from app.registry.wording import size_text
 from app.web.runs.search_terms import SEARCH_TERMS
 from tests import fake_workers

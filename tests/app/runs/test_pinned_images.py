@@ -7,12 +7,12 @@ import html
 import pytest
 from fastapi.testclient import TestClient
 
-from app.registry.datasets import deletion
 from app.registry.datasets import service as datasets
+from app.registry.deletion import datasets as deletion
 from app.registry.runs import pinned_images, requests
-from app.registry.runs.models import Run
 from app.registry.runs.requests import RunRequest
 from app.registry.state import AppState
+from app.registry.tables.runs import Run
 from tests import fake_workers
 from tests.fake_workers import FakeTraining
 

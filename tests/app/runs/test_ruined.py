@@ -7,10 +7,10 @@ import re
 
 from fastapi.testclient import TestClient
 
-from app.registry.adapters.versions.deletion import delete_version
+from app.registry.deletion.versions import delete_version
 from app.registry.runs import progress
-from app.registry.runs.models import Run
 from app.registry.state import AppState
+from app.registry.tables.runs import Run
 from tests import fake_workers
 from tests.fake_workers import FakeTraining
 

@@ -13,15 +13,16 @@ from app.registry.datasets import service as datasets
 from app.registry.datasets.intake import NewImage
 from app.registry.db import WAKEUPS, Database
 from app.registry.errors import Conflict, InvalidInput, NotReady
+from app.registry.job_kinds.kinds import SweepArgs
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import SweepArgs
-from app.registry.jobs.states import JobStatus
 from app.registry.runs import estimates, progress, requests, service
 from app.registry.runs.active import active_runs, runs_ahead
 from app.registry.runs.metrics import run_metrics
 from app.registry.runs.requests import RunRequest, StartCheckpoint
 from app.registry.runs.sample_pages import list_sample_page
-from app.registry.tables import BaseSpeed, Checkpoint, MetricChunk, Run
+from app.registry.tables.base_models import BaseSpeed
+from app.registry.tables.runs import Checkpoint, MetricChunk, Run
 from tests.claims import claim
 from tests.conftest import embedded_info, make_base_ready
 from worker.core.training.config import TrainConfig

@@ -9,9 +9,9 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
-from app.registry.runs.models import Run
 from app.registry.runs.settings import config_differences, setting_words
 from app.registry.state import AppState
+from app.registry.tables.runs import Run
 from tests import fake_workers
 from worker.core.training.config import TrainConfig
 from worker.core.training.presets import Preset

@@ -12,17 +12,19 @@ from sqlmodel import select
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters.downloads.metadata import version_metadata
-from app.registry.adapters.versions.trained_on import version_datasets
-from app.registry.datasets import deletion as dataset_deletion
+from app.registry.blobs import deletion as freeing
+from app.registry.comparison.runs import compare_runs
 from app.registry.datasets import service as datasets
+from app.registry.datasets.trained_on import version_datasets
 from app.registry.datasets.transfer.versions import list_versions
+from app.registry.datasets.used_datasets import used_datasets
 from app.registry.db import Database
-from app.registry.deletion import freeing
+from app.registry.deletion import datasets as dataset_deletion
+from app.registry.deletion import runs as deletion
 from app.registry.errors import Conflict, InvalidInput, NotFound
-from app.registry.runs import deletion, requests, service
+from app.registry.runs import requests, service
 from app.registry.runs.epochs import run_epochs
 from app.registry.runs.listing import RunFilter, list_runs, run_choices
-from app.registry.runs.models import Run, RunDataset
 from app.registry.runs.pinned_images import pinned_images
 from app.registry.runs.requests import RunRequest
 from app.registry.runs.rerun import train_again
@@ -33,9 +35,8 @@ from app.registry.runs.several_datasets import (
     place_of_field,
     repeats_field,
 )
-from app.registry.runs.two_runs import compare_runs
-from app.registry.runs.used_datasets import used_datasets
 from app.registry.state import AppState
+from app.registry.tables.runs import Run, RunDataset
 from tests import fake_workers
 from tests.app.runs.test_service import dataset
 from tests.row_locks import start_and_wait

@@ -7,11 +7,11 @@ import html
 import pytest
 from fastapi.testclient import TestClient
 
-from app.registry.base_models.models import BaseModel
 from app.registry.datasets import service as datasets
-from app.registry.runs import deletion
-from app.registry.runs.models import Run
+from app.registry.deletion import runs as deletion
 from app.registry.state import AppState
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.runs import Run
 from tests import fake_workers
 from tests.fake_workers import FakeTraining
 

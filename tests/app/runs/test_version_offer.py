@@ -6,11 +6,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.versions.create_version import NewVersion, adapter_of_parent, publish
-from app.registry.datasets.models import Dataset
-from app.registry.runs.models import Run
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.datasets import Dataset
+from app.registry.tables.runs import Run
 from tests import fake_workers
 from tests.app.runs.test_pages import HTML, form_of, runs_of
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.registry.datasets import decoding
+from app.registry.blobs import make_thumbnails as make
+from app.registry.blobs.make_thumbnails import make_thumbnails, remake_thumbnails
+from app.registry.images import decoding
 from app.registry.storage.folder import LocalBlobStore
-from app.registry.thumbnails import make
-from app.registry.thumbnails.make import make_thumbnails, remake_thumbnails
-from app.registry.thumbnails.models import ThumbnailSize
+from app.registry.tables.thumbnails import ThumbnailSize
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.registry.adapters import service as adapters
+from app.registry.blobs import thumbnails as service
 from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.paths import TEMPLATES
 from app.registry.state import AppState
-from app.registry.thumbnails import service
-from app.registry.thumbnails.models import Thumbnail
+from app.registry.tables.thumbnails import Thumbnail
 from tests import fake_workers
 from tests.app.runs.test_pages import form_of
 from tests.images import make_png

@@ -8,17 +8,18 @@ from datetime import timedelta
 
 from sqlmodel import Session, select
 
-from app.registry.adapters.models import Adapter
 from app.registry.base_models.service import ensure_embedded
-from app.registry.datasets.models import Dataset, DatasetVersion, Image
+from app.registry.blobs import thumbnails as service
+from app.registry.datasets.measures import backfill
 from app.registry.db import Database, utcnow
-from app.registry.jobs.kinds import JobKind
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
-from app.registry.renders.models import Render, RenderImage
-from app.registry.runs.models import Run, Sample
-from app.registry.thumbnails import backfill, service
-from app.registry.thumbnails.models import Thumbnail, ThumbnailSize
+from app.registry.job_kinds.kinds import JobKind
+from app.registry.job_kinds.states import JobStatus
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.datasets import Dataset, DatasetVersion, Image
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Render, RenderImage
+from app.registry.tables.runs import Run, Sample
+from app.registry.tables.thumbnails import Thumbnail, ThumbnailSize
 
 RENDER, SAMPLE, COVER, IMAGE = (letter * 64 for letter in "abcd")
 SMALL, LARGE = "e" * 64, "f" * 64

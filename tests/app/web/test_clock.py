@@ -8,9 +8,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
-from app.registry.jobs.models import Event
-from app.registry.runs.models import Run
 from app.registry.state import AppState
+from app.registry.tables.jobs import Event
+from app.registry.tables.runs import Run
 from app.web.clock import find_zone
 from tests import fake_workers
 

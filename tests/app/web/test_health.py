@@ -21,9 +21,9 @@ from app.registry import health
 from app.registry.config import Settings
 from app.registry.db import utcnow
 from app.registry.errors import StorageFullError
-from app.registry.runs.models import Run
 from app.registry.state import AppState
 from app.registry.storage.folder import LocalBlobStore
+from app.registry.tables.runs import Run
 from app.registry.wakeups import WakeUps
 from app.web.main import create_app
 from app.web.problems import MEDIA_TYPE

@@ -8,17 +8,17 @@ from datetime import timedelta
 import pytest
 from fastapi.testclient import TestClient
 
+from app.registry.blobs import ownership
 from app.registry.code_version import code_version
 from app.registry.datasets import service as datasets
 from app.registry.db import utcnow
-from app.registry.jobs.models import IoJob
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs.presence import Presence
-from app.registry.jobs.states import JobStatus
-from app.registry.ownership import service as ownership
 from app.registry.paths import STATIC
 from app.registry.runs.active import ActiveRuns
-from app.registry.runs.models import Run
 from app.registry.state import AppState
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.runs import Run
 from app.web import templates
 from app.web.shortcuts import SHORTCUTS
 

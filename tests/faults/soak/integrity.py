@@ -13,15 +13,15 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.adapters.models import AdapterVersion
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
-from app.registry.jobs.models import Event, IoJob, Job
-from app.registry.jobs.states import ACTIVE
+from app.registry.job_kinds.states import ACTIVE
 from app.registry.paths import ROOT
-from app.registry.renders.models import Render, RenderImage
-from app.registry.runs.models import Run
-from app.registry.tables import JOB_TABLES
+from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.all import JOB_TABLES
+from app.registry.tables.jobs import Event, IoJob, Job
+from app.registry.tables.renders import Render, RenderImage
+from app.registry.tables.runs import Run
 from tests.faults.soak.figures import Figures
 from tests.faults.soak.load import Ledger
 

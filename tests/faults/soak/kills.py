@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from sqlmodel import col, select
 
-from app.registry.jobs.presence import WorkerPresence
-from app.registry.jobs.states import JobStatus
-from app.registry.runs.models import Run
+from app.registry.job_kinds.states import JobStatus
+from app.registry.tables.jobs import WorkerPresence
+from app.registry.tables.runs import Run
 from tests.faults.soak.figures import Figures
 from tests.faults.stacks import (
     BROKER,

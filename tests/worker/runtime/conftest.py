@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app.registry.adapters.models import AdapterFile
-from app.registry.runs.models import Run
+from app.registry.tables.adapters import AdapterFile
+from app.registry.tables.runs import Run
 from tests.worker.runtime.job_loops import Registry, open_registry
 from tests.worker.runtime.trainer_server import TrainerServer
 from worker.core import starter

@@ -17,16 +17,16 @@ from PIL import ImageDraw
 from sqlmodel import SQLModel, select
 
 from app.registry.base_models.inspection import InspectionResult, write_inspection
-from app.registry.base_models.models import BaseSpeed
 from app.registry.base_models.service import ensure_embedded
 from app.registry.config import Settings
-from app.registry.datasets.models import Dataset, DatasetVersion, Image
 from app.registry.db import Database, make_engine
 from app.registry.jobs import service as jobs
-from app.registry.jobs.models import IoJob, Job
-from app.registry.runs.models import Checkpoint, Run
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore
+from app.registry.tables.base_models import BaseSpeed
+from app.registry.tables.datasets import Dataset, DatasetVersion, Image
+from app.registry.tables.jobs import IoJob, Job
+from app.registry.tables.runs import Checkpoint, Run
 from tests.conftest import embedded_info
 from tests.worker.runtime.trainer_server import TrainerServer
 from worker.core.training.events import Event as TrainingEvent

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.registry.base_models.models import BaseSpeed
-from app.registry.runs.models import Run
+from app.registry.tables.base_models import BaseSpeed
+from app.registry.tables.runs import Run
 from tests.worker.runtime.job_loops import open_registry, wait_for
 from tests.worker.runtime.trainer_server import TrainerServer
 from worker.core.training.presets import Preset

@@ -10,16 +10,17 @@ import pytest
 
 from app.registry.datasets import service
 from app.registry.datasets.auto_caption import orders, proposals
-from app.registry.datasets.auto_caption.models import CaptionProposal
 from app.registry.datasets.auto_caption.providers import CaptionRequest
 from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
-from app.registry.datasets.models import CaptionKind, Dataset, DatasetEdit, Image, ImageCaption
-from app.registry.jobs.caption_kinds import PreviewCaptionResult
-from app.registry.jobs.models import IoJob
+from app.registry.job_kinds.caption_kinds import PreviewCaptionResult
+from app.registry.tables.auto_caption import CaptionProposal
+from app.registry.tables.datasets import Dataset, DatasetEdit, Image, ImageCaption
+from app.registry.tables.jobs import IoJob
 from tests.caption_servers import CaptionServer, caption_server
 from tests.worker.runtime.job_loops import Registry, add_images, wait_for
 from tests.worker.runtime.time_limits.test_limited_jobs import job_processes, limited
 from worker.core.captioning.words import ProviderKind
+from worker.core.words import CaptionKind
 from worker.runtime import caption_jobs
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.time_limits.process import COMMAND

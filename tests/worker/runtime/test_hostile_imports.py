@@ -11,8 +11,8 @@ import torch
 from fastapi.testclient import TestClient
 from safetensors.torch import save
 
-from app.registry.adapters.models import AdapterVersion
-from app.registry.jobs.models import IoJob
+from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.jobs import IoJob
 from app.web.main import create_app
 from tests.worker.lora_files.corpus import corpus, mutated
 from tests.worker.runtime.job_loops import Registry

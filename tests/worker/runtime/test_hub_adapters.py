@@ -12,12 +12,12 @@ import torch
 import yaml
 from pydantic import SecretStr
 
-from app.registry.adapters import hub as on_hub
-from app.registry.adapters.hub import HubImport, PublishOptions
-from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
+from app.registry import hub_transfers as on_hub
 from app.registry.adapters.versions.create_version import NewFile, NewVersion, add_file, publish
 from app.registry.db import utcnow
-from app.registry.jobs.models import IoJob
+from app.registry.hub_transfers import HubImport, PublishOptions
+from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
+from app.registry.tables.jobs import IoJob
 from tests.fake_hub import READ, WRITE, Hub, open_hub
 from tests.worker.runtime.job_loops import Registry, open_registry, picture, wait_for
 from tests.worker.runtime.trainer_server import TrainerServer

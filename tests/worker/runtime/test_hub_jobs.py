@@ -15,10 +15,10 @@ import pytest
 
 from app.registry.base_models import downloads
 from app.registry.base_models.downloads import BaseWithDownload
-from app.registry.base_models.models import BaseModel
-from app.registry.jobs.models import IoJob
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs.service import enqueue
-from app.registry.jobs.states import JobStatus
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.jobs import IoJob
 from tests.conftest import embedded_info
 from tests.fake_hub import Hub, open_hub
 from tests.worker.runtime.job_loops import Registry, wait_for

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from app.cli.main import main
 from app.registry.adapters import service as adapters
-from app.registry.adapters.models import Adapter, AdapterVersion
-from app.registry.base_models.models import BaseModel
-from app.registry.integrity import findings
-from app.registry.jobs.models import IoJob
-from app.registry.thumbnails.models import Thumbnail
+from app.registry.blobs import findings
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.thumbnails import Thumbnail
 from tests.conftest import embedded_info
 from tests.worker.runtime.job_loops import Registry
 from worker.core import starter

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel
-from app.registry.jobs.models import IO_THREADS, IoJob
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.jobs import IO_THREADS, IoJob
 from tests.conftest import embedded_info
 from tests.worker.runtime.job_loops import PATIENCE_SECONDS, Registry, wait_for
 from worker.core import starter

@@ -11,13 +11,13 @@ import torch
 from safetensors import safe_open
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
 from app.registry.adapters.service import AdapterChange
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel
 from app.registry.jobs import service as jobs
-from app.registry.jobs.models import IoJob
-from app.registry.runs.models import Run
+from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.runs import Run
 from app.web.adapters import page_view
 from tests.conftest import embedded_info
 from tests.worker.runtime.conftest import TrainedRegistry

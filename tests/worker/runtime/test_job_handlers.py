@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.base_models import downloads
 from app.registry.hub_source import HubSource
-from app.registry.jobs import service as jobs
-from app.registry.jobs.job_types import JOB_TYPES
-from app.registry.jobs.kinds import (
+from app.registry.job_kinds.job_types import JOB_TYPES
+from app.registry.job_kinds.kinds import (
     ExportAdapterArgs,
     JobKind,
     MergeAdaptersArgs,
     ResizeAdapterArgs,
     SweepArgs,
 )
-from app.registry.jobs.models import IoJob
+from app.registry.job_kinds.weighted import ResolvedAdapter
+from app.registry.jobs import service as jobs
+from app.registry.tables.jobs import IoJob
 from tests.worker.runtime.job_loops import Registry
 from worker.core.words import FileFormat, WeightDtype
 from worker.runtime.io_jobs import IoJobs

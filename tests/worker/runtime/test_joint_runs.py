@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 
-from app.registry.adapters.models import AdapterVersion
-from app.registry.datasets.models import Dataset, DatasetVersion
-from app.registry.runs.models import Checkpoint, Run, RunDataset
+from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.datasets import Dataset, DatasetVersion
+from app.registry.tables.runs import Checkpoint, Run, RunDataset
 from tests.worker.runtime.job_loops import Registry, wait_for
 from tests.worker.runtime.test_train_jobs import starts_of, trainer_of, weights_of
 

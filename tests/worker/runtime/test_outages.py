@@ -15,14 +15,13 @@ from sqlmodel import select
 
 from app.registry.db import Database
 from app.registry.errors import StorageFullError
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.models import Event, IoJob
-from app.registry.jobs.presence import WorkerPresence
 from app.registry.jobs.reaper import Reaper
-from app.registry.jobs.states import JobStatus
 from app.registry.runs.metrics import run_metrics
-from app.registry.runs.models import Checkpoint, Run, Sample
 from app.registry.storage.store import BlobStore
+from app.registry.tables.jobs import Event, IoJob, WorkerPresence
+from app.registry.tables.runs import Checkpoint, Run, Sample
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import CONFIG, PATIENCE_SECONDS, Registry, wait_for
 from tests.worker.runtime.outages import SwitchedDatabase, SwitchedStore

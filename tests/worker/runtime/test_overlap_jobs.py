@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from app.registry.adapters import service
-from app.registry.adapters.models import Adapter
 from app.registry.adapters.overlap import Level, PairState, StackCheck, check_stack
-from app.registry.jobs.models import IoJob
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.jobs import IoJob
 from tests.worker.runtime.job_loops import Registry
 from tests.worker.runtime.test_tool_jobs import add, work_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.registry.deletion.guard import JustDeleted
+from app.registry.blobs.guard import JustDeleted
 from worker.runtime.outages.patience import reason_to_wait, wait_out
 
 

@@ -15,10 +15,10 @@ import torch
 from app.registry.adapters import service as adapters
 from app.registry.adapters.downloads.failed_exports import refusals
 from app.registry.adapters.downloads.proofs import checks_of
-from app.registry.adapters.models import AdapterFile, AdapterVersion
 from app.registry.adapters.service import AdapterChange
-from app.registry.jobs.models import IoJob
-from app.registry.runs.models import Run
+from app.registry.tables.adapters import AdapterFile, AdapterVersion
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.runs import Run
 from tests.worker.bases.tiny_models import save_sd15
 from tests.worker.lora_files.random_adapters import random_adapter
 from tests.worker.runtime.conftest import TrainedRegistry

@@ -18,21 +18,21 @@ import torch
 from PIL import Image, ImageChops
 from sqlmodel import Session, select
 
-from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.adapters.weighted import WeightedAdapter
-from app.registry.base_models.models import BaseModel, BaseModelStatus, BasePrecision
-from app.registry.integrity import findings
-from app.registry.integrity.models import FileProblem
+from app.registry.blobs import findings
+from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
 from app.registry.renders import results, sources
 from app.registry.renders import service as playground
-from app.registry.renders.models import Render, RenderImage
 from app.registry.renders.service import RenderRequest
 from app.registry.renders.sources import FoundSource, SourceImage
-from app.registry.runs.models import Run
-from app.registry.thumbnails.models import Thumbnail
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.base_models import BaseModel, BaseModelStatus, BasePrecision
+from app.registry.tables.file_checks import FileProblem
+from app.registry.tables.renders import Render, RenderImage
+from app.registry.tables.runs import Run
+from app.registry.tables.thumbnails import Thumbnail
 from tests.worker.bases.tiny_models import save_two_blocks
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import SIDE, Registry

@@ -9,15 +9,15 @@ import pytest
 from sqlmodel import select
 
 import app.registry.base_models.embedded as embedded
-from app.registry.adapters.choices import FuseOutput
 from app.registry.base_models.embedded import inspect_embedded
-from app.registry.base_models.models import BaseModel
+from app.registry.job_kinds.choices import FuseOutput
+from app.registry.job_kinds.kinds import ExtractAdapterArgs, FuseAdapterArgs
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import ExtractAdapterArgs, FuseAdapterArgs
-from app.registry.jobs.models import IoJob
-from app.registry.renders.models import Render
 from app.registry.renders.service import RenderRequest, create_render
-from app.registry.runs.models import Run
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Render
+from app.registry.tables.runs import Run
 from tests.worker.runtime.job_loops import Registry
 from worker.core.words import FusedDtype, FuseLayout
 from worker.runtime.io_jobs import IoJobs

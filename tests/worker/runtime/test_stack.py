@@ -14,16 +14,15 @@ from pathlib import Path
 import pytest
 import redis
 
-from app.registry.adapters.models import AdapterVersion
 from app.registry.db import Database
-from app.registry.jobs.kinds import InspectBaseArgs
-from app.registry.jobs.models import Event, IoJob
-from app.registry.jobs.presence import WorkerPresence
+from app.registry.job_kinds.kinds import InspectBaseArgs
 from app.registry.jobs.service import enqueue_io
 from app.registry.renders import service as playground
-from app.registry.renders.models import Render
 from app.registry.renders.service import RenderRequest
-from app.registry.runs.models import Checkpoint, Run
+from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.jobs import Event, IoJob, WorkerPresence
+from app.registry.tables.renders import Render
+from app.registry.tables.runs import Checkpoint, Run
 from app.registry.wakeups import WakeUps
 from app.supervisor.broker import answers, servers
 from tests.conftest import skip_unless_ci

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from app.registry.adapters import service, tools
-from app.registry.adapters.models import AdapterVersion
 from app.registry.adapters.tools import FuseOrder, MergeOrder, ResizeOrder
-from app.registry.base_models.models import BaseModel
-from app.registry.jobs.models import IoJob
 from app.registry.storage.store import Blob
+from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.jobs import IoJob
 from tests.fake_workers import weighted
 from tests.worker.lora_files.random_adapters import random_adapter
 from tests.worker.runtime.job_loops import Registry

@@ -11,7 +11,6 @@ import torch
 from PIL import ImageChops
 
 from app.registry.adapters import service, tools
-from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.tools import (
     ExtractOrder,
     FuseOrder,
@@ -23,9 +22,10 @@ from app.registry.adapters.tools import (
 from app.registry.adapters.versions import usual_weight
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel
-from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import Claim, LostLease
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.jobs import IoJob
 from tests.fake_workers import weighted
 from tests.worker.bases.tiny_models import save_sd15
 from tests.worker.lora_files.random_adapters import random_adapter

@@ -15,16 +15,16 @@ import sqlalchemy as sa
 from safetensors import safe_open
 from sqlmodel import col, select
 
-from app.registry.adapters.models import Adapter, AdapterAlias, AdapterVersion
 from app.registry.adapters.service import find_file
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.base_models.models import BaseSpeed
-from app.registry.jobs.models import Event
 from app.registry.jobs.owner import new_token
 from app.registry.runs import checkpoints
 from app.registry.runs.metrics import run_metrics
-from app.registry.runs.models import Checkpoint, Run, Sample
-from app.registry.thumbnails.models import Thumbnail
+from app.registry.tables.adapters import Adapter, AdapterAlias, AdapterVersion
+from app.registry.tables.base_models import BaseSpeed
+from app.registry.tables.jobs import Event
+from app.registry.tables.runs import Checkpoint, Run, Sample
+from app.registry.tables.thumbnails import Thumbnail
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import CONFIG, PATIENCE_SECONDS, Registry, wait_for
 from worker.core.lora_files import canonical

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from app.registry.adapters.models import AdapterVersion
-from app.registry.datasets.models import DatasetVersion
-from app.registry.integrity import findings
-from app.registry.integrity.models import FileProblem
-from app.registry.jobs.models import Event
+from app.registry.blobs import findings
 from app.registry.runs.metrics import run_metrics
-from app.registry.runs.models import Checkpoint, Run
+from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.datasets import DatasetVersion
+from app.registry.tables.file_checks import FileProblem
+from app.registry.tables.jobs import Event
+from app.registry.tables.runs import Checkpoint, Run
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import CONFIG, Registry, scripted_trainer
 from worker.core.training.config import TrainConfig

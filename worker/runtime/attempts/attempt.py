@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from app.registry.base_models import service as base_models
+from app.registry.blobs.report import report
 from app.registry.errors import AppError, StorageFullError
-from app.registry.integrity.report import report
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.states import JobStatus
 from app.registry.runs import progress
-from app.registry.runs.models import WARNING, Checkpoint, Run
 from app.registry.storage.store import BlobDamaged, BlobNotFound
+from app.registry.tables.runs import WARNING, Checkpoint, Run
 from worker.core.training.config import TrainConfig
 from worker.core.training.errors import StorageError
 from worker.core.training.events import Arithmetic, Control

@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from app.registry.db import Database
 from app.registry.jobs import service as jobs
 from app.registry.runs import progress
-from app.registry.runs.models import NOTICE, WARNING, Run
 from app.registry.runs.progress import FIXED_LOSS, HELD_OUT, MetricPoints, RunFlags
 from app.registry.storage.store import BlobStore
+from app.registry.tables.runs import NOTICE, WARNING, Run
 from app.registry.wording import duration
 from worker.core.training.events import (
     Arithmetic,

@@ -8,11 +8,11 @@ from sqlmodel import Session
 
 from app.registry.adapters.versions.create_version import future_slug
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel
-from app.registry.datasets.models import DatasetVersion
+from app.registry.datasets.used_datasets import UsedDataset, used_datasets
 from app.registry.errors import AppError
-from app.registry.runs.models import Run
-from app.registry.runs.used_datasets import UsedDataset, used_datasets
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.datasets import DatasetVersion
+from app.registry.tables.runs import Run
 from worker.runtime.scratch import ItemsToTrain
 
 

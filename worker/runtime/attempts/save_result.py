@@ -17,13 +17,13 @@ from app.registry.adapters.versions.create_version import (
 )
 from app.registry.base_models import service as base_models
 from app.registry.base_models.speeds import record_speed, step_speed
+from app.registry.datasets.used_datasets import dataset_details
 from app.registry.db import Database
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.states import JobStatus
 from app.registry.runs import progress
-from app.registry.runs.models import RUINED, Run
-from app.registry.runs.used_datasets import dataset_details
 from app.registry.storage.store import Blob, BlobStore
+from app.registry.tables.runs import RUINED, Run
 from worker.core.bases.family import FALLBACK_FAMILY
 from worker.core.lora_files.header import tensor_hash
 from worker.core.training.config import TrainConfig

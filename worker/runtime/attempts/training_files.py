@@ -9,14 +9,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from app.registry.blobs.make_thumbnails import make_thumbnails
 from app.registry.db import Database
 from app.registry.errors import AppError
 from app.registry.runs import progress
 from app.registry.runs.checkpoint_adapters import NewAdapter, add_adapter
-from app.registry.runs.models import Run
 from app.registry.runs.progress import NewSample
 from app.registry.storage.store import Blob, BlobStore
-from app.registry.thumbnails.make import make_thumbnails
+from app.registry.tables.runs import Run
 from worker.core.lora_files.header import HeaderError, tensor_hash
 from worker.core.training.config import TrainConfig
 from worker.core.training.events import CheckpointSaved, SampleSaved

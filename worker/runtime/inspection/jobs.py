@@ -13,11 +13,11 @@ from app.registry.base_models import service as base_models
 from app.registry.base_models.inspection import InspectionResult, write_inspection, write_unusable
 from app.registry.caption_models import results
 from app.registry.caption_models import service as caption_models
-from app.registry.caption_models.models import CaptionModel
 from app.registry.db import Database
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
+from app.registry.tables.caption_models import CaptionModel
+from app.registry.tables.jobs import IoJob
 from worker.core.bases.family import BaseModelError
 from worker.core.captioning.local.inspect import UnusableModel
 from worker.runtime.inspection.limited import inspect_caption_model_in_time, inspect_in_time

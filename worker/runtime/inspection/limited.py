@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from app.registry.jobs.job_types import INSPECTION_LIMIT
+from app.registry.job_kinds.job_types import INSPECTION_LIMIT
 from worker.core.bases.family import BaseInfo, BaseModelError
 from worker.core.captioning.local.inspect import CaptionModelInfo, UnusableModel
 from worker.runtime.device import child_environment

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from app.registry.deletion.guard import JustDeleted
+from app.registry.blobs.guard import JustDeleted
 from app.registry.errors import AppError, StorageFullError
 from app.registry.outages import DatabaseBusy, DatabaseUnavailable, outage
 from app.registry.storage.store import StorageUnavailable

@@ -12,10 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.registry.db import Database
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.states import JobStatus
 from app.registry.renders import results
-from app.registry.renders.models import Render
+from app.registry.tables.renders import Render
 from worker.core.inference.errors import RenderCanceled
 from worker.runtime.lease import Lease
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from app.registry.adapters.weighted import ResolvedAdapter
+from app.registry.job_kinds.weighted import ResolvedAdapter
 from worker.core.inference.config import RenderConfig
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 

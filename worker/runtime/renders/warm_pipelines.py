@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import torch
 
-from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import EMBEDDED, BaseModel, BasePrecision
 from app.registry.config import Settings
+from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.storage.store import BlobStore
+from app.registry.tables.base_models import EMBEDDED, BaseModel, BasePrecision
 from app.registry.temporary import temporary_folder
 from worker.core import starter
 from worker.core.bases.threads import is_small, use_fastest_threads

@@ -18,15 +18,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
 
-from app.registry import tables  # noqa: F401 - registers every table before the first query
+from app.registry.blobs.guard import make_guard
 from app.registry.config import Settings
 from app.registry.db import make_engine
-from app.registry.deletion.guard import make_guard
-from app.registry.jobs.kinds import JobKind
-from app.registry.jobs.models import IoJob
+from app.registry.job_kinds.kinds import JobKind
 from app.registry.jobs.service import Claim, LostLease
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobNotFound, BlobStore
+from app.registry.tables import all as tables  # noqa: F401 - registers every table before the first query
+from app.registry.tables.jobs import IoJob
 from worker.core.lean_imports import lean_imports
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.lease import Lease

@@ -6,18 +6,18 @@ from collections.abc import Iterable
 
 from sqlmodel import Session, col, select
 
-from app.registry.adapters.models import AdapterVersion
-from app.registry.base_models.models import BaseModel
-from app.registry.jobs.caption_kinds import CaptionArgs
-from app.registry.jobs.kinds import (
+from app.registry.job_kinds.caption_kinds import CaptionArgs
+from app.registry.job_kinds.kinds import (
     ExtractAdapterArgs,
     FuseAdapterArgs,
     ImportAdapterArgs,
     MeasureOverlapArgs,
     MergeAdaptersArgs,
 )
-from app.registry.jobs.models import IoJob
 from app.registry.storage.store import BlobStore
+from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.jobs import IoJob
 
 
 def input_size(session: Session, store: BlobStore, job: IoJob) -> int:

@@ -16,13 +16,13 @@ from typing import Any
 from app.registry.base_models.fused_files import delete_unfinished
 from app.registry.config import Settings
 from app.registry.db import Database
+from app.registry.job_kinds.job_types import JOB_TYPES, TimeLimit
+from app.registry.job_kinds.kinds import JobKind
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.job_types import JOB_TYPES, TimeLimit
-from app.registry.jobs.kinds import JobKind
-from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import LostLease
-from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore, StorageUnavailable
+from app.registry.tables.jobs import IoJob
 from app.registry.temporary import remove_abandoned, temporary_folder
 from worker.core.wording import duration
 from worker.runtime.io_jobs import IoJobs

@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from app.registry.blobs.check import StoreCheck
+from app.registry.blobs.check_jobs import READ_INTERVAL, SLICE_SECONDS
 from app.registry.db import Database, utcnow
-from app.registry.integrity.background import READ_INTERVAL, SLICE_SECONDS
-from app.registry.integrity.check import StoreCheck
+from app.registry.job_kinds.kinds import CheckFilesResult
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import CheckFilesResult
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
+from app.registry.tables.jobs import IoJob
 from worker.runtime.job_progress import JobProgress, cancelable, give_way
 from worker.runtime.lease import Lease
 

@@ -10,11 +10,11 @@ import threading
 
 import sqlalchemy as sa
 
-from app.registry import sweep
+from app.registry.blobs import check_jobs as background
+from app.registry.blobs import sweep
+from app.registry.datasets.measures import backfill
 from app.registry.db import Database
-from app.registry.integrity import background
 from app.registry.renders import drafts
-from app.registry.thumbnails import backfill
 
 FIRST_LOOK_SECONDS = 60.0  # do not slow down the start of a worker
 LOOK_SECONDS = 600.0

@@ -6,15 +6,15 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.registry.blobs import deletion as freeing
 from app.registry.config import Settings
 from app.registry.db import Database
-from app.registry.deletion import freeing
+from app.registry.job_kinds.kinds import DeleteDraftsResult
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import DeleteDraftsResult
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
 from app.registry.renders import drafts
 from app.registry.storage.store import BlobStore
+from app.registry.tables.jobs import IoJob
 from worker.runtime.lease import Lease
 
 

@@ -12,12 +12,12 @@ import time
 
 import sqlalchemy as sa
 
+from app.registry.blobs import ownership
+from app.registry.blobs.ownership import Owner
+from app.registry.blobs.sweep import WAY_OUT
 from app.registry.db import Database
 from app.registry.errors import AppError
-from app.registry.ownership import service as ownership
-from app.registry.ownership.service import Owner
 from app.registry.storage.store import BlobStore
-from app.registry.sweep import WAY_OUT
 
 RECORD_SECONDS = 60.0
 LOOK_SECONDS = 3_600.0  # how often the store is looked at while nothing happens

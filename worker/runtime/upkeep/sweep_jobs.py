@@ -6,13 +6,13 @@ import logging
 import threading
 from pathlib import Path
 
+from app.registry.blobs.sweep import WAY_OUT, SweepSummary, sweep
 from app.registry.db import Database
+from app.registry.job_kinds.kinds import SweepResult
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import SweepResult
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
-from app.registry.sweep import WAY_OUT, SweepSummary, sweep
+from app.registry.tables.jobs import IoJob
 from worker.runtime.job_progress import cancelable
 from worker.runtime.lease import Lease
 

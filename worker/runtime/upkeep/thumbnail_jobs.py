@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from app.registry.blobs import thumbnails
+from app.registry.blobs.make_thumbnails import remake_thumbnails
 from app.registry.datasets.measures import service as measures
 from app.registry.db import Database
+from app.registry.job_kinds.kinds import MakeThumbnailsResult
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import MakeThumbnailsResult
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
-from app.registry.thumbnails import service as thumbnails
-from app.registry.thumbnails.make import remake_thumbnails
+from app.registry.tables.jobs import IoJob
 from worker.runtime.job_progress import JobProgress, cancelable, give_way
 from worker.runtime.lease import Lease
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from sqlmodel import Session, col, select
 
 from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
-from app.registry.adapters.models import AdapterVersion
 from app.registry.code_version import code_version
-from app.registry.jobs.kinds import ExportAdapterArgs, ExportAdapterResult, JobKind
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.kinds import ExportAdapterArgs, ExportAdapterResult, JobKind
+from app.registry.job_kinds.states import JobStatus
+from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.jobs import IoJob
 
 FILE_ERRORS = frozenset({"adapter", "proof"})  # other failures are temporary, such as a full disk
 

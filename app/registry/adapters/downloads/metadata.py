@@ -10,12 +10,12 @@ from pathlib import Path
 
 from sqlmodel import Session, select
 
-from app.registry.adapters.models import Adapter, AdapterTag, AdapterVersion
 from app.registry.adapters.versions.create_version import NewVersion, future_rows
-from app.registry.adapters.versions.trained_on import version_datasets
-from app.registry.base_models.models import BaseModel
 from app.registry.datasets.image_captions.several import item_captions
+from app.registry.datasets.trained_on import version_datasets
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
+from app.registry.tables.adapters import Adapter, AdapterTag, AdapterVersion
+from app.registry.tables.base_models import BaseModel
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.file_names import file_stem
 from worker.core.lora_files.metadata import AdapterMetadata

@@ -9,7 +9,7 @@ from typing import Any
 from sqlmodel import Session
 
 from app.registry.adapters import service
-from app.registry.adapters.models import AdapterFile, AdapterVersion
+from app.registry.tables.adapters import AdapterFile, AdapterVersion
 from app.registry.wording import join_words
 from worker.core.words import FileFormat, WeightDtype
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
-from app.registry.adapters.models import LATEST, Adapter, AdapterAlias, AdapterTag, AdapterVersion
-from app.registry.runs.models import Sample
+from app.registry.tables.adapters import LATEST, Adapter, AdapterAlias, AdapterTag, AdapterVersion
+from app.registry.tables.runs import Sample
 
 
 @dataclass(frozen=True)

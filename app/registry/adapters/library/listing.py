@@ -25,10 +25,10 @@ from sqlmodel import Session, col, func, select
 
 from app.registry.adapters.library import search
 from app.registry.adapters.library.cards import AdapterSummary, summarize
-from app.registry.adapters.models import Adapter, AdapterTag, is_in_library
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput
 from app.registry.paging import page_count
+from app.registry.tables.adapters import Adapter, AdapterTag, is_in_library
 from worker.core.bases.family import BaseFamily
 
 ADAPTERS_A_PAGE = 24

@@ -24,8 +24,8 @@ from sqlalchemy import ColumnElement, Connection, event
 from sqlalchemy.orm import UOWTransaction
 from sqlmodel import Session, col
 
-from app.registry.adapters.models import Adapter, AdapterTag, AdapterVersion, is_in_library
-from app.registry.base_models.models import BaseModel
+from app.registry.tables.adapters import Adapter, AdapterTag, AdapterVersion, is_in_library
+from app.registry.tables.base_models import BaseModel
 
 MAX_WORDS = 12
 MAX_TEXT = 30_000  # characters of one adapter's text; notes may have 20,000

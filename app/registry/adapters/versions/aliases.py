@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, func, select
 
-from app.registry.adapters.models import LATEST, AdapterAlias, AdapterVersion
 from app.registry.errors import InvalidInput, NotFound
+from app.registry.tables.adapters import LATEST, AdapterAlias, AdapterVersion
 
 MAX_ALIAS = 40
 MAX_ALIASES = 50

@@ -9,21 +9,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
-from app.registry.adapters.models import (
-    LATEST,
-    Adapter,
-    AdapterFile,
-    AdapterVersion,
-    is_in_library,
-)
 from app.registry.adapters.versions import aliases
-from app.registry.adapters.versions.trained_on import DATASETS
-from app.registry.base_models.models import BaseModel
+from app.registry.blobs import findings
 from app.registry.code_version import code_version
+from app.registry.datasets.trained_on import DATASETS
 from app.registry.db import utcnow
-from app.registry.integrity import findings
-from app.registry.runs.models import Run
 from app.registry.slugs import insert_named, unique_slug
+from app.registry.tables.adapters import LATEST, Adapter, AdapterFile, AdapterVersion, is_in_library
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.runs import Run
 from worker.core.lora_files.weights import USUAL_WEIGHT
 
 FALLBACK_SLUG = "adapter"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlmodel import Session, col, select
 
-from app.registry.adapters.models import Adapter, AdapterVersion, is_in_library
+from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library
 
 
 def same_tensors(session: Session, tensor_sha256: str) -> AdapterVersion | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, func, select
 
-from app.registry.adapters.models import LATEST, AdapterAlias, AdapterVersion
+from app.registry.tables.adapters import LATEST, AdapterAlias, AdapterVersion
 
 MAX_NUMBERS = 20  # of an adapter with many versions, the newest
 

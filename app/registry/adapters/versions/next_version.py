@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, func, select
 
-from app.registry.adapters.models import Adapter, AdapterVersion, is_in_library
 from app.registry.adapters.versions.create_version import next_number
-from app.registry.datasets.models import Dataset, DatasetVersion
-from app.registry.jobs.states import NOT_FINAL
-from app.registry.runs.models import Run
+from app.registry.job_kinds.states import NOT_FINAL
+from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library
+from app.registry.tables.datasets import Dataset, DatasetVersion
+from app.registry.tables.runs import Run
 
 LOOKED_AT = 50  # versions of one dataset and base model, the newest first
 

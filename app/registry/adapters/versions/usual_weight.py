@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlmodel import Session
 
 from app.registry.adapters import service
-from app.registry.adapters.models import AdapterVersion
 from app.registry.errors import InvalidInput
+from app.registry.tables.adapters import AdapterVersion
 from worker.core.lora_files.weights import weight_problem
 from worker.core.words import FileFormat, WeightDtype
 

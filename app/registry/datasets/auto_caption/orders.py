@@ -10,24 +10,25 @@ from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from app.registry.config import Settings
-from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
 from app.registry.datasets.auto_caption.providers import CaptionRequest, check_request
-from app.registry.datasets.models import CaptionKind, Dataset, Image, ImageCaption
 from app.registry.db import in_chunks
 from app.registry.errors import Conflict, InvalidInput, NotFound
-from app.registry.jobs import service as jobs
-from app.registry.jobs.caption_kinds import (
+from app.registry.job_kinds.caption_kinds import (
     CaptionArgs,
     CaptionImagesArgs,
     CaptionImagesResult,
     PreviewCaptionArgs,
     PreviewCaptionResult,
 )
-from app.registry.jobs.kinds import JobKind
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import NOT_FINAL
+from app.registry.job_kinds.kinds import JobKind
+from app.registry.job_kinds.states import NOT_FINAL
+from app.registry.jobs import service as jobs
+from app.registry.tables.auto_caption import CaptionProposal, ProposalState
+from app.registry.tables.datasets import Dataset, Image, ImageCaption
+from app.registry.tables.jobs import IoJob
 from app.registry.wording import plural
 from worker.core.captioning.words import CaptionMode
+from worker.core.words import CaptionKind
 
 MAX_IMAGES = 20_000
 MAX_ATTEMPTS = 20  # an order goes on where it was, so a worker that stops costs one image

@@ -11,14 +11,14 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
 from app.registry.datasets import caption_writes
-from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
 from app.registry.datasets.caption_writes import CaptionOrigin
 from app.registry.datasets.captions import CaptionRefused, clean_caption
 from app.registry.datasets.edits.actions import EditAction
 from app.registry.datasets.image_captions.changes import write_further
 from app.registry.datasets.image_captions.several import KindNow, captions_of_kinds
-from app.registry.datasets.models import CaptionSource, DatasetEdit, Image
 from app.registry.db import in_chunks
+from app.registry.tables.auto_caption import CaptionProposal, ProposalState
+from app.registry.tables.datasets import CaptionSource, DatasetEdit, Image
 from app.registry.wording import plural
 from worker.core.captioning.words import CaptionMode
 

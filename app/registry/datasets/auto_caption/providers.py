@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from sqlmodel import Session
 
 from app.registry.caption_models import service as caption_models
-from app.registry.caption_models.models import CaptionModel
 from app.registry.config import Settings
-from app.registry.datasets.models import Dataset
 from app.registry.errors import InvalidInput
-from app.registry.jobs.caption_kinds import CaptionArgs
+from app.registry.job_kinds.caption_kinds import CaptionArgs
+from app.registry.tables.caption_models import CaptionModel
+from app.registry.tables.datasets import Dataset
 from worker.core.captioning.do_not_name import MAX_WORD_LENGTH, MAX_WORDS
 from worker.core.captioning.interface import DEFAULT_PROMPT, MAX_PROMPT
 from worker.core.captioning.local.families import CaptionFamily

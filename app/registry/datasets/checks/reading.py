@@ -10,12 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col
 
+from app.registry.blobs import findings
 from app.registry.datasets import image_search
 from app.registry.datasets.measures.service import MEASURED
-from app.registry.datasets.models import Dataset, Image, ImageCaption, ImageMeasure, point
 from app.registry.db import in_chunks
-from app.registry.integrity import findings
-from app.registry.integrity.models import BlobCheck
+from app.registry.tables.datasets import Dataset, Image, ImageCaption, ImageMeasure, point
+from app.registry.tables.file_checks import BlobCheck
 
 COLUMNS = ("id", "filename", "clean_sha256", "thumbnail_sha256", "width", "height")
 MEASURES = ("sharpness", "has_transparency", "ground")

@@ -20,8 +20,8 @@ from app.registry.datasets.checks.findings import (
 from app.registry.datasets.checks.pixel_checks import check_pixels, not_measured
 from app.registry.datasets.checks.reading import CheckedImage, read_images, read_state
 from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
-from app.registry.datasets.models import Dataset
 from app.registry.datasets.training_side import TrainingSide, training_side
+from app.registry.tables.datasets import Dataset
 from app.registry.wording import plural
 
 KEPT = 50  # reports of datasets in one process

@@ -7,9 +7,10 @@ from enum import StrEnum
 from typing import Any
 
 from app.registry.datasets.captions import MAX_CHARACTERS
-from app.registry.datasets.models import MAX_REPEATS, CaptionKind
 from app.registry.errors import InvalidInput
+from app.registry.tables.datasets import MAX_REPEATS
 from app.registry.wording import plural
+from worker.core.words import CaptionKind
 
 MAX_PATTERN = 500  # characters of a regular expression
 SHOWN_TEXT = 40  # characters of a text that a sentence repeats

@@ -13,9 +13,9 @@ from app.registry.datasets.edits.copying import copy_images
 from app.registry.datasets.edits.plan import Change, EditOutcome, EditPlan, LeftOut, plan_edit
 from app.registry.datasets.edits.selection import Seen, Selection
 from app.registry.datasets.edits.writing import CaptionWrite, write_captions, write_fields
-from app.registry.datasets.models import CaptionSource, Dataset, DatasetEdit, Image, ImageCaption
 from app.registry.datasets.service import get_dataset, lock_datasets
 from app.registry.db import Database, in_chunks
+from app.registry.tables.datasets import CaptionSource, Dataset, DatasetEdit, Image, ImageCaption
 
 KEPT_EDITS = 50  # of a dataset, that can be undone
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from sqlmodel import Session, col, select
 
 from app.registry.datasets.caption_writes import CaptionOrigin, last_versions, write_caption
-from app.registry.datasets.models import CaptionRevision, Dataset, Image, ImageCaption
 from app.registry.datasets.service import get_dataset
+from app.registry.tables.datasets import CaptionRevision, Dataset, Image, ImageCaption
 
 AT_ONCE = 100  # images in one flush, which looks whether their files are there
 NOT_COPIED = {"id", "dataset_id", "created_at", "deleted_at", "caption", "caption_version"}

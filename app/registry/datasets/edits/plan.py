@@ -26,10 +26,10 @@ from app.registry.datasets.edits.selection import (
     selected_images,
 )
 from app.registry.datasets.edits.text_rules import rule_of
-from app.registry.datasets.models import Dataset, DatasetEdit, Image, ImageCaption
 from app.registry.datasets.service import get_dataset
 from app.registry.db import in_chunks
 from app.registry.errors import InvalidInput
+from app.registry.tables.datasets import Dataset, DatasetEdit, Image, ImageCaption
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from sqlmodel import Session, col, select
 
 from app.registry.datasets.filters import ALL_IMAGES, ImageFilter
 from app.registry.datasets.image_search import matching_ids
-from app.registry.datasets.models import Dataset, Image, point
 from app.registry.db import MAX_ID, in_chunks
 from app.registry.errors import InvalidInput
+from app.registry.tables.datasets import Dataset, Image, point
 
 MAX_SELECTED = 20_000
 

@@ -14,16 +14,10 @@ from app.registry.datasets.edits.actions import TO_DATASETS, Edit, EditAction, d
 from app.registry.datasets.edits.plan import EditOutcome, LeftOut
 from app.registry.datasets.edits.writing import CaptionWrite, write_captions, write_fields
 from app.registry.datasets.image_captions.changes import remove_further
-from app.registry.datasets.models import (
-    CaptionSource,
-    Dataset,
-    DatasetEdit,
-    Image,
-    ImageCaption,
-)
 from app.registry.datasets.service import get_dataset
 from app.registry.db import in_chunks, utcnow
 from app.registry.errors import Conflict, NotFound
+from app.registry.tables.datasets import CaptionSource, Dataset, DatasetEdit, Image, ImageCaption
 from app.registry.wording import ago, aware
 
 LISTED = 5

@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col
 
-from app.registry.datasets.models import CaptionRevision, CaptionSource, Image, ImageCaption
 from app.registry.db import in_chunks, utcnow
+from app.registry.tables.datasets import CaptionRevision, CaptionSource, Image, ImageCaption
 
 REVISION = ("image_id", "kind", "version", "caption", "source", "edit_id", "created_at")
 

@@ -22,15 +22,10 @@ from app.registry.datasets.image_captions.several import (
     captions_of_image,
     further_captions,
 )
-from app.registry.datasets.models import (
-    MAX_SHARE,
-    CaptionKind,
-    CaptionRevision,
-    Image,
-    ImageCaption,
-)
 from app.registry.db import in_chunks
 from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.tables.datasets import MAX_SHARE, CaptionRevision, Image, ImageCaption
+from worker.core.words import CaptionKind
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections import Counter
 
 from sqlmodel import Session, col, select
 
-from app.registry.datasets.models import Dataset, Image, ImageCaption
+from app.registry.tables.datasets import Dataset, Image, ImageCaption
 
 OFFERED = 8
 LONGEST_TAG = 60  # characters; a longer part is a sentence

@@ -15,8 +15,9 @@ from app.registry.datasets.image_captions.changes import (
     removed_share,
 )
 from app.registry.datasets.image_captions.several import OneCaption, captions_of_image
-from app.registry.datasets.models import CaptionKind, CaptionRevision, CaptionSource, Image
 from app.registry.errors import NotFound
+from app.registry.tables.datasets import CaptionRevision, CaptionSource, Image
+from worker.core.words import CaptionKind
 
 SHOWN = 200
 

@@ -9,8 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.datasets.models import CaptionKind, Image, ImageCaption
 from app.registry.db import in_chunks, once_a_snapshot
+from app.registry.tables.datasets import Image, ImageCaption
+from worker.core.words import CaptionKind
 
 KINDS = tuple(CaptionKind)
 

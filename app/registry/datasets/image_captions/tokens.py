@@ -7,10 +7,10 @@ from functools import lru_cache
 
 from sqlmodel import Session, col, select
 
-from app.registry.base_models.models import EMBEDDED, BaseModel
+from app.registry.datasets.used_datasets import is_of_datasets
 from app.registry.db import once_a_snapshot
-from app.registry.runs.models import Run
-from app.registry.runs.used_datasets import is_of_datasets
+from app.registry.tables.base_models import EMBEDDED, BaseModel
+from app.registry.tables.runs import Run
 from worker.core.bases.token_counts import TokenCounter, clip_counter, starter_counter
 
 KEPT_COUNTS = 20_000  # captions whose number of tokens is kept

@@ -25,7 +25,7 @@ from app.registry.datasets.image_conditions import is_live
 from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.measures.service import MEASURED
 from app.registry.datasets.measures.thresholds import NEAR_DISTANCE
-from app.registry.datasets.models import Dataset, Image, ImageCaption, ImageMeasure
+from app.registry.tables.datasets import Dataset, Image, ImageCaption, ImageMeasure
 
 IMAGES, MEASURES = sa.inspect(Image).local_table, sa.inspect(ImageMeasure).local_table
 COMPARED_TEXTS = 10_000  # captions whose words are kept, some hundred bytes each

@@ -12,9 +12,9 @@ from sqlmodel import Session, col, func, select
 from app.registry.datasets.filters import ALL_IMAGES, ImageFilter, Sort
 from app.registry.datasets.image_conditions import is_live
 from app.registry.datasets.image_search import matching_ids, read_state
-from app.registry.datasets.models import Dataset, Image
 from app.registry.db import in_chunks
 from app.registry.paging import page_count
+from app.registry.tables.datasets import Dataset, Image
 
 IMAGES_A_PAGE = 48  # fills rows of 2, 3, 4 and 6 tiles
 BY_ID = (Sort.OLDEST, Sort.NEWEST)

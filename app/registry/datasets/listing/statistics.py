@@ -16,7 +16,7 @@ from app.registry.datasets.image_captions.several import read_texts
 from app.registry.datasets.image_conditions import is_live
 from app.registry.datasets.image_search import read_state
 from app.registry.datasets.listing.kept import KeptResults
-from app.registry.datasets.models import Dataset, Image
+from app.registry.tables.datasets import Dataset, Image
 
 LISTED = 50  # words, and tags
 # upper ends of the sizes (short side, pixels) that are counted together

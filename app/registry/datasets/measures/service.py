@@ -9,10 +9,10 @@ from PIL import Image as Pillow
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
-from app.registry.datasets.decoding import measure_pixels, on_white
 from app.registry.datasets.measures.thresholds import MEASURE_VERSION
-from app.registry.datasets.models import Image, ImageMeasure
+from app.registry.images.decoding import measure_pixels, on_white
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
+from app.registry.tables.datasets import Image, ImageMeasure
 
 MEASURED: sa.ColumnElement[bool] = (col(ImageMeasure.clean_sha256) == col(Image.clean_sha256)) & (
     col(ImageMeasure.measure_version) >= MEASURE_VERSION

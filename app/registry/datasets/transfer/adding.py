@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlmodel import Session, select
 
+from app.registry.blobs import findings, thumbnails
 from app.registry.datasets.caption_writes import (
     CaptionOrigin,
     CaptionPlace,
@@ -15,12 +16,10 @@ from app.registry.datasets.caption_writes import (
 from app.registry.datasets.captions import CaptionFromFile
 from app.registry.datasets.intake import NewImage
 from app.registry.datasets.measures import service as measures
-from app.registry.datasets.models import CaptionRevision, CaptionSource, Image, ImageCaption
 from app.registry.datasets.transfer.image_facts import ImageFacts, KindCaption
 from app.registry.datasets.transfer.pairing import LooseCaption
-from app.registry.integrity import findings
-from app.registry.thumbnails import service as thumbnails
-from app.registry.thumbnails.models import Thumbnail
+from app.registry.tables.datasets import CaptionRevision, CaptionSource, Image, ImageCaption
+from app.registry.tables.thumbnails import Thumbnail
 
 OF_THE_ROW = frozenset(
     {

@@ -11,10 +11,11 @@ from sqlmodel import Session, col, select
 
 from app.registry.datasets import pinned, service
 from app.registry.datasets.edits.differences import Piece, differences
-from app.registry.datasets.models import CaptionKind, Dataset, DatasetVersion, Image
 from app.registry.datasets.transfer.versions import get_version
 from app.registry.errors import Conflict, NotFound
 from app.registry.paging import page_count
+from app.registry.tables.datasets import Dataset, DatasetVersion, Image
+from worker.core.words import CaptionKind
 
 Item = Mapping[str, Any]
 CHANGES_A_PAGE = 60

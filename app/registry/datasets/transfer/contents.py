@@ -11,10 +11,11 @@ from sqlmodel import Session, select
 
 from app.registry.datasets import service
 from app.registry.datasets.image_captions.several import further_captions
-from app.registry.datasets.models import CaptionKind, Dataset, DatasetVersion, Image
 from app.registry.datasets.transfer.versions import get_version
 from app.registry.db import utcnow
 from app.registry.errors import Conflict
+from app.registry.tables.datasets import Dataset, DatasetVersion, Image
+from worker.core.words import CaptionKind
 
 
 @dataclass(frozen=True)

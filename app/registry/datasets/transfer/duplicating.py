@@ -7,12 +7,7 @@ from sqlmodel import Session
 from app.registry.datasets import service
 from app.registry.datasets.caption_writes import CaptionOrigin
 from app.registry.datasets.edits.copying import copy_images
-from app.registry.datasets.models import (
-    NAME_LENGTH,
-    SOURCE_NAME_LENGTH,
-    CaptionSource,
-    Dataset,
-)
+from app.registry.tables.datasets import NAME_LENGTH, SOURCE_NAME_LENGTH, CaptionSource, Dataset
 
 SUFFIX = " (copy)"
 

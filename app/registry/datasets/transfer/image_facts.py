@@ -12,9 +12,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from app.registry.datasets.captions import CaptionRefused, clean_caption, clean_filename
-from app.registry.datasets.models import MAX_REPEATS, MAX_SHARE, CaptionKind
+from app.registry.datasets.captions import CaptionRefused, clean_caption
+from app.registry.file_names import clean_filename
+from app.registry.tables.datasets import MAX_REPEATS, MAX_SHARE
 from app.registry.validation import reason
+from worker.core.words import CaptionKind
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

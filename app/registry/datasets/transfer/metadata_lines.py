@@ -10,15 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from app.registry.datasets.captions import (
-    CaptionRefused,
-    clean_caption,
-    clean_filename,
-    decode_text,
-    folder_of,
-)
+from app.registry.datasets.captions import CaptionRefused, clean_caption, decode_text
 from app.registry.datasets.transfer.image_facts import ImageFacts, read_facts
 from app.registry.errors import InvalidInput
+from app.registry.file_names import clean_filename, folder_of
 from app.registry.wording import size_text
 
 METADATA_NAME = "metadata.jsonl"

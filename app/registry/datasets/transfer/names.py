@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from app.registry.datasets.captions import PICTURE_SUFFIXES, clean_filename
+from app.registry.datasets.captions import PICTURE_SUFFIXES
+from app.registry.file_names import clean_filename
 
 MAX_STEM_BYTES = 200  # with a number and a suffix below the 255 of most file systems
 UNSAFE = str.maketrans(dict.fromkeys('<>:"/\\|?*', "_"))

@@ -9,11 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.adapters.models import Adapter, AdapterVersion, is_in_library
-from app.registry.adapters.versions.trained_on import has_several, pinned_keys
-from app.registry.datasets.models import DatasetVersion
+from app.registry.datasets.trained_on import has_several, pinned_keys
 from app.registry.errors import NotFound
-from app.registry.runs.models import Run, RunDataset
+from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library
+from app.registry.tables.datasets import DatasetVersion
+from app.registry.tables.runs import Run, RunDataset
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import StrEnum
-from typing import Any
 
-from pydantic import BaseModel, Field
 from sqlmodel import Session
 
 from app.registry.adapters import fitting
 from app.registry.adapters import service as adapters
 from app.registry.adapters.service import Filter
 from app.registry.adapters.versions.aliases import ALIAS, NUMBER
-from app.registry.base_models.models import BaseModel as Base
 from app.registry.db import MAX_ID
 from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.renders.grids.alternatives import expand_alternatives
@@ -23,6 +19,8 @@ from app.registry.renders.grids.numbers import MAX_VALUES, read_numbers, split_l
 from app.registry.runs import checkpoints
 from app.registry.runs import service as runs
 from app.registry.runs.checkpoints import RunCheckpoint
+from app.registry.tables.axes import Axis, AxisKind, AxisValue
+from app.registry.tables.base_models import BaseModel as Base
 from app.registry.validation import too_long
 from app.registry.wording import plural
 from worker.core.inference.config import MAX_PROMPT_CHARACTERS
@@ -34,63 +32,6 @@ MAX_FILLED = 24  # adapters of a search, checkpoints of a run
 SEARCH = "search:"
 WITHOUT = "none"
 PLACES = ("columns", "rows", "sheets")
-
-
-class AxisKind(StrEnum):
-    """The setting that an axis varies."""
-
-    WEIGHT = "weight"
-    ADAPTER = "adapter"
-    CHECKPOINT = "checkpoint"
-    PROMPT = "prompt"
-    SEED = "seed"
-    STEPS = "steps"
-    GUIDANCE = "guidance"
-    SAMPLER = "sampler"
-
-    @property
-    def label(self) -> str:
-        """Its name on pages."""
-        return {"guidance": "Guidance scale"}.get(self.value, self.value.capitalize())
-
-    @property
-    def is_of_row(self) -> bool:
-        """True if it varies one of the adapters, given by its row."""
-        return self in (AxisKind.WEIGHT, AxisKind.ADAPTER, AxisKind.CHECKPOINT)
-
-
-class AxisValue(BaseModel, frozen=True):
-    """A value with its label.
-
-    `value`: a number, text, or of an adapter: adapter_id, version and weight; None: no adapter.
-    """
-
-    label: str
-    value: float | int | str | dict[str, Any] | None
-
-
-class Axis(BaseModel, frozen=True):
-    """A setting and its values; `row`: the adapter of the stack that it varies.
-
-    `text`: the values as they were written. `run_id`: of checkpoints.
-    """
-
-    kind: AxisKind
-    text: str
-    values: list[AxisValue] = Field(min_length=1)
-    row: int = 0
-    run_id: int | None = None
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """The labels of its values."""
-        return [value.label for value in self.values]
-
-
-def sizes_of(axes: Sequence[Axis]) -> tuple[int, int, int]:
-    """Numbers of columns, rows and sheets."""
-    columns, rows, sheets = (*(len(axis.values) for axis in axes), 1, 1, 1)[:3]
-    return columns, rows, sheets
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
-from app.registry.renders.grids.axes import Axis, AxisKind, sizes_of
-from app.registry.renders.models import Render
+from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.renders.service import RenderRequest
 from app.registry.renders.sources import SourceImage
 from app.registry.renders.strips import MAX_STRIP_ADAPTERS
+from app.registry.tables.axes import Axis, AxisKind, sizes_of
+from app.registry.tables.renders import Render
 
 OWN_TO_A_CELL = {"adapters", "cache_key", "created_at", "id", "search_text"}
 WEIGHTS = {"weight", "text_encoder_weight"}

@@ -11,31 +11,25 @@ from sqlmodel import Session, col, select
 
 from app.registry.adapters.fitting import AdapterAndVersion
 from app.registry.adapters.resolve import resolve
-from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel
+from app.registry.blobs import findings
 from app.registry.db import in_chunks
 from app.registry.errors import AppError, InvalidInput, NotFound
-from app.registry.integrity import findings
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.renders import drafts
 from app.registry.renders import service as renders
-from app.registry.renders.grids.axes import (
-    PLACES,
-    Axis,
-    AxisContext,
-    AxisKind,
-    AxisRequest,
-    read_axis,
-)
+from app.registry.renders.grids.axes import PLACES, AxisContext, AxisRequest, read_axis
 from app.registry.renders.grids.cells import (
     cell_request,
 )
-from app.registry.renders.grids.models import MAX_TITLE, GridCell
 from app.registry.renders.grids.numbers import MAX_VALUES
-from app.registry.renders.models import Render, RenderImage
 from app.registry.renders.service import MAX_RANDOM_SEED, RenderRequest
 from app.registry.renders.strips import MAX_STRIP
+from app.registry.tables.axes import Axis, AxisKind
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.grids import MAX_TITLE, GridCell
+from app.registry.tables.renders import Render, RenderImage
 from app.registry.validation import named_reasons, too_long
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 

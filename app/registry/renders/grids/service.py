@@ -9,8 +9,8 @@ from sqlmodel import Session, col, select
 from app.registry.base_models import service as base_models
 from app.registry.db import in_chunks, utcnow
 from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.job_kinds.states import NOT_FINAL, JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.states import NOT_FINAL, JobStatus
 from app.registry.renders import service as renders
 from app.registry.renders import sources
 from app.registry.renders.grids.cells import (
@@ -20,11 +20,11 @@ from app.registry.renders.grids.cells import (
     read_request,
     stored_request,
 )
-from app.registry.renders.grids.models import MAX_TITLE, Grid, GridCell
 from app.registry.renders.grids.plan import GridPlan, find_cached, usual_title
-from app.registry.renders.models import Render
 from app.registry.renders.sources import SourceImage
 from app.registry.storage.store import BlobStore
+from app.registry.tables.grids import MAX_TITLE, Grid, GridCell
+from app.registry.tables.renders import Render
 from app.registry.validation import too_long
 
 GRID_PRIORITY = 10  # after live redraws and single images

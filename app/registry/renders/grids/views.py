@@ -11,14 +11,14 @@ from sqlmodel import Session, col, func, select
 
 from app.registry.base_models import service as base_models
 from app.registry.errors import AppError
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.states import JobStatus
 from app.registry.paging import page_count
 from app.registry.renders import drafts, listing
-from app.registry.renders.grids.axes import Axis
 from app.registry.renders.grids.cells import position_of, read_request, title_at
-from app.registry.renders.grids.models import Grid, GridCell
 from app.registry.renders.grids.service import cells_of
-from app.registry.renders.models import Render, RenderImage
+from app.registry.tables.axes import Axis
+from app.registry.tables.grids import Grid, GridCell
+from app.registry.tables.renders import Render, RenderImage
 from worker.core.inference.config import steps_to_run
 
 GRIDS_A_PAGE = 24

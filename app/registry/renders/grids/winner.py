@@ -8,22 +8,22 @@ from enum import StrEnum
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.covers import choose_cover
-from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.versions.aliases import set_alias
 from app.registry.adapters.versions.usual_weight import set_usual_weight
-from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.errors import Conflict, NotFound
+from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.renders import results
 from app.registry.renders import service as renders
+from app.registry.renders.covers import choose_cover
 from app.registry.renders.grids.axes import weight_text
-from app.registry.renders.grids.models import Grid, GridCell
 from app.registry.renders.grids.service import get_grid
 from app.registry.renders.grids.views import CellView, GridView, grid_view
 from app.registry.renders.listing import is_listed
-from app.registry.renders.models import Render, RenderAdapter, RenderImage
 from app.registry.renders.results import CachedImages, NewRenderImage
 from app.registry.runs.checkpoints import use_checkpoint
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.grids import Grid, GridCell
+from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 
 BEST = "best"
 OF_A_CELL = {

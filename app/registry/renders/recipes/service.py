@@ -11,19 +11,19 @@ from sqlalchemy import ColumnElement
 from sqlmodel import Session, col, func, select
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.versions.aliases import NUMBER
-from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.db import in_chunks, utcnow
 from app.registry.errors import InvalidInput, NotFound
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.renders import sources
-from app.registry.renders.models import Render, RenderImage
-from app.registry.renders.recipes.models import MAX_NAME, Recipe, RecipeAdapter
 from app.registry.renders.service import RenderRequest, plan_single
 from app.registry.slugs import insert_named
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.recipes import MAX_NAME, Recipe, RecipeAdapter
+from app.registry.tables.renders import Render, RenderImage
 from app.registry.validation import printable, too_long
 
 RECIPES_A_PAGE = 24

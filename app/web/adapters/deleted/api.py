@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from app.registry.adapters import deleted
-from app.registry.adapters.deleted import DeletedAdapter, DeletedPage
-from app.registry.deletion import freeing
+from app.registry.blobs import deletion as freeing
+from app.registry.deletion import adapters as deleted
+from app.registry.deletion.adapters import DeletedAdapter, DeletedPage
 from app.web.deletion.removals import OfAdapter
 from app.web.openapi import header_docs
 from app.web.problems import problems

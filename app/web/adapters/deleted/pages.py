@@ -8,8 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from app.registry.adapters import deleted
-from app.registry.adapters.deleted import DeletedPage
+from app.registry.deletion import adapters as deleted
+from app.registry.deletion.adapters import DeletedPage
 from app.web.state import State
 from app.web.templates import render
 

@@ -10,12 +10,12 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.registry.adapters import service
 from app.registry.adapters.downloads.failed_exports import is_refused
-from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
+from app.registry.blobs.report import report
 from app.registry.errors import InvalidInput, NotReady
-from app.registry.integrity.report import report
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.states import JobStatus
 from app.registry.state import AppState
 from app.registry.storage.store import BlobDamaged, BlobNotFound
+from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
 from app.web.media import blob_response
 from app.web.openapi import FILE_ANSWERS
 from app.web.polling import poll_until_found

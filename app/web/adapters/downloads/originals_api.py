@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.errors import NotFound
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.web.adapters.downloads.api import Version, find_version
 from app.web.media import blob_response
 from app.web.openapi import FILE_ANSWERS

@@ -8,9 +8,10 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.registry.adapters import hub, service
+from app.registry import hub_transfers as hub
+from app.registry.adapters import service
 from app.registry.db import MAX_ID
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.states import JobStatus
 from app.web.problems import problems
 from app.web.state import Id, State
 

@@ -9,14 +9,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from app.registry.adapters import hub, service
-from app.registry.adapters.hub import HubImport, Publication, PublishOptions
-from app.registry.adapters.images import AdapterImage
-from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry import hub_transfers as hub
+from app.registry.adapters import service
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import AppError, Conflict, InvalidInput
 from app.registry.hub_source import is_allowed
+from app.registry.hub_transfers import HubImport, Publication, PublishOptions
+from app.registry.renders.adapter_images import AdapterImage
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.web.forms import SentForm
 from app.web.state import Id, Slug, State
 from app.web.templates import render, render_fragment, wants_fragment

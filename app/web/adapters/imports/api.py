@@ -11,10 +11,10 @@ from pydantic import BaseModel, Field
 from app.registry.adapters import imports, service
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput, NotReady
-from app.registry.jobs.kinds import LOSS_CODE, ImportAdapterResult
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.kinds import LOSS_CODE, ImportAdapterResult
+from app.registry.job_kinds.states import JobStatus
 from app.registry.state import AppState
+from app.registry.tables.jobs import IoJob
 from app.web.adapters.api import AdapterOut, adapter_out
 from app.web.adapters.tools.api import progress_of
 from app.web.polling import poll_until_found

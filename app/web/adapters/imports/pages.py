@@ -12,11 +12,11 @@ from pydantic import Field
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import imports, service
-from app.registry.adapters.models import Adapter
 from app.registry.db import MAX_ID, Session
-from app.registry.jobs.kinds import LOSS_CODE, ImportAdapterArgs, ImportAdapterResult
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
+from app.registry.job_kinds.kinds import LOSS_CODE, ImportAdapterArgs, ImportAdapterResult
+from app.registry.job_kinds.states import JobStatus
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.jobs import IoJob
 from app.registry.wording import plural
 from app.web.adapters.tools.api import progress_of
 from app.web.state import Id, State

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.registry.adapters import service
 from app.registry.db import Session
 from app.registry.renders import deleted, listing
-from app.registry.renders.models import Render, RenderImage
+from app.registry.tables.renders import Render, RenderImage
 from app.web.adapters.versions.api import Before, Limit
 from app.web.problems import problems
 from app.web.state import Id, State

@@ -10,11 +10,16 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import service
-from app.registry.adapters.images import AdapterImage, AdapterImages, list_renders, render_image
-from app.registry.adapters.models import Adapter
 from app.registry.db import MAX_ID, Session
 from app.registry.renders import deleted
+from app.registry.renders.adapter_images import (
+    AdapterImage,
+    AdapterImages,
+    list_renders,
+    render_image,
+)
 from app.registry.renders.deleted import RemovedRender
+from app.registry.tables.adapters import Adapter
 from app.web.adapters.page_view import AdapterView, adapter_view
 from app.web.forms import SentForm
 from app.web.state import Id, Slug, State

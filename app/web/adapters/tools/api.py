@@ -8,12 +8,13 @@ import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from app.registry.adapters import tool_images, tools
+from app.registry.adapters import tools
 from app.registry.adapters.tools import FuseOutput
-from app.registry.adapters.weighted import RowId, VersionReference, WeightedAdapter
-from app.registry.jobs.kinds import FuseAdapterResult, StepProgress
-from app.registry.jobs.models import IoJob
+from app.registry.job_kinds.kinds import FuseAdapterResult, StepProgress
+from app.registry.job_kinds.weighted import RowId, VersionReference, WeightedAdapter
+from app.registry.renders import tool_images
 from app.registry.state import AppState
+from app.registry.tables.jobs import IoJob
 from app.web.media import blob_response
 from app.web.openapi import FILE_ANSWERS
 from app.web.problems import problems

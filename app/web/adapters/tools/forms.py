@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from app.registry.adapters import service, tools
-from app.registry.adapters.models import Adapter
 from app.registry.adapters.tools import FuseOutput
-from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.db import Session
 from app.registry.errors import NotFound
-from app.registry.jobs.models import IoJob
+from app.registry.job_kinds.weighted import WeightedAdapter
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.jobs import IoJob
 from app.web.form_reader import FormReader
 from worker.core.inference.config import BlockWeights
 from worker.core.lora_files.weights import weight_problem

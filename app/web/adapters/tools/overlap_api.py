@@ -9,8 +9,8 @@ from app.registry.adapters import overlap
 from app.registry.adapters.fitting import AdapterAndVersion
 from app.registry.adapters.overlap import PairOverlap, PairState
 from app.registry.adapters.resolve import resolve
-from app.registry.adapters.weighted import RowId, VersionReference, WeightedAdapter
 from app.registry.errors import InvalidInput
+from app.registry.job_kinds.weighted import RowId, VersionReference, WeightedAdapter
 from app.web.problems import problems
 from app.web.state import State
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS

@@ -10,14 +10,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from app.registry.adapters import fitting, service, tool_images, tools
-from app.registry.adapters.models import Adapter, AdapterVersion
-from app.registry.adapters.tool_images import ToolImages
+from app.registry.adapters import fitting, service, tools
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import AppError, InvalidInput, NotFound
-from app.registry.jobs.kinds import (
+from app.registry.job_kinds.kinds import (
     FuseAdapterResult,
     JobKind,
     MergeAdaptersArgs,
@@ -26,8 +23,12 @@ from app.registry.jobs.kinds import (
     ScaleAdapterArgs,
     StepProgress,
 )
-from app.registry.jobs.models import IoJob
+from app.registry.renders import tool_images
+from app.registry.renders.tool_images import ToolImages
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.jobs import IoJob
 from app.web.adapters.tools import forms as tool_forms
 from app.web.adapters.tools.api import progress_of
 from app.web.adapters.tools.forms import DEFAULTS, DTYPES, LAYOUTS, METHODS, ROWS

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.adapters import service
-from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.versions import aliases
-from app.registry.adapters.versions.compare import Comparison, compare
 from app.registry.adapters.versions.usual_weight import set_usual_weight
+from app.registry.comparison.versions import Comparison, compare
 from app.registry.db import MAX_ID, Session
 from app.registry.runs.rerun import require_run, train_again
 from app.registry.runs.settings import Difference
+from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.web.openapi import header_docs
 from app.web.problems import problems
 from app.web.runs.start_api import RunCreated

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import service
-from app.registry.adapters.models import AdapterVersion
 from app.registry.adapters.versions import aliases
-from app.registry.adapters.versions.compare import Comparison, compare
 from app.registry.adapters.versions.usual_weight import set_usual_weight
+from app.registry.comparison.versions import Comparison, compare
 from app.registry.errors import InvalidInput
-from app.registry.runs.models import Sample
 from app.registry.runs.rerun import require_run, train_again
+from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.runs import Sample
 from app.web.adapters.detail import refuse_change
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm

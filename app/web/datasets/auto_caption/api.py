@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.datasets import service
 from app.registry.datasets.auto_caption import orders, proposals
-from app.registry.datasets.auto_caption.models import ProposalState
 from app.registry.datasets.auto_caption.orders import OrderProgress, Preview
 from app.registry.datasets.auto_caption.proposals import ProposedChange
 from app.registry.datasets.auto_caption.providers import (
@@ -18,12 +17,14 @@ from app.registry.datasets.auto_caption.providers import (
     default_words,
     list_providers,
 )
-from app.registry.datasets.models import CaptionKind, Dataset
 from app.registry.db import MAX_ID
+from app.registry.tables.auto_caption import ProposalState
+from app.registry.tables.datasets import Dataset
 from app.web.problems import problems
 from app.web.state import Id, State
 from worker.core.captioning.interface import DEFAULT_PROMPT
 from worker.core.captioning.words import CaptionMode, ProviderKind
+from worker.core.words import CaptionKind
 
 router = APIRouter(tags=["datasets"])
 

@@ -18,13 +18,14 @@ from app.registry.datasets.auto_caption.providers import (
 )
 from app.registry.datasets.edits.selection import Selection, read_ids
 from app.registry.datasets.filters import ImageFilter
-from app.registry.datasets.models import CaptionKind, Dataset
 from app.registry.errors import InvalidInput
-from app.registry.jobs.caption_kinds import CaptionArgs
+from app.registry.job_kinds.caption_kinds import CaptionArgs
+from app.registry.tables.datasets import Dataset
 from app.web.form_reader import FormReader
 from worker.core.captioning.do_not_name import parse_words
 from worker.core.captioning.interface import DEFAULT_PROMPT
 from worker.core.captioning.words import CaptionMode, ProviderKind
+from worker.core.words import CaptionKind
 
 OF_SERVERS = ("address", "model")  # fields that each kind of server has of its own
 REMOVED_MODEL = re.compile(rf"{ProviderKind.LOCAL}-[0-9]{{1,9}}")  # which the order then refuses

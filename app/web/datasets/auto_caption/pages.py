@@ -13,11 +13,11 @@ from app.registry.datasets.auto_caption import orders, proposals
 from app.registry.datasets.auto_caption.providers import list_providers
 from app.registry.datasets.edits.selection import selected_images
 from app.registry.datasets.edits.steps import undo_edit
-from app.registry.datasets.models import Dataset
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import AppError, Conflict, InvalidInput
-from app.registry.jobs.caption_kinds import PreviewCaptionArgs
+from app.registry.job_kinds.caption_kinds import PreviewCaptionArgs
 from app.registry.state import AppState
+from app.registry.tables.datasets import Dataset
 from app.registry.wording import plural
 from app.web import templates
 from app.web.datasets.auto_caption.forms import (

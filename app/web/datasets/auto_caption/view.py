@@ -13,12 +13,12 @@ from app.registry.datasets.auto_caption.providers import Provider, list_provider
 from app.registry.datasets.edits.differences import Part, Piece, differences
 from app.registry.datasets.edits.selection import selected_images
 from app.registry.datasets.edits.steps import Step, step_to_undo
-from app.registry.datasets.models import Dataset
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import Session
 from app.registry.errors import AppError
-from app.registry.jobs.caption_kinds import CaptionImagesResult
+from app.registry.job_kinds.caption_kinds import CaptionImagesResult
 from app.registry.state import AppState
+from app.registry.tables.datasets import Dataset
 from app.web.datasets.auto_caption.forms import CaptionForm
 from app.web.datasets.one_image_view import LABELS
 from worker.core.captioning.words import CaptionMode

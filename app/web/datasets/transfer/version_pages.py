@@ -9,11 +9,11 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from app.registry.datasets import service
-from app.registry.datasets.models import Dataset
 from app.registry.datasets.transfer import versions
 from app.registry.datasets.transfer.comparing import VersionChanges, compare_versions
 from app.registry.datasets.transfer.duplicating import duplicate_dataset
 from app.registry.datasets.transfer.versions import VersionSummary
+from app.registry.tables.datasets import Dataset
 from app.web.datasets.page_view import redirect_to
 from app.web.runs.forms import as_id
 from app.web.state import Slug, State

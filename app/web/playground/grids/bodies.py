@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from app.registry.db import Session
 from app.registry.renders.grids import views
-from app.registry.renders.grids.axes import MAX_AXIS_TEXT, AxisKind, AxisRequest
-from app.registry.renders.grids.models import MAX_TITLE, Grid
+from app.registry.renders.grids.axes import MAX_AXIS_TEXT, AxisRequest
 from app.registry.renders.grids.plan import GridPlan, GridRequest
 from app.registry.renders.grids.winner import WinnerAction
 from app.registry.renders.service import RenderRequest
+from app.registry.tables.axes import AxisKind
+from app.registry.tables.grids import MAX_TITLE, Grid
 from app.web.playground.api import RenderIn
 
 NOT_IN_GRIDS = ("count", "twin", "weights", "draft_slot")

@@ -13,10 +13,11 @@ from app.registry.base_models import service as base_models
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.renders.grids.alternatives import has_alternatives
-from app.registry.renders.grids.axes import MAX_AXIS_TEXT, PLACES, AxisKind, AxisRequest
+from app.registry.renders.grids.axes import MAX_AXIS_TEXT, PLACES, AxisRequest
 from app.registry.renders.grids.cells import read_request
-from app.registry.renders.grids.models import Grid
 from app.registry.renders.grids.plan import GridRequest, usual_title
+from app.registry.tables.axes import AxisKind
+from app.registry.tables.grids import Grid
 from app.registry.validation import NOT_A_CHOICE, too_long
 from app.web.form_reader import FormReader
 from app.web.playground.adapter_rows import row_of

@@ -11,12 +11,13 @@ from app.registry.adapters import service as adapters
 from app.registry.base_models import service as base_models
 from app.registry.db import Session
 from app.registry.errors import AppError
-from app.registry.renders.grids.axes import PLACES, Axis, AxisKind, weight_text
+from app.registry.renders.grids.axes import PLACES, weight_text
 from app.registry.renders.grids.cells import place_of, title_at
 from app.registry.renders.grids.plan import GridPlan
 from app.registry.renders.grids.views import CellView, GridRow, GridView
 from app.registry.renders.grids.winner import subject_of
-from app.registry.renders.models import Render
+from app.registry.tables.axes import Axis, AxisKind
+from app.registry.tables.renders import Render
 from app.registry.wording import duration, join_words, plural
 from app.web.playground.adapter_picker import AdapterChoices
 from app.web.playground.forms import form_of_render

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from app.registry.db import Session
 from app.registry.renders.recipes import service
-from app.registry.renders.recipes.models import Recipe
 from app.registry.renders.service import RenderRequest
+from app.registry.tables.recipes import Recipe
 from app.web.adapters.versions.api import Before, Limit
 from app.web.openapi import header_docs
 from app.web.playground.api import RenderIn

@@ -12,8 +12,8 @@ from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
 from app.registry.paging import page_count
 from app.registry.renders.recipes import service
-from app.registry.renders.recipes.models import Recipe
 from app.registry.renders.recipes.service import RECIPES_A_PAGE, OpenedRecipe
+from app.registry.tables.recipes import Recipe
 from app.web.addresses import page_prefix
 from app.web.forms import SentForm
 from app.web.playground.forms import form_of_recipe, read_form

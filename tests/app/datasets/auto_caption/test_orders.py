@@ -7,17 +7,18 @@ import pytest
 from app.registry.config import Settings
 from app.registry.datasets import service
 from app.registry.datasets.auto_caption import orders, providers
-from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
 from app.registry.datasets.auto_caption.proposals import store_proposal
 from app.registry.datasets.auto_caption.providers import CaptionRequest
 from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
-from app.registry.datasets.models import CaptionKind, Dataset
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
-from app.registry.jobs.caption_kinds import CaptionImagesArgs, PreviewCaptionArgs
-from app.registry.jobs.models import IoJob
+from app.registry.job_kinds.caption_kinds import CaptionImagesArgs, PreviewCaptionArgs
+from app.registry.tables.auto_caption import CaptionProposal, ProposalState
+from app.registry.tables.datasets import Dataset
+from app.registry.tables.jobs import IoJob
 from tests.app.datasets.test_service import filled
 from worker.core.captioning.words import CaptionMode, ProviderKind
+from worker.core.words import CaptionKind
 
 OLLAMA = CaptionRequest(ProviderKind.OLLAMA, prompt=" Say it ", do_not_name=("chalk",))
 

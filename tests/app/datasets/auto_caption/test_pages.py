@@ -11,12 +11,12 @@ from sqlmodel import select
 
 from app.registry.config import Settings
 from app.registry.datasets import service
-from app.registry.datasets.auto_caption.models import CaptionProposal
 from app.registry.datasets.auto_caption.proposals import apply_proposals, store_proposal
-from app.registry.datasets.models import Image
-from app.registry.jobs.caption_kinds import CaptionImagesArgs, PreviewCaptionArgs
-from app.registry.jobs.models import IoJob
+from app.registry.job_kinds.caption_kinds import CaptionImagesArgs, PreviewCaptionArgs
 from app.registry.state import AppState
+from app.registry.tables.auto_caption import CaptionProposal
+from app.registry.tables.datasets import Image
+from app.registry.tables.jobs import IoJob
 from app.web.datasets.auto_caption.view import marked
 from tests.app.datasets.test_service import picture
 from worker.core.captioning.words import CaptionMode

@@ -6,20 +6,22 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.datasets import deletion, service
+from app.registry.datasets import service
 from app.registry.datasets.auto_caption import proposals
-from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
 from app.registry.datasets.edits import steps
 from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
 from app.registry.datasets.image_captions.history import caption_history
 from app.registry.datasets.image_captions.several import captions_of_kinds
-from app.registry.datasets.models import CaptionKind, CaptionRevision, DatasetEdit, ImageCaption
 from app.registry.db import Database
-from app.registry.jobs.caption_kinds import CaptionImagesArgs
-from app.registry.jobs.models import IoJob
+from app.registry.deletion import datasets as deletion
+from app.registry.job_kinds.caption_kinds import CaptionImagesArgs
+from app.registry.tables.auto_caption import CaptionProposal, ProposalState
+from app.registry.tables.datasets import CaptionRevision, DatasetEdit, ImageCaption
+from app.registry.tables.jobs import IoJob
 from app.web.datasets.auto_caption import view
 from tests.app.datasets.test_service import filled
 from worker.core.captioning.words import CaptionMode, ProviderKind
+from worker.core.words import CaptionKind
 
 
 def propose(

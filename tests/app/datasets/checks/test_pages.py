@@ -8,8 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.registry.datasets import service
-from app.registry.datasets.models import ImageMeasure
 from app.registry.state import AppState
+from app.registry.tables.datasets import ImageMeasure
 from app.web.datasets import check_view
 
 Png = Callable[..., bytes]

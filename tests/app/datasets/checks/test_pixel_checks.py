@@ -12,8 +12,8 @@ from app.registry.datasets.checks.findings import Check, Finding, Level
 from app.registry.datasets.checks.piles import near_pairs, piles
 from app.registry.datasets.checks.pixel_checks import check_pixels, not_measured
 from app.registry.datasets.checks.reading import CheckedImage
-from app.registry.datasets.decoding import measure_pixels
 from app.registry.datasets.training_side import TrainingSide
+from app.registry.images.decoding import measure_pixels
 from worker.core.starter.examples import EXAMPLES, Example
 
 SIDE = TrainingSide(512, "starter")

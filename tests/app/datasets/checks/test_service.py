@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from app.registry.blobs import findings
 from app.registry.datasets import service
 from app.registry.datasets.checks.findings import Check, Report
 from app.registry.datasets.checks.service import check_dataset, known_report
 from app.registry.datasets.intake import NewImage
-from app.registry.datasets.models import Image, ImageCaption
 from app.registry.db import Database
-from app.registry.integrity import findings
-from app.registry.integrity.models import FileProblem
+from app.registry.tables.datasets import Image, ImageCaption
+from app.registry.tables.file_checks import FileProblem
 
 
 def picture(number: int, caption: str) -> NewImage:

@@ -22,16 +22,11 @@ from app.registry.datasets.image_captions.changes import (
 )
 from app.registry.datasets.image_captions.several import captions_of_image
 from app.registry.datasets.intake import NewImage
-from app.registry.datasets.models import (
-    CaptionKind,
-    CaptionRevision,
-    DatasetEdit,
-    Image,
-    ImageCaption,
-)
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.tables.datasets import CaptionRevision, DatasetEdit, Image, ImageCaption
 from tests.row_locks import start_and_wait
+from worker.core.words import CaptionKind
 
 ALL = Selection(all_matching=True)
 ADD_INK = Edit(EditAction.ADD_TRIGGER, "ink")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.errors import InvalidInput
+from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.renders.grids.alternatives import expand_alternatives, has_alternatives
-from app.registry.renders.grids.axes import Axis, AxisKind, AxisValue
 from app.registry.renders.grids.cells import cell_request
 from app.registry.renders.grids.numbers import read_numbers
 from app.registry.renders.service import RenderRequest
+from app.registry.tables.axes import Axis, AxisKind, AxisValue
 
 
 @pytest.mark.parametrize(

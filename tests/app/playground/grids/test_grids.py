@@ -11,20 +11,22 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import col, select
 
-from app.registry.adapters import deleted
 from app.registry.adapters import service as adapters
 from app.registry.db import Database, utcnow
+from app.registry.deletion import adapters as deleted
 from app.registry.deletion.usage import FileKind, storage_use
 from app.registry.renders import listing, sources
 from app.registry.renders.deleted import delete_deleted_renders
 from app.registry.renders.deletion import delete_renders, ended_renders
 from app.registry.renders.grids import service, views
-from app.registry.renders.grids.axes import AxisKind, AxisRequest
+from app.registry.renders.grids.axes import AxisRequest
 from app.registry.renders.grids.plan import GridRequest, plan_grid
 from app.registry.renders.service import RenderRequest, plan_single
 from app.registry.state import AppState
 from app.registry.storage.folder import LocalBlobStore
-from app.registry.tables import Grid, GridCell, Render, RenderSource
+from app.registry.tables.axes import AxisKind
+from app.registry.tables.grids import Grid, GridCell
+from app.registry.tables.renders import Render, RenderSource
 from tests import fake_workers
 
 WEIGHTS = {"kind": "weight", "values": "0.5 to 1 by 0.25"}

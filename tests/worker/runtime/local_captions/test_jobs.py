@@ -11,15 +11,15 @@ import psutil
 import pytest
 
 from app.registry.caption_models import service
-from app.registry.caption_models.models import CaptionModel
 from app.registry.datasets.auto_caption import orders, proposals
-from app.registry.datasets.auto_caption.models import CaptionProposal
 from app.registry.datasets.auto_caption.providers import CaptionRequest
 from app.registry.datasets.edits.steps import undo_edit
-from app.registry.datasets.models import Dataset, Image
-from app.registry.jobs.caption_kinds import PreviewCaptionResult
-from app.registry.jobs.models import IoJob
-from app.registry.runs.models import Run
+from app.registry.job_kinds.caption_kinds import PreviewCaptionResult
+from app.registry.tables.auto_caption import CaptionProposal
+from app.registry.tables.caption_models import CaptionModel
+from app.registry.tables.datasets import Dataset, Image
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.runs import Run
 from tests.fake_hub import Hub, open_hub
 from tests.worker.captioning.tiny_models import save_blip, save_florence2, save_wd_tagger
 from tests.worker.runtime.job_loops import Registry, add_images, wait_for

@@ -9,7 +9,7 @@ import pytest
 
 from app.registry.db import Database
 from app.registry.jobs import service as jobs
-from app.registry.renders.models import Render
+from app.registry.tables.renders import Render
 from tests.conftest import make_base_ready
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.registry.adapters.weighted import ResolvedAdapter
+from app.registry.job_kinds.weighted import ResolvedAdapter
 from worker.runtime.renders.strips import split_stacks
 
 

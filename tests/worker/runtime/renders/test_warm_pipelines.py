@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.config import Settings
+from app.registry.tables.base_models import BaseModel, BaseModelStatus
 from tests.worker.bases.tiny_models import save_two_blocks
 from worker.core import memory
 from worker.core.bases.inspect import inspect_base

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from app.registry.job_kinds.kinds import ImportAdapterArgs
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service
-from app.registry.jobs.kinds import ImportAdapterArgs
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import StorageUnavailable
+from app.registry.tables.jobs import IoJob
 from worker.runtime.import_jobs import ImportJobs
 from worker.runtime.lease import Lease
 from worker.runtime.time_limits import child

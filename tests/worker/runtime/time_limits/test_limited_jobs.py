@@ -16,16 +16,16 @@ from safetensors.torch import save_file
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters import tools
-from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.tools import FuseOrder
 from app.registry.base_models import service as base_models
 from app.registry.base_models.fused_files import fused_path
-from app.registry.base_models.models import BaseModel, BaseModelStatus
+from app.registry.job_kinds.job_types import JOB_TYPES, TimeLimit
+from app.registry.job_kinds.kinds import JobKind
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.job_types import JOB_TYPES, TimeLimit
-from app.registry.jobs.kinds import JobKind
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import JobStatus
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.jobs import IoJob
 from app.registry.temporary import PREFIXES
 from tests.fake_workers import weighted
 from tests.worker.runtime.job_loops import Registry, wait_for

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from app.registry.blobs import check_jobs as background
+from app.registry.blobs import findings
 from app.registry.db import utcnow
-from app.registry.integrity import background, findings
-from app.registry.integrity.models import BlobCheck, FileProblem
-from app.registry.jobs.kinds import JobKind
-from app.registry.jobs.models import IoJob
+from app.registry.job_kinds.kinds import JobKind
 from app.registry.jobs.service import claim_next, enqueue
 from app.registry.storage import open_store
+from app.registry.tables.file_checks import BlobCheck, FileProblem
+from app.registry.tables.jobs import IoJob
 from tests.worker.runtime.job_loops import Registry
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.lease import Lease

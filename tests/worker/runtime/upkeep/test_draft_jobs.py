@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from app.registry.db import utcnow
-from app.registry.jobs.kinds import JobKind
-from app.registry.jobs.models import IoJob
+from app.registry.job_kinds.kinds import JobKind
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs.service import claim_next, finish
-from app.registry.jobs.states import JobStatus
 from app.registry.renders import drafts
-from app.registry.renders.models import Render, RenderImage
 from app.registry.renders.service import RenderRequest
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Render, RenderImage
 from tests.worker.runtime.job_loops import Registry, wait_for
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.upkeep import clock

@@ -8,12 +8,12 @@ from datetime import timedelta
 import pytest
 from sqlmodel import col, delete
 
+from app.registry.blobs import ownership
+from app.registry.blobs.marker import read_marker
 from app.registry.db import Database, utcnow
-from app.registry.jobs.models import Event
-from app.registry.ownership import service as ownership
-from app.registry.ownership.marker import read_marker
 from app.registry.storage.bucket import ObjectBlobStore
 from app.registry.storage.store import BlobStore, StorageUnavailable
+from app.registry.tables.jobs import Event
 from tests.worker.runtime.job_loops import Registry, wait_for
 from worker.runtime import process
 from worker.runtime.upkeep import store_recorder

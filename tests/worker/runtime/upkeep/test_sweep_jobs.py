@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from sqlmodel import col, select
 
+from app.registry.blobs.sweep import order_if_due
 from app.registry.db import utcnow
-from app.registry.jobs.kinds import JobKind
-from app.registry.jobs.models import Event, IoJob
+from app.registry.job_kinds.kinds import JobKind
 from app.registry.jobs.service import claim_next, enqueue
-from app.registry.sweep import order_if_due
+from app.registry.tables.jobs import Event, IoJob
 from tests.worker.runtime.job_loops import Registry, wait_for
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.lease import Lease

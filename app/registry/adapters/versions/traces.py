@@ -1,0 +1,76 @@
+"""Deletes what other rows say about adapter versions that are deleted for good."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from app.registry.blobs.deletion import Deletion
+from app.registry.blobs.survey import HASH
+from app.registry.job_kinds.kinds import JobKind
+from app.registry.job_kinds.states import NOT_FINAL
+from app.registry.jobs import service as jobs
+from app.registry.tables.adapters import AdapterFile, AdapterVersion
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.runs import Run
+
+OF_A_VERSION = (  # job kinds whose subject is a version
+    JobKind.EXPORT_ADAPTER,
+    JobKind.RESIZE_ADAPTER,
+    JobKind.SCALE_ADAPTER,
+    JobKind.PUBLISH_ADAPTER,
+    JobKind.MEASURE_OVERLAP,
+)
+PERSONAL_ARGS: dict[str, Any] = {"filename": "deleted file", "sha256": "", "sidecars": []}
+PERSONAL_ARGS |= {"name": "deleted"}
+PERSONAL_RESULTS = ("name", "slug", "notes", "sha256", "filename")
+
+
+def delete_version_rows(
+    session: Session, versions: list[AdapterVersion], deletion: Deletion
+) -> int:
+    """Delete all that refers to these versions, not yet the versions; the number of downloads."""
+    keys = [version.key for version in versions]
+    forget_jobs(session, versions, deletion)
+    connection = session.connection()
+    made = sa.update(Run).where(col(Run.adapter_version_id).in_(keys))
+    connection.execute(made.values(adapter_version_id=None))
+    of_versions = sa.delete(AdapterFile).where(col(AdapterFile.version_id).in_(keys))
+    downloads = connection.execute(of_versions.returning(col(AdapterFile.sha256))).scalars().all()
+    deletion.files.update(downloads)
+    for version in versions:
+        deletion.files.add(version.sha256)
+        deletion.files.update(HASH.findall(str(version.details)))
+    return len(downloads)
+
+
+def forget_jobs(session: Session, versions: Collection[AdapterVersion], deletion: Deletion) -> None:
+    """Delete what was done with versions, such as exports, and the texts of what made them.
+
+    Their files are added to the deletion: uploads, what was sent along, and what was written.
+    """
+    made = {(row.adapter_id, row.version) for row in versions}
+    keys = [row.key for row in versions]
+    ended = select(IoJob).where(col(IoJob.status).not_in(NOT_FINAL))
+    subject = col(IoJob.kind).in_(OF_A_VERSION) & col(IoJob.subject_id).in_(keys)
+    jobs_of_versions = session.exec(ended.where(subject)).all()
+    deletion.files.update(*map(_named_files, jobs_of_versions))
+    owned = [job.key for job in jobs_of_versions]
+    session.connection().execute(sa.delete(IoJob).where(col(IoJob.id).in_(owned)))
+    jobs.forget_texts(session, IoJob, owned)
+    session.expire_all()
+    for job in session.exec(ended):
+        if (job.result.get("adapter_id"), job.result.get("version")) in made:
+            deletion.files.update(_named_files(job))
+            job.args = job.args | {k: v for k, v in PERSONAL_ARGS.items() if k in job.args}
+            job.result = {k: v for k, v in job.result.items() if k not in PERSONAL_RESULTS}
+            session.add(job)
+    session.flush()
+
+
+def _named_files(job: IoJob) -> list[str]:
+    return HASH.findall(json.dumps([job.args, job.result]))

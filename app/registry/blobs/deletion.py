@@ -1,0 +1,239 @@
+"""Deletes rows for good, then at once the files that nothing refers to any more.
+
+A domain's function deletes the rows in a session and says what they were (`Deletion`). `preview`
+calls it and rolls back, so what is announced is what happens. `delete` commits, then deletes the
+files. A crash in between leaves files that nothing refers to, for the sweep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Protocol
+
+import sqlalchemy as sa
+from sqlmodel import Session, col
+
+from app.registry.blobs import findings, latents, ownership, thumbnails
+from app.registry.blobs.guard import lock_deletion
+from app.registry.blobs.ownership import Owner
+from app.registry.blobs.references import find_referenced
+from app.registry.config import Settings
+from app.registry.db import Database, in_chunks, utcnow
+from app.registry.storage.store import BlobNotFound, BlobStore
+from app.registry.tables.erased_hashes import ErasedHash
+from app.registry.wording import plural
+
+ERASED_KEPT = timedelta(days=30)  # a worker that was away for longer keeps its cache of encodings
+THREADS = 16  # a bucket takes a while for each file
+LISTED_FROM = 200  # from this many files on, one listing is cheaper than asking for each
+TRAINED_ON = "trained on"
+HOLDERS = {
+    "adapter": "it is the cover of an adapter",
+    "adapter_file": "another version has the same file",
+    "adapter_version": "another version has the same file",
+    "checkpoint": "another run continues from it",
+    "dataset_version": "a run was trained on it",
+    "image": "a dataset has the same image",
+    "io_job": "a job of the last days refers to it",
+    "recipe": "a recipe starts from it",
+    "render": "a render starts from it",
+    "render_image": "another render shows it",
+    "render_source": "a render starts from it, or did in the last hours",
+    "sample": "it is a sample of another run",
+    "thumbnail": "it is still shown",
+}
+HOLDERS_OF_MANY = {
+    "adapter": "they are covers of adapters",
+    "adapter_file": "other versions have the same files",
+    "adapter_version": "other versions have the same files",
+    "checkpoint": "other runs continue from them",
+    "dataset_version": "runs were trained on them",
+    "image": "datasets have the same images",
+    "io_job": "jobs of the last days refer to them",
+    "recipe": "recipes start from them",
+    "render": "renders start from them",
+    "render_image": "other renders show them",
+    "render_source": "renders start from them, or did in the last hours",
+    "sample": "they are samples of other runs",
+    "thumbnail": "they are still shown",
+}
+
+
+@dataclass
+class Deletion:
+    """What a domain's function deleted.
+
+    `goes`: in words, such as “2 checkpoints”; `stays`: sentences. `files`: the hashes of the files
+    that the deleted rows referred to, and maybe hashes of what was never stored; `captions`: hashes
+    of deleted captions.
+    """
+
+    title: str
+    goes: list[str] = field(default_factory=list)
+    stays: list[str] = field(default_factory=list)
+    files: set[str] = field(default_factory=set)
+    captions: set[str] = field(default_factory=set)
+
+    def count(self, number: int, word: str, words: str | None = None) -> None:
+        """Add a number of rows to `goes`, unless it is zero; `words` is a plural without s."""
+        if number:
+            self.goes.append(plural(number, word, words))
+
+    def include(self, other: Deletion) -> None:
+        """Add what another deletion deleted."""
+        self.goes += other.goes
+        self.stays += other.stays
+        self.files |= other.files
+        self.captions |= other.captions
+
+
+@dataclass(frozen=True)
+class FreedSpace:
+    """What a deletion removes or has removed, with the number and total size of its files."""
+
+    title: str
+    goes: Sequence[str] = ()
+    stays: Sequence[str] = ()
+    files: int = 0
+    size_bytes: int = 0
+
+
+class Registry(Protocol):
+    """What a deletion works on, such as the state of an app."""
+
+    @property
+    def settings(self) -> Settings:
+        """Where the data folder is."""
+
+    @property
+    def database(self) -> Database:
+        """The rows."""
+
+    @property
+    def store(self) -> BlobStore:
+        """The files."""
+
+
+Removal = Callable[[Session], Deletion]
+
+
+def preview(state: Registry, remove: Removal) -> FreedSpace:
+    """What `delete` would remove now; nothing is changed. Raises what the removal raises."""
+    deletion, unreferenced = _rehearse(state, remove)
+    sizes = _sizes(state.store, unreferenced)
+    gone = _own(state, deletion, set(sizes))
+    return _report(deletion, {sha256: sizes[sha256] for sha256 in gone})
+
+
+def delete(state: Registry, remove: Removal) -> FreedSpace:
+    """Delete for good: rows first, then the files that nothing refers to any more.
+
+    The store is asked before, so that a slow bucket keeps no other writer waiting; within the
+    transaction only for what became unreferenced in between.
+    """
+    _, asked = _rehearse(state, remove)
+    sizes = _sizes(state.store, asked)
+    with state.database.write() as session:
+        deletion = remove(session)
+        unreferenced = _free(session, deletion)
+        findings.forget_problems(session, *unreferenced)
+        sizes |= _sizes(state.store, unreferenced - asked)
+        sizes = {sha256: size for sha256, size in sizes.items() if sha256 in unreferenced}
+        _remember(session, sizes.keys() | deletion.captions)
+    try:
+        gone = _delete_files(state, _own(state, deletion, set(sizes)))
+        latents.forget(state.settings.data_dir, deletion.files | deletion.captions)
+    finally:
+        state.database.forget_deleted_text()
+    return _report(deletion, {sha256: sizes[sha256] for sha256 in gone})
+
+
+def _rehearse(state: Registry, remove: Removal) -> tuple[Deletion, set[str]]:
+    """What a removal would delete now, and the files that nothing would refer to any more."""
+    with state.database.write() as session:
+        deletion = remove(session)
+        unreferenced = _free(session, deletion)
+        session.rollback()
+    return deletion, unreferenced
+
+
+def _free(session: Session, deletion: Deletion) -> set[str]:
+    """The files that nothing refers to any more; adds sentences on the others."""
+    session.flush()
+    deletion.files |= thumbnails.delete_of(session, deletion.files)
+    held = find_referenced(session, deletion.files)
+    by_holder = Counter(held.values())
+    if any(TRAINED_ON in sentence for sentence in deletion.stays):
+        del by_holder["dataset_version"]  # it was said which runs they are
+    for table, number in sorted(by_holder.items()):
+        words = (HOLDERS if number == 1 else HOLDERS_OF_MANY).get(table, "it is still used")
+        verb = "stays" if number == 1 else "stay"
+        deletion.stays.append(f"{plural(number, 'file')} {verb}: {words}.")
+    return deletion.files - held.keys()
+
+
+def _own(state: Registry, deletion: Deletion, hashes: set[str]) -> set[str]:
+    """These files; none, with a sentence, if another database may need them."""
+    found = ownership.check(state.database, state.store)
+    if not hashes or found.owner in (Owner.THIS, Owner.NOBODY):
+        return hashes
+    deletion.stays.append(f"The files stay: another database may need them. {found.sentence}")
+    return set()
+
+
+def _remember(session: Session, hashes: Iterable[str]) -> None:
+    """Write down what was deleted; forget what is long gone.
+
+    Only hashes of stored files and captions: rows also name others, such as that of an upload,
+    which new rows may name again.
+    """
+    old = sa.delete(ErasedHash).where(col(ErasedHash.at) < utcnow() - ERASED_KEPT)
+    session.connection().execute(old)
+    session.add_all([ErasedHash(sha256=sha256) for sha256 in sorted(hashes)])
+
+
+def _sizes(store: BlobStore, hashes: set[str]) -> dict[str, int]:
+    """The size of each of these files that is stored, in bytes."""
+    if not hashes:
+        return {}
+    if len(hashes) >= LISTED_FROM:
+        return {blob.sha256: blob.size for blob in store.list() if blob.sha256 in hashes}
+    with ThreadPoolExecutor(THREADS) as threads:
+        sizes = threads.map(lambda sha256: _size(store, sha256), hashes)
+        return {
+            sha256: size for sha256, size in zip(hashes, sizes, strict=True) if size is not None
+        }
+
+
+def _size(store: BlobStore, sha256: str) -> int | None:
+    with contextlib.suppress(BlobNotFound):
+        return store.stat(sha256).size
+    return None
+
+
+def _delete_files(state: Registry, hashes: Iterable[str]) -> set[str]:
+    """Delete those files that still nothing refers to; return their hashes."""
+    gone: set[str] = set()
+    for chunk in in_chunks(hashes):
+        with state.database.write() as session, ThreadPoolExecutor(THREADS) as threads:
+            lock_deletion(session)
+            unreferenced = set(chunk) - find_referenced(session, chunk).keys()
+            for _ in threads.map(state.store.delete, unreferenced):
+                pass
+            gone |= unreferenced
+    return gone
+
+
+def _report(deletion: Deletion, sizes: dict[str, int]) -> FreedSpace:
+    return FreedSpace(
+        title=deletion.title,
+        goes=tuple(deletion.goes),
+        stays=tuple(dict.fromkeys(deletion.stays)),
+        files=len(sizes),
+        size_bytes=sum(sizes.values()),
+    )

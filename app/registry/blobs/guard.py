@@ -1,0 +1,69 @@
+"""Refuses rows that refer to a file that was deleted a moment before.
+
+A file is stored before the row that refers to it. If the same bytes were stored before, and what
+referred to them is deleted for good in between, the new row would refer to nothing. So files are
+deleted while no such row can be written (`lock_deletion`), and whoever writes one whose file was
+deleted lately looks whether it is there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from app.registry.blobs.survey import HASH, reference_columns
+from app.registry.storage.store import BlobStore, StorageUnavailable
+from app.registry.tables.erased_hashes import ErasedHash
+
+DELETION_LOCK = 0x62727364  # key of PostgreSQL's advisory lock; SQLite has one writer anyway
+
+
+class JustDeleted(StorageUnavailable):
+    """The file was deleted for good while the same bytes were stored again."""
+
+    title = "Deleted at the same moment"
+    code = "just_deleted"
+
+
+def make_guard(store: BlobStore) -> Callable[[Session], None]:
+    """A check of the rows that a session is about to write; it raises JustDeleted."""
+
+    def check(session: Session) -> None:
+        hashes = set(_written_hashes(session))
+        if not hashes:
+            return
+        with session.no_autoflush:
+            _lock(session, "pg_advisory_xact_lock_shared")
+            erased = select(ErasedHash.sha256).where(col(ErasedHash.sha256).in_(hashes))
+            for sha256 in set(session.exec(erased)):
+                if not store.exists(sha256):
+                    raise JustDeleted(
+                        "The same file was deleted for good at this moment. Send it again."
+                    )
+
+    return check
+
+
+def lock_deletion(session: Session) -> None:
+    """Until this transaction ends, wait for those that write references, and let none begin."""
+    _lock(session, "pg_advisory_xact_lock")
+
+
+def _lock(session: Session, function: str) -> None:
+    if session.get_bind().dialect.name == "postgresql":
+        session.connection().execute(sa.select(getattr(sa.func, function)(DELETION_LOCK)))
+
+
+def _written_hashes(session: Session) -> Iterator[str]:
+    """The files that new and changed rows of this session refer to, a few hundred at most."""
+    for row in (*session.new, *session.dirty):
+        named, texts = reference_columns(sa.inspect(row).mapper.local_table)
+        for column in named:
+            if value := getattr(row, column.name):
+                yield value
+        for column in texts:
+            value = getattr(row, column.name)
+            yield from HASH.findall(json.dumps(value)) if value else ()

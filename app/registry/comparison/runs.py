@@ -1,0 +1,202 @@
+"""Two runs side by side: their settings, data, result figures and samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app.registry.adapters import service as adapters
+from app.registry.base_models import service as base_models
+from app.registry.comparison.sample_pairs import PromptPair, pair_samples
+from app.registry.datasets.used_datasets import image_total, is_of_datasets, labels, used_datasets
+from app.registry.errors import NotFound
+from app.registry.runs import service
+from app.registry.runs.epochs import run_epochs
+from app.registry.runs.metrics import run_metrics
+from app.registry.runs.presets import preset_title
+from app.registry.runs.progress import HELD_OUT
+from app.registry.runs.rerun import captions_of, image_changes
+from app.registry.runs.settings import Difference, config_differences, setting_names
+from app.registry.tables.datasets import Dataset, DatasetVersion
+from app.registry.tables.runs import Run, Sample
+from app.registry.wording import count_text, duration, epochs_text, size_text
+
+RUNS_TO_CHOOSE = 100
+NONE = "none"
+Facts = dict[str, tuple[str, Any, str]]  # label, value and words by name
+
+
+@dataclass(frozen=True)
+class TwoRuns:
+    """Two runs, with the settings that differ and all figures; `notes` are sentences."""
+
+    a: Run
+    b: Run
+    settings: list[Difference]
+    setting_count: int
+    data: list[Difference]
+    results: list[Difference]
+    notes: list[str]
+    pairs: list[PromptPair]
+
+
+def compare_runs(session: Session, a: int, b: int) -> TwoRuns:
+    """Compare two runs. Raises NotFound, which names the run that does not exist."""
+    first, second = _find_run(session, a), _find_run(session, b)
+    return TwoRuns(
+        a=first,
+        b=second,
+        settings=config_differences(first.config, second.config),
+        setting_count=len(setting_names(first.config, second.config)),
+        data=_side_by_side(_data_facts(session, first), _data_facts(session, second)),
+        results=_side_by_side(_result_facts(session, first), _result_facts(session, second)),
+        notes=_notes(session, first, second),
+        pairs=pair_samples(_newest_samples(session, first), _newest_samples(session, second)),
+    )
+
+
+def usual_pair(session: Session, a: int | None, b: int | None) -> tuple[int | None, int | None]:
+    """The runs to compare where one or both were not named; None where there is no other run.
+
+    The partner of a run is the run before it on the same dataset, else the newest other one.
+    """
+    if a is None and b is None:
+        b = session.exec(select(Run.id).order_by(col(Run.id).desc())).first()
+    if a is not None and b is not None:
+        return a, b
+    known = a if b is None else b
+    run = session.get(Run, known or 0)
+    others = select(Run.id).where(col(Run.id) != known).order_by(col(Run.id).desc())
+    partner = None
+    if run is not None:
+        same = others.where(is_of_datasets([run.dataset_id]), col(Run.id) < run.key)
+        partner = session.exec(same.limit(1)).first()
+    partner = partner or session.exec(others.limit(1)).first()
+    return (partner, b) if a is None else (a, partner)
+
+
+def runs_to_choose(session: Session, *shown: int | None) -> list[Run]:
+    """The newest runs, and those that are shown, newest first."""
+    newest = select(Run).order_by(col(Run.id).desc())
+    found = {run.key: run for run in session.exec(newest.limit(RUNS_TO_CHOOSE))}
+    for run in session.exec(select(Run).where(col(Run.id).in_([key or 0 for key in shown]))):
+        found[run.key] = run
+    return [found[key] for key in sorted(found, reverse=True)]
+
+
+def _find_run(session: Session, run_id: int) -> Run:
+    run = session.get(Run, run_id)
+    if run is None:
+        sentence = f"Run {run_id} does not exist; it may have been deleted. Choose another one."
+        raise NotFound(sentence)
+    return run
+
+
+def _side_by_side(a: Facts, b: Facts) -> list[Difference]:
+    return [
+        Difference(name, label, value, b[name][1], words, b[name][2])
+        for name, (label, value, words) in a.items()
+    ]
+
+
+def _data_facts(session: Session, run: Run) -> Facts:
+    used = used_datasets(session, run)
+    names, images = labels(used), image_total(used)
+    base = base_models.get_base_model(session, run.base_model_id)
+    own = session.get(DatasetVersion, run.regularization_version_id or 0)
+    others = session.get(Dataset, own.dataset_id) if own else None
+    return {
+        "dataset": ("Dataset", names, names),
+        "images": ("Images", images, count_text(images)),
+        "trigger_word": ("Trigger word", run.trigger_word, run.trigger_word or NONE),
+        "regularization": (
+            "Regularization images",
+            others.name if others else None,
+            others.name if others else NONE,
+        ),
+        "base_model": ("Base model", base.name, base.name),
+        "preset": ("Preset", preset_title(run) or None, preset_title(run) or NONE),
+    }
+
+
+def _result_facts(session: Session, run: Run) -> Facts:
+    trained = adapters.trained_version(session, run)
+    epoch = run_epochs(session, run).at(run.step)
+    lowest = _lowest_held_out(session, run)
+    size = adapters.download_bytes(session, trained[1]) if trained else None
+    seconds = run.training_seconds or None
+    speed = run.step / seconds if seconds and run.step else None
+    return {
+        "status": ("State", run.status, service.STATUS_PHRASES.get(run.state, "is training")),
+        "step": ("Steps trained", run.step, count_text(run.step)),
+        "epoch": ("Epochs", epoch, "not known" if epoch is None else epochs_text(epoch)),
+        "loss": ("Loss, smoothed", run.loss, _figure(run.loss, 3)),
+        "held_out": ("Lowest validation loss", lowest, _figure(lowest, 3)),
+        "training_seconds": ("Training time", seconds, duration(seconds)),
+        "steps_per_second": ("Steps per second", speed, _figure(speed, 2)),
+        "peak_memory_bytes": (
+            "Peak memory",
+            run.peak_memory_bytes,
+            size_text(run.peak_memory_bytes),
+        ),
+        "trainable_parameters": (
+            "Trained parameters",
+            run.trainable_parameters,
+            count_text(run.trainable_parameters),
+        ),
+        "adapter_bytes": ("Adapter file", size, size_text(size)),
+        "adapter": (
+            "Adapter",
+            trained[0].name if trained else None,
+            f"{trained[0].name}, version {trained[1].version}" if trained else NONE,
+        ),
+        "device": ("Device", run.device, run.device or "not known"),
+    }
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "not measured" if value is None else f"{value:.{digits}f}"
+
+
+def _lowest_held_out(session: Session, run: Run) -> float | None:
+    key = HELD_OUT[0]
+    series: Mapping[str, Any] = run_metrics(session, run.key, keys=[key])["series"]
+    values = [value for value in series.get(key, {}).get("values", []) if value is not None]
+    return min(values, default=None)
+
+
+def _notes(session: Session, a: Run, b: Run) -> list[str]:
+    notes = []
+    if a.base_model_id != b.base_model_id:
+        notes.append(
+            "They were trained on different base models, so losses and samples differ for that "
+            "reason too."
+        )
+    earlier, later = ({one.id: one for one in used_datasets(session, run)} for run in (a, b))
+    for key in (key for key in earlier if key in later):
+        keys = (earlier[key].version_id, later[key].version_id)
+        one, two = (session.get_one(DatasetVersion, version_id) for version_id in keys)
+        if one is two:
+            continue
+        if changes := image_changes(captions_of(one), captions_of(two)):
+            several = len(earlier) > 1 or len(later) > 1
+            which = f"the dataset “{earlier[key].name}”" if several else "the dataset"
+            notes.append(f"Between run {a.key} and run {b.key} {which} changed: {changes}.")
+    if b.parent_id == a.key:
+        notes.append(f"Run {b.key} continues run {a.key}.")
+    elif a.parent_id == b.key:
+        notes.append(f"Run {a.key} continues run {b.key}.")
+    return notes
+
+
+def _newest_samples(session: Session, run: Run) -> list[Sample]:
+    """The samples of the last step that has any, by prompt."""
+    of_run = select(Sample).where(Sample.run_id == run.key)
+    newest = session.exec(of_run.order_by(col(Sample.step).desc()).limit(1)).first()
+    if newest is None:
+        return []
+    row = of_run.where(Sample.step == newest.step).order_by(col(Sample.prompt_index))
+    return list(session.exec(row))

@@ -1,0 +1,146 @@
+"""The datasets of runs: the first one, in the row of the run, and further ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from app.registry.datasets.trained_on import with_repeats
+from app.registry.tables.datasets import Dataset, DatasetVersion
+from app.registry.tables.runs import Run, RunDataset
+
+
+@dataclass(frozen=True)
+class UsedDataset:
+    """A dataset of a run as it was pinned, without its images; `place`: 1 for the first one."""
+
+    place: int
+    id: int
+    version_id: int
+    repeats: int
+    name: str
+    slug: str
+    deleted_at: datetime | None
+    image_count: int
+
+    @property
+    def label(self) -> str:
+        """Its name, with its repeats unless it has one."""
+        return with_repeats(self.name, self.repeats)
+
+
+def used_datasets(session: Session, run: Run) -> list[UsedDataset]:
+    """The datasets that a run is trained on, the first one first."""
+    return used_of_runs(session, [run])[run.key]
+
+
+def used_of_runs(session: Session, runs: Sequence[Run]) -> dict[int, list[UsedDataset]]:
+    """The datasets that these runs are trained on, by run, in two queries."""
+    places = {run.key: [_first(run)] for run in runs}
+    for row in further_datasets(session, places):
+        place = (row.place, row.dataset_id, row.dataset_version_id, row.repeats)
+        places[row.run_id].append(place)
+    facts = _facts(session, {place[2] for found in places.values() for place in found})
+    return {
+        key: [UsedDataset(*place, *facts[place[2]]) for place in found]
+        for key, found in places.items()
+    }
+
+
+def further_datasets(session: Session, run_ids: Collection[int]) -> list[RunDataset]:
+    """The rows of the further datasets of these runs, by run and place."""
+    query = select(RunDataset).where(col(RunDataset.run_id).in_(run_ids))
+    ordered = query.order_by(col(RunDataset.run_id), col(RunDataset.place))
+    return list(session.exec(ordered))
+
+
+def _first(run: Run) -> tuple[int, int, int, int]:
+    return 1, run.dataset_id, run.dataset_version_id, run.dataset_repeats
+
+
+def _facts(session: Session, version_ids: Collection[int]) -> dict[int, tuple[Any, ...]]:
+    """Name, slug, time of deletion and number of images, without the long list of images."""
+    columns: list[Any] = [
+        *(DatasetVersion.id, Dataset.name, Dataset.slug, Dataset.deleted_at),
+        DatasetVersion.image_count,
+    ]
+    query = (
+        sa.select(*columns)
+        .join(Dataset, col(Dataset.id) == col(DatasetVersion.dataset_id))
+        .where(col(DatasetVersion.id).in_(version_ids))
+    )
+    return {row[0]: tuple(row[1:]) for row in session.connection().execute(query)}
+
+
+def image_total(used: Sequence[UsedDataset]) -> int:
+    """The number of images of these datasets."""
+    return sum(one.image_count for one in used)
+
+
+def labels(used: Sequence[UsedDataset]) -> str:
+    """Their names, such as “Ink, Wash × 3”."""
+    return ", ".join(one.label for one in used)
+
+
+def version_ids(session: Session, run: Run) -> list[int]:
+    """The versions that a run is trained on, the first one first, then its regularization."""
+    further = [row.dataset_version_id for row in further_datasets(session, [run.key])]
+    regularization = run.regularization_version_id
+    return [run.dataset_version_id, *further, *([regularization] if regularization else [])]
+
+
+def is_of_datasets(dataset_ids: Collection[int]) -> sa.ColumnElement[bool]:
+    """Condition on `Run`: it is trained on one of these datasets."""
+    return _uses_one(col(Run.dataset_id), col(RunDataset.dataset_id), dataset_ids)
+
+
+def is_trained_on(version_ids: Any) -> sa.ColumnElement[bool]:
+    """Condition on `Run`: it is trained on one of these versions (ids or a query of them)."""
+    versions = col(RunDataset.dataset_version_id)
+    return _uses_one(col(Run.dataset_version_id), versions, version_ids)
+
+
+def _uses_one(first: Any, further: Any, keys: Any) -> sa.ColumnElement[bool]:
+    """Condition on `Run`: its first dataset or a further one has one of these keys."""
+    others = sa.select(col(RunDataset.run_id)).where(further.in_(keys))
+    return sa.or_(first.in_(keys), col(Run.id).in_(others))
+
+
+def uses_versions(version_ids: Any) -> sa.ColumnElement[bool]:
+    """Like `is_trained_on`, also as regularization images."""
+    return is_trained_on(version_ids) | col(Run.regularization_version_id).in_(version_ids)
+
+
+def count_runs(session: Session, dataset_ids: Collection[int]) -> dict[int, int]:
+    """The number of runs on each of these datasets; those without are missing."""
+    counts: Counter[int] = Counter()
+    for column in (col(Run.dataset_id), col(RunDataset.dataset_id)):
+        query = sa.select(column, sa.func.count()).where(column.in_(dataset_ids)).group_by(column)
+        for key, count in session.connection().execute(query):
+            counts[key] += count
+    return counts
+
+
+def dataset_details(used: Sequence[UsedDataset]) -> dict[str, Any]:
+    """What the details of a version say of the datasets of its run; a list only for several."""
+    details: dict[str, Any] = {
+        "images": image_total(used),
+        "dataset": ", ".join(one.name for one in used),
+    }
+    if len(used) > 1 or any(one.repeats != 1 for one in used):
+        details["datasets"] = [
+            {
+                "version": one.version_id,
+                "name": one.name,
+                "images": one.image_count,
+                "repeats": one.repeats,
+            }
+            for one in used
+        ]
+    return details

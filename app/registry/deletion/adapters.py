@@ -1,0 +1,118 @@
+"""Deleted adapters: list, restore, or delete permanently.
+
+Deleting an adapter hides it and keeps everything. Deleting it permanently deletes its rows and the
+files that nothing else refers to. Renders and merged adapters made with it stay and keep its name;
+runs lose the reference to their version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, func, select
+
+from app.registry.adapters.library.cards import summarize
+from app.registry.adapters.unfinished import adapter_users
+from app.registry.adapters.versions.traces import delete_version_rows
+from app.registry.blobs.deletion import Deletion
+from app.registry.errors import Conflict, NotFound
+from app.registry.paging import page_count
+from app.registry.renders.dependents import dependents_of_adapter
+from app.registry.tables.adapters import (
+    Adapter,
+    AdapterAlias,
+    AdapterSearch,
+    AdapterTag,
+    AdapterVersion,
+)
+from app.registry.tables.renders import RenderAdapter
+from app.registry.tables.runs import Run
+
+DELETED_A_PAGE = 24
+
+
+@dataclass(frozen=True)
+class DeletedAdapter:
+    """A deleted adapter; `cover` is one of its images."""
+
+    adapter: Adapter
+    version_count: int
+    cover: str | None
+
+
+@dataclass(frozen=True)
+class DeletedPage:
+    """A page of deleted adapters, and their total number."""
+
+    items: list[DeletedAdapter]
+    total: int
+
+    @property
+    def pages(self) -> int:
+        """Number of pages."""
+        return page_count(self.total, DELETED_A_PAGE)
+
+
+def has_deleted(session: Session) -> bool:
+    """True if there is a deleted adapter that can be restored."""
+    return session.exec(select(Adapter.id).where(_is_deleted()).limit(1)).first() is not None
+
+
+def list_deleted(session: Session, *, page: int = 1) -> DeletedPage:
+    """A page of deleted adapters, the last deleted first."""
+    newest = (col(Adapter.deleted_at).desc(), col(Adapter.id).desc())
+    query = select(Adapter).where(_is_deleted()).order_by(*newest)
+    start = (page - 1) * DELETED_A_PAGE
+    adapters = session.exec(query.offset(start).limit(DELETED_A_PAGE)).all()
+    known = {row.adapter.key: row for row in summarize(session, adapters)}
+    items = []
+    for adapter in adapters:
+        row = known.get(adapter.key)
+        cover = row.covers[0] if row and row.covers else None
+        items.append(DeletedAdapter(adapter, row.version_count if row else 0, cover))
+    total = session.exec(select(func.count()).select_from(Adapter).where(_is_deleted())).one()
+    return DeletedPage(items, total)
+
+
+def delete_forever(session: Session, adapter_id: int) -> Deletion:
+    """Delete a deleted adapter and its versions permanently.
+
+    Raises Conflict if the adapter is not deleted yet, or if unfinished jobs need it.
+    """
+    adapter = session.get(Adapter, adapter_id, with_for_update=True)
+    if adapter is None:
+        raise NotFound("There is no such adapter; it may have been deleted for good already.")
+    if adapter.deleted_at is None:
+        raise Conflict(f"“{adapter.name}” is not deleted. Delete it first, then for good.")
+    of_adapter = select(AdapterVersion).where(AdapterVersion.adapter_id == adapter_id)
+    versions = list(session.exec(of_adapter))
+    if users := adapter_users(session, adapter_id, [version.key for version in versions]):
+        raise Conflict(
+            f"“{adapter.name}” is used by {users}. Wait until they have ended or cancel them, then "
+            "delete the adapter for good."
+        )
+    deletion = Deletion(f"adapter “{adapter.name}”")
+    deletion.count(len(versions), "version")
+    deletion.count(delete_version_rows(session, versions, deletion), "download")
+    covers = (adapter.cover_sha256, adapter.imported_cover_sha256)
+    deletion.files.update(filter(None, covers))
+    deletion.stays.append("Images generated with it and the runs that trained it stay.")
+    deletion.stays += dependents_of_adapter(session, adapter_id)
+    delete_adapter_rows(session, adapter_id)
+    return deletion
+
+
+def delete_adapter_rows(session: Session, adapter_id: int) -> None:
+    """Delete the rows of the adapter and its versions, and the references to them."""
+    connection = session.connection()
+    into = sa.update(Run).where(col(Run.adapter_id) == adapter_id)
+    connection.execute(into.values(adapter_id=None))
+    for table in (AdapterAlias, AdapterTag, AdapterSearch, RenderAdapter, AdapterVersion):
+        connection.execute(sa.delete(table).where(col(table.adapter_id) == adapter_id))
+    connection.execute(sa.delete(Adapter).where(col(Adapter.id) == adapter_id))
+    session.expire_all()
+
+
+def _is_deleted() -> sa.ColumnElement[bool]:
+    return col(Adapter.deleted_at).is_not(None)

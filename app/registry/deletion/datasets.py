@@ -1,0 +1,234 @@
+"""Deletes deleted datasets and images for good.
+
+Runs keep the images and captions they were trained on, unless they are deleted too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, func, select
+
+from app.registry.blobs.deletion import Deletion
+from app.registry.datasets import pinned, used_datasets
+from app.registry.datasets.image_rows import delete_image_rows
+from app.registry.datasets.trained_on import forget_datasets, trained_on
+from app.registry.deletion import runs as run_deletion
+from app.registry.errors import Conflict, NotFound
+from app.registry.paging import page_count
+from app.registry.tables.datasets import Dataset, DatasetVersion, Image
+from app.registry.tables.runs import Run
+from app.registry.wording import plural
+
+DELETED_A_PAGE = 24
+
+
+@dataclass(frozen=True)
+class DeletedDataset:
+    """A deleted dataset, with the number of its images and of the runs trained on it."""
+
+    dataset: Dataset
+    image_count: int
+    run_count: int
+
+
+@dataclass(frozen=True)
+class DeletedDatasets:
+    """A page of deleted datasets, and their total number."""
+
+    items: list[DeletedDataset]
+    total: int
+
+    @property
+    def pages(self) -> int:
+        """Number of pages."""
+        return page_count(self.total, DELETED_A_PAGE)
+
+
+def list_deleted(session: Session, *, page: int = 1) -> DeletedDatasets:
+    """A page of deleted datasets, the last deleted first."""
+    deleted = col(Dataset.deleted_at).is_not(None)
+    newest = (col(Dataset.deleted_at).desc(), col(Dataset.id).desc())
+    query = select(Dataset).where(deleted).order_by(*newest)
+    rows = session.exec(query.offset((page - 1) * DELETED_A_PAGE).limit(DELETED_A_PAGE)).all()
+    keys = [row.key for row in rows]
+    images = _count_by(session, col(Image.dataset_id), keys)
+    runs = used_datasets.count_runs(session, keys)
+    return DeletedDatasets(
+        [DeletedDataset(row, images.get(row.key, 0), runs.get(row.key, 0)) for row in rows],
+        session.exec(select(func.count()).select_from(Dataset).where(deleted)).one(),
+    )
+
+
+def _count_by(
+    session: Session, column: sa.orm.Mapped[int] | sa.ColumnElement[int], keys: Sequence[int]
+) -> dict[int, int]:
+    counted = sa.select(column, sa.func.count()).where(column.in_(keys)).group_by(column)
+    return {row[0]: row[1] for row in session.connection().execute(counted)}
+
+
+def has_deleted(session: Session) -> bool:
+    """True if there is a deleted dataset."""
+    query = select(Dataset.id).where(col(Dataset.deleted_at).is_not(None))
+    return session.exec(query.limit(1)).first() is not None
+
+
+def list_deleted_images(session: Session, dataset_id: int) -> list[Image]:
+    """The deleted images of a dataset, the last deleted first."""
+    deleted = select(Image).where(
+        Image.dataset_id == dataset_id, col(Image.deleted_at).is_not(None)
+    )
+    return list(session.exec(deleted.order_by(col(Image.deleted_at).desc(), col(Image.id))))
+
+
+def count_deleted_images(session: Session, dataset_id: int) -> int:
+    """Number of deleted images of a dataset."""
+    query = select(func.count()).select_from(Image)
+    deleted = col(Image.deleted_at).is_not(None)
+    return session.exec(query.where(Image.dataset_id == dataset_id, deleted)).one()
+
+
+def delete_image(session: Session, image_id: int, *, with_runs: bool = False) -> Deletion:
+    """Delete a deleted image with its captions, and on request the runs that were trained on it.
+
+    Raises Conflict if it is not deleted yet, or if such a run has not ended.
+    """
+    image = session.get(Image, image_id, with_for_update=True)
+    if image is None:
+        raise NotFound("There is no such image; it may have been deleted for good already.")
+    if image.deleted_at is None:
+        raise Conflict(f"“{image.filename}” is not deleted. Delete it first, then for good.")
+    deletion = Deletion(f"image “{image.filename}”")
+    _delete_images(session, image.dataset_id, [image], deletion, with_runs=with_runs)
+    return deletion
+
+
+def delete_deleted_images(
+    session: Session, dataset_id: int, *, with_runs: bool = False
+) -> Deletion:
+    """Delete all deleted images of a dataset, like `delete_image`."""
+    dataset = session.get(Dataset, dataset_id, with_for_update=True)
+    if dataset is None:
+        raise NotFound("There is no such dataset; it may have been deleted for good.")
+    deletion = Deletion(f"the deleted images of “{dataset.name}”")
+    images = list_deleted_images(session, dataset_id)
+    _delete_images(session, dataset_id, images, deletion, with_runs=with_runs)
+    return deletion
+
+
+def delete_all_deleted_images(session: Session) -> Deletion:
+    """Delete the deleted images of all datasets that are not deleted themselves."""
+    deleted = select(Image.dataset_id).where(col(Image.deleted_at).is_not(None)).distinct()
+    live = select(Dataset.id).where(col(Dataset.deleted_at).is_(None))
+    deletion = Deletion("the deleted images of all datasets")
+    for key in session.exec(live.where(col(Dataset.id).in_(deleted)).order_by(col(Dataset.id))):
+        if key is not None:
+            deletion.include(delete_deleted_images(session, key))
+    return deletion
+
+
+def _delete_images(
+    session: Session,
+    dataset_id: int,
+    images: Sequence[Image],
+    deletion: Deletion,
+    *,
+    with_runs: bool,
+) -> None:
+    session.get(Dataset, dataset_id, with_for_update=True)  # no run pins a version meanwhile
+    hashes = {image.clean_sha256 for image in images}
+    versions = [
+        version.key
+        for version in _versions(session, dataset_id)
+        if hashes & {item["clean_sha256"] for item in version.items}
+    ]
+    deletion.count(len(images), "image")
+    _delete_image_rows(session, images, deletion)
+    _delete_or_keep_runs(session, versions, deletion, with_runs=with_runs, hashes=hashes)
+
+
+def delete_dataset(session: Session, dataset_id: int, *, with_runs: bool = False) -> Deletion:
+    """Delete a deleted dataset with its images and captions, and on request the runs on it.
+
+    If runs stay, the images and captions they were trained on stay too, and the dataset's name.
+    Raises Conflict if it is not deleted yet, or if such a run has not ended.
+    """
+    dataset = session.get(Dataset, dataset_id, with_for_update=True)
+    if dataset is None:
+        raise NotFound("There is no such dataset; it may have been deleted for good already.")
+    if dataset.deleted_at is None:
+        raise Conflict(f"“{dataset.name}” is not deleted. Delete it first, then for good.")
+    deletion = Deletion(f"dataset “{dataset.name}”")
+    images = session.exec(select(Image).where(Image.dataset_id == dataset_id)).all()
+    deletion.count(len(images), "image")
+    _delete_image_rows(session, images, deletion)
+    versions = [version.key for version in _versions(session, dataset_id)]
+    _delete_or_keep_runs(session, versions, deletion, with_runs=with_runs)
+    if _runs_of(session, dataset_id):
+        return deletion
+    for trained in trained_on(session, versions):
+        forget_datasets(trained, versions)
+        session.add(trained)
+    session.flush()
+    owned = sa.delete(DatasetVersion).where(col(DatasetVersion.dataset_id) == dataset_id)
+    session.connection().execute(owned)
+    session.connection().execute(sa.delete(Dataset).where(col(Dataset.id) == dataset_id))
+    session.expire_all()
+    return deletion
+
+
+def _versions(session: Session, dataset_id: int) -> list[DatasetVersion]:
+    query = select(DatasetVersion).where(DatasetVersion.dataset_id == dataset_id)
+    return list(session.exec(query.order_by(col(DatasetVersion.id))))
+
+
+def _runs_of(session: Session, dataset_id: int) -> list[int | None]:
+    """The runs that refer to a dataset or to a version of it."""
+    versions = select(DatasetVersion.id).where(DatasetVersion.dataset_id == dataset_id)
+    referring = used_datasets.is_of_datasets([dataset_id]) | used_datasets.uses_versions(versions)
+    return list(session.exec(select(Run.id).where(referring)))
+
+
+def _delete_image_rows(session: Session, images: Sequence[Image], deletion: Deletion) -> None:
+    captions = delete_image_rows(session, images)
+    deletion.captions |= {pinned.caption_hash(caption) for caption in captions}
+    for image in images:
+        deletion.files |= {image.sha256, image.clean_sha256, image.thumbnail_sha256}
+
+
+def _delete_or_keep_runs(
+    session: Session,
+    versions: Sequence[int],
+    deletion: Deletion,
+    *,
+    with_runs: bool,
+    hashes: Iterable[str] | None = None,
+) -> None:
+    """Delete the runs on these dataset versions, or say which images stay because of them.
+
+    `hashes`: only these images are deleted; None: all of them. Versions without runs go.
+    """
+    runs = pinned.runs_of_versions(session, versions)
+    if with_runs:
+        for key, name in sorted(((run.key, run.name) for run in runs), reverse=True):
+            deletion.goes.append(f"run {key}, “{name}”")
+            deletion.include(run_deletion.delete_run(session, key))
+    elif runs:
+        kept = _images_of_runs(session, versions, runs)
+        number = len(kept if hashes is None else kept & set(hashes))
+        deletion.stays.append(
+            f"{plural(number, 'image')} {'stays' if number == 1 else 'stay'}, with captions, "
+            f"because {plural(len(runs), 'run')} {'was' if len(runs) == 1 else 'were'} trained on "
+            f"{'it' if number == 1 else 'them'}."
+        )
+    deletion.include(pinned.prune_versions(session, versions))
+
+
+def _images_of_runs(session: Session, versions: Sequence[int], runs: Sequence[Run]) -> set[str]:
+    needed = {key for run in runs for key in used_datasets.version_ids(session, run)}
+    rows = session.exec(
+        select(DatasetVersion).where(col(DatasetVersion.id).in_(needed & set(versions)))
+    )
+    return {item["clean_sha256"] for row in rows for item in row.items}

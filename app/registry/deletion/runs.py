@@ -1,0 +1,227 @@
+"""Deletes runs for good, or only their checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, func, select
+from sqlmodel.sql.expression import SelectOfScalar
+
+from app.registry.adapters import publications
+from app.registry.adapters import service as adapters
+from app.registry.adapters.unfinished import version_users
+from app.registry.adapters.versions.traces import delete_version_rows
+from app.registry.blobs.deletion import Deletion
+from app.registry.datasets import pinned
+from app.registry.datasets.used_datasets import version_ids
+from app.registry.deletion import adapters as adapters_deleted
+from app.registry.errors import Conflict, NotFound
+from app.registry.job_kinds.states import NOT_FINAL
+from app.registry.jobs import service as jobs
+from app.registry.runs import checkpoints
+from app.registry.runs.checkpoints import RunCheckpoint
+from app.registry.runs.service import STATUS_PHRASES
+from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.jobs import Event
+from app.registry.tables.runs import NOTICE, Checkpoint, MetricChunk, Run, RunDataset, Sample
+
+IS_TRAINING = "is training"
+
+
+def delete_run(session: Session, run_id: int) -> Deletion:
+    """Delete a run with its samples, checkpoints and metrics; the adapter it made stays.
+
+    Raises Conflict if it has not ended, or if a run that continues from it has not.
+    """
+    run = _ended_run(session, run_id)
+    _release_children(session, run)
+    deletion = Deletion(f"run {run_id}, “{run.name}”")
+    samples = session.exec(select(Sample.sha256).where(Sample.run_id == run_id)).all()
+    deletion.files.update(samples)
+    deletion.count(len(samples), "sample")
+    publications.forget_images(session, deletion.files)
+    found = checkpoints.list_checkpoints(session, run_id)
+    address = checkpoints.address_of(session, run_id)
+    _delete_checkpoint_rows(session, run, found, deletion)
+    if address is not None:
+        adapters_deleted.delete_adapter_rows(session, address.key)
+    trained = adapters.trained_version(session, run)
+    if trained is not None:
+        adapter, version = trained
+        deletion.stays.append(
+            f"Version {version.version} of the adapter “{adapter.name}” stays, without the samples "
+            "of this run. “Train again” then no longer works for it."
+        )
+    dataset_versions = version_ids(session, run)
+    connection = session.connection()
+    made = sa.update(AdapterVersion).where(col(AdapterVersion.run_id) == run_id)
+    connection.execute(made.values(run_id=None))
+    for owned in (Sample, MetricChunk, RunDataset):
+        connection.execute(sa.delete(owned).where(col(owned.run_id) == run_id))
+    connection.execute(sa.delete(Run).where(col(Run.id) == run_id))
+    jobs.forget_texts(session, Run, [run_id])
+    session.expire_all()
+    deletion.include(pinned.prune_versions(session, dataset_versions))
+    return deletion
+
+
+def delete_runs(session: Session, run_ids: Collection[int]) -> Deletion:
+    """Delete those of these runs that can be deleted, like `delete_run`; the others stay.
+
+    Raises NotFound if all are gone already, and Conflict if none can be deleted.
+    """
+    deleted: list[Deletion] = []
+    refused: list[str] = []
+    for run_id in sorted(set(run_ids), reverse=True):  # one that continues another goes first
+        try:
+            with session.begin_nested():
+                deleted.append(delete_run(session, run_id))
+        except Conflict as conflict:
+            refused.append(conflict.detail)
+        except NotFound:  # deleted meanwhile
+            continue
+    if not deleted:
+        if refused:
+            raise Conflict(" ".join(refused))
+        raise NotFound("These runs do not exist; they may have been deleted for good already.")
+    if len(deleted) == 1:
+        deletion = deleted[0]
+    else:
+        deletion = Deletion(f"{len(deleted)} runs")
+        for one in reversed(deleted):
+            parts = f" with {', '.join(one.goes)}" if one.goes else ""
+            deletion.include(replace(one, goes=[f"{one.title}{parts}"]))
+    deletion.stays = [*refused, *deletion.stays]
+    return deletion
+
+
+def delete_checkpoints(session: Session, run_id: int, *, step: int | None = None) -> Deletion:
+    """Delete the checkpoint of a run that has ended at a step, or all that nobody keeps.
+
+    Raises NotFound if there is none, and Conflict while a job needs one.
+    """
+    run = _ended_run(session, run_id)
+    found = checkpoints.list_checkpoints(session, run_id, steps=None if step is None else [step])
+    rows = [row for row in found if step is not None or not row.kept]
+    if not rows:
+        raise NotFound("There is no such checkpoint; it may have been deleted already.")
+    deletion = Deletion(f"{_steps_words(rows)} of run {run_id}, “{run.name}”")
+    deletion.stays.append("The run stays; it can only be continued from a checkpoint.")
+    _say_kept(deletion, len(found) - len(rows), "Delete each beside its samples.")
+    for used in (row.used_as for row in rows):
+        if used is not None:
+            deletion.stays.append(f"Version {used[1].version} of “{used[0].name}” stays.")
+    _delete_checkpoint_rows(session, run, rows, deletion)
+    return deletion
+
+
+def delete_all_checkpoints(session: Session, *, before: datetime | None = None) -> Deletion:
+    """Delete the training states of runs that have ended, or only of those that ended earlier.
+
+    The adapters of these checkpoints stay, and so do states that a person keeps.
+    """
+    query = select(Checkpoint).where(col(Checkpoint.run_id).in_(_ended_runs(before)))
+    found = session.exec(query.with_for_update()).all()
+    rows = [row for row in found if not row.kept]
+    deletion = Deletion("the training states of runs that have ended")
+    deletion.stays.append("The runs stay; they cannot be continued any more.")
+    deletion.stays.append("The adapters of their checkpoints stay.")
+    _say_kept(deletion, len(found) - len(rows), "Delete each on the page of its run.")
+    deletion.count(len(rows), "training state")
+    _delete_states(session, rows, deletion)
+    return deletion
+
+
+def _say_kept(deletion: Deletion, number: int, how: str) -> None:
+    if number:
+        is_one = number == 1
+        words = "checkpoint that is kept stays" if is_one else "checkpoints that are kept stay"
+        deletion.stays.append(f"{number:,} {words}. {how}")
+
+
+def _ended_runs(before: datetime | None = None) -> SelectOfScalar[Any]:
+    query = select(Run.id).where(col(Run.status).not_in(NOT_FINAL))
+    return query if before is None else query.where(col(Run.finished_at) < before)
+
+
+def _delete_checkpoint_rows(
+    session: Session, run: Run, rows: Sequence[RunCheckpoint], deletion: Deletion
+) -> None:
+    """Delete states and adapters. Raises Conflict while a job needs one of the adapters."""
+    versions = [row.version for row in rows if row.version is not None]
+    for version in versions:
+        if users := version_users(session, version):
+            raise Conflict(
+                f"The checkpoint at step {version.version:,} of “{run.name}” is used by {users}. "
+                "Wait until they have ended or cancel them, then delete it."
+            )
+    deletion.count(len(rows), "checkpoint")
+    _delete_states(session, [row.state for row in rows if row.state is not None], deletion)
+    keys = [version.key for version in versions]
+    deletion.count(delete_version_rows(session, versions, deletion), "download")
+    gone = sa.delete(AdapterVersion).where(col(AdapterVersion.id).in_(keys))
+    session.connection().execute(gone)
+    session.expire_all()
+
+
+def _delete_states(session: Session, rows: Sequence[Checkpoint], deletion: Deletion) -> None:
+    deletion.files |= {row.sha256 for row in rows}
+    for row in rows:
+        session.delete(row)
+    session.flush()
+
+
+def _steps_words(rows: Sequence[RunCheckpoint]) -> str:
+    if len(rows) == 1:
+        return f"the checkpoint at step {rows[0].step:,}"
+    return f"the {len(rows)} checkpoints"
+
+
+def _ended_run(session: Session, run_id: int) -> Run:
+    """The run, locked. Raises NotFound, or Conflict if it has not ended."""
+    run = session.get(Run, run_id, with_for_update=True)
+    if run is None:
+        raise NotFound("There is no such run; it may have been deleted for good already.")
+    if not run.state.is_final:
+        words = STATUS_PHRASES.get(run.state, IS_TRAINING)
+        raise Conflict(f"“{run.name}” {words}. Cancel it first, then delete it.")
+    return run
+
+
+def _release_children(session: Session, run: Run) -> None:
+    """Let the runs that continued from this one forget it. Raises Conflict if one has not ended."""
+    children = session.exec(select(Run).where(Run.parent_id == run.key)).all()
+    for child in children:
+        if not child.state.is_final:
+            raise Conflict(
+                f"Run {child.key} continues from “{run.name}” and has not ended. Wait until it has "
+                "ended or cancel it, then delete this run."
+            )
+        child.parent_id = None
+        session.add(child)
+    keys = [child.key for child in children]
+    notices = select(Event).where(
+        Event.subject == Run.__tablename__, col(Event.subject_id).in_(keys), Event.kind == NOTICE
+    )
+    for event in session.exec(notices):
+        if f"(run {run.key})" in str(event.data.get("text", "")):
+            event.data = {"text": "Continues from a run that was deleted."}
+            session.add(event)
+    session.flush()
+
+
+def count_checkpoints(session: Session) -> tuple[int, int]:
+    """Number and total size in bytes of the training states of runs that have ended.
+
+    Without those that a person keeps.
+    """
+    sums = select(func.count(), func.sum(Checkpoint.size_bytes))
+    rotating = sums.where(
+        col(Checkpoint.run_id).in_(_ended_runs()), col(Checkpoint.kept).is_(False)
+    )
+    number, size = session.exec(rotating).one()
+    return number, size or 0

@@ -1,0 +1,85 @@
+"""The io jobs of captions and the models that write them, with their arguments and results."""
+
+from __future__ import annotations
+
+from app.registry.job_kinds.kinds import ByteProgress, JobArgs, JobKind, JobResult, StepProgress
+from worker.core.captioning.words import CaptionMode, ProviderKind
+from worker.core.words import CaptionKind
+
+
+class CaptionArgs(JobArgs):
+    """What a provider is asked, for any number of images.
+
+    `address` and `model` are those of a server, `model_id` is a local model. The subject of the job
+    is the dataset.
+    """
+
+    provider: ProviderKind
+    address: str = ""
+    model: str = ""
+    model_id: int | None = None
+    prompt: str = ""
+    do_not_name: tuple[str, ...] = ()
+
+
+class CaptionImagesArgs(CaptionArgs):
+    """The images in the order they are captioned, and what is to become of their captions.
+
+    `caption_kind`: which of their captions; None: the first one. `write`: captions of images
+    without one are written at the end; else all stay proposals.
+    """
+
+    kind = JobKind.CAPTION_IMAGES
+    image_ids: tuple[int, ...]
+    mode: CaptionMode = CaptionMode.FILL
+    caption_kind: CaptionKind | None = None
+    write: bool = False
+
+
+class CaptionImagesResult(StepProgress):
+    """The number of captions that were written at the end, and the step to undo; None if none."""
+
+    written: int | None = None
+    edit_id: int | None = None
+
+
+class PreviewCaptionArgs(CaptionArgs):
+    """The image whose caption is shown and not kept."""
+
+    kind = JobKind.PREVIEW_CAPTION
+    image_id: int
+
+
+class PreviewCaptionResult(JobResult):
+    """The caption; "" if there is none, for the reason in `note`.
+
+    `removed`: what the list of words not to name took out of it.
+    """
+
+    caption: str = ""
+    note: str = ""
+    failed: bool = False
+    title: str = ""
+    removed: tuple[str, ...] = ()
+
+
+class DownloadCaptionModelArgs(JobArgs):
+    """The repository on the Hub; the subject is the caption model."""
+
+    kind = JobKind.DOWNLOAD_CAPTION_MODEL
+    repo: str
+    revision: str | None
+
+
+class DownloadCaptionModelResult(ByteProgress):
+    """The progress; what was downloaded is written to the caption model."""
+
+
+class CheckCaptionModelArgs(JobArgs):
+    """No arguments: the subject is the caption model."""
+
+    kind = JobKind.CHECK_CAPTION_MODEL
+
+
+class CheckCaptionModelResult(JobResult):
+    """No results: they are written to the caption model."""

@@ -1,0 +1,177 @@
+"""What is known of each kind of io job: its models, how long it may take, whether it is long."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from app.registry.job_kinds.caption_kinds import (
+    CaptionImagesArgs,
+    CaptionImagesResult,
+    CheckCaptionModelArgs,
+    CheckCaptionModelResult,
+    DownloadCaptionModelArgs,
+    DownloadCaptionModelResult,
+    PreviewCaptionArgs,
+    PreviewCaptionResult,
+)
+from app.registry.job_kinds.kinds import (
+    CheckFilesArgs,
+    CheckFilesResult,
+    DamagedJob,
+    DeleteDraftsArgs,
+    DeleteDraftsResult,
+    DownloadBaseArgs,
+    DownloadBaseResult,
+    ExportAdapterArgs,
+    ExportAdapterResult,
+    ExtractAdapterArgs,
+    ExtractAdapterResult,
+    FetchHubAdapterArgs,
+    FetchHubAdapterResult,
+    FuseAdapterArgs,
+    FuseAdapterResult,
+    ImportAdapterArgs,
+    ImportAdapterResult,
+    InspectBaseArgs,
+    InspectBaseResult,
+    JobArgs,
+    JobKind,
+    JobResult,
+    MakeThumbnailsArgs,
+    MakeThumbnailsResult,
+    MeasureOverlapArgs,
+    MeasureOverlapResult,
+    MergeAdaptersArgs,
+    MergeAdaptersResult,
+    PublishAdapterArgs,
+    PublishAdapterResult,
+    ResizeAdapterArgs,
+    ResizeAdapterResult,
+    ScaleAdapterArgs,
+    ScaleAdapterResult,
+    SweepArgs,
+    SweepResult,
+)
+from app.registry.validation import named_reasons, reason
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """How long a job may take until it ends or finishes its next part, such as a module.
+
+    `seconds`, and what its input takes at `bytes_per_second`, where reading and writing that is the
+    work. Waiting for the storage or the database does not count.
+    """
+
+    seconds: float
+    bytes_per_second: float | None = None
+
+    def of(self, size_bytes: int) -> float:
+        """The limit in seconds for an input of this size."""
+        rate = self.bytes_per_second
+        return self.seconds + (size_bytes / rate if rate else 0.0)
+
+
+@dataclass(frozen=True)
+class JobType:
+    """A kind of job.
+
+    `is_long`: it can take minutes or hours, so a worker that stops returns it to the queue, and one
+    thread of a worker is kept free of such jobs.
+
+    `limit`: it runs in a process of its own, which is ended when this has passed. Every kind has
+    one but transfers to and from the Hub, which have a process and limits for each request, and
+    sweeps, which only list and move files.
+
+    `keeps_parts`: what is done of it when it ends too early stays.
+    """
+
+    args: type[JobArgs]
+    result: type[JobResult]
+    is_long: bool = False
+    limit: TimeLimit | None = None
+    keeps_parts: bool = False
+
+    @property
+    def kind(self) -> JobKind:
+        """The kind, as stored in the rows."""
+        return self.args.kind
+
+
+MEGABYTE = 1_000_000
+# The figures are many times what was measured on one core of 2 GHz, for slow and busy machines.
+INSPECTION_LIMIT = TimeLimit(60)  # it reads some headers
+FILE_LIMIT = TimeLimit(300, MEGABYTE)  # the size of the adapters that are read
+BASE_LIMIT = TimeLimit(600, 2 * MEGABYTE)  # the size of the base models as well
+PART_LIMIT = TimeLimit(300)  # one image, or one piece of a file
+CAPTION_LIMIT = TimeLimit(600)  # one image, after a model of gigabytes was read
+JOB_TYPES: Mapping[str, JobType] = {
+    job_type.kind: job_type
+    for job_type in (
+        JobType(InspectBaseArgs, InspectBaseResult, limit=INSPECTION_LIMIT),
+        JobType(DownloadBaseArgs, DownloadBaseResult, is_long=True),
+        JobType(ExportAdapterArgs, ExportAdapterResult, limit=FILE_LIMIT),
+        JobType(ImportAdapterArgs, ImportAdapterResult, limit=FILE_LIMIT),
+        JobType(FetchHubAdapterArgs, FetchHubAdapterResult, is_long=True),
+        JobType(PublishAdapterArgs, PublishAdapterResult, is_long=True),
+        JobType(MergeAdaptersArgs, MergeAdaptersResult, is_long=True, limit=FILE_LIMIT),
+        JobType(ResizeAdapterArgs, ResizeAdapterResult, is_long=True, limit=FILE_LIMIT),
+        JobType(ScaleAdapterArgs, ScaleAdapterResult, is_long=True, limit=FILE_LIMIT),
+        JobType(FuseAdapterArgs, FuseAdapterResult, is_long=True, limit=BASE_LIMIT),
+        JobType(ExtractAdapterArgs, ExtractAdapterResult, is_long=True, limit=BASE_LIMIT),
+        JobType(MeasureOverlapArgs, MeasureOverlapResult, limit=FILE_LIMIT),
+        JobType(SweepArgs, SweepResult, is_long=True),
+        # these two give their thread to any other job
+        JobType(MakeThumbnailsArgs, MakeThumbnailsResult, limit=PART_LIMIT),
+        JobType(CheckFilesArgs, CheckFilesResult, limit=PART_LIMIT),
+        JobType(DeleteDraftsArgs, DeleteDraftsResult, limit=PART_LIMIT),
+        JobType(
+            CaptionImagesArgs,
+            CaptionImagesResult,
+            is_long=True,
+            limit=CAPTION_LIMIT,
+            keeps_parts=True,
+        ),
+        JobType(PreviewCaptionArgs, PreviewCaptionResult, limit=CAPTION_LIMIT),
+        JobType(DownloadCaptionModelArgs, DownloadCaptionModelResult, is_long=True),
+        JobType(CheckCaptionModelArgs, CheckCaptionModelResult, limit=INSPECTION_LIMIT),
+    )
+}
+LONG_KINDS = tuple(kind for kind, job_type in JOB_TYPES.items() if job_type.is_long)
+
+
+def read_arguments(kind: str, args: Mapping[str, Any]) -> JobArgs:
+    """Return the arguments of a job from its row. Raises DamagedJob."""
+    return _validate_json(
+        _job_type(kind).args, args, "The stored arguments of this job are damaged."
+    )
+
+
+def read_result(kind: str, result: Mapping[str, Any]) -> JobResult:
+    """Return the results of a job, or its progress, from its row. Raises DamagedJob."""
+    return _validate_json(
+        _job_type(kind).result, result, "The stored result of this job is damaged."
+    )
+
+
+def _job_type(kind: str) -> JobType:
+    if kind not in JOB_TYPES:
+        raise DamagedJob(f"There is no job of the kind “{kind}”.")
+    return JOB_TYPES[kind]
+
+
+def _validate_json(model: type[ModelT], stored: Mapping[str, Any], sentence: str) -> ModelT:
+    try:
+        return model.model_validate(stored)
+    except ValidationError as error:
+        fields = {
+            ".".join(str(part) for part in problem["loc"]): reason(problem)
+            for problem in error.errors()
+        }
+        raise DamagedJob(f"{sentence} {named_reasons(fields)}") from error

@@ -1,0 +1,429 @@
+"""Every kind of io job with its typed arguments and results.
+
+The columns `args` and `result` of an io job are JSON; these models are the only code that knows
+their keys. Unknown keys are ignored, so that rows of older and newer versions can be read.
+
+A new kind needs a member of `JobKind` and two models here (those of captions are in
+`caption_kinds`), an entry in `JOB_TYPES` of `job_types`, and a handler in the table of
+`worker.runtime.io_jobs`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer
+
+from app.registry.errors import AppError
+from app.registry.job_kinds.choices import FuseOutput
+from app.registry.job_kinds.weighted import ResolvedAdapter
+from worker.core.inference.config import BlockWeights
+from worker.core.words import FileFormat, FusedDtype, FuseLayout, MergeMethod, WeightDtype
+
+
+class JobKind(StrEnum):
+    """The kinds of io jobs, as stored in their rows."""
+
+    INSPECT_BASE = "inspect_base"
+    DOWNLOAD_BASE = "download_base"
+    EXPORT_ADAPTER = "export_adapter"
+    IMPORT_ADAPTER = "import_adapter"
+    FETCH_HUB_ADAPTER = "fetch_hub_adapter"
+    PUBLISH_ADAPTER = "publish_adapter"
+    MERGE_ADAPTERS = "merge_adapters"
+    RESIZE_ADAPTER = "resize_adapter"
+    SCALE_ADAPTER = "scale_adapter"
+    FUSE_ADAPTER = "fuse_adapter"
+    EXTRACT_ADAPTER = "extract_adapter"
+    MEASURE_OVERLAP = "measure_overlap"
+    SWEEP = "sweep"
+    MAKE_THUMBNAILS = "make_thumbnails"
+    CHECK_FILES = "check_files"
+    DELETE_DRAFTS = "delete_drafts"
+    CAPTION_IMAGES = "caption_images"
+    PREVIEW_CAPTION = "preview_caption"
+    DOWNLOAD_CAPTION_MODEL = "download_caption_model"
+    CHECK_CAPTION_MODEL = "check_caption_model"
+
+
+class DamagedJob(AppError):
+    """The stored arguments or results of a job cannot be read."""
+
+    status = 500
+    title = "This job is damaged"
+    code = "damaged_job"
+
+
+class JobArgs(BaseModel):
+    """Base of the arguments of a kind of job."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    kind: ClassVar[JobKind]
+
+    def stored(self) -> dict[str, Any]:
+        """Return the JSON for the row; a field with a default is left out while it has that."""
+        written = self.model_dump(mode="json")
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in written.items()
+            if fields[name].is_required() or getattr(self, name) != fields[name].default
+        }
+
+
+class JobResult(BaseModel):
+    """Base of the results of a kind of job; empty until the job writes progress or ends."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    def stored(self) -> dict[str, Any]:
+        """Return the JSON for the row: the fields that were given."""
+        written = self.model_dump(mode="json")
+        return {name: value for name, value in written.items() if name in self.model_fields_set}
+
+
+class StepProgress(JobResult):
+    """Progress in steps, written while the job runs."""
+
+    done: int = 0
+    total: int = 1
+
+    @property
+    def share(self) -> float:
+        """The finished share, from 0 to 1."""
+        return self.done / max(1, self.total)
+
+
+class ByteProgress(JobResult):
+    """Progress of a transfer, written while the job runs; None before the first bytes."""
+
+    file: str = ""
+    bytes_done: int | None = None
+    bytes_total: int | None = None
+
+
+# Base models
+
+
+class InspectBaseArgs(JobArgs):
+    """No arguments: the subject is the base model."""
+
+    kind = JobKind.INSPECT_BASE
+
+
+class InspectBaseResult(JobResult):
+    """No results: they are written to the base model."""
+
+
+class DownloadBaseArgs(JobArgs):
+    """The source of the files on the Hub; the subject is the base model."""
+
+    kind = JobKind.DOWNLOAD_BASE
+    repo: str
+    revision: str | None
+    file: str | None
+    precision: str
+
+
+class DownloadBaseResult(ByteProgress):
+    """The progress; the files themselves are written to the base model."""
+
+
+# Files of adapters
+
+
+class ExportAdapterArgs(JobArgs):
+    """The download to write; the subject is the version."""
+
+    kind = JobKind.EXPORT_ADAPTER
+    format: FileFormat
+    dtype: WeightDtype
+    with_tags: bool = False
+
+
+class ExportAdapterResult(JobResult):
+    """The hash of the written file; for a file that cannot be right, the code and facts it had."""
+
+    sha256: str | None = None
+    code_version: str | None = None
+    facts_sha256: str | None = None
+
+
+class StoredSidecar(BaseModel):
+    """A stored file that was sent along with a LoRA file."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    name: str
+    sha256: str
+
+
+LOSS_CODE = "loss"
+"""The error code of an import that would lose much of the file's change."""
+
+
+class ImportAdapterArgs(JobArgs):
+    """The uploaded LoRA file, the adapter it becomes a version of, and the base it has to fit."""
+
+    kind = JobKind.IMPORT_ADAPTER
+    sha256: str
+    filename: str
+    adapter_id: int | None = None
+    base_model_id: int | None = None
+    sidecars: tuple[StoredSidecar, ...] = ()
+    allow_loss: bool = False
+
+
+class ImportAdapterResult(StepProgress):
+    """The version of the imported file; `duplicate` if the registry already had it.
+
+    `loss`: the share of the change that a LoRA cannot contain, as a relative norm.
+    """
+
+    adapter_id: int | None = None
+    version: int | None = None
+    duplicate: bool = False
+    notes: tuple[str, ...] = ()
+    loss: float | None = None
+
+
+# The Hugging Face Hub
+
+
+class FetchHubAdapterArgs(JobArgs):
+    """The source of a LoRA file on the Hub."""
+
+    kind = JobKind.FETCH_HUB_ADAPTER
+    repo: str
+    revision: str | None
+    file: str | None
+
+
+class FetchHubAdapterResult(ByteProgress):
+    """The import job of the downloaded file."""
+
+    import_id: int | None = None
+
+
+class PublishedImage(BaseModel):
+    """An image that is published with an adapter, with its prompt."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    sha256: str
+    prompt: str
+
+
+class PublishAdapterArgs(JobArgs):
+    """The repository, and what is published in it; the subject is the version."""
+
+    kind = JobKind.PUBLISH_ADAPTER
+    repo: str
+    update: bool
+    private: bool
+    base_model: str
+    pictures: tuple[PublishedImage, ...]
+
+
+class PublishAdapterResult(ByteProgress):
+    """The repository as the Hub reports it."""
+
+    repo: str | None = None
+    url: str | None = None
+    commit: str | None = None
+    private: bool | None = None
+
+
+# Tools
+
+
+Part = Annotated[ResolvedAdapter, PlainSerializer(lambda adapter: adapter.for_job())]
+"""A version of an adapter with its weights."""
+
+
+class MergeAdaptersArgs(JobArgs):
+    """The adapters to merge, and how; `rank` is None for the method that needs none."""
+
+    kind = JobKind.MERGE_ADAPTERS
+    name: str
+    parts: tuple[Part, ...]
+    method: MergeMethod
+    rank: int | None
+    density: float
+    seed: int
+
+
+class ResizeAdapterArgs(JobArgs):
+    """The new rank, or the share of the energy to keep; the subject is the version.
+
+    `use`: the result becomes the version in use.
+    """
+
+    kind = JobKind.RESIZE_ADAPTER
+    rank: int | None
+    energy: float | None
+    dynamic: bool
+    use: bool = False
+
+
+class ScaleAdapterArgs(JobArgs):
+    """The factors in the blocks of the UNet; the subject is the version.
+
+    `use`: the result becomes the version in use.
+    """
+
+    kind = JobKind.SCALE_ADAPTER
+    blocks: BlockWeights
+    use: bool = False
+
+
+class FuseAdapterArgs(JobArgs):
+    """The adapters to fuse, and what to write; the subject is the base model."""
+
+    kind = JobKind.FUSE_ADAPTER
+    name: str
+    parts: tuple[Part, ...]
+    layout: FuseLayout
+    dtype: FusedDtype
+    keep: FuseOutput
+
+
+class ExtractAdapterArgs(JobArgs):
+    """The tuned base model and the rank; the subject is the base model it was tuned from."""
+
+    kind = JobKind.EXTRACT_ADAPTER
+    tuned_id: int
+    rank: int
+    name: str
+
+
+class ShownResult(StepProgress):
+    """What a tool made can be shown by two renders; they are ordered when somebody looks."""
+
+    before_render_id: int | None = None
+    after_render_id: int | None = None
+
+
+class NewVersionResult(ShownResult):
+    """The version that a tool created, with the figures of its approximation."""
+
+    adapter_id: int | None = None
+    slug: str | None = None
+    name: str | None = None
+    version: int | None = None
+    modules: int | None = None
+    rank_min: int | None = None
+    rank_max: int | None = None
+    energy_min: float | None = None
+    energy_mean: float | None = None
+    relative_error: float | None = None
+
+
+class MergeAdaptersResult(NewVersionResult):
+    """The first version of the merged adapter."""
+
+
+class ResizeAdapterResult(NewVersionResult):
+    """The new version of the adapter."""
+
+
+class ScaleAdapterResult(NewVersionResult):
+    """The new version of the adapter."""
+
+
+class ExtractAdapterResult(NewVersionResult):
+    """The first version of the extracted adapter."""
+
+
+class FuseAdapterResult(ShownResult):
+    """The fused base: a base model, or a stored file for download."""
+
+    layers: int | None = None
+    size_bytes: int | None = None
+    base_model_id: int | None = None
+    slug: str | None = None
+    name: str | None = None
+    sha256: str | None = None
+    filename: str | None = None
+
+
+# Comparing adapters
+
+
+class MeasureOverlapArgs(JobArgs):
+    """The version with the higher id; the subject is the other one."""
+
+    kind = JobKind.MEASURE_OVERLAP
+    other_id: int
+
+
+LayerOverlap = tuple[str, float, float, float]
+"""The key of a layer, its cosine, and what the inputs and the outputs of both changes share."""
+
+
+class MeasureOverlapResult(StepProgress):
+    """The cosine of both whole changes, how many layers either changes, and those both change."""
+
+    cosine: float | None = None
+    changed: int | None = None
+    layers: tuple[LayerOverlap, ...] | None = None
+
+
+# Storage
+
+
+class DeleteDraftsArgs(JobArgs):
+    """No arguments: all drafts that are old enough."""
+
+    kind = JobKind.DELETE_DRAFTS
+
+
+class DeleteDraftsResult(StepProgress):
+    """How many files were deleted with the drafts, and their size."""
+
+    files: int | None = None
+    size_bytes: int | None = None
+
+
+class SweepArgs(JobArgs):
+    """No arguments: the whole storage is swept."""
+
+    kind = JobKind.SWEEP
+
+
+class SweepResult(StepProgress):
+    """What a sweep moved to the trash, or would have; what it deleted from there for good.
+
+    `report`: why it only reported, because the files may not be those of this database.
+    """
+
+    files: int | None = None
+    size_bytes: int | None = None
+    emptied_files: int | None = None
+    emptied_bytes: int | None = None
+    brought_back: int | None = None
+    report: str | None = None
+
+
+class MakeThumbnailsArgs(JobArgs):
+    """No arguments: images without thumbnails get them; those of datasets are measured too."""
+
+    kind = JobKind.MAKE_THUMBNAILS
+
+
+class MakeThumbnailsResult(StepProgress):
+    """The number of images."""
+
+
+class CheckFilesArgs(JobArgs):
+    """No arguments: the store is checked for missing files, then read from where the last ended."""
+
+    kind = JobKind.CHECK_FILES
+
+
+class CheckFilesResult(StepProgress):
+    """The files that were read, how many are damaged or missing, and how many are still due."""
+
+    files: int | None = None
+    size_bytes: int | None = None
+    problems: int | None = None
+    left: int | None = None

@@ -1,0 +1,54 @@
+"""The cover of an adapter: chosen from its samples and renders, or the one it was imported with."""
+
+from __future__ import annotations
+
+from sqlmodel import Session, col, select
+
+from app.registry.adapters import service
+from app.registry.renders.adapter_images import find_sample, require_adapter_image
+from app.registry.renders.listing import find_render_of
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.runs import Sample
+
+
+def choose_cover(session: Session, adapter_id: int, sha256: str | None) -> Adapter:
+    """Make an image of an adapter its cover; None: the usual one.
+
+    The one that an imported file came with is remembered, so that it can be chosen again. Raises
+    InvalidInput if the image was not generated with the adapter.
+    """
+    adapter = service.require_listed(service.get_adapter(session, adapter_id))
+    if sha256 is not None:
+        require_adapter_image(session, adapter, sha256)
+    known = adapter.cover_sha256
+    if known and not (
+        find_sample(session, adapter_id, known) or find_render_of(session, adapter_id, known)
+    ):
+        adapter.imported_cover_sha256 = known
+    put_cover(session, adapter, usual_cover(session, adapter) if sha256 is None else sha256)
+    return adapter
+
+
+def usual_cover(session: Session, adapter: Adapter) -> str | None:
+    """The first sample of the version in use, else of the newest one that has some.
+
+    An imported adapter without samples has the cover that came with its file.
+    """
+    sampled = (
+        select(AdapterVersion)
+        .join(Sample, col(Sample.run_id) == col(AdapterVersion.run_id))
+        .where(AdapterVersion.adapter_id == adapter.key, Sample.step > 0)
+        .order_by(col(AdapterVersion.version).desc())
+    )
+    used = service.get_version(session, adapter)
+    for version in (used, session.exec(sampled.limit(1)).first()):
+        samples = service.version_samples(session, version) if version else []
+        if samples:
+            return samples[0].sha256
+    return adapter.imported_cover_sha256
+
+
+def put_cover(session: Session, adapter: Adapter, sha256: str | None) -> None:
+    """Store the cover; the default download, which contains it, is written again."""
+    with service.renewed_download(session, adapter):
+        adapter.cover_sha256 = sha256

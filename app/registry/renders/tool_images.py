@@ -1,0 +1,187 @@
+"""An image before and after a tool: renders of the same prompt and seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlmodel import Session
+
+from app.registry.adapters import service, tools
+from app.registry.base_models import service as base_models
+from app.registry.errors import Conflict, NotFound
+from app.registry.job_kinds.kinds import (
+    ExtractAdapterArgs,
+    FuseAdapterArgs,
+    FuseAdapterResult,
+    MergeAdaptersArgs,
+    NewVersionResult,
+    ResizeAdapterArgs,
+    ScaleAdapterArgs,
+    ShownResult,
+    StepProgress,
+)
+from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.weighted import WeightedAdapter
+from app.registry.renders import listing
+from app.registry.renders import service as playground
+from app.registry.storage.store import BlobStore
+from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Render
+
+ANY_PROMPT = "a castle"
+
+
+@dataclass(frozen=True)
+class ImageInputs:
+    """What one image is drawn with."""
+
+    adapters: tuple[WeightedAdapter, ...] = ()
+    base_model_id: int | None = None
+
+
+@dataclass(frozen=True)
+class ToolImage:
+    """One of both renders, its image once it has one, and what it was drawn with."""
+
+    render: Render
+    sha256: str | None
+    label: str
+
+    @property
+    def alt(self) -> str:
+        """The image in words."""
+        return f"{self.render.prompt}, {self.label}"
+
+
+@dataclass(frozen=True)
+class ToolImages:
+    """The images before and after a tool."""
+
+    before: ToolImage
+    after: ToolImage
+
+    @property
+    def is_active(self) -> bool:
+        """True while one of them is queued or running."""
+        return any(side.render.state.is_active for side in (self.before, self.after))
+
+    @property
+    def caption(self) -> str:
+        """Prompt and seed of both."""
+        return f"{self.before.render.prompt}, seed {self.before.render.seed}"
+
+    @property
+    def error(self) -> str:
+        """Why one of them was not drawn; empty if both were or will be."""
+        ended = [side.render for side in (self.before, self.after) if side.sha256 is None]
+        reasons = [
+            row.error or "The image was not generated." for row in ended if not row.state.is_active
+        ]
+        return next(iter(reasons), "")
+
+
+def has_images(job: IoJob) -> bool:
+    """True if what the job made can be shown: a version, or a base model that was kept."""
+    result = job.outcome(StepProgress)
+    is_kept = isinstance(result, FuseAdapterResult) and result.base_model_id is not None
+    is_version = isinstance(result, NewVersionResult) and result.adapter_id is not None
+    return job.state is JobStatus.SUCCEEDED and (is_kept or is_version)
+
+
+def order_images(session: Session, job_id: int, store: BlobStore) -> ToolImages:
+    """The images of a tool job; they are ordered the first time.
+
+    Raises Conflict if the job made nothing that can be shown, NotFound or InvalidInput if it cannot
+    be drawn any more.
+    """
+    job = session.get(IoJob, tools.get_job(session, job_id).key, with_for_update=True)
+    assert job is not None
+    if (known := find_images(session, job)) is not None:
+        return known
+    if not has_images(job):
+        raise Conflict("This job has not made an adapter or base model that can be shown.")
+    before, after = _inputs(session, job)
+    prompt, seed = _prompt_of(session, before, after)
+    renders = [
+        playground.create_render(
+            session,
+            playground.RenderRequest(
+                prompt=prompt, seed=seed, base_model=side.base_model_id, adapters=side.adapters
+            ),
+            store,
+        )
+        for side in (before, after)
+    ]
+    keys = {"before_render_id": renders[0].key, "after_render_id": renders[1].key}
+    job.result = job.result | keys
+    session.add(job)
+    return _tool_images(session, renders[0], renders[1])
+
+
+def find_images(session: Session, job: IoJob) -> ToolImages | None:
+    """The images of a tool job; None if they were not ordered, or one is deleted for good."""
+    result = job.outcome(StepProgress)
+    if not isinstance(result, ShownResult):
+        return None
+    before = session.get(Render, result.before_render_id or 0)
+    after = session.get(Render, result.after_render_id or 0)
+    if before is None or after is None:
+        return None
+    return _tool_images(session, before, after)
+
+
+def _tool_images(session: Session, before: Render, after: Render) -> ToolImages:
+    images = listing.first_images(session, [before, after])
+    shown = [
+        ToolImage(
+            render,
+            images[render.key].sha256 if render.key in images else None,
+            _label(session, render),
+        )
+        for render in (before, after)
+    ]
+    return ToolImages(*shown)
+
+
+def _label(session: Session, render: Render) -> str:
+    """What a render was drawn with, in words."""
+    parts = [f"{used.name}, version {used.version}" for used in render.stack]
+    return " + ".join(parts) or base_models.get_base_model(session, render.base_model_id).name
+
+
+def _inputs(session: Session, job: IoJob) -> tuple[ImageInputs, ImageInputs]:
+    args, result = job.readable_arguments(), job.outcome(StepProgress)
+    if isinstance(args, FuseAdapterArgs) and isinstance(result, FuseAdapterResult):
+        stack = tuple(_as_named(part) for part in args.parts)
+        return ImageInputs(stack, job.subject_id), ImageInputs((), result.base_model_id)
+    if not isinstance(result, NewVersionResult) or result.adapter_id is None:
+        raise Conflict("This job has not made an adapter that can be shown.")
+    after = (WeightedAdapter(adapter_id=result.adapter_id, version=result.version),)
+    if isinstance(args, ResizeAdapterArgs | ScaleAdapterArgs):
+        version = session.get(AdapterVersion, job.subject_id or 0)
+        if version is None:
+            raise NotFound("The version before was deleted, so it cannot be shown.")
+        before = (WeightedAdapter(adapter_id=version.adapter_id, version=version.version),)
+        return ImageInputs(before), ImageInputs(after)
+    if isinstance(args, MergeAdaptersArgs):
+        return ImageInputs((_as_named(args.parts[0]),)), ImageInputs(after)
+    if isinstance(args, ExtractAdapterArgs):
+        return ImageInputs((), args.tuned_id), ImageInputs(after, job.subject_id)
+    raise Conflict("The settings of this job cannot be read any more.")
+
+
+def _as_named(part: WeightedAdapter) -> WeightedAdapter:
+    return WeightedAdapter(**part.model_dump(include=set(WeightedAdapter.model_fields)))
+
+
+def _prompt_of(session: Session, *inputs: ImageInputs) -> tuple[str, int]:
+    """Prompt and seed of the first sample of an adapter; else its trigger words with any seed."""
+    words: list[str] = []
+    for used in (used for image in inputs for used in image.adapters):
+        adapter = service.get_adapter(session, used.adapter_id)
+        version = service.get_version(session, adapter, used.version)
+        for sample in service.version_samples(session, version):
+            return sample.prompt, sample.seed
+        words = words or adapter.trigger_words
+    return ", ".join([ANY_PROMPT, *words[:1]]), 0

@@ -1,0 +1,139 @@
+"""Tables of base models, of measured training speeds and of the precision of images."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+import sqlalchemy as sa
+from sqlmodel import Field
+
+from app.registry.db import utcnow
+from app.registry.tables.rows import NumberedRow
+from worker.core.bases.family import family_label
+
+EMBEDDED = "starter"
+RETIRED = f"{EMBEDDED}@"  # followed by a part of the fingerprint: the source of a retired one
+
+
+class BaseModelStatus(StrEnum):
+    """Status of a base model; only READY ones can be used."""
+
+    DOWNLOADING = "downloading"
+    CHECKING = "checking"
+    READY = "ready"
+    FAILED = "failed"
+    REMOVED = "removed"
+
+
+class BaseModel(NumberedRow, table=True):
+    """A diffusers folder or single file that adapters are trained on."""
+
+    __tablename__ = "base_model"
+    __table_args__ = (
+        sa.CheckConstraint(
+            "status IN ('downloading', 'checking', 'ready', 'failed', 'removed')", name="status"
+        ),
+    )
+
+    slug: str = Field(max_length=140, unique=True)
+    name: str = Field(max_length=120)
+    source: str = Field(
+        unique=True,
+        description="Path, `starter` for the embedded one, or hf://owner/name; `starter@…` for one "
+        "that an older version had embedded.",
+    )
+    local_path: str | None = Field(default=None, description="Path of a download from the Hub.")
+    revision: str | None = Field(
+        default=None, max_length=64, description="The commit of a download from the Hub."
+    )
+    status: str = Field(default=BaseModelStatus.CHECKING, max_length=16)
+    error: str | None = None
+    family: str | None = Field(default=None, max_length=16)
+    prediction_type: str | None = Field(default=None, max_length=16)
+    resolution: int | None = Field(default=None, description="Native side length in pixels.")
+    cross_attention_dim: int | None = None
+    parameters: dict[str, int] = Field(default_factory=dict, sa_type=sa.JSON)
+    size_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
+    fingerprint: str | None = Field(default=None, max_length=64)
+    created_at: datetime = Field(default_factory=utcnow)
+
+    @property
+    def is_retired(self) -> bool:
+        """True for an embedded base model of an older version, whose files are gone.
+
+        Its status is REMOVED.
+        """
+        return self.source.startswith(RETIRED)
+
+    @property
+    def original_name(self) -> str:
+        """The name that files made with it carry; a retired one was renamed since."""
+        return EMBEDDED if self.is_retired else self.name
+
+    @property
+    def tunable_parameters(self) -> int | None:
+        """Number of parameters of UNet and text encoders; None if unknown."""
+        return sum(count for part, count in self.parameters.items() if part != "vae") or None
+
+    @property
+    def family_label(self) -> str:
+        """The common name of the family."""
+        return family_label(self.family)
+
+
+class BaseSpeed(NumberedRow, table=True):
+    """Measured cost of a training step on this machine, from worker warm-up and from runs.
+
+    `seconds_per_step` is for one batch that keeps all activations (`TrainConfig.step_cost` 1).
+    """
+
+    __tablename__ = "base_speed"
+    __table_args__ = (
+        sa.UniqueConstraint("base_model_id", "batch_size", "resolution", "rank", "layers"),
+    )
+
+    base_model_id: int = Field(foreign_key="base_model.id", index=True)
+    batch_size: int
+    resolution: int
+    rank: int
+    layers: str = Field(default="", max_length=255, description="Summary of the trained layers.")
+    seconds_per_step: float
+    trainable_parameters: int
+    adapter_bytes: int = Field(description="Size of the fp16 adapter file.")
+    measured_at: datetime = Field(default_factory=utcnow)
+
+
+class BasePrecision(NumberedRow, table=True):
+    """The precision in which a machine generates images with a base model, chosen once.
+
+    The measurements are for a call of the UNet at this size; None if there was nothing to choose.
+    """
+
+    __tablename__ = "base_precision"
+    __table_args__ = (sa.UniqueConstraint("base_model_id", "machine"),)
+
+    base_model_id: int = Field(foreign_key="base_model.id", index=True)
+    machine: str = Field(max_length=40, description="What the choice depends on besides the base.")
+    fingerprint: str | None = Field(default=None, max_length=64, description="Of the base's files.")
+    precision: str = Field(max_length=8)
+    processor: str = Field(default="", max_length=80)
+    width: int | None = None
+    height: int | None = None
+    fp32_seconds: float | None = None
+    bf16_seconds: float | None = None
+    step_effect: float | None = Field(
+        default=None, description="Share of a small weight step that is left in bf16."
+    )
+    chosen_at: datetime = Field(default_factory=utcnow)
+
+    @property
+    def reason(self) -> str:
+        """Why this precision, in one sentence; empty if there was nothing to choose."""
+        if self.fp32_seconds is None or self.bf16_seconds is None or self.step_effect is None:
+            return ""
+        return (
+            f"Measured at {self.width} × {self.height} on {self.processor}: a step takes "
+            f"{self.fp32_seconds:.2g} s in fp32 and {self.bf16_seconds:.2g} s in bf16, which keeps "
+            f"{self.step_effect:.0%} of a weight step of 0.05."
+        )

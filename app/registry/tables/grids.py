@@ -1,0 +1,67 @@
+"""Tables of grids: one request with up to three settings varied, each cell an image of a render."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
+from app.registry.tables.axes import Axis, sizes_of
+from app.registry.tables.rows import NumberedRow
+
+MAX_TITLE = 120
+
+
+class Grid(NumberedRow, table=True):
+    """A grid; its cells are numbered row by row, sheet by sheet."""
+
+    __tablename__ = "grid"
+    __table_args__ = (NEVER_TWICE,)
+
+    title: str = Field(max_length=MAX_TITLE)
+    request: dict[str, Any] = Field(
+        sa_type=sa.JSON,
+        sa_column_kwargs={"info": {MENTIONS: True}},  # no files
+        description="The RenderRequest that all cells share, with base model, seed and versions.",
+    )
+    axes: list[dict[str, Any]] = Field(
+        sa_type=sa.JSON,
+        sa_column_kwargs={"info": {MENTIONS: True}},  # no files
+        description="Columns, rows and sheets, as far as there are any.",
+    )
+    winner: int | None = Field(default=None, description="Place of the chosen cell.")
+    created_at: datetime = Field(default_factory=utcnow)
+    deleted_at: datetime | None = Field(default=None, description="In no list; can be restored.")
+
+    @property
+    def varied(self) -> Sequence[Axis]:
+        """Its axes: columns, rows, sheets."""
+        return [Axis.model_validate(axis) for axis in self.axes]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Numbers of columns, rows and sheets."""
+        return sizes_of(self.varied)
+
+
+class GridCell(SQLModel, table=True):
+    """A cell of a grid and the image in it."""
+
+    __tablename__ = "grid_cell"
+
+    grid_id: int = Field(foreign_key="grid.id", primary_key=True)
+    place: int = Field(primary_key=True)
+    render_id: int | None = Field(
+        default=None,
+        foreign_key="render.id",
+        index=True,
+        description="None: the render was deleted for good.",
+    )
+    image_index: int = Field(default=0, description="Index of the image in its render.")
+    cache_key: str = Field(
+        max_length=64, index=True, description="Of a render of this image alone."
+    )

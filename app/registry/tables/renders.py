@@ -1,0 +1,154 @@
+"""Tables of renders: images generated with any number of adapters, each with its own page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
+from app.registry.job_kinds.queues import Queue
+from app.registry.job_kinds.weighted import ResolvedAdapter
+from app.registry.tables.jobs import STATUS_CHECK, Job
+from app.registry.tables.rows import NumberedRow
+from worker.core.inference.config import steps_to_run
+from worker.core.words import SamplerName
+
+MAX_SLOT = 64  # characters of the name of a draft's slot
+
+
+class Render(Job, table=True):
+    """A render request and its result.
+
+    A draft is in no list and deleted an hour after its end, unless it is kept.
+    """
+
+    __tablename__ = "render"
+    __table_args__ = (sa.CheckConstraint(STATUS_CHECK, name="status"), NEVER_TWICE)
+    queue: ClassVar[Queue] = Queue.RENDER
+    of_a_status: ClassVar[Sequence[str]] = (*Job.of_a_status, "preview")
+
+    base_model_id: int = Field(foreign_key="base_model.id", index=True)
+    prompt: str = Field(sa_type=sa.Text)
+    negative_prompt: str = Field(default="", sa_type=sa.Text)
+    seed: int = Field(sa_type=sa.BigInteger)
+    sampler: str = Field(default=SamplerName.DDIM.value, max_length=32)
+    steps: int
+    guidance: float
+    clip_skip: int = Field(default=1, description="Layer of the text encoder, from the last.")
+    width: int
+    height: int
+    count: int = 1
+    adapters: list[dict[str, Any]] = Field(
+        default_factory=list,
+        sa_type=sa.JSON,
+        sa_column_kwargs={"info": {MENTIONS: True}},  # the version ids refer to adapter versions
+        description="Of each: adapter_id, version_id, name, slug, weight, text_encoder_weight, "
+        "and block_weights where there are some.",
+    )
+    weights: list[list[float | None]] | None = Field(
+        default=None,
+        sa_type=sa.JSON,
+        description="A strip: the weights of the adapters for each image, all of one seed; None "
+        "leaves an adapter out of an image.",
+    )
+    source_sha256: str | None = Field(
+        default=None, max_length=64, index=True, description="Blob of the image it starts from."
+    )
+    strength: float | None = Field(
+        default=None, description="How much of that image changes, 0 to 1; None without one."
+    )
+    cache_key: str = Field(max_length=64, index=True, description="Equal requests, equal keys.")
+    precision: str | None = Field(
+        default=None,
+        max_length=8,
+        description="Number type of the UNet, part of the cache key; None until it is known.",
+    )
+    twin_id: int | None = Field(
+        default=None,
+        foreign_key="render.id",
+        index=True,
+        description="The same seed without adapters.",
+    )
+    progress: int = Field(default=0, description="Denoising steps done.")
+    seconds: float | None = None
+    from_cache: bool = False
+    note: str | None = Field(default=None, description="A note for the user.")
+    deleted_at: datetime | None = Field(default=None, description="In no list; can be restored.")
+    starred: bool = Field(default=False, description="Marked by a person, to be found again.")
+    search_text: str = Field(
+        default="", sa_type=sa.Text, description="Prompt and adapters, folded, for searches."
+    )
+    draft_slot: str | None = Field(
+        default=None,
+        max_length=MAX_SLOT,
+        index=True,
+        description="Set for a draft: a newer draft of its slot replaces it while unfinished.",
+    )
+    preview: bytes | None = Field(
+        default=None,
+        sa_type=sa.LargeBinary,
+        description="A small WebP of the image so far, only while it is generated.",
+    )
+
+    @property
+    def stack(self) -> list[ResolvedAdapter]:
+        """The adapters with their weights."""
+        return [ResolvedAdapter.model_validate(entry) for entry in self.adapters]
+
+    @property
+    def all_steps(self) -> int:
+        """The denoising steps of all its images that are run."""
+        return steps_to_run(self.steps, self.strength) * self.count
+
+    def stack_of(self, index: int) -> list[ResolvedAdapter]:
+        """The adapters of one image: with the weights of its place in a strip.
+
+        A text encoder that has the weight of the UNet keeps doing so; another weight of it stays.
+        """
+        if self.weights is None:
+            return self.stack
+        return [
+            used.with_weight(weight)
+            for used, weight in zip(self.stack, self.weights[index], strict=True)
+            if weight is not None
+        ]
+
+
+class RenderImage(NumberedRow, table=True):
+    """One image of a render."""
+
+    __tablename__ = "render_image"
+    __table_args__ = (sa.UniqueConstraint("render_id", "index"),)
+
+    render_id: int = Field(foreign_key="render.id", index=True)
+    index: int
+    seed: int = Field(sa_type=sa.BigInteger)
+    sha256: str = Field(max_length=64, index=True, description="Blob of the PNG.")
+
+
+class RenderAdapter(SQLModel, table=True):
+    """Link between a render and an adapter; the adapter page finds its images by it."""
+
+    __tablename__ = "render_adapter"
+
+    adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
+    render_id: int = Field(foreign_key="render.id", primary_key=True, index=True)
+    hidden: bool = Field(default=False, description="Not shown on the page of the adapter.")
+    was_cover: bool = Field(default=False, description="Its cover until the render was deleted.")
+
+
+class RenderSource(SQLModel, table=True):
+    """An image that renders start from, or that was uploaded for that."""
+
+    __tablename__ = "render_source"
+
+    sha256: str = Field(max_length=64, primary_key=True, description="Blob of the image.")
+    width: int
+    height: int
+    used_at: datetime = Field(
+        default_factory=utcnow, index=True, description="When it was last uploaded or used."
+    )

@@ -1,0 +1,211 @@
+"""Tables of runs: one training each, with metrics, samples and checkpoints."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
+from app.registry.job_kinds.queues import Queue
+from app.registry.job_kinds.states import JobStatus
+from app.registry.tables.adapters import SORT_NAME
+from app.registry.tables.jobs import STATUS_CHECK, Job
+from app.registry.tables.rows import NumberedRow
+
+RUINED = "ruined"  # outcome of a run whose result is worse than the base model
+NOTICE, WARNING = "notice", "warning"  # event kinds with a sentence in `text`
+
+
+class Run(Job, table=True):
+    """One training of an adapter on pinned dataset versions: this one, and `RunDataset`."""
+
+    __tablename__ = "run"
+    __table_args__ = (sa.CheckConstraint(STATUS_CHECK, name="status"), NEVER_TWICE)
+    queue: ClassVar[Queue] = Queue.TRAIN
+
+    name: str = Field(max_length=120)
+    notes: str = Field(default="", sa_type=sa.Text)
+    sort_name: str = Field(
+        default="",
+        sa_type=SORT_NAME,
+        index=True,
+        description="Key for sorting by name; written by `search`.",
+    )
+    search_text: str = Field(
+        default="",
+        sa_type=sa.Text,
+        description="Name, trigger word and notes as they are searched; written by `search`.",
+    )
+    dataset_id: int = Field(foreign_key="dataset.id", index=True)
+    dataset_version_id: int = Field(foreign_key="dataset_version.id")
+    dataset_repeats: int = Field(
+        default=1,
+        description="How often an epoch uses the dataset; an image repeats its own times this.",
+    )
+    base_model_id: int = Field(foreign_key="base_model.id", index=True)
+    preset: str | None = Field(default=None, max_length=20)
+    own_preset: dict[str, Any] | None = Field(
+        default=None,
+        sa_type=sa.JSON,
+        sa_column_kwargs={"info": {MENTIONS: True}},  # no files
+        description="The saved preset on top of `preset`, as it was: id, name, config, base.",
+    )
+    trigger_word: str | None = Field(default=None, max_length=60)
+    config: dict[str, Any] = Field(
+        sa_type=sa.JSON,
+        description="A worker.core.training TrainConfig.",
+        sa_column_kwargs={"info": {MENTIONS: True}},  # no files
+    )
+    regularization_version_id: int | None = Field(
+        default=None,
+        foreign_key="dataset_version.id",
+        description="Regularization images, which keep the base model from forgetting.",
+    )
+    parent_id: int | None = Field(default=None, foreign_key="run.id")
+    adapter_id: int | None = Field(
+        default=None,
+        foreign_key="adapter.id",
+        description="The result becomes a version of this adapter; None: of a new one.",
+    )
+
+    phase: str | None = Field(default=None, max_length=40)
+    step: int = 0
+    total_steps: int
+    loss: float | None = Field(default=None, description="Smoothed training loss.")
+    steps_per_second: float | None = None
+    arithmetic: dict[str, Any] = Field(
+        default_factory=dict,
+        sa_type=sa.JSON,
+        sa_column_kwargs={"info": {MENTIONS: True}},
+        description="Precision and threads of the first attempt; later attempts use the same.",
+    )
+    device: str | None = Field(default=None, max_length=80)
+    trainable_parameters: int | None = Field(default=None, sa_type=sa.BigInteger)
+    base_parameters: int | None = Field(default=None, sa_type=sa.BigInteger)
+    peak_memory_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
+    training_seconds: float = Field(default=0.0, description="Summed over all attempts.")
+    resumed_at_step: int | None = Field(
+        default=None, description="Start step of the newest attempt."
+    )
+    adapter_version_id: int | None = Field(default=None, foreign_key="adapter_version.id")
+    outcome: str | None = Field(
+        default=None, max_length=20, description="`ruined`; None: nothing is wrong with the result."
+    )
+    outcome_reason: str | None = Field(default=None, description="Why, as sentences.")
+    good_steps: list[int] | None = Field(
+        default=None,
+        sa_type=sa.JSON,
+        sa_column_kwargs={"info": {MENTIONS: True}},
+        description="Of a ruined run: steps whose checkpoints were not, the newest first.",
+    )
+    loss_rise: float | None = Field(
+        default=None,
+        description="Loss on the fixed images divided by the base model’s, while it is clearly "
+        "worse.",
+    )
+
+    stop_requested: bool = Field(default=False, description="Stop and keep the adapter.")
+    sample_requested: bool = False
+    save_requested: bool = False
+
+    @property
+    def times(self) -> list[tuple[str, datetime]]:
+        """When it was queued, started and ended, as far as that happened, with a word for each."""
+        ended = "finished" if self.state is JobStatus.SUCCEEDED else self.status
+        moments = [("queued", self.created_at), ("started", self.started_at)]
+        moments.append((ended, self.finished_at))
+        return [(word, moment) for word, moment in moments if moment]
+
+
+class RunDataset(SQLModel, table=True):
+    """A further dataset of a run on several; the first one is in the row of the run."""
+
+    __tablename__ = "run_dataset"
+    __table_args__ = (
+        sa.UniqueConstraint("run_id", "dataset_id"),
+        sa.UniqueConstraint("run_id", "place"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="run.id", index=True)
+    place: int = Field(description="Its place among the datasets of the run, from 2.")
+    dataset_id: int = Field(foreign_key="dataset.id", index=True)
+    dataset_version_id: int = Field(foreign_key="dataset_version.id", index=True)
+    repeats: int = Field(default=1, description="Like `Run.dataset_repeats`.")
+
+
+class OwnPreset(NumberedRow, table=True):
+    """A preset that somebody saved: a shipped one with changes."""
+
+    __tablename__ = "own_preset"
+    __table_args__ = NEVER_TWICE
+
+    name: str = Field(max_length=120)
+    name_key: str = Field(max_length=400, unique=True, description="Without upper case.")
+    preset: str = Field(max_length=20, description="The shipped preset that it changes.")
+    config: dict[str, Any] = Field(
+        sa_type=sa.JSON,
+        sa_column_kwargs={"info": {MENTIONS: True}},  # no files
+        description="The settings that differ from it.",
+    )
+    base_family: str | None = Field(default=None, max_length=20)
+    resolution: int | None = Field(default=None, description="Of the base it was saved for.")
+    created_at: datetime = Field(default_factory=utcnow)
+
+    @property
+    def snapshot(self) -> dict[str, Any]:
+        """What a run that starts with it remembers."""
+        kept = {"id", "name", "config", "base_family", "resolution"}
+        return self.model_dump(include=kept)
+
+
+class MetricChunk(SQLModel, table=True):
+    """Up to 200 values of one metric at consecutive steps, as little-endian float32."""
+
+    __tablename__ = "metric_chunk"
+    __table_args__ = (sa.UniqueConstraint("run_id", "key", "first_step"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="run.id", index=True)
+    key: str = Field(max_length=40)
+    first_step: int
+    count: int
+    minimum: float
+    maximum: float
+    mean: float
+    data: bytes
+
+
+class Sample(NumberedRow, table=True):
+    """An image generated during a run; step 0 is the base model without the adapter."""
+
+    __tablename__ = "sample"
+    __table_args__ = (sa.UniqueConstraint("run_id", "step", "prompt_index"),)
+
+    run_id: int = Field(foreign_key="run.id", index=True)
+    step: int
+    prompt_index: int
+    prompt: str = Field(sa_type=sa.Text)
+    seed: int = Field(sa_type=sa.BigInteger)
+    sha256: str = Field(max_length=64, description="Blob of the PNG.")
+    created_at: datetime = Field(default_factory=utcnow)
+
+
+class Checkpoint(NumberedRow, table=True):
+    """The full state of a run at a step; any worker can continue from it.
+
+    Its adapter is a version of the unlisted adapter of the run, which may outlive the state.
+    """
+
+    __tablename__ = "checkpoint"
+    __table_args__ = (sa.UniqueConstraint("run_id", "step"),)
+
+    run_id: int = Field(foreign_key="run.id", index=True)
+    step: int
+    sha256: str = Field(max_length=64, description="Blob of the tar of the checkpoint folder.")
+    size_bytes: int = Field(sa_type=sa.BigInteger)
+    kept: bool = Field(default=False, description="A person saved or keeps it.")
+    created_at: datetime = Field(default_factory=utcnow)
