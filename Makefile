@@ -17,7 +17,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test tools faults faults-table soak demo screenshots lint lock fmt check-python clean \
+.PHONY: help run check test costs tools faults faults-table soak demo screenshots lint lock fmt check-python clean \
   style types tests quick-tests
 # The tests start many processes; without cached bytecode, each would compile the app again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -26,6 +26,7 @@ help:
 	@echo "make run    install, migrate, start everything, open the browser   (ARGS=\"--port 9000\")"
 	@echo "make check  install, check style and types, run the quick tests   (ARGS=\"-k guard\")"
 	@echo "make test   install, check style and types, run the tests         (ARGS=\"-k guard\")"
+	@echo "make costs  print what the last make test cost in CPU seconds, beside the budget of each folder"
 	@echo "make tools  install, run the tests of builders, benchmarks, installer, package (ARGS=\"-k eyes\")"
 	@echo "make faults install, break real stacks in all ways of docs/faults.md (ARGS=\"-k lock\")"
 	@echo "make faults-table  write the times of the last whole run of them into docs/faults.md"
@@ -45,7 +46,11 @@ test: style
 
 tests: $(INSTALLED_TEST)
 	@echo "== Tests"
-	@$(PYTEST) -m "not faults and not tools" $(ARGS)
+	@$(PYTEST) -p tests.cpu_seconds -m "not faults and not tools" $(ARGS)
+
+# Fails where the last `make test` cost more than the budget in tests/costs.py allows.
+costs: $(INSTALLED_TEST)
+	@$(BIN)/python -m tests.cpu_seconds
 
 tools: $(INSTALLED_TEST)
 	@echo "== Tools: builders, benchmarks, the installer, the package"

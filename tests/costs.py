@@ -103,6 +103,25 @@ wait, and `make faults` runs three at a time: it ends when the longest has ended
 """
 
 
+BUDGET = {
+    "app": 190,
+    "browser": 180,
+    "compat": 15,
+    "docs": 50,
+    "stack": 30,
+    "worker": 180,
+    "worker/runtime": 200,
+    "worker/training": 120,
+    "collection": 40,
+    "": 30,
+}
+"""CPU seconds of a folder's tests in `make test`, with the processes that they wait for, at most.
+
+`collection` is that of all processes; other files and folders count for "". `make costs` prints
+what the last `make test` cost; no test asserts it.
+"""
+
+
 def worker_count(cores: int) -> int:
     """The processes that run the tests of `make test` on this many cores.
 
@@ -141,6 +160,13 @@ def scope_of(test: str) -> str:
     """What the test with this id shares a process with: the tests of its file, or of `TOGETHER`."""
     file = test.partition("::")[0]
     return TOGETHER.get(file.removeprefix(f"{TESTS.name}/"), file)
+
+
+def folder_of_budget(test: str) -> str:
+    """The folder of `BUDGET` that the test with this id is in, the nearest one above it."""
+    place = Path(test.partition("::")[0].removeprefix(f"{TESTS.name}/"))
+    found = (folder.as_posix() for folder in place.parents if folder.as_posix() in BUDGET)
+    return next(found, "")
 
 
 def is_left_out(path: Path, markers: str) -> bool:
