@@ -12,12 +12,13 @@ PIP_ARGS ?=
 ARGS ?=
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+WIDE := tests/app
 CHECKED := tests/app tests/worker/lora_files tests/worker/bases tests/worker/hub tests/test_layers.py
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test costs tools faults faults-table soak demo screenshots lint lock fmt check-python clean \
+.PHONY: help run check test costs wide tools faults faults-table soak demo screenshots lint lock fmt check-python clean \
   style types tests quick-tests
 # The tests start many processes; without cached bytecode, each would compile the app again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -27,6 +28,7 @@ help:
 	@echo "make check  install, check style and types, run the quick tests   (ARGS=\"-k guard\")"
 	@echo "make test   install, check style and types, run the tests         (ARGS=\"-k guard\")"
 	@echo "make costs  print what the last make test cost in CPU seconds, beside the budget of each folder"
+	@echo "make wide   install, run the tests in all windows, themes and databases (ARGS=\"-k axe\")"
 	@echo "make tools  install, run the tests of builders, benchmarks, installer, package (ARGS=\"-k eyes\")"
 	@echo "make faults install, break real stacks in all ways of docs/faults.md (ARGS=\"-k lock\")"
 	@echo "make faults-table  write the times of the last whole run of them into docs/faults.md"
@@ -46,11 +48,17 @@ test: style
 
 tests: $(INSTALLED_TEST)
 	@echo "== Tests"
-	@$(PYTEST) -p tests.cpu_seconds -m "not faults and not tools" $(ARGS)
+	@$(PYTEST) -p tests.cpu_seconds -m "not faults and not tools and not wide" $(ARGS)
 
 # Fails where the last `make test` cost more than the budget in tests/costs.py allows.
 costs: $(INSTALLED_TEST)
 	@$(BIN)/python -m tests.cpu_seconds
+
+# A test whose cases are a product (windows and themes, databases) marks those `wide` of which others
+# say nearly the same.
+wide: $(INSTALLED_TEST)
+	@echo "== Wide: the full products of windows, themes and databases"
+	@$(PYTEST) -m wide $(WIDE) $(ARGS)
 
 tools: $(INSTALLED_TEST)
 	@echo "== Tools: builders, benchmarks, the installer, the package"

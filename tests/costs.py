@@ -2,8 +2,9 @@
 
 `make check` runs what is marked `unit` and imports nothing else; `make faults` runs what is marked
 `faults`, `make tools` what is marked `tools`: tests of what maintainers run and the product does
-not need. `make test` runs everything but these on every core: a file stays in one process, so that
-its fixtures are made once, as do files that share a costly one. What takes longest starts first, so
+not need; `make wide` what is marked `wide`: cases of a full product that others say nearly the same
+of. `make test` runs everything but these on every core: a file stays in one process, so that its
+fixtures are made once, as do files that share a costly one. What takes longest starts first, so
 that no core is idle at the end.
 """
 
@@ -66,7 +67,25 @@ NETWORKS = {"torch", "diffusers", "transformers", "peft"}
 loaded_by: dict[str, str] = {}
 """Each of `NETWORKS` that the collection of this session imported, with the first file that did."""
 
-LONGEST_FIRST = ("faults", "tools", "stack", "process", "slow", "browser", "unit")
+LONGEST_FIRST = ("faults", "tools", "wide", "stack", "process", "slow", "browser", "unit")
+
+PLAIN_SQL = {
+    "app/access/test_sessions.py",
+    "app/adapters/test_fitting.py",
+    "app/adapters/test_metadata.py",
+    "app/adapters/test_service.py",
+    "app/caption_models/test_service.py",
+    "app/datasets/auto_caption/test_orders.py",
+    "app/datasets/auto_caption/test_proposals.py",
+    "app/datasets/test_export.py",
+    "app/playground/grids/test_grids.py",
+    "app/playground/test_service.py",
+    "app/runs/test_service.py",
+}
+"""Files about rules whose SQL every database runs alike: their cases on PostgreSQL are `wide`.
+
+Search, order of text, JSON, locks, upserts, triggers and concurrency stay on both in `make test`.
+"""
 
 TOGETHER = {
     "worker/runtime/test_calibration.py": "trained",
@@ -134,9 +153,19 @@ def worker_count(cores: int) -> int:
 def add_markers(items: Iterable[pytest.Item]) -> None:
     """Mark each test with its cost."""
     for item in items:
+        if is_wide(item):
+            item.add_marker("wide")
         cost = cost_of(item)
         if item.get_closest_marker(cost) is None:
             item.add_marker(cost)
+
+
+def is_wide(item: pytest.Item) -> bool:
+    """True for a case on PostgreSQL of a test that says the same of every database."""
+    if item.path.relative_to(TESTS).as_posix() not in PLAIN_SQL:
+        return False
+    case = getattr(item, "callspec", None)
+    return case is not None and case.params.get("database") == "postgresql"
 
 
 def cost_of(item: pytest.Item) -> str:

@@ -9,11 +9,14 @@ import pytest
 from tests.costs import (
     FOLDERS,
     LONGEST_FIRST,
+    PLAIN_SQL,
     SECONDS,
     TESTS,
     TOGETHER,
+    cost_of,
     cost_of_folder,
     is_left_out,
+    is_wide,
     place_of,
     scope_of,
 )
@@ -53,6 +56,8 @@ def test_make_test_leaves_faults_and_tools_to_their_targets_and_imports_neither(
     (left_out,) = re.findall(r'-m "(not faults[^"]*)"', makefile)
     assert "-m faults tests/faults" in makefile
     assert "-m tools" in makefile
+    assert "not wide" in left_out
+    assert "-m wide" in makefile
     for file in ("faults/test_proxy.py", "tools/test_style.py", "bench/test_ruined.py"):
         assert is_left_out(TESTS / file, left_out)
         assert not is_left_out(TESTS / file, cost_of_folder(TESTS / file))
@@ -65,6 +70,21 @@ def test_no_test_of_tools_carries_a_cost_that_make_test_would_run() -> None:
     assert len(files) > 10
     own = re.compile(rf"pytest\.mark\.({'|'.join(LONGEST_FIRST)})\b")
     assert [path for path in files if own.search(path.read_text())] == []
+
+
+def test_a_case_that_is_marked_wide_costs_that_alone(request: pytest.FixtureRequest) -> None:
+    request.node.add_marker("wide")
+    assert cost_of(request.node) == "wide"
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("place", ["app/runs/test_service.py", "app/jobs/test_leases.py"])
+def test_plain_sql_runs_on_postgresql_in_make_wide_only(
+    database: str, place: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert all((TESTS / file).exists() for file in PLAIN_SQL)
+    monkeypatch.setattr(request.node, "path", TESTS / place)
+    assert is_wide(request.node) == (database == "postgresql" and place in PLAIN_SQL)
 
 
 def test_each_test_carries_its_cost(request: pytest.FixtureRequest) -> None:
