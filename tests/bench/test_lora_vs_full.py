@@ -41,9 +41,16 @@ def result(loss: float, *, trained: int = 10) -> dict[str, Any]:
     }
 
 
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, np.ndarray]:
+    """A drawing in each style, (height, width, 3)."""
+    return {name: np.asarray(draw(SVG, seed=1)).astype(int) for name, draw in STYLES.items()}
+
+
 @pytest.mark.parametrize("style", STYLES)
-def test_a_style_is_drawn_the_same_each_time_and_differs_from_the_others(style: str) -> None:
-    drawn = {name: np.asarray(draw(SVG, seed=1)).astype(int) for name, draw in STYLES.items()}
+def test_a_style_is_drawn_the_same_each_time_and_differs_from_the_others(
+    style: str, drawn: dict[str, np.ndarray]
+) -> None:
     assert drawn[style].shape == (SIZE, SIZE, 3)
     assert (drawn[style] == np.asarray(STYLES[style](SVG, seed=1))).all()
     others = [picture for name, picture in drawn.items() if name != style]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,13 +39,14 @@ from tools.eyes.training import (
 from tools.starter.artwork import ArtworkSet, ArtworkSubject
 from worker.core.eyes.embedded import network_input
 from worker.core.eyes.head import EyesHead
+from worker.core.starter.examples import CHALKBOARD
 
 TINY = EyesRecipe(
     minutes=0.0,
-    first_images=64,
-    kept_images=64,
+    first_images=32,
+    kept_images=32,
     new_images=32,
-    batch=16,
+    batch=8,
     held_out_drawings=2,
     dtype=torch.float32,
 )
@@ -132,8 +134,7 @@ def test_training_learns_and_resumes(
 ) -> None:
     checkpoint = tmp_path / "training.pt"
     trainer = Trainer(artwork, pixels, TINY)
-    trainer.run(checkpoint)  # no minutes: only the closed form
-    torch.nn.init.normal_(trainer.head.names)  # which knows these few images by heart
+    trainer._draw_new(TINY.first_images)  # no closed form, which knows these few by heart
     for _ in range(20):  # after ten, what is learned depends on the processor's rounding
         trainer._step(0.1)
     assert np.mean(trainer.losses[-3:]) < 0.8 * np.mean(trainer.losses[:3])
@@ -161,6 +162,11 @@ def test_the_closed_form_names_what_it_was_fitted_to() -> None:
 def test_the_build_writes_eyes_and_measures_them(
     artwork: Artwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    examples = tmp_path / "examples"
+    keep_example(examples, images=2)
+    monkeypatch.setattr(build.starter, "__file__", str(examples / "__init__.py"))
+    monkeypatch.setattr(build, "MEASURED", 6)
+    monkeypatch.setattr(build, "VIEWS", 1)
     out = tmp_path / "weights" / "eyes.safetensors"
     eyes = build.build_eyes(artwork, replace(TINY, held_out_drawings=0), out, None)
     assert out.stat().st_size < 12_000_000
@@ -168,7 +174,17 @@ def test_the_build_writes_eyes_and_measures_them(
     assert eyes.knows([artwork.names[0]]) == [True]
     report = build.evaluate(artwork, eyes, TINY, None)
     assert "| openmoji, a style never seen | 12 |" in report
-    assert "| the example style in `" in report
+    assert "| the example style in `chalkboard/` | 2 |" in report
+
+
+def keep_example(folder: Path, *, images: int) -> None:
+    """Copy an example style with its first images alone."""
+    copy = folder / CHALKBOARD.key
+    copy.mkdir(parents=True)
+    lines = (CHALKBOARD.folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()[:images]
+    for name in (json.loads(line)["file_name"] for line in lines):
+        shutil.copy(CHALKBOARD.folder / name, copy)
+    (copy / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
 
 
 def pack(folder: Path, package: str, members: dict[str, Any]) -> None:

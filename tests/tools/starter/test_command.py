@@ -2,17 +2,19 @@
 
 import os
 import signal
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.tools.conftest import SUBJECTS
+from tools.starter import base
 from tools.starter.__main__ import main
 from tools.starter.checkpoint import Checkpoint
 from tools.starter.errors import BuildError
+from tools.starter.training_set import TrainingSet, choose_images
 from tools.starter.workplace import available_memory, locked, require_memory
 
 GIB = 1 << 30
@@ -91,16 +93,31 @@ def test_a_damaged_checkpoint_is_named_with_what_to_do(tmp_path: Path) -> None:
         checkpoint.read()
 
 
-def test_a_signal_saves_the_state_and_says_how_to_go_on(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tools.starter", "--tiny", "--device", "cpu"]
-    command += ["--subjects", str(SUBJECTS), "--out", str(tmp_path)]
-    build = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert build.stdout is not None
-    assert "subjects" in build.stdout.readline()
-    build.send_signal(signal.SIGTERM)
-    _, messages = build.communicate(timeout=300)
-    assert build.returncode == 1
-    assert "Stopped in the stage 'autoencoder'" in messages
-    assert "Run the same command to go on" in messages
-    assert "Traceback" not in messages
+@pytest.fixture
+def _own_signals() -> Iterator[None]:
+    """Take back what a build does with signals."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_own_signals")
+def test_a_signal_saves_the_state_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The build runs in this process, which sends itself the signal before the first stage."""
+
+    def choose_and_end(*arguments: Any, **options: Any) -> TrainingSet:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return choose_images(*arguments, **options)
+
+    monkeypatch.setattr(base, "choose_images", choose_and_end)
+    options = ["--tiny", "--device", "cpu", "--subjects", str(SUBJECTS), "--out", str(tmp_path)]
+    assert main(options) == 1
+    printed = capsys.readouterr()
+    assert "subjects" in printed.out
+    assert "Saving the state; once more to stop at once." in printed.err
+    assert "Stopped in the stage 'autoencoder'" in printed.err
+    assert "Run the same command to go on" in printed.err
     assert (tmp_path / "checkpoints" / "autoencoder.pt").exists()
