@@ -53,3 +53,35 @@ def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.worker.bases.tiny_models import save_sdxl
 
     return save_sdxl(tmp_path_factory.mktemp("sdxl"))
+
+
+@pytest.fixture(scope="session")
+def shallow_sd15_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SD 1.5 that has a layer of each type in few blocks."""
+    from tests.worker.bases.tiny_models import SHALLOW_SD15, save_sd15
+
+    return save_sd15(tmp_path_factory.mktemp("shallow-sd15"), **SHALLOW_SD15)
+
+
+@pytest.fixture(scope="session")
+def shallow_sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SDXL that has a layer of each type in few blocks."""
+    from tests.worker.bases.tiny_models import SHALLOW_SDXL, save_sdxl
+
+    return save_sdxl(tmp_path_factory.mktemp("shallow-sdxl"), **SHALLOW_SDXL)
+
+
+@pytest.fixture(scope="session")
+def smallest_sd15_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SD 1.5 of two blocks, for what is not about its layers."""
+    from tests.worker.bases.tiny_models import save_two_blocks
+
+    return save_two_blocks(tmp_path_factory.mktemp("smallest-sd15"))
+
+
+@pytest.fixture(scope="session")
+def smallest_sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SDXL of two blocks, for what is not about its layers."""
+    from tests.worker.bases.tiny_models import save_two_blocks
+
+    return save_two_blocks(tmp_path_factory.mktemp("smallest-sdxl"), is_sdxl=True)

@@ -33,7 +33,7 @@ SCHEDULER = {
 SHALLOW_SD15: dict[str, Any] = {
     "block_out_channels": (32, 64),
     "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "up_block_types": ("UpBlock2D", "UpBlock2D"),
     "layers_per_block": 1,
 }
 SHALLOW_SDXL: dict[str, Any] = {
@@ -41,7 +41,7 @@ SHALLOW_SDXL: dict[str, Any] = {
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
     "layers_per_block": 1,
-    "transformer_layers_per_block": (1, 2),
+    "transformer_layers_per_block": (1, 1),
     "attention_head_dim": (1, 1),
 }
 
@@ -136,7 +136,11 @@ def save_sdxl(folder: Path, **unet: Any) -> Path:
 
 
 def save_two_blocks(folder: Path, *, is_sdxl: bool = False) -> Path:
-    """An SD 1.5 or SDXL with as few operations as one can have: a UNet of two blocks."""
+    """An SD 1.5 or SDXL with as few operations as one can have.
+
+    The UNet has a block on each side, one of them with attention, and nothing between them; a text
+    encoder has one layer.
+    """
     torch.manual_seed(2)
     added = {
         "use_linear_projection": True,
@@ -146,23 +150,25 @@ def save_two_blocks(folder: Path, *, is_sdxl: bool = False) -> Path:
     }
     unet = UNet2DConditionModel(
         sample_size=8,
-        block_out_channels=(32, 32),
+        block_out_channels=(32,),
         layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        down_block_types=("CrossAttnDownBlock2D",),
+        mid_block_type=None,
+        up_block_types=("UpBlock2D",),
         cross_attention_dim=2 * WIDTH if is_sdxl else WIDTH,
         attention_head_dim=8,
         **(added if is_sdxl else {}),
     )
     vae = AutoencoderKL(
-        block_out_channels=(32,) * 4,
+        block_out_channels=(8,) * 4,
+        norm_num_groups=8,
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         layers_per_block=1,
         latent_channels=4,
         sample_size=64,
     )
-    config = text_config(num_hidden_layers=2)
+    config = text_config(num_hidden_layers=1)
     parts = {"unet": unet, "vae": vae, "text_encoder": CLIPTextModel(config)}
     if not is_sdxl:
         return _save(folder, "StableDiffusionPipeline", parts, {"tokenizer": "<|endoftext|>"})
@@ -190,7 +196,7 @@ def save_small_starter(folder: Path) -> Path:
         "sample_size": 8,
         "block_out_channels": (32,),
         "down_block_types": ("CrossAttnDownBlock2D",),
-        "up_block_types": ("CrossAttnUpBlock2D",),
+        "up_block_types": ("UpBlock2D",),
         "layers_per_block": 1,
         "cross_attention_dim": STARTER_WIDTH,
     }

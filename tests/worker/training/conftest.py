@@ -14,12 +14,6 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from tests.worker.bases.tiny_models import (
-    SHALLOW_SD15,
-    SHALLOW_SDXL,
-    save_sd15,
-    save_sdxl,
-)
 from tests.worker.brief_measure import measure_briefly
 from worker.core import starter
 from worker.core.bases.load import LoadedBase, load_base
@@ -51,21 +45,27 @@ def sdxl(sdxl_folder: Path) -> MakeBase:
 
 
 @pytest.fixture(scope="session")
-def shallow_sd15_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SD 1.5 of few blocks, for what many steps are taken."""
-    return save_sd15(tmp_path_factory.mktemp("shallow-sd15"), **SHALLOW_SD15)
-
-
-@pytest.fixture(scope="session")
 def shallow_sd15(shallow_sd15_folder: Path) -> MakeBase:
-    """The same, loaded."""
+    """An SD 1.5 that has a layer of each type in few blocks."""
     return _copies(shallow_sd15_folder)
 
 
 @pytest.fixture(scope="session")
-def shallow_sdxl(tmp_path_factory: pytest.TempPathFactory) -> MakeBase:
-    """An SDXL of few blocks, for what many steps are taken."""
-    return _copies(save_sdxl(tmp_path_factory.mktemp("shallow-sdxl"), **SHALLOW_SDXL))
+def shallow_sdxl(shallow_sdxl_folder: Path) -> MakeBase:
+    """An SDXL that has a layer of each type in few blocks."""
+    return _copies(shallow_sdxl_folder)
+
+
+@pytest.fixture(scope="session")
+def smallest_sd15(smallest_sd15_folder: Path) -> MakeBase:
+    """An SD 1.5 of two blocks, for what is not about its layers."""
+    return _copies(smallest_sd15_folder)
+
+
+@pytest.fixture(scope="session")
+def smallest_sdxl(smallest_sdxl_folder: Path) -> MakeBase:
+    """An SDXL of two blocks, for what is not about its layers."""
+    return _copies(smallest_sdxl_folder)
 
 
 @pytest.fixture(scope="session")

@@ -62,23 +62,23 @@ def test_latents_are_those_of_the_vae_in_its_own_scale(
 
 
 def test_a_plain_autoencoder_has_no_deviation_and_a_variational_one_has(
-    images: list[TrainingImage], starter_base: MakeBase, shallow_sd15: MakeBase
+    images: list[TrainingImage], starter_base: MakeBase, smallest_sd15: MakeBase
 ) -> None:
     assert all(bucket.std is None for bucket in _encode(images, starter_base().vae))
-    for bucket in _encode(images, shallow_sd15().vae):
+    for bucket in _encode(images, smallest_sd15().vae):
         assert bucket.std is not None
         assert bucket.std.shape == bucket.mean.shape
         assert bool((bucket.std > 0).all())
 
 
 def test_a_focus_has_latents_of_its_own_and_is_known_to_the_model(
-    images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path, encoder_calls: list[int]
+    images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path, encoder_calls: list[int]
 ) -> None:
     wide = tmp_path / "wide.png"
     Image.linear_gradient("L").rotate(90).resize((300, 100)).save(wide)
     plain = TrainingImage(wide, "wide", "")
     left, middle = replace(plain, focus=(0.0, 0.5)), replace(plain, focus=(0.5, 0.2))
-    vae = shallow_sd15().vae
+    vae = smallest_sd15().vae
     first, centered, moved = (
         _encode([image], vae, tmp_path / "cache")[0] for image in (plain, middle, left)
     )
@@ -89,11 +89,11 @@ def test_a_focus_has_latents_of_its_own_and_is_known_to_the_model(
 
 
 def test_a_second_run_needs_no_encoder(
-    images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path, encoder_calls: list[int]
+    images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path, encoder_calls: list[int]
 ) -> None:
-    first = _encode(images, shallow_sd15().vae, tmp_path)
+    first = _encode(images, smallest_sd15().vae, tmp_path)
     assert sum(encoder_calls) == 3
-    second = _encode(images, shallow_sd15().vae, tmp_path)
+    second = _encode(images, smallest_sd15().vae, tmp_path)
     assert sum(encoder_calls) == 3
     for one, two in zip(first, second, strict=True):
         assert torch.equal(one.mean, two.mean)
@@ -103,44 +103,44 @@ def test_a_second_run_needs_no_encoder(
 
 
 def test_only_new_pictures_are_encoded(
-    images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path, encoder_calls: list[int]
+    images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path, encoder_calls: list[int]
 ) -> None:
-    _encode(images[:1], shallow_sd15().vae, tmp_path)
-    _encode(images, shallow_sd15().vae, tmp_path)
+    _encode(images[:1], smallest_sd15().vae, tmp_path)
+    _encode(images, smallest_sd15().vae, tmp_path)
     assert sum(encoder_calls) == 3
 
 
 def test_a_damaged_file_is_encoded_again(
-    images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path, encoder_calls: list[int]
+    images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path, encoder_calls: list[int]
 ) -> None:
-    first = _encode(images, shallow_sd15().vae, tmp_path)
+    first = _encode(images, smallest_sd15().vae, tmp_path)
     files = sorted(tmp_path.rglob("*.safetensors"))
     files[0].write_bytes(files[0].read_bytes()[:40])
     files[1].write_bytes(b"")
-    again = _encode(images, shallow_sd15().vae, tmp_path)
+    again = _encode(images, smallest_sd15().vae, tmp_path)
     assert sum(encoder_calls) == 5
     assert all(torch.equal(a.mean, b.mean) for a, b in zip(first, again, strict=True))
 
 
 def test_a_file_whose_numbers_are_not_those_written_is_encoded_again(
-    images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path, encoder_calls: list[int]
+    images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path, encoder_calls: list[int]
 ) -> None:
-    first = _encode(images[:1], shallow_sd15().vae, tmp_path)
+    first = _encode(images[:1], smallest_sd15().vae, tmp_path)
     (file,) = tmp_path.rglob("*.safetensors")
     content = file.read_bytes()
     file.write_bytes(content[:-400] + bytes(400))  # as a power cut leaves it
-    again = _encode(images[:1], shallow_sd15().vae, tmp_path)
+    again = _encode(images[:1], smallest_sd15().vae, tmp_path)
     assert sum(encoder_calls) == 2
     assert torch.equal(first[0].mean, again[0].mean)
     save_file(load_file(file), file)  # without a checksum, as they were written once
-    _encode(images[:1], shallow_sd15().vae, tmp_path)
+    _encode(images[:1], smallest_sd15().vae, tmp_path)
     assert sum(encoder_calls) == 2
 
 
-def test_another_vae_has_its_own_cache(shallow_sd15: MakeBase) -> None:
-    vae = shallow_sd15().vae
+def test_another_vae_has_its_own_cache(smallest_sd15: MakeBase) -> None:
+    vae = smallest_sd15().vae
     before = vae_fingerprint(vae)
-    assert vae_fingerprint(shallow_sd15().vae) == before
+    assert vae_fingerprint(smallest_sd15().vae) == before
     with torch.no_grad():
         vae.encoder.conv_in.weight.mul_(1.01)
     assert vae_fingerprint(vae) != before
@@ -157,9 +157,9 @@ def test_mirrored_latents_are_of_the_mirrored_picture(
 
 
 def test_size_conditioning_contains_source_and_crop(
-    images: list[TrainingImage], shallow_sdxl: MakeBase
+    images: list[TrainingImage], smallest_sdxl: MakeBase
 ) -> None:
-    wide = next(bucket for bucket in _encode(images, shallow_sdxl().vae) if bucket.images == (2,))
+    wide = next(bucket for bucket in _encode(images, smallest_sdxl().vae) if bucket.images == (2,))
     height, width, top, left, *target = wide.time_ids[0].tolist()
     assert (height, width) == (56, 96)
     assert target == [wide.size.height, wide.size.width]

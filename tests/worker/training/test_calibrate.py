@@ -9,7 +9,7 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("family", ["shallow_sd15", "shallow_sdxl"])
+@pytest.mark.parametrize("family", ["smallest_sd15", "smallest_sdxl"])
 def test_a_calibration_leaves_the_base_as_it_was(
     family: str, precision: str, request: pytest.FixtureRequest
 ) -> None:

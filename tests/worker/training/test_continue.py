@@ -32,12 +32,12 @@ def _config(**changes: object) -> TrainConfig:
 
 @pytest.fixture(scope="module")
 def parent(
-    images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path_factory: pytest.TempPathFactory
+    images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The folder of a training in bf16 that has ended."""
     out = tmp_path_factory.mktemp("parent")
     config = _config(steps=PARENT_STEPS, precision="bf16")
-    train(config, images, Recorder(), base=shallow_sd15(), out=out, cache=None)
+    train(config, images, Recorder(), base=smallest_sd15(), out=out, cache=None)
     return out
 
 
@@ -56,9 +56,9 @@ def _go_on(
 
 
 def test_it_learns_at_its_own_rates(
-    images: list[TrainingImage], shallow_sd15: MakeBase, out: Path
+    images: list[TrainingImage], smallest_sd15: MakeBase, out: Path
 ) -> None:
-    recorder = _go_on(_config(learning_rate=1e-3), images, shallow_sd15, out)
+    recorder = _go_on(_config(learning_rate=1e-3), images, smallest_sd15, out)
     assert [event.learning_rate for event in recorder.of(StepDone)] == [1e-3, 1e-3]
 
 
@@ -67,10 +67,10 @@ def test_the_lower_rate_applies_only_to_the_rate_that_was_too_high(
     rate: float,
     learned_at: float,
     images: list[TrainingImage],
-    shallow_sd15: MakeBase,
+    smallest_sd15: MakeBase,
     tmp_path: Path,
 ) -> None:
-    base = shallow_sd15()
+    base = smallest_sd15()
     bias = base.unet.conv_out.bias.data.clone()
 
     class Stumble(Recorder):
@@ -85,34 +85,34 @@ def test_the_lower_rate_applies_only_to_the_rate_that_was_too_high(
 
     stumbled = _config(steps=PARENT_STEPS)
     train(stumbled, images, Stumble(), base=base, out=tmp_path, cache=None)
-    recorder = _go_on(_config(learning_rate=rate), images, shallow_sd15, tmp_path)
+    recorder = _go_on(_config(learning_rate=rate), images, smallest_sd15, tmp_path)
     assert [event.learning_rate for event in recorder.of(StepDone)] == [learned_at] * 2
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_it_computes_as_its_own_config_says(
-    precision: str, images: list[TrainingImage], shallow_sd15: MakeBase, out: Path
+    precision: str, images: list[TrainingImage], smallest_sd15: MakeBase, out: Path
 ) -> None:
-    recorder = _go_on(_config(precision=precision), images, shallow_sd15, out)
+    recorder = _go_on(_config(precision=precision), images, smallest_sd15, out)
     assert [event.precision for event in recorder.of(Arithmetic)] == [precision]
 
 
 def test_it_computes_as_before_where_its_config_does_not_say(
-    images: list[TrainingImage], shallow_sd15: MakeBase, out: Path
+    images: list[TrainingImage], smallest_sd15: MakeBase, out: Path
 ) -> None:
-    recorder = _go_on(_config(precision="auto"), images, shallow_sd15, out)
+    recorder = _go_on(_config(precision="auto"), images, smallest_sd15, out)
     assert [event.precision for event in recorder.of(Arithmetic)] == ["bf16"]
 
 
 def test_adamw_continues_in_8_bit_after_running_out_of_memory(
-    images: list[TrainingImage], shallow_sd15: MakeBase, out: Path
+    images: list[TrainingImage], smallest_sd15: MakeBase, out: Path
 ) -> None:
-    _go_on(_config(optimizer="adamw_8bit"), images, shallow_sd15, out)
+    _go_on(_config(optimizer="adamw_8bit"), images, smallest_sd15, out)
 
 
 @pytest.mark.parametrize("changes", [{"optimizer": "prodigy"}, {"rank": 4}, {"kind": "loha"}])
 def test_another_adapter_or_optimizer_is_refused(
-    changes: dict[str, object], images: list[TrainingImage], shallow_sd15: MakeBase, out: Path
+    changes: dict[str, object], images: list[TrainingImage], smallest_sd15: MakeBase, out: Path
 ) -> None:
     with pytest.raises(CheckpointError, match="Use its adapter kind, rank, target modules"):
-        _go_on(_config(**changes), images, shallow_sd15, out)
+        _go_on(_config(**changes), images, smallest_sd15, out)

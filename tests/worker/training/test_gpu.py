@@ -23,19 +23,19 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is n
 def test_pictures_are_encoded_and_samples_decoded_on_the_device(
     short: TrainConfig,
     images: list[TrainingImage],
-    shallow_sd15: MakeBase,
+    smallest_sd15: MakeBase,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    base, moved = shallow_sd15(), list[str]()
+    base, moved = smallest_sd15(), list[str]()
     monkeypatch.setattr(base.vae, "to", moved.append)
     encode_dataset(base, images, short, cache=None, check_stop=lambda: None, device="cuda")
     assert moved == ["cuda"]
 
 
 def test_captions_wait_in_host_memory_and_go_to_the_device_by_the_batch(
-    shallow_sd15: MakeBase,
+    smallest_sd15: MakeBase,
 ) -> None:
-    text = PrecomputedCaptionEncoder(shallow_sd15(), ["a pear", "a castle", ""], device="cpu")
+    text = PrecomputedCaptionEncoder(smallest_sd15(), ["a pear", "a castle", ""], device="cpu")
     assert text._known.hidden.device.type == "cpu"
     text._device = "meta"
     given = text(["a castle", "a castle"]).hidden
@@ -46,11 +46,11 @@ def test_captions_wait_in_host_memory_and_go_to_the_device_by_the_batch(
 def test_no_text_encoder_is_left_when_the_unet_comes_to_the_device(
     short: TrainConfig,
     images: list[TrainingImage],
-    shallow_sdxl: MakeBase,
+    smallest_sdxl: MakeBase,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    base, left = shallow_sdxl(), list[bool]()
+    base, left = smallest_sdxl(), list[bool]()
     encoders = [weakref.ref(encoder) for encoder in base.text_encoders]
     settle = prepare_module.cast_and_move
 
@@ -66,7 +66,7 @@ def test_no_text_encoder_is_left_when_the_unet_comes_to_the_device(
 
 @needs_gpu
 def test_a_run_on_a_gpu_uses_what_an_earlier_one_encoded(
-    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path
 ) -> None:
     changes = {"train_text_encoder": False, "sample_prompts": ["castle"], "sample_steps": 2}
     config = short.model_copy(update=changes)
@@ -77,7 +77,7 @@ def test_a_run_on_a_gpu_uses_what_an_earlier_one_encoded(
             config,
             pictures,
             recorder,
-            base=shallow_sd15(),
+            base=smallest_sd15(),
             out=tmp_path / out,
             cache=tmp_path / "cache",
             device="cuda",

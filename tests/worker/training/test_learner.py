@@ -20,13 +20,13 @@ Setup = Callable[..., tuple[Learner, Lora, Batch]]
 
 
 @pytest.fixture
-def setup(shallow_sd15: MakeBase) -> Setup:
+def setup(smallest_sd15: MakeBase) -> Setup:
     def make(
         precision: Precision = Precision.FP32, **changes: object
     ) -> tuple[Learner, Lora, Batch]:
         settings = {"rank": 2, "train_text_encoder": True, "learning_rate": 1e-2} | changes
         config = TrainConfig.model_validate(settings)
-        base = shallow_sd15()
+        base = smallest_sd15()
         lora = add_adapter(base, config)
         for part in (base.unet, *base.text_encoders):
             cast_frozen(part, precision)

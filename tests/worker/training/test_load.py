@@ -22,19 +22,22 @@ def _all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "SMALL_PARAMETERS", 0)
 
 
-def test_a_small_base_is_fp32_and_a_gpu_gets_the_stored_type(sd15_folder: Path) -> None:
+def test_a_small_base_is_fp32_and_a_gpu_gets_the_stored_type(smallest_sd15_folder: Path) -> None:
     short = TrainConfig(precision=Precision.BF16)
-    assert load_for_training(sd15_folder, device="cpu", config=short).unet.dtype is torch.float32
-    assert load_for_training(sd15_folder, device="cuda").unet.dtype is torch.float32
+    assert (
+        load_for_training(smallest_sd15_folder, device="cpu", config=short).unet.dtype
+        is torch.float32
+    )
+    assert load_for_training(smallest_sd15_folder, device="cuda").unet.dtype is torch.float32
 
 
 @pytest.mark.usefixtures("_all_are_large")
 def test_a_large_base_has_the_precision_of_the_config_or_of_an_earlier_attempt(
-    sd15_folder: Path,
+    smallest_sd15_folder: Path,
 ) -> None:
     def dtype(config: str, earlier: str = "auto") -> torch.dtype:
         base = load_for_training(
-            sd15_folder,
+            smallest_sd15_folder,
             device="cpu",
             config=TrainConfig(precision=Precision(config)),
             precision=Precision(earlier),
@@ -48,13 +51,13 @@ def test_a_large_base_has_the_precision_of_the_config_or_of_an_earlier_attempt(
 
 
 def test_a_training_is_the_same_whatever_its_base_was_loaded_as(
-    short: TrainConfig, images: list[TrainingImage], shallow_sd15_folder: Path, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], smallest_sd15_folder: Path, tmp_path: Path
 ) -> None:
     for precision in (Precision.FP32, Precision.BF16):
         config = short.model_copy(update={"precision": precision, "steps": 2})
         losses = []
         for dtype in (torch.float32, torch.bfloat16):
-            base, recorder = load_base(shallow_sd15_folder, unet_dtype=dtype), Recorder()
+            base, recorder = load_base(smallest_sd15_folder, unet_dtype=dtype), Recorder()
             out = tmp_path / f"{precision}-{dtype}"
             train(config, images, recorder, base=base, out=out, cache=tmp_path / "cache")
             losses.append([event.loss for event in recorder.events if isinstance(event, StepDone)])

@@ -62,34 +62,36 @@ def _adapter_bytes(trained: TrainedAdapter) -> bytes:
 def uninterrupted(
     short: TrainConfig,
     images: list[TrainingImage],
-    shallow_sd15: MakeBase,
+    smallest_sd15: MakeBase,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> bytes:
     """The adapter file of the short config without a break."""
-    return _adapter_bytes(_train(short, images, shallow_sd15, tmp_path_factory.mktemp("whole")))
+    return _adapter_bytes(_train(short, images, smallest_sd15, tmp_path_factory.mktemp("whole")))
 
 
 def test_a_later_attempt_computes_as_the_first_one_did(
     short: TrainConfig,
     images: list[TrainingImage],
-    shallow_sd15: MakeBase,
+    smallest_sd15: MakeBase,
     tmp_path: Path,
     recorder: Recorder,
 ) -> None:
     config = short.model_copy(update={"precision": Precision.AUTO, "steps": 1})
     first = Arithmetic(precision="bf16", threads=1)
-    train(config, images, recorder, base=shallow_sd15(), out=tmp_path, cache=None, arithmetic=first)
+    train(
+        config, images, recorder, base=smallest_sd15(), out=tmp_path, cache=None, arithmetic=first
+    )
     assert recorder.of(Arithmetic) == [first]
 
 
 def test_a_run_makes_an_adapter_and_reports_each_step(
     short: TrainConfig,
     images: list[TrainingImage],
-    sd15: MakeBase,
+    smallest_sd15: MakeBase,
     tmp_path: Path,
     recorder: Recorder,
 ) -> None:
-    trained = _train(short, images, sd15, tmp_path, recorder)
+    trained = _train(short, images, smallest_sd15, tmp_path, recorder)
     assert trained.outcome is Outcome.FINISHED
     assert trained.steps == 6
     assert trained.path == tmp_path / "adapter.safetensors"
@@ -107,22 +109,24 @@ def test_a_run_makes_an_adapter_and_reports_each_step(
     assert trained.peak_memory_bytes > 2**20
 
 
-@pytest.mark.parametrize("family", ["sdxl", "starter_base"])
-def test_other_families_train_too(
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "starter_base"])
+def test_all_blocks_of_each_family_train(
     family: str,
     short: TrainConfig,
     images: list[TrainingImage],
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    config = short.model_copy(update={"steps": 2} | SAMPLED)
+    sampled = {"sample_prompts": ["castle"], "sample_steps": 1}
+    config = short.model_copy(update={"steps": 1, "batch_size": 1} | sampled)
     make_base = request.getfixturevalue(family)
-    trained = _train(config, images, make_base, tmp_path)
+    trained = _train(config, images[:1], make_base, tmp_path)
     assert trained.path is not None
-    components = {component.value for component in canonical.load_adapter(trained.path).components}
-    encoders = {"sdxl": {"text_encoder", "text_encoder_2"}, "starter_base": {"text_encoder"}}
-    assert components == {"unet"} | encoders[family]
-    assert len(list(tmp_path.rglob("*.png"))) == 4
+    adapter = canonical.load_adapter(trained.path)
+    second = {"text_encoder_2"} if family == "sdxl" else set()
+    assert {c.value for c in adapter.components} == {"unet", "text_encoder"} | second
+    assert any(module.up.any() for module in adapter.modules)
+    assert len(list(tmp_path.rglob("*.png"))) == 2
 
 
 def test_a_unet_that_is_kept_as_stored_until_it_trains_gives_the_same_adapter(
@@ -146,33 +150,33 @@ def test_a_unet_that_is_kept_as_stored_until_it_trains_gives_the_same_adapter(
 def test_a_run_asked_to_save_and_exit_resumes_bit_for_bit(
     short: TrainConfig,
     images: list[TrainingImage],
-    shallow_sd15: MakeBase,
+    smallest_sd15: MakeBase,
     tmp_path: Path,
     uninterrupted: bytes,
 ) -> None:
     told = Recorder(script={3: Commands(Control.SAVE_AND_EXIT)})
-    interrupted = _train(short, images, shallow_sd15, tmp_path, told)
+    interrupted = _train(short, images, smallest_sd15, tmp_path, told)
     assert (interrupted.outcome, interrupted.steps) == (Outcome.INTERRUPTED, 3)
     assert interrupted.path is None
     again = Recorder()
-    assert _adapter_bytes(_train(short, images, shallow_sd15, tmp_path, again)) == uninterrupted
+    assert _adapter_bytes(_train(short, images, smallest_sd15, tmp_path, again)) == uninterrupted
     assert [event.step for event in again.of(StepDone)] == [4, 5, 6]
 
 
 def test_a_killed_run_resumes_bit_for_bit(
     short: TrainConfig,
     images: list[TrainingImage],
-    shallow_sd15: MakeBase,
+    smallest_sd15: MakeBase,
     tmp_path: Path,
     uninterrupted: bytes,
 ) -> None:
     """It dies in step 5; the newest checkpoint is damaged too, so it goes on from the second."""
     killed, again = Recorder(fails_after=5), Recorder()
     with pytest.raises(ConnectionResetError):
-        _train(short, images, shallow_sd15, tmp_path, killed)
+        _train(short, images, smallest_sd15, tmp_path, killed)
     newest = tmp_path / "checkpoints" / "step-000004" / "state.pt"
     newest.write_bytes(newest.read_bytes()[:-100])
-    assert _adapter_bytes(_train(short, images, shallow_sd15, tmp_path, again)) == uninterrupted
+    assert _adapter_bytes(_train(short, images, smallest_sd15, tmp_path, again)) == uninterrupted
     assert [event.step for event in again.of(StepDone)] == [3, 4, 5, 6]
     assert [event.step for event in killed.of(FixedLoss)] == [0, 2, 4]
     assert [event.step for event in again.of(FixedLoss)] == [4, 6]
@@ -183,14 +187,14 @@ def test_a_killed_run_resumes_bit_for_bit(
 def test_samples_and_checkpoints_change_nothing(
     short: TrainConfig,
     images: list[TrainingImage],
-    shallow_sd15: MakeBase,
+    smallest_sd15: MakeBase,
     tmp_path: Path,
     uninterrupted: bytes,
 ) -> None:
     """The adapter of a run that draws and saves all the time differs in its metadata only."""
     busy = short.model_copy(update=SAMPLED | {"checkpoint_every": 1, "sample_every": 1})
     asked = Recorder(script={2: Commands(sample_now=True, save_now=True)})
-    trained = _train(busy, images, shallow_sd15, tmp_path / "busy", asked)
+    trained = _train(busy, images, smallest_sd15, tmp_path / "busy", asked)
     assert trained.path is not None
     plain = tmp_path / "plain.safetensors"
     plain.write_bytes(uninterrupted)
@@ -207,13 +211,13 @@ def test_samples_and_checkpoints_change_nothing(
 def test_the_base_models_samples_come_after_the_first_step(
     short: TrainConfig,
     images: list[TrainingImage],
-    shallow_sd15: MakeBase,
+    smallest_sd15: MakeBase,
     tmp_path: Path,
     recorder: Recorder,
 ) -> None:
     changes = {"steps": 4, "learning_rate": 0.05, "checkpoint_every": 0}
     config = short.model_copy(update=SAMPLED | changes)
-    _train(config, images, shallow_sd15, tmp_path / "one", recorder)
+    _train(config, images, smallest_sd15, tmp_path / "one", recorder)
     order = [
         (type(event), event.step)
         for event in recorder.events
@@ -222,7 +226,7 @@ def test_the_base_models_samples_come_after_the_first_step(
     assert order[:3] == [(StepDone, 1), (SampleSaved, 0), (SampleSaved, 0)]
     assert sorted({step for kind, step in order if kind is SampleSaved}) == [0, 3, 4]
     other = config.model_copy(update={"learning_rate": 1e-6})
-    _train(other, images, shallow_sd15, tmp_path / "two")
+    _train(other, images, smallest_sd15, tmp_path / "two")
 
     def picture(run: str, step: int) -> bytes:
         return (tmp_path / run / "samples" / f"step-{step:06d}" / "prompt-1.png").read_bytes()
@@ -232,45 +236,45 @@ def test_the_base_models_samples_come_after_the_first_step(
 
 
 def test_missing_samples_are_generated_when_the_run_resumes(
-    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path
 ) -> None:
     config = short.model_copy(update=SAMPLED | {"sample_every": 2})
     _train(
         config,
         images,
-        shallow_sd15,
+        smallest_sd15,
         tmp_path,
         Recorder(script={4: Commands(Control.SAVE_AND_EXIT)}),
     )
     row = tmp_path / "samples" / "step-000004"
     assert not (row / "prompt-1.png").exists()
-    _train(config, images, shallow_sd15, tmp_path)
+    _train(config, images, smallest_sd15, tmp_path)
     assert (row / "prompt-1.png").exists()
 
 
 def test_a_cancel_ends_the_run_within_a_step_and_keeps_nothing(
-    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path
 ) -> None:
     recorder = Recorder(script={3: Commands(Control.CANCEL)})
-    trained = _train(short, images, shallow_sd15, tmp_path, recorder)
+    trained = _train(short, images, smallest_sd15, tmp_path, recorder)
     assert (trained.outcome, trained.steps, trained.path) == (Outcome.CANCELED, 3, None)
     assert not (tmp_path / "adapter.safetensors").exists()
 
 
 def test_a_cancel_is_heard_before_the_first_step(
-    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path
 ) -> None:
     recorder = Recorder(script={0: Commands(Control.CANCEL)})
-    trained = _train(short, images, shallow_sd15, tmp_path, recorder)
+    trained = _train(short, images, smallest_sd15, tmp_path, recorder)
     assert (trained.outcome, trained.steps) == (Outcome.CANCELED, 0)
 
 
 def test_a_stop_keeps_the_adapter_as_it_is(
-    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path
 ) -> None:
     config = short.model_copy(update=SAMPLED | {"sample_every": 0})
     recorder = Recorder(script={3: Commands(Control.STOP_AND_KEEP)})
-    trained = _train(config, images, shallow_sd15, tmp_path, recorder)
+    trained = _train(config, images, smallest_sd15, tmp_path, recorder)
     assert (trained.outcome, trained.steps) == (Outcome.STOPPED, 3)
     assert trained.path is not None
     assert canonical.load_adapter(trained.path).metadata["steps"] == "3"
@@ -287,7 +291,7 @@ def test_a_stop_keeps_the_adapter_as_it_is(
 def test_a_stop_can_still_be_canceled_and_interrupted(
     short: TrainConfig,
     images: list[TrainingImage],
-    shallow_sd15: MakeBase,
+    smallest_sd15: MakeBase,
     tmp_path: Path,
     control: Control,
     outcome: Outcome,
@@ -302,31 +306,31 @@ def test_a_stop_can_still_be_canceled_and_interrupted(
             )
 
     config = short.model_copy(update=SAMPLED)
-    trained = _train(config, images, shallow_sd15, tmp_path, Late())
+    trained = _train(config, images, smallest_sd15, tmp_path, Late())
     assert (trained.outcome, trained.steps, trained.path) == (outcome, 1, None)
 
 
 def test_a_stop_before_a_resumed_run_has_loaded_its_state_keeps_that(
-    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path
 ) -> None:
     leaving = Recorder(script={4: Commands(Control.SAVE_AND_EXIT)})
-    _train(short, images, shallow_sd15, tmp_path, leaving)
+    _train(short, images, smallest_sd15, tmp_path, leaving)
 
     class Stopping(Recorder):
         def poll(self) -> Commands:
             return Commands(Control.STOP_AND_KEEP)
 
-    trained = _train(short, images, shallow_sd15, tmp_path, Stopping())
+    trained = _train(short, images, smallest_sd15, tmp_path, Stopping())
     assert (trained.outcome, trained.steps) == (Outcome.STOPPED, 4)
     assert trained.path is not None
 
 
 def test_requests_are_handled_between_steps(
-    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path
 ) -> None:
     config = short.model_copy(update=SAMPLED | {"sample_every": 0, "checkpoint_every": 0})
     recorder = Recorder(script={3: Commands(sample_now=True, save_now=True)})
-    _train(config, images, shallow_sd15, tmp_path, recorder)
+    _train(config, images, smallest_sd15, tmp_path, recorder)
     # the base's row is being drawn when the poll after step 1 comes, hence not there
     assert 3 in {event.step for event in recorder.of(SampleSaved)}
     saved = [(event.step, event.is_requested) for event in recorder.of(CheckpointSaved)]
@@ -334,30 +338,30 @@ def test_requests_are_handled_between_steps(
 
 
 def test_a_checkpoint_that_is_requested_again_is_reported_again(
-    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path
 ) -> None:
     recorder = Recorder(script={2: Commands(save_now=True), 3: Commands(save_now=True)})
-    _train(short, images, shallow_sd15, tmp_path, recorder)
+    _train(short, images, smallest_sd15, tmp_path, recorder)
     saved = [(event.step, event.is_requested) for event in recorder.of(CheckpointSaved)]
     assert saved == [(2, False), (2, True), (3, True), (4, False), (6, False)]
 
 
 def test_every_checkpoint_has_a_row_of_samples(
-    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path
 ) -> None:
     config = short.model_copy(update=SAMPLED | {"sample_every": 0})
     recorder = Recorder(script={3: Commands(save_now=True)})
-    _train(config, images, shallow_sd15, tmp_path, recorder)
+    _train(config, images, smallest_sd15, tmp_path, recorder)
     assert sorted({event.step for event in recorder.of(SampleSaved)}) == [0, 2, 3, 4, 6]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_pictures_named(
     short: TrainConfig,
     images: list[TrainingImage],
-    shallow_sd15: MakeBase,
+    smallest_sd15: MakeBase,
     tmp_path: Path,
 ) -> None:
-    base = shallow_sd15()
+    base = smallest_sd15()
 
     class Poison(Recorder):
         def on_event(self, event: object) -> None:
@@ -377,16 +381,16 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_pictures_named(
 
 
 def test_a_run_whose_first_step_diverges_does_not_speak_of_an_adapter(
-    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path
 ) -> None:
-    base = shallow_sd15()
+    base = smallest_sd15()
     base.unet.conv_out.bias.data.fill_(float("nan"))
     with pytest.raises(DivergedError, match=r"learning rate\. Check these images"):
         train(short, images, Recorder(), base=base, out=tmp_path, cache=None)
 
 
 def test_a_run_that_diverged_once_resumes_from_its_last_good_state_at_a_lower_rate(
-    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path
 ) -> None:
     class Stumble(Recorder):
         """Spoils one step after the third, and mends the base when it was noticed."""
@@ -399,7 +403,7 @@ def test_a_run_that_diverged_once_resumes_from_its_last_good_state_at_a_lower_ra
             if isinstance(event, RolledBack):
                 base.unet.conv_out.bias.data = self.bias
 
-    base, stumble = shallow_sd15(), Stumble()
+    base, stumble = smallest_sd15(), Stumble()
     config = short.model_copy(update=SAMPLED | {"lr_scheduler": LrScheduler.CONSTANT})
     trained = train(config, images, stumble, base=base, out=tmp_path / "a", cache=None)
     assert trained.outcome is Outcome.FINISHED
@@ -409,31 +413,31 @@ def test_a_run_that_diverged_once_resumes_from_its_last_good_state_at_a_lower_ra
     rows = [event.step for event in stumble.of(SampleSaved)]
     assert rows.count(3) == 4  # the row of step 3 was drawn again
 
-    base, killed = shallow_sd15(), Stumble(fails_after=5)
+    base, killed = smallest_sd15(), Stumble(fails_after=5)
     with pytest.raises(ConnectionResetError):
         train(config, images, killed, base=base, out=tmp_path / "b", cache=None)
-    again = _train(config, images, shallow_sd15, tmp_path / "b")
+    again = _train(config, images, smallest_sd15, tmp_path / "b")
     assert _adapter_bytes(again) == _adapter_bytes(trained)
 
 
 def test_an_adapter_without_effect_fails_the_run(
-    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path
 ) -> None:
     config = short.model_copy(update={"learning_rate": 1e-44, "weight_decay": 0.0, "steps": 2})
     with pytest.raises(DeadAdapterError, match="no effect after 2 steps"):
-        _train(config, images, shallow_sd15, tmp_path)
+        _train(config, images, smallest_sd15, tmp_path)
     assert not (tmp_path / "adapter.safetensors").exists()
 
 
 def test_an_adapter_that_no_sample_shows_is_a_loud_warning(
     short: TrainConfig,
     images: list[TrainingImage],
-    shallow_sd15: MakeBase,
+    smallest_sd15: MakeBase,
     tmp_path: Path,
     recorder: Recorder,
 ) -> None:
     config = short.model_copy(update=SAMPLED | {"learning_rate": 1e-20})
-    assert _train(config, images, shallow_sd15, tmp_path, recorder).path is not None
+    assert _train(config, images, smallest_sd15, tmp_path, recorder).path is not None
     (notice,) = recorder.of(Notice)
     assert notice.is_warning
     assert "seems to have no effect" in notice.text
@@ -442,22 +446,22 @@ def test_an_adapter_that_no_sample_shows_is_a_loud_warning(
 def test_validation_images_are_measured_at_every_checkpoint_and_never_trained_on(
     short: TrainConfig,
     images: list[TrainingImage],
-    shallow_sd15: MakeBase,
+    smallest_sd15: MakeBase,
     tmp_path: Path,
     recorder: Recorder,
 ) -> None:
     config = short.model_copy(update={"validation_share": 0.3, "ema_decay": None})
-    trained = _train(config, images, shallow_sd15, tmp_path / "a", recorder)
+    trained = _train(config, images, smallest_sd15, tmp_path / "a", recorder)
     asked = recorder.of(ValidationDone)
     assert [event.step for event in asked] == [0, 2, 4, 6]
     assert len({event.loss for event in asked}) == 4
     assert all(event.low <= event.loss <= event.high for event in asked)
     without = config.model_copy(update={"checkpoint_every": 0})
-    assert _adapter_bytes(_train(without, images, shallow_sd15, tmp_path / "b")) != b""
+    assert _adapter_bytes(_train(without, images, smallest_sd15, tmp_path / "b")) != b""
     killed = Recorder(fails_after=3)
     with pytest.raises(ConnectionResetError):
-        _train(config, images, shallow_sd15, tmp_path / "c", killed)
-    assert _adapter_bytes(_train(config, images, shallow_sd15, tmp_path / "c")) == _adapter_bytes(
+        _train(config, images, smallest_sd15, tmp_path / "c", killed)
+    assert _adapter_bytes(_train(config, images, smallest_sd15, tmp_path / "c")) == _adapter_bytes(
         trained
     )
 
@@ -465,10 +469,10 @@ def test_validation_images_are_measured_at_every_checkpoint_and_never_trained_on
 def test_text_that_does_not_train_is_encoded_once(
     short: TrainConfig,
     images: list[TrainingImage],
-    shallow_sd15: MakeBase,
+    smallest_sd15: MakeBase,
     tmp_path: Path,
 ) -> None:
-    base = shallow_sd15()
+    base = smallest_sd15()
     config = short.model_copy(update=SAMPLED | {"train_text_encoder": False})
     trained = train(config, images, Recorder(), base=base, out=tmp_path, cache=None)
     assert base.text_encoders == []
@@ -482,11 +486,11 @@ def test_a_batch_may_be_larger_than_the_dataset(
     count: int,
     short: TrainConfig,
     images: list[TrainingImage],
-    shallow_sd15: MakeBase,
+    smallest_sd15: MakeBase,
     tmp_path: Path,
 ) -> None:
     config = short.model_copy(update={"batch_size": 3, "steps": 2, "flip": False})
-    assert _train(config, images[:count], shallow_sd15, tmp_path).steps == 2
+    assert _train(config, images[:count], smallest_sd15, tmp_path).steps == 2
 
 
 @pytest.mark.parametrize(
@@ -495,7 +499,7 @@ def test_a_batch_may_be_larger_than_the_dataset(
     ids=["one picture", "all of different extreme shapes"],
 )
 def test_odd_datasets_train(
-    sizes: list[tuple[int, int]], short: TrainConfig, shallow_sd15: MakeBase, tmp_path: Path
+    sizes: list[tuple[int, int]], short: TrainConfig, smallest_sd15: MakeBase, tmp_path: Path
 ) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -504,7 +508,7 @@ def test_odd_datasets_train(
         (folder / f"{number}.txt").write_text(f"thing {number}")
     recorder = Recorder()
     config = short.model_copy(update={"steps": 4, "batch_size": 3})
-    trained = _train(config, read_folder(folder), shallow_sd15, tmp_path / "out", recorder)
+    trained = _train(config, read_folder(folder), smallest_sd15, tmp_path / "out", recorder)
     assert trained.outcome is Outcome.FINISHED
     losses = [event.loss for event in recorder.of(StepDone)]
     assert len(losses) == 4
@@ -528,27 +532,27 @@ def test_a_base_that_is_removed_while_it_trains_costs_nothing(
 
 
 def test_an_empty_dataset_is_refused(
-    short: TrainConfig, shallow_sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, smallest_sd15: MakeBase, tmp_path: Path
 ) -> None:
     with pytest.raises(DatasetError, match="empty"):
-        _train(short, [], shallow_sd15, tmp_path)
+        _train(short, [], smallest_sd15, tmp_path)
 
 
 def test_a_finished_run_started_again_gives_the_same_adapter(
-    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path
 ) -> None:
-    first = _adapter_bytes(_train(short, images, shallow_sd15, tmp_path))
+    first = _adapter_bytes(_train(short, images, smallest_sd15, tmp_path))
     recorder = Recorder()
-    assert _adapter_bytes(_train(short, images, shallow_sd15, tmp_path, recorder)) == first
+    assert _adapter_bytes(_train(short, images, smallest_sd15, tmp_path, recorder)) == first
     assert recorder.of(StepDone) == []
 
 
 def test_a_folder_of_another_training_is_refused(
-    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path
 ) -> None:
-    _train(short.model_copy(update={"steps": 2}), images, shallow_sd15, tmp_path)
+    _train(short.model_copy(update={"steps": 2}), images, smallest_sd15, tmp_path)
     with pytest.raises(CheckpointError, match="another training: steps differ"):
-        _train(short, images, shallow_sd15, tmp_path)
+        _train(short, images, smallest_sd15, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -573,10 +577,10 @@ def test_system_failures_become_sentences(
     sentence: str,
     short: TrainConfig,
     images: list[TrainingImage],
-    shallow_sd15: MakeBase,
+    smallest_sd15: MakeBase,
     tmp_path: Path,
 ) -> None:
-    base = shallow_sd15()
+    base = smallest_sd15()
 
     def fail(*_: object) -> None:
         raise raised
@@ -589,11 +593,11 @@ def test_system_failures_become_sentences(
 def test_a_sample_that_does_not_fit_in_memory_does_not_end_the_training(
     short: TrainConfig,
     images: list[TrainingImage],
-    shallow_sd15: MakeBase,
+    smallest_sd15: MakeBase,
     tmp_path: Path,
     recorder: Recorder,
 ) -> None:
-    base = shallow_sd15()
+    base = smallest_sd15()
 
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -609,36 +613,37 @@ def test_a_sample_that_does_not_fit_in_memory_does_not_end_the_training(
 
 
 def test_the_example_is_learned(starter_base: MakeBase, tmp_path: Path, recorder: Recorder) -> None:
-    """Twenty-five steps on the chalkboard pictures take a good part of the loss away."""
+    """Ten steps on the chalkboard pictures take a good part of the loss away."""
     config = TrainConfig(
-        steps=25,
-        batch_size=4,
+        steps=10,
+        batch_size=2,
         train_text_encoder=True,
         learning_rate=3e-3,
         lr_scheduler=LrScheduler.CONSTANT,
         loss_weighting=LossWeighting.NONE,
         resolution=64,
+        precision=Precision.FP32,
     )
     _train(config, read_folder(CHALKBOARD.folder), starter_base, tmp_path, recorder)
     losses = [event.loss for event in recorder.of(StepDone)]
-    assert sum(losses[-6:]) < 0.75 * sum(losses[:6])
+    assert sum(losses[-3:]) < 0.5 * sum(losses[:3])
 
 
 def test_no_damage_is_done_by_leftovers_of_a_killed_save(
-    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path
 ) -> None:
     config = short.model_copy(update={"steps": 1})
     leftover = tmp_path / "checkpoints" / ".unfinished-abc"
     leftover.mkdir(parents=True)
     shutil.copy(images[0].path, leftover / "state.pt")
-    _train(config, images, shallow_sd15, tmp_path)
+    _train(config, images, smallest_sd15, tmp_path)
     assert not leftover.exists()
 
 
 def test_a_full_disk_is_waited_out_and_the_adapter_is_bit_equal(
     short: TrainConfig,
     images: list[TrainingImage],
-    shallow_sd15: MakeBase,
+    smallest_sd15: MakeBase,
     uninterrupted: bytes,
     tmp_path: Path,
     recorder: Recorder,
@@ -657,7 +662,7 @@ def test_a_full_disk_is_waited_out_and_the_adapter_is_bit_equal(
         short,
         images,
         recorder,
-        base=shallow_sd15(),
+        base=smallest_sd15(),
         out=tmp_path,
         cache=None,
         waits_for_space=True,

@@ -45,7 +45,7 @@ def _difference(one: Image.Image, two: Image.Image) -> float:
     return float(np.abs(np.asarray(one, float) - np.asarray(two, float)).mean())
 
 
-@pytest.mark.parametrize("family", ["shallow_sd15", "shallow_sdxl", "starter_base"])
+@pytest.mark.parametrize("family", ["smallest_sd15", "smallest_sdxl", "starter_base"])
 def test_every_prompt_gets_a_picture_with_its_own_seed(
     family: str, request: pytest.FixtureRequest
 ) -> None:
@@ -57,17 +57,17 @@ def test_every_prompt_gets_a_picture_with_its_own_seed(
     assert all(sample.image.size == (64, 64) for sample in samples)
 
 
-def test_a_picture_is_the_same_in_any_company(starter_base: MakeBase) -> None:
-    base = starter_base()
+def test_a_picture_is_the_same_in_any_company(shallow_sd15: MakeBase) -> None:
+    base = shallow_sd15()
     together = _draw(_sampler(base))
     alone = _draw(_sampler(base, sample_prompts=["frog"], sample_seed=8))
     assert _difference(together[1].image, alone[0].image) < 0.1
     assert _difference(together[0].image, together[1].image) > 10
 
 
-def test_drawing_leaves_the_global_generator_alone(starter_base: MakeBase) -> None:
+def test_drawing_leaves_the_global_generator_alone(shallow_sd15: MakeBase) -> None:
     before = torch.get_rng_state()
-    _draw(_sampler(starter_base()))
+    _draw(_sampler(shallow_sd15()))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -95,7 +95,7 @@ def test_the_negative_prompt_and_guidance_have_an_effect(starter_base: MakeBase)
     assert _difference(plain, _draw(_sampler(base, sample_negative_prompt="castle"))[0].image) > 1
 
 
-def test_drawing_can_be_stopped_at_any_step(starter_base: MakeBase) -> None:
+def test_drawing_can_be_stopped_at_any_step(shallow_sd15: MakeBase) -> None:
     looks = 0
 
     def check_stop() -> None:
@@ -105,5 +105,5 @@ def test_drawing_can_be_stopped_at_any_step(starter_base: MakeBase) -> None:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        list(_sampler(starter_base()).generate(check_stop))
+        list(_sampler(shallow_sd15()).generate(check_stop))
     assert looks == 2
