@@ -25,11 +25,6 @@ from worker.core.lora_files.loaded import LoadedAdapter
 STEPS = 2
 
 
-@pytest.fixture(scope="module")
-def pipeline() -> ResidentPipeline:
-    return ResidentPipeline.load(starter.PATH)
-
-
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory.")
 
 
@@ -61,10 +56,13 @@ def unet_calls(
 @pytest.mark.parametrize("base", ["starter", "sd15", "sdxl"])
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
 def test_an_image_is_the_same_alone_and_in_a_batch(
-    base: str, guidance: float, pipeline: ResidentPipeline, sd15_folder: Path, sdxl_folder: Path
+    base: str, guidance: float, smallest_sdxl_folder: Path, request: pytest.FixtureRequest
 ) -> None:
-    if base != "starter":
-        pipeline = ResidentPipeline.load(sd15_folder if base == "sd15" else sdxl_folder)
+    pipeline: ResidentPipeline
+    if base == "sdxl":
+        pipeline = ResidentPipeline.load(smallest_sdxl_folder)
+    else:
+        pipeline = request.getfixturevalue({"starter": "embedded", "sd15": "pipeline"}[base])
     adapter = random_adapter(base_shapes(pipeline.base), strength=0.05)
     pipeline.set_adapters([LoadedAdapter("a", adapter)])
     with unet_calls(pipeline) as rows:
@@ -75,7 +73,6 @@ def test_an_image_is_the_same_alone_and_in_a_batch(
         (alone,) = pipeline.render(config(seed=rendered.seed, guidance=guidance))
         assert np.abs(pixels(rendered) - pixels(alone)).max() <= 1
     assert np.abs(pixels(among[0]) - pixels(among[1])).max() > 1
-    pipeline.set_adapters([])
 
 
 @pytest.mark.parametrize(
@@ -104,7 +101,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(
 def test_an_image_that_does_not_fit_alone_says_so(pipeline: ResidentPipeline) -> None:
     with (
         unet_calls(pipeline, fits=0) as rows,
-        pytest.raises(RenderError, match=r"128 × 128 does not fit .* Choose a smaller size"),
+        pytest.raises(RenderError, match=r"64 × 64 does not fit .* Choose a smaller size"),
     ):
         pipeline.render(config(count=2))
     assert rows == [4, 2]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-import worker.core.starter
 from tests.worker.lora_files.random_adapters import random_adapter
 from worker.core.bases.load import LoadedBase, load_base
 from worker.core.inference.merge import MergedWeights
@@ -23,8 +23,8 @@ KEY = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
 
 
 @pytest.fixture(scope="module")
-def base() -> LoadedBase:
-    return load_base(worker.core.starter.PATH)
+def base(shallow_sd15_folder: Path) -> LoadedBase:
+    return load_base(shallow_sd15_folder)
 
 
 @pytest.fixture
@@ -90,8 +90,8 @@ def test_a_thousand_changes_and_back_to_zero_are_bit_equal_to_the_base(
     assert same(base, before)
 
 
-def test_half_precision_bases_come_back_bit_equal_too() -> None:
-    base = load_base(worker.core.starter.PATH, dtype=torch.float16, components=["unet"])
+def test_half_precision_bases_come_back_bit_equal_too(shallow_sd15_folder: Path) -> None:
+    base = load_base(shallow_sd15_folder, dtype=torch.float16, components=["unet"])
     merged = MergedWeights(base.adaptable())
     before = snapshot(base)
     loaded = adapter_of(base, 1)
@@ -141,8 +141,10 @@ def test_block_weights_multiply_the_weight_in_their_part_of_the_unet(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_adapters_of_other_ranks_layers_and_scales_add_up(dtype: torch.dtype) -> None:
-    base = load_base(worker.core.starter.PATH, dtype=dtype, components=["unet"])
+def test_adapters_of_other_ranks_layers_and_scales_add_up(
+    dtype: torch.dtype, shallow_sd15_folder: Path
+) -> None:
+    base = load_base(shallow_sd15_folder, dtype=dtype, components=["unet"])
     merged = MergedWeights(base.adaptable())
     before = snapshot(base)
     shapes = base_shapes(base)

@@ -29,16 +29,6 @@ from worker.core.words import FileFormat, WeightDtype
 STEPS = 3
 
 
-@pytest.fixture(scope="module")
-def pipeline() -> ResidentPipeline:
-    return ResidentPipeline.load(worker.core.starter.PATH, name="starter")
-
-
-@pytest.fixture(autouse=True)
-def _base_only(pipeline: ResidentPipeline) -> None:
-    pipeline.set_adapters([])
-
-
 def config(**changes: Any) -> RenderConfig:
     return RenderConfig(**({"prompt": "red apple", "seed": 5, "steps": STEPS} | changes))
 
@@ -77,24 +67,25 @@ def adapter_for(pipeline: ResidentPipeline, **options: Any) -> LoraAdapter:
     return random_adapter(base_shapes(pipeline.base), strength=0.05, **options)
 
 
-def test_the_base_draws_what_diffusers_draws(pipeline: ResidentPipeline) -> None:
+def test_the_base_draws_what_diffusers_draws(embedded: ResidentPipeline) -> None:
     pipe = open_official(StableDiffusionPipeline, worker.core.starter.PATH)
-    assert np.abs(picture(pipeline) - official(pipe)).max() <= 1
+    assert np.abs(picture(embedded) - official(pipe)).max() <= 1
     wide = {"width": 96, "height": 64, "guidance": 1.0}
-    assert np.abs(picture(pipeline, **wide) - official(pipe, **wide)).max() <= 1
+    assert np.abs(picture(embedded, **wide) - official(pipe, **wide)).max() <= 1
 
 
-def test_clip_skip_reads_the_text_without_its_last_layers(pipeline: ResidentPipeline) -> None:
+def test_clip_skip_reads_the_text_without_its_last_layers(
+    embedded: ResidentPipeline,
+) -> None:
     pipe = open_official(StableDiffusionPipeline, worker.core.starter.PATH)
     encoder = getattr(pipe.text_encoder, "text_model", pipe.text_encoder).encoder
     encoder.layers = encoder.layers[:-1]
-    drawn = picture(pipeline, clip_skip=2)
+    drawn = picture(embedded, clip_skip=2)
     assert np.abs(drawn - official(pipe)).max() <= 1
-    assert np.abs(drawn - picture(pipeline)).max() > 10
+    assert np.abs(drawn - picture(embedded)).max() > 10
 
 
-def test_more_layers_than_there_are_cannot_be_skipped(sd15_folder: Path) -> None:
-    pipeline = ResidentPipeline.load(sd15_folder)
+def test_more_layers_than_there_are_cannot_be_skipped(pipeline: ResidentPipeline) -> None:
     with pytest.raises(RenderError, match="CLIP skip is 4, but this base has 3"):
         picture(pipeline, clip_skip=4)
 
@@ -225,17 +216,17 @@ def test_a_canceled_image_stops_between_two_layers(pipeline: ResidentPipeline) -
     assert np.array_equal(picture(pipeline), before)
 
 
-def test_the_end_of_a_prompt_that_does_not_fit_is_reported(pipeline: ResidentPipeline) -> None:
+def test_the_end_of_a_prompt_that_does_not_fit_is_reported(embedded: ResidentPipeline) -> None:
     long = " ".join(["apple"] * (22 * MAX_CHUNKS) + ["on a board"])
-    assert pipeline.render(config(prompt=long, steps=1))[0].truncated == "on a board"
-    negative = pipeline.render(config(negative_prompt=long, steps=1))[0]
+    assert embedded.render(config(prompt=long, steps=1))[0].truncated == "on a board"
+    negative = embedded.render(config(negative_prompt=long, steps=1))[0]
     assert negative.truncated == "on a board"
-    assert pipeline.render(config(steps=1))[0].truncated == ""
+    assert embedded.render(config(steps=1))[0].truncated == ""
 
 
-def test_sdxl_gets_the_size_of_the_image(sdxl_folder: Path) -> None:
-    ours = ResidentPipeline.load(sdxl_folder)
-    pipe = open_official(StableDiffusionXLPipeline, sdxl_folder)
+def test_sdxl_gets_the_size_of_the_image(smallest_sdxl_folder: Path) -> None:
+    ours = ResidentPipeline.load(smallest_sdxl_folder)
+    pipe = open_official(StableDiffusionXLPipeline, smallest_sdxl_folder)
     wide = {"width": 96, "height": 64}
     assert np.abs(picture(ours, **wide) - official(pipe, **wide)).max() <= 1
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from tests.worker.inference.test_batches import unet_calls
 from tests.worker.lora_files.random_adapters import random_adapter
-from worker.core import starter
 from worker.core.inference import rank_form
 from worker.core.inference.batches import WantedImage, concat_conditioning
 from worker.core.inference.config import RenderConfig
@@ -28,11 +27,6 @@ from worker.core.sampling import image_generators, initial_noise, predict_noise
 STEPS = 2
 BLOCKS = {Part.INPUT: 0.5, Part.MIDDLE: 0.0, Part.OUTPUT: -1.25}
 Stacks = Sequence[Sequence[LoadedAdapter]]
-
-
-@pytest.fixture(scope="module")
-def pipeline() -> ResidentPipeline:
-    return ResidentPipeline.load(starter.PATH)
 
 
 def config(**changes: Any) -> RenderConfig:
@@ -73,10 +67,13 @@ def one_by_one(
 
 @pytest.mark.parametrize("base", ["starter", "sd15", "sdxl"])
 def test_a_call_of_the_unet_is_that_of_merged_weights(
-    base: str, pipeline: ResidentPipeline, sd15_folder: Path, sdxl_folder: Path
+    base: str, shallow_sdxl_folder: Path, request: pytest.FixtureRequest
 ) -> None:
-    if base != "starter":
-        pipeline = ResidentPipeline.load(sd15_folder if base == "sd15" else sdxl_folder)
+    pipeline: ResidentPipeline
+    if base == "sdxl":
+        pipeline = ResidentPipeline.load(shallow_sdxl_folder)
+    else:
+        pipeline = request.getfixturevalue({"starter": "embedded", "sd15": "pipeline"}[base])
     stacks, wanted = make_stacks(pipeline), config(guidance=3.0)
     unet, vae = pipeline.base.unet, pipeline.base.vae
     width, height = pipeline.image_size(wanted)
@@ -97,7 +94,6 @@ def test_a_call_of_the_unet_is_that_of_merged_weights(
             )
             rows = together[[index, index + len(stacks)]]  # without and with the prompt
             assert (rows - merged).abs().max() < 1e-5
-    pipeline.set_adapters([])
 
 
 def test_a_strip_of_weights_is_generated_in_one_batch(pipeline: ResidentPipeline) -> None:

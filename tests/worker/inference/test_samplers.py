@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,7 @@ from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.worker.bases.tiny_models import SHALLOW_SD15, save_sd15
-from worker.core import starter
+from tests.worker.inference.conftest import SCHEDULES
 from worker.core.inference.config import MAX_LCM_STEPS, RenderConfig
 from worker.core.inference.errors import RenderError
 from worker.core.inference.infotext import ImageParameters, make_infotext
@@ -26,7 +23,8 @@ from worker.core.sampling import set_timesteps
 from worker.core.words import SamplerName
 
 STEPS = 3
-OFFICIAL: dict[SamplerName, tuple[str, dict[str, Any]]] = {
+Official = tuple[str, dict[str, Any]]
+OFFICIAL: dict[SamplerName, Official] = {
     SamplerName.DDIM: ("DDIMScheduler", {}),
     SamplerName.EULER: ("EulerDiscreteScheduler", {}),
     SamplerName.EULER_A: ("EulerAncestralDiscreteScheduler", {}),
@@ -44,41 +42,6 @@ OFFICIAL: dict[SamplerName, tuple[str, dict[str, Any]]] = {
 }
 """The scheduler of diffusers that its documentation names for each sampler of A1111."""
 
-SCHEDULES: dict[str, dict[str, Any]] = {
-    "epsilon": {},
-    "v": {"prediction_type": "v_prediction"},
-    "zero-snr": {
-        "prediction_type": "v_prediction",
-        "rescale_betas_zero_snr": True,
-        "timestep_spacing": "trailing",
-    },
-}
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A small base for each noise schedule."""
-    root = tmp_path_factory.mktemp("samplers")
-    base = save_sd15(root / "base", **SHALLOW_SD15)
-    return {name: with_schedule(base, root / name, SCHEDULES[name]) for name in SCHEDULES}
-
-
-@pytest.fixture(scope="module")
-def pipelines(folders: dict[str, Path]) -> dict[str, ResidentPipeline]:
-    return {name: ResidentPipeline.load(folder) for name, folder in folders.items()}
-
-
-@pytest.fixture(scope="module")
-def embedded() -> ResidentPipeline:
-    return ResidentPipeline.load(starter.PATH)
-
-
-def with_schedule(base: Path, folder: Path, schedule: dict[str, Any]) -> Path:
-    shutil.copytree(base, folder)
-    file = folder / "scheduler/scheduler_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | schedule))
-    return folder
-
 
 def config(**changes: Any) -> RenderConfig:
     small = {"width": 64, "height": 64, "steps": STEPS, "seed": 5}
@@ -91,9 +54,13 @@ def pixels(image: Image.Image) -> NDArray[np.int16]:
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_each_sampler_draws_what_diffusers_draws(
-    schedule: str, folders: dict[str, Path], pipelines: dict[str, ResidentPipeline]
+    schedule: str,
+    schedule_folders: dict[str, Path],
+    schedule_pipelines: dict[str, ResidentPipeline],
 ) -> None:
-    pipe = StableDiffusionPipeline.from_pretrained(folders[schedule], torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(
+        schedule_folders[schedule], torch_dtype=torch.float32
+    )
     pipe.set_progress_bar_config(disable=True)
     settings = dict(pipe.scheduler.config)
     drawn = []
@@ -109,7 +76,7 @@ def test_each_sampler_draws_what_diffusers_draws(
             height=64,
             generator=torch.Generator().manual_seed(5),
         ).images[0]
-        (ours,) = pipelines[schedule].render(config(sampler=sampler))
+        (ours,) = schedule_pipelines[schedule].render(config(sampler=sampler))
         drawn.append(pixels(ours.image))
         assert np.abs(drawn[-1] - pixels(theirs)).max() <= 1, sampler
     assert len({image.tobytes() for image in drawn}) == len(drawn)
@@ -117,11 +84,11 @@ def test_each_sampler_draws_what_diffusers_draws(
 
 @pytest.mark.parametrize("sampler", SamplerName)
 def test_an_image_depends_on_its_seed_alone_whatever_its_sampler_adds(
-    sampler: SamplerName, embedded: ResidentPipeline
+    sampler: SamplerName, pipeline: ResidentPipeline
 ) -> None:
-    among = embedded.render(config(sampler=sampler, steps=3, count=2))
+    among = pipeline.render(config(sampler=sampler, steps=3, count=2))
     alone, again = (
-        embedded.render(config(sampler=sampler, steps=3, seed=6))[0].image for _ in range(2)
+        pipeline.render(config(sampler=sampler, steps=3, seed=6))[0].image for _ in range(2)
     )
     assert np.abs(pixels(among[1].image) - pixels(alone)).max() <= 1
     assert np.array_equal(pixels(again), pixels(alone))
