@@ -20,7 +20,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from safetensors.torch import save as serialize
 
-import worker.core.starter
 from tests.worker.lora_files.random_adapters import metadata, random_adapter
 from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import load_base
@@ -36,8 +35,8 @@ FORMATS, DTYPES = list(FileFormat), list(WeightDtype)
 
 
 @pytest.fixture(scope="module")
-def adapter() -> LoraAdapter:
-    return random_adapter(base_shapes(load_base(worker.core.starter.PATH)))
+def adapter(shallow_sd15_folder: Path) -> LoraAdapter:
+    return random_adapter(base_shapes(load_base(shallow_sd15_folder)))
 
 
 @pytest.fixture
@@ -179,7 +178,10 @@ def test_hashes_are_those_of_the_bytes_after_the_header(
     assert metadata_of(path)["modelspec.hash_sha256"] == f"0x{digest}"
 
 
-def test_kohyas_hashes_are_those_of_its_own_recipe(adapter: LoraAdapter, tmp_path: Path) -> None:
+def test_kohyas_hashes_are_those_of_its_own_recipe(
+    shallow_sd15_folder: Path, tmp_path: Path
+) -> None:
+    adapter = random_adapter(base_shapes(load_base(shallow_sd15_folder)), rank=24)
     path = write(adapter, tmp_path / "a", dtype=WeightDtype.FP32)
     assert path.stat().st_size > 0x110000  # so that the older hash is of something
     found = metadata_of(path)

@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import worker.core.starter
 from tests.worker.lora_files.proof.files import (
     attention,
     everything,
@@ -234,8 +233,10 @@ def test_diffusers_loads_our_files_as_they_were_trained(
         assert measure_loaded_adapter(fewer, parts).worst_module == adapter.modules[0].key
 
 
-def test_the_weights_of_a_real_base_move_by_the_adapter_and_back(tmp_path: Path) -> None:
-    base = load_base(worker.core.starter.PATH)
+def test_the_weights_of_a_real_base_move_by_the_adapter_and_back(
+    small_starter: Path, tmp_path: Path
+) -> None:
+    base = load_base(small_starter)
     parts = base.adaptable()
     adapter = random_adapter(shapes_of(parts))
     path = tmp_path / "a.safetensors"

@@ -133,7 +133,13 @@ def test_an_sd2_file_changes_the_fused_attention_of_its_encoder(tmp_path: Path) 
 
     torch.manual_seed(3)
     encoder = CLIPTextModel(
-        text_config(vocab_size=600, hidden_size=1024, intermediate_size=64, num_attention_heads=16)
+        text_config(
+            vocab_size=600,
+            hidden_size=1024,
+            intermediate_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=16,
+        )
     )
     base = save_single(
         tmp_path / "sd2.safetensors",
@@ -162,7 +168,7 @@ def test_the_fused_starter_generates_the_images_of_base_and_adapter(tmp_path: Pa
     adapter = random_adapter(shapes, strength=0.03)
     out = tmp_path / "fused"
     fuse_adapters(base, [LoadedAdapter("one", adapter, 0.8)], out, FOLDER32)
-    config = RenderConfig(prompt="a red apple", steps=4, seed=3)
+    config = RenderConfig(prompt="a red apple", steps=2, seed=3)
     plain = ResidentPipeline.load(base)
     (untouched,) = plain.render(config)
     plain.set_adapters([LoadedAdapter("one", adapter, 0.8, 0.8)])
@@ -218,9 +224,9 @@ def refused(
 
 
 def test_an_adapter_for_another_base_is_refused_before_anything_is_written(
-    sd15_folder: Path, sdxl_folder: Path, tmp_path: Path
+    smallest_sd15_folder: Path, smallest_sdxl_folder: Path, tmp_path: Path
 ) -> None:
-    sentence = refused(sd15_folder, stack_for(sdxl_folder)[:1], tmp_path / "out")
+    sentence = refused(smallest_sd15_folder, stack_for(smallest_sdxl_folder)[:1], tmp_path / "out")
     assert sentence.startswith(
         f"This adapter was made for a base with cross-attention width {2 * WIDTH}; "
         f"“tiny” has {WIDTH}."
@@ -235,9 +241,11 @@ def test_a_base_whose_autoencoder_fits_no_single_file_is_refused(tmp_path: Path)
     assert "Choose a diffusers folder." in sentence
 
 
-def test_an_existing_file_is_not_overwritten(sd15_folder: Path, tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(smallest_sd15_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    assert "out already exists" in refused(sd15_folder, stack_for(sd15_folder), tmp_path / "out")
+    assert "out already exists" in refused(
+        smallest_sd15_folder, stack_for(smallest_sd15_folder), tmp_path / "out"
+    )
 
 
 def test_too_little_disk_space_is_reported_before_anything_is_written(
@@ -251,7 +259,10 @@ def test_too_little_disk_space_is_reported_before_anything_is_written(
 
 @pytest.mark.parametrize("options", [FOLDER32, SINGLE32])
 def test_a_disk_that_becomes_full_leaves_nothing(
-    options: FuseOptions, sd15_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: FuseOptions,
+    smallest_sd15_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real: Callable[[stream.TensorItem], memoryview] = stream._tensor_bytes
     written: list[str] = []
@@ -263,13 +274,15 @@ def test_a_disk_that_becomes_full_leaves_nothing(
         return real(item)
 
     monkeypatch.setattr(stream, "_tensor_bytes", full)
-    sentence = refused(sd15_folder, stack_for(sd15_folder), tmp_path / "out", options)
+    sentence = refused(
+        smallest_sd15_folder, stack_for(smallest_sd15_folder), tmp_path / "out", options
+    )
     assert sentence.startswith("The disk is full")
 
 
 @pytest.mark.parametrize("options", [FOLDER32, SINGLE32])
 def test_a_stop_leaves_nothing_and_the_next_attempt_clears_up_after_a_killed_one(
-    options: FuseOptions, sd15_folder: Path, tmp_path: Path
+    options: FuseOptions, smallest_sd15_folder: Path, tmp_path: Path
 ) -> None:
     class Stopped(Exception):
         pass
@@ -280,22 +293,26 @@ def test_a_stop_leaves_nothing_and_the_next_attempt_clears_up_after_a_killed_one
 
     out = tmp_path / "out"
     with pytest.raises(Stopped):
-        fuse_adapters(sd15_folder, stack_for(sd15_folder), out, options, on_tensor=stop)
+        fuse_adapters(
+            smallest_sd15_folder, stack_for(smallest_sd15_folder), out, options, on_tensor=stop
+        )
     assert list(tmp_path.iterdir()) == []
     (tmp_path / ".out.12ab.part").mkdir()
     (tmp_path / ".out.12ab.part" / "half").write_bytes(b"half")
     (tmp_path / ".out.x.part").write_bytes(b"half")
     (tmp_path / ".other.x.part").write_bytes(b"not ours")
-    fuse_adapters(sd15_folder, stack_for(sd15_folder), out, options)
+    fuse_adapters(smallest_sd15_folder, stack_for(smallest_sd15_folder), out, options)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other.x.part", "out"]
 
 
-def test_a_weight_that_leaves_fp16_is_refused(sd15_folder: Path, tmp_path: Path) -> None:
-    key, shape = next(iter(base_shapes(load_base(sd15_folder)).items()))
+def test_a_weight_that_leaves_fp16_is_refused(smallest_sd15_folder: Path, tmp_path: Path) -> None:
+    key, shape = next(iter(base_shapes(load_base(smallest_sd15_folder)).items()))
     component, _, path = key.partition(".")
     down = torch.full((1, *shape[1:]), 1e4)
     up = torch.full((shape[0], 1, *[1] * (len(shape) - 2)), 1e4)
     huge = LoraAdapter((LoraModule(Component(component), path, down, up, 1.0),))
     options = FuseOptions(FuseLayout.DIFFUSERS, FusedDtype.FP16)
-    sentence = refused(sd15_folder, [LoadedAdapter("huge", huge)], tmp_path / "out", options)
+    sentence = refused(
+        smallest_sd15_folder, [LoadedAdapter("huge", huge)], tmp_path / "out", options
+    )
     assert "too large for f16. Choose bf16 or fp32" in sentence
