@@ -7,6 +7,7 @@ machine without a browser, PostgreSQL or the web front end, and start quickly.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import gc
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from app.registry.tables.base_models import BaseModel
     from tests.worker.runtime.trainer_server import TrainerServer
     from worker.core.bases.inspect import BaseInfo
+
+AppMaker = Callable[["Settings"], "FastAPI"]
 
 POSTGRES = os.environ.get(
     "BRUSHWORK_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres"
@@ -386,6 +389,26 @@ def routed_app(
     yield application
     unused.wakeups.close()
     unused.database.dispose()
+
+
+@pytest.fixture
+def make_app(routed_app: FastAPI) -> AppMaker:
+    """A function: the app that `create_app` makes with these settings, on the routes made once.
+
+    A client's lifespan closes it.
+    """
+    from starlette.datastructures import State
+
+    from app.web.main import use_settings
+
+    def make(settings: Settings) -> FastAPI:
+        application = copy.copy(routed_app)
+        application.state, application.user_middleware = State(), []
+        application.middleware_stack = None
+        use_settings(application, settings)
+        return application
+
+    return make
 
 
 @pytest.fixture

@@ -110,14 +110,19 @@ def create_app(settings: Settings) -> FastAPI:
             "max_part_size": MAX_FIELD_BYTES,
         },
     )
-    app.state.brushwork = make_state(settings)
-    app.state.login = _make_login(settings)
     _add_files(app)
     for router in _all_routers():
         app.include_router(declare(router, ByMethod()))
     add_error_answers(app)
-    _add_middleware(app, settings)
+    use_settings(app, settings)
     return app
+
+
+def use_settings(app: FastAPI, settings: Settings) -> None:
+    """Give an app with its routes the state, the login and the middleware of these settings."""
+    app.state.brushwork = make_state(settings)
+    app.state.login = _make_login(settings)
+    _add_middleware(app, settings)
 
 
 def _make_login(settings: Settings) -> Login:

@@ -10,7 +10,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from app.registry.config import Settings
 from app.web.access.login import Login
 from app.web.main import create_app
 from tests.app.access.conftest import PASSWORD
-from tests.conftest import skip_unless_ci
+from tests.conftest import AppMaker, skip_unless_ci
 from tests.docs.pages import DOCS, FENCE
 from tests.live_server import Live, serve
 
@@ -43,10 +43,16 @@ def logged_in(app: FastAPI, address: str, headers: dict[str, str]) -> tuple[str,
     return answer.headers["set-cookie"], row["address"]
 
 
-def app_with(settings: Settings, trusted: str) -> FastAPI:
-    app = create_app(settings.model_copy(update={"trusted_proxies": trusted}))
-    app.state.login = Login(password=PASSWORD)
-    return app
+@pytest.fixture
+def app_behind(make_app: AppMaker, settings: Settings) -> Callable[[str], FastAPI]:
+    """A function: an app with PASSWORD that trusts these proxies."""
+
+    def make(trusted: str) -> FastAPI:
+        app = make_app(settings.model_copy(update={"trusted_proxies": trusted}))
+        app.state.login = Login(password=PASSWORD)
+        return app
+
+    return make
 
 
 FORWARDED = {"x-forwarded-for": "203.0.113.9", "x-forwarded-proto": "https"}
@@ -62,21 +68,23 @@ FORWARDED = {"x-forwarded-for": "203.0.113.9", "x-forwarded-proto": "https"}
     ],
 )
 def test_only_trusted_proxies_are_believed(
-    settings: Settings, trusted: str, proxy: str, address: str, is_secure: bool
+    app_behind: Callable[[str], FastAPI], trusted: str, proxy: str, address: str, is_secure: bool
 ) -> None:
-    cookie, written = logged_in(app_with(settings, trusted), proxy, FORWARDED)
+    cookie, written = logged_in(app_behind(trusted), proxy, FORWARDED)
     assert written == address
     assert cookie.startswith("__Host-") is is_secure
     assert ("Secure" in cookie) is is_secure
 
 
-def test_an_address_that_the_client_made_up_is_not_taken(settings: Settings) -> None:
+def test_an_address_that_the_client_made_up_is_not_taken(
+    app_behind: Callable[[str], FastAPI],
+) -> None:
     made_up = FORWARDED | {"x-forwarded-for": "10.9.9.9, 203.0.113.9"}  # the proxy adds the last
-    assert logged_in(app_with(settings, "127.0.0.1"), "127.0.0.1", made_up)[1] == "203.0.113.9"
+    assert logged_in(app_behind("127.0.0.1"), "127.0.0.1", made_up)[1] == "203.0.113.9"
 
 
-def test_a_proxy_that_is_not_trusted_is_named_once(settings: Settings) -> None:
-    app = app_with(settings, "127.0.0.1")
+def test_a_proxy_that_is_not_trusted_is_named_once(app_behind: Callable[[str], FastAPI]) -> None:
+    app = app_behind("127.0.0.1")
     said = io.StringIO()
     structlog.configure(logger_factory=structlog.WriteLoggerFactory(said))
     for address in ("127.0.0.1", "172.18.0.1", "172.18.0.1"):

@@ -20,9 +20,9 @@ from app.registry.state import AppState
 from app.registry.tables.access import LoginSession
 from app.registry.tables.jobs import Event
 from app.web.access.login import Login
-from app.web.main import create_app
 from tests import fake_workers
 from tests.app.access.conftest import PASSWORD, Clients, Clock, log_in
+from tests.conftest import AppMaker
 
 
 def open_one(database: Database, mark: str = "m") -> tuple[str, LoginSession]:
@@ -263,13 +263,13 @@ def test_a_session_that_ended_elsewhere_is_noticed_soon(
 
 
 def test_another_password_ends_every_session(
-    browser: TestClient, locked_app: FastAPI, settings: Settings
+    browser: TestClient, make_app: AppMaker, settings: Settings
 ) -> None:
     log_in(browser)
     cookie = {"cookie": f"brushwork-session={browser.cookies['brushwork-session']}"}
     for password, status in ((PASSWORD, 200), ("another one", 401), (PASSWORD, 401)):
         changed = settings.model_copy(update={"password": SecretStr(password)})
-        with TestClient(create_app(changed), base_url="http://localhost") as client:
+        with TestClient(make_app(changed), base_url="http://localhost") as client:
             assert client.get("/api/v1/datasets", headers=cookie).status_code == status
 
 

@@ -23,7 +23,7 @@ from app.registry.access.start_token import (
 )
 from app.registry.config import Settings
 from app.supervisor.lock import LockOwner
-from app.web.main import create_app
+from tests.conftest import AppMaker
 
 URL = "http://127.0.0.1:8188"
 
@@ -39,10 +39,10 @@ def token(with_token: Settings) -> str:
 
 
 @pytest.fixture
-def browser(with_token: Settings, token: str) -> Iterator[TestClient]:
+def browser(make_app: AppMaker, with_token: Settings, token: str) -> Iterator[TestClient]:
     """A browser of somebody on this machine."""
     with TestClient(
-        create_app(with_token),
+        make_app(with_token),
         base_url="http://localhost",
         client=("127.0.0.1", 1),
         headers={"accept": "text/html", "user-agent": "Mozilla/5.0"},
@@ -122,14 +122,14 @@ def test_a_program_sends_the_token(browser: TestClient, token: str) -> None:
 
 
 def test_a_session_outlives_a_restart_but_not_the_setting(
-    browser: TestClient, with_token: Settings, token: str
+    browser: TestClient, make_app: AppMaker, with_token: Settings, token: str
 ) -> None:
     browser.get(login_url("", token))
     cookie = {"cookie": f"brushwork-session={browser.cookies['brushwork-session']}"}
     make_start_token(with_token.data_dir)
-    assert status_of(create_app(with_token), cookie) == 200
+    assert status_of(make_app(with_token), cookie) == 200
     locked = with_token.model_copy(update={"start_token": False, "password": SecretStr("x" * 9)})
-    assert status_of(create_app(locked), cookie) == 401
+    assert status_of(make_app(locked), cookie) == 401
 
 
 def status_of(app: FastAPI, headers: dict[str, str]) -> int:
@@ -137,10 +137,12 @@ def status_of(app: FastAPI, headers: dict[str, str]) -> int:
         return client.get("/api/v1/datasets", headers=headers).status_code
 
 
-def test_without_the_setting_nothing_is_asked_or_written(settings: Settings) -> None:
+def test_without_the_setting_nothing_is_asked_or_written(
+    make_app: AppMaker, settings: Settings
+) -> None:
     assert read_start_token(settings) is None
     assert existing_start_token(settings.data_dir) is None
-    assert status_of(create_app(settings), {}) == 200
+    assert status_of(make_app(settings), {}) == 200
     assert not (settings.data_dir / FILE_NAME).exists()
 
 

@@ -13,8 +13,8 @@ from app.registry.config import Settings
 from app.registry.hub_source import is_allowed
 from app.registry.model_sources import allowed_folders
 from app.supervisor.address import AddressError, check_exposure, exposure_hints
-from app.web.main import create_app
 from tests.app.access.conftest import PASSWORD
+from tests.conftest import AppMaker
 
 LOCAL = "localhost,127.0.0.1,[::1]"
 
@@ -54,11 +54,13 @@ def test_paths_and_the_hub_are_free_only_where_nobody_else_uses_it(
     assert allowed_folders(opened) == [tmp_path]
 
 
-def test_behind_a_proxy_no_path_tells_whether_it_exists(settings: Settings) -> None:
+def test_behind_a_proxy_no_path_tells_whether_it_exists(
+    make_app: AppMaker, settings: Settings
+) -> None:
     changed = settings.model_copy(
         update={"password": SecretStr(PASSWORD), "allowed_hosts": "brushwork.example"}
     )
-    with TestClient(create_app(changed), base_url="http://brushwork.example") as client:
+    with TestClient(make_app(changed), base_url="http://brushwork.example") as client:
         client.auth = ("me", PASSWORD)
         answers = [
             client.post("/api/v1/base-models", json={"source": source}).json()["detail"]
@@ -115,9 +117,9 @@ def test_a_trusted_proxy_is_an_address_or_a_network(value: str) -> None:
     ]
 
 
-def test_an_empty_password_is_none(settings: Settings) -> None:
+def test_an_empty_password_is_none(make_app: AppMaker, settings: Settings) -> None:
     changed = settings.model_copy(update={"password": SecretStr("")})
-    with TestClient(create_app(changed), base_url="http://localhost") as client:
+    with TestClient(make_app(changed), base_url="http://localhost") as client:
         assert client.get("/api/v1/datasets").status_code == 200
 
 

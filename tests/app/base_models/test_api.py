@@ -15,9 +15,8 @@ from app.registry.state import AppState
 from app.registry.tables.base_models import BaseModel, BaseModelStatus
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
-from app.web.main import create_app
 from tests import fake_workers
-from tests.conftest import embedded_info
+from tests.conftest import AppMaker, embedded_info
 from worker.core.starter.subjects import known_subjects
 
 
@@ -230,11 +229,16 @@ def test_a_base_that_work_needs_stays_until_that_has_ended(
     ],
 )
 def test_the_hub_is_asked_only_where_it_may_be(
-    settings: Settings, hub: str, host: str, password: str | None, expected: int
+    make_app: AppMaker,
+    settings: Settings,
+    hub: str,
+    host: str,
+    password: str | None,
+    expected: int,
 ) -> None:
     changed = settings.model_copy(update={"hub": hub, "host": host})
     assert password or changed.is_loopback
-    with TestClient(create_app(changed), base_url="http://localhost") as client:
+    with TestClient(make_app(changed), base_url="http://localhost") as client:
         status, detail = add(client, "acme/tiny")
     assert status == expected
     if expected == 403:

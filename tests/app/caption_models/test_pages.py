@@ -15,8 +15,8 @@ from app.registry.job_kinds.caption_kinds import CaptionImagesArgs
 from app.registry.state import AppState
 from app.registry.tables.caption_models import CaptionModel, CaptionModelStatus
 from app.registry.tables.jobs import IoJob
-from app.web.main import create_app
 from tests.app.datasets.test_service import picture
+from tests.conftest import AppMaker
 
 PAGE = "/caption-models"
 MEGABYTE = "x" * 1_000_000
@@ -157,11 +157,11 @@ def test_removing_says_what_is_deleted_and_waits_for_captions(
 
 @pytest.mark.parametrize("hub", ["off", "on"])
 def test_where_only_one_kind_of_place_is_allowed_the_form_says_so(
-    settings: Settings, tmp_path: Path, hub: str
+    make_app: AppMaker, settings: Settings, tmp_path: Path, hub: str
 ) -> None:
     update = {"hub": hub, "host": "0.0.0.0", "model_folders": ""}
     changed = settings.model_copy(update=update)
-    with TestClient(create_app(changed), base_url="http://localhost") as client:
+    with TestClient(make_app(changed), base_url="http://localhost") as client:
         page = client.get(PAGE).text
         assert ("Adding caption models is off" in page) == (hub == "off")
         assert ("Add a caption model" in page) == (hub == "on")

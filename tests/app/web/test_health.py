@@ -28,6 +28,7 @@ from app.registry.wakeups import WakeUps
 from app.web.main import create_app
 from app.web.problems import MEDIA_TYPE
 from tests import fake_workers
+from tests.conftest import AppMaker
 from tests.disks import fill, mounted_disk
 from tests.faults.redis_server import RedisServer
 
@@ -100,12 +101,12 @@ def test_without_the_broker_it_is_degraded(
 
 
 def test_on_a_full_disk_it_is_degraded_and_space_can_be_freed(
-    state: AppState, tmp_path: Path
+    make_app: AppMaker, state: AppState, tmp_path: Path
 ) -> None:
     with mounted_disk(tmp_path / "disk", "size=48m") as disk:
         shutil.copytree(state.settings.data_dir, disk / "data")
         settings = state.settings.model_copy(update={"data_dir": disk / "data"})
-        with TestClient(create_app(settings), base_url="http://localhost") as client:
+        with TestClient(make_app(settings), base_url="http://localhost") as client:
             made = [client.post("/api/v1/datasets", json={"name": f"Ink {n}"}) for n in range(3)]
             assert {answer.status_code for answer in made} == {201}, made[0].text
             fill(disk)

@@ -10,8 +10,8 @@ from pydantic import SecretStr
 
 from app.registry.config import Settings
 from app.registry.state import AppState
-from app.web.main import create_app
 from tests import fake_workers
+from tests.conftest import AppMaker
 from tests.images import make_png
 
 
@@ -97,9 +97,9 @@ def test_a_body_that_lies_about_its_size_is_cut_off_while_it_comes(client: TestC
 
 
 @pytest.fixture
-def guarded(settings: Settings) -> Iterator[TestClient]:
+def guarded(make_app: AppMaker, settings: Settings) -> Iterator[TestClient]:
     locked = settings.model_copy(update={"password": SecretStr("öl:farbe")})
-    with TestClient(create_app(locked), base_url="http://localhost") as client:
+    with TestClient(make_app(locked), base_url="http://localhost") as client:
         yield client
 
 
