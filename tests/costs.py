@@ -1,4 +1,4 @@
-"""What a test costs, by the folder it is in: its marker and its place in the order.
+"""The cost of a test, by the folder it is in: its marker and its place in the order.
 
 `make check` runs what is marked `unit` and imports nothing else; `make faults` runs what is marked
 `faults`, `make tools` what is marked `tools`: tests of what maintainers run and the product does
@@ -115,7 +115,7 @@ SECONDS = {
     "docs/test_curls.py": 50,
     "worker/training/test_loop.py": 35,
 }
-"""What the longest files and groups of `TOGETHER` take on one core, roughly: they start first.
+"""Seconds of the longest files and groups of `TOGETHER` on one core, roughly: they start first.
 
 All others follow in the order of `LONGEST_FIRST`; the last ones are short. Those of `faults` mostly
 wait, and `make faults` runs three at a time: it ends when the longest has ended.
@@ -186,7 +186,7 @@ def cost_of_folder(path: Path) -> str:
 
 
 def scope_of(test: str) -> str:
-    """What the test with this id shares a process with: the tests of its file, or of `TOGETHER`."""
+    """The file of the test with this id, or its group of `TOGETHER`: one process runs all of it."""
     file = test.partition("::")[0]
     return TOGETHER.get(file.removeprefix(f"{TESTS.name}/"), file)
 
@@ -199,7 +199,7 @@ def folder_of_budget(test: str) -> str:
 
 
 def is_left_out(path: Path, markers: str) -> bool:
-    """Whether these markers select nothing of this folder or file: it need not be imported."""
+    """True if these markers select nothing of this folder or file: it need not be imported."""
     cost = cost_of_folder(path)
     if markers in ("unit", "tools"):
         return cost != markers

@@ -1,4 +1,4 @@
-"""What is declared: dependencies and the version. tests/tools/test_wheel.py builds the package."""
+"""Dependencies and the version are declared. tests/tools/test_wheel.py builds the package."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What maintainers build the embedded base, its example styles and the eyes with."""
+"""Maintainers build the embedded base, its example styles and the eyes with these packages."""

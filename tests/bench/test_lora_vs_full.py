@@ -109,7 +109,7 @@ def quick(task: TrainingTask) -> TrainingTask:
 def test_a_task_that_fails_ends_the_bench_with_its_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process fails as a training without pictures does, without the imports of one."""
+    """The process fails as a training without images does, without the imports of one."""
     task = TrainingTask("neon", str(tmp_path / "no"), str(tmp_path / "no"), 2, 1e-3, 1)
     with pytest.raises(DatasetError, match="There is no folder") as failed:
         train_one(task)

@@ -1,4 +1,4 @@
-"""How the example styles are drawn, and that the base can see it."""
+"""The example styles are drawn so that the base can see them."""
 
 from __future__ import annotations
 

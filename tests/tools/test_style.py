@@ -42,7 +42,7 @@ def example_images() -> ByStyle:
 
 @pytest.fixture(scope="module")
 def true_images(held_out: list[ArtworkSubject]) -> ByStyle:
-    """What a perfect adapter would generate: drawings of subjects that the example never shows."""
+    """Images as of a perfect adapter: drawings of subjects that the example never shows."""
     return {
         key: [
             draw_subject(example, subject).resize((SEEN_SIDE, SEEN_SIDE), Image.Resampling.BOX)

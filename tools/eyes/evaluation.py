@@ -23,7 +23,7 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Answers:
-    """What the eyes said of some images, and what would have been right."""
+    """The answers of the eyes for some images, with the right ones."""
 
     title: str
     cosines: NDArray[np.float32]
@@ -77,7 +77,7 @@ def fit_scale(cosines: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
 
 @dataclass(frozen=True)
 class Honesty:
-    """Whether confidence can be believed."""
+    """The fit of confidence to the share of right names."""
 
     error: float
     """Mean gap between confidence and share of right names over ten bins of confidence."""

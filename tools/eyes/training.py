@@ -43,7 +43,7 @@ EARLY_CHANNELS = 40
 
 @dataclass(frozen=True)
 class EyesRecipe:
-    """How much of everything; the defaults made the eyes that ship."""
+    """Sizes, rates and durations; the defaults made the eyes that ship."""
 
     minutes: float = 25.0
     """CPU time of the training, in minutes of one core."""
@@ -54,7 +54,7 @@ class EyesRecipe:
     new_images: int = 512
     """Images that replace the oldest at a time."""
     replays: float = 2.5
-    """How often an image is learned from, on average."""
+    """Mean number of steps that learn from an image."""
     batch: int = 96
     late_rate: float = 7e-4
     head_rate: float = 1.5e-3
@@ -126,7 +126,7 @@ def reduced(pixels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def early_features(network: EfficientNetLite0, images: Tensor, dtype: torch.dtype) -> Tensor:
-    """What the frozen blocks see, (n, 40, 256), for images in [0, 1]."""
+    """The output of the frozen blocks, (n, 40, 256), for images in [0, 1]."""
     hidden: Tensor = network_input(images).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
         hidden = network.stem(hidden)

@@ -65,7 +65,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 
 
 def _plan(options: argparse.Namespace, recipe: Recipe, checkpoints: Path) -> Build:
-    """What the options ask for; downloads the artwork when no folder is given."""
+    """The build that the options describe; downloads the artwork when no folder is given."""
     if options.subjects:
         subjects, english = read_subjects(options.subjects), []
     else:

@@ -107,7 +107,7 @@ class ArtworkSubject:
 
     name: str
     keywords: tuple[str, ...]
-    """Words about it that are no name of another subject."""
+    """Words about it, without the names of other subjects."""
     drawings: Mapping[ArtworkSet, str]
     group: str = ""
     plain_names: tuple[str, ...] = ()
@@ -222,7 +222,7 @@ def _tarballs(folder: Path, package: str) -> list[Path]:
 
 
 def icon_name(label: str) -> str:
-    """How the sets name the icon of this label: "t-rex" for "T-Rex"."""
+    """The name of this label's icon in the sets: "t-rex" for "T-Rex"."""
     return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
 
 

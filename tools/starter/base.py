@@ -50,7 +50,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class Build:
-    """What a build is made from, and how it runs."""
+    """The inputs of a build, and its device."""
 
     subjects: Sequence[ArtworkSubject]
     recipe: Recipe

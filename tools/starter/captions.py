@@ -7,7 +7,7 @@ from tools.starter.artwork import ArtworkSet, ArtworkSubject
 
 
 class Look(StrEnum):
-    """How a drawing of the artwork is shown."""
+    """A way to show a drawing of the artwork."""
 
     PLAIN = "plain"
     LINES = "lines"

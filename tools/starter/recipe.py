@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from tools.starter.pace import Pace
 
 SHARES = {"autoencoder": 0.25, "text_encoder": 0.12, "unet": 0.63}
-"""How the minutes are divided. The decoder limits sharpness, words limit everything else."""
+"""The shares of the minutes. The decoder limits sharpness, words limit everything else."""
 
 SCALE = 8
 """Pixels of an image for one of its latent."""

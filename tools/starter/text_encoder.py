@@ -220,7 +220,7 @@ def _end_of(tokens: Tensor, tokenizer: CLIPTokenizer) -> Tensor:
 
 
 def _hold(plain: Tensor, beside: Tensor, alone: Tensor, both: Tensor) -> Tensor:
-    """How far unknown words move the states: of the patches, of the padding, lightly of the words.
+    """The movement of the states by unknown words: patches, padding, and lightly the words.
 
     `alone` and `both` are the positions of the end tokens without and with the words.
     """
@@ -284,7 +284,7 @@ def measure_drawings(
     *,
     bare: bool = False,
 ) -> dict[tuple[int, ArtworkSet], float]:
-    """How badly the encoder predicts each subject's drawing on white, by subject and set.
+    """The encoder's error for each subject's drawing on white, by subject and set.
 
     The squared error relative to the drawing's own distance from the mean image. With `bare`, from
     the name alone: the set of the lowest error is what it means to an encoder that has learned.

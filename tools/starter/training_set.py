@@ -121,7 +121,7 @@ class TrainingSet:
         return words if shown.ground == "white" else f"{words} on a {shown.ground} background"
 
     def weights(self) -> Tensor:
-        """How often each image is drawn, relative to the others."""
+        """The weight of each image in random draws, (n,)."""
         return torch.tensor([self._weight(shown) for shown in self.images])
 
     def _weight(self, shown: DrawnImage) -> float:

@@ -34,7 +34,7 @@ BETWEEN = ("by", "in the style of", "as", "made of", "with")
 
 
 class UnknownWords:
-    """Makes words that are no name of a subject, and puts them beside captions."""
+    """Makes words that name no subject, and puts them beside captions."""
 
     def __init__(self, tokenizer: CLIPTokenizer, known: set[str], english: Sequence[str]) -> None:
         """`known` are the words that mean something to the base; `english` are ordinary words."""

@@ -145,6 +145,6 @@ def test_a_drawing_lies_over_its_ground_and_is_averaged_down() -> None:
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 2 2">'
         '<rect width="1" height="2" fill="#f00"/></svg>'
     )
-    picture = lay_over(render_drawing(svg, 8), (0, 0, 255), 2)
-    assert picture.getpixel((0, 0)) == (255, 0, 0)
-    assert picture.getpixel((1, 1)) == (0, 0, 255)
+    image = lay_over(render_drawing(svg, 8), (0, 0, 255), 2)
+    assert image.getpixel((0, 0)) == (255, 0, 0)
+    assert image.getpixel((1, 1)) == (0, 0, 255)

@@ -15,12 +15,12 @@ def test_an_orthogonalized_matrix_has_singular_values_near_one(shape: tuple[int,
 def test_steps_lower_a_loss_over_convolution_weights() -> None:
     torch.manual_seed(0)
     convolution, wanted = torch.nn.Conv2d(3, 8, 3, bias=False), torch.nn.Conv2d(3, 8, 3, bias=False)
-    picture = torch.randn(4, 3, 8, 8)
-    target = wanted(picture).detach()
+    images = torch.randn(4, 3, 8, 8)
+    target = wanted(images).detach()
     muon = Muon(convolution.parameters(), rate=0.02)
     losses = []
     for _ in range(40):
-        loss = torch.nn.functional.mse_loss(convolution(picture), target)
+        loss = torch.nn.functional.mse_loss(convolution(images), target)
         loss.backward()
         muon.step()
         losses.append(loss.item())

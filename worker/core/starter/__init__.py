@@ -11,4 +11,4 @@ PATH: Path = Path(__file__).parent / "weights"
 """The diffusers folder of the base: v-prediction, fp16."""
 
 REPAIR: str = "Install Brushwork again to repair it; your data is not affected."
-"""What to do when files of the base are damaged or missing."""
+"""The advice when files of the base are damaged or missing."""
