@@ -17,7 +17,8 @@ import sqlalchemy as sa
 
 from app.registry.datasets.pinned import fingerprint_of
 from app.registry.job_kinds.states import JobStatus
-from app.registry.tables.base_models import EMBEDDED, BaseModel, BaseModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import EMBEDDED, BaseModel
 from app.registry.tables.datasets import (
     CaptionRevision,
     CaptionSource,
@@ -75,7 +76,7 @@ def fill_datasets(
 def _base() -> dict[str, Any]:
     return row(
         BaseModel, id=BASE_ID, slug=EMBEDDED, name=EMBEDDED, source=EMBEDDED, family="sd1",
-        resolution=128, status=BaseModelStatus.READY,
+        resolution=128, status=ModelStatus.READY,
     )  # fmt: skip
 
 

@@ -319,12 +319,12 @@ def ready_base(database: Database) -> None:
 def make_base_ready(database: Database) -> BaseModel:
     """Register the embedded base and write down what an io worker would find."""
     from app.registry.base_models.service import ensure_embedded
-    from app.registry.tables.base_models import BaseModelStatus
+    from app.registry.tables.added_models import ModelStatus
 
     info = embedded_info()
     with database.write() as session:
         base = ensure_embedded(session)
-        base.status = BaseModelStatus.READY
+        base.status = ModelStatus.READY
         base.family = info.family
         base.prediction_type = info.prediction_type
         base.resolution = info.resolution

@@ -33,7 +33,8 @@ from app.registry.runs.checkpoint_adapters import NewAdapter, add_adapter
 from app.registry.runs.progress import MetricPoints, NewSample
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.base_models import BaseModel, BaseModelStatus, BasePrecision, BaseSpeed
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel, BasePrecision, BaseSpeed
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.jobs import WorkerPresence
 from app.registry.tables.renders import Render, RenderImage
@@ -57,7 +58,7 @@ def ready_base(state: AppState) -> BaseModel:
     """The embedded base as an io worker leaves it."""
     with state.database.write() as session:
         base = base_models.ensure_embedded(session)
-        base.status, base.family = BaseModelStatus.READY, "sd1"
+        base.status, base.family = ModelStatus.READY, "sd1"
         base.resolution = embedded_info().resolution
         base.parameters, base.size_bytes = {"unet": BASE_PARAMETERS}, 39_000_000
         session.add(base)

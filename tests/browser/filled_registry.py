@@ -17,9 +17,10 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.runs.own_presets import save_run_as_preset
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
+from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.auto_caption import CaptionProposal, ProposalState
-from app.registry.tables.base_models import BaseModel, BaseModelStatus
-from app.registry.tables.caption_models import CaptionModel, CaptionModelStatus
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.caption_models import CaptionModel
 from app.registry.tables.datasets import Image, ImageCaption
 from app.registry.tables.jobs import IoJob
 from tests import fake_workers
@@ -264,14 +265,14 @@ def add_jobs(state: AppState, client: httpx.Client, ids: Ids) -> Ids:
 
 def add_bases(state: AppState) -> None:
     """Base models in every state beside the embedded one."""
-    own = BaseModel(slug="own", name="own", source="/models/own", status=BaseModelStatus.READY)
+    own = BaseModel(slug="own", name="own", source="/models/own", status=ModelStatus.READY)
     own.family, own.resolution, own.size_bytes = "sd1", 512, 2_000_000_000
     own.parameters, own.prediction_type = {"unet": 859_520_964}, "v_prediction"
-    bad = BaseModel(slug="bad", name="bad", source="/models/bad", status=BaseModelStatus.FAILED)
+    bad = BaseModel(slug="bad", name="bad", source="/models/bad", status=ModelStatus.FAILED)
     bad.error = "This folder holds no UNet."
     new = BaseModel(slug="new", name="new", source="/models/new")
     past = BaseModel(slug="past", name="past", source=f"{RETIRED}1")
-    past.status = BaseModelStatus.REMOVED
+    past.status = ModelStatus.REMOVED
     past.family, past.created_at = "sd1", utcnow()
     with state.database.write() as session:
         session.add_all([own, bad, new, past])
@@ -280,9 +281,9 @@ def add_bases(state: AppState) -> None:
 def add_caption_models(state: AppState) -> None:
     """Caption models in every state."""
     blip = CaptionModel(slug="blip", name="blip", source=str(state.settings.data_dir))
-    blip.status, blip.family, blip.size_bytes = CaptionModelStatus.READY, "blip", 990_000_000
+    blip.status, blip.family, blip.size_bytes = ModelStatus.READY, "blip", 990_000_000
     bad = CaptionModel(slug="bad", name="bad", source="/models/bad")
-    bad.status, bad.error = CaptionModelStatus.FAILED, "/models/bad has no config.json."
+    bad.status, bad.error = ModelStatus.FAILED, "/models/bad has no config.json."
     new = CaptionModel(slug="new", name="new", source="/models/new")
     with state.database.write() as session:
         session.add_all([blip, bad, new])

@@ -6,7 +6,8 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlmodel import select
 
-from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from tests import fake_workers
 from tests.browser.conftest import Live
@@ -36,7 +37,7 @@ def test_a_refused_fuse_stays_open_and_is_mended_where_it_is_wrong(live: Live, p
 
 
 def test_a_base_model_is_removed_after_a_question(live: Live, page: Page) -> None:
-    row = BaseModel(slug="own", name="own", source="/models/own", status=BaseModelStatus.READY)
+    row = BaseModel(slug="own", name="own", source="/models/own", status=ModelStatus.READY)
     with live.database.write() as session:
         session.add(row)
     page.goto("/base-models")

@@ -216,9 +216,7 @@ class CaptionJobs:
         with self._database.read() as session:
             row = caption_models.usable_model(session, args.model_id, args.model)
         settings = self._settings
-        model = LocalModel(
-            caption_models.location(row), row.name, settings.device, threads(settings.threads)
-        )
+        model = LocalModel(row.location, row.name, settings.device, threads(settings.threads))
         # not the progress: that would say several times a second that a part of the job is done
         watch = JobWatch(self._database, attempt.lease, attempt.stopping)
         captioner = LocalCaptioner(model, attempt.scratch, check=watch, needs_gpu=self._needs_gpu)

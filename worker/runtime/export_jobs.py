@@ -15,7 +15,6 @@ from app.registry.adapters.downloads.metadata import (
 )
 from app.registry.adapters.service import find_file
 from app.registry.adapters.versions.create_version import NewFile, add_file
-from app.registry.base_models import service as base_models
 from app.registry.code_version import code_version
 from app.registry.db import Database
 from app.registry.job_kinds.kinds import ExportAdapterArgs, ExportAdapterResult
@@ -129,7 +128,7 @@ class ExportJobs:
         metadata = with_cover(metadata, self._store, scratch)
         file = ExportFile(form, dtype, scratch / f"download-{form}-{dtype}{form.suffix}")
         canonical = self._store.local_path(version.sha256, scratch)
-        where = base_models.location(base) if base is not None else None
+        where = base.location if base is not None else None
         if where is not None:
             _require_answer(where, check)
         try:

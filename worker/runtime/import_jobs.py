@@ -19,7 +19,6 @@ from app.registry.adapters import service as adapters
 from app.registry.adapters.service import AdapterChange
 from app.registry.adapters.versions.create_version import NewVersion, find_equal, publish
 from app.registry.adapters.versions.duplicates import same_tensors
-from app.registry.base_models import service as base_models
 from app.registry.blobs import findings, thumbnails
 from app.registry.blobs.report import report
 from app.registry.db import Database
@@ -29,7 +28,8 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.thumbnails import Thumbnail
 from worker.core.bases.family import FALLBACK_FAMILY, BaseFamily, BaseModelError, family_label
@@ -212,14 +212,14 @@ class ImportJobs:
 
     def _bases(self, wanted: Any) -> list[tuple[BaseModel, dict[str, tuple[int, ...]]]]:
         with self._database.read() as session:
-            ready = select(BaseModel).where(BaseModel.status == BaseModelStatus.READY)
+            ready = select(BaseModel).where(BaseModel.status == ModelStatus.READY)
             if wanted is not None:
                 ready = ready.where(BaseModel.id == int(wanted))
             bases = list(session.exec(ready.order_by(col(BaseModel.id))))
         found = []
         for base in bases:
             try:
-                found.append((base, adaptable_shapes(base_models.location(base))))
+                found.append((base, adaptable_shapes(base.location)))
             except BaseModelError:
                 continue
         return found
@@ -229,7 +229,7 @@ class ImportJobs:
         if place.base is None or not any(module.is_dora for module in found.modules):
             return None
         try:
-            return open_base_weights(base_models.location(place.base))
+            return open_base_weights(place.base.location)
         except BaseModelError as error:
             raise RefusedError("adapter", str(error)) from error
 

@@ -30,7 +30,8 @@ from app.registry.renders.last_base import last_used_base
 from app.registry.renders.results import NewRenderImage
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.base_models import EMBEDDED, BaseModel, BaseModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import EMBEDDED, BaseModel
 from app.registry.tables.renders import Render
 from worker.core.bases.family import BaseModelError
 from worker.core.device import choose_device
@@ -164,7 +165,7 @@ class RenderJobs:
         if chosen is not None:
             return RenderPrecision(chosen.precision)
         fixed = warm.fixed_precision(base)
-        if fixed is not None and base.status == BaseModelStatus.READY:
+        if fixed is not None and base.status == ModelStatus.READY:
             with self._database.write() as session:
                 record_choice(session, warm.unmeasured_choice(base, fixed))
         return fixed

@@ -194,8 +194,8 @@ class ToolJobs:
         args = job.arguments(ExtractAdapterArgs)
         base, tuned = self._base(job.subject_id), self._base(args.tuned_id)
         found = extract_adapter(
-            base_models.location(base),
-            base_models.location(tuned),
+            base.location,
+            tuned.location,
             args.rank,
             on_layer=progress,
         )
@@ -230,7 +230,7 @@ class ToolJobs:
         stack = self._stack(args.parts, scratch)
         try:
             made = fuse_adapters(
-                base_models.location(base),
+                base.location,
                 stack,
                 out,
                 options,

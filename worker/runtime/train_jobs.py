@@ -12,7 +12,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.base_models import service as base_models
 from app.registry.base_models.speeds import record_speed, step_speed, trained_layers
 from app.registry.blobs import latents
 from app.registry.config import Settings
@@ -20,7 +19,8 @@ from app.registry.db import Database
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs.owner import is_gone
 from app.registry.storage.store import BlobStore
-from app.registry.tables.base_models import BaseModel, BaseModelStatus, BaseSpeed
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel, BaseSpeed
 from app.registry.tables.runs import Run
 from worker.core import starter
 from worker.core.bases.inspect import BaseModelError, inspect_base
@@ -156,9 +156,9 @@ class TrainJobs:
         while time.monotonic() < deadline:
             try:
                 with self.database.write() as session:
-                    ready = select(BaseModel).where(BaseModel.status == BaseModelStatus.READY)
+                    ready = select(BaseModel).where(BaseModel.status == ModelStatus.READY)
                     for base in session.exec(ready):
-                        if base_models.location(base) == found.model:
+                        if base.location == found.model:
                             record_speed(
                                 session,
                                 step_speed(
@@ -181,12 +181,12 @@ def _newest_model(session: Session) -> Path:
     ready = (
         select(BaseModel)
         .join(Run, col(Run.base_model_id) == col(BaseModel.id))
-        .where(BaseModel.status == BaseModelStatus.READY)
+        .where(BaseModel.status == ModelStatus.READY)
         .order_by(col(Run.id).desc())
         .limit(1)
     )
     newest = session.exec(ready).first()
-    return base_models.location(newest) if newest is not None else starter.PATH
+    return newest.location if newest is not None else starter.PATH
 
 
 def _is_measured(session: Session, model: Path) -> bool:
@@ -194,7 +194,7 @@ def _is_measured(session: Session, model: Path) -> bool:
     measured = select(BaseModel).where(
         select(BaseSpeed.id).where(BaseSpeed.base_model_id == BaseModel.id).exists()
     )
-    return any(base_models.location(base) == model for base in session.exec(measured))
+    return any(base.location == model for base in session.exec(measured))
 
 
 def _calibration_orders(model: Path) -> list[Calibrate]:

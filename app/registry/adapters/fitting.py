@@ -15,7 +15,8 @@ from sqlalchemy import ColumnElement
 from sqlmodel import Session, col, select
 
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel
 from app.registry.wording import join_words
 from worker.core.bases.family import find_family
 
@@ -99,7 +100,7 @@ def misfit(adapter: Adapter, kind: BaseKind, base: BaseModel, bases: Iterable[Ba
 
 def fitting(kind: BaseKind, bases: Iterable[BaseModel]) -> list[BaseModel]:
     """The ready base models of `bases` that adapters for this kind can be used with."""
-    ready = (base for base in bases if base.status == BaseModelStatus.READY)
+    ready = (base for base in bases if base.status == ModelStatus.READY)
     return [base for base in ready if kind.fits(kind_of_base(base))]
 
 

@@ -17,7 +17,8 @@ from app.registry.job_kinds.kinds import DownloadBaseArgs, InspectBaseArgs, JobK
 from app.registry.jobs import model_downloads
 from app.registry.jobs import service as jobs
 from app.registry.jobs.model_downloads import Download
-from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
 
 PRECISIONS = ("fp16", "fp32")
@@ -33,7 +34,7 @@ class BaseWithDownload:
 
     base: BaseModel
     download: Download | None
-    status: BaseModelStatus
+    status: ModelStatus
     error: str | None
     missing: str = ""
 
@@ -88,7 +89,7 @@ def add_from_hub(
         base = service.insert_new(session, source=source.uri, name=source.name)
     elif with_downloads(session, [base])[0].status not in service.ADDABLE and not _is_missing(base):
         raise Conflict(service.ALREADY.format(name=base.name))
-    base.status, base.error = BaseModelStatus.DOWNLOADING, None
+    base.status, base.error = ModelStatus.DOWNLOADING, None
     session.add(base)
     session.flush()
     if precision is None:
@@ -110,26 +111,26 @@ def _last_precision(session: Session, base_id: int) -> str | None:
 
 
 def _is_missing(base: BaseModel) -> bool:
-    return base.status == BaseModelStatus.READY and not service.location(base).exists()
+    return base.status == ModelStatus.READY and not base.location.exists()
 
 
 def with_downloads(session: Session, bases: Sequence[BaseModel]) -> list[BaseWithDownload]:
     """These base models with their current status and downloads."""
-    at_work = [base.key for base in bases if base.status == BaseModelStatus.DOWNLOADING]
+    at_work = [base.key for base in bases if base.status == ModelStatus.DOWNLOADING]
     newest = model_downloads.newest_downloads(session, JobKind.DOWNLOAD_BASE, at_work)
     return [_with_download(base, newest.get(base.key)) for base in bases]
 
 
 def _with_download(base: BaseModel, job: IoJob | None) -> BaseWithDownload:
-    status = BaseModelStatus(base.status)
+    status = ModelStatus(base.status)
     if base.is_retired:
         return BaseWithDownload(base, None, status, service.NOT_SHIPPED.format(name=base.name))
-    if status is not BaseModelStatus.DOWNLOADING:
-        missing = service.missing_files(base) if status is BaseModelStatus.READY else ""
+    if status is not ModelStatus.DOWNLOADING:
+        missing = service.missing_files(base) if status is ModelStatus.READY else ""
         return BaseWithDownload(base, None, status, base.error, missing)
     if job is None or job.state.is_final:  # failed after too many lost workers
         sentence = model_downloads.lost_sentence(job)
-        return BaseWithDownload(base, None, BaseModelStatus.FAILED, sentence)
+        return BaseWithDownload(base, None, ModelStatus.FAILED, sentence)
     return BaseWithDownload(base, model_downloads.progress_of(job), status, None)
 
 
@@ -151,18 +152,18 @@ def active_job(session: Session, base: BaseModel) -> IoJob | None:
 
 def write_stopped(session: Session, base_id: int, job: IoJob) -> None:
     """Record that a download was stopped on request."""
-    _set_status(session, base_id, BaseModelStatus.FAILED, model_downloads.stopped_sentence(job))
+    _set_status(session, base_id, ModelStatus.FAILED, model_downloads.stopped_sentence(job))
 
 
 def write_downloaded(session: Session, base_id: int, path: str, commit: str) -> None:
     """Record that the files are complete, and queue their inspection."""
     base = session.get_one(BaseModel, base_id)
     base.local_path, base.revision = path, commit
-    _set_status(session, base_id, BaseModelStatus.CHECKING, None)
+    _set_status(session, base_id, ModelStatus.CHECKING, None)
     jobs.enqueue_io(session, InspectBaseArgs(), subject_id=base_id)
 
 
-def _set_status(session: Session, base_id: int, status: BaseModelStatus, error: str | None) -> None:
+def _set_status(session: Session, base_id: int, status: ModelStatus, error: str | None) -> None:
     base = session.get_one(BaseModel, base_id)
     base.status, base.error = status, error
     session.add(base)

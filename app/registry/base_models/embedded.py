@@ -7,7 +7,8 @@ from sqlmodel import Session, select
 from app.registry.base_models import service
 from app.registry.base_models.inspection import InspectionResult, write_inspection, write_unusable
 from app.registry.slugs import unique_slug
-from app.registry.tables.base_models import EMBEDDED, RETIRED, BaseModel, BaseModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import EMBEDDED, RETIRED, BaseModel
 from worker.core import starter
 from worker.core.bases.family import BaseInfo, BaseModelError
 from worker.core.bases.inspect import inspect_base
@@ -35,7 +36,7 @@ def inspect_embedded(session: Session) -> None:
         _retire(session, service.ensure_embedded(session))
         _revive(session, info)
     base = service.ensure_embedded(session)
-    if base.status != BaseModelStatus.READY or base.fingerprint is None:
+    if base.status != ModelStatus.READY or base.fingerprint is None:
         write_inspection(session, base.key, InspectionResult.of(info))
 
 
@@ -50,7 +51,7 @@ def _retire(session: Session, base: BaseModel) -> None:
     base.source = f"{RETIRED}{(base.fingerprint or '')[:MARK_CHARS]}"
     base.name = f"{base.name} ({side})"
     base.slug = unique_slug(session, BaseModel, base.name, fallback=EMBEDDED)
-    base.status, base.error = BaseModelStatus.REMOVED, None
+    base.status, base.error = ModelStatus.REMOVED, None
     session.add(base)
     session.flush()
 
@@ -61,6 +62,6 @@ def _revive(session: Session, info: BaseInfo) -> None:
     base = session.exec(select(BaseModel).where(BaseModel.source == source)).first()
     if base is not None:
         base.source, base.name, base.slug = EMBEDDED, EMBEDDED, EMBEDDED
-        base.status = BaseModelStatus.CHECKING
+        base.status = ModelStatus.CHECKING
         session.add(base)
         session.flush()

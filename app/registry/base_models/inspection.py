@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel
 from worker.core.bases.family import BaseInfo
 
 
@@ -39,7 +40,7 @@ class InspectionResult:
 def write_inspection(session: Session, base_id: int, found: InspectionResult) -> None:
     """Store the result and mark the base model ready, unless it was removed meanwhile."""
     base = session.get_one(BaseModel, base_id)
-    if base.status == BaseModelStatus.REMOVED:
+    if base.status == ModelStatus.REMOVED:
         return
     base.family = found.family
     base.prediction_type = found.prediction_type
@@ -48,14 +49,14 @@ def write_inspection(session: Session, base_id: int, found: InspectionResult) ->
     base.parameters = dict(found.parameters)
     base.size_bytes = found.size_bytes
     base.fingerprint = found.fingerprint
-    base.status, base.error = BaseModelStatus.READY, None
+    base.status, base.error = ModelStatus.READY, None
     session.add(base)
 
 
 def write_unusable(session: Session, base_id: int, sentence: str) -> None:
     """Mark the base model failed with the reason, unless it was removed meanwhile."""
     base = session.get_one(BaseModel, base_id)
-    if base.status == BaseModelStatus.REMOVED:
+    if base.status == ModelStatus.REMOVED:
         return
-    base.status, base.error = BaseModelStatus.FAILED, sentence
+    base.status, base.error = ModelStatus.FAILED, sentence
     session.add(base)

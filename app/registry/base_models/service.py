@@ -14,7 +14,8 @@ from app.registry.job_kinds.kinds import InspectBaseArgs
 from app.registry.jobs.service import enqueue_io
 from app.registry.model_sources import MAX_NAME, SourceWords, bad_source, require_path
 from app.registry.slugs import insert_with_slug
-from app.registry.tables.base_models import EMBEDDED, BaseModel, BaseModelStatus, BaseSpeed
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import EMBEDDED, BaseModel, BaseSpeed
 from worker.core import starter
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import inspect_base
@@ -27,16 +28,9 @@ NOT_SHIPPED = (
 ALREADY = "This base model has already been added as “{name}”."
 WORDS = SourceWords("Base models", "a diffusers folder or .safetensors file")
 ADDABLE = (
-    BaseModelStatus.FAILED,
-    BaseModelStatus.REMOVED,
+    ModelStatus.FAILED,
+    ModelStatus.REMOVED,
 )  # statuses of base models that can be added again
-
-
-def location(base: BaseModel) -> Path:
-    """Path of a base model's files on this machine."""
-    if base.is_retired:
-        return starter.PATH.with_name(base.source)  # where nothing is
-    return starter.PATH if base.source == EMBEDDED else Path(base.local_path or base.source)
 
 
 def ensure_embedded(session: Session) -> BaseModel:
@@ -62,7 +56,7 @@ def add_base_model(
     if existing is not None:
         if existing.status not in ADDABLE:
             raise Conflict(ALREADY.format(name=existing.name))
-        existing.status, existing.error = BaseModelStatus.CHECKING, None
+        existing.status, existing.error = ModelStatus.CHECKING, None
         session.add(existing)
         enqueue_io(session, InspectBaseArgs(), subject_id=existing.key)
         return existing
@@ -98,7 +92,7 @@ def list_base_models(session: Session) -> list[BaseModel]:
 
     The embedded one of a new version has a newer row than those that a person added before.
     """
-    here = select(BaseModel).where(BaseModel.status != BaseModelStatus.REMOVED)
+    here = select(BaseModel).where(BaseModel.status != ModelStatus.REMOVED)
     return list(session.exec(here.order_by(col(BaseModel.source) != EMBEDDED, col(BaseModel.id))))
 
 
@@ -128,18 +122,18 @@ def find_base_model(session: Session, reference: str | int | None) -> BaseModel:
 
 def require_ready(base: BaseModel) -> None:
     """Raise InvalidInput or NotReady if a base model cannot be used now, with the reason."""
-    if base.status == BaseModelStatus.FAILED:
+    if base.status == ModelStatus.FAILED:
         sentence = f"The base model “{base.name}” cannot be used: {base.error}"
     elif base.is_retired or not _is_shipped(base):
         sentence = NOT_SHIPPED.format(name=base.name)
-    elif base.status == BaseModelStatus.CHECKING:
+    elif base.status == ModelStatus.CHECKING:
         raise NotReady(f"The base model “{base.name}” is being inspected. Try again in a moment.")
-    elif base.status == BaseModelStatus.DOWNLOADING:
+    elif base.status == ModelStatus.DOWNLOADING:
         raise NotReady(
             f"The base model “{base.name}” is being downloaded. The base models page shows its "
             "progress."
         )
-    elif base.status == BaseModelStatus.REMOVED:
+    elif base.status == ModelStatus.REMOVED:
         sentence = f"The base model “{base.name}” was removed. Add it again to use it."
     else:
         sentence = missing_files(base)
@@ -150,7 +144,7 @@ def require_ready(base: BaseModel) -> None:
 
 def missing_files(base: BaseModel) -> str:
     """A sentence if the files of a base model are gone; "" if they are there."""
-    if location(base).exists():
+    if base.location.exists():
         return ""
     if base.local_path:
         return f"The files of “{base.name}” are missing. Download it again on the base models page."

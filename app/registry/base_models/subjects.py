@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from app.registry.base_models.service import location
 from app.registry.tables.base_models import BaseModel
 from app.registry.wording import join_words, plural
 from worker.core import starter
@@ -20,7 +19,7 @@ MAX_NAMED = 5  # words that a note names; of more it gives the number
 
 def has_subject_list(base: BaseModel) -> bool:
     """Whether the base model brings a list of its subjects."""
-    return location(base) == starter.PATH
+    return base.location == starter.PATH
 
 
 def subjects_of(base: BaseModel, words: str = "") -> Sequence[KnownSubject]:

@@ -7,7 +7,8 @@ from sqlmodel import Session
 from app.registry.job_kinds.caption_kinds import CheckCaptionModelArgs
 from app.registry.jobs import model_downloads
 from app.registry.jobs import service as jobs
-from app.registry.tables.caption_models import CaptionModel, CaptionModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.caption_models import CaptionModel
 from app.registry.tables.jobs import IoJob
 from worker.core.captioning.local.inspect import CaptionModelInfo
 
@@ -17,14 +18,14 @@ def write_checked(session: Session, model_id: int, found: CaptionModelInfo) -> N
     model = session.get(CaptionModel, model_id)
     if model is not None:
         model.family, model.size_bytes = found.family, found.size_bytes
-        _set_status(session, model, CaptionModelStatus.READY, None)
+        _set_status(session, model, ModelStatus.READY, None)
 
 
 def write_unusable(session: Session, model_id: int, sentence: str) -> None:
     """Record why a model cannot be used."""
     model = session.get(CaptionModel, model_id)
     if model is not None:
-        _set_status(session, model, CaptionModelStatus.FAILED, sentence)
+        _set_status(session, model, ModelStatus.FAILED, sentence)
 
 
 def write_stopped(session: Session, model_id: int, job: IoJob) -> None:
@@ -37,12 +38,12 @@ def write_downloaded(session: Session, model_id: int, path: str, commit: str) ->
     model = session.get(CaptionModel, model_id)
     if model is not None:
         model.local_path, model.revision = path, commit
-        _set_status(session, model, CaptionModelStatus.CHECKING, None)
+        _set_status(session, model, ModelStatus.CHECKING, None)
         jobs.enqueue_io(session, CheckCaptionModelArgs(), subject_id=model_id)
 
 
 def _set_status(
-    session: Session, model: CaptionModel, status: CaptionModelStatus, error: str | None
+    session: Session, model: CaptionModel, status: ModelStatus, error: str | None
 ) -> None:
     model.status, model.error = status, error
     session.add(model)

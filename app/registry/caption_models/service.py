@@ -36,7 +36,8 @@ from app.registry.model_sources import (
     require_path,
 )
 from app.registry.slugs import insert_with_slug
-from app.registry.tables.caption_models import CaptionModel, CaptionModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.caption_models import CaptionModel
 from app.registry.tables.jobs import IoJob
 
 WORDS = SourceWords("Caption models", "the folder of a BLIP or Florence-2 model or of a WD tagger")
@@ -58,7 +59,7 @@ class ListedModel:
 
     model: CaptionModel
     download: Download | None
-    status: CaptionModelStatus
+    status: ModelStatus
     error: str | None
 
     @property
@@ -74,12 +75,7 @@ class ListedModel:
     @property
     def is_moving(self) -> bool:
         """Whether its status is about to change, so that a page should look again."""
-        return self.status in (CaptionModelStatus.DOWNLOADING, CaptionModelStatus.CHECKING)
-
-
-def location(model: CaptionModel) -> Path:
-    """Path of a model's folder on this machine."""
-    return Path(model.local_path or model.source)
+        return self.status in (ModelStatus.DOWNLOADING, ModelStatus.CHECKING)
 
 
 def add(session: Session, source: str, settings: Settings) -> CaptionModel:
@@ -109,7 +105,7 @@ def check_again(session: Session, model_id: int, settings: Settings) -> CaptionM
     if _is_in_use(session, model.key):
         raise Conflict(IN_USE.format(name=model.name))
     source = read_source(model.source) if is_from_hub(model.source) else None
-    if source is None or (model.local_path and location(model).exists()):
+    if source is None or (model.local_path and model.location.exists()):
         _order_check(session, model)
     else:
         _order_download(session, model, source, settings)
@@ -126,18 +122,18 @@ def list_models(
 ) -> list[ListedModel]:
     """These models, or all, with their current status and downloads."""
     shown = list_caption_models(session) if models is None else models
-    at_work = [model.key for model in shown if model.status == CaptionModelStatus.DOWNLOADING]
+    at_work = [model.key for model in shown if model.status == ModelStatus.DOWNLOADING]
     newest = model_downloads.newest_downloads(session, JobKind.DOWNLOAD_CAPTION_MODEL, at_work)
     return [_listed(model, newest.get(model.key)) for model in shown]
 
 
 def _listed(model: CaptionModel, job: IoJob | None) -> ListedModel:
-    status = CaptionModelStatus(model.status)
-    if status is not CaptionModelStatus.DOWNLOADING:
+    status = ModelStatus(model.status)
+    if status is not ModelStatus.DOWNLOADING:
         return ListedModel(model, None, status, model.error)
     if job is None or job.state.is_final:
         sentence = model_downloads.lost_sentence(job)
-        return ListedModel(model, None, CaptionModelStatus.FAILED, sentence)
+        return ListedModel(model, None, ModelStatus.FAILED, sentence)
     return ListedModel(model, model_downloads.progress_of(job), status, None)
 
 
@@ -219,13 +215,13 @@ def remove(session: Session, model_id: int, settings: Settings) -> Path | None:
 
 def problem_of(model: CaptionModel) -> str:
     """Why a model cannot be used now, as a sentence; empty if it can."""
-    if model.status == CaptionModelStatus.DOWNLOADING:
+    if model.status == ModelStatus.DOWNLOADING:
         return f"“{model.name}” is being downloaded. Caption models shows its progress."
-    if model.status == CaptionModelStatus.CHECKING:
+    if model.status == ModelStatus.CHECKING:
         return f"“{model.name}” is being checked. Try again in a moment."
-    if model.status == CaptionModelStatus.FAILED:
+    if model.status == ModelStatus.FAILED:
         return f"“{model.name}” cannot be used: {model.error}"
-    if location(model).is_dir():
+    if model.location.is_dir():
         return ""
     if is_from_hub(model.source):
         return f"The files of “{model.name}” are missing. Check it again under Caption models."
@@ -267,7 +263,7 @@ def _row_to_add(session: Session, source: str, name: str) -> CaptionModel:
 
 
 def _order_check(session: Session, model: CaptionModel) -> None:
-    model.status, model.error = CaptionModelStatus.CHECKING, None
+    model.status, model.error = ModelStatus.CHECKING, None
     session.add(model)
     jobs.enqueue_io(session, CheckCaptionModelArgs(), subject_id=model.key)
 
@@ -277,7 +273,7 @@ def _order_download(
 ) -> None:
     """Queue a download. Raises Forbidden."""
     require_allowed(settings)
-    model.status, model.error = CaptionModelStatus.DOWNLOADING, None
+    model.status, model.error = ModelStatus.DOWNLOADING, None
     session.add(model)
     args = DownloadCaptionModelArgs(repo=source.repo, revision=source.revision)
     attempts = model_downloads.MAX_ATTEMPTS

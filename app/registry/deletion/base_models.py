@@ -19,11 +19,11 @@ from app.registry.job_kinds.kinds import ExtractAdapterArgs, JobKind
 from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.model_sources import are_shared
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library
+from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import (
     EMBEDDED,
     RETIRED,
     BaseModel,
-    BaseModelStatus,
     BasePrecision,
     BaseSpeed,
 )
@@ -73,7 +73,7 @@ def removal_effects(
             images=images.get(base.key, 0),
         )
         for base in bases
-        if base.source != EMBEDDED and base.status != BaseModelStatus.DOWNLOADING
+        if base.source != EMBEDDED and base.status != ModelStatus.DOWNLOADING
     }
 
 
@@ -97,7 +97,7 @@ def _file_removal(session: Session, base: BaseModel, settings: Settings) -> File
 
 def _shares_its_folder(session: Session, source: HubSource, base_id: int) -> bool:
     others = select(BaseModel.source).where(
-        col(BaseModel.id) != base_id, BaseModel.status != BaseModelStatus.REMOVED
+        col(BaseModel.id) != base_id, BaseModel.status != ModelStatus.REMOVED
     )
     return are_shared(source, session.exec(others))
 
@@ -109,7 +109,7 @@ def remove(session: Session, base_id: int, settings: Settings) -> Path | None:
     its row, which is reused if it is added again.
     """
     base = service.get_base_model(session, base_id)
-    if base.status == BaseModelStatus.REMOVED:
+    if base.status == ModelStatus.REMOVED:
         return None  # idempotent
     _require_idle(session, base)
     place = _files_to_delete(session, base, settings)
@@ -117,7 +117,7 @@ def remove(session: Session, base_id: int, settings: Settings) -> Path | None:
         measured = sa.delete(table).where(col(table.base_model_id) == base_id)
         session.connection().execute(measured)
     if _is_used(session, base_id):
-        base.status, base.error = BaseModelStatus.REMOVED, None
+        base.status, base.error = ModelStatus.REMOVED, None
         session.add(base)
     else:
         session.delete(base)

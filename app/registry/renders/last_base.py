@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlmodel import Session, col, select
 
-from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.renders import Render
 
 
@@ -13,4 +14,4 @@ def last_used_base(session: Session) -> BaseModel | None:
     newest = select(Render.base_model_id).order_by(col(Render.id).desc()).limit(1)
     key = session.exec(newest).first()
     base = None if key is None else session.get(BaseModel, key)
-    return base if base is not None and base.status == BaseModelStatus.READY else None
+    return base if base is not None and base.status == ModelStatus.READY else None

@@ -21,7 +21,8 @@ from app.registry.runs.active import queue_places
 from app.registry.runs.epochs import Epochs, epochs_of_runs
 from app.registry.runs.service import elapsed_seconds
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_listed
-from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.runs import Run, RunDataset, Sample
 
@@ -228,7 +229,7 @@ def _choices(
 def _gone_words(row: NamedRow) -> str:
     """What follows the name of a deleted dataset or adapter, or a removed base model."""
     if isinstance(row, BaseModel):
-        return " (removed)" if row.status == BaseModelStatus.REMOVED else ""
+        return " (removed)" if row.status == ModelStatus.REMOVED else ""
     return " (deleted)" if row.deleted_at else ""
 
 

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
+from pathlib import Path
 
 import sqlalchemy as sa
 from sqlmodel import Field
 
 from app.registry.db import utcnow
+from app.registry.tables.added_models import AddedModel
 from app.registry.tables.rows import NumberedRow
+from worker.core import starter
 from worker.core.bases.family import family_label
 
 EMBEDDED = "starter"
 RETIRED = f"{EMBEDDED}@"  # followed by a part of the fingerprint: the source of a retired one
 
 
-class BaseModelStatus(StrEnum):
-    """Status of a base model; only READY ones can be used."""
-
-    DOWNLOADING = "downloading"
-    CHECKING = "checking"
-    READY = "ready"
-    FAILED = "failed"
-    REMOVED = "removed"
-
-
-class BaseModel(NumberedRow, table=True):
+class BaseModel(AddedModel, table=True):
     """A diffusers folder or single file that adapters are trained on."""
 
     __tablename__ = "base_model"
@@ -36,20 +28,6 @@ class BaseModel(NumberedRow, table=True):
         ),
     )
 
-    slug: str = Field(max_length=140, unique=True)
-    name: str = Field(max_length=120)
-    source: str = Field(
-        unique=True,
-        description="Path, `starter` for the embedded one, or hf://owner/name; `starter@…` for one "
-        "that an older version had embedded.",
-    )
-    local_path: str | None = Field(default=None, description="Path of a download from the Hub.")
-    revision: str | None = Field(
-        default=None, max_length=64, description="The commit of a download from the Hub."
-    )
-    status: str = Field(default=BaseModelStatus.CHECKING, max_length=16)
-    error: str | None = None
-    family: str | None = Field(default=None, max_length=16)
     prediction_type: str | None = Field(default=None, max_length=16)
     resolution: int | None = Field(default=None, description="Native side length in pixels.")
     cross_attention_dim: int | None = None
@@ -65,6 +43,18 @@ class BaseModel(NumberedRow, table=True):
         Its status is REMOVED.
         """
         return self.source.startswith(RETIRED)
+
+    @property
+    def place(self) -> str:
+        """Its source as shown to users."""
+        return "built into an older version" if self.is_retired else super().place
+
+    @property
+    def location(self) -> Path:
+        """Path of its files on this machine; those of a retired one are nowhere."""
+        if self.is_retired:
+            return starter.PATH.with_name(self.source)
+        return starter.PATH if self.source == EMBEDDED else super().location
 
     @property
     def original_name(self) -> str:

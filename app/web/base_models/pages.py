@@ -15,7 +15,8 @@ from app.registry.errors import AppError, NotFound
 from app.registry.hub_source import is_allowed
 from app.registry.model_sources import allowed_folders, delete_model_files
 from app.registry.state import AppState
-from app.registry.tables.base_models import EMBEDDED, BaseModel, BaseModelStatus, BasePrecision
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import EMBEDDED, BaseModel, BasePrecision
 from app.web.forms import SentForm
 from app.web.state import Id, State
 from app.web.templates import render
@@ -160,7 +161,7 @@ def _base_models_page(
             base.key: [choice for choice in precisions.present_choices(session, base) if choice]
             for base in shown
         }
-    moving = (BaseModelStatus.CHECKING, BaseModelStatus.DOWNLOADING)
+    moving = (ModelStatus.CHECKING, ModelStatus.DOWNLOADING)
     hub = is_allowed(state.settings)
     return BaseModelsPage(
         bases=bases,

@@ -24,7 +24,8 @@ from app.registry.runs.presets import (
     with_changes,
 )
 from app.registry.runs.several_datasets import MAX_DATASETS, trigger_word_problem
-from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.runs import OwnPreset, Run
 from app.registry.wording import about, plural
 from app.web.datasets.check_view import ChecksPanel, checks_panel
@@ -187,7 +188,7 @@ def make_plan(session: Session, form: TrainForm, choices: RunChoices) -> RunPlan
         warnings=_preset_warnings(choices)
         + plan_warnings(session, choices.rows, base, config, choices.valid_trigger, usual=usual),
         checks=_checks(session, choices),
-        is_checking=base is not None and base.status == BaseModelStatus.CHECKING,
+        is_checking=base is not None and base.status == ModelStatus.CHECKING,
         errors=errors,
     )
 
@@ -268,7 +269,7 @@ def first_form(
     if named is None and not form.dataset:
         named = next((row for row in shown if row.image_count), None)
     bases = base_models.list_base_models(session)
-    first = next((row for row in bases if row.status == BaseModelStatus.READY), None)
+    first = next((row for row in bases if row.status == ModelStatus.READY), None)
     form = replace(
         form,
         name=form.name or (named.name if named else ""),

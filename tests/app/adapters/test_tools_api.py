@@ -18,7 +18,8 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from tests import fake_workers
 from tests.claims import end_io_job
@@ -51,7 +52,7 @@ def add_base(state: AppState, name: str, family: str = "sd1") -> BaseModel:
             name=name,
             source=str(folder),
             family=family,
-            status=BaseModelStatus.READY,
+            status=ModelStatus.READY,
         )
         session.add(row)
         session.flush()

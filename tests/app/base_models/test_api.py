@@ -12,7 +12,8 @@ from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models.inspection import write_unusable
 from app.registry.config import Settings
 from app.registry.state import AppState
-from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
 from tests import fake_workers
@@ -140,7 +141,7 @@ def used_base(state: AppState, source: str) -> BaseModel:
     """A base model that can be used, and an adapter of it."""
     with state.database.write() as session:
         row = BaseModel(
-            slug="mine", name="mine", source=source, status=BaseModelStatus.READY, family="sd1"
+            slug="mine", name="mine", source=source, status=ModelStatus.READY, family="sd1"
         )
         session.add(row)
         session.flush()

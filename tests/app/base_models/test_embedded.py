@@ -14,7 +14,8 @@ from app.registry.base_models.service import find_base_model, require_ready
 from app.registry.errors import InvalidInput
 from app.registry.runs.rerun import train_again
 from app.registry.state import AppState
-from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel
 from tests import fake_workers
 from tests.conftest import embedded_info
 from worker.core.bases.family import BaseModelError
@@ -167,7 +168,7 @@ def test_the_playground_says_that_an_old_adapter_has_no_base(
                 slug="old",
                 name="old files",
                 source="/models/old",
-                status=BaseModelStatus.READY,
+                status=ModelStatus.READY,
                 family="sd1",
                 resolution=64,
                 parameters={"unet": 9_000_000},

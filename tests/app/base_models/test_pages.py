@@ -11,7 +11,8 @@ from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.db import utcnow
 from app.registry.job_kinds.states import JobStatus
 from app.registry.state import AppState
-from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from tests.conftest import embedded_info
 
@@ -56,7 +57,7 @@ def test_a_base_that_failed_says_why(client: TestClient, state: AppState) -> Non
                 slug="bad",
                 name="bad",
                 source="/models/bad",
-                status=BaseModelStatus.FAILED,
+                status=ModelStatus.FAILED,
                 error="This folder holds no UNet.",
             )
         )
@@ -68,7 +69,7 @@ def test_a_base_that_failed_says_why(client: TestClient, state: AppState) -> Non
 def test_a_base_whose_files_are_gone_can_be_downloaded_again(
     client: TestClient, state: AppState, tmp_path: Path
 ) -> None:
-    gone = {"status": BaseModelStatus.READY, "local_path": str(tmp_path / "gone")}
+    gone = {"status": ModelStatus.READY, "local_path": str(tmp_path / "gone")}
     here = tmp_path / "here"
     here.mkdir()
     with state.database.write() as session:
@@ -80,8 +81,8 @@ def test_a_base_whose_files_are_gone_can_be_downloaded_again(
     client.post("/base-models", data={"source": "stab/hub"})
     with state.database.write() as session:
         base = session.exec(select(BaseModel).where(BaseModel.slug == "hub")).one()
-        assert base.status == BaseModelStatus.DOWNLOADING
-        base.status, base.source = BaseModelStatus.READY, str(tmp_path / "mine")
+        assert base.status == ModelStatus.DOWNLOADING
+        base.status, base.source = ModelStatus.READY, str(tmp_path / "mine")
         base.local_path = None
         session.add(base)
     page = client.get("/base-models").text
@@ -141,7 +142,7 @@ def test_removing_asks_first_and_says_what_is_lost_and_what_stays(
     sources = {"own": "/models/own", "tiny": "hf://acme/tiny", "inked": str(fused)}
     with state.database.write() as session:
         for name, source in sources.items():
-            row = BaseModel(slug=name, name=name, source=source, status=BaseModelStatus.READY)
+            row = BaseModel(slug=name, name=name, source=source, status=ModelStatus.READY)
             row.size_bytes = 2_000_000_000
             session.add(row)
             session.flush()

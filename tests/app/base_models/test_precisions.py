@@ -19,7 +19,8 @@ from app.registry.jobs.presence import Presence
 from app.registry.renders import service as renders
 from app.registry.renders.service import RenderRequest
 from app.registry.state import AppState
-from app.registry.tables.base_models import BaseModel, BaseModelStatus, BasePrecision
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel, BasePrecision
 from app.registry.tables.jobs import WorkerPresence
 from app.registry.tables.renders import Render, RenderImage
 
@@ -37,7 +38,7 @@ def base(session: Session, tmp_path: Path) -> BaseModel:
         slug="large",
         name="Large",
         source=str(tmp_path),
-        status=BaseModelStatus.READY,
+        status=ModelStatus.READY,
         family="sd1",
         resolution=512,
         fingerprint="f" * 64,
@@ -136,7 +137,7 @@ def test_the_list_says_how_images_are_generated_and_why(
     client: TestClient, state: AppState
 ) -> None:
     with state.database.write() as session:
-        base = BaseModel(slug="big", name="Big", source="/big", status=BaseModelStatus.READY)
+        base = BaseModel(slug="big", name="Big", source="/big", status=ModelStatus.READY)
         session.add(base)
         session.flush()
         choose(session, base, "cpu-a", "bf16")

@@ -13,7 +13,8 @@ from app.registry.datasets import service as datasets
 from app.registry.db import utcnow
 from app.registry.job_kinds.caption_kinds import CaptionImagesArgs
 from app.registry.state import AppState
-from app.registry.tables.caption_models import CaptionModel, CaptionModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.caption_models import CaptionModel
 from app.registry.tables.jobs import IoJob
 from tests.app.datasets.test_service import picture
 from tests.conftest import AppMaker
@@ -26,7 +27,7 @@ def add_ready(state: AppState, folder: Path, name: str = "blip", **values: objec
     """A model that can be used; its folder is there."""
     (folder / name).mkdir(exist_ok=True)
     given = {"source": str(folder / name), "family": "blip", "size_bytes": 2_000_000_000} | values
-    row = CaptionModel(name=name, slug=name, status=CaptionModelStatus.READY, **given)
+    row = CaptionModel(name=name, slug=name, status=ModelStatus.READY, **given)
     with state.database.write() as session:
         session.add(row)
     return row

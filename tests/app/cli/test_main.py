@@ -363,7 +363,7 @@ def test_a_backup_brings_fused_bases_back_under_the_place_they_have_then(
     restored = Database(make_engine(Settings(data_dir=other).sqlalchemy_url))
     with restored.read() as session:
         rows = base_models.list_base_models(session)
-        places = [base_models.location(row) for row in rows]
+        places = [row.location for row in rows]
     assert places == [own, *(other / "fused" / path.name for path in (folder, single))]
     assert (places[1] / "unet" / "weights").read_bytes() == b"of the folder"
     assert places[2].read_bytes() == b"of the file"

@@ -11,7 +11,8 @@ from fastapi.testclient import TestClient
 
 from app.registry.base_models import service as base_models
 from app.registry.state import AppState
-from app.registry.tables.base_models import RETIRED, BaseModel, BaseModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import RETIRED, BaseModel
 from app.web.playground.subjects import SHOWN
 from tests import fake_workers
 from tests.app.playground.test_pages import FRAGMENT, filled, renders_of
@@ -150,7 +151,7 @@ def test_after_an_update_the_subjects_are_those_of_the_base_that_is_embedded_now
     other_base(state)
     with state.database.write() as session:
         replaced = session.get_one(BaseModel, 1)
-        replaced.source, replaced.status = f"{RETIRED}0123456789ab", BaseModelStatus.REMOVED
+        replaced.source, replaced.status = f"{RETIRED}0123456789ab", ModelStatus.REMOVED
         replaced.slug = "starter-1"
     with state.database.write() as session:
         embedded = base_models.ensure_embedded(session).key

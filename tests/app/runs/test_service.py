@@ -21,7 +21,7 @@ from app.registry.runs.active import active_runs, runs_ahead
 from app.registry.runs.metrics import run_metrics
 from app.registry.runs.requests import RunRequest, StartCheckpoint
 from app.registry.runs.sample_pages import list_sample_page
-from app.registry.tables.base_models import BaseSpeed
+from app.registry.tables.base_models import BaseModel, BaseSpeed
 from app.registry.tables.runs import Checkpoint, MetricChunk, Run
 from tests.claims import claim
 from tests.conftest import embedded_info, make_base_ready
@@ -113,7 +113,7 @@ def test_a_base_that_is_not_there_is_named_with_those_that_are(
 def test_a_base_whose_files_are_gone_is_refused(
     database: Database, ready_base: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    monkeypatch.setattr(base_models, "location", lambda base: tmp_path / "gone")
+    monkeypatch.setattr(BaseModel, "location", tmp_path / "gone")
     assert "are missing" in refusal(database)["base_model"]
 
 

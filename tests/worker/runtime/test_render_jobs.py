@@ -28,7 +28,8 @@ from app.registry.renders import service as playground
 from app.registry.renders.service import RenderRequest
 from app.registry.renders.sources import FoundSource, SourceImage
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.base_models import BaseModel, BaseModelStatus, BasePrecision
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel, BasePrecision
 from app.registry.tables.file_checks import FileProblem
 from app.registry.tables.renders import Render, RenderImage
 from app.registry.tables.runs import Run
@@ -508,7 +509,7 @@ def test_a_base_that_is_gone_fails_the_render_with_a_sentence(registry: Registry
                 slug="gone",
                 name="Gone",
                 source=str(registry.settings.data_dir / "gone"),
-                status=BaseModelStatus.READY,
+                status=ModelStatus.READY,
                 family="sd1",
                 resolution=64,
             )
@@ -552,7 +553,7 @@ def test_the_base_that_was_used_last_is_loaded_at_the_start(
     key = ask(registry, prompt="an image of another base")
     registry.cancel(Render, key)
     with registry.database.write() as session:
-        other.status = BaseModelStatus.READY
+        other.status = ModelStatus.READY
         session.add(other)
         session.flush()
         session.get_one(Render, key).base_model_id = other_id = other.key
@@ -568,4 +569,4 @@ def test_the_base_that_was_used_last_is_loaded_at_the_start(
     work.close()
     after.close()
     with registry.database.write() as session:
-        session.get_one(BaseModel, other_id).status = BaseModelStatus.REMOVED
+        session.get_one(BaseModel, other_id).status = ModelStatus.REMOVED

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.registry.base_models import service as base_models
 from app.registry.blobs.report import report
 from app.registry.errors import AppError, StorageFullError
 from app.registry.job_kinds.states import JobStatus
@@ -94,7 +93,7 @@ class Attempt:
         try:
             with self._database.read() as session:
                 inputs = load_inputs(session, self._run)
-                self.model = base_models.location(inputs.base)
+                self.model = inputs.base.location
             with (
                 scratch.attempt_folder(self._data_dir, self._run.key, token) as folder,
                 self._start_training(folder, inputs) as trainer,

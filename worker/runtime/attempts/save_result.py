@@ -15,7 +15,6 @@ from app.registry.adapters.versions.create_version import (
     adapter_of_parent,
     publish,
 )
-from app.registry.base_models import service as base_models
 from app.registry.base_models.speeds import record_speed, step_speed
 from app.registry.datasets.used_datasets import dataset_details
 from app.registry.db import Database
@@ -75,7 +74,7 @@ class TrainingResult:
             ExportFile(form, dtype, scratch / f"{form}-{dtype}{form.suffix}")
             for form, dtype in DOWNLOADS
         ]
-        return Export(files, metadata, base_models.location(self._inputs.base))
+        return Export(files, metadata, self._inputs.base.location)
 
     def publish(self, exported: ExportReport) -> None:
         """Store the files, then write adapter, version, downloads and the run's final status."""

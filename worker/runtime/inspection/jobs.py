@@ -12,7 +12,6 @@ from sqlmodel import Session
 from app.registry.base_models import service as base_models
 from app.registry.base_models.inspection import InspectionResult, write_inspection, write_unusable
 from app.registry.caption_models import results
-from app.registry.caption_models import service as caption_models
 from app.registry.db import Database
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
@@ -45,7 +44,7 @@ class InspectionJobs:
             base = base_models.get_base_model(session, job.subject_id)
 
         def inspect(check: JobWatch) -> Callable[[Session], None]:
-            found = InspectionResult.of(inspect_in_time(base_models.location(base), check=check))
+            found = InspectionResult.of(inspect_in_time(base.location, check=check))
             return lambda session: write_inspection(session, base.key, found)
 
         def give_reason(session: Session, sentence: str) -> None:
@@ -64,7 +63,7 @@ class InspectionJobs:
             raise RefusedError("gone", REMOVED)
 
         def inspect(check: JobWatch) -> Callable[[Session], None]:
-            found = inspect_caption_model_in_time(caption_models.location(model), check=check)
+            found = inspect_caption_model_in_time(model.location, check=check)
             return lambda session: results.write_checked(session, model.key, found)
 
         def give_reason(session: Session, sentence: str) -> None:

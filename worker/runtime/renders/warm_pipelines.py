@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 
-from app.registry.base_models import service as base_models
 from app.registry.config import Settings
 from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.storage.store import BlobStore
@@ -210,7 +209,7 @@ class WarmPipelines:
 
     def _load(self, base: BaseModel, precision: RenderPrecision) -> HeldPipeline:
         pipeline = ResidentPipeline.load(
-            base_models.location(base), self._device, precision=precision, name=f"“{base.name}”"
+            base.location, self._device, precision=precision, name=f"“{base.name}”"
         )
         # until it is tuned, one thread is the fastest for most small base models
         usual = 1 if is_small(pipeline.base.info.parameters) else self._threads

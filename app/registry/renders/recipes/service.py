@@ -21,7 +21,8 @@ from app.registry.renders import sources
 from app.registry.renders.service import RenderRequest, plan_single
 from app.registry.slugs import insert_named
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.recipes import MAX_NAME, Recipe, RecipeAdapter
 from app.registry.tables.renders import Render, RenderImage
 from app.registry.validation import printable, too_long
@@ -195,7 +196,7 @@ def open_recipe(session: Session, recipe: Recipe) -> OpenedRecipe:
         here |= {"version_id": version.key, "alias": alias}
         stack.append(used.model_copy(update=here))
     base = session.exec(select(BaseModel).where(BaseModel.slug == recipe.base_model)).first()
-    if base is None or base.status == BaseModelStatus.REMOVED:
+    if base is None or base.status == ModelStatus.REMOVED:
         missing.append(
             f"The base model “{base.name if base else recipe.base_model}” is not here any more, so "
             "that of the adapters takes its place."

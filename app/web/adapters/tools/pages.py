@@ -27,7 +27,8 @@ from app.registry.renders import tool_images
 from app.registry.renders.tool_images import ToolImages
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from app.web.adapters.tools import forms as tool_forms
 from app.web.adapters.tools.api import progress_of
@@ -298,7 +299,7 @@ def _tool_forms(
     adapter = service.adapter_by_slug(session, slug)
     version = service.get_version(session, adapter, number)
     every = base_models.list_base_models(session)
-    ready = [base for base in every if base.status == BaseModelStatus.READY]
+    ready = [base for base in every if base.status == ModelStatus.READY]
     (kind,) = fitting.kinds(session, [(adapter, version)], known=every)
     own = next((base.slug for base in ready if base.key == version.base_model_id), "")
     values = DEFAULTS | {

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from app.registry.config import Settings
-from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel
 from tests.worker.bases.tiny_models import save_two_blocks
 from worker.core import memory
 from worker.core.bases.inspect import inspect_base
@@ -34,7 +35,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> list[BaseModel]:
             slug=f"base-{number}",
             name=f"Base {number}",
             source=f"{folder}",
-            status=BaseModelStatus.READY,
+            status=ModelStatus.READY,
             parameters=info.parameters,
             fingerprint=info.fingerprint,
         )

@@ -24,7 +24,8 @@ from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.base_models import BaseModel, BaseModelStatus
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from app.registry.temporary import PREFIXES
 from tests.fake_workers import weighted
@@ -198,7 +199,7 @@ def test_an_import_ends_whose_base_model_never_answers(registry: Registry, tmp_p
     silent.mkdir()
     os.mkfifo(silent / "model_index.json")
     with registry.database.write() as session:
-        ready = BaseModelStatus.READY
+        ready = ModelStatus.READY
         session.add(BaseModel(slug="away", name="Away", source=str(silent), status=ready))
     save_file(lora((96, 96)), tmp_path / "style")
     blob = registry.store.put_file(tmp_path / "style")

@@ -1,0 +1,58 @@
+"""Columns and states of the models that people add: base models and caption models."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+from sqlmodel import Field
+
+from app.registry.hub_source import SCHEME
+from app.registry.tables.rows import NumberedRow
+
+
+class ModelStatus(StrEnum):
+    """Status of a model; only READY ones can be used, and only base models are REMOVED."""
+
+    DOWNLOADING = "downloading"
+    CHECKING = "checking"
+    READY = "ready"
+    FAILED = "failed"
+    REMOVED = "removed"
+
+
+CHANGING = (ModelStatus.DOWNLOADING, ModelStatus.CHECKING)  # until an io worker is done
+
+
+class AddedModel(NumberedRow):
+    """A model from the Hub or from a path on this machine."""
+
+    slug: str = Field(max_length=140, unique=True)
+    name: str = Field(max_length=120)
+    source: str = Field(
+        unique=True,
+        description="Path, or hf://owner/name. Of base models also `starter` for the embedded one, "
+        "and `starter@…` for one that an older version had embedded.",
+    )
+    local_path: str | None = Field(default=None, description="Path of a download from the Hub.")
+    revision: str | None = Field(
+        default=None, max_length=64, description="The commit of a download from the Hub."
+    )
+    status: str = Field(default=ModelStatus.CHECKING, max_length=16)
+    error: str | None = None
+    family: str | None = Field(default=None, max_length=16, description="Such as sd1, florence2.")
+
+    @property
+    def is_from_hub(self) -> bool:
+        """True if its files come from the Hub."""
+        return self.source.startswith(SCHEME)
+
+    @property
+    def place(self) -> str:
+        """Its source as shown to users."""
+        return self.source.removeprefix(SCHEME)
+
+    @property
+    def location(self) -> Path:
+        """Path of its files on this machine."""
+        return Path(self.local_path or self.source)
