@@ -42,6 +42,17 @@ class Live:
         host, _, port = self.url.removeprefix("http://").partition(":")
         return socket.create_connection((host, int(port)), timeout=END_SECONDS)
 
+    def wait_until_idle(self) -> None:
+        """Wait until everything that was asked before is answered."""
+        with self.connect() as last:  # connections are taken in the order in which they came
+            last.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            while last.recv(65_536):
+                pass
+        deadline = time.monotonic() + END_SECONDS
+        while self.server.server_state.tasks:
+            assert time.monotonic() < deadline, "a request is still being answered"
+            time.sleep(0.005)
+
 
 @contextlib.contextmanager
 def serve(app: FastAPI, settings: Settings, limits: Limits | None = None) -> Iterator[Live]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -11,8 +12,9 @@ from fastapi import FastAPI
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
 from app.registry.config import Settings
+from app.registry.state import make_state
 from tests.chromium import SharedBrowser
-from tests.conftest import require_chromium
+from tests.conftest import make_settings, require_chromium
 from tests.live_server import Live, serve
 
 __all__ = ["Live"]
@@ -50,11 +52,22 @@ def chromium() -> Browser:
     return shared.get()
 
 
-@pytest.fixture
-def live(app: FastAPI, settings: Settings) -> Iterator[Live]:
-    """The whole app on a free port, without workers; its registry knows only the ready base."""
-    with serve(app, settings) as running:
+@pytest.fixture(scope="module")
+def running_app(
+    routed_app: FastAPI, ready_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Live]:
+    """The whole app on a free port for the tests of a file, without workers."""
+    settings = make_settings(tmp_path_factory.mktemp("server"), ready_template)
+    routed_app.state.brushwork = make_state(settings)
+    with serve(routed_app, settings) as running:
         yield running
+
+
+@pytest.fixture
+def live(running_app: Live, app: FastAPI, settings: Settings) -> Iterator[Live]:
+    """The running app with a registry of this test, which knows only the ready base."""
+    yield dataclasses.replace(running_app, settings=settings, state=app.state.brushwork)
+    running_app.wait_until_idle()  # also what no page waits for reads the registry
 
 
 @pytest.fixture
