@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -24,6 +26,12 @@ PROVOKED = re.compile(
     "^Failed to load resource|^Response Status Error Code|^htmx:(sendError|afterRequest)"
 )
 """What the browser and htmx say of a refusal or a lost connection that a test is about."""
+
+FEW_OPERATIONS = (
+    *("createRun", "cancelRun", "deleteVersion", "downloadAdapter", "importAdapter"),
+    *("uploadImages", "healthz"),
+)
+SCHEMA = re.compile(r'"#/components/schemas/([^"]+)"')
 
 expect.set_options(timeout=WAIT_MS)
 
@@ -68,6 +76,30 @@ def live(running_app: Live, app: FastAPI, settings: Settings) -> Iterator[Live]:
     """The running app with a registry of this test, which knows only the ready base."""
     yield dataclasses.replace(running_app, settings=settings, state=app.state.brushwork)
     running_app.wait_until_idle()  # also what no page waits for reads the registry
+
+
+@pytest.fixture
+def few_operations(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app documents a part of its REST API: the viewer takes seconds for all schemas."""
+    few = documented_part(app.openapi(), FEW_OPERATIONS)
+    monkeypatch.setattr(app, "openapi", lambda: few)
+
+
+def documented_part(document: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """An OpenAPI document with these operations alone, and with the schemas that they need."""
+    paths = {
+        path: operations
+        for path, operations in document["paths"].items()
+        if any(operation["operationId"] in names for operation in operations.values())
+    }
+    schemas, found = document["components"]["schemas"], dict[str, Any]()
+    needed = {"paths": paths, "responses": document["components"]["responses"]}
+    while needed:
+        names_of_schemas = set(SCHEMA.findall(json.dumps(needed))) - found.keys()
+        needed = {name: schemas[name] for name in names_of_schemas}
+        found |= needed
+    components = document["components"] | {"schemas": found}
+    return document | {"paths": paths, "components": components}
 
 
 @pytest.fixture

@@ -30,9 +30,10 @@ OPENED = (
     "imports-importAdapter",
     "datasets-uploadImages",
 )
-"""Operations with JSON and with files, both ways; opening all of them takes a minute."""
+"""Operations with JSON and with files, both ways."""
 
 
+@pytest.mark.usefixtures("few_operations")
 def test_operations_open_and_a_request_is_sent_without_an_error(
     page: Page, live: Live, console: list[str], tmp_path: Path
 ) -> None:
@@ -82,6 +83,7 @@ def test_it_is_filtered_and_opened_by_keyboard_in_both_themes(
     assert console == []
 
 
+@pytest.mark.usefixtures("few_operations")
 @pytest.mark.parametrize("width", [360, 1440])
 def test_a_link_opens_its_operation_and_nothing_is_wider_than_the_window(
     page: Page, width: int
