@@ -109,7 +109,7 @@ SECONDS = {
     "faults/test_one_machine.py": 260,
     "faults/test_full_disk.py": 170,
     "trained": 120,
-    "browser/test_axe.py": 100,
+    "browser/test_axe.py": 80,
     "faults/test_clocks.py": 70,
     "stack/test_main_job.py": 60,
     "docs/test_curls.py": 50,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from axe_playwright_python.base import AXE_SCRIPT
@@ -78,23 +78,32 @@ MIDDLE = Window("middle", (768, 1024), rules=NARROW_RULES)
 NARROW = Window("narrow", (360, 740), rules=NARROW_RULES)
 KNOWN_COLORS = Window("wide", has_new_colors=False)
 
+NARROW_ALONE = replace(NARROW, rules=())
+NARROW_ALONE_KNOWN_COLORS = replace(NARROW_ALONE, has_new_colors=False)
+MIDDLE_DARK = replace(MIDDLE, name="middle, dark", colors="dark", rules=NARROW_RULES + COLORS)
+WIDE_FORCED = replace(FORCED, name="wide, forced colors", rules=())
+FEW = (NARROW_ALONE, MIDDLE_DARK, WIDE_FORCED)
+"""Every width and theme once, each with more rules: a run of axe costs more than its rules."""
+
 BACKGROUND = """
 Object.defineProperty(Document.prototype, "hidden", { get: () => true });
 """
 """Stops polling for half a minute, as in a tab in the background."""
 
 FORCED_COLORS = """
-const valueOf = CSSStyleDeclaration.prototype.getPropertyValue;
-CSSStyleDeclaration.prototype.getPropertyValue = function (name) {
-  return valueOf.call(this, name === "-webkit-text-fill-color" ? "color" : name);
-};
+() => {
+  const valueOf = CSSStyleDeclaration.prototype.getPropertyValue;
+  CSSStyleDeclaration.prototype.getPropertyValue = function (name) {
+    return valueOf.call(this, name === "-webkit-text-fill-color" ? "color" : name);
+  };
+}
 """
 """axe prefers this property, which chromium gives unforced; no style sheet sets it."""
 
 
 def prepare(page: Page) -> None:
     """Make axe known to every page that is loaded from now on, and keep these from changing."""
-    page.add_init_script(f"(() => {{{BACKGROUND}{FORCED_COLORS}}})();\n{AXE_SCRIPT}")
+    page.add_init_script(f"(() => {{{BACKGROUND}}})();\n{AXE_SCRIPT}")
 
 
 def show(page: Page, window: Window) -> None:
@@ -109,6 +118,8 @@ def show(page: Page, window: Window) -> None:
 
 def violations(page: Page, window: Window, part: str | None = None) -> list[str]:
     """What axe finds on the loaded page, or on a part of it."""
+    if window.forced:
+        page.evaluate(FORCED_COLORS)
     wanted = {"part": part, "rules": list(window.rules) or None, "colors": window.has_new_colors}
     found: list[dict[str, Any]] = page.evaluate(CHECK, wanted)
     return [

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import httpx
 import pytest
@@ -62,22 +63,76 @@ NO_PAGES = {
 """Addresses of files, of parts that a page loads, and two that lead elsewhere."""
 
 
-def windows_of(state: PageState) -> Sequence[axe.Window]:
-    """Where a state is checked; colors of the system, where nothing was done to the page."""
+STATES = (
+    *(state for group in page_states.FILLED.values() for state in group),
+    *page_states.LOCKED,
+    *page_states.EMPTY,
+    *page_states.AWAY,
+)
+
+WindowsOf = Callable[[PageState], Sequence[axe.Window]]
+
+
+def every_window(state: PageState) -> Sequence[axe.Window]:
+    """All windows and themes; colors of the system, where nothing was done to the page."""
     if state.repeats:
         return (axe.KNOWN_COLORS, axe.NARROW)
     forced = () if state.act or state.part else (axe.FORCED,)
     return (axe.LIGHT, axe.DARK, *forced, axe.MIDDLE, axe.NARROW)
 
 
-def visit(survey: Survey, states: Sequence[PageState], ids: Ids) -> None:
+def few_windows(app: FastAPI) -> WindowsOf:
+    """One narrow window; every theme and width for the first state of each page."""
+    first: dict[str | None, PageState] = {}
+    for state in STATES:
+        if not state.part and not state.repeats:
+            first.setdefault(next(iter(routes_of(app, state)), None), state)
+
+    def windows(state: PageState) -> Sequence[axe.Window]:
+        if state in first.values():
+            return axe.FEW
+        return (axe.NARROW_ALONE_KNOWN_COLORS if state.repeats else axe.NARROW_ALONE,)
+
+    return windows
+
+
+@pytest.fixture(params=["few", pytest.param("every", marks=pytest.mark.wide)])
+def windows_of(request: pytest.FixtureRequest, app: FastAPI) -> WindowsOf:
+    """Where a state is checked; in every window by `make wide` alone."""
+    if request.param == "every":
+        return every_window
+    request.getfixturevalue("few_operations")
+    return few_windows(app)
+
+
+def routes_of(app: FastAPI, state: PageState) -> list[str]:
+    """The paths of the pages that answer the address of a state; the first of them does."""
+    path = state.address.partition("?")[0].replace("{", "").replace("}", "")
+    for name in ("trained", "running", "queued"):
+        path = path.replace(name, "1")
+    return [page for page, pattern in pages_of(app).items() if pattern.match(path)]
+
+
+def pages_of(app: FastAPI) -> dict[str, re.Pattern[str]]:
+    """The paths of everything that a browser can load, with their patterns."""
+    return {
+        str(context.path): context.path_regex
+        for context in iter_route_contexts(list(app.routes))
+        if "GET" in (context.methods or ()) and not str(context.path).startswith("/api/")
+    }
+
+
+def visit(
+    survey: Survey, windows_of: WindowsOf, states: Sequence[PageState], ids: Ids | None = None
+) -> None:
     """Load each state once and check it; nothing may be found."""
     for state in states:
-        axe.show(survey.page, axe.LIGHT)
-        survey.page.goto(state.address.format(**ids))
+        windows = windows_of(state)
+        axe.show(survey.page, axe.LIGHT if state.act else windows[0])
+        survey.page.goto(state.address.format(**ids or {}))
         if state.act:
             state.act(survey.page)
-        survey.check(state.name, windows_of(state), state.part)
+        survey.check(state.name, windows, state.part)
     assert survey.count
     assert not survey.findings, "\n".join(survey.findings)
 
@@ -114,43 +169,46 @@ def survey(page: Page) -> Survey:
     return Survey(page)
 
 
-def test_nothing_is_found_in_an_empty_registry(survey: Survey) -> None:
-    visit(survey, page_states.EMPTY, {})
+def test_nothing_is_found_in_an_empty_registry(survey: Survey, windows_of: WindowsOf) -> None:
+    visit(survey, windows_of, page_states.EMPTY)
 
 
 @pytest.mark.parametrize("group", page_states.FILLED)
-def test_nothing_is_found_in_a_filled_registry(survey: Survey, live: Live, group: str) -> None:
-    visit(survey, page_states.FILLED[group], fill(live))
+def test_nothing_is_found_in_a_filled_registry(
+    survey: Survey, windows_of: WindowsOf, live: Live, group: str
+) -> None:
+    visit(survey, windows_of, page_states.FILLED[group], fill(live))
 
 
 def test_nothing_is_found_where_a_password_is_asked_for(
-    survey: Survey, app: FastAPI, live: Live
+    survey: Survey, windows_of: WindowsOf, app: FastAPI, live: Live
 ) -> None:
     with locked(app, live):
-        visit(survey, page_states.LOCKED, {})
+        visit(survey, windows_of, page_states.LOCKED)
 
 
-def test_nothing_is_found_while_the_database_is_away(survey: Survey, app: FastAPI) -> None:
+def test_nothing_is_found_while_the_database_is_away(
+    survey: Survey, windows_of: WindowsOf, app: FastAPI
+) -> None:
     with away(app):
-        visit(survey, page_states.AWAY, {})
+        visit(survey, windows_of, page_states.AWAY)
 
 
 def test_every_page_has_a_state(app: FastAPI) -> None:
-    groups = (page_states.EMPTY, *page_states.FILLED.values(), page_states.LOCKED, page_states.AWAY)
-    states = [state for group in groups for state in group]
-    assert sum(len(windows_of(state)) for state in states) >= FEWEST
-    visited = set()
-    contexts = [
-        context
-        for context in iter_route_contexts(list(app.routes))
-        if "GET" in (context.methods or ()) and not str(context.path).startswith("/api/")
-    ]
-    for state in states:
-        path = state.address.partition("?")[0].replace("{", "").replace("}", "")
-        for name in ("trained", "running", "queued"):
-            path = path.replace(name, "1")
-        visited |= {str(context.path) for context in contexts if context.path_regex.match(path)}
-    assert {str(context.path) for context in contexts} - visited == NO_PAGES
+    assert sum(len(every_window(state)) for state in STATES) >= FEWEST
+    visited = {route for state in STATES for route in routes_of(app, state)}
+    assert pages_of(app).keys() - visited == NO_PAGES
+
+
+def test_every_page_is_checked_once_in_every_theme_and_width(app: FastAPI) -> None:
+    assert {window.size for window in axe.FEW} == {(1440, 900), (768, 1024), (360, 740)}
+    themes = {(window.colors, window.forced) for window in axe.FEW}
+    assert themes == {("light", False), ("dark", False), ("light", True)}
+    windows_of = few_windows(app)
+    thorough = [state for state in STATES if windows_of(state) == axe.FEW]
+    new = [state for state in STATES if not state.part and not state.repeats]
+    routes = {route for state in new for route in routes_of(app, state)[:1]}
+    assert {route for state in thorough for route in routes_of(app, state)[:1]} == routes
 
 
 BAD = """
@@ -165,20 +223,34 @@ BAD = """
 
 
 @pytest.mark.parametrize(
-    ("window", "finding"),
+    ("windows", "found_in"),
     [
-        (axe.LIGHT, "image-alt: img"),
-        (axe.DARK, "color-contrast: p"),
-        (axe.NARROW, "target-size: button"),
-        (axe.NARROW, "too wide: <pre"),
+        (
+            (axe.LIGHT, axe.DARK, axe.MIDDLE, axe.NARROW),
+            {
+                "image-alt: img": {axe.LIGHT},
+                "color-contrast: p": {axe.DARK},
+                "target-size: button": {axe.NARROW},
+                "too wide: <pre": {axe.NARROW},
+            },
+        ),
+        (
+            axe.FEW,
+            {
+                "image-alt: img": {axe.NARROW_ALONE, axe.WIDE_FORCED},
+                "color-contrast: p": {axe.MIDDLE_DARK},
+                "target-size: button": {axe.NARROW_ALONE},
+                "too wide: <pre": {axe.NARROW_ALONE},
+            },
+        ),
     ],
 )
 def test_what_is_wrong_is_found_in_its_window_alone(
-    survey: Survey, window: axe.Window, finding: str
+    survey: Survey, windows: Sequence[axe.Window], found_in: dict[str, set[axe.Window]]
 ) -> None:
     survey.page.goto("about:blank")
     survey.page.set_content(BAD)
-    survey.check("Bad", (axe.LIGHT, axe.DARK, axe.MIDDLE, axe.NARROW))
-    found = [one for one in survey.findings if finding in one]
-    assert found
-    assert all(one.startswith(f"Bad ({window.name})") for one in found)
+    survey.check("Bad", windows)
+    for finding, where in found_in.items():
+        places = {one.partition(": ")[0] for one in survey.findings if finding in one}
+        assert places == {f"Bad ({window.name})" for window in where}, finding
