@@ -33,7 +33,6 @@ CIRCLES = {
         "service",
         "transfer",
     ],
-    "app.registry.renders": ["deletion", "drafts", "grids"],
     "app.web": ["access", "addresses", "datasets", "deletion", "runs", "security"],
     "app.web.adapters": ["detail", "renders", "versions"],
     "app.web.datasets": ["api", "transfer"],

@@ -12,8 +12,8 @@ from sqlmodel import Session, col, select
 
 from app.registry.blobs import latents
 from app.registry.blobs.survey import HASH, ROWS_AT_ONCE
+from app.registry.deletion.grids import is_in_deleted_grids
 from app.registry.job_kinds.states import NOT_FINAL
-from app.registry.renders.grids.deletion import is_in_deleted_grids
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion, is_listed
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image

@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.job_kinds.states import JobStatus
-from app.registry.renders import deleted
+from app.registry.renders import removal
 from app.registry.tables.renders import Render
 from app.registry.wording import count_text
 
@@ -53,7 +53,7 @@ def delete_chosen(session: Session, render_ids: Sequence[int]) -> list[Render]:
     """Delete renders so that `restore_chosen` undoes it. Raises Conflict if one has not ended."""
     renders = chosen_renders(session, render_ids)
     for render in renders:
-        deleted.delete_render(session, render.key)
+        removal.delete_render(session, render.key)
     return renders
 
 
@@ -67,7 +67,7 @@ def restore_chosen(session: Session, render_ids: Sequence[int]) -> list[Render]:
     """Undo `delete_chosen` of the same ids, the last one first, also for covers."""
     renders = chosen_renders(session, render_ids)
     for render in reversed(renders):
-        deleted.restore_render(session, render.key)
+        removal.restore_render(session, render.key)
     return renders
 
 
@@ -75,7 +75,7 @@ def star_chosen(session: Session, render_ids: Sequence[int], *, starred: bool) -
     """Star renders, or remove their stars; those with the same images get the same."""
     renders = chosen_renders(session, render_ids)
     for render in renders:
-        for equal in deleted.equal_renders(session, render):
+        for equal in removal.equal_renders(session, render):
             equal.starred = starred
             session.add(equal)
     session.flush()

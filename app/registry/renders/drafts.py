@@ -10,24 +10,15 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.blobs.deletion import Deletion
-from app.registry.db import Database, database_now
 from app.registry.errors import Conflict
-from app.registry.job_kinds.kinds import DeleteDraftsArgs, JobKind
-from app.registry.job_kinds.states import ACTIVE, NOT_FINAL, JobStatus
+from app.registry.job_kinds.states import NOT_FINAL, JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.renders import service, sources
-from app.registry.renders.deletion import delete_renders, ended_renders
+from app.registry.renders import service
 from app.registry.renders.service import RenderRequest
 from app.registry.storage.store import BlobStore
 from app.registry.tables.base_models import BaseModel
-from app.registry.tables.jobs import IoJob
 from app.registry.tables.renders import Render
 
-DRAFTS_KEPT = timedelta(hours=1)
-DELETED_AT_ONCE = 1_000  # few enough for the time limit of the job; the next one goes on
-DELETE_PRIORITY = 50  # after what people wait for
-DELETE_LOCK = 0x62726474  # key of PostgreSQL's advisory lock for ordering the job
 RECENT = 5  # renders that an estimate is made from
 
 
@@ -86,41 +77,6 @@ def keep_draft(session: Session, render_id: int) -> Render:
     session.connection().execute(change)
     session.refresh(render)
     return render
-
-
-def delete_old_drafts(session: Session) -> Deletion:
-    """Delete drafts that ended an hour ago, the oldest first, at most DELETED_AT_ONCE.
-
-    Those that are the cover of an adapter stay. Images to start from that no render uses are
-    deleted with them.
-    """
-    before = database_now(session) - DRAFTS_KEPT
-    keys = ended_renders(session, before=before, only_drafts=True)
-    title = "drafts of the playground"
-    deletion = delete_renders(session, keys[:DELETED_AT_ONCE], title=title)
-    forgotten = sources.forget_unused(session)
-    deletion.count(len(forgotten), "unused image to start from", "unused images to start from")
-    deletion.files.update(forgotten)
-    return deletion
-
-
-def is_due(session: Session) -> bool:
-    """True if a draft or an unused source is to be deleted, and no job does that."""
-    active = select(IoJob.id).where(
-        IoJob.kind == JobKind.DELETE_DRAFTS, col(IoJob.status).in_(ACTIVE)
-    )
-    if session.exec(active.limit(1)).first() is not None:
-        return False
-    before = database_now(session) - DRAFTS_KEPT
-    drafts = ended_renders(session, before=before, only_drafts=True)
-    return bool(drafts) or sources.has_unused(session)
-
-
-def order_if_due(database: Database) -> IoJob | None:
-    """Create the job if it is due; of concurrent callers, only one creates it."""
-    return jobs.enqueue_io_if(
-        is_due, database, DeleteDraftsArgs(), priority=DELETE_PRIORITY, lock=DELETE_LOCK
-    )
 
 
 def expected_seconds(

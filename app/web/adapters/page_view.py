@@ -15,7 +15,7 @@ from app.registry.blobs.subjects import Subject
 from app.registry.datasets.trained_on import TrainedDataset, version_datasets
 from app.registry.db import Session
 from app.registry.renders.adapter_images import AdapterImages, LeadImages, lead_images, list_renders
-from app.registry.renders.deleted import has_removed
+from app.registry.renders.removal import has_removed
 from app.registry.tables.adapters import LATEST, Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.runs import Run

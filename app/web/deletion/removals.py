@@ -11,8 +11,7 @@ from pydantic import Field
 
 from app.registry.blobs.deletion import Removal
 from app.registry.db import MAX_ID, utcnow
-from app.registry.deletion import adapters, datasets, runs, versions
-from app.registry.renders import deletion as renders
+from app.registry.deletion import adapters, datasets, renders, runs, versions
 from app.web.state import Id
 
 MAX_DAYS = 36_500

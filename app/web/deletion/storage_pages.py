@@ -10,8 +10,8 @@ from starlette.responses import Response
 from app.registry.blobs import latents
 from app.registry.blobs.deletion import FreedSpace
 from app.registry.deletion import datasets
+from app.registry.deletion.renders import delete_deleted_renders
 from app.registry.deletion.usage import FileKind, StorageUse, storage_use
-from app.registry.renders.deleted import delete_deleted_renders
 from app.registry.storage.store import StorageUnavailable
 from app.registry.wording import plural, size_text
 from app.web.deletion import confirm

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.db import Session
 from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
-from app.registry.renders import chosen, deleted, drafts, listing, service, sources
+from app.registry.renders import chosen, drafts, listing, removal, service, sources
 from app.registry.renders.lora_tags import MAX_TAGGED_PROMPT
 from app.registry.renders.sources import SourceImage
 from app.registry.renders.strips import MAX_STRIP, MAX_STRIP_ADAPTERS
@@ -308,7 +308,7 @@ def change_render(render_id: Id, body: RenderPatch, state: State) -> RenderOut:
         if body.starred is not None:
             chosen.star_chosen(session, [render_id], starred=body.starred)
         if body.deleted is not None:
-            change = deleted.delete_render if body.deleted else deleted.restore_render
+            change = removal.delete_render if body.deleted else removal.restore_render
             change(session, render_id)
         return render_out(session, service.get_render(session, render_id))
 

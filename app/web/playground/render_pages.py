@@ -14,7 +14,7 @@ from app.registry.base_models.subjects import prompt_note
 from app.registry.blobs.report import bad_files_of
 from app.registry.blobs.subjects import Subject
 from app.registry.db import MAX_ID
-from app.registry.renders import deleted, drafts, service
+from app.registry.renders import drafts, removal, service
 from app.web.playground.result_view import (
     EarlierRender,
     ResultView,
@@ -80,7 +80,7 @@ def live(render_id: Id, state: State, own: bool = False, shown: Shown = None) ->
 def restore(render_id: Id, state: State) -> Response:
     """Restore a deleted render."""
     with state.database.write() as session:
-        deleted.restore_render(session, render_id)
+        removal.restore_render(session, render_id)
     return RedirectResponse(f"/renders/{render_id}", status_code=303)
 
 

@@ -16,7 +16,8 @@ from app.registry.blobs.guard import JustDeleted
 from app.registry.blobs.marker import read_marker, write_marker
 from app.registry.datasets import service as datasets
 from app.registry.db import Database
-from app.registry.renders import deletion, service
+from app.registry.deletion import renders as deletion
+from app.registry.renders import service
 from app.registry.storage.store import BlobStore
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.datasets import Image

@@ -9,11 +9,12 @@ from sqlmodel import select
 
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.db import utcnow
+from app.registry.deletion import renders as deletion
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.job_kinds.kinds import PublishAdapterArgs, PublishedImage
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs.service import enqueue_io
-from app.registry.renders import covers, deleted, deletion, listing, service
+from app.registry.renders import covers, listing, removal, service
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.renders import Render, RenderAdapter, RenderImage
@@ -154,23 +155,23 @@ def test_a_deleted_render_is_in_no_list_and_comes_back_as_the_cover(registry: Re
     (image,) = images_of(registry, render)
     with registry.database.write() as session:
         covers.choose_cover(session, adapter.key, image)
-        deleted.delete_render(session, same.key)  # both have the same image
+        removal.delete_render(session, same.key)  # both have the same image
     with registry.database.write() as session:
         row = session.get_one(Adapter, adapter.key)
         sample = covers.usual_cover(session, row)
         assert row.cover_sha256 == sample != image
         assert listing.adapter_renders(session, adapter.key) == []
         assert listing.recent_renders(session) == []
-        assert [one.sha256 for one in deleted.list_deleted(session, adapter.key)] == [image]
+        assert [one.sha256 for one in removal.list_deleted(session, adapter.key)] == [image]
         with pytest.raises(InvalidInput, match="generated with this adapter"):
             covers.choose_cover(session, adapter.key, image)
-        deleted.delete_render(session, render.key)  # twice is no error
-        deleted.restore_render(session, render.key)
+        removal.delete_render(session, render.key)  # twice is no error
+        removal.restore_render(session, render.key)
         assert row.cover_sha256 == image
         assert len(listing.recent_renders(session)) == 2
-        deleted.delete_render(session, render.key)
+        removal.delete_render(session, render.key)
         covers.choose_cover(session, adapter.key, None)
-    freed = registry.delete(deleted.delete_deleted_renders)
+    freed = registry.delete(deletion.delete_deleted_renders)
     assert freed.goes == ("2 renders", "2 images without adapters")
     assert freed.files == 2
     with registry.database.read() as session:
@@ -186,9 +187,9 @@ def test_a_cover_chosen_since_stays_and_an_imported_one_is_not_lost(registry: Re
         session.get_one(Adapter, adapter.key).cover_sha256 = imported
     with registry.database.write() as session:
         covers.choose_cover(session, adapter.key, image)
-        deleted.delete_render(session, render.key)
+        removal.delete_render(session, render.key)
         row = covers.choose_cover(session, adapter.key, imported)
-        deleted.restore_render(session, render.key)
+        removal.restore_render(session, render.key)
         assert (row.cover_sha256, row.imported_cover_sha256) == (imported, imported)
         sample = covers.usual_cover(session, row)
         assert sample not in (None, imported)

@@ -10,6 +10,7 @@ from sqlmodel import select
 
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.db import Database, utcnow
+from app.registry.deletion import drafts as deletion_of_drafts
 from app.registry.errors import InvalidInput
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import JobStatus
@@ -138,18 +139,18 @@ def test_drafts_are_deleted_an_hour_after_their_end_but_no_cover_of_an_adapter(
 ) -> None:
     old, kept, cover = (draft(database, store, adapter, 0.1, slot=name) for name in "abc")
     with database.read() as session:
-        assert not drafts.is_due(session)
+        assert not deletion_of_drafts.is_due(session)
     finish(database, ago=timedelta(minutes=61))
     young = draft(database, store, adapter, 0.4, slot="d")
     finish(database)
     with database.write() as session:
         drafts.keep_draft(session, kept.key)
         session.get_one(Adapter, adapter).cover_sha256 = f"{cover.key:064x}"
-    (job, again) = (drafts.order_if_due(database) for _ in range(2))
+    (job, again) = (deletion_of_drafts.order_if_due(database) for _ in range(2))
     assert job is not None
     assert (job.kind, again) == (JobKind.DELETE_DRAFTS, None)
     with database.write() as session:
-        deletion = drafts.delete_old_drafts(session)
+        deletion = deletion_of_drafts.delete_old_drafts(session)
     assert deletion.files == {f"{key:064x}" for key in (old.key, old.twin_id)}
     with database.read() as session:
         left = set(session.exec(select(Render.id)))

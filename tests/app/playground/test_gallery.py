@@ -15,7 +15,7 @@ from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound, TooLarge
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.renders import chosen, deleted, images_zip, service
+from app.registry.renders import chosen, images_zip, removal, service
 from app.registry.renders.gallery import GalleryFilter, adapter_choices, gallery_page
 from app.registry.renders.service import RenderRequest
 from app.registry.storage.folder import LocalBlobStore
@@ -75,8 +75,8 @@ def test_the_gallery_shows_each_image_once_without_twins_newest_first(
         service.create_render(session, RenderRequest("it waits"), store)
     assert shown(database)[1:] == [again, new]
     with database.write() as session:
-        deleted.delete_render(session, again)
-        assert deleted.get_render(session, old).deleted_at is not None
+        removal.delete_render(session, again)
+        assert removal.get_render(session, old).deleted_at is not None
 
 
 def test_a_search_finds_words_of_the_prompt_and_of_the_adapters(
@@ -161,7 +161,7 @@ def test_a_zip_has_every_image_and_refuses_what_it_cannot_have(
         assert archive.read(names[1]).endswith(b" 1")
     with database.write() as session:
         waiting = service.create_render(session, RenderRequest("it waits"), store).key
-        deleted.delete_render(session, one)
+        removal.delete_render(session, one)
     for ids, kind, words in (
         ([one], Conflict, f"Deleted: image {one}"),
         ([waiting, four], Conflict, f"Not generated: image {waiting}"),

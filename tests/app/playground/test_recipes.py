@@ -11,8 +11,9 @@ from fastapi.testclient import TestClient
 from app.registry.adapters import service as adapters
 from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.deletion.renders import delete_deleted_renders
 from app.registry.deletion.versions import delete_version
-from app.registry.renders import deleted, sources
+from app.registry.renders import sources
 from app.registry.renders.recipes import service
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter, AdapterVersion
@@ -158,7 +159,7 @@ def test_a_recipe_is_renamed_deleted_and_restored(client: TestClient, state: App
         assert client.post(f"/recipes/{key}/delete").status_code in (404, 422)
     client.post("/recipes/1/delete")
     with state.database.write() as session:
-        deletion = deleted.delete_deleted_renders(session)
+        deletion = delete_deleted_renders(session)
     assert "1 recipe" in deletion.goes
     assert client.get(f"{API}/1").status_code == 404
 
@@ -222,5 +223,5 @@ def test_a_recipe_keeps_its_aliases_and_the_image_it_starts_from(
     assert "The alias “best” of “Chalk” was deleted, so version 1 takes its place." in page
     client.post("/recipes/1/delete")
     with state.database.write() as session:
-        deleted.delete_deleted_renders(session)
+        delete_deleted_renders(session)
         assert sources.forget_unused(session) == [sha256]

@@ -16,8 +16,10 @@ from app.registry.blobs import deletion as freeing
 from app.registry.blobs import sweep
 from app.registry.datasets import service as datasets
 from app.registry.db import utcnow
+from app.registry.deletion import drafts
+from app.registry.deletion import renders as deletion
 from app.registry.errors import InvalidInput
-from app.registry.renders import deletion, drafts, sources
+from app.registry.renders import sources
 from app.registry.renders.sources import FoundSource, SourceImage, size_like
 from app.registry.state import AppState
 from app.registry.tables.datasets import Image as DatasetImage

@@ -14,7 +14,7 @@ from app.registry.blobs import check_jobs as background
 from app.registry.blobs import sweep
 from app.registry.datasets.measures import backfill
 from app.registry.db import Database
-from app.registry.renders import drafts
+from app.registry.deletion import drafts
 
 FIRST_LOOK_SECONDS = 60.0  # do not slow down the start of a worker
 LOOK_SECONDS = 600.0

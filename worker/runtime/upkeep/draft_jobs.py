@@ -9,10 +9,10 @@ from pathlib import Path
 from app.registry.blobs import deletion as freeing
 from app.registry.config import Settings
 from app.registry.db import Database
+from app.registry.deletion import drafts
 from app.registry.job_kinds.kinds import DeleteDraftsResult
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.renders import drafts
 from app.registry.storage.store import BlobStore
 from app.registry.tables.jobs import IoJob
 from worker.runtime.lease import Lease

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.adapters import service
 from app.registry.db import Session
-from app.registry.renders import deleted, listing
+from app.registry.renders import listing, removal
 from app.registry.tables.renders import Render, RenderImage
 from app.web.adapters.versions.api import Before, Limit
 from app.web.problems import problems
@@ -68,7 +68,7 @@ def change_adapter_render(
     """
     with state.database.write() as session:
         adapter = service.get_adapter(session, adapter_id)
-        row = deleted.hide_render(session, adapter.key, render_id, hidden=body.hidden)
+        row = removal.hide_render(session, adapter.key, render_id, hidden=body.hidden)
         image = _first_image(session, row)
     return _brief(row, image, hidden=body.hidden)
 

@@ -11,14 +11,14 @@ from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import service
 from app.registry.db import MAX_ID, Session
-from app.registry.renders import deleted
+from app.registry.renders import removal
 from app.registry.renders.adapter_images import (
     AdapterImage,
     AdapterImages,
     list_renders,
     render_image,
 )
-from app.registry.renders.deleted import RemovedRender
+from app.registry.renders.removal import RemovedRender
 from app.registry.tables.adapters import Adapter
 from app.web.adapters.page_view import AdapterView, adapter_view
 from app.web.forms import SentForm
@@ -104,8 +104,8 @@ def hidden(request: Request, slug: Slug, state: State) -> Response:
         adapter = service.adapter_by_slug(session, slug)
         page = HiddenPage(
             adapter,
-            deleted.list_hidden(session, adapter.key),
-            deleted.list_deleted(session, adapter.key),
+            removal.list_hidden(session, adapter.key),
+            removal.list_deleted(session, adapter.key),
         )
     return render(request, "adapters/hidden.html", page)
 
@@ -136,11 +136,11 @@ def change(
 
 def _do(session: Session, adapter: Adapter, render_id: int, act: ImageAction) -> None:
     service.require_listed(adapter)
-    deleted.require_render_of(session, adapter.key, render_id)
+    removal.require_render_of(session, adapter.key, render_id)
     match act:
         case ImageAction.HIDE | ImageAction.SHOW:
-            deleted.hide_render(session, adapter.key, render_id, hidden=act is ImageAction.HIDE)
+            removal.hide_render(session, adapter.key, render_id, hidden=act is ImageAction.HIDE)
         case ImageAction.DELETE:
-            deleted.delete_render(session, render_id)
+            removal.delete_render(session, render_id)
         case ImageAction.RESTORE:
-            deleted.restore_render(session, render_id)
+            removal.restore_render(session, render_id)

@@ -14,10 +14,9 @@ from sqlmodel import col, select
 from app.registry.adapters import service as adapters
 from app.registry.db import Database, utcnow
 from app.registry.deletion import adapters as deleted
+from app.registry.deletion.renders import delete_deleted_renders, delete_renders, ended_renders
 from app.registry.deletion.usage import FileKind, storage_use
 from app.registry.renders import listing, sources
-from app.registry.renders.deleted import delete_deleted_renders
-from app.registry.renders.deletion import delete_renders, ended_renders
 from app.registry.renders.grids import service, views
 from app.registry.renders.grids.axes import AxisRequest
 from app.registry.renders.grids.plan import GridRequest, plan_grid

@@ -12,15 +12,10 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.blobs.deletion import Deletion
 from app.registry.db import utcnow
 from app.registry.errors import Conflict, NotFound
-from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.renders import covers
-from app.registry.renders.deletion import delete_renders
-from app.registry.renders.grids.deletion import delete_deleted_grids, is_in_deleted_grids
 from app.registry.renders.listing import distinct_images
-from app.registry.renders.recipes.service import delete_deleted_recipes
 from app.registry.renders.service import get_render
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.renders import Render, RenderAdapter, RenderImage
@@ -109,17 +104,6 @@ def has_removed(session: Session, adapter_id: int) -> bool:
     removed = col(RenderAdapter.hidden).is_(True) | col(Render.deleted_at).is_not(None)
     query = select(RenderAdapter.render_id).join(Render).where(removed)
     return session.exec(query.where(RenderAdapter.adapter_id == adapter_id)).first() is not None
-
-
-def delete_deleted_renders(session: Session) -> Deletion:
-    """Delete all deleted renders, grids and recipes for good."""
-    of_grids = is_in_deleted_grids() & col(Render.status).not_in(NOT_FINAL)
-    deleted = session.exec(select(Render.id).where(col(Render.deleted_at).is_not(None) | of_grids))
-    keys = [key for key in deleted if key is not None]
-    deletion = delete_renders(session, keys, title="deleted images of the playground")
-    deletion.count(delete_deleted_grids(session), "grid")
-    deletion.count(delete_deleted_recipes(session), "recipe")
-    return deletion
 
 
 def _removed(

@@ -12,10 +12,16 @@ from sqlmodel import Session, col, select
 from app.registry.adapters import publications
 from app.registry.blobs.deletion import Deletion
 from app.registry.db import in_chunks
+from app.registry.deletion.grids import (
+    delete_deleted_grids,
+    forget_renders,
+    is_in_deleted_grids,
+    is_in_grid,
+)
 from app.registry.errors import Conflict, NotFound
 from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.jobs import service as jobs
-from app.registry.renders.grids.deletion import forget_renders, is_in_grid
+from app.registry.renders.recipes.service import delete_deleted_recipes
 from app.registry.renders.sources import forget_unused
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.renders import Render, RenderAdapter, RenderImage
@@ -81,6 +87,17 @@ def _require_ended(session: Session, keys: list[int]) -> None:
                 f"The images of render {render.key} are still being generated. Cancel it first, "
                 "then delete it."
             )
+
+
+def delete_deleted_renders(session: Session) -> Deletion:
+    """Delete all deleted renders, grids and recipes for good."""
+    of_grids = is_in_deleted_grids() & col(Render.status).not_in(NOT_FINAL)
+    deleted = session.exec(select(Render.id).where(col(Render.deleted_at).is_not(None) | of_grids))
+    keys = [key for key in deleted if key is not None]
+    deletion = delete_renders(session, keys, title="deleted images of the playground")
+    deletion.count(delete_deleted_grids(session), "grid")
+    deletion.count(delete_deleted_recipes(session), "recipe")
+    return deletion
 
 
 def delete_ended_renders(
