@@ -33,7 +33,7 @@ CIRCLES = {
         "service",
         "transfer",
     ],
-    "app.web": ["access", "addresses", "datasets", "deletion", "runs", "security"],
+    "app.web": ["access", "addresses", "datasets", "runs", "security"],
     "app.web.adapters": ["detail", "renders", "versions"],
     "app.web.datasets": ["api", "transfer"],
     "worker.core": [

@@ -24,7 +24,6 @@ from app.web.access.needs import NEED, ByMethod, Need, declare, make_rules
 from app.web.access.proxies import TrustedProxies
 from app.web.adapters import api as adapters_api
 from app.web.adapters import pages as adapters_pages
-from app.web.adapters.deleted import api as deleted_api
 from app.web.adapters.downloads import api as downloads_api
 from app.web.adapters.downloads import originals_api, proof_api
 from app.web.adapters.hub import api as hub_api
@@ -53,8 +52,9 @@ from app.web.datasets.auto_caption import pages as auto_caption_pages
 from app.web.datasets.transfer import api as transfer_api
 from app.web.datasets.transfer import pages as transfer_pages
 from app.web.datasets.transfer import version_pages as dataset_version_pages
+from app.web.deletion import adapters_api as deleted_adapters_api
 from app.web.deletion import api as deletion_api
-from app.web.deletion import dataset_pages as deleted_dataset_pages
+from app.web.deletion import list_pages as deleted_list_pages
 from app.web.deletion import pages as deletion_pages
 from app.web.deletion import storage_pages
 from app.web.error_answers import ErrorAnswers, add_error_answers
@@ -170,7 +170,7 @@ def _all_routers() -> Iterator[APIRouter]:
         caption_models_api,
         runs_api,
         access_api,
-        deleted_api,  # before the adapters: `deleted` is no id
+        deleted_adapters_api,  # before the adapters: `deleted` is no id
         adapters_api,
         versions_api,
         adapter_renders_api,
@@ -200,7 +200,7 @@ def _all_routers() -> Iterator[APIRouter]:
         access_pages,
         home_pages,
         deletion_pages,  # before the others: their addresses would match, too
-        deleted_dataset_pages,
+        deleted_list_pages,
         storage_pages,
         auto_caption_pages,
         datasets_pages,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Query, Request
 from pydantic import Field
 
 from app.registry.db import MAX_ID
@@ -12,6 +12,10 @@ from app.registry.state import AppState
 
 Id = Annotated[int, Path(ge=1, le=MAX_ID)]
 """A row id in a URL; a number out of the range of the column is a 404."""
+RunIds = Annotated[
+    list[Annotated[int, Field(ge=1, le=MAX_ID)]], Query(max_length=200, description="The runs.")
+]
+"""Chosen runs in the query of a URL."""
 Slug = Annotated[str, Path(max_length=200)]
 """The short name of a row in a URL; a longer one than any row has is a 404."""
 BaseReference = Annotated[str, Field(max_length=1_000)] | int

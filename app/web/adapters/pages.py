@@ -22,7 +22,6 @@ from app.registry.errors import AppError, InvalidInput
 from app.registry.renders.covers import choose_cover
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
-from app.web.adapters.deleted import pages as deleted_pages
 from app.web.adapters.detail import AdapterDetailPage, form_values
 from app.web.adapters.forms import read_change
 from app.web.adapters.imports import pages as import_pages
@@ -46,7 +45,6 @@ from worker.core.bases.family import BaseFamily, find_family
 router = APIRouter(include_in_schema=False)
 router.include_router(version_pages.router)
 router.include_router(render_pages.router)
-router.include_router(deleted_pages.router)
 router.include_router(import_pages.router)
 
 Words = Annotated[str, Query(max_length=200)]

@@ -1,39 +1,34 @@
-"""REST: what deleting for good would remove and free, and deleting it."""
+"""REST: what deleting for good would remove and free, and deleting it.
+
+`NOUNS` is the table of what can be deleted; a loop makes the two routes of each.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, Field
 
 from app.registry.blobs import deletion as freeing
-from app.registry.blobs.deletion import Removal
 from app.registry.deletion import datasets
 from app.registry.deletion.usage import FileKind, storage_use
-from app.registry.state import AppState
-from app.web.deletion.removals import (
-    OfAdapter,
-    OfAllCheckpoints,
-    OfCheckpoint,
-    OfCheckpoints,
-    OfDataset,
-    OfImage,
-    OfRender,
-    OfRenders,
-    OfRun,
-    OfVersion,
-)
+from app.web.deletion import removals
+from app.web.deletion.removals import Removal
 from app.web.openapi import header_docs
 from app.web.problems import problems
 from app.web.state import State
 
 router = APIRouter(tags=["deletion"])
 
-NOT_ENDED = problems({409: "It has not ended: cancel it first."})
-NOT_DELETED = problems({409: "It is not deleted yet, or what needs it has not ended."})
-IN_USE = problems({409: "It is the only version, or an alias or a job needs it."})
+NOT_ENDED = "It has not ended: cancel it first."
+NOT_DELETED = "It is not deleted yet, or what needs it has not ended."
+IN_USE = "It is the only version, or an alias or a job needs it."
+PUBLISHED = "An image of them is being published."
+FOREVER = "/forever"
 
 
 class FreedOut(BaseModel):
@@ -64,12 +59,111 @@ class DeletedDatasetOut(BaseModel):
     deleted_at: datetime | None = Field(description="When it was deleted.")
 
 
-def _preview(state: AppState, removal: Removal) -> FreedOut:
-    return FreedOut.model_validate(freeing.preview(state, removal), from_attributes=True)
+@dataclass(frozen=True)
+class Noun:
+    """Something that can be deleted for good, with the texts of its operations.
+
+    `removal`: a dependency; its path parameters are those of `address`. `conflict`: the reasons
+    for a 409. `way`: what the address of the deletion has at its end, if deleting for good is the
+    second step. `name`: of the deletion, where it is not the noun's.
+    """
+
+    noun: str
+    address: str
+    removal: Callable[..., Removal]
+    preview: str
+    deletion: str
+    conflict: str = NOT_ENDED
+    deletion_conflict: str = ""
+    way: str = ""
+    name: str = ""
 
 
-def _delete(state: AppState, removal: Removal) -> FreedOut:
-    return FreedOut.model_validate(freeing.delete(state, removal), from_attributes=True)
+NOUNS = (
+    Noun(
+        "run",
+        "/runs/{run_id}",
+        removals.of_run,
+        "Get what deleting a run would remove and free.",
+        "Delete a run for good, with its samples, checkpoints and metrics.\n\n"
+        "The adapter it made stays.",
+    ),
+    Noun(
+        "checkpoints",
+        "/runs/{run_id}/checkpoints",
+        removals.of_checkpoints,
+        "Get what deleting the checkpoints of a run would free.",
+        "Delete the checkpoints of a run for good; it can then not be continued.",
+        name="delete_run_checkpoints",
+    ),
+    Noun(
+        "checkpoint",
+        "/runs/{run_id}/checkpoints/{step}",
+        removals.of_checkpoint,
+        "Get what deleting a checkpoint would free.",
+        "Delete one checkpoint of a run for good.",
+    ),
+    Noun(
+        "all_checkpoints",
+        "/checkpoints",
+        removals.of_all_checkpoints,
+        "Get what deleting the checkpoints of all runs that have ended would free.",
+        "Delete the checkpoints of all runs that have ended for good.",
+        conflict="",
+    ),
+    Noun(
+        "renders",
+        "/renders",
+        removals.of_renders,
+        "Get what deleting the renders that have ended would remove and free.",
+        "Delete the renders that have ended for good.",
+        deletion_conflict=PUBLISHED,
+    ),
+    Noun(
+        "render",
+        "/renders/{render_id}",
+        removals.of_render,
+        "Get what deleting a render would remove and free.",
+        "Delete a render for good, with its images and the same seed without adapters.",
+    ),
+    Noun(
+        "adapter",
+        "/adapters/{adapter_id}",
+        removals.of_adapter,
+        "Get what deleting a deleted adapter for good would remove and free.",
+        "",  # `adapters_api` deletes it
+        conflict=NOT_DELETED,
+    ),
+    Noun(
+        "version",
+        "/adapters/{adapter_id}/versions/{version}",
+        removals.of_version,
+        "Get what deleting a version of an adapter would remove and free.",
+        "Delete a version of an adapter for good, with its files.\n\n"
+        "If `latest` points to it, that moves to the newest version that is left.",
+        conflict=IN_USE,
+    ),
+    Noun(
+        "dataset",
+        "/datasets/{dataset_id}",
+        removals.of_dataset,
+        "Get what deleting a deleted dataset for good would remove and free.",
+        "Delete a deleted dataset for good, with its images and captions.\n\n"
+        "What runs were trained on stays, unless the runs are deleted too.",
+        conflict=NOT_DELETED,
+        way=FOREVER,
+    ),
+    Noun(
+        "image",
+        "/images/{image_id}",
+        removals.of_image,
+        "Get what deleting a deleted image for good would remove and free.",
+        "Delete a deleted image for good, with all its captions.\n\n"
+        "If runs were trained on it, it stays, unless the runs are deleted too.",
+        conflict=NOT_DELETED,
+        way=FOREVER,
+    ),
+)
 
 
 @router.get("/storage")
@@ -78,100 +172,34 @@ def get_storage(state: State) -> list[UseOut]:
     return [UseOut.model_validate(use, from_attributes=True) for use in storage_use(state)]
 
 
-@router.get("/runs/{run_id}/deletion", responses=NOT_ENDED)
-def preview_run_deletion(removal: OfRun, state: State) -> FreedOut:
-    """Get what deleting a run would remove and free."""
-    return _preview(state, removal)
+def _add_routes(noun: Noun) -> None:
+    def preview(state: State, removal: Removal = Depends(noun.removal)) -> FreedOut:
+        return FreedOut.model_validate(freeing.preview(state, removal), from_attributes=True)
+
+    def delete(state: State, removal: Removal = Depends(noun.removal)) -> FreedOut:
+        return FreedOut.model_validate(freeing.delete(state, removal), from_attributes=True)
+
+    router.add_api_route(
+        f"{noun.address}/deletion",
+        preview,
+        name=f"preview_{noun.noun}_deletion",
+        description=noun.preview,
+        responses=problems({409: noun.conflict} if noun.conflict else {}),
+    )
+    if noun.deletion:
+        conflict = noun.deletion_conflict or noun.conflict
+        router.add_api_route(
+            noun.address + noun.way,
+            delete,
+            methods=["DELETE"],
+            name=noun.name or f"delete_{noun.noun}{noun.way.replace('/', '_')}",
+            description=noun.deletion,
+            responses=problems({409: conflict} if conflict else {}),
+        )
 
 
-@router.delete("/runs/{run_id}", responses=NOT_ENDED)
-def delete_run(removal: OfRun, state: State) -> FreedOut:
-    """Delete a run for good, with its samples, checkpoints and metrics.
-
-    The adapter it made stays.
-    """
-    return _delete(state, removal)
-
-
-@router.get("/runs/{run_id}/checkpoints/deletion", responses=NOT_ENDED)
-def preview_checkpoints_deletion(removal: OfCheckpoints, state: State) -> FreedOut:
-    """Get what deleting the checkpoints of a run would free."""
-    return _preview(state, removal)
-
-
-@router.delete("/runs/{run_id}/checkpoints", responses=NOT_ENDED)
-def delete_run_checkpoints(removal: OfCheckpoints, state: State) -> FreedOut:
-    """Delete the checkpoints of a run for good; it can then not be continued."""
-    return _delete(state, removal)
-
-
-@router.get("/runs/{run_id}/checkpoints/{step}/deletion", responses=NOT_ENDED)
-def preview_checkpoint_deletion(removal: OfCheckpoint, state: State) -> FreedOut:
-    """Get what deleting a checkpoint would free."""
-    return _preview(state, removal)
-
-
-@router.delete("/runs/{run_id}/checkpoints/{step}", responses=NOT_ENDED)
-def delete_checkpoint(removal: OfCheckpoint, state: State) -> FreedOut:
-    """Delete one checkpoint of a run for good."""
-    return _delete(state, removal)
-
-
-@router.get("/checkpoints/deletion")
-def preview_all_checkpoints_deletion(removal: OfAllCheckpoints, state: State) -> FreedOut:
-    """Get what deleting the checkpoints of all runs that have ended would free."""
-    return _preview(state, removal)
-
-
-@router.delete("/checkpoints")
-def delete_all_checkpoints(removal: OfAllCheckpoints, state: State) -> FreedOut:
-    """Delete the checkpoints of all runs that have ended for good."""
-    return _delete(state, removal)
-
-
-@router.get("/renders/deletion", responses=NOT_ENDED)
-def preview_renders_deletion(removal: OfRenders, state: State) -> FreedOut:
-    """Get what deleting the renders that have ended would remove and free."""
-    return _preview(state, removal)
-
-
-@router.delete("/renders", responses=problems({409: "An image of them is being published."}))
-def delete_renders(removal: OfRenders, state: State) -> FreedOut:
-    """Delete the renders that have ended for good."""
-    return _delete(state, removal)
-
-
-@router.get("/renders/{render_id}/deletion", responses=NOT_ENDED)
-def preview_render_deletion(removal: OfRender, state: State) -> FreedOut:
-    """Get what deleting a render would remove and free."""
-    return _preview(state, removal)
-
-
-@router.delete("/renders/{render_id}", responses=NOT_ENDED)
-def delete_render(removal: OfRender, state: State) -> FreedOut:
-    """Delete a render for good, with its images and the same seed without adapters."""
-    return _delete(state, removal)
-
-
-@router.get("/adapters/{adapter_id}/deletion", responses=NOT_DELETED)
-def preview_adapter_deletion(removal: OfAdapter, state: State) -> FreedOut:
-    """Get what deleting a deleted adapter for good would remove and free."""
-    return _preview(state, removal)
-
-
-@router.get("/adapters/{adapter_id}/versions/{version}/deletion", responses=IN_USE)
-def preview_version_deletion(removal: OfVersion, state: State) -> FreedOut:
-    """Get what deleting a version of an adapter would remove and free."""
-    return _preview(state, removal)
-
-
-@router.delete("/adapters/{adapter_id}/versions/{version}", responses=IN_USE)
-def delete_version(removal: OfVersion, state: State) -> FreedOut:
-    """Delete a version of an adapter for good, with its files.
-
-    If `latest` points to it, that moves to the newest version that is left.
-    """
-    return _delete(state, removal)
+for each in NOUNS:
+    _add_routes(each)
 
 
 @router.get("/datasets/deleted", responses=header_docs("x-total-count"))
@@ -194,33 +222,3 @@ def list_deleted_datasets(
         )
         for row in found.items
     ]
-
-
-@router.get("/datasets/{dataset_id}/deletion", responses=NOT_DELETED)
-def preview_dataset_deletion(removal: OfDataset, state: State) -> FreedOut:
-    """Get what deleting a deleted dataset for good would remove and free."""
-    return _preview(state, removal)
-
-
-@router.delete("/datasets/{dataset_id}/forever", responses=NOT_DELETED)
-def delete_dataset_forever(removal: OfDataset, state: State) -> FreedOut:
-    """Delete a deleted dataset for good, with its images and captions.
-
-    What runs were trained on stays, unless the runs are deleted too.
-    """
-    return _delete(state, removal)
-
-
-@router.get("/images/{image_id}/deletion", responses=NOT_DELETED)
-def preview_image_deletion(removal: OfImage, state: State) -> FreedOut:
-    """Get what deleting a deleted image for good would remove and free."""
-    return _preview(state, removal)
-
-
-@router.delete("/images/{image_id}/forever", responses=NOT_DELETED)
-def delete_image_forever(removal: OfImage, state: State) -> FreedOut:
-    """Delete a deleted image for good, with all its captions.
-
-    If runs were trained on it, it stays, unless the runs are deleted too.
-    """
-    return _delete(state, removal)

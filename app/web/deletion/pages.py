@@ -1,37 +1,118 @@
-"""Pages that ask before runs, checkpoints, renders, versions and adapters are deleted for good."""
+"""Pages that say what deleting for good removes and frees, and ask for it.
+
+`CONFIRMATIONS` is the table of what can be deleted on a page; a loop makes the routes. Chosen runs
+and the cache of encoded images have routes of their own.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from app.registry.adapters import service as adapters
-from app.registry.blobs.deletion import Removal
-from app.registry.deletion import runs, versions
+from app.registry.blobs import deletion as freeing
+from app.registry.blobs import latents
+from app.registry.blobs.deletion import FreedSpace
+from app.registry.errors import Conflict
 from app.registry.state import AppState
+from app.registry.wording import plural, size_text
 from app.web.addresses import own_address
-from app.web.deletion import confirm
-from app.web.deletion.removals import (
-    OfAdapter,
-    OfCheckpoint,
-    OfCheckpoints,
-    OfRender,
-    OfRun,
-    OfRuns,
-    Reference,
-    RunIds,
-)
+from app.web.deletion import removals
+from app.web.deletion.removals import Removal
 from app.web.security import MAX_ADDRESS
-from app.web.state import Id, State
-from app.web.templates import redirect_with_notice
+from app.web.state import RunIds, State
+from app.web.templates import redirect_with_notice, render
 
 router = APIRouter(include_in_schema=False)
 
 Back = Annotated[str, Query(max_length=MAX_ADDRESS)]
-RUNS, PLAYGROUND, DELETED_ADAPTERS = "/runs", "/play", "/adapters/deleted"
+RUNS, RUN = "/runs", "/runs/{run_id}"
+RENDER, PLAYGROUND = "/renders/{render_id}", "/play"
+ADAPTERS, DATASETS = "/adapters/deleted", "/datasets/deleted"
+DATASET, IMAGES = "/datasets/{slug}", "/datasets/{slug}/deleted"
+STORAGE = "/storage"
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """A page that asks before something is deleted for good; its form posts to the same address.
+
+    `removal`: a dependency. `back` and `to`: the addresses that the page leads to if it is kept
+    and once it is deleted, with the path parameters of `address`.
+    """
+
+    address: str
+    removal: Callable[..., Removal]
+    back: str
+    to: str
+
+
+CONFIRMATIONS = (
+    Confirmation(f"{RUN}/delete", removals.of_run, back=RUN, to=RUNS),
+    Confirmation(f"{RUN}/checkpoints/delete", removals.of_checkpoints, back=RUN, to=RUN),
+    Confirmation(f"{RUN}/checkpoints/{{step}}/delete", removals.of_checkpoint, back=RUN, to=RUN),
+    Confirmation(f"{RENDER}/delete", removals.of_render, back=RENDER, to=PLAYGROUND),
+    Confirmation("/adapters/{adapter_id}/forever", removals.of_adapter, back=ADAPTERS, to=ADAPTERS),
+    Confirmation(
+        "/adapters/{slug}/versions/{version}/delete",
+        removals.of_version_by_slug,
+        back="/adapters/{slug}?v={version}",
+        to="/adapters/{slug}",
+    ),
+    Confirmation(
+        f"{DATASETS}/{{dataset_id}}/delete", removals.of_dataset, back=DATASETS, to=DATASETS
+    ),
+    Confirmation(f"{IMAGES}/delete", removals.of_images, back=IMAGES, to=DATASET),
+    Confirmation(f"{IMAGES}/{{image_id}}/delete", removals.of_image, back=IMAGES, to=IMAGES),
+    *(
+        Confirmation(f"{STORAGE}/{kind}/delete", removal, back=STORAGE, to=STORAGE)
+        for kind, removal in (
+            ("checkpoints", removals.of_all_checkpoints),
+            ("renders", removals.of_renders),
+            ("deleted-renders", removals.of_deleted_renders),
+            ("images", removals.of_all_images),
+        )
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Another way to delete the same, as a link in words."""
+
+    href: str
+    words: str
+
+
+@dataclass(frozen=True)
+class ConfirmPage:
+    """What is deleted and what stays; None if it cannot be deleted now, with the reason."""
+
+    freed: FreedSpace | None
+    refused: str
+    back: str
+    alternative: Alternative | None
+
+
+def _add_routes(page: Confirmation) -> None:
+    def ask(request: Request, state: State, removal: Removal = Depends(page.removal)) -> Response:
+        return _ask(request, state, removal, back=page.back.format_map(request.path_params))
+
+    def delete(
+        request: Request, state: State, removal: Removal = Depends(page.removal)
+    ) -> Response:
+        return _delete(state, removal, to=page.to.format_map(request.path_params))
+
+    router.add_api_route(page.address, ask, methods=["GET"])
+    router.add_api_route(page.address, delete, methods=["POST"])
+
+
+for confirmation in CONFIRMATIONS:
+    _add_routes(confirmation)
 
 
 @router.get("/runs/delete")
@@ -45,90 +126,71 @@ def ask_runs(
     back = own_address(back)
     if not run:
         return redirect_with_notice(back, "Choose the runs to delete.")
-    removal = partial(runs.delete_runs, run_ids=run)
-    return confirm.ask(request, state, removal, back=back)
+    return _ask(request, state, removals.of_runs(run), back=back)
 
 
 @router.post("/runs/delete")
-def delete_runs(removal: OfRuns, state: State, back: Back = RUNS) -> Response:
+def delete_runs(
+    state: State, back: Back = RUNS, removal: Removal = Depends(removals.of_runs)
+) -> Response:
     """Delete the chosen runs, then list the others."""
-    return confirm.delete(state, removal, to=own_address(back))
+    return _delete(state, removal, to=own_address(back))
 
 
-@router.get("/runs/{run_id}/delete")
-def ask_run(request: Request, run_id: Id, removal: OfRun, state: State) -> Response:
-    """Ask before a run is deleted."""
-    return confirm.ask(request, state, removal, back=f"{RUNS}/{run_id}")
+@router.get("/storage/cache/delete")
+def ask_cache(request: Request, state: State) -> Response:
+    """Ask before the cache of encoded images of this machine is deleted."""
+    files, size_bytes = latents.measure_cache(state.settings.data_dir)
+    freed = FreedSpace(
+        title="the cache of encoded images",
+        goes=(plural(files, "file"),),
+        stays=("Images stay. The next run on them encodes them again.",),
+        files=files,
+        size_bytes=size_bytes,
+    )
+    return render(request, "deletion/confirm.html", ConfirmPage(freed, "", STORAGE, None))
 
 
-@router.post("/runs/{run_id}/delete")
-def delete_run(removal: OfRun, state: State) -> Response:
-    """Delete a run, then list the others."""
-    return confirm.delete(state, removal, to=RUNS)
+@router.post("/storage/cache/delete")
+def delete_cache(state: State) -> Response:
+    """Delete the cache of encoded images, which needs neither the database nor free space."""
+    freed = latents.empty_cache(state.settings.data_dir)
+    return redirect_with_notice(STORAGE, f"Deleted the cache: {size_text(freed)} freed.")
 
 
-@router.get("/runs/{run_id}/checkpoints/delete")
-def ask_checkpoints(request: Request, run_id: Id, removal: OfCheckpoints, state: State) -> Response:
-    """Ask before the checkpoints of a run are deleted."""
-    return confirm.ask(request, state, removal, back=f"{RUNS}/{run_id}")
+def _ask(request: Request, state: AppState, removal: Removal, *, back: str) -> Response:
+    try:
+        freed = freeing.preview(state, removal)
+    except Conflict as conflict:
+        page = ConfirmPage(None, conflict.detail, back, None)
+        return render(request, "deletion/confirm.html", page, status=conflict.status)
+    page = ConfirmPage(freed, "", back, _alternative(request, state, removal, freed))
+    return render(request, "deletion/confirm.html", page)
 
 
-@router.post("/runs/{run_id}/checkpoints/delete")
-def delete_checkpoints(run_id: Id, removal: OfCheckpoints, state: State) -> Response:
-    """Delete the checkpoints of a run."""
-    return confirm.delete(state, removal, to=f"{RUNS}/{run_id}")
+def _alternative(
+    request: Request, state: AppState, removal: Removal, freed: FreedSpace
+) -> Alternative | None:
+    """The same deletion with or without runs; None if it has no such choice or that is the same.
+
+    Also None if one of the runs has not ended.
+    """
+    with_runs = removal.keywords.get("with_runs")
+    if with_runs is None:
+        return None
+    if with_runs:
+        return Alternative(request.url.path, "Keep the runs, with the images they need")
+    try:
+        together = freeing.preview(state, partial(removal, with_runs=True))
+    except Conflict:
+        return None
+    if together == freed:
+        return None
+    words = f"Delete these runs too, which frees {size_text(together.size_bytes)} in all"
+    return Alternative(f"{request.url.path}?with_runs=true", words)
 
 
-@router.get("/runs/{run_id}/checkpoints/{step}/delete")
-def ask_checkpoint(request: Request, run_id: Id, removal: OfCheckpoint, state: State) -> Response:
-    """Ask before a checkpoint is deleted."""
-    return confirm.ask(request, state, removal, back=f"{RUNS}/{run_id}")
-
-
-@router.post("/runs/{run_id}/checkpoints/{step}/delete")
-def delete_checkpoint(run_id: Id, removal: OfCheckpoint, state: State) -> Response:
-    """Delete a checkpoint."""
-    return confirm.delete(state, removal, to=f"{RUNS}/{run_id}")
-
-
-@router.get("/renders/{render_id}/delete")
-def ask_render(request: Request, render_id: Id, removal: OfRender, state: State) -> Response:
-    """Ask before a render is deleted."""
-    return confirm.ask(request, state, removal, back=f"/renders/{render_id}")
-
-
-@router.post("/renders/{render_id}/delete")
-def delete_render(removal: OfRender, state: State) -> Response:
-    """Delete a render, then show the playground."""
-    return confirm.delete(state, removal, to=PLAYGROUND)
-
-
-@router.get("/adapters/{adapter_id}/forever")
-def ask_adapter(request: Request, removal: OfAdapter, state: State) -> Response:
-    """Ask before a deleted adapter is deleted for good."""
-    return confirm.ask(request, state, removal, back=DELETED_ADAPTERS)
-
-
-@router.post("/adapters/{adapter_id}/forever")
-def delete_adapter(removal: OfAdapter, state: State) -> Response:
-    """Delete a deleted adapter for good."""
-    return confirm.delete(state, removal, to=DELETED_ADAPTERS)
-
-
-@router.get("/adapters/{slug}/versions/{version}/delete")
-def ask_version(request: Request, slug: str, version: Reference, state: State) -> Response:
-    """Ask before a version of an adapter is deleted."""
-    removal = _version(state, slug, version)
-    return confirm.ask(request, state, removal, back=f"/adapters/{slug}?v={version}")
-
-
-@router.post("/adapters/{slug}/versions/{version}/delete")
-def delete_version(slug: str, version: Reference, state: State) -> Response:
-    """Delete a version, then show the adapter at its current one."""
-    return confirm.delete(state, _version(state, slug, version), to=f"/adapters/{slug}")
-
-
-def _version(state: AppState, slug: str, version: str) -> Removal:
-    with state.database.read() as session:
-        adapter = adapters.adapter_by_slug(session, slug)
-    return partial(versions.delete_version, adapter_id=adapter.key, reference=version)
+def _delete(state: AppState, removal: Removal, *, to: str) -> Response:
+    """Delete for good, then go to this page, which says so."""
+    freed = freeing.delete(state, removal)
+    return redirect_with_notice(to, f"Deleted {freed.title}: {size_text(freed.size_bytes)} freed.")

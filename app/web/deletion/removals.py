@@ -1,4 +1,4 @@
-"""What a request asks to delete for good, as dependencies that the API and the pages share."""
+"""Dependencies for the removal that a request asks for, shared by the API and the pages."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated
 
-from fastapi import Depends, Path, Query
-from pydantic import Field
+from fastapi import Path, Query
 
-from app.registry.blobs.deletion import Removal
+from app.registry.adapters.service import adapter_by_slug
+from app.registry.blobs.deletion import Deletion
+from app.registry.datasets.service import dataset_by_slug
 from app.registry.db import MAX_ID, utcnow
 from app.registry.deletion import adapters, datasets, renders, runs, versions
-from app.web.state import Id
+from app.web.state import Id, RunIds, State
 
 MAX_DAYS = 36_500
+Removal = partial[Deletion]
 Step = Annotated[int, Path(ge=0, le=MAX_ID)]
 Reference = Annotated[str, Path(max_length=60)]
-RunIds = Annotated[
-    list[Annotated[int, Field(ge=1, le=MAX_ID)]], Query(max_length=200, description="The runs.")
-]
 WithRuns = Annotated[
     bool, Query(description="Also delete the runs that were trained on it, which keep its images.")
 ]
@@ -38,62 +37,80 @@ def _time_before(days: int) -> datetime | None:
     return utcnow() - timedelta(days=days) if days else None
 
 
-def _run(run_id: Id) -> Removal:
+def of_run(run_id: Id) -> Removal:
+    """Removal of a run."""
     return partial(runs.delete_run, run_id=run_id)
 
 
-def _runs(run: RunIds) -> Removal:
+def of_runs(run: RunIds) -> Removal:
+    """Removal of several runs."""
     return partial(runs.delete_runs, run_ids=run)
 
 
-def _checkpoints(run_id: Id) -> Removal:
+def of_checkpoints(run_id: Id) -> Removal:
+    """Removal of the checkpoints of a run."""
     return partial(runs.delete_checkpoints, run_id=run_id)
 
 
-def _checkpoint(run_id: Id, step: Step) -> Removal:
+def of_checkpoint(run_id: Id, step: Step) -> Removal:
+    """Removal of one checkpoint of a run."""
     return partial(runs.delete_checkpoints, run_id=run_id, step=step)
 
 
-def _all_checkpoints(older_than_days: OlderThan) -> Removal:
+def of_all_checkpoints(older_than_days: OlderThan) -> Removal:
+    """Removal of the training states of all runs that have ended."""
     return partial(runs.delete_all_checkpoints, before=_time_before(older_than_days))
 
 
-def _render(render_id: Id) -> Removal:
+def of_render(render_id: Id) -> Removal:
+    """Removal of a render."""
     return partial(renders.delete_render, render_id=render_id)
 
 
-def _renders(older_than_days: OlderThan, keep_covers: KeepCovers = True) -> Removal:
-    return partial(
-        renders.delete_ended_renders,
-        before=_time_before(older_than_days),
-        keep_covers=keep_covers,
-    )
+def of_renders(older_than_days: OlderThan, keep_covers: KeepCovers = True) -> Removal:
+    """Removal of the renders that have ended."""
+    before = _time_before(older_than_days)
+    return partial(renders.delete_ended_renders, before=before, keep_covers=keep_covers)
 
 
-def _adapter(adapter_id: Id) -> Removal:
+def of_deleted_renders() -> Removal:
+    """Removal of the deleted images of the playground."""
+    return partial(renders.delete_deleted_renders)
+
+
+def of_adapter(adapter_id: Id) -> Removal:
+    """Removal of a deleted adapter."""
     return partial(adapters.delete_forever, adapter_id=adapter_id)
 
 
-def _version(adapter_id: Id, version: Reference) -> Removal:
+def of_version(adapter_id: Id, version: Reference) -> Removal:
+    """Removal of a version of an adapter."""
     return partial(versions.delete_version, adapter_id=adapter_id, reference=version)
 
 
-def _dataset(dataset_id: Id, with_runs: WithRuns = False) -> Removal:
+def of_version_by_slug(slug: str, version: Reference, state: State) -> Removal:
+    """Removal of a version of the adapter with this slug. Raises NotFound."""
+    with state.database.read() as session:
+        return of_version(adapter_by_slug(session, slug).key, version)
+
+
+def of_dataset(dataset_id: Id, with_runs: WithRuns = False) -> Removal:
+    """Removal of a deleted dataset."""
     return partial(datasets.delete_dataset, dataset_id=dataset_id, with_runs=with_runs)
 
 
-def _image(image_id: Id, with_runs: WithRuns = False) -> Removal:
+def of_image(image_id: Id, with_runs: WithRuns = False) -> Removal:
+    """Removal of a deleted image."""
     return partial(datasets.delete_image, image_id=image_id, with_runs=with_runs)
 
 
-OfRun = Annotated[Removal, Depends(_run)]
-OfRuns = Annotated[Removal, Depends(_runs)]
-OfCheckpoints = Annotated[Removal, Depends(_checkpoints)]
-OfCheckpoint = Annotated[Removal, Depends(_checkpoint)]
-OfAllCheckpoints = Annotated[Removal, Depends(_all_checkpoints)]
-OfRender = Annotated[Removal, Depends(_render)]
-OfRenders = Annotated[Removal, Depends(_renders)]
-OfAdapter = Annotated[Removal, Depends(_adapter)]
-OfVersion = Annotated[Removal, Depends(_version)]
-OfDataset = Annotated[Removal, Depends(_dataset)]
-OfImage = Annotated[Removal, Depends(_image)]
+def of_images(slug: str, state: State, with_runs: WithRuns = False) -> Removal:
+    """Removal of the deleted images of the dataset with this slug. Raises NotFound."""
+    with state.database.read() as session:
+        key = dataset_by_slug(session, slug).key
+    return partial(datasets.delete_deleted_images, dataset_id=key, with_runs=with_runs)
+
+
+def of_all_images() -> Removal:
+    """Removal of the deleted images of all datasets."""
+    return partial(datasets.delete_all_deleted_images)

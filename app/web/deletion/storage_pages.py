@@ -7,21 +7,13 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.registry.blobs import latents
-from app.registry.blobs.deletion import FreedSpace
-from app.registry.deletion import datasets
-from app.registry.deletion.renders import delete_deleted_renders
 from app.registry.deletion.usage import FileKind, StorageUse, storage_use
 from app.registry.storage.store import StorageUnavailable
-from app.registry.wording import plural, size_text
-from app.web.deletion import confirm
-from app.web.deletion.removals import OfAllCheckpoints, OfRenders
 from app.web.state import State
-from app.web.templates import redirect_with_notice, render
+from app.web.templates import render
 
 router = APIRouter(include_in_schema=False)
 
-STORAGE = "/storage"
 MONTH_DAYS = 30
 AGES = (
     (0, "At any time"),
@@ -109,7 +101,7 @@ class StoragePage:
     outage: str
 
 
-@router.get(STORAGE)
+@router.get("/storage")
 def storage(request: Request, state: State) -> Response:
     """Show what takes the space, or why that is not known."""
     uses: list[StorageUse] = []
@@ -133,72 +125,3 @@ def storage(request: Request, state: State) -> Response:
         outage=outage,
     )
     return render(request, "deletion/storage.html", page)
-
-
-@router.get("/storage/checkpoints/delete")
-def ask_checkpoints(request: Request, removal: OfAllCheckpoints, state: State) -> Response:
-    """Ask before the training states of runs that have ended are deleted."""
-    return confirm.ask(request, state, removal, back=STORAGE)
-
-
-@router.post("/storage/checkpoints/delete")
-def delete_checkpoints(removal: OfAllCheckpoints, state: State) -> Response:
-    """Delete the training states of runs that have ended."""
-    return confirm.delete(state, removal, to=STORAGE)
-
-
-@router.get("/storage/renders/delete")
-def ask_renders(request: Request, removal: OfRenders, state: State) -> Response:
-    """Ask before renders that have ended are deleted."""
-    return confirm.ask(request, state, removal, back=STORAGE)
-
-
-@router.post("/storage/renders/delete")
-def delete_renders(removal: OfRenders, state: State) -> Response:
-    """Delete renders that have ended."""
-    return confirm.delete(state, removal, to=STORAGE)
-
-
-@router.get("/storage/deleted-renders/delete")
-def ask_deleted_renders(request: Request, state: State) -> Response:
-    """Ask before the deleted images of the playground are deleted for good."""
-    return confirm.ask(request, state, delete_deleted_renders, back=STORAGE)
-
-
-@router.post("/storage/deleted-renders/delete")
-def delete_renders_for_good(state: State) -> Response:
-    """Delete the deleted images of the playground for good."""
-    return confirm.delete(state, delete_deleted_renders, to=STORAGE)
-
-
-@router.get("/storage/images/delete")
-def ask_images(request: Request, state: State) -> Response:
-    """Ask before the deleted images of all datasets are deleted for good."""
-    return confirm.ask(request, state, datasets.delete_all_deleted_images, back=STORAGE)
-
-
-@router.post("/storage/images/delete")
-def delete_images(state: State) -> Response:
-    """Delete the deleted images of all datasets for good."""
-    return confirm.delete(state, datasets.delete_all_deleted_images, to=STORAGE)
-
-
-@router.get("/storage/cache/delete")
-def ask_cache(request: Request, state: State) -> Response:
-    """Ask before the cache of encoded images of this machine is deleted."""
-    files, size_bytes = latents.measure_cache(state.settings.data_dir)
-    freed = FreedSpace(
-        title="the cache of encoded images",
-        goes=(plural(files, "file"),),
-        stays=("Images stay. The next run on them encodes them again.",),
-        files=files,
-        size_bytes=size_bytes,
-    )
-    return confirm.show(request, freed, back=STORAGE)
-
-
-@router.post("/storage/cache/delete")
-def delete_cache(state: State) -> Response:
-    """Delete the cache of encoded images, which needs neither the database nor free space."""
-    freed = latents.empty_cache(state.settings.data_dir)
-    return redirect_with_notice(STORAGE, f"Deleted the cache: {size_text(freed)} freed.")

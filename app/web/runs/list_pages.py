@@ -20,10 +20,9 @@ from app.registry.runs.listing import (
     run_choices,
 )
 from app.web.addresses import own_address, page_prefix
-from app.web.deletion.removals import RunIds
 from app.web.runs.forms import as_id
 from app.web.security import MAX_ADDRESS
-from app.web.state import State
+from app.web.state import RunIds, State
 from app.web.templates import redirect_with_notice, render
 
 router = APIRouter(include_in_schema=False)

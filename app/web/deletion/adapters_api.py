@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from app.registry.blobs import deletion as freeing
 from app.registry.deletion import adapters as deleted
 from app.registry.deletion.adapters import DeletedAdapter, DeletedPage
-from app.web.deletion.removals import OfAdapter
+from app.web.deletion.removals import Removal, of_adapter
 from app.web.openapi import header_docs
 from app.web.problems import problems
 from app.web.state import State
@@ -67,7 +67,7 @@ def _deleted_out(row: DeletedAdapter) -> DeletedOut:
     status_code=204,
     responses=problems({409: "It is not deleted yet, or a job still needs it."}),
 )
-def delete_adapter_forever(removal: OfAdapter, state: State) -> None:
+def delete_adapter_forever(state: State, removal: Removal = Depends(of_adapter)) -> None:
     """Delete a deleted adapter permanently, with its versions and files.
 
     Images generated with it, runs that trained it and adapters derived from it stay.
