@@ -88,14 +88,20 @@ Search, order of text, JSON, locks, upserts, triggers and concurrency stay on bo
 """
 
 TOGETHER = {
+    "worker/runtime/local_captions/test_jobs.py": "trained",
     "worker/runtime/test_calibration.py": "trained",
+    "worker/runtime/test_caption_jobs.py": "trained",
     "worker/runtime/test_io_jobs.py": "trained",
+    "worker/runtime/test_joint_runs.py": "trained",
     "worker/runtime/test_outages.py": "trained",
     "worker/runtime/test_prove_downloads.py": "trained",
+    "worker/runtime/test_quick_trainer.py": "trained",
     "worker/runtime/test_render_jobs.py": "trained",
+    "worker/runtime/test_retired_base.py": "trained",
     "worker/runtime/test_stack.py": "trained",
     "worker/runtime/test_train_jobs.py": "trained",
     "worker/runtime/test_trouble.py": "trained",
+    "worker/runtime/time_limits/test_limited_jobs.py": "trained",
 }
 """The fixtures of a whole session that these files share: one process runs all of them.
 

@@ -1,6 +1,7 @@
 """`python -m app` with another embedded base: that of the environment variable `BASE`.
 
-Processes that it spawns import this module, too.
+Its train workers start trainers that make up what they learn. Processes that it spawns import this
+module, too.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ import os
 import sys
 from pathlib import Path
 
-from tests.worker.runtime.trainer_server import BASE
+from tests.worker.runtime.trainer_server import BASE, QUICK
 from worker.core import starter
+from worker.runtime import process
 
 starter.PATH = Path(os.environ[BASE])
+process.TRAINER_COMMAND = QUICK
 
 if __name__ == "__main__":
     from app.cli.main import main

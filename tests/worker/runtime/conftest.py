@@ -11,10 +11,11 @@ import pytest
 
 from app.registry.tables.adapters import AdapterFile
 from app.registry.tables.runs import Run
-from tests.worker.runtime.job_loops import Registry, open_registry
+from tests.worker.runtime.job_loops import Registry, noted_messages, open_registry
 from tests.worker.runtime.trainer_server import TrainerServer
 from worker.core import starter
 from worker.runtime import job_loop
+from worker.runtime.messages import Message
 
 PLAIN_TRAINER = (sys.executable, "-m", "tests.worker.runtime.plain_trainer")
 """The command of a trainer process that imports all itself; `trainer_server.py` has the other."""
@@ -53,6 +54,7 @@ class TrainedRegistry:
     run_id: int
     work_folder: list[Path]  # what was in it at the end
     downloads: list[AdapterFile]  # those written by then; tests order more
+    messages: list[Message]  # of the trainer, in order
 
 
 @pytest.fixture(scope="session")
@@ -68,9 +70,10 @@ def trained(
         patch.setattr(starter, "PATH", small_starter)
         registry = open_registry(folder, sqlite_template, trainers, is_measured=False)
         run_id = registry.new_run(name="Chalk board")
+        messages = noted_messages(patch)
         with registry.working(registry.train_jobs(command=PLAIN_TRAINER)) as loop:
             loop.serve_wakeup()
             registry.until_final(Run, run_id)
     work_folder = list((registry.settings.data_dir / "work").iterdir())
-    yield TrainedRegistry(registry, run_id, work_folder, registry.rows(AdapterFile))
+    yield TrainedRegistry(registry, run_id, work_folder, registry.rows(AdapterFile), messages)
     registry.database.dispose()

@@ -31,8 +31,9 @@ from tests.conftest import embedded_info
 from tests.worker.runtime.trainer_server import TrainerServer
 from worker.core.training.events import Event as TrainingEvent
 from worker.runtime.job_loop import JobLoop, Work
-from worker.runtime.messages import FailureReport, encode
+from worker.runtime.messages import FailureReport, Message, encode
 from worker.runtime.train_jobs import TrainJobs
+from worker.runtime.trainer_process import TrainerProcess
 
 PATIENCE_SECONDS = 240.0
 SIDE = 64  # pixels; the embedded base may be larger, which only costs time here
@@ -116,8 +117,11 @@ class Registry:
             jobs.request_cancel(session, table, session.get_one(table, key))
 
     def train_jobs(self, **options: Any) -> TrainJobs:
-        """The train jobs here, with forked trainers unless `command` says otherwise."""
-        options = {"command": self.trainers.command} | options
+        """The train jobs here, whose trainers make up what they learn unless `command` is given.
+
+        `trainers.command` is that of the real ones.
+        """
+        options = {"command": self.trainers.quick} | options
         return TrainJobs(self.settings, self.database, self.store, **options)
 
     @contextmanager
@@ -248,6 +252,19 @@ def scripted_trainer(messages: Sequence[TrainingEvent | FailureReport]) -> tuple
         "        break\n"
     )
     return (sys.executable, "-I", "-S", "-c", program)
+
+
+def noted_messages(patch: pytest.MonkeyPatch) -> list[Message]:
+    """Every message that trainers send while this patch lasts, in order."""
+    messages: list[Message] = []
+    dispatch = TrainerProcess._dispatch_message
+
+    def note(process: TrainerProcess, message: Message) -> None:
+        messages.append(message)
+        dispatch(process, message)
+
+    patch.setattr(TrainerProcess, "_dispatch_message", note)
+    return messages
 
 
 def wait_for(what: Callable[[], Any], *, seconds: float = PATIENCE_SECONDS) -> Any:

@@ -1,11 +1,12 @@
-"""Imported by the fork server of the tests: a trainer with their base in its memory."""
+"""Imported by the fork server of the tests: workers, and trainers with their base in memory."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-import worker.runtime.forking.libraries  # noqa: F401
+import worker.runtime.forking.libraries
+import worker.runtime.forking.registry  # noqa: F401
 from tests.worker.brief_measure import measure_briefly
 from tests.worker.runtime.trainer_server import BASE
 from worker.core.bases.load import load_base

@@ -29,7 +29,8 @@ def test_a_run_does_not_wait_for_measurements(
     )
     monkeypatch.setattr(train_jobs, "_calibration_orders", lambda _: [order] * 1000)
     registry = open_registry(tmp_path, sqlite_template, trainers, is_measured=False)
-    jobs = registry.train_jobs(forks=forks, calibrates_after=0.0)
+    command = trainers.command if forks else trainers.quick
+    jobs = registry.train_jobs(command=command, forks=forks, calibrates_after=0.0)
     with registry.working(jobs) as loop:
         (speed,) = wait_for(lambda: registry.rows(BaseSpeed))
         assert speed.batch_size == order.config.batch_size

@@ -54,7 +54,7 @@ def test_two_datasets_train_like_one_with_all_their_repeats(registry: Registry) 
     together = add_version(registry, "Together", one)
     joint = queue(registry, (*ink, 3), (*wash, 1))
     single = queue(registry, (*together, 1))
-    train_jobs = registry.train_jobs()
+    train_jobs = registry.train_jobs(command=registry.trainers.command)
     started = trainer_of(train_jobs, registry)
     with registry.working(train_jobs):
         wait_for(lambda: registry.rows(Checkpoint, run_id=joint))

@@ -1,4 +1,7 @@
-"""Real Celery workers on a real Valkey: frozen, killed, drained, without their broker."""
+"""Real Celery workers on a real Valkey: frozen, killed, drained, without their broker.
+
+Train and io workers are forks, as in `brushwork serve`; a render worker imports all itself.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +40,51 @@ ROOT = Path(__file__).parents[3]
 PROGRAM = "tests.worker.runtime.app_on_small_base"
 
 
+class Worker:
+    """A worker process; `forks` lists the forks of the server that it is one of, if it is one."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        name: str,
+        forks: Callable[[], list[int]] | None = None,
+    ) -> None:
+        self.process = process
+        self._name = name
+        self._forks = forks
+
+    @property
+    def pid(self) -> int:
+        """The worker's own; that of `process` may be its client's."""
+        if self._forks is None:
+            return self.process.pid
+        (found,) = (pid for pid in self._forks() if name_of(pid) == self._name)
+        return found
+
+    def children(self) -> list[int]:
+        """The processes that it started itself."""
+        found: list[int] = []
+        for listed in Path(f"/proc/{self.pid}/task").glob("*/children"):
+            found += [int(pid) for pid in listed.read_text().split()]
+        return found
+
+    def trainers(self) -> list[int]:
+        """Its trainer processes: forks of another process, and who asked for them."""
+        assert self._forks is not None
+        given = set().union(*(pipes(pid) for pid in self.children()))
+        return [pid for pid in self._forks() if pid != self.pid and pipes(pid) & given]
+
+    def is_training(self) -> bool:
+        """True when a trainer of it has lowered its priority, as it does for a run."""
+        lowest = os.getpriority(os.PRIO_PROCESS, 0)
+        return any(os.getpriority(os.PRIO_PROCESS, pid) > lowest for pid in self.trainers())
+
+    def end(self) -> int:
+        """Its exit code after SIGTERM."""
+        self.process.terminate()
+        return self.process.wait(PATIENCE_SECONDS)
+
+
 class Stack:
     """Workers and their broker, as processes of this test."""
 
@@ -46,8 +94,7 @@ class Stack:
         self.url = f"redis+socket://{self.socket}"
         self.wakeups = WakeUps(self.url)
         self.database = Database(registry.database.engine, self.wakeups.send)
-        self.workers: list[subprocess.Popen[bytes]] = []
-        self.renderer: subprocess.Popen[bytes] | None = None
+        self._workers: list[Worker] = []
         self._broker: subprocess.Popen[bytes] | None = None
 
     def start_broker(self) -> None:
@@ -65,10 +112,9 @@ class Stack:
         self._broker.kill()
         self._broker.wait()
 
-    def start_worker(self, queue: str) -> subprocess.Popen[bytes]:
+    def start_worker(self, queue: str, *, is_fork: bool = True) -> Worker:
         """A worker of this queue, which comes up while the test goes on."""
-        settings = self.registry.settings
-        log = settings.data_dir / f"worker-{queue}.log"
+        settings, trainers = self.registry.settings, self.registry.trainers
         environment = os.environ | {
             "BRUSHWORK_DATA_DIR": str(settings.data_dir),
             "BRUSHWORK_BROKER_URL": self.url,
@@ -77,55 +123,42 @@ class Stack:
             "BRUSHWORK_THREADS": "1",
             BASE: str(starter.PATH),
         }
-        command = [sys.executable, "-m", PROGRAM, "worker", "--queue", queue]
+        name = f"worker-{queue}-{len(self._workers)}"
+        command: tuple[str, ...] = (sys.executable, "-m", PROGRAM, "worker", "--queue", queue)
         if queue == "train":
-            command += ["--libraries", self.registry.trainers.socket]
-        with log.open("ab") as output:
-            worker = subprocess.Popen(
+            command += ("--libraries", trainers.socket)
+        if is_fork:
+            command = trainers.forked(name, command)
+        with self.log(queue).open("ab") as output:
+            process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=output, stderr=output
             )
-        self.workers.append(worker)
-        return worker
+        self._workers.append(Worker(process, name, trainers.forks if is_fork else None))
+        return self._workers[-1]
+
+    def log(self, queue: str) -> Path:
+        """The file that workers of this queue write to."""
+        return self.registry.settings.data_dir / f"worker-{queue}.log"
 
     def until_known(self, queue: str, count: int) -> None:
         """Wait until the registry knows this many workers of this queue."""
         wait_for(lambda: len(self.registry.rows(WorkerPresence, queue=queue)) == count)
 
-    def owner(self, workers: list[subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-        """The worker of these that trains."""
-        busy = [worker for worker in workers if self.is_training(worker)]
-        assert len(busy) == 1
-        return busy[0]
-
-    def trainers(self, worker: subprocess.Popen[bytes]) -> list[int]:
-        """The trainer processes of a worker: forks of another process, and who asked for them."""
-        clients = children(worker)
-        forks = self.registry.trainers.forks()
-        given = set().union(*(pipes(pid) for pid in clients))
-        return [*clients, *(pid for pid in forks if pipes(pid) & given)]
-
-    def is_training(self, worker: subprocess.Popen[bytes]) -> bool:
-        """True when a trainer of this worker has lowered its priority, as it does for a run."""
-        pids = self.trainers(worker)
-        return any(os.getpriority(os.PRIO_PROCESS, pid) > own_priority() for pid in pids)
-
     def close(self) -> None:
-        for worker in self.workers:
-            if worker.poll() is None:
-                worker.send_signal(signal.SIGCONT)
-                worker.kill()
-            worker.wait()
+        for worker in self._workers:
+            if worker.process.poll() is None:
+                worker.process.kill()  # the server of a fork kills it, even if it is stopped
+            worker.process.wait()
         self.wakeups.close()
         self.kill_broker()
 
 
-def children(worker: subprocess.Popen[bytes]) -> list[int]:
-    """The processes that a worker started itself."""
-    path = Path(f"/proc/{worker.pid}/task")
-    found: list[int] = []
-    for listed in path.glob("*/children"):
-        found += [int(pid) for pid in listed.read_text().split()]
-    return found
+def name_of(pid: int) -> str:
+    """What `ps` shows of a process; empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def pipes(pid: int) -> set[str]:
@@ -137,10 +170,6 @@ def pipes(pid: int) -> set[str]:
     return {name for name in found if name.startswith("pipe:")}
 
 
-def own_priority() -> int:
-    return os.getpriority(os.PRIO_PROCESS, 0)
-
-
 def is_gone(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
@@ -150,17 +179,26 @@ def is_gone(pid: int) -> bool:
 
 @pytest.fixture(scope="module")
 def stack(trained: TrainedRegistry) -> Iterator[Stack]:
-    """A broker and a render worker, which loads its libraries beside the tests of the others."""
+    """A broker on the registry with a trained run."""
     if sys.platform != "linux":
         pytest.skip("looks into /proc")
     with tempfile.TemporaryDirectory(prefix="bw-") as folder:
         opened = Stack(trained.registry, Path(folder))
         opened.start_broker()
-        opened.renderer = opened.start_worker("render")
         try:
             yield opened
         finally:
             opened.close()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(trained: TrainedRegistry) -> str:
+    """The hash of the adapter that a run without any break has."""
+    registry = trained.registry
+    run_id = registry.new_run()
+    with registry.working(registry.train_jobs()):
+        registry.until_final(Run, run_id)
+    return weights_of(registry, run_id)
 
 
 def weights_of(registry: Registry, run_id: int) -> str:
@@ -176,17 +214,14 @@ def owners(registry: Registry, run_id: int) -> list[str]:
     return [event.kind for event in events]
 
 
-def test_frozen_killed_and_drained_workers_lose_nothing(
-    stack: Stack, trained: TrainedRegistry
-) -> None:
+def test_frozen_killed_and_drained_workers_lose_nothing(stack: Stack, undisturbed: str) -> None:
     registry = stack.registry
     workers = [stack.start_worker("train"), stack.start_worker("train")]
     stack.until_known("train", 2)
-    expected = weights_of(registry, trained.run_id)
 
     frozen_in = begin(stack)
-    frozen = stack.owner(workers)
-    stopped = stack.trainers(frozen)
+    (frozen,) = (worker for worker in workers if worker.is_training())
+    stopped = frozen.trainers()
     for pid in (frozen.pid, *stopped):
         os.kill(pid, signal.SIGSTOP)
     registry.until_final(Run, frozen_in)
@@ -196,26 +231,26 @@ def test_frozen_killed_and_drained_workers_lose_nothing(
         with contextlib.suppress(ProcessLookupError):  # the worker that wakes up ends them
             os.kill(pid, signal.SIGCONT)
     wait_for(lambda: all(is_gone(pid) for pid in stopped))
-    assert weights_of(registry, frozen_in) == expected
+    assert weights_of(registry, frozen_in) == undisturbed
     assert len(registry.rows(Checkpoint, run_id=frozen_in)) == before
     assert owners(registry, frozen_in).count("succeeded") == 1
     with registry.database.read() as session:
         assert [row.version for row in versions_of_run(session, frozen_in)] == [1]
 
     killed_in = begin(stack)
-    victim = stack.owner(workers)
-    orphans = stack.trainers(victim)
-    victim.kill()
+    (victim,) = (worker for worker in workers if worker.is_training())
+    orphans = victim.trainers()
+    victim.process.kill()
     wait_for(lambda: all(is_gone(pid) for pid in orphans))
     registry.until_final(Run, killed_in)
     assert owners(registry, killed_in).count("running") == 2
-    assert weights_of(registry, killed_in) == expected
+    assert weights_of(registry, killed_in) == undisturbed
 
     drained = begin(stack)
-    (left,) = [worker for worker in workers if worker is not victim]
-    left.terminate()
-    assert left.wait(PATIENCE_SECONDS) == 0
-    assert registry.rows(WorkerPresence, pid=left.pid) == []
+    (left,) = (worker for worker in workers if worker is not victim)
+    pid = left.pid
+    assert left.end() == 0
+    assert registry.rows(WorkerPresence, pid=pid) == []
     run = registry.row(Run, drained)
     assert run.status in ("queued", "succeeded")
     if run.status == "queued":
@@ -235,23 +270,25 @@ def begin(stack: Stack) -> int:
 
 def test_a_hint_wakes_a_render_worker_and_a_lost_one_does_no_harm(stack: Stack) -> None:
     registry = stack.registry
-    worker = stack.renderer
-    assert worker is not None
+    worker = stack.start_worker("render", is_fork=False)
     stack.until_known("render", 1)
+    (child,) = spawned(worker)
+    os.kill(child, signal.SIGKILL)  # before it has loaded torch, which the next one does
     first = new_render(stack, "a kite")
     assert registry.until_final(Render, first).status == "succeeded"
+    assert spawned(worker) != [child]
     stack.kill_broker()
     second = new_render(stack, "a drum")
     assert registry.until_final(Render, second).status == "succeeded"
     stack.start_broker()
     third = new_render(stack, "a boot")
     assert registry.until_final(Render, third).status == "succeeded"
-    (child,) = [pid for pid in children(worker) if b"spawn" in cmdline(pid)]
-    os.kill(child, signal.SIGKILL)
-    fourth = new_render(stack, "a bell")
-    assert registry.until_final(Render, fourth).status == "succeeded"
-    worker.terminate()
-    assert worker.wait(PATIENCE_SECONDS) == 0
+    assert worker.end() == 0
+
+
+def spawned(worker: Worker) -> list[int]:
+    """The children of a worker that draw."""
+    return [pid for pid in worker.children() if b"spawn" in cmdline(pid)]
 
 
 def cmdline(pid: int) -> bytes:
@@ -294,10 +331,9 @@ def test_an_io_worker_does_jobs_side_by_side_and_drops_what_is_no_wake_up(stack:
             for _ in range(4)
         ]
     assert [registry.until_final(IoJob, key).status for key in keys] == ["succeeded"] * 4
-    log = registry.settings.data_dir / "worker-io.log"
-    dropped = [line for line in log.read_text().splitlines() if "no wake-up" in line]
-    assert len(dropped) == len(GARBAGE)
-    assert "Traceback" not in log.read_text()
-    worker.terminate()
-    assert worker.wait(PATIENCE_SECONDS) == 0
-    assert registry.rows(WorkerPresence, pid=worker.pid) == []
+    log = stack.log("io").read_text()
+    assert len([line for line in log.splitlines() if "no wake-up" in line]) == len(GARBAGE)
+    assert "Traceback" not in log
+    pid = worker.pid
+    assert worker.end() == 0
+    assert registry.rows(WorkerPresence, pid=pid) == []

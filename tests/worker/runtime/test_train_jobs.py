@@ -220,7 +220,7 @@ def test_a_killed_trainer_is_replaced_and_the_adapter_is_bit_equal(
     trained: TrainedRegistry,
 ) -> None:
     registry = trained.registry
-    train_jobs = registry.train_jobs()
+    train_jobs = registry.train_jobs(command=registry.trainers.command)
     started = trainer_of(train_jobs, registry)
     run_id = registry.new_run()
     with registry.working(train_jobs):
@@ -251,7 +251,7 @@ def test_a_running_training_is_canceled_and_another_drains_and_goes_on(
     trained: TrainedRegistry,
 ) -> None:
     registry = trained.registry
-    train_jobs = registry.train_jobs()
+    train_jobs = registry.train_jobs(command=registry.trainers.command)
     canceled = registry.new_run(steps=5_000)
     with registry.working(train_jobs) as loop:
         wait_for(lambda: registry.row(Run, canceled).step >= 2)
@@ -268,7 +268,7 @@ def test_a_running_training_is_canceled_and_another_drains_and_goes_on(
     if run.status == "queued":
         assert (run.attempt, run.owner_token) == (0, None)
         assert registry.rows(Checkpoint, run_id=drained)[-1].step == run.step
-        with registry.working(registry.train_jobs()):
+        with registry.working(registry.train_jobs(command=registry.trainers.command)):
             registry.until_final(Run, drained)
     assert weights_of(registry, drained) == weights_of(registry, trained.run_id)
 
@@ -276,7 +276,7 @@ def test_a_running_training_is_canceled_and_another_drains_and_goes_on(
 def test_a_training_asked_to_stop_keeps_what_it_has(trained: TrainedRegistry) -> None:
     registry = trained.registry
     run_id = registry.new_run(steps=5_000, checkpoint_every=0)
-    with registry.working(registry.train_jobs()):
+    with registry.working(registry.train_jobs(command=registry.trainers.command)):
         wait_for(lambda: registry.row(Run, run_id).step >= 1)
         _set(registry, run_id, sample_requested=True, save_requested=True)
         wait_for(lambda: registry.rows(Checkpoint, run_id=run_id))
@@ -412,7 +412,7 @@ def test_a_ruined_training_becomes_a_version_that_is_not_used(registry: Registry
     )  # fmt: skip
     with registry.database.write() as session:
         session.get_one(Run, run_id).adapter_id = adapter_id
-    with registry.working(registry.train_jobs()):
+    with registry.working(registry.train_jobs(command=registry.trainers.command)):
         run = registry.until_final(Run, run_id)
     assert (run.status, run.outcome, run.error) == ("succeeded", "ruined", None)
     assert run.outcome_reason.startswith("The loss on fixed images is ")
