@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from app.registry.images.decoder import ImageDecoder
     from app.registry.state import AppState
     from app.registry.tables.base_models import BaseModel
-    from tests.worker.runtime.trainer_server import TrainerServer
+    from tests.worker.runtime.trainer_server import HubServer, TrainerServer
     from worker.core.bases.inspect import BaseInfo
 
 AppMaker = Callable[["Settings"], "FastAPI"]
@@ -375,6 +375,24 @@ def trainers(small_starter: Path) -> Iterator[TrainerServer]:
     server = TrainerServer(small_starter)
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def hub_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+    """Processes that talk to a Hub, without their imports."""
+    from tests.worker.runtime.trainer_server import HubServer
+
+    server = HubServer(tmp_path_factory.mktemp("hub"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def forked_hub(hub_server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orders to the Hub are carried out by forks; a worker that a test starts does without."""
+    from worker.runtime import hub_process
+
+    monkeypatch.setattr(hub_process, "COMMAND", hub_server.command)
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ from worker.runtime.export_jobs import ExportJobs
 from worker.runtime.hub_jobs import _license_of_card
 from worker.runtime.io_jobs import IoJobs
 
+pytestmark = pytest.mark.usefixtures("forked_hub")
 QUERY = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
 ExportReport = list[tuple[NewFile, bytes]]
 

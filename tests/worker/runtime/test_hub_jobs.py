@@ -1,4 +1,4 @@
-"""The io worker and the Hub: the real process, the real client, a stand-in of the Hub."""
+"""The io worker and the Hub: the real client in a process, and a stand-in of the Hub."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from worker.core import starter
 from worker.core.starter import checksums
 from worker.runtime.io_jobs import IoJobs
 
+pytestmark = pytest.mark.usefixtures("forked_hub")  # but for a worker that is a process itself
 REPO = "acme/tiny"
 UNET = "unet/diffusion_pytorch_model.safetensors"
 MIDDLE = 16 * 2**20  # the client writes in pieces of 10 MiB; the UNet has 33

@@ -87,7 +87,8 @@ class HubServer(Preloaded):
     """Has the client of the Hub, whose `home` is a folder where nobody is logged in."""
 
     def __init__(self, home: Path) -> None:
-        super().__init__(HUB, HF_HOME=str(home), HF_HUB_OFFLINE="0", HF_HUB_DISABLE_XET="1")
+        online = {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        super().__init__("worker.core.hub.__main__", HF_HOME=str(home), **online)
 
     @property
     def command(self) -> tuple[str, ...]:

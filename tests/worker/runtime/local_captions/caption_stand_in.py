@@ -1,7 +1,7 @@
 """A process that captions as the real one does, without a model: its captions name the device.
 
-Asked for the GPU, it says that it is there. The prompt “wait” is never answered on it, “crash” ends
-it, and “fail” is answered with a failure.
+Asked for the GPU, it says that it is there. Its argument is how many seconds a caption takes. The
+prompt “wait” is never answered on it, “crash” ends it, and “fail” is answered with a failure.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from worker.core.captioning.local.messages import (
 
 
 def main() -> None:
-    device = ""
+    device, seconds = "", float(sys.argv[1]) if sys.argv[1:] else 0.0
     for line in sys.stdin:
         message = decode(line)
         if isinstance(message, Open):
@@ -33,6 +33,7 @@ def main() -> None:
                 sys.exit(9)
             if message.prompt == "wait" and device != "cpu":
                 time.sleep(600)
+            time.sleep(seconds)
             answer = Captioned(f"on {device}")
             if message.prompt == "fail":
                 answer = Failed("It had nothing to say.", is_gone=False)

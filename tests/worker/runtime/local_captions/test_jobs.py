@@ -28,10 +28,11 @@ from tests.worker.runtime.time_limits.test_limited_jobs import job_processes, li
 from worker.core.captioning.words import ProviderKind
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.local_captions import captioner
-from worker.runtime.time_limits.process import COMMAND
 
+pytestmark = pytest.mark.usefixtures("forked_hub")
 REPO = "acme/blip-tiny"
 WEIGHTS = "model.safetensors"
+SLOWLY = (sys.executable, "-m", "tests.worker.runtime.local_captions.slow_captions")
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +78,12 @@ def until(registry: Registry, model_id: int, status: str) -> CaptionModel:
     return found
 
 
+def caption_request(model_id: int) -> CaptionRequest:
+    return CaptionRequest(ProviderKind.LOCAL, model_id=model_id, do_not_name=("blue theme",))
+
+
 def order(registry: Registry, model_id: int) -> int:
-    asked = CaptionRequest(ProviderKind.LOCAL, model_id=model_id, do_not_name=("blue theme",))
+    asked = caption_request(model_id)
     with registry.database.write() as session:
         dataset = session.get_one(Dataset, registry.dataset_id)
         return orders.order_captions(session, dataset, asked, registry.settings).key
@@ -95,20 +100,9 @@ def test_a_folder_captions_a_dataset_and_that_is_undone(
         assert model.family in ("florence2", "wd_tagger")
         ended = pictures.until_final(IoJob, order(pictures, model_id))
         assert (ended.status, ended.error) == ("succeeded", None)
-        image = pictures.rows(Image)[0]
-        with pictures.database.write() as session:
-            dataset = session.get_one(Dataset, pictures.dataset_id)
-            asked = CaptionRequest(
-                ProviderKind.LOCAL, model_id=model_id, do_not_name=("blue theme",)
-            )
-            preview = orders.order_preview(
-                session, dataset, image.key, asked, pictures.settings
-            ).key
-        shown = pictures.until_final(IoJob, preview).outcome(PreviewCaptionResult)
     rows = pictures.rows(CaptionProposal)
     assert {row.source_name for row in rows} == {"tiny"}
-    assert (shown.caption, shown.title) == (rows[0].caption, "tiny")
-    assert shown.caption
+    assert rows[0].caption
     with pictures.database.write() as session:
         applied = proposals.apply_proposals(session, pictures.dataset_id)
         assert applied.changed == 4
@@ -118,6 +112,23 @@ def test_a_folder_captions_a_dataset_and_that_is_undone(
         undo_edit(session, pictures.dataset_id, applied.edit_id)
     assert {one.caption for one in pictures.rows(Image)} == {""}
     assert model_processes() == []
+
+
+def test_a_preview_shows_the_caption_that_an_order_proposes(
+    pictures: Registry, tmp_path: Path
+) -> None:
+    image = pictures.rows(Image)[0]
+    with pictures.working(io_jobs(pictures)):
+        model_id = add(pictures, save_wd_tagger(tmp_path / "tiny"))
+        until(pictures, model_id, "ready")
+        with pictures.database.write() as session:
+            dataset = session.get_one(Dataset, pictures.dataset_id)
+            asked = caption_request(model_id)
+            preview = orders.order_preview(session, dataset, image.key, asked, pictures.settings)
+        shown = pictures.until_final(IoJob, preview.key).outcome(PreviewCaptionResult)
+        pictures.until_final(IoJob, order(pictures, model_id))
+    proposed = pictures.rows(CaptionProposal)[0].caption
+    assert (shown.caption, shown.title) == (proposed, "tiny")
 
 
 def test_a_model_of_the_hub_is_downloaded_checked_and_resumed(
@@ -228,8 +239,11 @@ def test_an_order_beside_a_training_is_carried_out_on_the_cpu(
 def test_a_killed_order_goes_on_and_a_canceled_one_ends_in_mid_caption(
     pictures: Registry, blip: Path
 ) -> None:
-    """The real processes of an io worker: one with the job, and one of its own with the model."""
-    with pictures.working(limited(pictures, COMMAND)):
+    """The processes of an io worker: one with the job, and one of its own with the model.
+
+    The model is a stand-in that takes its time; `test_captioner.py` has a real one in its process.
+    """
+    with pictures.working(limited(pictures, SLOWLY)):
         model_id = add(pictures, blip)
         until(pictures, model_id, "ready")
         killed = order(pictures, model_id)
