@@ -38,7 +38,7 @@ from worker.runtime.prove_downloads import Prover
 from worker.runtime.write_downloads import write_downloads
 
 SD1 = BaseFamily.SD1
-EMBEDDED = starter.PATH  # not the small one: these compare images that say something
+EMBEDDED = starter.PATH  # not the small one, where an image has to say something
 
 
 def metadata(family: BaseFamily) -> AdapterMetadata:
@@ -72,6 +72,12 @@ def write(
 def adapter() -> LoraAdapter:
     shapes = Prover(EMBEDDED, SD1, ()).shapes
     return random_adapter(shapes, rank=2, strength=0.02)
+
+
+@pytest.fixture(scope="module")
+def small_adapter(embedded_base: Path) -> LoraAdapter:
+    """One for the small base, where an image need not say anything."""
+    return random_adapter(Prover(embedded_base, SD1, ()).shapes, rank=2, strength=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -137,16 +143,16 @@ def test_a_file_that_no_layers_are_known_for_says_that_it_was_not_loaded(
 
 
 def test_what_diffusers_gets_wrong_is_not_offered(
-    adapter: LoraAdapter, tmp_path: Path, monkeypatch: Any
+    small_adapter: LoraAdapter, embedded_base: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    double = tuple(replace(m, alpha=2 * m.alpha) for m in adapter.modules)
+    double = tuple(replace(m, alpha=2 * m.alpha) for m in small_adapter.modules)
     measured = prove_downloads.measure_loaded_adapter
     monkeypatch.setattr(  # as if diffusers read every alpha as half of what it is
         prove_downloads,
         "measure_loaded_adapter",
         lambda a, *rest, **more: measured(LoraAdapter(double), *rest, **more),
     )
-    (file,) = write(adapter, tmp_path, FileFormat.KOHYA, base=EMBEDDED)
+    (file,) = write(small_adapter, tmp_path, FileFormat.KOHYA, base=embedded_base)
     assert "diffusers 0.42" in file.problem
     assert "error of 0.5; at most 0.002 is accepted" in file.problem
     assert not file.path.exists()
@@ -178,7 +184,7 @@ def test_an_adapter_whose_own_numbers_run_away_is_offered_and_says_so(tmp_path: 
 
 
 def test_a_file_that_draws_nothing_where_the_adapter_does_is_not_offered(
-    adapter: LoraAdapter, tmp_path: Path, monkeypatch: Any
+    small_adapter: LoraAdapter, embedded_base: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     draw, own = Prover._generate_image, [2]
 
@@ -187,7 +193,7 @@ def test_a_file_that_draws_nothing_where_the_adapter_does_is_not_offered(
         return draw(prover, *pipeline) if own[0] >= 0 else None
 
     monkeypatch.setattr(Prover, "_generate_image", only_own)  # as if the file's numbers ran away
-    (file,) = write(adapter, tmp_path, FileFormat.KOHYA, base=EMBEDDED)
+    (file,) = write(small_adapter, tmp_path, FileFormat.KOHYA, base=embedded_base)
     assert "produces NaNs" in file.problem
     assert not file.path.exists()
 
