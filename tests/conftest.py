@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from app.registry.images.decoder import ImageDecoder
     from app.registry.state import AppState
     from app.registry.tables.base_models import BaseModel
+    from tests.stack.conftest import Stack
     from tests.worker.runtime.trainer_server import HubServer, TrainerServer
     from worker.core.bases.inspect import BaseInfo
 
@@ -393,6 +394,15 @@ def forked_hub(hub_server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     from worker.runtime import hub_process
 
     monkeypatch.setattr(hub_process, "COMMAND", hub_server.command)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A running stack: the examples of the documentation use it first, then tests/stack."""
+    from tests.stack.conftest import open_stack
+
+    with open_stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -88,6 +88,8 @@ Search, order of text, JSON, locks, upserts, triggers and concurrency stay on bo
 """
 
 TOGETHER = {
+    "docs/test_curls.py": "one stack",
+    "stack/test_main_job.py": "one stack",
     "worker/runtime/local_captions/test_jobs.py": "trained",
     "worker/runtime/test_calibration.py": "trained",
     "worker/runtime/test_caption_jobs.py": "trained",
@@ -105,8 +107,8 @@ TOGETHER = {
 }
 """The fixtures of a whole session that these files share: one process runs all of them.
 
-Two processes would both start a trainer, train a run and start the process that forks trainers:
-more than twenty CPU seconds a second time.
+Two processes would both start a trainer, train a run and start the process that forks trainers, or
+the whole stack: more than twenty CPU seconds a second time.
 """
 
 
@@ -117,8 +119,7 @@ SECONDS = {
     "trained": 120,
     "browser/test_axe.py": 80,
     "faults/test_clocks.py": 70,
-    "stack/test_main_job.py": 60,
-    "docs/test_curls.py": 50,
+    "one stack": 60,
     "worker/training/test_loop.py": 35,
 }
 """Seconds of the longest files and groups of `TOGETHER` on one core, roughly: they start first.

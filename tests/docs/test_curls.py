@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 from app.web.openapi import TAGS
@@ -23,11 +22,14 @@ API_PAGE = ROOT / "docs" / "api.md"
 
 
 @pytest.fixture(scope="module")
-def outcomes(documented_stack: Stack, folder_of_files: Path) -> list[Outcome]:
-    """All examples, run in order: the page of the API first, then the others."""
+def outcomes(stack: Stack, folder_of_files: Path) -> list[Outcome]:
+    """All examples, run in order: the page of the API first, then the others.
+
+    Their ids are those of a new data folder, so they come before the tests of tests/stack.
+    """
     if shutil.which("curl") is None:
         skip_unless_ci("no curl on this machine")
-    server = urlsplit(documented_stack.url).netloc
+    server = urlsplit(stack.url).netloc
     environment = os.environ | {"BRUSHWORK_PASSWORD": "secret"}
     found = []
     for page in sorted(PAGES, key=lambda page: page != API_PAGE):
@@ -41,10 +43,9 @@ def test_every_example_runs_to_its_end(outcomes: list[Outcome]) -> None:
     assert sorted(expected) == sorted(outcome.example.place for outcome in outcomes)
 
 
-def test_every_request_has_the_documented_status(
-    outcomes: list[Outcome], documented_stack: Stack
-) -> None:
-    document = httpx.get(f"{documented_stack.url}/openapi.json").json()
+def test_every_request_has_the_documented_status(outcomes: list[Outcome], stack: Stack) -> None:
+    with stack.client() as client:
+        document = client.get("/openapi.json").json()
     tags = set()
     for outcome in outcomes:
         for sent in outcome.sent:

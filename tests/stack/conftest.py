@@ -12,15 +12,20 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
+from tests.fake_hub import WRITE, open_hub
 from tests.wheel import build_wheel, install_wheel
+from worker.core import starter
 
+QUERY = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
 READY = re.compile(r"^Brushwork is ready at (http://\S+)$", re.MULTILINE)
 START_SECONDS = 240.0  # generous, as the next: the suite shares two cores
 END_SECONDS = 120.0
@@ -92,14 +97,44 @@ def stop_stack(stack: Stack) -> int:
         raise
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One running stack for the tests of a module."""
-    wheel = build_wheel(tmp_path_factory.mktemp("wheel"))
-    programs = install_wheel(wheel, tmp_path_factory.mktemp("installed"))
-    running = start_stack([str(programs / "brushwork")], tmp_path_factory.mktemp("stack"))
-    yield running
-    assert stop_stack(running) == 0, running.logs()
+@contextmanager
+def open_stack(folder: Path) -> Iterator[Stack]:
+    """The installed stack on an empty data folder; its Hub has what the documentation names."""
+    places = {name: folder / name for name in ("wheel", "installed", "data", "hf")}
+    for place in places.values():
+        place.mkdir()
+    programs = install_wheel(build_wheel(places["wheel"]), places["installed"])
+    with open_hub() as hub:
+        hub.tokens["good"] = WRITE
+        hub.add_folder("stable-diffusion-v1-5/stable-diffusion-v1-5", starter.PATH)
+        hub.add("ada/woodcut-lora", {"woodcut.safetensors": lora_file(seed=2)})
+        running = start_stack(
+            [str(programs / "brushwork")],
+            places["data"],
+            BRUSHWORK_HUB_ENDPOINT=hub.url,
+            BRUSHWORK_HUB_TOKEN="good",
+            HF_HOME=str(places["hf"]),
+        )
+        yield running
+        assert stop_stack(running) == 0, running.logs()
+
+
+def lora_file(seed: int) -> bytes:
+    """A LoRA of one layer of the embedded base, in kohya's naming."""
+    from safetensors.numpy import save
+
+    from worker.core.lora_files.adaptable_shapes import adaptable_shapes
+
+    path = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
+    out, width = adaptable_shapes(starter.PATH)[path]
+    random = np.random.default_rng(seed)
+    return save(
+        {
+            f"{QUERY}.lora_down.weight": random.normal(size=(4, width)).astype(np.float32),
+            f"{QUERY}.lora_up.weight": random.normal(size=(out, 4)).astype(np.float32),
+            f"{QUERY}.alpha": np.array(4.0, dtype=np.float32),
+        }
+    )
 
 
 @pytest.fixture
