@@ -69,7 +69,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
         return None
     from worker.runtime.device import usable_cores
 
-    return costs.worker_count(usable_cores())
+    return costs.worker_count(usable_cores(), config.option.markexpr)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -148,13 +148,13 @@ what the last `make test` cost; no test asserts it.
 """
 
 
-def worker_count(cores: int) -> int:
-    """The processes that run the tests of `make test` on this many cores.
+def worker_count(cores: int, markers: str = "") -> int:
+    """The processes that run the tests with these markers on this many cores.
 
     Tests that started processes or a browser wait for them, so there is one process more than
-    cores. On many cores it makes no difference.
+    cores. Those of `unit` wait for nothing, and each process collects them all again.
     """
-    return cores + 1
+    return cores if markers == "unit" else cores + 1
 
 
 def add_markers(items: Iterable[pytest.Item]) -> None:

@@ -19,6 +19,7 @@ from tests.costs import (
     is_wide,
     place_of,
     scope_of,
+    worker_count,
 )
 
 
@@ -86,6 +87,11 @@ def test_plain_sql_runs_on_postgresql_in_make_wide_only(
     assert all((TESTS / file).exists() for file in PLAIN_SQL)
     monkeypatch.setattr(request.node, "path", TESTS / place)
     assert is_wide(request.node) == (database == "postgresql" and place in PLAIN_SQL)
+
+
+def test_only_tests_that_wait_get_a_process_more_than_cores() -> None:
+    assert worker_count(2, "unit") == 2
+    assert worker_count(2, "not faults") == 3
 
 
 def test_each_test_carries_its_cost(request: pytest.FixtureRequest) -> None:

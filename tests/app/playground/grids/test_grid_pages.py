@@ -6,13 +6,13 @@ import io
 import re
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 from PIL import Image, ImageFont
 
 from app.registry.adapters import service as adapters
 from app.registry.renders import listing
 from app.registry.renders.grids import sheet as sheets
-from app.registry.renders.grids.sheet import MAX_PIXELS, MAX_SIDE
 from app.registry.state import AppState
 from tests import fake_workers
 from tests.app.playground.grids.test_grids import renders, states
@@ -136,18 +136,21 @@ def test_a_checkpoint_that_wins_becomes_a_version_first(
     assert told["told"].endswith("now.")
 
 
-def test_a_sheet_is_one_png_within_its_limits(client: TestClient, state: AppState) -> None:
+def test_a_sheet_is_one_png_within_its_limits(
+    client: TestClient, state: AppState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sheets, "MAX_SIDE", 3_000)  # for a fourth of the columns
     fake_workers.adapter(state)
     start(client, rows_what="prompt", rows_values="a very long prompt " * 9 + "\n城")
     fake_workers.draw(state)
-    start(client, columns_what="seed", columns_values="1 to 400")
+    start(client, columns_what="seed", columns_values="1 to 100")
     for number in (1, 2):
         answer = client.get(f"/api/v1/grids/{number}/sheet?sheet=5")  # past the last one
         assert f"brushwork-grid-{number}-1.png" in answer.headers["content-disposition"]
         assert answer.headers["content-type"] == "image/png"
         with Image.open(io.BytesIO(answer.content)) as sheet:
-            assert max(sheet.size) <= MAX_SIDE
-            assert sheet.width * sheet.height <= MAX_PIXELS
+            assert max(sheet.size) <= sheets.MAX_SIDE
+            assert sheet.width * sheet.height <= sheets.MAX_PIXELS
             colors = sheet.convert("RGB").getcolors(1_000_000)
         assert colors is not None
         assert len(colors) > 2
