@@ -18,7 +18,6 @@ from tests.worker.bases.tiny_models import (
     autoencoder,
     clip_to_ldm,
     clip_to_open_clip,
-    save_sdxl,
     save_single,
     sd2_unet,
     text_config,
@@ -158,8 +157,8 @@ def list_or_same(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def test_a_single_sdxl_file_loads_as_the_folder_does(tmp_path: Path) -> None:
-    folder = save_sdxl(tmp_path / "folder", transformer_layers_per_block=(1, 2, 10))
+def test_a_single_sdxl_file_loads_as_the_folder_does(sdxl_folder: Path, tmp_path: Path) -> None:
+    folder = sdxl_folder
     file = single_file_of(
         folder,
         tmp_path / "model.safetensors",
@@ -174,7 +173,7 @@ def test_a_single_sdxl_file_loads_as_the_folder_does(tmp_path: Path) -> None:
     assert all(map(same_weights, base.text_encoders, expected.text_encoders))
     assert base.vae.config.scaling_factor == 0.13025
     config = base.unet.config
-    assert config.transformer_layers_per_block == [1, 2, 10]
+    assert config.transformer_layers_per_block == [1, 2, 3]
     assert config.addition_time_embed_dim == 8
     assert base.text_encoders[1].config.hidden_act == "gelu"
     assert [tokenizer.pad_token for tokenizer in base.tokenizers] == ["<|endoftext|>", "!"]

@@ -29,13 +29,15 @@ def test_sd_prompts_are_what_the_pipeline_encodes() -> None:
     assert torch.allclose(found.hidden[1:], expected, atol=1e-5)
 
 
-def test_sdxl_prompts_are_what_the_pipeline_encodes(sdxl_folder: Path) -> None:
-    pipeline = StableDiffusionXLPipeline.from_pretrained(sdxl_folder, torch_dtype=torch.float32)
+def test_sdxl_prompts_are_what_the_pipeline_encodes(smallest_sdxl_folder: Path) -> None:
+    pipeline = StableDiffusionXLPipeline.from_pretrained(
+        smallest_sdxl_folder, torch_dtype=torch.float32
+    )
     with torch.no_grad():
         hidden, _, pooled, _ = pipeline.encode_prompt(
             "a red apple", device="cpu", do_classifier_free_guidance=False
         )
-        found = encode_prompts(load_base(sdxl_folder), ["a red apple"], device="cpu")
+        found = encode_prompts(load_base(smallest_sdxl_folder), ["a red apple"], device="cpu")
     assert found.pooled is not None
     assert torch.allclose(found.hidden, hidden, atol=1e-5)
     assert torch.allclose(found.pooled, pooled, atol=1e-5)
@@ -49,9 +51,9 @@ def test_gradients_reach_a_text_encoder_that_trains() -> None:
 
 
 @pytest.fixture(scope="module")
-def short_worded(sd15_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def short_worded(smallest_sd15_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base whose encoder has 77 positions, of which a prompt may fill 20 with words."""
-    folder = shutil.copytree(sd15_folder, tmp_path_factory.mktemp("short") / "base")
+    folder = shutil.copytree(smallest_sd15_folder, tmp_path_factory.mktemp("short") / "base")
     tokenizer = end_after(clip_tokenizer(length=77, pad="<|endoftext|>"), words=20)
     tokenizer.save_pretrained(folder / "tokenizer")
     index = json.loads((folder / "model_index.json").read_text())
@@ -62,20 +64,20 @@ def short_worded(sd15_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.mark.parametrize("words", [0, 1, 20])
 def test_positions_that_are_not_for_words_hold_padding(
-    short_worded: Path, sd15_folder: Path, words: int
+    short_worded: Path, smallest_sd15_folder: Path, words: int
 ) -> None:
     base = load_base(short_worded, components=["text_encoder"])
-    usual = load_base(sd15_folder, components=["text_encoder"])
+    usual = load_base(smallest_sd15_folder, components=["text_encoder"])
     prompt = " ".join(["apple"] * words)
     found, expected = (encode_prompts(each, [prompt], device="cpu") for each in (base, usual))
     assert torch.equal(found.hidden, expected.hidden)
 
 
 def test_a_long_prompt_is_cut_where_its_words_must_end(
-    short_worded: Path, sd15_folder: Path
+    short_worded: Path, smallest_sd15_folder: Path
 ) -> None:
     base = load_base(short_worded, components=["text_encoder"])
-    usual = load_base(sd15_folder, components=["text_encoder"])
+    usual = load_base(smallest_sd15_folder, components=["text_encoder"])
     found = encode_prompts(base, [" ".join(["apple"] * 30)], device="cpu")
     expected = encode_prompts(usual, [" ".join(["apple"] * 20)], device="cpu")
     assert torch.equal(found.hidden, expected.hidden)
@@ -96,15 +98,19 @@ def test_the_embedded_base_reads_the_same_number_of_words_in_diffusers() -> None
     assert ids.input_ids.count(tokenizer.convert_tokens_to_ids("castle</w>")) == 22
 
 
-def test_a_damaged_tokenizer_is_refused_with_the_reason(sd15_folder: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(sd15_folder, tmp_path / "base")
+def test_a_damaged_tokenizer_is_refused_with_the_reason(
+    smallest_sd15_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(smallest_sd15_folder, tmp_path / "base")
     (folder / "tokenizer/tokenizer_config.json").write_text("{")
     with pytest.raises(BaseModelError, match="tokenizer cannot be read"):
         load_base(folder, components=["text_encoder"])
 
 
-def test_a_tokenizer_of_vocabulary_and_merges_is_read(sd15_folder: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(sd15_folder, tmp_path / "base")
+def test_a_tokenizer_of_vocabulary_and_merges_is_read(
+    smallest_sd15_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(smallest_sd15_folder, tmp_path / "base")
     model = json.loads((folder / "tokenizer/tokenizer.json").read_text())["model"]
     (folder / "tokenizer/tokenizer.json").unlink()
     (folder / "tokenizer/vocab.json").write_text(json.dumps(model["vocab"]))

@@ -4,12 +4,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.worker.bases.tiny_models import (
-    SHALLOW_SD15,
-    SHALLOW_SDXL,
-    save_sd15,
-    save_sdxl,
-)
 from worker.core.bases import threads
 from worker.core.bases.load import LoadedBase, load_base
 
@@ -22,9 +16,9 @@ def _same_threads_afterwards() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> LoadedBase:
+def base(smallest_sd15_folder: Path) -> LoadedBase:
     """An SD 1.5 that is quickly measured."""
-    return load_base(save_sd15(tmp_path_factory.mktemp("threads") / "sd15", **SHALLOW_SD15))
+    return load_base(smallest_sd15_folder)
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float]) -> list[int]:
@@ -72,7 +66,7 @@ def test_a_large_base_takes_every_thread_unmeasured(
     assert not seen
 
 
-def test_both_families_can_be_measured(base: LoadedBase, tmp_path: Path) -> None:
-    sdxl = load_base(save_sdxl(tmp_path / "sdxl", **SHALLOW_SDXL))
+def test_both_families_can_be_measured(base: LoadedBase, smallest_sdxl_folder: Path) -> None:
+    sdxl = load_base(smallest_sdxl_folder)
     assert threads.use_fastest_threads(sdxl, batch_size=2, at_most=2) in (1, 2)
     assert threads.use_fastest_threads(base, batch_size=2, at_most=2) in (1, 2)

@@ -5,6 +5,8 @@ import shutil
 import sys
 from collections.abc import Sequence
 
+from worker.core.device import choose_device
+from worker.core.lean_imports import lean_imports
 from worker.core.training.command_line.console import Console, print_failure
 from worker.core.training.command_line.flags import ArgumentsError, parse_arguments
 
@@ -20,7 +22,8 @@ def main(words: Sequence[str]) -> int:
     # waiting threads must not spin: on shared cores that costs ten times the work itself. torch
     # reads this when it loads its threads, hence it is set before the import.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from worker.core.training.command_line.run import run  # after the flags, which need no torch
+    with lean_imports(choose_device(arguments.device)):  # after the flags, which need no torch
+        from worker.core.training.command_line.run import run
 
     return run(arguments, console)
 
