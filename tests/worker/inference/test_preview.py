@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from worker.core import starter
 from worker.core.bases.family import BaseFamily
 from worker.core.inference import pipeline as pipeline_module
 from worker.core.inference.config import RenderConfig
@@ -16,24 +15,18 @@ from worker.core.inference.preview import approximate_pixels
 from worker.core.sampling import decode_latent, to_image
 from worker.core.words import SamplerName
 
-
-@pytest.fixture(scope="module")
-def pipeline() -> ResidentPipeline:
-    return ResidentPipeline.load(starter.PATH)
-
-
 CONFIG = RenderConfig(prompt="red apple", seed=5, steps=4)
 
 
 @pytest.mark.parametrize("sampler", SamplerName)
 def test_the_preview_of_the_last_step_is_the_image(
-    pipeline: ResidentPipeline, sampler: SamplerName
+    embedded: ResidentPipeline, sampler: SamplerName
 ) -> None:
     config = CONFIG.model_copy(update={"sampler": sampler})
     seen: list[tuple[int, Tensor]] = []
-    drawn = pipeline.render(config, on_preview=lambda first, latents: seen.append((first, latents)))
+    drawn = embedded.render(config, on_preview=lambda first, latents: seen.append((first, latents)))
     assert [first for first, _ in seen] == [0] * CONFIG.steps
-    previews = [np.asarray(pipeline.preview_image(latents[0])).astype(int) for _, latents in seen]
+    previews = [np.asarray(embedded.preview_image(latents[0])).astype(int) for _, latents in seen]
     image = np.asarray(drawn[0].image).astype(int)
     distances = [np.abs(preview - image).mean() for preview in previews]
     if not sampler.is_karras:  # which begins where little can be seen
@@ -42,14 +35,14 @@ def test_the_preview_of_the_last_step_is_the_image(
 
 
 def test_a_large_bases_preview_has_a_pixel_per_latent(
-    pipeline: ResidentPipeline, monkeypatch: pytest.MonkeyPatch
+    embedded: ResidentPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     latent = torch.randn(4, 12, 16)
     monkeypatch.setattr(pipeline_module, "is_small", lambda _: False)
-    assert pipeline.preview_image(latent).size == (16, 12)
+    assert embedded.preview_image(latent).size == (16, 12)
     unusual = torch.randn(12, 16, 16)  # latents without published factors are decoded
-    assert pipeline.preview_image(unusual).size == (
-        to_image(decode_latent(pipeline.base.vae, unusual)).size
+    assert embedded.preview_image(unusual).size == (
+        to_image(decode_latent(embedded.base.vae, unusual)).size
     )
 
 
