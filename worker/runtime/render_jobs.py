@@ -35,7 +35,7 @@ from app.registry.tables.base_models import EMBEDDED, BaseModel
 from app.registry.tables.renders import Render
 from worker.core.bases.family import BaseModelError
 from worker.core.device import choose_device
-from worker.core.inference.config import RenderConfig
+from worker.core.inference.config import ImageSettings, RenderConfig
 from worker.core.inference.errors import RenderCanceled, RenderError
 from worker.core.inference.infotext import ImageParameters, UsedAdapter, encode_png
 from worker.core.inference.prompt_syntax import parse_prompt
@@ -265,31 +265,21 @@ class RenderJobs:
                 [_used(session, adapter) for adapter in _active(render, index)]
                 for index in range(len(drawn))
             ]
-        settings = {"prompt", "negative_prompt", "sampler", "steps", "guidance", "clip_skip"}
-        settings |= {"width", "height"}
-        if render.source_sha256 is not None:
-            settings |= {"source_sha256", "strength"}
-        request = render.model_dump(include=settings) | {
+        settings = _settings(render)
+        request = settings.model_dump(exclude_none=True) | {
             "base": base.name,
             "fingerprint": base.fingerprint,
             "precision": render.precision,
         }
+        if render.source_sha256 is not None:
+            request["source_sha256"] = render.source_sha256
         images = []
         for index, rendered in enumerate(drawn):
             info = ImageParameters(
-                prompt=render.prompt,
-                negative_prompt=render.negative_prompt,
-                steps=render.steps,
-                guidance=render.guidance,
-                seed=rendered.seed,
-                width=render.width,
-                height=render.height,
+                settings.model_copy(update={"seed": rendered.seed}),
                 model=base.name,
                 model_hash=base.fingerprint,
-                sampler=SamplerName(render.sampler),
-                clip_skip=render.clip_skip,
                 precision=render.precision,
-                strength=render.strength,
                 source_sha256=render.source_sha256,
                 adapters=used[index],
             )
@@ -392,20 +382,14 @@ def _active(render: Render, index: int = 0) -> list[ResolvedAdapter]:
     return [adapter for adapter in render.stack_of(index) if not adapter.is_off]
 
 
+def _settings(render: Render) -> ImageSettings:
+    """The settings of the first image of a render."""
+    return ImageSettings.model_validate(render, from_attributes=True)
+
+
 def _config(render: Render) -> RenderConfig:
-    return RenderConfig(
-        prompt=render.prompt,
-        negative_prompt=render.negative_prompt,
-        seed=render.seed,
-        sampler=SamplerName(render.sampler),
-        steps=render.steps,
-        guidance=render.guidance,
-        clip_skip=render.clip_skip,
-        width=render.width,
-        height=render.height,
-        count=1 if render.weights is not None else render.count,
-        strength=render.strength,
-    )
+    count = 1 if render.weights is not None else render.count
+    return RenderConfig(**dict(_settings(render)), count=count)
 
 
 def _note(render: Render, truncated: str) -> str | None:

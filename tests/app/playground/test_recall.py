@@ -15,6 +15,7 @@ from app.registry.state import AppState
 from tests import fake_workers
 from tests.app.playground.test_pages import FRAGMENT, HTML
 from tests.app.runs.test_pages import form_of
+from worker.core.inference.config import ImageSettings
 from worker.core.inference.infotext import ImageParameters, UsedAdapter, make_infotext
 from worker.core.words import SamplerName
 
@@ -27,16 +28,16 @@ CIVITAI = (
 FORGE = "castle\nSteps: 9, Sampler: Euler a, Schedule type: Automatic, CFG scale: 1, Seed: 5"
 OURS = make_infotext(
     ImageParameters(
-        prompt="a fox",
-        negative_prompt="",
-        steps=12,
-        guidance=2.0,
-        seed=7,
-        width=128,
-        height=128,
+        ImageSettings(
+            prompt="a fox",
+            steps=12,
+            guidance=2.0,
+            seed=7,
+            width=128,
+            height=128,
+            sampler=SamplerName.DPMPP_2M_KARRAS,
+        ),
         model="starter",
-        model_hash=None,
-        sampler=SamplerName.DPMPP_2M_KARRAS,
         adapters=[
             UsedAdapter("chalk-v1", 0.8, 0.8, None, (0.5, 1, -1.25)),
             UsedAdapter("chalk", 0.5, 0.2, None),

@@ -165,9 +165,7 @@ def test_the_label_of_a_sampler_names_it_too() -> None:
 
 def test_the_infotext_names_the_sampler_as_a1111_does() -> None:
     def text(sampler: SamplerName) -> str:
-        usual = {"steps": 20, "guidance": 7.0, "seed": 1, "width": 64, "height": 64}
-        facts: dict[str, Any] = {"prompt": "x", "negative_prompt": "", "model": "m"} | usual
-        return make_infotext(ImageParameters(**facts, model_hash=None, sampler=sampler))
+        return make_infotext(ImageParameters(config(sampler=sampler, steps=20), model="m"))
 
     assert "Steps: 20, Sampler: Euler a, CFG scale" in text(SamplerName.EULER_A)
     karras = "Steps: 20, Sampler: DPM++ 2M SDE, Schedule type: Karras, CFG scale"

@@ -76,83 +76,25 @@ OptionalBlockWeights = Annotated[BlockWeights | None, AfterValidator(_without_pl
 Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIDE_STEP)]
 
 
-class RenderConfig(BaseModel, extra="forbid", frozen=True):
-    """One render request; image i uses seed + i, whatever the count."""
+class ImageSettings(BaseModel, extra="forbid", frozen=True):
+    """The settings of one image with their bounds.
 
-    prompt: str = Field(
-        min_length=1,
-        max_length=MAX_PROMPT_CHARACTERS,
-        title="Prompt",
-        description="What to generate. Begin with the trigger word of your adapter.",
-    )
-    negative_prompt: str = Field(
-        default="",
-        max_length=MAX_PROMPT_CHARACTERS,
-        title="Negative prompt",
-        description="What to keep out of the image. Has no effect at guidance 1 or less.",
-    )
-    seed: int = Field(
-        default=0,
-        ge=0,
-        le=MAX_SEED,
-        title="Seed",
-        description="The same seed and settings give the same image.",
-    )
-    sampler: SamplerName = Field(
-        default=SamplerName.DDIM,
-        title="Sampler",
-        description="How each step removes noise. DDIM, Euler and DPM++ 2M add no noise of their "
-        "own; LCM needs a base model or an adapter made for it.",
-    )
-    steps: int = Field(
-        default=20,
-        ge=1,
-        le=150,
-        title="Steps",
-        description="Denoising steps. More steps take longer and add detail; 20 to 30 are typical.",
-    )
-    guidance: float = Field(
-        default=4.0,
-        ge=0.0,
-        le=30.0,
-        allow_inf_nan=False,
-        title="Guidance scale",
-        description="CFG scale: how closely the image follows the prompt. 1 or less: no guidance.",
-    )
-    clip_skip: int = Field(
-        default=1,
-        ge=1,
-        le=MAX_CLIP_SKIP,
-        title="CLIP skip",
-        description="Text encoder layer that is read, counted from the last. Use the CLIP skip "
-        "that the adapter was trained with.",
-    )
-    width: Side | None = Field(
-        default=None,
-        title="Width",
-        description="In pixels, a multiple of 8. Empty: the base model's native size.",
-    )
-    height: Side | None = Field(
-        default=None,
-        title="Height",
-        description="In pixels, a multiple of 8. Empty: the base model's native size.",
-    )
-    count: int = Field(
-        default=1,
-        ge=1,
-        le=MAX_COUNT,
-        title="Images",
-        description="Number of images; each uses the next seed.",
-    )
+    The same settings give the same image. `guidance`: the CFG scale, 1 or less: the negative prompt
+    has no effect. `clip_skip`: the layer of the text encoder that is read, counted from the last.
+    `width`, `height`: in pixels, None: the native size of the base model. `strength`: how much of
+    the image to start from changes, 0 keeps it, 1 replaces it; None without one.
+    """
 
-    strength: float | None = Field(
-        default=None,
-        ge=0.0,
-        le=1.0,
-        allow_inf_nan=False,
-        title="Strength",
-        description="How much of the image to start from changes: 0 keeps it, 1 replaces it.",
-    )
+    prompt: str = Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)
+    negative_prompt: str = Field(default="", max_length=MAX_PROMPT_CHARACTERS)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    sampler: SamplerName = SamplerName.DDIM
+    steps: int = Field(default=20, ge=1, le=150)
+    guidance: float = Field(default=4.0, ge=0.0, le=30.0, allow_inf_nan=False)
+    clip_skip: int = Field(default=1, ge=1, le=MAX_CLIP_SKIP)
+    width: Side | None = None
+    height: Side | None = None
+    strength: float | None = Field(default=None, ge=0.0, le=1.0, allow_inf_nan=False)
 
     @property
     def steps_run(self) -> int:
@@ -167,3 +109,9 @@ class RenderConfig(BaseModel, extra="forbid", frozen=True):
                 f"The LCM sampler takes at most {MAX_LCM_STEPS} steps; 4 to 8 are usual."
             )
         return steps
+
+
+class RenderConfig(ImageSettings, frozen=True):
+    """One render request; image i uses seed + i, whatever the count."""
+
+    count: int = Field(default=1, ge=1, le=MAX_COUNT)

@@ -15,8 +15,9 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from worker.core.inference.config import ImageSettings
 from worker.core.inference.read_infotext import BLOCK_WEIGHTS
-from worker.core.words import KARRAS, SamplerName
+from worker.core.words import KARRAS
 
 HASH_DIGITS = 12
 MODEL_HASH_DIGITS = 10
@@ -46,51 +47,39 @@ class UsedAdapter:
 
 @dataclass(frozen=True)
 class ImageParameters:
-    """The generation parameters of one image."""
+    """The generation parameters of one image, whose sides are set."""
 
-    prompt: str
-    negative_prompt: str
-    steps: int
-    guidance: float
-    seed: int
-    width: int
-    height: int
+    settings: ImageSettings
     model: str
-    model_hash: str | None
-    sampler: SamplerName = SamplerName.DDIM
-    clip_skip: int = 1
+    model_hash: str | None = None
     precision: str | None = None
-    strength: float | None = None
     source_sha256: str | None = None
     adapters: Sequence[UsedAdapter] = ()
 
 
 def make_infotext(image_parameters: ImageParameters) -> str:
     """The infotext of an image."""
-    prompt = " ".join(
-        [image_parameters.prompt, *(adapter.tag for adapter in image_parameters.adapters)]
-    )
-    lines = [prompt]
-    if image_parameters.negative_prompt:
-        lines.append(f"Negative prompt: {image_parameters.negative_prompt}")
-    sampler = image_parameters.sampler
+    settings, sampler = image_parameters.settings, image_parameters.settings.sampler
+    lines = [" ".join([settings.prompt, *(adapter.tag for adapter in image_parameters.adapters)])]
+    if settings.negative_prompt:
+        lines.append(f"Negative prompt: {settings.negative_prompt}")
     pairs: dict[str, Any] = {
-        "Steps": image_parameters.steps,
+        "Steps": settings.steps,
         "Sampler": sampler.label.removesuffix(f" {KARRAS}"),
         **({"Schedule type": KARRAS} if sampler.is_karras else {}),
-        "CFG scale": image_parameters.guidance,
-        "Seed": image_parameters.seed,
-        "Size": f"{image_parameters.width}x{image_parameters.height}",
+        "CFG scale": settings.guidance,
+        "Seed": settings.seed,
+        "Size": f"{settings.width}x{settings.height}",
     }
     if image_parameters.model_hash:
         pairs["Model hash"] = image_parameters.model_hash[:MODEL_HASH_DIGITS]
     pairs["Model"] = image_parameters.model
-    if image_parameters.strength is not None:
-        pairs["Denoising strength"] = f"{image_parameters.strength:g}"
+    if settings.strength is not None:
+        pairs["Denoising strength"] = f"{settings.strength:g}"
     if image_parameters.source_sha256:
         pairs["Source SHA256"] = image_parameters.source_sha256
-    if image_parameters.clip_skip > 1:
-        pairs["Clip skip"] = image_parameters.clip_skip
+    if settings.clip_skip > 1:
+        pairs["Clip skip"] = settings.clip_skip
     if image_parameters.precision:
         pairs["Precision"] = image_parameters.precision
     hashes = [
