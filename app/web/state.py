@@ -18,8 +18,6 @@ RunIds = Annotated[
 """Chosen runs in the query of a URL."""
 Slug = Annotated[str, Path(max_length=200)]
 """The short name of a row in a URL; a longer one than any row has is a 404."""
-BaseReference = Annotated[str, Field(max_length=1_000)] | int
-"""A base model in JSON: its slug, its source or its id."""
 
 
 def app_state(request: Request) -> AppState:

@@ -13,7 +13,8 @@ from sqlmodel import select
 from app.registry.adapters import service
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import JobStatus
-from app.registry.renders.service import RenderRequest, create_render
+from app.registry.renders.requests import RenderRequest
+from app.registry.renders.service import create_render
 from app.registry.tables.jobs import IoJob
 from tests import fake_workers
 from tests.app.adapters.test_pages import end_import

@@ -42,7 +42,7 @@ from worker.core.inference.prompt_syntax import parse_prompt
 from worker.core.lean_imports import lean_imports
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.file_names import file_stem
-from worker.core.words import RenderPrecision, SamplerName
+from worker.core.words import RenderPrecision
 from worker.runtime.job_progress import WorkerStopping
 from worker.runtime.lease import Lease
 from worker.runtime.outages.patience import reason_to_wait

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field
 from sqlmodel import Session, col, select
 
 from app.registry.base_models.speeds import trained_layers
@@ -31,6 +33,9 @@ ADDABLE = (
     ModelStatus.FAILED,
     ModelStatus.REMOVED,
 )  # statuses of base models that can be added again
+
+BaseReference = Annotated[str, Field(max_length=1_000)] | int
+"""A base model in JSON: its slug, its source or its id."""
 
 
 def ensure_embedded(session: Session) -> BaseModel:
@@ -104,7 +109,7 @@ def get_base_model(session: Session, base_id: int) -> BaseModel:
     return base
 
 
-def find_base_model(session: Session, reference: str | int | None) -> BaseModel:
+def find_base_model(session: Session, reference: BaseReference | None) -> BaseModel:
     """Look up a base model by id, slug or source; None means the embedded one."""
     if reference is None:
         return ensure_embedded(session)

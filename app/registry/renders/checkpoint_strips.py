@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlmodel import Session
 
 from app.registry.adapters import service as adapters
 from app.registry.errors import InvalidInput
 from app.registry.job_kinds.weighted import ResolvedAdapter
-from app.registry.renders.service import RenderRequest
+from app.registry.renders.requests import RenderRequest
 from app.registry.renders.strips import MAX_STRIP, spread
 from app.registry.runs.checkpoints import address_of
 from app.registry.tables.adapters import Adapter, AdapterVersion
@@ -94,4 +94,5 @@ def vary_adapter(
         ]
         for shown in sorted(range(len(steps)), key=lambda column: abs(column - first))
     ]
-    return replace(request, adapters=[*others, *named], weights=rows, count=1, twin=False)
+    strip = {"adapters": [*others, *named], "weights": rows, "count": 1, "twin": False}
+    return request.model_copy(update=strip)

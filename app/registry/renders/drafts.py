@@ -14,7 +14,7 @@ from app.registry.errors import Conflict
 from app.registry.job_kinds.states import NOT_FINAL, JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.renders import service
-from app.registry.renders.service import RenderRequest
+from app.registry.renders.requests import RenderRequest
 from app.registry.storage.store import BlobStore
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.renders import Render

@@ -6,7 +6,6 @@ import hashlib
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -27,7 +26,8 @@ from app.registry.jobs.presence import present_workers
 from app.registry.renders import results, sources
 from app.registry.renders import search as search  # writes the keys of stored renders
 from app.registry.renders.lora_tags import take_tags
-from app.registry.renders.sources import FoundSource, SourceImage
+from app.registry.renders.requests import RenderRequest
+from app.registry.renders.sources import FoundSource
 from app.registry.renders.strips import MAX_STRIP_ADAPTERS, Row, fill_rows, strip_problem
 from app.registry.runs.requests import field_reasons
 from app.registry.storage.store import BlobStore
@@ -54,35 +54,6 @@ from worker.core.words import RenderPrecision, SamplerName
 MAX_RANDOM_SEED = MAX_SEED - MAX_COUNT
 
 
-@dataclass(frozen=True)
-class RenderRequest:
-    """A render request; None means the base model's native size and a random seed.
-
-    `clip_skip` defaults to the value that the adapters were trained with. `weights`: a strip, one
-    image for each list of the weights of all adapters, from the same seed; None leaves an adapter
-    out of an image. Adapters that the prompt names can be missing at the end of these lists: they
-    have their own weight in each image. `source`: the image to start from, and `strength`: how much
-    of it changes, DEFAULT_STRENGTH by default; sides that are None have its aspect.
-    """
-
-    prompt: str
-    negative_prompt: str = ""
-    seed: int | None = None
-    sampler: str | None = None
-    steps: int = 20
-    guidance: float | None = None
-    clip_skip: int | None = None
-    width: int | None = None
-    height: int | None = None
-    count: int = 1
-    base_model: str | int | None = None
-    adapters: Sequence[WeightedAdapter] = field(default_factory=tuple)
-    weights: Sequence[Row] | None = None
-    twin: bool = False
-    source: SourceImage | None = None
-    strength: float | None = None
-
-
 def guidance_for(base: BaseModel) -> float:
     """The guidance scale of a request that names none."""
     return default_guidance(base.resolution or USUAL_SIDE)
@@ -107,7 +78,7 @@ def create_render(session: Session, request: RenderRequest, store: BlobStore) ->
 
 def plan_single(session: Session, request: RenderRequest) -> Render:
     """The row of a render without twin, not stored. Raises InvalidInput for every bad field."""
-    return _plan_render(session, replace(request, twin=False))[0]
+    return _plan_render(session, request.model_copy(update={"twin": False}))[0]
 
 
 def store_planned(session: Session, render: Render, store: BlobStore) -> Render:
@@ -203,7 +174,8 @@ def _store_render(session: Session, render: Render, store: BlobStore) -> Render:
 def _with_named(session: Session, request: RenderRequest) -> RenderRequest:
     """The request with the LoRA tags moved from the prompt to the stack."""
     prompt, named = take_tags(session, request.prompt)
-    return replace(request, prompt=prompt, adapters=[*request.adapters, *named])
+    stack = [*request.adapters, *named]
+    return request.model_copy(update={"prompt": prompt, "adapters": stack})
 
 
 def _resolve_stack(
@@ -287,31 +259,25 @@ def _check_config(
     clip_skip: int,
     source: FoundSource | None,
 ) -> RenderConfig | None:
-    seed = request.seed if request.seed is not None else secrets.randbelow(MAX_RANDOM_SEED)
-    guidance = request.guidance if request.guidance is not None else guidance_for(base)
     side = base.resolution or USUAL_SIDE
-    width, height = request.width, request.height
-    strength: float | None = None
-    if source is not None:
-        width, height = sources.size_like(source, side, width, height)
-        strength = DEFAULT_STRENGTH if request.strength is None else request.strength
+    usual = {
+        "seed": secrets.randbelow(MAX_RANDOM_SEED),
+        "guidance": guidance_for(base),
+        "width": side,
+        "height": side,
+    }
+    values = usual | _asked(request) | {"clip_skip": clip_skip}
+    if source is None:
+        values["strength"] = None
+    else:
+        sides = sources.size_like(source, side, request.width, request.height)
+        values |= dict(zip(("width", "height"), sides, strict=True))
+        values.setdefault("strength", DEFAULT_STRENGTH)
     try:
-        config = RenderConfig(
-            prompt=request.prompt,
-            negative_prompt=request.negative_prompt,
-            seed=seed,
-            sampler=SamplerName.DDIM if request.sampler is None else request.sampler,
-            steps=request.steps,
-            guidance=guidance,
-            clip_skip=clip_skip,
-            width=side if width is None else width,
-            height=side if height is None else height,
-            count=request.count,
-            strength=strength,
-        )
+        config = RenderConfig(**values)
     except ValidationError as error:
         fields |= field_reasons(error)
-        _explain_sides(base, fields, width=width, height=height)
+        _explain_sides(base, fields, width=values["width"], height=values["height"])
         return None
     if reason := size_problem(base, config.width or side, config.height or side):
         fields["width"] = reason
@@ -323,6 +289,12 @@ def _check_config(
         )
         return None
     return config
+
+
+def _asked(request: RenderRequest) -> dict[str, Any]:
+    """The settings that a request names."""
+    named = ((name, getattr(request, name)) for name in RenderConfig.model_fields)
+    return {name: value for name, value in named if value is not None}
 
 
 def _explain_sides(base: BaseModel, fields: dict[str, str], **sides: Any) -> None:

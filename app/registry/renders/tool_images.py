@@ -24,6 +24,7 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.renders import listing
 from app.registry.renders import service as playground
+from app.registry.renders.requests import RenderRequest
 from app.registry.storage.store import BlobStore
 from app.registry.tables.adapters import AdapterVersion
 from app.registry.tables.jobs import IoJob
@@ -106,8 +107,11 @@ def order_images(session: Session, job_id: int, store: BlobStore) -> ToolImages:
     renders = [
         playground.create_render(
             session,
-            playground.RenderRequest(
-                prompt=prompt, seed=seed, base_model=side.base_model_id, adapters=side.adapters
+            RenderRequest(
+                prompt=prompt,
+                seed=seed,
+                base_model=side.base_model_id,
+                adapters=list(side.adapters),
             ),
             store,
         )

@@ -10,77 +10,26 @@ from fastapi import APIRouter, File, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.db import Session
-from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
+from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.renders import chosen, drafts, listing, removal, service, sources
-from app.registry.renders.lora_tags import MAX_TAGGED_PROMPT
-from app.registry.renders.sources import SourceImage
-from app.registry.renders.strips import MAX_STRIP, MAX_STRIP_ADAPTERS
+from app.registry.renders.requests import RenderRequest
 from app.registry.tables.renders import MAX_SLOT, Render, RenderImage
 from app.web.problems import problems
-from app.web.state import BaseReference, Id, State
-from worker.core.inference.config import MAX_PROMPT_CHARACTERS, AdapterWeight, BlockWeights
-from worker.core.words import SamplerName
+from app.web.state import Id, State
+from worker.core.inference.config import BlockWeights
 
 router = APIRouter(tags=["renders"])
 
 
-Weights = Annotated[list[AdapterWeight | None], Field(max_length=MAX_STRIP_ADAPTERS)]
-
-
-class RenderIn(BaseModel):
+class RenderIn(RenderRequest):
     """A request for images."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {"prompt": "castle, ink", "seed": 7, "adapters": [{"id": 1, "weight": 0.8}]}
             ]
         },
-    )
-    prompt: str = Field(
-        max_length=MAX_TAGGED_PROMPT,
-        description="What to show; `<lora:name:0.8>` in it adds the adapter of that name, "
-        "`(word:1.3)` gives words a weight.",
-    )
-    negative_prompt: str = Field(
-        "", max_length=MAX_PROMPT_CHARACTERS, description="What not to show."
-    )
-    base_model: BaseReference | None = Field(None, description="Absent: that of the first adapter.")
-    seed: int | None = Field(None, description="Absent: a random seed.")
-    sampler: SamplerName = Field(
-        SamplerName.DDIM, description="How each step removes noise; the label works as well."
-    )
-    steps: int = Field(20, description="Denoising steps; at most 50 with `lcm`.")
-    guidance: float | None = Field(None, description="Absent: the default of the base model.")
-    clip_skip: int | None = Field(None, description="Absent: as the adapters were trained.")
-    width: int | None = Field(
-        None, description="Pixels; absent: the side of the base model, in the aspect of `source`."
-    )
-    height: int | None = Field(
-        None, description="Pixels; absent: the side of the base model, in the aspect of `source`."
-    )
-    count: int = Field(1, description="Number of images; each has the next seed.")
-    adapters: list[WeightedAdapter] = Field(
-        default_factory=list,
-        max_length=100,
-        description="Adapters with their weights; their effects add up.",
-    )
-    source: SourceImage | None = Field(
-        None, description="The image to start from; absent: noise alone."
-    )
-    strength: float | None = Field(
-        None,
-        description="How much of that image changes, from 0 to 1: `steps` × `strength` steps are "
-        "run. Absent: 0.6.",
-    )
-    twin: bool = Field(False, description="Also render the same seed without adapters.")
-    weights: list[Weights] | None = Field(
-        None,
-        max_length=MAX_STRIP,
-        description="A strip: for each image the weights of all adapters, in their order; all have "
-        "the same seed. null leaves an adapter out of an image: so each image can have another "
-        "checkpoint of a run.",
     )
     draft_slot: str | None = Field(
         None,
@@ -270,13 +219,11 @@ def create_render(body: RenderIn, state: State) -> RenderCreated:
 
     The answer comes at once. A request that was rendered before has its images already.
     """
-    values = body.model_dump(exclude={"adapters", "draft_slot", "source"})
-    request = service.RenderRequest(**values, adapters=body.adapters, source=body.source)
     with state.database.write() as session:
         if body.draft_slot is None:
-            render = service.create_render(session, request, state.store)
+            render = service.create_render(session, body, state.store)
         else:
-            render = drafts.create_draft(session, request, state.store, slot=body.draft_slot)
+            render = drafts.create_draft(session, body, state.store, slot=body.draft_slot)
         images = images_out(session, render)
     return RenderCreated(
         id=render.key,

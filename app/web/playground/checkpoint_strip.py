@@ -13,7 +13,7 @@ from app.registry.adapters import service as adapters
 from app.registry.db import Session
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.renders import checkpoint_strips, listing
-from app.registry.renders.service import RenderRequest
+from app.registry.renders.requests import RenderRequest
 from app.registry.tables.renders import Render
 from app.web.forms import SentForm
 from app.web.playground.forms import PLACE, PlayForm

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlencode
 
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.renders.recipes.service import OpenedRecipe
-from app.registry.renders.service import RenderRequest
+from app.registry.renders.requests import RenderRequest
 from app.registry.renders.sources import SourceImage
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.recipes import Recipe
@@ -140,22 +140,25 @@ class PlayForm:
                 source = SourceImage.parse(self.source)
             except InvalidInput as error:
                 fields |= error.fields
-        request = RenderRequest(
+        optional = {
+            "seed": self.seed if self.keep_seed else "",
+            "sampler": self.sampler,
+            "guidance": self.guidance.replace(",", "."),
+            "clip_skip": self.clip_skip,
+            "width": self.width,
+            "height": self.height,
+            "base_model": self.base,
+            "strength": self.strength.replace(",", ".") if source else "",
+        }
+        texts: dict[str, Any] = {"steps": self.steps, "count": self.count}
+        texts |= {name: text for name, text in optional.items() if text}
+        request = RenderRequest.model_construct(
             prompt=self.prompt,
             negative_prompt=self.negative,
-            seed=_text_or_none(self.seed) if self.keep_seed else None,
-            sampler=self.sampler or None,
-            steps=cast(int, _text_or_none(self.steps) or ""),
-            guidance=_text_or_none(self.guidance.replace(",", ".")),
-            clip_skip=_text_or_none(self.clip_skip),
-            width=_text_or_none(self.width),
-            height=_text_or_none(self.height),
-            base_model=self.base or None,
             adapters=stack,
-            count=cast(int, _text_or_none(self.count) or ""),
             twin=self.count == "1",
             source=source,
-            strength=_text_or_none(self.strength.replace(",", ".")) if source else None,
+            **texts,
         )
         if fields:
             raise InvalidWeights(request, fields)
@@ -171,10 +174,6 @@ class InvalidWeights(InvalidInput):
     def __init__(self, request: RenderRequest, fields: dict[str, str]) -> None:
         super().__init__(" ".join(fields.values()), fields=fields)
         self.request = request
-
-
-def _text_or_none(text: str) -> Any:
-    return text or None
 
 
 def read_form(sent: Iterable[tuple[str, Any]]) -> PlayForm:

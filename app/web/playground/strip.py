@@ -19,7 +19,7 @@ from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.job_kinds.states import JobStatus
 from app.registry.renders import drafts, listing, service
-from app.registry.renders.service import RenderRequest
+from app.registry.renders.requests import RenderRequest
 from app.registry.renders.strips import square_weights, usual_weights, vary
 from app.registry.tables.renders import Render, RenderImage
 from app.web.forms import SentForm
@@ -229,7 +229,7 @@ def _request(
     at = [current[index] for index in varied]
     values = [(weight,) for weight in usual_weights(*at)] if len(at) == 1 else square_weights(*at)
     weights = vary(current, [dict(zip(varied, value, strict=True)) for value in values])
-    return places, replace(request, weights=weights, twin=False)
+    return places, request.model_copy(update={"weights": weights, "twin": False})
 
 
 @router.get("/renders/{render_id}/strip")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, NoReturn
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.registry.base_models.service import BaseReference
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput
 from app.registry.runs import requests, service
@@ -14,7 +15,7 @@ from app.registry.runs.several_datasets import MAX_DATASETS, DatasetWish, place_
 from app.registry.tables.datasets import MAX_REPEATS
 from app.registry.validation import named_reasons
 from app.web.problems import problems
-from app.web.state import BaseReference, State
+from app.web.state import State
 from worker.core.old_names import accept_old_names
 from worker.core.training.presets import Preset
 

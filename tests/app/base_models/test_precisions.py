@@ -17,7 +17,7 @@ from app.registry.base_models.precisions import (
 from app.registry.db import Session
 from app.registry.jobs.presence import Presence
 from app.registry.renders import service as renders
-from app.registry.renders.service import RenderRequest
+from app.registry.renders.requests import RenderRequest
 from app.registry.state import AppState
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import BaseModel, BasePrecision

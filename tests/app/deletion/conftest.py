@@ -20,6 +20,7 @@ from app.registry.db import Database, make_engine
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.renders import service as renders
+from app.registry.renders.requests import RenderRequest
 from app.registry.runs import progress, requests
 from app.registry.runs import service as runs
 from app.registry.state import AppState
@@ -153,7 +154,7 @@ def filled_folder(tmp_path_factory: pytest.TempPathFactory, ready_template: Path
         new = NewVersion("x", "sd1", weights, 6, 1, 1.0, base_model_id=1)
         publish(session, new, adapter_id=adapter.key)
         used = [fake_workers.weighted(adapter.key)]
-        request = renders.RenderRequest(prompt="a castle", adapters=used, twin=True)
+        request = RenderRequest(prompt="a castle", adapters=used, twin=True)
         renders.create_render(session, request, state.store)
     fake_workers.draw(state)
     close_file(state.database.engine)

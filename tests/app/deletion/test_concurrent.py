@@ -18,6 +18,7 @@ from app.registry.datasets import service as datasets
 from app.registry.db import Database
 from app.registry.deletion import renders as deletion
 from app.registry.renders import service
+from app.registry.renders.requests import RenderRequest
 from app.registry.storage.store import BlobStore
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.datasets import Image
@@ -30,7 +31,7 @@ from tests.app.deletion.conftest import Registry
 def shown(registry: Registry) -> str:
     """The image of render 1."""
     with registry.database.write() as session:
-        service.create_render(session, service.RenderRequest(prompt="x"), registry.state.store)
+        service.create_render(session, RenderRequest(prompt="x"), registry.state.store)
     fake_workers.draw(registry.state)
     with registry.database.read() as session:
         return session.exec(select(RenderImage)).one().sha256

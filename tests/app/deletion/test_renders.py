@@ -15,6 +15,7 @@ from app.registry.job_kinds.kinds import PublishAdapterArgs, PublishedImage
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs.service import enqueue_io
 from app.registry.renders import covers, listing, removal, service
+from app.registry.renders.requests import RenderRequest
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.renders import Render, RenderAdapter, RenderImage
@@ -25,7 +26,7 @@ from tests.app.deletion.conftest import SECRET, Registry
 def make(registry: Registry, *, adapter: int | None = None, seed: int = 1) -> Render:
     """A render that has ended; with an adapter, it has a twin."""
     used = [fake_workers.weighted(adapter)] if adapter else []
-    request = service.RenderRequest(prompt=SECRET, seed=seed, adapters=used, twin=bool(adapter))
+    request = RenderRequest(prompt=SECRET, seed=seed, adapters=used, twin=bool(adapter))
     with registry.database.write() as session:
         render = service.create_render(session, request, registry.state.store)
     fake_workers.draw(registry.state)
@@ -66,7 +67,7 @@ def test_a_twin_alone_leaves_the_other(registry: Registry) -> None:
 
 def test_one_that_is_being_generated_is_refused(registry: Registry) -> None:
     with registry.database.write() as session:
-        request = service.RenderRequest(prompt="x")
+        request = RenderRequest(prompt="x")
         render = service.create_render(session, request, registry.state.store)
     with pytest.raises(Conflict, match=r"still being generated. Cancel it first"):
         delete(registry, render)
@@ -126,7 +127,7 @@ def test_all_that_have_ended_or_only_old_ones_without_covers(registry: Registry)
             row = session.get_one(Render, render.key)
             row.finished_at = utcnow() - timedelta(days=9)
             session.get_one(Render, row.twin_id).finished_at = row.finished_at
-        waits = service.RenderRequest(prompt="x", seed=99)
+        waits = RenderRequest(prompt="x", seed=99)
         waiting = service.create_render(session, waits, registry.state.store)
     week_ago = utcnow() - timedelta(days=7)
 

@@ -26,7 +26,7 @@ from app.registry.renders.grids import service as grids
 from app.registry.renders.grids.axes import AxisRequest
 from app.registry.renders.grids.plan import GridRequest, plan_grid
 from app.registry.renders.recipes.service import save_recipe
-from app.registry.renders.service import RenderRequest
+from app.registry.renders.requests import RenderRequest
 from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
 from app.registry.tables.axes import AxisKind
 from app.registry.tables.jobs import IoJob
@@ -98,7 +98,7 @@ def test_a_version_that_jobs_need_is_refused(registry: Registry) -> None:
     make(registry, first.adapter_id)
     used = fake_workers.weighted(first.adapter_id, version=1)
     with registry.database.write() as session:
-        request = renders.RenderRequest(prompt="x", adapters=[used])
+        request = RenderRequest(prompt="x", adapters=[used])
         render = renders.create_render(session, request, registry.state.store)
         service.order_file(session, first.key, FileFormat.PEFT, WeightDtype.FP32)
     with pytest.raises(Conflict, match="1 render, 1 job"):

@@ -10,13 +10,18 @@ from sqlmodel import select
 
 from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
 from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.renders.requests import RenderRequest
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
+from app.registry.tables.recipes import Recipe
 from app.registry.tables.renders import Render, RenderImage
+from app.web.playground.api import RenderOut
+from app.web.playground.recipes.api import RecipeOut
 from tests import fake_workers
 from tests.conftest import embedded_info
+from worker.core.inference.config import ImageSettings
 
 
 @pytest.fixture
@@ -356,3 +361,8 @@ def test_a_tag_that_names_nothing_is_refused(
     answer = draw(client, prompt=f"a castle {tag}")
     assert answer.status_code == 422
     assert sentence in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("shape", [Render, Recipe, RenderRequest, RenderOut, RecipeOut])
+def test_each_setting_of_an_image_is_asked_for_stored_and_answered(shape: Any) -> None:
+    assert ImageSettings.model_fields.keys() <= shape.model_fields.keys()

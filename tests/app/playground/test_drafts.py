@@ -16,7 +16,7 @@ from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.renders import drafts, listing
-from app.registry.renders.service import RenderRequest
+from app.registry.renders.requests import RenderRequest
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.storage.store import BlobStore
 from app.registry.tables.adapters import Adapter

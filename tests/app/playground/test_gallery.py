@@ -17,7 +17,7 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.renders import chosen, images_zip, removal, service
 from app.registry.renders.gallery import GalleryFilter, adapter_choices, gallery_page
-from app.registry.renders.service import RenderRequest
+from app.registry.renders.requests import RenderRequest
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel, BasePrecision
@@ -45,7 +45,7 @@ def chalk(database: Database, ready_base: None) -> int:
 def draw(database: Database, store: LocalBlobStore, prompt: str, **wishes: Any) -> int:
     """A finished render with images; its id."""
     with database.write() as session:
-        render = service.create_render(session, RenderRequest(prompt, **wishes), store)
+        render = service.create_render(session, RenderRequest(prompt=prompt, **wishes), store)
         while claimed := jobs.claim_next(session, Render, lease_seconds=30):
             row, claim = claimed
             for index in range(row.count):
@@ -72,7 +72,7 @@ def test_the_gallery_shows_each_image_once_without_twins_newest_first(
     again = draw(database, store, "a fox", seed=1)
     draw(database, store, "a fox", seed=1, adapters=[weighted(chalk)], twin=True)
     with database.write() as session:
-        service.create_render(session, RenderRequest("it waits"), store)
+        service.create_render(session, RenderRequest(prompt="it waits"), store)
     assert shown(database)[1:] == [again, new]
     with database.write() as session:
         removal.delete_render(session, again)
@@ -128,7 +128,7 @@ def test_many_are_deleted_and_restored_at_once_or_not_at_all(
     assert len(shown(database)) == 48
     assert shown(database, page=2) == [keys[1], keys[0]]
     with database.write() as session:
-        waiting = service.create_render(session, RenderRequest("it waits"), store).key
+        waiting = service.create_render(session, RenderRequest(prompt="it waits"), store).key
     for ids, kind, words in (
         ([], InvalidInput, "Choose an image first"),
         (list(range(1, 10_001)), InvalidInput, "at most 200 images at once; these are 10,000"),
@@ -160,7 +160,7 @@ def test_a_zip_has_every_image_and_refuses_what_it_cannot_have(
         assert archive.namelist() == [*names, f"brushwork-{one}.png"]
         assert archive.read(names[1]).endswith(b" 1")
     with database.write() as session:
-        waiting = service.create_render(session, RenderRequest("it waits"), store).key
+        waiting = service.create_render(session, RenderRequest(prompt="it waits"), store).key
         removal.delete_render(session, one)
     for ids, kind, words in (
         ([one], Conflict, f"Deleted: image {one}"),

@@ -17,7 +17,7 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.jobs import service as jobs
 from app.registry.renders import listing, results, service
-from app.registry.renders.service import RenderRequest
+from app.registry.renders.requests import RenderRequest
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel, BasePrecision
@@ -58,7 +58,7 @@ class ToldBlobs(LocalBlobStore):
 
 def ask(database: Database, **wishes: Any) -> Render:
     with database.write() as session:
-        request = RenderRequest(prompt="a fox", **wishes)
+        request = RenderRequest.model_construct(prompt="a fox", **wishes)
         return service.create_render(session, request, ToldBlobs(has_all=False))
 
 

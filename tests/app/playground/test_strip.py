@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from app.registry.errors import InvalidInput
 from app.registry.renders import listing, service
+from app.registry.renders.requests import RenderRequest
 from app.registry.renders.strips import square_weights, usual_weights
 from app.registry.state import AppState
 from tests import fake_workers
@@ -195,7 +196,7 @@ def test_weights_that_are_no_strip_are_refused(
 ) -> None:
     adapter = fake_workers.adapter(state)
     used = [fake_workers.weighted(adapter.key)]
-    request = service.RenderRequest(prompt="a fox", adapters=used, weights=weights)
+    request = RenderRequest.model_construct(prompt="a fox", adapters=used, weights=weights)
     with state.database.write() as session, pytest.raises(InvalidInput) as refused:
         service.create_render(session, request, state.store)
     assert sentence in refused.value.fields["weights"]
@@ -206,7 +207,7 @@ def test_strips_have_cache_keys_of_their_own(client: TestClient, state: AppState
     used = [fake_workers.weighted(adapter.key)]
     keys = set()
     for weights in (None, [[1.0]], [[1.0], [0.5]], [[0.5], [1.0]]):
-        request = service.RenderRequest(prompt="a fox", seed=1, adapters=used, weights=weights)
+        request = RenderRequest(prompt="a fox", seed=1, adapters=used, weights=weights)
         with state.database.write() as session:
             keys.add(service.create_render(session, request, state.store).cache_key)
     assert len(keys) == 4

@@ -19,6 +19,7 @@ from app.registry.deletion import runs as deletion
 from app.registry.deletion.usage import FileKind, storage_use
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.renders import service as renders
+from app.registry.renders.requests import RenderRequest
 from app.registry.runs import checkpoints, requests, service
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.jobs import IoJob
@@ -66,7 +67,7 @@ def order_render(registry: Registry, run_id: int, step: int) -> None:
         address = checkpoints.address_of(session, run_id)
         assert address is not None
         used = fake_workers.weighted(address.key, version=step)
-        request = renders.RenderRequest(prompt="a castle", adapters=[used])
+        request = RenderRequest(prompt="a castle", adapters=[used])
         renders.create_render(session, request, registry.state.store)
 
 

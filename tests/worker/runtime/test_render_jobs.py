@@ -25,7 +25,7 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
 from app.registry.renders import results, sources
 from app.registry.renders import service as playground
-from app.registry.renders.service import RenderRequest
+from app.registry.renders.requests import RenderRequest
 from app.registry.renders.sources import FoundSource, SourceImage
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus

@@ -13,7 +13,8 @@ from app.registry.base_models.embedded import inspect_embedded
 from app.registry.job_kinds.choices import FuseOutput
 from app.registry.job_kinds.kinds import ExtractAdapterArgs, FuseAdapterArgs
 from app.registry.jobs import service as jobs
-from app.registry.renders.service import RenderRequest, create_render
+from app.registry.renders.requests import RenderRequest
+from app.registry.renders.service import create_render
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.renders import Render

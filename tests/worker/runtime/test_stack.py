@@ -21,7 +21,7 @@ from app.registry.db import Database
 from app.registry.job_kinds.kinds import InspectBaseArgs
 from app.registry.jobs.service import enqueue_io
 from app.registry.renders import service as playground
-from app.registry.renders.service import RenderRequest
+from app.registry.renders.requests import RenderRequest
 from app.registry.tables.adapters import AdapterVersion
 from app.registry.tables.jobs import Event, IoJob, WorkerPresence
 from app.registry.tables.renders import Render

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
-from app.registry.renders.service import RenderRequest
-from app.registry.renders.sources import SourceImage
+from app.registry.renders.requests import RenderRequest
 from app.registry.renders.strips import MAX_STRIP_ADAPTERS
 from app.registry.tables.axes import Axis, AxisKind, sizes_of
 from app.registry.tables.renders import Render
@@ -20,19 +19,14 @@ WEIGHTS = {"weight", "text_encoder_weight"}
 
 def stored_request(request: RenderRequest) -> dict[str, Any]:
     """The request as JSON."""
-    values = {each.name: getattr(request, each.name) for each in fields(request)}
-    source = request.source and request.source.model_dump()
-    adapters = [used.model_dump(mode="json") for used in request.adapters]
-    return values | {"adapters": adapters, "source": source}
+    names = set(RenderRequest.model_fields)
+    return request.model_dump(mode="json", include=names, warnings="none")
 
 
 def read_request(stored: dict[str, Any]) -> RenderRequest:
     """The request that `stored_request` wrote; what later versions added has its default."""
-    known = {each.name for each in fields(RenderRequest)}
-    values = {name: value for name, value in stored.items() if name in known}
-    adapters = [WeightedAdapter.model_validate(used) for used in stored["adapters"]]
-    source = stored.get("source") and SourceImage.model_validate(stored["source"])
-    return RenderRequest(**values | {"adapters": adapters, "source": source})
+    known = RenderRequest.model_fields.keys() & stored.keys()
+    return RenderRequest(**{name: stored[name] for name in known if stored[name] is not None})
 
 
 def place_of(sizes: tuple[int, int, int], column: int, row: int, sheet: int) -> int:
@@ -61,13 +55,14 @@ def cell_request(base: RenderRequest, axes: Sequence[Axis], place: int) -> Rende
     request = base
     for axis, value in sorted(chosen, key=lambda pair: pair[0].kind is AxisKind.WEIGHT):
         request = _with_value(request, axis, value)
-    return replace(request, adapters=[used for used in request.adapters if used is not None])
+    stack = [used for used in request.adapters if used is not None]
+    return request.model_copy(update={"adapters": stack})
 
 
 def _with_value(request: RenderRequest, axis: Axis, value: Any) -> RenderRequest:
     """The request with one value of an axis; an adapter that is left out is None until the end."""
     if not axis.kind.is_of_row:
-        return replace(request, **{axis.kind.value: value})
+        return request.model_copy(update={axis.kind.value: value})
     stack: list[Any] = list(request.adapters)
     before = stack[axis.row] if axis.row < len(stack) else None
     if axis.kind is AxisKind.WEIGHT:
@@ -79,7 +74,7 @@ def _with_value(request: RenderRequest, axis: Axis, value: Any) -> RenderRequest
         is_checkpoint = axis.kind is AxisKind.CHECKPOINT
         after = _in_place_of(before, named) if is_checkpoint and before is not None else named
     stack[axis.row : axis.row + 1] = [after]
-    return replace(request, adapters=stack)
+    return request.model_copy(update={"adapters": stack})
 
 
 def _in_place_of(before: WeightedAdapter, named: WeightedAdapter) -> WeightedAdapter:

@@ -24,7 +24,8 @@ from app.registry.renders.grids.cells import (
     cell_request,
 )
 from app.registry.renders.grids.numbers import MAX_VALUES
-from app.registry.renders.service import MAX_RANDOM_SEED, RenderRequest
+from app.registry.renders.requests import RenderRequest
+from app.registry.renders.service import MAX_RANDOM_SEED
 from app.registry.renders.strips import MAX_STRIP
 from app.registry.tables.axes import Axis, AxisKind
 from app.registry.tables.base_models import BaseModel
@@ -238,22 +239,16 @@ def _with_fixed(session: Session, request: RenderRequest, base: BaseModel) -> Re
             used.model_copy(update={"version": resolved.version, "weight": resolved.weight})
         )
     seed = secrets.randbelow(MAX_RANDOM_SEED) if request.seed is None else request.seed
-    return replace(
-        request,
-        base_model=base.key,
-        seed=seed,
-        count=1,
-        twin=False,
-        weights=None,
-        adapters=stack,
-    )
+    fixed = {"base_model": base.key, "seed": seed, "adapters": stack}
+    one_image = {"count": 1, "twin": False, "weights": None}
+    return request.model_copy(update=fixed | one_image)
 
 
 def _as_read(request: RenderRequest, first: Render) -> RenderRequest:
     """The request with its numbers as the first cell has them: a form sends texts."""
     names = {"steps", "guidance", "width", "height", "sampler", "seed"}
     names |= {name for name in ("clip_skip", "strength") if getattr(request, name) is not None}
-    return replace(request, **first.model_dump(include=names))
+    return request.model_copy(update=first.model_dump(include=names))
 
 
 def _plan_cells(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sqlmodel import Session, col, select
 
 from app.registry.base_models import service as base_models
@@ -40,7 +38,7 @@ def create_grid(session: Session, plan: GridPlan, store: BlobStore) -> Grid:
     if request.source is not None:
         found = sources.find_source(session, request.source)
         sources.remember(session, found)
-        request = replace(request, source=SourceImage(sha256=found.sha256))
+        request = request.model_copy(update={"source": SourceImage(sha256=found.sha256)})
     grid = Grid(
         title=plan.title,
         request=stored_request(request),
@@ -83,8 +81,8 @@ def _queue(session: Session, grid: Grid, plan: GridPlan, batch: Batch, store: Bl
     if batch.weights is not None:
         request = cell_request(plan.request, plan.axes, batch.places[0])
         # the adapters that the prompt names are in the stack as well
-        strip = replace(request, prompt=row.prompt, adapters=batch.stack, weights=batch.weights)
-        row = renders.plan_single(session, strip)
+        strip = {"prompt": row.prompt, "adapters": batch.stack, "weights": batch.weights}
+        row = renders.plan_single(session, request.model_copy(update=strip))
     row.draft_slot = SLOT.format(grid=grid.key, place=batch.places[0])
     row.priority = GRID_PRIORITY
     return renders.store_planned(session, row, store)

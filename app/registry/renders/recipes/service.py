@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +18,8 @@ from app.registry.errors import InvalidInput, NotFound
 from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.renders import sources
-from app.registry.renders.service import RenderRequest, plan_single
+from app.registry.renders.requests import RenderRequest
+from app.registry.renders.service import plan_single
 from app.registry.slugs import insert_named
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus
@@ -26,11 +27,10 @@ from app.registry.tables.base_models import BaseModel
 from app.registry.tables.recipes import MAX_NAME, Recipe, RecipeAdapter
 from app.registry.tables.renders import Render, RenderImage
 from app.registry.validation import printable, too_long
+from worker.core.inference.config import RenderConfig
 
 RECIPES_A_PAGE = 24
-SETTINGS = ("prompt", "negative_prompt", "sampler", "steps", "guidance", "clip_skip")
-SIZES = ("width", "height", "count")
-SOURCE = ("source_sha256", "strength")
+SETTINGS = RenderConfig.model_fields.keys() - {"seed"} | {"source_sha256"}
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ def save_recipe(session: Session, name: str, request: RenderRequest, *, mix: str
     A version that an alias names is found by it later, too; another one stays as it is now.
     """
     name = _checked_name(name)
-    planned = plan_single(session, replace(request, weights=None))
+    planned = plan_single(session, request.model_copy(update={"weights": None}))
     base = base_models.get_base_model(session, planned.base_model_id)
-    values = planned.model_dump(include={*SETTINGS, *SIZES, *SOURCE, "cache_key"})
+    values = planned.model_dump(include={*SETTINGS, "cache_key"})
     if request.source is not None:
         sources.remember(session, sources.find_source(session, request.source))
     return insert_named(

@@ -12,7 +12,6 @@ from app.registry.renders.grids import views
 from app.registry.renders.grids.axes import MAX_AXIS_TEXT, AxisRequest
 from app.registry.renders.grids.plan import GridPlan, GridRequest
 from app.registry.renders.grids.winner import WinnerAction
-from app.registry.renders.service import RenderRequest
 from app.registry.tables.axes import AxisKind
 from app.registry.tables.grids import MAX_TITLE, Grid
 from app.web.playground.api import RenderIn
@@ -80,13 +79,9 @@ class GridIn(BaseModel):
 
     def wanted(self) -> GridRequest:
         """The grid for the service."""
-        values = self.request.model_dump(exclude={"adapters", "source", *NOT_IN_GRIDS})
         axes = [axis for axis in (self.columns, self.rows, self.sheets) if axis is not None]
-        return GridRequest(
-            RenderRequest(**values, adapters=self.request.adapters, source=self.request.source),
-            [AxisRequest(axis.kind, axis.values, axis.adapter) for axis in axes],
-            self.title,
-        )
+        wanted = [AxisRequest(axis.kind, axis.values, axis.adapter) for axis in axes]
+        return GridRequest(self.request, wanted, self.title)
 
 
 class GridEstimate(BaseModel):

@@ -104,7 +104,7 @@ class GridForm:
             fields |= error.fields
         if fields:
             raise InvalidInput(" ".join(dict.fromkeys(fields.values())), fields=fields)
-        return GridRequest(replace(request, twin=False), axes, self.title)
+        return GridRequest(request.model_copy(update={"twin": False}), axes, self.title)
 
 
 def _moved(what: str, removed: int) -> str:

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from app.registry.db import Session
 from app.registry.renders.recipes import service
-from app.registry.renders.service import RenderRequest
 from app.registry.tables.recipes import Recipe
 from app.web.adapters.versions.api import Before, Limit
 from app.web.openapi import header_docs
@@ -134,10 +133,8 @@ def create_recipe(body: RecipeIn, state: State) -> RecipeOut:
     A version that an alias names is that of the alias later, too; the others are those that the
     references name now. Nothing is generated.
     """
-    values = body.request.model_dump(exclude={"adapters", "source", *NOT_IN_RECIPES})
-    request = RenderRequest(**values, adapters=body.request.adapters, source=body.request.source)
     with state.database.write() as session:
-        return _recipe_out(session, service.save_recipe(session, body.name, request))
+        return _recipe_out(session, service.save_recipe(session, body.name, body.request))
 
 
 @router.get("/recipes", responses=header_docs("x-total-count"))

@@ -9,7 +9,7 @@ from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.renders.grids.alternatives import expand_alternatives, has_alternatives
 from app.registry.renders.grids.cells import cell_request
 from app.registry.renders.grids.numbers import read_numbers
-from app.registry.renders.service import RenderRequest
+from app.registry.renders.requests import RenderRequest
 from app.registry.tables.axes import Axis, AxisKind, AxisValue
 
 
@@ -78,7 +78,7 @@ def test_a_checkpoint_has_all_weights_of_the_adapter_it_stands_in_for() -> None:
         AxisValue(label="", value=step | {"weight": 1}),
     ]
     axis = Axis(kind=AxisKind.CHECKPOINT, text="7", values=values)
-    request = RenderRequest("a castle", adapters=[ink])
+    request = RenderRequest(prompt="a castle", adapters=[ink])
     (kept,), (own,) = (cell_request(request, [axis], place).adapters for place in (0, 1))
     assert kept == ink.model_copy(update={"adapter_id": 5, "version": 40})
     assert own == kept.model_copy(update={"weight": 1.0})

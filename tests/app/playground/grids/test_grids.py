@@ -20,7 +20,8 @@ from app.registry.renders import listing, sources
 from app.registry.renders.grids import service, views
 from app.registry.renders.grids.axes import AxisRequest
 from app.registry.renders.grids.plan import GridRequest, plan_grid
-from app.registry.renders.service import RenderRequest, plan_single
+from app.registry.renders.requests import RenderRequest
+from app.registry.renders.service import plan_single
 from app.registry.state import AppState
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.tables.axes import AxisKind
@@ -100,7 +101,7 @@ def test_cells_with_other_adapters_share_a_render_too_until_one_fails(
     for place, others in enumerate(added):
         used = [fake_workers.weighted(one.key, weight) for one, weight in [(moss, 0.4), *others]]
         with state.database.read() as session:
-            alone = plan_single(session, RenderRequest("a castle", seed=7, adapters=used))
+            alone = plan_single(session, RenderRequest(prompt="a castle", seed=7, adapters=used))
             cell = session.get_one(GridCell, (grid["id"], place))
         assert cell.cache_key == alone.cache_key
         assert [one.weights for one in made.stack_of(place)] == [one.weights for one in alone.stack]

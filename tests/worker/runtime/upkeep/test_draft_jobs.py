@@ -12,7 +12,7 @@ from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs.service import claim_next, finish
 from app.registry.renders import drafts
-from app.registry.renders.service import RenderRequest
+from app.registry.renders.requests import RenderRequest
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.renders import Render, RenderImage
 from tests.worker.runtime.job_loops import Registry, wait_for
