@@ -13,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import sqlalchemy as sa
 import structlog
 from sqlalchemy import Engine, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.pool import QueuePool
 from sqlmodel import Session as Session  # for the layers above, which import no sqlmodel
 from sqlmodel import SQLModel
@@ -250,6 +251,18 @@ def once_a_snapshot(
 
     update_wrapper(read_once, read)
     return read_once
+
+
+def upsert(
+    session: Session, table: type[SQLModel], rows: Iterable[dict[str, Any]], changes: dict[str, Any]
+) -> None:
+    """Insert these rows; make these changes to those whose primary key is there already."""
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    statement = insert(table).values(list(rows))
+    keys = sa.inspect(table).primary_key
+    session.connection().execute(
+        statement.on_conflict_do_update(index_elements=list(keys), set_=changes)
+    )
 
 
 def wake_after_commit(session: Session, queue: str) -> None:

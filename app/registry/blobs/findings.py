@@ -9,26 +9,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
-from app.registry.db import in_chunks, once_a_snapshot, utcnow
+from app.registry.db import in_chunks, once_a_snapshot, upsert, utcnow
 from app.registry.tables.file_checks import BlobCheck, FileProblem
 
 
 def note(session: Session, checked: Iterable[str], problem: FileProblem | None = None) -> None:
     """Store the result of a check of these files just now; None: they are sound."""
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     values = {"checked_at": utcnow(), "problem": problem}
     for hashes in in_chunks(set(checked)):
-        statement = insert(BlobCheck).values([{"sha256": name} | values for name in hashes])
-        session.connection().execute(
-            statement.on_conflict_do_update(index_elements=["sha256"], set_=values)
-        )
+        upsert(session, BlobCheck, [{"sha256": name} | values for name in hashes], values)
 
 
 def problems(session: Session, hashes: Collection[str] | None = None) -> dict[str, FileProblem]:
-    """What is wrong with each damaged or missing file; of these files, or of all."""
+    """The problem of each damaged or missing file; of these files, or of all."""
     if hashes is None:
         return dict(_all_problems(session))
     found: dict[str, FileProblem] = {}

@@ -6,11 +6,10 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from app.registry.blobs import findings
-from app.registry.db import in_chunks
+from app.registry.db import in_chunks, upsert
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.datasets import Image
 from app.registry.tables.renders import RenderImage, RenderSource
@@ -35,14 +34,10 @@ def find(session: Session, sha256: str) -> Thumbnail | None:
 
 def save(session: Session, made: Iterable[Thumbnail]) -> None:
     """Store thumbnails whose blobs were just stored; replaces earlier ones of the same images."""
-    insert = sqlite.insert if _is_sqlite(session) else postgresql.insert
     for thumbnail in made:
         hashes = thumbnail.model_dump(exclude={"sha256"})
         findings.forget_problems(session, *hashes.values())
-        statement = insert(Thumbnail).values(sha256=thumbnail.sha256, **hashes)
-        session.connection().execute(
-            statement.on_conflict_do_update(index_elements=["sha256"], set_=hashes)
-        )
+        upsert(session, Thumbnail, [thumbnail.model_dump()], hashes)
 
 
 def list_missing(session: Session, *, limit: int) -> list[str]:
@@ -103,7 +98,3 @@ def _is_missing(column: Any) -> sa.ColumnElement[bool]:
     """Condition on a column: it has an image without thumbnails."""
     made = sa.exists().where(col(Thumbnail.sha256) == col(column))
     return sa.and_(col(column).is_not(None), ~made)
-
-
-def _is_sqlite(session: Session) -> bool:
-    return session.get_bind().dialect.name == "sqlite"

@@ -15,13 +15,12 @@ from typing import IO, Annotated, Any, Self
 
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from app.registry.blobs import thumbnails
 from app.registry.datasets import intake
 from app.registry.datasets import service as datasets
-from app.registry.db import MAX_ID, database_now, utcnow
+from app.registry.db import MAX_ID, database_now, upsert, utcnow
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.renders.strips import MAX_STRIP
 from app.registry.state import AppState
@@ -126,13 +125,9 @@ def _of_render(session: Session, render_id: int, index: int) -> FoundSource:
 
 def remember(session: Session, source: FoundSource) -> None:
     """Note that a source is used now, so that its file stays."""
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     used = {"used_at": utcnow()}
-    sizes = {"width": source.width, "height": source.height}
-    statement = insert(RenderSource).values(sha256=source.sha256, **sizes, **used)
-    session.connection().execute(
-        statement.on_conflict_do_update(index_elements=["sha256"], set_=used)
-    )
+    row = {"sha256": source.sha256, "width": source.width, "height": source.height, **used}
+    upsert(session, RenderSource, [row], used)
 
 
 def receive(state: AppState, content: IO[bytes]) -> FoundSource:

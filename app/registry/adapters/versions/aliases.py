@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, func, select
 
+from app.registry.db import upsert
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.tables.adapters import LATEST, AdapterAlias, AdapterVersion
 
@@ -54,16 +54,10 @@ def set_alias(session: Session, version: AdapterVersion, alias: str) -> str:
 
 def point(session: Session, version: AdapterVersion, alias: str) -> None:
     """Insert or move a validated alias."""
-    is_sqlite = session.get_bind().dialect.name == "sqlite"
-    insert = sqlite.insert if is_sqlite else postgresql.insert
-    values = {"adapter_id": version.adapter_id, "alias": alias, "version_id": version.key}
-    order = insert(AdapterAlias).values(**values)
+    to_version = {"version_id": version.key}
+    row = {"adapter_id": version.adapter_id, "alias": alias, **to_version}
     session.flush()
-    session.connection().execute(
-        order.on_conflict_do_update(
-            index_elements=["adapter_id", "alias"], set_={"version_id": version.key}
-        )
-    )
+    upsert(session, AdapterAlias, [row], to_version)
     known = session.identity_map.get(
         session.identity_key(AdapterAlias, (version.adapter_id, alias))
     )

@@ -6,10 +6,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from PIL import Image as Pillow
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
 from app.registry.datasets.measures.thresholds import MEASURE_VERSION
+from app.registry.db import upsert
 from app.registry.images.decoding import measure_pixels, on_white
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from app.registry.tables.datasets import Image, ImageMeasure
@@ -22,13 +22,8 @@ MEASURED: sa.ColumnElement[bool] = (col(ImageMeasure.clean_sha256) == col(Image.
 
 def save(session: Session, clean_sha256: str, measured: dict[str, Any]) -> None:
     """Store what was measured in an image; replaces an earlier measure."""
-    dialect = session.get_bind().dialect.name
-    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
     values = {"measure_version": MEASURE_VERSION, **measured}
-    statement = insert(ImageMeasure).values(clean_sha256=clean_sha256, **values)
-    session.connection().execute(
-        statement.on_conflict_do_update(index_elements=["clean_sha256"], set_=values)
-    )
+    upsert(session, ImageMeasure, [{"clean_sha256": clean_sha256, **values}], values)
 
 
 def list_unmeasured(session: Session, *, limit: int) -> list[str]:
