@@ -19,7 +19,7 @@ from sqlmodel import SQLModel, select
 from app.registry.adapters import service
 from app.registry.adapters.versions.create_version import NewFile, NewVersion, publish
 from app.registry.base_models.service import ensure_embedded
-from app.registry.blobs import survey as surveying
+from app.registry.blobs import references
 from app.registry.blobs import sweep as sweeping
 from app.registry.blobs.sweep import SweepSummary, sweep
 from app.registry.db import MENTIONS, Database, utcnow
@@ -331,7 +331,7 @@ def test_a_sweep_can_be_broken_off(folder: Kept) -> None:
 def test_many_rows_are_read_a_thousand_at_a_time(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(surveying, "ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(references, "ROWS_AT_ONCE", 3)
     kept.add(*[IoJob(kind="x", args={"sha256": kept.blob(str(n))}) for n in range(10)])
     kept.blob("lost")
     assert kept.sweep().files == 1
@@ -373,7 +373,7 @@ def test_every_table_is_read() -> None:
     read = {
         column
         for table in SQLModel.metadata.sorted_tables
-        for columns in surveying.reference_columns(table)
+        for columns in references.reference_columns(table)
         for column in columns
     }
     for table, name in (
@@ -395,8 +395,8 @@ def _is_json(column: sa.Column[Any]) -> bool:
 
 def test_a_longer_number_is_no_hash() -> None:
     sha256 = hashlib.sha256(b"x").hexdigest()
-    assert surveying.HASH.findall(f'["{sha256}", "/media/{sha256}"]') == [sha256, sha256]
-    assert surveying.HASH.findall(f'"{sha256}0"') == []
+    assert references.HASH.findall(f'["{sha256}", "/media/{sha256}"]') == [sha256, sha256]
+    assert references.HASH.findall(f'"{sha256}0"') == []
 
 
 def test_a_sweep_is_due_once_a_day(database: Database) -> None:

@@ -33,40 +33,29 @@ THREADS = 16  # a bucket takes a while for each file
 LISTED_FROM = 200  # from this many files on, one listing is cheaper than asking for each
 TRAINED_ON = "trained on"
 HOLDERS = {
-    "adapter": "it is the cover of an adapter",
-    "adapter_file": "another version has the same file",
-    "adapter_version": "another version has the same file",
-    "checkpoint": "another run continues from it",
-    "dataset_version": "a run was trained on it",
-    "image": "a dataset has the same image",
-    "io_job": "a job of the last days refers to it",
-    "recipe": "a recipe starts from it",
-    "render": "a render starts from it",
-    "render_image": "another render shows it",
-    "render_source": "a render starts from it, or did in the last hours",
-    "sample": "it is a sample of another run",
-    "thumbnail": "it is still shown",
+    "adapter": ("it is the cover of an adapter", "they are covers of adapters"),
+    "adapter_file": ("another version has the same file", "other versions have the same files"),
+    "adapter_version": ("another version has the same file", "other versions have the same files"),
+    "checkpoint": ("another run continues from it", "other runs continue from them"),
+    "dataset_version": ("a run was trained on it", "runs were trained on them"),
+    "image": ("a dataset has the same image", "datasets have the same images"),
+    "io_job": ("a job of the last days refers to it", "jobs of the last days refer to them"),
+    "recipe": ("a recipe starts from it", "recipes start from them"),
+    "render": ("a render starts from it", "renders start from them"),
+    "render_image": ("another render shows it", "other renders show them"),
+    "render_source": (
+        "a render starts from it, or did in the last hours",
+        "renders start from them, or did in the last hours",
+    ),
+    "sample": ("it is a sample of another run", "they are samples of other runs"),
+    "thumbnail": ("it is still shown", "they are still shown"),
 }
-HOLDERS_OF_MANY = {
-    "adapter": "they are covers of adapters",
-    "adapter_file": "other versions have the same files",
-    "adapter_version": "other versions have the same files",
-    "checkpoint": "other runs continue from them",
-    "dataset_version": "runs were trained on them",
-    "image": "datasets have the same images",
-    "io_job": "jobs of the last days refer to them",
-    "recipe": "recipes start from them",
-    "render": "renders start from them",
-    "render_image": "other renders show them",
-    "render_source": "renders start from them, or did in the last hours",
-    "sample": "they are samples of other runs",
-    "thumbnail": "they are still shown",
-}
+"""Why a file stays, and why several do, by the table of the row that refers to them."""
 
 
 @dataclass
 class Deletion:
-    """What a domain's function deleted.
+    """The rows that a domain's function deleted.
 
     `goes`: in words, such as “2 checkpoints”; `stays`: sentences. `files`: the hashes of the files
     that the deleted rows referred to, and maybe hashes of what was never stored; `captions`: hashes
@@ -94,7 +83,7 @@ class Deletion:
 
 @dataclass(frozen=True)
 class FreedSpace:
-    """What a deletion removes or has removed, with the number and total size of its files."""
+    """The effect of a deletion, before or after it, with the number and total size of its files."""
 
     title: str
     goes: Sequence[str] = ()
@@ -104,11 +93,11 @@ class FreedSpace:
 
 
 class Registry(Protocol):
-    """What a deletion works on, such as the state of an app."""
+    """The rows and files that a deletion works on, such as the state of an app."""
 
     @property
     def settings(self) -> Settings:
-        """Where the data folder is."""
+        """The settings, which name the data folder."""
 
     @property
     def database(self) -> Database:
@@ -123,7 +112,7 @@ Removal = Callable[[Session], Deletion]
 
 
 def preview(state: Registry, remove: Removal) -> FreedSpace:
-    """What `delete` would remove now; nothing is changed. Raises what the removal raises."""
+    """The effect that `delete` would have now; nothing is changed. Raises as the removal does."""
     deletion, unreferenced = _rehearse(state, remove)
     sizes = _sizes(state.store, unreferenced)
     gone = _own(state, deletion, set(sizes))
@@ -154,7 +143,7 @@ def delete(state: Registry, remove: Removal) -> FreedSpace:
 
 
 def _rehearse(state: Registry, remove: Removal) -> tuple[Deletion, set[str]]:
-    """What a removal would delete now, and the files that nothing would refer to any more."""
+    """The deletion that a removal would make now, and the files that lose their last reference."""
     with state.database.write() as session:
         deletion = remove(session)
         unreferenced = _free(session, deletion)
@@ -171,9 +160,9 @@ def _free(session: Session, deletion: Deletion) -> set[str]:
     if any(TRAINED_ON in sentence for sentence in deletion.stays):
         del by_holder["dataset_version"]  # it was said which runs they are
     for table, number in sorted(by_holder.items()):
-        words = (HOLDERS if number == 1 else HOLDERS_OF_MANY).get(table, "it is still used")
-        verb = "stays" if number == 1 else "stay"
-        deletion.stays.append(f"{plural(number, 'file')} {verb}: {words}.")
+        of_one, of_many = HOLDERS.get(table, ("it is still used", "it is still used"))
+        words = f"stays: {of_one}" if number == 1 else f"stay: {of_many}"
+        deletion.stays.append(f"{plural(number, 'file')} {words}.")
     return deletion.files - held.keys()
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.blobs.survey import HASH, reference_columns
+from app.registry.blobs.references import HASH, reference_columns
 from app.registry.storage.store import BlobStore, StorageUnavailable
 from app.registry.tables.erased_hashes import ErasedHash
 

@@ -1,7 +1,7 @@
 """Makes the thumbnails of a stored image with Pillow; used by the workers.
 
 The images were all written by Brushwork, so they are decoded without the resource limits of
-uploads (`datasets.decoding`).
+uploads (`registry.images.decoding`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which rows need which stored files, in words: for lists of damaged and missing files.
+"""The rows that need stored files, in words: for lists of damaged and missing files.
 
 Every column and JSON value that names a blob is read here; a test compares the columns with the
 tables. Rows in the trash count, as they can be restored.
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.blobs import thumbnails
-from app.registry.blobs.survey import ROWS_AT_ONCE
+from app.registry.blobs.references import ROWS_AT_ONCE
 from app.registry.db import database_now
 from app.registry.job_kinds.kinds import DamagedJob, FuseAdapterResult, ImportAdapterArgs, JobKind
 from app.registry.job_kinds.states import ACTIVE
@@ -41,7 +41,7 @@ MADE_AGAIN = "It is made again when it is needed."
 
 
 class Subject(StrEnum):
-    """What a file belongs to."""
+    """The kind of thing that a file belongs to."""
 
     ADAPTER = "adapter"
     DATASET = "dataset"

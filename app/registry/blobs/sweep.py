@@ -4,10 +4,10 @@ Blobs that are stored during a sweep are safe. A blob is stored before the row t
 the blobs are listed before the references are read. Storing the same bytes again renews a blob, so
 its age is checked again just before it is moved.
 
-A sweep only reports if the store does not belong to this database alone (`app.registry.ownership`),
-or if it would take more than a small share of files that this database has never known. With
-`adopt` the database becomes the owner and the sweep takes what it finds. Blobs older than the
-database are taken only then: they may belong to another one.
+A sweep only reports if the store does not belong to this database alone (`blobs.ownership`), or if
+it would take more than a small share of files that this database has never known. With `adopt` the
+database becomes the owner and the sweep takes what it finds. Blobs older than the database are
+taken only then: they may belong to another one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import app.registry.tables.all  # noqa: F401  (fills the metadata)
 from app.registry.blobs import ownership, thumbnails, trash
 from app.registry.blobs.marker import Marker
 from app.registry.blobs.ownership import Owner, OwnerCheck
-from app.registry.blobs.survey import Survey, survey_store, with_callback
+from app.registry.blobs.references import with_callback
+from app.registry.blobs.survey import Survey, survey_store
 from app.registry.blobs.trash import NOTHING, Amount
 from app.registry.db import Database, database_now, utcnow
 from app.registry.job_kinds.kinds import JobKind, SweepArgs, SweepResult
@@ -45,7 +46,7 @@ SWEEP_LOCK = 0x62727377  # key of PostgreSQL's advisory lock for ordering sweeps
 
 @dataclass(frozen=True)
 class SweepSummary:
-    """What a sweep moved to the trash (or would, in a dry run or a report), and what it did there.
+    """The files that a sweep moved to the trash, or would in a dry run or a report; the trash now.
 
     `report` says why it did nothing of this; `found` says who the files belonged to before.
     """

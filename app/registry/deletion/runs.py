@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from app.registry.adapters import publications
@@ -212,16 +212,3 @@ def _release_children(session: Session, run: Run) -> None:
             event.data = {"text": "Continues from a run that was deleted."}
             session.add(event)
     session.flush()
-
-
-def count_checkpoints(session: Session) -> tuple[int, int]:
-    """Number and total size in bytes of the training states of runs that have ended.
-
-    Without those that a person keeps.
-    """
-    sums = select(func.count(), func.sum(Checkpoint.size_bytes))
-    rotating = sums.where(
-        col(Checkpoint.run_id).in_(_ended_runs()), col(Checkpoint.kept).is_(False)
-    )
-    number, size = session.exec(rotating).one()
-    return number, size or 0

@@ -1,4 +1,4 @@
-"""What the stored files are: their number and size by kind, each file counted once."""
+"""The number and size of the stored files by kind, each file counted once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.blobs import latents
-from app.registry.blobs.survey import HASH, ROWS_AT_ONCE
+from app.registry.blobs.references import HASH, ROWS_AT_ONCE
 from app.registry.deletion.grids import is_in_deleted_grids
 from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.state import AppState
@@ -24,7 +24,7 @@ from app.registry.tables.thumbnails import Thumbnail
 
 
 class FileKind(StrEnum):
-    """What a file is for; one of several kinds counts as the first of them."""
+    """The use of a file; one of several kinds counts as the first of them."""
 
     DATASETS = "datasets"
     ADAPTERS = "adapters"

@@ -6,7 +6,7 @@ blob. Storing the same bytes again renews the blob's time, so a sweep of old unr
 never deletes one that was just uploaded again.
 
 What a sweep takes goes to a trash in the same store. Reading a blob that lies there brings it back.
-Beside the blobs lies a marker, which says which database they belong to (`app.registry.ownership`).
+Beside the blobs lies a marker, which says which database they belong to (`blobs.ownership`).
 Blobs, trash and marker have the same names in a folder and in a bucket, so a copy of one serves as
 the other.
 """

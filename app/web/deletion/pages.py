@@ -90,7 +90,7 @@ class Alternative:
 
 @dataclass(frozen=True)
 class ConfirmPage:
-    """What is deleted and what stays; None if it cannot be deleted now, with the reason."""
+    """The effect of a deletion; None if it is impossible now, with the reason in `refused`."""
 
     freed: FreedSpace | None
     refused: str

@@ -143,10 +143,9 @@ def test_one_checkpoint_of_a_run_or_those_of_all(registry: Registry) -> None:
     assert freed.title == f"the checkpoint at step 20 of run {first.key}, “Cats”"
     with pytest.raises(NotFound, match="deleted already"):
         registry.delete(lambda session: deletion.delete_checkpoints(session, first.key, step=20))
-    with registry.database.read() as session:
-        number, size = deletion.count_checkpoints(session)
     freed = registry.delete(deletion.delete_all_checkpoints)
-    assert (number, size) == (1, freed.size_bytes)
+    assert freed.goes == ("1 training state",)
+    assert freed.size_bytes > 0
     with registry.database.read() as session:
         assert [row.run_id for row in session.exec(select(Checkpoint))] == [waiting.key]
         assert service.run_checkpoints(session, second.key) == []

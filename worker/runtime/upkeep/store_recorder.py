@@ -1,7 +1,7 @@
 """Every worker writes into the store how far its database has got, while something happens.
 
 So a database of an earlier hour is known when it is put beside the files
-(`app.registry.ownership`).
+(`app.registry.blobs.ownership`).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.blobs.deletion import Deletion
-from app.registry.blobs.survey import HASH
+from app.registry.blobs.references import HASH
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.jobs import service as jobs
