@@ -19,7 +19,7 @@ from app.registry.base_models import service as base_models
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
 from app.registry.storage.folder import LocalBlobStore
-from tests.app.integrity.conftest import Filled, fill
+from tests.app.blobs.conftest import Filled, fill
 from tests.next_revision import next_revision
 
 pytestmark = pytest.mark.usefixtures("no_surroundings")

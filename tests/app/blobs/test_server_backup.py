@@ -19,7 +19,7 @@ from app.registry.db import Database, make_engine
 from app.registry.storage.bucket import ObjectBlobStore
 from app.registry.tables.file_checks import FileProblem
 from app.registry.tables.renders import RenderImage
-from tests.app.integrity.conftest import Filled, fill
+from tests.app.blobs.conftest import Filled, fill
 from tests.conftest import empty_tables
 
 PATIENCE_SECONDS = 60.0

@@ -8,7 +8,7 @@ import app.registry.tables.all  # noqa: F401  (fills the metadata)
 from app.registry.blobs.report import describe
 from app.registry.blobs.subjects import list_references
 from app.registry.tables.file_checks import FileProblem
-from tests.app.integrity.conftest import Filled
+from tests.app.blobs.conftest import Filled
 
 NO_BLOBS = {
     "adapter_file.facts_sha256",

@@ -16,7 +16,7 @@ from app.registry.storage.store import BlobDamaged
 from app.registry.tables.file_checks import FileProblem
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.thumbnails import Thumbnail, ThumbnailSize
-from tests.app.integrity.conftest import Filled, fill
+from tests.app.blobs.conftest import Filled, fill
 from tests.images import make_png
 from worker.core.words import FileFormat, WeightDtype
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from app.registry.adapters import service as adapters
 from app.registry.adapters.versions.create_version import NewFile, NewVersion, publish
 from app.registry.base_models.service import ensure_embedded
 from app.registry.blobs import findings
-from app.registry.db import Database, utcnow
+from app.registry.db import Database, make_engine, utcnow
 from app.registry.job_kinds.kinds import JobKind, StoredSidecar
 from app.registry.job_kinds.states import JobStatus
 from app.registry.storage import open_store
@@ -80,6 +81,16 @@ def filled(database: Database, tmp_path: Path) -> Filled:
 def folder(sqlite_database: Database, tmp_path: Path) -> Filled:
     """A filled registry on SQLite with a folder."""
     return fill(Filled(sqlite_database, open_store(None, tmp_path)))
+
+
+@pytest.fixture
+def other_database(tmp_path: Path, sqlite_template: Path) -> Iterator[Database]:
+    """An empty SQLite database of another registry."""
+    path = tmp_path / "other.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    database = Database(make_engine(f"sqlite:///{path}"))
+    yield database
+    database.dispose()
 
 
 def fill(filled: Filled) -> Filled:

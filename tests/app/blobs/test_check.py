@@ -14,7 +14,7 @@ from app.registry.storage.store import BlobDamaged, BlobNotFound
 from app.registry.tables.file_checks import FileProblem
 from app.registry.tables.renders import RenderImage
 from app.registry.tables.runs import Checkpoint
-from tests.app.integrity.conftest import Filled
+from tests.app.blobs.conftest import Filled
 
 DAMAGED, MISSING = FileProblem.DAMAGED, FileProblem.MISSING
 
