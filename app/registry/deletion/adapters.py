@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, select
 
 from app.registry.adapters.library.cards import summarize
 from app.registry.adapters.unfinished import adapter_users
 from app.registry.adapters.versions.traces import delete_version_rows
 from app.registry.blobs.deletion import Deletion
+from app.registry.deletion.lists import DeletedPage, count_deleted, deleted_rows
 from app.registry.errors import Conflict, NotFound
-from app.registry.paging import page_count
 from app.registry.renders.dependents import dependents_of_adapter
 from app.registry.tables.adapters import (
     Adapter,
@@ -29,8 +29,6 @@ from app.registry.tables.adapters import (
 from app.registry.tables.renders import RenderAdapter
 from app.registry.tables.runs import Run
 
-DELETED_A_PAGE = 24
-
 
 @dataclass(frozen=True)
 class DeletedAdapter:
@@ -41,38 +39,16 @@ class DeletedAdapter:
     cover: str | None
 
 
-@dataclass(frozen=True)
-class DeletedPage:
-    """A page of deleted adapters, and their total number."""
-
-    items: list[DeletedAdapter]
-    total: int
-
-    @property
-    def pages(self) -> int:
-        """Number of pages."""
-        return page_count(self.total, DELETED_A_PAGE)
-
-
-def has_deleted(session: Session) -> bool:
-    """True if there is a deleted adapter that can be restored."""
-    return session.exec(select(Adapter.id).where(_is_deleted()).limit(1)).first() is not None
-
-
-def list_deleted(session: Session, *, page: int = 1) -> DeletedPage:
+def list_deleted(session: Session, *, page: int = 1) -> DeletedPage[DeletedAdapter]:
     """A page of deleted adapters, the last deleted first."""
-    newest = (col(Adapter.deleted_at).desc(), col(Adapter.id).desc())
-    query = select(Adapter).where(_is_deleted()).order_by(*newest)
-    start = (page - 1) * DELETED_A_PAGE
-    adapters = session.exec(query.offset(start).limit(DELETED_A_PAGE)).all()
+    adapters = deleted_rows(session, Adapter, page)
     known = {row.adapter.key: row for row in summarize(session, adapters)}
     items = []
     for adapter in adapters:
         row = known.get(adapter.key)
         cover = row.covers[0] if row and row.covers else None
         items.append(DeletedAdapter(adapter, row.version_count if row else 0, cover))
-    total = session.exec(select(func.count()).select_from(Adapter).where(_is_deleted())).one()
-    return DeletedPage(items, total)
+    return DeletedPage(items, count_deleted(session, Adapter))
 
 
 def delete_forever(session: Session, adapter_id: int) -> Deletion:
@@ -112,7 +88,3 @@ def delete_adapter_rows(session: Session, adapter_id: int) -> None:
         connection.execute(sa.delete(table).where(col(table.adapter_id) == adapter_id))
     connection.execute(sa.delete(Adapter).where(col(Adapter.id) == adapter_id))
     session.expire_all()
-
-
-def _is_deleted() -> sa.ColumnElement[bool]:
-    return col(Adapter.deleted_at).is_not(None)

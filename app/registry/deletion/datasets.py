@@ -16,13 +16,11 @@ from app.registry.datasets import pinned, used_datasets
 from app.registry.datasets.image_rows import delete_image_rows
 from app.registry.datasets.trained_on import forget_datasets, trained_on
 from app.registry.deletion import runs as run_deletion
+from app.registry.deletion.lists import DeletedPage, count_deleted, deleted_rows
 from app.registry.errors import Conflict, NotFound
-from app.registry.paging import page_count
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image
 from app.registry.tables.runs import Run
 from app.registry.wording import plural
-
-DELETED_A_PAGE = 24
 
 
 @dataclass(frozen=True)
@@ -34,45 +32,18 @@ class DeletedDataset:
     run_count: int
 
 
-@dataclass(frozen=True)
-class DeletedDatasets:
-    """A page of deleted datasets, and their total number."""
-
-    items: list[DeletedDataset]
-    total: int
-
-    @property
-    def pages(self) -> int:
-        """Number of pages."""
-        return page_count(self.total, DELETED_A_PAGE)
-
-
-def list_deleted(session: Session, *, page: int = 1) -> DeletedDatasets:
+def list_deleted(session: Session, *, page: int = 1) -> DeletedPage[DeletedDataset]:
     """A page of deleted datasets, the last deleted first."""
-    deleted = col(Dataset.deleted_at).is_not(None)
-    newest = (col(Dataset.deleted_at).desc(), col(Dataset.id).desc())
-    query = select(Dataset).where(deleted).order_by(*newest)
-    rows = session.exec(query.offset((page - 1) * DELETED_A_PAGE).limit(DELETED_A_PAGE)).all()
+    rows = deleted_rows(session, Dataset, page)
     keys = [row.key for row in rows]
-    images = _count_by(session, col(Image.dataset_id), keys)
+    of_dataset = col(Image.dataset_id)
+    counted = sa.select(of_dataset, sa.func.count()).where(of_dataset.in_(keys))
+    images = {row[0]: row[1] for row in session.connection().execute(counted.group_by(of_dataset))}
     runs = used_datasets.count_runs(session, keys)
-    return DeletedDatasets(
+    return DeletedPage(
         [DeletedDataset(row, images.get(row.key, 0), runs.get(row.key, 0)) for row in rows],
-        session.exec(select(func.count()).select_from(Dataset).where(deleted)).one(),
+        count_deleted(session, Dataset),
     )
-
-
-def _count_by(
-    session: Session, column: sa.orm.Mapped[int] | sa.ColumnElement[int], keys: Sequence[int]
-) -> dict[int, int]:
-    counted = sa.select(column, sa.func.count()).where(column.in_(keys)).group_by(column)
-    return {row[0]: row[1] for row in session.connection().execute(counted)}
-
-
-def has_deleted(session: Session) -> bool:
-    """True if there is a deleted dataset."""
-    query = select(Dataset.id).where(col(Dataset.deleted_at).is_not(None))
-    return session.exec(query.limit(1)).first() is not None
 
 
 def list_deleted_images(session: Session, dataset_id: int) -> list[Image]:

@@ -17,7 +17,7 @@ from app.registry.adapters.imports import ReceivedFile, receive_all
 from app.registry.adapters.library.listing import COUNT_END
 from app.registry.adapters.service import AdapterChange, AdapterPage, Filter, Sort
 from app.registry.db import MAX_ID, Session
-from app.registry.deletion.adapters import has_deleted
+from app.registry.deletion.lists import has_deleted
 from app.registry.errors import AppError, InvalidInput
 from app.registry.renders.covers import choose_cover
 from app.registry.state import AppState
@@ -190,7 +190,7 @@ def _list_page(
         imports=list(imports),
         summary=summarize_imports(imports),
         deleted=deleted,
-        has_deleted=has_deleted(session),
+        has_deleted=has_deleted(session, Adapter),
     )
 
 

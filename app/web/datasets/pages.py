@@ -15,7 +15,7 @@ from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
 from app.registry.datasets.listing.pages import IMAGES_A_PAGE
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import MAX_ID
-from app.registry.deletion.datasets import has_deleted
+from app.registry.deletion.lists import has_deleted
 from app.registry.paging import page_count
 from app.registry.tables.datasets import Dataset
 from app.web import templates
@@ -120,7 +120,7 @@ def _index_page(
             form=form,
             examples=example_offers(),
             deleted=service.deleted_dataset(session, deleted) if deleted else None,
-            has_deleted=has_deleted(session),
+            has_deleted=has_deleted(session, Dataset),
         )
     status = 200 if form.is_valid else 422
     return templates.render(request, "datasets/list.html", context, status=status)

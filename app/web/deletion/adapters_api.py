@@ -10,7 +10,8 @@ from pydantic import BaseModel, Field
 
 from app.registry.blobs import deletion as freeing
 from app.registry.deletion import adapters as deleted
-from app.registry.deletion.adapters import DeletedAdapter, DeletedPage
+from app.registry.deletion.adapters import DeletedAdapter
+from app.registry.deletion.lists import DeletedPage
 from app.web.deletion.removals import Removal, of_adapter
 from app.web.openapi import header_docs
 from app.web.problems import problems
@@ -46,7 +47,7 @@ def list_deleted_adapters(
     return [_deleted_out(row) for row in found.items]
 
 
-def _link_header(request: Request, found: DeletedPage, page: int) -> str:
+def _link_header(request: Request, found: DeletedPage[DeletedAdapter], page: int) -> str:
     near = {"next": page + 1, "prev": page - 1}
     return ", ".join(
         f'<{request.url.path}?page={number}>; rel="{relation}"'

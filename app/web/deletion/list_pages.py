@@ -11,8 +11,9 @@ from starlette.responses import Response
 
 from app.registry.datasets import service
 from app.registry.deletion import adapters, datasets
-from app.registry.deletion.adapters import DeletedPage
-from app.registry.deletion.datasets import DeletedDatasets
+from app.registry.deletion.adapters import DeletedAdapter
+from app.registry.deletion.datasets import DeletedDataset
+from app.registry.deletion.lists import DeletedPage
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset, Image
 from app.web.state import State
@@ -20,7 +21,7 @@ from app.web.templates import render
 
 router = APIRouter(include_in_schema=False)
 
-Found = DeletedDatasets | DeletedPage
+Found = DeletedPage[DeletedDataset] | DeletedPage[DeletedAdapter]
 Number = Annotated[int, Query(ge=1, le=100_000)]
 
 

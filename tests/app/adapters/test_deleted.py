@@ -17,6 +17,7 @@ from app.registry.base_models.service import ensure_embedded
 from app.registry.datasets import service as datasets
 from app.registry.db import Database
 from app.registry.deletion import adapters as deleted
+from app.registry.deletion import lists
 from app.registry.errors import Conflict, NotFound
 from app.registry.job_kinds.kinds import InspectBaseArgs, MergeAdaptersArgs, ResizeAdapterArgs
 from app.registry.job_kinds.states import JobStatus
@@ -101,7 +102,7 @@ def make_render(session: Session, key: int, status: JobStatus) -> Render:
 def test_the_one_deleted_last_comes_first(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deleted, "DELETED_A_PAGE", 2)
+    monkeypatch.setattr(lists, "DELETED_A_PAGE", 2)
     for number, name in enumerate(("Old", "Older", "Oldest", "Kept")):
         key = make(database, name, versions=number + 1)
         if name != "Kept":
@@ -116,10 +117,10 @@ def test_the_one_deleted_last_comes_first(
 def test_whether_there_is_one_is_known_without_a_list(database: Database) -> None:
     key = make(database)
     with database.read() as session:
-        assert not deleted.has_deleted(session)
+        assert not lists.has_deleted(session, Adapter)
     put_away(database, key)
     with database.read() as session:
-        assert deleted.has_deleted(session)
+        assert lists.has_deleted(session, Adapter)
 
 
 def test_nothing_is_left_of_what_was_deleted_for_good(database: Database) -> None:

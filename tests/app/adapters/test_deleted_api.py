@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 
 from app.registry.adapters.service import order_file
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.deletion import adapters as deleted
+from app.registry.deletion import lists
 from app.registry.state import AppState
 from tests import fake_workers
 from worker.core.words import FileFormat, WeightDtype
@@ -18,7 +18,7 @@ API = "/api/v1/adapters"
 def test_they_are_listed_in_linked_pages_and_deleted_for_good(
     client: TestClient, state: AppState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deleted, "DELETED_A_PAGE", 2)
+    monkeypatch.setattr(lists, "DELETED_A_PAGE", 2)
     for name in ("One", "Two", "Three"):
         with state.database.write() as session:
             key = publish(session, NewVersion(name, "sd1", "0" * 64, 1, 1, 1.0)).adapter_id

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.deletion import adapters as deleted
+from app.registry.deletion import lists
 from app.registry.job_kinds.states import JobStatus
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
@@ -45,7 +45,7 @@ def test_deleted_adapters_are_found_and_brought_back(client: TestClient, state: 
 def test_a_long_list_has_pages_and_a_shorter_one_its_last(
     client: TestClient, state: AppState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deleted, "DELETED_A_PAGE", 1)
+    monkeypatch.setattr(lists, "DELETED_A_PAGE", 1)
     for name in ("One", "Two"):
         with state.database.write() as session:
             version = publish(session, NewVersion(name, "sd1", "0" * 64, 1, 1, 1.0))

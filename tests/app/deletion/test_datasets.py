@@ -9,7 +9,7 @@ from app.registry.blobs import latents
 from app.registry.datasets import service
 from app.registry.datasets.pinned import pin_version
 from app.registry.deletion import datasets as deletion
-from app.registry.deletion import runs
+from app.registry.deletion import lists, runs
 from app.registry.errors import Conflict, NotFound
 from app.registry.runs import requests
 from app.registry.runs.service import run_image_count
@@ -118,7 +118,7 @@ def test_runs_keep_what_they_were_trained_on_until_they_go_too(registry: Registr
     assert f"run {third.key}, “Cats”" in both.goes
     with registry.database.read() as session:
         assert session.exec(select(Dataset)).all() == []
-        assert not deletion.has_deleted(session)
+        assert not lists.has_deleted(session, Dataset)
     assert SECRET not in registry.texts()
     assert registry.size() == 0
 
