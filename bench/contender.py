@@ -30,11 +30,11 @@ with lean_imports("cpu"):  # as the trainer does
     from bench.plain import PlainConfig, PlainTrainer
     from worker.core.bases.load import LoadedBase
     from worker.core.bases.text import encode_prompts
+    from worker.core.latents import encode
     from worker.core.lora_files import canonical
     from worker.core.training.config import LossWeighting, LrScheduler, Precision, TrainConfig
     from worker.core.training.data.buckets import Size, crop_to_bucket, fit
     from worker.core.training.data.images import TrainingImage, open_image
-    from worker.core.training.data.latent_cache import encode
     from worker.core.training.events import (
         Arithmetic,
         Commands,

@@ -40,6 +40,7 @@ from worker.core.bases.load import LoadedBase
 from worker.core.inference import rank_form
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.pipeline import ResidentPipeline
+from worker.core.inference.sampling import make_scheduler
 from worker.core.lora_files.canonical import (
     Component,
     LoraAdapter,
@@ -49,7 +50,6 @@ from worker.core.lora_files.canonical import (
 )
 from worker.core.lora_files.compatible import adaptable_layers
 from worker.core.lora_files.loaded import LoadedAdapter
-from worker.core.sampling import make_scheduler
 from worker.runtime.device import describe_processor
 
 PROMPT, GUIDANCE, SEED = "a red apple", 4.0, 7

@@ -54,7 +54,6 @@ FOLDERS = {
     "worker/starter": "slow",
     "worker/training": "slow",
     "worker/test_fake_gpu.py": "slow",
-    "worker/test_sampling.py": "slow",
 }
 """The marker of every test in this folder or file; `unit` where none is named.
 

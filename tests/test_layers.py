@@ -33,29 +33,6 @@ CIRCLES = {
         "service",
         "transfer",
     ],
-    "app.web": ["access", "addresses", "datasets", "runs", "security"],
-    "app.web.adapters": ["detail", "renders", "versions"],
-    "app.web.datasets": ["api", "transfer"],
-    "worker.core": [
-        "bases",
-        "inference",
-        "lora_files",
-        "sampling",
-        "source_images",
-        "training",
-    ],
-    "worker.core.captioning": ["local", "opening"],
-    "worker.core.lora_files": ["converting", "export", "proof"],
-    "worker.runtime": [
-        "celery_app",
-        "export_jobs",
-        "forking",
-        "inspection",
-        "io_jobs",
-        "launch",
-        "process",
-        "time_limits",
-    ],
 }
 """Rooms that still import each other, by their folder: the list may only get shorter."""
 SESSION_CALLS = {

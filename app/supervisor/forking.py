@@ -21,7 +21,7 @@ from worker.core.device import OFFLINE_LIBRARIES
 SERVER = "worker.runtime.forking.server"
 CLIENT = ROOT / "worker" / "runtime" / "forking" / "client.py"
 WEB = ("app.cli.main", "app.registry.tables.all", "app.registry.state")
-REGISTRY = ("worker.runtime.forking.registry", "app.cli.worker")
+REGISTRY = ("worker.runtime.worker_imports", "app.cli.worker")
 LIBRARIES = ("worker.runtime.forking.libraries",)
 ACCELERATORS = ("nvidia0", "nvidiactl", "dxg", "kfd")  # NVIDIA, Windows' GPU in WSL 2, AMD
 ENVIRONMENT = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.web.security import MAX_ADDRESS
+MAX_ADDRESS = 48_000  # characters of a path with its query; prompts are in it percent-encoded
 
 
 def own_address(address: str) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from app.registry.db import MAX_ID
 from app.registry.errors import AppError, InvalidInput
 from app.registry.validation import NOT_A_CHOICE, NOT_A_NUMBER, NOT_WHOLE, too_long
 
@@ -119,3 +120,11 @@ def split_words(text: str) -> list[str]:
     """The words of a comma-separated list, in order and without duplicates."""
     words = (word.strip() for word in text.replace("\n", ",").split(","))
     return list(dict.fromkeys(word for word in words if word))
+
+
+def as_id(text: str) -> int | None:
+    """The id in this text; None when it is not a valid id."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 10:
+        return None
+    number = int(text)
+    return number if 1 <= number <= MAX_ID else None

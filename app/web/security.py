@@ -19,9 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.registry.errors import AppError, Forbidden, TooLarge
 from app.registry.wording import size_text
 from app.web.access.needs import SAFE_METHODS
+from app.web.addresses import MAX_ADDRESS
 from app.web.problems import problem_response
 
-MAX_ADDRESS = 48_000  # characters of a path with its query; prompts are in it percent-encoded
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; font-src 'self'; manifest-src 'self'; form-action 'self'; "

@@ -35,7 +35,7 @@ from app.registry.tables.datasets import Image
 from app.registry.tables.jobs import IoJob
 from worker.core.captioning.do_not_name import remove_words
 from worker.core.captioning.interface import Captioner, ImageNotCaptioned, ProviderGone
-from worker.core.captioning.opening import open_builtin, open_server
+from worker.core.captioning.local.opening import open_builtin, open_server
 from worker.core.captioning.remote.requests import Server
 from worker.core.captioning.words import CaptionMode, ProviderKind
 from worker.runtime.device import threads

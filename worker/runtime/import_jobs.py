@@ -40,7 +40,6 @@ from worker.core.lora_files.compatible import explain_mismatch, mismatched_modul
 from worker.core.lora_files.errors import AdapterError, LossError
 from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.file_layout import FileLayout, read_layout
-from worker.core.lora_files.header import tensor_hash
 from worker.core.lora_files.keys import Leaf, Naming
 from worker.core.lora_files.peft_settings import is_config_file
 from worker.core.lora_files.read_metadata import Sidecar, SourceMetadata, read_source_metadata
@@ -50,6 +49,7 @@ from worker.core.lora_files.reading import (
     family_from_metadata,
     matching_families,
 )
+from worker.core.safetensors_header import tensor_hash
 from worker.runtime.job_progress import JobProgress, RefusedError, cancelable, require_not_canceled
 from worker.runtime.lease import Lease
 

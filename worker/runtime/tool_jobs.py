@@ -47,13 +47,13 @@ from worker.core.bases.family import FALLBACK_FAMILY, BaseModelError
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.errors import AdapterError
-from worker.core.lora_files.header import tensor_hash
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools.combine import MergeOptions, ToolResult, merge_adapters
 from worker.core.lora_files.tools.lowrank import FidelityReport
 from worker.core.lora_files.tools.resize import ResizeOptions, resize_adapter
 from worker.core.lora_files.tools.scale import scale_blocks
 from worker.core.lora_files.tools.stack import ToolError
+from worker.core.safetensors_header import tensor_hash
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
 from worker.runtime.job_progress import Handler, JobProgress, cancelable, require_not_canceled
 from worker.runtime.lease import Lease

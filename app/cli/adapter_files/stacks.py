@@ -9,8 +9,9 @@ from pathlib import Path
 
 from app.cli.adapter_files.arguments import WeightedFile
 from worker.core.lora_files.canonical import LoraAdapter
-from worker.core.lora_files.converting import copy_metadata, family_of
+from worker.core.lora_files.converting import copy_metadata
 from worker.core.lora_files.export import export
+from worker.core.lora_files.file_family import family_of
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.reading import read_adapter
 from worker.core.lora_files.tools.lowrank import FidelityReport

@@ -11,7 +11,7 @@ from app.registry.errors import InvalidInput
 from app.registry.temporary import temporary_folder
 from app.registry.uploads import UploadedFile
 from worker.core.lora_files.file_names import WEIGHTS_NAME
-from worker.core.lora_files.header import MAX_ADAPTER_BYTES
+from worker.core.safetensors_header import MAX_ADAPTER_BYTES
 
 WEIGHTS = ".safetensors"
 MAX_WEIGHTS = 100  # files of weights in an archive

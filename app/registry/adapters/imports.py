@@ -22,7 +22,7 @@ from app.registry.tables.jobs import IoJob
 from app.registry.uploads import UploadedFile
 from app.registry.wording import size_text
 from worker.core.lora_files.file_names import CONFIG_NAME, WEIGHTS_NAME
-from worker.core.lora_files.header import MAX_ADAPTER_BYTES, MAX_ADAPTER_HEADER_BYTES
+from worker.core.safetensors_header import MAX_ADAPTER_BYTES, MAX_ADAPTER_HEADER_BYTES
 
 MAX_SIDECAR_BYTES = {".json": 2**20, ".civitai.info": 2**20}
 MAX_IMAGE_BYTES = 16 * 2**20

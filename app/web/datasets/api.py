@@ -12,7 +12,7 @@ from app.registry.datasets.image_captions.changes import change_first_kind
 from app.registry.errors import InvalidInput
 from app.registry.tables.datasets import NAME_LENGTH, TRIGGER_LENGTH, Dataset, Image
 from app.web.datasets import image_captions_api, image_facts_api
-from app.web.datasets.transfer import progress
+from app.web.datasets import upload_progress as progress
 from app.web.problems import problems
 from app.web.state import Id, State
 from app.web.uploads import uploaded

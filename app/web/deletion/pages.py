@@ -20,10 +20,9 @@ from app.registry.blobs.deletion import FreedSpace
 from app.registry.errors import Conflict
 from app.registry.state import AppState
 from app.registry.wording import plural, size_text
-from app.web.addresses import own_address
+from app.web.addresses import MAX_ADDRESS, own_address
 from app.web.deletion import removals
 from app.web.deletion.removals import Removal
-from app.web.security import MAX_ADDRESS
 from app.web.state import RunIds, State
 from app.web.templates import redirect_with_notice, render
 

@@ -10,12 +10,11 @@ from app.registry.db import MAX_ID
 from app.registry.renders import gallery
 from app.registry.renders.chosen import MAX_CHOSEN
 from app.registry.renders.gallery import GalleryFilter
-from app.web.adapters.versions.api import Before, Limit
 from app.web.openapi import header_docs
 from app.web.playground.api import RenderOut, renders_out
 from app.web.playground.gallery_pages import zip_response
 from app.web.problems import problems
-from app.web.state import State
+from app.web.state import Before, Limit, State
 
 router = APIRouter(tags=["renders"])
 

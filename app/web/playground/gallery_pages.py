@@ -24,12 +24,11 @@ from app.registry.renders.gallery import (
 )
 from app.registry.state import AppState
 from app.registry.tables.renders import Render
-from app.web.addresses import own_address, page_prefix
+from app.web.addresses import MAX_ADDRESS, own_address, page_prefix
+from app.web.form_reader import as_id
 from app.web.forms import SentForm
 from app.web.media import content_disposition
 from app.web.playground.forms import form_of_restyle
-from app.web.runs.forms import as_id
-from app.web.security import MAX_ADDRESS
 from app.web.state import State
 from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
 

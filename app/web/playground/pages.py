@@ -16,6 +16,8 @@ from app.registry.renders.recipes.service import OpenedRecipe
 from app.registry.storage.store import BlobStore
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.renders import Render
+from app.web.addresses import MAX_ADDRESS
+from app.web.form_reader import as_id
 from app.web.forms import SentForm
 from app.web.playground.adapter_picker import AdapterChoices, with_exact
 from app.web.playground.checkpoint_strip import rows_with_steps
@@ -42,8 +44,6 @@ from app.web.playground.stack import StackView, change_words, choices_beside, lo
 from app.web.playground.strip import pairs_of
 from app.web.playground.subjects import SubjectChoices, find_subjects, note_of
 from app.web.playground.together import TogetherFragment, TogetherView, compare_stack
-from app.web.runs.forms import as_id
-from app.web.security import MAX_ADDRESS
 from app.web.state import State
 from app.web.templates import render as render_page
 from app.web.templates import render_fragment, wants_fragment

@@ -16,11 +16,11 @@ from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.renders import sources
 from app.registry.renders.lora_tags import NoSuchAdapter, take_tags
 from app.registry.renders.sources import SourceImage
+from app.web.addresses import MAX_ADDRESS
 from app.web.forms import SentForm
 from app.web.playground.adapter_rows import AdapterRow, row_of
 from app.web.playground.forms import PlayForm
 from app.web.playground.pages import play_page
-from app.web.security import MAX_ADDRESS
 from app.web.state import State
 from app.web.templates import render, render_fragment, wants_fragment
 from worker.core.inference.read_infotext import (

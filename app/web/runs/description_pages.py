@@ -13,10 +13,9 @@ from app.registry.errors import InvalidInput
 from app.registry.runs import requests, service
 from app.registry.runs.description import MAX_NOTES, RunChange, change_run
 from app.registry.tables.runs import Run
-from app.web.addresses import own_address
+from app.web.addresses import MAX_ADDRESS, own_address
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm
-from app.web.security import MAX_ADDRESS
 from app.web.state import Id, State
 from app.web.templates import redirect_with_notice, render
 

@@ -12,10 +12,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from app.registry.db import MAX_ID
 from app.registry.runs.requests import RunRequest, StartCheckpoint
 from app.registry.runs.several_datasets import repeats_field
-from app.web.form_reader import FormReader, split_lines
+from app.web.form_reader import FormReader, as_id, split_lines
 from app.web.runs.form_datasets import ONCE, FormDataset, read_further, wishes
 from app.web.runs.search_terms import SEARCH_TERMS
 from worker.core.old_names import rename_old
@@ -182,14 +181,6 @@ class TrainForm:
         if run_id is None or not (step.isascii() and step.isdigit()):
             return None
         return StartCheckpoint(run_id, int(step[:10]))
-
-
-def as_id(text: str) -> int | None:
-    """The id in this text; None when it is not a valid id."""
-    if not (text.isascii() and text.isdigit()) or len(text) > 10:
-        return None
-    number = int(text)
-    return number if 1 <= number <= MAX_ID else None
 
 
 def as_preset(text: str) -> Preset:

@@ -19,9 +19,8 @@ from app.registry.runs.listing import (
     list_runs,
     run_choices,
 )
-from app.web.addresses import own_address, page_prefix
-from app.web.runs.forms import as_id
-from app.web.security import MAX_ADDRESS
+from app.web.addresses import MAX_ADDRESS, own_address, page_prefix
+from app.web.form_reader import as_id
 from app.web.state import RunIds, State
 from app.web.templates import redirect_with_notice, render
 

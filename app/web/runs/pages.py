@@ -18,6 +18,7 @@ from app.registry.runs.crops import Crops, crops_of
 from app.registry.runs.metrics import run_metrics
 from app.registry.runs.pinned_images import PinnedImages, pinned_images
 from app.registry.runs.several_datasets import place_of_field
+from app.web.form_reader import as_id
 from app.web.forms import MAX_TEXT, SentForm
 from app.web.runs import (
     checkpoint_pages,
@@ -38,7 +39,6 @@ from app.web.runs.forms import (
     ConfigField,
     ConfigGroup,
     TrainForm,
-    as_id,
     as_own_preset,
     as_preset,
     config_field,

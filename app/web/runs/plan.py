@@ -29,8 +29,9 @@ from app.registry.tables.base_models import BaseModel
 from app.registry.tables.runs import OwnPreset, Run
 from app.registry.wording import about, plural
 from app.web.datasets.check_view import ChecksPanel, checks_panel
+from app.web.form_reader import as_id
 from app.web.runs.form_datasets import DatasetRow, FormDataset, dataset_rows
-from app.web.runs.forms import OWN_PRESET, TrainForm, as_id, from_text, to_texts
+from app.web.runs.forms import OWN_PRESET, TrainForm, from_text, to_texts
 from app.web.runs.plan_warnings import PlanWarning, plan_warnings
 from worker.core.training.config import TrainConfig
 from worker.core.training.presets import Preset, for_optimizer, preset_config

@@ -12,7 +12,8 @@ from app.registry.errors import InvalidInput, NotFound
 from app.registry.runs import service as runs
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.base_models import BaseModel
-from app.web.runs.forms import TrainForm, as_id
+from app.web.form_reader import as_id
+from app.web.runs.forms import TrainForm
 from app.web.runs.plan import RunChoices
 
 CHANGED = (

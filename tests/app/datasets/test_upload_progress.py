@@ -16,8 +16,8 @@ from app.registry.datasets.uploads import UploadOutcome, UploadProgress
 from app.registry.errors import StorageFullError
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset
-from app.web.datasets.transfer import progress
-from app.web.datasets.transfer.progress import MEDIA_TYPE
+from app.web.datasets import upload_progress as progress
+from app.web.datasets.upload_progress import MEDIA_TYPE
 from tests.app.datasets.corpus import archive
 
 Png = Callable[..., bytes]

@@ -13,8 +13,8 @@ from tests.worker.captioning.tiny_models import save_blip, save_florence2, save_
 from worker.core.captioning.local import inspect
 from worker.core.captioning.local.families import CaptionFamily
 from worker.core.captioning.local.inspect import UnusableModel, inspect_caption_model
+from worker.core.captioning.local.opening import open_local
 from worker.core.captioning.local.wd_tagger import load_wd_tagger
-from worker.core.captioning.opening import open_local
 
 RED = Image.new("RGBA", (60, 20), (255, 0, 0, 255))
 

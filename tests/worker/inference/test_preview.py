@@ -12,7 +12,7 @@ from worker.core.inference import pipeline as pipeline_module
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.inference.preview import approximate_pixels
-from worker.core.sampling import decode_latent, to_image
+from worker.core.inference.sampling import decode_latent, to_image
 from worker.core.words import SamplerName
 
 CONFIG = RenderConfig(prompt="red apple", seed=5, steps=4)

@@ -19,10 +19,10 @@ from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled
 from worker.core.inference.pipeline import RenderedImage, ResidentPipeline
 from worker.core.inference.rank_form import AdaptersBeside
+from worker.core.inference.sampling import image_generators, initial_noise, predict_noise
 from worker.core.lora_files.compatible import AdapterMismatchError, base_shapes
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.parts import Part
-from worker.core.sampling import image_generators, initial_noise, predict_noise
 
 STEPS = 2
 BLOCKS = {Part.INPUT: 0.5, Part.MIDDLE: 0.0, Part.OUTPUT: -1.25}

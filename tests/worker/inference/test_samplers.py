@@ -19,7 +19,7 @@ from worker.core.inference.errors import RenderError
 from worker.core.inference.infotext import ImageParameters, make_infotext
 from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.inference.samplers import make_sampler
-from worker.core.sampling import set_timesteps
+from worker.core.inference.sampling import set_timesteps
 from worker.core.words import SamplerName
 
 STEPS = 3

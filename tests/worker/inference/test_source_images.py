@@ -22,9 +22,9 @@ from worker.core.inference import batches
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled, RenderError
 from worker.core.inference.pipeline import RenderedImage, ResidentPipeline
+from worker.core.inference.source_images import fit_source
 from worker.core.lora_files.compatible import base_shapes
 from worker.core.lora_files.loaded import LoadedAdapter
-from worker.core.source_images import fit_source
 from worker.core.words import SamplerName
 
 STEPS = 5

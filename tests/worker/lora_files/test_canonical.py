@@ -21,7 +21,7 @@ from worker.core.lora_files.canonical import (
     save_adapter,
 )
 from worker.core.lora_files.errors import AdapterError
-from worker.core.lora_files.header import with_metadata
+from worker.core.safetensors_header import with_metadata
 
 DOWN = "unet.mid_block.attentions.0.proj_in.down"
 

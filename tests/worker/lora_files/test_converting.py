@@ -14,7 +14,7 @@ from torch import Tensor
 from tests.worker.lora_files.corpus import LDM
 from worker.core.lora_files.converting import convert
 from worker.core.lora_files.errors import AdapterError
-from worker.core.lora_files.header import read_header
+from worker.core.safetensors_header import read_header
 from worker.core.words import FileFormat, WeightDtype
 
 LAYERS = {

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import worker.runtime.forking.libraries
-import worker.runtime.forking.registry  # noqa: F401
+import worker.runtime.worker_imports  # noqa: F401
 from tests.worker.brief_measure import measure_briefly
 from tests.worker.runtime.trainer_server import BASE
 from worker.core.bases.load import load_base

@@ -27,7 +27,7 @@ from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
 from worker.core.lora_files.export import read_adapter
 from worker.core.lora_files.file_names import file_name
-from worker.core.lora_files.header import with_metadata
+from worker.core.safetensors_header import with_metadata
 from worker.core.words import FileFormat, WeightDtype
 from worker.runtime.export_jobs import ExportJobs
 from worker.runtime.io_jobs import IoJobs

@@ -29,7 +29,7 @@ from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import CONFIG, PATIENCE_SECONDS, Registry, wait_for
 from worker.core.lora_files import canonical
 from worker.core.lora_files.export import read_adapter
-from worker.core.lora_files.header import tensor_hash
+from worker.core.safetensors_header import tensor_hash
 from worker.core.words import FileFormat, WeightDtype
 from worker.runtime import scratch
 from worker.runtime.train_jobs import TrainJobs

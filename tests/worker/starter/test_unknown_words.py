@@ -14,7 +14,7 @@ from torch import Tensor
 
 from worker.core.bases.load import LoadedBase, load_base
 from worker.core.bases.text import PromptEmbeddings, encode_prompts
-from worker.core.sampling import Conditioning, generate_latents, make_scheduler
+from worker.core.inference.sampling import Conditioning, generate_latents, make_scheduler
 from worker.core.starter import PATH
 from worker.core.starter.prompt_words import read_prompt
 

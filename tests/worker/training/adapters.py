@@ -3,7 +3,7 @@
 import torch
 
 from worker.core.bases.load import LoadedBase
-from worker.core.sampling import predict
+from worker.core.inference.sampling import predict
 from worker.core.training.adapter.lora import Lora, inject_adapter
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.text import LiveCaptionEncoder

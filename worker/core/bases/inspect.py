@@ -21,7 +21,7 @@ from worker.core.bases.family import (
     cross_attention_width,
     family_of,
 )
-from worker.core.lora_files.header import Header, HeaderError, read_header
+from worker.core.safetensors_header import Header, HeaderError, read_header
 
 __all__ = ["BaseFamily", "BaseInfo", "BaseModelError", "component_files", "inspect_base"]
 

@@ -20,7 +20,7 @@ from worker.core.hub.repository import RemoteFile, Repository, fetch_repository
 from worker.core.hub.selection import ADAPTER_NAMES, select_adapter_file
 from worker.core.hub.transfer import fetch_files
 from worker.core.lora_files.file_names import CONFIG_NAME
-from worker.core.lora_files.header import MAX_ADAPTER_BYTES
+from worker.core.safetensors_header import MAX_ADAPTER_BYTES
 from worker.core.wording import size_text
 
 MAX_IMAGE_BYTES = 16 * 2**20

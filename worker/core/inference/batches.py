@@ -15,8 +15,8 @@ from torch import Tensor
 
 from worker.core.bases.text import PromptEmbeddings
 from worker.core.inference.errors import RenderCanceled
+from worker.core.inference.sampling import Conditioning
 from worker.core.memory import is_out_of_memory
-from worker.core.sampling import Conditioning
 
 PIXELS_AT_ONCE = 9 * 128 * 128
 """Without a GPU: with more pixels the arithmetic is all, and a batch only takes memory.

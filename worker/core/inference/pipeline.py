@@ -33,11 +33,7 @@ from worker.core.inference.preview import approximate_pixels, has_linear_map
 from worker.core.inference.prompt_syntax import parse_prompt
 from worker.core.inference.rank_form import AdaptersBeside
 from worker.core.inference.samplers import make_sampler
-from worker.core.inference.weighted_prompts import encode_prompt, find_unread, lengthen
-from worker.core.lora_files.canonical import Component
-from worker.core.lora_files.loaded import LoadedAdapter
-from worker.core.memory import is_out_of_memory
-from worker.core.sampling import (
+from worker.core.inference.sampling import (
     Conditioning,
     decode_latent,
     generate_latents,
@@ -48,7 +44,11 @@ from worker.core.sampling import (
     predict_noise,
     to_image,
 )
-from worker.core.source_images import SourceLatents, encode_source
+from worker.core.inference.source_images import SourceLatents, encode_source
+from worker.core.inference.weighted_prompts import encode_prompt, find_unread, lengthen
+from worker.core.lora_files.canonical import Component
+from worker.core.lora_files.loaded import LoadedAdapter
+from worker.core.memory import is_out_of_memory
 from worker.core.torch_dtypes import TORCH_DTYPES
 from worker.core.words import RenderPrecision, SamplerName
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from worker.core.inference.config import MAX_LCM_STEPS
 from worker.core.inference.errors import RenderError
-from worker.core.sampling import make_scheduler
+from worker.core.inference.sampling import make_scheduler
 from worker.core.words import SamplerName
 
 SHARED = (

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from worker.core.lora_files.errors import AdapterError
-from worker.core.lora_files.header import (
+from worker.core.safetensors_header import (
     DTYPE_BYTES,
     MAX_ADAPTER_BYTES,
     Header,

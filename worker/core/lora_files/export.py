@@ -20,7 +20,6 @@ from torch import Tensor
 
 from worker.core.lora_files.canonical import LoraAdapter, LoraModule, check_adapter
 from worker.core.lora_files.errors import AdapterError
-from worker.core.lora_files.header import replacing, with_metadata
 from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.lora_files.naming import TEXT_PREFIX, kohya_stem
 from worker.core.lora_files.proof.check import prove_file
@@ -33,6 +32,7 @@ from worker.core.lora_files.write_metadata import (
     preview,
     sidecar,
 )
+from worker.core.safetensors_header import replacing, with_metadata
 from worker.core.torch_dtypes import TORCH_DTYPES
 from worker.core.words import FileFormat, WeightDtype
 

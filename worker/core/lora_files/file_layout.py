@@ -15,7 +15,6 @@ from pathlib import Path
 from worker.core.lora_files.canonical import MAX_RANK, Component, check_limits
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.file_names import config_beside
-from worker.core.lora_files.header import MAX_ADAPTER_BYTES, Header, HeaderError, read_header
 from worker.core.lora_files.keys import (
     BARE_ENCODER,
     EMBEDDINGS,
@@ -39,6 +38,7 @@ from worker.core.lora_files.peft_settings import (
     SettingsOfFile,
     read_settings,
 )
+from worker.core.safetensors_header import MAX_ADAPTER_BYTES, Header, HeaderError, read_header
 from worker.core.wording import plural, size_text
 
 Shape = tuple[int, ...]

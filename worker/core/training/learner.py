@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worker.core.sampling import predict
+from worker.core.inference.sampling import predict
 from worker.core.training.adapter.lora import Lora
 from worker.core.training.config import Optimizer, Precision, PredictionType, TrainConfig
 from worker.core.training.data.batches import Batch

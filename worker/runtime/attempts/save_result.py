@@ -24,7 +24,7 @@ from app.registry.runs import progress
 from app.registry.storage.store import Blob, BlobStore
 from app.registry.tables.runs import RUINED, Run
 from worker.core.bases.family import FALLBACK_FAMILY
-from worker.core.lora_files.header import tensor_hash
+from worker.core.safetensors_header import tensor_hash
 from worker.core.training.config import TrainConfig
 from worker.core.words import LORA_FORMATS, FileFormat, WeightDtype
 from worker.runtime.attempts.report import Reporter

@@ -17,7 +17,7 @@ from app.registry.runs.checkpoint_adapters import NewAdapter, add_adapter
 from app.registry.runs.progress import NewSample
 from app.registry.storage.store import Blob, BlobStore
 from app.registry.tables.runs import Run
-from worker.core.lora_files.header import HeaderError, tensor_hash
+from worker.core.safetensors_header import HeaderError, tensor_hash
 from worker.core.training.config import TrainConfig
 from worker.core.training.events import CheckpointSaved, SampleSaved
 from worker.runtime.lease import Lease

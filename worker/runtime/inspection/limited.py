@@ -17,7 +17,7 @@ from app.registry.job_kinds.job_types import INSPECTION_LIMIT
 from worker.core.bases.family import BaseInfo, BaseModelError
 from worker.core.captioning.local.inspect import CaptionModelInfo, UnusableModel
 from worker.runtime.device import child_environment
-from worker.runtime.time_limits.clock import JobClock
+from worker.runtime.outages.job_clock import JobClock
 
 LIMIT_SECONDS = INSPECTION_LIMIT.seconds
 LOOK_SECONDS = 0.1

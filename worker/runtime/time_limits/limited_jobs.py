@@ -28,8 +28,8 @@ from worker.core.wording import duration
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.job_progress import JobCanceled, JobProcessFailed, JobWatch, WorkerStopping
 from worker.runtime.lease import Lease
+from worker.runtime.outages.job_clock import JobClock
 from worker.runtime.outages.patience import JobWaits, reason_to_wait
-from worker.runtime.time_limits.clock import JobClock
 from worker.runtime.time_limits.messages import Done, Order, Size, Stop, Wake, Word
 from worker.runtime.time_limits.process import COMMAND, Exit, JobProcess, ProcessPool
 

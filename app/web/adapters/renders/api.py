@@ -11,9 +11,8 @@ from app.registry.adapters import service
 from app.registry.db import Session
 from app.registry.renders import listing, removal
 from app.registry.tables.renders import Render, RenderImage
-from app.web.adapters.versions.api import Before, Limit
 from app.web.problems import problems
-from app.web.state import Id, State
+from app.web.state import Before, Id, Limit, State
 
 router = APIRouter(tags=["versions"])
 

@@ -12,7 +12,7 @@ from app.registry.adapters import service
 from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.usual_weight import set_usual_weight
 from app.registry.comparison.versions import Comparison, compare
-from app.registry.db import MAX_ID, Session
+from app.registry.db import Session
 from app.registry.runs.rerun import require_run, train_again
 from app.registry.runs.settings import Difference
 from app.registry.tables.adapters import Adapter, AdapterVersion
@@ -20,7 +20,7 @@ from app.web.openapi import header_docs
 from app.web.problems import problems
 from app.web.runs.start_api import RunCreated
 from app.web.runs.two_runs_api import ComparedSamplesOut, samples_out
-from app.web.state import Id, State
+from app.web.state import Before, Id, Limit, State
 from worker.core.inference.config import AdapterWeight
 
 router = APIRouter(tags=["versions"])
@@ -29,8 +29,6 @@ UNLISTED = problems({409: "It holds the checkpoints of a run."})
 Version = Annotated[str, Path(max_length=60)]
 Alias = Annotated[str, Path(max_length=1_000)]
 Reference = Annotated[str, Field(max_length=60, description="A number or an alias.")]
-Before = Annotated[int | None, Query(ge=1, le=MAX_ID, description="Only older ones than this one.")]
-Limit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]
 Compared = Annotated[str | None, Query(max_length=60, description="A number or an alias.")]
 
 

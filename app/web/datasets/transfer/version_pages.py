@@ -15,7 +15,7 @@ from app.registry.datasets.transfer.duplicating import duplicate_dataset
 from app.registry.datasets.transfer.versions import VersionSummary
 from app.registry.tables.datasets import Dataset
 from app.web.datasets.page_view import redirect_to
-from app.web.runs.forms import as_id
+from app.web.form_reader import as_id
 from app.web.state import Slug, State
 from app.web.templates import render
 

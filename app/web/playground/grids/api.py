@@ -8,7 +8,6 @@ from fastapi import APIRouter, Path, Query, Response
 
 from app.registry.renders.grids import plan as plans
 from app.registry.renders.grids import service, views, winner
-from app.web.adapters.versions.api import Before, Limit
 from app.web.openapi import header_docs
 from app.web.playground.api import RenderOut, render_out
 from app.web.playground.grids.bodies import (
@@ -26,7 +25,7 @@ from app.web.playground.grids.bodies import (
 )
 from app.web.playground.grids.pages import sheet_response
 from app.web.problems import problems
-from app.web.state import Id, State
+from app.web.state import Before, Id, Limit, State
 
 router = APIRouter(tags=["grids"])
 

@@ -19,11 +19,11 @@ from app.registry.renders.grids.plan import GridRequest, usual_title
 from app.registry.tables.axes import AxisKind
 from app.registry.tables.grids import Grid
 from app.registry.validation import NOT_A_CHOICE, too_long
+from app.web.addresses import MAX_ADDRESS
 from app.web.form_reader import FormReader
 from app.web.playground.adapter_rows import row_of
 from app.web.playground.forms import PLACE, InvalidWeights, PlayForm, read_address, read_form
 from app.web.playground.stack import StackView
-from app.web.security import MAX_ADDRESS
 
 MAX_PAIRS = 300  # of an address
 USUAL_WEIGHTS = "0.25 to 1.25 by 0.25"

@@ -11,11 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from app.registry.db import Session
 from app.registry.renders.recipes import service
 from app.registry.tables.recipes import Recipe
-from app.web.adapters.versions.api import Before, Limit
 from app.web.openapi import header_docs
 from app.web.playground.api import RenderIn
 from app.web.problems import problems
-from app.web.state import Id, State
+from app.web.state import Before, Id, Limit, State
 from worker.core.inference.config import BlockWeights
 
 router = APIRouter(tags=["recipes"])

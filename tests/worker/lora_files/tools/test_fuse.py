@@ -31,12 +31,12 @@ from worker.core.inference.merge import MergedWeights
 from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
 from worker.core.lora_files.compatible import AdapterMismatchError, base_shapes
-from worker.core.lora_files.header import read_header
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools import stream
 from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
 from worker.core.lora_files.tools.fuse import FuseOptions, fuse_adapters
 from worker.core.lora_files.tools.stack import ToolError
+from worker.core.safetensors_header import read_header
 from worker.core.words import FusedDtype, FuseLayout
 
 FOLDER32 = FuseOptions(FuseLayout.DIFFUSERS, FusedDtype.FP32)

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from safetensors.torch import save_file
+from tests.worker.runtime.time_limits.test_clock import Time
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters import tools
@@ -33,15 +34,14 @@ from tests.worker.runtime.job_loops import Registry, wait_for
 from tests.worker.runtime.outages import SwitchedStore
 from tests.worker.runtime.test_import_jobs import lora
 from tests.worker.runtime.test_tool_jobs import add
-from tests.worker.runtime.time_limits.test_clock import Time
 from worker.core import starter
 from worker.runtime.forking import fork_command
 from worker.runtime.job_loop import JobLoop
 from worker.runtime.job_progress import JobCanceled, WorkerStopping
 from worker.runtime.lease import Lease
+from worker.runtime.outages.job_clock import JobClock
 from worker.runtime.outages.patience import JobWaits
 from worker.runtime.time_limits import limited_jobs
-from worker.runtime.time_limits.clock import JobClock
 from worker.runtime.time_limits.limited_jobs import (
     IN_PROCESS,
     JobProcessFailed,

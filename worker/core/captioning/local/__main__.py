@@ -27,7 +27,7 @@ from worker.core.captioning.local.messages import (
     decode,
     encode,
 )
-from worker.core.captioning.opening import open_local
+from worker.core.captioning.local.opening import open_local
 from worker.core.device import choose_device
 
 ORPHANED = 75

@@ -10,7 +10,7 @@ from typing import Any
 
 from worker.core.captioning.interface import CaptionError
 from worker.core.captioning.local.families import CaptionFamily
-from worker.core.lora_files.header import HeaderError, read_header
+from worker.core.safetensors_header import HeaderError, read_header
 
 CONFIG = "config.json"
 TAGS = "selected_tags.csv"

@@ -21,8 +21,8 @@ from worker.core.bases.ldm import SingleFileSource
 from worker.core.bases.load import COMPONENTS, Source, make_source
 from worker.core.bases.weights import build_module
 from worker.core.lora_files.compatible import adaptable_layers
-from worker.core.lora_files.header import Header, read_header
 from worker.core.lora_files.tools.ldm_names import LdmNames, LdmTensor, ldm_names
+from worker.core.safetensors_header import Header, read_header
 
 TensorName = tuple[str, str]
 """(component, name of the tensor in its module)."""

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from worker.core.bases.family import BaseModelError
 from worker.core.lora_files.canonical import Component, LoraAdapter
-from worker.core.lora_files.header import HeaderError
 from worker.core.lora_files.tools.checkpoint import BaseCheckpoint, TensorName
 from worker.core.lora_files.tools.combine import Progress, check_rank
 from worker.core.lora_files.tools.lowrank import (
@@ -20,6 +19,7 @@ from worker.core.lora_files.tools.lowrank import (
     spectrum_of_matrix,
 )
 from worker.core.lora_files.tools.stack import ToolError
+from worker.core.safetensors_header import HeaderError
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from worker.core.bases.family import BaseFamily, BaseModelError
 from worker.core.lora_files.compatible import require_fit
-from worker.core.lora_files.header import HeaderError
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools import folders
 from worker.core.lora_files.tools.checkpoint import BaseCheckpoint, TensorName
@@ -39,6 +38,7 @@ from worker.core.lora_files.tools.stream import (
     translate_full_disk,
     write_tensors,
 )
+from worker.core.safetensors_header import HeaderError
 from worker.core.torch_dtypes import SAFETENSORS_DTYPES, TORCH_DTYPES
 from worker.core.words import FusedDtype, FuseLayout
 

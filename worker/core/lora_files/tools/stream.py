@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.core.lora_files.header import replacing
 from worker.core.lora_files.tools.stack import ToolError
+from worker.core.safetensors_header import replacing
 from worker.core.torch_dtypes import SAFETENSORS_DTYPES
 from worker.core.wording import size_text
 

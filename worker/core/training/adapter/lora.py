@@ -18,7 +18,7 @@ from worker.core.lora_files.canonical import (
     LoraAdapter,
     LoraModule,
 )
-from worker.core.lora_files.header import MAX_ADAPTER_BYTES
+from worker.core.safetensors_header import MAX_ADAPTER_BYTES
 from worker.core.training.adapter.kinds import (
     ADAPTER_NAME,
     KIND_LABELS,

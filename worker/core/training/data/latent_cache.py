@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from worker.core.latents import Latent, encode
 from worker.core.training.data.buckets import Fit, Size, crop_to_bucket, fit
 from worker.core.training.data.images import TrainingImage, image_size, open_with_opacity
 from worker.core.training.data.tensor_cache import load_cached_tensors, save_cached_tensors
@@ -26,19 +27,6 @@ LAYOUT = 2
 VALUES_HASHED_PER_TENSOR = 4_096
 PIXELS_ENCODED_AT_ONCE = 1_048_576
 PREFETCHED_IMAGES = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Latent:
-    """The VAE's posterior of an image, unscaled: mean and deviation (c, h, w).
-
-    `std` is None for a VAE with plain latents (AutoencoderTiny); `opacity` (1, h, w), 0 to 1, is
-    None for a fully opaque image.
-    """
-
-    mean: Tensor
-    std: Tensor | None
-    opacity: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,23 +182,6 @@ class LatentStore:
         save_cached_tensors(
             path, {"mean": latent.mean, "std": latent.std, "opacity": latent.opacity}
         )
-
-
-@torch.inference_mode()
-def encode(vae: Any, pixels: Tensor) -> list[Latent]:
-    """Latents of images (b, 3, height, width) in [-1, 1], one per image, on the CPU in fp32."""
-    weight = next(vae.parameters())
-    encoded = vae.encode(pixels.to(weight.device, weight.dtype))
-    if not hasattr(encoded, "latent_dist"):
-        return [Latent(mean, None) for mean in _split_batch(encoded.latents)]
-    posterior = encoded.latent_dist
-    pairs = zip(_split_batch(posterior.mean), _split_batch(posterior.std), strict=True)
-    return [Latent(mean, std) for mean, std in pairs]
-
-
-def _split_batch(tensor: Tensor) -> list[Tensor]:
-    """Each image's latent in fp32, in separate memory."""
-    return [part.float().cpu().clone(memory_format=torch.contiguous_format) for part in tensor]
 
 
 def vae_fingerprint(vae: Any) -> str:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from worker.core.sampling import (
+from worker.core.inference.sampling import (
     Conditioning,
     decode_latent,
     generate_latents,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.runtime.time_limits.clock import JobClock
+from worker.runtime.outages.job_clock import JobClock
 
 
 class Time:

@@ -22,8 +22,8 @@ from worker.core import starter
 from worker.core.bases.load import LoadedBase, load_base
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.pipeline import ResidentPipeline
+from worker.core.inference.sampling import make_scheduler
 from worker.core.lora_files.loaded import LoadedAdapter
-from worker.core.sampling import make_scheduler
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.text import LiveCaptionEncoder
 from worker.core.training.prepare import add_adapter, prediction_of, schedule_of

@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from worker.core.training.data.latent_cache import encode
+from worker.core.latents import encode
 
 PAPER = "white"  # behind what is transparent, as in training
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from worker.core.bases.inspect import vae_factor
 from worker.core.bases.text import PromptEmbeddings
 from worker.core.inference.config import steps_to_run
-from worker.core.source_images import SourceLatents
+from worker.core.inference.source_images import SourceLatents
 
 SCHEDULE_SETTINGS = (
     "num_train_timesteps",
