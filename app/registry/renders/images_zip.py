@@ -9,8 +9,8 @@ from datetime import datetime
 from sqlmodel import Session
 
 from app.registry.errors import NotFound, TooLarge
-from app.registry.renders.chosen import chosen_renders, require_finished
 from app.registry.renders.listing import images_of
+from app.registry.renders.selection import chosen_renders, require_finished
 from app.registry.storage.store import BlobStore, blob_chunks
 from app.registry.wording import size_text
 from app.registry.zip_stream import StreamedFile, archive_chunks

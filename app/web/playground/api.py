@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.db import Session
 from app.registry.job_kinds.weighted import ResolvedAdapter
-from app.registry.renders import chosen, drafts, listing, removal, service, sources
+from app.registry.renders import drafts, listing, removal, selection, service, sources
 from app.registry.renders.requests import RenderRequest
 from app.registry.tables.renders import MAX_SLOT, Render, RenderImage
 from app.web.problems import problems
@@ -253,7 +253,7 @@ def change_render(render_id: Id, body: RenderPatch, state: State) -> RenderOut:
     """
     with state.database.write() as session:
         if body.starred is not None:
-            chosen.star_chosen(session, [render_id], starred=body.starred)
+            selection.star_chosen(session, [render_id], starred=body.starred)
         if body.deleted is not None:
             change = removal.delete_render if body.deleted else removal.restore_render
             change(session, render_id)

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Response
 
 from app.registry.db import MAX_ID
 from app.registry.renders import gallery
-from app.registry.renders.chosen import MAX_CHOSEN
 from app.registry.renders.gallery import GalleryFilter
+from app.registry.renders.selection import MAX_CHOSEN
 from app.web.openapi import header_docs
 from app.web.playground.api import RenderOut, renders_out
 from app.web.playground.gallery_pages import zip_response

@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from app.registry.adapters import service as adapters
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import InvalidInput
-from app.registry.renders import chosen, images_zip
+from app.registry.renders import images_zip, selection
 from app.registry.renders.gallery import (
     AdapterChoice,
     GalleryFilter,
@@ -180,7 +180,7 @@ def delete(state: State, sent: SentForm) -> Response:
     if not keys:
         return redirect_with_notice(back, "Choose an image first.")
     with state.database.write() as session:
-        gone = chosen.delete_chosen(session, keys)
+        gone = selection.delete_chosen(session, keys)
     return _go_back(back, undo="-".join(str(row.key) for row in gone))
 
 
@@ -191,7 +191,7 @@ def restore(state: State, sent: SentForm) -> Response:
     if not keys:
         return redirect_with_notice(back, "Choose an image first.")
     with state.database.write() as session:
-        chosen.restore_chosen(session, keys)
+        selection.restore_chosen(session, keys)
     return _go_back(back)
 
 
@@ -202,7 +202,7 @@ def star(request: Request, state: State, sent: SentForm) -> Response:
     if not keys:
         return redirect_with_notice(back, "Choose an image first.")
     with state.database.write() as session:
-        rows = chosen.star_chosen(session, keys, starred=sent.get("starred") == "1")
+        rows = selection.star_chosen(session, keys, starred=sent.get("starred") == "1")
     if sent.get("one") and wants_fragment(request):
         return render_fragment("playground/_render_star.html", StarFragment(rows[0]))
     return _go_back(back)

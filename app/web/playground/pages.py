@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from app.registry.base_models.subjects import subjects_of
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
-from app.registry.renders import chosen, service
+from app.registry.renders import selection, service
 from app.registry.renders.recipes.service import OpenedRecipe
 from app.registry.storage.store import BlobStore
 from app.registry.tables.base_models import BaseModel
@@ -146,7 +146,7 @@ def play(request: Request, state: State) -> Response:
     with state.database.read() as session:
         form = with_base_of_source(session, form)
         context = play_page(session, form, result=finished_result(session, form))
-        undo = chosen.deleted_render(session, as_id(request.query_params.get("undo", "")))
+        undo = selection.deleted_render(session, as_id(request.query_params.get("undo", "")))
     context = replace(
         context,
         scrubbed="scrub" in request.query_params,

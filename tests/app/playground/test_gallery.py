@@ -15,7 +15,7 @@ from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound, TooLarge
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.renders import chosen, images_zip, removal, service
+from app.registry.renders import images_zip, removal, selection, service
 from app.registry.renders.gallery import GalleryFilter, adapter_choices, gallery_page
 from app.registry.renders.requests import RenderRequest
 from app.registry.storage.folder import LocalBlobStore
@@ -111,12 +111,12 @@ def test_a_star_stays_when_the_same_image_is_asked_for_again(
     first = draw(database, store, "a fox", seed=1)
     second = draw(database, store, "a boat", seed=1)
     with database.write() as session:
-        chosen.star_chosen(session, [first], starred=True)
+        selection.star_chosen(session, [first], starred=True)
     assert shown(database, starred=True) == [first]
     again = draw(database, store, "a fox", seed=1)
     assert shown(database, starred=True) == [again]
     with database.write() as session:
-        chosen.star_chosen(session, [again, second], starred=False)
+        selection.star_chosen(session, [again, second], starred=False)
         assert not session.get_one(Render, first).starred
     assert shown(database, starred=True) == []
 
@@ -136,14 +136,14 @@ def test_many_are_deleted_and_restored_at_once_or_not_at_all(
         ([keys[0], waiting], Conflict, "still being generated"),
     ):
         with pytest.raises(kind, match=words), database.write() as session:
-            chosen.delete_chosen(session, ids)
+            selection.delete_chosen(session, ids)
     assert shown(database, page=2) == [keys[1], keys[0]]
     with database.write() as session:
-        chosen.delete_chosen(session, keys[1:])
+        selection.delete_chosen(session, keys[1:])
     assert shown(database) == [keys[0]]
     assert shown(database, page=2, deleted=True) == [keys[1]]
     with database.write() as session:
-        chosen.restore_chosen(session, keys[1:])
+        selection.restore_chosen(session, keys[1:])
     assert shown(database, page=2) == [keys[1], keys[0]]
 
 

@@ -1,4 +1,4 @@
-"""What is done with several chosen renders at once, in one transaction."""
+"""Acts on several chosen renders at once, in one transaction."""
 
 from __future__ import annotations
 
