@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+from app.registry.errors import InvalidInput, NotFound
 
 NOT_WHOLE = "Enter a whole number."
 TOO_LARGE = "This number is too large. Enter a smaller one."
@@ -25,6 +28,30 @@ def printable(text: str) -> str:
 def named_reasons(fields: Mapping[str, str]) -> str:
     """All field errors as one text, each prefixed with its field."""
     return " ".join(f"{field}: {reason}" for field, reason in fields.items())[:2000]
+
+
+class Reasons:
+    """Reasons by field, collected so that a person is told all of them at once."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, str] = {}
+
+    @contextmanager
+    def noted(self, *, missing: str = "") -> Iterator[None]:
+        """Collect those of InvalidInput, and of NotFound as the reason of the field `missing`."""
+        try:
+            yield
+        except InvalidInput as error:
+            self.fields |= error.fields
+        except NotFound as error:
+            if not missing:
+                raise
+            self.fields[missing] = error.detail
+
+    def check(self) -> None:
+        """Raise InvalidInput if there are any."""
+        if self.fields:
+            raise InvalidInput(named_reasons(self.fields), fields=self.fields)
 
 
 def reason(problem: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from app.registry.errors import Conflict
 from app.registry.job_kinds.states import NOT_FINAL, JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.renders import service
+from app.registry.renders.plan import RenderPlan, plan_render
 from app.registry.renders.requests import RenderRequest
 from app.registry.storage.store import BlobStore
 from app.registry.tables.base_models import BaseModel
@@ -31,7 +32,12 @@ def create_draft(
     so that a slider that keeps moving does not go behind everyone else. Raises as `create_render`,
     and then cancels nothing.
     """
-    render = service.create_render(session, request, store)
+    return store_draft(session, plan_render(session, request), store, slot=slot)
+
+
+def store_draft(session: Session, plan: RenderPlan, store: BlobStore, *, slot: str) -> Render:
+    """`create_draft` for a request that was planned before, while others could write."""
+    render = service.store_plan(session, plan, store)
     drafts = [render]
     if render.twin_id is not None:
         drafts.append(service.get_render(session, render.twin_id))

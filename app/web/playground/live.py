@@ -12,13 +12,13 @@ from app.registry.base_models.sizes import USUAL_SIDE
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
 from app.registry.renders import drafts
+from app.registry.renders.plan import plan_render
 from app.registry.tables.base_models import BaseModel
 from app.registry.wording import duration
 from app.web.form_reader import parse_number
 from app.web.forms import SentForm
 from app.web.playground.forms import PlayForm, read_form, read_shown
 from app.web.playground.result_view import instead_of_result, result_fragment
-from app.web.playground.stack import look_up
 from app.web.state import State
 from app.web.templates import render_fragment
 from worker.core.inference.config import steps_to_run
@@ -93,20 +93,19 @@ def redraw(state: State, sent: SentForm) -> Response:
     same_seed = replace(form, keep_seed=True, count="1")  # the first image, with its seed
     try:
         with state.database.read() as session:  # no other writer waits for these queries
-            live = live_state(session, form, look_up(session, form).base)
+            plan = plan_render(session, same_seed.request(session))
+            live = live_state(session, form, plan.base)
         if live.reason:
             return _put("playground/_live_switch.html", LiveFragment(live), "#live-switch")
         with state.database.write() as session:
-            request = same_seed.request(session)
-            draft = drafts.create_draft(session, request, state.store, slot=slot)
+            draft = drafts.store_draft(session, plan, state.store, slot=slot)
+            drawn = replace(form, seed=str(draft.seed))
+            context = result_fragment(session, draft, drawn, shown=read_shown(sent))
     except AppError as error:
         problem = LiveProblem(error.detail)
         response = _put("playground/_live_problem.html", problem, "#live-told")
         response.headers["HX-Reswap"] = "innerHTML"  # the next one is said there, too
         return response
-    drawn = replace(form, seed=str(draft.seed))
-    with state.database.read() as session:
-        context = result_fragment(session, draft, drawn, shown=read_shown(sent))
     response = instead_of_result(render_fragment("playground/_drawn.html", context))
     response.headers["HX-Replace-Url"] = drawn.link
     return response

@@ -12,6 +12,7 @@ from app.registry.base_models.subjects import subjects_of
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
 from app.registry.renders import selection, service
+from app.registry.renders.plan import guidance_for
 from app.registry.renders.recipes.service import OpenedRecipe
 from app.registry.storage.store import BlobStore
 from app.registry.tables.base_models import BaseModel
@@ -339,7 +340,7 @@ def play_page(
         else size_note_of(session, form, stack.base),
         prompt_note=note_of(form, stack),
         subjects=find_subjects(form, stack.base),
-        default_guidance=service.guidance_for(stack.base),
+        default_guidance=guidance_for(stack.base),
         samplers=[(name.value, name.label) for name in SamplerName],
         errors=errors,
         summary=error.detail if error else "",

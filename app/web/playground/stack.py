@@ -14,7 +14,7 @@ from app.registry.adapters.versions.names import VersionNames, names_of
 from app.registry.base_models import service as base_models
 from app.registry.db import Session
 from app.registry.errors import AppError
-from app.registry.renders import service
+from app.registry.renders.plan import usual_base_of
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.base_models import BaseModel
 from app.registry.wording import plural
@@ -99,7 +99,7 @@ def look_up(
     base = next((base for base in bases if form.base and form.base == base.slug), None)
     used = _enabled_adapters(form.stack, found)
     base_kind = fitting.kind_of_base(base) if base else None
-    usual_base = service.usual_base(session, used) or base_models.find_base_model(session, None)
+    usual_base = usual_base_of(session, used) or base_models.find_base_model(session, None)
     usual_clip_skip = max((trained_skip(version.config) for _, version in used), default=1)
     if base is None:
         base = usual_base

@@ -11,11 +11,12 @@ from sqlmodel import select
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.db import Database, utcnow
 from app.registry.deletion import drafts as deletion_of_drafts
-from app.registry.errors import InvalidInput
+from app.registry.errors import InvalidInput, NotFound
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.renders import drafts, listing
+from app.registry.renders.plan import plan_render
 from app.registry.renders.requests import RenderRequest
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.storage.store import BlobStore
@@ -97,6 +98,17 @@ def test_a_request_that_is_refused_cancels_nothing(
     with database.write() as session, pytest.raises(InvalidInput):
         drafts.create_draft(session, RenderRequest(prompt=""), store, slot="tab")
     assert status(database, first) == JobStatus.QUEUED
+
+
+def test_a_base_model_that_is_deleted_after_the_plan_is_missed(
+    database: Database, store: BlobStore, ready_base: None
+) -> None:
+    with database.read() as session:
+        plan = plan_render(session, RenderRequest(prompt="a fox"))
+    with database.write() as session:
+        session.delete(session.get_one(BaseModel, plan.base.key))
+    with database.write() as session, pytest.raises(NotFound, match="does not exist"):
+        drafts.store_draft(session, plan, store, slot="tab")
 
 
 def finish(database: Database, *, ago: timedelta = timedelta()) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
+from app.registry.adapters import fitting
+from app.registry.db import Database
 from app.registry.jobs import service as jobs
 from app.registry.renders import listing
 from app.registry.state import AppState
@@ -146,6 +149,31 @@ def test_a_slow_base_says_why_the_image_does_not_follow(
     assert len(renders_of(state)) == 2
     quicker = client.get("/play?adapter=chalk&steps=5").text
     assert 'name="live" value' in quicker
+
+
+def test_a_redraw_checks_the_fit_once_and_opens_one_session_to_read(
+    client: TestClient, state: AppState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_workers.adapter(state)
+    form = filled(client, "/play?adapter=chalk:0.8&prompt=a+castle&seed=7")
+    calls = Counter[str]()
+
+    def count(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            calls[name] += 1
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count(Database, "read")
+    count(Database, "write")
+    count(fitting, "kinds")
+    count(fitting, "misfit")
+    client.post("/play/live", data=form | {"slot": SLOT}, headers=FRAGMENT)
+    assert calls == {"read": 1, "write": 1, "kinds": 1, "misfit": 1}
+    assert len(renders_of(state)) == 2
 
 
 @pytest.mark.parametrize(

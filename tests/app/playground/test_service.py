@@ -16,7 +16,7 @@ from app.registry.errors import InvalidInput
 from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.jobs import service as jobs
-from app.registry.renders import listing, results, service
+from app.registry.renders import listing, plan, results, service
 from app.registry.renders.requests import RenderRequest
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.tables.adapters import Adapter, AdapterVersion
@@ -159,7 +159,7 @@ def test_images_of_prompts_that_were_read_otherwise_are_not_reused(
             return [service.create_render(session, one, store).cache_key for one in requests]
 
     new = keys()
-    monkeypatch.setattr(service, "PROMPT_VERSION", service.PROMPT_VERSION + 1)
+    monkeypatch.setattr(plan, "PROMPT_VERSION", plan.PROMPT_VERSION + 1)
     assert [before == after for before, after in zip(new, keys(), strict=True)] == [
         True,
         False,
@@ -176,7 +176,7 @@ def test_images_that_are_older_than_the_choice_of_a_sampler_are_still_found(
         base = session.get_one(BaseModel, render.base_model_id)
     names = ("prompt", "negative_prompt", "seed", "steps", "guidance", "clip_skip")
     values = {name: getattr(render, name) for name in (*names, "width", "height", "count")}
-    facts = [service.SAMPLER_VERSION, base.key, base.fingerprint, values, []]
+    facts = [plan.SAMPLER_VERSION, base.key, base.fingerprint, values, []]
     content = json.dumps(facts, sort_keys=True)
     assert render.cache_key == hashlib.sha256(content.encode()).hexdigest()
 
@@ -189,7 +189,7 @@ def test_what_another_sampler_drew_is_listed_but_not_copied(
         choice = BasePrecision(base_model_id=base.key, machine="cpu", precision="fp32")
         choice.fingerprint = base.fingerprint
         record_choice(session, choice)
-    monkeypatch.setattr(service, "SAMPLER_VERSION", service.SAMPLER_VERSION - 1)
+    monkeypatch.setattr(plan, "SAMPLER_VERSION", plan.SAMPLER_VERSION - 1)
     old = ask(database, seed=1)
     with database.write() as session:
         session.add(RenderImage(render_id=old.key, index=0, seed=1, sha256="f" * 64))

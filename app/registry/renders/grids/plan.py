@@ -18,20 +18,19 @@ from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.renders import drafts
-from app.registry.renders import service as renders
 from app.registry.renders.grids.axes import PLACES, AxisContext, AxisRequest, read_axis
 from app.registry.renders.grids.cells import (
     cell_request,
 )
 from app.registry.renders.grids.numbers import MAX_VALUES
+from app.registry.renders.plan import MAX_RANDOM_SEED, plan_single, usual_base_of
 from app.registry.renders.requests import RenderRequest
-from app.registry.renders.service import MAX_RANDOM_SEED
 from app.registry.renders.strips import MAX_STRIP
 from app.registry.tables.axes import Axis, AxisKind
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.grids import MAX_TITLE, GridCell
 from app.registry.tables.renders import Render, RenderImage
-from app.registry.validation import named_reasons, too_long
+from app.registry.validation import Reasons, too_long
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 
 MAX_CELLS = MAX_VALUES
@@ -95,24 +94,13 @@ class GridPlan:
         return len(keys - self.cached.keys())
 
 
-@dataclass
-class _Problems:
-    """Reasons by field."""
-
-    fields: dict[str, str] = field(default_factory=dict)
-
-    def check(self) -> None:
-        if self.fields:
-            raise InvalidInput(named_reasons(self.fields), fields=self.fields)
-
-
 def plan_grid(session: Session, wanted: GridRequest) -> GridPlan:
     """Check a grid and estimate its cost.
 
     Raises InvalidInput with the reason for each bad field: `columns`, `rows`, `sheets`, `title`,
     and those of a render.
     """
-    problems = _Problems()
+    problems = Reasons()
     title = " ".join(wanted.title.split())
     if len(title) > MAX_TITLE:
         problems.fields["title"] = too_long(title, MAX_TITLE)
@@ -155,7 +143,7 @@ def usual_title(axes: Sequence[Axis]) -> str:
 
 
 def _base_of(
-    session: Session, wanted: GridRequest, problems: _Problems
+    session: Session, wanted: GridRequest, problems: Reasons
 ) -> tuple[BaseModel, list[str]]:
     """The base model of all cells, and the names of the adapters of the stack."""
     made, names = [], []
@@ -175,7 +163,7 @@ def _base_of(
     if varied and not names:
         names = ["Weight"]
     names = ["Weight" if row in varied else name for row, name in enumerate(names)]
-    own = renders.usual_base(session, made) if wanted.request.base_model is None else None
+    own = usual_base_of(session, made) if wanted.request.base_model is None else None
     try:
         base = own or base_models.find_base_model(session, wanted.request.base_model)
     except AppError as error:
@@ -202,7 +190,7 @@ def _first_of_axes(session: Session, axes: Sequence[AxisRequest]) -> list[Adapte
 
 
 def _read_axes(
-    wanted: Sequence[AxisRequest], context: AxisContext, problems: _Problems
+    wanted: Sequence[AxisRequest], context: AxisContext, problems: Reasons
 ) -> tuple[list[Axis], list[str]]:
     axes, notes, seen = list[Axis](), list[str](), dict[tuple[str, int], str]()
     for name, each in zip(PLACES, wanted, strict=False):
@@ -252,13 +240,13 @@ def _as_read(request: RenderRequest, first: Render) -> RenderRequest:
 
 
 def _plan_cells(
-    session: Session, request: RenderRequest, axes: Sequence[Axis], problems: _Problems
+    session: Session, request: RenderRequest, axes: Sequence[Axis], problems: Reasons
 ) -> dict[int, Render]:
     """The render of each cell alone. Raises InvalidInput for the first cell that cannot be."""
     planned = {}
     for place in range(math.prod(len(axis.values) for axis in axes)):
         try:
-            planned[place] = renders.plan_single(session, cell_request(request, axes, place))
+            planned[place] = plan_single(session, cell_request(request, axes, place))
         except InvalidInput as error:
             problems.fields |= _by_axis(error, axes)
             problems.check()

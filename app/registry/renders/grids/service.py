@@ -19,6 +19,7 @@ from app.registry.renders.grids.cells import (
     stored_request,
 )
 from app.registry.renders.grids.plan import GridPlan, find_cached, usual_title
+from app.registry.renders.plan import plan_single
 from app.registry.renders.sources import SourceImage
 from app.registry.storage.store import BlobStore
 from app.registry.tables.grids import MAX_TITLE, Grid, GridCell
@@ -82,7 +83,7 @@ def _queue(session: Session, grid: Grid, plan: GridPlan, batch: Batch, store: Bl
         request = cell_request(plan.request, plan.axes, batch.places[0])
         # the adapters that the prompt names are in the stack as well
         strip = {"prompt": row.prompt, "adapters": batch.stack, "weights": batch.weights}
-        row = renders.plan_single(session, request.model_copy(update=strip))
+        row = plan_single(session, request.model_copy(update=strip))
     row.draft_slot = SLOT.format(grid=grid.key, place=batch.places[0])
     row.priority = GRID_PRIORITY
     return renders.store_planned(session, row, store)
@@ -141,7 +142,7 @@ def plan_missing(session: Session, grid_id: int) -> GridPlan | None:
     refused: dict[int, str] = {}
     for place in places:
         try:
-            planned[place] = renders.plan_single(session, cell_request(request, axes, place))
+            planned[place] = plan_single(session, cell_request(request, axes, place))
         except InvalidInput as error:
             refused[place] = " ".join(dict.fromkeys(error.fields.values()))
     if not planned:

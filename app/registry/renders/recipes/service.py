@@ -18,8 +18,8 @@ from app.registry.errors import InvalidInput, NotFound
 from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.renders import sources
+from app.registry.renders.plan import plan_single
 from app.registry.renders.requests import RenderRequest
-from app.registry.renders.service import plan_single
 from app.registry.slugs import insert_named
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus

@@ -20,8 +20,8 @@ from app.registry.renders import listing, sources
 from app.registry.renders.grids import service, views
 from app.registry.renders.grids.axes import AxisRequest
 from app.registry.renders.grids.plan import GridRequest, plan_grid
+from app.registry.renders.plan import plan_single
 from app.registry.renders.requests import RenderRequest
-from app.registry.renders.service import plan_single
 from app.registry.state import AppState
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.tables.axes import AxisKind

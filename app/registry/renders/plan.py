@@ -1,0 +1,314 @@
+"""Plans of renders: a request checked, with a reason for each bad field, and the rows it makes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from sqlmodel import Session
+
+from app.registry.adapters import fitting
+from app.registry.adapters.fitting import AdapterAndVersion
+from app.registry.adapters.resolve import resolve
+from app.registry.base_models import precisions
+from app.registry.base_models import service as base_models
+from app.registry.base_models.sizes import USUAL_SIDE, size_note, size_problem
+from app.registry.errors import InvalidInput, NotFound
+from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
+from app.registry.renders import sources
+from app.registry.renders.lora_tags import take_tags
+from app.registry.renders.requests import RenderRequest
+from app.registry.renders.sources import FoundSource
+from app.registry.renders.strips import MAX_STRIP_ADAPTERS, Row, fill_rows, strip_problem
+from app.registry.runs.requests import field_reasons
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.renders import Render
+from app.registry.validation import Reasons
+from worker.core.bases.family import BaseFamily
+from worker.core.inference.config import (
+    DEFAULT_STRENGTH,
+    MAX_COUNT,
+    MAX_SEED,
+    MAX_SIDE,
+    MIN_SIDE,
+    SAMPLER_VERSION,
+    SIDE_STEP,
+    RenderConfig,
+)
+from worker.core.inference.prompt_syntax import PROMPT_VERSION, is_simple
+from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
+from worker.core.training.presets import default_guidance
+from worker.core.words import RenderPrecision, SamplerName
+
+MAX_RANDOM_SEED = MAX_SEED - MAX_COUNT
+NO_SOURCE = "A strength needs an image to start from."
+NO_CLIP_SKIP = (
+    "SDXL always reads the second-to-last layer of its text encoders: leave CLIP skip empty."
+)
+
+
+@dataclass(frozen=True)
+class RenderPlan:
+    """The rows that a request makes, not stored; `twin`: the same seed without adapters.
+
+    `source`: the image that they start from.
+    """
+
+    render: Render
+    twin: Render | None
+    base: BaseModel
+    source: FoundSource | None
+
+
+def guidance_for(base: BaseModel) -> float:
+    """The guidance scale of a request that names none."""
+    return default_guidance(base.resolution or USUAL_SIDE)
+
+
+def plan_render(session: Session, request: RenderRequest) -> RenderPlan:
+    """Check a request and make its rows. Raises InvalidInput for every bad field."""
+    reasons = Reasons()
+    asked = len(request.adapters)
+    with reasons.noted():
+        request = _with_named(session, request)
+    found: list[tuple[ResolvedAdapter, AdapterAndVersion]] = []
+    with reasons.noted():
+        for named in _limited(request):
+            with reasons.noted(missing="adapters"):
+                found.append(resolve(session, named))
+    stack, made = [used for used, _ in found], [rows for _, rows in found]
+    source, base, config, weights = None, None, None, None
+    with reasons.noted():
+        source = _find_source(session, request)
+    with reasons.noted():
+        base = _base_for(session, request, made)
+        base_models.require_ready(base)
+        _check_fit(session, base, made)
+    if base is not None:
+        with reasons.noted():
+            config = _check_config(request, base, stack, source)
+    if request.weights is not None and "adapters" not in reasons.fields:
+        with reasons.noted():
+            weights = _check_weights(request.weights, stack, asked=asked)
+    reasons.check()
+    assert base is not None
+    assert config is not None  # else there is a reason
+    precision = precisions.expected_precision(session, base)
+    has_twin = request.twin and not all(used.is_off for used in stack)
+    twin = _render_row(base, config, [], precision, source=source) if has_twin else None
+    render = _render_row(base, config, stack, precision, weights, source=source)
+    return RenderPlan(render, twin, base, source)
+
+
+def plan_single(session: Session, request: RenderRequest) -> Render:
+    """The row of a render without twin, not stored. Raises InvalidInput for every bad field."""
+    return plan_render(session, request.model_copy(update={"twin": False})).render
+
+
+def _invalid(field: str, sentence: str) -> InvalidInput:
+    return InvalidInput(sentence, fields={field: sentence})
+
+
+def _with_named(session: Session, request: RenderRequest) -> RenderRequest:
+    """The request with the LoRA tags moved from the prompt to the stack."""
+    prompt, named = take_tags(session, request.prompt)
+    stack = [*request.adapters, *named]
+    return request.model_copy(update={"prompt": prompt, "adapters": stack})
+
+
+def _limited(request: RenderRequest) -> Sequence[WeightedAdapter]:
+    """The adapters of a request. Raises InvalidInput if there are too many."""
+    limit = MAX_RENDER_ADAPTERS if request.weights is None else MAX_STRIP_ADAPTERS
+    if len(request.adapters) > limit:
+        raise _invalid("adapters", f"At most {limit} adapters can be combined.")
+    return request.adapters
+
+
+def _find_source(session: Session, request: RenderRequest) -> FoundSource | None:
+    """The image to start from. Raises InvalidInput if it is gone."""
+    if request.source is None:
+        if request.strength is not None:
+            raise _invalid("strength", NO_SOURCE)
+        return None
+    try:
+        return sources.find_source(session, request.source)
+    except NotFound:
+        raise _invalid("source", sources.GONE) from None
+
+
+def _trained_skip(stack: Sequence[ResolvedAdapter]) -> int:
+    """The CLIP skip the adapters were trained with, the highest if they differ.
+
+    Weights do not matter: a weight of zero must not change the text encoding.
+    """
+    return max((used.clip_skip for used in stack), default=1)
+
+
+def _base_for(
+    session: Session, request: RenderRequest, made: Sequence[AdapterAndVersion]
+) -> BaseModel:
+    """The requested base model, else that of the adapters, else the built-in one."""
+    own = usual_base_of(session, made) if request.base_model is None else None
+    return own or base_models.find_base_model(session, request.base_model)
+
+
+def usual_base_of(session: Session, made: Sequence[AdapterAndVersion]) -> BaseModel | None:
+    """The base model of the first adapter whose base model is known.
+
+    If none is known or it is retired, the oldest base model that fits the first adapter; else the
+    retired one or None.
+    """
+    known = next((version.base_model_id for _, version in made if version.base_model_id), None)
+    base = None if known is None else base_models.get_base_model(session, known)
+    if not made or (base is not None and not base.is_retired):
+        return base
+    (kind,) = fitting.kinds(session, made[:1])
+    return next(iter(fitting.fitting(kind, base_models.list_base_models(session))), base)
+
+
+def _check_fit(session: Session, base: BaseModel, made: Sequence[AdapterAndVersion]) -> None:
+    """Raise InvalidInput that names every adapter that does not fit, and what it fits."""
+    bases = base_models.list_base_models(session) if made else []
+    kinds = fitting.kinds(session, made, known=bases)
+    found = (
+        fitting.misfit(adapter, kind, base, bases)
+        for (adapter, _), kind in zip(made, kinds, strict=True)
+    )
+    if sentence := " ".join(dict.fromkeys(filter(None, found))):
+        raise _invalid("adapters", sentence)
+
+
+def _check_weights(
+    rows: Sequence[Row], stack: Sequence[ResolvedAdapter], *, asked: int
+) -> list[list[float | None]]:
+    """The weights of a strip for all adapters of each image. Raises InvalidInput."""
+    weights = fill_rows(rows, [used.weight for used in stack], asked=asked)
+    if problem := strip_problem(weights, len(stack)):
+        raise _invalid("weights", problem)
+    return weights
+
+
+def _check_config(
+    request: RenderRequest,
+    base: BaseModel,
+    stack: Sequence[ResolvedAdapter],
+    source: FoundSource | None,
+) -> RenderConfig:
+    """The settings, with the usual ones where the request names none. Raises InvalidInput."""
+    side = base.resolution or USUAL_SIDE
+    usual = {
+        "seed": secrets.randbelow(MAX_RANDOM_SEED),
+        "guidance": guidance_for(base),
+        "clip_skip": _trained_skip(stack),
+        "width": side,
+        "height": side,
+    }
+    values = usual | _asked(request)
+    if source is None:
+        values["strength"] = None
+    else:
+        sides = sources.size_like(source, side, request.width, request.height)
+        values |= dict(zip(("width", "height"), sides, strict=True))
+        values.setdefault("strength", DEFAULT_STRENGTH)
+    try:
+        config = RenderConfig(**values)
+    except ValidationError as error:
+        fields = field_reasons(error)
+        _explain_sides(base, fields, width=values["width"], height=values["height"])
+        raise InvalidInput(" ".join(fields.values()), fields=fields) from error
+    if reason := size_problem(base, config.width or side, config.height or side):
+        raise _invalid("width", reason)
+    if config.seed + config.count - 1 > MAX_SEED:
+        raise _invalid(
+            "seed",
+            f"Each image has the next seed, so with {config.count} images it is "
+            f"{MAX_SEED - config.count + 1:,} at most.",
+        )
+    if base.family == BaseFamily.SDXL and config.clip_skip > 1:
+        raise _invalid("clip_skip", NO_CLIP_SKIP)
+    return config
+
+
+def _asked(request: RenderRequest) -> dict[str, Any]:
+    """The settings that a request names."""
+    named = ((name, getattr(request, name)) for name in RenderConfig.model_fields)
+    return {name: value for name, value in named if value is not None}
+
+
+def _explain_sides(base: BaseModel, fields: dict[str, str], **sides: Any) -> None:
+    """Say in the errors of invalid sides what to choose: for a size that is too large, a smaller.
+
+    Else the nearest valid side.
+    """
+    if not sides.keys() & fields.keys():
+        return
+    nearest = {name: sources.nearest_side(typed) for name, typed in sides.items()}
+    usual = base.resolution or USUAL_SIDE
+    if reason := size_problem(base, *(side or usual for side in nearest.values())):
+        typed = (int(sides[name]) if side else usual for name, side in nearest.items())
+        for name in sides:
+            fields.pop(name, None)
+        fields["width"] = size_problem(base, *typed) or reason
+        return
+    for name, side in nearest.items():
+        if name in fields and side:
+            fields[name] = (
+                f"Use a multiple of {SIDE_STEP} from {MIN_SIDE} to {MAX_SIDE:,}; the nearest "
+                f"is {side:,}."
+            )
+
+
+def _render_row(
+    base: BaseModel,
+    config: RenderConfig,
+    stack: Sequence[ResolvedAdapter],
+    precision: RenderPrecision | None,
+    weights: Sequence[Row] | None = None,
+    *,
+    source: FoundSource | None,
+) -> Render:
+    values = config.model_dump(exclude_none=True)
+    if weights is not None:
+        values |= {"weights": [list(row) for row in weights], "count": len(weights)}
+    if source is not None:
+        values |= {"source_sha256": source.sha256}
+    return Render(
+        base_model_id=base.key,
+        adapters=[used.for_render() for used in stack],
+        cache_key=_cache_key(base, values, stack),
+        precision=precision,
+        note=size_note(base, values["width"], values["height"]) or None,
+        **values,
+    )
+
+
+def _cache_key(base: BaseModel, values: dict[str, Any], stack: Sequence[ResolvedAdapter]) -> str:
+    """The cache key: identical requests have equal keys; adapters count by their hash.
+
+    The sampler's version is part of it, so that images of an older sampler are not reused. The
+    precision is a column beside it, because only the worker knows it for certain. The usual sampler
+    is left out, and the version of the prompt's syntax where there is none: keys are older.
+    """
+    prompts = (values["prompt"], values["negative_prompt"])
+    if not all(is_simple(prompt) for prompt in prompts):
+        values = values | {"prompt_version": PROMPT_VERSION}
+    if values["sampler"] is SamplerName.DDIM:
+        values = {name: value for name, value in values.items() if name != "sampler"}
+    if "weights" in values:
+        used = [_key_of(entry) for entry in stack]  # the weights are in this order
+    else:
+        used = sorted(_key_of(entry) for entry in stack if not entry.is_off)
+    facts = [SAMPLER_VERSION, base.key, base.fingerprint, values, used]
+    content = json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _key_of(used: ResolvedAdapter) -> tuple[Any, ...]:
+    """What an adapter adds to a cache key; block weights only where there are some."""
+    factors = used.block_weights.factors if used.block_weights else ()
+    return used.sha256, *used.weights, *factors
