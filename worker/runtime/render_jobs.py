@@ -82,7 +82,7 @@ class RenderJobs:
 
     @property
     def machine(self) -> str:
-        """What the precision of images depends on; empty while unknown."""
+        """The machine that the precision of images depends on; empty while unknown."""
         return self._warm.machine if self._warm else ""
 
     def prepare(self) -> None:
@@ -393,7 +393,7 @@ def _config(render: Render) -> RenderConfig:
 
 
 def _note(render: Render, truncated: str) -> str | None:
-    """What the user should know: that of the request, the end that was not read, lone brackets."""
+    """The notes for the user: of the request, on the end that was not read, on lone brackets."""
     end = shorten(truncated, MAX_QUOTED, placeholder=" …")
     notes = [render.note] if render.note else []
     notes += [TRUNCATED.format(end=end)] if end else []

@@ -1,4 +1,4 @@
-"""What recipes and grids need a version of an adapter, as sentences for whoever deletes it."""
+"""Recipes and grids that need a version of an adapter, as sentences for whoever deletes it."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class NoSuchAdapter(InvalidInput):
 
 
 def is_too_long(prompt: str) -> bool:
-    """Whether a prompt, with its LoRA tags or without them, is longer than one can be."""
+    """True if a prompt, with its LoRA tags or without them, is longer than one can be."""
     return len(prompt) > MAX_TAGGED_PROMPT or len(TAG.sub("", prompt)) > MAX_PROMPT_CHARACTERS
 
 

@@ -309,6 +309,6 @@ def _cache_key(base: BaseModel, values: dict[str, Any], stack: Sequence[Resolved
 
 
 def _key_of(used: ResolvedAdapter) -> tuple[Any, ...]:
-    """What an adapter adds to a cache key; block weights only where there are some."""
+    """The part of an adapter in a cache key; block weights only where there are some."""
     factors = used.block_weights.factors if used.block_weights else ()
     return used.sha256, *used.weights, *factors

@@ -35,7 +35,7 @@ ANY_PROMPT = "a castle"
 
 @dataclass(frozen=True)
 class ImageInputs:
-    """What one image is drawn with."""
+    """The adapters and the base model of one image."""
 
     adapters: tuple[WeightedAdapter, ...] = ()
     base_model_id: int | None = None
@@ -74,7 +74,7 @@ class ToolImages:
 
     @property
     def error(self) -> str:
-        """Why one of them was not drawn; empty if both were or will be."""
+        """The reason why one of them was not drawn; empty if both were or will be."""
         ended = [side.render for side in (self.before, self.after) if side.sha256 is None]
         reasons = [
             row.error or "The image was not generated." for row in ended if not row.state.is_active
@@ -149,7 +149,7 @@ def _tool_images(session: Session, before: Render, after: Render) -> ToolImages:
 
 
 def _label(session: Session, render: Render) -> str:
-    """What a render was drawn with, in words."""
+    """The adapters of a render, or else its base model, in words."""
     parts = [f"{used.name}, version {used.version}" for used in render.stack]
     return " + ".join(parts) or base_models.get_base_model(session, render.base_model_id).name
 

@@ -66,7 +66,7 @@ class AdapterRow:
 
     @property
     def has_blocks(self) -> bool:
-        """Whether a block has another factor than 1."""
+        """True if a block has another factor than 1."""
         return any(number != 1 for number in self.block_numbers)
 
     @property

@@ -32,7 +32,7 @@ DEFAULT_STEPS = 20
 
 @dataclass(frozen=True)
 class LiveState:
-    """Whether weights redraw the image; `reason` says why not, empty if they can."""
+    """The switch: weights redraw the image; `reason`: they cannot, empty if they can."""
 
     is_on: bool
     reason: str
@@ -47,13 +47,13 @@ class LiveFragment:
 
 @dataclass(frozen=True)
 class LiveProblem:
-    """Why a redraw was refused, as a sentence."""
+    """The reason why a redraw was refused, as a sentence."""
 
     problem: str
 
 
 def live_state(session: Session, form: PlayForm, base: BaseModel) -> LiveState:
-    """Whether an image of this form is quick enough to be redrawn while a weight moves."""
+    """The switch for this form: off if an image takes too long to follow a weight that moves."""
     side = base.resolution or USUAL_SIDE
     seconds = drafts.expected_seconds(
         session,

@@ -118,7 +118,7 @@ class SubjectsFragment:
 
 @dataclass(frozen=True)
 class PromptNoteFragment:
-    """What the base model does not know of the prompt."""
+    """The words of the prompt that the base model does not know."""
 
     prompt_note: str
 

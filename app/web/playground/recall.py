@@ -47,7 +47,7 @@ class Recalled:
 
 @dataclass(frozen=True)
 class RecallAnswer:
-    """Why nothing was recalled, or what is missing and the address of the rest."""
+    """The reason why nothing was recalled, or what is missing and the address of the rest."""
 
     sentences: list[str]
     link: str

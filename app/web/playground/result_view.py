@@ -1,4 +1,4 @@
-"""What the pages show of a render: in progress with a preview, finished beside its twin."""
+"""A render as pages show it: in progress with a preview, finished beside its twin."""
 
 from __future__ import annotations
 
@@ -104,12 +104,12 @@ class ResultView:
 
     @property
     def progress(self) -> str:
-        """How far the image is, as a short text; empty once it is there."""
+        """The progress of the image as a short text; empty once it is there."""
         return progress_of(self.render, worker_present=self.worker_present)
 
     @property
     def twin_progress(self) -> str:
-        """How far the twin is; empty without one."""
+        """The progress of the twin; empty without one."""
         if self.twin is None:
             return ""
         return progress_of(self.twin, worker_present=self.worker_present)
@@ -182,7 +182,7 @@ def in_order(
 
 
 def progress_of(render: Render, *, worker_present: bool) -> str:
-    """How far a render is, as a short text; empty once it has ended."""
+    """The progress of a render as a short text; empty once it has ended."""
     if render.state is JobStatus.RUNNING:
         return f"Step {render.progress} of {render.all_steps}"
     if render.state is JobStatus.QUEUED:

@@ -1,4 +1,4 @@
-"""What the playground shows of the image to start from."""
+"""The panel of the playground for the image to start from."""
 
 from __future__ import annotations
 

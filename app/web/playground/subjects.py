@@ -50,7 +50,7 @@ def find_subjects(form: PlayForm, base: BaseModel) -> SubjectChoices | None:
 
 
 def note_of(form: PlayForm, stack: CheckedStack) -> str:
-    """What of the prompt is no valid syntax, or not known to the base in use; else empty.
+    """The parts of the prompt that are invalid or not known to the base in use; else empty.
 
     Of a prompt that is too long, only that is said, when it is sent.
     """

@@ -1,4 +1,4 @@
-"""Do the adapters of the stack go together? A panel below them, filled once the page is there."""
+"""The panel on how the adapters of the stack go together, filled once the page is there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class TogetherView:
-    """What the panel shows; `check`: None before anything was asked for.
+    """The panel of the comparison; `check`: None before anything was asked for.
 
     `count`: the adapters of the stack. `pair`: the rows of the two that overlap most, such as
     `0-1`.

@@ -49,7 +49,7 @@ def test_a_redraw_keeps_the_seed_also_while_the_lock_is_open(
     assert renders_of(state)[1].seed == 7
 
 
-def test_an_image_of_the_base_model_is_told_in_plain_words(
+def test_an_image_of_the_base_model_is_announced_in_plain_words(
     client: TestClient, state: AppState
 ) -> None:
     client.post("/play", data={"prompt": "a castle", "seed": "7", "keep_seed": "1"})

@@ -38,7 +38,7 @@ class WantedImage:
 
 @dataclass(frozen=True)
 class StepCallbacks:
-    """What `generate_latents` calls after each step of a batch."""
+    """The function that `generate_latents` calls after each step of a batch."""
 
     on_step: Callable[[int], None]
     on_preview: Preview | None
@@ -69,7 +69,7 @@ class Watcher:
 
 
 def images_at_once(device: torch.device, size: tuple[int, int]) -> int | None:
-    """How many images of this size (width, height in pixels) a batch has at most; None: all.
+    """The most images of this size (width, height in pixels) in a batch; None: all.
 
     A CUDA device takes all images of a request; a batch that does not fit in its memory is halved.
     """
@@ -79,7 +79,7 @@ def images_at_once(device: torch.device, size: tuple[int, int]) -> int | None:
 
 
 def shares_batch(count: int, device: torch.device, size: tuple[int, int]) -> bool:
-    """Whether some of `count` images of this size are generated together."""
+    """True if some of `count` images of this size are generated together."""
     return count > 1 and images_at_once(device, size) != 1
 
 

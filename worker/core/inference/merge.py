@@ -174,7 +174,7 @@ _Group = tuple[Part, tuple[int, ...]]
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """What merging the adapters `names` takes, whatever their weights."""
+    """The work of merging the adapters `names`, at any weights."""
 
     names: tuple[str, ...]
     groups: Mapping[_Group, Sequence[PlannedLayer]]

@@ -132,7 +132,7 @@ def _weight(layer: nn.Module) -> Tensor:
 
 
 def _has_bf16_kernels() -> bool:
-    """Whether torch has fast bf16 operations for this CPU.
+    """True if torch has fast bf16 operations for this CPU.
 
     Without them a call of a large UNet takes minutes; with them it is still slower on some CPUs.
     """

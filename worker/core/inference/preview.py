@@ -26,7 +26,7 @@ _SDXL_MEAN_LEVELS = (150, 140, 130)
 
 
 def has_linear_map(latent: Tensor) -> bool:
-    """Whether these latents (channels, height, width) are of a published autoencoder's kind."""
+    """True if these latents (channels, height, width) are of a published autoencoder's kind."""
     return latent.shape[0] == CHANNELS
 
 

@@ -69,12 +69,12 @@ class _Piece:
 
 
 def has_syntax(prompt: str) -> bool:
-    """Whether anything in the prompt could be syntax."""
+    """True if anything in the prompt could be syntax."""
     return SIGN.search(prompt) is not None
 
 
 def is_simple(prompt: str) -> bool:
-    """Whether the prompt has no syntax and surely fits in one chunk of any base model.
+    """True if the prompt has no syntax and surely fits in one chunk of any base model.
 
     Images of such prompts are older than what is read here.
     """

@@ -62,7 +62,7 @@ class AdaptersBeside:
         )
 
     def pays(self) -> bool:
-        """Whether the adapters add little to the work of the UNet's own layers."""
+        """True if the adapters add little to the work of the UNet's own layers."""
         self.merge_into_text_encoders(0)
         added = sum(
             layer.up.numel() + layer.down.numel()

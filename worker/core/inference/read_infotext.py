@@ -27,12 +27,12 @@ KEY = re.compile(r"[A-Za-z][\w /-]{0,40}", re.ASCII)
 
 
 class InfotextError(ValueError):
-    """There is nothing to read; the message says why, for users."""
+    """There is nothing to read; the message has the reason, for users."""
 
 
 @dataclass(frozen=True)
 class Infotext:
-    """What a text says; None where it says nothing or nothing that can be used."""
+    """The settings in a text; None for what it leaves out or what cannot be used."""
 
     prompt: str = ""
     negative_prompt: str = ""
@@ -81,7 +81,7 @@ def _user_comment(image: Image.Image) -> str:
 
 
 def parse_infotext(text: str) -> Infotext:
-    """What an infotext says. Raises InfotextError when there are no settings in it."""
+    """The settings in an infotext. Raises InfotextError when there are no settings in it."""
     if len(text) > MAX_INFOTEXT:
         raise InfotextError(f"The text is longer than {MAX_INFOTEXT:,} characters.")
     *lines, last = text.strip().splitlines() or [""]

@@ -1,1 +1,1 @@
-"""What a render worker needs beside its jobs: warm pipelines, and a watch for cancels."""
+"""Parts of a render worker beside its jobs: warm pipelines, and a watch for cancels."""

@@ -183,12 +183,12 @@ class WarmPipelines:
             torch.cuda.empty_cache()
 
     def _is_short(self) -> bool:
-        """Whether the device has so little memory that an image could fail."""
+        """True if the device has so little memory that an image could fail."""
         memory = device_memory(self._device)
         return memory is not None and memory.free < SHORT_SHARE * memory.total
 
     def _fits(self, needed: int) -> bool:
-        """Whether a pipeline of `needed` bytes can be loaded beside those that are held."""
+        """True if a pipeline of `needed` bytes can be loaded beside those that are held."""
         memory = device_memory(self._device)
         if memory is None:
             return False
