@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from app.registry.caption_models.service import ListedModel
+    from app.registry.added_models.service import ListedModel
     from app.registry.config import Settings
     from app.registry.state import AppState
+    from app.registry.tables.caption_models import CaptionModel
+
+    Listed = ListedModel[CaptionModel]
 
 
 NO_WORKER = (
@@ -43,10 +46,12 @@ def run(arguments: Namespace, settings: Settings) -> int:
 
 def _list(arguments: Namespace, state: AppState) -> int:
     """Print the models, the oldest first."""
-    from app.registry.caption_models import service
+    from app.registry.added_models import service
+    from app.registry.caption_models.service import CAPTION_MODELS
 
     with state.database.read() as session:
-        rows = service.list_models(session)
+        models = service.list_models(session, CAPTION_MODELS)
+        rows = service.list_with_progress(session, CAPTION_MODELS, models)
     if arguments.json:
         print(json.dumps([_facts(row) for row in rows], indent=2, ensure_ascii=False))
         return 0
@@ -60,21 +65,23 @@ def _list(arguments: Namespace, state: AppState) -> int:
 def _add(arguments: Namespace, state: AppState) -> int:
     """Add a model, or check one again that failed, and wait until it can be used."""
     from app.cli.io_jobs import wait_for_io
-    from app.registry.caption_models import service
+    from app.registry.added_models import service
+    from app.registry.caption_models.service import CAPTION_MODELS
 
     source = arguments.source
     if source.startswith("."):  # unlike a server, a command has a folder that it is called in
         source = str(Path(source).resolve())
     with state.database.write() as session:
-        key = service.add(session, source, state.settings).key
+        key = service.add(session, CAPTION_MODELS, source, state.settings).key
     latest = ""
 
-    def find() -> ListedModel | None:
+    def find() -> Listed | None:
         nonlocal latest
         with state.database.read() as session:
-            row = service.list_models(session, [service.get_caption_model(session, key)])[0]
+            model = service.get_model(session, CAPTION_MODELS, key)
+            (row,) = service.list_with_progress(session, CAPTION_MODELS, [model])
         latest = _progress(row)
-        return None if row.is_moving else row
+        return None if row.is_changing else row
 
     row = wait_for_io(state, find, lambda: latest, NO_WORKER)
     if row.error:
@@ -86,19 +93,20 @@ def _add(arguments: Namespace, state: AppState) -> int:
 
 def _remove(arguments: Namespace, state: AppState) -> int:
     """Remove a model; only downloaded files are deleted."""
-    from app.registry.caption_models import service
-    from app.registry.model_sources import delete_model_files
+    from app.registry.added_models.service import find_model
+    from app.registry.added_models.sources import delete_model_files
+    from app.registry.caption_models.service import CAPTION_MODELS, remove
 
     with state.database.write() as session:
-        model = service.find_caption_model(session, arguments.model)
-        name, place = model.name, service.remove(session, model.key, state.settings)
+        model = find_model(session, CAPTION_MODELS, arguments.model)
+        name, place = model.name, remove(session, model.key, state.settings)
     if place is not None:
         delete_model_files(place)
     print(f"Removed {name}." if place is None else f"Removed {name} and its files.")
     return 0
 
 
-def _facts(row: ListedModel) -> dict[str, Any]:
+def _facts(row: Listed) -> dict[str, Any]:
     """What `--json` prints of a model."""
     return {
         "id": row.model.key,
@@ -107,16 +115,17 @@ def _facts(row: ListedModel) -> dict[str, Any]:
         "family": row.model.family,
         "status": row.status,
         "error": row.error,
-        "source": row.place,
+        "source": row.model.place,
         "size_bytes": row.model.size_bytes,
     }
 
 
-def _line(row: ListedModel) -> str:
-    return f"{row.model.slug:<32} {row.status:<12} {row.model.family_label or '-':<12} {row.place}"
+def _line(row: Listed) -> str:
+    model = row.model
+    return f"{model.slug:<32} {row.status:<12} {model.family_label or '-':<12} {model.place}"
 
 
-def _progress(row: ListedModel) -> str:
+def _progress(row: Listed) -> str:
     from app.registry.wording import size_text
 
     download = row.download

@@ -25,7 +25,7 @@ from app.cli.archive import (
     bad_files,
     require_embedded,
 )
-from app.registry.base_models.downloads import FUSED_FOLDER
+from app.registry.base_models.fused_files import FUSED_FOLDER
 from app.registry.blobs import ownership
 from app.registry.blobs.report import BadFile, summary
 from app.registry.config import Settings

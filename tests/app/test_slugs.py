@@ -11,6 +11,7 @@ import pytest
 from sqlmodel import select
 
 from app.registry import slugs
+from app.registry.added_models import service as added_models
 from app.registry.base_models import service as base_models
 from app.registry.caption_models import service as caption_models
 from app.registry.config import Settings
@@ -25,11 +26,11 @@ Add = Callable[[Session, Path, Settings], object]
 
 
 def add_base(session: Session, folder: Path, _: Settings) -> object:
-    return base_models.add_base_model(session, str(folder), allowed_folders=None)
+    return added_models.add_path(session, base_models.BASE_MODELS, str(folder))
 
 
 def add_captioner(session: Session, folder: Path, settings: Settings) -> object:
-    return caption_models.add(session, str(folder), settings)
+    return added_models.add(session, caption_models.CAPTION_MODELS, str(folder), settings)
 
 
 @pytest.fixture

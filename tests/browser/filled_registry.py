@@ -7,8 +7,9 @@ from sqlmodel import col, select
 
 from app.registry.adapters.service import delete_adapter
 from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.added_models import service as added_models
 from app.registry.base_models.embedded import RETIRED
-from app.registry.caption_models import service as caption_models
+from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.datasets import pinned
 from app.registry.datasets import service as datasets
 from app.registry.db import utcnow
@@ -287,4 +288,4 @@ def add_caption_models(state: AppState) -> None:
     new = CaptionModel(slug="new", name="new", source="/models/new")
     with state.database.write() as session:
         session.add_all([blip, bad, new])
-        caption_models.add(session, "acme/tagger", state.settings)
+        added_models.add(session, CAPTION_MODELS, "acme/tagger", state.settings)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from app.registry.caption_models import service
+from app.registry.added_models import service as added_models
+from app.registry.caption_models.service import CAPTION_MODELS
 from tests import fake_workers
 from tests.browser.conftest import Live
 from tests.caption_folders import blip_folder
@@ -88,4 +89,5 @@ def test_a_model_is_added_and_removed_without_scripts(
 
 def is_ready(live: Live) -> bool:
     with live.database.read() as session:
-        return [row.status for row in service.list_models(session)] == ["ready"]
+        models = added_models.list_models(session, CAPTION_MODELS)
+    return [model.status for model in models] == ["ready"]

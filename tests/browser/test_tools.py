@@ -48,7 +48,7 @@ def test_a_base_model_is_removed_after_a_question(live: Live, page: Page) -> Non
     expect(question).to_be_hidden()
     page.get_by_role("button", name="Remove own").click()
     question.get_by_role("button", name="Remove", exact=True).click()
-    expect(page.locator("#bases tbody tr")).to_have_count(1)
+    expect(page.locator("#models tbody tr")).to_have_count(1)
 
 
 def test_an_import_from_the_hub_is_canceled_where_it_was_asked_for(live: Live, page: Page) -> None:

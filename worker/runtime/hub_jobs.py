@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,20 @@ from sqlmodel import Session
 
 from app.registry import hub_transfers as hub
 from app.registry.adapters.versions.create_version import NewFile
-from app.registry.base_models import downloads
-from app.registry.base_models.inspection import write_unusable
-from app.registry.caption_models import results
+from app.registry.added_models import service as added_models
+from app.registry.added_models.kinds import ModelKind
+from app.registry.base_models.service import BASE_MODELS
+from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.errors import Conflict
+from app.registry.hub_source import HubSource
 from app.registry.images.image_types import image_suffix
 from app.registry.job_kinds.caption_kinds import DownloadCaptionModelArgs
 from app.registry.job_kinds.kinds import (
     ByteProgress,
     DownloadBaseArgs,
+    DownloadModelArgs,
     FetchHubAdapterArgs,
     FetchHubAdapterResult,
     JobArgs,
@@ -60,21 +63,6 @@ FROM_HUB = "From {repo} on the Hugging Face Hub, commit {commit}.{license}"
 OFF = "Hugging Face access is off on this worker. An administrator can enable it: BRUSHWORK_HUB=on."
 
 
-@dataclass(frozen=True)
-class _Writers:
-    """Write what became of the download of a model to its row."""
-
-    unusable: Callable[[Session, int, str], None]
-    stopped: Callable[[Session, int, IoJob], None]
-    downloaded: Callable[[Session, int, str, str], None]
-
-
-OF_BASES = _Writers(write_unusable, downloads.write_stopped, downloads.write_downloaded)
-OF_CAPTION_MODELS = _Writers(
-    results.write_unusable, results.write_stopped, results.write_downloaded
-)
-
-
 class HubJobs:
     """Processes the io jobs that access the Hub."""
 
@@ -90,45 +78,43 @@ class HubJobs:
         self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event
     ) -> None:
         """Download a base model; a separate job then inspects it."""
-        args = job.arguments(DownloadBaseArgs)
-        home = self._settings.hub_models / args.repo.replace("/", "--")
-        self._download_model(job, args, home, OF_BASES, lease, stopping)
+        self._download_model(BASE_MODELS, job, job.arguments(DownloadBaseArgs), lease, stopping)
 
     def download_caption_model(
         self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event
     ) -> None:
         """Download a caption model; a separate job then checks it."""
         args = job.arguments(DownloadCaptionModelArgs)
-        home = self._settings.caption_models / args.repo.replace("/", "--")
-        self._download_model(job, args, home, OF_CAPTION_MODELS, lease, stopping)
+        self._download_model(CAPTION_MODELS, job, args, lease, stopping)
 
     def _download_model(
         self,
+        kind: ModelKind[Any],
         job: IoJob,
-        args: JobArgs,
-        home: Path,
-        written: _Writers,
+        args: DownloadModelArgs,
         lease: Lease,
         stopping: threading.Event,
     ) -> None:
         model_id = job.subject_id
         assert model_id is not None
+        home = kind.download_folder(self._settings) / HubSource(args.repo).folder
         try:
             answer = self._run_request(job.kind, args, lease, stopping, folder=str(home))
         except HubFailure as error:
             with self._database.write() as session:
                 self._finish_job(session, lease, JobStatus.FAILED, error=error)
-                written.unusable(session, model_id, str(error))
+                added_models.write_unusable(session, kind, model_id, str(error))
         except HubInterruption as broken:
             with self._database.write() as session:
                 self._finish_interrupted(session, lease, broken)
                 if broken.why is InterruptReason.CANCELED:
-                    written.stopped(session, model_id, session.get_one(IoJob, job.key))
+                    ended = session.get_one(IoJob, job.key)
+                    added_models.write_stopped(session, kind, model_id, ended)
         else:
             path, commit = str(answer.path), answer.values["commit"]
             with self._database.write() as session:
                 self._finish_job(session, lease, JobStatus.SUCCEEDED)
-                written.downloaded(session, model_id, path, commit)
+                added_models.write_downloaded(session, kind, model_id, path, commit)
 
     def fetch_adapter(
         self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event

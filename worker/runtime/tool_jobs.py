@@ -12,6 +12,8 @@ from typing import Any
 
 from app.registry.adapters.tools import MAX_LICENSE, MAX_TRIGGERS, FuseOutput
 from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.added_models import service as added_models
+from app.registry.added_models.sources import delete_model_files
 from app.registry.base_models import service as base_models
 from app.registry.base_models.fused_files import (
     delete_unfinished,
@@ -38,7 +40,6 @@ from app.registry.job_kinds.kinds import (
 from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.jobs import service as jobs
-from app.registry.model_sources import delete_model_files
 from app.registry.storage.store import BlobStore, translate_full_disk
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
@@ -256,7 +257,7 @@ class ToolJobs:
     def _register(self, lease: Lease, name: str, out: Path, figures: FuseAdapterResult) -> None:
         with self._database.write() as session:
             require_not_canceled(session, lease)
-            base = base_models.add_base_model(session, str(out), allowed_folders=None)
+            base = added_models.add_path(session, base_models.BASE_MODELS, str(out))
             base.name = name
             session.add(base)
             session.flush()

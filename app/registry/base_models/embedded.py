@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sqlmodel import Session, select
 
+from app.registry.added_models.service import write_unusable
 from app.registry.base_models import service
-from app.registry.base_models.inspection import InspectionResult, write_inspection, write_unusable
+from app.registry.base_models.inspection import write_inspection
 from app.registry.slugs import unique_slug
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import EMBEDDED, RETIRED, BaseModel
@@ -30,14 +31,15 @@ def inspect_embedded(session: Session) -> None:
         if _is_of_older_version(session, info) and (damage := find_damage()):
             raise BaseModelError(damage)
     except BaseModelError as error:
-        write_unusable(session, service.ensure_embedded(session).key, str(error))
+        base = service.ensure_embedded(session)
+        write_unusable(session, service.BASE_MODELS, base.key, str(error))
         return
     if _is_of_older_version(session, info):
         _retire(session, service.ensure_embedded(session))
         _revive(session, info)
     base = service.ensure_embedded(session)
     if base.status != ModelStatus.READY or base.fingerprint is None:
-        write_inspection(session, base.key, InspectionResult.of(info))
+        write_inspection(session, base.key, info)
 
 
 def _is_of_older_version(session: Session, info: BaseInfo) -> bool:

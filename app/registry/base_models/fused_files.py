@@ -5,17 +5,22 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from app.registry.base_models.downloads import FUSED_FOLDER
+from app.registry.added_models.sources import delete_model_files
 from app.registry.db import Database
 from app.registry.job_kinds.kinds import FuseAdapterArgs
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
-from app.registry.model_sources import delete_model_files
 from app.registry.slugs import slugify
 from app.registry.tables.jobs import IoJob
 from worker.core.words import FuseLayout
 
+FUSED_FOLDER = "fused"  # in the data folder: base models created by fusing
 TOKEN_CHARS = 8  # of a claim's token, in the name of what is made under it
+
+
+def is_fused(source: str, data_dir: Path) -> bool:
+    """True if the base model with this source was created here by fusing."""
+    return Path(source).parent == (data_dir / FUSED_FOLDER).resolve()
 
 
 def fused_stem(args: FuseAdapterArgs) -> str:

@@ -2,37 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 
+from app.registry.added_models import service as added_models
+from app.registry.added_models.downloads import newest_downloads
+from app.registry.added_models.kinds import ModelKind
 from app.registry.base_models.speeds import trained_layers
-from app.registry.errors import Conflict, InvalidInput, NotFound, NotReady
-from app.registry.job_kinds.kinds import InspectBaseArgs
-from app.registry.jobs.service import enqueue_io
-from app.registry.model_sources import MAX_NAME, SourceWords, bad_source, require_path
+from app.registry.errors import InvalidInput, NotReady
+from app.registry.hub_source import HubSource
+from app.registry.job_kinds.kinds import DownloadBaseArgs, InspectBaseArgs, JobKind
 from app.registry.slugs import insert_with_slug
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import EMBEDDED, BaseModel, BaseSpeed
+from app.registry.tables.added_models import CHANGING, ModelStatus
+from app.registry.tables.base_models import EMBEDDED, NOT_SHIPPED, BaseModel, BaseSpeed
 from worker.core import starter
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import inspect_base
 from worker.core.training.config import TrainConfig
 
-NOT_SHIPPED = (
-    "The base model “{name}” is no longer shipped with Brushwork, so nothing new can be made with "
-    "it. What was made with it stays. Choose another base model."
+DEFAULT_PRECISION = "fp16"  # of a download from a repository that has several
+
+
+def _download_args(
+    session: Session, base: BaseModel, source: HubSource, precision: str | None
+) -> DownloadBaseArgs:
+    """The arguments of a download; the precision is by default that of the last one."""
+    if precision is None:
+        newest = newest_downloads(session, JobKind.DOWNLOAD_BASE, [base.key]).get(base.key)
+        last = newest.readable_arguments() if newest else None
+        precision = last.precision if isinstance(last, DownloadBaseArgs) else DEFAULT_PRECISION
+    return DownloadBaseArgs(
+        repo=source.repo, revision=source.revision, file=source.file, precision=precision
+    )
+
+
+BASE_MODELS = ModelKind(
+    table=BaseModel,
+    name="base model",
+    places="a diffusers folder or .safetensors file",
+    file_ending=".safetensors",
+    other_file="Only .safetensors files can be read, because other formats can run code when "
+    "opened. Choose a .safetensors file or a diffusers folder.",
+    field="base_model",
+    check=InspectBaseArgs(),
+    download=JobKind.DOWNLOAD_BASE,
+    make_download=_download_args,
+    download_folder=lambda settings: settings.hub_models,
 )
-ALREADY = "This base model has already been added as “{name}”."
-WORDS = SourceWords("Base models", "a diffusers folder or .safetensors file")
-ADDABLE = (
-    ModelStatus.FAILED,
-    ModelStatus.REMOVED,
-)  # statuses of base models that can be added again
 
 BaseReference = Annotated[str, Field(max_length=1_000)] | int
 """A base model in JSON: its slug, its source or its id."""
@@ -40,56 +60,15 @@ BaseReference = Annotated[str, Field(max_length=1_000)] | int
 
 def ensure_embedded(session: Session) -> BaseModel:
     """The embedded base model; registers it if needed."""
-    base = session.exec(select(BaseModel).where(BaseModel.source == EMBEDDED)).first()
-    if base is None:
-        try:
-            base = _add_row(session, source=EMBEDDED, name=EMBEDDED)
-        except Conflict:  # another process just did
-            base = session.exec(select(BaseModel).where(BaseModel.source == EMBEDDED)).one()
+    embedded = select(BaseModel).where(BaseModel.source == EMBEDDED)
+    base = session.exec(embedded).first()
+    if base is not None:
+        return base
+    base = insert_with_slug(session, BaseModel, EMBEDDED, fallback=EMBEDDED, source=EMBEDDED)
+    if base is None:  # another process just did
+        return session.exec(embedded).one()
+    added_models.order_check(session, BASE_MODELS, base)
     return base
-
-
-def add_base_model(
-    session: Session, source: str, *, allowed_folders: Sequence[Path] | None
-) -> BaseModel:
-    """Register a folder or `.safetensors` file, which an io worker then inspects.
-
-    `allowed_folders`: None allows any path on this machine.
-    """
-    path = _require_path(source, allowed_folders)
-    existing = session.exec(select(BaseModel).where(BaseModel.source == str(path))).first()
-    if existing is not None:
-        if existing.status not in ADDABLE:
-            raise Conflict(ALREADY.format(name=existing.name))
-        existing.status, existing.error = ModelStatus.CHECKING, None
-        session.add(existing)
-        enqueue_io(session, InspectBaseArgs(), subject_id=existing.key)
-        return existing
-    return _add_row(session, source=str(path), name=path.stem if path.is_file() else path.name)
-
-
-def insert_new(session: Session, *, source: str, name: str) -> BaseModel:
-    """A new base model. Raises Conflict if another request just added the same source."""
-    base = insert_with_slug(session, BaseModel, name, fallback="base", source=source)
-    if base is None:
-        raise Conflict(ALREADY.format(name=name))
-    return base
-
-
-def _add_row(session: Session, *, source: str, name: str) -> BaseModel:
-    base = insert_new(session, source=source, name=name[:MAX_NAME])
-    enqueue_io(session, InspectBaseArgs(), subject_id=base.key)
-    return base
-
-
-def _require_path(source: str, allowed_folders: Sequence[Path] | None) -> Path:
-    path = require_path(source, allowed_folders, WORDS)
-    if path.is_file() and path.suffix != ".safetensors":
-        raise bad_source(
-            "Only .safetensors files can be read, because other formats can run code when opened. "
-            "Choose a .safetensors file or a diffusers folder."
-        )
-    return path
 
 
 def list_base_models(session: Session) -> list[BaseModel]:
@@ -97,63 +76,32 @@ def list_base_models(session: Session) -> list[BaseModel]:
 
     The embedded one of a new version has a newer row than those that a person added before.
     """
-    here = select(BaseModel).where(BaseModel.status != ModelStatus.REMOVED)
-    return list(session.exec(here.order_by(col(BaseModel.source) != EMBEDDED, col(BaseModel.id))))
+    bases = added_models.list_models(session, BASE_MODELS)
+    return sorted(bases, key=lambda base: base.source != EMBEDDED)
 
 
 def get_base_model(session: Session, base_id: int) -> BaseModel:
     """Look up a base model. Raises NotFound."""
-    base = session.get(BaseModel, base_id)
-    if base is None:
-        raise NotFound("This base model does not exist.")
-    return base
+    return added_models.get_model(session, BASE_MODELS, base_id)
 
 
 def find_base_model(session: Session, reference: BaseReference | None) -> BaseModel:
-    """Look up a base model by id, slug or source; None means the embedded one."""
+    """Look up a base model by slug, source or id; None means the embedded one."""
     if reference is None:
         return ensure_embedded(session)
-    text = str(reference)
-    query = select(BaseModel).where((col(BaseModel.slug) == text) | (col(BaseModel.source) == text))
-    base = session.exec(query).first()
-    if base is None and text.isascii() and text.isdigit() and len(text) < 10:
-        base = session.get(BaseModel, int(text))
-    if base is None:
-        known = ", ".join(row.slug for row in list_base_models(session))
-        sentence = f"Unknown base model “{text[:80]}”. Choose one of: {known}."
-        raise InvalidInput(sentence, fields={"base_model": sentence})
-    return base
+    return added_models.find_model(session, BASE_MODELS, reference)
 
 
 def require_ready(base: BaseModel) -> None:
     """Raise InvalidInput or NotReady if a base model cannot be used now, with the reason."""
-    if base.status == ModelStatus.FAILED:
-        sentence = f"The base model “{base.name}” cannot be used: {base.error}"
-    elif base.is_retired or not _is_shipped(base):
+    if base.status != ModelStatus.FAILED and (base.is_retired or not _is_shipped(base)):
         sentence = NOT_SHIPPED.format(name=base.name)
-    elif base.status == ModelStatus.CHECKING:
-        raise NotReady(f"The base model “{base.name}” is being inspected. Try again in a moment.")
-    elif base.status == ModelStatus.DOWNLOADING:
-        raise NotReady(
-            f"The base model “{base.name}” is being downloaded. The base models page shows its "
-            "progress."
-        )
-    elif base.status == ModelStatus.REMOVED:
-        sentence = f"The base model “{base.name}” was removed. Add it again to use it."
     else:
-        sentence = missing_files(base)
-    if not sentence:
-        return
-    raise InvalidInput(sentence, fields={"base_model": sentence})
-
-
-def missing_files(base: BaseModel) -> str:
-    """A sentence if the files of a base model are gone; "" if they are there."""
-    if base.location.exists():
-        return ""
-    if base.local_path:
-        return f"The files of “{base.name}” are missing. Download it again on the base models page."
-    return f"The files of “{base.name}” are missing from {base.source}. Put them back."
+        sentence = added_models.problem_of(BASE_MODELS, base)
+        if base.status in CHANGING:
+            raise NotReady(sentence)
+    if sentence:
+        raise InvalidInput(sentence, fields={"base_model": sentence})
 
 
 def _is_shipped(base: BaseModel) -> bool:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.base_models import downloads, service
+from app.registry.added_models import removal
+from app.registry.added_models.removal import FileRemoval
+from app.registry.base_models import service
+from app.registry.base_models.fused_files import is_fused
+from app.registry.base_models.service import BASE_MODELS
 from app.registry.config import Settings
 from app.registry.errors import Conflict
-from app.registry.hub_source import HubSource, read_source
 from app.registry.job_kinds.kinds import ExtractAdapterArgs, JobKind
 from app.registry.job_kinds.states import NOT_FINAL
-from app.registry.model_sources import are_shared
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import (
@@ -30,15 +31,6 @@ from app.registry.tables.base_models import (
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.renders import Render
 from app.registry.tables.runs import Run
-
-
-class FileRemoval(StrEnum):
-    """The treatment of the files of a removed base model."""
-
-    STAY = "stay"
-    SHARED = "shared"
-    DELETED = "deleted"
-    FETCHABLE = "fetchable"
 
 
 @dataclass(frozen=True)
@@ -73,7 +65,7 @@ def removal_effects(
             images=images.get(base.key, 0),
         )
         for base in bases
-        if base.source != EMBEDDED and base.status != ModelStatus.DOWNLOADING
+        if base.source != EMBEDDED and base.status != ModelStatus.REMOVED
     }
 
 
@@ -83,23 +75,9 @@ def _count_by_base(session: Session, query: Any, base_id: Any) -> dict[int, int]
 
 
 def _file_removal(session: Session, base: BaseModel, settings: Settings) -> FileRemoval:
-    if downloads.is_fused(base.source, settings.data_dir):
+    if is_fused(base.source, settings.data_dir):
         return FileRemoval.DELETED
-    source = read_source(base.source) if downloads.is_from_hub(base) else None
-    if source is None:
-        return FileRemoval.STAY
-    return (
-        FileRemoval.SHARED
-        if _shares_its_folder(session, source, base.key)
-        else FileRemoval.FETCHABLE
-    )
-
-
-def _shares_its_folder(session: Session, source: HubSource, base_id: int) -> bool:
-    others = select(BaseModel.source).where(
-        col(BaseModel.id) != base_id, BaseModel.status != ModelStatus.REMOVED
-    )
-    return are_shared(source, session.exec(others))
+    return removal.file_removal(session, BASE_MODELS, base)
 
 
 def remove(session: Session, base_id: int, settings: Settings) -> Path | None:
@@ -112,7 +90,10 @@ def remove(session: Session, base_id: int, settings: Settings) -> Path | None:
     if base.status == ModelStatus.REMOVED:
         return None  # idempotent
     _require_idle(session, base)
-    place = _files_to_delete(session, base, settings)
+    if is_fused(base.source, settings.data_dir):
+        place: Path | None = Path(base.source)
+    else:
+        place = removal.download_to_delete(session, BASE_MODELS, base, settings)
     for table in (BaseSpeed, BasePrecision):
         measured = sa.delete(table).where(col(table.base_model_id) == base_id)
         session.connection().execute(measured)
@@ -124,21 +105,11 @@ def remove(session: Session, base_id: int, settings: Settings) -> Path | None:
     return place
 
 
-def _files_to_delete(session: Session, base: BaseModel, settings: Settings) -> Path | None:
-    """Path of the files to delete with the base model, if any."""
-    fate = _file_removal(session, base, settings)
-    if fate is FileRemoval.DELETED:
-        return Path(base.source)
-    source = read_source(base.source)
-    return settings.hub_models / source.folder if fate is FileRemoval.FETCHABLE and source else None
-
-
 def _require_idle(session: Session, base: BaseModel) -> None:
     """Raise Conflict for the built-in base model, and while unfinished jobs need it."""
     if base.source == EMBEDDED:
         raise Conflict(f"“{base.name}” is built in and cannot be removed.")
-    if downloads.active_job(session, base) is not None:
-        raise Conflict(f"“{base.name}” is being downloaded. Stop the download first.")
+    removal.require_no_download(session, BASE_MODELS, base)
     kinds = (JobKind.FUSE_ADAPTER, JobKind.EXTRACT_ADAPTER)
     jobs = select(IoJob).where(col(IoJob.kind).in_(kinds), col(IoJob.status).in_(NOT_FINAL))
     needed = {

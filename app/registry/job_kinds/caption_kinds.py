@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from app.registry.job_kinds.kinds import ByteProgress, JobArgs, JobKind, JobResult, StepProgress
+from app.registry.job_kinds.kinds import (
+    ByteProgress,
+    DownloadModelArgs,
+    JobArgs,
+    JobKind,
+    JobResult,
+    StepProgress,
+)
 from worker.core.captioning.words import CaptionMode, ProviderKind
 from worker.core.words import CaptionKind
 
@@ -63,12 +70,10 @@ class PreviewCaptionResult(JobResult):
     removed: tuple[str, ...] = ()
 
 
-class DownloadCaptionModelArgs(JobArgs):
+class DownloadCaptionModelArgs(DownloadModelArgs):
     """The repository on the Hub; the subject is the caption model."""
 
     kind = JobKind.DOWNLOAD_CAPTION_MODEL
-    repo: str
-    revision: str | None
 
 
 class DownloadCaptionModelResult(ByteProgress):

@@ -116,12 +116,17 @@ class InspectBaseResult(JobResult):
     """No results: they are written to the base model."""
 
 
-class DownloadBaseArgs(JobArgs):
-    """The source of the files on the Hub; the subject is the base model."""
+class DownloadModelArgs(JobArgs):
+    """The repository on the Hub; the subject is the model."""
 
-    kind = JobKind.DOWNLOAD_BASE
     repo: str
     revision: str | None
+
+
+class DownloadBaseArgs(DownloadModelArgs):
+    """The file of the repository, if it is only one; the subject is the base model."""
+
+    kind = JobKind.DOWNLOAD_BASE
     file: str | None
     precision: str
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlmodel import Field
 
-from app.registry.hub_source import SCHEME
+from app.registry.hub_source import SCHEME, HubSource, read_source
 from app.registry.tables.rows import NumberedRow
 
 
@@ -46,6 +46,16 @@ class AddedModel(NumberedRow):
     def is_from_hub(self) -> bool:
         """True if its files come from the Hub."""
         return self.source.startswith(SCHEME)
+
+    @property
+    def hub_source(self) -> HubSource | None:
+        """The repository that its files come from; None for a path."""
+        return read_source(self.source) if self.is_from_hub else None
+
+    @property
+    def reason(self) -> str | None:
+        """The sentence of the row on why it cannot be used, if any."""
+        return self.error
 
     @property
     def place(self) -> str:

@@ -16,6 +16,10 @@ from worker.core.bases.family import family_label
 
 EMBEDDED = "starter"
 RETIRED = f"{EMBEDDED}@"  # followed by a part of the fingerprint: the source of a retired one
+NOT_SHIPPED = (
+    "The base model “{name}” is no longer shipped with Brushwork, so nothing new can be made with "
+    "it. What was made with it stays. Choose another base model."
+)
 
 
 class BaseModel(AddedModel, table=True):
@@ -43,6 +47,11 @@ class BaseModel(AddedModel, table=True):
         Its status is REMOVED.
         """
         return self.source.startswith(RETIRED)
+
+    @property
+    def reason(self) -> str | None:
+        """The sentence of the row on why it cannot be used, if any."""
+        return NOT_SHIPPED.format(name=self.name) if self.is_retired else self.error
 
     @property
     def place(self) -> str:

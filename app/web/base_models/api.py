@@ -7,12 +7,15 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.registry.base_models import downloads, service, subjects
+from app.registry.added_models import service as added_models
+from app.registry.added_models.service import ListedModel
+from app.registry.added_models.sources import delete_model_files
+from app.registry.base_models import service, subjects
+from app.registry.base_models.service import BASE_MODELS
 from app.registry.db import Session
 from app.registry.deletion import base_models as removal
-from app.registry.jobs.model_downloads import Download
-from app.registry.model_sources import delete_model_files
 from app.registry.tables import base_models as models
+from app.web.added_models import DownloadOut, model_out
 from app.web.problems import problems
 from app.web.state import Id, State
 
@@ -39,14 +42,6 @@ class BaseModelIn(BaseModel):
     )
 
 
-class DownloadOut(BaseModel):
-    """The progress of a download from the Hub."""
-
-    bytes_done: int = Field(description="Bytes that are here.")
-    bytes_total: int | None = Field(description="Bytes in all; null before the Hub answers.")
-    file: str = Field(description="The file that is being downloaded.")
-
-
 class BaseModelOut(BaseModel):
     """A base model."""
 
@@ -70,30 +65,14 @@ class BaseModelOut(BaseModel):
     size_bytes: int | None = Field(description="Size of its files.")
 
 
-def download_out(download: Download | None) -> DownloadOut | None:
-    """The progress of a download as the API shows it."""
-    if download is None:
-        return None
-    return DownloadOut(bytes_done=download.done, bytes_total=download.total, file=download.file)
-
-
-def base_model_out(row: downloads.BaseWithDownload) -> BaseModelOut:
+def base_model_out(row: ListedModel[models.BaseModel]) -> BaseModelOut:
     """A base model as the API shows it."""
-    base = row.base
-    made = {"parameters", "source", "status", "error", "is_retired", "download"}
-    return BaseModelOut(
-        **base.model_dump(include=set(BaseModelOut.model_fields) - made),
-        parameters=sum(base.parameters.values()) or None,
-        source=row.place,
-        status=row.status,
-        error=row.error,
-        is_retired=base.is_retired,
-        download=download_out(row.download),
-    )
+    parameters = sum(row.model.parameters.values()) or None
+    return model_out(BaseModelOut, row, parameters=parameters, is_retired=row.model.is_retired)
 
 
 def _base_model_out(session: Session, base: models.BaseModel) -> BaseModelOut:
-    return base_model_out(downloads.with_downloads(session, [base])[0])
+    return base_model_out(added_models.list_with_progress(session, BASE_MODELS, [base])[0])
 
 
 @router.get("/base-models")
@@ -105,7 +84,8 @@ def list_base_models(state: State) -> list[BaseModelOut]:
     """
     with state.database.read() as session:
         bases = [*service.list_base_models(session), *removal.list_retired(session)]
-        return [base_model_out(row) for row in downloads.with_downloads(session, bases)]
+        rows = added_models.list_with_progress(session, BASE_MODELS, bases)
+        return [base_model_out(row) for row in rows]
 
 
 @router.post(
@@ -125,7 +105,9 @@ def add_base_model(body: BaseModelIn, state: State) -> BaseModelOut:
     failed retries it; a download resumes where it stopped.
     """
     with state.database.write() as session:
-        base = downloads.add(session, body.source, state.settings, precision=body.precision)
+        base = added_models.add(
+            session, BASE_MODELS, body.source, state.settings, precision=body.precision
+        )
         return _base_model_out(session, base)
 
 
@@ -177,7 +159,7 @@ def cancel_base_model(base_id: Id, state: State) -> BaseModelOut:
     Adding the base model again resumes it.
     """
     with state.database.write() as session:
-        return _base_model_out(session, downloads.cancel(session, base_id))
+        return _base_model_out(session, added_models.cancel(session, BASE_MODELS, base_id))
 
 
 @router.delete(

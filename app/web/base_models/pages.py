@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
-from app.registry.base_models import downloads, precisions, service
+from app.registry.added_models import service as added_models
+from app.registry.base_models import precisions, service
+from app.registry.base_models.service import BASE_MODELS
 from app.registry.base_models.subjects import has_subject_list, subjects_of
 from app.registry.deletion import base_models as removal
-from app.registry.errors import AppError, NotFound
-from app.registry.hub_source import is_allowed
-from app.registry.model_sources import allowed_folders, delete_model_files
+from app.registry.errors import NotFound
 from app.registry.state import AppState
-from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import EMBEDDED, BaseModel, BasePrecision
-from app.web.forms import SentForm
+from app.web.added_models import PRECISIONS, ModelPages, ModelsPage, SentModel, models_page
 from app.web.state import Id, State
 from app.web.templates import render
 from worker.core.starter.subjects import KnownSubject
@@ -32,32 +31,19 @@ GROUP_TITLES = {
     "activities": "Activities and festivals",
     "objects": "Objects",
 }
-PRECISIONS = (
-    ("fp16", "fp16: half the download size"),
-    ("fp32", "fp32: full precision if available"),
-)
 
 
 @dataclass(frozen=True)
 class BaseModelsPage:
-    """All base models, retired ones last, the effects of removing each, and the form to add one.
+    """All base models, retired ones last, with the effects of removing each.
 
-    `refused`: why a base model was not removed. `image_precisions`: by base model, the precisions
-    in which the render workers generate images.
+    `image_precisions`: by base model, those in which the render workers generate images.
     """
 
-    bases: list[downloads.BaseWithDownload]
-    removals: dict[int, removal.Removal]
+    page: ModelsPage
     image_precisions: dict[int, list[BasePrecision]]
     embedded: str
-    is_checking: bool
-    can_add: bool
-    hub: bool
-    precisions: tuple[tuple[str, str], ...]
-    precision: str
-    source: str
-    error: str
-    refused: str
+    precisions: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -79,28 +65,7 @@ class SubjectsPage:
     groups: list[SubjectGroup]
 
 
-@router.get("/base-models")
-def index(request: Request, state: State) -> Response:
-    """List all base models."""
-    return render(request, "base_models/index.html", _base_models_page(state))
-
-
-@router.post("/base-models")
-def add(request: Request, state: State, sent: SentForm) -> Response:
-    """Add a base model by path or name; an unusable one is answered with the reason."""
-    source = str(sent.get("source", "")).strip()
-    precision = str(sent.get("precision", ""))
-    requested = precision if precision in dict(PRECISIONS) else None
-    try:
-        with state.database.write() as session:
-            downloads.add(session, source, state.settings, precision=requested)
-    except AppError as error:
-        context = _base_models_page(state, source=source, precision=precision, error=error)
-        return render(request, "base_models/index.html", context, status=error.status)
-    return RedirectResponse("/base-models", status_code=303)
-
-
-@router.get("/base-models/{base_id}/subjects")
+@router.get(f"{BASE_MODELS.address}/{{base_id}}/subjects")
 def show_subjects(request: Request, base_id: Id, state: State, q: Words = "") -> Response:
     """List what a base model can draw, each with a link into the playground."""
     with state.database.read() as session:
@@ -122,58 +87,23 @@ def show_subjects(request: Request, base_id: Id, state: State, q: Words = "") ->
     return render(request, "base_models/subjects.html", context)
 
 
-@router.post("/base-models/{base_id}/cancel")
-def cancel(base_id: Id, state: State) -> Response:
-    """Cancel a download."""
-    with state.database.write() as session:
-        downloads.cancel(session, base_id)
-    return RedirectResponse("/base-models", status_code=303)
-
-
-@router.post("/base-models/{base_id}/remove")
-def remove(request: Request, base_id: Id, state: State) -> Response:
-    """Remove a base model from the list, with its downloaded or fused files."""
-    try:
-        with state.database.write() as session:
-            place = removal.remove(session, base_id, state.settings)
-    except AppError as error:
-        context = _base_models_page(state, refused=error.detail)
-        return render(request, "base_models/index.html", context, status=error.status)
-    if place is not None:
-        delete_model_files(place)
-    return RedirectResponse("/base-models", status_code=303)
-
-
-def _base_models_page(
-    state: AppState,
-    *,
-    source: str = "",
-    precision: str = PRECISIONS[0][0],
-    error: AppError | None = None,
-    refused: str = "",
-) -> BaseModelsPage:
+def _show(request: Request, state: AppState, sent: SentModel, status: int) -> Response:
     with state.database.read() as session:
-        here = service.list_base_models(session)
-        shown = [*here, *removal.list_retired(session)]
-        bases = downloads.with_downloads(session, shown)
-        removals = removal.removal_effects(session, here, state.settings)
+        bases = [*service.list_base_models(session), *removal.list_retired(session)]
+        rows = added_models.list_with_progress(session, BASE_MODELS, bases)
+        resting = [row.model for row in rows if row.download is None]
+        removals = removal.removal_effects(session, resting, state.settings)
         image_precisions = {
             base.key: [choice for choice in precisions.present_choices(session, base) if choice]
-            for base in shown
+            for base in bases
         }
-    moving = (ModelStatus.CHECKING, ModelStatus.DOWNLOADING)
-    hub = is_allowed(state.settings)
-    return BaseModelsPage(
-        bases=bases,
-        removals=removals,
+    context = BaseModelsPage(
+        page=models_page(state, BASE_MODELS, rows, removals, sent),
         image_precisions=image_precisions,
         embedded=EMBEDDED,
-        is_checking=any(row.status in moving for row in bases),
-        can_add=hub or allowed_folders(state.settings) != [],
-        hub=hub,
-        precisions=PRECISIONS,
-        precision=precision,
-        source=source,
-        error=error.detail if error else "",
-        refused=refused,
+        precisions=list(PRECISIONS.items()),
     )
+    return render(request, "base_models/index.html", context, status=status)
+
+
+ModelPages(BASE_MODELS, _show, removal.remove).add_routes(router)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.registry.added_models import service as added_models
+from app.registry.added_models.sources import delete_model_files
 from app.registry.caption_models import service
-from app.registry.caption_models.service import ListedModel
+from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.db import Session
-from app.registry.model_sources import delete_model_files
 from app.registry.tables.caption_models import CaptionModel
-from app.web.base_models.api import DownloadOut, download_out
+from app.web.added_models import DownloadOut, model_out
 from app.web.problems import problems
 from app.web.state import Id, State
 
@@ -50,25 +51,17 @@ class CaptionModelOut(BaseModel):
 
 
 def _model_out(session: Session, model: CaptionModel) -> CaptionModelOut:
-    return _listed_out(service.list_models(session, [model])[0])
-
-
-def _listed_out(row: ListedModel) -> CaptionModelOut:
-    made = {"source", "status", "error", "download"}
-    return CaptionModelOut(
-        **row.model.model_dump(include=set(CaptionModelOut.model_fields) - made),
-        source=row.place,
-        status=row.status,
-        error=row.error,
-        download=download_out(row.download),
-    )
+    (row,) = added_models.list_with_progress(session, CAPTION_MODELS, [model])
+    return model_out(CaptionModelOut, row)
 
 
 @router.get("/caption-models")
 def list_caption_models(state: State) -> list[CaptionModelOut]:
     """List the models that caption images on this machine."""
     with state.database.read() as session:
-        return [_listed_out(row) for row in service.list_models(session)]
+        models = added_models.list_models(session, CAPTION_MODELS)
+        rows = added_models.list_with_progress(session, CAPTION_MODELS, models)
+        return [model_out(CaptionModelOut, row) for row in rows]
 
 
 @router.post(
@@ -89,14 +82,15 @@ def add_caption_model(body: CaptionModelIn, state: State) -> CaptionModelOut:
     stopped.
     """
     with state.database.write() as session:
-        return _model_out(session, service.add(session, body.source, state.settings))
+        model = added_models.add(session, CAPTION_MODELS, body.source, state.settings)
+        return _model_out(session, model)
 
 
 @router.get("/caption-models/{model_id}")
 def get_caption_model(model_id: Id, state: State) -> CaptionModelOut:
     """Get a caption model with the progress of its download."""
     with state.database.read() as session:
-        return _model_out(session, service.get_caption_model(session, model_id))
+        return _model_out(session, added_models.get_model(session, CAPTION_MODELS, model_id))
 
 
 @router.post(
@@ -128,7 +122,7 @@ def cancel_caption_model(model_id: Id, state: State) -> CaptionModelOut:
     Checking it again resumes the download.
     """
     with state.database.write() as session:
-        return _model_out(session, service.cancel(session, model_id))
+        return _model_out(session, added_models.cancel(session, CAPTION_MODELS, model_id))
 
 
 @router.delete(

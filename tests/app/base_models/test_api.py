@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from fastapi.testclient import TestClient
-from sqlmodel import col, select
+from sqlmodel import select
 
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.base_models.inspection import write_unusable
-from app.registry.config import Settings
+from app.registry.added_models.service import write_unusable
+from app.registry.base_models.service import BASE_MODELS
 from app.registry.state import AppState
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
 from tests import fake_workers
-from tests.conftest import AppMaker, embedded_info
+from tests.conftest import embedded_info
 from worker.core.starter.subjects import known_subjects
-
-
-def add(client: TestClient, source: str) -> tuple[int, str]:
-    answer = client.post("/api/v1/base-models", json={"source": source})
-    return answer.status_code, answer.json().get("detail", answer.json().get("status"))
 
 
 def test_the_embedded_base_is_there(client: TestClient) -> None:
@@ -33,86 +27,19 @@ def test_the_embedded_base_is_there(client: TestClient) -> None:
     assert base["parameters"] == sum(embedded_info().parameters.values())
 
 
-def test_a_folder_is_added_and_looked_at_by_an_io_worker(
-    client: TestClient, tmp_path: Path, state: AppState
+def test_a_download_has_the_precision_that_was_chosen_last(
+    client: TestClient, state: AppState
 ) -> None:
-    folder = tmp_path / "my base"
-    folder.mkdir()
-    assert add(client, str(folder)) == (202, "checking")
+    source = {"source": "acme/tiny@v2/a.safetensors"}
+    for chosen in ({}, {"precision": "fp32"}, {}):
+        base = client.post("/api/v1/base-models", json=source | chosen).json()
+        client.post(f"/api/v1/base-models/{base['id']}/cancel")
     with state.database.read() as session:
-        job = session.exec(select(IoJob).order_by(col(IoJob.id).desc())).first()
-    assert job is not None
-    assert job.kind == "inspect_base"
-    status, detail = add(client, str(folder))
-    assert status == 409
-    assert "already" in detail
-
-
-@pytest.mark.parametrize(
-    ("source", "reason"),
-    [
-        ("/no/such/place", "does not exist"),
-        ("./relative/place", "absolute path"),
-        ("", "source"),
-        ("a\0b", "path"),
-    ],
-)
-def test_a_wrong_place_says_what_to_do(client: TestClient, source: str, reason: str) -> None:
-    status, detail = add(client, source)
-    assert status == 422
-    assert reason in detail
-
-
-def test_a_checkpoint_that_could_run_code_is_refused(client: TestClient, tmp_path: Path) -> None:
-    file = tmp_path / "model.ckpt"
-    file.write_bytes(b"x")
-    status, detail = add(client, str(file))
-    assert status == 422
-    assert "can run code" in detail
-
-
-def test_there_is_no_base_ninety(client: TestClient) -> None:
-    assert client.get("/api/v1/base-models/90").status_code == 404
-
-
-def test_a_model_of_the_hub_is_ordered_by_its_name(client: TestClient, state: AppState) -> None:
-    source = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-    answer = client.post("/api/v1/base-models", json={"source": source})
-    base = answer.json()
-    assert answer.status_code == 202
-    assert (base["status"], base["source"], base["name"]) == (
-        "downloading",
-        source,
-        "stable-diffusion-v1-5",
-    )
-    assert base["download"] == {"bytes_done": 0, "bytes_total": None, "file": ""}
-    with state.database.write() as session:
-        job = session.exec(select(IoJob).where(IoJob.kind == "download_base")).one()
-        assert job.args == {"repo": source, "revision": None, "file": None, "precision": "fp16"}
-        job.result = {"bytes_done": 500, "bytes_total": 2000, "file": "unet/x.safetensors"}
-        session.add(job)
-    shown = client.get(f"/api/v1/base-models/{base['id']}").json()
-    assert shown["download"] == {
-        "bytes_done": 500,
-        "bytes_total": 2000,
-        "file": "unet/x.safetensors",
-    }
-    status, detail = add(client, source)
-    assert (status, "already" in detail) == (409, True)
-
-
-def test_a_download_can_be_stopped_and_the_model_put_away(client: TestClient) -> None:
-    base = client.post("/api/v1/base-models", json={"source": "acme/tiny@v2/a.safetensors"}).json()
-    address = f"/api/v1/base-models/{base['id']}"
-    assert client.delete(address).status_code == 409
-    stopped = client.post(f"{address}/cancel").json()
-    assert stopped["status"] == "failed"
-    assert "was stopped" in stopped["error"]
-    assert client.post(f"{address}/cancel").status_code == 409
-    assert add(client, "acme/tiny@v2/a.safetensors") == (202, "downloading")
-    client.post(f"{address}/cancel")
-    assert client.delete(address).status_code == 204
-    assert client.get(address).status_code == 404
+        jobs = session.exec(select(IoJob).where(IoJob.kind == "download_base")).all()
+    args = {"repo": "acme/tiny", "revision": "v2", "file": "a.safetensors"}
+    assert [job.args for job in jobs] == [
+        args | {"precision": precision} for precision in ("fp16", "fp32", "fp32")
+    ]
 
 
 def test_a_base_that_was_used_or_is_built_in_stays(client: TestClient) -> None:
@@ -166,7 +93,7 @@ def test_what_was_made_with_a_removed_base_stays_and_meets_it_again(
     assert client.get(address).json()["status"] == "removed"
     assert folder.is_dir()
     with state.database.write() as session:  # a look at it that had begun comes too late
-        write_unusable(session, base.key, "It is gone.")
+        write_unusable(session, BASE_MODELS, base.key, "It is gone.")
     assert client.get(address).json()["status"] == "removed"
     (adapter,) = client.get("/api/v1/adapters").json()
     assert client.get("/adapters/ink").status_code == 200
@@ -192,7 +119,8 @@ def test_the_files_of_a_used_base_from_the_hub_go_with_it(
     assert file.exists()  # both are of one repository
     assert client.delete(f"/api/v1/base-models/{base.key}").status_code == 204
     assert not file.exists()
-    assert add(client, "acme/tiny") == (202, "downloading")
+    again = client.post("/api/v1/base-models", json={"source": "acme/tiny"})
+    assert (again.status_code, again.json()["status"]) == (202, "downloading")
     assert slugs(client) == ["starter", "mine"]
 
 
@@ -218,41 +146,6 @@ def test_a_base_that_work_needs_stays_until_that_has_ended(
     assert "is used by unfinished runs" in client.delete(address).json()["detail"]
     client.post(f"/api/v1/runs/{run.key}/cancel")
     assert client.delete(address).status_code == 204
-
-
-@pytest.mark.parametrize(
-    ("hub", "host", "password", "expected"),
-    [
-        ("auto", "127.0.0.1", None, 202),
-        ("auto", "0.0.0.0", "secret", 403),
-        ("on", "0.0.0.0", "secret", 202),
-        ("off", "127.0.0.1", None, 403),
-    ],
-)
-def test_the_hub_is_asked_only_where_it_may_be(
-    make_app: AppMaker,
-    settings: Settings,
-    hub: str,
-    host: str,
-    password: str | None,
-    expected: int,
-) -> None:
-    changed = settings.model_copy(update={"hub": hub, "host": host})
-    assert password or changed.is_loopback
-    with TestClient(make_app(changed), base_url="http://localhost") as client:
-        status, detail = add(client, "acme/tiny")
-    assert status == expected
-    if expected == 403:
-        assert "BRUSHWORK_HUB" in detail
-
-
-@pytest.mark.parametrize("path", ["~nobody/model", "/" + "x" * 300, "/proc/1/root/model\u0001"])
-def test_a_path_that_the_system_refuses_is_invalid(client: TestClient, path: str) -> None:
-    answer = client.post("/api/v1/base-models", json={"source": path})
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == "source"
-    page = client.post("/base-models", data={"source": path}, headers={"accept": "text/html"})
-    assert page.status_code == 422
 
 
 def test_the_embedded_base_lists_its_subjects_and_finds_one_by_any_of_its_names(

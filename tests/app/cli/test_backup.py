@@ -15,6 +15,7 @@ import pytest
 from app.cli.backup import HashedContent
 from app.cli.main import main
 from app.registry import migrate
+from app.registry.added_models import service as added_models
 from app.registry.base_models import service as base_models
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
@@ -199,7 +200,7 @@ def test_a_backup_of_a_damaged_table_is_made_and_says_so(
     fused.parent.mkdir()
     fused.write_bytes(b"of the file")
     with backups.filled.database.write() as session:
-        base_models.add_base_model(session, str(fused), allowed_folders=None)
+        added_models.add_path(session, base_models.BASE_MODELS, str(fused))
     backups.filled.database.dispose()
     damaged = backups.filled.damage("weights")
     overwrite_root_page(backups.data_dir / "brushwork.db", table)
@@ -249,7 +250,7 @@ def test_a_file_of_a_fused_base_that_cannot_be_opened_is_named(
     for name in ("closed", "open"):
         (folder / name).write_bytes(b"weights")
     with backups.filled.database.write() as session:
-        base_models.add_base_model(session, str(folder), allowed_folders=None)
+        added_models.add_path(session, base_models.BASE_MODELS, str(folder))
     opened = Path.open
 
     def refuse(path: Path, *arguments: Any, **options: Any) -> Any:

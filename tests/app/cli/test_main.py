@@ -22,6 +22,7 @@ from app.cli import demo, doctor, migrate, sweep, train, verify
 from app.cli.adapter_files.arguments import TOOLS, tool_parser
 from app.cli.main import build_parser, main, settings_from
 from app.cli.serving import has_desktop
+from app.registry.added_models import service as added_models
 from app.registry.base_models import service as base_models
 from app.registry.blobs import ownership
 from app.registry.blobs.ownership import Owner
@@ -356,7 +357,7 @@ def test_a_backup_brings_fused_bases_back_under_the_place_they_have_then(
     database = Database(make_engine(Settings(data_dir=data_dir).sqlalchemy_url))
     with database.write() as session:
         for path in (own, folder, single):
-            base_models.add_base_model(session, str(path), allowed_folders=None)
+            added_models.add_path(session, base_models.BASE_MODELS, str(path))
     archive, other = tmp_path / "copy.tar", tmp_path / "other"
     assert main(["backup", str(archive), "--data-dir", str(data_dir)]) == 0
     assert main(["restore", str(archive), "--data-dir", str(other)]) == 0

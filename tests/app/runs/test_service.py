@@ -118,7 +118,7 @@ def test_a_base_whose_files_are_gone_is_refused(
 
 
 def test_a_base_that_is_being_looked_at_asks_for_patience(database: Database) -> None:
-    with pytest.raises(NotReady, match="being inspected"):
+    with pytest.raises(NotReady, match="being checked"):
         start(database)
 
 

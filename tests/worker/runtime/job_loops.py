@@ -16,7 +16,7 @@ from PIL import Image as Picture
 from PIL import ImageDraw
 from sqlmodel import SQLModel, select
 
-from app.registry.base_models.inspection import InspectionResult, write_inspection
+from app.registry.base_models.inspection import write_inspection
 from app.registry.base_models.service import ensure_embedded
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
@@ -204,7 +204,7 @@ def _add_base(database: Database) -> int:
         write_inspection(
             session,
             base.key,
-            InspectionResult.of(embedded_info()),
+            embedded_info(),
         )
         for job in session.exec(select(IoJob)):
             session.delete(job)

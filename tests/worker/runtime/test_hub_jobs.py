@@ -13,8 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.registry.base_models import downloads
-from app.registry.base_models.downloads import BaseWithDownload
+from app.registry.added_models import service as added_models
+from app.registry.added_models.service import ListedModel
+from app.registry.base_models.service import BASE_MODELS
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs.service import enqueue
 from app.registry.tables.base_models import BaseModel
@@ -62,21 +63,22 @@ def outward(registry: Registry, hub: Hub) -> Registry:
 
 def add(registry: Registry, source: str = REPO) -> int:
     with registry.database.write() as session:
-        return downloads.add(session, source, registry.settings).key
+        return added_models.add(session, BASE_MODELS, source, registry.settings).key
 
 
-def shown(registry: Registry, base_id: int) -> BaseWithDownload:
+def shown(registry: Registry, base_id: int) -> ListedModel[BaseModel]:
     with registry.database.read() as session:
-        return downloads.with_downloads(session, [session.get_one(BaseModel, base_id)])[0]
+        base = session.get_one(BaseModel, base_id)
+        return added_models.list_with_progress(session, BASE_MODELS, [base])[0]
 
 
-def until(registry: Registry, base_id: int, status: str) -> BaseWithDownload:
-    def reached() -> BaseWithDownload | None:
+def until(registry: Registry, base_id: int, status: str) -> ListedModel[BaseModel]:
+    def reached() -> ListedModel[BaseModel] | None:
         row = shown(registry, base_id)
         assert row.status in ("downloading", "checking", status), row.error
         return row if row.status == status else None
 
-    found: BaseWithDownload = wait_for(reached)
+    found: ListedModel[BaseModel] = wait_for(reached)
     return found
 
 
@@ -84,15 +86,15 @@ def io_work(registry: Registry) -> IoJobs:
     return IoJobs(registry.settings, registry.database, registry.store)
 
 
-def held(registry: Registry, base_id: int) -> BaseWithDownload:
+def held(registry: Registry, base_id: int) -> ListedModel[BaseModel]:
     """The download once it stands in the middle of the UNet."""
     before = (starter.PATH / "text_encoder/model.safetensors").stat().st_size
 
-    def in_the_middle() -> BaseWithDownload | None:
+    def in_the_middle() -> ListedModel[BaseModel] | None:
         row = shown(registry, base_id)
         return row if row.download and row.download.done > before + 10 * 2**20 else None
 
-    found: BaseWithDownload = wait_for(in_the_middle)
+    found: ListedModel[BaseModel] = wait_for(in_the_middle)
     return found
 
 
@@ -121,7 +123,7 @@ def test_a_download_that_is_stopped_keeps_what_came_and_goes_on_later(
         assert row.download is not None
         assert (row.download.file, row.download.total) == (UNET, _starter_bytes())
         with outward.database.write() as session:
-            downloads.cancel(session, base_id)
+            added_models.cancel(session, BASE_MODELS, base_id)
         stopped = wait_for(lambda: (found := shown(outward, base_id)).status == "failed" and found)
         assert "was stopped at" in stopped.error
         (job,) = outward.rows(IoJob, kind="download_base")

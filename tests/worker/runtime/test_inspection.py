@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from app.registry.added_models import service as added_models
 from app.registry.base_models import service as base_models
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IO_THREADS, IoJob
@@ -61,7 +62,7 @@ def loop(registry: Registry) -> Iterator[JobLoop]:
 def add_base(registry: Registry, folder: Path) -> tuple[int, int]:
     """The ids of a new base model and of the job that inspects it."""
     with registry.database.write() as session:
-        base = base_models.add_base_model(session, str(folder), allowed_folders=None).key
+        base = added_models.add_path(session, base_models.BASE_MODELS, str(folder)).key
     (job,) = registry.rows(IoJob, kind="inspect_base", subject_id=base)
     return base, job.key
 

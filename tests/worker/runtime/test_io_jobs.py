@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters.service import AdapterChange
+from app.registry.added_models import service as added_models
 from app.registry.base_models import service as base_models
 from app.registry.jobs import service as jobs
 from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
@@ -60,7 +61,7 @@ def bring_in(registry: Registry, path: Path, name: str = "my style.safetensors")
 def test_a_base_is_looked_at_and_can_then_be_used(trained: TrainedRegistry, loop: JobLoop) -> None:
     registry = trained.registry
     with registry.database.write() as session:
-        base = base_models.add_base_model(session, str(starter.PATH), allowed_folders=None)
+        base = added_models.add_path(session, base_models.BASE_MODELS, str(starter.PATH))
     (job,) = registry.rows(IoJob, kind="inspect_base", subject_id=base.key)
     assert registry.until_final(IoJob, job.key).status == "succeeded"
     found = registry.row(BaseModel, base.key)
@@ -75,7 +76,7 @@ def test_a_folder_that_is_no_base_fails_with_the_reason(
 ) -> None:
     registry = trained.registry
     with registry.database.write() as session:
-        base = base_models.add_base_model(session, str(tmp_path), allowed_folders=None)
+        base = added_models.add_path(session, base_models.BASE_MODELS, str(tmp_path))
     (job,) = registry.rows(IoJob, kind="inspect_base", subject_id=base.key)
     done = registry.until_final(IoJob, job.key)
     found = registry.row(BaseModel, base.key)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.base_models import downloads
-from app.registry.hub_source import HubSource
+from app.registry.added_models import service as added_models
+from app.registry.added_models.downloads import active_download
+from app.registry.base_models.service import BASE_MODELS
 from app.registry.job_kinds.job_types import JOB_TYPES
 from app.registry.job_kinds.kinds import (
     ExportAdapterArgs,
@@ -80,19 +81,18 @@ def test_no_job_works_with_damaged_weights(registry: Registry, tmp_path: Path) -
 
 def test_a_damaged_download_shows_its_reason_and_can_be_started_again(registry: Registry) -> None:
     settings = registry.settings.model_copy(update={"hub": "on"})
-    source = HubSource("acme/tiny", None, None)
     with registry.database.write() as session:
-        base = downloads.add_from_hub(session, source, settings, precision="fp32")
-        job = downloads.active_job(session, base)
+        base = added_models.add(session, BASE_MODELS, "acme/tiny", settings, precision="fp32")
+        job = active_download(session, JobKind.DOWNLOAD_BASE, base.key)
         assert job is not None
         job.args = {"repo": "acme/tiny"}
     with registry.working(io_work(registry)):
         registry.until_final(IoJob, job.key)
     with registry.database.write() as session:
-        (row,) = downloads.with_downloads(session, [base])
+        (row,) = added_models.list_with_progress(session, BASE_MODELS, [base])
         assert row.status == "failed"
         assert "precision: This is required." in str(row.error)
-        again = downloads.add_from_hub(session, source, settings)
-        order = downloads.active_job(session, again)
+        again = added_models.add(session, BASE_MODELS, "acme/tiny", settings)
+        order = active_download(session, JobKind.DOWNLOAD_BASE, again.key)
         assert order is not None
         assert order.args["precision"] == "fp16"

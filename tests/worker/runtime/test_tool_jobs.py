@@ -21,6 +21,7 @@ from app.registry.adapters.tools import (
 )
 from app.registry.adapters.versions import usual_weight
 from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.added_models import service as added_models
 from app.registry.base_models import service as base_models
 from app.registry.jobs.service import Claim, LostLease
 from app.registry.tables.adapters import Adapter, AdapterVersion
@@ -241,8 +242,8 @@ def test_a_single_file_is_kept_for_download(
     registry: Registry, loop: JobLoop, tmp_path: Path
 ) -> None:
     with registry.database.write() as session:
-        base = base_models.add_base_model(
-            session, str(save_sd15(tmp_path / "tiny")), allowed_folders=None
+        base = added_models.add_path(
+            session, base_models.BASE_MODELS, str(save_sd15(tmp_path / "tiny"))
         )
     wait_for(lambda: ready(registry, base.key))
     with BaseCheckpoint(tmp_path / "tiny") as opened:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlmodel import Session
 
-from app.registry.base_models import service as base_models
-from app.registry.base_models.inspection import InspectionResult, write_inspection, write_unusable
-from app.registry.caption_models import results
+from app.registry.added_models.kinds import ModelKind
+from app.registry.added_models.service import write_unusable
+from app.registry.base_models.inspection import write_inspection
+from app.registry.base_models.service import BASE_MODELS
+from app.registry.caption_models.service import CAPTION_MODELS, write_checked
 from app.registry.db import Database
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.tables.caption_models import CaptionModel
 from app.registry.tables.jobs import IoJob
 from worker.core.bases.family import BaseModelError
 from worker.core.captioning.local.inspect import UnusableModel
@@ -24,9 +25,8 @@ from worker.runtime.job_progress import JobCanceled, JobWatch, RefusedError, Wor
 from worker.runtime.lease import Lease
 
 CHECK_CANCELED = "The check of this {model} was canceled. Check it again."
-REMOVED = "This caption model was removed, so it was not checked."
-
-WriteUnusable = Callable[[Session, int, str], None]
+REMOVED = "This {model} was removed, so it was not checked."
+Info = TypeVar("Info")
 
 
 class InspectionJobs:
@@ -38,66 +38,49 @@ class InspectionJobs:
     def inspect_base(
         self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event
     ) -> None:
-        """Read configs and headers of a base model."""
-        assert job.subject_id is not None
-        with self._database.read() as session:
-            base = base_models.get_base_model(session, job.subject_id)
-
-        def inspect(check: JobWatch) -> Callable[[Session], None]:
-            found = InspectionResult.of(inspect_in_time(base.location, check=check))
-            return lambda session: write_inspection(session, base.key, found)
-
-        def give_reason(session: Session, sentence: str) -> None:
-            write_unusable(session, base.key, sentence)
-
-        self._inspect("base model", inspect, give_reason, lease, stopping)
+        """Read configs and headers of a base model. Raises RefusedError if it was removed."""
+        self._inspect(BASE_MODELS, inspect_in_time, write_inspection, job, lease, stopping)
 
     def check_caption_model(
         self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event
     ) -> None:
         """Read config and headers of a caption model. Raises RefusedError if it was removed."""
-        assert job.subject_id is not None
-        with self._database.read() as session:
-            model = session.get(CaptionModel, job.subject_id)
-        if model is None:
-            raise RefusedError("gone", REMOVED)
-
-        def inspect(check: JobWatch) -> Callable[[Session], None]:
-            found = inspect_caption_model_in_time(model.location, check=check)
-            return lambda session: results.write_checked(session, model.key, found)
-
-        def give_reason(session: Session, sentence: str) -> None:
-            results.write_unusable(session, model.key, sentence)
-
-        self._inspect("caption model", inspect, give_reason, lease, stopping)
+        inspect = inspect_caption_model_in_time
+        self._inspect(CAPTION_MODELS, inspect, write_checked, job, lease, stopping)
 
     def _inspect(
         self,
-        model: str,
-        inspect: Callable[[JobWatch], Callable[[Session], None]],
-        write_reason: Callable[[Session, str], None],
+        kind: ModelKind[Any],
+        inspect: Callable[..., Info],
+        write: Callable[[Session, int, Info], None],
+        job: IoJob,
         lease: Lease,
         stopping: threading.Event,
     ) -> None:
-        """Carry out `inspect`, which gives what to write of a model that can be used."""
+        """Write the facts that `inspect` finds in the files of a model, or why it is unusable."""
+        assert job.subject_id is not None
+        with self._database.read() as session:
+            model = session.get(kind.table, job.subject_id)
+        if model is None:
+            raise RefusedError("gone", REMOVED.format(model=kind.name))
         try:
-            write = inspect(JobWatch(self._database, lease, stopping))
+            info = inspect(model.location, check=JobWatch(self._database, lease, stopping))
         except WorkerStopping:
             with self._database.write() as session:
                 jobs.give_back(session, IoJob, lease.claim)
         except JobCanceled:
             with self._database.write() as session:
                 self._finish(session, lease, JobStatus.CANCELED)
-                write_reason(session, CHECK_CANCELED.format(model=model))
+                write_unusable(session, kind, model.key, CHECK_CANCELED.format(model=kind.name))
         except (BaseModelError, UnusableModel) as error:
-            code = model.replace(" ", "_")
+            code = kind.name.replace(" ", "_")
             with self._database.write() as session:
                 self._finish(session, lease, JobStatus.FAILED, error=str(error), error_code=code)
-                write_reason(session, str(error))
+                write_unusable(session, kind, model.key, str(error))
         else:
             with self._database.write() as session:
                 self._finish(session, lease, JobStatus.SUCCEEDED)
-                write(session)
+                write(session, model.key, info)
 
     def _finish(self, session: Session, lease: Lease, status: JobStatus, **values: Any) -> None:
         jobs.finish(session, IoJob, lease.claim, status, **values)

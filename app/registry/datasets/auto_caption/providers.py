@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from sqlmodel import Session
 
+from app.registry.added_models import service as added_models
 from app.registry.caption_models import service as caption_models
+from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.config import Settings
 from app.registry.errors import InvalidInput
 from app.registry.job_kinds.caption_kinds import CaptionArgs
@@ -93,7 +95,7 @@ def list_providers(session: Session, settings: Settings) -> list[Provider]:
     """The providers, those that need no server first."""
     found = [
         Provider(ProviderKind.BUILTIN, NAMES[ProviderKind.BUILTIN], HINTS[ProviderKind.BUILTIN]),
-        *(_local(model) for model in caption_models.list_caption_models(session)),
+        *(_local(model) for model in added_models.list_models(session, CAPTION_MODELS)),
     ]
     for kind in SERVERS:
         address, model = _configured(settings, kind)
@@ -110,7 +112,7 @@ def _local(model: CaptionModel) -> Provider:
         ProviderKind.LOCAL,
         model.name,
         LOCAL_HINTS.get(model.family or "", LOCAL_HINT),
-        caption_models.problem_of(model),
+        added_models.problem_of(CAPTION_MODELS, model),
         model=model.source,
         model_id=model.key,
     )

@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.registry.caption_models import service
+from app.registry.added_models import service as added_models
+from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.datasets.auto_caption import orders, proposals
 from app.registry.datasets.auto_caption.providers import CaptionRequest
 from app.registry.datasets.edits.steps import undo_edit
@@ -63,14 +64,14 @@ def io_jobs(registry: Registry) -> IoJobs:
 
 def add(registry: Registry, source: str | Path) -> int:
     with registry.database.write() as session:
-        return service.add(session, str(source), registry.settings).key
+        return added_models.add(session, CAPTION_MODELS, str(source), registry.settings).key
 
 
 def until(registry: Registry, model_id: int, status: str) -> CaptionModel:
     def reached() -> CaptionModel | None:
         with registry.database.read() as session:
-            model = service.get_caption_model(session, model_id)
-            row = service.list_models(session, [model])[0]
+            model = added_models.get_model(session, CAPTION_MODELS, model_id)
+            row = added_models.list_with_progress(session, CAPTION_MODELS, [model])[0]
         assert row.status in ("downloading", "checking", status), row.error
         return row.model if row.status == status else None
 
@@ -142,7 +143,7 @@ def test_a_model_of_the_hub_is_downloaded_checked_and_resumed(
     with outward.working(io_jobs(outward)):
         wait_for(lambda: hub.gets(WEIGHTS))
         with outward.database.write() as session:
-            service.cancel(session, model_id)
+            added_models.cancel(session, CAPTION_MODELS, model_id)
         stopped = until(outward, model_id, "failed")
         assert "was stopped" in str(stopped.error)
         hub.go.set()

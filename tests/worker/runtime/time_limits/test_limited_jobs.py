@@ -18,6 +18,7 @@ from tests.worker.runtime.time_limits.test_clock import Time
 from app.registry.adapters import service as adapters
 from app.registry.adapters import tools
 from app.registry.adapters.tools import FuseOrder
+from app.registry.added_models import service as added_models
 from app.registry.base_models import service as base_models
 from app.registry.base_models.fused_files import fused_path
 from app.registry.job_kinds.job_types import JOB_TYPES, TimeLimit
@@ -107,7 +108,7 @@ def order(registry: Registry, word: str, *, attempts: int = 3) -> int:
 def inspect_starter(registry: Registry) -> int:
     """A queued inspection of a base model."""
     with registry.database.write() as session:
-        base = base_models.add_base_model(session, str(starter.PATH), allowed_folders=None)
+        base = added_models.add_path(session, base_models.BASE_MODELS, str(starter.PATH))
     (job,) = registry.rows(IoJob, kind="inspect_base", subject_id=base.key)
     key: int = job.key
     return key

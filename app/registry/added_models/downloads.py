@@ -1,4 +1,4 @@
-"""Downloads of models from the Hub, as their io jobs tell: progress, the newest, why it stopped."""
+"""Downloads of models from the Hub, by their io jobs: progress, the newest, why one stopped."""
 
 from __future__ import annotations
 

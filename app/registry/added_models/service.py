@@ -1,0 +1,262 @@
+"""Adding, downloading, checking, finding and removing models, the same for every kind.
+
+Files are read by io workers only: adding queues a download or a check, and the row says how far
+that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic
+
+from sqlmodel import Session, col, select
+
+from app.registry.added_models import downloads
+from app.registry.added_models.downloads import Download
+from app.registry.added_models.kinds import ModelKind, Row
+from app.registry.added_models.sources import (
+    MAX_NAME,
+    allowed_folders,
+    bad_source,
+    require_path,
+)
+from app.registry.config import Settings
+from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.hub_source import SCHEME, HubSource, read_source, require_allowed
+from app.registry.jobs import service as jobs
+from app.registry.slugs import insert_with_slug
+from app.registry.tables.added_models import CHANGING, ModelStatus
+from app.registry.tables.jobs import IoJob
+
+ALREADY = "This {kind} has already been added as “{name}”."
+ADDABLE = (ModelStatus.FAILED, ModelStatus.REMOVED)  # these can be added again
+
+
+@dataclass(frozen=True)
+class ListedModel(Generic[Row]):
+    """A model with its active download, if any, and its current `status` and `error`.
+
+    `missing`: a sentence if it is ready and its files are gone.
+    """
+
+    model: Row
+    download: Download | None
+    status: ModelStatus
+    error: str | None
+    missing: str = ""
+
+    @property
+    def is_changing(self) -> bool:
+        """True while its status is about to change, so that a page should look again."""
+        return self.status in CHANGING
+
+
+def add(
+    session: Session,
+    kind: ModelKind[Row],
+    source: str,
+    settings: Settings,
+    *,
+    precision: str | None = None,
+) -> Row:
+    """Register a model from a path of this machine or a name on the Hub.
+
+    An io worker then downloads and checks it: its status goes from `downloading` and `checking` to
+    `ready` or `failed`. Adding one that failed or was removed tries it again, and a download
+    resumes where it stopped; `precision` is the last one by default. Raises InvalidInput (field
+    `source`), Conflict, and Forbidden where Hub access is off.
+    """
+    on_hub = read_source(source)
+    if on_hub is None:
+        return add_path(session, kind, source, allowed_folders(settings))
+    require_allowed(settings)
+    if on_hub.file is not None:
+        _require_known_file(kind, on_hub.file)
+    model = _row_to_add(session, kind, on_hub.uri, on_hub.name)
+    _order_download(session, kind, model, on_hub, precision)
+    return model
+
+
+def add_path(
+    session: Session, kind: ModelKind[Row], source: str, folders: Sequence[Path] | None = None
+) -> Row:
+    """Register a folder or file of this machine, which an io worker then checks.
+
+    `folders`: those that it may be in; None: any. Raises InvalidInput (field `source`) and
+    Conflict.
+    """
+    path = require_path(source, folders, kind)
+    if path.is_file():
+        _require_known_file(kind, path.name)
+    name = path.stem if path.is_file() else path.name
+    model = _row_to_add(session, kind, str(path), name)
+    order_check(session, kind, model)
+    return model
+
+
+def _require_known_file(kind: ModelKind[Row], file: str) -> None:
+    if kind.file_ending is None or Path(file).suffix != kind.file_ending:
+        raise bad_source(kind.other_file)
+
+
+def _row_to_add(session: Session, kind: ModelKind[Row], source: str, name: str) -> Row:
+    """The row of a source that is not there yet, or cannot be used as it is. Raises Conflict."""
+    here = select(kind.table).where(kind.table.source == source).with_for_update()
+    model = session.exec(here).first()
+    if model is None:
+        name = name[:MAX_NAME]
+        model = insert_with_slug(
+            session, kind.table, name, fallback=kind.fallback_slug, source=source
+        )
+        if model is None:  # another request just added it
+            raise Conflict(ALREADY.format(kind=kind.name, name=name))
+        return model
+    row = list_with_progress(session, kind, [model])[0]
+    if row.status not in ADDABLE and not row.missing:
+        raise Conflict(ALREADY.format(kind=kind.name, name=model.name))
+    return model
+
+
+def check_again(session: Session, kind: ModelKind[Row], model: Row, settings: Settings) -> None:
+    """Queue the check of a model, as after its files were changed.
+
+    One from the Hub whose files are not here is downloaded, from where it stopped. Raises
+    Forbidden, and Conflict while it is being downloaded or checked.
+    """
+    if list_with_progress(session, kind, [model])[0].is_changing:
+        raise Conflict(f"“{model.name}” is being downloaded or checked. Wait until that is done.")
+    source = model.hub_source
+    if source is None or (model.local_path and model.location.exists()):
+        order_check(session, kind, model)
+    else:
+        require_allowed(settings)
+        _order_download(session, kind, model, source, None)
+
+
+def order_check(session: Session, kind: ModelKind[Row], model: Row) -> None:
+    """Queue the check of a model."""
+    model.status, model.error = ModelStatus.CHECKING, None
+    session.add(model)
+    jobs.enqueue_io(session, kind.check, subject_id=model.key)
+
+
+def _order_download(
+    session: Session, kind: ModelKind[Row], model: Row, source: HubSource, precision: str | None
+) -> None:
+    model.status, model.error = ModelStatus.DOWNLOADING, None
+    session.add(model)
+    args = kind.make_download(session, model, source, precision)
+    attempts = downloads.MAX_ATTEMPTS
+    jobs.enqueue_io(session, args, subject_id=model.key, max_attempts=attempts)
+
+
+def list_models(session: Session, kind: ModelKind[Row]) -> list[Row]:
+    """All models of a kind that are not removed, the oldest first."""
+    here = select(kind.table).where(kind.table.status != ModelStatus.REMOVED)
+    return list(session.exec(here.order_by(col(kind.table.id))))
+
+
+def list_with_progress(
+    session: Session, kind: ModelKind[Row], models: Sequence[Row]
+) -> list[ListedModel[Row]]:
+    """These models with their current status and downloads."""
+    at_work = [model.key for model in models if model.status == ModelStatus.DOWNLOADING]
+    newest = downloads.newest_downloads(session, kind.download, at_work)
+    return [_listed(kind, model, newest.get(model.key)) for model in models]
+
+
+def _listed(kind: ModelKind[Row], model: Row, job: IoJob | None) -> ListedModel[Row]:
+    status = ModelStatus(model.status)
+    if status is not ModelStatus.DOWNLOADING:
+        missing = missing_files(kind, model) if status is ModelStatus.READY else ""
+        return ListedModel(model, None, status, model.reason, missing)
+    if job is None or job.state.is_final:  # failed after too many lost workers
+        return ListedModel(model, None, ModelStatus.FAILED, downloads.lost_sentence(job))
+    return ListedModel(model, downloads.progress_of(job), status, None)
+
+
+def get_model(session: Session, kind: ModelKind[Row], model_id: int) -> Row:
+    """Look up a model. Raises NotFound."""
+    model = session.get(kind.table, model_id)
+    if model is None:
+        raise NotFound(f"This {kind.name} does not exist; it may have been removed.")
+    return model
+
+
+def find_model(session: Session, kind: ModelKind[Row], reference: str | int) -> Row:
+    """Look up a model by slug, source, name on the Hub or id. Raises InvalidInput."""
+    text, table = str(reference).strip().replace("\0", ""), kind.table  # PostgreSQL takes no NUL
+    is_meant = (col(table.slug) == text) | col(table.source).in_((text, f"{SCHEME}{text}"))
+    model = session.exec(select(table).where(is_meant)).first()
+    if model is None and text.isascii() and text.isdigit() and len(text) < 10:
+        model = session.get(table, int(text))
+    if model is None:
+        slugs = ", ".join(row.slug for row in list_models(session, kind)) or "none yet; add one"
+        sentence = f"Unknown {kind.name} “{text[:80]}”. Choose one of: {slugs}."
+        raise InvalidInput(sentence, fields={kind.field: sentence})
+    return model
+
+
+def problem_of(kind: ModelKind[Row], model: Row) -> str:
+    """The reason why a model cannot be used now, as a sentence; empty if it can."""
+    named = f"The {kind.name} “{model.name}”"
+    match ModelStatus(model.status):
+        case ModelStatus.FAILED:
+            return f"{named} cannot be used: {model.error}"
+        case ModelStatus.CHECKING:
+            return f"{named} is being checked. Try again in a moment."
+        case ModelStatus.DOWNLOADING:
+            return f"{named} is being downloaded. {kind.title} shows its progress."
+        case ModelStatus.REMOVED:
+            return f"{named} was removed. Add it again to use it."
+        case ModelStatus.READY:
+            return missing_files(kind, model)
+
+
+def missing_files(kind: ModelKind[Row], model: Row) -> str:
+    """A sentence if the files of a model are gone; "" if they are there."""
+    if model.location.exists():
+        return ""
+    if model.local_path:
+        return f"The files of “{model.name}” are missing. Download it again under {kind.title}."
+    return f"The files of “{model.name}” are missing from {model.source}. Put them back."
+
+
+def cancel(session: Session, kind: ModelKind[Row], model_id: int) -> Row:
+    """Stop a download soon; the downloaded part is kept. Raises NotFound and Conflict."""
+    model = get_model(session, kind, model_id)
+    job = downloads.active_download(session, kind.download, model.key)
+    if job is None:
+        raise Conflict(f"“{model.name}” is not being downloaded, so there is nothing to stop.")
+    if not jobs.request_cancel(session, IoJob, job).is_active:
+        write_stopped(session, kind, model.key, job)
+    return model
+
+
+def present_model(session: Session, kind: ModelKind[Row], model_id: int) -> Row | None:
+    """The model that results are written to; None if it was removed meanwhile."""
+    model = session.get(kind.table, model_id)
+    return None if model is None or model.status == ModelStatus.REMOVED else model
+
+
+def write_unusable(session: Session, kind: ModelKind[Row], model_id: int, sentence: str) -> None:
+    """Mark a model failed with the reason, unless it was removed meanwhile."""
+    if (model := present_model(session, kind, model_id)) is not None:
+        model.status, model.error = ModelStatus.FAILED, sentence
+        session.add(model)
+
+
+def write_stopped(session: Session, kind: ModelKind[Row], model_id: int, job: IoJob) -> None:
+    """Record that a download was stopped on request."""
+    write_unusable(session, kind, model_id, downloads.stopped_sentence(job))
+
+
+def write_downloaded(
+    session: Session, kind: ModelKind[Row], model_id: int, path: str, commit: str
+) -> None:
+    """Record that the files are complete, and queue their check."""
+    if (model := present_model(session, kind, model_id)) is not None:
+        model.local_path, model.revision = path, commit
+        order_check(session, kind, model)

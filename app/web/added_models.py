@@ -1,0 +1,177 @@
+"""The parts that base models and caption models share: answers of the API, and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.responses import RedirectResponse, Response
+
+from app.registry.added_models import service
+from app.registry.added_models.downloads import Download
+from app.registry.added_models.kinds import ModelKind
+from app.registry.added_models.service import ListedModel
+from app.registry.added_models.sources import allowed_folders, delete_model_files
+from app.registry.config import Settings
+from app.registry.db import Session
+from app.registry.errors import AppError
+from app.registry.hub_source import is_allowed
+from app.registry.state import AppState
+from app.web.forms import SentForm
+from app.web.state import Id, State
+
+Out = TypeVar("Out", bound=BaseModel)
+PRECISIONS = {
+    "fp16": "fp16: half the download size",
+    "fp32": "fp32: full precision if available",
+}
+
+
+class DownloadOut(BaseModel):
+    """The progress of a download from the Hub."""
+
+    bytes_done: int = Field(description="Bytes that are here.")
+    bytes_total: int | None = Field(description="Bytes in all; null before the Hub answers.")
+    file: str = Field(description="The file that is being downloaded.")
+
+
+def model_out(answer: type[Out], row: ListedModel[Any], **more: Any) -> Out:
+    """A model as the API shows it: the columns that `answer` lists, its state now, and `more`."""
+    now = {
+        "source": row.model.place,
+        "status": row.status,
+        "error": row.error,
+        "download": _download_out(row.download),
+    }
+    columns = set(answer.model_fields) - now.keys() - more.keys()
+    return answer(**row.model.model_dump(include=columns), **now, **more)
+
+
+def _download_out(download: Download | None) -> DownloadOut | None:
+    if download is None:
+        return None
+    return DownloadOut(bytes_done=download.done, bytes_total=download.total, file=download.file)
+
+
+@dataclass(frozen=True)
+class SentModel:
+    """The fields of a sent form, and why no model was added (`error`).
+
+    `refused`: why another act was not done.
+    """
+
+    source: str = ""
+    precision: str = ""
+    error: str = ""
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class ModelsPage:
+    """The models of a kind, and the form to add one.
+
+    `removals`: by the ids of models that can be removed, the effects of that.
+    """
+
+    kind: ModelKind[Any]
+    models: Sequence[ListedModel[Any]]
+    removals: Mapping[int, Any]
+    is_changing: bool
+    can_add: bool
+    hub: bool
+    sent: SentModel
+
+
+def models_page(
+    state: AppState,
+    kind: ModelKind[Any],
+    models: Sequence[ListedModel[Any]],
+    removals: Mapping[int, Any],
+    sent: SentModel,
+) -> ModelsPage:
+    """The page with these models, after a form was sent or an act was refused."""
+    hub = is_allowed(state.settings)
+    return ModelsPage(
+        kind=kind,
+        models=models,
+        removals=removals,
+        is_changing=any(row.is_changing for row in models),
+        can_add=hub or allowed_folders(state.settings) != [],
+        hub=hub,
+        sent=sent,
+    )
+
+
+@dataclass(frozen=True)
+class ModelPages:
+    """The routes of the page of a kind: `show` answers with it, `remove` removes a model by id."""
+
+    kind: ModelKind[Any]
+    show: Callable[[Request, AppState, SentModel, int], Response]
+    remove: Callable[[Session, int, Settings], Path | None]
+
+    def carry_out(
+        self,
+        request: Request,
+        state: AppState,
+        act: Callable[[Session], object],
+        form: SentModel | None = None,
+    ) -> Response:
+        """Carry out an act and go back to the list, which says why if the act is refused.
+
+        `form`: what was sent to add a model, if that is the act. The act may return the path of
+        files to delete.
+        """
+        try:
+            with state.database.write() as session:
+                result = act(session)
+        except AppError as error:
+            reason = error.detail
+            sent = replace(form, error=reason) if form else SentModel(refused=reason)
+            return self.show(request, state, sent, error.status)
+        if isinstance(result, Path):
+            delete_model_files(result)
+        return RedirectResponse(self.kind.address, status_code=303)
+
+    def add_routes(self, router: APIRouter) -> None:
+        """Register the routes that list, add and remove models and cancel a download."""
+        kind = self.kind
+
+        @router.get(kind.address)
+        def index(request: Request, state: State) -> Response:
+            """List all models of the kind."""
+            return self.show(request, state, SentModel(), 200)
+
+        @router.post(kind.address)
+        def add(request: Request, state: State, form: SentForm) -> Response:
+            """Add a model by path or name; an unusable one is answered with the reason."""
+            source, precision = (
+                str(form.get(name, "")).strip() for name in ("source", "precision")
+            )
+            chosen = precision if precision in PRECISIONS else None
+            return self.carry_out(
+                request,
+                state,
+                lambda session: service.add(
+                    session, kind, source, state.settings, precision=chosen
+                ),
+                SentModel(source, precision),
+            )
+
+        @router.post(f"{kind.address}/{{model_id}}/cancel")
+        def cancel(request: Request, model_id: Id, state: State) -> Response:
+            """Cancel a download."""
+            return self.carry_out(
+                request, state, lambda session: service.cancel(session, kind, model_id)
+            )
+
+        @router.post(f"{kind.address}/{{model_id}}/remove")
+        def remove(request: Request, model_id: Id, state: State) -> Response:
+            """Remove a model from the list, with the files that are only here for it."""
+            return self.carry_out(
+                request, state, lambda session: self.remove(session, model_id, state.settings)
+            )
