@@ -10,12 +10,12 @@ import os
 import sys
 from pathlib import Path
 
-from tests.worker.runtime.trainer_server import BASE, QUICK
+from tests.worker.runtime.trainer_server import BASE, SLEEPY
 from worker.core import starter
 from worker.runtime import process
 
 starter.PATH = Path(os.environ[BASE])
-process.TRAINER_COMMAND = QUICK
+process.TRAINER_COMMAND = SLEEPY
 
 if __name__ == "__main__":
     from app.cli.main import main

@@ -9,6 +9,7 @@ numbers of one without a break, as with the real one.
 
 from __future__ import annotations
 
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ from worker.core.training.samples.sampler import SampleImage, Sampler, sample_re
 from worker.runtime.prove_downloads import Prover
 from worker.runtime.trainer import main
 
-STEP_SECONDS = 0.01  # of sleep: a run of thousands of steps is still running when it is stopped
+step_seconds = 0.01  # of sleep; another number may be the argument of the command
 SIDE = 32  # pixels of a sample
 
 
@@ -34,7 +35,7 @@ def learn(
     self: Learner, batches: Sequence[Batch], *, step: int, lr_scale: float = 1.0
 ) -> StepResult:
     """Move every matrix a little, by the step."""
-    time.sleep(STEP_SECONDS)
+    time.sleep(step_seconds)
     rate = self._config.learning_rate * lr_scale * lr_factor(step, self._config)
     with torch.no_grad():
         for parameter in self._lora.parameters():
@@ -65,6 +66,8 @@ def prove(self: Prover, path: Any, adapter: LoraAdapter, proof: Any) -> Any:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        step_seconds = float(sys.argv[1])
     Learner.learn = learn  # type: ignore[method-assign]
     Learner.prediction_errors = prediction_errors  # type: ignore[method-assign]
     Sampler.generate = generate  # type: ignore[method-assign]

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import pytest
@@ -241,6 +242,11 @@ class Training:
     store: SwitchedStore
     database: SwitchedDatabase
 
+    def working(self) -> AbstractContextManager[JobLoop]:
+        """A loop of train jobs at work, whose trainings last a few seconds."""
+        work = self.registry.train_jobs(command=self.registry.trainers.sleepy)
+        return self.registry.working(work)
+
     def begin(self) -> int:
         """Train a run until a checkpoint of it is stored; return its id."""
         run_id = self.registry.new_run()
@@ -293,7 +299,7 @@ def test_a_training_goes_on_while_the_storage_cannot_be_used(
         run = registry.row(Run, run_id)
         return run.step == CONFIG["steps"] and run.waits_for is not None
 
-    with training.registry.working(training.registry.train_jobs()):
+    with training.working():
         run_id = training.begin()
         training.store.leave(error)
         wait_for(at_its_last_step)
@@ -312,7 +318,7 @@ def test_a_training_goes_on_while_the_database_is_away(
     trained: TrainedRegistry, training: Training, undisturbed: int
 ) -> None:
     registry = trained.registry
-    with training.registry.working(training.registry.train_jobs()):
+    with training.working():
         run_id = training.begin()
         training.database.is_away.set()
         time.sleep(2 * training.registry.settings.lease_seconds)
@@ -329,7 +335,7 @@ def test_a_training_is_canceled_while_its_files_wait_for_the_storage(
     trained: TrainedRegistry, training: Training
 ) -> None:
     registry = trained.registry
-    with training.registry.working(training.registry.train_jobs()):
+    with training.working():
         run_id = training.begin_to_wait()
         registry.cancel(Run, run_id)
         run = registry.until_final(Run, run_id)
@@ -341,7 +347,7 @@ def test_a_worker_that_stops_during_an_outage_gives_its_training_back(
 ) -> None:
     monkeypatch.setattr(report, "STOP_SECONDS", 0.3)
     registry = trained.registry
-    with training.registry.working(training.registry.train_jobs()):
+    with training.working():
         run_id = training.begin_to_wait()
     run = registry.row(Run, run_id)
     assert (run.status, run.attempt) == ("queued", 0)

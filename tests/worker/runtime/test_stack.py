@@ -222,8 +222,9 @@ def test_frozen_killed_and_drained_workers_lose_nothing(stack: Stack, undisturbe
     frozen_in = begin(stack)
     (frozen,) = (worker for worker in workers if worker.is_training())
     stopped = frozen.trainers()
-    for pid in (frozen.pid, *stopped):
-        os.kill(pid, signal.SIGSTOP)
+    with registry.database.write():  # so that it does not freeze while it has the lock of SQLite
+        for pid in (frozen.pid, *stopped):
+            os.kill(pid, signal.SIGSTOP)
     registry.until_final(Run, frozen_in)
     assert owners(registry, frozen_in).count("running") == 2
     before = len(registry.rows(Checkpoint, run_id=frozen_in))

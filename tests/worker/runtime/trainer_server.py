@@ -20,6 +20,7 @@ from worker.runtime.forking import fork_command
 from worker.runtime.trainer_process import COMMAND
 
 QUICK = (sys.executable, "-m", "tests.worker.runtime.quick_trainer")
+SLEEPY = (*QUICK, "0.3")  # seconds for a step: it still trains when a test has seen that it does
 HUB = "tests.worker.runtime.forked_hub"
 PRELOAD = "tests.worker.runtime.preloaded_trainer"
 BASE = "SMALL_STARTER"  # the base that PRELOAD loads
@@ -81,6 +82,11 @@ class TrainerServer(Preloaded):
     def quick(self) -> tuple[str, ...]:
         """The command of a trainer process that makes up what it learns: `quick_trainer.py`."""
         return self.forked("trainer", QUICK)
+
+    @property
+    def sleepy(self) -> tuple[str, ...]:
+        """The same, which sleeps a while in each step: for tests that intervene in a training."""
+        return self.forked("trainer", SLEEPY)
 
 
 class HubServer(Preloaded):
