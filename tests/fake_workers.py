@@ -21,7 +21,7 @@ from app.registry.base_models import service as base_models
 from app.registry.base_models.precisions import record_choice
 from app.registry.base_models.speeds import trained_layers
 from app.registry.datasets import service as datasets
-from app.registry.datasets.intake import NewImage
+from app.registry.datasets.new_images import NewImage
 from app.registry.datasets.used_datasets import dataset_details, used_datasets
 from app.registry.db import utcnow
 from app.registry.job_kinds.states import JobStatus

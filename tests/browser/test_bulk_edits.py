@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from app.registry.datasets import service
-from app.registry.datasets.intake import NewImage
+from app.registry.datasets.new_images import NewImage
 from app.web.datasets.edit_forms import CHOICES
 from tests.browser.test_datasets import captions, png
 

@@ -17,7 +17,7 @@ from playwright.sync_api import BrowserContext, FilePayload, Page, expect
 
 from app.registry.datasets import service
 from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
-from app.registry.datasets.intake import NewImage
+from app.registry.datasets.new_images import NewImage
 from app.web.datasets import listing_view
 from worker.core.words import CaptionKind
 

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import BrowserContext, FloatRect, Locator, Page, expect
 from sqlmodel import col, select
 
+from app.registry.adapters.usual_weight import set_usual_weight
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.adapters.versions.usual_weight import set_usual_weight
 from app.registry.renders import listing, service
 from app.registry.slugs import slugify
 from app.registry.tables.base_models import BaseModel

@@ -17,7 +17,7 @@ from app.registry.caption_models import service as caption_models
 from app.registry.config import Settings
 from app.registry.datasets.auto_caption.proposals import apply_proposals, store_proposal
 from app.registry.datasets.auto_caption.providers import key_for, require_allowed
-from app.registry.datasets.image_captions.several import captions_of_kinds
+from app.registry.datasets.several_captions import captions_of_kinds
 from app.registry.db import Database
 from app.registry.job_kinds.caption_kinds import (
     CaptionArgs,

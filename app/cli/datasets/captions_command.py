@@ -10,7 +10,7 @@ from datetime import datetime
 from app.cli.datasets.one_image import caption_lines, find_image
 from app.registry.datasets import service
 from app.registry.datasets.image_captions.history import caption_history
-from app.registry.datasets.image_captions.several import captions_of_image
+from app.registry.datasets.several_captions import captions_of_image
 from app.registry.state import AppState
 
 

@@ -7,13 +7,13 @@ from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from app.registry.datasets import service
-from app.registry.datasets.transfer.comparing import (
+from app.registry.comparison.datasets import (
     ChangeKind,
     ItemChange,
     VersionChanges,
     compare_versions,
 )
+from app.registry.datasets import service
 from app.registry.state import AppState
 
 MARKS = {ChangeKind.ADDED: "+", ChangeKind.REMOVED: "-", ChangeKind.CHANGED: "~"}

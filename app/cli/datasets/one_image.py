@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from sqlmodel import Session
 
 from app.registry.datasets import service
+from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.image_captions.history import caption_history
-from app.registry.datasets.image_captions.several import OneCaption, captions_of_image
-from app.registry.datasets.image_captions.tokens import tokens_of
+from app.registry.datasets.several_captions import OneCaption, captions_of_image
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.tables.datasets import Dataset, Image

@@ -11,7 +11,7 @@ from typing import Any
 from app.cli.datasets.list_command import facts
 from app.registry.datasets import service
 from app.registry.datasets.filters import Show
-from app.registry.datasets.image_search import count_filters
+from app.registry.datasets.listing.image_search import count_filters
 from app.registry.datasets.listing.statistics import DatasetStatistics, read_statistics
 from app.registry.datasets.service import DatasetSummary
 from app.registry.datasets.transfer.versions import VersionSummary, list_versions

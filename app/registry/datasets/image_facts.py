@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.datasets.image_search import read_state
 from app.registry.datasets.listing import index
+from app.registry.datasets.listing.image_search import read_state
 from app.registry.datasets.measures.thresholds import (
     BLURRY_BELOW,
     MEASURE_VERSION,

@@ -16,21 +16,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from app.registry.archive import Archive, ArchiveRefused, MemberRefused, is_clutter
 from app.registry.datasets import captions
-from app.registry.datasets.captions import CaptionFromFile, CaptionRefused
-from app.registry.datasets.transfer import metadata_lines
-from app.registry.datasets.transfer.image_facts import ImageFacts
-from app.registry.datasets.transfer.metadata_lines import (
+from app.registry.datasets.captions import CaptionRefused
+from app.registry.datasets.new_images import NewImage
+from app.registry.datasets.sent_files import metadata_lines
+from app.registry.datasets.sent_files.image_facts import ImageFacts
+from app.registry.datasets.sent_files.metadata_lines import (
     DATASET_NAME,
     MAX_METADATA_BYTES,
-    NOTHING_ELSE,
     DatasetFacts,
     FileCaption,
 )
-from app.registry.datasets.transfer.pairing import CaptionPairing, LooseCaption
+from app.registry.datasets.sent_files.pairing import CaptionPairing, LooseCaption
 from app.registry.file_names import clean_filename, folder_of
 from app.registry.images.decoder import MAX_PNG_BYTES, ImageDecoder, ImageRefused, refuse_larger
 from app.registry.storage.store import CHUNK, BlobStore, translate_full_disk
@@ -41,27 +41,6 @@ from app.registry.uploads import UploadedFile
 IMAGES_AT_ONCE = 4  # threads; decoding has its own, smaller limit
 PICTURES_WAITING = 8  # files of one upload that are decoded or waiting to be
 REPEATS_FOLDER = re.compile(r"(\d{1,6})_")  # of kohya's scripts: `10_ink` is used 10 times
-
-
-@dataclass(frozen=True)
-class NewImage:
-    """An accepted and stored image; `sha256` is the hash of the uploaded file, its identity."""
-
-    filename: str
-    sha256: str
-    clean_sha256: str  # of the clean PNG
-    thumbnail_sha256: str
-    width: int
-    height: int
-    size_bytes: int  # of the uploaded file
-    caption: str | None = None
-    caption_file: str | None = None
-    note: str | None = None
-    small_sha256: str | None = None  # of the small thumbnail; None: the thumbnail is small enough
-    measured: dict[str, Any] = field(default_factory=dict)  # by the columns of `image_measure`
-    facts: ImageFacts = NOTHING_ELSE
-    facts_file: str | None = None
-    unused_captions: tuple[CaptionFromFile, ...] = ()  # others that were sent for it
 
 
 KnownImages = Mapping[str, Sequence[NewImage]]

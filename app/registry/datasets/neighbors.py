@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from sqlmodel import Session
 
 from app.registry.datasets.filters import ImageFilter
-from app.registry.datasets.image_search import matching_ids
+from app.registry.datasets.listing.image_search import matching_ids
 from app.registry.tables.datasets import Dataset
 
 

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.blobs.deletion import Deletion
-from app.registry.datasets.image_captions.several import further_captions, item_captions
 from app.registry.datasets.service import trained_images
+from app.registry.datasets.several_captions import further_captions, item_captions
 from app.registry.datasets.trained_on import trained_on
 from app.registry.datasets.used_datasets import uses_versions
 from app.registry.tables.adapters import AdapterFile

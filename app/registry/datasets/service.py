@@ -10,15 +10,15 @@ from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from app.registry.blobs import findings
+from app.registry.datasets import new_images as adding
 from app.registry.datasets import used_datasets
 from app.registry.datasets.caption_words import has_words
 from app.registry.datasets.caption_writes import BY_HAND, CaptionOrigin, write_caption
 from app.registry.datasets.captions import CaptionFromFile, CaptionRefused, clean_caption
 from app.registry.datasets.figures import DatasetFigures, count_figures
 from app.registry.datasets.image_conditions import Scope, any_caption
-from app.registry.datasets.intake import NewImage
-from app.registry.datasets.transfer import adding
-from app.registry.datasets.transfer.pairing import LooseCaption
+from app.registry.datasets.new_images import NewImage
+from app.registry.datasets.sent_files.pairing import LooseCaption
 from app.registry.db import in_chunks, utcnow
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.slugs import insert_named

@@ -12,14 +12,14 @@ from sqlmodel import col
 from app.registry.archive import Archive, ArchiveRefused, MemberRefused
 from app.registry.blobs import findings
 from app.registry.datasets import service
-from app.registry.datasets.intake import Intake, IntakeResult, KnownImages, NewImage
-from app.registry.datasets.service import AddedImage
-from app.registry.datasets.transfer.adding import OF_THE_ROW
-from app.registry.datasets.transfer.metadata_lines import (
+from app.registry.datasets.intake import Intake, IntakeResult, KnownImages
+from app.registry.datasets.new_images import OF_THE_ROW, NewImage
+from app.registry.datasets.sent_files.metadata_lines import (
     DATASET_NAME,
     DatasetFacts,
     read_dataset_facts,
 )
+from app.registry.datasets.service import AddedImage
 from app.registry.db import Session
 from app.registry.state import AppState
 from app.registry.tables.datasets import TRIGGER_LENGTH, Dataset, Image

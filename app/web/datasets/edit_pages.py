@@ -10,12 +10,12 @@ from starlette.datastructures import FormData, ImmutableMultiDict
 from starlette.responses import Response
 
 from app.registry.datasets import service
+from app.registry.datasets.caption_tokens import CaptionTokens, tokens_of
 from app.registry.datasets.edits.actions import EditAction
 from app.registry.datasets.edits.applying import apply_edit
 from app.registry.datasets.edits.plan import EditOutcome
 from app.registry.datasets.edits.selection import live_images, read_ids
 from app.registry.datasets.edits.steps import Step, describe_step, list_steps, undo_edit
-from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
 from app.registry.datasets.service import DatasetSummary
 from app.registry.errors import InvalidInput
 from app.registry.state import AppState

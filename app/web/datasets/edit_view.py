@@ -11,7 +11,7 @@ from app.registry.datasets.edits.plan import Change, EditPlan, LeftOut, plan_edi
 from app.registry.datasets.edits.selection import SelectedImage, Selection
 from app.registry.datasets.edits.steps import Step, list_steps
 from app.registry.datasets.filters import ImageFilter
-from app.registry.datasets.image_captions.several import has_several_captions
+from app.registry.datasets.several_captions import has_several_captions
 from app.registry.db import Session
 from app.registry.errors import InvalidInput
 from app.registry.paging import page_count

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.registry.datasets import service
+from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.image_captions import changes, history
 from app.registry.datasets.image_captions.changes import CaptionChange
-from app.registry.datasets.image_captions.several import captions_of_image
-from app.registry.datasets.image_captions.tokens import tokens_of
+from app.registry.datasets.several_captions import captions_of_image
 from app.registry.db import MAX_ID, Session
 from app.registry.tables.datasets import MAX_SHARE, CaptionSource
 from app.web.problems import problems

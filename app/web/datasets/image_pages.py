@@ -11,8 +11,8 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.responses import Response
 
 from app.registry.datasets import service
+from app.registry.datasets.caption_tokens import CaptionTokens, tokens_of
 from app.registry.datasets.caption_writes import BY_HAND, STILL_TYPING
-from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import MAX_ID
 from app.registry.errors import Conflict

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from app.registry.datasets import service
-from app.registry.datasets.image_search import count_filters, matching_ids
+from app.registry.datasets.listing.image_search import count_filters, matching_ids
 from app.registry.datasets.listing.pages import load_images
 from app.registry.datasets.listing.statistics import CountedWord, read_statistics
 from app.registry.datasets.training_side import training_side

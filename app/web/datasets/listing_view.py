@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
 from app.registry.datasets.filters import ALL_IMAGES, ImageFilter, Show, Sort
-from app.registry.datasets.image_search import count_filters, counted_before, matching_ids
+from app.registry.datasets.listing.image_search import count_filters, counted_before, matching_ids
 from app.registry.datasets.listing.pages import ImagePage, read_page
 from app.registry.datasets.training_side import TrainingSide, training_side
 from app.registry.db import Session

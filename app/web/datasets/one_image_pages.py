@@ -10,11 +10,11 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.responses import Response
 
 from app.registry.datasets import service
+from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.caption_writes import BY_HAND, STILL_TYPING
 from app.registry.datasets.image_captions import changes, history
 from app.registry.datasets.image_captions.changes import CaptionChange
 from app.registry.datasets.image_captions.completion import complete_tag
-from app.registry.datasets.image_captions.tokens import tokens_of
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.tables.datasets import Dataset, Image

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.filters import ImageFilter
 from app.registry.datasets.image_captions.history import WrittenCaption, caption_history
-from app.registry.datasets.image_captions.several import KINDS, OneCaption, captions_of_image
-from app.registry.datasets.image_captions.tokens import tokens_of
 from app.registry.datasets.image_facts import ImageFacts, image_facts
 from app.registry.datasets.neighbors import Neighbors, find_neighbors
+from app.registry.datasets.several_captions import KINDS, OneCaption, captions_of_image
 from app.registry.datasets.training_side import TrainingSide, training_side
 from app.registry.db import Session
 from app.registry.runs.crops import Crop, crop_of

@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
 from app.registry.datasets import service, uploads
-from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
+from app.registry.datasets.caption_tokens import CaptionTokens, tokens_of
 from app.registry.datasets.listing.pages import IMAGES_A_PAGE
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import MAX_ID

@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.registry.datasets import service
-from app.registry.datasets.intake import NewImage
+from app.registry.datasets.new_images import NewImage
 from app.registry.paths import STATIC
 from app.registry.state import AppState
 from app.web.thumbnail_crop import CENTER, STEP, crop_place

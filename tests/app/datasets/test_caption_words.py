@@ -12,9 +12,9 @@ from app.registry.datasets.edits.actions import Edit, EditAction
 from app.registry.datasets.edits.plan import plan_edit
 from app.registry.datasets.edits.selection import Selection
 from app.registry.datasets.filters import ImageFilter
-from app.registry.datasets.image_search import matching_ids
-from app.registry.datasets.intake import NewImage
+from app.registry.datasets.listing.image_search import matching_ids
 from app.registry.datasets.listing.statistics import read_statistics
+from app.registry.datasets.new_images import NewImage
 from app.registry.db import Database
 
 CONTAINED = [

@@ -11,7 +11,7 @@ from app.registry.datasets.captions import (
     read_caption,
     stem_of,
 )
-from app.registry.datasets.transfer.metadata_lines import FileCaption, is_metadata, read_metadata
+from app.registry.datasets.sent_files.metadata_lines import FileCaption, is_metadata, read_metadata
 from app.registry.file_names import clean_filename, folder_of
 
 WORDS = "Käse — a naïve café 🧀"

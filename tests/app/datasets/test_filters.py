@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from app.registry.datasets import image_search, service
+from app.registry.datasets import service
 from app.registry.datasets.caption_words import (
     SEPARATORS,
     contains_words,
@@ -20,9 +20,10 @@ from app.registry.datasets.image_captions.changes import (
     change_caption,
     remove_caption,
 )
-from app.registry.datasets.image_search import count_filters, matching_ids
-from app.registry.datasets.intake import NewImage
+from app.registry.datasets.listing import image_search
+from app.registry.datasets.listing.image_search import count_filters, matching_ids
 from app.registry.datasets.listing.statistics import read_statistics
+from app.registry.datasets.new_images import NewImage
 from app.registry.db import Database, Session
 from app.registry.tables.datasets import (
     CaptionRevision,

@@ -6,6 +6,7 @@ import pytest
 from sqlmodel import Session, col, select
 
 from app.registry.datasets import pinned, service
+from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.caption_writes import STILL_TYPING
 from app.registry.datasets.image_captions.changes import (
     CaptionChange,
@@ -14,9 +15,8 @@ from app.registry.datasets.image_captions.changes import (
     remove_caption,
 )
 from app.registry.datasets.image_captions.history import caption_history, restore_caption
-from app.registry.datasets.image_captions.several import captions_of_image
-from app.registry.datasets.image_captions.tokens import tokens_of
-from app.registry.datasets.intake import NewImage
+from app.registry.datasets.new_images import NewImage
+from app.registry.datasets.several_captions import captions_of_image
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.tables.datasets import CaptionRevision, Image

@@ -7,8 +7,8 @@ from sqlmodel import Session
 from app.registry.datasets import service
 from app.registry.datasets.filters import ImageFilter
 from app.registry.datasets.image_facts import image_facts
-from app.registry.datasets.intake import NewImage
 from app.registry.datasets.neighbors import Neighbors, find_neighbors
+from app.registry.datasets.new_images import NewImage
 from app.registry.db import Database
 from app.registry.runs.requests import RunRequest, create_run
 from app.registry.tables.datasets import Dataset, Image, ImageMeasure

@@ -15,7 +15,7 @@ from PIL import Image
 
 from app.registry.datasets.captions import CaptionFromFile
 from app.registry.datasets.intake import IntakeResult, take_in
-from app.registry.datasets.transfer.pairing import LooseCaption
+from app.registry.datasets.sent_files.pairing import LooseCaption
 from app.registry.errors import StorageFullError
 from app.registry.images.decoder import ImageDecoder
 from app.registry.storage.folder import LocalBlobStore

@@ -12,11 +12,11 @@ from app.registry.datasets.image_captions.changes import (
     change_caption,
     remove_caption,
 )
-from app.registry.datasets.image_search import kept_figures, matching_ids
-from app.registry.datasets.intake import NewImage
+from app.registry.datasets.listing.image_search import kept_figures, matching_ids
 from app.registry.datasets.listing.index import natural_key, nearest_chain
 from app.registry.datasets.listing.pages import page_of_image, read_page
 from app.registry.datasets.listing.statistics import CountedWord, read_statistics
+from app.registry.datasets.new_images import NewImage
 from app.registry.db import Database
 from app.registry.tables.datasets import Dataset
 from worker.core.words import CaptionKind

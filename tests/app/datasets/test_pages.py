@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from httpx import Response
 
 from app.registry.datasets import service
-from app.registry.datasets.intake import NewImage
+from app.registry.datasets.new_images import NewImage
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset, Image
 from app.web.datasets import listing_view

@@ -10,8 +10,8 @@ from sqlmodel import col, select
 
 from app.registry.datasets import pinned, service
 from app.registry.datasets.captions import CaptionFromFile
-from app.registry.datasets.intake import NewImage
-from app.registry.datasets.transfer.pairing import LooseCaption
+from app.registry.datasets.new_images import NewImage
+from app.registry.datasets.sent_files.pairing import LooseCaption
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.runs import requests

@@ -10,7 +10,7 @@ import pytest
 from sqlmodel import Session
 
 from app.registry.datasets import pinned, service
-from app.registry.datasets.intake import NewImage
+from app.registry.datasets.new_images import NewImage
 from app.registry.db import Database
 from app.registry.errors import InvalidInput
 from app.registry.runs import rerun

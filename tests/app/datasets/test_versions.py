@@ -8,10 +8,10 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import Session
 
+from app.registry.comparison.datasets import compare_versions
 from app.registry.datasets import pinned, service
 from app.registry.datasets.edits.differences import Part
-from app.registry.datasets.intake import NewImage
-from app.registry.datasets.transfer.comparing import compare_versions
+from app.registry.datasets.new_images import NewImage
 from app.registry.datasets.transfer.duplicating import duplicate_dataset
 from app.registry.db import Database
 from app.registry.errors import NotFound

@@ -9,7 +9,7 @@ from sqlmodel import Session, select
 from app.registry.adapters import service as adapters
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.datasets import service as datasets
-from app.registry.datasets.intake import NewImage
+from app.registry.datasets.new_images import NewImage
 from app.registry.deletion import adapters as deleted
 from app.registry.deletion import datasets as deletion
 from app.registry.tables.adapters import AdapterVersion

@@ -10,7 +10,7 @@ import pytest
 from app.registry.base_models import service as base_models
 from app.registry.base_models.speeds import record_speed, step_speed, trained_layers
 from app.registry.datasets import service as datasets
-from app.registry.datasets.intake import NewImage
+from app.registry.datasets.new_images import NewImage
 from app.registry.db import WAKEUPS, Database
 from app.registry.errors import Conflict, InvalidInput, NotReady
 from app.registry.job_kinds.kinds import SweepArgs

@@ -14,7 +14,7 @@ import torch
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters.downloads.failed_exports import refusals
-from app.registry.adapters.downloads.proofs import checks_of
+from app.registry.adapters.proofs import checks_of
 from app.registry.adapters.service import AdapterChange
 from app.registry.tables.adapters import AdapterFile, AdapterVersion
 from app.registry.tables.jobs import IoJob

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import ImageChops
 
-from app.registry.adapters import service, tools
+from app.registry.adapters import service, tools, usual_weight
 from app.registry.adapters.tools import (
     ExtractOrder,
     FuseOrder,
@@ -19,7 +19,6 @@ from app.registry.adapters.tools import (
     ResizeOrder,
     ScaleOrder,
 )
-from app.registry.adapters.versions import usual_weight
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.added_models import service as added_models
 from app.registry.base_models import service as base_models

@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlmodel import Session, select
 
 from app.registry.adapters.versions.create_version import NewVersion, future_rows
-from app.registry.datasets.image_captions.several import item_captions
+from app.registry.datasets.several_captions import item_captions
 from app.registry.datasets.trained_on import version_datasets
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from app.registry.tables.adapters import Adapter, AdapterTag, AdapterVersion

@@ -15,7 +15,7 @@ from app.registry.datasets.caption_writes import CaptionOrigin
 from app.registry.datasets.captions import CaptionRefused, clean_caption
 from app.registry.datasets.edits.actions import EditAction
 from app.registry.datasets.image_captions.changes import write_further
-from app.registry.datasets.image_captions.several import KindNow, captions_of_kinds
+from app.registry.datasets.several_captions import KindNow, captions_of_kinds
 from app.registry.db import in_chunks
 from app.registry.tables.auto_caption import CaptionProposal, ProposalState
 from app.registry.tables.datasets import CaptionSource, DatasetEdit, Image

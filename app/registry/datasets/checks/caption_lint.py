@@ -13,13 +13,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from app.registry.datasets.caption_words import contains_words
-from app.registry.datasets.checks.caption_words import (
-    TRIGGER,
-    Part,
-    parts_of,
-    telling_words,
-    words_of,
-)
 from app.registry.datasets.checks.findings import Check, CheckedCaption, Finding, Level
 from app.registry.datasets.checks.repeated import (
     Phrase,
@@ -30,6 +23,13 @@ from app.registry.datasets.checks.repeated import (
 )
 from app.registry.datasets.checks.style_phrases import style_phrases
 from app.registry.datasets.checks.subjects import Span, subject_of
+from app.registry.datasets.listing.caption_words import (
+    TRIGGER,
+    Part,
+    parts_of,
+    telling_words,
+    words_of,
+)
 from app.registry.wording import plural
 from worker.core.captioning.style_words import ARTICLES, MEDIA
 

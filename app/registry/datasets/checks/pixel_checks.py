@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from app.registry.datasets.checks.findings import Check, Finding, Level
-from app.registry.datasets.checks.piles import largest_group, piles
 from app.registry.datasets.checks.reading import CheckedImage
+from app.registry.datasets.listing.piles import largest_group, piles
 from app.registry.datasets.measures.thresholds import (
     BLURRY_BELOW,
     ELONGATED_ABOVE,

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col
 
 from app.registry.blobs import findings
-from app.registry.datasets import image_search
+from app.registry.datasets.listing import image_search
 from app.registry.datasets.measures.service import MEASURED
 from app.registry.db import in_chunks
 from app.registry.tables.datasets import Dataset, Image, ImageCaption, ImageMeasure, point

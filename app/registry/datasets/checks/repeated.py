@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from app.registry.datasets.checks.caption_words import TRIGGER, Part
+from app.registry.datasets.listing.caption_words import TRIGGER, Part
 from worker.core.captioning.style_words import STOP_WORDS, WEAK
 
 MAX_PHRASE = 8  # words

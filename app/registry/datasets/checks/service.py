@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from sqlmodel import Session
 
+from app.registry.datasets.caption_tokens import CaptionTokens, tokens_of
 from app.registry.datasets.checks.caption_lint import MIN_CAPTIONS, lint_captions, read_captions
 from app.registry.datasets.checks.coverage import coverage
 from app.registry.datasets.checks.findings import (
@@ -19,7 +20,6 @@ from app.registry.datasets.checks.findings import (
 )
 from app.registry.datasets.checks.pixel_checks import check_pixels, not_measured
 from app.registry.datasets.checks.reading import CheckedImage, read_images, read_state
-from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
 from app.registry.datasets.training_side import TrainingSide, training_side
 from app.registry.tables.datasets import Dataset
 from app.registry.wording import plural

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from app.registry.datasets.checks.caption_words import TRIGGER, Part
+from app.registry.datasets.listing.caption_words import TRIGGER, Part
 from worker.core.captioning.style_words import (
     ALSO_THINGS,
     ARTICLES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.registry.datasets.checks.caption_words import TRIGGER, Part
+from app.registry.datasets.listing.caption_words import TRIGGER, Part
 from worker.core.captioning.style_words import ARTICLES, MEDIA, STOP_WORDS
 
 GROUPED = (

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.datasets.filters import ALL_IMAGES, ImageFilter
-from app.registry.datasets.image_search import matching_ids
+from app.registry.datasets.listing.image_search import matching_ids
 from app.registry.db import MAX_ID, in_chunks
 from app.registry.errors import InvalidInput
 from app.registry.tables.datasets import Dataset, Image, point

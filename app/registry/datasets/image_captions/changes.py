@@ -17,11 +17,7 @@ from app.registry.datasets.caption_writes import (
     last_versions,
     write_caption,
 )
-from app.registry.datasets.image_captions.several import (
-    OneCaption,
-    captions_of_image,
-    further_captions,
-)
+from app.registry.datasets.several_captions import OneCaption, captions_of_image, further_captions
 from app.registry.db import in_chunks
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.tables.datasets import MAX_SHARE, CaptionRevision, Image, ImageCaption

@@ -14,7 +14,7 @@ from app.registry.datasets.image_captions.changes import (
     change_caption,
     removed_share,
 )
-from app.registry.datasets.image_captions.several import OneCaption, captions_of_image
+from app.registry.datasets.several_captions import OneCaption, captions_of_image
 from app.registry.errors import NotFound
 from app.registry.tables.datasets import CaptionRevision, CaptionSource, Image
 from worker.core.words import CaptionKind

@@ -17,14 +17,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col
 
-from app.registry.datasets.checks.caption_words import parts_of, telling_words, words_of
-from app.registry.datasets.checks.piles import piles
-from app.registry.datasets.image_captions.several import read_texts
-from app.registry.datasets.image_captions.tokens import tokens_of
+from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.image_conditions import is_live
+from app.registry.datasets.listing.caption_words import parts_of, telling_words, words_of
 from app.registry.datasets.listing.kept import KeptResults
+from app.registry.datasets.listing.piles import piles
 from app.registry.datasets.measures.service import MEASURED
 from app.registry.datasets.measures.thresholds import NEAR_DISTANCE
+from app.registry.datasets.several_captions import read_texts
 from app.registry.tables.datasets import Dataset, Image, ImageCaption, ImageMeasure
 
 IMAGES, MEASURES = sa.inspect(Image).local_table, sa.inspect(ImageMeasure).local_table

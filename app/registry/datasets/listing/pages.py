@@ -11,7 +11,7 @@ from sqlmodel import Session, col, func, select
 
 from app.registry.datasets.filters import ALL_IMAGES, ImageFilter, Sort
 from app.registry.datasets.image_conditions import is_live
-from app.registry.datasets.image_search import matching_ids, read_state
+from app.registry.datasets.listing.image_search import matching_ids, read_state
 from app.registry.db import in_chunks
 from app.registry.paging import page_count
 from app.registry.tables.datasets import Dataset, Image

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from sqlmodel import Session
 
 from app.registry.datasets.caption_words import normalize_parts, search_key, spread_words
-from app.registry.datasets.image_captions.several import read_texts
 from app.registry.datasets.image_conditions import is_live
-from app.registry.datasets.image_search import read_state
+from app.registry.datasets.listing.image_search import read_state
 from app.registry.datasets.listing.kept import KeptResults
+from app.registry.datasets.several_captions import read_texts
 from app.registry.tables.datasets import Dataset, Image
 
 LISTED = 50  # words, and tags

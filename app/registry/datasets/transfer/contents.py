@@ -10,7 +10,7 @@ from typing import Any
 from sqlmodel import Session, select
 
 from app.registry.datasets import service
-from app.registry.datasets.image_captions.several import further_captions
+from app.registry.datasets.several_captions import further_captions
 from app.registry.datasets.transfer.versions import get_version
 from app.registry.db import utcnow
 from app.registry.errors import Conflict

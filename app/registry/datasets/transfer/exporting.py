@@ -18,8 +18,12 @@ from datetime import datetime
 from functools import partial
 from typing import Any, BinaryIO
 
+from app.registry.datasets.sent_files.metadata_lines import (
+    DATASET_NAME,
+    LEFT_OUT_NAME,
+    METADATA_NAME,
+)
 from app.registry.datasets.transfer.contents import Contents, ExportedImage
-from app.registry.datasets.transfer.metadata_lines import DATASET_NAME, LEFT_OUT_NAME, METADATA_NAME
 from app.registry.datasets.transfer.names import export_stems
 from app.registry.storage.store import CHUNK, BlobDamaged, BlobNotFound, BlobStore
 from app.registry.zip_stream import StreamedFile, archive_chunks

@@ -8,8 +8,8 @@ from enum import StrEnum
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import service as adapters
+from app.registry.adapters.usual_weight import set_usual_weight
 from app.registry.adapters.versions.aliases import set_alias
-from app.registry.adapters.versions.usual_weight import set_usual_weight
 from app.registry.errors import Conflict, NotFound
 from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.renders import results

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.adapters import service
+from app.registry.adapters.usual_weight import set_usual_weight
 from app.registry.adapters.versions import aliases
-from app.registry.adapters.versions.usual_weight import set_usual_weight
 from app.registry.comparison.versions import Comparison, compare
 from app.registry.db import Session
 from app.registry.runs.rerun import require_run, train_again

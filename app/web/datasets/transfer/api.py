@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.registry.comparison.datasets import ChangeKind, compare_versions
 from app.registry.datasets import service
 from app.registry.datasets.transfer import duplicating, versions
-from app.registry.datasets.transfer.comparing import ChangeKind, compare_versions
 from app.registry.datasets.transfer.contents import dataset_contents, version_contents
 from app.registry.db import MAX_ID
 from app.web.datasets.api import DatasetOut, Name, dataset_out

@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from app.registry.comparison.datasets import VersionChanges, compare_versions
 from app.registry.datasets import service
 from app.registry.datasets.transfer import versions
-from app.registry.datasets.transfer.comparing import VersionChanges, compare_versions
 from app.registry.datasets.transfer.duplicating import duplicate_dataset
 from app.registry.datasets.transfer.versions import VersionSummary
 from app.registry.tables.datasets import Dataset

@@ -11,7 +11,7 @@ from app.registry.datasets.auto_caption import proposals
 from app.registry.datasets.edits import steps
 from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
 from app.registry.datasets.image_captions.history import caption_history
-from app.registry.datasets.image_captions.several import captions_of_kinds
+from app.registry.datasets.several_captions import captions_of_kinds
 from app.registry.db import Database
 from app.registry.deletion import datasets as deletion
 from app.registry.job_kinds.caption_kinds import CaptionImagesArgs

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from app.registry.datasets.checks.findings import Check, Finding, Level
-from app.registry.datasets.checks.piles import near_pairs, piles
 from app.registry.datasets.checks.pixel_checks import check_pixels, not_measured
 from app.registry.datasets.checks.reading import CheckedImage
+from app.registry.datasets.listing.piles import near_pairs, piles
 from app.registry.datasets.training_side import TrainingSide
 from app.registry.images.decoding import measure_pixels
 from worker.core.starter.examples import EXAMPLES, Example

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from app.registry.datasets import service
 from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
-from app.registry.datasets.intake import NewImage
+from app.registry.datasets.new_images import NewImage
 from app.registry.state import AppState
 from app.registry.tables.datasets import Image, ImageCaption
 from worker.core.words import CaptionKind

@@ -20,8 +20,8 @@ from app.registry.datasets.image_captions.changes import (
     change_first_kind,
     remove_caption,
 )
-from app.registry.datasets.image_captions.several import captions_of_image
-from app.registry.datasets.intake import NewImage
+from app.registry.datasets.new_images import NewImage
+from app.registry.datasets.several_captions import captions_of_image
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.tables.datasets import CaptionRevision, DatasetEdit, Image, ImageCaption

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from app.registry.datasets import captions
 from app.registry.datasets.captions import CaptionFromFile
-from app.registry.datasets.transfer.image_facts import ImageFacts
-from app.registry.datasets.transfer.metadata_lines import NOTHING_ELSE, FileCaption, is_metadata
+from app.registry.datasets.sent_files.image_facts import ImageFacts
+from app.registry.datasets.sent_files.metadata_lines import NOTHING_ELSE, FileCaption, is_metadata
 
 Refusal = tuple[str, str]  # file name, reason
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Any
+
 from sqlmodel import Session, select
 
 from app.registry.blobs import findings, thumbnails
@@ -14,10 +17,10 @@ from app.registry.datasets.caption_writes import (
     write_caption,
 )
 from app.registry.datasets.captions import CaptionFromFile
-from app.registry.datasets.intake import NewImage
 from app.registry.datasets.measures import service as measures
-from app.registry.datasets.transfer.image_facts import ImageFacts, KindCaption
-from app.registry.datasets.transfer.pairing import LooseCaption
+from app.registry.datasets.sent_files.image_facts import ImageFacts, KindCaption
+from app.registry.datasets.sent_files.metadata_lines import NOTHING_ELSE
+from app.registry.datasets.sent_files.pairing import LooseCaption
 from app.registry.tables.datasets import CaptionRevision, CaptionSource, Image, ImageCaption
 from app.registry.tables.thumbnails import Thumbnail
 
@@ -28,6 +31,27 @@ OF_THE_ROW = frozenset(
     }
 )
 """The fields of a NewImage that are columns of the image."""
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """An accepted and stored image; `sha256` is the hash of the uploaded file, its identity."""
+
+    filename: str
+    sha256: str
+    clean_sha256: str  # of the clean PNG
+    thumbnail_sha256: str
+    width: int
+    height: int
+    size_bytes: int  # of the uploaded file
+    caption: str | None = None
+    caption_file: str | None = None
+    note: str | None = None
+    small_sha256: str | None = None  # of the small thumbnail; None: the thumbnail is small enough
+    measured: dict[str, Any] = field(default_factory=dict)  # by the columns of `image_measure`
+    facts: ImageFacts = NOTHING_ELSE
+    facts_file: str | None = None
+    unused_captions: tuple[CaptionFromFile, ...] = ()  # others that were sent for it
 
 
 def add_new(session: Session, dataset_id: int, new: NewImage) -> Image:

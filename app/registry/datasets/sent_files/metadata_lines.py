@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.registry.datasets.captions import CaptionRefused, clean_caption, decode_text
-from app.registry.datasets.transfer.image_facts import ImageFacts, read_facts
+from app.registry.datasets.sent_files.image_facts import ImageFacts, read_facts
 from app.registry.errors import InvalidInput
 from app.registry.file_names import clean_filename, folder_of
 from app.registry.wording import size_text

@@ -9,9 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col
 
+from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.figures import DatasetFigures, count_figures
 from app.registry.datasets.filters import ALL_IMAGES, ImageFilter, Show, Sort
-from app.registry.datasets.image_captions.tokens import tokens_of
 from app.registry.datasets.image_conditions import (
     IN_SQL,
     Scope,
