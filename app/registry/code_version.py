@@ -15,7 +15,7 @@ GIT_SECONDS = 5.0
 
 @cache
 def release() -> str:
-    """The version in `pyproject.toml`, such as `0.1.0`.
+    """The version in `pyproject.toml`, such as `0.2.0`.
 
     A checkout reads the file itself: the metadata of an installed Brushwork may be older, or belong
     to another folder.
@@ -28,7 +28,7 @@ def release() -> str:
 
 @cache
 def code_version() -> str:
-    """`0.1.0`, or in a checkout `0.1.0+g1a2b3c4`, with `.dirty` if files differ from the commit.
+    """`0.2.0`, or in a checkout `0.2.0+g1a2b3c4`, with `.dirty` if files differ from the commit.
 
     Computed once per process, because a process runs the code it loaded.
     """
