@@ -57,6 +57,11 @@ class ResolvedAdapter(WeightedAdapter, frozen=True, extra="ignore"):
     clip_skip: int = 1
 
     @property
+    def named(self) -> WeightedAdapter:
+        """The adapter with its weights, as a request names it."""
+        return WeightedAdapter(**self.model_dump(include=set(WeightedAdapter.model_fields)))
+
+    @property
     def weights(self) -> tuple[float, float]:
         """The weights of the UNet and of the text encoders."""
         text = self.weight if self.text_encoder_weight is None else self.text_encoder_weight

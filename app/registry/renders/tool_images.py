@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlmodel import Session
 
@@ -31,14 +33,6 @@ from app.registry.tables.jobs import IoJob
 from app.registry.tables.renders import Render
 
 ANY_PROMPT = "a castle"
-
-
-@dataclass(frozen=True)
-class ImageInputs:
-    """The adapters and the base model of one image."""
-
-    adapters: tuple[WeightedAdapter, ...] = ()
-    base_model_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -102,19 +96,10 @@ def order_images(session: Session, job_id: int, store: BlobStore) -> ToolImages:
         return known
     if not has_images(job):
         raise Conflict("This job has not made an adapter or base model that can be shown.")
-    before, after = _inputs(session, job)
-    prompt, seed = _prompt_of(session, before, after)
+    before, after = _requests(session, job)
+    drawn = _prompt_of(session, before, after)
     renders = [
-        playground.create_render(
-            session,
-            RenderRequest(
-                prompt=prompt,
-                seed=seed,
-                base_model=side.base_model_id,
-                adapters=list(side.adapters),
-            ),
-            store,
-        )
+        playground.create_render(session, side.model_copy(update=drawn), store)
         for side in (before, after)
     ]
     keys = {"before_render_id": renders[0].key, "after_render_id": renders[1].key}
@@ -154,38 +139,39 @@ def _label(session: Session, render: Render) -> str:
     return " + ".join(parts) or base_models.get_base_model(session, render.base_model_id).name
 
 
-def _inputs(session: Session, job: IoJob) -> tuple[ImageInputs, ImageInputs]:
+def _requests(session: Session, job: IoJob) -> tuple[RenderRequest, RenderRequest]:
+    """The requests for both images, without their prompt. Raises Conflict or NotFound."""
     args, result = job.readable_arguments(), job.outcome(StepProgress)
     if isinstance(args, FuseAdapterArgs) and isinstance(result, FuseAdapterResult):
-        stack = tuple(_as_named(part) for part in args.parts)
-        return ImageInputs(stack, job.subject_id), ImageInputs((), result.base_model_id)
+        stack = [part.named for part in args.parts]
+        return _request(stack, job.subject_id), _request(base=result.base_model_id)
     if not isinstance(result, NewVersionResult) or result.adapter_id is None:
         raise Conflict("This job has not made an adapter that can be shown.")
-    after = (WeightedAdapter(adapter_id=result.adapter_id, version=result.version),)
+    after = [WeightedAdapter(adapter_id=result.adapter_id, version=result.version)]
     if isinstance(args, ResizeAdapterArgs | ScaleAdapterArgs):
         version = session.get(AdapterVersion, job.subject_id or 0)
         if version is None:
             raise NotFound("The version before was deleted, so it cannot be shown.")
-        before = (WeightedAdapter(adapter_id=version.adapter_id, version=version.version),)
-        return ImageInputs(before), ImageInputs(after)
+        before = [WeightedAdapter(adapter_id=version.adapter_id, version=version.version)]
+        return _request(before), _request(after)
     if isinstance(args, MergeAdaptersArgs):
-        return ImageInputs((_as_named(args.parts[0]),)), ImageInputs(after)
+        return _request([args.parts[0].named]), _request(after)
     if isinstance(args, ExtractAdapterArgs):
-        return ImageInputs((), args.tuned_id), ImageInputs(after, job.subject_id)
+        return _request(base=args.tuned_id), _request(after, job.subject_id)
     raise Conflict("The settings of this job cannot be read any more.")
 
 
-def _as_named(part: WeightedAdapter) -> WeightedAdapter:
-    return WeightedAdapter(**part.model_dump(include=set(WeightedAdapter.model_fields)))
+def _request(stack: Sequence[WeightedAdapter] = (), base: int | None = None) -> RenderRequest:
+    return RenderRequest(prompt=ANY_PROMPT, base_model=base, adapters=list(stack))
 
 
-def _prompt_of(session: Session, *inputs: ImageInputs) -> tuple[str, int]:
+def _prompt_of(session: Session, *requests: RenderRequest) -> dict[str, Any]:
     """Prompt and seed of the first sample of an adapter; else its trigger words with any seed."""
     words: list[str] = []
-    for used in (used for image in inputs for used in image.adapters):
+    for used in (used for request in requests for used in request.adapters):
         adapter = service.get_adapter(session, used.adapter_id)
         version = service.get_version(session, adapter, used.version)
         for sample in service.version_samples(session, version):
-            return sample.prompt, sample.seed
+            return {"prompt": sample.prompt, "seed": sample.seed}
         words = words or adapter.trigger_words
-    return ", ".join([ANY_PROMPT, *words[:1]]), 0
+    return {"prompt": ", ".join([ANY_PROMPT, *words[:1]]), "seed": 0}

@@ -125,7 +125,7 @@ def batches_of(planned: dict[int, Render], *, most: int, mixed: bool = True) -> 
                 [own[key].weight if key in own else None for key in used]
                 for own in (stacks[place] for place in chunk)
             ]
-            found.append(Batch(chunk, [_named(one) for one in used.values()], weights))
+            found.append(Batch(chunk, [one.named for one in used.values()], weights))
     return sorted(found, key=lambda batch: batch.places[0])
 
 
@@ -158,7 +158,3 @@ def _by_key(render: Render) -> dict[str, ResolvedAdapter]:
         same = sum(known.startswith(key) for known in found)  # one adapter can be in a stack twice
         found[f"{key} {same}"] = used
     return found
-
-
-def _named(used: ResolvedAdapter) -> WeightedAdapter:
-    return WeightedAdapter(**used.model_dump(include=set(WeightedAdapter.model_fields)))
