@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -51,7 +51,6 @@ class PlayForm:
     seed: str = ""
     keep_seed: bool = True
     live: bool = True
-    mix: str = ""
     sampler: str = SamplerName.DDIM.value
     steps: str = "20"
     guidance: str = ""
@@ -62,6 +61,7 @@ class PlayForm:
     base: str = ""
     source: str = ""
     strength: str = ""
+    mix: str = ""
     find: str = ""
     subject: str = ""
     stack: Sequence[AdapterRow] = field(default_factory=tuple)
@@ -70,25 +70,10 @@ class PlayForm:
     def link(self) -> str:
         """The URL of the playground with these values."""
         pairs = [("adapter", row.weighted) for row in self.stack if row.is_on]
-        named = {
-            "prompt": self.prompt,
-            "negative": self.negative,
-            "seed": self.seed,
-            "sampler": "" if self.sampler == SamplerName.DDIM else self.sampler,
-            "steps": "" if self.steps == "20" else self.steps,
-            "guidance": self.guidance,
-            "clip_skip": self.clip_skip,
-            "width": self.width,
-            "height": self.height,
-            "count": "" if self.count == "1" else self.count,
-            "base": self.base,
-            "source": self.source,
-            "strength": self.strength if self.source else "",
-            "mix": self.mix,
-            "find": self.find,
-            "subject": self.subject,
-        }
-        pairs += [(name, text) for name, text in named.items() if text]
+        texts = {name: getattr(self, name) for name in TEXTS}
+        if not self.source:
+            del texts["strength"]
+        pairs += [(name, text) for name, text in texts.items() if text not in ("", TEXTS[name])]
         return f"/play?{urlencode(pairs)}" if pairs else "/play"
 
     def with_stack(self, change: Mapping[str, str]) -> PlayForm:
@@ -165,6 +150,12 @@ class PlayForm:
         return request
 
 
+TEXTS: Mapping[str, str] = {
+    each.name: each.default for each in fields(PlayForm) if isinstance(each.default, str)
+}
+"""The texts of a form in the order of an address, with those that stand for an absent one."""
+
+
 class InvalidWeights(InvalidInput):
     """Some weights or the image to start from are invalid.
 
@@ -195,7 +186,7 @@ def read_form(sent: Iterable[tuple[str, Any]]) -> PlayForm:
         stack=hold_sum(rows) if is_blend else tuple(replace(row, held="") for row in rows),
         keep_seed=form.flag("keep_seed"),
         live=form.flag("live") or "live-shown" not in form,
-        **_read_fields(form.texts),
+        **_read_texts(form.texts),
     )
 
 
@@ -214,16 +205,13 @@ def read_address(query: Iterable[tuple[str, str]]) -> PlayForm:
     for name, value in pairs:
         if name == "adapter" and len(rows) < MAX_ROWS:
             rows.append(read_weighted(value))
-    return PlayForm(stack=tuple(rows), **_read_fields(texts))
+    return PlayForm(stack=tuple(rows), **_read_texts(texts))
 
 
-def _read_fields(texts: Mapping[str, str]) -> dict[str, Any]:
-    names = ("prompt", "negative", "seed", "guidance", "clip_skip", "width", "height", "base")
-    others = ("source", "strength", "find", "subject")
-    found = {name: texts.get(name, "") for name in (*names, *others)}
-    found |= {"count": texts.get("count", "1"), "steps": texts.get("steps", "20")}
-    found["mix"] = BLEND if texts.get("mix") == BLEND else ""
-    return found | {"sampler": _read_sampler(texts.get("sampler", ""))}
+def _read_texts(texts: Mapping[str, str]) -> dict[str, Any]:
+    found = {name: texts.get(name, usual) for name, usual in TEXTS.items()}
+    mix = BLEND if found["mix"] == BLEND else ""
+    return found | {"mix": mix, "sampler": _read_sampler(found["sampler"])}
 
 
 def _read_sampler(text: str) -> str:
