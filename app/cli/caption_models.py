@@ -107,7 +107,7 @@ def _remove(arguments: Namespace, state: AppState) -> int:
 
 
 def _facts(row: Listed) -> dict[str, Any]:
-    """What `--json` prints of a model."""
+    """The values of a model for `--json`."""
     return {
         "id": row.model.key,
         "slug": row.model.slug,

@@ -1,4 +1,4 @@
-"""Where models may come from: folders and files of this machine, and repositories on the Hub."""
+"""Sources of models on this machine: allowed folders, checked paths, and deletion of files."""
 
 from __future__ import annotations
 

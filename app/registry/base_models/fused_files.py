@@ -34,7 +34,7 @@ def fused_ending(args: FuseAdapterArgs) -> str:
 
 
 def fused_path(data_dir: Path, job: IoJob, claim: Claim) -> Path:
-    """Where the fused base of this claim is written.
+    """The path that the fused base of this claim is written to.
 
     It is named by the claim: a worker that lost the job never touches files of the next one.
     """

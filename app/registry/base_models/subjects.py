@@ -18,7 +18,7 @@ MAX_NAMED = 5  # words that a note names; of more it gives the number
 
 
 def has_subject_list(base: BaseModel) -> bool:
-    """Whether the base model brings a list of its subjects."""
+    """True if the base model has a list of its subjects."""
     return base.location == starter.PATH
 
 
@@ -30,7 +30,7 @@ def subjects_of(base: BaseModel, words: str = "") -> Sequence[KnownSubject]:
 
 
 def prompt_note(base: BaseModel, prompt: str, *, taught: Iterable[str] = ()) -> str:
-    """What the base does not know of a prompt, as a sentence or two; empty if all is known.
+    """The words of a prompt that the base does not know, in a sentence or two; empty if none.
 
     `taught` are the trigger words of adapters. Always empty for a base without a list.
     """

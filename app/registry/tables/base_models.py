@@ -128,7 +128,7 @@ class BasePrecision(NumberedRow, table=True):
 
     @property
     def reason(self) -> str:
-        """Why this precision, in one sentence; empty if there was nothing to choose."""
+        """The reason for this precision, in one sentence; empty if there was no choice."""
         if self.fp32_seconds is None or self.bf16_seconds is None or self.step_effect is None:
             return ""
         return (
