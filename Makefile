@@ -18,7 +18,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test costs wide tools faults faults-table soak demo screenshots lint lock fmt check-python clean \
+.PHONY: help run check test costs lines wide tools faults faults-table soak demo screenshots lint lock fmt check-python clean \
   style types tests quick-tests
 # The tests start many processes; without cached bytecode, each would compile the app again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -28,6 +28,7 @@ help:
 	@echo "make check  install, check style and types, run the quick tests   (ARGS=\"-k guard\")"
 	@echo "make test   install, check style and types, run the tests         (ARGS=\"-k guard\")"
 	@echo "make costs  print what the last make test cost in CPU seconds, beside the budget of each folder"
+	@echo "make lines  print the lines of each area beside the budget in pyproject.toml"
 	@echo "make wide   install, run the tests in all windows, themes and databases (ARGS=\"-k axe\")"
 	@echo "make tools  install, run the tests of builders, benchmarks, installer, package (ARGS=\"-k eyes\")"
 	@echo "make faults install, break real stacks in all ways of docs/faults.md (ARGS=\"-k lock\")"
@@ -53,6 +54,10 @@ tests: $(INSTALLED_TEST)
 # Fails where the last `make test` cost more than the budget in tests/costs.py allows.
 costs: $(INSTALLED_TEST)
 	@$(BIN)/python -m tests.cpu_seconds
+
+# Fails where an area has more lines than its budget in pyproject.toml.
+lines: $(INSTALLED_TEST)
+	@$(BIN)/python -m tests.lines
 
 # A test whose cases are a product (windows and themes, databases) marks those `wide` of which others
 # say nearly the same.
