@@ -241,11 +241,8 @@ def unknown_choices(form: PlayForm, bases: Sequence[BaseModel]) -> dict[str, str
 
 def form_of_render(render: Render, base_slug: str, index: int = 0) -> PlayForm:
     """The form that repeats this render; of a strip, the image at this index."""
-    return replace(
-        _filled_form(render, base_slug, render.stack_of(index)),
-        count="1" if render.weights else str(render.count),
-        **_source_fields(render),
-    )
+    form = _filled_form(render, base_slug, render.stack_of(index))
+    return replace(form, count="1") if render.weights else form
 
 
 def form_of_restyle(render: Render, here: Container[int]) -> PlayForm:
@@ -267,13 +264,7 @@ def form_of_recipe(opened: OpenedRecipe) -> PlayForm:
     form = _filled_form(recipe, opened.base_model or "", opened.stack)
     named = zip(form.stack, opened.stack, strict=True)
     rows = tuple(replace(row, version=used.alias or row.version) for row, used in named)
-    return replace(form, **_source_fields(recipe), mix=recipe.mix, stack=rows)
-
-
-def _source_fields(row: Render | Recipe) -> dict[str, Any]:
-    """The image to start from, with its strength."""
-    strength = "" if row.strength is None else f"{row.strength:g}"
-    return {"source": row.source_sha256 or "", "strength": strength}
+    return replace(form, mix=recipe.mix, stack=rows)
 
 
 def _filled_form(row: Render | Recipe, base: str, stack: Sequence[ResolvedAdapter]) -> PlayForm:
@@ -289,5 +280,7 @@ def _filled_form(row: Render | Recipe, base: str, stack: Sequence[ResolvedAdapte
         height=str(row.height),
         count=str(row.count),
         base=base,
+        source=row.source_sha256 or "",
+        strength="" if row.strength is None else f"{row.strength:g}",
         stack=tuple(row_of(used.slug, used) for used in stack),
     )
