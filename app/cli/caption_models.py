@@ -6,16 +6,20 @@ import json
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from app.registry.added_models.service import ListedModel
-    from app.registry.config import Settings
-    from app.registry.state import AppState
-    from app.registry.tables.caption_models import CaptionModel
-
-    Listed = ListedModel[CaptionModel]
-
+from app.cli.database import require_database
+from app.cli.io_jobs import wait_for_io
+from app.registry.added_models import service as added_models
+from app.registry.added_models.service import ListedModel
+from app.registry.added_models.sources import delete_model_files
+from app.registry.caption_models import service
+from app.registry.caption_models.service import CAPTION_MODELS
+from app.registry.config import Settings
+from app.registry.errors import AppError
+from app.registry.state import AppState, make_state
+from app.registry.tables.caption_models import CaptionModel
+from app.registry.wording import size_text
 
 NO_WORKER = (
     "No io worker is at work. Start Brushwork (`brushwork serve`) and it continues; the page of "
@@ -28,10 +32,6 @@ def run(arguments: Namespace, settings: Settings) -> int:
 
     Raises UnusableDatabase.
     """
-    from app.cli.database import require_database  # loads SQLAlchemy, which --help does without
-    from app.registry.errors import AppError
-    from app.registry.state import make_state
-
     require_database(settings)
     state = make_state(settings)
     act = {"list": _list, "add": _add, "remove": _remove}[arguments.action]
@@ -46,12 +46,8 @@ def run(arguments: Namespace, settings: Settings) -> int:
 
 def _list(arguments: Namespace, state: AppState) -> int:
     """Print the models, the oldest first."""
-    from app.registry.added_models import service
-    from app.registry.caption_models.service import CAPTION_MODELS
-
     with state.database.read() as session:
-        models = service.list_models(session, CAPTION_MODELS)
-        rows = service.list_with_progress(session, CAPTION_MODELS, models)
+        rows = added_models.list_with_progress(session, CAPTION_MODELS)
     if arguments.json:
         print(json.dumps([_facts(row) for row in rows], indent=2, ensure_ascii=False))
         return 0
@@ -64,22 +60,19 @@ def _list(arguments: Namespace, state: AppState) -> int:
 
 def _add(arguments: Namespace, state: AppState) -> int:
     """Add a model, or check one again that failed, and wait until it can be used."""
-    from app.cli.io_jobs import wait_for_io
-    from app.registry.added_models import service
-    from app.registry.caption_models.service import CAPTION_MODELS
-
     source = arguments.source
     if source.startswith("."):  # unlike a server, a command has a folder that it is called in
         source = str(Path(source).resolve())
     with state.database.write() as session:
-        key = service.add(session, CAPTION_MODELS, source, state.settings).key
+        key = added_models.add(session, CAPTION_MODELS, source, state.settings).key
+
     latest = ""
 
-    def find() -> Listed | None:
+    def find() -> ListedModel[CaptionModel] | None:
         nonlocal latest
         with state.database.read() as session:
-            model = service.get_model(session, CAPTION_MODELS, key)
-            (row,) = service.list_with_progress(session, CAPTION_MODELS, [model])
+            model = added_models.get_model(session, CAPTION_MODELS, key)
+            (row,) = added_models.list_with_progress(session, CAPTION_MODELS, [model])
         latest = _progress(row)
         return None if row.is_changing else row
 
@@ -93,20 +86,15 @@ def _add(arguments: Namespace, state: AppState) -> int:
 
 def _remove(arguments: Namespace, state: AppState) -> int:
     """Remove a model; only downloaded files are deleted."""
-    from app.registry.added_models.service import find_model
-    from app.registry.added_models.sources import delete_model_files
-    from app.registry.caption_models.service import CAPTION_MODELS, remove
-
     with state.database.write() as session:
-        model = find_model(session, CAPTION_MODELS, arguments.model)
-        name, place = model.name, remove(session, model.key, state.settings)
-    if place is not None:
-        delete_model_files(place)
+        model = added_models.find_model(session, CAPTION_MODELS, arguments.model)
+        name, place = model.name, service.remove(session, model.key, state.settings)
+    delete_model_files(place)
     print(f"Removed {name}." if place is None else f"Removed {name} and its files.")
     return 0
 
 
-def _facts(row: Listed) -> dict[str, Any]:
+def _facts(row: ListedModel[CaptionModel]) -> dict[str, Any]:
     """The values of a model for `--json`."""
     return {
         "id": row.model.key,
@@ -120,14 +108,12 @@ def _facts(row: Listed) -> dict[str, Any]:
     }
 
 
-def _line(row: Listed) -> str:
+def _line(row: ListedModel[CaptionModel]) -> str:
     model = row.model
     return f"{model.slug:<32} {row.status:<12} {model.family_label or '-':<12} {model.place}"
 
 
-def _progress(row: Listed) -> str:
-    from app.registry.wording import size_text
-
+def _progress(row: ListedModel[CaptionModel]) -> str:
     download = row.download
     if download is None or not download.total:
         return f"{row.model.name}: {row.status}"

@@ -159,12 +159,13 @@ def list_models(session: Session, kind: ModelKind[Row]) -> list[Row]:
 
 
 def list_with_progress(
-    session: Session, kind: ModelKind[Row], models: Sequence[Row]
+    session: Session, kind: ModelKind[Row], models: Sequence[Row] | None = None
 ) -> list[ListedModel[Row]]:
-    """These models with their current status and downloads."""
-    at_work = [model.key for model in models if model.status == ModelStatus.DOWNLOADING]
+    """These models, or all that are not removed, with their current status and downloads."""
+    listed = list_models(session, kind) if models is None else models
+    at_work = [model.key for model in listed if model.status == ModelStatus.DOWNLOADING]
     newest = downloads.newest_downloads(session, kind.download, at_work)
-    return [_listed(kind, model, newest.get(model.key)) for model in models]
+    return [_listed(kind, model, newest.get(model.key)) for model in listed]
 
 
 def _listed(kind: ModelKind[Row], model: Row, job: IoJob | None) -> ListedModel[Row]:

@@ -61,9 +61,9 @@ def bad_source(sentence: str) -> InvalidInput:
     return InvalidInput(sentence, fields={"source": sentence})
 
 
-def delete_model_files(place: Path) -> None:
-    """Delete the files of a removed or unfinished model."""
-    if place.is_dir():
+def delete_model_files(place: Path | None) -> None:
+    """Delete the files of a removed or unfinished model, if there is a path to delete."""
+    if place is not None and place.is_dir():
         shutil.rmtree(place, ignore_errors=True)
-    else:
+    elif place is not None:
         place.unlink(missing_ok=True)

@@ -175,5 +175,4 @@ def remove_base_model(base_id: Id, state: State) -> None:
     """
     with state.database.write() as session:
         place = removal.remove(session, base_id, state.settings)
-    if place is not None:
-        delete_model_files(place)
+    delete_model_files(place)

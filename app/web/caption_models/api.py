@@ -59,8 +59,7 @@ def _model_out(session: Session, model: CaptionModel) -> CaptionModelOut:
 def list_caption_models(state: State) -> list[CaptionModelOut]:
     """List the models that caption images on this machine."""
     with state.database.read() as session:
-        models = added_models.list_models(session, CAPTION_MODELS)
-        rows = added_models.list_with_progress(session, CAPTION_MODELS, models)
+        rows = added_models.list_with_progress(session, CAPTION_MODELS)
         return [model_out(CaptionModelOut, row) for row in rows]
 
 
@@ -137,5 +136,4 @@ def remove_caption_model(model_id: Id, state: State) -> None:
     """
     with state.database.write() as session:
         place = service.remove(session, model_id, state.settings)
-    if place is not None:
-        delete_model_files(place)
+    delete_model_files(place)

@@ -28,8 +28,7 @@ class CaptionModelsPage:
 
 def _show(request: Request, state: AppState, sent: SentModel, status: int) -> Response:
     with state.database.read() as session:
-        models = added_models.list_models(session, CAPTION_MODELS)
-        rows = added_models.list_with_progress(session, CAPTION_MODELS, models)
+        rows = added_models.list_with_progress(session, CAPTION_MODELS)
         fates = {
             row.model.key: file_removal(session, CAPTION_MODELS, row.model)
             for row in rows
