@@ -76,23 +76,16 @@ def take_in(
         return intake.result
 
 
-@dataclass(frozen=True)
-class _Announced:
-    """An uploaded image that is not read yet."""
+@dataclass
+class _SentFile:
+    """A file of an upload by its name; an image that was read also has its hash and the result."""
 
     filename: str
     folder: str
     read: Callable[[], Iterator[bytes]]
     archive: str | None = None
-
-
-@dataclass(frozen=True)
-class _Sent:
-    """An uploaded image that was read: its hash, and the stored image to come."""
-
-    announced: _Announced
-    sha256: str
-    stored: Future[NewImage] | NewImage
+    sha256: str = field(init=False)
+    stored: Future[NewImage] | NewImage = field(init=False)
 
 
 class Intake:
@@ -117,7 +110,7 @@ class Intake:
         self._known = known or {}
         self._identities = {one.sha256: one for known in self._known.values() for one in known}
         self._pairing = CaptionPairing()
-        self._announced: list[_Announced] = []
+        self._images: list[_SentFile] = []
         self._broken: set[str] = set()  # archives that cannot be read any further
         self._by_bytes: dict[str, Future[NewImage]] = {}  # by hash of what was sent
         self._by_identity: dict[str, NewImage] = {}  # those accepted
@@ -136,7 +129,7 @@ class Intake:
     @property
     def total(self) -> int:
         """Number of images that were sent."""
-        return len(self._announced)
+        return len(self._images)
 
     def read_names(self, files: Sequence[UploadedFile]) -> None:
         """Read the names of all files, and all captions."""
@@ -149,7 +142,7 @@ class Intake:
             else:
                 folder = folder_of(file.filename)
                 read = partial(_read_chunks, file)
-                self._announce(_Announced(filename, folder, read))
+                self._announce(_SentFile(filename, folder, read))
         self._pairing.settle()
         self.result.captions_without_image |= self._pairing.without_image
         self.result.rejected += self._pairing.refused
@@ -165,7 +158,7 @@ class Intake:
             for member in members:
                 read = partial(archive.read, member)
                 folder = group + member.folder
-                self._announce(_Announced(member.filename, folder, read, filename))
+                self._announce(_SentFile(member.filename, folder, read, filename))
         except ArchiveRefused as refusal:
             self._break(filename, refusal)
 
@@ -173,7 +166,7 @@ class Intake:
         self._broken.add(archive)
         self.result.rejected.append((archive, refusal.detail))
 
-    def _announce(self, file: _Announced) -> None:
+    def _announce(self, file: _SentFile) -> None:
         name = file.filename
         try:
             if metadata_lines.is_metadata(name):
@@ -184,12 +177,12 @@ class Intake:
             elif metadata_lines.is_about_export(name):
                 self._take_about(name, _read_limited(file.read(), MAX_METADATA_BYTES))
             else:
-                self._announced.append(file)
+                self._images.append(file)
                 self._pairing.add_image(file.folder, name)
         except (CaptionRefused, MemberRefused) as refusal:
             self.result.rejected.append((name, refusal.detail))
 
-    def _take_metadata(self, file: _Announced, data: bytes) -> None:
+    def _take_metadata(self, file: _SentFile, data: bytes) -> None:
         for found in metadata_lines.read_metadata(data):
             if isinstance(found, FileCaption):
                 self._pairing.add_line(file.folder, file.filename, found)
@@ -210,11 +203,11 @@ class Intake:
         `on_image` is called with the number of images that are done and the name of the last one;
         it may raise to stop. Raises StorageFullError.
         """
-        waiting: deque[_Sent] = deque()
+        waiting: deque[_SentFile] = deque()
         done = 0
-        for file in [*self._announced, None]:
-            if file is not None and (sent := self._send(file)):
-                waiting.append(sent)
+        for file in [*self._images, None]:
+            if file is not None and self._send(file):
+                waiting.append(file)
             elif file is not None:
                 done += 1
                 on_image(done, file.filename)
@@ -223,27 +216,28 @@ class Intake:
                 if (image := self._accept(sent)) is not None:
                     yield image
                 done += 1
-                on_image(done, sent.announced.filename)
+                on_image(done, sent.filename)
         self.result.rejected += self._pairing.left()
 
-    def _send(self, file: _Announced) -> _Sent | None:
-        """Read an image and have it stored; None if it cannot be read."""
+    def _send(self, file: _SentFile) -> bool:
+        """Read an image and have it stored; False if it cannot be read."""
         if file.archive in self._broken:
-            return None
+            return False
         source = self._folder / f"source-{id(file)}"
         try:
-            sha256, size = _spool_image(file.read(), source)
+            file.sha256, size = _spool_image(file.read(), source)
         except (ImageRefused, MemberRefused) as refusal:
             self.result.rejected.append((file.filename, refusal.detail))
         except ArchiveRefused as refusal:
             self._break(str(file.archive), refusal)
         else:
-            return _Sent(file, sha256, self._stored(file, source, sha256, size))
+            file.stored = self._stored(file.filename, source, file.sha256, size)
+            return True
         source.unlink(missing_ok=True)
-        return None
+        return False
 
     def _stored(
-        self, file: _Announced, source: Path, sha256: str, size: int
+        self, filename: str, source: Path, sha256: str, size: int
     ) -> Future[NewImage] | NewImage:
         known = self._known.get(sha256)
         if known and not self._store.exists(sha256):
@@ -258,7 +252,7 @@ class Intake:
             source.unlink()
         else:
             self._by_bytes[sha256] = self._threads.submit(
-                self._store_image, file.filename, source, sha256, size
+                self._store_image, filename, source, sha256, size
             )
         return self._by_bytes[sha256]
 
@@ -286,9 +280,9 @@ class Intake:
             measured=decoded.measured,
         )
 
-    def _accept(self, sent: _Sent) -> NewImage | None:
+    def _accept(self, sent: _SentFile) -> NewImage | None:
         """The image with what is said about it; None if it is refused or was sent twice."""
-        name, folder = sent.announced.filename, sent.announced.folder
+        name, folder = sent.filename, sent.folder
         try:
             stored = sent.stored.result() if isinstance(sent.stored, Future) else sent.stored
         except ImageRefused as refusal:
@@ -336,7 +330,7 @@ class Intake:
         return replace(facts, repeats=min(max(repeats, 1), MAX_REPEATS))
 
 
-def _is_ready(waiting: deque[_Sent]) -> bool:
+def _is_ready(waiting: deque[_SentFile]) -> bool:
     """True if the first of them is stored, or so many wait that it has to be waited for."""
     first = waiting[0].stored
     return not isinstance(first, Future) or first.done() or len(waiting) >= PICTURES_WAITING

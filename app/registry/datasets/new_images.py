@@ -24,14 +24,6 @@ from app.registry.datasets.sent_files.pairing import LooseCaption
 from app.registry.tables.datasets import CaptionRevision, CaptionSource, Image, ImageCaption
 from app.registry.tables.thumbnails import Thumbnail
 
-OF_THE_ROW = frozenset(
-    {
-        *("filename", "sha256", "clean_sha256", "thumbnail_sha256", "width", "height"),
-        *("size_bytes", "note"),
-    }
-)
-"""The fields of a NewImage that are columns of the image."""
-
 
 @dataclass(frozen=True)
 class NewImage:
@@ -56,9 +48,18 @@ class NewImage:
 
 def add_new(session: Session, dataset_id: int, new: NewImage) -> Image:
     """The row of an image that the dataset does not have, with captions and rules."""
-    image = Image(dataset_id=dataset_id, **{k: v for k, v in vars(new).items() if k in OF_THE_ROW})
-    facts = new.facts
-    _take_settings(image, facts)
+    image = Image(
+        dataset_id=dataset_id,
+        filename=new.filename,
+        sha256=new.sha256,
+        clean_sha256=new.clean_sha256,
+        thumbnail_sha256=new.thumbnail_sha256,
+        width=new.width,
+        height=new.height,
+        size_bytes=new.size_bytes,
+        note=new.note,
+    )
+    _take_settings(image, new.facts)
     session.add(image)
     session.flush()
     _save_made(session, new)
@@ -164,7 +165,7 @@ def _fill_captions(
 
 
 def _describes(loose: LooseCaption, image: Image) -> bool:
-    """Whether it is about this very image: by a hash, or else by what both say of it."""
+    """True if it is about this very image: by a hash, or else by what both say of it."""
     hashes = loose.facts.hashes
     if not {image.sha256, image.clean_sha256}.isdisjoint(hashes):
         return True

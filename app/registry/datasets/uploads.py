@@ -13,7 +13,7 @@ from app.registry.archive import Archive, ArchiveRefused, MemberRefused
 from app.registry.blobs import findings
 from app.registry.datasets import service
 from app.registry.datasets.intake import Intake, IntakeResult, KnownImages
-from app.registry.datasets.new_images import OF_THE_ROW, NewImage
+from app.registry.datasets.new_images import NewImage
 from app.registry.datasets.sent_files.metadata_lines import (
     DATASET_NAME,
     DatasetFacts,
@@ -109,12 +109,22 @@ def known_images(session: Session, dataset_id: int) -> KnownImages:
     An export of the dataset has these very files.
     """
     damaged = findings.problems(session)
-    columns = [getattr(Image, name) for name in sorted(OF_THE_ROW)]
-    rows = sa.select(*columns).where(col(Image.dataset_id) == dataset_id)
+    rows = sa.select(Image).where(col(Image.dataset_id) == dataset_id)
     known: dict[str, list[NewImage]] = {}
-    for row in session.connection().execute(rows).mappings():
-        if row["clean_sha256"] not in damaged and row["thumbnail_sha256"] not in damaged:
-            known.setdefault(row["clean_sha256"], []).append(NewImage(**row))
+    for row in session.connection().execute(rows):
+        if row.clean_sha256 in damaged or row.thumbnail_sha256 in damaged:
+            continue
+        image = NewImage(
+            filename=row.filename,
+            sha256=row.sha256,
+            clean_sha256=row.clean_sha256,
+            thumbnail_sha256=row.thumbnail_sha256,
+            width=row.width,
+            height=row.height,
+            size_bytes=row.size_bytes,
+            note=row.note,
+        )
+        known.setdefault(image.clean_sha256, []).append(image)
     return known
 
 

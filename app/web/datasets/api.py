@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, File, Query, Request, Response, UploadFile
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -157,13 +157,18 @@ def dataset_out(dataset: Dataset, image_count: int) -> DatasetOut:
 
 
 def image_out(image: Image) -> ImageOut:
-    """Convert an image for the API."""
-    return ImageOut(
+    """An image as the API shows it."""
+    return ImageOut(**_image_fields(image))
+
+
+def _image_fields(image: Image) -> dict[str, Any]:
+    """The fields of an ImageOut."""
+    return {
         **image.model_dump(include=set(ImageOut.model_fields)),
-        focus=image.focus,
-        url=f"/media/{image.clean_sha256}",
-        thumbnail_url=f"/media/{image.thumbnail_sha256}",
-    )
+        "focus": image.focus,
+        "url": f"/media/{image.clean_sha256}",
+        "thumbnail_url": f"/media/{image.thumbnail_sha256}",
+    }
 
 
 @router.post("/datasets", status_code=201)
@@ -274,7 +279,7 @@ def upload_images(
 def _upload_out(outcome: uploads.UploadOutcome) -> UploadOut:
     return UploadOut(
         accepted=[
-            AcceptedOut(**image_out(added.image).model_dump(), duplicate=added.duplicate)
+            AcceptedOut(**_image_fields(added.image), duplicate=added.duplicate)
             for added in outcome.accepted
         ],
         captioned=[image.key for image in outcome.captioned],
