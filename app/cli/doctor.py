@@ -163,7 +163,7 @@ def check_owner(settings: Settings) -> str:
         if problem := sweep.warning(database, store):
             raise CheckError(
                 f"{problem} Sweeps only report. If this is the right database, run "
-                f"`{sweep.WAY_OUT}`."
+                f"`{sweep.ADOPT_COMMAND}`."
             )
         in_trash = trash.amount(store)
     return f"the files are this database's; {in_trash.text} in the trash"

@@ -7,7 +7,7 @@ from argparse import Namespace
 
 from app.cli.database import require_database
 from app.registry.blobs import ownership, trash
-from app.registry.blobs.sweep import WAY_OUT, SweepSummary, empty_trash, sweep
+from app.registry.blobs.sweep import ADOPT_COMMAND, SweepSummary, empty_trash, sweep
 from app.registry.blobs.trash import Amount
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
@@ -82,7 +82,7 @@ def lines(swept: SweepSummary, arguments: Namespace) -> list[str]:
     elif arguments.empty_trash and not swept.emptied.files:
         said.append("The trash is empty.")
     if swept.report:
-        said.append(f"If this is the right database for these files, run `{WAY_OUT}`.")
+        said.append(f"If this is the right database for these files, run `{ADOPT_COMMAND}`.")
     return said
 
 

@@ -31,7 +31,7 @@ REST_SIZE = Size(100_000_000, 500_000_000)
 EXTRA_SIZE = Size(110_000_000, 450_000_000)
 UPDATE_SIZE = Size(20_000_000, 100_000_000)
 ENVIRONMENT_BYTES = 30_000_000
-AGAIN = "Then run the same command again: what was downloaded is kept."
+RETRY_HINT = "Then run the same command again: what was downloaded is kept."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,13 +94,13 @@ def _install_packages(pip: Pip, folder: Path, build: TorchBuild | None, extra: s
         _say("Installing the other packages" if build is None or build.index else "Installing")
         pip.install("--editable", f".[{extra}]" if extra else ".")
     except InstallError as error:
-        raise InstallError(_reason_of_failure(pip, folder) or f"{error} {AGAIN}") from error
+        raise InstallError(_reason_of_failure(pip, folder) or f"{error} {RETRY_HINT}") from error
 
 
 def _reason_of_failure(pip: Pip, folder: Path) -> str | None:
     """Why pip failed, if that can be told: a full disk or an index that cannot be reached."""
     if (full := full_disk(folder)) is not None:
-        return f"The disk of {full} is full. Free some space. {AGAIN}"
+        return f"The disk of {full} is full. Free some space. {RETRY_HINT}"
     if "no-index" in pip.config:
         return None
     index = pip.config.get("index-url", PYPI)
@@ -109,7 +109,7 @@ def _reason_of_failure(pip: Pip, folder: Path) -> str | None:
         return None
     return (
         f"The package index {index} {problem}. Check the network and the proxy (HTTPS_PROXY). "
-        f"{AGAIN}"
+        f"{RETRY_HINT}"
     )
 
 

@@ -35,7 +35,7 @@ SNAPSHOT = "snapshot"  # the same: every statement sees one state of the databas
 # key in a column's `info`: it keeps no blob; those it names, if any, belong to another table
 MENTIONS = "mentions"
 # of tables: SQLite reuses the ids of deleted rows, to which events and other rows may still refer
-NEVER_TWICE = {"sqlite_autoincrement": True}
+AUTOINCREMENT = {"sqlite_autoincrement": True}
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",

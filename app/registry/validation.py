@@ -9,7 +9,7 @@ from typing import Any
 
 from app.registry.errors import InvalidInput, NotFound
 
-NOT_WHOLE = "Enter a whole number."
+NOT_AN_INTEGER = "Enter a whole number."
 TOO_LARGE = "This number is too large. Enter a smaller one."
 NOT_A_NUMBER = "Enter a number."
 NOT_A_CHOICE = "This is not one of the choices. Choose one from the list."
@@ -60,7 +60,7 @@ def reason(problem: Mapping[str, Any]) -> str:
     if kind == "extra_forbidden":
         return "There is no setting with this name."
     if kind in ("int_parsing", "int_from_float", "int_type"):
-        return NOT_WHOLE
+        return NOT_AN_INTEGER
     if kind == "int_parsing_size":
         return TOO_LARGE
     if kind in ("float_parsing", "float_type", "finite_number"):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from app.registry.db import MAX_ID
 from app.registry.errors import AppError, InvalidInput
-from app.registry.validation import NOT_A_CHOICE, NOT_A_NUMBER, NOT_WHOLE, too_long
+from app.registry.validation import NOT_A_CHOICE, NOT_A_NUMBER, NOT_AN_INTEGER, too_long
 
 WHOLE = re.compile(r"-?\d{1,9}", re.ASCII)  # at most nine digits: each integer column holds them
 
@@ -54,7 +54,7 @@ class FormReader:
         if WHOLE.fullmatch(text):
             return int(text)
         if text:
-            self.refuse(name, NOT_WHOLE)
+            self.refuse(name, NOT_AN_INTEGER)
         return default
 
     def number(self, name: str, default: Default) -> float | Default:

@@ -25,7 +25,7 @@ CONTENT_POLICY = "sandbox; default-src 'none'"
 # a browser shows a bare image on a page of its own, with inline styles
 IMAGE_CONTENT_POLICY = f"{CONTENT_POLICY}; style-src 'unsafe-inline'"
 FOREVER = "private, max-age=31536000, immutable"
-UNTIL_MADE = "private, max-age=60"  # seconds: an image that is shown until it has thumbnails
+CACHE_WITHOUT_THUMBNAIL = "private, max-age=60"  # seconds: the image itself is shown
 
 
 @router.get("/media/{sha256}")
@@ -40,11 +40,11 @@ def thumbnail(sha256: Sha256, size: ThumbnailSize, request: Request, state: Stat
     with state.database.read() as session:
         found = thumbnails.find(session, sha256)
     if found is None:
-        return _image_response(state, request, sha256, cache=UNTIL_MADE)
+        return _image_response(state, request, sha256, cache=CACHE_WITHOUT_THUMBNAIL)
     try:
         return _image_response(state, request, found.shown(size))
     except (NotFound, BlobDamaged):  # the thumbnail was lost, but maybe not the image
-        return _image_response(state, request, sha256, cache=UNTIL_MADE)
+        return _image_response(state, request, sha256, cache=CACHE_WITHOUT_THUMBNAIL)
 
 
 def _image_response(

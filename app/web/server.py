@@ -31,7 +31,7 @@ SHUTDOWN_SECONDS = 5
 SWEEP_SECONDS = 1.0
 SUMMARY_SECONDS = 10.0
 MOST_CONNECTIONS = 1_000
-MOST_OF_ADDRESS = 500
+MAX_CONNECTIONS_PER_ADDRESS = 500
 NOISE = ("Invalid HTTP request received.", "Unsupported upgrade request.", "No supported WebSocket")
 NO_MORE_FILES = "socket.accept() out of system resource"
 
@@ -43,7 +43,7 @@ class Limits:
     """Limits of connections: their number, and seconds without progress until one is closed."""
 
     connections: int = MOST_CONNECTIONS
-    of_address: int = MOST_OF_ADDRESS
+    of_address: int = MAX_CONNECTIONS_PER_ADDRESS
     head_seconds: float = 20.0  # from the connection, or the first byte, to the end of the head
     idle_seconds: float = 30.0  # between two pieces of a body, or of an answer that is not read
     slow_seconds: float = 60.0  # after which a body must have come in at `bytes_per_second`
@@ -256,7 +256,7 @@ class LimitedProtocol(H11Protocol):
 
     @property
     def is_waiting(self) -> bool:
-        """True while there is no request at work: before the first one, or between two."""
+        """True while no request is at work: before the first one, or between two."""
         return self.cycle is None or self.cycle.response_complete
 
     def is_stuck(self, now: float) -> bool:

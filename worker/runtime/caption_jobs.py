@@ -48,7 +48,7 @@ FAILURES_IN_A_ROW = 5
 """After so many the provider is taken to be broken, and the order ends."""
 
 HAS_CAPTION = "It has a caption now, so it was left as it is."
-ONLY_NOT_TO_NAME = "The answer had only words that are not to be named."
+ONLY_EXCLUDED_WORDS = "The answer had only words that are not to be named."
 STOPPED = (
     "{count} images in a row failed, so this was stopped. The last one: {reason} What was done is "
     "kept; continue when it is mended."
@@ -105,7 +105,7 @@ class CaptionJobs:
     def _caption_one(
         self, order: _Order, captioner: Captioner, image_id: int, scratch: Path
     ) -> CaptionProposal | None:
-        """What the provider says of an image; None if it was deleted. Raises RefusedError."""
+        """The answer of the provider for an image; None if it was deleted. Raises RefusedError."""
         with self._database.read() as session:
             image = session.get(Image, image_id)
             if image is None or image.deleted_at is not None:
@@ -150,7 +150,7 @@ class CaptionJobs:
         finally:
             (scratch / sha256).unlink(missing_ok=True)  # where the storage is a bucket
         cleaned = remove_words(answer.text, args.do_not_name)
-        note = answer.note or ("" if cleaned.text else ONLY_NOT_TO_NAME)
+        note = answer.note or ("" if cleaned.text else ONLY_EXCLUDED_WORDS)
         update = {"caption": cleaned.text, "note": note, "removed": cleaned.removed}
         return result.model_copy(update=update)
 
@@ -230,14 +230,14 @@ class CaptionJobs:
             captioner.close()
 
     def _needs_gpu(self) -> bool:
-        """Whether a training runs or waits, maybe on the GPU of this machine."""
+        """True if a training runs or waits, maybe on the GPU of this machine."""
         with self._database.read() as session:
             return is_any_active(session)
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """What an attempt at a job works with."""
+    """The inputs of an attempt at a job."""
 
     lease: Lease
     scratch: Path

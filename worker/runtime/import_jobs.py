@@ -62,12 +62,12 @@ FITS_NOTHING = (
 NO_BASE = (
     "No base model here belongs to this family ({family}). Add one to generate with this adapter."
 )
-ON_ITS_OWN = "Import it as a new adapter."
+AS_NEW_ADAPTER = "Import it as a new adapter."
 
 
 @dataclass(frozen=True)
 class ImportTarget:
-    """What an adapter is for: a base model of the registry, or a family with its shapes."""
+    """The target of an adapter: a base model of the registry, or a family with its shapes."""
 
     family: str
     shapes: Mapping[str, tuple[int, ...]]
@@ -106,7 +106,7 @@ class ImportJobs:
         hash_of_file = tensor_hash(found.path)
         wanted = args.base_model_id  # must fit, even if the file is known
         named = self._place(found, wanted) if wanted is not None else None
-        same = None if _tells_alpha_apart(found) else hash_of_file
+        same = None if _lacks_alpha_tensors(found) else hash_of_file
         if not _needs_config(found) and self._is_known(lease, same, uploaded):
             return
         place = named or self._place(found, None)
@@ -204,7 +204,7 @@ class ImportJobs:
                 else "This base model is not ready. Wait until it is, or choose another.",
             )
         if families := matching_families(found):
-            family = _told_family(found.metadata, families)
+            family = _stated_family(found.metadata, families)
             return ImportTarget(family, family_shapes(family), None)
         for family in BaseFamily:
             misfits.append(_misfit(found, family_shapes(family), family.label))
@@ -271,7 +271,7 @@ class ImportJobs:
             raise RefusedError(
                 "adapter",
                 f"This file is for {family_label(place.family)}, and “{adapter.name}” is for "
-                f"{adapter.family_label}. {ON_ITS_OWN}",
+                f"{adapter.family_label}. {AS_NEW_ADAPTER}",
             )
         own = self._place_of(newest, adapter.base_family)
         if own is None:
@@ -279,7 +279,7 @@ class ImportJobs:
         name = f"“{own.base.name}”" if own.base else family_label(own.family)
         misfit, sentence = _misfit(found, own.shapes, name)
         if misfit:
-            raise RefusedError("adapter", f"{sentence} {ON_ITS_OWN}")
+            raise RefusedError("adapter", f"{sentence} {AS_NEW_ADAPTER}")
         return own if own.base else place
 
     def _place_of(self, version: AdapterVersion, family: str) -> ImportTarget | None:
@@ -333,18 +333,18 @@ def _find_known(session: Session, hash_of_file: str | None, uploaded: str) -> Ad
     return known or find_equal(session, canonical=uploaded, uploaded=uploaded)
 
 
-def _tells_alpha_apart(found: FileLayout) -> bool:
-    """Whether a LoRA's alpha is no tensor: equal tensors are then no sign of an equal strength.
+def _lacks_alpha_tensors(found: FileLayout) -> bool:
+    """True if alpha is not among the tensors: equal tensors may then have unequal strengths.
 
-    PEFT stores it in the header or in another file; only the canonical form is reliable.
+    PEFT stores alpha in the header or in another file; only the canonical form is reliable.
     """
     return any(Leaf.DOWN in m.names and Leaf.ALPHA not in m.names for m in found.modules)
 
 
 def _needs_config(found: FileLayout) -> bool:
-    """Whether the strength depends on a file beside this one: equal files are not equal then."""
+    """True if the strength depends on a file beside this one, so that equal files may differ."""
     is_dotted = found.namings & {Naming.PEFT, Naming.SCRIPT, Naming.OLD}
-    return bool(is_dotted) and _tells_alpha_apart(found) and not found.settings.header
+    return bool(is_dotted) and _lacks_alpha_tensors(found) and not found.settings.header
 
 
 def _describe(session: Session, adapter_id: int, about_file: SourceMetadata) -> None:
@@ -375,7 +375,7 @@ def _middle(reading: AdapterReading) -> tuple[int, float]:
     return middle.rank, middle.alpha
 
 
-def _told_family(metadata: Mapping[str, str], families: list[Any]) -> Any:
+def _stated_family(metadata: Mapping[str, str], families: list[Any]) -> Any:
     """The fitting family that the header names, else the first; text encoder files fit two."""
     about_file = family_from_metadata(metadata)
     return about_file if about_file in families else families[0]

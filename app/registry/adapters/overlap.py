@@ -1,4 +1,4 @@
-"""How far the adapters of a stack overlap: measured once for each pair of versions, by an io job.
+"""The overlap of the adapters of a stack: measured once for each pair of versions, by an io job.
 
 The versions never change, so the finished job of a pair is its cache.
 """
@@ -28,7 +28,7 @@ NOTABLE = 0.5
 Trained on unrelated styles, adapters stay below 0.4 in all layers with one seed, which gives both
 the same input directions, and below 0.25 with two (`docs/benchmarks.md`).
 """
-MUCH = 1 / 3
+MUCH_SHARE = 1 / 3
 """The share of such layers from which on the overlap is called much."""
 AGAIN_AFTER = timedelta(minutes=1)  # a measurement that failed
 
@@ -88,12 +88,12 @@ class PairOverlap:
 
     @property
     def level(self) -> Level | None:
-        """How far they overlap; None if it is not known."""
+        """The level of their overlap; None if it is not known."""
         if self.state is not PairState.READY:
             return None
         if not self.notable:
             return Level.LITTLE
-        return Level.MUCH if len(self.notable) >= MUCH * len(self.layers) else Level.SOME
+        return Level.MUCH if len(self.notable) >= MUCH_SHARE * len(self.layers) else Level.SOME
 
     @property
     def names(self) -> str:
@@ -105,7 +105,7 @@ class PairOverlap:
 
     @property
     def finding(self) -> str:
-        """What the layers say, as a clause."""
+        """The finding of the layers, as a clause."""
         if not self.layers:
             return "they change different layers"
         same = sorted((x.cosine for x in self.notable if x.cosine > 0), reverse=True)
@@ -126,7 +126,7 @@ class PairOverlap:
 
 @dataclass(frozen=True)
 class StackCheck:
-    """What is known of the adapters of a stack: each pair, and their trigger words."""
+    """The known overlaps of a stack: of each pair, and of the trigger words."""
 
     pairs: Sequence[PairOverlap]
     shared_words: Sequence[str]
@@ -152,7 +152,7 @@ class StackCheck:
 
     @property
     def sentence(self) -> str:
-        """What was found, or why nothing was."""
+        """The finding as sentences, or the reason why there is none."""
         problems = [pair.problem for pair in self.pairs if pair.problem]
         if problems:
             return " ".join(dict.fromkeys(problems))
@@ -198,7 +198,7 @@ def check_stack(database: Database, made: Sequence[AdapterAndVersion]) -> StackC
 
 
 def _look_up(session: Session, made: Sequence[AdapterAndVersion]) -> list[PairOverlap | None]:
-    """What is known of each pair; None: its comparison has to be ordered."""
+    """The known overlap of each pair; None: its comparison has to be ordered."""
     kinds = {
         version.key: kind
         for (_, version), kind in zip(made, fitting.kinds(session, made), strict=True)

@@ -54,7 +54,7 @@ KINDS = (
     JobKind.FUSE_ADAPTER,
     JobKind.EXTRACT_ADAPTER,
 )
-OF_A_VERSION = (JobKind.RESIZE_ADAPTER, JobKind.SCALE_ADAPTER)
+VERSION_KINDS = (JobKind.RESIZE_ADAPTER, JobKind.SCALE_ADAPTER)
 MAX_RANK = 1_024
 MAX_NAME = 120
 MAX_TRIGGERS = 20
@@ -252,7 +252,7 @@ def active_jobs(session: Session, adapter: Adapter) -> list[IoJob]:
     return [
         job
         for job in session.exec(waiting.order_by(col(IoJob.id)))
-        if (job.kind in OF_A_VERSION and job.subject_id in versions)
+        if (job.kind in VERSION_KINDS and job.subject_id in versions)
         or adapter.key in needed_adapters(job)
     ]
 

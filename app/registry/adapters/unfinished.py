@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlmodel import Session, col, func, select
 
 from app.registry.adapters import tools
-from app.registry.adapters.versions.traces import OF_A_VERSION
+from app.registry.adapters.versions.traces import VERSION_KINDS
 from app.registry.job_kinds.kinds import FuseAdapterArgs, MergeAdaptersArgs
 from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.tables.adapters import AdapterVersion
@@ -60,7 +60,7 @@ def _io_jobs(session: Session) -> Sequence[IoJob]:
 
 
 def _is_of_version(job: IoJob, versions: Sequence[int]) -> bool:
-    return job.kind in OF_A_VERSION and job.subject_id in versions
+    return job.kind in VERSION_KINDS and job.subject_id in versions
 
 
 def _version_ids(job: IoJob) -> set[int]:

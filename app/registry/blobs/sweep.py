@@ -36,11 +36,11 @@ from app.registry.wording import count_text, size_text
 MIN_AGE = timedelta(hours=24)  # the row that refers to a blob is stored within this time
 SWEEP_INTERVAL = timedelta(hours=24)
 SWEEP_PRIORITY = 100  # after all other jobs
-MAX_SHARE = 0.1  # of the files, and of their bytes, that a sweep takes without being told to
-ALWAYS_ALLOWED = Amount(20, 10**9)  # so much is no sign of a wrong database, even in a small store
-WAY_OUT = "brushwork sweep --adopt"
+MAX_SHARE = 0.1  # of the files, and of their bytes, that a sweep takes without `--adopt`
+ALWAYS_ALLOWED = Amount(20, 10**9)  # so much is usual, even in a small store
+ADOPT_COMMAND = "brushwork sweep --adopt"
 ADOPTED_FOR = timedelta(hours=48)  # what was there when the store was adopted may go so much later
-LONG_AGO = datetime.min.replace(tzinfo=UTC)
+EARLIEST = datetime.min.replace(tzinfo=UTC)
 SWEEP_LOCK = 0x62727377  # key of PostgreSQL's advisory lock for ordering sweeps
 
 
@@ -77,7 +77,7 @@ def sweep(
     now = now or utcnow()
     found = (ownership.check if dry_run else ownership.record)(database, store)
     survey = survey_store(database, store, now - JOB_FILES_KEPT, on_item)
-    taken = _candidates(survey, LONG_AGO if adopt else _first_event_time(database), now - MIN_AGE)
+    taken = _candidates(survey, EARLIEST if adopt else _first_event_time(database), now - MIN_AGE)
     report = "" if adopt else _reason_to_report(found, survey, taken, now)
     brought_back, emptied = len(survey.needed), NOTHING
     if not dry_run:

@@ -18,7 +18,7 @@ from app.registry.jobs.owner import new_token
 from app.registry.tables.jobs import DEFAULT_MAX_ATTEMPTS, Event, IoJob, Job
 
 JobT = TypeVar("JobT", bound=Job)
-GAVE_UP = (
+TOO_MANY_ATTEMPTS = (
     "The worker stopped {attempts} times in a row while processing this, so it failed. Check its "
     "log."
 )
@@ -274,7 +274,7 @@ def release(
         values = {
             "new": JobStatus.FAILED,
             "error_code": "worker_lost",
-            "error": GAVE_UP.format(attempts=row.attempt),
+            "error": TOO_MANY_ATTEMPTS.format(attempts=row.attempt),
         }
     else:
         values = {"new": JobStatus.QUEUED}

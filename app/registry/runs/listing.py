@@ -160,7 +160,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class RunChoices:
-    """What runs can be filtered by: the newest of each that has runs."""
+    """The choices of the filters: the newest of each kind that has runs."""
 
     datasets: list[Choice]
     base_models: list[Choice]
@@ -197,7 +197,7 @@ def list_runs(session: Session, filters: RunFilter) -> RunPage:
 
 
 def run_choices(session: Session, filters: RunFilter) -> RunChoices:
-    """What runs can be filtered by, including the present filters."""
+    """The choices of the filters, including the present ones."""
     used = sa.union(sa.select(col(Run.dataset_id)), sa.select(col(RunDataset.dataset_id)))
     datasets = _choices(session, Dataset, col(Dataset.id).in_(used), filters.dataset_id)
     has_runs = sa.exists().where(col(Run.base_model_id) == col(BaseModel.id))
@@ -219,15 +219,15 @@ def _choices(
     is_other = col(model.id) != (chosen or 0)
     query = select(model).where(condition | sa.not_(is_other)).limit(CHOICES_SHOWN)
     rows = session.exec(query.order_by(is_other, col(model.id).desc())).all()
-    choices = [Choice(row.key, f"{row.name}{_gone_words(row)}") for row in rows]
+    choices = [Choice(row.key, f"{row.name}{_deleted_suffix(row)}") for row in rows]
     choices.sort(key=lambda choice: (choice.label.casefold(), choice.id))
     if chosen is not None and all(row.key != chosen for row in rows):
         choices.append(Choice(chosen, f"number {chosen} (deleted for good)"))
     return choices
 
 
-def _gone_words(row: NamedRow) -> str:
-    """What follows the name of a deleted dataset or adapter, or a removed base model."""
+def _deleted_suffix(row: NamedRow) -> str:
+    """The suffix of the name of a deleted dataset or adapter, or a removed base model."""
     if isinstance(row, BaseModel):
         return " (removed)" if row.status == ModelStatus.REMOVED else ""
     return " (deleted)" if row.deleted_at else ""

@@ -25,7 +25,7 @@ PRESET_WORDS = {
     Preset.BALANCED: ("Balanced", "What most styles need."),
     Preset.THOROUGH: ("Thorough", "Finer detail; trains more layers."),
 }
-OF_THE_OPTIMIZER = frozenset(
+OPTIMIZER_SETTINGS = frozenset(
     {
         "optimizer",
         "learning_rate",
@@ -65,7 +65,7 @@ def with_changes(
     is_known = isinstance(optimizer, str) and optimizer in set(Optimizer)
     wanted = optimizer if is_known else theirs
     if wanted != theirs:
-        own = {name: value for name, value in own.items() if name not in OF_THE_OPTIMIZER}
+        own = {name: value for name, value in own.items() if name not in OPTIMIZER_SETTINGS}
     usual = for_optimizer(preset, wanted).model_dump(mode="json")
     while True:
         try:
@@ -80,7 +80,7 @@ def with_changes(
 def values_to_compare(
     preset: TrainConfig, changes: Mapping[str, Any], optimizer: object
 ) -> dict[str, Any]:
-    """What settings with this optimizer are compared with: a preset with the changes of one's own.
+    """The settings to compare those of this optimizer with: a preset with the changes of one's own.
 
     The optimizer is that of the preset, so that another one counts as changed; the other values are
     those that go with `optimizer`, as the form fills them in.

@@ -8,14 +8,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel, col
 
-from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
+from app.registry.db import AUTOINCREMENT, MENTIONS, utcnow
 from app.registry.tables.rows import NumberedRow
 from worker.core.bases.family import family_label
 from worker.core.lora_files.weights import USUAL_WEIGHT
 
 LATEST = "latest"  # the alias of the version that is used when none is named
 LIVE = sa.text("deleted_at IS NULL AND run_id IS NULL")  # what lists contain
-OF_A_RUN = sa.text("run_id IS NOT NULL")  # so that no list is read by it
+HAS_RUN = sa.text("run_id IS NOT NULL")  # so that no list is read by it
 DELETED = sa.text("deleted_at IS NOT NULL")
 # by code points on every database, whatever language the server sorts by
 SORT_NAME = sa.String(240).with_variant(sa.String(240, collation="C"), "postgresql")
@@ -53,10 +53,10 @@ class Adapter(NumberedRow, table=True):
             "ix_adapter_run_id",
             "run_id",
             unique=True,
-            sqlite_where=OF_A_RUN,
-            postgresql_where=OF_A_RUN,
+            sqlite_where=HAS_RUN,
+            postgresql_where=HAS_RUN,
         ),
-        NEVER_TWICE,
+        AUTOINCREMENT,
     )
 
     run_id: int | None = Field(default=None, description="The run whose checkpoints it holds.")
@@ -96,7 +96,7 @@ class Adapter(NumberedRow, table=True):
         return self.run_id is None
 
     def version_label(self, number: int) -> str:
-        """What one of its versions is called, such as “version 2” or “step 150”."""
+        """The name of one of its versions, such as “version 2” or “step 150”."""
         return f"version {number}" if self.is_listed else f"step {number:,}"
 
 
@@ -107,7 +107,7 @@ class AdapterVersion(NumberedRow, table=True):
     """
 
     __tablename__ = "adapter_version"
-    __table_args__ = (sa.UniqueConstraint("adapter_id", "version"), NEVER_TWICE)
+    __table_args__ = (sa.UniqueConstraint("adapter_id", "version"), AUTOINCREMENT)
 
     adapter_id: int = Field(foreign_key="adapter.id", index=True)
     version: int

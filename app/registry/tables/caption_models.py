@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlmodel import Field
 
-from app.registry.db import NEVER_TWICE, utcnow
+from app.registry.db import AUTOINCREMENT, utcnow
 from app.registry.tables.added_models import AddedModel
 from worker.core.captioning.local.families import family_label
 
@@ -16,7 +16,7 @@ class CaptionModel(AddedModel, table=True):
     """A model that captions images on this machine, from the Hub or a folder."""
 
     __tablename__ = "caption_model"
-    __table_args__ = NEVER_TWICE
+    __table_args__ = AUTOINCREMENT
 
     size_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
     created_at: datetime = Field(default_factory=utcnow)

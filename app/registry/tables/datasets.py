@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
+from app.registry.db import AUTOINCREMENT, MENTIONS, utcnow
 from app.registry.tables.rows import NumberedRow
 from worker.core.words import CaptionKind
 
@@ -35,7 +35,7 @@ class Dataset(NumberedRow, table=True):
     """A named set of images."""
 
     __tablename__ = "dataset"
-    __table_args__ = NEVER_TWICE
+    __table_args__ = AUTOINCREMENT
 
     slug: str = Field(max_length=140, unique=True)
     name: str = Field(max_length=NAME_LENGTH)
@@ -61,7 +61,7 @@ class Image(NumberedRow, table=True):
             "caption_share",
             "clean_sha256",
         ),
-        NEVER_TWICE,
+        AUTOINCREMENT,
     )
 
     dataset_id: int = Field(foreign_key="dataset.id")
@@ -108,7 +108,7 @@ class ImageCaption(NumberedRow, table=True):
     """A further caption of an image; the first one is a column of the image."""
 
     __tablename__ = "image_caption"
-    __table_args__ = (sa.UniqueConstraint("image_id", "kind"), NEVER_TWICE)
+    __table_args__ = (sa.UniqueConstraint("image_id", "kind"), AUTOINCREMENT)
 
     image_id: int = Field(foreign_key="image.id", index=True)
     kind: str = Field(max_length=16)
@@ -144,7 +144,7 @@ class DatasetEdit(NumberedRow, table=True):
     """A change of many images, which can be undone as one."""
 
     __tablename__ = "dataset_edit"
-    __table_args__ = NEVER_TWICE
+    __table_args__ = AUTOINCREMENT
 
     dataset_id: int = Field(foreign_key="dataset.id", index=True)
     action: str = Field(max_length=40)
@@ -184,7 +184,7 @@ class DatasetVersion(NumberedRow, table=True):
     """The images and captions of a dataset at one time; immutable."""
 
     __tablename__ = "dataset_version"
-    __table_args__ = (sa.UniqueConstraint("dataset_id", "fingerprint"), NEVER_TWICE)
+    __table_args__ = (sa.UniqueConstraint("dataset_id", "fingerprint"), AUTOINCREMENT)
 
     dataset_id: int = Field(foreign_key="dataset.id", index=True)
     fingerprint: str = Field(max_length=64, description="SHA-256 over hashes and captions.")

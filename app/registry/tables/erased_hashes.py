@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlmodel import Field
 
-from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
+from app.registry.db import AUTOINCREMENT, MENTIONS, utcnow
 from app.registry.tables.rows import NumberedRow
 
 
@@ -18,7 +18,7 @@ class ErasedHash(NumberedRow, table=True):
     """
 
     __tablename__ = "erased_hash"
-    __table_args__ = NEVER_TWICE
+    __table_args__ = AUTOINCREMENT
 
     sha256: str = Field(
         max_length=64,

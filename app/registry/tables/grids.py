@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
+from app.registry.db import AUTOINCREMENT, MENTIONS, utcnow
 from app.registry.tables.axes import Axis, sizes_of
 from app.registry.tables.rows import NumberedRow
 
@@ -20,7 +20,7 @@ class Grid(NumberedRow, table=True):
     """A grid; its cells are numbered row by row, sheet by sheet."""
 
     __tablename__ = "grid"
-    __table_args__ = (NEVER_TWICE,)
+    __table_args__ = (AUTOINCREMENT,)
 
     title: str = Field(max_length=MAX_TITLE)
     request: dict[str, Any] = Field(

@@ -11,7 +11,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Field, Session, SQLModel, col
 
 from app.registry.actor import MAX_CHARACTERS, current_actor
-from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
+from app.registry.db import AUTOINCREMENT, MENTIONS, utcnow
 from app.registry.job_kinds.job_types import LONG_KINDS, read_arguments, read_result
 from app.registry.job_kinds.kinds import DamagedJob, JobArgs, JobKind, JobResult
 from app.registry.job_kinds.queues import Queue
@@ -98,7 +98,7 @@ class IoJob(Job, table=True):
     __table_args__ = (
         sa.CheckConstraint(STATUS_CHECK, name="status"),
         sa.Index("ix_io_job_kind_subject_id", "kind", "subject_id"),
-        NEVER_TWICE,
+        AUTOINCREMENT,
     )
     queue: ClassVar[Queue] = Queue.IO
 

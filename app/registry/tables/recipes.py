@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field
 
-from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
+from app.registry.db import AUTOINCREMENT, MENTIONS, utcnow
 from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.tables.rows import NumberedRow
 from worker.core.words import SamplerName
@@ -27,7 +27,7 @@ class Recipe(NumberedRow, table=True):
     """A saved request for images; its slug stays when it is renamed."""
 
     __tablename__ = "recipe"
-    __table_args__ = (NEVER_TWICE,)
+    __table_args__ = (AUTOINCREMENT,)
 
     slug: str = Field(max_length=140, unique=True)
     name: str = Field(max_length=MAX_NAME)

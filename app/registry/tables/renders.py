@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
+from app.registry.db import AUTOINCREMENT, MENTIONS, utcnow
 from app.registry.job_kinds.queues import Queue
 from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.tables.jobs import STATUS_CHECK, Job
@@ -27,7 +27,7 @@ class Render(Job, table=True):
     """
 
     __tablename__ = "render"
-    __table_args__ = (sa.CheckConstraint(STATUS_CHECK, name="status"), NEVER_TWICE)
+    __table_args__ = (sa.CheckConstraint(STATUS_CHECK, name="status"), AUTOINCREMENT)
     queue: ClassVar[Queue] = Queue.RENDER
     of_a_status: ClassVar[Sequence[str]] = (*Job.of_a_status, "preview")
 

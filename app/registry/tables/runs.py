@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
+from app.registry.db import AUTOINCREMENT, MENTIONS, utcnow
 from app.registry.job_kinds.queues import Queue
 from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.adapters import SORT_NAME
@@ -23,7 +23,7 @@ class Run(Job, table=True):
     """One training of an adapter on pinned dataset versions: this one, and `RunDataset`."""
 
     __tablename__ = "run"
-    __table_args__ = (sa.CheckConstraint(STATUS_CHECK, name="status"), NEVER_TWICE)
+    __table_args__ = (sa.CheckConstraint(STATUS_CHECK, name="status"), AUTOINCREMENT)
     queue: ClassVar[Queue] = Queue.TRAIN
 
     name: str = Field(max_length=120)
@@ -141,7 +141,7 @@ class OwnPreset(NumberedRow, table=True):
     """A preset that somebody saved: a shipped one with changes."""
 
     __tablename__ = "own_preset"
-    __table_args__ = NEVER_TWICE
+    __table_args__ = AUTOINCREMENT
 
     name: str = Field(max_length=120)
     name_key: str = Field(max_length=400, unique=True, description="Without upper case.")
@@ -157,7 +157,7 @@ class OwnPreset(NumberedRow, table=True):
 
     @property
     def snapshot(self) -> dict[str, Any]:
-        """What a run that starts with it remembers."""
+        """The fields that a run stores which starts with it."""
         kept = {"id", "name", "config", "base_family", "resolution"}
         return self.model_dump(include=kept)
 

@@ -298,7 +298,7 @@ def change(
     page = AdapterDetailPage(view, values, errors, is_editing=bool(errors), is_done=not errors)
     if not wants_fragment(request):
         return render(request, "adapters/show.html", page, status=status)
-    template = "adapters/_about.html" if errors else "adapters/_edited.html"
+    template = "adapters/_about.html" if errors else "adapters/_about_saved.html"
     return render_fragment(template, page, status=status)
 
 

@@ -49,7 +49,7 @@ class QueueWorkers:
 
 @dataclass(frozen=True)
 class StorageFigures:
-    """What the storage has; `warning`: why sweeps only report, empty if they do not."""
+    """The contents of the storage; `warning`: why sweeps only report, empty if they do not."""
 
     file_count: int
     used_bytes: int
@@ -102,7 +102,7 @@ def system(request: Request, state: State) -> HTMLResponse:
         storage=storage,
         outage=outage,
         trash_days=trash.KEPT.days,
-        way_out=sweep.WAY_OUT,
+        way_out=sweep.ADOPT_COMMAND,
         database="SQLite" if state.database.is_sqlite else "PostgreSQL",
         version=code_version(),
     )

@@ -27,7 +27,7 @@ MAX_TEXT_CHARACTERS = 10_000
 MAX_TAGS = 2_000
 MAX_TAG_CHARACTERS = 200
 MAX_COVER_SIDE = 8_192
-MADE_HERE = "Made with Brushwork."
+USUAL_NOTE = "Made with Brushwork."
 PRIVATE_SETTINGS = ("sample_prompts", "sample_negative_prompt")
 
 _SDXL_NAMES = "https://github.com/Stability-AI/generative-models"  # the source of the key names
@@ -125,7 +125,7 @@ def sidecar(metadata: AdapterMetadata) -> bytes:
         "activation text": ", ".join(metadata.trigger_words),
         "preferred weight": metadata.usual_weight,
         "negative text": "",
-        "notes": f"Made for {metadata.base} with Brushwork." if metadata.base else MADE_HERE,
+        "notes": f"Made for {metadata.base} with Brushwork." if metadata.base else USUAL_NOTE,
     }
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 

@@ -1,4 +1,4 @@
-"""What the embedded base reads in a prompt: its subject, and the words that it was never taught.
+"""Words of a prompt as the embedded base reads them: subjects, and words that it was never taught.
 
 Everything follows from the list of subjects in `subjects.json`; no model is loaded.
 """
@@ -22,11 +22,11 @@ TAUGHT = (
 CAPTION_WORDS = frozenset(TAUGHT.split())
 """Words of the captions that the base was trained on, other than subjects and keywords."""
 
-PASSED_OVER = (
+UNDRAWN_WORDS = (
     "a an the of on in at by to from for with without and or near under over behind beside between "
     "into is are its it this that"
 )
-FUNCTION_WORDS = frozenset(PASSED_OVER.split())
+FUNCTION_WORDS = frozenset(UNDRAWN_WORDS.split())
 """Words without a picture of their own: nobody expects a drawing of them."""
 
 WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:['’][^\W\d_]+)*(?!\w)")  # without digits: no “4k”
@@ -37,7 +37,7 @@ SIMILARITY = 0.8  # of a word to a known one, as difflib measures it: "lighthaus
 
 @dataclass(frozen=True)
 class PromptReading:
-    """What the base makes of a prompt.
+    """The words of a prompt, sorted by what the base knows of them.
 
     `unknown`: the words that it was never taught, once each, as typed. `similar`: known subjects
     whose names resemble them. `has_subject`: whether the prompt names anything that it can draw.

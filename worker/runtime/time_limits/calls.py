@@ -1,4 +1,4 @@
-"""A database and a store that say when they are called: a job that waits for them does no work."""
+"""A database and a store that report their calls: a job that waits for them does no work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker.runtime.time_limits.messages import Word
 
 
 class Calls:
-    """Tells when the first of several nested calls begins and the last one ends."""
+    """Reports when the first of several nested calls begins and the last one ends."""
 
     def __init__(self, tell: Callable[[Word], None]) -> None:
         self._tell = tell
@@ -37,7 +37,7 @@ class Calls:
                 self._tell(Word.CALL if by > 0 else Word.BACK)
 
 
-class ToldDatabase(Database):
+class ReportingDatabase(Database):
     """A database whose sessions are calls."""
 
     calls: Calls
@@ -55,7 +55,7 @@ class ToldDatabase(Database):
             yield session
 
 
-class _ToldStore:
+class _ReportingStore:
     def __init__(self, store: BlobStore, calls: Calls) -> None:
         self._store = store
         self._calls = calls
@@ -73,6 +73,6 @@ class _ToldStore:
         return call
 
 
-def told_store(store: BlobStore, calls: Calls) -> BlobStore:
+def reporting_store(store: BlobStore, calls: Calls) -> BlobStore:
     """This store, each method of which is a call; what `open` and `list` give is read without."""
-    return cast(BlobStore, _ToldStore(store, calls))
+    return cast(BlobStore, _ReportingStore(store, calls))

@@ -31,7 +31,7 @@ from worker.core.lean_imports import lean_imports
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.lease import Lease
 from worker.runtime.outages.patience import reason_to_wait
-from worker.runtime.time_limits.calls import Calls, ToldDatabase, told_store
+from worker.runtime.time_limits.calls import Calls, ReportingDatabase, reporting_store
 from worker.runtime.time_limits.input_size import input_size
 from worker.runtime.time_limits.messages import (
     Done,
@@ -47,7 +47,7 @@ from worker.runtime.time_limits.messages import (
 
 READ_BYTES = 65_536
 ORPHANED = 75
-TOLD_SECONDS = 0.5  # between two parts that are told
+REPORT_SECONDS = 0.5  # between two finished parts that are reported
 SHOWN = 500  # characters
 LOG_FORMAT = "[%(asctime)s: %(levelname)s/io-job] %(message)s"
 WITHOUT_TORCH = frozenset(
@@ -109,18 +109,18 @@ class Inbox:
         os._exit(ORPHANED)  # the job may hang
 
 
-class ToldLease(Lease):
-    """The claim of a job whose lease the worker renews; it tells the worker of finished parts."""
+class ReportingLease(Lease):
+    """The claim of a job whose lease the worker renews; it reports finished parts."""
 
-    def __init__(self, database: ToldDatabase, claim: Claim, outbox: Outbox) -> None:
+    def __init__(self, database: ReportingDatabase, claim: Claim, outbox: Outbox) -> None:
         super().__init__(database, IoJob, claim, seconds=0.0)
         self._outbox = outbox
-        self._told = 0.0
+        self._reported_at = 0.0
 
     def note_part(self) -> None:
-        """Tell it, at most a few times a second."""
-        if time.monotonic() - self._told > TOLD_SECONDS:
-            self._told = time.monotonic()
+        """Report a finished part, at most a few times a second."""
+        if time.monotonic() - self._reported_at > REPORT_SECONDS:
+            self._reported_at = time.monotonic()
             self._outbox.tell(Word.PART)
 
 
@@ -132,8 +132,8 @@ class JobRunner:
         self._stopping = stopping
         calls = Calls(outbox.tell)
         store = open_store(settings.storage_url, settings.data_dir)
-        self._store: BlobStore = told_store(store, calls)
-        self._database = ToldDatabase(
+        self._store: BlobStore = reporting_store(store, calls)
+        self._database = ReportingDatabase(
             make_engine(settings.sqlalchemy_url),
             lambda queue: outbox.tell(Wake(queue)),
             check_rows=make_guard(store),
@@ -147,7 +147,7 @@ class JobRunner:
             with self._database.read() as session:
                 job = session.get_one(IoJob, order.job_id)
             self._prepare(job)
-            lease = ToldLease(self._database, Claim(job.key, order.token), self._outbox)
+            lease = ReportingLease(self._database, Claim(job.key, order.token), self._outbox)
             self._jobs.carry_out(job, lease, Path(order.scratch), self._stopping)
         except LostLease as lost:
             return Done(lost=str(lost) or "lost")

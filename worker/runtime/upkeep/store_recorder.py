@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from app.registry.blobs import ownership
 from app.registry.blobs.ownership import Owner
-from app.registry.blobs.sweep import WAY_OUT
+from app.registry.blobs.sweep import ADOPT_COMMAND
 from app.registry.db import Database
 from app.registry.errors import AppError
 from app.registry.storage.store import BlobStore
@@ -61,7 +61,7 @@ class StoreRecorder:
             return
         self._recorded, self._looked = newest, time.monotonic()
         told = "" if found.owner is Owner.NOBODY else found.sentence
-        self._say(f"{told} Sweeps only report until `{WAY_OUT}`." if told else "")
+        self._say(f"{told} Sweeps only report until `{ADOPT_COMMAND}`." if told else "")
 
     def _say(self, sentence: str) -> None:
         if sentence and sentence != self._said:

@@ -6,7 +6,7 @@ import logging
 import threading
 from pathlib import Path
 
-from app.registry.blobs.sweep import WAY_OUT, SweepSummary, sweep
+from app.registry.blobs.sweep import ADOPT_COMMAND, SweepSummary, sweep
 from app.registry.db import Database
 from app.registry.job_kinds.kinds import SweepResult
 from app.registry.job_kinds.states import JobStatus
@@ -31,7 +31,9 @@ class SweepJobs:
         with cancelable(self._database, lease, stopping, result={}) as progress:
             swept = sweep(self._database, self._store, on_item=lambda: progress(0, 1))
             if swept.report:
-                log.warning("Nothing was swept. %s To go on, run `%s`.", swept.report, WAY_OUT)
+                log.warning(
+                    "Nothing was swept. %s To go on, run `%s`.", swept.report, ADOPT_COMMAND
+                )
             result = _result(swept).stored()
             with self._database.write() as session:
                 jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)

@@ -18,7 +18,7 @@ from app.registry.tables.adapters import AdapterFile, AdapterVersion
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
 
-OF_A_VERSION = (  # job kinds whose subject is a version
+VERSION_KINDS = (  # job kinds whose subject is a version
     JobKind.EXPORT_ADAPTER,
     JobKind.RESIZE_ADAPTER,
     JobKind.SCALE_ADAPTER,
@@ -56,7 +56,7 @@ def forget_jobs(session: Session, versions: Collection[AdapterVersion], deletion
     made = {(row.adapter_id, row.version) for row in versions}
     keys = [row.key for row in versions]
     ended = select(IoJob).where(col(IoJob.status).not_in(NOT_FINAL))
-    subject = col(IoJob.kind).in_(OF_A_VERSION) & col(IoJob.subject_id).in_(keys)
+    subject = col(IoJob.kind).in_(VERSION_KINDS) & col(IoJob.subject_id).in_(keys)
     jobs_of_versions = session.exec(ended.where(subject)).all()
     deletion.files.update(*map(_named_files, jobs_of_versions))
     owned = [job.key for job in jobs_of_versions]

@@ -1,4 +1,4 @@
-"""What a job waits for is told to whoever watches its time."""
+"""Calls of database and store are reported to the worker, whose clock they stop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from app.registry.storage.store import BlobNotFound
 from tests.worker.runtime.job_loops import Registry
-from worker.runtime.time_limits.calls import Calls, ToldDatabase, told_store
+from worker.runtime.time_limits.calls import Calls, ReportingDatabase, reporting_store
 from worker.runtime.time_limits.messages import Word
 
 ONCE = [Word.CALL, Word.BACK]
@@ -14,7 +14,7 @@ ONCE = [Word.CALL, Word.BACK]
 
 def test_calls_of_the_storage_are_told_even_when_they_fail(registry: Registry) -> None:
     told: list[Word] = []
-    store = told_store(registry.store, Calls(told.append))
+    store = reporting_store(registry.store, Calls(told.append))
     blob = store.put_bytes(b"content")
     assert told == ONCE
     with pytest.raises(BlobNotFound):
@@ -28,8 +28,8 @@ def test_calls_of_the_storage_are_told_even_when_they_fail(registry: Registry) -
 def test_sessions_are_one_call_with_all_that_is_called_in_them(registry: Registry) -> None:
     told: list[Word] = []
     calls = Calls(told.append)
-    store = told_store(registry.store, calls)
-    database = ToldDatabase(registry.database.engine)
+    store = reporting_store(registry.store, calls)
+    database = ReportingDatabase(registry.database.engine)
     database.calls = calls
     with database.write():
         store.put_bytes(b"content")

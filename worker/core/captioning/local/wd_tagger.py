@@ -17,7 +17,7 @@ from worker.core.eyes.images import as_rgb
 GENERAL, CHARACTER = "0", "4"
 """Categories of tags that describe what is shown; the others are ratings."""
 
-LEAST = {GENERAL: 0.35, CHARACTER: 0.85}
+MIN_PROBABILITY = {GENERAL: 0.35, CHARACTER: 0.85}
 """The probability from which a tag is given, as its authors use it."""
 
 CUDA = "CUDAExecutionProvider"  # of the package onnxruntime-gpu
@@ -40,9 +40,9 @@ class WdTagger:
         pixels = tagger_input(image, self._side)
         (found,) = self._session.run(None, {self._input.name: pixels})
         shares = [
-            (float(share), name, LEAST[category])
+            (float(share), name, MIN_PROBABILITY[category])
             for share, (name, category) in zip(found[0], self._tags, strict=True)
-            if category in LEAST
+            if category in MIN_PROBABILITY
         ]
         likely = sorted((row for row in shares if row[0] >= row[2]), reverse=True)
         if not likely:
