@@ -13,7 +13,6 @@ from typing import Any
 import psutil
 import pytest
 from safetensors.torch import save_file
-from tests.worker.runtime.time_limits.test_clock import Time
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters import tools
@@ -34,6 +33,7 @@ from tests.fake_workers import weighted
 from tests.worker.runtime.job_loops import Registry, wait_for
 from tests.worker.runtime.outages import SwitchedStore
 from tests.worker.runtime.test_import_jobs import lora
+from tests.worker.runtime.test_job_clock import Time
 from tests.worker.runtime.test_tool_jobs import add
 from worker.core import starter
 from worker.runtime.forking import fork_command
