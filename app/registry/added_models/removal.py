@@ -29,25 +29,18 @@ def require_no_download(session: Session, kind: ModelKind[Row], model: Row) -> N
         raise Conflict(f"“{model.name}” is being downloaded. Stop the download first.")
 
 
-def file_removal(session: Session, kind: ModelKind[Row], model: Row) -> FileRemoval:
-    """The treatment of the files of a model if it is removed.
+def file_removal(
+    session: Session, kind: ModelKind[Row], model: Row, settings: Settings
+) -> tuple[FileRemoval, Path | None]:
+    """The treatment of the files of a model if it is removed, and the path to delete, if any.
 
     The revisions of a repository share one folder.
     """
     source, table = model.hub_source, kind.table
     if source is None:
-        return FileRemoval.STAY
+        return FileRemoval.STAY, None
     others = select(table).where(col(table.id) != model.key, table.status != ModelStatus.REMOVED)
     repositories = [other.hub_source for other in session.exec(others)]
-    is_shared = any(other is not None and other.repo == source.repo for other in repositories)
-    return FileRemoval.SHARED if is_shared else FileRemoval.FETCHABLE
-
-
-def download_to_delete(
-    session: Session, kind: ModelKind[Row], model: Row, settings: Settings
-) -> Path | None:
-    """The folder of a download that no other model has; None for other files."""
-    source = model.hub_source
-    if source is None or file_removal(session, kind, model) is not FileRemoval.FETCHABLE:
-        return None
-    return kind.download_folder(settings) / source.folder
+    if any(other is not None and other.repo == source.repo for other in repositories):
+        return FileRemoval.SHARED, None
+    return FileRemoval.FETCHABLE, kind.download_folder(settings) / source.folder

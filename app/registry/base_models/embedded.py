@@ -6,7 +6,6 @@ from sqlmodel import Session, select
 
 from app.registry.added_models.service import write_unusable
 from app.registry.base_models import service
-from app.registry.base_models.inspection import write_inspection
 from app.registry.slugs import unique_slug
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import EMBEDDED, RETIRED, BaseModel
@@ -39,7 +38,7 @@ def inspect_embedded(session: Session) -> None:
         _revive(session, info)
     base = service.ensure_embedded(session)
     if base.status != ModelStatus.READY or base.fingerprint is None:
-        write_inspection(session, base.key, info)
+        service.write_inspection(session, base.key, info)
 
 
 def _is_of_older_version(session: Session, info: BaseInfo) -> bool:

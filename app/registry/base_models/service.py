@@ -20,7 +20,7 @@ from app.registry.slugs import insert_with_slug
 from app.registry.tables.added_models import CHANGING, ModelStatus
 from app.registry.tables.base_models import EMBEDDED, NOT_SHIPPED, BaseModel, BaseSpeed
 from worker.core import starter
-from worker.core.bases.family import BaseModelError
+from worker.core.bases.family import BaseInfo, BaseModelError
 from worker.core.bases.inspect import inspect_base
 from worker.core.training.config import TrainConfig
 
@@ -90,6 +90,22 @@ def find_base_model(session: Session, reference: BaseReference | None) -> BaseMo
     if reference is None:
         return ensure_embedded(session)
     return added_models.find_model(session, BASE_MODELS, reference)
+
+
+def write_inspection(session: Session, base_id: int, info: BaseInfo) -> None:
+    """Store the facts and mark the base model ready, unless it was removed meanwhile."""
+    base = added_models.present_model(session, BASE_MODELS, base_id)
+    if base is None:
+        return
+    base.family = str(info.family)
+    base.prediction_type = info.prediction_type
+    base.resolution = info.resolution
+    base.cross_attention_dim = info.cross_attention_dim
+    base.parameters = dict(info.parameters)
+    base.size_bytes = info.size_bytes
+    base.fingerprint = info.fingerprint
+    base.status, base.error = ModelStatus.READY, None
+    session.add(base)
 
 
 def require_ready(base: BaseModel) -> None:

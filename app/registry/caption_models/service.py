@@ -111,7 +111,7 @@ def remove(session: Session, model_id: int, settings: Settings) -> Path | None:
     model = added_models.get_model(session, CAPTION_MODELS, model_id)
     removal.require_no_download(session, CAPTION_MODELS, model)
     _require_unused(session, model)
-    place = removal.download_to_delete(session, CAPTION_MODELS, model, settings)
+    _, place = removal.file_removal(session, CAPTION_MODELS, model, settings)
     session.delete(model)
     return place
 

@@ -59,7 +59,7 @@ def removal_effects(
     )
     return {
         base.key: Removal(
-            fate=_file_removal(session, base, settings),
+            fate=_file_removal(session, base, settings)[0],
             adapters=adapters.get(base.key, 0),
             runs=runs.get(base.key, 0),
             images=images.get(base.key, 0),
@@ -74,10 +74,12 @@ def _count_by_base(session: Session, query: Any, base_id: Any) -> dict[int, int]
     return {row[0]: row[1] for row in rows}
 
 
-def _file_removal(session: Session, base: BaseModel, settings: Settings) -> FileRemoval:
+def _file_removal(
+    session: Session, base: BaseModel, settings: Settings
+) -> tuple[FileRemoval, Path | None]:
     if is_fused(base.source, settings.data_dir):
-        return FileRemoval.DELETED
-    return removal.file_removal(session, BASE_MODELS, base)
+        return FileRemoval.DELETED, Path(base.source)
+    return removal.file_removal(session, BASE_MODELS, base, settings)
 
 
 def remove(session: Session, base_id: int, settings: Settings) -> Path | None:
@@ -90,10 +92,7 @@ def remove(session: Session, base_id: int, settings: Settings) -> Path | None:
     if base.status == ModelStatus.REMOVED:
         return None  # idempotent
     _require_idle(session, base)
-    if is_fused(base.source, settings.data_dir):
-        place: Path | None = Path(base.source)
-    else:
-        place = removal.download_to_delete(session, BASE_MODELS, base, settings)
+    _, place = _file_removal(session, base, settings)
     for table in (BaseSpeed, BasePrecision):
         measured = sa.delete(table).where(col(table.base_model_id) == base_id)
         session.connection().execute(measured)

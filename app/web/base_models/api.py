@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.added_models import service as added_models
-from app.registry.added_models.service import ListedModel
 from app.registry.added_models.sources import delete_model_files
 from app.registry.base_models import service, subjects
 from app.registry.base_models.service import BASE_MODELS
@@ -65,14 +65,16 @@ class BaseModelOut(BaseModel):
     size_bytes: int | None = Field(description="Size of its files.")
 
 
-def base_model_out(row: ListedModel[models.BaseModel]) -> BaseModelOut:
-    """A base model as the API shows it."""
-    parameters = sum(row.model.parameters.values()) or None
-    return model_out(BaseModelOut, row, parameters=parameters, is_retired=row.model.is_retired)
-
-
-def _base_model_out(session: Session, base: models.BaseModel) -> BaseModelOut:
-    return base_model_out(added_models.list_with_progress(session, BASE_MODELS, [base])[0])
+def _answers(session: Session, bases: Sequence[models.BaseModel]) -> list[BaseModelOut]:
+    return [
+        model_out(
+            BaseModelOut,
+            row,
+            parameters=sum(row.model.parameters.values()) or None,
+            is_retired=row.model.is_retired,
+        )
+        for row in added_models.list_with_progress(session, BASE_MODELS, bases)
+    ]
 
 
 @router.get("/base-models")
@@ -84,8 +86,7 @@ def list_base_models(state: State) -> list[BaseModelOut]:
     """
     with state.database.read() as session:
         bases = [*service.list_base_models(session), *removal.list_retired(session)]
-        rows = added_models.list_with_progress(session, BASE_MODELS, bases)
-        return [base_model_out(row) for row in rows]
+        return _answers(session, bases)
 
 
 @router.post(
@@ -108,14 +109,14 @@ def add_base_model(body: BaseModelIn, state: State) -> BaseModelOut:
         base = added_models.add(
             session, BASE_MODELS, body.source, state.settings, precision=body.precision
         )
-        return _base_model_out(session, base)
+        return _answers(session, [base])[0]
 
 
 @router.get("/base-models/{base_id}")
 def get_base_model(base_id: Id, state: State) -> BaseModelOut:
     """Get a base model with the progress of its download."""
     with state.database.read() as session:
-        return _base_model_out(session, service.get_base_model(session, base_id))
+        return _answers(session, [service.get_base_model(session, base_id)])[0]
 
 
 class SubjectOut(BaseModel):
@@ -159,7 +160,7 @@ def cancel_base_model(base_id: Id, state: State) -> BaseModelOut:
     Adding the base model again resumes it.
     """
     with state.database.write() as session:
-        return _base_model_out(session, added_models.cancel(session, BASE_MODELS, base_id))
+        return _answers(session, [added_models.cancel(session, BASE_MODELS, base_id)])[0]
 
 
 @router.delete(

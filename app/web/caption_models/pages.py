@@ -30,7 +30,7 @@ def _show(request: Request, state: AppState, sent: SentModel, status: int) -> Re
     with state.database.read() as session:
         rows = added_models.list_with_progress(session, CAPTION_MODELS)
         fates = {
-            row.model.key: file_removal(session, CAPTION_MODELS, row.model)
+            row.model.key: file_removal(session, CAPTION_MODELS, row.model, state.settings)[0]
             for row in rows
             if row.download is None
         }

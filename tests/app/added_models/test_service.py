@@ -148,8 +148,7 @@ def test_what_came_from_the_hub_is_deleted_with_its_last_model(
         assert (first.revision, first.local_path) == ("abc", str(home / "abc"))
 
         def fate(model: object) -> tuple[FileRemoval, Path | None]:
-            place = removal.download_to_delete(session, kind, model, settings)
-            return removal.file_removal(session, kind, model), place
+            return removal.file_removal(session, kind, model, settings)
 
         assert fate(own) == (FileRemoval.STAY, None)
         assert fate(first) == (FileRemoval.SHARED, None)

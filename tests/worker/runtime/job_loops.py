@@ -16,8 +16,7 @@ from PIL import Image as Picture
 from PIL import ImageDraw
 from sqlmodel import SQLModel, select
 
-from app.registry.base_models.inspection import write_inspection
-from app.registry.base_models.service import ensure_embedded
+from app.registry.base_models.service import ensure_embedded, write_inspection
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
 from app.registry.jobs import service as jobs

@@ -11,8 +11,7 @@ from sqlmodel import Session
 
 from app.registry.added_models.kinds import ModelKind
 from app.registry.added_models.service import write_unusable
-from app.registry.base_models.inspection import write_inspection
-from app.registry.base_models.service import BASE_MODELS
+from app.registry.base_models.service import BASE_MODELS, write_inspection
 from app.registry.caption_models.service import CAPTION_MODELS, write_checked
 from app.registry.db import Database
 from app.registry.job_kinds.states import JobStatus
