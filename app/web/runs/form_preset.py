@@ -45,7 +45,6 @@ def save_form(session: Session, form: TrainForm, name: str) -> tuple[TrainForm, 
         row = own_presets.save_changes(session, name, preset, changes, choices.base)
     except InvalidInput as error:
         raise InvalidInput(error.detail, fields={FIELD: error.detail}) from error
-    values = plans.default_texts(choices, form) | form.changed
-    form = replace(form, preset=preset, own_preset=row.key, values=values, kept={})
-    default = plans.default_texts(plans.find_choices(session, form), form)
-    return replace(form, shown=default), FormPreset(saved=row.name)
+    values = choices.default_texts | form.changed
+    form = replace(form, preset=preset, own_preset=row.key, values=values, shown=None, kept={})
+    return form, FormPreset(saved=row.name)

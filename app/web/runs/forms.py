@@ -99,6 +99,7 @@ class ConfigGroup:
 class TrainForm:
     """Entered values, as text; `shown` holds the preset values that the form showed.
 
+    `shown` is None in a form that the next page fills with the values of its preset.
     `adapter`: the one that gets the next version; `offer`: what the form offered of it;
     `for_adapter`: the one that the address of the form named.
     `repeats`: of the first dataset, `further`: the others; `trigger_word`: what was typed over
@@ -113,7 +114,7 @@ class TrainForm:
     preset: Preset = Preset.BALANCED
     own_preset: int | None = None
     values: Mapping[str, str] = field(default_factory=dict)
-    shown: Mapping[str, str] = field(default_factory=dict)
+    shown: Mapping[str, str] | None = None
     kept: Mapping[str, str] = field(default_factory=dict)
     regularization: str = ""
     continue_run: str = ""
@@ -141,11 +142,12 @@ class TrainForm:
     @property
     def changed(self) -> dict[str, str]:
         """The settings that differ from the preset that was shown, or were kept, as text."""
+        shown = self.shown or {}
         return {
             name: text
             for name, text in self.values.items()
             if name in TrainConfig.model_fields
-            and (text != self.shown.get(name, text) or text == self.kept.get(name))
+            and (text != shown.get(name, text) or text == self.kept.get(name))
         }
 
     @property

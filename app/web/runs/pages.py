@@ -239,8 +239,8 @@ def reload_form() -> Response:
 def paste_settings(request: Request, state: State, sent: SentForm) -> Response:
     """Fill pasted settings into the form; say which of them cannot be used."""
     form, text = read_form(sent), str(sent.get(pasted.FIELD, ""))
+    form, paste = pasted.fill_in(form, text)
     with state.database.read() as session:
-        form, paste = pasted.fill_in(session, form, text)
         context = _new_run_page(session, form, paste=paste)
     return render(request, "runs/new.html", context, status=200 if paste.used else 422)
 
@@ -286,7 +286,9 @@ def _new_run_page(
     own: FormPreset | None = None,
 ) -> NewRunPage:
     choices = plans.find_choices(session, form)
-    default = plans.default_texts(choices, form)
+    default = choices.default_texts
+    if form.shown is None:
+        form = replace(form, values={**default, **form.values}, shown=default)
     values = default | form.changed
     plan = plans.make_plan(session, form, choices)
     errors = dict(plan.errors) | (error.fields if error else {})

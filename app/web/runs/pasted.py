@@ -8,13 +8,11 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from app.registry.db import Session
 from app.registry.errors import InvalidInput
 from app.registry.runs import requests
 from app.registry.validation import too_long
 from app.registry.wording import plural
 from app.web.forms import MAX_TEXT
-from app.web.runs import plan as plans
 from app.web.runs.forms import TrainForm, to_texts
 from worker.core.old_names import accept_old_names
 from worker.core.training.config import TrainConfig
@@ -69,17 +67,15 @@ class PastedSettings:
         return f"{plural(len(self.used), 'setting')} {'was' if is_one else 'were'} filled in."
 
 
-def fill_in(session: Session, form: TrainForm, text: str) -> tuple[TrainForm, PastedSettings]:
+def fill_in(form: TrainForm, text: str) -> tuple[TrainForm, PastedSettings]:
     """The form with the pasted settings, and what became of each; all else stays as it was."""
     pasted = read_pasted(text)
     if not pasted.used:
         return form, pasted
-    changed = {**form.changed, **pasted.used}
-    form = replace(form, values={**form.values, **changed})
+    form = replace(form, values={**form.changed, **pasted.used}, shown=None)
     if pasted.preset:
         form = replace(form, preset=pasted.preset, own_preset=None)
-    default = plans.default_texts(plans.find_choices(session, form), form)
-    return replace(form, values=default | changed, shown=default), pasted
+    return form, pasted
 
 
 def read_pasted(text: str) -> PastedSettings:

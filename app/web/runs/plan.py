@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from app.registry.base_models import service as base_models
@@ -101,7 +102,9 @@ class RunPlan:
 class RunChoices:
     """The datasets and base models to choose from, and the chosen ones.
 
-    `dataset`: the first of the `rows`; `trigger_word`: that of the run, empty for none.
+    `dataset`: the first of the `rows`; `trigger_word`: that of the run, empty for none; `preset`:
+    the shipped one, which `own_preset` changes; `optimizer`: that of the form, None for the
+    preset's.
     """
 
     datasets: list[DatasetChoice]
@@ -110,8 +113,37 @@ class RunChoices:
     rows: list[DatasetRow]
     trigger_word: str
     base: BaseModel | None
+    preset: Preset
     own_presets: list[OwnPreset]
     own_preset: OwnPreset | None
+    optimizer: str | None
+
+    @cached_property
+    def shipped(self) -> dict[Preset, TrainConfig]:
+        """The config of each shipped preset for these datasets, base model and trigger word."""
+        return {
+            preset: preset_config(
+                preset,
+                resolution=(self.base.resolution if self.base else None) or 512,
+                images=self.image_count,
+                trigger_word=self.valid_trigger or None,
+            )
+            for preset in Preset
+        }
+
+    @cached_property
+    def default(self) -> TrainConfig:
+        """The chosen preset, shipped or saved, with what the optimizer of the form needs."""
+        return self._chosen(self.optimizer)
+
+    @cached_property
+    def default_texts(self) -> dict[str, str]:
+        """The values of `default` as text; the optimizer itself stays that of the preset."""
+        return to_texts(self.default) | {"optimizer": self._chosen(None).optimizer.value}
+
+    def _chosen(self, optimizer: str | None) -> TrainConfig:
+        changes = self.own_preset.config if self.own_preset else {}
+        return with_changes(self.shipped[self.preset], changes, optimizer)
 
     @property
     def image_count(self) -> int:
@@ -147,7 +179,8 @@ def find_choices(session: Session, form: TrainForm) -> RunChoices:
     first = chosen[0]
     bases = base_models.list_base_models(session)
     base = next((row for row in bases if form.base in (row.slug, str(row.key))), None)
-    own = list_presets(session)
+    own_presets = list_presets(session)
+    own = next((row for row in own_presets if row.id == form.own_preset), None)
     return RunChoices(
         datasets=shown,
         bases=bases,
@@ -155,24 +188,17 @@ def find_choices(session: Session, form: TrainForm) -> RunChoices:
         rows=dataset_rows(first, form.repeats, form.further, chosen[1:]),
         trigger_word=form.trigger(first.dataset.trigger_word if first else None),
         base=base,
-        own_presets=own,
-        own_preset=next((row for row in own if row.id == form.own_preset), None),
+        preset=Preset(own.preset) if own else form.preset,
+        own_presets=own_presets,
+        own_preset=own,
+        optimizer=form.values.get("optimizer"),
     )
-
-
-def default_texts(choices: RunChoices, form: TrainForm) -> dict[str, str]:
-    """Preset values for this dataset, base model and optimizer, as text.
-
-    The optimizer itself stays the preset's, because the other values depend on it.
-    """
-    own = to_texts(_with_own(choices, form, optimizer=None))
-    return to_texts(_default_config(choices, form)) | {"optimizer": own["optimizer"]}
 
 
 def make_plan(session: Session, form: TrainForm, choices: RunChoices) -> RunPlan:
     """Preview of the run; invalid settings are replaced by the preset's and listed in `errors`."""
     config, errors = _check_form(form, choices)
-    usual = for_optimizer(_shipped_preset(choices, form), config.optimizer)
+    usual = for_optimizer(choices.shipped[choices.preset], config.optimizer)
     base = choices.base
     ahead = active_runs(session, limit=1)
     return RunPlan(
@@ -223,8 +249,7 @@ def preset_cards(session: Session, form: TrainForm, choices: RunChoices) -> list
     for preset, (title, hint) in PRESET_WORDS.items():
         seconds = None
         if choices.base is not None:
-            config = _preset_of(choices, preset)
-            seconds = estimates.estimate(session, choices.base, config).seconds
+            seconds = estimates.estimate(session, choices.base, choices.shipped[preset]).seconds
         chosen = form.preset is preset and form.own_preset is None
         cards.append(PresetCard(preset.value, title, hint, seconds, chosen))
     return cards + [_own_card(session, own, form, choices) for own in choices.own_presets]
@@ -233,7 +258,7 @@ def preset_cards(session: Session, form: TrainForm, choices: RunChoices) -> list
 def _own_card(session: Session, own: OwnPreset, form: TrainForm, choices: RunChoices) -> PresetCard:
     seconds = None
     if choices.base is not None:
-        config = with_changes(_preset_of(choices, Preset(own.preset)), own.config)
+        config = with_changes(choices.shipped[Preset(own.preset)], own.config)
         seconds = estimates.estimate(session, choices.base, config).seconds
     hint = f"{PRESET_WORDS[Preset(own.preset)][0]} with {plural(len(own.config), 'change')}."
     value = f"{OWN_PRESET}{own.key}"
@@ -271,7 +296,7 @@ def first_form(
         named = next((row for row in shown if row.image_count), None)
     bases = base_models.list_base_models(session)
     first = next((row for row in bases if row.status == ModelStatus.READY), None)
-    form = replace(
+    return replace(
         form,
         name=form.name or (named.name if named else ""),
         dataset=str(named.id) if named else form.dataset,
@@ -280,7 +305,6 @@ def first_form(
         for_adapter=str(adapter or ""),
         own_preset=own_preset if preset else form.own_preset,
     )
-    return replace(form, shown=default_texts(find_choices(session, form), form))
 
 
 def _form_of_run(session: Session, run_id: int) -> TrainForm:
@@ -311,49 +335,21 @@ def _slug_of_base(session: Session, run: Run) -> str:
     return "" if base.is_retired else base.slug
 
 
-def _preset_of(choices: RunChoices, preset: Preset) -> TrainConfig:
-    base = choices.base
-    return preset_config(
-        preset,
-        resolution=(base.resolution if base else None) or 512,
-        images=choices.image_count,
-        trigger_word=choices.valid_trigger or None,
-    )
-
-
-def _default_config(choices: RunChoices, form: TrainForm) -> TrainConfig:
-    return _with_own(choices, form, optimizer=form.values.get("optimizer"))
-
-
-def _with_own(choices: RunChoices, form: TrainForm, *, optimizer: str | None) -> TrainConfig:
-    """The chosen preset, shipped or saved, with what this optimizer needs."""
-    own = choices.own_preset
-    return with_changes(_shipped_preset(choices, form), own.config if own else {}, optimizer)
-
-
-def _shipped_preset(choices: RunChoices, form: TrainForm) -> TrainConfig:
-    """The chosen preset, or the one that a saved one changes."""
-    own = choices.own_preset
-    return _preset_of(choices, Preset(own.preset) if own else form.preset)
-
-
 def changes_to_save(choices: RunChoices, form: TrainForm) -> tuple[Preset, dict[str, Any]]:
     """The shipped preset, and what the form changes of it as a preset would. Raises InvalidInput.
 
     Like on the page of a run, all is compared with the values that go with the optimizer.
     """
-    shipped = _shipped_preset(choices, form)
     changed = {name: from_text(name, text) for name, text in form.changed.items()}
-    preset = _default_config(choices, form).model_dump(mode="json")
+    preset = choices.default.model_dump(mode="json")
     config = requests.check_config(preset | changed).model_dump(mode="json")
-    usual = values_to_compare(shipped, {}, config["optimizer"])
-    own = choices.own_preset
+    usual = values_to_compare(choices.shipped[choices.preset], {}, config["optimizer"])
     changes = {name: value for name, value in config.items() if value != usual[name]}
-    return Preset(own.preset) if own else form.preset, changes
+    return choices.preset, changes
 
 
 def _check_form(form: TrainForm, choices: RunChoices) -> tuple[TrainConfig, dict[str, str]]:
-    preset = _default_config(choices, form)
+    preset = choices.default
     changed = {name: from_text(name, text) for name, text in form.changed.items()}
     values = preset.model_dump(mode="json")
     try:

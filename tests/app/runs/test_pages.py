@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -13,16 +14,17 @@ from sqlmodel import col, select
 
 from app.registry.datasets import service as datasets
 from app.registry.jobs import service as jobs
-from app.registry.runs import progress
+from app.registry.runs import progress, requests
 from app.registry.state import AppState
 from app.registry.tables.datasets import DatasetVersion
 from app.registry.tables.runs import WARNING, Checkpoint, Run
 from app.registry.wording import size_text
+from app.web.runs import plan
 from app.web.runs.search_terms import SEARCH_TERMS
 from tests import fake_workers
 from tests.conftest import embedded_info
 from worker.core.training.config import TrainConfig
-from worker.core.training.presets import Preset
+from worker.core.training.presets import Preset, preset_config
 
 HTML = {"accept": "text/html"}
 
@@ -79,6 +81,28 @@ def test_the_form_sent_unchanged_trains_exactly_the_preset(
         exclude=prompts
     )
     assert run.config["sample_prompts"][0] == "castle, chalkboard style"
+
+
+def test_a_form_reads_each_preset_once(
+    client: TestClient, state: AppState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_workers.ready_base(state)
+    fake_workers.dataset(state)
+    shown: list[Preset] = []
+    checked: list[Preset] = []
+    for module, read in ((plan, shown), (requests, checked)):
+
+        def counted(preset: Preset, *, read: list[Preset] = read, **facts: Any) -> TrainConfig:
+            read.append(preset)
+            return preset_config(preset, **facts)
+
+        monkeypatch.setattr(module, "preset_config", counted)
+    form = form_of(client.get("/train/new?preset=quick").text)
+    assert (shown, checked) == (list(Preset), [Preset.QUICK])
+    for address in ("/train/new/plan?part=fields", "/train/new/paste"):
+        shown.clear()
+        client.post(address, data=form | {"pasted": '{"rank": 3}'})
+        assert shown == list(Preset)
 
 
 def test_choosing_another_preset_without_scripts_keeps_only_what_was_changed(
