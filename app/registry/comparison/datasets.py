@@ -109,8 +109,8 @@ def compare_versions(
     same = len({item["sha256"] for item in new}) - sum(
         change.kind != ChangeKind.REMOVED for change in changes
     )
-    result = VersionChanges(dataset, one, two, changes, same)
-    return VersionChanges(dataset, one, two, changes, same, min(page, result.pages))
+    page = min(page, page_count(len(changes), CHANGES_A_PAGE))
+    return VersionChanges(dataset, one, two, changes, same, page)
 
 
 def _version(session: Session, dataset_id: int, key: int | None) -> DatasetVersion | None:
@@ -119,7 +119,7 @@ def _version(session: Session, dataset_id: int, key: int | None) -> DatasetVersi
     version = get_version(session, key)
     if version.dataset_id != dataset_id:
         raise NotFound("This dataset has no such version.")
-    if len(version.items) != version.image_count:
+    if not version.is_kept:
         raise Conflict(
             f"The images of version {key} were deleted for good, with the last run that used them."
         )

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from sqlmodel import Session
 
 from app.registry.base_models import service as base_models
+from app.registry.comparison.side_by_side import (
+    NONE,
+    Columns,
+    Facts,
+    SideBySide,
+    column_facts,
+    differing,
+    figure,
+    side_by_side,
+)
 from app.registry.errors import NotFound
 from app.registry.renders.listing import first_images
 from app.registry.runs.settings import Difference
@@ -15,51 +24,48 @@ from app.registry.tables.renders import Render, RenderImage
 from app.registry.wording import count_text
 from worker.core.words import SamplerName
 
-NONE = "none"
-Facts = dict[str, tuple[str, Any, str]]
-"""Label, value and words by name."""
+
+def _text(value: str | None) -> str:
+    return value or NONE
 
 
-@dataclass(frozen=True)
-class RenderComparison:
-    """Two renders with their first images and the settings that differ.
+COLUMNS: Columns = {
+    "prompt": ("Prompt", _text),
+    "negative_prompt": ("Negative prompt", _text),
+    "seed": ("Seed", str),
+    "steps": ("Steps", count_text),
+    "sampler": ("Sampler", lambda value: SamplerName(value).label),
+    "guidance": ("Guidance scale", figure),
+    "source_sha256": ("Starts from", lambda value: f"image {value[:8]}" if value else "noise"),
+    "strength": ("Strength", lambda value: NONE if value is None else figure(value)),
+    "clip_skip": ("CLIP skip", count_text),
+}
 
-    `a_label` and `b_label` tell the images apart; `equal_count`: settings that are equal.
-    """
 
-    a: Render
-    b: Render
+@dataclass(frozen=True, kw_only=True)
+class TwoRenders(SideBySide[Render]):
+    """Two renders with their first images."""
+
     a_image: RenderImage | None
     b_image: RenderImage | None
-    a_label: str
-    b_label: str
-    settings: list[Difference]
-    equal_count: int
 
 
-def compare_renders(session: Session, a: int, b: int) -> RenderComparison:
+def compare_renders(session: Session, a: int, b: int) -> TwoRenders:
     """Compare two renders. Raises NotFound, which names the one that does not exist."""
     first, second = find_render(session, a), find_render(session, b)
     images = first_images(session, [first, second])
-    facts, others = _facts(session, first), _facts(session, second)
-    names = list(dict.fromkeys([*facts, *others]))
-    missing = ("", None, NONE)
-    pairs = [(name, facts.get(name, missing), others.get(name, missing)) for name in names]
-    settings = [
-        Difference(name, one[0] or two[0], one[1], two[1], one[2], two[2])
-        for name, one, two in pairs
-        if one[1] != two[1]
-    ]
+    values = side_by_side(_facts(session, first), _facts(session, second))
+    settings = differing(values)
     labels = _labels(first, second, settings)
-    return RenderComparison(
+    return TwoRenders(
         a=first,
         b=second,
-        a_image=images.get(first.key),
-        b_image=images.get(second.key),
         a_label=labels[0],
         b_label=labels[1],
+        a_image=images.get(first.key),
+        b_image=images.get(second.key),
         settings=settings,
-        equal_count=len(names) - len(settings),
+        equal_count=len(values) - len(settings),
     )
 
 
@@ -92,31 +98,11 @@ def weight_words(render: Render, index: int) -> str:
 def _facts(session: Session, render: Render) -> Facts:
     base = base_models.get_base_model(session, render.base_model_id)
     size = f"{render.width} × {render.height}"
-    facts: Facts = {
-        "prompt": ("Prompt", render.prompt, render.prompt or NONE),
-        "negative_prompt": (
-            "Negative prompt",
-            render.negative_prompt,
-            render.negative_prompt or NONE,
-        ),
-        "seed": ("Seed", render.seed, str(render.seed)),
-        "steps": ("Steps", render.steps, count_text(render.steps)),
-        "sampler": ("Sampler", render.sampler, SamplerName(render.sampler).label),
-        "guidance": ("Guidance scale", render.guidance, f"{render.guidance:g}"),
-        "source": (
-            "Starts from",
-            render.source_sha256,
-            f"image {render.source_sha256[:8]}" if render.source_sha256 else "noise",
-        ),
-        "strength": (
-            "Strength",
-            render.strength,
-            NONE if render.strength is None else f"{render.strength:g}",
-        ),
-        "clip_skip": ("CLIP skip", render.clip_skip, count_text(render.clip_skip)),
+    facts = {
+        **column_facts(render, COLUMNS),
         "size": ("Size", size, size),
         "base_model": ("Base model", base.key, base.name),
-        "precision": ("Precision", render.precision, render.precision or NONE),
+        **column_facts(render, {"precision": ("Precision", _text)}),
     }
     for used in render.stack_of(0):
         label = f"{used.name} v{used.version}"

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from app.registry.adapters import service as adapters
 from app.registry.base_models import service as base_models
-from app.registry.comparison.sample_pairs import PromptPair, pair_samples
+from app.registry.comparison.side_by_side import (
+    NONE,
+    Columns,
+    Facts,
+    PinnedByDataset,
+    SideBySide,
+    column_facts,
+    dataset_changes,
+    pair_samples,
+    side_by_side,
+)
+from app.registry.comparison.steps import step_samples
 from app.registry.datasets.used_datasets import image_total, is_of_datasets, labels, used_datasets
 from app.registry.errors import NotFound
 from app.registry.runs import service
@@ -18,44 +29,49 @@ from app.registry.runs.epochs import run_epochs
 from app.registry.runs.metrics import run_metrics
 from app.registry.runs.presets import preset_title
 from app.registry.runs.progress import HELD_OUT
-from app.registry.runs.rerun import captions_of, image_changes
 from app.registry.runs.settings import Difference, config_differences, setting_names
 from app.registry.tables.datasets import Dataset, DatasetVersion
 from app.registry.tables.runs import Run, Sample
 from app.registry.wording import count_text, duration, epochs_text, size_text
 
 RUNS_TO_CHOOSE = 100
-NONE = "none"
-Facts = dict[str, tuple[str, Any, str]]  # label, value and words by name
+SIZES: Columns = {
+    "peak_memory_bytes": ("Peak memory", size_text),
+    "trainable_parameters": ("Trained parameters", count_text),
+}
 
 
-@dataclass(frozen=True)
-class TwoRuns:
-    """Two runs, with the settings that differ and all figures; `notes` are sentences."""
+@dataclass(frozen=True, kw_only=True)
+class TwoRuns(SideBySide[Run]):
+    """Two runs; `data` and `results` have also the values that are equal."""
 
-    a: Run
-    b: Run
-    settings: list[Difference]
-    setting_count: int
     data: list[Difference]
     results: list[Difference]
-    notes: list[str]
-    pairs: list[PromptPair]
 
 
 def compare_runs(session: Session, a: int, b: int) -> TwoRuns:
     """Compare two runs. Raises NotFound, which names the run that does not exist."""
     first, second = _find_run(session, a), _find_run(session, b)
+    settings = config_differences(first.config, second.config)
+    samples = [_newest_samples(session, run) for run in (first, second)]
     return TwoRuns(
         a=first,
         b=second,
-        settings=config_differences(first.config, second.config),
-        setting_count=len(setting_names(first.config, second.config)),
-        data=_side_by_side(_data_facts(session, first), _data_facts(session, second)),
-        results=_side_by_side(_result_facts(session, first), _result_facts(session, second)),
+        a_label=_label(first, samples[0]),
+        b_label=_label(second, samples[1]),
+        settings=settings,
+        equal_count=len(setting_names(first.config, second.config)) - len(settings),
+        data=side_by_side(_data_facts(session, first), _data_facts(session, second)),
+        results=side_by_side(_result_facts(session, first), _result_facts(session, second)),
         notes=_notes(session, first, second),
-        pairs=pair_samples(_newest_samples(session, first), _newest_samples(session, second)),
+        pairs=pair_samples(*samples),
     )
+
+
+def _label(run: Run, samples: Sequence[Sample]) -> str:
+    """The run with the step of its samples."""
+    step = samples[0].step if samples else run.step
+    return f"Run {run.key}, " + (f"step {step:,}" if step else "base model")
 
 
 def usual_pair(session: Session, a: int | None, b: int | None) -> tuple[int | None, int | None]:
@@ -95,13 +111,6 @@ def _find_run(session: Session, run_id: int) -> Run:
     return run
 
 
-def _side_by_side(a: Facts, b: Facts) -> list[Difference]:
-    return [
-        Difference(name, label, value, b[name][1], words, b[name][2])
-        for name, (label, value, words) in a.items()
-    ]
-
-
 def _data_facts(session: Session, run: Run) -> Facts:
     used = used_datasets(session, run)
     names, images = labels(used), image_total(used)
@@ -137,16 +146,7 @@ def _result_facts(session: Session, run: Run) -> Facts:
         "held_out": ("Lowest validation loss", lowest, _figure(lowest, 3)),
         "training_seconds": ("Training time", seconds, duration(seconds)),
         "steps_per_second": ("Steps per second", speed, _figure(speed, 2)),
-        "peak_memory_bytes": (
-            "Peak memory",
-            run.peak_memory_bytes,
-            size_text(run.peak_memory_bytes),
-        ),
-        "trainable_parameters": (
-            "Trained parameters",
-            run.trainable_parameters,
-            count_text(run.trainable_parameters),
-        ),
+        **column_facts(run, SIZES),
         "adapter_bytes": ("Adapter file", size, size_text(size)),
         "adapter": (
             "Adapter",
@@ -175,16 +175,9 @@ def _notes(session: Session, a: Run, b: Run) -> list[str]:
             "They were trained on different base models, so losses and samples differ for that "
             "reason too."
         )
-    earlier, later = ({one.id: one for one in used_datasets(session, run)} for run in (a, b))
-    for key in (key for key in earlier if key in later):
-        keys = (earlier[key].version_id, later[key].version_id)
-        one, two = (session.get_one(DatasetVersion, version_id) for version_id in keys)
-        if one is two:
-            continue
-        if changes := image_changes(captions_of(one), captions_of(two)):
-            several = len(earlier) > 1 or len(later) > 1
-            which = f"the dataset “{earlier[key].name}”" if several else "the dataset"
-            notes.append(f"Between run {a.key} and run {b.key} {which} changed: {changes}.")
+    for name, changes in dataset_changes(_pinned(session, a), _pinned(session, b)):
+        which = f"the dataset {name}".rstrip()
+        notes.append(f"Between run {a.key} and run {b.key} {which} changed: {changes}.")
     if b.parent_id == a.key:
         notes.append(f"Run {b.key} continues run {a.key}.")
     elif a.parent_id == b.key:
@@ -192,11 +185,15 @@ def _notes(session: Session, a: Run, b: Run) -> list[str]:
     return notes
 
 
+def _pinned(session: Session, run: Run) -> PinnedByDataset:
+    return {
+        one.id: (one.name, session.get_one(DatasetVersion, one.version_id))
+        for one in used_datasets(session, run)
+    }
+
+
 def _newest_samples(session: Session, run: Run) -> list[Sample]:
     """The samples of the last step that has any, by prompt."""
-    of_run = select(Sample).where(Sample.run_id == run.key)
-    newest = session.exec(of_run.order_by(col(Sample.step).desc()).limit(1)).first()
-    if newest is None:
-        return []
-    row = of_run.where(Sample.step == newest.step).order_by(col(Sample.prompt_index))
-    return list(session.exec(row))
+    newest = select(func.max(Sample.step)).where(Sample.run_id == run.key)
+    step = session.exec(newest).one()
+    return [] if step is None else step_samples(session, run.key, step)

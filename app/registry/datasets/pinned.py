@@ -48,7 +48,7 @@ def pin_version(session: Session, dataset: Dataset) -> DatasetVersion:
             image_count=len(items),
             items=items,
         )
-    elif len(version.items) != version.image_count or not _has_labels(version):
+    elif not version.is_kept or not _has_labels(version):
         # they were deleted with the last run that needed them, or pinned without file names
         version.items = items
     session.add(version)

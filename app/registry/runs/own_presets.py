@@ -15,14 +15,12 @@ from app.registry.runs import requests, service
 from app.registry.runs.presets import PRESET_WORDS, get_preset
 from app.registry.runs.settings import (
     Difference,
-    setting_label,
+    config_differences,
     shipped_values,
-    value_words,
 )
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.runs import OwnPreset, Run
 from app.registry.validation import too_long
-from worker.core.training.config import TrainConfig
 from worker.core.training.presets import Preset
 
 MAX_NAME = 120
@@ -38,13 +36,8 @@ def list_presets(session: Session) -> list[OwnPreset]:
 def changes_of(session: Session, run: Run) -> list[Difference]:
     """What a preset of this run would change of the shipped one: a is shipped, b is the run's."""
     shipped = shipped_values(session, run)
-    found = []
-    for name in TrainConfig.model_fields:
-        usual, value = shipped[name], run.config.get(name, shipped[name])
-        if value != usual and name != NOT_SAVED:
-            words = value_words(name, usual), value_words(name, value)
-            found.append(Difference(name, setting_label(name), usual, value, *words))
-    return found
+    found = config_differences(shipped, shipped | run.config)
+    return [row for row in found if row.name in shipped and row.name != NOT_SAVED]
 
 
 def save_run_as_preset(session: Session, run_id: int, name: str) -> OwnPreset:

@@ -196,3 +196,8 @@ class DatasetVersion(NumberedRow, table=True):
         "never_flip if they differ from the default.",
     )
     created_at: datetime = Field(default_factory=utcnow)
+
+    @property
+    def is_kept(self) -> bool:
+        """False if its images and captions were deleted for good, with the last run on it."""
+        return len(self.items) == self.image_count

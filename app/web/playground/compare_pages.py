@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from app.registry.comparison.renders import (
-    RenderComparison,
+    TwoRenders,
     compare_renders,
     find_render,
     stack_words,
@@ -19,7 +19,7 @@ from app.registry.errors import NotFound
 from app.registry.renders.gallery import GalleryFilter, GalleryItem, gallery_page
 from app.registry.renders.listing import first_images
 from app.registry.tables.renders import Render, RenderImage
-from app.web.runs.checkpoint_pages import ComparedImage
+from app.web.comparison import ComparedImage
 from app.web.state import State
 from app.web.templates import render
 
@@ -43,7 +43,7 @@ class CompareImagesPage:
     `problem` says why there are not two; `images` is empty then, or if one has no image.
     """
 
-    found: RenderComparison | None
+    found: TwoRenders | None
     images: list[ComparedImage]
     is_same_size: bool
     first: GalleryItem | None
@@ -102,7 +102,7 @@ def _to_choose(session: Session, render_id: int) -> tuple[GalleryItem | None, li
     return GalleryItem(row, image), choices
 
 
-def _sides(found: RenderComparison) -> list[ComparedImage]:
+def _sides(found: TwoRenders) -> list[ComparedImage]:
     if found.a_image is None or found.b_image is None:
         return []
     return [

@@ -16,8 +16,8 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.renders import listing, service
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.renders import Render, RenderImage
+from app.web.comparison import ComparedImage
 from app.web.playground.forms import PlayForm, form_of_render, form_of_restyle
-from app.web.runs.checkpoint_pages import ComparedImage
 
 STRIP = 12
 WITHOUT = "Without your style"

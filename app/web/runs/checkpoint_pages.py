@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
+from app.registry.comparison.steps import compare_steps
 from app.registry.db import MAX_ID
 from app.registry.runs import checkpoints
-from app.registry.runs.comparison import ComparedStep, RunComparison, compare_steps
-from app.registry.tables.runs import Sample
+from app.web.comparison import ComparePage, compared_prompts
 from app.web.state import Id, State
 from app.web.templates import redirect_with_notice, render
 
@@ -23,39 +22,6 @@ Before = Annotated[
 Compared = Annotated[int | None, Query(ge=0, le=MAX_ID)]
 
 
-@dataclass(frozen=True)
-class ComparedImage:
-    """One side of a comparison.
-
-    `preview`: the address of an image that is not stored, shown instead of a file. `is_old`: a
-    newer image is on its way.
-    """
-
-    sha256: str
-    label: str
-    alt: str
-    preview: str = ""
-    is_old: bool = False
-
-
-@dataclass(frozen=True)
-class ComparedPrompt:
-    """The images of a prompt at both steps; None where there is none."""
-
-    a: ComparedImage | None
-    b: ComparedImage | None
-    caption: str
-
-
-@dataclass(frozen=True)
-class CompareStepsPage:
-    """Two steps of a run side by side, and the steps to choose from."""
-
-    found: RunComparison
-    options: list[tuple[int, str]]
-    images: list[ComparedPrompt]
-
-
 @router.get("/runs/{run_id}/compare")
 def compare(
     request: Request, run_id: Id, state: State, a: Compared = None, b: Compared = None
@@ -63,20 +29,10 @@ def compare(
     """Compare the samples of two steps, by default of the newest and the one before it."""
     with state.database.read() as session:
         found = compare_steps(session, run_id, a, b)
-    images = [
-        ComparedPrompt(
-            _image(pair.a, found.a), _image(pair.b, found.b), f"{pair.prompt}, seed {pair.seed}"
-        )
-        for pair in found.pairs
-    ]
     options = [(step.step, step.option) for step in found.steps]
-    return render(request, "runs/compare.html", CompareStepsPage(found, options, images))
-
-
-def _image(sample: Sample | None, step: ComparedStep) -> ComparedImage | None:
-    if sample is None:
-        return None
-    return ComparedImage(sample.sha256, step.label, f"{sample.prompt}, {step.label.lower()}")
+    return render(
+        request, "runs/compare.html", ComparePage(found, options, compared_prompts(found))
+    )
 
 
 @router.post("/runs/{run_id}/checkpoints/{step}/keep")

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from app.registry.comparison.runs import compare_runs
-from app.registry.comparison.sample_pairs import PromptPair
+from app.registry.comparison.side_by_side import PromptPair
 from app.registry.db import MAX_ID
 from app.registry.runs.settings import Difference
 from app.registry.tables.runs import Sample

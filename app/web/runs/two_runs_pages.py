@@ -11,8 +11,7 @@ from starlette.responses import Response
 from app.registry.comparison.runs import TwoRuns, compare_runs, runs_to_choose, usual_pair
 from app.registry.db import MAX_ID
 from app.registry.errors import NotFound
-from app.registry.tables.runs import Run, Sample
-from app.web.runs.checkpoint_pages import ComparedImage, ComparedPrompt
+from app.web.comparison import ComparedPrompt, compared_prompts
 from app.web.state import State
 from app.web.templates import render
 
@@ -52,22 +51,7 @@ def compare(request: Request, state: State, a: Chosen = None, b: Chosen = None) 
         options=[(run.key, f"{run.key}: {run.name}") for run in runs],
         a=a,
         b=b,
-        images=_images(found) if found else [],
+        images=compared_prompts(found) if found else [],
     )
     is_missing = found is None and a is not None and b is not None
     return render(request, "runs/compare_runs.html", context, status=404 if is_missing else 200)
-
-
-def _images(found: TwoRuns) -> list[ComparedPrompt]:
-    return [
-        ComparedPrompt(_image(pair.a, found.a), _image(pair.b, found.b), pair.caption)
-        for pair in found.pairs
-    ]
-
-
-def _image(sample: Sample | None, run: Run) -> ComparedImage | None:
-    if sample is None:
-        return None
-    step = f"step {sample.step:,}" if sample.step else "base model"
-    label = f"Run {run.key}, {step}"
-    return ComparedImage(sample.sha256, label, f"{sample.prompt}, {label.lower()}")

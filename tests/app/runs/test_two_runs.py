@@ -7,11 +7,12 @@ import html
 import pytest
 from fastapi.testclient import TestClient
 
+from app.registry.comparison.side_by_side import pair_samples
 from app.registry.datasets import service as datasets
 from app.registry.deletion import runs as deletion
 from app.registry.state import AppState
 from app.registry.tables.base_models import BaseModel
-from app.registry.tables.runs import Run
+from app.registry.tables.runs import Run, Sample
 from tests import fake_workers
 from tests.fake_workers import FakeTraining
 
@@ -70,6 +71,18 @@ def test_samples_meet_by_prompt_then_by_place(client: TestClient, runs: tuple[in
     page = page_of(client, "/runs/compare?a=1&b=2")
     assert page.count("Run 1, step 20") >= 2  # the newest
     assert page.count("data-comparison-slider") == 2
+
+
+def test_equal_prompts_with_equal_seeds_meet_one_by_one() -> None:
+    first, second = (
+        [
+            Sample(run_id=run, step=1, prompt_index=place, prompt="a fox", seed=0, sha256="")
+            for place in range(2)
+        ]
+        for run in (1, 2)
+    )
+    pairs = pair_samples(first, second)
+    assert [(pair.a, pair.b) for pair in pairs] == list(zip(first, second, strict=True))
 
 
 def test_the_api_has_all_figures_and_only_settings_that_differ(

@@ -98,7 +98,7 @@ def dataset_contents(session: Session, dataset_id: int) -> Contents:
 def version_contents(session: Session, version_id: int) -> Contents:
     """A pinned version. Raises NotFound, and Conflict if its images were deleted for good."""
     version = get_version(session, version_id)
-    if len(version.items) != version.image_count:
+    if not version.is_kept:
         raise Conflict(
             "The images of this version were deleted for good, with the last run that used them."
         )

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.registry.adapters import service
 from app.registry.adapters.usual_weight import set_usual_weight
 from app.registry.adapters.versions import aliases
-from app.registry.comparison.versions import Comparison, compare
+from app.registry.comparison.versions import compare
 from app.registry.db import Session
 from app.registry.runs.rerun import require_run, train_again
 from app.registry.runs.settings import Difference
@@ -223,11 +223,7 @@ def compare_versions(
     """
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
-        return compare_out(compare(session, adapter, a, b))
-
-
-def compare_out(found: Comparison) -> CompareOut:
-    """A comparison as the API shows it."""
+        found = compare(session, adapter, a, b)
     return CompareOut(
         a=found.a.version,
         b=found.b.version,
@@ -236,5 +232,5 @@ def compare_out(found: Comparison) -> CompareOut:
         data=found.data,
         file=found.file,
         notes=found.notes,
-        samples=[samples_out(pair) for pair in found.samples],
+        samples=[samples_out(pair) for pair in found.pairs],
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -11,15 +10,13 @@ from starlette.responses import RedirectResponse, Response
 from app.registry.adapters import service
 from app.registry.adapters.usual_weight import set_usual_weight
 from app.registry.adapters.versions import aliases
-from app.registry.comparison.versions import Comparison, compare
+from app.registry.comparison.versions import compare
 from app.registry.errors import InvalidInput
 from app.registry.runs.rerun import require_run, train_again
-from app.registry.tables.adapters import AdapterVersion
-from app.registry.tables.runs import Sample
 from app.web.adapters.detail import refuse_change
+from app.web.comparison import ComparePage, compared_prompts
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm
-from app.web.runs.checkpoint_pages import ComparedImage, ComparedPrompt
 from app.web.state import Slug, State
 from app.web.templates import redirect_with_notice, render
 
@@ -27,15 +24,6 @@ router = APIRouter(include_in_schema=False)
 
 Reference = Annotated[str | None, Query(max_length=60)]
 CHOICES = 200
-
-
-@dataclass(frozen=True)
-class ComparePage:
-    """Two versions of an adapter side by side, and all versions to choose from."""
-
-    found: Comparison
-    options: list[tuple[int, str]]
-    images: list[ComparedPrompt]
 
 
 @router.get("/adapters/{slug}/compare")
@@ -51,19 +39,10 @@ def compare_versions(
     for row in (found.a, found.b):
         if row.version not in shown:
             versions.append(row)
-    images = [
-        ComparedPrompt(_image(pair.a, found.a), _image(pair.b, found.b), pair.caption)
-        for pair in found.samples
-    ]
     options = [(row.version, f"Version {row.version}") for row in versions]
-    return render(request, "adapters/compare.html", ComparePage(found, options, images))
-
-
-def _image(sample: Sample | None, version: AdapterVersion) -> ComparedImage | None:
-    if sample is None:
-        return None
-    label = f"Version {version.version}"
-    return ComparedImage(sample.sha256, label, f"{sample.prompt}, {label.lower()}")
+    return render(
+        request, "adapters/compare.html", ComparePage(found, options, compared_prompts(found))
+    )
 
 
 @router.post("/adapters/{slug}/aliases")

@@ -17,6 +17,7 @@ from app.registry.renders.grids.views import GRIDS_A_PAGE, CellView, grid_view, 
 from app.registry.renders.grids.winner import WinnerAction
 from app.registry.state import AppState
 from app.web.addresses import MAX_ADDRESS
+from app.web.comparison import ComparedImage
 from app.web.forms import SentForm
 from app.web.media import content_disposition
 from app.web.playground.adapter_picker import with_exact
@@ -41,7 +42,6 @@ from app.web.playground.grids.views import (
 )
 from app.web.playground.source_panel import source_panel
 from app.web.playground.stack import change_words, choices_beside, look_up
-from app.web.runs.checkpoint_pages import ComparedImage
 from app.web.state import Id, State
 from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
 from worker.core.words import SamplerName

@@ -19,12 +19,12 @@ from app.registry.renders.grids.winner import subject_of
 from app.registry.tables.axes import Axis, AxisKind
 from app.registry.tables.renders import Render
 from app.registry.wording import duration, join_words, plural
+from app.web.comparison import ComparedImage
 from app.web.playground.adapter_picker import AdapterChoices
 from app.web.playground.forms import form_of_render
 from app.web.playground.grids.forms import Choice, GridForm
 from app.web.playground.source_panel import SourcePanel
 from app.web.playground.stack import StackView
-from app.web.runs.checkpoint_pages import ComparedImage
 from worker.core.inference.config import DEFAULT_STRENGTH
 
 STACK_PATH = "/grids/stack"  # changes of the adapters are sent to it

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
 
+from app.registry.comparison.side_by_side import SideBySide, pair_samples
 from app.registry.errors import NotFound
 from app.registry.runs import checkpoints, service
 from app.registry.runs.checkpoints import RunCheckpoint
@@ -28,45 +29,25 @@ class ComparedStep:
     def option(self) -> str:
         """The label with what is known of the checkpoint, for a list to choose from."""
         row = self.checkpoint
-        marks = [
-            word
-            for word, holds in (
-                ("in use", row is not None and row.is_in_use),
-                ("kept", row is not None and row.kept),
-                ("no checkpoint", row is None and self.step > 0),
-            )
-            if holds
-        ]
-        return ", ".join([self.label, *marks])
+        marks = {
+            "in use": row is not None and row.is_in_use,
+            "kept": row is not None and row.kept,
+            "no checkpoint": row is None and self.step > 0,
+        }
+        return ", ".join([self.label, *(word for word, holds in marks.items() if holds)])
 
 
-@dataclass(frozen=True)
-class SamplePair:
-    """The samples of one prompt at both steps; None where there is none."""
-
-    prompt: str
-    seed: int
-    a: Sample | None
-    b: Sample | None
-
-
-@dataclass(frozen=True)
-class RunComparison:
-    """Two steps of a run, with their samples prompt by prompt, and all steps to choose from.
-
-    With a single step there is nothing to compare: both sides are the same.
-    """
+@dataclass(frozen=True, kw_only=True)
+class TwoSteps(SideBySide[ComparedStep]):
+    """Two steps of a run, and all steps to choose from; with a single one both are the same."""
 
     run: Run
     steps: list[ComparedStep]
-    a: ComparedStep
-    b: ComparedStep
-    pairs: list[SamplePair]
 
 
 def compare_steps(
     session: Session, run_id: int, a: int | None = None, b: int | None = None
-) -> RunComparison:
+) -> TwoSteps:
     """Compare two steps; by default the newest with the one before it. Raises NotFound."""
     run = service.get_run(session, run_id)
     sampled = select(Sample.step).where(Sample.run_id == run_id).distinct()
@@ -79,8 +60,15 @@ def compare_steps(
     others = [step for step in steps if step != second.step] or [second.step]
     earlier = [step for step in others if step < second.step]
     first = _chosen(steps, a, (earlier or others)[0])
-    return RunComparison(
-        run, list(steps.values()), first, second, _pairs(session, run_id, first.step, second.step)
+    samples = [step_samples(session, run_id, one.step) for one in (first, second)]
+    return TwoSteps(
+        run=run,
+        steps=list(steps.values()),
+        a=first,
+        b=second,
+        a_label=first.label,
+        b_label=second.label,
+        pairs=pair_samples(*samples),
     )
 
 
@@ -91,13 +79,7 @@ def _chosen(steps: dict[int, ComparedStep], step: int | None, usual: int) -> Com
     return steps[number]
 
 
-def _pairs(session: Session, run_id: int, a: int, b: int) -> list[SamplePair]:
-    query = select(Sample).where(Sample.run_id == run_id, col(Sample.step).in_([a, b]))
-    rows: dict[int, dict[int, Sample]] = {}
-    for sample in session.exec(query.order_by(col(Sample.prompt_index))):
-        rows.setdefault(sample.prompt_index, {})[sample.step] = sample
-    pairs = []
-    for found in rows.values():
-        known = next(iter(found.values()))
-        pairs.append(SamplePair(known.prompt, known.seed, found.get(a), found.get(b)))
-    return pairs
+def step_samples(session: Session, run_id: int, step: int) -> list[Sample]:
+    """The samples of a step, by prompt."""
+    query = select(Sample).where(Sample.run_id == run_id, Sample.step == step)
+    return list(session.exec(query.order_by(col(Sample.prompt_index))))
