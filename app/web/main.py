@@ -62,7 +62,6 @@ from app.web.forms import MAX_FIELD_BYTES
 from app.web.home import pages as home_pages
 from app.web.openapi import DescribedApp, operation_id
 from app.web.playground import api as playground_api
-from app.web.playground import checkpoint_strip as checkpoint_strip_pages
 from app.web.playground import compare_pages, gallery_api, gallery_pages, render_pages, source_pages
 from app.web.playground import live as live_pages
 from app.web.playground import pages as playground_pages
@@ -222,7 +221,6 @@ def _all_routers() -> Iterator[APIRouter]:
         block_pages,
         recipe_pages,
         strip_pages,
-        checkpoint_strip_pages,
         render_pages,
         system_pages,
         api_reference_pages,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Annotated, Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AliasChoices, BaseModel, Field, StringConstraints
 
@@ -18,6 +18,7 @@ VersionReference = Annotated[
     RowId | VersionName | None,
     Field(description="A version number or an alias such as `best`; absent: `latest`."),
 ]
+ImageT = TypeVar("ImageT")
 ONLY_OF_RENDERS = {"sha256", "base_model_id", "clip_skip"}
 
 
@@ -96,3 +97,21 @@ class ResolvedAdapter(WeightedAdapter, frozen=True, extra="ignore"):
         """The JSON, without block weights where there are none, as in older rows."""
         without = {"block_weights"} if self.block_weights is None else set()
         return self.model_dump(exclude={*exclude, *without})
+
+
+def in_parts(
+    images: Iterable[tuple[ImageT, Collection[str]]], *, most: int, adapters: int
+) -> list[list[ImageT]]:
+    """The images in their order, in parts of at most `most` images with so many adapters together.
+
+    `images`: each with the keys of its adapters; it may have more of them alone.
+    """
+    parts: list[list[ImageT]] = []
+    known: set[str] = set()
+    for image, keys in images:
+        if not parts or len(parts[-1]) == most or len(known.union(keys)) > adapters:
+            parts.append([])
+            known = set()
+        parts[-1].append(image)
+        known.update(keys)
+    return parts

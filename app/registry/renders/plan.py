@@ -24,11 +24,11 @@ from app.registry.renders import sources
 from app.registry.renders.lora_tags import take_tags
 from app.registry.renders.requests import RenderRequest
 from app.registry.renders.sources import FoundSource
-from app.registry.renders.strips import MAX_STRIP_ADAPTERS, Row, fill_rows, strip_problem
 from app.registry.runs.requests import field_reasons
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.renders import Render
 from app.registry.validation import Reasons
+from app.registry.wording import plural
 from worker.core.bases.family import BaseFamily
 from worker.core.inference.config import (
     DEFAULT_STRENGTH,
@@ -41,9 +41,17 @@ from worker.core.inference.config import (
     RenderConfig,
 )
 from worker.core.inference.prompt_syntax import PROMPT_VERSION, is_simple
-from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
+from worker.core.lora_files.weights import (
+    MAX_RENDER_ADAPTERS,
+    MAX_STRIP,
+    MAX_STRIP_ADAPTERS,
+    weight_problem,
+)
 from worker.core.training.presets import default_guidance
 from worker.core.words import RenderPrecision, SamplerName
+
+Row = Sequence[float | None]
+"""The weights of all adapters for one image of a strip; None leaves an adapter out of it."""
 
 MAX_RANDOM_SEED = MAX_SEED - MAX_COUNT
 NO_SOURCE = "A strength needs an image to start from."
@@ -186,11 +194,33 @@ def _check_fit(session: Session, base: BaseModel, made: Sequence[AdapterAndVersi
 def _check_weights(
     rows: Sequence[Row], stack: Sequence[ResolvedAdapter], *, asked: int
 ) -> list[list[float | None]]:
-    """The weights of a strip for all adapters of each image. Raises InvalidInput."""
-    weights = fill_rows(rows, [used.weight for used in stack], asked=asked)
-    if problem := strip_problem(weights, len(stack)):
+    """The weights of a strip for all adapters of each image. Raises InvalidInput.
+
+    Where a row has only the `asked` ones, the adapters that the prompt names, which come last, have
+    their own.
+    """
+    named = [used.weight for used in stack[asked:]]
+    weights = [[*row, *named] if len(row) == asked else list(row) for row in rows]
+    if problem := _strip_problem(weights, len(stack)):
         raise _invalid("weights", problem)
     return weights
+
+
+def _strip_problem(weights: Sequence[Row], adapters: int) -> str:
+    """Why these weights are no strip for this number of adapters; empty if they are."""
+    if not adapters:
+        return "A strip of weights needs an adapter."
+    if not 1 <= len(weights) <= MAX_STRIP:
+        return f"A strip has 1 to {MAX_STRIP} images; this one has {len(weights)}."
+    if any(len(row) != adapters for row in weights):
+        return f"Each image of a strip needs {plural(adapters, 'weight')}, one for each adapter."
+    used = [[weight for weight in row if weight is not None] for row in weights]
+    if any(len(row) > MAX_RENDER_ADAPTERS for row in used):
+        return (
+            f"At most {MAX_RENDER_ADAPTERS} adapters can be combined in an image of a strip; null "
+            "leaves one out."
+        )
+    return next(filter(None, (weight_problem(weight) for row in used for weight in row)), "")
 
 
 def _check_config(

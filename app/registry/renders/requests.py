@@ -10,8 +10,8 @@ from app.registry.base_models.service import BaseReference
 from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.renders.lora_tags import MAX_TAGGED_PROMPT
 from app.registry.renders.sources import SourceImage
-from app.registry.renders.strips import MAX_STRIP, MAX_STRIP_ADAPTERS
 from worker.core.inference.config import MAX_PROMPT_CHARACTERS, AdapterWeight
+from worker.core.lora_files.weights import MAX_STRIP, MAX_STRIP_ADAPTERS
 from worker.core.words import SamplerName
 
 Weights = Annotated[list[AdapterWeight | None], Field(max_length=MAX_STRIP_ADAPTERS)]

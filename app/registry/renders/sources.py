@@ -22,7 +22,6 @@ from app.registry.datasets import intake
 from app.registry.datasets import service as datasets
 from app.registry.db import MAX_ID, database_now, upsert, utcnow
 from app.registry.errors import InvalidInput, NotFound
-from app.registry.renders.strips import MAX_STRIP
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.grids import Grid
@@ -31,6 +30,7 @@ from app.registry.tables.renders import Render, RenderImage, RenderSource
 from app.registry.tables.thumbnails import Thumbnail
 from app.registry.uploads import UploadedFile
 from worker.core.inference.config import MAX_SIDE, MIN_SIDE, SIDE_STEP
+from worker.core.lora_files.weights import MAX_STRIP
 
 SOURCES_KEPT = timedelta(hours=6)  # after the last use, where nothing starts from it
 FORGOTTEN_AT_ONCE = 1_000  # few enough for the time limit of the job

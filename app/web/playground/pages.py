@@ -21,7 +21,6 @@ from app.web.addresses import MAX_ADDRESS
 from app.web.form_reader import as_id
 from app.web.forms import SentForm
 from app.web.playground.adapter_picker import AdapterChoices, with_exact
-from app.web.playground.checkpoint_strip import rows_with_steps
 from app.web.playground.forms import (
     InvalidWeights,
     PlayForm,
@@ -42,7 +41,7 @@ from app.web.playground.result_view import (
 from app.web.playground.sizes import has_unusual, size_note_of
 from app.web.playground.source_panel import SourcePanel, source_panel, with_base_of_source
 from app.web.playground.stack import StackView, change_words, choices_beside, look_up
-from app.web.playground.strip import pairs_of
+from app.web.playground.strip import pairs_of, rows_with_checkpoints
 from app.web.playground.subjects import SubjectChoices, find_subjects, note_of
 from app.web.playground.together import TogetherFragment, TogetherView, compare_stack
 from app.web.state import State
@@ -89,7 +88,7 @@ class PlayPage:
     live: LiveState
     source: SourcePanel
     pairs: list[tuple[str, str]]
-    with_steps: list[int]
+    with_checkpoints: list[int]
     together: TogetherView
     scrubbed: bool = False
     keeps_strip: bool = False
@@ -349,7 +348,7 @@ def play_page(
         live=live_state(session, form, stack.base),
         source=source_panel(session, form, errors),
         pairs=pairs_of(stack.rows),
-        with_steps=rows_with_steps(session, stack.rows),
+        with_checkpoints=rows_with_checkpoints(session, stack.rows),
         together=together or TogetherView(len(form.stack)),
         recipe=recipe,
     )

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from app.registry.errors import InvalidInput
 from app.registry.renders import listing, service
 from app.registry.renders.requests import RenderRequest
-from app.registry.renders.strips import square_weights, usual_weights
+from app.registry.renders.strips import usual_weights
 from app.registry.state import AppState
 from tests import fake_workers
 from tests.app.playground.test_live import SLOT
@@ -30,8 +30,8 @@ def ask_for_square(client: TestClient, address: str, **fields: str) -> Any:
 
 
 def test_a_strip_begins_with_the_weight_that_is_nearest() -> None:
-    assert usual_weights(0.8)[:3] == [0.75, 1.0, 0.5]
-    assert sorted(usual_weights(7)) == [-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
+    assert usual_weights(0.8)[:3] == [(0.75,), (1.0,), (0.5,)]
+    assert sorted(usual_weights(7)) == [(place / 4,) for place in range(-2, 7)]
 
 
 def test_a_strip_of_one_adapter_beside_another_is_a_draft_with_its_images_in_order(
@@ -43,7 +43,7 @@ def test_a_strip_of_one_adapter_beside_another_is_a_draft_with_its_images_in_ord
     waiting = ask_for_strip(client, address, "1").text
     (strip,) = renders_of(state)
     assert strip.weights is not None
-    assert sorted(strip.weights) == [[0.4, weight] for weight in sorted(usual_weights(0.8))]
+    assert sorted(strip.weights) == [[0.4, *weights] for weights in sorted(usual_weights(0.8))]
     assert (strip.count, strip.draft_slot, strip.seed) == (9, f"{SLOT}-strip", 7)
     assert f'hx-get="/renders/{strip.key}/strip?place=1"' in waiting
     fake_workers.draw(state)
@@ -75,12 +75,12 @@ def test_a_newer_strip_replaces_the_one_before_but_no_redraw(
 
 
 def test_a_square_begins_next_to_the_pair_and_has_it_within() -> None:
-    pairs = square_weights(0.8, 0.4)
+    pairs = usual_weights(0.8, 0.4)
     assert pairs[:2] == [(0.75, 0.5), (0.75, 0.25)]
     assert sorted(pairs) == [(down / 4, across / 4) for down in range(5) for across in range(5)]
-    assert sorted({down for down, _ in square_weights(1.3, 0)}) == [0.5, 0.75, 1.0, 1.25, 1.5]
-    assert sorted({down for down, _ in square_weights(-0.3, 0)}) == [-0.5, -0.25, 0.0, 0.25, 0.5]
-    assert max(square_weights(10, -10)) == (10.0, -9.0)
+    assert sorted({down for down, _ in usual_weights(1.3, 0)}) == [0.5, 0.75, 1.0, 1.25, 1.5]
+    assert sorted({down for down, _ in usual_weights(-0.3, 0)}) == [-0.5, -0.25, 0.0, 0.25, 0.5]
+    assert max(usual_weights(10, -10)) == (10.0, -9.0)
 
 
 def test_a_square_of_two_adapters_beside_a_third_is_one_draft(

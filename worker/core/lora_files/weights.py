@@ -7,6 +7,9 @@ import math
 MAX_WEIGHT = 10.0
 USUAL_WEIGHT = 1.0  # of a version whose usual weight nobody edited
 MAX_RENDER_ADAPTERS = 8
+MAX_STRIP = 25  # images of one seed with weights of their own: a square of 5 × 5
+MAX_STRIP_ADAPTERS = MAX_STRIP + MAX_RENDER_ADAPTERS - 1
+"""In all images of a strip together: each with another one, beside the most that one image has."""
 MAX_MERGE_ADAPTERS = 16
 
 

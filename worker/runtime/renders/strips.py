@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from app.registry.job_kinds.weighted import ResolvedAdapter
+from app.registry.job_kinds.weighted import ResolvedAdapter, in_parts
 from worker.core.inference.config import RenderConfig
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 
@@ -18,15 +18,13 @@ if TYPE_CHECKING:
     from worker.core.inference.pipeline import RenderedImage, ResidentPipeline
     from worker.runtime.renders.warm_pipelines import WarmPipelines
 
-Stack = Sequence[ResolvedAdapter]
-
 
 def render_strip(
     warm: WarmPipelines,
     pipeline: ResidentPipeline,
     config: RenderConfig,
     *,
-    stacks: Sequence[Stack],
+    stacks: Sequence[Sequence[ResolvedAdapter]],
     source: Image | None = None,
     on_step: Callable[[int, int], bool],
     on_preview: Preview,
@@ -38,7 +36,8 @@ def render_strip(
     """
     total = config.steps_run * len(stacks)
     drawn: list[RenderedImage] = []
-    for part in split_stacks(stacks, MAX_RENDER_ADAPTERS):
+    keys = ((stack, {used.sha256 for used in stack}) for stack in stacks)
+    for part in in_parts(keys, most=len(stacks), adapters=MAX_RENDER_ADAPTERS):
         drawn += pipeline.render_weights(
             config,
             [warm.stack(stack) for stack in part],
@@ -47,20 +46,6 @@ def render_strip(
             on_preview=partial(_note_preview, on_preview, len(drawn)),
         )
     return drawn
-
-
-def split_stacks(stacks: Sequence[Stack], limit: int) -> list[list[Stack]]:
-    """The stacks in their order, in parts that have at most `limit` different adapters each."""
-    parts: list[list[Stack]] = []
-    known: set[str] = set()
-    for stack in stacks:
-        own = {used.sha256 for used in stack}
-        if not parts or len(known | own) > limit:
-            parts.append([])
-            known = set()
-        parts[-1].append(stack)
-        known |= own
-    return parts
 
 
 def _note_step(

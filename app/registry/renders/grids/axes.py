@@ -16,9 +16,9 @@ from app.registry.db import MAX_ID
 from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.renders.grids.alternatives import expand_alternatives
 from app.registry.renders.grids.numbers import MAX_VALUES, read_numbers, split_list
+from app.registry.renders.strips import spread
 from app.registry.runs import checkpoints
 from app.registry.runs import service as runs
-from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.tables.axes import Axis, AxisKind, AxisValue
 from app.registry.tables.base_models import BaseModel as Base
 from app.registry.validation import too_long
@@ -252,7 +252,7 @@ def _checkpoints(text: str, context: AxisContext) -> tuple[int, list[AxisValue]]
     if not known:
         raise InvalidInput(f"Run {run.key} has no checkpoint that can be used as an adapter.")
     if wanted is None:
-        rows = _spread(rows, MAX_FILLED)
+        rows = [rows[place] for place in spread(len(rows), MAX_FILLED)]
     elif missing := sorted(wanted - set(known)):
         there = ", ".join(f"{step:,}" for step in known[-20:])
         raise InvalidInput(
@@ -267,13 +267,6 @@ def _checkpoints(text: str, context: AxisContext) -> tuple[int, list[AxisValue]]
         if row.address is not None and (wanted is None or row.step in wanted)
     ]
     return run.key, found
-
-
-def _spread(rows: Sequence[RunCheckpoint], most: int) -> list[RunCheckpoint]:
-    """At most so many checkpoints, evenly over all of them, with the first and the last."""
-    if len(rows) <= most:
-        return list(rows)
-    return [rows[round(place * (len(rows) - 1) / (most - 1))] for place in range(most)]
 
 
 READERS: dict[AxisKind, Callable[[AxisRequest, AxisContext], list[AxisValue]]] = {

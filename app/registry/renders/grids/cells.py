@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
+from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter, in_parts
 from app.registry.renders.requests import RenderRequest
-from app.registry.renders.strips import MAX_STRIP_ADAPTERS
 from app.registry.tables.axes import Axis, AxisKind, sizes_of
 from app.registry.tables.renders import Render
+from worker.core.lora_files.weights import MAX_STRIP_ADAPTERS
 
 OWN_TO_A_CELL = {"adapters", "cache_key", "created_at", "id", "search_text"}
 WEIGHTS = {"weight", "text_encoder_weight"}
@@ -116,7 +116,7 @@ def batches_of(planned: dict[int, Render], *, most: int, mixed: bool = True) -> 
     found = []
     for places in groups.values():
         stacks = {place: _by_key(planned[place]) for place in places}
-        for chunk in _chunks(stacks, most):
+        for chunk in in_parts(stacks.items(), most=most, adapters=MAX_STRIP_ADAPTERS):
             if len(chunk) == 1:
                 found.append(Batch(chunk))
                 continue
@@ -127,19 +127,6 @@ def batches_of(planned: dict[int, Render], *, most: int, mixed: bool = True) -> 
             ]
             found.append(Batch(chunk, [one.named for one in used.values()], weights))
     return sorted(found, key=lambda batch: batch.places[0])
-
-
-def _chunks(stacks: Mapping[int, Mapping[str, ResolvedAdapter]], most: int) -> list[list[int]]:
-    """The places in order, in parts of `most` with as many adapters as a strip can have."""
-    parts: list[list[int]] = []
-    known: set[str] = set()
-    for place, own in stacks.items():
-        if not parts or len(parts[-1]) == most or len(known | own.keys()) > MAX_STRIP_ADAPTERS:
-            parts.append([])
-            known = set()
-        parts[-1].append(place)
-        known |= own.keys()
-    return parts
 
 
 def _shared(render: Render, *, with_adapters: bool) -> str:

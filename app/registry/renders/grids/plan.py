@@ -19,19 +19,16 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.renders import drafts
 from app.registry.renders.grids.axes import PLACES, AxisContext, AxisRequest, read_axis
-from app.registry.renders.grids.cells import (
-    cell_request,
-)
+from app.registry.renders.grids.cells import cell_request
 from app.registry.renders.grids.numbers import MAX_VALUES
 from app.registry.renders.plan import MAX_RANDOM_SEED, plan_single, usual_base_of
 from app.registry.renders.requests import RenderRequest
-from app.registry.renders.strips import MAX_STRIP
 from app.registry.tables.axes import Axis, AxisKind
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.grids import MAX_TITLE, GridCell
 from app.registry.tables.renders import Render, RenderImage
 from app.registry.validation import Reasons, too_long
-from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
+from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS, MAX_STRIP
 
 MAX_CELLS = MAX_VALUES
 BATCH_SECONDS = 6.0  # others wait for no more than one batch
