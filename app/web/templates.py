@@ -149,9 +149,16 @@ def render_outside(
     return _html_response(template, variables, status)
 
 
-def render_fragment(template: str, context: object, *, status: int = 200) -> HTMLResponse:
-    """Render a part of a page, without the shell."""
-    return _html_response(template, as_variables(context), status)
+def render_fragment(
+    template: str, context: object = None, *, status: int = 200, **variables: object
+) -> HTMLResponse:
+    """Render a part of a page, without the shell.
+
+    It reads the fields of a context dataclass, or `variables` if they are one or two.
+    """
+    if context is not None:
+        variables |= as_variables(context)
+    return _html_response(template, variables, status)
 
 
 def as_variables(context: object) -> dict[str, Any]:

@@ -27,7 +27,6 @@ from app.web.adapters.forms import read_change
 from app.web.adapters.imports import pages as import_pages
 from app.web.adapters.imports.pages import (
     ImportRow,
-    ImportsFragment,
     ImportSummary,
     shown_import,
     summarize_imports,
@@ -116,20 +115,6 @@ class AdaptersPage:
     summary: ImportSummary
     deleted: int | None
     has_deleted: bool
-
-
-@dataclass(frozen=True)
-class StarFragment:
-    """The star of an adapter."""
-
-    adapter: Adapter
-
-
-@dataclass(frozen=True)
-class SavedFragment:
-    """Result of saving a change."""
-
-    errors: dict[str, str]
 
 
 @router.get("/adapters")
@@ -228,8 +213,7 @@ def import_adapters(request: Request, state: State, sent: SentForm) -> Response:
     refused = [one for one in received if one.error]
     status = 422 if len(refused) == len(received) else 200
     if wants_fragment(request):
-        context = ImportsFragment(shown)
-        return render_fragment("adapters/_imports.html", context, status=status)
+        return render_fragment("adapters/_imports.html", imports=shown, status=status)
     if not refused:
         keys = urlencode([("imported", one.job.key) for one in received if one.job])
         return RedirectResponse(f"/adapters?{keys}", status_code=303)
@@ -287,7 +271,7 @@ def change(
         errors = error.fields
     status = 422 if errors else 200
     if wants_fragment(request) and not done:
-        return render_fragment("adapters/_saved.html", SavedFragment(errors), status=status)
+        return render_fragment("adapters/_saved.html", errors=errors, status=status)
     if not errors and not wants_fragment(request):
         return RedirectResponse(_address(slug, v, "#about"), status_code=303)
     with state.database.read() as session:
@@ -316,7 +300,7 @@ def star(request: Request, slug: Slug, state: State, sent: SentForm) -> Response
         starred = sent.get("starred") == "1"
         adapter = service.change_adapter(session, adapter.key, AdapterChange(starred=starred))
     if wants_fragment(request):
-        return render_fragment("adapters/_star.html", StarFragment(adapter))
+        return render_fragment("adapters/_star.html", adapter=adapter)
     return RedirectResponse(f"/adapters/{slug}", status_code=303)
 
 

@@ -32,13 +32,6 @@ class ChecksPage:
     max_trigger: int
 
 
-@dataclass(frozen=True)
-class ChecksFragment:
-    """The panel, loaded after the page of its dataset."""
-
-    checks: ChecksPanel
-
-
 @router.get("/datasets/{slug}/checks")
 def checks(request: Request, state: State, slug: Slug) -> Response:
     """All findings of a dataset with their images."""
@@ -72,8 +65,8 @@ def panel(state: State, slug: Slug) -> Response:
     """The panel with the findings of a dataset."""
     with state.database.snapshot() as session:
         dataset = service.dataset_by_slug(session, slug)
-        context = ChecksFragment(checks_panel(session, service.summary(session, dataset), now=True))
-    return templates.render_fragment("datasets/_checks.html", context)
+        panel = checks_panel(session, service.summary(session, dataset), now=True)
+    return templates.render_fragment("datasets/_checks.html", checks=panel)
 
 
 @router.get("/datasets/{slug}/checks/brief")
@@ -81,5 +74,5 @@ def brief(state: State, slug: Slug) -> Response:
     """The open findings of a dataset in a few lines."""
     with state.database.snapshot() as session:
         dataset = service.dataset_by_slug(session, slug)
-        context = ChecksFragment(checks_panel(session, service.summary(session, dataset), now=True))
-    return templates.render_fragment("datasets/_checks_brief.html", context)
+        panel = checks_panel(session, service.summary(session, dataset), now=True)
+    return templates.render_fragment("datasets/_checks_brief.html", checks=panel)

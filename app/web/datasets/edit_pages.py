@@ -35,14 +35,6 @@ NAMED = 3  # images that were left out, in a message
 
 
 @dataclass(frozen=True)
-class PanelFragment:
-    """The form of a bulk edit with its preview."""
-
-    dataset: Dataset
-    panel: EditPanel
-
-
-@dataclass(frozen=True)
 class MessageFragment:
     """What a bulk edit did, for a page without the images; `undo`: the id of its step."""
 
@@ -136,8 +128,9 @@ def _page_with(
 
 def _panel(dataset: Dataset, panel: EditPanel) -> Response:
     status = 422 if panel.preview.errors else 200
-    context = PanelFragment(dataset, panel)
-    return templates.render_fragment("datasets/edits/_panel.html", context, status=status)
+    return templates.render_fragment(
+        "datasets/edits/_panel.html", dataset=dataset, panel=panel, status=status
+    )
 
 
 def _sentence(state: AppState, outcome: EditOutcome, *, undone: bool = False) -> str:

@@ -20,14 +20,14 @@ from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset, Image
 from app.web import templates
 from app.web.datasets.filter_parameters import PageImages
-from app.web.datasets.listing_view import FilterBar, Tiles, read_filter_bar, read_tiles
+from app.web.datasets.listing_view import Tiles, read_filter_bar, read_tiles
 from app.web.datasets.one_image_pages import image_of
 from app.web.datasets.page_view import (
     CaptionConflict,
     dataset_page,
     redirect_to_image,
 )
-from app.web.datasets.statistics_view import StatisticsPanel, read_statistics_panel
+from app.web.datasets.statistics_view import read_statistics_panel
 from app.web.forms import Text
 from app.web.state import Id, Slug, State
 
@@ -43,20 +43,6 @@ class TilesFragment:
     filter_query: str
     tokens: CaptionTokens
     conflict: None = None
-
-
-@dataclass(frozen=True)
-class FiltersFragment:
-    """The filters of a dataset with all their counts."""
-
-    filters: FilterBar
-
-
-@dataclass(frozen=True)
-class StatisticsFragment:
-    """What the panel with the statistics of a dataset has in it."""
-
-    statistics: StatisticsPanel
 
 
 @dataclass(frozen=True)
@@ -86,7 +72,7 @@ def filters(state: State, slug: Slug, shown: PageImages) -> Response:
     with state.database.snapshot() as session:
         dataset = service.dataset_by_slug(session, slug)
         found = read_filter_bar(session, dataset, shown.wanted, now=True)
-    return templates.render_fragment("datasets/_filters.html", FiltersFragment(found))
+    return templates.render_fragment("datasets/_filters.html", filters=found)
 
 
 @router.get("/datasets/{slug}/statistics")
@@ -98,7 +84,7 @@ def statistics(request: Request, state: State, slug: Slug, shown: PageImages) ->
     with state.database.snapshot() as session:
         dataset = service.dataset_by_slug(session, slug)
         panel = read_statistics_panel(session, dataset, shown.wanted, now=True)
-    return templates.render_fragment("datasets/_figures.html", StatisticsFragment(panel))
+    return templates.render_fragment("datasets/_figures.html", statistics=panel)
 
 
 @router.post("/datasets/{slug}/images/{image_id}/caption")

@@ -37,22 +37,6 @@ class HomePage:
     datasets: list[DatasetSummary]
 
 
-@dataclass(frozen=True)
-class ActiveRunsFragment:
-    """The first running and queued runs."""
-
-    active: ActiveRuns
-    epochs: dict[int, Epochs]
-
-
-@dataclass(frozen=True)
-class StatusStripFragment:
-    """The status strip in the top bar, with the runs that ended a short time ago, if asked for."""
-
-    running: templates.RunningStrip | None
-    ended: list[dict[str, str]]
-
-
 @router.get("/")
 def home(request: Request, state: State) -> HTMLResponse:
     """Show the home page."""
@@ -72,7 +56,7 @@ def home_runs(state: State) -> HTMLResponse:
     with state.database.read() as session:
         active = active_runs(session)
         epochs = epochs_of_runs(session, active.shown)
-    return templates.render_fragment("home/_runs.html", ActiveRunsFragment(active, epochs))
+    return templates.render_fragment("home/_runs.html", active=active, epochs=epochs)
 
 
 @router.get("/running")
@@ -82,5 +66,5 @@ def running(request: Request, state: State, ended: bool = False) -> HTMLResponse
     if ended:
         with state.database.read() as session:
             notices = [end_notice(run).as_json() for run in ended_runs(session)]
-    context = StatusStripFragment(templates.running_strip(request), notices)
-    return templates.render_fragment("_running.html", context)
+    running = templates.running_strip(request)
+    return templates.render_fragment("_running.html", running=running, ended=notices)

@@ -14,7 +14,7 @@ from app.registry.datasets import service as datasets
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import AppError, InvalidInput
 from app.registry.runs import requests, service
-from app.registry.runs.crops import Crops, crops_of
+from app.registry.runs.crops import crops_of
 from app.registry.runs.metrics import run_metrics
 from app.registry.runs.pinned_images import PinnedImages, pinned_images
 from app.registry.runs.several_datasets import place_of_field
@@ -127,13 +127,6 @@ class LiveRun(RunPage):
 
     changed: frozenset[str]
     running: RunningStrip | None
-
-
-@dataclass(frozen=True)
-class CropsFragment:
-    """The crops of a dataset."""
-
-    crops: Crops
 
 
 class RunAction(StrEnum):
@@ -260,7 +253,7 @@ def show_crops(state: State, sent: SentForm) -> Response:
             for image in datasets.trained_images(session, row.summary.dataset.key)
         ]
     found = crops_of(images, resolution or 512, squares=not config.aspect_buckets)
-    return render_fragment("runs/_crops.html", CropsFragment(found))
+    return render_fragment("runs/_crops.html", crops=found)
 
 
 @router.post("/train/new/plan")

@@ -1,4 +1,4 @@
-"""Templates and the context dataclasses of their pages say the same; no template runs code."""
+"""Templates read exactly the variables that pages give them; no template runs code."""
 
 from __future__ import annotations
 
@@ -30,8 +30,19 @@ FORM_METHODS = {
 }
 
 
-def pages() -> Iterator[tuple[str, type]]:
-    """(template, context dataclass) of every call that renders one below `app/web/`."""
+@dataclasses.dataclass(frozen=True)
+class Variables:
+    """The variables that a call of `render_fragment` gives by name."""
+
+    template: str
+    names: frozenset[str]
+
+
+Context = type | Variables
+
+
+def pages() -> Iterator[tuple[str, Context]]:
+    """(template, context) of every call that renders one below `app/web/`."""
     for path in sorted((ROOT / "app" / "web").rglob("*/*.py")):
         tree = ast.parse(path.read_text())
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -39,6 +50,8 @@ def pages() -> Iterator[tuple[str, type]]:
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 for template, name in rendered_in(function):
                     yield template, resolve(module, name)
+                for given in named_in(function):
+                    yield given.template, given
 
 
 def rendered_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tuple[str, str]]:
@@ -60,6 +73,24 @@ def rendered_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tu
                 yield str(argument.value), made_by(context, function.name)
 
 
+def named_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[Variables]:
+    """The calls of `render_fragment` without a context dataclass."""
+    for call in ast.walk(function):
+        if not isinstance(call, ast.Call) or not is_fragment(call):
+            continue
+        names = {str(keyword.arg) for keyword in call.keywords} - {"status"}
+        if len(call.args) > 1:
+            assert not names, f"{function.name}: give a context dataclass or variables, not both"
+            continue
+        template = call.args[0]
+        assert isinstance(template, ast.Constant), f"{function.name}: name the template"
+        yield Variables(template.value, frozenset(names))
+
+
+def is_fragment(call: ast.Call) -> bool:
+    return ast.unparse(call.func).rpartition(".")[2] == "render_fragment"
+
+
 def made_by(context: ast.expr, where: str) -> str:
     assert isinstance(context, ast.Call), f"{where}: make the context where it is rendered"
     return ast.unparse(context.func)
@@ -79,9 +110,9 @@ def resolve(module: str, name: str) -> type:
 
 
 @functools.cache
-def contexts() -> dict[type, set[str]]:
-    """The templates that each context dataclass is given to."""
-    found: dict[type, set[str]] = {}
+def contexts() -> dict[Context, set[str]]:
+    """The templates that each context is given to."""
+    found: dict[Context, set[str]] = {}
     for template, context in pages():
         found.setdefault(context, set()).add(template)
     return found
@@ -123,7 +154,9 @@ def names_used(template: str) -> tuple[set[str], set[str]]:
     return read - set(environment.globals) - FRAME, written
 
 
-def fields_of(context: type) -> set[str]:
+def fields_of(context: Context) -> set[str]:
+    if isinstance(context, Variables):
+        return set(context.names)
     return {field.name for field in dataclasses.fields(context)}
 
 
@@ -139,7 +172,7 @@ def test_templates_read_only_what_their_contexts_give() -> None:
         for template in templates:
             read, written = names_used(template)
             if missing := read - fields_of(context) - written:
-                unknown[template, context.__name__] = missing
+                unknown[template, context] = missing
     assert not unknown, unknown
 
 
@@ -147,7 +180,7 @@ def test_every_field_of_a_context_is_shown_by_a_template() -> None:
     unused = {}
     for context, templates in contexts().items():
         if left := fields_of(context).difference(*(names_used(t)[0] for t in templates)):
-            unused[context.__name__] = left
+            unused[context] = left
     assert not unused, unused
 
 

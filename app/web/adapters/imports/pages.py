@@ -118,13 +118,6 @@ def summarize_imports(rows: Sequence[ImportRow]) -> ImportSummary:
     return ImportSummary(len(rows), imported, len(refused), len(canceled), active)
 
 
-@dataclass(frozen=True)
-class ImportsFragment:
-    """Fragment with the progress of imports."""
-
-    imports: list[ImportRow]
-
-
 def shown_import(session: Session, job_id: int) -> ImportRow:
     """Look up an import for a page. Raises NotFound."""
     job = service.get_import(session, job_id)
@@ -144,7 +137,7 @@ def import_progress(job_id: Id, state: State) -> Response:
     """Show the progress of an import; polls until it has ended."""
     with state.database.read() as session:
         imported = shown_import(session, job_id)
-    return render_fragment("adapters/_imports.html", ImportsFragment([imported]))
+    return render_fragment("adapters/_imports.html", imports=[imported])
 
 
 @router.post("/imports/{job_id}/cancel")
@@ -171,7 +164,7 @@ def cancel_imports(
         return RedirectResponse(f"/adapters?{query}", status_code=303)
     with state.database.read() as session:
         rows = [shown_import(session, key) for key in keys]
-    return render_fragment("adapters/_imports.html", ImportsFragment(rows))
+    return render_fragment("adapters/_imports.html", imports=rows)
 
 
 @router.post("/imports/{job_id}/allow-loss")

@@ -14,7 +14,6 @@ from app.registry.db import MAX_ID, Session
 from app.registry.renders import removal
 from app.registry.renders.adapter_images import (
     AdapterImage,
-    AdapterImages,
     list_renders,
     render_image,
 )
@@ -38,14 +37,6 @@ class ImageAction(StrEnum):
 
 
 UNDO = {ImageAction.HIDE: ImageAction.SHOW, ImageAction.DELETE: ImageAction.RESTORE}
-
-
-@dataclass(frozen=True)
-class RendersFragment:
-    """Older images of an adapter, and the cursor of the next page."""
-
-    adapter: Adapter
-    gallery: AdapterImages
 
 
 @dataclass(frozen=True)
@@ -94,7 +85,7 @@ def older(slug: Slug, state: State, before: Annotated[int, Query(ge=1, le=MAX_ID
     with state.database.read() as session:
         adapter = service.adapter_by_slug(session, slug)
         found = list_renders(session, service.summary(session, adapter), before=before)
-    return render_fragment("adapters/_render_tiles.html", RendersFragment(adapter, found))
+    return render_fragment("adapters/_render_tiles.html", adapter=adapter, gallery=found)
 
 
 @router.get("/adapters/{slug}/hidden")

@@ -164,34 +164,12 @@ class ToolsPage:
 
 
 @dataclass(frozen=True)
-class ToolFragment:
-    """The progress of a job; polls until the job has ended."""
-
-    tool: ToolJob
-
-
-@dataclass(frozen=True)
 class ToolImagesPage:
     """The images before and after a tool; `problem`: why they cannot be generated."""
 
     tool: ToolJob
     images: ToolImages | None
     problem: str = ""
-
-
-@dataclass(frozen=True)
-class ToolOrdered:
-    """The progress of a new job, and its form without errors."""
-
-    tool: ToolJob
-    forms: ToolForms
-
-
-@dataclass(frozen=True)
-class ToolRefused:
-    """The rejected form, with the typed values and the errors."""
-
-    forms: ToolForms
 
 
 @router.get("/adapters/{slug}/tools")
@@ -224,7 +202,7 @@ def order(request: Request, slug: Slug, tool: Tool, state: State, sent: SentForm
             request, slug, state, SubmittedForm(tool, typed, error.fields or {"": error.detail})
         )
     if wants_fragment(request):
-        return render_fragment("adapters/_tool_ordered.html", ToolOrdered(job, context))
+        return render_fragment("adapters/_tool_ordered.html", tool=job, forms=context)
     return RedirectResponse(f"/adapters/{slug}/tools?job={job.job.key}", status_code=303)
 
 
@@ -233,7 +211,7 @@ def progress(job_id: Id, state: State) -> Response:
     """Show the progress of a job."""
     with state.database.read() as session:
         tool = _tool_job(tools.get_job(session, job_id))
-    return render_fragment("adapters/_tool_job.html", ToolFragment(tool))
+    return render_fragment("adapters/_tool_job.html", tool=tool)
 
 
 @router.get("/tool-jobs/{job_id}/images")
@@ -271,7 +249,7 @@ def cancel(request: Request, job_id: Id, state: State) -> Response:
     with state.database.write() as session:
         tool = _tool_job(tools.cancel(session, job_id))
     if wants_fragment(request):
-        return render_fragment("adapters/_tool_job.html", ToolFragment(tool))
+        return render_fragment("adapters/_tool_job.html", tool=tool)
     return RedirectResponse(request.headers.get("referer", "/adapters"), status_code=303)
 
 
@@ -280,7 +258,7 @@ def _refuse_form(request: Request, slug: str, state: AppState, sent: SubmittedFo
         context = _tool_forms(session, slug, _version_number(sent.typed), sent)
     if not wants_fragment(request):
         return render(request, "adapters/tools.html", ToolsPage(context, None), status=422)
-    response = render_fragment("adapters/_tool_refused.html", ToolRefused(context), status=422)
+    response = render_fragment("adapters/_tool_refused.html", forms=context, status=422)
     # only the content: a new <details> would close at once, because its open twin still exists
     response.headers["HX-Retarget"] = f"#tool-{sent.tool}"
     response.headers["HX-Reselect"] = f"#tool-{sent.tool} > *"

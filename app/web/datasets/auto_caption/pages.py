@@ -28,8 +28,6 @@ from app.web.datasets.auto_caption.forms import (
 )
 from app.web.datasets.auto_caption.view import (
     A_PAGE,
-    PreviewFragment,
-    ResultsFragment,
     make_page,
     make_results,
     providers_of,
@@ -121,8 +119,10 @@ def show_preview(state: State, slug: Slug, job_id: Id) -> Response:
     """Show a preview; it polls until it is there."""
     with state.database.read() as session:
         dataset = service.dataset_by_slug(session, slug)
-        context = PreviewFragment(dataset, orders.get_preview(session, dataset.key, job_id))
-    return templates.render_fragment("datasets/auto_caption/_preview.html", context)
+        preview = orders.get_preview(session, dataset.key, job_id)
+    return templates.render_fragment(
+        "datasets/auto_caption/_preview.html", dataset=dataset, preview=preview
+    )
 
 
 @router.get(f"{ADDRESS}/results")
@@ -130,8 +130,10 @@ def results(state: State, slug: Slug) -> Response:
     """Show the order and its proposals; it polls while the order is at work."""
     with state.database.read() as session:
         dataset = service.dataset_by_slug(session, slug)
-        context = ResultsFragment(dataset, make_results(session, dataset))
-    return templates.render_fragment("datasets/auto_caption/_results.html", context)
+        results = make_results(session, dataset)
+    return templates.render_fragment(
+        "datasets/auto_caption/_results.html", dataset=dataset, results=results
+    )
 
 
 @router.post(f"{ADDRESS}/orders/{{job_id}}/cancel")

@@ -83,22 +83,6 @@ class AutoCaptionPage:
     kinds: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True)
-class PreviewFragment:
-    """The preview, which polls while it is being written."""
-
-    dataset: Dataset
-    preview: Preview
-
-
-@dataclass(frozen=True)
-class ResultsFragment:
-    """The order and its proposals, which poll while it is at work."""
-
-    dataset: Dataset
-    results: Results
-
-
 def providers_of(state: AppState) -> list[Provider]:
     """The providers that this server offers."""
     with state.database.read() as session:
