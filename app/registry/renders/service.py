@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
+import sqlalchemy as sa
+from sqlalchemy import Connection, event
+from sqlalchemy.orm import Mapper
 from sqlmodel import Session, col, select
 
+from app.registry.adapters.library.search import searched_lines
 from app.registry.base_models import service as base_models
 from app.registry.errors import NotFound
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.jobs.presence import present_workers
 from app.registry.renders import results, sources
-from app.registry.renders import search as search  # writes the keys of stored renders
 from app.registry.renders.plan import RenderPlan, plan_render
 from app.registry.renders.requests import RenderRequest
 from app.registry.storage.store import BlobStore
@@ -125,3 +129,17 @@ def cancel_with_twin(session: Session, render_id: int) -> Render:
 def has_render_worker(session: Session) -> bool:
     """True if a render worker was seen recently."""
     return bool(present_workers(session, queue=Render.queue))
+
+
+def _searched_text(render: Render) -> str:
+    """The searched text of a render: its prompt, and its adapters by name and slug."""
+    named = (used.get(field) or "" for used in render.adapters for field in ("name", "slug"))
+    return searched_lines([render.prompt, *dict.fromkeys(named)])
+
+
+@event.listens_for(Render, "before_insert")
+@event.listens_for(Render, "before_update")
+def _write_key(_mapper: Mapper[Any], _connection: Connection, render: Render) -> None:
+    changed = sa.inspect(render).attrs
+    if changed["prompt"].history.has_changes() or changed["adapters"].history.has_changes():
+        render.search_text = _searched_text(render)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
+import sqlalchemy as sa
+from sqlalchemy import Connection, event
+from sqlalchemy.orm import Mapper
 from sqlmodel import Session, col, func, select
 
+from app.registry.adapters.library.search import searched_lines, sort_name
 from app.registry.base_models import service as base_models
 from app.registry.datasets import service as datasets
 from app.registry.datasets.used_datasets import image_total, used_datasets
@@ -14,7 +19,6 @@ from app.registry.errors import Conflict, NotFound
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.jobs.presence import present_workers
-from app.registry.runs import search as search  # writes the keys of stored runs
 from app.registry.runs.presets import misfit
 from app.registry.tables.jobs import Event
 from app.registry.tables.runs import WARNING, Checkpoint, Run, Sample
@@ -149,3 +153,20 @@ def elapsed_seconds(run: Run, now: datetime) -> float | None:
 def seconds_so_far(session: Session, run: Run) -> float | None:
     """Seconds since the run started, until it finished or now, by the database's clock."""
     return elapsed_seconds(run, database_now(session)) if run.started_at else None
+
+
+SEARCHED = ("name", "trigger_word", "notes")
+
+
+def _searched_text(run: Run) -> str:
+    """The searched text of a run."""
+    return searched_lines(getattr(run, field) for field in SEARCHED)
+
+
+@event.listens_for(Run, "before_insert")
+@event.listens_for(Run, "before_update")
+def _write_keys(_mapper: Mapper[Any], _connection: Connection, run: Run) -> None:
+    changed = sa.inspect(run).attrs
+    if any(changed[field].history.has_changes() for field in SEARCHED):
+        run.sort_name = sort_name(run.name)
+        run.search_text = _searched_text(run)
