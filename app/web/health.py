@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 import structlog
 from fastapi import APIRouter, Depends, Request, Response
@@ -22,7 +24,6 @@ from app.registry.errors import AppError, NotReady
 from app.registry.health import Counts
 from app.registry.state import AppState
 from app.web.access.needs import Need, needs
-from app.web.probes import Probe
 from app.web.problems import problems
 from app.web.state import State
 
@@ -33,7 +34,44 @@ DEADLINE_SECONDS = 1.8  # of each question, all at once: the answer comes within
 COUNT_SECONDS = 5.0
 
 LabelsT = TypeVar("LabelsT", bound=tuple[str, ...])
+AnswerT = TypeVar("AnswerT")
 PartStatus = Literal["ok", "degraded", "failed"]
+
+
+class Probe(Generic[AnswerT]):
+    """A question that may hang, such as to a bucket that does not answer; asked in a thread.
+
+    A question that hangs is not asked a second time, so probes never pile up threads.
+    """
+
+    def __init__(self, name: str, ask: Callable[[], AnswerT]) -> None:
+        self.name = name
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._running: Future[AnswerT] | None = None
+
+    async def answer(self, seconds: float) -> AnswerT:
+        """The answer. Raises what the question raises, and TimeoutError after `seconds`."""
+        asked = asyncio.wrap_future(self._start())
+        return await asyncio.wait_for(asyncio.shield(asked), seconds)
+
+    def _start(self) -> Future[AnswerT]:
+        """The question that is running, or a new one."""
+        with self._lock:
+            if self._running is None or self._running.done():
+                self._running = Future()
+                threading.Thread(
+                    target=self._run, args=(self._running,), name=f"probe-{self.name}", daemon=True
+                ).start()
+            return self._running
+
+    def _run(self, future: Future[AnswerT]) -> None:
+        try:
+            found = self._ask()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(found)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from app.registry.access import service
 from app.registry.access.secret_marks import START
 from app.registry.tables.access import LoginSession
 from app.web import templates
-from app.web.access.browsers import browser_name
 from app.web.access.gate import ASK_START_TOKEN, LOGIN_PATH, caller_of, login_of
 from app.web.access.login import (
     Unauthorized,
@@ -31,6 +30,23 @@ router = APIRouter(include_in_schema=False)
 MAX_SECRET_CHARACTERS = 1_000
 OLD_ADDRESS = "This login address is no longer valid: it changes with each start of Brushwork."
 NO_PAGES_BACK = (LOGIN_PATH, "/logout")
+BROWSERS = (
+    ("Edg", "Edge"),
+    ("OPR/", "Opera"),
+    ("Firefox/", "Firefox"),
+    ("Chrome/", "Chrome"),
+    ("Safari/", "Safari"),
+    ("curl/", "curl"),
+)
+SYSTEMS = (
+    ("Android", "Android"),
+    ("iPhone", "iOS"),
+    ("iPad", "iPadOS"),
+    ("Windows", "Windows"),
+    ("Mac OS X", "macOS"),
+    ("CrOS", "ChromeOS"),
+    ("Linux", "Linux"),
+)
 
 Secret = Annotated[str, Form(max_length=MAX_SECRET_CHARACTERS)]
 
@@ -188,3 +204,10 @@ def end_session(session_id: Id, request: Request, state: State) -> Response:
         service.end_session(session, session_id)
     login_of(request).forget()
     return RedirectResponse("/sessions", status_code=303)
+
+
+def browser_name(user_agent: str) -> str:
+    """A short name to tell sessions apart: “Firefox on Linux”; empty when nothing is known."""
+    browser = next((name for sign, name in BROWSERS if sign in user_agent), "")
+    system = next((name for sign, name in SYSTEMS if sign in user_agent), "")
+    return f"{browser or 'A browser'} on {system}" if system else browser

@@ -8,9 +8,9 @@ from pathlib import Path
 from app.registry.blobs import deletion as freeing
 from app.registry.deletion import runs as deletion
 from app.registry.deletion.usage import FileKind, storage_use
-from app.registry.space import SpaceReserve
 from app.registry.state import make_state
 from app.registry.tables.runs import Checkpoint
+from app.web.space import SpaceReserve
 from tests import fake_workers
 from tests.conftest import make_base_ready, make_settings
 from tests.disks import fill, mounted_disk
