@@ -13,12 +13,21 @@ from sqlmodel import Session, col, func, select
 
 from app.registry.blobs.deletion import Deletion
 from app.registry.datasets import pinned, used_datasets
-from app.registry.datasets.image_rows import delete_image_rows
 from app.registry.datasets.trained_on import forget_datasets, trained_on
+from app.registry.db import in_chunks
 from app.registry.deletion import runs as run_deletion
 from app.registry.deletion.lists import DeletedPage, count_deleted, deleted_rows
 from app.registry.errors import Conflict, NotFound
-from app.registry.tables.datasets import Dataset, DatasetVersion, Image
+from app.registry.tables.auto_caption import CaptionProposal
+from app.registry.tables.datasets import (
+    CaptionRevision,
+    Dataset,
+    DatasetEdit,
+    DatasetVersion,
+    Image,
+    ImageCaption,
+    ImageMeasure,
+)
 from app.registry.tables.runs import Run
 from app.registry.wording import plural
 
@@ -163,7 +172,7 @@ def _runs_of(session: Session, dataset_id: int) -> list[int | None]:
 
 
 def _delete_image_rows(session: Session, images: Sequence[Image], deletion: Deletion) -> None:
-    captions = delete_image_rows(session, images)
+    captions = _delete_rows(session, images)
     deletion.captions |= {pinned.caption_hash(caption) for caption in captions}
     for image in images:
         deletion.files |= {image.sha256, image.clean_sha256, image.thumbnail_sha256}
@@ -203,3 +212,43 @@ def _images_of_runs(session: Session, versions: Sequence[int], runs: Sequence[Ru
         select(DatasetVersion).where(col(DatasetVersion.id).in_(needed & set(versions)))
     )
     return {item["clean_sha256"] for row in rows for item in row.items}
+
+
+def _delete_rows(session: Session, images: Sequence[Image]) -> set[str]:
+    """Delete the rows of these images for good; return every caption that they ever had."""
+    captions: set[str] = set()
+    keys = [image.key for image in images]
+    for chunk in in_chunks(keys):
+        for table in (CaptionRevision, ImageCaption, CaptionProposal):
+            of_images = col(table.image_id).in_(chunk)
+            captions.update(session.exec(select(table.caption).where(of_images)))
+            session.connection().execute(sa.delete(table).where(of_images))
+    _delete_from_edits(session, {image.dataset_id for image in images}, set(keys))
+    for image in images:
+        session.delete(image)
+    session.flush()
+    _delete_measures(session, {image.clean_sha256 for image in images})
+    return captions
+
+
+def _delete_from_edits(session: Session, dataset_ids: set[int], image_ids: set[int]) -> None:
+    """Remove the images from the edits of their datasets; an edit of no other image goes."""
+    edits = select(DatasetEdit).where(col(DatasetEdit.dataset_id).in_(dataset_ids))
+    for edit in session.exec(edits).all():
+        kept = [row for row in edit.before if row["image_id"] not in image_ids]
+        if kept and len(kept) < len(edit.before):
+            edit.before = kept
+            session.add(edit)
+        elif not kept:
+            unlink = sa.update(CaptionRevision).where(col(CaptionRevision.edit_id) == edit.key)
+            session.connection().execute(unlink.values(edit_id=None))
+            session.delete(edit)
+    session.flush()
+
+
+def _delete_measures(session: Session, hashes: set[str]) -> None:
+    for chunk in in_chunks(hashes):
+        used = session.exec(select(Image.clean_sha256).where(col(Image.clean_sha256).in_(chunk)))
+        unused = set(chunk) - set(used)
+        of_unused = col(ImageMeasure.clean_sha256).in_(unused)
+        session.connection().execute(sa.delete(ImageMeasure).where(of_unused))
