@@ -15,8 +15,7 @@ from fastapi.testclient import TestClient
 
 from app.registry.datasets import pinned, service
 from app.registry.datasets.transfer.contents import Contents, dataset_contents
-from app.registry.datasets.transfer.exporting import export_chunks
-from app.registry.datasets.transfer.names import export_stems, safe_stem
+from app.registry.datasets.transfer.exporting import export_chunks, export_stems, safe_stem
 from app.registry.db import Database
 from app.registry.state import AppState
 from app.registry.storage.folder import LocalBlobStore

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.datasets.captions import CaptionRefused
+from app.registry.datasets.caption_words import contains_words
+from app.registry.datasets.captions import CaptionRefused, clean_caption
 from app.registry.datasets.edits.actions import (
     TO_DATASETS,
     Edit,
@@ -17,7 +19,8 @@ from app.registry.datasets.edits.actions import (
     check_edit,
     describe_plan,
 )
-from app.registry.datasets.edits.find_replace import TimeLimit
+from app.registry.datasets.edits.find_replace import TimeLimit, pattern_rule
+from app.registry.datasets.edits.removing import remove_words, without_loose_commas
 from app.registry.datasets.edits.selection import (
     Seen,
     SelectedImage,
@@ -25,11 +28,12 @@ from app.registry.datasets.edits.selection import (
     images_by_id,
     selected_images,
 )
-from app.registry.datasets.edits.text_rules import rule_of
 from app.registry.datasets.service import get_dataset
 from app.registry.db import in_chunks
 from app.registry.errors import InvalidInput
 from app.registry.tables.datasets import Dataset, DatasetEdit, Image, ImageCaption
+
+Rule = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -251,3 +255,57 @@ def _plan_copies(
             plan.left_out.append(LeftOut(image.filename, reason))
         else:
             plan.changes.append(Change(image, before, after))
+
+
+def rule_of(edit: Edit, limit: TimeLimit) -> Rule:
+    """The function that gives the new text of a caption.
+
+    It raises CaptionRefused if that is too long, and InvalidInput at the end of the time limit.
+    """
+    text = clean_caption(edit.text)
+    rules: dict[EditAction, Rule] = {
+        EditAction.ADD_TRIGGER: partial(_add_word, word=text, at_end=edit.at_end),
+        EditAction.PREPEND: partial(_join, text=text, at_end=False, with_space=edit.with_space),
+        EditAction.APPEND: partial(_join, text=text, at_end=True, with_space=edit.with_space),
+        EditAction.REMOVE_TAG: partial(_remove_tag, tag=text),
+        EditAction.REMOVE_WORDS: partial(remove_words, phrases=text.split(",")),
+        EditAction.WRITE: lambda _: text,
+    }
+    rule = rules.get(edit.action) or _tidied(pattern_rule(edit, limit), edit.replacement)
+    return lambda caption: clean_caption(rule(caption))
+
+
+def _tidied(replace: Rule, replacement: str) -> Rule:
+    """The rule, without commas that it leaves loose; those of the replacement stay."""
+    if "," in replacement:
+        return replace
+
+    def tidied(caption: str) -> str:
+        text = replace(caption)
+        is_loose = _loose_commas(text) > _loose_commas(caption)
+        return without_loose_commas(text) if is_loose else text
+
+    return tidied
+
+
+def _loose_commas(text: str) -> int:
+    return sum(not part.strip() for part in text.split(","))
+
+
+def _add_word(caption: str, *, word: str, at_end: bool) -> str:
+    return caption if contains_words(caption, word) else _join(caption, text=word, at_end=at_end)
+
+
+def _join(caption: str, *, text: str, at_end: bool, with_space: bool = False) -> str:
+    between = " " if with_space else ", "
+    parts = [caption.rstrip(" ,") if between == ", " else caption, text]
+    if not at_end:
+        parts = [text.rstrip(" ,") if between == ", " else text, caption]
+    return between.join(part for part in parts if part)
+
+
+def _remove_tag(caption: str, *, tag: str) -> str:
+    unwanted = tag.strip(" ,").casefold()
+    tags = caption.split(",")
+    kept = [part for part in tags if part.strip().casefold() != unwanted]
+    return ",".join(kept) if len(kept) < len(tags) else caption

@@ -11,7 +11,7 @@ from app.registry.datasets.edits import find_replace
 from app.registry.datasets.edits.actions import Edit, EditAction, check_edit, describe_edit
 from app.registry.datasets.edits.differences import Part, differences
 from app.registry.datasets.edits.find_replace import TimeLimit
-from app.registry.datasets.edits.text_rules import rule_of
+from app.registry.datasets.edits.plan import rule_of
 from app.registry.errors import InvalidInput
 
 
