@@ -12,8 +12,8 @@ taken only then: they may belong to another one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from sqlmodel import Session, col, select
@@ -22,8 +22,7 @@ import app.registry.tables.all  # noqa: F401  (fills the metadata)
 from app.registry.blobs import ownership, thumbnails, trash
 from app.registry.blobs.marker import Marker
 from app.registry.blobs.ownership import Owner, OwnerCheck
-from app.registry.blobs.references import with_callback
-from app.registry.blobs.survey import Survey, survey_store
+from app.registry.blobs.references import all_references, with_callback
 from app.registry.blobs.trash import NOTHING, Amount
 from app.registry.db import Database, database_now, utcnow
 from app.registry.job_kinds.kinds import JobKind, SweepArgs, SweepResult
@@ -42,6 +41,61 @@ ADOPT_COMMAND = "brushwork sweep --adopt"
 ADOPTED_FOR = timedelta(hours=48)  # what was there when the store was adopted may go so much later
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 SWEEP_LOCK = 0x62727377  # key of PostgreSQL's advisory lock for ordering sweeps
+
+
+@dataclass
+class Survey:
+    """The blobs of the store and what the rows say about them.
+
+    `unknown`: hashes that no row has named, not even one whose references no longer count.
+    """
+
+    stored: dict[str, BlobStat]
+    in_trash: dict[str, BlobStat]
+    unreferenced: set[str] = field(default_factory=set)
+    unknown: set[str] = field(default_factory=set)
+    needed: set[str] = field(default_factory=set)  # in the trash, though a row refers to them
+
+    def blobs(self, hashes: Iterable[str]) -> list[BlobStat]:
+        """The stored blobs with these hashes."""
+        return [self.stored[sha256] for sha256 in hashes]
+
+    def in_trash_for_good(self, taken: Iterable[BlobStat], before: datetime) -> list[BlobStat]:
+        """What lay in the trash since `before`, or twice, there and among the blobs.
+
+        Without what rows refer to, and what this sweep has just `taken`.
+        """
+        stays = self.needed | {blob.sha256 for blob in taken}
+        return [
+            blob
+            for sha256, blob in self.in_trash.items()
+            if sha256 not in stays and (blob.modified < before or sha256 in self.stored)
+        ]
+
+
+def survey_store(
+    database: Database,
+    store: BlobStore,
+    jobs_since: datetime,
+    on_item: Callable[[], None] = lambda: None,
+) -> Survey:
+    """List the trash, then the blobs, then read what the rows refer to.
+
+    So what another sweep discards meanwhile is not in both lists. References of io jobs count if
+    they ended after `jobs_since`. `on_item` is called for each item.
+    """
+    in_trash = {blob.sha256: blob for blob in with_callback(store.list_trash(), on_item)}
+    stored = {blob.sha256: blob for blob in with_callback(store.list(), on_item)}
+    survey = Survey(stored, in_trash)
+    survey.unreferenced, survey.unknown = set(survey.stored), set(survey.stored)
+    if survey.stored or survey.in_trash:
+        for sha256, keeps in all_references(database, jobs_since, on_item):
+            survey.unknown.discard(sha256)
+            if keeps:
+                survey.unreferenced.discard(sha256)
+                if sha256 in survey.in_trash and sha256 not in survey.stored:
+                    survey.needed.add(sha256)
+    return survey
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from app.registry.adapters import tools
 from app.registry.adapters.service import AdapterChange, Filter
 from app.registry.adapters.versions import create_version
 from app.registry.blobs.subjects import list_references
-from app.registry.blobs.survey import survey_store
+from app.registry.blobs.sweep import survey_store
 from app.registry.db import Database
 from app.registry.deletion import runs as deletion
 from app.registry.deletion.usage import FileKind, storage_use
