@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor, nn
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import read_base_header
-from worker.core.bases.uninitialized import WithoutInitialization
 from worker.core.torch_dtypes import SAFETENSORS_DTYPES
 
 StateDict = dict[str, Tensor]
@@ -26,7 +27,32 @@ _DIFFUSERS = {
 }
 _TRANSFORMERS = {kind.__name__: kind for kind in (CLIPTextModel, CLIPTextModelWithProjection)}
 _NUMPY_DTYPES = {torch.float16: np.float16, torch.float32: np.float32}
+RANDOM_FILLS = frozenset(
+    {Tensor.normal_, Tensor.uniform_, init.normal_, init.uniform_, init.kaiming_uniform_}
+)
 _preloaded: dict[tuple[Path, int], np.ndarray[Any, np.dtype[np.float32]]] = {}
+
+
+class WithoutInitialization(TorchFunctionMode):
+    """A context in which tensors are not filled with random numbers, and ranges are on the CPU.
+
+    On the meta device both have no values, but torch loads sympy to find their type (30 MB).
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run the function; a random fill returns its tensor as it is."""
+        kwargs = kwargs or {}
+        if func in RANDOM_FILLS:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        if func is torch.arange:  # CLIP's position_ids, a buffer that no file stores
+            kwargs = {"device": "cpu"} | kwargs
+        return func(*args, **kwargs)
 
 
 @dataclass(frozen=True)
