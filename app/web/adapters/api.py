@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from app.registry.adapters import service
 from app.registry.adapters.service import AdapterSummary
 from app.registry.renders.covers import choose_cover
-from app.registry.tables.adapters import AdapterVersion
+from app.web.answers import Answer
 from app.web.openapi import header_docs
 from app.web.problems import problems
 from app.web.state import Id, State
@@ -20,11 +20,15 @@ from worker.core.old_names import accept_old_names
 router = APIRouter(tags=["adapters"])
 
 UNLISTED = problems({409: "It holds the checkpoints of a run."})
+OF_THE_ADAPTER = (
+    *("id", "slug", "name", "base_family", "trigger_words", "notes", "license"),
+    *("starred", "created_at"),
+)
 Tag = Annotated[str, StringConstraints(max_length=40)]
 Line = Annotated[str, StringConstraints(strip_whitespace=True, max_length=120)]
 
 
-class AdapterOut(BaseModel):
+class AdapterOut(Answer):
     """An adapter with its newest version."""
 
     id: int = Field(description="Id of the adapter.")
@@ -94,23 +98,14 @@ class AdapterPatch(BaseModel):
 def adapter_out(row: AdapterSummary) -> AdapterOut:
     """An adapter as the API shows it."""
     adapter, version = row.adapter, row.version
-    return AdapterOut(
-        **adapter.model_dump(
-            include={
-                *("id", "slug", "name", "base_family", "trigger_words", "notes", "license"),
-                "starred",
-            }
-        ),
-        **version.model_dump(
-            include=set(AdapterOut.model_fields)
-            & set(AdapterVersion.model_fields) - {"id", "trigger_words", "created_at"}
-        ),
+    return AdapterOut.of(
+        version,
+        **{name: getattr(adapter, name) for name in OF_THE_ADAPTER},
         tags=row.tags,
         versions=row.version_count,
         cover_url=f"/media/{row.covers[0]}" if row.covers else None,
         cover_thumbnail_url=f"/media/{row.covers[0]}/small" if row.covers else None,
         import_notes=list(version.details.get("import_notes", [])),
-        created_at=adapter.created_at,
     )
 
 

@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.registry.blobs import deletion as freeing
 from app.registry.deletion import adapters as deleted
 from app.registry.deletion.adapters import DeletedAdapter
 from app.registry.deletion.lists import DeletedPage
+from app.web.answers import Answer
 from app.web.deletion.removals import Removal, of_adapter
 from app.web.openapi import header_docs
 from app.web.problems import problems
@@ -20,7 +21,7 @@ from app.web.state import State
 router = APIRouter(tags=["deleted-adapters"])
 
 
-class DeletedOut(BaseModel):
+class DeletedOut(Answer):
     """A deleted adapter that can be restored."""
 
     id: int = Field(description="Id of the adapter.")
@@ -57,10 +58,7 @@ def _link_header(request: Request, found: DeletedPage[DeletedAdapter], page: int
 
 
 def _deleted_out(row: DeletedAdapter) -> DeletedOut:
-    return DeletedOut(
-        **row.adapter.model_dump(include=set(DeletedOut.model_fields)),
-        versions=row.version_count,
-    )
+    return DeletedOut.of(row.adapter, versions=row.version_count)
 
 
 @router.delete(

@@ -14,6 +14,7 @@ from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.renders import drafts, listing, removal, selection, service, sources
 from app.registry.renders.requests import RenderRequest
 from app.registry.tables.renders import MAX_SLOT, Render, RenderImage
+from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.state import Id, State
 from worker.core.inference.config import BlockWeights
@@ -74,7 +75,7 @@ class RenderAdapterOut(BaseModel):
     )
 
 
-class RenderOut(BaseModel):
+class RenderOut(Answer):
     """A render."""
 
     id: int = Field(description="Id of the render.")
@@ -136,10 +137,9 @@ def render_out(session: Session, render: Render) -> RenderOut:
 def renders_out(session: Session, renders: Sequence[Render]) -> list[RenderOut]:
     """Convert renders for the API."""
     images = listing.images_of(session, renders)
-    fields = set(RenderOut.model_fields) - {"images", "adapters", "draft"}
     return [
-        RenderOut(
-            **row.model_dump(include=fields),
+        RenderOut.of(
+            row,
             draft=row.draft_slot is not None,
             images=[_image_out(one) for one in images[row.key]],
             adapters=[_adapter_out(used) for used in row.stack],

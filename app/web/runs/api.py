@@ -21,6 +21,7 @@ from app.registry.runs.listing import RunFilter, RunSort
 from app.registry.runs.metrics import run_metrics
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.runs import Run
+from app.web.answers import Answer
 from app.web.openapi import header_docs
 from app.web.problems import problems
 from app.web.runs import (
@@ -44,7 +45,7 @@ ReferenceId = Annotated[int | None, Field(ge=1, le=MAX_ID)]
 NOT_RUNNING = problems({409: "The run is not running."})
 
 
-class RunDatasetOut(BaseModel):
+class RunDatasetOut(Answer):
     """A dataset that a run is trained on, as it was when the run was queued."""
 
     dataset_id: int = Field(description="The dataset; it may have been deleted since.")
@@ -73,7 +74,7 @@ class RunPatch(BaseModel):
     )
 
 
-class RunOut(BaseModel):
+class RunOut(Answer):
     """A run."""
 
     id: int = Field(description="Id of the run.")
@@ -133,7 +134,7 @@ class RunOut(BaseModel):
     config: dict[str, Any] = Field(description="All settings of the training.")
 
 
-class SampleOut(BaseModel):
+class SampleOut(Answer):
     """An image generated during a run; step 0 is the base without the adapter."""
 
     step: int = Field(description="Training step.")
@@ -174,19 +175,14 @@ def _run_out(
     trained: tuple[Adapter, AdapterVersion] | None,
     queue_place: int | None,
 ) -> RunOut:
-    derived = {
-        *("eta_seconds", "adapter_id", "adapter_version"),
-        *("epoch", "total_epochs", "queue_place", "datasets"),
-    }
-    return RunOut(
-        **run.model_dump(include=set(RunOut.model_fields) - derived),
+    return RunOut.of(
+        run,
         datasets=[
-            RunDatasetOut(
+            RunDatasetOut.of(
+                one,
                 dataset_id=one.id,
                 dataset_version_id=one.version_id,
-                name=one.name,
                 images=one.image_count,
-                repeats=one.repeats,
             )
             for one in used
         ],
@@ -328,10 +324,9 @@ def list_run_samples(
         epochs = run_epochs(session, service.get_run(session, run_id))
         found = service.run_samples(session, run_id, after=after, steps=steps)
         response.headers["x-total-count"] = str(service.count_samples(session, run_id))
-    derived = {"epoch", "url", "thumbnail_url"}
     return [
-        SampleOut(
-            **row.model_dump(include=set(SampleOut.model_fields) - derived),
+        SampleOut.of(
+            row,
             epoch=epochs.at(row.step),
             url=f"/media/{row.sha256}",
             thumbnail_url=f"/media/{row.sha256}/small",

@@ -13,6 +13,7 @@ from app.registry.runs import checkpoints, service
 from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.runs.epochs import Epochs, run_epochs
 from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.web.answers import Answer
 from app.web.openapi import header_docs
 from app.web.problems import problems
 from app.web.state import Id, State
@@ -34,7 +35,7 @@ class MadeVersionOut(BaseModel):
     version: int = Field(description="Number of the version.")
 
 
-class CheckpointOut(BaseModel):
+class CheckpointOut(Answer):
     """A checkpoint of a run: a training state, an adapter, or both.
 
     Its adapter can be used wherever a version can: `adapter_id` with `step` as the version.
@@ -57,16 +58,14 @@ class CheckpointOut(BaseModel):
 
 def checkpoint_out(row: RunCheckpoint, epochs: Epochs) -> CheckpointOut:
     """A checkpoint as the API shows it."""
-    return CheckpointOut(
-        step=row.step,
+    return CheckpointOut.of(
+        row,
         epoch=epochs.at(row.step),
         size_bytes=row.state.size_bytes if row.state else None,
         adapter_id=row.address.key if row.address and row.version else None,
         adapter_bytes=row.version.size_bytes if row.version else None,
-        kept=row.kept,
         used_as=_made_out(*row.used_as) if row.used_as else None,
         in_use=row.is_in_use,
-        created_at=row.created_at,
     )
 
 

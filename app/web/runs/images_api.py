@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.registry.runs import service
 from app.registry.runs.pinned_images import PinnedImage, PinnedSet, pinned_images
+from app.web.answers import Answer
 from app.web.state import Id, State
 
 router = APIRouter()
 
 
-class RunImagesOut(BaseModel):
+class RunImagesOut(Answer):
     """A page of the images of a run."""
 
     dataset_id: int = Field(description="The dataset; it may have been deleted since.")
@@ -47,13 +48,5 @@ def list_run_images(
     with state.database.read() as session:
         run = service.get_run(session, run_id)
         found = pinned_images(session, run, of=of, place=dataset, page=page)
-        return RunImagesOut(
-            dataset_id=found.dataset.key,
-            dataset_name=found.dataset.name,
-            repeats=found.repeats,
-            note=found.note,
-            total=found.total,
-            page=found.page,
-            pages=found.pages,
-            images=found.images,
-        )
+    of_dataset = found.dataset
+    return RunImagesOut.of(found, dataset_id=of_dataset.key, dataset_name=of_dataset.name)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from app.registry.db import MAX_ID
 from app.registry.runs import own_presets
 from app.registry.runs.presets import PRESET_WORDS
-from app.registry.tables.runs import OwnPreset
+from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.state import Id, State
 from worker.core.training.presets import Preset
@@ -20,7 +20,7 @@ Name = Annotated[str, Field(max_length=1_000, description="Its name: at most 120
 NO_PRESET = problems({404: "There is no such preset."})
 
 
-class PresetOut(BaseModel):
+class PresetOut(Answer):
     """A preset: a shipped one, or one of your own, which changes a shipped one."""
 
     id: int | None = Field(description="`preset` of a run accepts it; null for a shipped one.")
@@ -61,11 +61,6 @@ class PresetChange(BaseModel):
     name: Name
 
 
-def preset_out(row: OwnPreset) -> PresetOut:
-    """A saved preset as the API shows it."""
-    return PresetOut.model_validate(row.model_dump(include=set(PresetOut.model_fields)))
-
-
 @router.get("/presets")
 def list_presets(state: State) -> list[PresetOut]:
     """List the shipped presets, then your own by name."""
@@ -74,7 +69,7 @@ def list_presets(state: State) -> list[PresetOut]:
         for key, (title, _) in PRESET_WORDS.items()
     ]
     with state.database.read() as session:
-        return shipped + [preset_out(row) for row in own_presets.list_presets(session)]
+        return shipped + [PresetOut.of(row) for row in own_presets.list_presets(session)]
 
 
 @router.post("/presets", status_code=201, responses=problems({404: "There is no such run."}))
@@ -85,16 +80,16 @@ def create_preset(body: PresetIn, state: State) -> PresetOut:
     """
     with state.database.write() as session:
         if body.run_id is not None:
-            return preset_out(own_presets.save_run_as_preset(session, body.run_id, body.name))
+            return PresetOut.of(own_presets.save_run_as_preset(session, body.run_id, body.name))
         changes = body.config or {}
-        return preset_out(own_presets.create_preset(session, body.name, body.preset, changes))
+        return PresetOut.of(own_presets.create_preset(session, body.name, body.preset, changes))
 
 
 @router.patch("/presets/{preset_id}", responses=NO_PRESET)
 def rename_preset(preset_id: Id, body: PresetChange, state: State) -> PresetOut:
     """Rename a preset of your own."""
     with state.database.write() as session:
-        return preset_out(own_presets.rename_preset(session, preset_id, body.name))
+        return PresetOut.of(own_presets.rename_preset(session, preset_id, body.name))
 
 
 @router.delete("/presets/{preset_id}", status_code=204, responses=NO_PRESET)

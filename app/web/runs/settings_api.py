@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.registry.runs import service
 from app.registry.runs.settings import Setting, run_settings
+from app.web.answers import Answer
 from app.web.state import Id, State
 
 router = APIRouter()
 
 
-class RunSettingsOut(BaseModel):
+class RunSettingsOut(Answer):
     """The settings of a run. `config` starts the same training again."""
 
     preset: str | None = Field(description="The shipped preset it was started with.")
@@ -30,9 +31,4 @@ def get_run_settings(run_id: Id, state: State) -> RunSettingsOut:
     """Get all settings of a run, and which of them differ from its preset."""
     with state.database.read() as session:
         run = service.get_run(session, run_id)
-        return RunSettingsOut(
-            preset=run.preset,
-            own_preset=run.own_preset,
-            config=run.config,
-            settings=run_settings(session, run),
-        )
+        return RunSettingsOut.of(run, settings=run_settings(session, run))

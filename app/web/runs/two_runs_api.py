@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.registry.comparison.runs import compare_runs
 from app.registry.comparison.side_by_side import PromptPair
 from app.registry.db import MAX_ID
 from app.registry.runs.settings import Difference
 from app.registry.tables.runs import Sample
+from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.state import State
 
 router = APIRouter()
 
 
-class ComparedSamplesOut(BaseModel):
+class ComparedSamplesOut(Answer):
     """The newest samples of two runs or versions for a prompt; null where there is none."""
 
     caption: str = Field(description="The prompt and seed; both if they differ.")
@@ -26,7 +28,7 @@ class ComparedSamplesOut(BaseModel):
     b_url: str | None = Field(description="Address of the second one's PNG.")
 
 
-class ComparedRunsOut(BaseModel):
+class ComparedRunsOut(Answer):
     """Two runs side by side."""
 
     a: int = Field(description="The first run.")
@@ -47,20 +49,13 @@ def compare_two_runs(
     """Compare the settings, data, results and newest samples of two runs."""
     with state.database.read() as session:
         found = compare_runs(session, a, b)
-        return ComparedRunsOut(
-            a=found.a.key,
-            b=found.b.key,
-            settings=found.settings,
-            data=found.data,
-            results=found.results,
-            notes=found.notes,
-            samples=[samples_out(pair) for pair in found.pairs],
-        )
+    samples = samples_out(found.pairs)
+    return ComparedRunsOut.of(found, a=found.a.key, b=found.b.key, samples=samples)
 
 
-def samples_out(pair: PromptPair) -> ComparedSamplesOut:
-    """A pair of samples as the API shows it."""
-    return ComparedSamplesOut(caption=pair.caption, a_url=_url(pair.a), b_url=_url(pair.b))
+def samples_out(pairs: Sequence[PromptPair]) -> list[ComparedSamplesOut]:
+    """Pairs of samples as the API shows them."""
+    return [ComparedSamplesOut.of(pair, a_url=_url(pair.a), b_url=_url(pair.b)) for pair in pairs]
 
 
 def _url(sample: Sample | None) -> str | None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import anyio.to_thread
 from fastapi import APIRouter, File, Form, UploadFile
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.registry.adapters import imports, service
 from app.registry.db import MAX_ID
@@ -17,6 +17,7 @@ from app.registry.state import AppState
 from app.registry.tables.jobs import IoJob
 from app.web.adapters.api import AdapterOut, adapter_out
 from app.web.adapters.tools.api import progress_of
+from app.web.answers import Answer
 from app.web.polling import poll_until_found
 from app.web.problems import problems
 from app.web.state import Id, State
@@ -31,7 +32,7 @@ class ImportedOut(AdapterOut):
     duplicate: bool = Field(description="True if it was already in the registry.")
 
 
-class ImportOut(BaseModel):
+class ImportOut(Answer):
     """The import of a file."""
 
     id: int = Field(description="Id of the import.")
@@ -151,17 +152,13 @@ def allow_loss(job_id: Id, state: State) -> ImportOut:
 
 def _import_out(job: IoJob) -> ImportOut:
     imported = job.outcome(ImportAdapterResult)
-    return ImportOut(
+    return ImportOut.of(
+        imported,
         id=job.key,
         status=job.state,
         progress=1.0 if job.state is JobStatus.SUCCEEDED else progress_of(job),
-        adapter_id=imported.adapter_id,
-        version=imported.version,
-        duplicate=imported.duplicate,
-        notes=list(imported.notes),
         waits_for=job.waits_for,
         error=job.error,
-        loss=imported.loss,
         needs_consent=job.error_code == LOSS_CODE,
     )
 

@@ -15,6 +15,7 @@ from app.registry.job_kinds.weighted import RowId, VersionReference, WeightedAda
 from app.registry.renders import tool_images
 from app.registry.state import AppState
 from app.registry.tables.jobs import IoJob
+from app.web.answers import Answer
 from app.web.media import blob_response
 from app.web.openapi import FILE_ANSWERS
 from app.web.problems import problems
@@ -149,7 +150,7 @@ class ToolImagesOut(BaseModel):
     after: int = Field(description="Id of the render after.")
 
 
-class ToolJobOut(BaseModel):
+class ToolJobOut(Answer):
     """A tool job."""
 
     id: int = Field(description="Id of the job: poll `/tool-jobs/{id}`.")
@@ -176,13 +177,10 @@ def tool_job_out(job: IoJob) -> ToolJobOut:
     result = {key: value for key, value in outcome.stored().items() if key not in NOT_SHOWN}
     if isinstance(outcome, FuseAdapterResult) and outcome.sha256 is not None:
         result["download_url"] = f"/api/v1/tool-jobs/{job.key}/file"
-    return ToolJobOut(
-        id=job.key,
+    return ToolJobOut.of(
+        job,
         tool=job.kind.partition("_")[0],
-        status=job.status,
         progress=1.0 if done else progress_of(job),
-        waits_for=job.waits_for,
-        error=job.error,
         result=result if done else None,
     )
 
@@ -195,14 +193,7 @@ def progress_of(job: IoJob) -> float:
 @router.post("/adapters/merge", status_code=202, responses=problems(NEEDED))
 def merge_adapters(body: MergeIn, state: State) -> ToolJobOut:
     """Merge several adapters into a new one."""
-    order = tools.MergeOrder(
-        name=body.name,
-        parts=body.adapters,
-        method=body.method,
-        rank=body.rank,
-        density=body.density,
-        seed=body.seed,
-    )
+    order = tools.MergeOrder(parts=body.adapters, **body.model_dump(exclude={"adapters"}))
     with state.database.write() as session:
         return tool_job_out(tools.order_merge(session, order))
 

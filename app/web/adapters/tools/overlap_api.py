@@ -11,6 +11,7 @@ from app.registry.adapters.overlap import PairOverlap, PairState
 from app.registry.adapters.resolve import resolve
 from app.registry.errors import InvalidInput
 from app.registry.job_kinds.weighted import RowId, VersionReference, WeightedAdapter
+from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.state import State
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
@@ -45,7 +46,7 @@ class ComparedVersionOut(BaseModel):
     name: str = Field(description="Name of the adapter.")
 
 
-class LayerOverlapOut(BaseModel):
+class LayerOverlapOut(Answer):
     """The overlap in one layer that both adapters change."""
 
     layer: str = Field(
@@ -56,7 +57,7 @@ class LayerOverlapOut(BaseModel):
     outputs: float = Field(description="Share of the output directions that are the same, 0 to 1.")
 
 
-class PairOverlapOut(BaseModel):
+class PairOverlapOut(Answer):
     """The overlap of two of the adapters."""
 
     first: ComparedVersionOut = Field(description="The one that was named first.")
@@ -75,7 +76,7 @@ class PairOverlapOut(BaseModel):
     )
 
 
-class StackCheckOut(BaseModel):
+class StackCheckOut(Answer):
     """What is known of the adapters together."""
 
     status: PairState = Field(
@@ -107,29 +108,21 @@ def compare_adapters(body: OverlapIn, state: State) -> StackCheckOut:
         sentence = "The same version is named twice. Name different ones."
         raise InvalidInput(sentence, fields={"adapters": sentence})
     check = overlap.check_stack(state.database, made)
-    return StackCheckOut(
+    return StackCheckOut.of(
+        check,
         status=PairState.COMPUTING if check.is_computing else PairState.READY,
-        sentence=check.sentence,
-        level=check.level,
-        shared_trigger_words=list(check.shared_words),
+        shared_trigger_words=check.shared_words,
         pairs=[_pair_out(pair) for pair in check.pairs],
     )
 
 
 def _pair_out(pair: PairOverlap) -> PairOverlapOut:
-    return PairOverlapOut(
+    return PairOverlapOut.of(
+        pair,
         first=_version_out(pair.first),
         second=_version_out(pair.second),
         status=pair.state,
         problem=pair.problem or None,
-        level=pair.level,
-        cosine=pair.cosine,
-        layers=[
-            LayerOverlapOut(
-                layer=one.layer, cosine=one.cosine, inputs=one.inputs, outputs=one.outputs
-            )
-            for one in pair.layers
-        ],
     )
 
 

@@ -16,6 +16,7 @@ from app.registry.db import Session
 from app.registry.runs.rerun import require_run, train_again
 from app.registry.runs.settings import Difference
 from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.web.answers import Answer
 from app.web.openapi import header_docs
 from app.web.problems import problems
 from app.web.runs.start_api import RunCreated
@@ -32,7 +33,7 @@ Reference = Annotated[str, Field(max_length=60, description="A number or an alia
 Compared = Annotated[str | None, Query(max_length=60, description="A number or an alias.")]
 
 
-class VersionOut(BaseModel):
+class VersionOut(Answer):
     """A version of an adapter, with its origin; only its usual weight can be changed."""
 
     adapter_id: int = Field(description="Its adapter.")
@@ -90,7 +91,7 @@ class AliasOut(BaseModel):
     version: int = Field(description="Number of the version.")
 
 
-class CompareOut(BaseModel):
+class CompareOut(Answer):
     """The differences of two versions; equal values are left out."""
 
     a: int = Field(description="Number of the first version.")
@@ -109,10 +110,7 @@ class CompareOut(BaseModel):
 
 def version_out(version: AdapterVersion, names: dict[str, int]) -> VersionOut:
     """A version as the API shows it."""
-    return VersionOut(
-        **version.model_dump(include=set(VersionOut.model_fields) - {"aliases"}),
-        aliases=list(aliases.by_number(names, version.version)),
-    )
+    return VersionOut.of(version, aliases=list(aliases.by_number(names, version.version)))
 
 
 def _find_version(
@@ -224,13 +222,6 @@ def compare_versions(
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
         found = compare(session, adapter, a, b)
-    return CompareOut(
-        a=found.a.version,
-        b=found.b.version,
-        same_weights=found.same_weights,
-        settings=found.settings,
-        data=found.data,
-        file=found.file,
-        notes=found.notes,
-        samples=[samples_out(pair) for pair in found.pairs],
+    return CompareOut.of(
+        found, a=found.a.version, b=found.b.version, samples=samples_out(found.pairs)
     )

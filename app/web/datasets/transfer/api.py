@@ -13,6 +13,7 @@ from app.registry.datasets import service
 from app.registry.datasets.transfer import duplicating, versions
 from app.registry.datasets.transfer.contents import dataset_contents, version_contents
 from app.registry.db import MAX_ID
+from app.web.answers import Answer
 from app.web.datasets.api import DatasetOut, Name, dataset_out
 from app.web.datasets.transfer.pages import zip_response
 from app.web.openapi import header_docs
@@ -33,29 +34,26 @@ ZIP_DOCS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class UsingRunOut(BaseModel):
+class UsingRunOut(Answer):
     """A run on a version of a dataset."""
 
-    model_config = ConfigDict(from_attributes=True)
     id: int = Field(description="Id of the run.")
     name: str = Field(description="Its name.")
     regularization: bool = Field(description="True if it used them as regularization images.")
 
 
-class UsingAdapterOut(BaseModel):
+class UsingAdapterOut(Answer):
     """A version of an adapter that was trained on a version of a dataset."""
 
-    model_config = ConfigDict(from_attributes=True)
     id: int = Field(description="Id of the adapter.")
     slug: str = Field(description="Its name in the addresses of pages.")
     name: str = Field(description="Its name.")
     version: int = Field(description="Number of its version.")
 
 
-class DatasetVersionOut(BaseModel):
+class DatasetVersionOut(Answer):
     """The images and captions of a dataset at one time, which runs were trained on."""
 
-    model_config = ConfigDict(from_attributes=True)
     id: int = Field(description="Id of the version.")
     dataset_id: int = Field(description="Its dataset.")
     fingerprint: str = Field(description="SHA-256 over its images, captions and their settings.")
@@ -68,19 +66,17 @@ class DatasetVersionOut(BaseModel):
     adapters: list[UsingAdapterOut] = Field(description="The adapters that were made of it.")
 
 
-class CaptionChangeOut(BaseModel):
+class CaptionChangeOut(Answer):
     """A caption before and after."""
 
-    model_config = ConfigDict(from_attributes=True)
     kind: str = Field(description="`long`, `short` or `tags`.")
     before: str = Field(description="What it said; empty: there was none.")
     after: str = Field(description="What it says; empty: there is none.")
 
 
-class ImageChangeOut(BaseModel):
+class ImageChangeOut(Answer):
     """An image that is not the same in both states."""
 
-    model_config = ConfigDict(from_attributes=True)
     kind: ChangeKind = Field(description="`added`, `removed` or `changed`.")
     sha256: str = Field(description="SHA-256 of the uploaded file.")
     filename: str = Field(description="Name of the uploaded file.")
@@ -88,7 +84,7 @@ class ImageChangeOut(BaseModel):
     facts: list[str] = Field(description="What else differs, as sentences.")
 
 
-class VersionChangesOut(BaseModel):
+class VersionChangesOut(Answer):
     """What differs between two states of a dataset."""
 
     added: int = Field(description="Number of images that only the later one has.")
@@ -138,7 +134,7 @@ def list_dataset_versions(dataset_id: Id, state: State) -> list[DatasetVersionOu
     with state.database.read() as session:
         service.get_dataset(session, dataset_id)
         found = versions.list_versions(session, dataset_id)
-    return [DatasetVersionOut.model_validate(version) for version in found]
+    return [DatasetVersionOut.of(version) for version in found]
 
 
 @router.get(
@@ -151,13 +147,8 @@ def compare_dataset_versions(
     """List what differs from one version of a dataset to another, or to what it is now."""
     with state.database.snapshot() as session:
         found = compare_versions(session, dataset_id, a, b)
-    return VersionChangesOut(
-        added=found.count(ChangeKind.ADDED),
-        removed=found.count(ChangeKind.REMOVED),
-        changed=found.count(ChangeKind.CHANGED),
-        same=found.same,
-        changes=[ImageChangeOut.model_validate(change) for change in found.changes],
-    )
+    counts = {kind.value: found.count(kind) for kind in ChangeKind}
+    return VersionChangesOut.of(found, **counts)
 
 
 @router.get(

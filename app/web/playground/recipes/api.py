@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from app.registry.db import Session
 from app.registry.renders.recipes import service
 from app.registry.tables.recipes import Recipe
+from app.web.answers import Answer
 from app.web.openapi import header_docs
 from app.web.playground.api import RenderIn
 from app.web.problems import problems
@@ -82,7 +83,7 @@ class RecipeAdapter(BaseModel):
     )
 
 
-class RecipeOut(BaseModel):
+class RecipeOut(Answer):
     """A recipe as it can be used now."""
 
     id: int = Field(description="Id of the recipe.")
@@ -112,9 +113,8 @@ class RecipeOut(BaseModel):
 
 def _recipe_out(session: Session, recipe: Recipe) -> RecipeOut:
     opened = service.open_recipe(session, recipe)
-    fields = set(RecipeOut.model_fields) - {"base_model", "adapters", "missing"}
-    return RecipeOut(
-        **recipe.model_dump(include=fields),
+    return RecipeOut.of(
+        recipe,
         base_model=opened.base_model,
         adapters=[RecipeAdapter(**used.model_dump()) for used in opened.stack],
         missing=list(opened.missing),
