@@ -47,7 +47,7 @@ def _count(counter: TokenCounter, caption: str) -> int:
 
 @once_a_snapshot
 def tokens_of(session: Session, dataset_id: int) -> CaptionTokens:
-    """How the base model of the dataset's last run counts tokens; before a run, as CLIP does."""
+    """The token counter of the base model of the dataset's last run; before a run, CLIP's."""
     last = (
         select(BaseModel)
         .join(Run, col(Run.base_model_id) == col(BaseModel.id))

@@ -28,7 +28,7 @@ def normalize_words(text: str) -> str:
 
 
 def normalize_parts(text: str) -> list[str]:
-    """What `normalize_words` makes of each part between commas; empty parts are left out."""
+    """The parts between commas, each through `normalize_words`; empty parts are left out."""
     parts = (" ".join(part.split()) for part in text.translate(_BUT_COMMAS).lower().split(","))
     return [part for part in parts if part]
 
@@ -46,7 +46,7 @@ def spread_words(caption: str) -> str:
 
 
 def search_key(words: str) -> str:
-    """What `spread_words` has of a caption that contains these words, which are not marks alone."""
+    """The part of `spread_words` of a caption that contains these words, not marks alone."""
     spread = _spread(normalize_words(words))
     return spread if _WITHOUT_SPACES.search(spread) else f" {spread} "
 

@@ -13,7 +13,7 @@ from app.registry.tables.datasets import SOURCE_NAME_LENGTH, CaptionRevision, Ca
 
 @dataclass(frozen=True)
 class CaptionOrigin:
-    """Who writes a caption: `name` is the file or the provider, `edit_id` the bulk edit, if any.
+    """The writer of a caption: `name` is the file or the provider, `edit_id` the bulk edit, if any.
 
     `is_continued`: the same person is still typing, so the text takes the place of what they wrote
     a moment ago.

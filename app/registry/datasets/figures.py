@@ -1,4 +1,4 @@
-"""How many images datasets have, how many of them have captions and are trained on."""
+"""Numbers of images in datasets, of those with captions, and of those trained on."""
 
 from __future__ import annotations
 

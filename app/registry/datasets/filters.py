@@ -1,4 +1,4 @@
-"""What to show of a dataset: filters, words and the order, as they stand in an address."""
+"""Filters, words and order of a dataset's listing, as they stand in an address."""
 
 from __future__ import annotations
 

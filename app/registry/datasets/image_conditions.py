@@ -35,7 +35,7 @@ long_side = sa.case(
 
 @dataclass(frozen=True)
 class Scope:
-    """What the conditions depend on: the dataset's images, its trigger word, its training size.
+    """The inputs of the conditions: the dataset's images, its trigger word, its training size.
 
     `has_several`: an image has more than one caption, which costs the conditions a look at these.
     """
@@ -57,7 +57,7 @@ def is_live(dataset_id: int) -> Condition:
 
 
 def scope_of(session: Session, dataset: Dataset) -> Scope:
-    """What the conditions on images of this dataset depend on."""
+    """The inputs of the conditions on images of this dataset."""
     side = training_side(session, dataset.key).pixels
     several = has_several_captions(session, dataset.key)
     return Scope(dataset.key, dataset.trigger_word, side, several)

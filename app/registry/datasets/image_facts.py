@@ -1,4 +1,4 @@
-"""What is known of an image: its measures, the one most like it, and the runs that used it."""
+"""Facts about an image: its measures, the one most like it, and the runs that used it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ImageFacts:
 
 
 def image_facts(session: Session, image: Image) -> ImageFacts:
-    """What is known of an image of a dataset."""
+    """The facts about an image of a dataset."""
     measure = session.get(ImageMeasure, image.clean_sha256)
     if measure is not None and measure.measure_version < MEASURE_VERSION:
         measure = None  # it is measured again

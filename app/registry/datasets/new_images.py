@@ -126,7 +126,7 @@ def _take_settings(image: Image, facts: ImageFacts) -> None:
 
 
 def add_loose(session: Session, image: Image, loose: LooseCaption) -> tuple[CaptionFromFile, ...]:
-    """What a file says of an image that is there already; return the captions that are not used.
+    """Add the facts of a file to an image that is there already; return the unused captions.
 
     It fills what the image does not have yet: captions of each kind, repeats, the focus point and
     so on. Whatever somebody wrote or set stays. Of another image of the same name, only the caption

@@ -44,7 +44,7 @@ class RejectedFile:
 
 @dataclass(frozen=True)
 class UploadProgress:
-    """How far an upload is: `done` of `total` images, of which `name` is the last one."""
+    """The progress of an upload: `done` of `total` images, of which `name` is the last one."""
 
     done: int
     total: int

@@ -128,7 +128,7 @@ def count_runs(session: Session, dataset_ids: Collection[int]) -> dict[int, int]
 
 
 def dataset_details(used: Sequence[UsedDataset]) -> dict[str, Any]:
-    """What the details of a version say of the datasets of its run; a list only for several."""
+    """The datasets of a version's run, as its details show them; a list only for several."""
     details: dict[str, Any] = {
         "images": image_total(used),
         "dataset": ", ".join(one.name for one in used),

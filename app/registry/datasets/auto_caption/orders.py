@@ -43,7 +43,7 @@ AT_WORK = "Captions of this dataset are being written. Wait until that ends, or 
 
 @dataclass(frozen=True)
 class OrderProgress:
-    """How far an order is; the counts are those of its images, by what became of them."""
+    """The progress of an order; the counts are those of its images, by outcome."""
 
     job: IoJob
     args: CaptionImagesArgs
@@ -67,12 +67,12 @@ class OrderProgress:
 
     @property
     def is_active(self) -> bool:
-        """Whether it waits or runs."""
+        """True while it waits or runs."""
         return self.job.state.is_active
 
     @property
     def is_complete(self) -> bool:
-        """Whether all its images were looked at, and none failed."""
+        """True if all its images were looked at, and none failed."""
         return self.done >= self.total and not self.count(ProposalState.FAILED)
 
     @property
@@ -214,7 +214,7 @@ class Preview:
 
     @property
     def is_active(self) -> bool:
-        """Whether it waits or runs."""
+        """True while it waits or runs."""
         return self.job.state.is_active
 
 
@@ -250,7 +250,7 @@ def get_order(session: Session, dataset_id: int, job_id: int) -> OrderProgress:
 
 
 def progress_of(session: Session, job: IoJob) -> OrderProgress:
-    """How far an order is."""
+    """The progress of an order."""
     counted = session.exec(
         select(CaptionProposal.state, func.count())
         .where(CaptionProposal.job_id == job.key)
@@ -314,7 +314,7 @@ def images_left(session: Session, order: OrderProgress) -> list[int]:
 
 
 def request_of(args: CaptionArgs) -> CaptionRequest:
-    """What a person asked for, from the arguments of a job."""
+    """The request of a person, from the arguments of a job."""
     return CaptionRequest(
         **args.model_dump(include={"provider", "address", "model", "model_id", "prompt"}),
         do_not_name=args.do_not_name,

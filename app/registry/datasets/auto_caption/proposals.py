@@ -45,12 +45,12 @@ class ProposedChange:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether the caption was changed after the proposal was made."""
+        """True if the caption was changed after the proposal was made."""
         return self.now.version != self.proposal.seen_version
 
     @property
     def is_first(self) -> bool:
-        """Whether it is for the first caption of its image."""
+        """True if it is for the first caption of its image."""
         return self.proposal.kind == self.image.caption_kind
 
 
@@ -71,7 +71,7 @@ class Applied:
 
     @property
     def sentence(self) -> str:
-        """What was done, for people."""
+        """The outcome as a sentence for people."""
         parts = [f"{plural(self.changed, 'caption')} written."]
         if self.changed_meanwhile:
             parts.append(
@@ -187,7 +187,7 @@ def apply_proposals(
 
 
 def _row(change: ProposedChange, caption: str) -> dict[str, Any]:
-    """What a step needs to undo the change; `added`: the image had no caption of this kind."""
+    """The data for the undo of the change; `added`: the image had no caption of this kind."""
     row: dict[str, Any] = {
         "image_id": change.image.key,
         "before": {"caption": change.before},

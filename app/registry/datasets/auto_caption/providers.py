@@ -70,18 +70,18 @@ class Provider:
 
     @property
     def value(self) -> str:
-        """What stands for it in forms and addresses, such as `ollama` or `local-3`."""
+        """Its value in forms and addresses, such as `ollama` or `local-3`."""
         return self.kind if self.model_id is None else f"{self.kind}-{self.model_id}"
 
     @property
     def takes_prompt(self) -> bool:
-        """Whether it follows instructions."""
+        """True if it follows instructions."""
         return self.kind in SERVERS
 
 
 @dataclass(frozen=True)
 class CaptionRequest:
-    """What a person asks of a provider; empty texts take what is configured."""
+    """A person's request to a provider; empty texts take the configured values."""
 
     provider: ProviderKind
     address: str = ""
@@ -119,12 +119,12 @@ def _local(model: CaptionModel) -> Provider:
 
 
 def default_words(dataset: Dataset) -> tuple[str, ...]:
-    """What captions of a dataset must not name: its trigger word and words for styles."""
+    """Words that captions of a dataset must not contain: its trigger word and words for styles."""
     return (*([dataset.trigger_word] if dataset.trigger_word else []), *NOT_TO_NAME)
 
 
 def check_request(session: Session, settings: Settings, request: CaptionRequest) -> CaptionArgs:
-    """What a job is to ask, with nothing left open. Raises InvalidInput with a reason per field."""
+    """The complete arguments of a job. Raises InvalidInput with a reason per field."""
     fields: dict[str, str] = {}
     kind = request.provider
     address = model = prompt = ""

@@ -1,4 +1,4 @@
-"""What a dataset shows and never shows, by the words of its captions and the measured grounds.
+"""Subjects that a dataset shows and lacks, by the words of its captions and the measured grounds.
 
 Captions are looked up word by word in lists of common nouns; no image is looked at, so this is
 advice. Where too few captions have a known noun, nothing is said.
@@ -58,7 +58,7 @@ FRAMINGS = (
 def coverage(
     captions: Sequence[ReadCaption], images: Sequence[CheckedImage], *, one_subject: bool = False
 ) -> Finding | None:
-    """What no caption names, with what they do name; None where the captions do not tell."""
+    """The subjects that no caption names and those that some name; None if captions do not tell."""
     shown: Counter[str] = Counter()
     known = 0
     for caption in captions:

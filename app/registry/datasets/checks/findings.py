@@ -1,4 +1,4 @@
-"""What the checks of a dataset find: one finding for each thing that a person can act on."""
+"""Findings of the checks of a dataset: one for each thing that a person can act on."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Check(StrEnum):
 
     @property
     def label(self) -> str:
-        """What is checked, in a word or two."""
+        """The name of the check, in a word or two."""
         return _LABELS[self]
 
 
@@ -134,7 +134,7 @@ class Report:
 
     @property
     def rest(self) -> list[str]:
-        """What was checked without a finding, and what was not measured, as sentences."""
+        """Sentences with the checks that found nothing, and those that were not measured."""
         groups: dict[str, list[Check]] = {"nothing found": [*self.clear]} if self.clear else {}
         for check, why in self.not_measured.items():
             groups.setdefault(why, []).append(check)

@@ -78,7 +78,7 @@ def _stretches(parts: Sequence[Part], words: set[str]) -> Iterator[Phrase]:
 
 
 def _is_inside(phrase: Phrase, others: set[Phrase] | Sequence[Phrase]) -> bool:
-    """Whether a longer one of the others contains the phrase."""
+    """True if a longer one of the others contains the phrase."""
     size = len(phrase)
     return any(
         len(other) > size

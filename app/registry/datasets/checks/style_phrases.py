@@ -130,7 +130,7 @@ def _medium(words: tuple[str, ...], place: int, *, is_first: bool) -> Iterator[S
 
 
 def _has_joint(words: tuple[str, ...]) -> bool:
-    """Whether a preposition or a verb stands there: “a man with a”, “a cat watching a”."""
+    """True if a preposition or a verb stands there: “a man with a”, “a cat watching a”."""
     return any(word in STOP_WORDS - ARTICLES - {"and"} or word.endswith("ing") for word in words)
 
 

@@ -1,4 +1,4 @@
-"""What a caption is about: the noun that its first words name."""
+"""The subject of a caption: the noun that its first words name."""
 
 from __future__ import annotations
 

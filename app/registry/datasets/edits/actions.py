@@ -1,4 +1,4 @@
-"""What a bulk edit does: the action and its settings, checked and told as sentences."""
+"""The action of a bulk edit and its settings, checked and described in sentences."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _refuse(field: str, sentence: str) -> InvalidInput:
 
 
 def describe_edit(edit: Edit, changed: int, *, target: str = "") -> str:
-    """What an edit did, as a sentence without a period: “Added “ink” to 41 captions”.
+    """The result of an edit as a sentence without a period: “Added “ink” to 41 captions”.
 
     `target`: the name of the other dataset of a move or a copy.
     """
@@ -177,7 +177,7 @@ def describe_edit(edit: Edit, changed: int, *, target: str = "") -> str:
 
 
 def describe_plan(edit: Edit, changed: int, *, target: str = "") -> str:
-    """What an edit will do, as a heading: “Changes 41 captions”."""
+    """A heading that says what an edit will do: “Changes 41 captions”."""
     if edit.changes_captions:
         return f"Changes {plural(changed, 'caption')}"
     images = plural(changed, "image")

@@ -12,7 +12,7 @@ PARTS = re.compile(r"\s+|,|[^\s,]+")
 
 
 class Part(StrEnum):
-    """What happened to a piece of text."""
+    """The change of a piece of text."""
 
     SAME = "same"
     REMOVED = "removed"
@@ -43,7 +43,7 @@ def differences(before: str, after: str) -> list[Piece]:
 
 
 def _common(one: list[str], other: list[str]) -> int:
-    """How many words both begin with."""
+    """The number of words that both begin with."""
     count = 0
     for mine, theirs in zip(one, other, strict=False):
         if mine != theirs:

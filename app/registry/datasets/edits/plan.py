@@ -38,7 +38,7 @@ Rule = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Change:
-    """What an edit does with one image, or with one of its captions.
+    """The change that an edit makes to one image, or to one of its captions.
 
     `kind` is "" for the first caption and for fields of the image.
     """
@@ -51,7 +51,7 @@ class Change:
 
     @property
     def place(self) -> tuple[int, str]:
-        """What is changed: the id of the image, and the kind."""
+        """The id of the changed image, and the kind."""
         return self.image.id, self.kind
 
 
@@ -75,12 +75,12 @@ class EditPlan:
 
     @property
     def sentence(self) -> str:
-        """What the edit will do, as a heading."""
+        """A heading that says what the edit will do."""
         return describe_plan(self.edit, self.changed, target=self.target_name)
 
     @property
     def seen(self) -> Seen:
-        """What this plan read, for `plan_edit` when it is carried out."""
+        """The rows that this plan read, for `plan_edit` when it is carried out."""
         return Seen({change.place: change.version for change in self.changes})
 
     @property
@@ -91,7 +91,7 @@ class EditPlan:
 
 @dataclass(frozen=True)
 class EditOutcome:
-    """What a bulk edit or its undo did: number of changed captions or images, and which images.
+    """The result of a bulk edit or its undo: number of changed captions or images, and the images.
 
     `step` is the row of the edit; None if nothing changed.
     """

@@ -106,7 +106,7 @@ def _without_first_article(words: list[str]) -> list[str]:
 
 
 def _is_loose(word: str, following: str) -> bool:
-    """Whether a word before a gap says nothing with the word after it; "": the part ends there."""
+    """True if a word before a gap says nothing with the word after it; "": the part ends there."""
     if word in ARTICLES:
         return not following or following in STOP_WORDS - QUALIFIERS
     return word in JOINING and (not following or following in JOINING)

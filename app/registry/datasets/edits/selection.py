@@ -28,7 +28,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class SelectedImage:
-    """What edits and their previews need to know of an image."""
+    """The facts of an image that edits and their previews need."""
 
     id: int
     filename: str
@@ -135,7 +135,7 @@ class Seen:
 
 
 def read_seen(token: str) -> Seen:
-    """What `Seen.token` wrote. Raises InvalidInput for another text."""
+    """The content of a text of `Seen.token`. Raises InvalidInput for another text."""
     versions, last = {}, 0
     try:
         for word in token.split():

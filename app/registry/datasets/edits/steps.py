@@ -40,7 +40,7 @@ class Step:
 
     @property
     def is_recent(self) -> bool:
-        """Whether it was just made: its undo is shown before the images in a narrow window."""
+        """True if it was just made: its undo is shown before the images in a narrow window."""
         return utcnow() - aware(self.created_at) < RECENT
 
 
@@ -93,7 +93,7 @@ def step_to_undo(session: Session, dataset_id: int, edit_id: int) -> Step | None
 
 
 def describe_step(session: Session, step: DatasetEdit) -> str:
-    """What a step did, as a sentence without a period."""
+    """The result of a step as a sentence without a period."""
     edit = _edit_of(step.action, step.settings)
     return describe_edit(edit, step.changed, target=_target_name(session, edit))
 

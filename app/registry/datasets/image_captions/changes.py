@@ -26,7 +26,7 @@ from worker.core.words import CaptionKind
 
 @dataclass(frozen=True)
 class CaptionChange:
-    """What to change of a caption; None leaves a value as it is.
+    """A change of a caption; None leaves a value as it is.
 
     `seen_version`: the version that the user edited. If it has changed since, nothing is written.
     """
@@ -174,7 +174,7 @@ def _further(session: Session, image: Image, kind: CaptionKind) -> ImageCaption 
 
 
 def _written(image: Image, kind: CaptionKind) -> SelectOfScalar[CaptionRevision]:
-    """What a caption of this kind ever said."""
+    """A query for all revisions of a caption of this kind."""
     return select(CaptionRevision).where(
         CaptionRevision.image_id == image.key, CaptionRevision.kind == kind
     )

@@ -33,7 +33,7 @@ _WRITERS = {
 
 @dataclass(frozen=True)
 class WrittenCaption:
-    """What a caption said from a moment on; `is_current` if it still does.
+    """The text of a caption from a moment on; `is_current` if it is still that text.
 
     `restored_from`: when the version was written that this one restored, if that is known.
     """
@@ -49,7 +49,7 @@ class WrittenCaption:
 
     @property
     def writer(self) -> str:
-        """Who wrote it, as “from boat.txt”."""
+        """The writer, as “from boat.txt”."""
         if self.source is None:
             return "before Brushwork kept names"
         words = _WRITERS[self.source]
@@ -88,7 +88,7 @@ def caption_history(session: Session, image: Image) -> list[WrittenCaption]:
 
 
 def _version_name(version: int) -> str:
-    """How a restored caption names the version that it is from."""
+    """The name of the version that a caption was restored from."""
     return f"version {version}"
 
 

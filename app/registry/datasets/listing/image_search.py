@@ -68,7 +68,7 @@ def matching_ids(session: Session, dataset: Dataset, wanted: ImageFilter = ALL_I
 def count_filters(
     session: Session, dataset: Dataset, *, now: bool = True
 ) -> tuple[dict[Show, int], int]:
-    """How many images of a dataset have each property, and how many there are.
+    """The number of images of a dataset with each property, and the number of all.
 
     Unless `now`, what takes long for many images is left out if it is not known yet.
     """
@@ -95,7 +95,7 @@ def counted_before(session: Session, dataset: Dataset) -> set[Show]:
 
 
 def read_state(session: Session, dataset: Dataset) -> index.State:
-    """What the kept results about a dataset depend on, in one query."""
+    """The state that cached results about a dataset depend on, in one query."""
     return _read_state(session, dataset.key, dataset.created_at, dataset.trigger_word)
 
 
@@ -121,7 +121,7 @@ def _count_figures(session: Session, dataset_id: int) -> DatasetFigures:
 
 
 def _count_in_sql(session: Session, dataset_id: int) -> dict[Show, int]:
-    """How many images have each property that SQL can check."""
+    """The number of images with each property that SQL can check."""
     scope = scope_of(session, session.get_one(Dataset, dataset_id))
     kinds = sorted(IN_SQL)
     columns = [_count(kind, scope) for kind in kinds]

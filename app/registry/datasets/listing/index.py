@@ -1,4 +1,4 @@
-"""What SQL cannot find in a dataset: near-duplicates, long and same captions, two of the orders.
+"""The part of a listing that SQL cannot find: near-duplicates, long and same captions, two orders.
 
 These orders are by name and by likeness.
 

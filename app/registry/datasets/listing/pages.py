@@ -36,7 +36,7 @@ class ImagePage:
 
     @property
     def pages(self) -> int:
-        """How many pages there are."""
+        """The number of pages."""
         return page_count(self.total, self.size)
 
     @property

@@ -1,4 +1,4 @@
-"""What a line of `metadata.jsonl` says of an image besides its caption.
+"""Facts of an image in a line of `metadata.jsonl`, besides its caption.
 
 Brushwork writes these fields when it exports a dataset; of other programs' lines, those with the
 same names are read.
@@ -33,7 +33,7 @@ class KindCaption:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is known about an uploaded image; None: not said.
+    """Facts about an uploaded image; None: not given.
 
     `sha256` is the hash of the file it was first uploaded as, and `clean_sha256` that of the
     exported image: only together do they say something about the file that they come with.

@@ -35,7 +35,7 @@ class FileCaption:
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What the `dataset.json` of an export says: a name and a trigger word."""
+    """The name and the trigger word in the `dataset.json` of an export."""
 
     name: str = ""
     trigger_word: str = ""
@@ -117,7 +117,7 @@ def read_left_out(data: bytes) -> Iterator[tuple[str, str]]:
 
 
 def read_dataset_facts(data: bytes) -> DatasetFacts:
-    """What a `dataset.json` says; values that cannot be used are empty."""
+    """The facts in a `dataset.json`; values that cannot be used are empty."""
     try:
         entry: Any = json.loads(decode_text(data))
     except (InvalidInput, ValueError, RecursionError):

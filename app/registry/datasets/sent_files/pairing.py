@@ -28,7 +28,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class PairedCaptions:
-    """What the files say about an image: its caption, other captions for it, and the rest.
+    """The content of the files for an image: its caption, its other captions, and facts.
 
     `facts_file`: the file that the facts are from.
     """
@@ -41,7 +41,7 @@ class PairedCaptions:
 
 @dataclass(frozen=True)
 class LooseCaption:
-    """What the files say about an image that was not sent with them."""
+    """The content of the files for an image that was not sent with them."""
 
     caption: CaptionFromFile
     facts: ImageFacts = NOTHING_ELSE
@@ -57,7 +57,7 @@ class _Found:
 
     @property
     def rank(self) -> int:
-        """What counts more where several disagree: a `.txt`, a `.caption`, then `metadata.jsonl`.
+        """The precedence where files disagree: a `.txt`, a `.caption`, then `metadata.jsonl`.
 
         Whoever changes the captions of an export edits the text files beside the images.
         """

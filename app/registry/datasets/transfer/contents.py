@@ -1,4 +1,4 @@
-"""What an export contains: a dataset as it is now, or one of its pinned versions."""
+"""The contents of an export: a dataset as it is now, or one of its pinned versions."""
 
 from __future__ import annotations
 
