@@ -1,4 +1,4 @@
-"""Who caused what is written now: events keep it in their column `actor`."""
+"""The user or program behind the current writes, for the column `actor` of events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What probes and metrics ask: the parts that Brushwork needs, and counts of the registry."""
+"""The state of the parts that Brushwork needs, and counts, for probes and metrics."""
 
 from __future__ import annotations
 

@@ -59,6 +59,6 @@ class _Written(io.RawIOBase):
         return len(data)
 
     def take(self) -> bytes:
-        """What was written since the last time."""
+        """The bytes that were written since the last call."""
         taken, self._chunks = b"".join(self._chunks), []
         return taken

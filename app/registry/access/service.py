@@ -26,7 +26,7 @@ TOKEN_BYTES = 32
 
 
 def token_hash(token: str) -> str:
-    """What is stored of a token."""
+    """The hash that is stored for a token."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 

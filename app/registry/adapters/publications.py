@@ -1,4 +1,4 @@
-"""What jobs that published adapters still know of images and prompts that are deleted for good."""
+"""Images and prompts in jobs of published adapters, removed once they are deleted for good."""
 
 from __future__ import annotations
 

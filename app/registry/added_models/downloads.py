@@ -47,7 +47,7 @@ def active_download(session: Session, kind: JobKind, model_id: int) -> IoJob | N
 
 
 def progress_of(job: IoJob) -> Download:
-    """How far a download is that has not ended."""
+    """The progress of a download that has not ended."""
     progress = job.outcome(ByteProgress)
     return Download(
         is_waiting=job.started_at is None or progress.bytes_done is None,

@@ -40,7 +40,7 @@ SEEN_AGAIN = timedelta(hours=1)  # another database is not written down more oft
 
 
 class Owner(StrEnum):
-    """Who the files of a store belong to."""
+    """The owner of the files in a store."""
 
     THIS = "this"  # this database
     SHARED = "shared"  # this database, but another one used the store lately
@@ -204,7 +204,7 @@ def _note_other(database: Database, store: BlobStore, marker: Marker, now: datet
 
 
 def _sentence(owner: Owner, marker: Marker, registry: Registry | None, newest: NewestEvent) -> str:
-    """What to know about an owner that is not just this database."""
+    """A sentence about an owner that is not just this database."""
     theirs = f"event {marker.newest.number}{_time_text(marker.newest.at)}"
     if owner is Owner.OTHER:
         mine = f"this one is {registry.uid[:8]}" if registry else "this one is new"

@@ -32,7 +32,7 @@ class BadFile:
 
     @property
     def sentence(self) -> str:
-        """What is wrong and what to do."""
+        """The problem and its remedy."""
         if not self.references:
             return f"The stored file {self.sha256[:SHORT_HASH]}… is {self.problem}; {NOT_USED}."
         first = self.references[0]
@@ -100,7 +100,7 @@ def report(database: Database, error: UnusableBlob) -> str:
 
 
 def summary(bad: Iterable[BadFile]) -> str:
-    """How many files are damaged and missing: “1 file is damaged, 2 files are missing”."""
+    """The numbers of damaged and missing files: “1 file is damaged, 2 files are missing”."""
     problems = [one.problem for one in bad]
     parts = []
     for problem in FileProblem:

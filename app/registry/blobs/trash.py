@@ -36,7 +36,7 @@ NOTHING = Amount()
 
 
 def amount(store: BlobStore) -> Amount:
-    """What is in the trash."""
+    """The number and size of the files in the trash."""
     return Amount.of(store.list_trash())
 
 

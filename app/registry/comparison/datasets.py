@@ -1,4 +1,4 @@
-"""What differs between two states of a dataset: pinned versions, or the dataset as it is now."""
+"""Differences between two states of a dataset: pinned versions, or the dataset as it is now."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class VersionChanges:
 def compare_versions(
     session: Session, dataset_id: int, before: int | None, after: int | None, *, page: int = 1
 ) -> VersionChanges:
-    """What changed from one version of a dataset to another; None: the dataset as it is now.
+    """The changes from one version of a dataset to another; None: the dataset as it is now.
 
     Raises NotFound for a version of another dataset, and Conflict for one whose images are gone.
     """

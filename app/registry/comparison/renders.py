@@ -87,7 +87,7 @@ def stack_words(render: Render) -> str:
 
 
 def weight_words(render: Render, index: int) -> str:
-    """What tells an image of a strip apart: its weights, with the adapters where others are out."""
+    """The weights of an image of a strip as text, with the adapters where others are out."""
     row = (render.weights or [[]])[index]
     if None not in row:
         return ", ".join(f"{weight:g}" for weight in row)

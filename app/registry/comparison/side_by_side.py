@@ -103,7 +103,7 @@ def _same_prompt(sample: Sample, others: Mapping[int, Sample]) -> int:
 
 
 def dataset_changes(a: PinnedByDataset, b: PinnedByDataset) -> Iterator[tuple[str, ImageChanges]]:
-    """What changed in the datasets of both, each with its name; no name if there is only one.
+    """The changes in the datasets of both, each with its name; no name if there is only one.
 
     Datasets whose images were deleted for good are left out.
     """

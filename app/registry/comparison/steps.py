@@ -22,7 +22,7 @@ class ComparedStep:
 
     @property
     def label(self) -> str:
-        """What it is called, such as “Step 150”."""
+        """The displayed name, such as “Step 150”."""
         return f"Step {self.step:,}" if self.step else "Base model"
 
     @property

@@ -49,7 +49,7 @@ def measure(image: Image.Image) -> dict[str, Any]:
 
 
 def sharpness(gray: Image.Image) -> float | None:
-    """How sharp the edges of an image are, 0 to 1; None if it is blank.
+    """The sharpness of an image's edges, 0 to 1; None if it is blank.
 
     The blur effect of Crété et al., "The blur effect: perception and estimation with a new
     no-reference perceptual blur metric" (SPIE 2007), turned around: the share of the differences

@@ -15,7 +15,7 @@ from worker.core.words import CaptionKind
 
 
 class CaptionArgs(JobArgs):
-    """What a provider is asked, for any number of images.
+    """A question to a provider, for any number of images.
 
     `address` and `model` are those of a server, `model_id` is a local model. The subject of the job
     is the dataset.

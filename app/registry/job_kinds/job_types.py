@@ -1,4 +1,4 @@
-"""What is known of each kind of io job: its models, how long it may take, whether it is long."""
+"""The properties of each kind of io job: its models, its time limit, whether it is long."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """How long a job may take until it ends or finishes its next part, such as a module.
+    """The time that a job has until it ends or finishes its next part, such as a module.
 
     `seconds`, and what its input takes at `bytes_per_second`, where reading and writing that is the
     work. Waiting for the storage or the database does not count.

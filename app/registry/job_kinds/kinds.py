@@ -302,7 +302,7 @@ class ExtractAdapterArgs(JobArgs):
 
 
 class ShownResult(StepProgress):
-    """What a tool made can be shown by two renders; they are ordered when somebody looks."""
+    """The two renders that show a tool's result; they are ordered when somebody looks."""
 
     before_render_id: int | None = None
     after_render_id: int | None = None
@@ -383,7 +383,7 @@ class DeleteDraftsArgs(JobArgs):
 
 
 class DeleteDraftsResult(StepProgress):
-    """How many files were deleted with the drafts, and their size."""
+    """The number of files that were deleted with the drafts, and their size."""
 
     files: int | None = None
     size_bytes: int | None = None
@@ -396,7 +396,7 @@ class SweepArgs(JobArgs):
 
 
 class SweepResult(StepProgress):
-    """What a sweep moved to the trash, or would have; what it deleted from there for good.
+    """The files that a sweep moved to the trash, or would have, and those it deleted for good.
 
     `report`: why it only reported, because the files may not be those of this database.
     """

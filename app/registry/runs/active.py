@@ -45,7 +45,7 @@ def active_runs(session: Session, *, limit: int = ACTIVE_SHOWN) -> ActiveRuns:
 
 
 def is_any_active(session: Session) -> bool:
-    """Whether a run is running or queued."""
+    """True if a run is running or queued."""
     active = col(Run.status).in_((JobStatus.RUNNING, JobStatus.QUEUED))
     return session.exec(select(Run.id).where(active).limit(1)).first() is not None
 

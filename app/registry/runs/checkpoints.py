@@ -57,7 +57,7 @@ class RunCheckpoint:
 
     @property
     def reference(self) -> str:
-        """How the playground names its adapter, such as `chalk-run-3@150`; empty without one."""
+        """The playground's name for its adapter, such as `chalk-run-3@150`; empty without one."""
         return f"{self.address.slug}@{self.step}" if self.address and self.version else ""
 
 

@@ -34,7 +34,7 @@ def list_presets(session: Session) -> list[OwnPreset]:
 
 
 def changes_of(session: Session, run: Run) -> list[Difference]:
-    """What a preset of this run would change of the shipped one: a is shipped, b is the run's."""
+    """The changes of a preset of this run to the shipped one: a is shipped, b is the run's."""
     shipped = shipped_values(session, run)
     found = config_differences(shipped, shipped | run.config)
     return [row for row in found if row.name in shipped and row.name != NOT_SAVED]

@@ -83,7 +83,7 @@ class PinnedImages:
 
     @property
     def note(self) -> str:
-        """What became of the dataset since, as a sentence; empty if nothing did."""
+        """A sentence about later changes of the dataset; empty if there are none."""
         if self.changes is None:
             return "The dataset was deleted since; its images and captions stay with this run."
         return f"The dataset changed since: {self.changes}." if self.changes else ""

@@ -73,7 +73,7 @@ def _captions_by_hash(items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def changes_since(session: Session, version: DatasetVersion) -> ImageChanges:
-    """What changed in a dataset since this version of it was pinned."""
+    """The changes in a dataset since this version of it was pinned."""
     now = pinned.current_items(session, version.dataset_id)
     return image_changes(captions_of(version), _captions_by_hash(now))
 

@@ -172,7 +172,7 @@ class ObjectBlobStore(BlobStore):
         return True
 
     def _use(self, sha256: str, read: Callable[[str], UsedT]) -> UsedT:
-        """What `read` returns of a blob, which comes out of the trash if need be."""
+        """The result of `read` for a blob, which comes out of the trash if need be."""
         key = _object_key(sha256)
         with contextlib.suppress(BlobNotFound), _translate_errors(sha256):
             return read(key)

@@ -121,7 +121,7 @@ class LocalBlobStore(BlobStore):
         return True
 
     def _use(self, sha256: str, read: Callable[[Path], UsedT]) -> UsedT:
-        """What `read` returns of a blob, which comes out of the trash if need be."""
+        """The result of `read` for a blob, which comes out of the trash if need be."""
         path = self._blob_path(sha256)
         with contextlib.suppress(FileNotFoundError):
             return read(path)

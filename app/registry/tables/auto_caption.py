@@ -16,7 +16,7 @@ from worker.core.words import CaptionKind
 
 
 class ProposalState(StrEnum):
-    """What became of one image of an order."""
+    """The outcome for one image of an order."""
 
     PROPOSED = "proposed"
     EMPTY = "empty"  # the provider was not sure enough
@@ -27,7 +27,7 @@ class ProposalState(StrEnum):
 
 
 class CaptionProposal(NumberedRow, table=True):
-    """What a provider said of an image; it changes the caption only when it is applied."""
+    """A provider's caption for an image; it changes the image's only when it is applied."""
 
     __tablename__ = "caption_proposal"
     __table_args__ = (sa.UniqueConstraint("job_id", "image_id"),)

@@ -160,7 +160,7 @@ class DatasetEdit(NumberedRow, table=True):
 
 
 class ImageMeasure(SQLModel, table=True):
-    """What was measured in the pixels of a clean image."""
+    """Measurements of the pixels of a clean image."""
 
     __tablename__ = "image_measure"
     __table_args__ = (sa.Index("ix_image_measure_state", "clean_sha256", "measure_version"),)

@@ -11,7 +11,7 @@ from app.registry.db import MENTIONS, utcnow
 
 
 class FileProblem(StrEnum):
-    """What can be wrong with a stored file that rows refer to."""
+    """A problem of a stored file that rows refer to."""
 
     DAMAGED = "damaged"
     MISSING = "missing"

@@ -248,7 +248,7 @@ def _takes_versions(adapter: Adapter) -> bool:
 
 
 def _adapter_fields(new: NewVersion) -> dict[str, Any]:
-    """What a new adapter takes from its first version, besides the name."""
+    """The fields besides the name that a new adapter takes from its first version."""
     return {
         "trigger_words": list(new.trigger_words),
         "base_family": new.base_family,

@@ -45,7 +45,7 @@ class AxisRequest:
 
 @dataclass(frozen=True)
 class AxisContext:
-    """What the values of an axis depend on: prompt, names of the stack, base model."""
+    """The inputs of the values of an axis: prompt, names of the stack, base model."""
 
     session: Session
     prompt: str

@@ -134,7 +134,7 @@ def plan_grid(session: Session, wanted: GridRequest) -> GridPlan:
 
 
 def usual_title(axes: Sequence[Axis]) -> str:
-    """What the axes vary, such as “Weight × prompt”."""
+    """A title made of what the axes vary, such as “Weight × prompt”."""
     words = " × ".join(axis.kind.label.lower() for axis in axes)
     return words[:1].upper() + words[1:]
 

@@ -127,7 +127,7 @@ def cancel_grid(session: Session, grid_id: int) -> Grid:
 
 
 def plan_missing(session: Session, grid_id: int) -> GridPlan | None:
-    """What is needed to generate the images that a grid lacks; None if it lacks none.
+    """The plan for the images that a grid lacks; None if it lacks none.
 
     Raises InvalidInput if none of them can be generated any more, Conflict for a deleted grid.
     """
