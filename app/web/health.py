@@ -90,7 +90,7 @@ class Probes:
 
 
 async def _trouble(name: str, probe: Probe[None]) -> str:
-    """What is wrong with a part, as a sentence; empty if nothing is."""
+    """A sentence about the problem of a part; empty if there is none."""
     try:
         await probe.answer(DEADLINE_SECONDS)
     except TimeoutError:

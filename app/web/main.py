@@ -132,7 +132,7 @@ def _make_login(settings: Settings) -> Login:
 
 
 def _add_files(app: FastAPI) -> None:
-    """What no router has: the OpenAPI document, and files that are the same for everybody.
+    """Add what the routers lack: the OpenAPI document, and files that are the same for all.
 
     They come before the routers: a page needs two dozen of them, and routes are tried in order.
     """

@@ -10,7 +10,7 @@ CENTER = 50
 
 
 def crop_place(focus: tuple[float, float] | None, width: int, height: int) -> int:
-    """How far along its longer side an image is cut to a square, 0 to 100 in steps of 5.
+    """The place along an image's longer side of its square crop, 0 to 100 in steps of 5.
 
     Of a panorama, 0 shows the left end, 100 the right one. As in training, the focus point is in
     the middle of the square unless an edge of the image is nearer.

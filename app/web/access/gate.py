@@ -47,7 +47,7 @@ ASK_START_TOKEN = (
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sent a request, and what they may do."""
+    """The sender of a request, and what they may do."""
 
     actor: str
     grants: frozenset[Need] = EVERYTHING
@@ -55,7 +55,7 @@ class Caller:
 
 
 def caller_of(request: Request) -> Caller | None:
-    """Who sent this request; None on routes that are open to everybody."""
+    """The sender of this request; None on routes that are open to everybody."""
     found: Caller | None = request.scope.get(CALLER)
     return found
 
@@ -98,7 +98,7 @@ class Gate:
 
 
 async def identify(request: Request) -> Caller:
-    """Who calls. Raises Unauthorized, TooManyTries, or the error of a database that is away."""
+    """The caller. Raises Unauthorized, TooManyTries, or the error of a database that is away."""
     login = login_of(request)
     if not login.is_needed:
         return Caller("loopback")

@@ -1,4 +1,4 @@
-"""What each route needs: declared with the routes, enforced by the one gate.
+"""The permission that each route needs: declared with the routes, enforced by the gate.
 
 A router is declared as a whole, by method; a route that needs something else says so with `@needs`.
 An app with a route that nobody declared does not start.
@@ -23,7 +23,7 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
 class Need(StrEnum):
-    """What a caller must be allowed to do, for a request to be answered."""
+    """The permission that a caller must have for a request to be answered."""
 
     OPEN = "open"  # anybody: probes, the login page and the files that style it
     READ = "read"
@@ -79,7 +79,7 @@ def declare(router: APIRouter, need: Need | ByMethod) -> APIRouter:
 
 
 def declared(context: RouteContext) -> Need | ByMethod | None:
-    """What a route or a mounted app says that it needs; None if it says nothing."""
+    """The declared need of a route or a mounted app; None if it declares none."""
     target = getattr(context, "endpoint", None) or getattr(context.route, "app", None)
     found: Need | ByMethod | None = getattr(target, NEED, None)
     return found
@@ -108,7 +108,7 @@ def make_rules(routes: Iterable[BaseRoute]) -> list[Rule]:
 
 
 def need_of(rules: Iterable[Rule], scope: Scope) -> Need:
-    """What this request needs; an address without a route can be asked for by readers only.
+    """The need of this request; an address without a route can be asked for by readers only.
 
     A method that a path does not have is answered with 405 to those who may use the path. HEAD
     comes as GET (`HeadAsGet`).

@@ -36,7 +36,7 @@ NAMED = 3  # images that were left out, in a message
 
 @dataclass(frozen=True)
 class MessageFragment:
-    """What a bulk edit did, for a page without the images; `undo`: the id of its step."""
+    """The result of a bulk edit, for a page without the images; `undo`: the id of its step."""
 
     dataset: Dataset
     sentence: str
@@ -47,7 +47,7 @@ class MessageFragment:
 
 @dataclass(frozen=True)
 class AppliedFragment:
-    """What a bulk edit or its undo changed on the page: tiles, counts, steps, and a message."""
+    """The parts of the page that a bulk edit or its undo changed: tiles, counts, steps, message."""
 
     dataset: Dataset
     summary: DatasetSummary
@@ -134,7 +134,7 @@ def _panel(dataset: Dataset, panel: EditPanel) -> Response:
 
 
 def _sentence(state: AppState, outcome: EditOutcome, *, undone: bool = False) -> str:
-    """What happened, and what was left out, in a message."""
+    """A message with the changes and the images that were left out."""
     said = "Nothing changed"
     if outcome.step is not None and (outcome.changed or not undone):
         with state.database.read() as session:

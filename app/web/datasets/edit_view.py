@@ -1,4 +1,4 @@
-"""What the page of a dataset shows of bulk edits: the bar, the preview, the steps to undo."""
+"""The view of bulk edits on the page of a dataset: the bar, the preview, the steps to undo."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def _preview(session: Session, dataset: Dataset, form: EditForm) -> EditPreview:
 
 
 def _waits_for(form: EditForm) -> str:
-    """What has to be typed before there is anything to show; "" if there is."""
+    """A sentence that asks for the text a preview needs; "" if it is there."""
     edit, choice = form.edit, form.choice
     if choice.key == "write" and form.is_new and not edit.text.strip():
         return "Enter the new caption, and every change is shown here."

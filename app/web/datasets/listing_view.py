@@ -98,7 +98,7 @@ class FilterBar:
 
     @property
     def empty(self) -> str:
-        """What to say if no image matches."""
+        """The text if no image matches."""
         if replace(self.wanted, q="").is_all:
             return f"No caption or file name contains “{self.wanted.q}”."
         if self.wanted.show == {Show.UNCAPTIONED} and self.wanted.query == "show=uncaptioned":
@@ -191,7 +191,7 @@ def _page_query(wanted: ImageFilter, page: int, *, after: int | None = None) -> 
 
 
 def _title(kind: Show, side: TrainingSide) -> str:
-    """What a filter means, where its name does not say."""
+    """The meaning of a filter, where its name does not say it."""
     trained = f"the {side.pixels} px at which “{side.base_name}” trains" if side.base_name else ""
     titles = {
         Show.LONG: "More tokens than the base model reads",

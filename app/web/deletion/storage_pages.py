@@ -85,7 +85,7 @@ class StorageRow:
 
 @dataclass(frozen=True)
 class StoragePage:
-    """What takes the space, the largest first; `free_bytes`: None if unknown.
+    """The page of what takes the space, the largest first; `free_bytes`: None if unknown.
 
     If the storage does not answer, `outage` is the reason, and nothing is known.
     """

@@ -64,7 +64,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Chart:
-    """What the chart of a run shows.
+    """The content of the chart of a run.
 
     `rows`: about twenty steps with their losses; `rates`: the learning rate of all steps.
     """

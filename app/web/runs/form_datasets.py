@@ -51,7 +51,7 @@ class DatasetRow:
 
     @property
     def uses(self) -> int:
-        """How often an epoch uses its images; 1 for repeats that cannot be read."""
+        """The uses of its images in an epoch; 1 for repeats that cannot be read."""
         number = whole_number(self.repeats)
         return number if number is not None and 1 <= number <= MAX_REPEATS else 1
 

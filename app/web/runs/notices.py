@@ -1,4 +1,4 @@
-"""What a browser notification says about a run that has ended."""
+"""The text of a browser notification about a run that has ended."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ NOT_TAKEN = "These settings were not used yet. Choose “Use these settings”, 
 
 @dataclass(frozen=True)
 class PastedSettings:
-    """What became of a pasted text: `used` settings as text, the others with the reason.
+    """The outcome of a pasted text: `used` settings as text, the others with the reason.
 
     `text` is shown again while something is wrong with it.
     """
@@ -60,7 +60,7 @@ class PastedSettings:
 
     @property
     def summary(self) -> str:
-        """What happened, as a sentence; empty if nothing was used."""
+        """The outcome as a sentence; empty if nothing was used."""
         if not self.used:
             return ""
         is_one = len(self.used) == 1

@@ -38,7 +38,7 @@ def plan_warnings(
     *,
     usual: TrainConfig,
 ) -> list[PlanWarning]:
-    """What is likely wrong with these datasets, this base model, config and trigger word.
+    """The likely problems of these datasets, this base model, config and trigger word.
 
     `usual` is the config of the shipped preset for this optimizer.
     """

@@ -187,7 +187,7 @@ class RunView:
 
     @property
     def loss_rise(self) -> str:
-        """How many times the base model's loss it is on the fixed images, as text."""
+        """The ratio to the base model's loss on the fixed images, as text."""
         rise = self.run.loss_rise or 1.0
         return f"{rise:.1f}" if rise < 10 else f"{rise:,.0f}"
 
@@ -232,7 +232,7 @@ class RunView:
 
     @property
     def ending(self) -> str:
-        """What is left of a run that ended without an adapter; empty for others."""
+        """The remains of a run that ended without an adapter, as text; empty for others."""
         if self.run.state not in (JobStatus.CANCELED, JobStatus.FAILED):
             return ""
         if not self.checkpoint_count:

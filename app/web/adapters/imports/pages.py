@@ -79,7 +79,7 @@ class ImportRow:
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """How many of some files were imported, refused or canceled, and how many there are.
+    """The numbers of files that were imported, refused or canceled, and of all.
 
     `active`: the imports that can still be canceled, by id.
     """

@@ -28,7 +28,7 @@ router = APIRouter(include_in_schema=False)
 
 
 class ImageAction(StrEnum):
-    """What is done to an image; each of the first two is undone by one of the others."""
+    """An action on an image; each of the first two is undone by one of the others."""
 
     HIDE = "hide"
     DELETE = "delete"
@@ -48,7 +48,7 @@ class RemovedImage:
 
     @property
     def undo(self) -> ImageAction:
-        """What undoes it."""
+        """The action that undoes it."""
         return UNDO[self.act]
 
 

@@ -56,7 +56,7 @@ class ProvidersOut(BaseModel):
 
 
 class AskIn(BaseModel):
-    """What a provider is asked."""
+    """A question to a provider."""
 
     model_config = ConfigDict(extra="forbid")
     provider: ProviderKind = Field(
@@ -82,7 +82,7 @@ class AskIn(BaseModel):
     )
 
     def request(self, dataset: Dataset) -> CaptionRequest:
-        """What the registry is asked for."""
+        """The request as the registry takes it."""
         values = self.model_dump(include={"provider", "address", "model", "model_id", "prompt"})
         words = self.do_not_name
         given = default_words(dataset) if words is None else [w for w in words if w.strip()]

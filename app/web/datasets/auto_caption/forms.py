@@ -52,7 +52,7 @@ class CaptionForm:
 
     @property
     def request(self) -> CaptionRequest:
-        """What is asked of the provider."""
+        """The request to the provider."""
         kind, _, number = self.provider.partition("-")
         provider = ProviderKind(kind)
         asked = self.servers.get(kind, {})

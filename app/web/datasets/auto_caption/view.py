@@ -1,4 +1,4 @@
-"""What the page of automatic captions shows: the form, the order at work, and its proposals."""
+"""The view of the page of automatic captions: the form, the order at work, and its proposals."""
 
 from __future__ import annotations
 

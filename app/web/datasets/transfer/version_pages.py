@@ -36,7 +36,7 @@ class VersionsPage:
 
 @dataclass(frozen=True)
 class ChangesPage:
-    """What differs between two states of a dataset; `pager_url`: the address without the page."""
+    """Differences between two states of a dataset; `pager_url`: the address without the page."""
 
     dataset: Dataset
     found: VersionChanges

@@ -197,7 +197,7 @@ class WinnerOut(BaseModel):
 
 
 def estimate_out(plan: GridPlan) -> GridEstimate:
-    """What a planned grid would cost, as the answer has it."""
+    """The cost of a planned grid, as the answer has it."""
     labels = [list(axis.labels) for axis in plan.axes] + [[], [], []]
     return GridEstimate(
         cells=plan.cells,

@@ -108,7 +108,7 @@ class GridForm:
 
 
 def _moved(what: str, removed: int) -> str:
-    """What an axis varies after the adapter at a place was removed; empty for its weight."""
+    """The subject of an axis after the adapter at a place was removed; empty for its weight."""
     kind, _, row = what.partition(":")
     if not PLACE.fullmatch(row) or int(row) < removed:
         return what
@@ -183,7 +183,7 @@ def read_grid_form(sent: Mapping[str, Any]) -> GridForm:
 
 
 def choices_of(stack: Sequence[StackView]) -> list[Choice]:
-    """What an axis can vary, with the adapters of the stack by name."""
+    """The choices for an axis, with the adapters of the stack by name."""
     names = [item.adapter.name if item.adapter else item.row.slug for item in stack]
     weights = [(f"weight:{row}", f"Weight of {name}") for row, name in enumerate(names)]
     if not names:

@@ -171,7 +171,7 @@ def _plan(session: Session, form: GridForm) -> GridPlan:
 
 
 def _reasons(error: AppError) -> str:
-    """What is wrong; a reason that is about one of the fields of all images names it."""
+    """The reasons as text; a reason that is about one of the fields of all images names it."""
     reasons = (
         f"{SHARED_FIELDS[name]}: {reason}" if name in SHARED_FIELDS else reason
         for name, reason in error.fields.items()
@@ -216,7 +216,7 @@ def show(
 
 @router.get("/grids/{grid_id}/live")
 def live(grid_id: Id, state: State, sheet: Sheet = 0, w: Waiting = []) -> Response:  # noqa: B006
-    """How far a grid is, with those of the cells `w` that have changed."""
+    """The progress of a grid, with those of the cells `w` that have changed."""
     with state.database.read() as session:
         view = grid_view(session, service.get_grid(session, grid_id))
     known = set(w)

@@ -1,4 +1,4 @@
-"""What the pages show of grids."""
+"""Views of grids for the pages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MOST_LETTERS = 40  # of each
 
 @dataclass(frozen=True)
 class EstimateFragment:
-    """What a grid would cost, in words; or why it cannot be."""
+    """The cost of a grid in words, or the reason why it cannot be generated."""
 
     estimate: str
     problem: str
@@ -114,7 +114,7 @@ class ChosenCell:
 
 @dataclass(frozen=True)
 class ProgressFragment:
-    """How far a grid is, and the cells that changed since the page knew them."""
+    """The progress of a grid, and the cells that changed since the page knew them."""
 
     view: GridView
     sheet: int
@@ -154,7 +154,7 @@ class CompareCellsPage:
 
 
 def estimate_words(plan: GridPlan) -> str:
-    """What a grid costs, as sentences."""
+    """The cost of a grid as sentences."""
     cached = plan.images - plan.new_images
     cells = "" if plan.images == plan.cells else f" for {plural(plan.cells, 'cell')}"
     words = [f"{plural(plan.images, 'image')}{cells}."]
@@ -169,7 +169,7 @@ def estimate_words(plan: GridPlan) -> str:
 
 
 def progress_words(view: GridView) -> str:
-    """How far a grid is, as a sentence."""
+    """The progress of a grid as a sentence."""
     text = f"{view.done} of {plural(len(view.cells), 'image')}"
     if view.is_active:
         left = "" if view.seconds is None else f", about {duration(view.seconds)} left"
