@@ -1,4 +1,4 @@
-"""What `brushwork backup` and `brushwork restore` share: the parts of an archive, and its checks.
+"""The parts of an archive and its checks, for `brushwork backup` and `brushwork restore`.
 
 An archive is a tar with the SQLite database, the blobs, and the base models that were fused here.
 """

@@ -22,7 +22,7 @@ def wait_for_io(
     progress: Callable[[], str],
     no_worker: str,
 ) -> FoundT:
-    """What `find` has once the work has ended. Raises NotReady if no io worker is there."""
+    """The result of `find` once the work has ended. Raises NotReady if no io worker is there."""
     with progress_line() as show:
         while (found := find()) is None:
             with state.database.read() as session:

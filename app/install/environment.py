@@ -33,7 +33,7 @@ print(json.dumps({
 
 
 class Contents(TypedDict):
-    """What `LOOK` prints."""
+    """The output of `LOOK`."""
 
     python: tuple[int, int]
     has_pip: bool
@@ -75,7 +75,7 @@ def open_environment(folder: Path, say: Callable[[str], None]) -> Environment:
 
 
 def _look(python: Path) -> Contents | None:
-    """What the environment of this Python has; None if it does not run."""
+    """The contents of this Python's environment; None if it does not run."""
     try:
         done = subprocess.run([str(python), "-I", "-c", LOOK], capture_output=True, text=True)
     except OSError:

@@ -23,7 +23,7 @@ LOOK_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class FoundWheel:
-    """What pip would install: the version, and the size of the file if it is on a disk."""
+    """The wheel that pip would install: its version, and its size if it is on a disk."""
 
     version: str
     size: int | None
@@ -60,7 +60,7 @@ class Pip:
         return any(name in (*(f"--{one}" for one in SOURCES), *SHORT_SOURCES) for name in names)
 
     def find(self, requirement: str) -> FoundWheel | None:
-        """What pip would install from the sources that the user configured.
+        """The wheel that pip would install from the sources that the user configured.
 
         None if there are none but PyPI, or if pip does not say within `LOOK_SECONDS`.
         """
@@ -70,7 +70,7 @@ class Pip:
         return self._newest(requirement) if sources else None
 
     def _try(self, requirement: str) -> FoundWheel | None:
-        """What a dry run finds; it may read the whole file, which is quick on a disk."""
+        """The wheel that a dry run finds; it may read the whole file, which is quick on a disk."""
         options = ["--dry-run", "--ignore-installed", "--no-deps", "--quiet", "--report", "-"]
         try:
             answer = self._ask("install", *options, *self._options, requirement)

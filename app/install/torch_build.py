@@ -28,7 +28,7 @@ CUDA_SIZE = Size(3 * GB, 7 * GB)
 
 @dataclass(frozen=True)
 class TorchBuild:
-    """What will be installed; `index` is None if it comes from where pip looks anyway."""
+    """The build that will be installed; `index` is None if it comes from where pip looks anyway."""
 
     sentence: str
     size: Size

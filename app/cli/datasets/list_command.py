@@ -27,7 +27,7 @@ def run(arguments: Namespace, state: AppState) -> int:
 
 
 def facts(row: DatasetSummary) -> dict[str, Any]:
-    """What `--json` prints of a dataset."""
+    """The JSON that `--json` prints for a dataset."""
     return {
         "id": row.dataset.key,
         "slug": row.dataset.slug,

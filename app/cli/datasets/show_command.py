@@ -38,7 +38,7 @@ IMAGE_FACTS = {
 
 @dataclass(frozen=True)
 class Shown:
-    """What is printed of a dataset; `filters`: how many images each of them finds."""
+    """The printed facts of a dataset; `filters`: the number of images that each one finds."""
 
     summary: DatasetSummary
     figures: DatasetStatistics
