@@ -1,4 +1,4 @@
-"""How much memory a device has, and how much of it is free."""
+"""The memory of a device, in all and free."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _reclaimable(group: Path) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch or Python says that memory is full."""
+    """True if an error of torch or Python says that memory is full."""
     words = str(error).lower()
     is_own_kind = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return is_own_kind or any(sign in words for sign in OUT_OF_MEMORY_SIGNS)

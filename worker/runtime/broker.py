@@ -1,4 +1,4 @@
-"""What Celery does with the messages of the broker, where its defaults do not fit wake-ups.
+"""Celery's treatment of the broker's messages, where its defaults do not fit wake-ups.
 
 Anybody who reaches the broker can put anything into a queue, and a wake-up is worth nothing by
 itself. So whatever is no wake-up is dropped with one line in the log and ends no worker.

@@ -75,7 +75,7 @@ _has_nvidia_gpu = cache(has_nvidia_gpu)  # asked every few seconds
 
 
 def identify_machine(device: str, thread_count: int) -> str:
-    """What the precision of images depends on besides the base model: `cuda`, `mps`, or the
+    """The machine as far as the precision of images depends on it: `cuda`, `mps`, or the
     processor with its features, the threads and the version of torch, as a hash."""
     kind = device.partition(":")[0]
     if kind != "cpu":

@@ -58,7 +58,7 @@ class Work(Protocol):
 
     @property
     def machine(self) -> str:
-        """What the precision of images depends on; empty if unknown, and for other work."""
+        """The machine that sets the precision of images; empty if unknown, and for other work."""
 
 
 class JobLoop:

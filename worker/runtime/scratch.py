@@ -80,7 +80,7 @@ class ItemsToTrain:
     is_regularization: bool = False
 
     def line(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """What `metadata.jsonl` says of an item, without its file; defaults are left out."""
+        """The line of `metadata.jsonl` for an item, without its file; defaults are left out."""
         line = {"text": item["caption"]}
         line |= {rule: item[rule] for rule in PASSED_ON if rule in item}
         if self.repeats != 1:
@@ -165,7 +165,7 @@ class RestoredCheckpoint:
 
     @property
     def sentence(self) -> str:
-        """What was passed over, for users."""
+        """A sentence for users about what was skipped."""
         steps = " and ".join(f"{row.step:,}" for row, _ in self.unusable)
         is_one = len(self.unusable) == 1
         which = f"checkpoint of step {steps} is" if is_one else f"checkpoints of steps {steps} are"

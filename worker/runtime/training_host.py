@@ -1,4 +1,4 @@
-"""What all attempts at runs of a train worker share."""
+"""The state that all attempts at runs of a train worker share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every worker imports, except for torch: loaded once by the first fork server."""
+"""The libraries of every worker, except torch: loaded once by the first fork server."""
 
 import sys
 from types import ModuleType

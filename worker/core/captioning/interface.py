@@ -1,4 +1,4 @@
-"""What all providers of captions have in common, wherever their model runs."""
+"""The interface of all providers of captions, wherever their model runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ProviderGone(CaptionError):
 
 @dataclass(frozen=True)
 class CaptionAnswer:
-    """What a provider says of an image.
+    """A provider's answer about an image.
 
     `text` is empty where the provider is not sure enough; `note` then says so in a sentence.
     """

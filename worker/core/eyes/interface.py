@@ -1,4 +1,4 @@
-"""What all eyes have in common, whatever model they see with."""
+"""The interface of all eyes, whatever model they see with."""
 
 from __future__ import annotations
 

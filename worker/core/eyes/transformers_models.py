@@ -35,7 +35,7 @@ DINO_TYPES = frozenset({"vit", "dinov2", "dinov2_with_registers", "dinov3_vit"})
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a model wants its images: scaled, cut to the middle, standardized."""
+    """The image format that a model needs: scaled, cut to the middle, standardized."""
 
     shortest_edge: int
     crop: int
@@ -62,7 +62,7 @@ class Preprocessing:
 
 
 class _ImageSide:
-    """What CLIP and DINO share: images in batches through a model."""
+    """The common part of CLIP and DINO: images in batches through a model."""
 
     title: str
     dimensions: int

@@ -233,7 +233,7 @@ def _check_module(module: LoraModule) -> None:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    """Whether all values are finite. If their sum is, each of them is: that is a quick check."""
+    """True if all values are finite. If their sum is, each of them is: that is a quick check."""
     return math.isfinite(tensor.sum()) or bool(torch.isfinite(tensor).all())
 
 

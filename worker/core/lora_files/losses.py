@@ -1,4 +1,4 @@
-"""How much of a file's change a conversion loses, and what is said about it."""
+"""The share of a file's change that a conversion loses, and a sentence about it."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ def _contour(pixels: Values, inside: Mask, ground: Values) -> Values:
 
 
 def _depth(inside: Mask) -> NDArray[np.intp]:
-    """How many pixels each pixel is inside the outline: 0 at its inner edge, negative outside."""
+    """The depth of each pixel in the outline, in pixels: 0 at its inner edge, negative outside."""
     depth = np.where(inside, SIZE - 1, -SIZE)
     for sign, region in ((1, inside), (-1, ~inside)):
         left = region

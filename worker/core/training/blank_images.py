@@ -17,14 +17,14 @@ LEAST_VARIATION = 0.42  # of the contrast of patches, relative to its mean; less
 
 
 class Blank(StrEnum):
-    """What an image shows instead of something."""
+    """The kind of an image that shows nothing."""
 
     ONE_COLOR = "one color"
     NOISE = "noise"
 
 
 def blank_kind(image: Image.Image) -> Blank | None:
-    """What the image shows instead of something; None for an image of something."""
+    """The kind of an image that shows nothing; None for an image of something."""
     pixels = reduced(image)
     if pixels.std(axis=(0, 1)).max() < LEAST_CONTRAST:
         return Blank.ONE_COLOR

@@ -125,7 +125,7 @@ class Learner:
 
     @torch.no_grad()
     def prediction_errors(self, validation: ValidationSet) -> list[PredictionError]:
-        """How well the current adapter predicts the images of a set."""
+        """The prediction errors of the current adapter on the images of a set."""
         found: list[PredictionError] = []
         for batch in validation.batches():
             predicted, target = self._predict_with_target(batch)

@@ -201,7 +201,7 @@ class TrainingLoop:
         return outcome, path
 
     def judge(self) -> Verdict:
-        """Whether the result is ruined, by the fixed images and the samples."""
+        """The verdict on the result, by the fixed images and the samples."""
         steps = [step for step in self._health.losses if step] or [self.step]
         requests = sample_requests(self._config, self._sampler.resolution)
         samples = check_samples(

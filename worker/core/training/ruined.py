@@ -26,7 +26,7 @@ OTHER_PREDICTION = (
 
 @dataclass(frozen=True, slots=True)
 class SampleCheck:
-    """What a sample and the base model's sample of the same prompt lack, if anything."""
+    """Defects of a sample and of the base model's sample of the same prompt, if any."""
 
     trained: Blank | None
     base: Blank | None
@@ -69,7 +69,7 @@ class FixedLosses:
         return fmean(self.quarters)
 
     def rises(self, base: "FixedLosses") -> list[float]:
-        """How many times the base model's loss it is, by quarter; 1,000 at most.
+        """The ratio to the base model's loss, by quarter; 1,000 at most.
 
         Some quarters have next to no loss, where a small rise says nothing: a rise is divided by
         half of the base model's mean at least.
@@ -81,7 +81,7 @@ class FixedLosses:
         ]
 
     def rise(self, base: "FixedLosses") -> float:
-        """How many times the base model's loss it is at the quarter where that is most."""
+        """The ratio to the base model's loss at the quarter where it is highest."""
         return max(self.rises(base))
 
     def is_worse(self, base: "FixedLosses") -> bool:

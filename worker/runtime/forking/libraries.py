@@ -1,4 +1,4 @@
-"""What trainers and the render worker import: loaded once by the second fork server.
+"""Libraries of trainers and the render worker: loaded once by the second fork server.
 
 The weights of the embedded base are loaded as well, without torch: most trainers and renders use
 it, and share their memory.

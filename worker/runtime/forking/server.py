@@ -47,7 +47,7 @@ class Fork:
 
 @dataclass(frozen=True)
 class Request:
-    """What a client wants to run: `python -m MODULE ARGUMENT…`, under a name for `ps`.
+    """A client's request to run `python -m MODULE ARGUMENT…`, under a name for `ps`.
 
     `descriptors` keep their numbers.
     """

@@ -1,1 +1,1 @@
-"""What a worker does while storage, database or disk cannot be used."""
+"""The behavior of a worker while storage, database or disk cannot be used."""

@@ -1,4 +1,4 @@
-"""How long a job has worked, as seen from another process."""
+"""The time that a job has worked, as seen from another process."""
 
 from __future__ import annotations
 

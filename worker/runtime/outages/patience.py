@@ -39,7 +39,7 @@ class GaveUp(Exception):
 
 
 def reason_to_wait(error: BaseException) -> str | None:
-    """What a job waits for after this error, in a sentence; None if waiting does not help."""
+    """A sentence about what a job waits for after this error; None if waiting does not help."""
     if isinstance(error, JobWaits):
         return str(error)[:SHOWN]
     known = error if isinstance(error, AppError) else outage(error)

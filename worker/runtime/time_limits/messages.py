@@ -1,4 +1,4 @@
-"""What an io worker and the process of its jobs tell each other, one JSON object per line."""
+"""Messages between an io worker and the process of its jobs, one JSON object per line."""
 
 from __future__ import annotations
 

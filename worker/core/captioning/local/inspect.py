@@ -28,7 +28,7 @@ class UnusableModel(CaptionError):
 
 @dataclass(frozen=True)
 class CaptionModelInfo:
-    """What a folder holds."""
+    """The caption model in a folder."""
 
     family: CaptionFamily
     size_bytes: int

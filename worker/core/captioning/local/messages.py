@@ -1,4 +1,4 @@
-"""What a process with a model and its parent tell each other, one JSON object per line."""
+"""Messages between a process with a model and its parent, one JSON object per line."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def host_and_port(address: str) -> str:
 
 
 def is_allowed(address: str, hosts: Iterable[str]) -> bool:
-    """Whether the host of an address is one of these; one without a port allows all its ports.
+    """True if the host of an address is one of these; one without a port allows all its ports.
 
     Raises BadAddress.
     """
@@ -51,7 +51,7 @@ def is_allowed(address: str, hosts: Iterable[str]) -> bool:
 
 
 def is_this_machine(address: str) -> bool:
-    """Whether an address is one of this machine, which no proxy of the environment reaches."""
+    """True if an address is one of this machine, which no proxy of the environment reaches."""
     host = split_address(address).hostname or ""
     if host == "localhost" or host.endswith(".localhost"):
         return True

@@ -33,7 +33,7 @@ REFUSED_KEY = (
 
 @dataclass(frozen=True)
 class TimeLimits:
-    """How long a server may take, in seconds."""
+    """The time that a server may take, in seconds."""
 
     connect: float = 10.0
     silence: float = 60.0

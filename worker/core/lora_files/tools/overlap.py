@@ -1,4 +1,4 @@
-"""How far two adapters change the same layers in the same way.
+"""The extent to which two adapters change the same layers in the same way.
 
 For changes D = B A the cosine is ⟨D₁, D₂⟩ / (‖D₁‖ ‖D₂‖), 1 for the same direction, -1 for opposite
 ones. With D = U S V it is computed from products of the ranks' size: ⟨D₁, D₂⟩ is the sum of

@@ -4,7 +4,7 @@ MAX_REPEATS = 1_000  # of an image, with those of its dataset
 
 
 def held_out_count(share: float, images: int) -> int:
-    """How many of the images this validation split holds out; at least one unless it is 0."""
+    """The number of images that this validation split holds out; at least one unless it is 0."""
     return max(1, round(share * images)) if share else 0
 
 

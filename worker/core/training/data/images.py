@@ -226,7 +226,7 @@ def dataset_fingerprint(images: Sequence[TrainingImage]) -> str:
 
 
 def _image_options(image: TrainingImage) -> list[Any]:
-    """What else the numbers of a training depend on; nothing new for an image with the defaults."""
+    """Other options that change a training's numbers; nothing for an image with the defaults."""
     options: list[Any] = [image.repeats, image.never_flip, image.is_regularization]
     if image.captions:
         options.append([[one.text, one.share, one.kind == TAGS] for one in image.captions])
