@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.training.config import TrainConfig
 from worker.core.training.events import Arithmetic, Control, Event
+from worker.core.training.outcome import TrainedAdapter
 from worker.core.words import FileFormat, WeightDtype
 
 
@@ -114,24 +115,6 @@ class CalibrationReport:
 
 
 @dataclass(frozen=True)
-class TrainReport:
-    """From the trainer: the training ended; `path` is the canonical file, None if canceled.
-
-    `ruined`: why the result is; then `good_steps` are the checkpoints that were not, newest first.
-    """
-
-    path: Path | None
-    outcome: str
-    steps: int
-    trainable_parameters: int
-    base_parameters: int
-    peak_memory_bytes: int
-    seconds: float
-    ruined: str | None = None
-    good_steps: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
 class ExportReport:
     """From the trainer: the downloads are written and verified, except those with a problem."""
 
@@ -158,7 +141,7 @@ Message = (
     | Ready
     | Heartbeat
     | CalibrationReport
-    | TrainReport
+    | TrainedAdapter
     | ExportReport
     | FailureReport
     | Event

@@ -36,7 +36,6 @@ from worker.runtime.messages import (
     Preload,
     Ready,
     Train,
-    TrainReport,
 )
 from worker.runtime.trainer_pipes import MessageInbox, MessageOutbox
 from worker.runtime.write_downloads import write_downloads
@@ -175,19 +174,7 @@ class Trainer:
             continues=order.continues,
             waits_for_space=True,
         )
-        self._outbox.send(
-            TrainReport(
-                path=trained.path,
-                outcome=str(trained.outcome),
-                steps=trained.steps,
-                trainable_parameters=trained.trainable_parameters,
-                base_parameters=trained.base_parameters,
-                peak_memory_bytes=trained.peak_memory_bytes,
-                seconds=trained.seconds,
-                ruined=trained.verdict.reason,
-                good_steps=trained.verdict.good_steps,
-            )
-        )
+        self._outbox.send(trained)
         if trained.path is not None:
             self._export(trained.path)
 

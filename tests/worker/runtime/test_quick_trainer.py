@@ -10,7 +10,8 @@ import pytest
 from app.registry.tables.runs import Run
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import Registry, noted_messages
-from worker.runtime.messages import ExportReport, Heartbeat, Message, TrainReport
+from worker.core.training.outcome import TrainedAdapter
+from worker.runtime.messages import ExportReport, Heartbeat, Message
 
 SAME_VALUES = ("step", "total", "phase", "prompt_index", "prompt", "seed", "outcome", "steps")
 MADE_UP = ("proof",)  # of a download: the quick trainer loads it with no program
@@ -45,4 +46,4 @@ def test_it_sends_the_messages_of_a_real_trainer(
     assert story(messages) == story(trained.messages)
     kinds = {kind for kind, _ in story(messages)}
     assert kinds >= {"Ready", "BaseFacts", "Arithmetic", "PhaseStarted", "StepDone", "FixedLoss"}
-    assert kinds >= {"SampleSaved", "CheckpointSaved", TrainReport.__name__}
+    assert kinds >= {"SampleSaved", "CheckpointSaved", TrainedAdapter.__name__}

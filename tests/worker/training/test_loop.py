@@ -37,8 +37,8 @@ from worker.core.training.events import (
     StepDone,
     ValidationDone,
 )
-from worker.core.training.outcome import Outcome
-from worker.core.training.train import TrainedAdapter, train
+from worker.core.training.outcome import Outcome, TrainedAdapter
+from worker.core.training.train import train
 
 SAMPLED = {"sample_prompts": ["castle", "frog"], "sample_steps": 2, "sample_every": 3}
 

@@ -47,11 +47,11 @@ from worker.core.training.failures import translate_failures
 from worker.core.training.health import TrainingHealth
 from worker.core.training.learner import NonFiniteError
 from worker.core.training.memory import release_memory
-from worker.core.training.outcome import OUTCOMES, Outcome
+from worker.core.training.outcome import OUTCOMES, Outcome, Verdict
 from worker.core.training.precision import autocast
 from worker.core.training.prepare import base_parameters, check_supported, encode_dataset, prepare
 from worker.core.training.room import RoomToWrite
-from worker.core.training.ruined import Verdict, judge
+from worker.core.training.ruined import judge
 from worker.core.training.samples.checks import check_samples
 from worker.core.training.samples.sampler import sample_requests
 from worker.core.training.samples.store import SampleStore

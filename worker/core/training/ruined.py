@@ -12,6 +12,7 @@ from statistics import fmean
 
 from worker.core.training.blank_images import Blank
 from worker.core.training.data.validation import PredictionError
+from worker.core.training.outcome import NOT_RUINED, Verdict
 
 WORSE = 1.15  # times the loss of the base model
 WORSE_IN_A_QUARTER = 1.5  # the same, at a quarter of the noise levels
@@ -30,20 +31,6 @@ class SampleCheck:
 
     trained: Blank | None
     base: Blank | None
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """`reason`: why the result is ruined, as sentences; None if it is not.
-
-    `good_steps`: the checkpoints that were not worse than the base model, newest first.
-    """
-
-    reason: str | None
-    good_steps: tuple[int, ...] = ()
-
-
-NOT_RUINED = Verdict(None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from worker.core.bases.load import LoadedBase
@@ -13,28 +12,8 @@ from worker.core.training.events import Arithmetic, Callbacks
 from worker.core.training.failures import translate_failures
 from worker.core.training.loop import TrainingLoop
 from worker.core.training.memory import peak_memory_bytes
-from worker.core.training.outcome import OUTCOMES, Outcome
+from worker.core.training.outcome import NOT_RUINED, OUTCOMES, Outcome, TrainedAdapter
 from worker.core.training.prepare import base_parameters
-from worker.core.training.ruined import NOT_RUINED, Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedAdapter:
-    """The result of a training.
-
-    `path` is the canonical adapter file, or None when there is none: after a cancel, a stop before
-    the first step, or an interruption (which can be resumed from its checkpoint). `verdict` says
-    whether it is ruined.
-    """
-
-    path: Path | None
-    steps: int
-    outcome: Outcome
-    trainable_parameters: int
-    base_parameters: int
-    peak_memory_bytes: int
-    seconds: float
-    verdict: Verdict = NOT_RUINED
 
 
 def train(

@@ -21,6 +21,7 @@ from worker.core.training.config import TrainConfig
 from worker.core.training.errors import StorageError
 from worker.core.training.events import Arithmetic, Control
 from worker.core.training.fallback import reduce_memory_use
+from worker.core.training.outcome import Outcome, TrainedAdapter
 from worker.runtime import scratch
 from worker.runtime.attempts.report import Reporter
 from worker.runtime.attempts.run_inputs import RunInputs, UnusableRun, load_inputs
@@ -34,7 +35,6 @@ from worker.runtime.messages import (
     Ready,
     Train,
     TrainerCommand,
-    TrainReport,
 )
 from worker.runtime.outages.patience import CanceledWhileWaiting, reason_to_wait
 from worker.runtime.trainer_process import TrainerExit, TrainerProcess
@@ -179,7 +179,7 @@ class Attempt:
     def _handle_message(self, trainer: TrainerProcess, inputs: RunInputs, message: Message) -> bool:
         if isinstance(message, Ready):
             self._reporter.set(device=message.device)
-        elif isinstance(message, TrainReport):
+        elif isinstance(message, TrainedAdapter):
             return self._on_trained(trainer, inputs, message)
         elif isinstance(message, ExportReport):
             assert self._result is not None
@@ -193,7 +193,9 @@ class Attempt:
             self._reporter.flush()
         return False
 
-    def _on_trained(self, trainer: TrainerProcess, inputs: RunInputs, message: TrainReport) -> bool:
+    def _on_trained(
+        self, trainer: TrainerProcess, inputs: RunInputs, message: TrainedAdapter
+    ) -> bool:
         self._reporter.set(
             step=message.steps,
             trainable_parameters=message.trainable_parameters,
@@ -201,7 +203,7 @@ class Attempt:
             peak_memory_bytes=message.peak_memory_bytes,
         )
         self._reporter.flush(now=True)
-        if message.outcome == "interrupted":
+        if message.outcome is Outcome.INTERRUPTED:
             self._finish_uploads()
             self._requeue_run()
             return True
@@ -215,7 +217,7 @@ class Attempt:
             self._database, self._store, self._run, self._lease, self._reporter, inputs, message
         )
         self._finish_uploads()
-        trainer.send(self._reporter.wait_out(self._result.export_order, is_cancelable=True))
+        trainer.send(self._result.export_order())
         if self.model is not None and sum(inputs.base.parameters.values()) < SMALL_BASE:
             self._trainers.warm_after_training(self.model)
         return False

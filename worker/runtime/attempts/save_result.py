@@ -24,13 +24,15 @@ from app.registry.runs import progress
 from app.registry.storage.store import Blob, BlobStore
 from app.registry.tables.runs import RUINED, Run
 from worker.core.bases.family import FALLBACK_FAMILY
+from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.safetensors_header import tensor_hash
 from worker.core.training.config import TrainConfig
+from worker.core.training.outcome import TrainedAdapter
 from worker.core.words import LORA_FORMATS, FileFormat, WeightDtype
 from worker.runtime.attempts.report import Reporter
 from worker.runtime.attempts.run_inputs import RunInputs
 from worker.runtime.lease import Lease
-from worker.runtime.messages import Export, ExportFile, ExportReport, TrainReport
+from worker.runtime.messages import Export, ExportFile, ExportReport
 
 DOWNLOADS = tuple((form, WeightDtype.FP16) for form in LORA_FORMATS)
 
@@ -46,7 +48,7 @@ class TrainingResult:
         lease: Lease,
         reporter: Reporter,
         inputs: RunInputs,
-        trained: TrainReport,
+        trained: TrainedAdapter,
     ) -> None:
         self._database = database
         self._store = store
@@ -58,18 +60,24 @@ class TrainingResult:
         self._config = TrainConfig.model_validate(run.config)
         assert trained.path is not None
         self._canonical: Path = trained.path
-        self._tensors: str | None = None
+        self._new: NewVersion | None = None
         self._facts_sha256: str | None = None
 
     def export_order(self) -> Export:
-        """The order for the trainer to write downloads next to the canonical file."""
-        with self._database.read() as session:
-            new = self._new_version(session)
-            parent = adapter_of_parent(session, self._run)
-            metadata = future_metadata(session, new, adapter_id=parent)
-        self._facts_sha256 = facts_sha256(metadata)
+        """Store the canonical file; the order for the trainer to write downloads next to it."""
+        self._reporter.persist(lambda session: jobs.require_owner(session, Run, self._lease.claim))
+        canonical, tensors = self._put(self._canonical), tensor_hash(self._canonical)
         scratch = self._canonical.parent
-        metadata = with_cover(metadata, self._store, scratch)
+
+        def read_metadata() -> AdapterMetadata:
+            with self._database.read() as session:
+                self._new = self._new_version(session, canonical, tensors)
+                parent = adapter_of_parent(session, self._run)
+                metadata = future_metadata(session, self._new, adapter_id=parent)
+            self._facts_sha256 = facts_sha256(metadata)
+            return with_cover(metadata, self._store, scratch)
+
+        metadata = self._reporter.wait_out(read_metadata, is_cancelable=True)
         files = [
             ExportFile(form, dtype, scratch / f"{form}-{dtype}{form.suffix}")
             for form, dtype in DOWNLOADS
@@ -77,10 +85,8 @@ class TrainingResult:
         return Export(files, metadata, self._inputs.base.location)
 
     def publish(self, exported: ExportReport) -> None:
-        """Store the files, then write adapter, version, downloads and the run's final status."""
+        """Store the downloads, then write adapter, version and the run's final status."""
         self._reporter.persist(lambda session: jobs.require_owner(session, Run, self._lease.claim))
-        canonical = self._put(self._canonical)
-        self._tensors = tensor_hash(self._canonical)
         files: list[NewFile] = []
         kohya: list[Path] = []
         for file in exported.files:
@@ -96,7 +102,7 @@ class TrainingResult:
         kohya_tensors = tensor_hash(kohya[0]) if kohya else None
 
         def write(session: Session) -> None:
-            self._write_version(session, canonical, files, kohya_tensors=kohya_tensors)
+            self._write_version(session, files, kohya_tensors)
 
         self._reporter.persist(write)
         self._lease.release()
@@ -105,25 +111,21 @@ class TrainingResult:
         return self._reporter.wait_out(lambda: self._store.put_file(path), is_cancelable=True)
 
     def _write_version(
-        self,
-        session: Session,
-        canonical: Blob,
-        files: list[NewFile],
-        *,
-        kohya_tensors: str | None,
+        self, session: Session, files: list[NewFile], kohya_tensors: str | None
     ) -> None:
-        run = self._run
-        self._reporter.write_pending(
-            session
-        )  # also locks the row: no other worker publishes this run
+        assert self._new is not None
+        # also locks the row: no other worker publishes this run
+        self._reporter.write_pending(session)
+        # it may have been renamed, and a checkpoint may have made an adapter meanwhile
+        now = session.get_one(Run, self._run.key)
         new = replace(
-            self._new_version(session, kohya_tensors=kohya_tensors),
-            sha256=canonical.sha256,
-            size_bytes=canonical.size,
+            self._new,
+            name=now.name,
+            training_seconds=self._reporter.training_seconds,
             files=files,
-            tensor_sha256=self._tensors,
+            details=self._new.details
+            | {"tensor_sha256": kohya_tensors, "notices": self._reporter.notices},
         )
-        now = session.get_one(Run, run.key)  # a checkpoint may have made an adapter meanwhile
         version = publish(session, new, adapter_id=adapter_of_parent(session, now))
         self._record_speed(session, files)
         jobs.finish(
@@ -138,23 +140,25 @@ class TrainingResult:
 
     def _outcome(self) -> dict[str, Any]:
         """The columns of the run that say whether its result is ruined."""
-        if self._trained.ruined is None:
+        verdict = self._trained.verdict
+        if verdict.reason is None:
             return {}
         return {
             "outcome": RUINED,
-            "outcome_reason": self._trained.ruined,
-            "good_steps": list(self._trained.good_steps),
+            "outcome_reason": verdict.reason,
+            "good_steps": list(verdict.good_steps),
         }
 
-    def _new_version(self, session: Session, *, kohya_tensors: str | None = None) -> NewVersion:
-        """The version to publish, before its file is stored: without hash and size."""
+    def _new_version(self, session: Session, canonical: Blob, tensors: str) -> NewVersion:
+        """The version to publish, before its downloads are written."""
         run, base, trained = self._run, self._inputs.base, self._trained
         cover = progress.last_sample(session, run.key)
         return NewVersion(
-            name=session.get_one(Run, run.key).name,  # it may have been renamed meanwhile
+            name=session.get_one(Run, run.key).name,  # it may have been renamed since it started
             base_family=base.family or FALLBACK_FAMILY,
-            sha256="",
-            size_bytes=0,
+            sha256=canonical.sha256,
+            size_bytes=canonical.size,
+            tensor_sha256=tensors,
             rank=self._config.rank,
             alpha=self._config.alpha,
             trigger_words=self._trigger_words,
@@ -167,15 +171,13 @@ class TrainingResult:
             peak_memory_bytes=trained.peak_memory_bytes,
             training_seconds=self._reporter.training_seconds,
             cover_sha256=cover.sha256 if cover else None,
-            ruined=trained.ruined,
-            becomes_latest=trained.ruined is None,
+            ruined=trained.verdict.reason,
+            becomes_latest=trained.verdict.reason is None,
             config=dict(run.config),
             details={
                 "outcome": trained.outcome,
                 **dataset_details(self._inputs.datasets),
                 "base": base.name,
-                "tensor_sha256": kohya_tensors,
-                "notices": self._reporter.notices,
             },
         )
 

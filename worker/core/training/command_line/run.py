@@ -42,8 +42,8 @@ from worker.core.training.events import ADAPTERS, Arithmetic
 from worker.core.training.fallback import load_fallback, reduce_memory_use, save_fallback
 from worker.core.training.load import load_for_training
 from worker.core.training.memory import release_memory
-from worker.core.training.outcome import Outcome
-from worker.core.training.train import TrainedAdapter, train
+from worker.core.training.outcome import Outcome, TrainedAdapter
+from worker.core.training.train import train
 from worker.core.wording import duration, size_text
 from worker.core.words import FileFormat, WeightDtype
 
