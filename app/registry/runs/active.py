@@ -1,17 +1,21 @@
-"""The running and queued runs: the first of them, how many, and their places in the queue."""
+"""Runs that are running or queued, with their places in the queue, and those that just ended."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
+from app.registry.db import database_now
 from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.runs import Run
 
 ACTIVE_SHOWN = 5
+ENDED_SHOWN = 5
+ENDED_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -71,3 +75,10 @@ def runs_ahead(session: Session, run: Run) -> int:
         return 0
     running = select(func.count()).where(col(Run.status) == JobStatus.RUNNING)
     return session.exec(running).one() + place - 1
+
+
+def ended_runs(session: Session) -> list[Run]:
+    """The newest runs that ended in the last ten minutes, the latest end first."""
+    since = database_now(session) - timedelta(seconds=ENDED_SECONDS)
+    ended = select(Run).where(col(Run.finished_at) > since)
+    return list(session.exec(ended.order_by(col(Run.finished_at).desc()).limit(ENDED_SHOWN)).all())

@@ -11,8 +11,7 @@ from app.registry.adapters import service as adapters
 from app.registry.adapters.service import AdapterSummary
 from app.registry.datasets import service as datasets
 from app.registry.datasets.service import DatasetSummary
-from app.registry.runs.active import ActiveRuns, active_runs
-from app.registry.runs.ended import ended_runs
+from app.registry.runs.active import ActiveRuns, active_runs, ended_runs
 from app.registry.runs.epochs import Epochs, epochs_of_runs
 from app.web import templates
 from app.web.datasets.example_pages import ExampleOffer, example_offers
