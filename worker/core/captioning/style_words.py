@@ -79,7 +79,7 @@ STOP_WORDS = ARTICLES | _words(
 WEAK = _words("front looking standing sitting holding showing shown one two")
 """Words that say too little to be a finding by themselves."""
 
-DOERS = _words(
+ACTORS = _words(
     """
     he she they who and is are was were man woman boy girl child kid person people artist artists
     hand hands student teacher men women children
@@ -87,7 +87,7 @@ DOERS = _words(
 )
 """A medium after these is a verb: “a girl drawing”."""
 
-MADE_WITH = _phrases(
+STYLES_WITH_MEDIUM = _phrases(
     """
     acrylic painting, chalk drawing, charcoal drawing, ink drawing, ink style, oil painting,
     pencil drawing, pencil sketch, screen print
@@ -101,13 +101,13 @@ MATERIALS = _words("acrylic chalk charcoal crayon gouache ink oil pastel pen pen
 MANNERS = _words("grayscale greyscale minimalism minimalist monochrome sepia stylised stylized")
 """Adjectives of styles that a model means as such, wherever it writes them."""
 
-OF_THINGS = ALSO_THINGS | _words("photo photograph photography")
+MEDIA_AS_SUBJECTS = ALSO_THINGS | _words("photo photograph photography")
 """Media that an image may show: “a person taking a photo”."""
 
 NOT_TO_NAME: tuple[str, ...] = (
     "style",
     "art style",
-    *sorted(STYLES | MADE_WITH | MANNERS | (MEDIA - OF_THINGS)),
+    *sorted(STYLES | STYLES_WITH_MEDIUM | MANNERS | (MEDIA - MEDIA_AS_SUBJECTS)),
     *sorted(PRAISE),
 )
 """What captions of models do not say, unless a person edits the list."""

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from app.registry.datasets.listing.caption_words import TRIGGER, Part
 from worker.core.captioning.style_words import (
+    ACTORS,
     ALSO_THINGS,
     ARTICLES,
-    DOERS,
     MATERIALS,
     MEDIA,
     NOT_A_STYLE,
@@ -110,7 +110,7 @@ def _medium(words: tuple[str, ...], place: int, *, is_first: bool) -> Iterator[S
     before, after = words[:place], words[place + 1 :]
     if before[:2] in SAYS_WHAT:
         before = before[2:]
-    if (before and before[-1] in DOERS) or (after and after[0] in ARTICLES - {"the"}):
+    if (before and before[-1] in ACTORS) or (after and after[0] in ARTICLES - {"the"}):
         return
     if after[:1] == ("of",) and len(before) <= MAX_MODIFIERS and not _has_joint(before):
         yield 0, place + 2  # “a chalk drawing of” a fox
