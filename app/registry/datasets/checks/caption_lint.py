@@ -27,8 +27,8 @@ from app.registry.datasets.listing.caption_words import (
     TRIGGER,
     Part,
     parts_of,
-    telling_words,
     words_of,
+    words_without_trigger,
 )
 from app.registry.wording import plural
 from worker.core.captioning.style_words import ARTICLES, MEDIA
@@ -235,7 +235,7 @@ def _spellings(phrase: _Phrase) -> tuple[str, ...]:
 def _same_caption(captions: Sequence[ReadCaption]) -> Finding | None:
     groups: dict[tuple[str, ...], dict[int, None]] = defaultdict(dict)
     for one in captions:
-        if words := telling_words(one.parts):
+        if words := words_without_trigger(one.parts):
             groups[words][one.image_id] = None
     piles = tuple(tuple(ids) for ids in groups.values() if len(ids) > 1)
     if not piles:

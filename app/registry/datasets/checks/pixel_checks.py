@@ -24,7 +24,7 @@ MOST = 0.5  # a property of more images than this belongs to the style, more lik
 ONE_GROUND_SHARE = 0.9
 GROUND_DISTANCE = 40  # of 255, in each channel
 
-OF_MEASURES = (
+MEASURED_CHECKS = (
     Check.NEAR_DUPLICATES,
     Check.SHARPNESS,
     Check.TRANSPARENCY,
@@ -58,7 +58,7 @@ def not_measured(images: Sequence[CheckedImage]) -> dict[Check, str]:
     if not missing:
         return {}
     which = "all images" if missing == len(images) else plural(missing, "image")
-    return dict.fromkeys(OF_MEASURES, f"not measured for {which} yet")
+    return dict.fromkeys(MEASURED_CHECKS, f"not measured for {which} yet")
 
 
 def _rules(side: TrainingSide) -> list[_Rule]:

@@ -19,7 +19,7 @@ from app.registry.tables.file_checks import BlobCheck
 
 COLUMNS = ("id", "filename", "clean_sha256", "thumbnail_sha256", "width", "height")
 MEASURES = ("sharpness", "has_transparency", "ground")
-IS_UNUSABLE: sa.ColumnElement[bool] = col(Image.clean_sha256).in_(
+FILE_HAS_PROBLEM: sa.ColumnElement[bool] = col(Image.clean_sha256).in_(
     sa.select(col(BlobCheck.sha256)).where(col(BlobCheck.problem).is_not(None))
 )
 
@@ -74,7 +74,7 @@ def _read(session: Session, wanted: sa.ColumnElement[bool]) -> list[CheckedImage
         sa.select(
             *(images.c[name] for name in COLUMNS),
             sa.case((col(Image.caption_share) > 0, col(Image.caption)), else_="").label("caption"),
-            IS_UNUSABLE.label("is_unusable"),
+            FILE_HAS_PROBLEM.label("is_unusable"),
             col(ImageMeasure.measure_version).is_not(None).label("is_measured"),
             *(measures.c[name] for name in (*MEASURES, "perceptual_hash")),
             *(images.c.focus_x, images.c.focus_y),

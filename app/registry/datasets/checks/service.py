@@ -25,7 +25,7 @@ from app.registry.tables.datasets import Dataset
 from app.registry.wording import plural
 
 KEPT = 50  # reports of datasets in one process
-OF_MANY = (Check.REPEATED_WORDS, Check.ONE_SUBJECT, Check.ONE_GROUND)
+CHECKS_OF_MANY_CAPTIONS = (Check.REPEATED_WORDS, Check.ONE_SUBJECT, Check.ONE_GROUND)
 
 _kept: dict[tuple[str, int], tuple[object, Report]] = {}  # by database and dataset
 _lock = threading.Lock()
@@ -101,7 +101,7 @@ def make_report(
     if not trigger_word:
         skipped.add(Check.TRIGGER_WORD)
     if len(captions) < MIN_CAPTIONS:
-        skipped |= {*OF_MANY}
+        skipped |= {*CHECKS_OF_MANY_CAPTIONS}
     if not captions:
         skipped |= {*CAPTION_CHECKS}
     clear = tuple(one for one in order if one not in skipped) if images else ()

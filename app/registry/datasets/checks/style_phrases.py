@@ -26,7 +26,7 @@ from worker.core.captioning.style_words import (
 STYLED = STYLES | PRAISE
 PHRASES = [tuple(phrase.split()) for phrase in sorted(STYLED, key=len, reverse=True)]
 BY_FIRST_WORD = {phrase[0]: [p for p in PHRASES if p[0] == phrase[0]] for phrase in PHRASES}
-TELLING = (
+STYLE_CUES = (
     frozenset(BY_FIRST_WORD)
     | MEDIA
     | STYLE_ENDINGS
@@ -44,7 +44,7 @@ TO_THE_END = (
     ("drawn", "by"),
     ("drawn", "in"),
 )
-SAYS_WHAT = (("there", "is"), ("this", "is"), ("it", "is"))  # before “a drawing of”
+INTRODUCTIONS = (("there", "is"), ("this", "is"), ("it", "is"))  # before “a drawing of”
 
 Span = tuple[int, int]
 """Words of a part, from the first one to before the second."""
@@ -56,7 +56,7 @@ def style_phrases(part: Part, *, is_first: bool = False) -> list[Span]:
     `is_first`: the part begins the caption, so that it names the subject.
     """
     words = part.words
-    if TELLING.isdisjoint(words):
+    if STYLE_CUES.isdisjoint(words):
         return []
     if " ".join(words) in STYLES_ALONE:
         return [(0, len(words))]
@@ -108,7 +108,7 @@ def _style_at_end(words: tuple[str, ...]) -> Iterator[Span]:
 def _medium(words: tuple[str, ...], place: int, *, is_first: bool) -> Iterator[Span]:
     """The stretch around the medium word at this place, unless it is a thing or a verb here."""
     before, after = words[:place], words[place + 1 :]
-    if before[:2] in SAYS_WHAT:
+    if before[:2] in INTRODUCTIONS:
         before = before[2:]
     if (before and before[-1] in ACTORS) or (after and after[0] in ARTICLES - {"the"}):
         return

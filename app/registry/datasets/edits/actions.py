@@ -35,7 +35,7 @@ class EditAction(StrEnum):
     AUTO_CAPTION = "auto_caption"
 
 
-OF_CAPTIONS = frozenset(
+CAPTION_ACTIONS = frozenset(
     {
         EditAction.ADD_TRIGGER,
         EditAction.PREPEND,
@@ -95,7 +95,7 @@ class Edit:
     @property
     def changes_captions(self) -> bool:
         """True if the action changes captions, not the images themselves."""
-        return self.action in OF_CAPTIONS
+        return self.action in CAPTION_ACTIONS
 
     def settings(self) -> dict[str, Any]:
         """The settings that differ from their defaults, as JSON."""

@@ -37,7 +37,7 @@ def remove_words(caption: str, phrases: Sequence[str]) -> str:
         if words := phrase.split():
             gap = GAP_OF if words[-1].lower() in LEADING else GAP
             text = words_pattern(phrase).sub(gap, text)
-    return _mended(text) if text != caption else caption
+    return _close_gaps(text) if text != caption else caption
 
 
 def words_pattern(words: str) -> re.Pattern[str]:
@@ -52,7 +52,7 @@ def without_loose_commas(text: str) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _mended(text: str) -> str:
+def _close_gaps(text: str) -> str:
     """The text with its gaps closed, part by part between marks."""
     for _ in range(MAX_NESTED):
         text, number = EMPTY_BRACKETS.subn(GAP, text)

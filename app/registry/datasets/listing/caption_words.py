@@ -45,7 +45,7 @@ def words_of(text: str) -> tuple[str, ...]:
     return tuple(WORD.findall(_plain(text)))
 
 
-def telling_words(parts: Sequence[Part]) -> tuple[str, ...]:
+def words_without_trigger(parts: Sequence[Part]) -> tuple[str, ...]:
     """The words of a caption without the trigger word; captions that share them are the same."""
     return tuple(word for part in parts for word in part.words if word != TRIGGER)
 

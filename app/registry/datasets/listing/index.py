@@ -19,7 +19,7 @@ from sqlmodel import Session, col
 
 from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.image_conditions import is_live
-from app.registry.datasets.listing.caption_words import parts_of, telling_words, words_of
+from app.registry.datasets.listing.caption_words import parts_of, words_of, words_without_trigger
 from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.listing.piles import piles
 from app.registry.datasets.measures.service import MEASURED
@@ -139,7 +139,7 @@ def _same_captions(session: Session, dataset_id: int) -> frozenset[int]:
 @lru_cache(COMPARED_TEXTS)
 def _compared(caption: str, trigger: tuple[str, ...]) -> str:
     """The words of a caption that count: of 5,000, a person changes one at a time."""
-    return " ".join(telling_words(parts_of(caption, trigger)))
+    return " ".join(words_without_trigger(parts_of(caption, trigger)))
 
 
 def _all_hashes(session: Session, dataset_id: int) -> dict[int, int]:

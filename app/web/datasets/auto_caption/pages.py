@@ -146,7 +146,7 @@ def cancel(request: Request, state: State, slug: Slug, job_id: Id) -> Response:
 
 
 @router.post(f"{ADDRESS}/orders/{{job_id}}/continue")
-def go_on(request: Request, state: State, slug: Slug, job_id: Id) -> Response:
+def continue_order(request: Request, state: State, slug: Slug, job_id: Id) -> Response:
     """Order what an ended order has left."""
     with state.database.write() as session:
         dataset = service.dataset_by_slug(session, slug)
