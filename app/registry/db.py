@@ -235,7 +235,7 @@ def is_snapshot(session: Session) -> bool:
     return SNAPSHOT in session.info
 
 
-def once_a_snapshot(
+def cached_by_snapshot(
     read: Callable[Concatenate[Session, Keys], Found],
 ) -> Callable[Concatenate[Session, Keys], Found]:
     """Let `read(session, *keys)` query once for the same keys in a snapshot: nothing can change."""

@@ -27,12 +27,12 @@ def is_due(session: Session) -> bool:
         return True
     if not last.state.is_final or last.finished_at is None:
         return False
-    if last.state is JobStatus.SUCCEEDED and _left(last):
+    if last.state is JobStatus.SUCCEEDED and _files_left(last):
         return True
     return last.finished_at < database_now(session) - CHECK_INTERVAL
 
 
-def _left(job: IoJob) -> int:
+def _files_left(job: IoJob) -> int:
     try:
         return job.outcome(CheckFilesResult).left or 0
     except DamagedJob:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.db import in_chunks, once_a_snapshot, upsert, utcnow
+from app.registry.db import cached_by_snapshot, in_chunks, upsert, utcnow
 from app.registry.tables.file_checks import BlobCheck, FileProblem
 
 
@@ -32,7 +32,7 @@ def problems(session: Session, hashes: Collection[str] | None = None) -> dict[st
     return found
 
 
-@once_a_snapshot
+@cached_by_snapshot
 def _all_problems(session: Session) -> dict[str, FileProblem]:
     return _read_problems(session)
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from sqlmodel import Session, col, select
 
 from app.registry.datasets.used_datasets import is_of_datasets
-from app.registry.db import once_a_snapshot
+from app.registry.db import cached_by_snapshot
 from app.registry.tables.base_models import EMBEDDED, BaseModel
 from app.registry.tables.runs import Run
 from worker.core.bases.token_counts import TokenCounter, clip_counter, starter_counter
@@ -45,7 +45,7 @@ def _count(counter: TokenCounter, caption: str) -> int:
     return counter.count(caption)
 
 
-@once_a_snapshot
+@cached_by_snapshot
 def tokens_of(session: Session, dataset_id: int) -> CaptionTokens:
     """The token counter of the base model of the dataset's last run; before a run, CLIP's."""
     last = (

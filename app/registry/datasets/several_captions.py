@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.db import in_chunks, once_a_snapshot
+from app.registry.db import cached_by_snapshot, in_chunks
 from app.registry.tables.datasets import Image, ImageCaption
 from worker.core.words import CaptionKind
 
@@ -74,7 +74,7 @@ def captions_of_kinds(session: Session, wanted: Sequence[tuple[Image, str]]) -> 
     return found
 
 
-@once_a_snapshot
+@cached_by_snapshot
 def has_several_captions(session: Session, dataset_id: int) -> bool:
     """True if an image of the dataset has more than one caption."""
     further = select(ImageCaption.id).join(Image, col(Image.id) == col(ImageCaption.image_id))

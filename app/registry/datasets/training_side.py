@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.base_models.sizes import USUAL_SIDE
 from app.registry.datasets.used_datasets import is_of_datasets
-from app.registry.db import once_a_snapshot
+from app.registry.db import cached_by_snapshot
 from app.registry.tables.base_models import EMBEDDED, BaseModel
 from app.registry.tables.runs import Run
 
@@ -25,7 +25,7 @@ class TrainingSide:
     squares: bool = False
 
 
-@once_a_snapshot
+@cached_by_snapshot
 def training_side(session: Session, dataset_id: int) -> TrainingSide:
     """The side of the dataset's last run; without a run, that of the embedded base model."""
     last = (

@@ -111,7 +111,7 @@ def delete_checkpoints(session: Session, run_id: int, *, step: int | None = None
         raise NotFound("There is no such checkpoint; it may have been deleted already.")
     deletion = Deletion(f"{_steps_words(rows)} of run {run_id}, “{run.name}”")
     deletion.stays.append("The run stays; it can only be continued from a checkpoint.")
-    _say_kept(deletion, len(found) - len(rows), "Delete each beside its samples.")
+    _note_kept_checkpoints(deletion, len(found) - len(rows), "Delete each beside its samples.")
     for used in (row.used_as for row in rows):
         if used is not None:
             deletion.stays.append(f"Version {used[1].version} of “{used[0].name}” stays.")
@@ -130,13 +130,13 @@ def delete_all_checkpoints(session: Session, *, before: datetime | None = None) 
     deletion = Deletion("the training states of runs that have ended")
     deletion.stays.append("The runs stay; they cannot be continued any more.")
     deletion.stays.append("The adapters of their checkpoints stay.")
-    _say_kept(deletion, len(found) - len(rows), "Delete each on the page of its run.")
+    _note_kept_checkpoints(deletion, len(found) - len(rows), "Delete each on the page of its run.")
     deletion.count(len(rows), "training state")
     _delete_states(session, rows, deletion)
     return deletion
 
 
-def _say_kept(deletion: Deletion, number: int, how: str) -> None:
+def _note_kept_checkpoints(deletion: Deletion, number: int, how: str) -> None:
     if number:
         is_one = number == 1
         words = "checkpoint that is kept stays" if is_one else "checkpoints that are kept stay"

@@ -44,7 +44,7 @@ class FileKind(StrEnum):
     CACHE = "cache"
 
 
-WITHOUT_ROWS = (FileKind.UNUSED, FileKind.TRASH, FileKind.CACHE)
+KINDS_WITHOUT_ROWS = (FileKind.UNUSED, FileKind.TRASH, FileKind.CACHE)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def storage_use(state: AppState) -> list[StorageUse]:
             for row in session.exec(select(Thumbnail))
         }
         for kind in FileKind:
-            if kind not in WITHOUT_ROWS:
+            if kind not in KINDS_WITHOUT_ROWS:
                 uses.append(_take(kind, _hashes(session, kind), left, thumbnails))
     uses.append(StorageUse(FileKind.UNUSED, len(left), sum(left.values())))
     trash = [blob.size for blob in state.store.list_trash()]

@@ -23,7 +23,7 @@ from app.registry.datasets.image_conditions import (
 from app.registry.datasets.listing import index
 from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.measures.service import MEASURED
-from app.registry.db import once_a_snapshot
+from app.registry.db import cached_by_snapshot
 from app.registry.tables.datasets import Dataset, Image, ImageMeasure
 
 FEW = 500  # images, for which nothing is put off
@@ -99,7 +99,7 @@ def read_state(session: Session, dataset: Dataset) -> index.State:
     return _read_state(session, dataset.key, dataset.created_at, dataset.trigger_word)
 
 
-@once_a_snapshot
+@cached_by_snapshot
 def _read_state(
     session: Session, dataset_id: int, created_at: datetime, trigger_word: str | None
 ) -> index.State:

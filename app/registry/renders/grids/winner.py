@@ -26,7 +26,7 @@ from app.registry.tables.grids import Grid, GridCell
 from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 
 BEST = "best"
-OF_A_CELL = {
+CELL_FIELDS = {
     *("base_model_id", "prompt", "negative_prompt", "sampler", "steps", "guidance", "clip_skip"),
     *("width", "height", "source_sha256", "strength", "precision"),
 }
@@ -149,7 +149,7 @@ def _single(done: DoneCell, cache_key: str) -> Render:
     """A render of the image of a cell alone, not stored."""
     stack = done.render.stack_of(done.cell.index)
     return Render(
-        **done.render.model_dump(include=OF_A_CELL),
+        **done.render.model_dump(include=CELL_FIELDS),
         seed=done.image.seed,
         adapters=[used.for_render() for used in stack],
         cache_key=cache_key,
