@@ -32,8 +32,8 @@ VALUES_AT_ONCE = 500  # in one SQL statement; every database takes more
 MAX_ID = 2**31 - 1  # the largest id that every database can hold
 WAKEUPS = "wakeups"  # key in `Session.info`
 SNAPSHOT = "snapshot"  # the same: every statement sees one state of the database
-# key in a column's `info`: it keeps no blob; those it names, if any, belong to another table
-MENTIONS = "mentions"
+# key in the `info` of a column: blobs that it names, if any, belong to another table
+KEEPS_NO_BLOB = "keeps_no_blob"
 # of tables: SQLite reuses the ids of deleted rows, to which events and other rows may still refer
 AUTOINCREMENT = {"sqlite_autoincrement": True}
 

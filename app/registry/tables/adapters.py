@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel, col
 
-from app.registry.db import AUTOINCREMENT, MENTIONS, utcnow
+from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.tables.rows import NumberedRow
 from worker.core.bases.family import family_label
 from worker.core.lora_files.weights import USUAL_WEIGHT
@@ -68,7 +68,7 @@ class Adapter(NumberedRow, table=True):
         description="Key for sorting by name; written by `search`.",
     )
     trigger_words: list[str] = Field(
-        default_factory=list, sa_type=sa.JSON, sa_column_kwargs={"info": {MENTIONS: True}}
+        default_factory=list, sa_type=sa.JSON, sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}}
     )
     notes: str = Field(default="", sa_type=sa.Text)
     license: str = Field(default="", max_length=80, description="License, such as CC-BY-4.0.")
@@ -122,14 +122,14 @@ class AdapterVersion(NumberedRow, table=True):
         max_length=64,
         index=True,
         description="SHA-256 of the canonical tensors; identical weights have the same hash.",
-        sa_column_kwargs={"info": {MENTIONS: True}},  # of tensors, not of a file
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # of tensors, not of a file
     )
     file_tensor_sha256: str | None = Field(
         default=None,
         max_length=64,
         index=True,
         description="SHA-256 of the tensors in the imported file or the default download.",
-        sa_column_kwargs={"info": {MENTIONS: True}},
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},
     )
     run_id: int | None = None
     dataset_version_id: int | None = Field(
@@ -147,14 +147,14 @@ class AdapterVersion(NumberedRow, table=True):
         description="Weight that is used when none is named; a person sets it.",
     )
     trigger_words: list[str] = Field(
-        default_factory=list, sa_type=sa.JSON, sa_column_kwargs={"info": {MENTIONS: True}}
+        default_factory=list, sa_type=sa.JSON, sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}}
     )
     trainable_parameters: int | None = Field(default=None, sa_type=sa.BigInteger)
     base_parameters: int | None = Field(default=None, sa_type=sa.BigInteger)
     peak_memory_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
     training_seconds: float | None = None
     config: dict[str, Any] = Field(
-        default_factory=dict, sa_type=sa.JSON, sa_column_kwargs={"info": {MENTIONS: True}}
+        default_factory=dict, sa_type=sa.JSON, sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}}
     )
     details: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
     code_version: str | None = Field(
@@ -225,7 +225,7 @@ class AdapterFile(NumberedRow, table=True):
         description="Of the metadata in it that may change; null: not kept.",
     )
     proof: dict[str, Any] = Field(
-        default_factory=dict, sa_type=sa.JSON, sa_column_kwargs={"info": {MENTIONS: True}}
+        default_factory=dict, sa_type=sa.JSON, sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}}
     )
     size_bytes: int = Field(sa_type=sa.BigInteger)
     created_at: datetime = Field(default_factory=utcnow)

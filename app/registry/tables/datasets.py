@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from app.registry.db import AUTOINCREMENT, MENTIONS, utcnow
+from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.tables.rows import NumberedRow
 from worker.core.words import CaptionKind
 
@@ -68,7 +68,7 @@ class Image(NumberedRow, table=True):
     sha256: str = Field(
         max_length=64,
         description="SHA-256 of the uploaded file.",
-        sa_column_kwargs={"info": {MENTIONS: True}},  # the upload is not stored
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # the upload is not stored
     )
     clean_sha256: str = Field(max_length=64, description="Blob of the re-encoded image.")
     thumbnail_sha256: str = Field(max_length=64)
@@ -148,12 +148,14 @@ class DatasetEdit(NumberedRow, table=True):
 
     dataset_id: int = Field(foreign_key="dataset.id", index=True)
     action: str = Field(max_length=40)
-    settings: dict[str, Any] = Field(sa_type=sa.JSON, sa_column_kwargs={"info": {MENTIONS: True}})
+    settings: dict[str, Any] = Field(
+        sa_type=sa.JSON, sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}}
+    )
     changed: int = Field(description="Number of changed images.")
     before: list[dict[str, Any]] = Field(
         sa_type=sa.JSON,
         description="For each image: its id, and the fields before and after.",
-        sa_column_kwargs={"info": {MENTIONS: True}},
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},
     )
     created_at: datetime = Field(default_factory=utcnow)
     undone_at: datetime | None = None
@@ -168,7 +170,7 @@ class ImageMeasure(SQLModel, table=True):
     clean_sha256: str = Field(
         max_length=64,
         primary_key=True,
-        sa_column_kwargs={"info": {MENTIONS: True}},  # a measure keeps no file
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # a measure keeps no file
     )
     measure_version: int = Field(description="Version of the code that measured.")
     sharpness: float | None = Field(default=None, description="Greater is sharper.")

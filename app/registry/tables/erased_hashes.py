@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlmodel import Field
 
-from app.registry.db import AUTOINCREMENT, MENTIONS, utcnow
+from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.tables.rows import NumberedRow
 
 
@@ -23,6 +23,6 @@ class ErasedHash(NumberedRow, table=True):
     sha256: str = Field(
         max_length=64,
         index=True,
-        sa_column_kwargs={"info": {MENTIONS: True}},  # it keeps nothing
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # it keeps nothing
     )
     at: datetime = Field(default_factory=utcnow, index=True)

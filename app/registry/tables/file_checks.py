@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from sqlmodel import Field, SQLModel
 
-from app.registry.db import MENTIONS, utcnow
+from app.registry.db import KEEPS_NO_BLOB, utcnow
 
 
 class FileProblem(StrEnum):
@@ -25,7 +25,7 @@ class BlobCheck(SQLModel, table=True):
     sha256: str = Field(
         max_length=64,
         primary_key=True,
-        sa_column_kwargs={"info": {MENTIONS: True}},  # a check keeps no file
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # a check keeps no file
         description="The blob.",
     )
     checked_at: datetime = Field(default_factory=utcnow, index=True)

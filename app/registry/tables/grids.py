@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from app.registry.db import AUTOINCREMENT, MENTIONS, utcnow
+from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.tables.axes import Axis, sizes_of
 from app.registry.tables.rows import NumberedRow
 
@@ -25,12 +25,12 @@ class Grid(NumberedRow, table=True):
     title: str = Field(max_length=MAX_TITLE)
     request: dict[str, Any] = Field(
         sa_type=sa.JSON,
-        sa_column_kwargs={"info": {MENTIONS: True}},  # no files
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # no files
         description="The RenderRequest that all cells share, with base model, seed and versions.",
     )
     axes: list[dict[str, Any]] = Field(
         sa_type=sa.JSON,
-        sa_column_kwargs={"info": {MENTIONS: True}},  # no files
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # no files
         description="Columns, rows and sheets, as far as there are any.",
     )
     winner: int | None = Field(default=None, description="Place of the chosen cell.")

@@ -11,7 +11,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Field, Session, SQLModel, col
 
 from app.registry.actor import MAX_CHARACTERS, current_actor
-from app.registry.db import AUTOINCREMENT, MENTIONS, utcnow
+from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.job_kinds.job_types import LONG_KINDS, read_arguments, read_result
 from app.registry.job_kinds.kinds import DamagedJob, JobArgs, JobKind, JobResult
 from app.registry.job_kinds.queues import Queue
@@ -84,7 +84,7 @@ class Event(NumberedRow, table=True):
     data: dict[str, Any] = Field(
         default_factory=dict,
         sa_type=sa.JSON,
-        sa_column_kwargs={"info": {MENTIONS: True}},  # texts and numbers
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # texts and numbers
     )
     actor: str | None = Field(
         default_factory=current_actor, max_length=MAX_CHARACTERS, description="Who caused it."

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field
 
-from app.registry.db import AUTOINCREMENT, MENTIONS, utcnow
+from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.tables.rows import NumberedRow
 from worker.core.words import SamplerName
@@ -47,7 +47,7 @@ class Recipe(NumberedRow, table=True):
     adapters: list[dict[str, Any]] = Field(
         default_factory=list,
         sa_type=sa.JSON,
-        sa_column_kwargs={"info": {MENTIONS: True}},  # ids of adapters and versions
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # ids of adapters and versions
         description="As those of a render: found by their ids, also after a rename.",
     )
     source_sha256: str | None = Field(

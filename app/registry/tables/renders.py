@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from app.registry.db import AUTOINCREMENT, MENTIONS, utcnow
+from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.job_kinds.queues import Queue
 from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.tables.jobs import STATUS_CHECK, Job
@@ -45,7 +45,9 @@ class Render(Job, table=True):
     adapters: list[dict[str, Any]] = Field(
         default_factory=list,
         sa_type=sa.JSON,
-        sa_column_kwargs={"info": {MENTIONS: True}},  # the version ids refer to adapter versions
+        sa_column_kwargs={
+            "info": {KEEPS_NO_BLOB: True}
+        },  # the version ids refer to adapter versions
         description="Of each: adapter_id, version_id, name, slug, weight, text_encoder_weight, "
         "and block_weights where there are some.",
     )

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from app.registry.db import AUTOINCREMENT, MENTIONS, utcnow
+from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.job_kinds.queues import Queue
 from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.adapters import SORT_NAME
@@ -50,14 +50,14 @@ class Run(Job, table=True):
     own_preset: dict[str, Any] | None = Field(
         default=None,
         sa_type=sa.JSON,
-        sa_column_kwargs={"info": {MENTIONS: True}},  # no files
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # no files
         description="The saved preset on top of `preset`, as it was: id, name, config, base.",
     )
     trigger_word: str | None = Field(default=None, max_length=60)
     config: dict[str, Any] = Field(
         sa_type=sa.JSON,
         description="A worker.core.training TrainConfig.",
-        sa_column_kwargs={"info": {MENTIONS: True}},  # no files
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # no files
     )
     regularization_version_id: int | None = Field(
         default=None,
@@ -79,7 +79,7 @@ class Run(Job, table=True):
     arithmetic: dict[str, Any] = Field(
         default_factory=dict,
         sa_type=sa.JSON,
-        sa_column_kwargs={"info": {MENTIONS: True}},
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},
         description="Precision and threads of the first attempt; later attempts use the same.",
     )
     device: str | None = Field(default=None, max_length=80)
@@ -98,7 +98,7 @@ class Run(Job, table=True):
     good_steps: list[int] | None = Field(
         default=None,
         sa_type=sa.JSON,
-        sa_column_kwargs={"info": {MENTIONS: True}},
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},
         description="Of a ruined run: steps whose checkpoints were not, the newest first.",
     )
     loss_rise: float | None = Field(
@@ -148,7 +148,7 @@ class OwnPreset(NumberedRow, table=True):
     preset: str = Field(max_length=20, description="The shipped preset that it changes.")
     config: dict[str, Any] = Field(
         sa_type=sa.JSON,
-        sa_column_kwargs={"info": {MENTIONS: True}},  # no files
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # no files
         description="The settings that differ from it.",
     )
     base_family: str | None = Field(default=None, max_length=20)

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from sqlmodel import Field, SQLModel
 
-from app.registry.db import MENTIONS
+from app.registry.db import KEEPS_NO_BLOB
 
 
 class ThumbnailSize(StrEnum):
@@ -33,7 +33,7 @@ class Thumbnail(SQLModel, table=True):
     sha256: str = Field(
         max_length=64,
         primary_key=True,
-        sa_column_kwargs={"info": {MENTIONS: True}},  # the rows that show the image keep it
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # the rows that show the image keep it
         description="Blob of the image.",
     )
     small_sha256: str | None = Field(default=None, max_length=64)
