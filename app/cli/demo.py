@@ -139,7 +139,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
             with watch.step("wait for the base model"):
                 _await_base(api)
             preset = Preset(arguments.preset)
-            passed = [_whole_job(api, one, preset, out / one.key, watch) for one in chosen]
+            passed = [_run_style(api, one, preset, out / one.key, watch) for one in chosen]
     except (DemoError, httpx.HTTPError) as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1
@@ -147,7 +147,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
     return 0 if all(passed) else 1
 
 
-def _whole_job(api: Api, example: Example, preset: Preset, out: Path, watch: Stopwatch) -> bool:
+def _run_style(api: Api, example: Example, preset: Preset, out: Path, watch: Stopwatch) -> bool:
     """Everything for one style, with the results in `out`; true if the style was learned."""
     title = example.title
     with watch.step(f"{title}: upload the images"):

@@ -519,7 +519,7 @@ def test_a_job_that_fails_fails_the_demo(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_demo_trains_the_styles_that_are_asked_for(
     words: str, trained: list[str], learned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def whole_job(_: object, example: Example, preset: str, out: Path, watch: object) -> bool:
+    def run_style(_: object, example: Example, preset: str, out: Path, watch: object) -> bool:
         jobs.append((example.key, preset, out))
         return learned or example.key != trained[0]
 
@@ -527,7 +527,7 @@ def test_the_demo_trains_the_styles_that_are_asked_for(
     stack = contextlib.nullcontext("http://127.0.0.1:1")
     monkeypatch.setattr(demo, "running_stack", lambda folder, watch: stack)
     monkeypatch.setattr(demo, "_await_base", lambda api: None)
-    monkeypatch.setattr(demo, "_whole_job", whole_job)
+    monkeypatch.setattr(demo, "_run_style", run_style)
     options = ["--preset", "balanced", "--out", str(tmp_path)]
     assert main(["demo", *words.split(), *options]) == (0 if learned else 1)
     assert jobs == [(key, "balanced", tmp_path / key) for key in trained]
