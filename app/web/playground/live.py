@@ -106,7 +106,7 @@ def redraw(state: State, sent: SentForm) -> Response:
         response = _put("playground/_live_problem.html", problem, "#live-told")
         response.headers["HX-Reswap"] = "innerHTML"  # the next one is said there, too
         return response
-    response = instead_of_result(render_fragment("playground/_drawn.html", context))
+    response = instead_of_result(render_fragment("playground/_result_update.html", context))
     response.headers["HX-Replace-Url"] = drawn.link
     return response
 

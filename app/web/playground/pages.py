@@ -182,7 +182,7 @@ def generate(request: Request, state: State, sent: SentForm) -> Response:
     shown = read_shown(sent)
     with state.database.read() as session:
         context = result_fragment(session, render, form, shown=shown)
-    response = instead_of_result(render_fragment("playground/_drawn.html", context))
+    response = instead_of_result(render_fragment("playground/_result_update.html", context))
     response.headers["HX-Push-Url"] = form.link  # what is accepted is short enough for it
     return response
 
