@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from app.registry.datasets import service, uploads
 from app.registry.datasets.image_captions.changes import change_first_kind
 from app.registry.errors import InvalidInput
-from app.registry.tables.datasets import NAME_LENGTH, TRIGGER_LENGTH, Dataset, Image
+from app.registry.tables.datasets import NAME_LENGTH, TRIGGER_LENGTH, Image
+from app.web.answers import Answer
 from app.web.datasets import image_captions_api, image_facts_api
 from app.web.datasets import upload_progress as progress
 from app.web.problems import problems
@@ -56,7 +57,7 @@ class DatasetPatch(BaseModel):
     )
 
 
-class DatasetOut(BaseModel):
+class DatasetOut(Answer):
     """A dataset."""
 
     id: int = Field(description="Id of the dataset.")
@@ -66,7 +67,7 @@ class DatasetOut(BaseModel):
     image_count: int = Field(description="Number of images, deleted ones not counted.")
 
 
-class ImageOut(BaseModel):
+class ImageOut(Answer):
     """An image of a dataset."""
 
     id: int = Field(description="Id of the image.")
@@ -88,6 +89,12 @@ class ImageOut(BaseModel):
     url: str = Field(description="Address of the image, re-encoded without metadata.")
     thumbnail_url: str = Field(description="Address of a small copy.")
 
+    @classmethod
+    def of_image(cls, image: Image, **derived: Any) -> Self:
+        """An image as the API shows it."""
+        url, small = f"/media/{image.clean_sha256}", f"/media/{image.thumbnail_sha256}"
+        return cls.of(image, url=url, thumbnail_url=small, **derived)
+
 
 class AcceptedOut(ImageOut):
     """An accepted image."""
@@ -95,7 +102,7 @@ class AcceptedOut(ImageOut):
     duplicate: bool = Field(description="True if it was already in the dataset.")
 
 
-class RejectedOut(BaseModel):
+class RejectedOut(Answer):
     """A rejected file with the reason."""
 
     filename: str = Field(description="Name of the uploaded file.")
@@ -145,38 +152,12 @@ class ImagePatch(BaseModel):
         return self
 
 
-def dataset_out(dataset: Dataset, image_count: int) -> DatasetOut:
-    """A dataset as the API shows it."""
-    return DatasetOut(
-        id=dataset.key,
-        slug=dataset.slug,
-        name=dataset.name,
-        trigger_word=dataset.trigger_word,
-        image_count=image_count,
-    )
-
-
-def image_out(image: Image) -> ImageOut:
-    """An image as the API shows it."""
-    return ImageOut(**_image_fields(image))
-
-
-def _image_fields(image: Image) -> dict[str, Any]:
-    """The fields of an ImageOut."""
-    return {
-        **image.model_dump(include=set(ImageOut.model_fields)),
-        "focus": image.focus,
-        "url": f"/media/{image.clean_sha256}",
-        "thumbnail_url": f"/media/{image.thumbnail_sha256}",
-    }
-
-
 @router.post("/datasets", status_code=201)
 def create_dataset(body: DatasetIn, state: State) -> DatasetOut:
     """Create an empty dataset."""
     with state.database.write() as session:
         dataset = service.create_dataset(session, body.name, trigger_word=body.trigger_word)
-    return dataset_out(dataset, 0)
+    return DatasetOut.of(dataset, image_count=0)
 
 
 @router.get("/datasets")
@@ -184,7 +165,7 @@ def list_datasets(state: State, q: Search = "") -> list[DatasetOut]:
     """List all datasets, newest first."""
     with state.database.read() as session:
         found = service.list_datasets(session, q=q[:200])
-    return [dataset_out(row.dataset, row.image_count) for row in found]
+    return [DatasetOut.of(row.dataset, image_count=row.image_count) for row in found]
 
 
 @router.get("/datasets/{dataset_id}")
@@ -192,7 +173,7 @@ def get_dataset(dataset_id: Id, state: State) -> DatasetOut:
     """Get a dataset."""
     with state.database.read() as session:
         row = service.summary(session, service.get_dataset(session, dataset_id))
-    return dataset_out(row.dataset, row.image_count)
+    return DatasetOut.of(row.dataset, image_count=row.image_count)
 
 
 @router.patch("/datasets/{dataset_id}")
@@ -203,7 +184,7 @@ def change_dataset(dataset_id: Id, body: DatasetPatch, state: State) -> DatasetO
             session, dataset_id, name=body.name, trigger_word=body.trigger_word
         )
         row = service.summary(session, dataset)
-    return dataset_out(dataset, row.image_count)
+    return DatasetOut.of(dataset, image_count=row.image_count)
 
 
 @router.delete(
@@ -226,7 +207,7 @@ def restore_dataset(dataset_id: Id, state: State) -> DatasetOut:
     with state.database.write() as session:
         dataset = service.restore_dataset(session, dataset_id)
         row = service.summary(session, dataset)
-    return dataset_out(dataset, row.image_count)
+    return DatasetOut.of(dataset, image_count=row.image_count)
 
 
 @router.post(
@@ -279,13 +260,11 @@ def upload_images(
 def _upload_out(outcome: uploads.UploadOutcome) -> UploadOut:
     return UploadOut(
         accepted=[
-            AcceptedOut(**_image_fields(added.image), duplicate=added.duplicate)
+            AcceptedOut.of_image(added.image, duplicate=added.duplicate)
             for added in outcome.accepted
         ],
         captioned=[image.key for image in outcome.captioned],
-        rejected=[
-            RejectedOut(filename=row.filename, reason=row.reason) for row in outcome.rejected
-        ],
+        rejected=[RejectedOut.of(row) for row in outcome.rejected],
     )
 
 
@@ -293,7 +272,7 @@ def _upload_out(outcome: uploads.UploadOutcome) -> UploadOut:
 def get_image(image_id: Id, state: State) -> ImageOut:
     """Get an image."""
     with state.database.read() as session:
-        return image_out(service.get_image(session, image_id))
+        return ImageOut.of_image(service.get_image(session, image_id))
 
 
 @router.patch(
@@ -322,7 +301,7 @@ def change_image(image_id: Id, body: ImagePatch, state: State) -> ImageOut:
             image = service.caption_image(
                 session, image_id, body.caption, seen_version=body.caption_version
             )
-    return image_out(image)
+    return ImageOut.of_image(image)
 
 
 @router.delete("/images/{image_id}", status_code=204)
@@ -339,4 +318,4 @@ def delete_image(image_id: Id, state: State) -> None:
 def restore_image(image_id: Id, state: State) -> ImageOut:
     """Restore a deleted image."""
     with state.database.write() as session:
-        return image_out(service.restore_image(session, image_id))
+        return ImageOut.of_image(service.restore_image(session, image_id))

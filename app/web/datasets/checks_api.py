@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.registry.datasets import service
-from app.registry.datasets.checks.findings import Check, Finding, Level, Report
+from app.registry.datasets.checks.findings import Check, Level
 from app.registry.datasets.checks.service import check_dataset as checked
+from app.web.answers import Answer
 from app.web.state import Id, State
 
 router = APIRouter(tags=["datasets"])
 
 
-class FindingOut(BaseModel):
+class FindingOut(Answer):
     """Something to look at before a training."""
 
     check: Check = Field(description="What was checked.")
@@ -35,7 +36,7 @@ class FindingOut(BaseModel):
     details: list[str] = Field(description="Further sentences.")
 
 
-class ChecksOut(BaseModel):
+class ChecksOut(Answer):
     """The findings of a dataset, and what was checked without one."""
 
     image_count: int = Field(description="Number of images checked; not those set aside.")
@@ -48,33 +49,6 @@ class ChecksOut(BaseModel):
     )
 
 
-def checks_out(report: Report) -> ChecksOut:
-    """The report as the API shows it."""
-    return ChecksOut(
-        image_count=report.image_count,
-        caption_count=report.caption_count,
-        open=len(report.open),
-        findings=[_finding_out(found) for found in report.findings],
-        clear=list(report.clear),
-        not_measured=dict(report.not_measured),
-    )
-
-
-def _finding_out(found: Finding) -> FindingOut:
-    return FindingOut(
-        check=found.check,
-        level=found.level,
-        title=found.title,
-        reason=found.reason,
-        count=found.count,
-        image_ids=list(found.image_ids),
-        phrase=found.phrase,
-        fragments=list(found.fragments),
-        piles=[list(pile) for pile in found.piles],
-        details=list(found.details),
-    )
-
-
 @router.get("/datasets/{dataset_id}/checks")
 def check_dataset(dataset_id: Id, state: State) -> ChecksOut:
     """Check a dataset before training.
@@ -84,4 +58,5 @@ def check_dataset(dataset_id: Id, state: State) -> ChecksOut:
     are set aside are not checked. No finding stops a run, but one with an `error` fails.
     """
     with state.database.snapshot() as session:
-        return checks_out(checked(session, service.get_dataset(session, dataset_id)))
+        report = checked(session, service.get_dataset(session, dataset_id))
+    return ChecksOut.of(report, open=len(report.open))

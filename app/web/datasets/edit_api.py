@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,12 +12,13 @@ from app.registry.datasets import service
 from app.registry.datasets.captions import MAX_CHARACTERS
 from app.registry.datasets.edits.actions import Edit, EditAction
 from app.registry.datasets.edits.applying import apply_edit
-from app.registry.datasets.edits.plan import EditOutcome, LeftOut, plan_edit
+from app.registry.datasets.edits.plan import EditOutcome, plan_edit
 from app.registry.datasets.edits.selection import MAX_SELECTED, Selection, read_seen
-from app.registry.datasets.edits.steps import Step, list_steps, undo_edit
+from app.registry.datasets.edits.steps import list_steps, undo_edit
 from app.registry.datasets.filters import ImageFilter
 from app.registry.db import MAX_ID
 from app.registry.tables.datasets import MAX_REPEATS
+from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.state import Id, State
 from worker.core.words import CaptionKind
@@ -93,7 +94,7 @@ class EditIn(BaseModel):
         return Selection(frozenset(self.images), self.all, wanted)
 
 
-class ChangeOut(BaseModel):
+class ChangeOut(Answer):
     """What changes of one image, or of one of its captions."""
 
     image_id: int = Field(description="Id of the image.")
@@ -103,14 +104,14 @@ class ChangeOut(BaseModel):
     after: dict[str, Any] = Field(description="The fields after.")
 
 
-class LeftOutOut(BaseModel):
+class LeftOutOut(Answer):
     """An image that an edit leaves as it is."""
 
     filename: str = Field(description="Name of the uploaded file.")
     reason: str = Field(description="Why, as a sentence.")
 
 
-class EditOut(BaseModel):
+class EditOut(Answer):
     """What an edit did, or would do."""
 
     id: int | None = Field(description="Id of the step to undo; null: nothing was changed.")
@@ -120,8 +121,13 @@ class EditOut(BaseModel):
     changes: list[ChangeOut] = Field(description=f"Of a preview, the first {SHOWN} changes.")
     seen: str | None = Field(description="Of a preview: send it back to apply exactly that.")
 
+    @classmethod
+    def of_outcome(cls, outcome: EditOutcome) -> Self:
+        """A bulk edit that was made, or its undo."""
+        return cls.of(outcome, id=outcome.step and outcome.step.key, changes=[], seen=None)
 
-class StepOut(BaseModel):
+
+class StepOut(Answer):
     """A bulk edit that was made."""
 
     id: int = Field(description="Id of the step.")
@@ -144,23 +150,15 @@ def edit_images(dataset_id: Id, body: EditIn, state: State) -> EditOut:
     seen = read_seen(body.seen) if body.seen else None
     if not body.preview:
         outcome = apply_edit(state.database, dataset_id, body.edit(), body.selection(), seen=seen)
-        return _outcome_out(outcome)
+        return EditOut.of_outcome(outcome)
     with state.database.read() as session:
         dataset = service.get_dataset(session, dataset_id)
         plan = plan_edit(session, dataset, body.edit(), body.selection(), seen=seen)
-    return EditOut(
+    return EditOut.of(
+        plan,
         id=None,
-        changed=plan.changed,
-        unchanged=plan.unchanged,
-        left_out=_left_out(plan.left_out),
         changes=[
-            ChangeOut(
-                image_id=change.image.id,
-                filename=change.image.filename,
-                kind=change.kind,
-                before=change.before,
-                after=change.after,
-            )
+            ChangeOut.of(change, image_id=change.image.id, filename=change.image.filename)
             for change in plan.changes[:SHOWN]
         ],
         seen=plan.seen.token(),
@@ -176,7 +174,7 @@ def list_dataset_edits(
     """List the last bulk edits of a dataset, newest first."""
     with state.database.read() as session:
         service.get_dataset(session, dataset_id)
-        return [_step_out(step) for step in list_steps(session, dataset_id, limit=limit)]
+        return [StepOut.of(step) for step in list_steps(session, dataset_id, limit=limit)]
 
 
 @router.post(
@@ -189,23 +187,4 @@ def undo_dataset_edit(dataset_id: Id, edit_id: Id, state: State) -> EditOut:
     What was changed or deleted since stays as it is and is named.
     """
     with state.database.write() as session:
-        return _outcome_out(undo_edit(session, dataset_id, edit_id))
-
-
-def _outcome_out(outcome: EditOutcome) -> EditOut:
-    return EditOut(
-        id=outcome.step.key if outcome.step else None,
-        changed=outcome.changed,
-        unchanged=outcome.unchanged,
-        left_out=_left_out(outcome.left_out),
-        changes=[],
-        seen=None,
-    )
-
-
-def _left_out(rows: list[LeftOut]) -> list[LeftOutOut]:
-    return [LeftOutOut(filename=row.filename, reason=row.reason) for row in rows]
-
-
-def _step_out(step: Step) -> StepOut:
-    return StepOut.model_validate(step, from_attributes=True)
+        return EditOut.of_outcome(undo_edit(session, dataset_id, edit_id))

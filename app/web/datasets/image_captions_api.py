@@ -15,6 +15,7 @@ from app.registry.datasets.image_captions.changes import CaptionChange
 from app.registry.datasets.several_captions import captions_of_image
 from app.registry.db import MAX_ID, Session
 from app.registry.tables.datasets import MAX_SHARE, CaptionSource
+from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.state import Id, State
 from worker.core.words import CaptionKind
@@ -46,7 +47,7 @@ class CaptionIn(BaseModel):
         return self
 
 
-class CaptionOut(BaseModel):
+class CaptionOut(Answer):
     """A caption of an image."""
 
     kind: CaptionKind = Field(description="`long`, `short` or `tags`.")
@@ -58,7 +59,7 @@ class CaptionOut(BaseModel):
     tokens: int = Field(description="Its tokens; a base model reads `token_limit` of them.")
 
 
-class WrittenCaptionOut(BaseModel):
+class WrittenCaptionOut(Answer):
     """What a caption said from a moment on."""
 
     kind: CaptionKind = Field(description="Which of the captions it is.")
@@ -91,10 +92,10 @@ def _captions_out(session: Session, image_id: int) -> CaptionsOut:
     tokens = tokens_of(session, image.dataset_id)
     return CaptionsOut(
         captions=[
-            CaptionOut(**vars(one), tokens=tokens.count(one.caption))
+            CaptionOut.of(one, tokens=tokens.count(one.caption))
             for one in captions_of_image(session, image)
         ],
-        history=[WrittenCaptionOut(**vars(one)) for one in history.caption_history(session, image)],
+        history=[WrittenCaptionOut.of(one) for one in history.caption_history(session, image)],
         token_limit=tokens.limit,
     )
 

@@ -11,9 +11,10 @@ from starlette.responses import Response
 from app.registry.datasets import service
 from app.registry.datasets.listing.image_search import count_filters, matching_ids
 from app.registry.datasets.listing.pages import load_images
-from app.registry.datasets.listing.statistics import CountedWord, read_statistics
+from app.registry.datasets.listing.statistics import read_statistics
 from app.registry.datasets.training_side import training_side
-from app.web.datasets.api import ImageOut, image_out
+from app.web.answers import Answer
+from app.web.datasets.api import ImageOut
 from app.web.datasets.filter_parameters import RequestFilter
 from app.web.openapi import header_docs
 from app.web.state import Id, State
@@ -23,7 +24,7 @@ router = APIRouter(tags=["datasets"])
 MOST_AT_ONCE = 1_000  # images of a page
 
 
-class WordOut(BaseModel):
+class WordOut(Answer):
     """A word or tag of captions."""
 
     word: str = Field(description="In lower case, for the parameters `with` and `without`.")
@@ -40,7 +41,7 @@ class LengthsOut(BaseModel):
     longest: int = Field(description="Of the longest caption.")
 
 
-class SizeOut(BaseModel):
+class SizeOut(Answer):
     """Images of about the same size."""
 
     at_least: int = Field(description="The short side in pixels, at least.")
@@ -48,7 +49,7 @@ class SizeOut(BaseModel):
     images: int = Field(description="Number of images.")
 
 
-class StatisticsOut(BaseModel):
+class StatisticsOut(Answer):
     """Figures about the images and captions of a dataset."""
 
     image_count: int = Field(description="Number of images, deleted ones not counted.")
@@ -93,7 +94,7 @@ def list_images(
         start = (page - 1) * limit if limit else 0
         found = load_images(session, ids[start : start + limit] if limit else ids)
     response.headers["x-total-count"] = str(len(ids))
-    return [image_out(image) for image in found]
+    return [ImageOut.of_image(image) for image in found]
 
 
 @router.get("/datasets/{dataset_id}/statistics")
@@ -104,7 +105,8 @@ def dataset_statistics(dataset_id: Id, state: State) -> StatisticsOut:
         found = read_statistics(session, dataset)
         filters, _ = count_filters(session, dataset)
         side = training_side(session, dataset_id)
-    return StatisticsOut(
+    return StatisticsOut.of(
+        found,
         image_count=found.images,
         captioned_count=found.captioned,
         training_side=side.pixels,
@@ -112,12 +114,4 @@ def dataset_statistics(dataset_id: Id, state: State) -> StatisticsOut:
         lengths=LengthsOut(
             shortest=found.shortest, median=found.median_length, longest=found.longest
         ),
-        different_words=found.different_words,
-        words=_words_out(found.words),
-        tags=_words_out(found.tags),
-        sizes=[SizeOut(**vars(step)) for step in found.sizes],
     )
-
-
-def _words_out(counted: tuple[CountedWord, ...]) -> list[WordOut]:
-    return [WordOut(word=one.word, images=one.images) for one in counted]

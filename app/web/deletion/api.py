@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from app.registry.blobs import deletion as freeing
 from app.registry.deletion import datasets
 from app.registry.deletion.usage import FileKind, storage_use
+from app.web.answers import Answer
 from app.web.deletion import removals
 from app.web.deletion.removals import Removal
 from app.web.openapi import header_docs
@@ -31,7 +32,7 @@ PUBLISHED = "An image of them is being published."
 FOREVER = "/forever"
 
 
-class FreedOut(BaseModel):
+class FreedOut(Answer):
     """What deleting for good removes or has removed."""
 
     title: str = Field(description="What is deleted, in words.", examples=["run 3, “Ink”"])
@@ -41,7 +42,7 @@ class FreedOut(BaseModel):
     size_bytes: int = Field(description="Their size: the space that is freed.")
 
 
-class UseOut(BaseModel):
+class UseOut(Answer):
     """The stored files of a kind."""
 
     kind: FileKind = Field(description="What they are for.")
@@ -169,15 +170,15 @@ NOUNS = (
 @router.get("/storage")
 def get_storage(state: State) -> list[UseOut]:
     """Get the number and size of the stored files by kind; each file counts once."""
-    return [UseOut.model_validate(use, from_attributes=True) for use in storage_use(state)]
+    return [UseOut.of(use) for use in storage_use(state)]
 
 
 def _add_routes(noun: Noun) -> None:
     def preview(state: State, removal: Removal = Depends(noun.removal)) -> FreedOut:
-        return FreedOut.model_validate(freeing.preview(state, removal), from_attributes=True)
+        return FreedOut.of(freeing.preview(state, removal))
 
     def delete(state: State, removal: Removal = Depends(noun.removal)) -> FreedOut:
-        return FreedOut.model_validate(freeing.delete(state, removal), from_attributes=True)
+        return FreedOut.of(freeing.delete(state, removal))
 
     router.add_api_route(
         f"{noun.address}/deletion",

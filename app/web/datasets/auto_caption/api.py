@@ -13,13 +13,13 @@ from app.registry.datasets.auto_caption.orders import OrderProgress, Preview
 from app.registry.datasets.auto_caption.proposals import ProposedChange
 from app.registry.datasets.auto_caption.providers import (
     CaptionRequest,
-    Provider,
     default_words,
     list_providers,
 )
 from app.registry.db import MAX_ID
 from app.registry.tables.auto_caption import ProposalState
 from app.registry.tables.datasets import Dataset
+from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.state import Id, State
 from worker.core.captioning.interface import DEFAULT_PROMPT
@@ -33,7 +33,7 @@ Key = Annotated[int, Field(ge=1, le=MAX_ID)]
 Word = Annotated[str, Field(max_length=1_000)]
 
 
-class ProviderOut(BaseModel):
+class ProviderOut(Answer):
     """A provider of captions."""
 
     provider: ProviderKind = Field(description="builtin, local, ollama or openai.")
@@ -99,7 +99,7 @@ class PreviewIn(AskIn):
     image_id: Key = Field(description="Id of the image.")
 
 
-class PreviewOut(BaseModel):
+class PreviewOut(Answer):
     """The caption of one image; nothing is changed."""
 
     id: int = Field(description="Id of the preview.")
@@ -133,7 +133,7 @@ class OrderIn(AskIn):
     write: bool = Field(False, description="Write the captions when all are made; for `fill` only.")
 
 
-class OrderOut(BaseModel):
+class OrderOut(Answer):
     """An order of captions, and how far it is."""
 
     id: int = Field(description="Id of the order.")
@@ -150,7 +150,7 @@ class OrderOut(BaseModel):
     written: int | None = Field(description="Captions written at the end; null: none were to be.")
 
 
-class ProposalOut(BaseModel):
+class ProposalOut(Answer):
     """A proposed caption."""
 
     id: int = Field(description="Id of the proposal.")
@@ -191,56 +191,42 @@ class DiscardedOut(BaseModel):
     discarded: int = Field(description="Number of proposals.")
 
 
-def _provider_out(provider: Provider) -> ProviderOut:
-    return ProviderOut(
-        provider=provider.kind,
-        **{
-            name: getattr(provider, name) for name in ProviderOut.model_fields if name != "provider"
-        },
-    )
-
-
 def preview_out(preview: Preview) -> PreviewOut:
     """A preview as the API shows it."""
     job, result = preview.job, preview.result
-    return PreviewOut(
+    return PreviewOut.of(
+        result,
         id=job.key,
         image_id=preview.image.key,
         status=job.status,
-        caption=result.caption,
         note=job.error or result.note,
-        removed=list(result.removed),
         provider=result.title,
     )
 
 
 def order_out(order: OrderProgress) -> OrderOut:
     """An order as the API shows it."""
-    return OrderOut(
+    return OrderOut.of(
+        order,
         id=order.job.key,
         status=order.job.status,
         error=order.job.error,
         provider=order.args.provider,
         mode=order.args.mode,
         caption_kind=order.args.caption_kind,
-        total=order.total,
-        done=order.done,
-        captioned=order.captioned,
         empty=order.count(ProposalState.EMPTY),
         failed=order.count(ProposalState.FAILED),
-        written=order.written,
     )
 
 
 def _proposal_out(change: ProposedChange) -> ProposalOut:
     row = change.proposal
-    return ProposalOut(
+    return ProposalOut.of(
+        change,
         id=row.key,
         image_id=change.image.key,
         filename=change.image.filename,
         kind=CaptionKind(row.kind),
-        before=change.before,
-        after=change.after,
         changed_meanwhile=change.is_outdated,
         removed=row.removed,
         provider=row.source_name,
@@ -252,8 +238,9 @@ def list_caption_providers(dataset_id: Id, state: State) -> ProvidersOut:
     """List who can write captions here, with the prompt and the words not to name."""
     with state.database.read() as session:
         dataset = service.get_dataset(session, dataset_id)
+        found = list_providers(session, state.settings)
         return ProvidersOut(
-            providers=[_provider_out(one) for one in list_providers(session, state.settings)],
+            providers=[ProviderOut.of(one, provider=one.kind) for one in found],
             prompt=DEFAULT_PROMPT,
             do_not_name=list(default_words(dataset)),
         )

@@ -14,7 +14,7 @@ from app.registry.datasets.transfer import duplicating, versions
 from app.registry.datasets.transfer.contents import dataset_contents, version_contents
 from app.registry.db import MAX_ID
 from app.web.answers import Answer
-from app.web.datasets.api import DatasetOut, Name, dataset_out
+from app.web.datasets.api import DatasetOut, Name
 from app.web.datasets.transfer.pages import zip_response
 from app.web.openapi import header_docs
 from app.web.problems import problems
@@ -112,7 +112,7 @@ def duplicate_dataset(dataset_id: Id, body: DuplicateIn, state: State) -> Datase
     with state.database.write() as session:
         dataset = duplicating.duplicate_dataset(session, dataset_id, name=body.name)
         row = service.summary(session, dataset)
-    return dataset_out(dataset, row.image_count)
+    return DatasetOut.of(dataset, image_count=row.image_count)
 
 
 @router.get("/datasets/{dataset_id}/export", response_class=Response, responses=ZIP_DOCS)

@@ -14,6 +14,7 @@ from app.registry.renders.grids.plan import GridPlan, GridRequest
 from app.registry.renders.grids.winner import WinnerAction
 from app.registry.tables.axes import AxisKind
 from app.registry.tables.grids import MAX_TITLE, Grid
+from app.web.answers import Answer
 from app.web.playground.api import RenderIn
 
 NOT_IN_GRIDS = ("count", "twin", "weights", "draft_slot")
@@ -84,7 +85,7 @@ class GridIn(BaseModel):
         return GridRequest(self.request, wanted, self.title)
 
 
-class GridEstimate(BaseModel):
+class GridEstimate(Answer):
     """What a grid would cost."""
 
     cells: int = Field(description="Number of cells.")
@@ -108,7 +109,7 @@ class AxisOut(BaseModel):
     adapter: int = Field(description="The adapter of the request that is varied, from 0.")
 
 
-class CellOut(BaseModel):
+class CellOut(Answer):
     """A cell of a grid."""
 
     place: int = Field(description="Its number, row by row, sheet by sheet, from 0.")
@@ -124,7 +125,7 @@ class CellOut(BaseModel):
     error: str | None = Field(description="Why it failed, as a sentence.")
 
 
-class GridSummary(BaseModel):
+class GridSummary(Answer):
     """A grid in a list."""
 
     id: int = Field(description="Id of the grid.")
@@ -199,31 +200,24 @@ class WinnerOut(BaseModel):
 def estimate_out(plan: GridPlan) -> GridEstimate:
     """The cost of a planned grid, as the answer has it."""
     labels = [list(axis.labels) for axis in plan.axes] + [[], [], []]
-    return GridEstimate(
-        cells=plan.cells,
-        images=plan.images,
+    return GridEstimate.of(
+        plan,
         cached_images=plan.images - plan.new_images,
-        seconds=plan.seconds,
         columns=labels[0],
         rows=labels[1],
         sheets=labels[2],
-        notes=plan.notes,
     )
 
 
 def grid_out(session: Session, grid: Grid) -> GridOut:
     """A grid as it is now, as the answer has it."""
     view = views.grid_view(session, grid)
-    return GridOut(
-        id=grid.key,
-        title=grid.title,
+    return GridOut.of(
+        grid,
         cells=len(view.cells),
         done=view.done,
-        created_at=grid.created_at,
-        deleted_at=grid.deleted_at,
         status=view.state,
         seconds_left=view.seconds,
-        winner=grid.winner,
         axes=[
             AxisOut(kind=each.kind, values=each.text, labels=list(each.labels), adapter=each.row)
             for each in view.axes
@@ -234,12 +228,8 @@ def grid_out(session: Session, grid: Grid) -> GridOut:
 
 def _cell_out(cell: views.CellView) -> CellOut:
     url = f"/media/{cell.image.sha256}" if cell.image else None
-    return CellOut(
-        place=cell.place,
-        column=cell.column,
-        row=cell.row,
-        sheet=cell.sheet,
-        state=cell.state,
+    return CellOut.of(
+        cell,
         url=url,
         thumbnail_url=url and f"{url}/small",
         render_id=cell.render.key if cell.render else None,
