@@ -58,7 +58,7 @@ class Spent(NamedTuple):
 
 @dataclass
 class Times:
-    """What requests of one address took: of the large dataset, after a change, of the small one."""
+    """Times of requests of one address: of the large dataset, after a change, of the small one."""
 
     many: list[Spent] = field(default_factory=list)
     changed: list[Spent] = field(default_factory=list)

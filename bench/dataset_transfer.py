@@ -52,7 +52,7 @@ PROGRESS = {"accept": "application/x-ndjson"}
 
 @dataclass(frozen=True)
 class Cost:
-    """What a part took: seconds, CPU seconds with children, and MiB of the process at most."""
+    """The cost of a part: seconds, CPU seconds with children, and MiB of the process at most."""
 
     outcome: str
     wall: float

@@ -128,7 +128,7 @@ class Tab:
 
 @dataclass(frozen=True)
 class Load:
-    """What some tabs saw in some seconds, and the memory (PSS) of each role at three moments."""
+    """The view of some tabs in some seconds, and the memory (PSS) of each role at three moments."""
 
     tabs: Sequence[Tab]
     memory: Sequence[dict[str, float]]

@@ -40,7 +40,7 @@ from worker.core.training.config import Targets
 from worker.core.training.presets import Preset, preset_config
 
 USUAL = preset_config(Preset.QUICK, resolution=BASE.resolution, images=24)
-"""What the shortest preset trains of this base, and at which rank."""
+"""The parts of this base that the shortest preset trains, and their rank."""
 
 RANKS = (2, 4, 8, 16)
 FULL_RATES = (2.5e-5, 5e-5, 1e-4, 2e-4)

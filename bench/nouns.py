@@ -72,12 +72,12 @@ class Noun:
         return f"{self.noun.lower().replace(' ', '-')}.png"
 
     def is_named(self, answer: str) -> bool:
-        """Whether a reader's answer is the noun or any name that the artwork has for it."""
+        """True if a reader's answer is the noun or any name that the artwork has for it."""
         said = answer.lower().rstrip("?").strip()
         return said in {self.noun.lower(), *names_of(self.subject)}
 
     def is_seen(self, within: int) -> bool:
-        """Whether one of the first names of the eyes is its subject."""
+        """True if one of the first names of the eyes is its subject."""
         return any(self.is_named(name) for name, _ in self.seen[:within])
 
 
@@ -137,7 +137,7 @@ def labeled_grid(images: Sequence[Image.Image], labels: Sequence[str]) -> Image.
 
 
 def read_answers(path: Path) -> dict[int, str]:
-    """What a reader wrote, by number. Raises SystemExit on a line without a number."""
+    """The answers of a reader, by number. Raises SystemExit on a line without a number."""
     answers = {}
     for line in filter(str.strip, path.read_text(encoding="utf-8").splitlines()):
         number, _, answer = line.strip().partition(" ")

@@ -167,7 +167,7 @@ def train_one(plan: Plan, folder: Path, *, scale: float, threads: int) -> dict[s
 
 
 def sample_variations(folder: Path) -> dict[str, list[float]]:
-    """How much the contrast of patches varies in each sample, by step: small in noise."""
+    """The variation of the contrast of patches in each sample, by step: small in noise."""
     import numpy as np
     from PIL import Image
 
@@ -186,7 +186,7 @@ def sample_variations(folder: Path) -> dict[str, list[float]]:
 
 
 def read_results(out: Path) -> list[dict[str, Any]]:
-    """What was measured so far, the newest line of each run."""
+    """The measurements so far, the newest line of each run."""
     rows = read_lines(out / RESULTS)
     return list({(row["name"], row["scale"]): row for row in rows}.values())
 

@@ -1,4 +1,4 @@
-"""Whether the overlap of two adapters predicts the damage: `python -m bench.stack_overlap`.
+"""Test if the overlap of two adapters predicts the damage: `python -m bench.stack_overlap`.
 
 Trains one adapter for each of eight looks made of the two example styles: each with two seeds, its
 negative, and with its color channels exchanged. Every pair of them is a stack. Its overlap is the
@@ -50,7 +50,7 @@ def exchange_channels(image: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True)
 class Look:
-    """What an adapter is trained on: an example style through a filter, and how it is trained."""
+    """A training of an adapter: an example style through a filter, and the settings."""
 
     name: str
     style: str
@@ -188,7 +188,7 @@ def _draw(pipeline: Any, stack: Sequence[Any]) -> list[Image.Image]:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the eyes see in the images: their confidence in each subject, and the embeddings.
+    """The eyes' view of the images: their confidence in each subject, and the embeddings.
 
     Confidences are those among all subjects that are drawn here.
     """
@@ -247,7 +247,7 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def is_predicted(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the overlap predicts each damage well enough to suggest weights by it."""
+    """True if the overlap predicts each damage well enough to suggest weights by it."""
     cosines = [row["cosine"] for row in rows]
     return len(rows) >= NEEDED_PAIRS and all(
         rank_correlation(cosines, [row[damage] for row in rows]) >= NEEDED_CORRELATION

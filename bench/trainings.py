@@ -1,4 +1,4 @@
-"""What benches of many trainings share: options, a process for each training, lines of results."""
+"""The base of benches of many trainings: options, a process for each training, result lines."""
 
 from __future__ import annotations
 

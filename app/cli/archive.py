@@ -26,7 +26,7 @@ from app.registry.tables.file_checks import FileProblem
 DATABASE = "brushwork.db"
 BLOBS = "blobs"
 UNREADABLE_ROWS = (sa.exc.DatabaseError, ValueError, LookupError, RuntimeError)
-"""What reading or migrating damaged rows raises, though the pages of the database are sound."""
+"""Errors of reading or migrating damaged rows, though the pages of the database are sound."""
 
 
 class ArchiveError(Exception):

@@ -127,7 +127,7 @@ def _detach_fused(database: sqlite3.Connection, data_dir: Path) -> list[str]:
 class ArchiveFiles:
     """Adds files of a data folder to an archive.
 
-    `unreadable` are lines about the database and about files that are no blobs.
+    `unreadable` are lines about the database and about files that are not blobs.
     """
 
     def __init__(self, tar: tarfile.TarFile, data_dir: Path) -> None:

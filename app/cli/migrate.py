@@ -81,7 +81,7 @@ def copy_before_upgrade(settings: Settings, revision: str | None) -> Path | None
     unfinished.unlink(missing_ok=True)
     with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(unfinished)) as new:
         old.backup(new)
-    # an upgrade that was killed must not replace the good copy; one of another year is no copy
+    # an upgrade that was killed must not replace the good copy; one of another year is not a copy
     if copy.exists() and time.time() - copy.stat().st_mtime > SAME_UPGRADE_SECONDS:
         copy = copy.with_name(f"{copy.name}.{int(time.time())}")
     if not copy.exists():

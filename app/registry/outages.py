@@ -18,7 +18,7 @@ OUTAGES: tuple[type[Exception], ...] = (
     sa.exc.TimeoutError,
     OSError,
 )
-"""What the database, its pool of connections and the disk raise while they cannot be used."""
+"""Errors of the database, its pool of connections and the disk while they cannot be used."""
 
 NO_MORE_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 LOCKED_STATES = frozenset({"40001", "40P01", "55P03", "57014"})

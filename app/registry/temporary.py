@@ -22,7 +22,7 @@ except ImportError:  # Windows, where only age tells
     fcntl = None  # type: ignore[assignment]
 
 Prefix = Literal["part-", "upload-", "import-", "io-", "render-"]
-"""How the name of an owned file or folder begins; others are not removed."""
+"""The beginning of the name of an owned file or folder; others are not removed."""
 
 PREFIXES: tuple[str, ...] = get_args(Prefix)
 

@@ -1,7 +1,7 @@
 """The fork servers of a stack: workers and trainers begin with their libraries loaded and shared.
 
 Only on Linux and for a CPU: elsewhere a fork would break the libraries of the GPU or the system, so
-every process imports its libraries itself. A fork server that is gone is no error either: until the
+every process imports its libraries itself. A missing fork server is not an error either: until the
 supervisor has started it again, programs start by themselves.
 """
 

@@ -140,7 +140,7 @@ def _add_files(app: FastAPI) -> None:
         if isinstance(route, Route) and route.path == app.openapi_url:
             setattr(route.endpoint, NEED, Need.READ)
     static = StaticWithLongCache(directory=STATIC)
-    setattr(static, NEED, Need.OPEN)  # the login page is styled by them, and they are no secret
+    setattr(static, NEED, Need.OPEN)  # the login page is styled by them, and they are not secret
     app.mount("/static", static, name="static")
 
 
@@ -158,7 +158,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _all_routers() -> Iterator[APIRouter]:
     api = APIRouter(prefix=API_PREFIX)
     apis = (
-        deletion_api,  # before the others: `deleted` and `deletion` are no ids
+        deletion_api,  # before the others: `deleted` and `deletion` are not ids
         datasets_api,
         dataset_listing_api,
         auto_caption_api,
@@ -169,7 +169,7 @@ def _all_routers() -> Iterator[APIRouter]:
         caption_models_api,
         runs_api,
         access_api,
-        deleted_adapters_api,  # before the adapters: `deleted` is no id
+        deleted_adapters_api,  # before the adapters: `deleted` is not an id
         adapters_api,
         versions_api,
         adapter_renders_api,
@@ -182,7 +182,7 @@ def _all_routers() -> Iterator[APIRouter]:
         grids_api,
         overlap_api,
         recipes_api,
-        gallery_api,  # before the playground: `zip` is no id
+        gallery_api,  # before the playground: `zip` is not an id
         playground_api,
     )
     models = (base_models_api, base_models_pages, caption_models_api, caption_models_pages)
@@ -211,7 +211,7 @@ def _all_routers() -> Iterator[APIRouter]:
         adapters_pages,
         hub_pages,
         tools_pages,
-        gallery_pages,  # before the playground: `compare` and `zip` are no ids
+        gallery_pages,  # before the playground: `compare` and `zip` are not ids
         compare_pages,
         grids_pages,
         playground_pages,

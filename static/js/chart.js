@@ -172,7 +172,7 @@
     plots[1]?.setData(rate);
   }
 
-  // What comes replaces everything from its first step: a run can go back to an earlier one.
+  // New points replace everything from their first step: a run can go back to an earlier one.
   function addSteps(series) {
     const { steps: found, values } = series.loss ?? { steps: [], values: [] };
     if (!found.length) return false;

@@ -8,7 +8,7 @@
   const isOn = () => localStorage.getItem(ON) === "1" && window.Notification?.permission === "granted";
   const endedIn = (page) => JSON.parse(page.getElementById("running")?.dataset.ended ?? "[]");
 
-  // What of these was not shown before, in any tab: one at a time. Where notifications exist, so do locks.
+  // Those that no tab has shown before: one at a time. Where notifications exist, so do locks.
   function newOf(ended) {
     return navigator.locks.request(SHOWN, () => {
       const shown = JSON.parse(localStorage.getItem(SHOWN) ?? "[]");

@@ -46,7 +46,7 @@
     poll.wait = Math.min(2 * poll.wait, longestWait(poll));
   }
 
-  // What changed is asked again soon; of many, so is the one after it: files are imported in order.
+  // A changed part is asked again soon; of many, so is the one after it: files are imported in order.
   function speedUp(changed) {
     changed.wait = firstWait(changed);
     if (polls.size <= FEW) return;

@@ -165,7 +165,7 @@
     else refuse(part, part.name, detail ?? "The connection ended early. Upload it again: what was added is recognized.");
   }
 
-  // What is on its way ends, what waits is not sent; what was added stays.
+  // Requests on their way end, waiting ones are not sent; added images stay.
   function cancel() {
     for (const part of waiting.splice(0)) stop(part);
     for (const part of parts.filter((one) => !one.isSettled)) {

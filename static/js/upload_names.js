@@ -1,4 +1,4 @@
-// What the names of uploaded files say: which captions go with which image, and the name of a new
+// The meaning of names of uploaded files: which captions go with which image, and the name of a new
 // dataset; for upload.js.
 (() => {
   const KNOWN = /\.(png|jpe?g|webp|zip)$/i;

@@ -1,4 +1,4 @@
-// What the panel of upload.js says: a row for each file, what became of all of them, and how far it is
+// The texts in the panel of upload.js: a row for each file, the outcome of all, and how far it is
 // for those who hear it.
 (() => {
   const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;

@@ -1,7 +1,7 @@
 """Celery's treatment of the broker's messages, where its defaults do not fit wake-ups.
 
 Anybody who reaches the broker can put anything into a queue, and a wake-up is worth nothing by
-itself. So whatever is no wake-up is dropped with one line in the log and ends no worker.
+itself. So any other message is dropped with one line in the log and ends no worker.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 
 SHOWN = 120  # characters of an error
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
-"""What kombu raises for a message that is no JSON, or JSON of another shape."""
+"""Errors of kombu for a message that is not JSON, or JSON of another shape."""
 NOISY = ("celery.worker.strategy", "celery.app.trace")  # "received" and "succeeded" per wake-up
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class FolderTransport(filesystem.Transport):  # type: ignore[misc]
 
 
 class WakeUpConsumer(Consumer):  # type: ignore[misc] # Celery has no types
-    """A consumer that drops what is no wake-up with one line instead of a page."""
+    """A consumer that drops other messages than wake-ups with one line instead of a page."""
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
         """A handler of messages that no message can break."""
@@ -97,7 +97,7 @@ class WakeUpConsumer(Consumer):  # type: ignore[misc] # Celery has no types
         return handle_or_drop
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
-        """JSON that is no task."""
+        """JSON that is not a task."""
         self._drop(message, "it is no task")
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:

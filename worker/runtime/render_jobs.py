@@ -180,7 +180,7 @@ class RenderJobs:
     ) -> RenderPrecision:
         """Choose the precision of a base model by timing it for this render; stored for later."""
         warm, total = self._warm_pipelines(), render.all_steps
-        # loading is no progress that could get stuck
+        # loading reports no progress that could get stuck
         pipeline = warm.pipeline(base, RenderPrecision.FP32)
         with (
             watch.computing(),

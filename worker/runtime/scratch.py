@@ -178,7 +178,7 @@ def restore_checkpoint(
 ) -> RestoredCheckpoint:
     """Unpack the newest undamaged checkpoint into `out`.
 
-    Raises what is no fault of a checkpoint, such as StorageUnavailable.
+    Raises errors that are not a checkpoint's fault, such as StorageUnavailable.
     """
     target = out / CHECKPOINTS
     target.mkdir(parents=True, exist_ok=True)

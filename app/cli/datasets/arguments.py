@@ -30,7 +30,7 @@ EDITS = (
     *("add-trigger", "prepend", "append", "replace", "remove-tag", "remove-words", "write"),
     *("repeats", "never-flip", "set-aside", "delete", "move", "copy"),
 )
-"""What `brushwork datasets edit` can do: the members of `EditAction`."""
+"""The actions of `brushwork datasets edit`: the members of `EditAction`."""
 
 
 KINDS = ("long", "short", "tags")

@@ -61,7 +61,7 @@ class Survey:
         return [self.stored[sha256] for sha256 in hashes]
 
     def in_trash_for_good(self, taken: Iterable[BlobStat], before: datetime) -> list[BlobStat]:
-        """What lay in the trash since `before`, or twice, there and among the blobs.
+        """Blobs in the trash since `before`, and those that the store has as well.
 
         Without what rows refer to, and what this sweep has just `taken`.
         """

@@ -92,7 +92,7 @@ def _take(
 
 
 def _hashes(session: Session, kind: FileKind) -> Iterator[str]:
-    """The hashes of the files of a kind, with some that are no files."""
+    """The hashes of the files of a kind, with some that are not of files."""
     query = _queries()[kind]
     rows = session.connection().execute(query, execution_options={"yield_per": ROWS_AT_ONCE})
     for row in rows:

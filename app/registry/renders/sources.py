@@ -193,7 +193,7 @@ def _is_unused(session: Session) -> sa.ColumnElement[bool]:
 def size_like(source: FoundSource, side: int, width: Any, height: Any) -> tuple[Any, Any]:
     """(width, height) in pixels of a request: what it leaves out has the aspect of the source.
 
-    With neither, the area of a square of `side`. What is no number stays, to be refused.
+    With neither, the area of a square of `side`. Other text stays, to be refused.
     """
     aspect = source.width / source.height
     if width is None and height is None:
@@ -206,7 +206,7 @@ def size_like(source: FoundSource, side: int, width: Any, height: Any) -> tuple[
 
 
 def nearest_side(value: Any) -> int | None:
-    """The possible side nearest to what was asked for; None for what is no number of pixels."""
+    """The possible side nearest to what was asked for; None for text without a number of pixels."""
     text = str(value)
     is_number = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
     return _side(int(text)) if is_number else None

@@ -114,7 +114,7 @@ def _get(session: Session, dataset_id: int) -> DatasetSummary | None:
 
 
 def whole_number(value: object) -> int | None:
-    """The number; None for what is no whole number, or one with more digits than any has."""
+    """The number; None for text that is not a whole number, or has too many digits for one."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
@@ -147,7 +147,7 @@ def nothing_to_train_on(summary: DatasetSummary) -> str:
 
 
 def trigger_word_problem(word: str) -> str:
-    """Why this is no trigger word; empty if it is one, or nothing."""
+    """Why this is not a trigger word; empty if it is one, or nothing."""
     if len(word) > TRIGGER_LENGTH:
         return too_long(word, TRIGGER_LENGTH)
     if "," in word or "\n" in word:

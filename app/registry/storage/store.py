@@ -43,7 +43,7 @@ MAX_REMEMBERED = 200_000  # checked blobs, about 40 MB
 
 
 class BlobNotFound(NotFound):
-    """No blob with this hash is stored; `sha256` is empty if the name is no hash."""
+    """No blob with this hash is stored; `sha256` is empty if the name is not a hash."""
 
     code = "blob_not_found"
     sha256 = ""

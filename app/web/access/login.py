@@ -136,7 +136,7 @@ class Login:
         return found
 
     def _note_use(self, database: Database, session_id: int) -> None:
-        """Write down that a session is used; a database that cannot be written is no error."""
+        """Write down that a session is used; a database that cannot be written is ignored."""
         if self._clock() < self._notes_at:
             return
         try:

@@ -75,4 +75,4 @@ RequestFilter = Annotated[ImageFilter, Depends(_filter_of_request)]
 """The filter of a REST request; an unknown one is refused."""
 
 PageImages = Annotated[ShownImages, Depends(_images_of_page)]
-"""The images that a page asks for; what is no filter is left out, with a sentence that says so."""
+"""The images that a page asks for; other values are left out, with a sentence that says so."""

@@ -16,7 +16,7 @@ def hold_sum(rows: Sequence[AdapterRow]) -> tuple[AdapterRow, ...]:
     """The rows with the weights that nobody changed scaled, so that the sum of those that are on
     stays what the page had shown.
 
-    Where every weight was changed, or one is no number, they stay as they were typed.
+    Where every weight was changed, or one is not a number, they stay as they were typed.
     """
     on = [place for place, row in enumerate(rows) if row.is_on]
     shown = {place: parse_number(rows[place].held) for place in on}

@@ -209,7 +209,7 @@ def star(request: Request, state: State, sent: SentForm) -> Response:
 
 
 def _read(sent: FormData) -> tuple[list[int], str]:
-    """The chosen ids and the page to go back to. Raises InvalidInput for what is no id."""
+    """The chosen ids and the page to go back to. Raises InvalidInput for other text."""
     keys: list[int] = []
     for value in sent.getlist("id"):
         key = as_id(str(value))

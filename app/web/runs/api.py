@@ -37,7 +37,7 @@ from app.web.state import Id, State
 router = APIRouter(tags=["runs"])
 router.include_router(start_api.router)
 router.include_router(checkpoints_api.router)
-router.include_router(two_runs_api.router)  # before the others: `compare` is no id
+router.include_router(two_runs_api.router)  # before the others: `compare` is not an id
 router.include_router(settings_api.router)
 router.include_router(images_api.router)
 router.include_router(presets_api.router)

@@ -55,7 +55,7 @@ from app.web.templates import RunningStrip, render, render_fragment, running_str
 from worker.core.training.config import TrainConfig
 
 router = APIRouter(include_in_schema=False)
-router.include_router(two_runs_pages.router)  # before the others: `compare` is no id
+router.include_router(two_runs_pages.router)  # before the others: `compare` is not an id
 router.include_router(list_pages.router)
 router.include_router(checkpoint_pages.router)
 router.include_router(image_pages.router)

@@ -30,7 +30,7 @@ NOT_A_VERB = r"(?!\s+(?:an?|the)\b)"
 LEFT_ALONE = re.compile(
     r"(?:an?|the|this|in|with|of|and|as|on|by|is|are|it|at|,|\W)*", re.IGNORECASE
 )
-"""What is left of a clause that said nothing else."""
+"""The rest of a clause that said nothing else."""
 
 LOOSE_END = re.compile(r"\s+(?:in|with|of|and|as|by|an?|the)(?=\s*(?:[,.;:!?]|$))", re.IGNORECASE)
 

@@ -44,7 +44,7 @@ MEDIA = _words(
     sketch sticker wallpaper
     """
 )
-"""What an image is: “a chalk drawing of a fox”, “fox, pencil sketch”; not “a man drawing a map”."""
+"""Kinds of images: “a chalk drawing of a fox”, “fox, pencil sketch”; not “a man drawing a map”."""
 
 ALSO_THINGS = _words("comic graphic image mosaic picture portrait print sticker wallpaper")
 """Media that are things too: “paw print”, “framed picture”."""
@@ -96,7 +96,7 @@ STYLES_WITH_MEDIUM = _phrases(
 """Things that name a style with their medium only: “a bottle of ink” shows something."""
 
 MATERIALS = _words("acrylic chalk charcoal crayon gouache ink oil pastel pen pencil watercolor")
-"""What a style may be made with besides: “in watercolor and ink”."""
+"""Other materials of a style: “in watercolor and ink”."""
 
 MANNERS = _words("grayscale greyscale minimalism minimalist monochrome sepia stylised stylized")
 """Adjectives of styles that a model means as such, wherever it writes them."""
@@ -110,4 +110,4 @@ NOT_TO_NAME: tuple[str, ...] = (
     *sorted(STYLES | STYLES_WITH_MEDIUM | MANNERS | (MEDIA - MEDIA_AS_SUBJECTS)),
     *sorted(PRAISE),
 )
-"""What captions of models do not say, unless a person edits the list."""
+"""Words that captions of models do not contain, unless a person edits the list."""

@@ -13,7 +13,7 @@ from worker.core.words import SamplerName
 SAMPLER_VERSION = 2
 """Version of the sampling code; increase it when the same request gives another image.
 
-Rounding is no other image: an image differs by at most 1 of 255 levels in fp32 from the same one in
+Rounding does not count: an image differs by at most 1 of 255 levels in fp32 from the same one in
 another batch.
 """
 

@@ -90,7 +90,7 @@ def truncate_to_rank(
 def _leading_directions(
     change: Tensor, rank: int, rounding: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(u, s, v) with at least the `rank` largest singular values, or with all that are no rounding.
+    """(u, s, v) with at least the `rank` largest singular values, or with all above rounding.
 
     Three ways, the fastest that is exact enough. A basis of few random directions (Halko,
     Martinsson and Tropp 2011, arXiv 0909.4061, algorithm 4.4) suffices for a low rank. The

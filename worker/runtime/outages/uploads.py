@@ -67,7 +67,7 @@ class Uploads:
             self._changed.notify_all()
 
     def check(self) -> None:
-        """Raise what an upload raised that was no outage, such as LostLease."""
+        """Raise an upload's error that was not an outage, such as LostLease."""
         if self._error is not None:
             raise self._error
 

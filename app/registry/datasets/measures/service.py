@@ -17,7 +17,7 @@ from app.registry.tables.datasets import Image, ImageMeasure
 MEASURED: sa.ColumnElement[bool] = (col(ImageMeasure.clean_sha256) == col(Image.clean_sha256)) & (
     col(ImageMeasure.measure_version) >= MEASURE_VERSION
 )
-"""How images are joined with their measures; always as an outer join."""
+"""The condition that joins images with their measures; always as an outer join."""
 
 
 def save(session: Session, clean_sha256: str, measured: dict[str, Any]) -> None:
