@@ -5,18 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.registry.access import service
 from app.registry.wording import aware
 from app.web.access.gate import login_of
 from app.web.access.needs import Need, needs
+from app.web.answers import Answer
 from app.web.state import Id, State
 
 router = APIRouter(tags=["sessions"])
 
 
-class SessionOut(BaseModel):
+class SessionOut(Answer):
     """A browser that has logged in."""
 
     id: int = Field(description="Id of the session.")
@@ -36,16 +37,9 @@ def list_sessions(state: State) -> list[SessionOut]:
     """
     with state.database.read() as session:
         rows = service.list_sessions(session)
+    times = ("created_at", "last_used_at", "expires_at")
     return [
-        SessionOut(
-            id=row.key,
-            address=row.address,
-            browser=row.browser,
-            created_at=aware(row.created_at),
-            last_used_at=aware(row.last_used_at),
-            expires_at=aware(row.expires_at),
-        )
-        for row in rows
+        SessionOut.of(row, **{name: aware(getattr(row, name)) for name in times}) for row in rows
     ]
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.registry.datasets import service
 from app.registry.datasets.image_facts import image_facts
 from app.registry.datasets.training_side import training_side
 from app.registry.runs.crops import crop_of
+from app.web.answers import Answer
 from app.web.state import Id, State
 
 router = APIRouter()
 
 
-class ImageCropOut(BaseModel):
+class ImageCropOut(Answer):
     """The part of an image that training keeps, in pixels of the image."""
 
     left: float = Field(description="Left edge.")
@@ -29,7 +30,7 @@ class ImageCropOut(BaseModel):
     )
 
 
-class NearestImageOut(BaseModel):
+class NearestImageOut(Answer):
     """The image of the dataset that is most like another one."""
 
     id: int = Field(description="Id of the image.")
@@ -38,7 +39,7 @@ class NearestImageOut(BaseModel):
     is_near_duplicate: bool = Field(description="True if they are almost the same picture.")
 
 
-class ImageFactsOut(BaseModel):
+class ImageFactsOut(Answer):
     """What is known of an image."""
 
     is_measured: bool = Field(description="False while it waits to be measured.")
@@ -56,20 +57,12 @@ def get_image_facts(image_id: Id, state: State) -> ImageFactsOut:
         image = service.get_image(session, image_id)
         facts = image_facts(session, image)
         side = training_side(session, image.dataset_id)
-    crop, nearest = crop_of(image, side.pixels, squares=side.squares), facts.nearest
-    return ImageFactsOut(
-        is_measured=facts.is_measured,
-        sharpness=facts.sharpness,
-        is_blurry=facts.is_blurry,
-        nearest=nearest
-        and NearestImageOut(**vars(nearest), is_near_duplicate=nearest.is_near_duplicate),
+    crop = crop_of(image, side.pixels, squares=side.squares)
+    return ImageFactsOut.of(
+        facts,
         run_ids=[key for key, _ in facts.runs],
-        crop=ImageCropOut(
-            left=crop.left,
-            top=crop.top,
-            width=crop.width,
-            height=crop.height,
-            kept=crop.kept,
+        crop=ImageCropOut.of(
+            crop,
             trained_width=crop.bucket.width,
             trained_height=crop.bucket.height,
             base_model=side.base_name,

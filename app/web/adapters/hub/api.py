@@ -12,6 +12,7 @@ from app.registry import hub_transfers as hub
 from app.registry.adapters import service
 from app.registry.db import MAX_ID
 from app.registry.job_kinds.states import JobStatus
+from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.state import Id, State
 
@@ -33,7 +34,7 @@ class FetchIn(BaseModel):
     )
 
 
-class FetchOut(BaseModel):
+class FetchOut(Answer):
     """An import from the Hub."""
 
     id: int = Field(description="Id of the import: poll `/hub-imports/{id}`.")
@@ -70,7 +71,7 @@ class PublicationIn(BaseModel):
     )
 
 
-class PublicationOut(BaseModel):
+class PublicationOut(Answer):
     """A publication on the Hub."""
 
     id: int = Field(description="Id of the publication.")
@@ -84,27 +85,16 @@ class PublicationOut(BaseModel):
 
 
 def _fetch_out(row: hub.HubImport) -> FetchOut:
-    return FetchOut(
-        id=row.job.key,
-        source=row.source,
-        status=row.status,
-        bytes_done=row.progress.bytes_done,
-        bytes_total=row.progress.bytes_total,
-        adapter_id=row.adapter_id,
-        error=row.error,
+    progress = row.progress
+    return FetchOut.of(
+        row, id=row.job.key, bytes_done=progress.bytes_done, bytes_total=progress.bytes_total
     )
 
 
 def _publication_out(row: hub.Publication) -> PublicationOut:
-    return PublicationOut(
-        id=row.job.key,
-        version=row.version,
-        repo=row.repo,
-        private=row.private,
-        status=row.job.state,
-        url=row.url,
-        error=row.job.error,
-        created_at=row.job.created_at,
+    job = row.job
+    return PublicationOut.of(
+        row, id=job.key, status=job.state, error=job.error, created_at=job.created_at
     )
 
 

@@ -68,9 +68,7 @@ def list_grids(
     with state.database.read() as session:
         page = views.list_grids(session, deleted=deleted, limit=limit, before=before)
     response.headers["x-total-count"] = str(page.total)
-    return [
-        GridSummary(**row.grid.model_dump(), cells=row.cells, done=row.done) for row in page.rows
-    ]
+    return [GridSummary.of(row.grid, cells=row.cells, done=row.done) for row in page.rows]
 
 
 @router.get("/grids/{grid_id}")
