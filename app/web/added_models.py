@@ -21,10 +21,11 @@ from app.registry.db import Session
 from app.registry.errors import AppError
 from app.registry.hub_source import is_allowed
 from app.registry.state import AppState
+from app.web.answers import Answer
 from app.web.forms import SentForm
 from app.web.state import Id, State
 
-Out = TypeVar("Out", bound=BaseModel)
+Out = TypeVar("Out", bound=Answer)
 PRECISIONS = {
     "fp16": "fp16: half the download size",
     "fp32": "fp32: full precision if available",
@@ -47,8 +48,7 @@ def model_out(answer: type[Out], row: ListedModel[Any], **more: Any) -> Out:
         "error": row.error,
         "download": _download_out(row.download),
     }
-    columns = set(answer.model_fields) - now.keys() - more.keys()
-    return answer(**row.model.model_dump(include=columns), **now, **more)
+    return answer.of(row.model, **now, **more)
 
 
 def _download_out(download: Download | None) -> DownloadOut | None:

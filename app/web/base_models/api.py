@@ -16,6 +16,7 @@ from app.registry.db import Session
 from app.registry.deletion import base_models as removal
 from app.registry.tables import base_models as models
 from app.web.added_models import DownloadOut, model_out
+from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.state import Id, State
 
@@ -42,7 +43,7 @@ class BaseModelIn(BaseModel):
     )
 
 
-class BaseModelOut(BaseModel):
+class BaseModelOut(Answer):
     """A base model."""
 
     id: int = Field(description="Id of the base model.")
@@ -71,7 +72,6 @@ def _answers(session: Session, bases: Sequence[models.BaseModel]) -> list[BaseMo
             BaseModelOut,
             row,
             parameters=sum(row.model.parameters.values()) or None,
-            is_retired=row.model.is_retired,
         )
         for row in added_models.list_with_progress(session, BASE_MODELS, bases)
     ]
@@ -119,7 +119,7 @@ def get_base_model(base_id: Id, state: State) -> BaseModelOut:
         return _answers(session, [service.get_base_model(session, base_id)])[0]
 
 
-class SubjectOut(BaseModel):
+class SubjectOut(Answer):
     """A subject that a base model knows by name."""
 
     name: str = Field(description="What to write into a prompt.", examples=["deciduous tree"])
@@ -145,10 +145,7 @@ def list_subjects(
     """
     with state.database.read() as session:
         base = service.get_base_model(session, base_id)
-    return [
-        SubjectOut(name=known.name, group=known.group, plain_names=list(known.plain_names))
-        for known in subjects.subjects_of(base, q)
-    ]
+    return [SubjectOut.of(known) for known in subjects.subjects_of(base, q)]
 
 
 @router.post(

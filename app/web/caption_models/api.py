@@ -12,6 +12,7 @@ from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.db import Session
 from app.registry.tables.caption_models import CaptionModel
 from app.web.added_models import DownloadOut, model_out
+from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.state import Id, State
 
@@ -33,7 +34,7 @@ class CaptionModelIn(BaseModel):
     )
 
 
-class CaptionModelOut(BaseModel):
+class CaptionModelOut(Answer):
     """A caption model."""
 
     id: int = Field(description="Id of the caption model: `model_id` of captions.")

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.registry.blobs import deletion as freeing
 from app.registry.deletion import datasets
@@ -50,7 +50,7 @@ class UseOut(Answer):
     size_bytes: int = Field(description="Their total size.")
 
 
-class DeletedDatasetOut(BaseModel):
+class DeletedDatasetOut(Answer):
     """A deleted dataset that can be restored."""
 
     id: int = Field(description="Id of the dataset.")
@@ -214,12 +214,6 @@ def list_deleted_datasets(
         found = datasets.list_deleted(session, page=page)
     response.headers["x-total-count"] = str(found.total)
     return [
-        DeletedDatasetOut(
-            id=row.dataset.key,
-            name=row.dataset.name,
-            images=row.image_count,
-            runs=row.run_count,
-            deleted_at=row.dataset.deleted_at,
-        )
+        DeletedDatasetOut.of(row.dataset, images=row.image_count, runs=row.run_count)
         for row in found.items
     ]

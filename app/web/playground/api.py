@@ -49,7 +49,7 @@ class RenderImageOut(BaseModel):
     seed: int = Field(description="Its seed.")
 
 
-class RenderCreated(BaseModel):
+class RenderCreated(Answer):
     """The render that was queued; one whose images were cached has succeeded."""
 
     id: int = Field(description="Id of the render: poll `/renders/{id}`.")
@@ -225,13 +225,7 @@ def create_render(body: RenderIn, state: State) -> RenderCreated:
         else:
             render = drafts.create_draft(session, body, state.store, slot=body.draft_slot)
         images = images_out(session, render)
-    return RenderCreated(
-        id=render.key,
-        status=render.status,
-        twin_id=render.twin_id,
-        images=images,
-        note=render.note,
-    )
+    return RenderCreated.of(render, images=images)
 
 
 @router.get("/renders/{render_id}")

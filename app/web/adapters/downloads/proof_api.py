@@ -16,6 +16,7 @@ from app.web.adapters.downloads.api import (
     find_version,
     proved_file,
 )
+from app.web.answers import Answer
 from app.web.state import Id, State
 from worker.core.words import FileFormat, WeightDtype
 
@@ -43,7 +44,7 @@ class LoaderOut(BaseModel):
     seen_as: str = Field(description="The format the program takes it for.")
 
 
-class ProofOut(BaseModel):
+class ProofOut(Answer):
     """The checks of one download."""
 
     adapter_id: int = Field(description="Its adapter.")
@@ -78,13 +79,10 @@ async def get_proof(
     adapter, row = await anyio.to_thread.run_sync(find_version, state, adapter_id, version)
     file = await proved_file(state, row.key, file_format, dtype)
     found = file.proof
-    return ProofOut(
+    return ProofOut.of(
+        file,
         adapter_id=adapter.key,
         version=row.version,
-        format=file.format,
-        dtype=file.dtype,
-        sha256=file.sha256,
-        size_bytes=file.size_bytes,
         passed=found.get("passed", False),
         loaders=[LoaderOut(**result) for result in found.get("loaders", [])],
         read_back=found.get("read_back", {}),
