@@ -13,7 +13,7 @@ from app.registry.datasets import pinned, service
 from app.registry.datasets.edits.differences import Piece, differences
 from app.registry.datasets.transfer.versions import get_version
 from app.registry.errors import Conflict, NotFound
-from app.registry.paging import page_count
+from app.registry.paging import Page, page_of
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image
 from worker.core.words import CaptionKind
 
@@ -79,15 +79,9 @@ class VersionChanges:
         return sum(change.kind == kind for change in self.changes)
 
     @property
-    def shown(self) -> list[ItemChange]:
-        """The changes on this page."""
-        first = (self.page - 1) * CHANGES_A_PAGE
-        return self.changes[first : first + CHANGES_A_PAGE]
-
-    @property
-    def pages(self) -> int:
-        """Number of pages."""
-        return page_count(len(self.changes), CHANGES_A_PAGE)
+    def shown(self) -> Page[ItemChange]:
+        """The page of changes, the last one if there are fewer."""
+        return page_of(self.changes, self.page, CHANGES_A_PAGE)
 
 
 def compare_versions(
@@ -109,7 +103,6 @@ def compare_versions(
     same = len({item["sha256"] for item in new}) - sum(
         change.kind != ChangeKind.REMOVED for change in changes
     )
-    page = min(page, page_count(len(changes), CHANGES_A_PAGE))
     return VersionChanges(dataset, one, two, changes, same, page)
 
 

@@ -21,11 +21,14 @@ from app.registry.datasets.new_images import NewImage
 from app.registry.datasets.sent_files.pairing import LooseCaption
 from app.registry.db import in_chunks, utcnow
 from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.paging import Page, read_rows
 from app.registry.slugs import insert_named
 from app.registry.tables.datasets import MAX_REPEATS, Dataset, Image
 from app.registry.tables.runs import Run
 
+DATASETS_A_PAGE = 24
 COLLAGE = 4
+NEWEST = (col(Dataset.created_at).desc(), col(Dataset.id).desc())
 COLLAGES_AT_ONCE = 100  # datasets in one query; SQLite joins at most 500
 
 
@@ -88,17 +91,20 @@ def dataset_by_slug(session: Session, slug: str) -> Dataset:
 
 
 def list_datasets(
-    session: Session, *, q: str = "", limit: int | None = None, offset: int = 0
+    session: Session, *, q: str = "", limit: int | None = None
 ) -> list[DatasetSummary]:
     """Summaries of datasets, newest first."""
-    order = (col(Dataset.created_at).desc(), col(Dataset.id).desc())
-    query = select(Dataset).where(*_dataset_filters(q)).order_by(*order)
-    return summarize(session, session.exec(query.limit(limit).offset(offset)).all())
+    query = select(Dataset).where(*_dataset_filters(q)).order_by(*NEWEST).limit(limit)
+    return summarize(session, session.exec(query).all())
 
 
-def count_datasets(session: Session, *, q: str = "") -> int:
-    """Number of datasets that `list_datasets` would give without a limit."""
-    return session.exec(select(func.count()).select_from(Dataset).where(*_dataset_filters(q))).one()
+def page_datasets(
+    session: Session, *, q: str = "", number: int = 1, size: int = DATASETS_A_PAGE
+) -> Page[DatasetSummary]:
+    """A page of `list_datasets`."""
+    filters = _dataset_filters(q)
+    found = read_rows(session, Dataset, *filters, size=size, number=number, order=NEWEST)
+    return found.of(summarize(session, found.items))
 
 
 def _dataset_filters(q: str) -> list[sa.ColumnElement[bool]]:

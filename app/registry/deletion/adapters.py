@@ -16,8 +16,9 @@ from app.registry.adapters.library.cards import summarize
 from app.registry.adapters.unfinished import adapter_users
 from app.registry.adapters.versions.traces import delete_version_rows
 from app.registry.blobs.deletion import Deletion
-from app.registry.deletion.lists import DeletedPage, count_deleted, deleted_rows
+from app.registry.deletion.lists import deleted_rows
 from app.registry.errors import Conflict, NotFound
+from app.registry.paging import Page
 from app.registry.renders.dependents import dependents_of_adapter
 from app.registry.tables.adapters import (
     Adapter,
@@ -39,16 +40,16 @@ class DeletedAdapter:
     cover: str | None
 
 
-def list_deleted(session: Session, *, page: int = 1) -> DeletedPage[DeletedAdapter]:
+def list_deleted(session: Session, *, page: int = 1) -> Page[DeletedAdapter]:
     """A page of deleted adapters, the last deleted first."""
-    adapters = deleted_rows(session, Adapter, page)
-    known = {row.adapter.key: row for row in summarize(session, adapters)}
+    found = deleted_rows(session, Adapter, page)
+    known = {row.adapter.key: row for row in summarize(session, found.items)}
     items = []
-    for adapter in adapters:
+    for adapter in found.items:
         row = known.get(adapter.key)
         cover = row.covers[0] if row and row.covers else None
         items.append(DeletedAdapter(adapter, row.version_count if row else 0, cover))
-    return DeletedPage(items, count_deleted(session, Adapter))
+    return found.of(items)
 
 
 def delete_forever(session: Session, adapter_id: int) -> Deletion:

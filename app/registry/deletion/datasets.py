@@ -16,8 +16,9 @@ from app.registry.datasets import pinned, used_datasets
 from app.registry.datasets.trained_on import forget_datasets, trained_on
 from app.registry.db import in_chunks
 from app.registry.deletion import runs as run_deletion
-from app.registry.deletion.lists import DeletedPage, count_deleted, deleted_rows
+from app.registry.deletion.lists import deleted_rows
 from app.registry.errors import Conflict, NotFound
+from app.registry.paging import Page
 from app.registry.tables.auto_caption import CaptionProposal
 from app.registry.tables.datasets import (
     CaptionRevision,
@@ -41,17 +42,16 @@ class DeletedDataset:
     run_count: int
 
 
-def list_deleted(session: Session, *, page: int = 1) -> DeletedPage[DeletedDataset]:
+def list_deleted(session: Session, *, page: int = 1) -> Page[DeletedDataset]:
     """A page of deleted datasets, the last deleted first."""
-    rows = deleted_rows(session, Dataset, page)
-    keys = [row.key for row in rows]
+    found = deleted_rows(session, Dataset, page)
+    keys = [row.key for row in found.items]
     of_dataset = col(Image.dataset_id)
     counted = sa.select(of_dataset, sa.func.count()).where(of_dataset.in_(keys))
     images = {row[0]: row[1] for row in session.connection().execute(counted.group_by(of_dataset))}
     runs = used_datasets.count_runs(session, keys)
-    return DeletedPage(
-        [DeletedDataset(row, images.get(row.key, 0), runs.get(row.key, 0)) for row in rows],
-        count_deleted(session, Dataset),
+    return found.of(
+        [DeletedDataset(row, images.get(row.key, 0), runs.get(row.key, 0)) for row in found.items]
     )
 
 

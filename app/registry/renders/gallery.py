@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import aliased
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, select
 
 from app.registry.adapters.library.search import needles, searched_lines
-from app.registry.paging import page_count
+from app.registry.paging import Page, read_rows
 from app.registry.renders.listing import first_images, is_listed, is_no_twin
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.renders import Render, RenderAdapter, RenderImage
@@ -44,19 +44,6 @@ class GalleryItem:
 
 
 @dataclass(frozen=True)
-class GalleryPage:
-    """A page of the gallery; `total`: renders under the filters."""
-
-    items: list[GalleryItem]
-    total: int
-
-    @property
-    def pages(self) -> int:
-        """Number of pages."""
-        return page_count(self.total, IMAGES_A_PAGE)
-
-
-@dataclass(frozen=True)
 class AdapterChoice:
     """An adapter to filter by; its label says if it was deleted."""
 
@@ -64,34 +51,24 @@ class AdapterChoice:
     label: str
 
 
-def gallery_page(session: Session, filters: GalleryFilter, page: int = 1) -> GalleryPage:
+def gallery_page(session: Session, filters: GalleryFilter, page: int = 1) -> Page[GalleryItem]:
     """A page of finished renders, newest first; a render and its equals are one."""
-    found, total = list_renders(
-        session, filters, limit=IMAGES_A_PAGE, offset=(page - 1) * IMAGES_A_PAGE
-    )
-    images = first_images(session, found)
-    items = [GalleryItem(row, images[row.key]) for row in found if row.key in images]
-    return GalleryPage(items, total)
+    found = list_renders(session, filters, size=IMAGES_A_PAGE, number=page)
+    images = first_images(session, found.items)
+    return found.of([GalleryItem(row, images[row.key]) for row in found.items if row.key in images])
 
 
 def list_renders(
     session: Session,
     filters: GalleryFilter,
     *,
-    limit: int,
-    offset: int = 0,
+    size: int,
+    number: int = 1,
     before: int | None = None,
-) -> tuple[list[Render], int]:
-    """Finished renders under these filters, newest first, and how many there are in all.
-
-    `before`: only those with a lower id.
-    """
+) -> Page[Render]:
+    """Finished renders under these filters, newest first; `before`: only those with a lower id."""
     conditions = _conditions(session, filters)
-    total = session.exec(select(func.count()).select_from(Render).where(*conditions)).one()
-    if before is not None:
-        conditions.append(col(Render.id) < before)
-    query = select(Render).where(*conditions).order_by(col(Render.id).desc())
-    return list(session.exec(query.offset(offset).limit(limit))), total
+    return read_rows(session, Render, *conditions, size=size, number=number, before=before)
 
 
 def has_deleted(session: Session) -> bool:

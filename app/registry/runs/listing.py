@@ -16,7 +16,7 @@ from app.registry.adapters.library.search import needles, spaced
 from app.registry.datasets.used_datasets import UsedDataset, is_of_datasets, used_of_runs
 from app.registry.db import MAX_ID, database_now
 from app.registry.job_kinds.states import JobStatus
-from app.registry.paging import page_count
+from app.registry.paging import Page
 from app.registry.runs.active import queue_places
 from app.registry.runs.epochs import Epochs, epochs_of_runs
 from app.registry.runs.service import elapsed_seconds
@@ -118,21 +118,14 @@ class RunRow:
 
 
 @dataclass(frozen=True)
-class RunPage:
+class RunPage(Page[RunRow]):
     """One page of the list.
 
     `counts`: runs by status under the other filters; `everything`: without any filter.
     """
 
-    items: list[RunRow]
-    total: int
     counts: dict[str, int]
     everything: dict[str, int]
-
-    @property
-    def pages(self) -> int:
-        """Number of pages."""
-        return page_count(self.total, RUNS_A_PAGE)
 
     @property
     def all_count(self) -> int:
@@ -191,6 +184,8 @@ def list_runs(session: Session, filters: RunFilter) -> RunPage:
     return RunPage(
         items=_rows(session, session.exec(query).all(), now),
         total=total,
+        number=filters.page,
+        size=RUNS_A_PAGE,
         counts=counts,
         everything=everything,
     )

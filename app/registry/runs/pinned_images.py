@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 from sqlmodel import Session, col, select
 
 from app.registry.datasets.used_datasets import used_datasets
 from app.registry.errors import NotFound
-from app.registry.paging import page_count
+from app.registry.paging import Page, page_of
 from app.registry.runs.rerun import ImageChanges, changes_since
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image
 from app.registry.tables.runs import Run
@@ -60,7 +61,7 @@ class PinnedImage:
 
 
 @dataclass(frozen=True)
-class PinnedImages:
+class PinnedImages(Page[PinnedImage]):
     """A page of the pinned images of one dataset.
 
     `changes`: of the dataset since, None if it was deleted; `place`: among those that the run is
@@ -71,15 +72,7 @@ class PinnedImages:
     version_id: int
     place: int
     repeats: int
-    images: list[PinnedImage]
-    total: int
-    page: int
     changes: ImageChanges | None
-
-    @property
-    def pages(self) -> int:
-        """Number of pages."""
-        return page_count(self.total, IMAGES_A_PAGE)
 
     @property
     def note(self) -> str:
@@ -106,16 +99,16 @@ def pinned_images(
     key, repeats = _version_at(session, run, place if of is PinnedSet.TRAINING else 0)
     version = session.get_one(DatasetVersion, key)
     dataset = session.get_one(Dataset, version.dataset_id)
-    page = min(page, page_count(len(version.items), IMAGES_A_PAGE))
-    first = (page - 1) * IMAGES_A_PAGE
+    found = page_of(version.items, page, IMAGES_A_PAGE)
     return PinnedImages(
+        items=_images_of(session, version, found.items[:most], repeats),
+        total=found.total,
+        number=found.number,
+        size=found.size,
         dataset=dataset,
         version_id=key,
         place=place if of is PinnedSet.TRAINING else 0,
         repeats=repeats,
-        images=_images_of(session, version, first, first + (most or IMAGES_A_PAGE), repeats),
-        total=len(version.items),
-        page=page,
         changes=None if dataset.deleted_at else changes_since(session, version),
     )
 
@@ -133,9 +126,8 @@ def _version_at(session: Session, run: Run, place: int) -> tuple[int, int]:
 
 
 def _images_of(
-    session: Session, version: DatasetVersion, first: int, end: int, repeats: int
+    session: Session, version: DatasetVersion, items: Sequence[Mapping[str, Any]], repeats: int
 ) -> list[PinnedImage]:
-    items = version.items[first:end]
     hashes = [item["sha256"] for item in items]
     stored = select(Image).where(
         Image.dataset_id == version.dataset_id, col(Image.sha256).in_(hashes)

@@ -14,7 +14,7 @@ from app.registry.datasets.filters import ImageFilter
 from app.registry.datasets.several_captions import has_several_captions
 from app.registry.db import Session
 from app.registry.errors import InvalidInput
-from app.registry.paging import page_count
+from app.registry.paging import Page, page_of
 from app.registry.tables.datasets import Dataset
 from app.web.datasets.edit_forms import CHOICES, ON_THE_BAR, Choice, EditForm
 from worker.core.words import CaptionKind
@@ -33,18 +33,17 @@ class ChangeRow:
     words: str
 
 
+NO_CHANGES = Page[ChangeRow]([], 0, 1, CHANGES_A_PAGE)
+
+
 @dataclass(frozen=True)
 class EditPreview:
     """A page of the changes of an edit. `says` tells screen readers the same in a sentence."""
 
     sentence: str = ""
     says: str = ""
-    total: int = 0
     unchanged: str = ""
-    rows: list[ChangeRow] = field(default_factory=list)
-    first: int = 1
-    page: int = 1
-    pages: int = 1
+    changes: Page[ChangeRow] = NO_CHANGES
     left_out: list[LeftOut] = field(default_factory=list)
     left_out_more: int = 0
     seen: str = ""
@@ -165,9 +164,7 @@ def _waits_for(form: EditForm) -> str:
 
 def preview_of(plan: EditPlan, page: int = 1) -> EditPreview:
     """A page of the changes of a plan."""
-    pages = page_count(plan.changed, CHANGES_A_PAGE)
-    page = max(1, min(page, pages))
-    first = (page - 1) * CHANGES_A_PAGE
+    shown = page_of(plan.changes, page, CHANGES_A_PAGE)
     stay = "stays" if plan.unchanged == 1 else "stay"
     unchanged = f"{plan.unchanged:,} {stay} as {'it is' if plan.unchanged == 1 else 'they are'}."
     left_out = f"{len(plan.left_out):,} left out." if plan.left_out else ""
@@ -175,12 +172,8 @@ def preview_of(plan: EditPlan, page: int = 1) -> EditPreview:
     return EditPreview(
         plan.sentence,
         " ".join(part for part in says if part),
-        plan.changed,
         unchanged if plan.unchanged else "",
-        [_row(change) for change in plan.changes[first : first + CHANGES_A_PAGE]],
-        first + 1,
-        page,
-        pages,
+        shown.of([_row(change) for change in shown.items]),
         plan.left_out[:NAMED],
         max(0, len(plan.left_out) - NAMED),
         plan.seen.token(),

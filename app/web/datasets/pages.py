@@ -16,7 +16,7 @@ from app.registry.datasets.listing.pages import IMAGES_A_PAGE
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import MAX_ID
 from app.registry.deletion.lists import has_deleted
-from app.registry.paging import page_count
+from app.registry.paging import Page, find_page
 from app.registry.tables.datasets import Dataset
 from app.web import templates
 from app.web.datasets import (
@@ -43,7 +43,6 @@ router.include_router(example_pages.router)
 router.include_router(check_pages.router)
 router.include_router(edit_pages.router)
 
-DATASETS_A_PAGE = 24
 NO_FORM = DatasetForm()
 
 Words = Annotated[str, Query(max_length=200)]
@@ -57,10 +56,7 @@ class DatasetsPage:
     `pager_url` is the URL of a page of the list without its number.
     """
 
-    datasets: list[DatasetSummary]
-    total: int
-    page: int
-    pages: int
+    found: Page[DatasetSummary]
     pager_url: str
     q: str
     form: DatasetForm
@@ -102,19 +98,9 @@ def _index_page(
     form: DatasetForm = NO_FORM,
 ) -> Response:
     with state.database.read() as session:
-        total = service.count_datasets(session, q=q.strip())
-        pages = page_count(total, DATASETS_A_PAGE)
-        page = min(page, pages)
+        words = q.strip()
         context = DatasetsPage(
-            datasets=service.list_datasets(
-                session,
-                q=q.strip(),
-                limit=DATASETS_A_PAGE,
-                offset=(page - 1) * DATASETS_A_PAGE,
-            ),
-            total=total,
-            page=page,
-            pages=pages,
+            found=find_page(lambda n: service.page_datasets(session, q=words, number=n), page),
             pager_url="/datasets?" + (urlencode({"q": q}) + "&" if q else "") + "page=",
             q=q,
             form=form,

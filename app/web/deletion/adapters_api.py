@@ -11,7 +11,7 @@ from pydantic import Field
 from app.registry.blobs import deletion as freeing
 from app.registry.deletion import adapters as deleted
 from app.registry.deletion.adapters import DeletedAdapter
-from app.registry.deletion.lists import DeletedPage
+from app.registry.paging import Page
 from app.web.answers import Answer
 from app.web.deletion.removals import Removal, of_adapter
 from app.web.openapi import header_docs
@@ -43,13 +43,13 @@ def list_deleted_adapters(
     with state.database.read() as session:
         found = deleted.list_deleted(session, page=page)
     response.headers["x-total-count"] = str(found.total)
-    if links := _link_header(request, found, page):
+    if links := _link_header(request, found):
         response.headers["link"] = links
     return [_deleted_out(row) for row in found.items]
 
 
-def _link_header(request: Request, found: DeletedPage[DeletedAdapter], page: int) -> str:
-    near = {"next": page + 1, "prev": page - 1}
+def _link_header(request: Request, found: Page[DeletedAdapter]) -> str:
+    near = {"next": found.number + 1, "prev": found.number - 1}
     return ", ".join(
         f'<{request.url.path}?page={number}>; rel="{relation}"'
         for relation, number in near.items()

@@ -13,7 +13,7 @@ from app.registry.datasets import service
 from app.registry.deletion import adapters, datasets
 from app.registry.deletion.adapters import DeletedAdapter
 from app.registry.deletion.datasets import DeletedDataset
-from app.registry.deletion.lists import DeletedPage
+from app.registry.paging import Page, find_page
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset, Image
 from app.web.state import State
@@ -21,7 +21,7 @@ from app.web.templates import render
 
 router = APIRouter(include_in_schema=False)
 
-Found = DeletedPage[DeletedDataset] | DeletedPage[DeletedAdapter]
+Found = Page[DeletedDataset] | Page[DeletedAdapter]
 Number = Annotated[int, Query(ge=1, le=100_000)]
 
 
@@ -30,7 +30,6 @@ class DeletedListPage:
     """Deleted datasets or adapters, the last deleted first."""
 
     found: Found
-    page: int
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,8 @@ def list_adapters(request: Request, state: State, page: Number = 1) -> Response:
 
 def _deleted(state: AppState, list_deleted: Callable[..., Found], page: int) -> DeletedListPage:
     with state.database.read() as session:
-        found = list_deleted(session, page=page)
-        if page > found.pages:
-            page = found.pages
-            found = list_deleted(session, page=page)
-    return DeletedListPage(found, page)
+        found = find_page(lambda number: list_deleted(session, page=number), page)
+    return DeletedListPage(found)
 
 
 @router.get("/datasets/{slug}/deleted")

@@ -51,9 +51,9 @@ def list_renders(
     """
     filters = GalleryFilter(q, adapter, starred, deleted)
     with state.database.read() as session:
-        found, total = gallery.list_renders(session, filters, limit=limit, before=before)
-        response.headers["x-total-count"] = str(total)
-        return renders_out(session, found)
+        found = gallery.list_renders(session, filters, size=limit, before=before)
+        response.headers["x-total-count"] = str(found.total)
+        return renders_out(session, found.items)
 
 
 @router.get(

@@ -13,11 +13,12 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from app.registry.adapters import service as adapters
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import InvalidInput
+from app.registry.paging import Page, find_page
 from app.registry.renders import images_zip, selection
 from app.registry.renders.gallery import (
     AdapterChoice,
     GalleryFilter,
-    GalleryPage,
+    GalleryItem,
     adapter_choices,
     gallery_page,
     has_deleted,
@@ -84,7 +85,7 @@ class ImagesPage:
     `restyle_links`: by render, the playground that starts from its image, with its adapters.
     """
 
-    found: GalleryPage
+    found: Page[GalleryItem]
     filters: GalleryFilter
     links: GalleryLinks
     choices: list[AdapterChoice]
@@ -117,15 +118,12 @@ def images(
     """List all images, newest first; a page number past the end shows the last page."""
     filters = GalleryFilter(q.strip(), adapter.strip(), starred == "1", show == "deleted")
     with state.database.read() as session:
-        found = gallery_page(session, filters, page)
-        if page > found.pages:
-            page = found.pages
-            found = gallery_page(session, filters, page)
+        found = find_page(lambda number: gallery_page(session, filters, number), page)
         here = _adapters_here(session, found)
         context = ImagesPage(
             found=found,
             filters=filters,
-            links=GalleryLinks(filters, page),
+            links=GalleryLinks(filters, found.number),
             choices=adapter_choices(session, filters.adapter),
             here=here,
             has_deleted=has_deleted(session),
@@ -139,7 +137,7 @@ def images(
     return render(request, "playground/gallery.html", context)
 
 
-def _adapters_here(session: Session, found: GalleryPage) -> set[int]:
+def _adapters_here(session: Session, found: Page[GalleryItem]) -> set[int]:
     used = {used.adapter_id for item in found.items for used in item.render.stack}
     return adapters.still_here(session, sorted(used))
 

@@ -49,4 +49,10 @@ def list_run_images(
         run = service.get_run(session, run_id)
         found = pinned_images(session, run, of=of, place=dataset, page=page)
     of_dataset = found.dataset
-    return RunImagesOut.of(found, dataset_id=of_dataset.key, dataset_name=of_dataset.name)
+    return RunImagesOut.of(
+        found,
+        dataset_id=of_dataset.key,
+        dataset_name=of_dataset.name,
+        page=found.number,
+        images=found.items,
+    )

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.job_kinds.states import JobStatus
+from app.registry.paging import find_page
 from app.registry.runs.listing import (
     STATUS_ORDER,
     RunChoices,
@@ -119,10 +120,8 @@ def runs(
         page=page,
     )
     with state.database.read() as session:
-        found = list_runs(session, filters)
-        if page > found.pages:
-            filters = replace(filters, page=found.pages)
-            found = list_runs(session, filters)
+        found = find_page(lambda number: list_runs(session, replace(filters, page=number)), page)
+        filters = replace(filters, page=found.number)
         choices = run_choices(session, filters)
     context = RunsPage(
         found=found,

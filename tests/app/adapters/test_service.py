@@ -83,7 +83,7 @@ def test_long_lists_come_in_pages(database: Database) -> None:
         make(database, f"a{number}")
     with database.read() as session:
         second = service.list_adapters(session, Filter(page=2))
-    assert (len(second.items), second.total, second.pages) == (2, service.ADAPTERS_A_PAGE + 2, 2)
+    assert (len(second.items), second.total) == (2, service.ADAPTERS_A_PAGE + 2)
 
 
 def test_latest_can_be_moved_to_an_older_version(database: Database) -> None:

@@ -73,7 +73,7 @@ def test_the_playground_is_saved_and_opens_again_with_its_image(
     listed = page_of(client, "/recipes")
     assert "Real 0.80, Chalk -0.30" in listed
     with state.database.read() as session:
-        covers = service.list_recipes(session).covers
+        covers = service.find_covers(session, service.list_recipes(session).items)
     assert covers.keys() == {1, 2}
     assert f"/media/{covers[1]}/small" in listed
 
@@ -97,7 +97,7 @@ def test_what_is_wrong_is_said_and_stays(client: TestClient, state: AppState) ->
     assert form_of(refused.text, "play-form")["steps"] == "8"
     assert client.post("/recipes", data=sent | {"seed": ""}, headers=FRAGMENT).status_code == 200
     with state.database.read() as session:
-        (recipe,) = service.list_recipes(session).recipes
+        (recipe,) = service.list_recipes(session).items
     assert recipe.seed is None
     assert form_of(client.get("/recipes/soft").text, "play-form")["seed"] == ""
     page_of(client, "/recipes/none", 404)

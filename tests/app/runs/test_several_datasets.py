@@ -96,7 +96,7 @@ def test_a_run_pins_every_dataset_with_its_repeats(database: Database, ready_bas
         assert service.run_image_count(session, run) == 10
         assert run_epochs(session, run).steps == 4 * 2 + (5 + 5) * 3
         second = pinned_images(session, run, place=2)
-        assert [image.repeats for image in second.images] == [15, 3, 3, 3, 3, 3]
+        assert [image.repeats for image in second.items] == [15, 3, 3, 3, 3, 3]
         with pytest.raises(NotFound, match="no dataset 3"):
             pinned_images(session, run, place=3)
 

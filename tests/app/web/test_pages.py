@@ -140,7 +140,7 @@ def test_what_breaks_says_so_in_words_and_the_page_still_stands(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(datasets, "list_datasets", broken)
+    monkeypatch.setattr(datasets, "page_datasets", broken)
     answer = client.get("/datasets", headers=HTML)
     assert answer.status_code == 500
     assert "nothing was changed" in answer.text

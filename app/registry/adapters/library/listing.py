@@ -27,7 +27,6 @@ from app.registry.adapters.library import search
 from app.registry.adapters.library.cards import AdapterSummary, summarize
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput
-from app.registry.paging import page_count
 from app.registry.tables.adapters import Adapter, AdapterTag, is_in_library
 from worker.core.bases.family import BaseFamily
 
@@ -100,11 +99,6 @@ class AdapterPage:
     starred: int | None
     previous: str | None
     next: str | None
-
-    @property
-    def pages(self) -> int:
-        """Number of pages; a lower bound if `more` is set."""
-        return page_count(self.total, ADAPTERS_A_PAGE)
 
 
 def list_adapters(session: Session, filters: Filter) -> AdapterPage:

@@ -12,7 +12,7 @@ from sqlmodel import Session, col, func, select
 from app.registry.base_models import service as base_models
 from app.registry.errors import AppError
 from app.registry.job_kinds.states import JobStatus
-from app.registry.paging import page_count
+from app.registry.paging import Page, read_rows
 from app.registry.renders import drafts, listing
 from app.registry.renders.grids.cells import position_of, read_request, title_at
 from app.registry.renders.grids.service import cells_of
@@ -169,36 +169,19 @@ class GridRow:
     images: Sequence[RenderImage]
 
 
-@dataclass(frozen=True)
-class GridPage:
-    """A page of grids; `total`: all of them."""
-
-    rows: list[GridRow]
-    total: int
-
-    @property
-    def pages(self) -> int:
-        """Number of pages."""
-        return page_count(self.total, GRIDS_A_PAGE)
-
-
 def list_grids(
     session: Session,
     *,
     deleted: bool = False,
-    limit: int = GRIDS_A_PAGE,
-    offset: int = 0,
+    size: int = GRIDS_A_PAGE,
+    number: int = 1,
     before: int | None = None,
-) -> GridPage:
+) -> Page[GridRow]:
     """Grids, newest first; `before`: only those with a lower id."""
     moment = col(Grid.deleted_at)
     there = moment.is_not(None) if deleted else moment.is_(None)
-    total = session.exec(select(func.count()).select_from(Grid).where(there)).one()
-    query = select(Grid).where(there).order_by(col(Grid.id).desc())
-    if before is not None:
-        query = query.where(col(Grid.id) < before)
-    grids = session.exec(query.offset(offset).limit(limit)).all()
-    return GridPage(_rows(session, grids), total)
+    found = read_rows(session, Grid, there, size=size, number=number, before=before)
+    return found.of(_rows(session, found.items))
 
 
 COVERS = 4

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, select
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters.versions.aliases import NUMBER
@@ -17,6 +17,7 @@ from app.registry.db import in_chunks, utcnow
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import WeightedAdapter
+from app.registry.paging import Page, read_rows
 from app.registry.renders import sources
 from app.registry.renders.plan import plan_single
 from app.registry.renders.requests import RenderRequest
@@ -31,15 +32,6 @@ from worker.core.inference.config import RenderConfig
 
 RECIPES_A_PAGE = 24
 SETTINGS = RenderConfig.model_fields.keys() - {"seed"} | {"source_sha256"}
-
-
-@dataclass(frozen=True)
-class RecipePage:
-    """Recipes, newest first, with the image of each by id; `total`: of all pages."""
-
-    recipes: Sequence[Recipe]
-    covers: dict[int, str]
-    total: int
 
 
 @dataclass(frozen=True)
@@ -110,18 +102,13 @@ def list_recipes(
     session: Session,
     *,
     deleted: bool = False,
-    limit: int = RECIPES_A_PAGE,
-    offset: int = 0,
+    size: int = RECIPES_A_PAGE,
+    number: int = 1,
     before: int | None = None,
-) -> RecipePage:
+) -> Page[Recipe]:
     """Recipes, newest first; `before`: only those with a lower id."""
     there = _is_listed(deleted=deleted)
-    total = session.exec(select(func.count()).select_from(Recipe).where(there)).one()
-    query = select(Recipe).where(there).order_by(col(Recipe.id).desc())
-    if before is not None:
-        query = query.where(col(Recipe.id) < before)
-    recipes = session.exec(query.offset(offset).limit(limit)).all()
-    return RecipePage(recipes, _find_covers(session, recipes), total)
+    return read_rows(session, Recipe, there, size=size, number=number, before=before)
 
 
 def _is_listed(*, deleted: bool = False) -> ColumnElement[bool]:
@@ -134,7 +121,7 @@ def has_deleted_recipes(session: Session) -> bool:
     return session.exec(select(Recipe.id).where(_is_listed(deleted=True))).first() is not None
 
 
-def _find_covers(session: Session, recipes: Sequence[Recipe]) -> dict[int, str]:
+def find_covers(session: Session, recipes: Sequence[Recipe]) -> dict[int, str]:
     """The newest image of a render of each recipe, else the cover of its first adapter."""
     keys = {recipe.cache_key for recipe in recipes}
     made = (

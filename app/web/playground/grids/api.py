@@ -66,9 +66,9 @@ def list_grids(
 ) -> list[GridSummary]:
     """List grids, newest first."""
     with state.database.read() as session:
-        page = views.list_grids(session, deleted=deleted, limit=limit, before=before)
+        page = views.list_grids(session, deleted=deleted, size=limit, before=before)
     response.headers["x-total-count"] = str(page.total)
-    return [GridSummary.of(row.grid, cells=row.cells, done=row.done) for row in page.rows]
+    return [GridSummary.of(row.grid, cells=row.cells, done=row.done) for row in page.items]
 
 
 @router.get("/grids/{grid_id}")

@@ -11,9 +11,10 @@ from starlette.responses import RedirectResponse, Response
 
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import AppError, InvalidInput
+from app.registry.paging import find_page
 from app.registry.renders.grids import service, winner
 from app.registry.renders.grids.plan import GridPlan, plan_grid
-from app.registry.renders.grids.views import GRIDS_A_PAGE, CellView, grid_view, list_grids
+from app.registry.renders.grids.views import CellView, grid_view, list_grids
 from app.registry.renders.grids.winner import WinnerAction
 from app.registry.state import AppState
 from app.web.addresses import MAX_ADDRESS
@@ -72,12 +73,9 @@ def grids(
     """List grids, newest first; a page number past the end shows the last page."""
     is_deleted = show == "deleted"
     with state.database.read() as session:
-        found = list_grids(session, deleted=is_deleted, offset=(page - 1) * GRIDS_A_PAGE)
-        if page > found.pages:
-            page = found.pages
-            found = list_grids(session, deleted=is_deleted, offset=(page - 1) * GRIDS_A_PAGE)
-        has_deleted = list_grids(session, deleted=True, limit=1).total > 0
-    context = GridsPage(found.rows, found.total, page, found.pages, is_deleted, has_deleted, undo)
+        found = find_page(lambda n: list_grids(session, deleted=is_deleted, number=n), page)
+        has_deleted = list_grids(session, deleted=True, size=1).total > 0
+    context = GridsPage(found, is_deleted, has_deleted, undo)
     return render(request, "playground/grids/list.html", context)
 
 

@@ -11,6 +11,7 @@ from app.registry.adapters import service as adapters
 from app.registry.base_models import service as base_models
 from app.registry.db import Session
 from app.registry.errors import AppError
+from app.registry.paging import Page
 from app.registry.renders.grids.axes import PLACES, weight_text
 from app.registry.renders.grids.cells import place_of, title_at
 from app.registry.renders.grids.plan import GridPlan
@@ -82,10 +83,7 @@ class FoundAdapters:
 class GridsPage:
     """All grids; `undo`: the id of the one that was just deleted."""
 
-    rows: list[GridRow]
-    total: int
-    page: int
-    pages: int
+    found: Page[GridRow]
     is_deleted: bool
     has_deleted: bool
     undo: int | None

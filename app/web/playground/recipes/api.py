@@ -146,9 +146,9 @@ def list_recipes(
 ) -> list[RecipeOut]:
     """List recipes, newest first."""
     with state.database.read() as session:
-        page = service.list_recipes(session, deleted=deleted, limit=limit, before=before)
+        page = service.list_recipes(session, deleted=deleted, size=limit, before=before)
         response.headers["x-total-count"] = str(page.total)
-        return [_recipe_out(session, recipe) for recipe in page.recipes]
+        return [_recipe_out(session, recipe) for recipe in page.items]
 
 
 @router.get("/recipes/{recipe_id}", responses=NO_RECIPE)

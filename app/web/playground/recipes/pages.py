@@ -10,9 +10,9 @@ from starlette.responses import RedirectResponse, Response
 
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
-from app.registry.paging import page_count
+from app.registry.paging import Page, find_page
 from app.registry.renders.recipes import service
-from app.registry.renders.recipes.service import RECIPES_A_PAGE, OpenedRecipe
+from app.registry.renders.recipes.service import OpenedRecipe
 from app.registry.tables.recipes import Recipe
 from app.web.addresses import page_prefix
 from app.web.forms import SentForm
@@ -63,10 +63,7 @@ class RecipeRow:
 class RecipesPage:
     """A page of recipes; `undo`: the id of the one that was just deleted."""
 
-    rows: list[RecipeRow]
-    total: int
-    page: int
-    pages: int
+    found: Page[RecipeRow]
     pages_link: str
     deleted: bool
     has_deleted: bool
@@ -115,21 +112,16 @@ def _list_page(
     undo: int | None = None,
     wrong: RecipeRow | None = None,
 ) -> RecipesPage:
-    total = service.list_recipes(session, deleted=deleted, limit=0).total
-    pages = page_count(total, RECIPES_A_PAGE)
-    page = min(page, pages)
-    found = service.list_recipes(session, deleted=deleted, offset=(page - 1) * RECIPES_A_PAGE)
+    found = find_page(lambda n: service.list_recipes(session, deleted=deleted, number=n), page)
+    covers = service.find_covers(session, found.items)
     rows = [
-        RecipeRow(service.open_recipe(session, one), found.covers.get(one.key), one.name)
-        for one in found.recipes
+        RecipeRow(service.open_recipe(session, one), covers.get(one.key), one.name)
+        for one in found.items
     ]
     if wrong is not None:
         rows = [wrong if row.recipe.key == wrong.recipe.key else row for row in rows]
     return RecipesPage(
-        rows=rows,
-        total=total,
-        page=page,
-        pages=pages,
+        found=found.of(rows),
         pages_link=page_prefix(f"{RECIPES}?show=deleted" if deleted else RECIPES),
         deleted=deleted,
         has_deleted=service.has_deleted_recipes(session),

@@ -306,13 +306,13 @@ def test_grids_are_stored_on_every_database(
         assert missing is not None
         service.continue_grid(session, key, missing, store)
     with database.read() as session:
-        (row,) = views.list_grids(session).rows
+        (row,) = views.list_grids(session).items
         assert (row.cells, row.done) == (3, 0)
         assert views.grid_view(session, row.grid).state == "active"
     with database.write() as session:
         service.delete_grid(session, key)
         delete_deleted_renders(session)
-        assert views.list_grids(session, deleted=True).rows == []
+        assert views.list_grids(session, deleted=True).items == []
 
 
 def test_a_grid_can_start_from_an_image_that_goes_afterwards(
