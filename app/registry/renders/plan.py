@@ -207,7 +207,7 @@ def _check_weights(
 
 
 def _strip_problem(weights: Sequence[Row], adapters: int) -> str:
-    """Why these weights are no strip for this number of adapters; empty if they are."""
+    """Why these weights are not a strip for this number of adapters; empty if they are."""
     if not adapters:
         return "A strip of weights needs an adapter."
     if not 1 <= len(weights) <= MAX_STRIP:
