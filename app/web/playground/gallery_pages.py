@@ -179,7 +179,7 @@ def delete(state: State, sent: SentForm) -> Response:
         return redirect_with_notice(back, "Choose an image first.")
     with state.database.write() as session:
         gone = selection.delete_chosen(session, keys)
-    return _go_back(back, undo="-".join(str(row.key) for row in gone))
+    return _redirect_back(back, undo="-".join(str(row.key) for row in gone))
 
 
 @router.post(f"{GALLERY}/restore")
@@ -190,7 +190,7 @@ def restore(state: State, sent: SentForm) -> Response:
         return redirect_with_notice(back, "Choose an image first.")
     with state.database.write() as session:
         selection.restore_chosen(session, keys)
-    return _go_back(back)
+    return _redirect_back(back)
 
 
 @router.post(f"{GALLERY}/star")
@@ -203,7 +203,7 @@ def star(request: Request, state: State, sent: SentForm) -> Response:
         rows = selection.star_chosen(session, keys, starred=sent.get("starred") == "1")
     if sent.get("one") and wants_fragment(request):
         return render_fragment("playground/_render_star.html", StarFragment(rows[0]))
-    return _go_back(back)
+    return _redirect_back(back)
 
 
 def _read(sent: FormData) -> tuple[list[int], str]:
@@ -218,7 +218,7 @@ def _read(sent: FormData) -> tuple[list[int], str]:
     return keys, own_address(str(back)) if back else GALLERY
 
 
-def _go_back(back: str, **more: Any) -> Response:
+def _redirect_back(back: str, **more: Any) -> Response:
     """Redirect to this page of the gallery, with more in its address."""
     parts = urlsplit(back)
     kept = [pair for pair in parse_qsl(parts.query) if pair[0] != UNDO]

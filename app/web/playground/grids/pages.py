@@ -220,7 +220,7 @@ def live(grid_id: Id, state: State, sheet: Sheet = 0, w: Waiting = []) -> Respon
     known = set(w)
     changed = [cell for cell in view.on_sheet(sheet) if cell.place in known]
     fragment = ProgressFragment(
-        view, sheet, changed, views.progress_words(view), views.told_at_end(view)
+        view, sheet, changed, views.progress_words(view), views.end_announcement(view)
     )
     return render_fragment("playground/grids/_live.html", fragment)
 
@@ -304,7 +304,7 @@ def choose(request: Request, grid_id: Id, state: State, sent: SentForm) -> Respo
         raise InvalidInput("Choose what the image becomes.") from None
     with state.database.write() as session:
         told = winner.choose_winner(session, grid_id, place, action).told
-    return _told(request, state, grid_id, place, told)
+    return _answer_choice(request, state, grid_id, place, told)
 
 
 @router.post("/grids/{grid_id}/keep")
@@ -313,7 +313,9 @@ def keep(request: Request, grid_id: Id, state: State, sent: SentForm) -> Respons
     place = _place(sent)
     with state.database.write() as session:
         kept = winner.keep_cell(session, grid_id, place)
-    return _told(request, state, grid_id, place, f"The gallery has it now, as image {kept.key}.")
+    return _answer_choice(
+        request, state, grid_id, place, f"The gallery has it now, as image {kept.key}."
+    )
 
 
 def _place(sent: FormData) -> int:
@@ -323,7 +325,7 @@ def _place(sent: FormData) -> int:
     return int(text)
 
 
-def _told(request: Request, state: State, grid_id: int, place: int, told: str) -> Response:
+def _answer_choice(request: Request, state: State, grid_id: int, place: int, told: str) -> Response:
     """The side panel with what was done; without scripts, the page."""
     with state.database.read() as session:
         view = grid_view(session, service.get_grid(session, grid_id))
@@ -343,7 +345,7 @@ def cancel(grid_id: Id, state: State) -> Response:
 
 
 @router.post("/grids/{grid_id}/continue")
-def go_on(grid_id: Id, state: State) -> Response:
+def continue_grid(grid_id: Id, state: State) -> Response:
     """Generate the images that a grid lacks; the page says which of them cannot be."""
     try:
         with state.database.read() as session:

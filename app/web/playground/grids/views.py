@@ -192,7 +192,7 @@ def refused_words(plan: GridPlan) -> str:
     )
 
 
-def told_at_end(view: GridView) -> str:
+def end_announcement(view: GridView) -> str:
     """A sentence for screen readers once nothing is to come; empty before."""
     return "" if view.is_active else f"The grid has ended: {progress_words(view)}"
 
