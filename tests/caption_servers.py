@@ -23,7 +23,7 @@ MODEL = "llava"
 
 @dataclass
 class CaptionServer:
-    """What was asked, and what goes wrong next."""
+    """The requests so far, and the next faults."""
 
     url: str = ""
     key: str = ""

@@ -40,7 +40,7 @@ PLAYWRIGHTS = (
     "msEdgeUpdateLaunchServicesPreferredVersion",
     "msForceBrowserSignIn",
 )
-"""What Playwright turns off; chromium obeys only the last list, so that ours repeats them."""
+"""Features that Playwright turns off; chromium obeys only the last list, so ours repeats them."""
 
 # no page lives long enough to win by compiling more than once or by freeing memory soon
 FLAGS = (

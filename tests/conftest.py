@@ -338,7 +338,7 @@ def make_base_ready(database: Database) -> BaseModel:
 
 
 def embedded_info() -> BaseInfo:
-    """What an inspection of the embedded base finds."""
+    """The result of an inspection of the embedded base."""
     from worker.core import starter
 
     return _inspected(starter.PATH)

@@ -44,7 +44,7 @@ IMAGE, LIBRARIES, BUILD = pins("image.txt"), pins("torch.txt"), pins("build.txt"
 
 
 def direct() -> Iterator[Requirement]:
-    """What `pyproject.toml` names for the image."""
+    """The packages that `pyproject.toml` names for the image."""
     extras = PROJECT["project"]["optional-dependencies"]
     for text in (*PROJECT["project"]["dependencies"], *extras["eightbit"]):
         yield Requirement(text)
@@ -100,7 +100,7 @@ def test_what_the_packages_need_themselves_is_there_too(machine: str) -> None:
 
 
 def requires(name: str) -> list[str]:
-    """What an installed package names; nothing for one that this machine does not need."""
+    """The requirements of an installed package; nothing for one that this machine does not need."""
     try:
         return metadata.requires(name) or []
     except metadata.PackageNotFoundError:

@@ -51,7 +51,7 @@ def meeting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def at_once(database: Database, add: Add, folders: list[Path], settings: Settings) -> list[str]:
-    """What became of adding these at the same moment."""
+    """The outcome of adding these at the same moment."""
 
     def run(folder: Path) -> str:
         try:

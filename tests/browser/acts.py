@@ -1,4 +1,4 @@
-"""What is done on a page to bring it into a state, as short functions that make functions."""
+"""Actions that bring a page into a state, as short functions that make functions."""
 
 from __future__ import annotations
 

@@ -51,12 +51,12 @@ TOO_WIDE = """
   return names.length || width <= innerWidth ? names : [`the document: ${width} px`];
 }
 """
-"""What sticks out of the window: not what is hidden, nor what scrolls in a box of its own."""
+"""Elements that stick out of the window: neither hidden, nor scrolled in a box of their own."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """How a page is shown, and the rules that can have another result than in a wide window.
+    """The view of a page, and the rules that can have another result than in a wide window.
 
     No rules: all of them, but color contrast only if `has_new_colors`.
     """
@@ -117,7 +117,7 @@ def show(page: Page, window: Window) -> None:
 
 
 def violations(page: Page, window: Window, part: str | None = None) -> list[str]:
-    """What axe finds on the loaded page, or on a part of it."""
+    """The violations that axe finds on the loaded page, or on a part of it."""
     if window.forced:
         page.evaluate(FORCED_COLORS)
     wanted = {"part": part, "rules": list(window.rules) or None, "colors": window.has_new_colors}
@@ -131,7 +131,7 @@ def violations(page: Page, window: Window, part: str | None = None) -> list[str]
 
 
 def too_wide(page: Page) -> list[str]:
-    """What is wider than the window."""
+    """The elements that are wider than the window."""
     return [f"too wide: {name}" for name in page.evaluate(TOO_WIDE)]
 
 

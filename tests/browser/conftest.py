@@ -25,7 +25,7 @@ WAIT_MS = 60_000  # the longest wait for a condition; what is there already goes
 PROVOKED = re.compile(
     "^Failed to load resource|^Response Status Error Code|^htmx:(sendError|afterRequest)"
 )
-"""What the browser and htmx say of a refusal or a lost connection that a test is about."""
+"""Messages of the browser and htmx about a refusal or a lost connection that a test is about."""
 
 FEW_OPERATIONS = (
     *("createRun", "cancelRun", "deleteVersion", "downloadAdapter", "importAdapter"),

@@ -1,4 +1,4 @@
-"""What lies above a page: menus close, and in a short window no bar covers what is below."""
+"""Layers above a page: menus close, and in a short window no bar covers what is below."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ IS_IMAGE_ABOVE = """() => {
   const top = document.elementFromPoint(x + width / 2, middle(at("#draw")));
   return Boolean(top.closest(".result-images"));
 }"""
-"""Whether the image covers the button of the form, where the page is scrolled to both."""
+"""True if the image covers the button of the form, where the page is scrolled to both."""
 
 
 def generate(live: Live, page: Page, address: str) -> Locator:

@@ -1,4 +1,4 @@
-"""How often a page asks the server: seldom while nothing changes, at once when it does."""
+"""The frequency of a page's requests: seldom while nothing changes, at once when it does."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(archive: Path) -> dict[str, Any]:
-    """What the old code wrote and answered about these files."""
+    """The old code's output and answers for these files."""
     return read_json(archive / "expected.json")
 
 
@@ -90,7 +90,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def renamed(old: dict[str, Any]) -> dict[str, Any]:
-    """What the old code wrote, under the names of today."""
+    """The old code's output, under the names of today."""
     return {RENAMED.get(name, name): value for name, value in old.items()}
 
 

@@ -57,7 +57,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an example printed, and the requests it sent."""
+    """The output of an example, and the requests it sent."""
 
     example: Example
     output: str
@@ -133,7 +133,7 @@ def run_page(
 
 
 def differences(documented: Any, real: Any, place: str = "answer") -> Iterator[str]:
-    """What the documented answer shows and the real one does not have."""
+    """The parts of the documented answer that the real one lacks."""
     if isinstance(documented, dict) and isinstance(real, dict):
         for name, value in documented.items():
             if name not in real:

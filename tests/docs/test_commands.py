@@ -131,7 +131,7 @@ def parse(words: list[str]) -> None:
 
 
 def understands(module: str, words: list[str]) -> bool:
-    """Whether a module exists and its source names every flag, or one that benches share."""
+    """True if a module exists and its source names every flag, or one that benches share."""
     found = importlib.util.find_spec(module)
     assert found is not None, module
     if module == "worker.core.training":

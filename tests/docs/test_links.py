@@ -1,4 +1,4 @@
-"""What the documents point to is there: pages, headings, images, files and make targets."""
+"""Targets in the documents exist: pages, headings, images, files and make targets."""
 
 from __future__ import annotations
 

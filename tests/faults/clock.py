@@ -32,7 +32,7 @@ class Clock:
         written.replace(self._file)
 
     def environment(self) -> dict[str, str]:
-        """What puts a process under this clock; monotonic clocks and file times stay true."""
+        """Variables that set this clock in a process; monotonic and file times stay true."""
         return {
             "LD_PRELOAD": self._preloaded,
             "FAKETIME_TIMESTAMP_FILE": str(self._file),

@@ -38,7 +38,7 @@ COMPUTED_SECONDS = 1.0  # of the 30 seconds of an outage, on a busy machine
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is, and how often it was started."""
+    """The progress of a training, and the number of its starts."""
 
     step: int
     attempt: int
@@ -59,7 +59,7 @@ class Work:
         return get(self.stack, f"/runs/{run_id}")
 
     def progress(self) -> Progress:
-        """How far the training is, as far as the registry knows."""
+        """The progress of the training, as far as the registry knows."""
         run = self.state(self.training)
         claims = len(events(self.stack, Run, self.training, "running"))
         return Progress(run["step"], run["attempt"], claims)
@@ -120,7 +120,7 @@ class Work:
 
 
 def events(stack: FaultyStack, table: type[Job], job_id: int, kind: str) -> Sequence[Event]:
-    """What happened to a job."""
+    """The events of a job."""
     with stack.registry.read() as session:
         chosen = select(Event).where(
             Event.subject == table.__tablename__, Event.subject_id == job_id, Event.kind == kind
@@ -129,13 +129,13 @@ def events(stack: FaultyStack, table: type[Job], job_id: int, kind: str) -> Sequ
 
 
 def attempts_of(stack: FaultyStack, table: type[Job], job_id: int) -> int:
-    """How many attempts at a job were counted."""
+    """The number of counted attempts at a job."""
     with stack.registry.read() as session:
         return session.get_one(table, job_id).attempt
 
 
 def get(stack: FaultyStack, place: str) -> dict[str, Any]:
-    """What the API answers, asked again while it does not answer."""
+    """The answer of the API, asked again until it answers."""
 
     def ask() -> dict[str, Any] | None:
         try:

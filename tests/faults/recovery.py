@@ -1,4 +1,4 @@
-"""How long it took until a fault was over, measured by the tests and told at the end of the run."""
+"""Times until faults were over, measured by the tests and printed at the end of the run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUMMARY = ROOT / "build" / "faults" / "recovery.json"
 
 @dataclass(frozen=True)
 class Recovery:
-    """What was measured: seconds from the end of the fault (or from a kill) until it was over."""
+    """The measurements: seconds from the end of the fault (or from a kill) until it was over."""
 
     test: str
     what: str

@@ -33,7 +33,7 @@ def s3_server() -> Iterator[int]:
 
 
 def environment(port: int) -> dict[str, str]:
-    """What makes a process store its blobs in the bucket behind this port."""
+    """The settings that make a process store its blobs in the bucket behind this port."""
     return {
         "BRUSHWORK_STORAGE_URL": URL,
         "AWS_ENDPOINT": f"http://127.0.0.1:{port}",

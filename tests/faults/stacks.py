@@ -77,7 +77,7 @@ class FaultyStack:
         return victims
 
     def cpu_seconds(self, name: str) -> float:
-        """What the processes of this name have computed so far."""
+        """The computing time of the processes of this name so far."""
         return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in self.named(name))
 
     @contextlib.contextmanager

@@ -71,7 +71,7 @@ def _places(template: str) -> Iterator[list[str]]:
 
 
 def pattern(template: str) -> re.Pattern[str]:
-    """What the table of the document looks like, whatever was measured."""
+    """The form of the document's table, whatever was measured."""
     literals = PLACE.split(template)[::2]
     return re.compile(FIGURE.join(re.escape(literal) for literal in literals))
 

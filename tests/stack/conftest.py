@@ -46,7 +46,7 @@ class Stack:
         return httpx.Client(base_url=self.url, timeout=240)
 
     def logs(self) -> str:
-        """What its processes wrote, for a test that failed."""
+        """The logs of its processes, for a test that failed."""
         files = sorted((self.data_dir / "logs").glob("*.log"))
         tails = [f"== {file.name}\n{file.read_text(errors='replace')[-4000:]}" for file in files]
         return "\n".join([*self.output, *tails])

@@ -131,7 +131,7 @@ class _Calls(TorchFunctionMode):
 
 
 def _on_host(made: Callable[..., Any]) -> Callable[..., Any]:
-    """What only knows real devices, for the host instead."""
+    """A class or function that only knows real devices, made on the host instead."""
 
     @functools.wraps(made, updated=())
     def make(device_type: str, *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a process that stays on a CPU imports: no compiler, until somebody compiles."""
+"""Imports of a process that stays on a CPU: no compiler, until somebody compiles."""
 
 from __future__ import annotations
 

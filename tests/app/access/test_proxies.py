@@ -1,4 +1,4 @@
-"""What a proxy tells is believed only if it is trusted, and the examples of the documents work."""
+"""Headers of a proxy count only if it is trusted, and the examples of the documents work."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from tests.app.access.conftest import PASSWORD, Clients, Clock, log_in
 
 
 def guess(login: Login, address: str, given: bytes = b"guess") -> str:
-    """What came of a guess."""
+    """The outcome of a guess."""
     try:
         login.check_secret(given, address=address, way="basic")
     except (Unauthorized, TooManyTries) as error:

@@ -1,4 +1,4 @@
-"""Whether others can use the server decides what is off, and how long a password has to be."""
+"""A server that others can use has features off and needs a longer password."""
 
 from __future__ import annotations
 

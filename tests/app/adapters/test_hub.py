@@ -1,4 +1,4 @@
-"""What may be ordered of the Hub for adapters, through the API and the pages."""
+"""Orders to the Hub for adapters, through the API and the pages."""
 
 from __future__ import annotations
 

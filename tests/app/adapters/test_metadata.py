@@ -1,4 +1,4 @@
-"""What the registry says in a file: of a version that is there, and of one about to be made."""
+"""The registry's metadata in a file: of a version that is there, and of one about to be made."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def weighted(client: TestClient, chalk: Adapter) -> Adapter:
 
 
 def shown_weight(page: str) -> tuple[str, str]:
-    """What the weight card of an adapter's page is about, and the weight in its field."""
+    """The subject of the weight card on an adapter's page, and the weight in its field."""
     text = " ".join(page.split())
     found = re.search(
         r'"field-usual_weight">Weight of (.*?)</label>.*?name="usual_weight".*?value="(.*?)"', text

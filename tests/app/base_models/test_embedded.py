@@ -27,7 +27,7 @@ MARK = "base no longer shipped"
 
 @dataclass(frozen=True)
 class OldData:
-    """What an older version left: its base model, and what was made with it."""
+    """The data of an older version: its base model, and things made with it."""
 
     base_id: int
     adapter: str
@@ -57,7 +57,7 @@ def old(client: TestClient, state: AppState, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def start_new_version(state: AppState) -> None:
-    """What the web server does when it starts."""
+    """Do the web server's work at its start."""
     with state.database.write() as session:
         inspect_embedded(session)
 

@@ -63,7 +63,7 @@ class Filled:
         return self.blobs[words]
 
     def problems(self) -> dict[str, FileProblem]:
-        """What is known to be wrong, by what the files are."""
+        """The known problems, by the kind of file."""
         with self.database.read() as session:
             found = findings.problems(session)
         names = {sha256: words for words, sha256 in self.blobs.items()}

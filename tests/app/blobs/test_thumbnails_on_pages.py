@@ -112,7 +112,7 @@ def test_lists_and_grids_show_thumbnails(filled: TestClient) -> None:
 
 
 def test_only_macros_and_the_result_name_stored_images() -> None:
-    """What no page of the other test shows cannot send a full image either."""
+    """A template that no page of the other test shows cannot send a full image either."""
     naming = {
         path.relative_to(TEMPLATES).as_posix()
         for path in TEMPLATES.rglob("*.html")

@@ -45,7 +45,7 @@ class Backups:
         return main(["restore", str(self.archive), *flags, "--data-dir", str(self.restored)])
 
     def kept(self) -> set[str]:
-        """What came back, by what the files are."""
+        """The restored content, by the kind of file."""
         names = {sha256: words for words, sha256 in self.filled.blobs.items()}
         return {names[blob.sha256] for blob in LocalBlobStore(self.restored / "blobs").list()}
 
@@ -124,7 +124,7 @@ def test_a_truncated_archive_gives_what_it_has(
 def test_a_damaged_header_costs_one_file(
     backups: Backups, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What looks like an archive inside of a file is not taken for a part of this one."""
+    """Text that looks like an archive inside of a file is not taken for a part of this one."""
     with tarfile.open(backups.data_dir / "inner.tar", "w") as inner:
         inner.add(backups.data_dir / "brushwork.db", "evil.txt")
     inside = backups.filled.store.put_file(backups.data_dir / "inner.tar").sha256

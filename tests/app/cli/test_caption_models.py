@@ -21,7 +21,7 @@ def folder(no_surroundings: None, data_dir: Path) -> list[str]:
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
-    """What the command prints; its errors if it fails."""
+    """The output of the command; its errors if it fails."""
     assert main(["caption-models", *words]) == code
     output = capsys.readouterr()
     return output.err if code else output.out

@@ -40,7 +40,7 @@ def boats(data_dir: Path, tmp_path: Path, png: Png) -> Path:
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
-    """What a command prints; its errors if it fails."""
+    """The output of a command; its errors if it fails."""
     assert main(["datasets", *words]) == code
     output = capsys.readouterr()
     return output.err if code else output.out

@@ -43,7 +43,7 @@ def folder(
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
-    """What the command prints; its errors if it fails."""
+    """The output of the command; its errors if it fails."""
     assert main(["datasets", "caption", "boats", *words]) == code
     output = capsys.readouterr()
     return output.err if code else output.out

@@ -1,4 +1,4 @@
-"""Whether a caption contains a word: one answer for filters, statistics, checks, edits and runs."""
+"""Words that a caption contains: one answer for filters, statistics, checks, edits and runs."""
 
 from __future__ import annotations
 

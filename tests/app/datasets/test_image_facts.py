@@ -1,4 +1,4 @@
-"""What the page of an image says of it besides its captions: neighbors, likeness, runs."""
+"""Facts besides captions on the page of an image: neighbors, likeness, runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person does with datasets, as plain forms and as the requests of our scripts."""
+"""A person's work with datasets, as plain forms and as the requests of our scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a version pins of each image, and which changes make another version."""
+"""The pinned properties of each image, and the changes that make another version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was deleted for good can be uploaded, imported and trained again, on both databases."""
+"""Things deleted for good can be uploaded, imported and trained again, on both databases."""
 
 from __future__ import annotations
 

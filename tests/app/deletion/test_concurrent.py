@@ -1,4 +1,4 @@
-"""What is stored again or referred to while it is deleted for good is never lost."""
+"""A file that is stored again or referred to while it is deleted for good is never lost."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_files_are_deleted_only_when_no_reference_is_being_written(
 def test_the_store_is_asked_for_sizes_while_others_may_write(
     registry: Registry, shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What loses its last reference meanwhile is asked for as well, and deleted."""
+    """A file that loses its last reference meanwhile is checked as well, and deleted."""
     with registry.database.write() as session:
         add_reference(session, shown)
     real = freeing._sizes

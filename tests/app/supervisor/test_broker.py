@@ -29,7 +29,7 @@ Begin = Callable[..., Broker]
 
 @pytest.fixture
 def said() -> list[str]:
-    """What a person was told."""
+    """The messages for a person."""
     return []
 
 

@@ -69,7 +69,7 @@ class Serve:
         return [self._process.pid, *descendants(self._process.pid)]
 
     def has_process(self, words: str) -> bool:
-        """Whether a process below has these words in its command line."""
+        """True if a process below has these words in its command line."""
         return any(words in command_line(pid) for pid in self.processes())
 
     def send(self, number: signal.Signals) -> int:
@@ -183,7 +183,7 @@ def named(serve: Serve, name: str) -> list[int]:
 
 
 def is_answered(url: str) -> bool:
-    """Whether the web server answers, which the supervisor starts again."""
+    """True if the web server answers, which the supervisor starts again."""
     try:
         return b"</html>" in get(f"{url}/")
     except OSError:

@@ -1,4 +1,4 @@
-"""Who may talk to the server, and how much."""
+"""Limits on callers of the server and on the size of requests."""
 
 from __future__ import annotations
 

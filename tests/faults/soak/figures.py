@@ -1,4 +1,4 @@
-"""What a soak counts: requests and their times, errors by kind, jobs, kills and recoveries."""
+"""The counts of a soak: requests and their times, errors by kind, jobs, kills and recoveries."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import psutil
 from tests.faults.stacks import BROKER, IO, REGISTRY_SERVER, TRAIN, WEB, FaultyStack
 
 WATCHED = (WEB, TRAIN, IO, REGISTRY_SERVER, BROKER)
-"""What lives long and should stay as it is; render workers and trainers hold models."""
+"""Processes that live long and should not grow; render workers and trainers hold models."""
 
 SAMPLE_SECONDS = 5.0
 WARM_SECONDS = 300.0  # a shorter soak ends before every process has loaded what it needs
@@ -65,7 +65,7 @@ class Growth:
                         continue  # it was killed meanwhile
 
     def as_json(self) -> dict[str, Any]:
-        """What each kind of process had in the second and in the last quarter, and at most."""
+        """Memory and files of each kind of process in the second and last quarter, and at most."""
         return {
             name: {
                 "megabytes": [_quarter(sizes, 1), _quarter(sizes, 3), max(sizes)],

@@ -1,4 +1,4 @@
-"""What has to hold after a soak: nothing lost, nothing doubled, nothing damaged, nothing left."""
+"""Conditions after a soak: nothing lost, nothing doubled, nothing damaged, nothing left."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def check_jobs(database: Database, ledger: Ledger, figures: Figures) -> None:
 
 
 def _again(session: Session) -> int:
-    """How often a job went back to the queue."""
+    """The number of times that a job went back to the queue."""
     again = select(sa.func.count()).where(
         Event.kind == "queued", col(Event.data)["was"].as_string() == "running"
     )

@@ -1,4 +1,4 @@
-"""What a base is can be told without loading it."""
+"""The kind of a base is known without loading it."""
 
 from __future__ import annotations
 

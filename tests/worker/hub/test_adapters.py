@@ -117,7 +117,7 @@ def test_a_card_of_little_says_little() -> None:
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
-    """What is published beside the card."""
+    """The files that are published beside the card."""
     content = {
         "chalk-board.safetensors": b"kohya" * 99,
         PEFT_FILE: b"peft" * 99,

@@ -98,7 +98,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @contextmanager
 def timesteps_of(base: LoadedBase) -> Iterator[list[int]]:
-    """What the UNet is asked, step by step."""
+    """The inputs of the UNet, step by step."""
     seen: list[int] = []
     hook = base.unet.register_forward_pre_hook(lambda _, inputs: seen.append(int(inputs[1])))
     yield seen

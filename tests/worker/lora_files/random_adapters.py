@@ -27,7 +27,7 @@ CONVOLUTIONS = (
 
 
 def targeted(key: str) -> bool:
-    """Whether a run can train the layer: attention, feed-forward, convolutions, both encoders."""
+    """True if a run can train the layer: attention, feed-forward, convolutions, both encoders."""
     return key.endswith((*ATTENTION, *CONVOLUTIONS))
 
 

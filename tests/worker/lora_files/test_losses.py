@@ -1,4 +1,4 @@
-"""What a LoRA cannot contain is measured, and much of it is only lost with consent."""
+"""The loss of a conversion is measured, and a large one needs consent."""
 
 from __future__ import annotations
 

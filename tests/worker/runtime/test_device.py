@@ -1,4 +1,4 @@
-"""What the processes that compute are started with."""
+"""The environment that processes for computing start with."""
 
 from __future__ import annotations
 

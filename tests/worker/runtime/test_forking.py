@@ -61,7 +61,7 @@ def server() -> Iterator[Server]:
 
 
 def told(client: subprocess.Popen[str]) -> dict[str, Any]:
-    """What the probe says first."""
+    """The first message of the probe."""
     assert client.stdout is not None
     return json.loads(client.stdout.readline())  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""What the io worker does: looks at bases, writes downloads, takes in LoRA files."""
+"""The work of the io worker: looks at bases, writes downloads, takes in LoRA files."""
 
 from __future__ import annotations
 

@@ -285,7 +285,7 @@ def undisturbed(trained: TrainedRegistry) -> int:
 
 
 def starts_of(registry: Registry, run_id: int) -> int:
-    """How often a worker claimed this run."""
+    """The number of times that a worker claimed this run."""
     return len(registry.rows(Event, subject="run", subject_id=run_id, kind="running"))
 
 

@@ -1,4 +1,4 @@
-"""What is done again during an outage, and what is not."""
+"""Errors that are retried during an outage, and errors that are not."""
 
 from __future__ import annotations
 

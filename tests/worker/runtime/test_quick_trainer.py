@@ -29,7 +29,7 @@ def described(value: Any) -> Any:
 
 
 def story(messages: list[Message]) -> list[tuple[str, Any]]:
-    """What a trainer said of its training, from the first message to the last."""
+    """A trainer's messages about its training, from the first to the last."""
     said = [one for one in messages if not isinstance(one, Heartbeat)]
     ends = [number for number, one in enumerate(said) if isinstance(one, ExportReport)]
     assert len(ends) == 1

@@ -154,7 +154,7 @@ class Stack:
 
 
 def name_of(pid: int) -> str:
-    """What `ps` shows of a process; empty if it has ended."""
+    """The line of `ps` for a process; empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
@@ -209,7 +209,7 @@ def weights_of(registry: Registry, run_id: int) -> str:
 
 
 def owners(registry: Registry, run_id: int) -> list[str]:
-    """What happened to a run, in order."""
+    """The events of a run, in order."""
     events = registry.rows(Event, subject="run", subject_id=run_id)
     return [event.kind for event in events]
 

@@ -243,7 +243,7 @@ def test_a_killed_trainer_is_replaced_and_the_adapter_is_bit_equal(
 
 
 def starts_of(registry: Registry, run_id: int) -> int:
-    """How often a worker claimed this run."""
+    """The number of times that a worker claimed this run."""
     return len(registry.rows(Event, subject="run", subject_id=run_id, kind="running"))
 
 

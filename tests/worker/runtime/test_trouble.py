@@ -25,7 +25,7 @@ from worker.runtime.scratch import ItemsToTrain, write_images
 
 
 def event_texts(registry: Registry, run_id: int, kind: str) -> list[str]:
-    """What the run's events of this kind say, in order."""
+    """The texts of the run's events of this kind, in order."""
     events = registry.rows(Event, subject="run", subject_id=run_id, kind=kind)
     return [event.data["text"] for event in events]
 

@@ -1,4 +1,4 @@
-"""What waits to be stored while more is added."""
+"""Uploads that wait to be stored while more are added."""
 
 from __future__ import annotations
 

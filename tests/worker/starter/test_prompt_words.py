@@ -1,4 +1,4 @@
-"""What the embedded base reads in a prompt: subjects, and words that it was never taught."""
+"""Words that the embedded base reads in a prompt: subjects, and words that it was never taught."""
 
 from __future__ import annotations
 

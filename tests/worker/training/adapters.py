@@ -28,7 +28,7 @@ def scramble(lora: Lora) -> None:
 
 
 def look(base: LoadedBase, *, gradients: bool = False) -> torch.Tensor:
-    """What the UNet predicts for two fixed latents."""
+    """The UNet's predictions for two fixed latents."""
     generator = torch.Generator().manual_seed(2)
     channels = base.unet.config.in_channels
     latents = torch.randn(2, channels, 8, 8, generator=generator)

@@ -26,7 +26,7 @@ def prepared(make: MakeBase, **changes: Any) -> tuple[Any, Lora]:
 
 
 def answer(unet: Any) -> Tensor:
-    """What the UNet says to the same question each time."""
+    """The UNet's output for the same input each time."""
     generator = torch.Generator().manual_seed(2)
     latents = torch.randn((2, unet.config.in_channels, 8, 8), generator=generator)
     text = torch.randn((2, 7, unet.config.cross_attention_dim), generator=generator)
@@ -47,7 +47,7 @@ def gradients(unet: Any, lora: Lora) -> dict[str, Tensor]:
 
 
 def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
-    """How far two sets of gradients are apart, as a share of the second."""
+    """The distance of two sets of gradients, as a share of the second."""
     apart = sum(float((one[name] - other[name]).square().sum()) for name in one)
     return float((apart / sum(float(value.square().sum()) for value in other.values())) ** 0.5)
 

@@ -1,4 +1,4 @@
-"""What a training prints, on a terminal and elsewhere."""
+"""The output of a training, on a terminal and elsewhere."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def told(stream: io.StringIO) -> list[str]:
 
 
 def on_screen(line: str) -> str:
-    """What is left of a line that was written over."""
+    """The rest of a line that was written over."""
     return line.split(module.CLEAR)[-1]
 
 

@@ -1,4 +1,4 @@
-"""What only goes wrong where a GPU and the host have memory of their own."""
+"""Faults that only occur where a GPU and the host have memory of their own."""
 
 import weakref
 from dataclasses import replace

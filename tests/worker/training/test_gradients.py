@@ -134,7 +134,7 @@ def _alone(site: LoraSite, tried: Iterable[LoraSite]) -> Iterator[None]:
 
 
 def _error(loss: Callable[[], Tensor], parameter: nn.Parameter) -> float:
-    """How far the gradient is from the slope, along itself and a random turn, over its length."""
+    """The distance of gradient and slope, along itself and a random turn, over its length."""
     assert parameter.grad is not None
     gradient = parameter.grad
     generator = torch.Generator().manual_seed(4)

@@ -1,4 +1,4 @@
-"""What a ruined training is: a loss above the base model's, or samples without an image."""
+"""The signs of a ruined training: a loss above the base model's, or samples without an image."""
 
 from __future__ import annotations
 

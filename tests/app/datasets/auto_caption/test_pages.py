@@ -60,7 +60,7 @@ def finish(state: AppState, status: str = "succeeded", **result: object) -> IoJo
 
 
 def propose(state: AppState, mode: str, *rows: tuple[str, str]) -> None:
-    """What the newest order said: state and text, for each image."""
+    """The result of the newest order: state and text, for each image."""
     with state.database.write() as session:
         for image, (given, text) in zip(service.list_images(session, 1), rows, strict=True):
             row = CaptionProposal(

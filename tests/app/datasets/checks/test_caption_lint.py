@@ -158,7 +158,7 @@ def test_spellings_of_one_phrase_are_one_finding_most_common_first() -> None:
 
 
 def test_no_style_is_found_in_words_with_the_trigger_word() -> None:
-    """What is found is offered to be stripped, which would strip the trigger word as well."""
+    """A found phrase is offered to be stripped, which would strip the trigger word as well."""
     texts = ["ink drawing of a fox", "an ink sketch of an owl", "a house, ink vector style"]
     assert lint(texts, "ink") == []
 

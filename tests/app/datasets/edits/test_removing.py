@@ -1,4 +1,4 @@
-"""What is left of a caption from which words are removed."""
+"""The rest of a caption from which words are removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What bulk edits do with one caption."""
+"""Changes that bulk edits make to one caption."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def effect_of(network: nn.Module) -> dict[str, Tensor]:
 
 
 def read(path: Path, *, network: nn.Module | None = None, **options: Any) -> AdapterReading:
-    """What we read, for a base of these shapes; with `network` also its weights, for DoRA."""
+    """The adapter we read, for a base of these shapes; with `network` also weights, for DoRA."""
     weights: BaseWeights | None = None
     if network is not None:
         layers = dict(network.named_modules())

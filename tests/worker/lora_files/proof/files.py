@@ -27,7 +27,7 @@ def attention(key: str) -> bool:
 
 
 def everything(key: str) -> bool:
-    """Whether kohya's networks can contain the layer, which must be inside a block."""
+    """True if kohya's networks can contain the layer, which must be inside a block."""
     return not key.endswith(OUTSIDE)
 
 

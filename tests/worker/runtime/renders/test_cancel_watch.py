@@ -59,7 +59,7 @@ def lease(renders: Renders, monkeypatch: pytest.MonkeyPatch) -> Lease:
 
 
 class Exit:
-    """What `os._exit` would do: notes the status and wakes the test."""
+    """A stand-in for `os._exit`: notes the status and wakes the test."""
 
     def __init__(self) -> None:
         self.status: int | None = None

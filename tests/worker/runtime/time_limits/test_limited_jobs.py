@@ -115,7 +115,7 @@ def inspect_starter(registry: Registry) -> int:
 
 
 def leftovers(registry: Registry) -> list[Path]:
-    """What jobs have left in folders for temporary files."""
+    """The leftovers of jobs in folders for temporary files."""
     folders = (registry.settings.scratch, registry.store.temporary_folder())
     return [
         path for folder in folders for path in folder.glob("*") if path.name.startswith(PREFIXES)
