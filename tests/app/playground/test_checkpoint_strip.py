@@ -99,7 +99,7 @@ def test_of_many_checkpoints_some_are_chosen_evenly_with_the_one_in_use(
         ("/play?adapter=nobody:0.8&prompt=a+castle", {}, "There is no such adapter"),
     ],
 )
-def test_what_has_no_checkpoints_is_said(
+def test_an_adapter_without_checkpoints_has_a_reason(
     client: TestClient, state: AppState, address: str, fields: dict[str, str], sentence: str
 ) -> None:
     trained(state)

@@ -1,4 +1,4 @@
-"""Strips of weights: asked for on the page and in the service, and what is none."""
+"""Strips of weights: requests of the page and of the service, and refused ones."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_adapters_of_the_prompt_keep_their_weight_in_a_strip(
         ({"prompt": "x" * 9_000}, "prompt: "),
     ],
 )
-def test_what_can_have_no_square_is_said(
+def test_a_square_that_cannot_be_made_has_a_reason(
     client: TestClient, state: AppState, fields: dict[str, str], sentence: str
 ) -> None:
     fake_workers.adapter(state, "Chalk")
@@ -172,7 +172,7 @@ def test_an_image_that_is_no_strip_has_none(client: TestClient, state: AppState)
         ("0", {"weight-0": "NaN"}, "Enter a number"),
     ],
 )
-def test_what_can_have_no_strip_is_said(
+def test_a_strip_that_cannot_be_made_has_a_reason(
     client: TestClient, state: AppState, place: str, fields: dict[str, str], sentence: str
 ) -> None:
     fake_workers.adapter(state)
