@@ -37,7 +37,8 @@ calibrate(pipeline.base, config, device="cpu", timed_steps=1)
 worked = loaded()
 
 import torch
-from worker.core.deferred_dynamo import is_deferred
+from worker.core.deferred_dynamo import DeferredDynamo
+is_deferred = lambda: isinstance(sys.modules["torch._dynamo"], DeferredDynamo)
 deferred = is_deferred()
 
 @torch.compiler.disable

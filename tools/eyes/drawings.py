@@ -81,12 +81,12 @@ class Artwork:
     unseen: tuple[Drawing, ...]
 
 
-def load_eyes_artwork(folder: Path, *, with_unseen: bool = True) -> Artwork:
+def load_eyes_artwork(folder: Path) -> Artwork:
     """The artwork in `folder`, which holds the tarballs as `npm pack` names them."""
     entries = read_package(folder, NAMES_PACKAGE, "en/data.json")
     codes = read_package(folder, NAMES_PACKAGE, "en/shortcodes/github.json")
     icons = {hand: _icons(folder, hand) for hand in Hand}
-    others = {hand: _icons(folder, hand) for hand in UnseenHand} if with_unseen else {}
+    others = {hand: _icons(folder, hand) for hand in UnseenHand}
     names: list[str] = []
     aliases: list[tuple[str, ...]] = []
     keywords: list[tuple[str, ...]] = []

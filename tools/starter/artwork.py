@@ -11,7 +11,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -243,7 +243,7 @@ def svg_of(icons: Mapping[str, Any], slug: str) -> str | None:
 
 
 def read_subjects(path: Path) -> list[ArtworkSubject]:
-    """Subjects from a JSON file written by `write_subjects`."""
+    """The subjects with their drawings, by hand, in a JSON file."""
     return [
         ArtworkSubject(
             entry["name"],
@@ -255,20 +255,6 @@ def read_subjects(path: Path) -> list[ArtworkSubject]:
         )
         for entry in json.loads(path.read_text(encoding="utf-8"))["subjects"]
     ]
-
-
-def write_subjects(subjects: Iterable[ArtworkSubject], path: Path, *, notice: str) -> None:
-    """Write a JSON file with the drawings and the notice that their licenses require."""
-    entries = [
-        {
-            "name": s.name,
-            "keywords": list(s.keywords),
-            "drawings": {hand.value: svg for hand, svg in s.drawings.items()},
-        }
-        for s in subjects
-    ]
-    text = json.dumps({"notice": notice, "subjects": entries}, indent=1, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
 
 
 def render_drawing(svg: str, size: int, *, margin: float = 0.0) -> Image.Image:

@@ -78,20 +78,11 @@ def keep_tokenizer(
     return tokenizer
 
 
-def tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
-    """Token ids, (n, tokens), padded and cut to the encoder's length."""
-    ids: Tensor = tokenizer(
-        list(captions),
-        padding="max_length",
-        truncation=True,
-        max_length=tokenizer.model_max_length,
-        return_tensors="pt",
-    ).input_ids
-    return ids
-
-
 def pad_tokens(tokenizer: CLIPTokenizer, captions: Iterable[Sequence[int]]) -> Tensor:
-    """Token ids without start and end as `tokenize` gives them, (n, tokens)."""
+    """Token ids with start and end, (n, tokens), padded and cut to the length of the encoder.
+
+    `captions`: token ids without start and end.
+    """
     length = tokenizer.model_max_length
     rows = []
     for caption in captions:

@@ -32,11 +32,6 @@ def defer_dynamo() -> None:
     sys.meta_path.insert(0, _SubmoduleFinder())
 
 
-def is_deferred() -> bool:
-    """True while the stand-in is installed and the real module is not loaded."""
-    return isinstance(sys.modules.get(NAME), DeferredDynamo)
-
-
 class DeferredDynamo(ModuleType):
     """`torch._dynamo` with what marks functions for a compiler, without the compiler."""
 

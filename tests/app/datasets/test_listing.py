@@ -141,7 +141,7 @@ def test_statistics_count_captions_and_change_with_them(database: Database) -> N
         assert {one.word for one in found.words} == {"boat", "red", "ink", "sea"}  # no "a", "the"
         # as often as the filter `with` finds it: also in "a red boat"
         assert found.tags[0] == CountedWord("boat", 2)
-        assert (found.images, found.captioned, found.captioned_share) == (4, 3, 0.75)
+        assert (found.images, found.captioned) == (4, 3)
         assert (found.shortest, found.median_length, found.longest) == (2, 3, 4)
         assert [(step.at_least, step.below, step.images) for step in found.sizes] == [
             (256, 512, 1),
@@ -151,4 +151,4 @@ def test_statistics_count_captions_and_change_with_them(database: Database) -> N
         service.caption_image(session, image.key, "a fox")
         assert read_statistics(session, dataset).words[0] == CountedWord("boat", 1)
         empty = service.create_dataset(session, "Empty")
-        assert read_statistics(session, empty).captioned_share == 0
+        assert read_statistics(session, empty).captioned == 0

@@ -17,9 +17,7 @@ from tools.starter.artwork import (
     lay_over,
     load_artwork,
     ordinary_words,
-    read_subjects,
     render_drawing,
-    write_subjects,
 )
 from tools.starter.plain_names import PLAIN_NAMES
 from worker.core.starter.subjects import known_subjects
@@ -121,15 +119,6 @@ def test_fetching_without_npm_says_what_to_do(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ArtworkError, match="npm is not installed"):
         fetch_artwork(tmp_path)
-
-
-def test_subjects_come_back_from_their_file_as_they_were(
-    subjects: list[ArtworkSubject], tmp_path: Path
-) -> None:
-    path = tmp_path / "subjects.json"
-    write_subjects(subjects, path, notice="Drawn by others.")
-    assert read_subjects(path) == subjects
-    assert json.loads(path.read_text(encoding="utf-8"))["notice"] == "Drawn by others."
 
 
 def test_every_fixture_drawing_renders_inside_its_margin(subjects: list[ArtworkSubject]) -> None:

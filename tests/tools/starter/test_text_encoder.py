@@ -19,7 +19,7 @@ from tools.starter.text_encoder import (
     outlines_of,
     patches_of,
 )
-from tools.starter.tokenizer import pad_tokens, tokenize, train_tokenizer
+from tools.starter.tokenizer import pad_tokens, train_tokenizer
 from tools.starter.training_set import choose_images
 from tools.starter.unknown_words import UnknownWords
 
@@ -47,7 +47,7 @@ def test_captions_are_padded_and_cut_to_the_length_of_the_encoder(
     tokenizer: CLIPTokenizer,
 ) -> None:
     captions = ["castle", "castle " * 100]
-    ids = tokenize(tokenizer, captions)
+    ids = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
     assert ids.shape == (2, 40)
     assert ids[0, 0] == tokenizer.bos_token_id
     assert (ids[0, 2:] == tokenizer.eos_token_id).all()

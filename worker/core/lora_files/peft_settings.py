@@ -40,11 +40,6 @@ class PeftSettings:
     values: Mapping[str, Any]
 
     @property
-    def has_alpha(self) -> bool:
-        """True if the settings contain the alpha of every layer."""
-        return self._alpha is not None
-
-    @property
     def claims_dora(self) -> bool:
         """True if the tensors should contain magnitudes."""
         return self.values.get("use_dora") is True

@@ -185,10 +185,9 @@ def find_equal(
     return None
 
 
-def future_slug(session: Session, name: str, adapter_id: int | None = None) -> str:
-    """The slug that a new adapter of this name would get; an existing one keeps its own."""
-    adapter = session.get(Adapter, adapter_id) if adapter_id else None
-    return adapter.slug if adapter else unique_slug(session, Adapter, name, fallback=FALLBACK_SLUG)
+def future_slug(session: Session, name: str) -> str:
+    """The slug that a new adapter of this name would get."""
+    return unique_slug(session, Adapter, name, fallback=FALLBACK_SLUG)
 
 
 def adapter_of_parent(session: Session, run: Run) -> int | None:

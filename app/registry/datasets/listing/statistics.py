@@ -62,11 +62,6 @@ class DatasetStatistics:
     longest: int
     sizes: tuple[SizeStep, ...]
 
-    @property
-    def captioned_share(self) -> float:
-        """The share of images with a caption, 0 to 1."""
-        return self.captioned / self.images if self.images else 0.0
-
 
 def read_statistics(session: Session, dataset: Dataset) -> DatasetStatistics:
     """The statistics of a dataset, kept until it changes."""
