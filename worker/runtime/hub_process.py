@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from types import TracebackType
 from typing import Any
 
 from app.registry.config import Settings
@@ -115,13 +114,8 @@ class HubProcess:
         self._process.send(self._ordered.line())
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._process.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        self._process.__exit__()
 
     def cancel(self) -> HubReply:
         """Cancel the order and raise HubInterruption; return the answer if it is too late."""

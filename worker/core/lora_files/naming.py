@@ -17,9 +17,11 @@ LYCORIS_PREFIX = "lycoris_"
 _PER_BLOCK = 3  # two resnets and a sampler (or a third resnet) in each block of SD and SDXL
 
 _RESNET_TO_LDM = {
+    "norm1": "in_layers.0",
     "conv1": "in_layers.2",
-    "conv2": "out_layers.3",
     "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
 _RESNET_FROM_LDM = {ldm: name for name, ldm in _RESNET_TO_LDM.items()}
@@ -92,12 +94,18 @@ def with_text_prefix(path: str) -> str:
 def to_ldm(path: str) -> str:
     """The LDM path of a diffusers UNet path (SDXL's layout: samplers after attention)."""
     try:
-        return _TOP_TO_LDM.get(path) or _block_to_ldm(path)
+        return unet_path_to_ldm(path)
     except (ValueError, IndexError) as error:
         raise AdapterError(f"The module {path[:80]!r} cannot be named in SDXL files.") from error
 
 
-def _block_to_ldm(path: str) -> str:
+def unet_path_to_ldm(path: str, *, first_up_has_attention: bool = True) -> str:
+    """The LDM path of a diffusers UNet path. Raises ValueError or IndexError for others.
+
+    Without attention in the first up block, its upsampler is one place earlier.
+    """
+    if path in _TOP_TO_LDM:
+        return _TOP_TO_LDM[path]
     parts = path.split(".")
     if parts[0] == "mid_block":
         index, rest = int(parts[2]), ".".join(parts[3:])
@@ -113,7 +121,8 @@ def _block_to_ldm(path: str) -> str:
     if kind == "downsamplers":
         return f"{stem}.{first + 2}.0.op"
     if kind == "upsamplers":
-        return f"{stem}.{first + 2}.2.conv"
+        place = 2 if block > 0 or first_up_has_attention else 1
+        return f"{stem}.{first + 2}.{place}.conv"
     if kind == "attentions":
         return f"{stem}.{first + index}.1.{rest}"
     return f"{stem}.{first + index}.0.{_RESNET_TO_LDM.get(rest, rest)}"

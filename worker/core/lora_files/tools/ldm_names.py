@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from worker.core.bases.family import BaseFamily, BaseModelError, Shapes
+from worker.core.lora_files.naming import unet_path_to_ldm
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 ENCODERS = {
@@ -26,23 +27,6 @@ OPEN_CLIP_ENCODERS = {
     BaseFamily.SD1: (),
     BaseFamily.SD2: ("text_encoder",),
     BaseFamily.SDXL: ("text_encoder_2",),
-}
-_UNET_TOP = {
-    "conv_in": "input_blocks.0.0",
-    "conv_norm_out": "out.0",
-    "conv_out": "out.2",
-    "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2",
-    "add_embedding.linear_1": "label_emb.0.0",
-    "add_embedding.linear_2": "label_emb.0.2",
-}
-_RESNET = {
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
 }
 _VAE_ATTENTION = {
     "group_norm": "norm",
@@ -106,26 +90,8 @@ class LdmNames:
 
     def _unet_name(self, name: str) -> str:
         path, _, leaf = name.rpartition(".")
-        if path in _UNET_TOP:
-            return f"{_UNET_TOP[path]}.{leaf}"
-        parts = path.split(".")
-        if parts[0] == "mid_block":
-            kind, index, rest = parts[1], int(parts[2]), ".".join(parts[3:])
-            if kind == "attentions":
-                return f"middle_block.1.{rest}.{leaf}"
-            return f"middle_block.{2 * index}.{_RESNET[rest]}.{leaf}"
-        side, block, kind, index = parts[0], int(parts[1]), parts[2], int(parts[3])
-        rest = ".".join(parts[4:])
-        down = {"down_blocks": True, "up_blocks": False}[side]
-        stem, first = ("input_blocks", 3 * block + 1) if down else ("output_blocks", 3 * block)
-        if kind == "downsamplers":
-            return f"{stem}.{first + 2}.0.op.{leaf}"
-        if kind == "upsamplers":
-            place = 2 if block > 0 or self.first_up_has_attention else 1
-            return f"{stem}.{first + 2}.{place}.conv.{leaf}"
-        if kind == "attentions":
-            return f"{stem}.{first + index}.1.{rest}.{leaf}"
-        return f"{stem}.{first + index}.0.{_RESNET[rest]}.{leaf}"
+        ldm = unet_path_to_ldm(path, first_up_has_attention=self.first_up_has_attention)
+        return f"{ldm}.{leaf}"
 
     def _vae_tensor(self, name: str) -> LdmTensor:
         found = re.fullmatch(r"(encoder|decoder)\.(down_blocks|up_blocks)\.(\d+)\.(.+)", name)
