@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -32,6 +34,9 @@ from worker.core.lora_files.export import read_adapter
 from worker.core.safetensors_header import tensor_hash
 from worker.core.words import FileFormat, WeightDtype
 from worker.runtime import scratch
+from worker.runtime.attempts import attempt
+from worker.runtime.attempts.save_result import TrainingResult
+from worker.runtime.messages import Export
 from worker.runtime.train_jobs import TrainJobs
 from worker.runtime.trainer_process import TrainerProcess
 from worker.runtime.training_host import TrainerTimeouts
@@ -334,6 +339,23 @@ def test_a_training_that_does_nothing_is_ended_and_tried_again(registry: Registr
     with registry.working(registry.train_jobs(command=HANGS, timeouts=SHORT)):
         run = registry.until_final(Run, run_id)
     assert (run.status, run.error_code, run.attempt) == ("failed", "stalled", 3)
+
+
+def test_a_trainer_that_waits_for_its_worker_is_not_stalled(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_order = TrainingResult.export_order
+
+    def wait_for_storage(self: TrainingResult) -> Export:
+        later = SimpleNamespace(monotonic=lambda: time.monotonic() + 2 * TrainerTimeouts.stall)
+        monkeypatch.setattr(attempt, "time", later)
+        return export_order(self)
+
+    monkeypatch.setattr(TrainingResult, "export_order", wait_for_storage)
+    run_id = registry.new_run()
+    with registry.working(registry.train_jobs()):
+        run = registry.until_final(Run, run_id)
+    assert (run.status, run.error_code, run.attempt) == ("succeeded", None, 1)
 
 
 def test_a_worker_that_ends_gives_the_run_back_even_when_its_trainer_hangs(

@@ -168,9 +168,9 @@ class Attempt:
         if isinstance(message, TrainerExit):
             return self._on_exit(trainer, message)
         if message is not None:
-            self._last_message_at = time.monotonic()
             if self._handle_message(trainer, inputs, message):
                 return True
+            self._last_message_at = time.monotonic()  # it may have waited for storage until now
         if time.monotonic() - self._last_check_at > CHECK_SECONDS:
             self._last_check_at = time.monotonic()
             return self._check_run(trainer)
