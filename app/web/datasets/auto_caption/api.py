@@ -176,7 +176,7 @@ class ChosenIn(BaseModel):
     )
 
 
-class AppliedOut(BaseModel):
+class AppliedOut(Answer):
     """What became of proposals that were to be applied."""
 
     changed: int = Field(description="Number of captions written.")
@@ -348,13 +348,7 @@ def apply_caption_proposals(dataset_id: Id, body: ChosenIn, state: State) -> App
     """Write proposed captions, in one step that can be undone."""
     with state.database.write() as session:
         service.get_dataset(session, dataset_id)
-        done = proposals.apply_proposals(session, dataset_id, body.ids)
-    return AppliedOut(
-        changed=done.changed,
-        changed_meanwhile=done.changed_meanwhile,
-        refused=done.refused,
-        edit_id=done.edit_id,
-    )
+        return AppliedOut.of(proposals.apply_proposals(session, dataset_id, body.ids))
 
 
 @router.post("/datasets/{dataset_id}/captions/proposals/discard")
