@@ -163,10 +163,10 @@ def measure_pairs(out: Path, names: Sequence[str]) -> None:
     paths = {row["name"]: out / row["path"] for row in read_lines(out / TRAINED)}
     adapters = {name: LoadedAdapter(name, canonical.load_adapter(paths[name])) for name in names}
     pipeline, eyes = ResidentPipeline.load(starter.PATH), open_eyes()
-    alone = {name: _seen(eyes, _draw(pipeline, [adapters[name]])) for name in names}
+    alone = {name: _look_at(eyes, _draw(pipeline, [adapters[name]])) for name in names}
     for pair in missing:
         stack = [adapters[name] for name in pair]
-        both = _seen(eyes, _draw(pipeline, stack))
+        both = _look_at(eyes, _draw(pipeline, stack))
         row = {"pair": pair, **overlap_of(*stack), **damage_of(both, [alone[n] for n in pair])}
         append_line(out / MEASURED, row)
 
@@ -197,7 +197,7 @@ class Seen:
     embeddings: Any
 
 
-def _seen(eyes: Any, images: Sequence[Image.Image]) -> Seen:
+def _look_at(eyes: Any, images: Sequence[Image.Image]) -> Seen:
     from worker.core.eyes.naming import name_images
 
     guesses = name_images(eyes, images, SUBJECTS, top=len(SUBJECTS))

@@ -56,11 +56,11 @@ def choose_build(requirement: str, pip: Pip, wishes: Wishes, *, system: str) -> 
     found = pip.find(requirement)
     if pip.names_a_source:
         where = "which pip finds with PIP_ARGS"
-        return _found(found, where) if found else TorchBuild(f"the build {where}", CUDA_SIZE)
+        return _build_of(found, where) if found else TorchBuild(f"the build {where}", CUDA_SIZE)
     if has_nvidia_gpu():
         return _for_gpu(found)
     if found is not None and found.is_cpu:
-        return _found(found, "which pip is configured to find")
+        return _build_of(found, "which pip is configured to find")
     problem = problem_with(wishes.cpu_index, "torch", pip.config)
     if problem is None:
         why = "the CPU build, because this machine has no NVIDIA GPU"
@@ -81,10 +81,10 @@ def _for_gpu(found: FoundWheel | None) -> TorchBuild:
         return TorchBuild("the CUDA build, for the NVIDIA GPU of this machine", CUDA_SIZE)
     way_out = f"For the CUDA build: make run TORCH_INDEX={CUDA_INDEX}"
     source = "which pip is configured to find and which cannot use the NVIDIA GPU of this machine"
-    return _found(found, f"{source}. {way_out}")
+    return _build_of(found, f"{source}. {way_out}")
 
 
-def _found(found: FoundWheel, source: str) -> TorchBuild:
+def _build_of(found: FoundWheel, source: str) -> TorchBuild:
     size = CPU_SIZE if found.is_cpu else CUDA_SIZE
     if found.size is not None:
         size = Size(found.size, size.installed)

@@ -13,7 +13,7 @@ from app.registry.db import MAX_ID
 from app.registry.errors import AppError, InvalidInput
 from app.registry.validation import NOT_A_CHOICE, NOT_A_NUMBER, NOT_AN_INTEGER, too_long
 
-WHOLE = re.compile(r"-?\d{1,9}", re.ASCII)  # at most nine digits: each integer column holds them
+INTEGER = re.compile(r"-?\d{1,9}", re.ASCII)  # at most nine digits: each integer column holds them
 
 Default = TypeVar("Default")
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -51,7 +51,7 @@ class FormReader:
     def whole(self, name: str, default: Default) -> int | Default:
         """The whole number; the default for an empty field."""
         text = self.text(name)
-        if WHOLE.fullmatch(text):
+        if INTEGER.fullmatch(text):
             return int(text)
         if text:
             self.refuse(name, NOT_AN_INTEGER)

@@ -262,7 +262,7 @@ class RenderJobs:
         with self._database.read() as session:
             results.is_wanted(session, lease.claim)
             used = [
-                [_used(session, adapter) for adapter in _active(render, index)]
+                [_describe_adapter(session, adapter) for adapter in _active(render, index)]
                 for index in range(len(drawn))
             ]
         settings = _settings(render)
@@ -403,7 +403,7 @@ def _note(render: Render, truncated: str) -> str | None:
     return " ".join(dict.fromkeys(notes)) or None
 
 
-def _used(session: Session, adapter: ResolvedAdapter) -> UsedAdapter:
+def _describe_adapter(session: Session, adapter: ResolvedAdapter) -> UsedAdapter:
     version = session.get(AdapterVersion, adapter.version_id)
     details = version.details if version is not None else {}
     row = session.get(Adapter, adapter.adapter_id)

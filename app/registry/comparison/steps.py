@@ -56,10 +56,10 @@ def compare_steps(
         raise NotFound("This run has no samples, so there is nothing to compare.")
     stored = {row.step: row for row in checkpoints.list_checkpoints(session, run_id)}
     steps = {step: ComparedStep(step, stored.get(step)) for step in found}
-    second = _chosen(steps, b, next(iter(steps)))
+    second = _step_at(steps, b, next(iter(steps)))
     others = [step for step in steps if step != second.step] or [second.step]
     earlier = [step for step in others if step < second.step]
-    first = _chosen(steps, a, (earlier or others)[0])
+    first = _step_at(steps, a, (earlier or others)[0])
     samples = [step_samples(session, run_id, one.step) for one in (first, second)]
     return TwoSteps(
         run=run,
@@ -72,7 +72,7 @@ def compare_steps(
     )
 
 
-def _chosen(steps: dict[int, ComparedStep], step: int | None, usual: int) -> ComparedStep:
+def _step_at(steps: dict[int, ComparedStep], step: int | None, usual: int) -> ComparedStep:
     number = usual if step is None else step
     if number not in steps:
         raise NotFound(f"This run has no samples at step {number:,}. Choose another step.")

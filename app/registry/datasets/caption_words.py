@@ -42,16 +42,16 @@ def contains_words(caption: str, words: str) -> bool:
 
 def spread_words(caption: str) -> str:
     """The words and hyphens of a caption with a space around each; `search_key` is found in it."""
-    return f" {_spread(normalize_words(caption))} "
+    return f" {_separate_hyphens(normalize_words(caption))} "
 
 
 def search_key(words: str) -> str:
     """The part of `spread_words` of a caption that contains these words, not marks alone."""
-    spread = _spread(normalize_words(words))
+    spread = _separate_hyphens(normalize_words(words))
     return spread if _WITHOUT_SPACES.search(spread) else f" {spread} "
 
 
-def _spread(normalized: str) -> str:
+def _separate_hyphens(normalized: str) -> str:
     return " ".join(normalized.replace("-", " - ").split())
 
 
@@ -84,7 +84,7 @@ def _has_key(caption: Any, key: str) -> sa.ColumnElement[bool]:
 
 
 def _spread_in_sql(text: sa.ColumnElement[str], *, several: bool) -> sa.ColumnElement[str]:
-    """`_spread` of a text in lower case; spaces are made one only where `several` words are sought.
+    """`_separate_hyphens` in SQL, in lower case; spaces become one only for `several` words.
 
     Captions have no control characters.
     """

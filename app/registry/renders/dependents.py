@@ -36,13 +36,15 @@ def dependents_of_adapter(session: Session, adapter_id: int) -> list[str]:
 def _sentences(recipes: Sequence[str], grids: Sequence[str], then: str) -> list[str]:
     found = []
     if recipes:
-        found.append(f"{_named('recipe', recipes)} it; {then}.")
+        found.append(f"{_subject_words('recipe', recipes)} it; {then}.")
     if grids:
-        found.append(f"{_named('grid', grids)} it: images that are not there yet cannot be made.")
+        found.append(
+            f"{_subject_words('grid', grids)} it: images that are not there yet cannot be made."
+        )
     return found
 
 
-def _named(word: str, names: Sequence[str]) -> str:
+def _subject_words(word: str, names: Sequence[str]) -> str:
     """“The recipe “Soft” uses”, or “The recipes “Soft”, “Hard” and 4 more use”."""
     shown = [f"“{name}”" for name in names[:MOST_NAMES]]
     if more := len(names) - len(shown):

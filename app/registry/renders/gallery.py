@@ -103,7 +103,7 @@ def _conditions(session: Session, filters: GalleryFilter) -> list[ColumnElement[
         conditions.append(col(Render.starred).is_(True))
     if filters.adapter:
         of_adapter = sa.select(col(Adapter.id)).where(col(Adapter.slug) == filters.adapter)
-        conditions.append(_used(of_adapter.scalar_subquery()))
+        conditions.append(_uses_adapters(of_adapter.scalar_subquery()))
     return conditions
 
 
@@ -137,7 +137,7 @@ def _matches(session: Session, query: str) -> list[ColumnElement[bool]]:
     for word in words:
         found: ColumnElement[bool] = col(Render.search_text).contains(word, autoescape=True)
         if keys := [key for key, text in texts.items() if word in text]:
-            found |= _used(keys)
+            found |= _uses_adapters(keys)
         conditions.append(found)
     return conditions
 
@@ -150,7 +150,7 @@ def _adapter_texts(session: Session) -> dict[int, str]:
     return {row.id: searched_lines([row.name, row.slug, *row.trigger_words]) for row in rows}
 
 
-def _used(adapter_ids: Sequence[int] | sa.ScalarSelect[int | None]) -> ColumnElement[bool]:
+def _uses_adapters(adapter_ids: Sequence[int] | sa.ScalarSelect[int | None]) -> ColumnElement[bool]:
     """Condition for renders with one of these adapters."""
     keys = adapter_ids if isinstance(adapter_ids, Sequence) else [adapter_ids]
     links = sa.select(col(RenderAdapter.render_id)).where(col(RenderAdapter.adapter_id).in_(keys))

@@ -238,7 +238,7 @@ def _check_config(
         "width": side,
         "height": side,
     }
-    values = usual | _asked(request)
+    values = usual | _settings_of(request)
     if source is None:
         values["strength"] = None
     else:
@@ -264,7 +264,7 @@ def _check_config(
     return config
 
 
-def _asked(request: RenderRequest) -> dict[str, Any]:
+def _settings_of(request: RenderRequest) -> dict[str, Any]:
     """The settings that a request names."""
     named = ((name, getattr(request, name)) for name in RenderConfig.model_fields)
     return {name: value for name, value in named if value is not None}

@@ -20,7 +20,7 @@ from worker.core.old_names import accept_old_names
 router = APIRouter(tags=["adapters"])
 
 UNLISTED = problems({409: "It holds the checkpoints of a run."})
-OF_THE_ADAPTER = (
+ADAPTER_FIELDS = (
     *("id", "slug", "name", "base_family", "trigger_words", "notes", "license"),
     *("starred", "created_at"),
 )
@@ -100,7 +100,7 @@ def adapter_out(row: AdapterSummary) -> AdapterOut:
     adapter, version = row.adapter, row.version
     return AdapterOut.of(
         version,
-        **{name: getattr(adapter, name) for name in OF_THE_ADAPTER},
+        **{name: getattr(adapter, name) for name in ADAPTER_FIELDS},
         tags=row.tags,
         versions=row.version_count,
         cover_url=f"/media/{row.covers[0]}" if row.covers else None,

@@ -89,7 +89,7 @@ def read_edit_form(sent: Sent) -> EditForm:
         _read_selection(sent, filter_query),
         filter_query,
         read_seen(seen) if seen and not opened else None,
-        _shown(sent),
+        _read_shown_ids(sent),
         _number(sent, "page", 1),
         bool(opened),
     )
@@ -150,7 +150,7 @@ def _read_edit(sent: Sent, choice: Choice) -> Edit:
     )
 
 
-def _shown(sent: Sent) -> frozenset[int]:
+def _read_shown_ids(sent: Sent) -> frozenset[int]:
     with contextlib.suppress(InvalidInput):
         return read_ids(_text(sent, "shown"))
     return frozenset()

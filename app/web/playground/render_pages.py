@@ -89,7 +89,7 @@ def cancel(request: Request, render_id: Id, state: State, own: bool = False) -> 
     """Cancel an image and its twin; a finished one is kept."""
     with state.database.write() as session:
         service.cancel_with_twin(session, render_id)
-    return _shown(request, render_id, state, own)
+    return _render_response(request, render_id, state, own)
 
 
 @router.post("/renders/{render_id}/keep")
@@ -97,10 +97,10 @@ def keep(request: Request, render_id: Id, state: State, own: bool = False) -> Re
     """Keep a draft: it is listed like any other result."""
     with state.database.write() as session:
         drafts.keep_draft(session, render_id)
-    return _shown(request, render_id, state, own)
+    return _render_response(request, render_id, state, own)
 
 
-def _shown(request: Request, render_id: int, state: State, own: bool) -> Response:
+def _render_response(request: Request, render_id: int, state: State, own: bool) -> Response:
     """The render as it is now: as a fragment, or on its page without scripts."""
     if wants_fragment(request):
         return live(render_id, state, own)

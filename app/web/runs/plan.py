@@ -134,14 +134,14 @@ class RunChoices:
     @cached_property
     def default(self) -> TrainConfig:
         """The chosen preset, shipped or saved, with what the optimizer of the form needs."""
-        return self._chosen(self.optimizer)
+        return self._preset_config(self.optimizer)
 
     @cached_property
     def default_texts(self) -> dict[str, str]:
         """The values of `default` as text; the optimizer itself stays that of the preset."""
-        return to_texts(self.default) | {"optimizer": self._chosen(None).optimizer.value}
+        return to_texts(self.default) | {"optimizer": self._preset_config(None).optimizer.value}
 
-    def _chosen(self, optimizer: str | None) -> TrainConfig:
+    def _preset_config(self, optimizer: str | None) -> TrainConfig:
         changes = self.own_preset.config if self.own_preset else {}
         return with_changes(self.shipped[self.preset], changes, optimizer)
 

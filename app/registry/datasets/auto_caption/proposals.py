@@ -155,7 +155,7 @@ def apply_proposals(
 
     A caption that was changed after the proposal was made is left as it is.
     """
-    changes = _chosen(session, dataset_id, proposal_ids)
+    changes = _lock_proposals(session, dataset_id, proposal_ids)
     found = _Writer(session)
     for change in changes:
         found.take(change)
@@ -250,7 +250,7 @@ def discard_proposals(
     session: Session, dataset_id: int, proposal_ids: Iterable[int] | None = None
 ) -> int:
     """Discard these proposals, or all that wait; the number of them."""
-    changes = _chosen(session, dataset_id, proposal_ids)
+    changes = _lock_proposals(session, dataset_id, proposal_ids)
     for change in changes:
         change.proposal.state = ProposalState.DISCARDED
         session.add(change.proposal)
@@ -258,7 +258,7 @@ def discard_proposals(
     return len(changes)
 
 
-def _chosen(
+def _lock_proposals(
     session: Session, dataset_id: int, proposal_ids: Iterable[int] | None
 ) -> Sequence[ProposedChange]:
     """The proposals with their images, which nobody else can change until this transaction ends."""

@@ -155,14 +155,14 @@ def describe_edit(edit: Edit, changed: int, *, target: str = "") -> str:
     `target`: the name of the other dataset of a move or a copy.
     """
     captions, images = plural(changed, "caption"), plural(changed, "image")
-    text = _shown(edit.text)
+    text = _quote(edit.text)
     flips = "No more flips of" if edit.value else "Allowed flips of"
     aside = "Set aside" if edit.value else "Brought back"
     return {
         EditAction.ADD_TRIGGER: f"Added {text} to {captions}",
         EditAction.PREPEND: f"Put {text} before {captions}",
         EditAction.APPEND: f"Put {text} after {captions}",
-        EditAction.REPLACE: f"Replaced {_shown(edit.find)} in {captions}",
+        EditAction.REPLACE: f"Replaced {_quote(edit.find)} in {captions}",
         EditAction.REMOVE_TAG: f"Removed {text} from {captions}",
         EditAction.REMOVE_WORDS: f"Removed {text} from {captions}",
         EditAction.WRITE: f"Replaced {captions}",
@@ -192,6 +192,6 @@ def describe_plan(edit: Edit, changed: int, *, target: str = "") -> str:
     }[edit.action]
 
 
-def _shown(text: str) -> str:
+def _quote(text: str) -> str:
     text = text.strip()
     return f"“{text if len(text) <= SHOWN_TEXT else text[:SHOWN_TEXT] + '…'}”"

@@ -30,8 +30,8 @@ class Piece:
 def differences(before: str, after: str) -> list[Piece]:
     """The pieces of both captions in order: what stays, what goes and what comes."""
     old, new = PARTS.findall(before), PARTS.findall(after)
-    start = _common(old, new)
-    end = _common(old[start:][::-1], new[start:][::-1])
+    start = _count_common(old, new)
+    end = _count_common(old[start:][::-1], new[start:][::-1])
     old_middle, new_middle = old[start : len(old) - end], new[start : len(new) - end]
     pieces = [Piece("".join(old[:start]), Part.SAME)]
     if len(old_middle) * len(new_middle) > MAX_COMPARISONS:
@@ -42,7 +42,7 @@ def differences(before: str, after: str) -> list[Piece]:
     return [piece for piece in pieces if piece.text]
 
 
-def _common(one: list[str], other: list[str]) -> int:
+def _count_common(one: list[str], other: list[str]) -> int:
     """The number of words that both begin with."""
     count = 0
     for mine, theirs in zip(one, other, strict=False):

@@ -149,7 +149,7 @@ def removed_share(session: Session, image: Image, kind: CaptionKind) -> int | No
     if kind == image.caption_kind or _further(session, image, kind) is not None:
         return None
     written = session.exec(
-        _written(image, kind).order_by(col(CaptionRevision.version).desc())
+        _revisions_of(image, kind).order_by(col(CaptionRevision.version).desc())
     ).first()
     return written.removed_share if written else None
 
@@ -173,7 +173,7 @@ def _further(session: Session, image: Image, kind: CaptionKind) -> ImageCaption 
     return next((row for row in rows if row.kind == kind), None)
 
 
-def _written(image: Image, kind: CaptionKind) -> SelectOfScalar[CaptionRevision]:
+def _revisions_of(image: Image, kind: CaptionKind) -> SelectOfScalar[CaptionRevision]:
     """A query for all revisions of a caption of this kind."""
     return select(CaptionRevision).where(
         CaptionRevision.image_id == image.key, CaptionRevision.kind == kind

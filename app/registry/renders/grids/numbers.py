@@ -49,7 +49,7 @@ def _read_entry(entry: str) -> list[Decimal]:
     parts = match.groupdict()
     first, last = _number(parts["first"]), _number(parts["last"])
     if parts.get("count"):
-        return _spread(first, last, int(parts["count"]))
+        return _equal_distances(first, last, int(parts["count"]))
     step = abs(_number(parts["step"])) if parts["step"] else Decimal(1)
     if not step:
         raise InvalidInput(f"“{entry[:40]}” has a step of 0. {EXAMPLE}")
@@ -58,7 +58,7 @@ def _read_entry(entry: str) -> list[Decimal]:
     return [first + (step if last >= first else -step) * number for number in range(count)]
 
 
-def _spread(first: Decimal, last: Decimal, count: int) -> list[Decimal]:
+def _equal_distances(first: Decimal, last: Decimal, count: int) -> list[Decimal]:
     """So many numbers at equal distances, rounded to four decimals."""
     _limit(count)
     if count < 2:

@@ -27,7 +27,7 @@ from worker.core.captioning.interface import DEFAULT_PROMPT
 from worker.core.captioning.words import CaptionMode, ProviderKind
 from worker.core.words import CaptionKind
 
-OF_SERVERS = ("address", "model")  # fields that each kind of server has of its own
+SERVER_FIELDS = ("address", "model")  # fields that each kind of server has of its own
 REMOVED_MODEL = re.compile(rf"{ProviderKind.LOCAL}-[0-9]{{1,9}}")  # which the order then refuses
 
 
@@ -77,7 +77,7 @@ class CaptionForm:
         """The form with these errors; those of a server stand beside its own fields."""
         kind = self.provider.partition("-")[0]
         named = {
-            f"{kind}_{name}" if name in OF_SERVERS else name: sentence
+            f"{kind}_{name}" if name in SERVER_FIELDS else name: sentence
             for name, sentence in errors.items()
         }
         return replace(self, errors=named)
@@ -119,7 +119,7 @@ def read_form(sent: FormData | QueryParams, providers: Sequence[Provider]) -> Ca
     if provider not in {p.value for p in providers} and not REMOVED_MODEL.fullmatch(provider):
         raise InvalidInput("Choose who writes the captions.", fields={"provider": "Unknown."})
     servers: dict[str, dict[str, str]] = {
-        p.kind: {name: form.text(f"{p.kind}_{name}", getattr(p, name)) for name in OF_SERVERS}
+        p.kind: {name: form.text(f"{p.kind}_{name}", getattr(p, name)) for name in SERVER_FIELDS}
         for p in providers
         if p.kind in SERVERS
     }

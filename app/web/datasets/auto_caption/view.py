@@ -110,7 +110,7 @@ def make_results(session: Session, dataset: Dataset, *, after: int = 0) -> Resul
         next=following,
         left=left,
         left_empty=left_empty,
-        written=_written(session, order),
+        written=_written_step(session, order),
     )
 
 
@@ -132,7 +132,7 @@ def _first_page(found: Sequence[ProposedChange]) -> tuple[Sequence[ProposedChang
     return shown, shown[-1].image.key
 
 
-def _written(session: Session, order: OrderProgress | None) -> Step | None:
+def _written_step(session: Session, order: OrderProgress | None) -> Step | None:
     """The step of the captions that an order wrote, if it can be undone."""
     edit_id = order.job.outcome(CaptionImagesResult).edit_id if order else None
     if order is None or edit_id is None or order.job.subject_id is None:

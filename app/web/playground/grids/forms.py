@@ -80,7 +80,7 @@ class GridForm:
         play = self.play.with_stack(change)
         removed = len(play.stack) < len(self.play.stack)
         place = int(change["drop"]) if removed else len(self.play.stack)
-        axes = [replace(axis, what=_moved(axis.what, place)) for axis in self.axes]
+        axes = [replace(axis, what=_after_removal(axis.what, place)) for axis in self.axes]
         return replace(self, play=play, axes=axes)
 
     def wanted(self, session: Session) -> GridRequest:
@@ -107,7 +107,7 @@ class GridForm:
         return GridRequest(request.model_copy(update={"twin": False}), axes, self.title)
 
 
-def _moved(what: str, removed: int) -> str:
+def _after_removal(what: str, removed: int) -> str:
     """The subject of an axis after the adapter at a place was removed; empty for its weight."""
     kind, _, row = what.partition(":")
     if not PLACE.fullmatch(row) or int(row) < removed:
