@@ -22,7 +22,7 @@ CHANGES_A_PAGE = 60
 
 
 class ChangeKind(StrEnum):
-    """The kind of a change of an image."""
+    """What happened to an image."""
 
     ADDED = "added"
     REMOVED = "removed"
