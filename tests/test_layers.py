@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from tests import costs
 
 ROOT = Path(__file__).parents[1]
+REGISTRY = "app.registry"
 CODE = ("app", "worker", "tools")
 HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate"}
 WEB_FRAMEWORKS = {"fastapi", "starlette", "uvicorn", "jinja2"}
@@ -220,3 +222,20 @@ def test_no_folder_holds_more_than_thirty_modules() -> None:
         if path.stem != "__init__"
     )
     assert {folder: number for folder, number in count.items() if number > MAX_MODULES} == {}
+
+
+def test_others_import_of_a_domain_what_is_in_its_face() -> None:
+    """Web, command line, supervisor and workers import all of a face and nothing else."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    faces = project["tool"]["brushwork"]["faces"]
+    named = {f"{REGISTRY}.{room}.{name}" for room, names in faces.items() for name in names}
+    used = {
+        target
+        for name, targets in all_arrows().items()
+        if not name.startswith(REGISTRY)
+        for target in targets
+        if target.startswith(REGISTRY)
+        and target.count(".") > REGISTRY.count(".") + 1  # in a room
+        and not (ROOT / target.replace(".", "/")).is_dir()
+    }
+    assert used == named
