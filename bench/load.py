@@ -75,6 +75,7 @@ class Tab:
     url: str
     adapter: str
     stop: float
+    steps: int | None  # None: the usual ones
     waits: list[float] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
     seen: dict[int, float] = field(default_factory=dict)
@@ -108,6 +109,8 @@ class Tab:
             "slot": self._slot,
             "live": "1",
         }
+        if self.steps is not None:
+            form["steps"] = str(self.steps)
         answer = client.post("/play/live", data=form, headers={"hx-request": "true"})
         self.answers.append(time.monotonic() - began)
         answer.raise_for_status()
@@ -145,11 +148,11 @@ class Load:
         return max(medians) / min(medians)
 
 
-def load(url: str, adapter: str, *, tabs: int, seconds: float) -> Load:
+def load(url: str, adapter: str, *, tabs: int, seconds: float, steps: int | None = None) -> Load:
     """Let tabs move the weight of an adapter for some seconds. Raises LoadError."""
     memory = [idle_memory(url)]
     stop = time.monotonic() + seconds
-    all_tabs = [Tab(url, adapter, stop) for _ in range(tabs)]
+    all_tabs = [Tab(url, adapter, stop, steps) for _ in range(tabs)]
     middle = threading.Timer(seconds / 2, lambda: memory.append(idle_memory(url)))
     middle.start()
     with ThreadPoolExecutor(tabs) as pool:

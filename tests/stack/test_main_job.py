@@ -141,7 +141,7 @@ def test_tabs_that_move_a_weight_at_once_each_see_their_own(
 ) -> None:
     adapter = api.get("/api/v1/adapters").json()[0]
     first = max((one.key for one in load.drafts_since(stack.data_dir, 0)), default=0) + 1
-    found = load.load(stack.url, adapter["slug"], tabs=2, seconds=1)
+    found = load.load(stack.url, adapter["slug"], tabs=2, seconds=1, steps=2)
     drafts = load.drafts_since(stack.data_dir, first)
     load.print_load(found, drafts, seconds=1)
     assert [len(tab.seen) for tab in found.tabs] == [1, 1]
