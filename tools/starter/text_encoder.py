@@ -85,10 +85,6 @@ class CaptionSource:
                 return caption
         return self.dataset.subjects[self.dataset.images[index].subject].name
 
-    def alone(self, index: int, rng: random.Random) -> list[int]:
-        """The tokens of a caption."""
-        return self.words.ids(self.caption(index, rng))
-
     def with_unknown_words(self, caption: str, rng: random.Random) -> list[int]:
         """The tokens of a caption with unknown words beside it."""
         most = self.tokenizer.model_max_length - 2

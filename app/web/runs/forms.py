@@ -54,7 +54,6 @@ class ConfigField:
     minimum: str = ""
     maximum: str = ""
     choices: tuple[tuple[str, str], ...] = ()
-    is_optional: bool = False
     search_terms: str = ""
 
     @property
@@ -307,7 +306,6 @@ def config_field(
         minimum=minimum,
         maximum=maximum,
         choices=_enum_choices(info.annotation, is_optional=is_optional),
-        is_optional=is_optional,
         search_terms=SEARCH_TERMS.get(name, ""),
     )
 

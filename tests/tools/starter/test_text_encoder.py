@@ -93,7 +93,7 @@ def test_captions_leave_the_places_of_the_patches_free(
 ) -> None:
     source = CaptionSource(choose_images(subjects, size=32), tokenizer, [])
     rng = random.Random(1)
-    lengths = [len(source.alone(rng.randrange(100), rng)) for _ in range(300)]
+    lengths = [len(source.mixed(rng.randrange(100), rng, unknown=0)) for _ in range(300)]
     assert source.limit == 22
     assert max(lengths) <= 22
     long = [len(source.mixed(0, rng, unknown=1.0)) for _ in range(400)]
