@@ -16,7 +16,7 @@ TEXT_PREFIX = "text_model."
 LYCORIS_PREFIX = "lycoris_"
 _PER_BLOCK = 3  # two resnets and a sampler (or a third resnet) in each block of SD and SDXL
 
-_RESNET_TO_LDM = {
+RESNET_TO_LDM = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
     "time_emb_proj": "emb_layers.1",
@@ -24,7 +24,7 @@ _RESNET_TO_LDM = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-_RESNET_FROM_LDM = {ldm: name for name, ldm in _RESNET_TO_LDM.items()}
+_RESNET_FROM_LDM = {ldm: name for name, ldm in RESNET_TO_LDM.items()}
 _TOP_TO_LDM = {
     "conv_in": "input_blocks.0.0",
     "conv_norm_out": "out.0",
@@ -111,7 +111,7 @@ def unet_path_to_ldm(path: str, *, first_up_has_attention: bool = True) -> str:
         index, rest = int(parts[2]), ".".join(parts[3:])
         if parts[1] == "attentions":
             return f"middle_block.1.{rest}"
-        return f"middle_block.{2 * index}.{_RESNET_TO_LDM.get(rest, rest)}"
+        return f"middle_block.{2 * index}.{RESNET_TO_LDM.get(rest, rest)}"
     if parts[0] not in ("down_blocks", "up_blocks") or len(parts) < 5:
         raise ValueError(path)
     down = parts[0] == "down_blocks"
@@ -125,7 +125,7 @@ def unet_path_to_ldm(path: str, *, first_up_has_attention: bool = True) -> str:
         return f"{stem}.{first + 2}.{place}.conv"
     if kind == "attentions":
         return f"{stem}.{first + index}.1.{rest}"
-    return f"{stem}.{first + index}.0.{_RESNET_TO_LDM.get(rest, rest)}"
+    return f"{stem}.{first + index}.0.{RESNET_TO_LDM.get(rest, rest)}"
 
 
 def from_ldm(path: str) -> str:

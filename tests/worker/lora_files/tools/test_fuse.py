@@ -25,6 +25,7 @@ from tests.worker.bases.tiny_models import (
     text_config,
 )
 from tests.worker.lora_files.random_adapters import random_adapter
+from worker.core.bases.family import BaseModelError
 from worker.core.bases.load import LoadedBase, load_base
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.merge import MergedWeights
@@ -35,6 +36,7 @@ from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools import stream
 from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
 from worker.core.lora_files.tools.fuse import FuseOptions, fuse_adapters
+from worker.core.lora_files.tools.ldm_names import LdmNames
 from worker.core.lora_files.tools.stack import ToolError
 from worker.core.safetensors_header import read_header
 from worker.core.words import FusedDtype, FuseLayout
@@ -239,6 +241,13 @@ def test_a_base_whose_autoencoder_fits_no_single_file_is_refused(tmp_path: Path)
     sentence = refused(base, stack, tmp_path / "out.safetensors", SINGLE32)
     assert "AutoencoderTiny" in sentence
     assert "Choose a diffusers folder." in sentence
+
+
+def test_a_tensor_that_single_files_have_no_name_for_is_refused() -> None:
+    names = LdmNames(True, vae_levels=4, open_clip=frozenset(), prefixes={})
+    assert names.of("unet", "mid_block.resnets.0.norm1.bias").name.endswith("0.in_layers.0.bias")
+    with pytest.raises(BaseModelError, match=r"cannot contain the tensor .*spatial"):
+        names.of("unet", "mid_block.resnets.0.spatial.weight")
 
 
 def test_an_existing_file_is_not_overwritten(smallest_sd15_folder: Path, tmp_path: Path) -> None:

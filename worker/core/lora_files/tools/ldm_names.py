@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from worker.core.bases.family import BaseFamily, BaseModelError, Shapes
-from worker.core.lora_files.naming import unet_path_to_ldm
+from worker.core.lora_files.naming import RESNET_TO_LDM, unet_path_to_ldm
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 ENCODERS = {
@@ -90,6 +90,9 @@ class LdmNames:
 
     def _unet_name(self, name: str) -> str:
         path, _, leaf = name.rpartition(".")
+        part = re.fullmatch(r".+\.resnets\.\d+\.(.+)", path)
+        if part and part[1] not in RESNET_TO_LDM:
+            raise ValueError(path)
         ldm = unet_path_to_ldm(path, first_up_has_attention=self.first_up_has_attention)
         return f"{ldm}.{leaf}"
 
