@@ -119,7 +119,7 @@ SECONDS = {
     "browser/test_axe.py": 80,
     "faults/test_clocks.py": 70,
     "one stack": 60,
-    "worker/training/test_loop.py": 35,
+    "worker/training/test_loop.py": 20,
 }
 """Seconds of the longest files and groups of `TOGETHER` on one core, roughly: they start first.
 
@@ -129,21 +129,22 @@ wait, and `make faults` runs three at a time: it ends when the longest has ended
 
 
 BUDGET = {
-    "app": 190,
-    "browser": 180,
-    "compat": 15,
-    "docs": 50,
-    "stack": 30,
-    "worker": 180,
-    "worker/runtime": 200,
-    "worker/training": 120,
-    "collection": 40,
-    "": 30,
+    "app": 240,
+    "browser": 150,
+    "compat": 5,
+    "docs": 12,
+    "stack": 40,
+    "worker": 170,
+    "worker/runtime": 95,
+    "worker/training": 75,
+    "collection": 45,
+    "": 25,
 }
 """CPU seconds of a folder's tests in `make test`, with the processes that they wait for, at most.
 
 `collection` is that of all processes; other files and folders count for "". `make costs` prints
-what the last `make test` cost; no test asserts it.
+what the last `make test` cost; no test asserts it. Measured on two cores of an EPYC (Zen 4), where
+the sum was 738, and rounded up by a tenth.
 """
 
 
