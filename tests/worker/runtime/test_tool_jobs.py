@@ -261,7 +261,8 @@ def test_a_single_file_is_kept_for_download(
     with registry.database.read() as session:
         sha256, filename = tools.fused_file(session, registry.store, job.key)
     assert filename == "my-base.safetensors"
-    assert list((registry.settings.data_dir / "fused").iterdir()) == []
+    folder = registry.settings.data_dir / "fused"
+    wait_for(lambda: not list(folder.iterdir()))  # removed after the job has ended
     named = tmp_path / filename
     named.write_bytes(registry.store.local_path(sha256, tmp_path).read_bytes())
     assert load_base(named, components=["unet"]).info.layout == "single_file"
