@@ -60,10 +60,10 @@ lines: $(INSTALLED_TEST)
 	@$(BIN)/python -m tests.lines
 
 # A test whose cases are a product (windows and themes, databases) marks those `wide` of which others
-# say nearly the same. Most are in one file, so they are shared out one by one.
+# say nearly the same.
 wide: $(INSTALLED_TEST)
 	@echo "== Wide: the full products of windows, themes and databases"
-	@$(PYTEST) --dist load -m wide $(WIDE) $(ARGS)
+	@$(PYTEST) -m wide $(WIDE) $(ARGS)
 
 tools: $(INSTALLED_TEST)
 	@echo "== Tools: builders, benchmarks, the installer, the package"
