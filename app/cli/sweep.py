@@ -76,7 +76,7 @@ def lines(swept: SweepSummary, arguments: Namespace) -> list[str]:
         said.append(f"{swept.emptied.text} {verb} from the trash for good.")
     if swept.trash.files:
         said.append(
-            f"In the trash: {swept.trash.text}, each for {trash.KEPT.days} days. "
+            f"In the trash: {swept.trash.text}, each for {trash.RETENTION.days} days. "
             "`brushwork sweep --empty-trash` deletes them now, `--restore` brings them back."
         )
     elif arguments.empty_trash and not swept.emptied.files:

@@ -117,7 +117,7 @@ AppProbes = Annotated[Probes, Depends(probes_of)]
 
 
 class Readiness(BaseModel):
-    """What works; each part is `ok`, `degraded` or `failed`."""
+    """The state of each part: `ok`, `degraded` or `failed`."""
 
     status: Literal["ready", "degraded"] = Field(
         description="`degraded`: pages are shown, and something is slower or refused."

@@ -51,7 +51,7 @@
     if (shown) shown.textContent = isAwaited ? `Nearest: ${label}` : label;
     result.querySelector(".old")?.classList.remove("old");
     result.parentElement.classList.toggle("shows-strip", !isAwaited); // what can be done with the result is not for this image
-    const told = document.getElementById("result-told");
+    const told = document.getElementById("result-status");
     if (!strip.contains(document.activeElement) && told.textContent !== label) told.textContent = label;
     return true;
   }

@@ -36,7 +36,7 @@ def names(folder: Path) -> set[str]:
     return {path.name.partition("-")[0] for path in folder.iterdir()}
 
 
-def test_what_a_killed_process_left_is_removed_and_what_a_running_one_owns_stays(
+def test_files_of_a_killed_process_are_removed_and_those_of_a_running_one_kept(
     tmp_path: Path,
 ) -> None:
     process = subprocess.Popen(

@@ -37,7 +37,7 @@ def trained(live: Live) -> None:
 
 
 @pytest.mark.usefixtures("trained")
-def test_a_checkpoint_is_kept_by_keyboard_and_focus_stays(page: Page) -> None:
+def test_a_checkpoint_is_kept_by_keyboard_without_losing_focus(page: Page) -> None:
     page.goto("/runs/1")
     keep = page.get_by_role("button", name="Keep step 30")
     keep.focus()

@@ -481,7 +481,7 @@ def test_everything_works_without_scripts(chromium, live, dataset: str) -> None:
     context.close()
 
 
-def test_the_question_mark_shows_the_shortcuts_and_the_theme_stays(
+def test_the_question_mark_shows_the_shortcuts_and_keeps_the_theme(
     page: Page, dataset: str
 ) -> None:
     page.goto(dataset)

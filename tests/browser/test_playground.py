@@ -253,7 +253,7 @@ def test_a_weight_that_moves_redraws_the_image_with_its_seed(live: Live, page: P
     first = seed.input_value()
     fake_workers.draw(live.state)
     expect(result.locator(".comparison-label").first).to_have_text("Chalk 0.80")
-    expect(page.locator("#result-told")).to_have_text("Generated with Chalk 0.80.")
+    expect(page.locator("#result-status")).to_have_text("Generated with Chalk 0.80.")
     expect(slider).to_be_focused()
     for _ in range(5):
         page.keyboard.press("ArrowRight")
@@ -318,7 +318,7 @@ def test_a_strip_shows_its_images_as_the_weight_moves_without_a_request(
     for _ in range(4):
         page.keyboard.press("ArrowRight")
     expect(label).to_have_text("Chalk 1.00")
-    expect(page.locator("#result-told")).to_have_text("Chalk 1.00")
+    expect(page.locator("#result-status")).to_have_text("Chalk 1.00")
     page.get_by_role("button", name="-0.50").click()
     expect(label).to_have_text("Chalk -0.50")
     expect(slider).to_have_value("-0.5")
@@ -385,7 +385,7 @@ def test_a_square_is_dragged_and_walked_and_moves_both_weights_without_a_request
     fake_workers.draw(live.state)
     square = page.get_by_role("grid", name="Both weights")
     expect(square.get_by_role("button")).to_have_count(25)
-    expect(page.locator("#result-told")).to_have_text("All 25 images are ready.")
+    expect(page.locator("#result-status")).to_have_text("All 25 images are ready.")
     chosen = square.locator("[aria-pressed=true]")
     expect(chosen).to_have_accessible_name("Chalk 0.75, Night 0.50")
     asked: list[str] = []
@@ -665,7 +665,7 @@ def test_the_footer_does_not_push_the_image_away(live: Live, page: Page) -> None
     assert footer["x"] + footer["width"] < box_of(page.locator("#result"))["x"]
 
 
-def test_a_result_is_deleted_and_comes_back_while_the_form_stays(live: Live, page: Page) -> None:
+def test_a_result_is_deleted_and_restored_while_the_form_is_kept(live: Live, page: Page) -> None:
     fake_workers.adapter(live.state)
     label = generate(live, page, "/play?adapter=chalk:0.5&prompt=a+castle&seed=7")
     expect(label).to_have_text("Chalk 0.50")

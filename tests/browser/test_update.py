@@ -13,7 +13,9 @@ from tests import fake_workers
 from tests.browser.conftest import Live
 from tests.images import make_png
 
-TOLD = "Brushwork was updated. Reload this page when you are done; what you typed stays until then."
+BANNER = (
+    "Brushwork was updated. Reload this page when you are done; what you typed stays until then."
+)
 
 COUNT_ANSWERS = """
 () => {
@@ -55,7 +57,7 @@ def test_a_poll_after_an_update_tells_once_and_leaves_what_was_typed(
         page.wait_for_function("(before) => window.answers > before", arg=before)
 
     poll()
-    told = page.get_by_role("status").get_by_text(TOLD)
+    told = page.get_by_role("status").get_by_text(BANNER)
     expect(told).to_have_count(0)
     update("98.0.0")
     poll()
@@ -64,7 +66,7 @@ def test_a_poll_after_an_update_tells_once_and_leaves_what_was_typed(
     update("99.0.0")
     poll()
     expect(told).to_have_count(1)
-    bar = page.locator(".toast", has_text=TOLD)
+    bar = page.locator(".toast", has_text=BANNER)
     bar.get_by_role("button", name="Close").click()
     poll()
     expect(told).to_have_count(0)
@@ -83,7 +85,7 @@ def test_reload_is_the_users_and_ends_it(
     # an upload of the old page still works, and it is the request that sees the update
     image = FilePayload(name="boat.png", mimeType="image/png", buffer=make_png(1))
     page.locator("input[type=file]").first.set_input_files(image)
-    expect(page.get_by_text(TOLD)).to_be_visible()
+    expect(page.get_by_text(BANNER)).to_be_visible()
     expect(page.locator("[data-tile]")).to_have_count(1)
     with page.expect_event("load"):
         page.get_by_role("button", name="Reload").click()
@@ -93,10 +95,10 @@ def test_reload_is_the_users_and_ends_it(
     with page.expect_response(lambda answer: answer.request.method == "POST"):
         caption.blur()
     expect(page.get_by_text("Saved", exact=True)).to_be_visible()
-    expect(page.get_by_text(TOLD)).to_have_count(0)
+    expect(page.get_by_text(BANNER)).to_have_count(0)
     update("100.0.0")
     caption.fill("two boats")
     caption.blur()
-    expect(page.get_by_text(TOLD)).to_be_visible()
+    expect(page.get_by_text(BANNER)).to_be_visible()
     expect(caption).to_have_value("two boats")
     expect(page.get_by_text("Saved", exact=True)).to_be_visible()

@@ -158,7 +158,7 @@ def test_a_redis_that_is_killed_and_comes_back_empty_delays_nothing_and_loses_no
         work.until_further()
 
 
-def test_a_redis_without_memory_refuses_no_job_and_is_told(
+def test_a_full_redis_refuses_no_job_and_is_reported(
     scaled_out: ScaledOut, work: Work, stopwatch: Stopwatch
 ) -> None:
     stack, server = scaled_out.stack, scaled_out.redis_server

@@ -57,7 +57,7 @@ from worker.runtime.lease import Lease
 WriteFile = Callable[[int, FileFormat, WeightDtype, Path], NewFile]
 """(version, format, number type, scratch folder) -> a verified and stored download."""
 
-GONE = "“{name}” was deleted meanwhile, so it was not published. Restore it, then try again."
+DELETED = "“{name}” was deleted meanwhile, so it was not published. Restore it, then try again."
 DTYPE = WeightDtype.FP16
 FROM_HUB = "From {repo} on the Hugging Face Hub, commit {commit}.{license}"
 OFF = "Hugging Face access is off on this worker. An administrator can enable it: BRUSHWORK_HUB=on."
@@ -174,7 +174,7 @@ class HubJobs:
             version = session.get_one(AdapterVersion, version_id)
             adapter = session.get_one(Adapter, version.adapter_id)
             if adapter.deleted_at is not None:
-                raise Conflict(GONE.format(name=adapter.name))
+                raise Conflict(DELETED.format(name=adapter.name))
             card = hub.model_card(session, adapter, version, args)
         files = self._files_to_publish(version_id, card.kohya_file, scratch)
         images = self._local_images(args.pictures, scratch)

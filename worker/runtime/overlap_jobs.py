@@ -20,7 +20,7 @@ from worker.runtime.job_progress import RefusedError, cancelable
 from worker.runtime.lease import Lease
 
 DIGITS = 4
-GONE = "One of the two adapters was deleted. Restore it, then compare them again."
+DELETED = "One of the two adapters was deleted. Restore it, then compare them again."
 
 
 class OverlapJobs:
@@ -58,6 +58,6 @@ class OverlapJobs:
             version = session.get(AdapterVersion, version_id)
             adapter = session.get(Adapter, version.adapter_id) if version else None
         if version is None or adapter is None or adapter.deleted_at is not None:
-            raise RefusedError("gone", GONE)
+            raise RefusedError("gone", DELETED)
         path = self._store.local_path(version.sha256, scratch)
         return LoadedAdapter(adapter.name, canonical.load_adapter(path))

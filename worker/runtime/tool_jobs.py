@@ -61,7 +61,7 @@ from worker.runtime.lease import Lease
 
 KEPT_DETAILS = ("author", "datasets")  # of a version that a tool changes
 MERGE_FACTS = {"method", "density", "seed", "parts"}  # of a merged version
-GONE = "“{name}” was deleted while this waited. Restore it, then try again."
+DELETED = "“{name}” was deleted while this waited. Restore it, then try again."
 NOT_SMALLER = (
     "The result would not be smaller than version {version} of “{name}”. Choose a lower rank, or a "
     "smaller share of energy."
@@ -323,7 +323,7 @@ class ToolJobs:
             version = session.get(AdapterVersion, version_id)
             adapter = session.get(Adapter, version.adapter_id) if version else None
         if version is None or adapter is None or adapter.deleted_at is not None:
-            raise ToolError(GONE.format(name=name))
+            raise ToolError(DELETED.format(name=name))
         return canonical.load_adapter(self._store.local_path(version.sha256, scratch))
 
     def _base(self, base_id: int) -> BaseModel:

@@ -34,7 +34,7 @@ AGAIN_AFTER = timedelta(minutes=1)  # a measurement that failed
 
 
 class Level(StrEnum):
-    """How far two adapters overlap."""
+    """The degree to which two adapters overlap."""
 
     LITTLE = "little"
     SOME = "some"
@@ -47,7 +47,7 @@ class Level(StrEnum):
 
 
 class PairState(StrEnum):
-    """Whether the overlap of a pair is known."""
+    """The state of the overlap of a pair."""
 
     READY = "ready"
     COMPUTING = "computing"

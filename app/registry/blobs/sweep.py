@@ -144,7 +144,7 @@ def sweep(
         for blob in candidates:
             if store.discard(blob.sha256, before=now - MIN_AGE):
                 taken.append(blob)
-        expired = survey.in_trash_for_good(taken, now - trash.KEPT)
+        expired = survey.in_trash_for_good(taken, now - trash.RETENTION)
         emptied = trash.delete_all(store, with_callback(expired, on_item))
         ownership.record(database, store)
     amount, left = Amount.of(taken), trash.amount(store)

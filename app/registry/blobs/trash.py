@@ -10,7 +10,7 @@ from typing import Self
 from app.registry.storage.store import BlobStat, BlobStore
 from app.registry.wording import plural, size_text
 
-KEPT = timedelta(days=14)  # how long a blob stays in the trash
+RETENTION = timedelta(days=14)  # how long a blob stays in the trash
 
 
 @dataclass(frozen=True)

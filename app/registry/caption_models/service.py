@@ -28,7 +28,9 @@ from app.registry.tables.jobs import IoJob
 from worker.core.captioning.local.inspect import CaptionModelInfo
 
 NOT_CHOSEN = "Choose a model on this machine; add one under Caption models."
-GONE = "This caption model was removed. Choose another one, or add it again under Caption models."
+REMOVED = (
+    "This caption model was removed. Choose another one, or add it again under Caption models."
+)
 IN_USE = (
     "“{name}” is used by captions that are being written. Wait until they are done, or cancel them."
 )
@@ -90,7 +92,7 @@ def usable_model(session: Session, model_id: int | None, reference: str) -> Capt
         known = session.get(CaptionModel, model_id)
         names = (known.source, known.place, known.slug) if known else ()
         if known is None or (reference and reference not in names):
-            raise _not_chosen(GONE)
+            raise _not_chosen(REMOVED)
         model = known
     if problem := added_models.problem_of(CAPTION_MODELS, model):
         raise _not_chosen(problem)

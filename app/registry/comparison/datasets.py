@@ -22,7 +22,7 @@ CHANGES_A_PAGE = 60
 
 
 class ChangeKind(StrEnum):
-    """What happened to an image."""
+    """The kind of a change to an image."""
 
     ADDED = "added"
     REMOVED = "removed"

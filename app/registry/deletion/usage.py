@@ -24,7 +24,7 @@ from app.registry.tables.thumbnails import Thumbnail
 
 
 class FileKind(StrEnum):
-    """What a file is for; one of several kinds counts as the first of them."""
+    """The purpose of a file; one of several kinds counts as the first of them."""
 
     DATASETS = "datasets"
     ADAPTERS = "adapters"

@@ -146,7 +146,7 @@ def _find_source(session: Session, request: RenderRequest) -> FoundSource | None
     try:
         return sources.find_source(session, request.source)
     except NotFound:
-        raise _invalid("source", sources.GONE) from None
+        raise _invalid("source", sources.SOURCE_MISSING) from None
 
 
 def _trained_skip(stack: Sequence[ResolvedAdapter]) -> int:

@@ -34,7 +34,7 @@ from worker.core.lora_files.weights import MAX_STRIP
 
 SOURCES_KEPT = timedelta(hours=6)  # after the last use, where nothing starts from it
 FORGOTTEN_AT_ONCE = 1_000  # few enough for the time limit of the job
-GONE = "The image to start from is gone. Choose it again."
+SOURCE_MISSING = "The image to start from is gone. Choose it again."
 ONE_OF = "Name one image: `render`, `dataset_image` or `sha256`."
 MAX_DIGITS = 9  # of a side
 UPLOAD_NAME = "image.png"  # whatever it is called, it is taken for an image
@@ -82,7 +82,7 @@ class SourceImage(BaseModel):
                     return cls(sha256=sha256)
         except ValueError:  # a number that no row has
             pass
-        raise InvalidInput(GONE, fields={"source": GONE})
+        raise InvalidInput(SOURCE_MISSING, fields={"source": SOURCE_MISSING})
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,12 @@ def find_source(session: Session, named: SourceImage) -> FoundSource:
         image = datasets.get_image(session, named.dataset_image)
         dataset = session.get_one(Dataset, image.dataset_id)
         if dataset.deleted_at is not None:
-            raise NotFound(GONE)
+            raise NotFound(SOURCE_MISSING)
         words = f"{image.filename} of {dataset.name}"
         return FoundSource(image.clean_sha256, image.width, image.height, words)
     row = session.get(RenderSource, named.sha256)
     if row is None:
-        raise NotFound(GONE)
+        raise NotFound(SOURCE_MISSING)
     return FoundSource(row.sha256, row.width, row.height, "an image")
 
 
@@ -117,7 +117,7 @@ def _of_render(session: Session, render_id: int, index: int) -> FoundSource:
     query = select(Render, RenderImage).join(RenderImage).where(of_index)
     row = session.exec(query.where(col(Render.deleted_at).is_(None))).first()
     if row is None:
-        raise NotFound(GONE)
+        raise NotFound(SOURCE_MISSING)
     render, image = row
     words = f"image {render.key}" if render.count == 1 else f"image {render.key}, {index + 1}"
     return FoundSource(image.sha256, render.width, render.height, words)

@@ -21,7 +21,7 @@ SOURCE_NAME_LENGTH = 200
 
 
 class CaptionSource(StrEnum):
-    """Who wrote a caption."""
+    """The origin of a caption."""
 
     HAND = "hand"
     IMPORT = "import"

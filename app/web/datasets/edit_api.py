@@ -95,7 +95,7 @@ class EditIn(BaseModel):
 
 
 class ChangeOut(Answer):
-    """What changes of one image, or of one of its captions."""
+    """A change to an image, or to one of its captions."""
 
     image_id: int = Field(description="Id of the image.")
     filename: str = Field(description="Name of the uploaded file.")
@@ -112,7 +112,7 @@ class LeftOutOut(Answer):
 
 
 class EditOut(Answer):
-    """What an edit did, or would do."""
+    """The result of an edit, or of its preview."""
 
     id: int | None = Field(description="Id of the step to undo; null: nothing was changed.")
     changed: int = Field(description="Number of changed captions, or images.")

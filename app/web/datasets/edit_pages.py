@@ -30,7 +30,7 @@ from app.web.state import Id, Slug, State
 
 router = APIRouter(include_in_schema=False)
 
-GONE = frozenset({EditAction.DELETE, EditAction.MOVE})  # nothing is left to select
+REMOVING_ACTIONS = frozenset({EditAction.DELETE, EditAction.MOVE})  # nothing is left to select
 NAMED = 3  # images that were left out, in a message
 
 
@@ -182,6 +182,6 @@ def _applied(
             tokens=tokens_of(session, dataset.key),
         )
     answer = templates.render_fragment("datasets/edits/_applied.html", context)
-    are_gone = outcome.edit.action in GONE and not is_undo
+    are_gone = outcome.edit.action in REMOVING_ACTIONS and not is_undo
     answer.headers["hx-trigger"] = "captions-changed" + (", images-gone" if are_gone else "")
     return answer

@@ -60,7 +60,7 @@ class CaptionOut(Answer):
 
 
 class WrittenCaptionOut(Answer):
-    """What a caption said from a moment on."""
+    """A version of a caption."""
 
     kind: CaptionKind = Field(description="Which of the captions it is.")
     version: int = Field(description="Its version, to restore it.")

@@ -40,7 +40,7 @@ class NearestImageOut(Answer):
 
 
 class ImageFactsOut(Answer):
-    """What is known of an image."""
+    """The measurements and the runs of an image."""
 
     is_measured: bool = Field(description="False while it waits to be measured.")
     sharpness: float | None = Field(description="0 to 1, greater is sharper; null: not known.")

@@ -33,7 +33,7 @@ FOREVER = "/forever"
 
 
 class FreedOut(Answer):
-    """What deleting for good removes or has removed."""
+    """The parts and files that a final deletion removes or has removed."""
 
     title: str = Field(description="What is deleted, in words.", examples=["run 3, “Ink”"])
     goes: list[str] = Field(description="Its parts, in words.", examples=[["2 checkpoints"]])

@@ -39,7 +39,7 @@ def source_panel(session: Session, form: PlayForm, errors: Mapping[str, str]) ->
         try:
             found = sources.find_source(session, SourceImage.parse(form.source))
         except (InvalidInput, NotFound):
-            problem = problem or sources.GONE
+            problem = problem or sources.SOURCE_MISSING
     strength = form.strength or f"{DEFAULT_STRENGTH:g}"
     return SourcePanel(found, problem, strength, errors.get("strength", ""))
 

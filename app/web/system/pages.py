@@ -101,7 +101,7 @@ def system(request: Request, state: State) -> HTMLResponse:
         ),
         storage=storage,
         outage=outage,
-        trash_days=trash.KEPT.days,
+        trash_days=trash.RETENTION.days,
         way_out=sweep.ADOPT_COMMAND,
         database="SQLite" if state.database.is_sqlite else "PostgreSQL",
         version=code_version(),

@@ -158,7 +158,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def test_the_login_address_is_a_second_line_and_the_first_stays(
+def test_the_login_address_is_printed_on_a_second_line(
     with_token: Settings, token: str, opened: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     serving.announce(URL, settings=with_token)

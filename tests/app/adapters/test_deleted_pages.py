@@ -73,7 +73,7 @@ def test_deleting_for_good_asks_first_and_then_nothing_is_left(
     assert "/adapters/deleted" not in client.get("/adapters").text
 
 
-def test_one_that_is_not_deleted_stays(client: TestClient, state: AppState) -> None:
+def test_a_render_that_is_not_deleted_is_kept(client: TestClient, state: AppState) -> None:
     adapter = fake_workers.adapter(state)
     answer = client.post(f"/adapters/{adapter.key}/forever", headers=HTML)
     assert answer.status_code == 409
@@ -127,7 +127,7 @@ def test_its_name_can_be_had_again_and_is_another_adapter(
     assert client.get("/api/v1/adapters/2/renders").json() == []
 
 
-def test_an_import_says_that_its_adapter_is_gone(client: TestClient, state: AppState) -> None:
+def test_an_import_says_that_its_adapter_was_deleted(client: TestClient, state: AppState) -> None:
     adapter = fake_workers.adapter(state)
     client.post("/imports", files={"file": ("mine.safetensors", safetensors())})
     key = end_import(state, JobStatus.SUCCEEDED, result={"adapter_id": adapter.key})

@@ -162,7 +162,7 @@ def test_a_tool_shows_an_image_before_and_after(client: TestClient, state: AppSt
     assert "No image before and after: “Ink” was deleted." in refused
 
 
-def test_an_exact_merge_and_a_fused_base_are_told(client: TestClient, state: AppState) -> None:
+def test_an_exact_merge_and_a_fused_base_are_described(client: TestClient, state: AppState) -> None:
     figures = {"rank_min": 4, "rank_max": 8, "energy_min": 1.0, "energy_mean": 1.0}
     made = {"adapter_id": 3, "slug": "both", "version": 1, "name": "Both", "relative_error": 0.0}
     fused = {"layers": 3, "size_bytes": 7_000_000}
@@ -223,7 +223,7 @@ def test_a_fuse_with_another_adapter_is_ordered(client: TestClient, state: AppSt
     ],
 )
 @pytest.mark.parametrize("headers", [HTML, FRAGMENT], ids=["page", "script"])
-def test_what_is_wrong_with_a_fuse_is_said_at_its_field_and_all_that_was_typed_stays(
+def test_errors_of_a_fuse_stand_at_their_fields_and_the_input_is_kept(
     client: TestClient, headers: dict[str, str], changes: dict[str, str], field: str
 ) -> None:
     typed = FUSE | changes

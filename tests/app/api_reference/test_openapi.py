@@ -241,7 +241,7 @@ def test_every_reference_leads_somewhere(document: Schema) -> None:
             place = place[name]
 
 
-def test_errors_are_problems_with_a_reason_and_validation_errors_of_fastapi_are_gone(
+def test_errors_are_problems_with_a_reason_instead_of_fastapi_validation_errors(
     document: Schema,
 ) -> None:
     assert "HTTPValidationError" not in document["components"]["schemas"]

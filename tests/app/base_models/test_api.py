@@ -42,7 +42,7 @@ def test_a_download_has_the_precision_that_was_chosen_last(
     ]
 
 
-def test_a_base_that_was_used_or_is_built_in_stays(client: TestClient) -> None:
+def test_a_base_that_was_used_or_is_built_in_is_kept(client: TestClient) -> None:
     answer = client.delete("/api/v1/base-models/1")
     assert answer.status_code == 409
     assert "built in" in answer.json()["detail"]

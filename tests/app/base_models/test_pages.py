@@ -49,7 +49,7 @@ def test_the_form_chooses_the_precision_of_a_download(client: TestClient, state:
     assert job.args["precision"] == "fp32"
 
 
-def test_removing_asks_first_and_says_what_is_lost_and_what_stays(
+def test_removing_asks_first_and_lists_what_is_lost_and_what_is_kept(
     client: TestClient, state: AppState
 ) -> None:
     fused = state.settings.data_dir.resolve() / "fused" / "inked"

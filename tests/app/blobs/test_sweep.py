@@ -170,7 +170,7 @@ def test_what_nobody_refers_to_goes_once_it_is_a_day_old(kept: Kept) -> None:
     assert kept.taken() == (0, 0)
 
 
-def test_what_columns_and_json_refer_to_stays(kept: Kept) -> None:
+def test_blobs_that_columns_and_json_refer_to_are_kept(kept: Kept) -> None:
     run = make_run(kept, [{"sha256": kept.blob("a picture"), "caption": "x"}])
     image = Image(
         dataset_id=run.dataset_id,
@@ -283,7 +283,7 @@ def at(number: int, act: Callable[[], object]) -> Callable[[], None]:
     return lambda: act() and None if next(beats) == number else None
 
 
-def test_what_is_stored_again_meanwhile_stays(folder: Kept) -> None:
+def test_a_blob_stored_again_during_a_sweep_is_kept(folder: Kept) -> None:
     sha256 = folder.blob("lost")
     age(folder, sha256)
     again = at(2, lambda: folder.blob("lost"))  # after the listing of one blob
@@ -294,7 +294,7 @@ def test_what_is_stored_again_meanwhile_stays(folder: Kept) -> None:
     assert sweep(folder.database, folder.store, on_item=gone).files == 0
 
 
-def test_what_is_referred_to_after_the_listing_stays(folder: Kept) -> None:
+def test_a_blob_referred_to_after_the_listing_is_kept(folder: Kept) -> None:
     sha256 = folder.blob("of an old upload")
     age(folder, sha256)
     refer = at(1, lambda: folder.add(IoJob(kind="x", args={"sha256": sha256})))
@@ -302,7 +302,7 @@ def test_what_is_referred_to_after_the_listing_stays(folder: Kept) -> None:
     assert folder.left() == {sha256}
 
 
-def test_what_is_older_than_the_database_stays(database: Database, tmp_path: Path) -> None:
+def test_blobs_older_than_the_database_are_kept(database: Database, tmp_path: Path) -> None:
     """An empty database that took the place of a lost one must not cost the files."""
     kept = Kept(database, LocalBlobStore(tmp_path / "blobs"))
     old, new = kept.blob("of the lost one"), kept.blob("of this one")

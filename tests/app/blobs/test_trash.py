@@ -100,7 +100,7 @@ def test_deleting_takes_a_blob_out_of_the_trash_too(store: BlobStore) -> None:
     assert list(store.list_trash()) == []
 
 
-def test_what_is_deleted_from_the_trash_is_gone(store: BlobStore) -> None:
+def test_blobs_deleted_from_the_trash_cannot_be_restored(store: BlobStore) -> None:
     sha256 = store.put_bytes(b"x").sha256
     store.discard(sha256, before=soon())
 

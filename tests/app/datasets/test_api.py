@@ -66,7 +66,7 @@ def test_pictures_with_captions_come_in(client: TestClient, png: Png) -> None:
     assert client.get(f"/api/v1/datasets/{key}").json()["image_count"] == 2
 
 
-def test_the_same_picture_twice_is_told(client: TestClient, png: Png) -> None:
+def test_two_copies_of_a_picture_are_reported(client: TestClient, png: Png) -> None:
     key = create(client)["id"]
     send(client, key, ("fox.png", png(1)))
     (again,) = send(client, key, ("copy.png", png(1)))["accepted"]
@@ -116,7 +116,7 @@ def test_an_upload_to_nowhere_is_not_found(client: TestClient, png: Png) -> None
     assert answer.status_code == 404
 
 
-def test_captions_change_and_a_stale_writer_is_told(client: TestClient, png: Png) -> None:
+def test_captions_change_and_a_stale_writer_gets_a_conflict(client: TestClient, png: Png) -> None:
     (image,) = send(client, create(client)["id"], ("fox.png", png(1)))["accepted"]
     place = f"/api/v1/images/{image['id']}"
     changed = client.patch(place, json={"caption": "a fox", "caption_version": 0}).json()

@@ -177,7 +177,7 @@ def test_a_file_that_says_it_is_too_large_is_refused_unread() -> None:
     assert "larger than 60 MB" in refusal(archive({"a.png": bytes(60_000_001)}))
 
 
-def test_a_file_that_lies_about_its_size_gives_no_more_than_it_said() -> None:
+def test_a_file_larger_than_its_header_gives_the_size_in_the_header() -> None:
     packed = archive({"a.png": bytes(30 << 20)})
     record = central_directory(packed)
     lying = patched(packed, record + 24, struct.pack("<L", 1_000))

@@ -82,7 +82,7 @@ def test_chips_and_words_change_a_filter() -> None:
         ([("page", "7"), ("shade", "x")], "", None),
     ],
 )
-def test_what_a_filter_cannot_use_is_said(
+def test_a_filter_that_cannot_be_used_is_refused_with_the_reason(
     pairs: list[tuple[str, str]], query: str, problem: str | None
 ) -> None:
     found, problems = ImageFilter.parse(pairs)

@@ -290,7 +290,7 @@ def test_metadata_alone_sets_nothing_of_another_image_of_the_same_name(
     assert (image.repeats, image.focus) == (repeats, (0, 1) if repeats == 3 else None)
 
 
-def test_an_archive_without_files_is_told(state: AppState, foxes: Dataset) -> None:
+def test_an_archive_without_files_is_reported(state: AppState, foxes: Dataset) -> None:
     outcome = send(state, foxes, {"empty.zip": archive({})})
     assert reasons(outcome) == {"empty.zip": "The archive has no files."}
 
@@ -340,7 +340,7 @@ def test_names_and_captions_of_an_export_are_cleaned(state: AppState, foxes: Dat
     assert (image.filename, image.caption) == ("gnp.exe.png", "a xof")
 
 
-def test_what_an_export_left_out_is_told(state: AppState, foxes: Dataset) -> None:
+def test_files_that_an_export_left_out_are_reported(state: AppState, foxes: Dataset) -> None:
     state.store.delete(images_of(state, foxes)[1].clean_sha256)
     other = make_dataset(state, "Other")
     outcome = send(state, other, {"a.zip": export(state, foxes)})

@@ -132,7 +132,7 @@ def test_two_writers_of_one_caption_do_not_overwrite_each_other(database: Databa
     assert refusal.value.fields == {"caption": "first", "caption_version": "2"}
 
 
-def test_a_caption_of_ten_thousand_characters_is_refused_and_the_old_one_stays(
+def test_a_caption_of_ten_thousand_characters_is_refused_and_the_old_one_kept(
     database: Database,
 ) -> None:
     key = filled(database, "a fox")
@@ -194,7 +194,7 @@ def test_captions_that_come_later_find_their_pictures(database: Database) -> Non
 
 
 @pytest.mark.parametrize("is_sent_again", [False, True])
-def test_a_caption_that_is_written_while_files_come_stays(
+def test_a_caption_written_during_an_upload_is_kept(
     database: Database, *, is_sent_again: bool
 ) -> None:
     key = filled(database, None)

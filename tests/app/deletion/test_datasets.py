@@ -204,7 +204,7 @@ def test_an_adapter_keeps_no_captions_of_a_deleted_run(registry: Registry) -> No
         assert (version.dataset_version_id, version.details) == (None, {})
 
 
-def test_the_same_image_in_another_dataset_stays(registry: Registry) -> None:
+def test_the_same_image_in_another_dataset_is_kept(registry: Registry) -> None:
     dataset, other = registry.dataset(), registry.dataset("Dogs", caption="a dog")
     put_away(registry, dataset)
     freed = registry.delete(lambda session: deletion.delete_dataset(session, dataset.key))

@@ -110,7 +110,7 @@ def test_an_adapter_without_checkpoints_has_a_reason(
     assert renders_of(state) == []
 
 
-def test_a_checkpoint_is_put_into_the_stack_and_the_strip_stays(
+def test_a_checkpoint_is_put_into_the_stack_and_the_strip_is_kept(
     client: TestClient, state: AppState
 ) -> None:
     trained(state)

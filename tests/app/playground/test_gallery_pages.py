@@ -132,7 +132,7 @@ def test_chosen_images_come_as_a_zip_archive(client: TestClient, drawn: list[int
             assert archive.namelist() == [f"brushwork-{key}.png" for key in drawn]
 
 
-def test_what_cannot_be_done_with_chosen_images_is_said(
+def test_an_action_impossible_for_the_chosen_images_gives_the_reason(
     client: TestClient, drawn: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fox, _, castle = map(str, drawn)

@@ -54,7 +54,7 @@ def test_an_image_of_the_base_model_is_announced_in_plain_words(
 ) -> None:
     client.post("/play", data={"prompt": "a castle", "seed": "7", "keep_seed": "1"})
     (drawn,) = fake_workers.draw(state)
-    told = client.get(f"/renders/{drawn.key}/live").text.partition('id="result-told"')[2]
+    told = client.get(f"/renders/{drawn.key}/live").text.partition('id="result-status"')[2]
     assert ">Generated without adapters.</p>" in told
 
 

@@ -209,7 +209,7 @@ def test_a_deleted_result_goes_from_the_playground_and_can_be_undone(
         assert "The image was deleted." not in client.get(address).text
 
 
-def test_everything_that_is_wrong_is_named_beside_its_field_and_stays(
+def test_each_wrong_field_is_kept_and_has_its_error_beside_it(
     client: TestClient, state: AppState
 ) -> None:
     fake_workers.adapter(state, "Chalk")

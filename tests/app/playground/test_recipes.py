@@ -79,7 +79,7 @@ def test_the_playground_is_saved_and_opens_again_with_its_image(
 
 
 @pytest.mark.usefixtures("stack")
-def test_what_is_wrong_is_said_and_stays(client: TestClient, state: AppState) -> None:
+def test_wrong_input_is_kept_beside_its_error(client: TestClient, state: AppState) -> None:
     sent = sent_form(client, "Soft")
     for change, sentence in (
         ({"recipe": " "}, "Enter a name."),

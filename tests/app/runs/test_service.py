@@ -409,7 +409,7 @@ def test_defaults_follow_the_optimizer_but_not_over_what_was_asked(
     assert asked["learning_rate"] == 0.3
 
 
-def test_a_trigger_word_that_no_caption_says_is_told(
+def test_a_trigger_word_that_no_caption_has_is_reported(
     sqlite_database: Database,
 ) -> None:
     make_base_ready(sqlite_database)

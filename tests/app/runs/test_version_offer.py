@@ -99,7 +99,7 @@ def test_the_newest_of_several_adapters_is_offered(
     assert form_of(named)["adapter_id"] == str(chalk.key)
 
 
-def test_one_that_is_deleted_meanwhile_is_named_and_the_form_stays(
+def test_an_adapter_deleted_meanwhile_is_named_and_the_form_is_kept(
     client: TestClient, state: AppState, chalk: Adapter
 ) -> None:
     fields = form_of(client.get("/train/new?dataset=chalk").text) | {"name": "Typed"}

@@ -123,7 +123,7 @@ def test_a_bundled_server_that_does_not_run_gives_way_to_one_on_the_path(
     assert said == [f"Warning: the broker {bad} could not be started."]
 
 
-def test_without_any_server_that_runs_files_carry_the_hints_and_a_person_is_told(
+def test_without_a_running_server_files_carry_the_hints_and_a_message_says_so(
     begin: Begin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: list[str]
 ) -> None:
     monkeypatch.setattr(module, "bundled_server", lambda: failing_server(tmp_path / "bad"))

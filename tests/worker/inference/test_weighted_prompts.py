@@ -108,7 +108,7 @@ def test_a_chunk_ends_after_a_comma_or_a_word(base: LoadedBase) -> None:
     assert first_chunk(f"{some} {odd} {more}") == size - 3
 
 
-def test_what_no_chunk_holds_is_told(base: LoadedBase) -> None:
+def test_words_that_no_chunk_holds_are_reported(base: LoadedBase) -> None:
     size = size_of(base)
     long = " ".join(["apple"] * (size * MAX_CHUNKS)) + " the end BREAK and more"
     assert find_unread(base, parse_prompt(long)) == "the end and more"

@@ -98,7 +98,7 @@ def test_rslora_divides_by_the_root_of_the_rank(tmp_path: Path) -> None:
     assert set(scales(read(tmp_path, config=config)).values()) == {4.0}
 
 
-def test_without_any_settings_the_assumed_strength_is_told(tmp_path: Path) -> None:
+def test_without_any_settings_the_strength_is_assumed_with_a_note(tmp_path: Path) -> None:
     found = read(tmp_path)
     assert set(scales(found).values()) == {1.0}
     (note,) = found.notes
@@ -133,7 +133,7 @@ def test_the_header_goes_before_the_config(tmp_path: Path) -> None:
     assert set(scales(found).values()) == {2.0}
 
 
-def test_a_rank_that_the_tensors_contradict_is_told(tmp_path: Path) -> None:
+def test_a_rank_that_the_tensors_contradict_is_reported(tmp_path: Path) -> None:
     config = {"peft_type": "LORA", "r": 4, "lora_alpha": 4, "rank_pattern": {"attn1.to_[qk]": 16}}
     found = read(tmp_path, config=config)
     assert set(scales(found).values()) == {1.0}
@@ -203,7 +203,7 @@ def test_a_config_that_is_damaged_or_none_is_a_sentence(tmp_path: Path) -> None:
         read_with_notes(tmp_path / "adapter_model.safetensors")
 
 
-def test_a_dora_without_magnitudes_is_told(tmp_path: Path) -> None:
+def test_a_dora_without_magnitudes_is_reported(tmp_path: Path) -> None:
     config = {"peft_type": "LORA", "r": 4, "lora_alpha": 4, "use_dora": True}
     assert "no magnitudes" in " ".join(read(tmp_path, config=config).notes)
 

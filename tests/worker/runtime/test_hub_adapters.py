@@ -270,7 +270,7 @@ def test_the_config_of_peft_comes_from_the_folder_of_the_weights(
     assert (version.rank, version.alpha) == (4, 16.0)
 
 
-def test_what_cannot_be_done_is_said(
+def test_an_impossible_request_is_refused_with_the_reason(
     outward: Registry, hub: Hub, tmp_path: Path, exported: ExportReport
 ) -> None:
     hub.add("ada/taken", {"x.safetensors": b"x"})
@@ -344,7 +344,7 @@ def test_a_canceled_next_version_leaves_the_repository_as_it_was(
     assert hub.repos["ada/chalk"].files == before
 
 
-def test_what_could_not_be_deleted_is_told(
+def test_files_that_could_not_be_deleted_are_reported(
     outward: Registry, hub: Hub, tmp_path: Path, exported: ExportReport
 ) -> None:
     adapter_id = add_exported(outward, tmp_path, exported)

@@ -287,7 +287,7 @@ def test_an_adapter_for_another_base_of_the_family_is_refused_in_the_job(
     assert not any((registry.settings.data_dir / "fused").glob("*"))
 
 
-def test_an_adapter_that_was_deleted_while_it_waited_is_told(
+def test_an_adapter_deleted_while_its_job_waited_is_reported(
     registry: Registry, tmp_path: Path
 ) -> None:
     ink, chalk = add(registry, tmp_path, "Ink", 1), add(registry, tmp_path, "Chalk", 2)

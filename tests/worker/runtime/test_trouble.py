@@ -102,7 +102,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_notice_on_the_run(registry: 
         assert findings.problems(session) == {newer.sha256: FileProblem.DAMAGED}
 
 
-def test_what_was_rolled_back_is_forgotten_and_said(registry: Registry) -> None:
+def test_losses_that_were_rolled_back_are_dropped_and_reported(registry: Registry) -> None:
     def step(number: int, loss: float) -> StepDone:
         return StepDone(number, 8, loss, 1e-3, 1.0)
 

@@ -26,7 +26,7 @@ from worker.core.training.events import (
     ValidationDone,
 )
 
-TOLD: list[Event] = [
+EVENTS: list[Event] = [
     PhaseStarted(Phase.ENCODING),
     BaseFacts(1_000, 200_000),
     *(StepDone(step, 12, 0.5, 1e-4, 2.0) for step in range(1, 12)),
@@ -48,7 +48,7 @@ class Terminal(io.StringIO):
 
 def told(stream: io.StringIO) -> list[str]:
     console = Console(stream)
-    for event in TOLD:
+    for event in EVENTS:
         console.on_event(event)
     console.end_line()
     return stream.getvalue().split("\n")

@@ -23,7 +23,7 @@ def test_the_rate_rises_in_the_warm_up_and_reaches_its_full_height() -> None:
     assert _factors(LrScheduler.CONSTANT, warmup=4)[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
 
 
-def test_a_constant_rate_stays() -> None:
+def test_a_constant_rate_does_not_change() -> None:
     assert set(_factors(LrScheduler.CONSTANT)) == {1.0}
 
 

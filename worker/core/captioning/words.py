@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class ProviderKind(StrEnum):
-    """Who writes captions."""
+    """The kind of a caption provider."""
 
     BUILTIN = "builtin"
     OLLAMA = "ollama"
@@ -15,7 +15,7 @@ class ProviderKind(StrEnum):
 
 
 class CaptionMode(StrEnum):
-    """What a new caption does with one that is there."""
+    """The treatment of a caption that exists when a new one comes."""
 
     FILL = "fill"
     APPEND = "append"

@@ -56,7 +56,7 @@ class ProposedChange:
 
 @dataclass(frozen=True)
 class Applied:
-    """What became of proposals that were to be applied.
+    """The result of applying proposals.
 
     `changed_meanwhile`: their captions were changed after the proposal was made, so they were left
     as they are, and stay proposed against the new caption. `refused`: with them the caption would

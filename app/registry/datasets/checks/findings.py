@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 
 class Level(StrEnum):
-    """How much a finding matters. Only what cannot train stops a run."""
+    """The severity of a finding. Only an error stops a run."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -17,7 +17,7 @@ class Level(StrEnum):
 
 
 class Check(StrEnum):
-    """What is checked, in the order in which findings are shown."""
+    """The checks, in the order in which findings are shown."""
 
     FILES = "files"
     NO_CAPTION = "no_caption"

@@ -24,7 +24,7 @@ from app.registry.datasets.training_side import TrainingSide, training_side
 from app.registry.tables.datasets import Dataset
 from app.registry.wording import plural
 
-KEPT = 50  # reports of datasets in one process
+MAX_DATASETS = 50  # reports of datasets in one process
 CHECKS_OF_MANY_CAPTIONS = (Check.REPEATED_WORDS, Check.ONE_SUBJECT, Check.ONE_GROUND)
 
 _kept: dict[tuple[str, int], tuple[object, Report]] = {}  # by database and dataset
@@ -50,7 +50,7 @@ def check_dataset(session: Session, dataset: Dataset) -> Report:
     with _lock:
         _kept.pop(_key(session, dataset.key), None)
         _kept[_key(session, dataset.key)] = (state, report)
-        while len(_kept) > KEPT:
+        while len(_kept) > MAX_DATASETS:
             del _kept[next(iter(_kept))]
     return report
 

@@ -17,7 +17,7 @@ SHOWN_TEXT = 40  # characters of a text that a sentence repeats
 
 
 class EditAction(StrEnum):
-    """What happens to the selected images."""
+    """The action of a bulk edit on the selected images."""
 
     ADD_TRIGGER = "add_trigger"
     PREPEND = "prepend"

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from sqlmodel import Session
 
-KEPT = 50  # datasets in one process
+MAX_DATASETS = 50  # datasets in one process
 
 Result = TypeVar("Result")
 
@@ -41,7 +41,7 @@ class KeptResults(Generic[Result]):
         with self._lock:
             self._kept.pop(_key(session, dataset_id), None)
             self._kept[_key(session, dataset_id)] = (state, result)
-            while len(self._kept) > KEPT:
+            while len(self._kept) > MAX_DATASETS:
                 del self._kept[next(iter(self._kept))]
         return result
 

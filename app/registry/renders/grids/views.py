@@ -32,7 +32,7 @@ class CellState(StrEnum):
     WAITING = "waiting"
     FAILED = "failed"
     CANCELED = "canceled"
-    GONE = "deleted"
+    DELETED = "deleted"
 
     @property
     def is_active(self) -> bool:
@@ -130,12 +130,12 @@ def _cell_view(
 ) -> CellView:
     column, row, sheet = position_of(grid.sizes, cell.place)
     render = renders.get(cell.render_id or 0)
-    image, state = None, CellState.GONE
+    image, state = None, CellState.DELETED
     if render is not None and render.deleted_at is None:
         found = (one for one in images[render.key] if one.index == cell.image_index)
         image = next(found, None)
         usual = CellState.CANCELED if render.cancel_requested else STATES.get(render.state)
-        state = CellState.DONE if image else usual or CellState.GONE
+        state = CellState.DONE if image else usual or CellState.DELETED
     return CellView(cell.place, column, row, sheet, state, render, image, cell.image_index)
 
 

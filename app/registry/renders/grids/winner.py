@@ -34,7 +34,7 @@ CELL_FIELDS = {
 
 
 class WinnerAction(StrEnum):
-    """What choosing a cell changes beside the grid."""
+    """The change that choosing a cell makes beside the grid."""
 
     NONE = "none"
     WEIGHT = "weight"

@@ -24,7 +24,7 @@ router = APIRouter(tags=["files"])
 
 
 class LoaderOut(BaseModel):
-    """How one program reads the file."""
+    """The way one program reads the file."""
 
     name: str = Field(description="Short name of the program.")
     title: str = Field(description="Its name.")

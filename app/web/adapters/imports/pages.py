@@ -26,7 +26,7 @@ router = APIRouter(include_in_schema=False)
 
 MAX_AT_ONCE = 100  # imports of one request, as many as the list of adapters shows
 Key = Annotated[int, Field(ge=1, le=MAX_ID)]
-GONE = "It was imported, but the adapter was deleted for good since. Import the file again."
+DELETED = "It was imported, but the adapter was deleted for good since. Import the file again."
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def shown_import(session: Session, job_id: int) -> ImportRow:
     error = None
     if not job.state.is_active and adapter is None:
         is_gone = job.state is JobStatus.SUCCEEDED
-        error = job.error or (GONE if is_gone else "This file could not be imported. Try again.")
+        error = job.error or (DELETED if is_gone else "This file could not be imported. Try again.")
     args, result = job.readable_arguments(), job.outcome(ImportAdapterResult)
     if not isinstance(args, ImportAdapterArgs):
         return ImportRow("a file", job, adapter, error, result=result)

@@ -77,7 +77,7 @@ class PairOverlapOut(Answer):
 
 
 class StackCheckOut(Answer):
-    """What is known of the adapters together."""
+    """The overlap of the adapters of a stack."""
 
     status: PairState = Field(
         description="`computing` while a pair is, then `ready`; ask again until it is."

@@ -48,7 +48,7 @@ class ProviderOut(Answer):
 
 
 class ProvidersOut(BaseModel):
-    """Who can write captions here, and what is asked unless a request says otherwise."""
+    """The caption providers of this server, and the usual prompt."""
 
     providers: list[ProviderOut] = Field(description="The providers.")
     prompt: str = Field(description="The prompt.")
@@ -177,7 +177,7 @@ class ChosenIn(BaseModel):
 
 
 class AppliedOut(Answer):
-    """What became of proposals that were to be applied."""
+    """The result of applying proposals."""
 
     changed: int = Field(description="Number of captions written.")
     changed_meanwhile: int = Field(description="Captions left, because they were changed since.")
@@ -186,7 +186,7 @@ class AppliedOut(Answer):
 
 
 class DiscardedOut(BaseModel):
-    """How many proposals were discarded."""
+    """The number of discarded proposals."""
 
     discarded: int = Field(description="Number of proposals.")
 

@@ -85,7 +85,7 @@ class ImageChangeOut(Answer):
 
 
 class VersionChangesOut(Answer):
-    """What differs between two states of a dataset."""
+    """The differences between two states of a dataset."""
 
     added: int = Field(description="Number of images that only the later one has.")
     removed: int = Field(description="Number of images that only the earlier one has.")

@@ -30,7 +30,7 @@ from app.web.state import Before, Id, Limit, State
 router = APIRouter(tags=["grids"])
 
 BAD_REQUEST = problems({404: "There is no such base model, adapter or version."})
-GONE = "None of them can be generated any more: an adapter or the base model is gone."
+NO_CELL_POSSIBLE = "None of them can be generated any more: an adapter or the base model is gone."
 Place = Annotated[int, Path(ge=0, le=399)]
 
 
@@ -98,7 +98,7 @@ def cancel_grid(grid_id: Id, state: State) -> GridOut:
 @router.post(
     "/grids/{grid_id}/continue",
     status_code=202,
-    responses=problems({409: "The grid was deleted.", 422: GONE}),
+    responses=problems({409: "The grid was deleted.", 422: NO_CELL_POSSIBLE}),
 )
 def continue_grid(grid_id: Id, state: State) -> ContinuedGrid:
     """Generate the images that a grid lacks.

@@ -22,7 +22,7 @@ Title = Annotated[str, StringConstraints(max_length=MAX_TITLE)]
 
 
 class AxisIn(BaseModel):
-    """What columns, rows or sheets vary."""
+    """The setting that columns, rows or sheets vary."""
 
     model_config = ConfigDict(extra="forbid")
     kind: AxisKind = Field(description="The setting that is varied.")
@@ -86,7 +86,7 @@ class GridIn(BaseModel):
 
 
 class GridEstimate(Answer):
-    """What a grid would cost."""
+    """The cost of a grid, before it is made."""
 
     cells: int = Field(description="Number of cells.")
     images: int = Field(description="Number of images; equal cells have one.")
@@ -101,7 +101,7 @@ class GridEstimate(Answer):
 
 
 class AxisOut(BaseModel):
-    """What columns, rows or sheets vary."""
+    """The setting that columns, rows or sheets vary."""
 
     kind: str = Field(description="The setting that is varied.", examples=["weight"])
     values: str = Field(description="The values as they were written.")

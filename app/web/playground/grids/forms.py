@@ -28,7 +28,7 @@ from app.web.playground.stack import StackView
 MAX_PAIRS = 300  # of an address
 USUAL_WEIGHTS = "0.25 to 1.25 by 0.25"
 USUAL_SEEDS = "1 to 4"
-KEPT = ("prompt", "seed", "sampler", "steps", "width", "height")
+COPIED_FIELDS = ("prompt", "seed", "sampler", "steps", "width", "height")
 SHARED = ("prompt", "seed", "steps", "guidance", "sampler")
 Choice = tuple[str, str]
 
@@ -142,7 +142,7 @@ def form_of_grid(session: Session, grid: Grid) -> GridForm:
         "source": request.source and request.source.sha256,
         "strength": request.strength,
         "guidance": None if request.guidance is None else f"{request.guidance:g}",
-        **{name: getattr(request, name) for name in KEPT},
+        **{name: getattr(request, name) for name in COPIED_FIELDS},
     }
     texts: dict[str, Any] = {
         name: "" if value is None else str(value) for name, value in values.items()

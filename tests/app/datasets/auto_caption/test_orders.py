@@ -62,7 +62,9 @@ def test_images_without_the_caption_that_is_asked_for_come_first(database: Datab
         assert [image.key for image in found.first] == [ids[0], ids[2], ids[1]]
 
 
-def test_what_cannot_be_ordered_is_said(database: Database, caption_settings: Settings) -> None:
+def test_an_impossible_order_is_refused_with_the_reason(
+    database: Database, caption_settings: Settings
+) -> None:
     key, empty = filled(database, "a fox"), filled(database)
     with database.write() as session:
         dataset = session.get_one(Dataset, key)

@@ -122,7 +122,7 @@ def test_pairs_are_those_of_a_comparison_of_all() -> None:
     assert near_pairs(hashes, 6) == expected
 
 
-def test_variations_of_one_image_are_told() -> None:
+def test_variations_of_one_image_are_reported() -> None:
     images = [image(number, perceptual_hash=0b1111111 << number) for number in range(8)]
     assert (Check.ONE_SUBJECT, Level.WARNING) in [row[:2] for row in found(*images, image(9))]
 
@@ -135,7 +135,7 @@ def test_one_plain_ground_is_advice() -> None:
     assert found(*images, image(10), image(11)) == []  # two of eleven have another one
 
 
-def test_what_was_not_measured_is_said() -> None:
+def test_images_that_were_not_measured_are_counted() -> None:
     missing = image(1, is_measured=False, sharpness=None, perceptual_hash=None)
     assert not_measured([missing, image(2)])[Check.SHARPNESS] == "not measured for 1 image yet"
     assert not_measured([missing])[Check.NEAR_DUPLICATES] == "not measured for all images yet"

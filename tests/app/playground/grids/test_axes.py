@@ -43,7 +43,7 @@ def test_lists_and_ranges_are_read(text: str, numbers: list[float]) -> None:
         ("1-300, 1-300", "600 values or more"),
     ],
 )
-def test_what_is_no_range_is_said(text: str, sentence: str) -> None:
+def test_an_invalid_range_is_refused_with_the_reason(text: str, sentence: str) -> None:
     with pytest.raises(InvalidInput, match=sentence):
         read_numbers(text)
 

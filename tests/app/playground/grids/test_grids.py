@@ -369,7 +369,7 @@ BAD = [
 ]
 
 
-def test_what_can_be_no_grid_is_said(client: TestClient, state: AppState) -> None:
+def test_an_impossible_grid_is_refused_with_the_reason(client: TestClient, state: AppState) -> None:
     fake_workers.adapter(state)
     with state.database.write() as session:
         other = adapters.get_adapter(session, fake_workers.adapter(state, "Other").key)

@@ -83,7 +83,7 @@ def test_a_saved_adapter_has_the_effect_that_peft_gives_it(config: Any, tmp_path
     assert largest_error(found, meant_by(model)) < EXACT
 
 
-def test_without_its_config_the_strength_is_assumed_and_told(tmp_path: Path) -> None:
+def test_without_its_config_the_strength_is_assumed_with_a_note(tmp_path: Path) -> None:
     model = trained(LoraConfig(r=4, lora_alpha=16, target_modules=list(LINEAR)))
     path = saved(model, tmp_path)
     (tmp_path / "adapter_config.json").unlink()

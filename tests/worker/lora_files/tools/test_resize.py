@@ -60,7 +60,7 @@ def test_dynamic_ranks_are_the_smallest_of_each_module() -> None:
     assert [(module.rank, module.alpha) for module in made.adapter.modules] == [(1, 1), (3, 3)]
 
 
-def test_modules_of_smaller_ranks_are_filled_up_so_that_one_rank_stays() -> None:
+def test_modules_of_smaller_ranks_are_padded_to_one_rank() -> None:
     mixed = LoraAdapter((with_values("a", [2.0]), with_values("b", [2.0, 1.0, 0.5])))
     made = resize_adapter(mixed, ResizeOptions(rank=2))
     assert [module.rank for module in made.adapter.modules] == [2, 2]

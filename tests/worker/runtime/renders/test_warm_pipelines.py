@@ -82,7 +82,7 @@ def test_the_least_recently_used_base_leaves(
     assert held(warm) == [2]  # a base in use is always held
 
 
-def test_when_memory_is_short_only_the_base_in_use_stays(
+def test_when_memory_is_short_only_the_base_in_use_is_kept(
     warm: WarmPipelines, bases: list[BaseModel], limit: Callable[[int, int], None]
 ) -> None:
     limit(1 << 40, 1 << 39)
