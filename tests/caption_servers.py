@@ -30,7 +30,7 @@ class CaptionServer:
     answer: Callable[[Image.Image, str], str] = lambda image, prompt: "a fox in the snow"
     faults: list[str] = field(default_factory=list)
     """`500`, `429`, `401`, `html`, `big`, `nonsense`, `cut`, `silent`, `slow`, `empty`, `gzip`,
-    `redirect`, `length`, `refusal`, `no-temperature`, `no-model`."""
+    `redirect`, `length`, `refusal`, `filter`, `colored`, `no-temperature`, `no-model`."""
 
     requests: list[dict[str, Any]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
@@ -128,6 +128,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._chat(is_ollama, "")
         elif fault == "refusal":
             self._chat(is_ollama, "", refusal="I cannot describe this.")
+        elif fault == "filter":
+            self._chat(is_ollama, "", ended="content_filter")
+        elif fault == "colored":
+            self._answer(400, {"error": {"message": "\x1b[31mno memory\x1b[0m left"}})
         elif fault == "length":
             self._chat(is_ollama, "A fox sits. It looks at the", ended="length")
         elif fault == "no-temperature":

@@ -58,8 +58,20 @@ def test_a_key_is_sent_and_shown_nowhere(server: CaptionServer) -> None:
 
 def test_a_refused_key_ends_the_work(server: CaptionServer) -> None:
     server.key = "sk-secret"
-    with pytest.raises(ProviderGone, match="does not accept the key"):
+    with pytest.raises(ProviderGone, match=r"the key \(status 401\). Check BRUSHWORK_OPENAI_KEY"):
         asker(OpenAiCaptioner, server, key="other").caption(RED, "Say it")
+
+
+@pytest.mark.parametrize("status", ["401", "403"])
+def test_a_server_that_wants_a_key_names_the_setting_of_its_kind(
+    server: CaptionServer, status: str
+) -> None:
+    server.faults = [status, status]
+    with pytest.raises(ProviderGone, match="Ollama servers are sent no key") as refused:
+        asker(OllamaCaptioner, server).caption(RED, "Say it")
+    assert "BRUSHWORK_OLLAMA_URL" in str(refused.value)
+    with pytest.raises(ProviderGone, match="BRUSHWORK_OPENAI_KEY is sent to BRUSHWORK_OPENAI_URL"):
+        asker(OpenAiCaptioner, server).caption(RED, "Say it")
 
 
 @pytest.mark.parametrize(
@@ -138,10 +150,28 @@ def test_an_unfinished_sentence_is_left_out(make: Make, server: CaptionServer) -
     assert asker(make, server).caption(RED, "Say it").text == "A fox sits."
 
 
-def test_a_refusal_is_quoted(server: CaptionServer) -> None:
-    server.faults = ["refusal"]
-    with pytest.raises(ImageNotCaptioned, match="“llava” refused: I cannot describe this"):
+def test_a_refusal_is_quoted(make: Make, server: CaptionServer) -> None:
+    server.answer = lambda image, prompt: "I'm sorry, I can't help with that."
+    with pytest.raises(ImageNotCaptioned, match="“llava” refused: “I'm sorry, I can't help"):
+        asker(make, server, limits=TimeLimits()).caption(RED, "Say it")
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [("refusal", "“llava” refused: “I cannot describe this"), ("filter", "its content filter")],
+)
+def test_a_refusal_beside_the_text_is_quoted(
+    server: CaptionServer, fault: str, sentence: str
+) -> None:
+    server.faults = [fault]
+    with pytest.raises(ImageNotCaptioned, match=sentence):
         asker(OpenAiCaptioner, server).caption(RED, "Say it")
+
+
+def test_escapes_of_a_terminal_are_not_quoted(make: Make, server: CaptionServer) -> None:
+    server.faults = ["colored"]
+    with pytest.raises(ImageNotCaptioned, match="status 400: “no memory left”"):
+        asker(make, server).caption(RED, "Say it")
 
 
 def test_a_parameter_that_the_model_refuses_is_left_out(server: CaptionServer) -> None:

@@ -7,6 +7,7 @@ import pytest
 from worker.core.captioning.answers import MAX_CHARACTERS, caption_of_answer
 from worker.core.captioning.articles import fitting_article
 from worker.core.captioning.do_not_name import MAX_WORD_LENGTH, MAX_WORDS, parse_words, remove_words
+from worker.core.captioning.refusals import is_refusal
 from worker.core.captioning.style_words import NOT_TO_NAME, PRAISE, STYLES
 
 
@@ -23,11 +24,76 @@ from worker.core.captioning.style_words import NOT_TO_NAME, PRAISE, STYLES
         ("**Caption:** fox, snow", "fox, snow"),
         ("a \u202efox\x00 in\tsnow\r\n", "a fox in snow"),
         ("A fox<|im_end|>", "A fox"),
+        ("\x1b[31mA fox\x1b[0m in \x1b[1;38;5;9msnow\x1b[K", "A fox in snow"),
+        ("\x1b]8;;http://h\x07A fox\x1b]8;;\x1b\\ in snow\x1b(B", "A fox in snow"),
+        ("\x1b]A fox", "A fox"),
+        ("\x9b31mA fox [31m", "A fox [31m"),
         ("   ", ""),
     ],
 )  # fmt: skip
 def test_a_caption_is_what_the_answer_is_about(answer: str, caption: str) -> None:
     assert caption_of_answer(answer) == caption
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I'm sorry, I can't help with that.",
+        "I’m sorry, but I cannot describe this image.",
+        "I am very sorry; I’m not able to assist with this request.",
+        "Sorry, I can’t help.",
+        "My apologies, but I am unable to identify people in images.",
+        "Unfortunately, I am not able to view images.",
+        "I'm afraid I can't do that.",
+        "I cannot describe this.",
+        "I can't see any image. Please upload it again.",
+        "I won't describe this image.",
+        "I'm unable to provide a caption for this image.",
+        "I can't help with identifying real people, but the image shows a man.",
+        "I must respectfully decline to describe this picture.",
+        "I do not feel comfortable describing this image.",
+        "I don't have the ability to see pictures.",
+        "As an AI language model, I cannot see images.",
+        "As an AI, I don't have the ability to view images.",
+        "I'm just an AI assistant and I can't describe images of this kind.",
+        "Thank you for the picture, but I can't identify the person in it.",
+        "I understand that you want a caption. However, I cannot provide one.",
+        "I'm sorry, but there is no image in your message.",
+        "<think>Is this allowed?</think>\n\n**I'm sorry**, I can't help with that.",
+        "\"I'm sorry, but I can't assist with that.\"",
+        "This image violates my content policy.",
+    ],
+)
+def test_a_refusal_is_no_caption(answer: str) -> None:
+    assert is_refusal(caption_of_answer(answer))
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "a sign that says I'm sorry",
+        "a sign that says “I'm sorry, I can't help with that.”",
+        "“I'm sorry, I can't stay”, written on a letter",
+        "I'm sorry card with flowers",
+        "sorry-looking dog in the rain, he cannot see",
+        "“I cannot” painted on a wall",
+        "I can't believe it's not butter, a tub on a table",
+        "I can't help falling in love, lyrics on a wall",
+        "I cannot see the forest, a poster of trees",
+        "as an AI robot watches, a boy paints a fence",
+        "AI assistant icon, blue",
+        "an error page that reads: as an AI language model, I cannot answer",
+        "a man who cannot see, unable to find his glasses",
+        "Unfortunately named boat in a harbor",
+        "thank you card with a fox",
+        "I, Robot book cover",
+        "this image of a fox hangs on a wall",
+        "a fox",
+        "",
+    ],
+)
+def test_a_caption_that_has_words_of_a_refusal_is_a_caption(caption: str) -> None:
+    assert not is_refusal(caption)
 
 
 def test_an_answer_without_end_is_cut_at_a_sentence() -> None:

@@ -11,6 +11,10 @@ MIN_KEPT = 0.4
 
 # they reorder the text around them, or are not seen at all
 INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\u00ad]")
+# of a terminal: colors and the like, and titles and links, which have texts of their own
+ESCAPES = re.compile(
+    "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|\x1b[ -/]*[0-~]"
+)
 THOUGHTS = re.compile(r"<(think|thinking|thought)>.*?(</\1>|$)", re.DOTALL | re.IGNORECASE)
 TAIL_OF_THOUGHTS = re.compile(r"^.*?</(think|thinking|thought)>", re.DOTALL | re.IGNORECASE)
 BOLD = re.compile(r"\*\*|__")
@@ -36,7 +40,7 @@ def caption_of_answer(answer: str, *, is_cut_off: bool = False) -> str:
 
     `is_cut_off`: the model reached its limit, so its last, unfinished sentence or tag is left out.
     """
-    text = unicodedata.normalize("NFC", INVISIBLE.sub("", answer))
+    text = unicodedata.normalize("NFC", INVISIBLE.sub("", ESCAPES.sub("", answer)))
     text = TAIL_OF_THOUGHTS.sub("", THOUGHTS.sub(" ", text))
     text = BOLD.sub("", SPECIAL_TOKENS.sub(" ", text))
     text = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text.replace("\n", " "))

@@ -8,14 +8,20 @@ from PIL import Image
 
 from worker.core.captioning.answers import caption_of_answer
 from worker.core.captioning.interface import CaptionAnswer, ImageNotCaptioned, ProviderGone
+from worker.core.captioning.refusals import is_refusal, refused
 from worker.core.captioning.remote.addresses import below
 from worker.core.captioning.remote.pictures import jpeg_base64
-from worker.core.captioning.remote.requests import NotThere, Server, ask
+from worker.core.captioning.remote.requests import KeyRefused, NotThere, Server, ask
 
 MAX_TOKENS = 400
 KEEP_LOADED = "5m"  # between two images
 NO_CAPTION = "Ollama answered without a caption. Check that “{model}” is a model that sees images."
 NO_MODEL = "{host} has no model “{model}”. Get it with `ollama pull {model}`, or choose another."
+
+NO_KEY = (
+    "{host} wants a key (status {status}), and Ollama servers are sent no key. Check "
+    "BRUSHWORK_OLLAMA_URL, or choose the OpenAI-compatible server, which has a key."
+)
 
 
 class OllamaCaptioner:
@@ -47,6 +53,9 @@ class OllamaCaptioner:
                 raise
             sentence = NO_MODEL.format(host=self._server.host, model=self._model)
             raise ProviderGone(sentence) from missing
+        except KeyRefused as denied:
+            sentence = NO_KEY.format(host=self._server.host, status=denied.status)
+            raise ProviderGone(sentence) from denied
         return self._read(answer)
 
     def _read(self, answer: Any) -> CaptionAnswer:
@@ -57,4 +66,6 @@ class OllamaCaptioner:
             text = caption_of_answer(said, is_cut_off=answer.get("done_reason") == "length")
         if not text:
             raise ImageNotCaptioned(NO_CAPTION.format(model=self._model))
+        if is_refusal(text):
+            raise refused(self._model, text)
         return CaptionAnswer(text)

@@ -8,12 +8,14 @@ from PIL import Image
 
 from worker.core.captioning.answers import caption_of_answer
 from worker.core.captioning.interface import CaptionAnswer, ImageNotCaptioned
+from worker.core.captioning.refusals import is_refusal, refused
 from worker.core.captioning.remote.addresses import below
 from worker.core.captioning.remote.pictures import jpeg_base64
 from worker.core.captioning.remote.requests import BadRequest, Server, ask
 
 MAX_TOKENS = 400
 NO_CAPTION = "{host} answered without a caption. Check that “{model}” is a model that sees images."
+FILTERED = "{host} gave no caption: its content filter stopped the answer. Choose another model."
 OTHER_NAMES = {"max_tokens": "max_completion_tokens", "temperature": ""}
 """Parameters that some models refuse, and the name that those want instead; "": none."""
 
@@ -65,12 +67,18 @@ class OpenAiCaptioner:
             raise ImageNotCaptioned(nothing) from None
         if isinstance(said, list):  # parts of a message
             said = " ".join(p["text"] for p in said if isinstance(p, dict) and _is_text(p))
+        ended = choice.get("finish_reason")
         if not said and isinstance(refusal := message.get("refusal"), str):
-            raise ImageNotCaptioned(f"“{self._model}” refused: {caption_of_answer(refusal)[:200]}")
-        is_cut_off = choice.get("finish_reason") == "length"
-        text = caption_of_answer(said, is_cut_off=is_cut_off) if isinstance(said, str) else ""
+            raise refused(self._model, caption_of_answer(refusal))
+        if ended == "content_filter":
+            raise ImageNotCaptioned(FILTERED.format(host=self._server.host))
+        text = (
+            caption_of_answer(said, is_cut_off=ended == "length") if isinstance(said, str) else ""
+        )
         if not text:
             raise ImageNotCaptioned(nothing)
+        if is_refusal(text):
+            raise refused(self._model, text)
         return CaptionAnswer(text)
 
 

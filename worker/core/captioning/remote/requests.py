@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from worker.core.captioning.answers import ESCAPES
 from worker.core.captioning.interface import ImageNotCaptioned, ProviderGone
 from worker.core.captioning.remote.addresses import host_and_port, is_this_machine
 from worker.core.wording import duration
@@ -28,6 +29,10 @@ MAX_WAIT = 30.0  # that a server may ask for with Retry-After
 REFUSED_KEY = (
     "{host} does not accept the key (status {status}). Check BRUSHWORK_OPENAI_KEY, then start "
     "again."
+)
+NO_KEY = (
+    "{host} wants a key (status {status}), and this address is sent none: BRUSHWORK_OPENAI_KEY is "
+    "sent to BRUSHWORK_OPENAI_URL alone. Set both, then start again."
 )
 
 
@@ -86,11 +91,19 @@ class NotThere(ProviderGone):
         self.said = said
 
 
+class KeyRefused(ProviderGone):
+    """The server wants a key, or another one; `status` is 401 or 403."""
+
+    def __init__(self, sentence: str, status: int) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
 def ask(server: Server, url: str, body: Mapping[str, Any] | None = None) -> Any:
     """The JSON that the server answers to a POST of this JSON, or to a GET without one.
 
     A server that is busy, breaks off or cannot be reached is asked again. Raises ImageNotCaptioned,
-    BadRequest, ProviderGone and NotThere.
+    BadRequest, ProviderGone, NotThere and KeyRefused.
     """
     for pause in (*WAITS, None):
         try:
@@ -171,7 +184,8 @@ def _checked(server: Server, response: httpx.Response, content: bytes) -> Any:
         sentence = f"{server.host} answered with status {status}{quoted}. Try again later."
         raise _TryAgain(ImageNotCaptioned(sentence), _retry_after(response))
     if status in (401, 403):
-        raise ProviderGone(REFUSED_KEY.format(host=server.host, status=status))
+        sentence = (REFUSED_KEY if server.key else NO_KEY).format(host=server.host, status=status)
+        raise KeyRefused(sentence, status)
     if status == 404:
         sentence = f"{server.host} has no such model or path{quoted}. Check both."
         raise NotThere(sentence, said)
@@ -220,7 +234,7 @@ def _reported(content: bytes) -> str:
         error = error.get("message")
     if not isinstance(error, str):
         return ""
-    shown = " ".join("".join(c if c.isprintable() else " " for c in error).split())
+    shown = " ".join("".join(c if c.isprintable() else " " for c in ESCAPES.sub("", error)).split())
     return shown if len(shown) <= MAX_QUOTED else shown[: MAX_QUOTED - 1] + "…"
 
 
