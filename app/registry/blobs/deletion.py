@@ -47,7 +47,10 @@ HOLDERS = {
         "a render starts from it, or did in the last hours",
         "renders start from them, or did in the last hours",
     ),
-    "sample": ("it is a sample of another run", "they are samples of other runs"),
+    "sample": (
+        "it is a sample of another run or of a version",
+        "they are samples of other runs or of versions",
+    ),
     "thumbnail": ("it is still shown", "they are still shown"),
 }
 """Why a file stays, and why several do, by the table of the row that refers to them."""

@@ -182,6 +182,14 @@ def _samples(session: Session, wanted: Hashes) -> Iterator[Reference]:
     for row, name in _rows(session, query, Sample.sha256, wanted):
         what = f"a sample at step {row.step:,} of the run “{name}”"
         yield Reference(row.sha256, Subject.RUN, row.run_id, what, f"{FROM_BACKUP}.")
+    kept = (
+        select(Sample, AdapterVersion, Adapter.name)
+        .join(AdapterVersion, col(AdapterVersion.id) == col(Sample.version_id))
+        .join(Adapter, col(Adapter.id) == col(AdapterVersion.adapter_id))
+    )
+    for row, version, name in _rows(session, kept, Sample.sha256, wanted):
+        what = f"a sample of version {version.version} of “{name}”"
+        yield Reference(row.sha256, Subject.ADAPTER, version.adapter_id, what, f"{FROM_BACKUP}.")
 
 
 def _renders(session: Session, wanted: Hashes) -> Iterator[Reference]:

@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from app.registry.adapters import publications
-from app.registry.adapters import service as adapters
+from app.registry.adapters.library.cards import samples_of_versions
 from app.registry.adapters.unfinished import version_users
 from app.registry.adapters.versions.traces import delete_version_rows
 from app.registry.blobs.deletion import Deletion
@@ -25,37 +25,30 @@ from app.registry.jobs import service as jobs
 from app.registry.runs import checkpoints
 from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.runs.service import STATUS_PHRASES
-from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.adapters import Adapter, AdapterVersion, is_listed
 from app.registry.tables.jobs import Event
 from app.registry.tables.runs import NOTICE, Checkpoint, MetricChunk, Run, RunDataset, Sample
+from app.registry.wording import plural
 
 IS_TRAINING = "is training"
 
 
 def delete_run(session: Session, run_id: int) -> Deletion:
-    """Delete a run with its samples, checkpoints and metrics; the adapter it made stays.
+    """Delete a run with its samples, checkpoints and metrics.
 
+    The versions it made stay, those made of its checkpoints too, each with its own samples.
     Raises Conflict if it has not ended, or if a run that continues from it has not.
     """
     run = _ended_run(session, run_id)
     _release_children(session, run)
     deletion = Deletion(f"run {run_id}, “{run.name}”")
-    samples = session.exec(select(Sample.sha256).where(Sample.run_id == run_id)).all()
-    deletion.files.update(samples)
-    deletion.count(len(samples), "sample")
+    _keep_samples_of_versions(session, run, deletion)
     publications.forget_images(session, deletion.files)
     found = checkpoints.list_checkpoints(session, run_id)
     address = checkpoints.address_of(session, run_id)
     _delete_checkpoint_rows(session, run, found, deletion)
     if address is not None:
         adapters_deleted.delete_adapter_rows(session, address.key)
-    trained = adapters.trained_version(session, run)
-    if trained is not None:
-        adapter, version = trained
-        deletion.stays.append(
-            f"Version {version.version} of the adapter “{adapter.name}” stays, without the samples "
-            "of this run. “Train again” then no longer works for it."
-        )
     dataset_versions = version_ids(session, run)
     connection = session.connection()
     made = sa.update(AdapterVersion).where(col(AdapterVersion.run_id) == run_id)
@@ -67,6 +60,41 @@ def delete_run(session: Session, run_id: int) -> Deletion:
     session.expire_all()
     deletion.include(pinned.prune_versions(session, dataset_versions))
     return deletion
+
+
+def _keep_samples_of_versions(session: Session, run: Run, deletion: Deletion) -> None:
+    """Give each version that came from a run a copy of its samples; the others are deleted."""
+    of_run = select(Adapter, AdapterVersion).where(
+        col(AdapterVersion.adapter_id) == col(Adapter.id),
+        AdapterVersion.run_id == run.key,
+        is_listed(),
+    )
+    versions = session.exec(of_run.order_by(col(Adapter.id), col(AdapterVersion.version))).all()
+    samples = samples_of_versions(session, [version.key for _, version in versions])
+    kept = {sample.key: sample.sha256 for rows in samples.values() for sample in rows}
+    for adapter, version in versions:
+        own = samples.get(version.key, [])
+        for sample in own:
+            copied = sample.model_dump(exclude={"id", "run_id"})
+            session.add(Sample(**copied | {"version_id": version.key}))
+        deletion.stays.append(_version_stays(run, adapter, version, len(own)))
+    if versions:
+        them = "it" if len(versions) == 1 else "them"
+        deletion.stays.append(f"“Train again” then no longer works for {them}.")
+    session.flush()
+    every = session.exec(select(Sample.id, Sample.sha256).where(Sample.run_id == run.key)).all()
+    deletion.count(sum(key not in kept for key, _ in every), "sample")
+    deletion.files.update({sha256 for _, sha256 in every}.difference(kept.values()))
+
+
+def _version_stays(run: Run, adapter: Adapter, version: AdapterVersion, samples: int) -> str:
+    """A sentence on a version that came from a run which is deleted."""
+    deleted = "deleted " if adapter.deleted_at else ""
+    words = f"Version {version.version} of the {deleted}adapter “{adapter.name}” stays"
+    words += f", with its {plural(samples, 'sample')}" if samples else ""
+    if version.key != run.adapter_version_id and version.steps is not None:
+        words += f"; the checkpoint at step {version.steps:,} that it was made of goes"
+    return f"{words}."
 
 
 def delete_runs(session: Session, run_ids: Collection[int]) -> Deletion:

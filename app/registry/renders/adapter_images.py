@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 
 from app.registry.adapters import service
+from app.registry.adapters.library.cards import belongs_to_version
 from app.registry.adapters.service import AdapterSummary
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.job_kinds.weighted import ResolvedAdapter
@@ -160,7 +161,7 @@ def find_sample(session: Session, adapter_id: int, sha256: str) -> Sample | None
     """The sample of a version of this adapter that is this image."""
     sampled = (
         select(Sample)
-        .join(AdapterVersion, col(AdapterVersion.run_id) == col(Sample.run_id))
+        .join(AdapterVersion, belongs_to_version())
         .where(AdapterVersion.adapter_id == adapter_id, Sample.sha256 == sha256)
     )
     return session.exec(sampled.limit(1)).first()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import service
+from app.registry.adapters.library.cards import belongs_to_version
 from app.registry.renders.adapter_images import find_sample, require_adapter_image
 from app.registry.renders.listing import find_render_of
 from app.registry.tables.adapters import Adapter, AdapterVersion
@@ -36,7 +37,7 @@ def usual_cover(session: Session, adapter: Adapter) -> str | None:
     """
     sampled = (
         select(AdapterVersion)
-        .join(Sample, col(Sample.run_id) == col(AdapterVersion.run_id))
+        .join(Sample, belongs_to_version())
         .where(AdapterVersion.adapter_id == adapter.key, Sample.step > 0)
         .order_by(col(AdapterVersion.version).desc())
     )

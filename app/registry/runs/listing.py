@@ -355,8 +355,9 @@ def newest_samples(session: Session, run_ids: Sequence[int]) -> dict[int, list[S
         .subquery()
     )
     is_last = (col(Sample.run_id) == last.c.run_id) & (col(Sample.step) == last.c.step)
-    query = select(Sample).join(last, is_last).where(Sample.prompt_index < SAMPLES_SHOWN)
+    query = select(last.c.run_id, Sample).join(last, is_last)
+    query = query.where(Sample.prompt_index < SAMPLES_SHOWN).order_by(col(Sample.prompt_index))
     found: dict[int, list[Sample]] = {}
-    for sample in session.exec(query.order_by(col(Sample.prompt_index))):
-        found.setdefault(sample.run_id, []).append(sample)
+    for run_id, sample in session.exec(query):
+        found.setdefault(run_id, []).append(sample)
     return found

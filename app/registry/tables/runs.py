@@ -180,12 +180,19 @@ class MetricChunk(SQLModel, table=True):
 
 
 class Sample(NumberedRow, table=True):
-    """An image generated during a run; step 0 is the base model without the adapter."""
+    """An image generated during a run; step 0 is the base model without the adapter.
+
+    It belongs to the run, or to a version of an adapter once the run is deleted.
+    """
 
     __tablename__ = "sample"
-    __table_args__ = (sa.UniqueConstraint("run_id", "step", "prompt_index"),)
+    __table_args__ = (
+        sa.UniqueConstraint("run_id", "step", "prompt_index"),
+        sa.UniqueConstraint("version_id", "step", "prompt_index"),
+    )
 
-    run_id: int = Field(foreign_key="run.id", index=True)
+    run_id: int | None = Field(default=None, foreign_key="run.id", index=True)
+    version_id: int | None = Field(default=None, foreign_key="adapter_version.id")
     step: int
     prompt_index: int
     prompt: str = Field(sa_type=sa.Text)

@@ -87,7 +87,7 @@ NOUNS = (
         removals.of_run,
         "Get what deleting a run would remove and free.",
         "Delete a run for good, with its samples, checkpoints and metrics.\n\n"
-        "The adapter it made stays.",
+        "The versions that came from it stay, with their samples.",
     ),
     Noun(
         "checkpoints",

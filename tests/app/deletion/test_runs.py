@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import pytest
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
-from app.registry.deletion import datasets
+from app.registry.adapters import service as adapters
+from app.registry.blobs.references import find_referenced
+from app.registry.blobs.subjects import list_references
+from app.registry.comparison.versions import compare
+from app.registry.deletion import adapters as deleted_adapters
+from app.registry.deletion import datasets, versions
 from app.registry.deletion import runs as deletion
+from app.registry.deletion.usage import FileKind, storage_use
 from app.registry.errors import Conflict, NotFound
-from app.registry.runs import requests, rerun, service
-from app.registry.tables.jobs import Event
+from app.registry.jobs import service as jobs
+from app.registry.renders.adapter_images import list_samples
+from app.registry.runs import checkpoints, requests, rerun, service
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.jobs import Event, IoJob
 from app.registry.tables.runs import Checkpoint, MetricChunk, Run, Sample
 from tests import fake_workers
 from tests.app.deletion.conftest import SECRET, Registry
@@ -46,7 +55,7 @@ def test_what_another_run_has_too_stays_and_is_not_counted(registry: Registry) -
     first, second = registry.run(dataset), registry.run(dataset)  # with the same samples
     freed = registry.delete(lambda session: deletion.delete_run(session, first.key))
     assert freed.files == 1
-    assert "1 file stays: it is a sample of another run." in freed.stays
+    assert "1 file stays: it is a sample of another run or of a version." in freed.stays
     with registry.database.read() as session:
         for sample in service.run_samples(session, second.key):
             assert registry.state.store.exists(sample.sha256)
@@ -168,3 +177,81 @@ def test_pinned_images_go_with_the_last_run_that_needs_them(registry: Registry) 
     last = registry.delete(lambda session: deletion.delete_run(session, second.key))
     assert (one.files, last.files) == (1, 3)  # the checkpoint, the images
     assert SECRET not in registry.texts()
+
+
+def train_two_versions(registry: Registry) -> tuple[int, Adapter]:
+    """A run whose checkpoint at step 20 is version 1, and whose end is version 2."""
+    fake_workers.queued_run(registry.state, registry.dataset())
+    training = fake_workers.FakeTraining(registry.state)
+    training.sample(0)
+    training.train(20)
+    training.checkpoint()
+    training.sample(20)
+    with registry.database.write() as session:
+        checkpoints.use_checkpoint(session, training.run_id, 20)
+        for job in session.exec(select(IoJob)):  # its download, which nobody writes here
+            jobs.request_cancel(session, IoJob, job)
+    training.train(20)
+    training.checkpoint(requested=True)
+    training.sample(40)
+    return training.run_id, training.finish()
+
+
+def test_each_version_from_a_run_keeps_its_samples(registry: Registry) -> None:
+    run_id, adapter = train_two_versions(registry)
+    with registry.database.read() as session:
+        before = [shown_samples(session, adapter, number) for number in (1, 2)]
+    freed = registry.delete(lambda session: deletion.delete_run(session, run_id))
+    assert freed.goes[0] == "2 samples"  # those of the base model
+    assert freed.stays[:3] == (
+        "Version 1 of the adapter “Cats” stays, with its 2 samples; the checkpoint at step 20 that "
+        "it was made of goes.",
+        "Version 2 of the adapter “Cats” stays, with its 2 samples.",
+        "“Train again” then no longer works for them.",
+    )
+    with registry.database.read() as session:
+        assert [shown_samples(session, adapter, number) for number in (1, 2)] == before
+        first, second = (adapters.get_version(session, adapter, n) for n in (1, 2))
+        summary = adapters.summary(session, adapter)
+        for version in (first, second):
+            images = list_samples(session, summary, version)
+            assert [image.title for image in images] == ["a castle", "a rocket"]
+        assert len(compare(session, adapter, 1, 2).pairs) == 2
+    registry.delete(lambda session: versions.delete_version(session, adapter.key, 1))
+    with registry.database.read() as session:
+        left = session.exec(select(Sample.sha256)).all()
+    assert sorted(left) == sorted(sha256 for sha256, _ in before[1])
+
+
+def shown_samples(session: Session, adapter: Adapter, number: int) -> list[tuple[str, str]]:
+    version = adapters.get_version(session, adapter, number)
+    found = adapters.version_samples(session, version)
+    return [(sample.sha256, sample.prompt) for sample in found]
+
+
+def test_samples_that_versions_keep_count_and_are_not_swept(registry: Registry) -> None:
+    run_id, adapter = train_two_versions(registry)
+    registry.delete(lambda session: deletion.delete_run(session, run_id))
+    samples = {use.kind: use for use in storage_use(registry.state)}[FileKind.SAMPLES]
+    assert samples.files == 3  # one is the cover
+    with registry.database.read() as session:
+        (sha256, _), *_ = shown_samples(session, adapter, 1)
+        assert sha256 in find_referenced(session, [sha256])
+        whats = [found.what for found in list_references(session, {sha256})]
+    assert "a sample of version 1 of “Cats”" in whats
+    with registry.database.write() as session:
+        adapters.delete_adapter(session, adapter.key)
+    freed = registry.delete(lambda session: deleted_adapters.delete_forever(session, adapter.key))
+    assert "4 samples" in freed.goes
+    assert not registry.state.store.exists(sha256)
+
+
+def test_a_version_of_a_deleted_adapter_keeps_its_samples_too(registry: Registry) -> None:
+    run_id, adapter = train_two_versions(registry)
+    with registry.database.write() as session:
+        adapters.delete_adapter(session, adapter.key)
+    freed = registry.delete(lambda session: deletion.delete_run(session, run_id))
+    assert "Version 2 of the deleted adapter “Cats” stays, with its 2 samples." in freed.stays
+    with registry.database.write() as session:
+        adapters.restore_adapter(session, adapter.key)
+        assert len(shown_samples(session, adapter, 2)) == 2

@@ -87,9 +87,9 @@ def _find_covers(
 
 
 def samples_of_versions(session: Session, version_ids: Sequence[int]) -> dict[int, list[Sample]]:
-    """The samples of each version: of its run, the last row up to its step, by prompt.
+    """The samples of each version by prompt, never those of the base model.
 
-    Never those of the base model.
+    Of its run the last row up to its step; of a run that was deleted those that it kept.
     """
     if not version_ids:
         return {}
@@ -113,4 +113,13 @@ def samples_of_versions(session: Session, version_ids: Sequence[int]) -> dict[in
     found: dict[int, list[Sample]] = {}
     for version_id, sample in session.exec(query):
         found.setdefault(version_id, []).append(sample)
+    kept = select(Sample).where(col(Sample.version_id).in_(version_ids))
+    for sample in session.exec(kept.order_by(col(Sample.prompt_index))):
+        found.setdefault(sample.version_id or 0, []).append(sample)
     return found
+
+
+def belongs_to_version() -> sa.ColumnElement[bool]:
+    """Condition for a sample and a version: the version keeps it, or it is of the same run."""
+    is_of_run = col(Sample.run_id) == col(AdapterVersion.run_id)
+    return is_of_run | (col(Sample.version_id) == col(AdapterVersion.id))

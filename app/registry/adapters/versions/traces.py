@@ -16,7 +16,7 @@ from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.jobs import service as jobs
 from app.registry.tables.adapters import AdapterFile, AdapterVersion
 from app.registry.tables.jobs import IoJob
-from app.registry.tables.runs import Run
+from app.registry.tables.runs import Run, Sample
 
 VERSION_KINDS = (  # job kinds whose subject is a version
     JobKind.EXPORT_ADAPTER,
@@ -42,6 +42,10 @@ def delete_version_rows(
     of_versions = sa.delete(AdapterFile).where(col(AdapterFile.version_id).in_(keys))
     downloads = connection.execute(of_versions.returning(col(AdapterFile.sha256))).scalars().all()
     deletion.files.update(downloads)
+    kept = sa.delete(Sample).where(col(Sample.version_id).in_(keys))
+    samples = connection.execute(kept.returning(col(Sample.sha256))).scalars().all()
+    deletion.files.update(samples)
+    deletion.count(len(samples), "sample")
     for version in versions:
         deletion.files.add(version.sha256)
         deletion.files.update(HASH.findall(str(version.details)))
