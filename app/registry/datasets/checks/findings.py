@@ -106,7 +106,7 @@ class Finding:
 
     @property
     def not_kept(self) -> list[int]:
-        """The images of near-duplicates that are not the sharpest of their pile."""
+        """The images of near-duplicates that are not the first of their pile."""
         if self.check is not Check.NEAR_DUPLICATES:
             return []
         return [image_id for pile in self.piles for image_id in pile[1:]]

@@ -122,8 +122,11 @@ def _hashes(images: Iterable[CheckedImage]) -> dict[int, int]:
 
 
 def _near_duplicates(images: Sequence[CheckedImage]) -> Finding | None:
-    """Piles of images that are nearly the same, the sharpest of each first."""
-    best = sorted(images, key=lambda one: (-(one.sharpness or 0), -one.width * one.height, one.id))
+    """Piles of images that are nearly the same, the one to keep first.
+
+    It is the largest, of equal ones the oldest. A copy in other colors may be the sharpest.
+    """
+    best = sorted(images, key=lambda one: (-one.width * one.height, one.id))
     found = piles(_hashes(images), NEAR_DISTANCE, best_first=[image.id for image in best])
     if not found:
         return None
@@ -134,7 +137,7 @@ def _near_duplicates(images: Sequence[CheckedImage]) -> Finding | None:
         Level.WARNING,
         f"{count:,} near-duplicates {of_one}",
         "The same image several times counts several times: its subject is learned, too. "
-        "The sharpest of each pile would be kept.",
+        "The largest of each pile would be kept, of equal ones the oldest.",
         image_ids=tuple(image_id for pile in found for image_id in pile),
         piles=tuple(map(tuple, found)),
     )

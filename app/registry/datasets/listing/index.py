@@ -91,7 +91,7 @@ def _sum_of_further(dataset_id: int, value: Any) -> sa.ColumnElement[Any]:
 
 
 def _hashes(session: Session, dataset_id: int, *, trained_only: bool) -> dict[int, int]:
-    """The perceptual hashes of the live images that have one, the sharpest image first."""
+    """The perceptual hashes of the live images that have one, the largest image first."""
     query = (
         sa.select(IMAGES.c.id, MEASURES.c.perceptual_hash)
         .select_from(IMAGES.join(MEASURES, MEASURED))
@@ -99,11 +99,7 @@ def _hashes(session: Session, dataset_id: int, *, trained_only: bool) -> dict[in
             is_live(dataset_id),
             col(ImageMeasure.perceptual_hash).is_not(None),
         )
-        .order_by(
-            col(ImageMeasure.sharpness).desc().nulls_last(),
-            (col(Image.width) * col(Image.height)).desc(),
-            col(Image.id),
-        )
+        .order_by((col(Image.width) * col(Image.height)).desc(), col(Image.id))
     )
     if trained_only:
         query = query.where(col(Image.set_aside).is_(False))

@@ -82,18 +82,20 @@ def test_softness_of_most_images_is_a_style() -> None:
     assert (one.check, one.level) == (Check.SHARPNESS, Level.ADVICE)
 
 
-def test_near_duplicates_are_piles_with_the_sharpest_first() -> None:
+def test_near_duplicates_are_piles_with_the_largest_first_then_the_earliest() -> None:
     one = only(
         *(image(number) for number in range(6, 12)),
         image(1, perceptual_hash=0, sharpness=0.5),
-        image(2, perceptual_hash=0b111, sharpness=0.7),
-        image(3, perceptual_hash=0b111_111, sharpness=0.4),
+        image(2, perceptual_hash=0b111, sharpness=0.7),  # as a copy in other colors may be
+        image(3, perceptual_hash=0b111_111, sharpness=0.8, width=600),
         image(12, perceptual_hash=0, sharpness=None),  # an empty image is like no other one
         image(4, perceptual_hash=2**64 - 1),
         image(5, perceptual_hash=2**64 - 2, width=900),
     )
     assert one.title == "5 near-duplicates in 2 piles"
-    assert one.piles == ((2, 1, 3), (5, 4))  # of equally sharp ones, the larger is kept
+    assert one.piles == ((5, 4), (1, 2, 3))
+    assert one.not_kept == [4, 2, 3]
+    assert one.reason.endswith("The largest of each pile would be kept, of equal ones the oldest.")
 
 
 def test_a_row_of_small_changes_is_not_one_pile() -> None:
