@@ -14,14 +14,14 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageStat
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps, ImageStat
 
 from app.registry.datasets.measures.thresholds import BLURRY_BELOW, NEAR_DISTANCE
 from app.registry.images import decoding
-from app.registry.images.pixels import SIDE, perceptual_hash, sharpness
+from app.registry.images.pixels import SIDE, mirrored_hash, perceptual_hash, sharpness
 from worker.core.starter.examples import EXAMPLES
 
 DRAWINGS = 16  # of each kind that is drawn here
@@ -142,6 +142,17 @@ def print_distances(styles: Mapping[str, Sequence[Image.Image]]) -> None:
             for name, spoil in spoiled.items()
         }
         print("   copies at most: " + ", ".join(f"{name} {bits}" for name, bits in copies.items()))
+        turned = [mirrored_hash(value) for value in hashes]
+        own = max(
+            (value ^ perceptual_hash(ImageOps.mirror(image).convert("L"))).bit_count()
+            for value, image in zip(turned, images, strict=True)
+        )
+        others = min(
+            (one ^ other).bit_count()
+            for one, other in product(turned, hashes)
+            if mirrored_hash(one) != other
+        )
+        print(f"   mirrored copies at most {own}, mirrored other drawings from {others} on")
 
 
 def print_cost(images: Sequence[Image.Image]) -> None:

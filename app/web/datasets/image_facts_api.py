@@ -37,6 +37,7 @@ class NearestImageOut(Answer):
     filename: str = Field(description="Its file.")
     bits: int = Field(description="Bits of 64 in which the perceptual hashes differ.")
     is_near_duplicate: bool = Field(description="True if they are almost the same picture.")
+    is_mirrored: bool = Field(description="True if one is a mirrored copy of the other.")
 
 
 class ImageFactsOut(Answer):

@@ -25,6 +25,7 @@ from app.registry.datasets.listing.image_search import count_filters, matching_i
 from app.registry.datasets.listing.statistics import read_statistics
 from app.registry.datasets.new_images import NewImage
 from app.registry.db import Database, Session
+from app.registry.images.pixels import mirrored_hash
 from app.registry.tables.datasets import (
     CaptionRevision,
     CaptionSource,
@@ -36,6 +37,7 @@ from app.web.datasets.listing_view import read_filter_bar
 from worker.core.words import CaptionKind
 
 HASHES = (0xFF << 20, 0b111, 0b11, 0xFFF << 40, 0b11)  # the last one is set aside
+MIRRORED_FIRST = mirrored_hash(HASHES[0]) ^ 0b11_1111_1111
 CAPTIONS = (
     "a fox, ink",
     "A FOX, ink",
@@ -221,6 +223,20 @@ def test_counts_follow_the_trigger_word_and_what_is_set_aside(
             service.change_image(session, keys[place], set_aside=aside)
         assert count(Show.SET_ASIDE) == 2
         assert found(session, ink, "show=near_duplicate") == [2, 4]
+
+
+def test_mirrored_copies_are_near_duplicates(database: Database, ink: Dataset) -> None:
+    with database.write() as session:
+        last = session.get_one(Image, matching_ids(session, ink)[5])
+        measure = ImageMeasure(
+            clean_sha256=last.clean_sha256,
+            measure_version=1,
+            sharpness=0.5,
+            perceptual_hash=f"{MIRRORED_FIRST:016x}",
+        )
+        session.add(measure)
+        session.flush()
+        assert found(session, ink, "show=near_duplicate") == [0, 1, 2, 5]
 
 
 def test_a_snapshot_reads_what_a_dataset_depends_on_once(database: Database, ink: Dataset) -> None:

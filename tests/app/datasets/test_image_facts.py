@@ -6,10 +6,11 @@ from sqlmodel import Session
 
 from app.registry.datasets import service
 from app.registry.datasets.filters import ImageFilter
-from app.registry.datasets.image_facts import image_facts
+from app.registry.datasets.image_facts import NearestImage, image_facts
 from app.registry.datasets.neighbors import Neighbors, find_neighbors
 from app.registry.datasets.new_images import NewImage
 from app.registry.db import Database
+from app.registry.images.pixels import mirrored_hash
 from app.registry.runs.requests import RunRequest, create_run
 from app.registry.tables.datasets import Dataset, Image, ImageMeasure
 
@@ -60,6 +61,23 @@ def test_the_most_alike_image_is_found_by_the_perceptual_hash(database: Database
         assert (facts.nearest.filename, facts.nearest.bits) == ("2.png", 4)
         assert facts.nearest.is_near_duplicate
         assert facts.is_blurry
+
+
+def test_a_mirrored_copy_is_the_nearest_other_image(database: Database) -> None:
+    with database.write() as session:
+        _, images = add_images(session, "abc")
+        for image, hashed in zip(images, (0xFF, mirrored_hash(0x1FE), 0x3FFFF), strict=True):
+            session.add(
+                ImageMeasure(
+                    clean_sha256=image.clean_sha256,
+                    measure_version=1,
+                    perceptual_hash=f"{hashed:016x}",
+                )
+            )
+        session.flush()
+        nearest = image_facts(session, images[0]).nearest
+        assert nearest == NearestImage(images[1].key, "1.png", 2, is_mirrored=True)
+        assert nearest.is_near_duplicate
 
 
 def test_the_runs_on_an_image_are_listed_newest_first(database: Database, ready_base: None) -> None:

@@ -22,6 +22,7 @@ ALIKE_DISTANCE = 14  # bits: a crop or shift by a twentieth; few different drawi
 ALIKE_SHARE = 0.6  # of the images that are variations of one
 MOST = 0.5  # a property of more images than this belongs to the style, more likely than not
 ONE_GROUND_SHARE = 0.9
+MIRRORED_NAMED = 6  # files that a finding names
 GROUND_DISTANCE = 40  # of 255, in each channel
 
 MEASURED_CHECKS = (
@@ -127,20 +128,43 @@ def _near_duplicates(images: Sequence[CheckedImage]) -> Finding | None:
     It is the largest, of equal ones the oldest. A copy in other colors may be the sharpest.
     """
     best = sorted(images, key=lambda one: (-one.width * one.height, one.id))
-    found = piles(_hashes(images), NEAR_DISTANCE, best_first=[image.id for image in best])
+    hashes = _hashes(images)
+    found = piles(hashes, best_first=[image.id for image in best])
     if not found:
         return None
+    mirrored = [
+        image_id
+        for first, *others in found
+        for image_id in others
+        if (hashes[first] ^ hashes[image_id]).bit_count() > NEAR_DISTANCE
+    ]
     count = sum(map(len, found))
     of_one = "in one pile" if len(found) == 1 else f"in {len(found):,} piles"
     return Finding(
         Check.NEAR_DUPLICATES,
         Level.WARNING,
-        f"{count:,} near-duplicates {of_one}",
+        f"{count:,} near-duplicates {of_one}" + _count_of_mirrored(mirrored),
         "The same image several times counts several times: its subject is learned, too. "
         "The largest of each pile would be kept, of equal ones the oldest.",
         image_ids=tuple(image_id for pile in found for image_id in pile),
         piles=tuple(map(tuple, found)),
+        details=_names_of_mirrored(images, mirrored),
     )
+
+
+def _count_of_mirrored(image_ids: Sequence[int]) -> str:
+    """“, 2 of them mirrored”; empty for none."""
+    return f", {len(image_ids):,} of them mirrored" if image_ids else ""
+
+
+def _names_of_mirrored(images: Sequence[CheckedImage], image_ids: Sequence[int]) -> tuple[str, ...]:
+    """The files that are mirrored copies of the first image of their pile; empty for none."""
+    if not image_ids:
+        return ()
+    names = {image.id: image.filename for image in images}
+    shown = ", ".join(names[image_id] for image_id in image_ids[:MIRRORED_NAMED])
+    left = len(image_ids) - MIRRORED_NAMED
+    return (f"Mirrored: {shown} and {left:,} more." if left > 0 else f"Mirrored: {shown}.",)
 
 
 def _variations(images: Sequence[CheckedImage]) -> Finding | None:

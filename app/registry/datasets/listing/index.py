@@ -23,7 +23,6 @@ from app.registry.datasets.listing.caption_words import parts_of, words_of, word
 from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.listing.piles import piles
 from app.registry.datasets.measures.service import MEASURED
-from app.registry.datasets.measures.thresholds import NEAR_DISTANCE
 from app.registry.datasets.several_captions import read_texts
 from app.registry.tables.datasets import Dataset, Image, ImageCaption, ImageMeasure
 
@@ -110,7 +109,7 @@ def _hashes(session: Session, dataset_id: int, *, trained_only: bool) -> dict[in
 def _near_duplicates(session: Session, dataset_id: int) -> frozenset[int]:
     """Images in a pile of near-duplicates; those set aside do not count."""
     trained = _hashes(session, dataset_id, trained_only=True)
-    found = piles(trained, NEAR_DISTANCE, best_first=list(trained))
+    found = piles(trained, best_first=list(trained))
     return frozenset(key for pile in found for key in pile)
 
 

@@ -6,14 +6,15 @@ import random
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from app.registry.datasets.checks.findings import Check, Finding, Level
 from app.registry.datasets.checks.pixel_checks import check_pixels, not_measured
 from app.registry.datasets.checks.reading import CheckedImage
-from app.registry.datasets.listing.piles import near_pairs, piles
+from app.registry.datasets.listing.piles import mirrored_pairs, near_pairs, piles
 from app.registry.datasets.training_side import TrainingSide
 from app.registry.images.decoding import measure_pixels
+from app.registry.images.pixels import mirrored_hash, perceptual_hash
 from worker.core.starter.examples import EXAMPLES, Example
 
 SIDE = TrainingSide(512, "starter")
@@ -22,6 +23,7 @@ FAR = random.Random(7)
 
 def image(number: int, **values: Any) -> CheckedImage:
     usual: dict[str, Any] = {
+        "filename": f"{number}.png",
         "width": 640,
         "height": 640,
         "is_measured": True,
@@ -30,9 +32,8 @@ def image(number: int, **values: Any) -> CheckedImage:
         "has_transparency": False,
         "ground": None,
     }
-    return CheckedImage(
-        number, f"{number}.png", "c", "t", captions=(), is_unusable=False, **(usual | values)
-    )
+    values = {"clean_sha256": "c", "thumbnail_sha256": "t"} | usual | values
+    return CheckedImage(number, captions=(), is_unusable=False, **values)
 
 
 def found(*images: CheckedImage) -> list[tuple[Check, Level, tuple[int, ...]]]:
@@ -98,9 +99,29 @@ def test_near_duplicates_are_piles_with_the_largest_first_then_the_earliest() ->
     assert one.reason.endswith("The largest of each pile would be kept, of equal ones the oldest.")
 
 
+@pytest.mark.parametrize("example", EXAMPLES.values(), ids=lambda example: example.title)
+def test_mirrored_copies_are_near_duplicates_and_called_mirrored(example: Example) -> None:
+    images = []
+    for number, path in enumerate(sorted(example.folder.glob("*.webp"))):
+        with Image.open(path) as picture:
+            drawn = picture.convert("L")
+        copy = ImageOps.mirror(drawn).resize((200, 200))
+        images.append(image(number, perceptual_hash=perceptual_hash(drawn)))
+        images.append(image(100 + number, perceptual_hash=perceptual_hash(copy), filename="m.png"))
+    one = next(one for one in check_pixels(images, SIDE) if one.check is Check.NEAR_DUPLICATES)
+    assert set(one.piles) == {(number, 100 + number) for number in range(24)}
+    assert one.title == "48 near-duplicates in 24 piles, 24 of them mirrored"
+    assert one.details == ("Mirrored: m.png" + ", m.png" * 5 + " and 18 more.",)
+
+
+def test_a_copy_that_is_not_mirrored_is_not_called_so() -> None:
+    one = only(image(1, perceptual_hash=0), image(2, perceptual_hash=0b1))
+    assert (one.title, one.details) == ("2 near-duplicates in one pile", ())
+
+
 def test_a_row_of_small_changes_is_not_one_pile() -> None:
     hashes = {number: (1 << 5 * number) - 1 for number in range(6)}  # 5 bits from one to the next
-    assert piles(hashes, 6, best_first=range(6)) == [[0, 1], [2, 3], [4, 5]]
+    assert piles(hashes, best_first=range(6)) == [[0, 1], [2, 3], [4, 5]]
 
 
 def test_pairs_are_those_of_a_comparison_of_all() -> None:
@@ -122,6 +143,24 @@ def test_pairs_are_those_of_a_comparison_of_all() -> None:
         )
     }
     assert near_pairs(hashes, 6) == expected
+
+
+def test_mirrored_pairs_are_those_of_a_comparison_of_all() -> None:
+    chance = random.Random(2)
+    hashes = {}
+    for number in range(0, 400, 2):
+        hashes[number] = chance.getrandbits(64)
+        hashes[number + 1] = mirrored_hash(hashes[number])
+        for bit in chance.sample(range(64), chance.randint(0, 12)):
+            hashes[number + 1] ^= 1 << bit
+    turned = {key: mirrored_hash(value) for key, value in hashes.items()}
+    expected = {
+        a: near
+        for a, first in turned.items()
+        if (near := {b for b, other in hashes.items() if (first ^ other).bit_count() <= 10})
+    }
+    assert 300 < len(expected) < 400
+    assert mirrored_pairs(hashes, 10) == expected
 
 
 def test_variations_of_one_image_are_reported() -> None:
