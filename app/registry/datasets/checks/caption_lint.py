@@ -31,7 +31,7 @@ from app.registry.datasets.listing.caption_words import (
     words_without_trigger,
 )
 from app.registry.wording import plural
-from worker.core.captioning.style_words import ARTICLES, MEDIA
+from worker.core.captioning.style_words import ARTICLES, MEDIA, STOP_WORDS
 
 KEPT_TEXTS = 10_000  # captions whose words are kept, 3 KB each
 MIN_CAPTIONS = 5  # below that, a word in 80 % of the captions is chance
@@ -269,12 +269,18 @@ def _no_subject(captions: Sequence[ReadCaption], repeated: Sequence[Phrase]) -> 
 
 
 def _is_bare(caption: ReadCaption, repeated: Sequence[Phrase]) -> bool:
-    if caption.subject is None:
-        return True
-    return all(
-        core_of(tuple(word for word in part.words if word != TRIGGER)) in ((), *repeated) or styles
+    return caption.subject is None or not any(
+        _words_left(part, styles, repeated)
         for part, styles in zip(caption.parts, caption.styles, strict=True)
-    ) and any(core_of(part.words) in repeated for part in caption.parts)
+    )
+
+
+def _words_left(part: Part, styles: Sequence[Span], repeated: Sequence[Phrase]) -> set[str]:
+    """The words of a part without trigger word, styles, repeated phrases and words that join."""
+    spans = [(at, at + len(core)) for core in repeated for at in places_of(core, part)]
+    covered = {place for start, end in (*styles, *spans) for place in range(start, end)}
+    words = {word for place, word in enumerate(part.words) if place not in covered}
+    return words - STOP_WORDS - {TRIGGER}
 
 
 def find_one_subject(captions: Sequence[ReadCaption]) -> Finding | None:

@@ -180,6 +180,31 @@ def test_a_caption_of_style_and_trigger_alone_names_no_subject() -> None:
     assert [one.image_ids for one in found if one.check is Check.SUBJECT] == [(0, 1, 2)]
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "a watercolor painting of a {}, highly detailed, soft pastel background, ink",
+        "ink, a {} in watercolor, white background",
+        "{} drawing, soft pastel background",
+        "anime style {} on a white background, masterpiece",
+    ],
+)
+def test_captions_that_name_a_subject_beside_style_and_repeated_words_are_not_bare(
+    form: str,
+) -> None:
+    found = lint([form.format(name) for name in SUBJECTS], "ink")
+    assert Check.REPEATED_WORDS in [one.check for one in found]
+    assert Check.SUBJECT not in [one.check for one in found]
+
+
+def test_repeated_words_beside_a_style_name_no_subject() -> None:
+    form = "a watercolor painting of a {}, soft pastel background"
+    texts = [form.format(name) for name in SUBJECTS]
+    texts += ["watercolor painting, soft pastel background", "ink, on a soft pastel background"]
+    found = [one for one in lint(texts, "ink") if one.check is Check.SUBJECT]
+    assert [one.image_ids for one in found] == [(len(SUBJECTS), len(SUBJECTS) + 1)]
+
+
 def test_a_caption_of_repeated_words_alone_names_no_subject() -> None:
     texts = [f"{name}, chalk stroke" for name in SUBJECTS] + ["ink, chalk stroke"]
     found = [one for one in lint(texts, "ink") if one.check is Check.SUBJECT]
