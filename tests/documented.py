@@ -43,11 +43,14 @@ def resolved(document: Schema, response: Schema) -> Schema:
 def find_operation(document: Schema, method: str, path: str) -> Schema | None:
     """The operation in an OpenAPI document that answers such a request."""
     found = [
-        (template.count("{"), operation)  # an address without parameters comes first, as in OpenAPI
+        (template.count("{"), known, operation)
         for known, template, operation in operations(document)
-        if known == method.lower() and _pattern(template).fullmatch(path)
+        if _pattern(template).fullmatch(path)
     ]
-    return min(found, key=lambda pair: pair[0])[1] if found else None
+    # an address without parameters comes first, as in OpenAPI, with whatever methods it has
+    fewest = min((count for count, *_ in found), default=0)
+    of_path = {known: operation for count, known, operation in found if count == fewest}
+    return of_path.get(method.lower())
 
 
 @functools.cache

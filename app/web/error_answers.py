@@ -14,7 +14,13 @@ from app.registry.blobs.report import report
 from app.registry.errors import AppError
 from app.registry.outages import OUTAGES, outage
 from app.registry.storage.store import BlobDamaged, BlobNotFound, UnusableBlob
-from app.web.problems import error_headers, problem_response, status_error, validation_error
+from app.web.problems import (
+    MethodNotAllowed,
+    error_headers,
+    problem_response,
+    status_error,
+    validation_error,
+)
 from app.web.state import app_state
 from app.web.templates import error_page, wants_page
 
@@ -60,11 +66,9 @@ def add_error_answers(app: FastAPI) -> None:
     def on_http_error(request: Request, error: HTTPException) -> Response:
         cause = error.__cause__  # such as a full disk while the files of a form came in
         found = known_error(request.url.path, cause) if cause else None
-        response = answer(request, found or status_error(error.status_code, error.detail))
-        allowed = (error.headers or {}).get("allow") or (error.headers or {}).get("Allow")
-        if allowed:
-            response.headers["allow"] = allowed.replace("GET", "GET, HEAD")
-        return response
+        if error.status_code == 405:  # of static files; `AllowedMethods` answers for the routes
+            found = MethodNotAllowed(["GET"])
+        return answer(request, found or status_error(error.status_code, error.detail))
 
     @app.exception_handler(ClientDisconnect)
     def on_client_left(request: Request, error: ClientDisconnect) -> Response:

@@ -60,6 +60,7 @@ from app.web.deletion import storage_pages
 from app.web.error_answers import ErrorAnswers, add_error_answers
 from app.web.forms import MAX_FIELD_BYTES
 from app.web.home import pages as home_pages
+from app.web.methods import AllowedMethods
 from app.web.openapi import DescribedApp, operation_id
 from app.web.playground import api as playground_api
 from app.web.playground import compare_pages, gallery_api, gallery_pages, render_pages, source_pages
@@ -235,7 +236,9 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(Compression, static="/static/")
     app.add_middleware(BodyLimit, upload_bytes=UPLOAD_BYTES, other_bytes=OTHER_BYTES)
     app.add_middleware(SameSite)
-    app.add_middleware(Gate, rules=make_rules(app.routes))
+    rules = make_rules(app.routes)
+    app.add_middleware(AllowedMethods, rules=rules)
+    app.add_middleware(Gate, rules=rules)
     app.add_middleware(AddressLimit)
     app.add_middleware(KnownHosts, allowed_hosts=settings.allowed_host_list)
     app.add_middleware(ErrorAnswers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -88,9 +88,22 @@ def problem_response(error: AppError) -> ProblemResponse:
     return ProblemResponse(body, status_code=error.status, headers=error_headers(error))
 
 
+class MethodNotAllowed(AppError):
+    """The address does not have the method of the request; `allowed` lists those that it has."""
+
+    status = 405
+    title = HTTPStatus.METHOD_NOT_ALLOWED.phrase
+    code = "method_not_allowed"
+
+    def __init__(self, methods: Iterable[str]) -> None:
+        super().__init__("This address does not support that method.")
+        names = {*methods}
+        self.allowed = ", ".join(sorted(names | {"HEAD"} if "GET" in names else names))
+
+
 def error_headers(error: AppError) -> dict[str, str]:
-    """The headers of the answer to an error: when to try again, and where to read more."""
-    headers = {}
+    """The headers of an error's answer: when to try again, where to read more, other methods."""
+    headers = {"allow": error.allowed} if isinstance(error, MethodNotAllowed) else {}
     if error.retry_after is not None:
         headers["retry-after"] = str(error.retry_after)
     elif error.status == HTTPStatus.SERVICE_UNAVAILABLE:
@@ -105,7 +118,6 @@ def status_error(status: int, detail: str | None = None) -> AppError:
     phrase = HTTPStatus(status).phrase
     sentences = {
         404: "There is nothing at this address.",
-        405: "This address does not support that method.",
         500: UNEXPECTED,
     }
     error = AppError(sentences.get(status) or detail or phrase)

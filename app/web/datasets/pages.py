@@ -135,7 +135,7 @@ def create(
     return redirect_to(dataset)
 
 
-@router.post("/datasets/restore")
+@router.post("/datasets/deleted/restore")
 def restore(state: State, id: Annotated[int, Form(ge=1, le=MAX_ID)]) -> Response:
     """Restore a deleted dataset."""
     with state.database.write() as session:
