@@ -25,6 +25,11 @@ def printable(text: str) -> str:
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
 
 
+def one_line(text: str) -> str:
+    """The text as names are kept: on one line, single spaces, without control characters."""
+    return " ".join(printable(text).split())
+
+
 def named_reasons(fields: Mapping[str, str]) -> str:
     """All field errors as one text, each prefixed with its field."""
     return " ".join(f"{field}: {reason}" for field, reason in fields.items())[:2000]

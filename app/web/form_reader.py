@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from app.registry.db import MAX_ID
 from app.registry.errors import AppError, InvalidInput
-from app.registry.validation import NOT_A_CHOICE, NOT_A_NUMBER, NOT_AN_INTEGER, too_long
+from app.registry.validation import NOT_A_CHOICE, NOT_A_NUMBER, NOT_AN_INTEGER, one_line, too_long
 
 INTEGER = re.compile(r"-?\d{1,9}", re.ASCII)  # at most nine digits: each integer column holds them
 
@@ -43,7 +43,7 @@ class FormReader:
 
     def name(self, name: str, *, most: int, empty: str | None = None) -> str:
         """The text on one line with single spaces; `empty` is the error when there is none."""
-        self.texts[name] = " ".join(self.text(name).split())
+        self.texts[name] = one_line(self.text(name))
         if not self.texts[name] and empty:
             self.refuse(name, empty)
         return self.text(name, most=most)

@@ -10,6 +10,7 @@ from starlette.datastructures import FormData
 
 from app.registry.errors import InvalidInput
 from app.registry.validation import too_long
+from app.web.nul import refuse_nul_in
 
 MAX_TEXT = 100_000
 """Characters of any field of a form; fields that are kept have lower bounds of their own."""
@@ -24,13 +25,14 @@ Text = Annotated[str, Form(max_length=MAX_TEXT)]
 async def sent_form(request: Request) -> AsyncIterator[FormData]:
     """The fields of the form in this request; its files are closed after the answer.
 
-    Raises InvalidInput for a text that nobody would type.
+    Raises InvalidInput for a text that nobody would type, and for the character NUL.
     """
     async with request.form() as form:
         for name, value in form.multi_items():
             if isinstance(value, str) and len(value) > MAX_TEXT and name not in OWN_LIMITS:
                 sentence = too_long(value, MAX_TEXT)
                 raise InvalidInput(sentence, fields={name[:MAX_FIELD_NAME]: sentence})
+        refuse_nul_in(form.multi_items())
         yield form
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from starlette.routing import Route
 
 from app.registry.access.start_token import read_start_token
@@ -61,6 +61,7 @@ from app.web.error_answers import ErrorAnswers, add_error_answers
 from app.web.forms import MAX_FIELD_BYTES
 from app.web.home import pages as home_pages
 from app.web.methods import AllowedMethods
+from app.web.nul import refuse_nul
 from app.web.openapi import DescribedApp, operation_id
 from app.web.playground import api as playground_api
 from app.web.playground import compare_pages, gallery_api, gallery_pages, render_pages, source_pages
@@ -104,6 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=operation_id,
         lifespan=_lifespan,
+        dependencies=[Depends(refuse_nul)],
         form_limits={
             "max_files": MAX_FILES,
             "max_fields": MAX_FILES,

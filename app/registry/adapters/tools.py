@@ -42,7 +42,7 @@ from app.registry.tables.adapters import (
 )
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import JOB_FILES_KEPT, IoJob
-from app.registry.validation import too_long
+from app.registry.validation import one_line, too_long
 from worker.core.inference.config import BlockWeights
 from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
@@ -357,7 +357,7 @@ def _check_share(field: str, what: str, value: float) -> None:
 
 
 def _check_name(name: str) -> str:
-    words = " ".join(name.split())
+    words = one_line(name)
     if not words:
         raise _invalid_field("name", "Enter a name for the result.")
     if len(words) > MAX_NAME:

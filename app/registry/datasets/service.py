@@ -25,9 +25,11 @@ from app.registry.paging import Page, read_rows
 from app.registry.slugs import insert_named
 from app.registry.tables.datasets import MAX_REPEATS, Dataset, Image
 from app.registry.tables.runs import Run
+from app.registry.validation import one_line
 
 DATASETS_A_PAGE = 24
 COLLAGE = 4
+NAMELESS = "Give the dataset a name, so that you can find it again."
 NEWEST = (col(Dataset.created_at).desc(), col(Dataset.id).desc())
 COLLAGES_AT_ONCE = 100  # datasets in one query; SQLite joins at most 500
 
@@ -58,8 +60,8 @@ class DatasetSummary:
 
 
 def create_dataset(session: Session, name: str, *, trigger_word: str | None = None) -> Dataset:
-    """Create an empty dataset."""
-    trigger_word = trigger_word or None
+    """Create an empty dataset. Raises InvalidInput for a name without a character to be seen."""
+    name, trigger_word = _checked_name(name), one_line(trigger_word or "") or None
     return insert_named(session, Dataset, name, fallback="dataset", trigger_word=trigger_word)
 
 
@@ -224,11 +226,18 @@ def change_dataset(
     """Change the name or trigger word ("" removes it); None leaves a value unchanged."""
     dataset = get_dataset(session, dataset_id, lock=True)
     if name is not None:
-        dataset.name = name
+        dataset.name = _checked_name(name)
     if trigger_word is not None:
-        dataset.trigger_word = trigger_word or None
+        dataset.trigger_word = one_line(trigger_word) or None
     session.add(dataset)
     return dataset
+
+
+def _checked_name(name: str) -> str:
+    """The name on one line. Raises InvalidInput if nothing is left of it."""
+    if not (line := one_line(name)):
+        raise InvalidInput(NAMELESS, fields={"name": NAMELESS})
+    return line
 
 
 def delete_dataset(session: Session, dataset_id: int) -> Dataset:

@@ -9,7 +9,7 @@ from sqlmodel import Session
 from app.registry.errors import InvalidInput
 from app.registry.runs import checkpoints, requests, service
 from app.registry.tables.runs import Run
-from app.registry.validation import named_reasons, printable, too_long
+from app.registry.validation import named_reasons, one_line, printable, too_long
 
 MAX_NOTES = 4_000
 
@@ -29,7 +29,7 @@ def change_run(session: Session, run_id: int, change: RunChange) -> Run:
     NotFound and InvalidInput.
     """
     run = service.get_run(session, run_id, lock=True)
-    name = run.name if change.name is None else " ".join(printable(change.name).split())
+    name = run.name if change.name is None else one_line(change.name)
     notes = run.notes if change.notes is None else _clean(change.notes)
     fields: dict[str, str] = {}
     if not name:

@@ -31,7 +31,7 @@ from app.registry.runs.several_datasets import (
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.runs import NOTICE, Checkpoint, OwnPreset, Run
-from app.registry.validation import named_reasons, reason, too_long
+from app.registry.validation import named_reasons, one_line, reason, too_long
 from worker.core.old_names import accept_old_names
 from worker.core.training.config import TrainConfig
 from worker.core.training.presets import Preset, for_optimizer, preset_config
@@ -172,7 +172,7 @@ def check_request(session: Session, request: RunRequest, *, lock: bool = False) 
     found = check_datasets(session, request.wishes, fields)
     base = _find_base(session, request, fields)
     first = found[0].summary.dataset if found and found[0].place == 1 else None
-    name = (request.name or (first.name if first else "")).strip()
+    name = one_line(request.name or (first.name if first else ""))
     if len(name) > MAX_NAME:
         fields["name"] = too_long(name, MAX_NAME)
     trigger_word = _trigger_word(request, first, fields)

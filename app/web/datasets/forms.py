@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from app.registry.datasets.service import NAMELESS
 from app.registry.tables.datasets import NAME_LENGTH, TRIGGER_LENGTH
 from app.web.form_reader import FormReader
-
-NAMELESS = "Give the dataset a name, so that you can find it again."
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def test_a_patch_changes_what_it_names(client: TestClient, state: AppState, run:
     address = f"/api/v1/runs/{run.key}"
     changed = client.patch(address, json={"name": "  Ink,\n rank 8 "}).json()
     assert (changed["name"], changed["notes"]) == ("Ink, rank 8", "")
-    changed = client.patch(address, json={"notes": "Blotchy sky.\r\nMore steps?\x00"}).json()
+    changed = client.patch(address, json={"notes": "Blotchy sky.\r\nMore steps?\x07"}).json()
     assert (changed["name"], changed["notes"]) == ("Ink, rank 8", "Blotchy sky.\nMore steps?")
     assert stored(state, run).sort_name == "ink, rank 8"
     for body, field in (

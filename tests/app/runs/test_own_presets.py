@@ -179,7 +179,7 @@ def test_the_api_lists_saves_renames_and_deletes(client: TestClient, run: Run) -
         ({"name": "soft"}, "name", "There is a preset called “soft” already."),
         ({"name": "Quick  Look"}, "name", "There is a preset called “Quick Look” already."),
         ({"name": "balanced"}, "name", "already"),
-        ({"name": " \0\n"}, "name", "Enter a name."),
+        ({"name": " \x07\n"}, "name", "Enter a name."),
         ({"name": "x" * 121}, "name", "This has 121 characters; use at most 120."),
         ({"run_id": None, "config": {}}, "config", "there is nothing to save"),
         ({"run_id": None, "config": {"rank": 0}}, "rank", "At least 1."),

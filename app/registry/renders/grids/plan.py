@@ -27,7 +27,7 @@ from app.registry.tables.axes import Axis, AxisKind
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.grids import MAX_TITLE, GridCell
 from app.registry.tables.renders import Render, RenderImage
-from app.registry.validation import Reasons, too_long
+from app.registry.validation import Reasons, one_line, too_long
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS, MAX_STRIP
 
 MAX_CELLS = MAX_VALUES
@@ -98,7 +98,7 @@ def plan_grid(session: Session, wanted: GridRequest) -> GridPlan:
     and those of a render.
     """
     problems = Reasons()
-    title = " ".join(wanted.title.split())
+    title = one_line(wanted.title)
     if len(title) > MAX_TITLE:
         problems.fields["title"] = too_long(title, MAX_TITLE)
     if not wanted.axes or len(wanted.axes) > len(PLACES):

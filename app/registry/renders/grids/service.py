@@ -24,7 +24,7 @@ from app.registry.renders.sources import SourceImage
 from app.registry.storage.store import BlobStore
 from app.registry.tables.grids import MAX_TITLE, Grid, GridCell
 from app.registry.tables.renders import Render
-from app.registry.validation import too_long
+from app.registry.validation import one_line, too_long
 
 GRID_PRIORITY = 10  # after live redraws and single images
 SLOT = "grid:{grid}:{place}"  # no other draft can be in it: slots of the API have no colon
@@ -212,7 +212,7 @@ def restore_grid(session: Session, grid_id: int) -> Grid:
 def rename_grid(session: Session, grid_id: int, title: str) -> Grid:
     """Rename a grid; an empty title is the usual one. Raises InvalidInput."""
     grid = get_grid(session, grid_id)
-    title = " ".join(title.split())
+    title = one_line(title)
     if len(title) > MAX_TITLE:
         sentence = too_long(title, MAX_TITLE)
         raise InvalidInput(sentence, fields={"title": sentence})

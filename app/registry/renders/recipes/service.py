@@ -27,7 +27,7 @@ from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.recipes import MAX_NAME, Recipe, RecipeAdapter
 from app.registry.tables.renders import Render, RenderImage
-from app.registry.validation import printable, too_long
+from app.registry.validation import one_line, too_long
 from worker.core.inference.config import RenderConfig
 
 RECIPES_A_PAGE = 24
@@ -88,7 +88,7 @@ def _checked_name(name: str) -> str:
     """The name on one line. Raises InvalidInput if it is empty or too long."""
     sentence = too_long(name, MAX_NAME) if len(name) > 100 * MAX_NAME else ""
     if not sentence:
-        name = " ".join(printable(name).split())
+        name = one_line(name)
         if not name:
             sentence = "Enter a name."
         elif len(name) > MAX_NAME:
