@@ -16,6 +16,7 @@ from worker.core.wording import (
     percent,
     plural,
     rate_text,
+    shortened,
     size_text,
 )
 
@@ -31,6 +32,7 @@ __all__ = [
     "percent",
     "plural",
     "rate_text",
+    "shortened",
     "size_text",
 ]
 

@@ -14,6 +14,11 @@ def plural(count: int, noun: str, many: str | None = None) -> str:
     return f"{count:,} {many or noun + ('es' if noun.endswith('s') else 's')}"
 
 
+def shortened(text: str, most: int) -> str:
+    """The text, or as much of it as fits into `most` characters and ends in “…”."""
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+
+
 def count_text(count: float | None) -> str:
     """A readable count, shortened from a million up: 281,000, then 19.3 M."""
     if count is None:

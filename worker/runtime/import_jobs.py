@@ -42,7 +42,12 @@ from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.file_layout import FileLayout, read_layout
 from worker.core.lora_files.keys import Leaf, Naming
 from worker.core.lora_files.peft_settings import is_config_file
-from worker.core.lora_files.read_metadata import Sidecar, SourceMetadata, read_source_metadata
+from worker.core.lora_files.read_metadata import (
+    MAX_NAME,
+    Sidecar,
+    SourceMetadata,
+    read_source_metadata,
+)
 from worker.core.lora_files.reading import (
     AdapterReading,
     convert_layout,
@@ -50,11 +55,14 @@ from worker.core.lora_files.reading import (
     matching_families,
 )
 from worker.core.safetensors_header import tensor_hash
+from worker.core.wording import shortened
 from worker.runtime.job_progress import JobProgress, RefusedError, cancelable, require_not_canceled
 from worker.runtime.lease import Lease
 
 PUBLISH_TRIES = 5
 MAX_FILENAME = 200
+MAX_SHOWN_NAME = 500  # characters of a long name in a note
+SHORTENED = "Its name was shortened to {most} characters. In full: “{name}”."
 FITS_NOTHING = (
     "This adapter fits no known base model: {reason} Choose an adapter for SD 1.x, SD 2.x or SDXL, "
     "or add its base model first."
@@ -127,6 +135,8 @@ class ImportJobs:
         notes = list(reading.notes)
         if place.base is None:
             notes.append(NO_BASE.format(family=family_label(place.family)))
+        if whole := about_file.long_name:
+            notes.append(SHORTENED.format(most=MAX_NAME, name=shortened(whole, MAX_SHOWN_NAME)))
         cover, refusal = self._cover(about_file, scratch)
         notes += [refusal] if refusal else []
         rank, alpha = _middle(reading)
@@ -145,7 +155,7 @@ class ImportJobs:
             cover_sha256=cover.sha256 if cover else None,
             usual_weight=about_file.usual_weight,
             details={
-                "imported": args.filename[:MAX_FILENAME],
+                "imported": shortened(args.filename, MAX_FILENAME),
                 "modules": len(reading.adapter.modules),
                 "kinds": dict(found.kinds),
                 "namings": sorted(str(naming) for naming in found.namings),

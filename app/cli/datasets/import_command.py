@@ -14,7 +14,7 @@ from app.registry.errors import InvalidInput
 from app.registry.state import AppState
 from app.registry.tables.datasets import NAME_LENGTH, TRIGGER_LENGTH, Dataset
 from app.registry.uploads import UploadedFile
-from app.registry.wording import plural
+from app.registry.wording import plural, shortened
 
 
 def run(arguments: Namespace, state: AppState) -> int:
@@ -62,9 +62,10 @@ def _dataset(state: AppState, arguments: Namespace, files: Sequence[UploadedFile
     if len(word) > TRIGGER_LENGTH or "," in word:
         raise InvalidInput(f"Use a trigger word of at most {TRIGGER_LENGTH} letters, no comma.")
     about = uploads.read_about(files)
-    name = arguments.name or about.name or arguments.paths[0].resolve().stem or "New dataset"
+    found = about.name or arguments.paths[0].resolve().stem or "New dataset"
+    name = arguments.name or shortened(found, NAME_LENGTH)
     with state.database.write() as session:
-        return service.create_dataset(session, name[:NAME_LENGTH], trigger_word=word)
+        return service.create_dataset(session, name, trigger_word=word)
 
 
 def _sentence(outcome: UploadOutcome) -> str:

@@ -16,6 +16,7 @@ from app.registry.adapters import service
 from app.registry.adapters.import_archives import is_archive, unpacked
 from app.registry.db import Session
 from app.registry.errors import AppError, Conflict, InvalidInput, TooLarge
+from app.registry.file_names import clean_filename
 from app.registry.job_kinds.kinds import StoredSidecar
 from app.registry.state import AppState
 from app.registry.tables.jobs import IoJob
@@ -172,8 +173,7 @@ def _has_config(weights: UploadedFile, others: Sequence[UploadedFile]) -> bool:
 
 def name_of(upload: UploadedFile) -> str:
     """The file's name without folders, for display."""
-    name = upload.filename.replace("\\", "/").rpartition("/")[2]
-    return "".join(char for char in name if char.isprintable())[:200] or "unnamed"
+    return clean_filename(upload.filename)
 
 
 def _sidecar_ending(filename: str) -> str | None:

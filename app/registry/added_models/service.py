@@ -29,6 +29,7 @@ from app.registry.jobs import service as jobs
 from app.registry.slugs import insert_with_slug
 from app.registry.tables.added_models import CHANGING, ModelStatus
 from app.registry.tables.jobs import IoJob
+from app.registry.wording import shortened
 
 ALREADY = "This {kind} has already been added as “{name}”."
 ADDABLE = (ModelStatus.FAILED, ModelStatus.REMOVED)  # these can be added again
@@ -106,7 +107,7 @@ def _row_to_add(session: Session, kind: ModelKind[Row], source: str, name: str) 
     here = select(kind.table).where(kind.table.source == source).with_for_update()
     model = session.exec(here).first()
     if model is None:
-        name = name[:MAX_NAME]
+        name = shortened(name, MAX_NAME)
         model = insert_with_slug(
             session, kind.table, name, fallback=kind.fallback_slug, source=source
         )

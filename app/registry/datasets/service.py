@@ -23,9 +23,9 @@ from app.registry.db import in_chunks, utcnow
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.paging import Page, read_rows
 from app.registry.slugs import insert_named
-from app.registry.tables.datasets import MAX_REPEATS, Dataset, Image
+from app.registry.tables.datasets import MAX_REPEATS, NAME_LENGTH, Dataset, Image
 from app.registry.tables.runs import Run
-from app.registry.validation import one_line
+from app.registry.validation import one_line, too_long
 
 DATASETS_A_PAGE = 24
 COLLAGE = 4
@@ -234,9 +234,11 @@ def change_dataset(
 
 
 def _checked_name(name: str) -> str:
-    """The name on one line. Raises InvalidInput if nothing is left of it."""
-    if not (line := one_line(name)):
-        raise InvalidInput(NAMELESS, fields={"name": NAMELESS})
+    """The name on one line. Raises InvalidInput if nothing is left of it, or too much."""
+    line = one_line(name)
+    sentence = too_long(line, NAME_LENGTH) if len(line) > NAME_LENGTH else "" if line else NAMELESS
+    if sentence:
+        raise InvalidInput(sentence, fields={"name": sentence})
     return line
 
 

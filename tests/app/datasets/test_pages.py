@@ -77,6 +77,7 @@ def test_it_names_a_dataset_by_its_archive_when_no_name_was_given(client: TestCl
         ("C:\\art\\boats.ZIP", "Boats"),
         ("photo.png", "New dataset"),
         (None, "New dataset"),
+        ("a" * 121 + ".zip", "A" + "a" * 118 + "…"),
     ],
 )
 def test_a_first_file_suggests_a_name(filename: str | None, name: str) -> None:

@@ -14,7 +14,7 @@ from app.registry.datasets.edits.differences import Part
 from app.registry.datasets.new_images import NewImage
 from app.registry.datasets.transfer.duplicating import duplicate_dataset
 from app.registry.db import Database
-from app.registry.errors import NotFound
+from app.registry.errors import InvalidInput, NotFound
 from app.registry.runs.requests import RunRequest, create_run
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset, Image, ImageCaption
@@ -90,6 +90,10 @@ def test_a_copy_has_everything_and_stays_when_the_original_changes(database: Dat
         service.caption_image(session, first.key, "wolf")
         assert pinned.current_items(session, copy.key) == new
         assert duplicate_dataset(session, dataset.key, name="Wolves").slug == "wolves"
+        service.change_dataset(session, dataset.key, name="f" * 120)
+        assert duplicate_dataset(session, dataset.key).name == "f" * 112 + "… (copy)"
+        with pytest.raises(InvalidInput, match="This has 121 characters; use at most 120"):
+            duplicate_dataset(session, dataset.key, name="w" * 121)
 
 
 @pytest.fixture

@@ -349,6 +349,29 @@ def test_files_beside_it_tell_more_than_the_header(at_work: Registry, tmp_path: 
     assert at_work.row(Thumbnail, adapter.cover_sha256).small_sha256 is None
 
 
+@pytest.mark.parametrize("source", ["title", "output", "file", "sidecar"])
+def test_a_long_name_is_shortened_and_a_note_has_it_in_full(
+    source: str, at_work: Registry, tmp_path: Path
+) -> None:
+    name = "A style of soft chalk on slate " * 4 + "and rank 202"
+    metadata = {"title": {"modelspec.title": name}, "output": {"ss_output_name": name}}.get(source)
+    filename = f"{name}.safetensors" if source == "file" else "style.safetensors"
+    beside = {"style.civitai.info": json.dumps({"modelId": 1, "model": {"name": name}}).encode()}
+    done = send(
+        at_work,
+        lora((1280, 768)),
+        tmp_path,
+        metadata,
+        name=filename,
+        beside=beside if source == "sidecar" else None,
+    )
+    adapter, version = made(at_work, done)
+    assert adapter.name == name[:119].rstrip() + "…"
+    note = f"Its name was shortened to 120 characters. In full: “{name}”."
+    assert note in notes_of(version)
+    assert note in done.result["notes"]
+
+
 def test_metadata_of_a_hostile_file_stays_text_and_short(at_work: Registry, tmp_path: Path) -> None:
     metadata = {
         "modelspec.title": "<img src=x onerror=alert(1)>" + "A" * 5_000_000,
@@ -361,7 +384,9 @@ def test_metadata_of_a_hostile_file_stays_text_and_short(at_work: Registry, tmp_
     adapter, version = made(
         at_work, send(at_work, lora((1280, 768)), tmp_path, metadata, beside=beside)
     )
-    assert adapter.name == "A" * 120
+    assert adapter.name == "A" * 119 + "…"
+    assert any("Its name was shortened to 120 characters" in note for note in notes_of(version))
+    assert max(map(len, notes_of(version))) < 600
     assert adapter.trigger_words == ["x" * 60]
     assert adapter.cover_sha256 is None
     assert any("The preview image of the file was skipped." in n for n in notes_of(version))

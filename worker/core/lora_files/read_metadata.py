@@ -19,6 +19,7 @@ from typing import Any
 
 from worker.core.lora_files.metadata import WEIGHT_KEY
 from worker.core.lora_files.weights import MAX_WEIGHT, USUAL_WEIGHT
+from worker.core.wording import shortened
 
 MAX_JSON_BYTES = 2**20
 MAX_IMAGE_BYTES = 16 * 2**20
@@ -43,9 +44,13 @@ _PROGRAM_NAMES = (
 
 @dataclass(frozen=True)
 class SourceMetadata:
-    """The metadata found; empty fields are unknown. `image` has not been decoded yet."""
+    """The metadata found; empty fields are unknown. `image` has not been decoded yet.
+
+    `long_name`: the whole name, if `name` is shortened.
+    """
 
     name: str = ""
+    long_name: str = ""
     trigger_words: tuple[str, ...] = ()
     license: str = ""
     author: str = ""
@@ -73,12 +78,16 @@ def read_source_metadata(
     notes = next((file for file in files if "activation text" in file or "sd version" in file), {})
     model = _as_dict(civitai.get("model"))
     output_name = metadata.get("ss_output_name", "")
+    name = (
+        _clean_line(model.get("name"))
+        or _clean_line(metadata.get("modelspec.title"))
+        or ("" if output_name.lower() in _PROGRAM_NAMES else _clean_line(output_name))
+        or _clean_line(_name_from_filename(filename))
+        or "Imported"
+    )
     return SourceMetadata(
-        name=_clean_line(model.get("name"), MAX_NAME)
-        or _clean_line(metadata.get("modelspec.title"), MAX_NAME)
-        or ("" if output_name.lower() in _PROGRAM_NAMES else _clean_line(output_name, MAX_NAME))
-        or _clean_line(_name_from_filename(filename), MAX_NAME)
-        or "Imported",
+        name=shortened(name, MAX_NAME),
+        long_name=name if len(name) > MAX_NAME else "",
         trigger_words=_first_words(
             _split_list(civitai.get("trainedWords")),
             _split_commas(notes.get("activation text")),
@@ -133,7 +142,7 @@ def _as_dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _clean_line(value: object, limit: int) -> str:
+def _clean_line(value: object, limit: int = MAX_DESCRIPTION) -> str:
     """One line of plain text, at most `limit` characters; empty if the value is not text."""
     return " ".join(_clean_text(value).split())[:limit].strip()
 

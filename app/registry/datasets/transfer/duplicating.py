@@ -8,6 +8,7 @@ from app.registry.datasets import service
 from app.registry.datasets.caption_writes import CaptionOrigin
 from app.registry.datasets.edits.copying import copy_images
 from app.registry.tables.datasets import NAME_LENGTH, SOURCE_NAME_LENGTH, CaptionSource, Dataset
+from app.registry.wording import shortened
 
 SUFFIX = " (copy)"
 
@@ -21,7 +22,7 @@ def duplicate_dataset(session: Session, dataset_id: int, *, name: str | None = N
     old = service.get_dataset(session, dataset_id)
     new = service.create_dataset(
         session,
-        name or f"{old.name[: NAME_LENGTH - len(SUFFIX)]}{SUFFIX}",
+        name or f"{shortened(old.name, NAME_LENGTH - len(SUFFIX))}{SUFFIX}",
         trigger_word=old.trigger_word,
     )
     images = [image.key for image in service.list_images(session, dataset_id)]
