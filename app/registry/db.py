@@ -27,9 +27,11 @@ Found = TypeVar("Found")
 
 WORKER_PATIENCE_SECONDS = 30  # how long workers and commands wait for a lock or a connection
 WEB_PATIENCE_SECONDS = 10  # how long a request waits: then its answer is 503
+IDLE_SECONDS = 60  # how long a transaction of PostgreSQL may wait for its next statement
 WEB_ANSWER_SECONDS = 15.0  # longer than a request waits for a lock
 VALUES_AT_ONCE = 500  # in one SQL statement; every database takes more
 MAX_ID = 2**31 - 1  # the largest id that every database can hold
+IDLE_LIMIT = "idle_in_transaction_session_timeout"  # of PostgreSQL
 WAKEUPS = "wakeups"  # key in `Session.info`
 SNAPSHOT = "snapshot"  # the same: every statement sees one state of the database
 # key in the `info` of a column: blobs that it names, if any, belong to another table
@@ -65,7 +67,8 @@ def make_engine(
     """An engine for SQLite (WAL, explicit transactions) or PostgreSQL.
 
     It waits `patience` seconds for locks and for a connection of its pool. Without an answer of
-    PostgreSQL for `answer_seconds`, the connection counts as lost.
+    PostgreSQL for `answer_seconds`, the connection counts as lost. PostgreSQL ends a transaction
+    that idles for `IDLE_SECONDS`, as one of a process that hangs: it may keep rows locked.
     """
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "sqlite":
@@ -77,7 +80,10 @@ def make_engine(
             pool_timeout=patience,
         )
         event.listen(engine, "do_connect", partial(_connect, answer_seconds=answer_seconds))
-        settings = (f"SET lock_timeout = '{patience}s'",)
+        settings = (
+            f"SET lock_timeout = '{patience}s'",
+            f"SET {IDLE_LIMIT} = '{IDLE_SECONDS}s'",
+        )
         event.listen(engine, "connect", partial(_configure, statements=settings))
         return engine
     if parsed.database and parsed.database != ":memory:":
@@ -228,6 +234,12 @@ class Database:
     def dispose(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+def allow_idling(connection: sa.Connection) -> None:
+    """Let this transaction idle: it locks what has to stay so until something else has ended."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL {IDLE_LIMIT} = 0")
 
 
 def is_snapshot(session: Session) -> bool:

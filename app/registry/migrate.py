@@ -18,6 +18,7 @@ from sqlmodel import SQLModel
 
 import app.registry.tables.all  # noqa: F401  (fills the metadata)
 from app.registry.adapters.library import search
+from app.registry.db import allow_idling
 from app.registry.errors import OutdatedDatabase, UnusableDatabase
 from app.registry.paths import MIGRATIONS
 
@@ -157,6 +158,7 @@ def upgrade(engine: Engine) -> None:
     """Migrate to the newest revision; concurrent calls wait for each other."""
     with engine.connect() as connection, _loose_references(connection):
         if engine.dialect.name == "postgresql":
+            allow_idling(connection)
             connection.execute(
                 sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}
             )

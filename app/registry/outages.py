@@ -21,8 +21,9 @@ OUTAGES: tuple[type[Exception], ...] = (
 """Errors of the database, its pool of connections and the disk while they cannot be used."""
 
 NO_MORE_FILES = frozenset({errno.EMFILE, errno.ENFILE})
-LOCKED_STATES = frozenset({"40001", "40P01", "55P03", "57014"})
-"""PostgreSQL: serialization failure, deadlock, lock not available, statement timeout."""
+LOCKED_STATES = frozenset({"25P03", "40001", "40P01", "55P03", "57014"})
+"""PostgreSQL: a transaction that idled for too long, serialization failure, deadlock, lock not
+available, statement timeout."""
 DISK_FULL_STATE = "53100"
 READ_ONLY_STATE = "25006"
 NO_SAVEPOINT = "no such savepoint"  # the error before ended the transaction of SQLite

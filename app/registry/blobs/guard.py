@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.blobs.references import HASH, reference_columns
+from app.registry.db import allow_idling
 from app.registry.storage.store import BlobStore, StorageUnavailable
 from app.registry.tables.erased_hashes import ErasedHash
 
@@ -48,7 +49,12 @@ def make_guard(store: BlobStore) -> Callable[[Session], None]:
 
 
 def lock_deletion(session: Session) -> None:
-    """Until this transaction ends, wait for those that write references, and let none begin."""
+    """Until this transaction ends, wait for those that write references, and let none begin.
+
+    It may take as long as the storage does: files that go on being deleted without the lock could
+    be those of new rows.
+    """
+    allow_idling(session.connection())
     _lock(session, "pg_advisory_xact_lock")
 
 

@@ -28,31 +28,50 @@ class ZipEntry:
     time: datetime
 
 
-def zip_entries(session: Session, store: BlobStore, render_ids: Sequence[int]) -> list[ZipEntry]:
+@dataclass(frozen=True)
+class NamedImage:
+    """An image with its name in the archive."""
+
+    name: str
+    sha256: str
+    time: datetime
+
+
+def named_images(session: Session, render_ids: Sequence[int]) -> list[NamedImage]:
     """The images of these renders as `brushwork-<id>.png`, more of one as `brushwork-<id>-2.png`.
 
-    Raises what `chosen_renders` and `require_finished` do, NotFound or BlobDamaged for an image
-    whose file is lost or damaged, and TooLarge over `MAX_ZIP_BYTES`.
+    Raises what `chosen_renders` and `require_finished` do, and NotFound.
     """
     renders = chosen_renders(session, render_ids)
     require_finished(renders)
     images = images_of(session, renders)
-    entries, total = [], 0
+    named = []
     for render in renders:
         if not images[render.key]:
             raise NotFound(f"Image {render.key} has no file. Leave it out.")
         made = render.finished_at or render.created_at
         for image in images[render.key]:
             number = f"-{image.index + 1}" if image.index else ""
-            size = store.checked_stat(image.sha256).size
-            total += size
-            if total > MAX_ZIP_BYTES:
-                raise TooLarge(
-                    f"These images have more than {size_text(MAX_ZIP_BYTES)}. Choose fewer and "
-                    "download them in parts."
-                )
-            name = f"brushwork-{render.key}{number}.png"
-            entries.append(ZipEntry(name, image.sha256, size, made))
+            named.append(NamedImage(f"brushwork-{render.key}{number}.png", image.sha256, made))
+    return named
+
+
+def zip_entries(store: BlobStore, images: Sequence[NamedImage]) -> list[ZipEntry]:
+    """The files of the archive; a slow storage is asked outside of a transaction.
+
+    Raises BlobNotFound or BlobDamaged for an image whose file is lost or damaged, and TooLarge over
+    `MAX_ZIP_BYTES`.
+    """
+    entries, total = [], 0
+    for image in images:
+        size = store.checked_stat(image.sha256).size
+        total += size
+        if total > MAX_ZIP_BYTES:
+            raise TooLarge(
+                f"These images have more than {size_text(MAX_ZIP_BYTES)}. Choose fewer and "
+                "download them in parts."
+            )
+        entries.append(ZipEntry(image.name, image.sha256, size, image.time))
     return entries
 
 

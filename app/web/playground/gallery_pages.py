@@ -153,7 +153,8 @@ def download(state: State, ids: Ids = [], back: Back = GALLERY) -> Response:  # 
 def zip_response(state: AppState, render_ids: list[int]) -> Response:
     """The images of these renders as a download; what is wrong is said before it begins."""
     with state.database.read() as session:
-        entries = images_zip.zip_entries(session, state.store, render_ids)
+        images = images_zip.named_images(session, render_ids)
+    entries = images_zip.zip_entries(state.store, images)
     headers = {
         "content-disposition": content_disposition("brushwork-images.zip"),
         "cache-control": "private, no-store",

@@ -152,7 +152,8 @@ def test_a_zip_has_every_image_and_refuses_what_it_cannot_have(
 ) -> None:
     one, four = draw(database, store, "a fox"), draw(database, store, "a boat", count=3)
     with database.read() as session:
-        entries = images_zip.zip_entries(session, store, [four, one, four])
+        images = images_zip.named_images(session, [four, one, four])
+    entries = images_zip.zip_entries(store, images)
     data = b"".join(images_zip.zip_chunks(store, entries))
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert archive.testzip() is None
@@ -168,10 +169,10 @@ def test_a_zip_has_every_image_and_refuses_what_it_cannot_have(
         ([four, 999], NotFound, "id 999"),
     ):
         with database.read() as session, pytest.raises(kind, match=words):
-            images_zip.zip_entries(session, store, ids)
+            images_zip.named_images(session, ids)
     monkeypatch.setattr(images_zip, "MAX_ZIP_BYTES", 100)
-    with database.read() as session, pytest.raises(TooLarge, match="Choose fewer"):
-        images_zip.zip_entries(session, store, [four])
+    with pytest.raises(TooLarge, match="Choose fewer"):
+        images_zip.zip_entries(store, images)
 
 
 def test_a_comparison_names_what_differs(

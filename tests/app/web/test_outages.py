@@ -8,18 +8,22 @@ import errno
 import socket
 import sqlite3
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from app.registry.db import Database, make_engine
+from app.registry.datasets import service
+from app.registry.db import Database, Session, make_engine
 from app.registry.outages import DatabaseUnavailable
 from app.registry.state import AppState
 from app.registry.storage.store import BlobStore, StorageUnavailable
+from app.registry.tables.datasets import Dataset
 from app.web import error_answers
 from tests import fake_workers
+from tests.app.test_postgres import wait_until_ended
 
 PAGE = {"accept": "text/html"}
 
@@ -131,6 +135,30 @@ def test_a_row_that_postgresql_has_locked_is_busy(
         other.rollback()
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
     assert answer.json()["type"] == "urn:brushwork:problem:database_busy"
+    database.dispose()
+
+
+def test_a_request_that_idles_in_a_transaction_is_busy_and_works_again(
+    client: TestClient,
+    app: FastAPI,
+    state: AppState,
+    migrated_postgres: sa.Engine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = migrated_postgres.url.render_as_string(hide_password=False)
+    database = with_database(app, state, url)
+    create = service.create_dataset
+
+    def idle_first(session: Session, *values: Any, **options: Any) -> Dataset:
+        wait_until_ended(migrated_postgres, session)
+        return create(session, *values, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service, "create_dataset", idle_first)
+        answer = client.post("/api/v1/datasets", json={"name": "Idle"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert answer.json()["type"] == "urn:brushwork:problem:database_busy"
+    assert client.post("/api/v1/datasets", json={"name": "Idle"}).status_code == 201
     database.dispose()
 
 
