@@ -1,6 +1,7 @@
 """The cost of a test, by the folder it is in: its marker and its place in the order.
 
-`make check` runs what is marked `unit` and imports nothing else; `make faults` runs what is marked
+`make check` runs what is marked `unit` and imports nothing else: rules and services on SQLite, not
+whole pages and commands, nor the cases on PostgreSQL. `make faults` runs what is marked
 `faults`, `make tools` what is marked `tools`: tests of what maintainers run and the product does
 not need; `make wide` what is marked `wide`: cases of a full product that others say nearly the same
 of. `make test` runs everything but these on every core: a file stays in one process, so that its
@@ -24,6 +25,10 @@ FOLDERS = {
     "stack": "stack",
     "tools": "tools",
     "app/access/test_proxies.py": "process",
+    "app/api_reference": "pages",
+    "app/cli": "pages",
+    "app/deletion": "pages",
+    "app/web": "pages",
     "docs/test_curls.py": "stack",
     "compat": "slow",
     "app/cli/test_adapters_tools.py": "slow",
@@ -55,10 +60,12 @@ FOLDERS = {
     "worker/training": "slow",
     "worker/test_fake_gpu.py": "slow",
 }
-"""The marker of every test in this folder or file; `unit` where none is named.
+"""The marker of every test in this folder or file; the others are `pages` or `unit`, by their name.
 
 What builds networks with diffusers and transformers is `slow`: importing them alone takes seconds.
 """
+
+PAGES = "test_*pages.py"
 
 NETWORKS = {"torch", "diffusers", "transformers", "peft"}
 """Libraries that take seconds to import, and hundreds of megabytes in each process."""
@@ -66,7 +73,18 @@ NETWORKS = {"torch", "diffusers", "transformers", "peft"}
 loaded_by: dict[str, str] = {}
 """Each of `NETWORKS` that the collection of this session imported, with the first file that did."""
 
-LONGEST_FIRST = ("faults", "tools", "wide", "stack", "process", "slow", "browser", "unit")
+LONGEST_FIRST = (
+    "faults",
+    "tools",
+    "wide",
+    "stack",
+    "process",
+    "slow",
+    "browser",
+    "pages",
+    "database",
+    "unit",
+)
 
 PLAIN_SQL = {
     "app/access/test_sessions.py",
@@ -163,16 +181,22 @@ def add_markers(items: Iterable[pytest.Item]) -> None:
         if is_wide(item):
             item.add_marker("wide")
         cost = cost_of(item)
+        if cost == "unit" and database_of(item) == "postgresql":
+            cost = "database"
         if item.get_closest_marker(cost) is None:
             item.add_marker(cost)
 
 
 def is_wide(item: pytest.Item) -> bool:
     """True for a case on PostgreSQL of a test that says the same of every database."""
-    if item.path.relative_to(TESTS).as_posix() not in PLAIN_SQL:
-        return False
+    file = item.path.relative_to(TESTS).as_posix()
+    return file in PLAIN_SQL and database_of(item) == "postgresql"
+
+
+def database_of(item: pytest.Item) -> str | None:
+    """The database that the case is for, if it has one for each."""
     case = getattr(item, "callspec", None)
-    return case is not None and case.params.get("database") == "postgresql"
+    return case.params.get("database") if case else None
 
 
 def cost_of(item: pytest.Item) -> str:
@@ -189,7 +213,7 @@ def cost_of_folder(path: Path) -> str:
     for folder in (place, *place.parents):
         if folder.as_posix() in FOLDERS:
             return FOLDERS[folder.as_posix()]
-    return "unit"
+    return "pages" if place.match(PAGES) else "unit"
 
 
 def scope_of(test: str) -> str:

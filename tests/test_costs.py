@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.costs import (
     SECONDS,
     TESTS,
     TOGETHER,
+    add_markers,
     cost_of,
     cost_of_folder,
     is_left_out,
@@ -35,6 +37,9 @@ def test_every_folder_that_has_a_cost_is_there() -> None:
         ("worker/training/test_loop.py", "slow"),
         ("worker/runtime/deeper/test_it.py", "process"),
         ("browser/test_runs.py", "browser"),
+        ("browser/test_run_pages.py", "browser"),
+        ("app/runs/test_checkpoint_pages.py", "pages"),
+        ("app/cli/test_backup.py", "pages"),
         ("docs/test_readme.py", "unit"),
     ],
 )
@@ -87,6 +92,19 @@ def test_plain_sql_runs_on_postgresql_in_make_wide_only(
     assert all((TESTS / file).exists() for file in PLAIN_SQL)
     monkeypatch.setattr(request.node, "path", TESTS / place)
     assert is_wide(request.node) == (database == "postgresql" and place in PLAIN_SQL)
+
+
+@pytest.mark.parametrize("case", ["sqlite", "postgresql"])
+def test_cases_on_postgresql_are_left_to_make_test(
+    case: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request.node, "path", TESTS / "app/jobs/test_leases.py")
+    monkeypatch.setattr(request.node, "own_markers", [])
+    monkeypatch.setattr(request.node, "callspec", SimpleNamespace(params={"database": case}))
+    add_markers([request.node])
+    assert [mark.name for mark in request.node.own_markers] == [
+        "database" if case == "postgresql" else "unit"
+    ]
 
 
 def test_only_tests_that_wait_get_a_process_more_than_cores() -> None:
