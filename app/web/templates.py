@@ -21,6 +21,7 @@ from app.registry.paths import TEMPLATES
 from app.registry.runs.active import ActiveRuns, active_runs
 from app.registry.tables.runs import Run
 from app.web import clock
+from app.web.addresses import own_address
 from app.web.build import fingerprint
 from app.web.shortcuts import SHORTCUTS
 from app.web.state import app_state
@@ -75,6 +76,7 @@ class Shell:
     device: str | None
     can_log_out: bool = False
     notice: str = ""
+    undo: str = ""
 
 
 def make_environment() -> jinja2.Environment:
@@ -128,12 +130,12 @@ def render(request: Request, template: str, context: object, *, status: int = 20
     return response
 
 
-def redirect_with_notice(address: str, text: str) -> RedirectResponse:
-    """Redirect to a page that shows this text once."""
+def redirect_with_notice(address: str, text: str, *, undo: str = "") -> RedirectResponse:
+    """Redirect to a page that shows this text once, with a button that posts to `undo`."""
     response = RedirectResponse(address, status_code=303)
     response.set_cookie(
         NOTICE_COOKIE,
-        quote(text[:NOTICE_LENGTH]),
+        f"{quote(text[:NOTICE_LENGTH])}|{quote(undo)}",
         max_age=NOTICE_SECONDS,
         httponly=True,
         samesite="lax",
@@ -191,8 +193,11 @@ def make_shell(request: Request) -> Shell:
         running = strip_of(active_runs(session, limit=1))
         workers = present_workers(session, queue=Queue.TRAIN)
     device = next((worker.device for worker in workers if worker.device), None)
-    notice = unquote(request.cookies.get(NOTICE_COOKIE, ""))[:NOTICE_LENGTH]
-    return dataclasses.replace(bare_shell(request), running=running, device=device, notice=notice)
+    text, _, undo = request.cookies.get(NOTICE_COOKIE, "").partition("|")
+    notice = unquote(text)[:NOTICE_LENGTH]
+    undo = own_address(unquote(undo)) if undo else ""
+    shell = dataclasses.replace(bare_shell(request), running=running, device=device)
+    return dataclasses.replace(shell, notice=notice, undo=undo)
 
 
 def bare_shell(request: Request) -> Shell:

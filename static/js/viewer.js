@@ -1,6 +1,6 @@
 // Shows samples large in a dialog: left and right change the prompt, up and down the step;
 // `c` switches to the base model's image in the same place. A mark of the chart opens the samples of
-// its step. The shown sample stands in the address, which opens it again, also on an older page of
+// its step; what uses a checkpoint is the form of its row. The shown sample stands in the address, which opens it again, also on an older page of
 // samples. The zoom is that of zoom.js.
 (() => {
   const viewer = document.querySelector("[data-viewer]");
@@ -9,6 +9,7 @@
   const facts = viewer.querySelector("[data-viewer-facts]");
   const title = viewer.querySelector("[data-viewer-title]");
   const baseButton = viewer.querySelector("[data-viewer-base]");
+  const useForm = viewer.querySelector("[data-viewer-use]");
   const KEYS = { ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down" };
   let place = null; // id of the shown sample: stays valid when new rows are added above
   let opener = null; // id of the mark of the chart that opened it; then the focus returns there
@@ -58,6 +59,9 @@
     const step = shown.dataset.step === "base" ? "Base model without the adapter" : `Step ${shown.dataset.step}`;
     const epoch = shown.dataset.epoch ? ` · epoch ${shown.dataset.epoch}` : "";
     facts.textContent = `${step}${epoch} · seed ${shown.dataset.seed}`;
+    const use = document.getElementById(`use-${place.split("-")[1]}`); // none: no checkpoint, or it is in use
+    useForm.hidden = showsBase || !use;
+    if (use) useForm.action = use.form.action;
     baseButton.setAttribute("aria-pressed", String(showsBase));
     baseButton.textContent = showsBase ? "Show the sample" : "Show the base model";
   }

@@ -91,3 +91,25 @@ def test_a_sample_is_zoomed_and_moved_and_the_next_one_is_shown_alike(
     page.keyboard.press("Escape")
     page.locator("#sample-2-1").click()
     expect(level).to_have_text("1×")
+
+
+def test_a_checkpoint_is_used_from_the_large_view_of_its_sample(live: Live, page: Page) -> None:
+    fake_workers.queued_run(live.state, fake_workers.dataset(live.state))
+    training = fake_workers.FakeTraining(live.state)
+    training.sample(0)
+    for step in (1, 2):
+        training.train(1)
+        training.sample(step)
+    training.checkpoint()
+    page.goto("/runs/1#sample-1-0")
+    viewer = page.get_by_role("dialog")
+    use = viewer.get_by_role("button", name="Use this version")
+    expect(viewer).to_contain_text("Step 1 ")
+    expect(use).to_be_hidden()  # it has no checkpoint
+    page.keyboard.press("ArrowUp")
+    expect(use).to_be_visible()
+    page.keyboard.press("c")
+    expect(use).to_be_hidden()
+    page.keyboard.press("c")
+    use.click()
+    expect(page.locator("#toasts")).to_contain_text("Version 1 of “Chalk” is in use now: step 2.")

@@ -53,9 +53,13 @@ FILE_COLUMNS: Columns = {
 
 @dataclass(frozen=True, kw_only=True)
 class TwoVersions(SideBySide[AdapterVersion]):
-    """Two versions of an adapter; `data` and `file` have only values that differ."""
+    """Two versions of an adapter; `data` and `file` have only values that differ.
+
+    `used`: the number of the version in use.
+    """
 
     adapter: Adapter
+    used: int
     data: list[Difference]
     file: list[Difference]
 
@@ -92,6 +96,7 @@ def compare(
     data = side_by_side(_data_facts(session, first), _data_facts(session, second))
     return TwoVersions(
         adapter=adapter,
+        used=service.get_version(session, adapter).version,
         a=first,
         b=second,
         a_label=f"Version {first.version}",

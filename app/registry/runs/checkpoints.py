@@ -16,12 +16,12 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.versions import aliases
+from app.registry.adapters.in_use import UsedVersion, use_version
 from app.registry.adapters.versions.create_version import NewVersion, adapter_of_parent, publish
 from app.registry.errors import Conflict, NotFound
 from app.registry.jobs import service as jobs
 from app.registry.runs import service
-from app.registry.tables.adapters import LATEST, Adapter, AdapterVersion, is_in_library
+from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library
 from app.registry.tables.runs import NOTICE, Checkpoint, Run, Sample
 from worker.core.words import FileFormat, WeightDtype
 
@@ -153,7 +153,7 @@ def keep_checkpoint(session: Session, run_id: int, step: int, *, kept: bool) -> 
     return found
 
 
-def use_checkpoint(session: Session, run_id: int, step: int) -> tuple[Adapter, AdapterVersion]:
+def use_checkpoint(session: Session, run_id: int, step: int) -> UsedVersion:
     """Make a version of a checkpoint, and point `latest` to it; the second time only the latter.
 
     It becomes a version of the adapter that the run made or will make, else of a new one. Raises
@@ -163,15 +163,17 @@ def use_checkpoint(session: Session, run_id: int, step: int) -> tuple[Adapter, A
     found = get_checkpoint(session, run_id, step)
     if found.used_as is not None:
         adapter, version = found.used_as
-        aliases.point(session, version, LATEST)
-        return adapter, version
+        return use_version(session, adapter.key, version.version)
     if found.version is None or found.address is None:
         raise Conflict(
             f"Of the checkpoint at step {step:,} only the training state is stored, not its "
             "adapter. Continue from it instead."
         )
     new = _new_version(session, run, found.address, found.version)
-    version = publish(session, new, adapter_id=_adapter_to_extend(session, run))
+    extended = _adapter_to_extend(session, run)
+    used = session.get(Adapter, extended) if extended is not None else None
+    before = adapters.get_version(session, used) if used is not None else None
+    version = publish(session, new, adapter_id=extended)
     adapter = session.get_one(Adapter, version.adapter_id)
     if not run.state.is_final:
         run.adapter_id = adapter.key  # what the run makes at its end becomes the next version
@@ -179,7 +181,7 @@ def use_checkpoint(session: Session, run_id: int, step: int) -> tuple[Adapter, A
     adapters.order_file(session, version.key, FileFormat.KOHYA, WeightDtype.FP16)
     text = f"Step {step:,} became version {version.version} of “{adapter.name}”."
     jobs.record(session, Run, run_id, NOTICE, text=text)
-    return adapter, version
+    return UsedVersion(adapter, version, before)
 
 
 def _new_version(

@@ -12,7 +12,8 @@ from app.registry.db import MAX_ID
 from app.registry.runs import checkpoints
 from app.web.comparison import ComparePage, compared_prompts
 from app.web.state import Id, State
-from app.web.templates import redirect_with_notice, render
+from app.web.templates import render
+from app.web.used_version import redirect_to_used
 
 router = APIRouter(include_in_schema=False)
 Step = Annotated[int, Path(ge=1, le=MAX_ID)]
@@ -51,9 +52,8 @@ def release(run_id: Id, step: Step, state: State, before: Before = None) -> Resp
 def use(run_id: Id, step: Step, state: State, before: Before = None) -> Response:
     """Make a version of a checkpoint, then show the run again, which says so."""
     with state.database.write() as session:
-        adapter, version = checkpoints.use_checkpoint(session, run_id, step)
-    text = f"Version {version.version} of “{adapter.name}” is in use now: step {step:,}."
-    return redirect_with_notice(_row(run_id, step, before), text)
+        used = checkpoints.use_checkpoint(session, run_id, step)
+    return redirect_to_used(used, _row(run_id, step, before), f": step {step:,}")
 
 
 def _mark(state: State, run_id: int, step: int, before: int | None, *, kept: bool) -> Response:

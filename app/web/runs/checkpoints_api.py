@@ -114,4 +114,5 @@ def use_checkpoint(run_id: Id, step: Step, state: State) -> MadeVersionOut:
     twice makes one version.
     """
     with state.database.write() as session:
-        return _made_out(*checkpoints.use_checkpoint(session, run_id, step))
+        used = checkpoints.use_checkpoint(session, run_id, step)
+        return _made_out(used.adapter, used.version)

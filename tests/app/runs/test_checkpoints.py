@@ -58,7 +58,7 @@ def steps(registry: Registry, run_id: int) -> dict[str, list[int]]:
 
 def use(registry: Registry, run_id: int, step: int) -> AdapterVersion:
     with registry.database.write() as session:
-        return checkpoints.use_checkpoint(session, run_id, step)[1]
+        return checkpoints.use_checkpoint(session, run_id, step).version
 
 
 def order_render(registry: Registry, run_id: int, step: int) -> None:

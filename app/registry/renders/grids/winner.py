@@ -120,9 +120,9 @@ def _version_of(session: Session, used: ResolvedAdapter) -> tuple[Adapter, Adapt
     adapter = adapters.get_adapter(session, used.adapter_id)
     if adapter.is_listed or adapter.run_id is None:
         return adapter, adapters.get_version(session, adapter, used.version), ""
-    made, version = use_checkpoint(session, adapter.run_id, used.version)
-    told = f"Step {used.version:,} is version {version.version} of “{made.name}”. "
-    return made, version, told
+    made = use_checkpoint(session, adapter.run_id, used.version)
+    told = f"Step {used.version:,} is version {made.version.version} of “{made.adapter.name}”. "
+    return made.adapter, made.version, told
 
 
 def keep_cell(session: Session, grid_id: int, place: int) -> Render:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.registry.adapters import service
+from app.registry.adapters import in_use, service
 from app.registry.adapters.usual_weight import set_usual_weight
 from app.registry.adapters.versions import aliases
 from app.registry.comparison.versions import compare
@@ -192,7 +192,7 @@ def set_alias(adapter_id: Id, alias: Alias, body: AliasIn, state: State) -> Alia
     with state.database.write() as session:
         adapter, row = _find_version(session, adapter_id, body.version)
         service.require_listed(adapter)
-        stored = aliases.set_alias(session, row, alias)
+        stored = in_use.set_alias(session, row, alias)
     return AliasOut(alias=stored, version=row.version)
 
 

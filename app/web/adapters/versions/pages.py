@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from app.registry.adapters import service
+from app.registry.adapters import in_use, service
 from app.registry.adapters.usual_weight import set_usual_weight
 from app.registry.adapters.versions import aliases
 from app.registry.comparison.versions import compare
 from app.registry.errors import InvalidInput
 from app.registry.runs.rerun import require_run, train_again
 from app.web.adapters.detail import refuse_change
+from app.web.addresses import MAX_ADDRESS, own_address
 from app.web.comparison import ComparePage, compared_prompts
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm
 from app.web.state import Slug, State
 from app.web.templates import redirect_with_notice, render
+from app.web.used_version import redirect_to_used
 
 router = APIRouter(include_in_schema=False)
 
 Reference = Annotated[str | None, Query(max_length=60)]
+Used = Annotated[str, Path(max_length=60)]
+Back = Annotated[str, Query(max_length=MAX_ADDRESS)]
 CHOICES = 200
 
 
@@ -54,10 +58,20 @@ def set_alias(request: Request, slug: Slug, state: State, sent: SentForm) -> Res
             adapter = service.adapter_by_slug(session, slug)
             version = service.get_version(session, adapter, shown or None)
             service.require_listed(adapter)
-            aliases.set_alias(session, version, str(sent.get("alias", "")))
+            in_use.set_alias(session, version, str(sent.get("alias", "")))
     except InvalidInput as error:
         return refuse_change(request, state, slug, sent, error)
     return RedirectResponse(f"/adapters/{slug}?v={version.version}#versions", status_code=303)
+
+
+@router.post("/adapters/{slug}/versions/{version}/use")
+def use_version(slug: Slug, version: Used, state: State, back: Back = "") -> Response:
+    """Make a version the one in use, then go back to the page it was asked on."""
+    with state.database.write() as session:
+        adapter = service.adapter_by_slug(session, slug)
+        used = in_use.use_version(session, adapter.key, version)
+    page = f"/adapters/{slug}?v={used.version.version}#versions"
+    return redirect_to_used(used, own_address(back) if back else page)
 
 
 @router.post("/adapters/{slug}/usual-weight")
