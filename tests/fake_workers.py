@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -28,7 +28,7 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
-from app.registry.runs import progress, requests
+from app.registry.runs import progress, requests, stopping
 from app.registry.runs.checkpoint_adapters import NewAdapter, add_adapter
 from app.registry.runs.progress import MetricPoints, NewSample
 from app.registry.state import AppState
@@ -234,7 +234,12 @@ def _publish(state: AppState, session: Session, run: Run, claim: Claim, **outcom
         becomes_latest=not outcome,
         details={key: value for key, value in said.items() if key == "datasets"},
     )
+    choice = stopping.stop_choice(session, run) if new.becomes_latest else None
+    if choice is not None:
+        new = replace(new, becomes_latest=choice.make_latest)
     version = publish(session, new, adapter_id=adapter_of_parent(session, run))
+    if choice is not None:
+        stopping.record_choice(session, run, choice, version)
     for file in service.version_files(session, version.key):
         file.facts_sha256 = facts_sha256(version_metadata(session, version))
         session.add(file)

@@ -182,6 +182,7 @@ RUNS = (
         click("[popovertarget=cancel-confirm]"),
         "#cancel-confirm",
     ),
+    PageState("run, stop?", "/runs/{running}/stop"),
     PageState("run, waits", "/runs/{queued}"),
     PageState("run, failed", "/runs/{failed}", open_folds),
     PageState("run, canceled", "/runs/{canceled}", repeats=True),

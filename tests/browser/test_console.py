@@ -55,6 +55,7 @@ def test_working_on_a_dataset_and_its_run_logs_nothing(live: Live, page: Page) -
     expect(page.locator("#sample-0-1 img")).to_be_visible()
     page.locator("#sample-0-0").click()
     page.keyboard.press("Escape")
+    page.get_by_role("link", name="Stop and keep").click()
     page.get_by_role("button", name="Stop and keep").click()
     expect(page.locator("#run-head")).to_contain_text("Stopping…")
 

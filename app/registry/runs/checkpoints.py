@@ -21,6 +21,8 @@ from app.registry.adapters.versions.create_version import NewVersion, adapter_of
 from app.registry.errors import Conflict, NotFound
 from app.registry.jobs import service as jobs
 from app.registry.runs import service
+from app.registry.runs.metrics import run_metrics
+from app.registry.runs.progress import FIXED_LOSS
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library
 from app.registry.tables.runs import NOTICE, Checkpoint, Run, Sample
 from worker.core.words import FileFormat, WeightDtype
@@ -131,11 +133,21 @@ def get_checkpoint(session: Session, run_id: int, step: int) -> RunCheckpoint:
 
 
 def good_checkpoint(session: Session, run: Run) -> RunCheckpoint | None:
-    """Of a ruined run, the newest checkpoint that was not worse than the base, if one is kept."""
-    if not run.good_steps:
-        return None
-    found = list_checkpoints(session, run.key, steps=run.good_steps)
+    """The newest checkpoint that was not worse than the base, if one is kept.
+
+    Of a ruined run, or of one whose loss on fixed images is high while it trains.
+    """
+    steps = run.good_steps or (_good_steps_so_far(session, run) if run.loss_rise else [])
+    found = list_checkpoints(session, run.key, steps=steps) if steps else []
     return next((row for row in found if row.version is not None), None)
+
+
+def _good_steps_so_far(session: Session, run: Run) -> list[int]:
+    """The steps whose loss on fixed images was at most that of the base model."""
+    points = run_metrics(session, run.key, keys={FIXED_LOSS})["series"].get(FIXED_LOSS)
+    losses = dict(zip(points["steps"], points["values"], strict=True)) if points else {}
+    base = losses.pop(0, None)
+    return [step for step, loss in losses.items() if None not in (base, loss) and loss <= base]
 
 
 def keep_checkpoint(session: Session, run_id: int, step: int, *, kept: bool) -> RunCheckpoint:

@@ -108,6 +108,10 @@ class Run(Job, table=True):
     )
 
     stop_requested: bool = Field(default=False, description="Stop and keep the adapter.")
+    make_latest: bool | None = Field(
+        default=None,
+        description="Of a stop: the result becomes the version in use; None: as proposed.",
+    )
     sample_requested: bool = False
     save_requested: bool = False
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.registry.adapters import service as adapters
 from app.registry.datasets.used_datasets import UsedDataset, used_datasets
 from app.registry.db import MAX_ID, Session
-from app.registry.runs import listing, requests, service
+from app.registry.runs import listing, requests, service, stopping
 from app.registry.runs.active import queue_places
 from app.registry.runs.description import MAX_NOTES, RunChange
 from app.registry.runs.description import change_run as change_description
@@ -74,6 +74,21 @@ class RunPatch(BaseModel):
     )
 
 
+class StopIn(BaseModel):
+    """The choice for the result of a run that is stopped."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}]})
+    make_latest: bool | None = Field(
+        None,
+        description="True: the result becomes the version in use. False: `latest` stays. Null: as "
+        "true, unless the result has under half the steps of the version in use, or its samples "
+        "equal those of the base model. The first version of an adapter is always in use.",
+    )
+
+
+NO_CHOICE = StopIn()
+
+
 class RunOut(Answer):
     """A run."""
 
@@ -128,6 +143,9 @@ class RunOut(Answer):
     resumed_at_step: int | None = Field(description="Start step of the newest attempt.")
     parent_id: int | None = Field(description="The run that it continues.")
     cancel_requested: bool = Field(description="True if it is being canceled.")
+    make_latest: bool | None = Field(
+        description="Of a stop: its result becomes the version in use; null: as proposed then."
+    )
     created_at: datetime = Field(description="When it was queued.")
     started_at: datetime | None = Field(description="When a worker first started it.")
     finished_at: datetime | None = Field(description="When it ended.")
@@ -268,9 +286,11 @@ def cancel_run(run_id: Id, state: State) -> RunOut:
 
 
 @router.post("/runs/{run_id}/stop", status_code=202, responses=NOT_RUNNING)
-def stop_run(run_id: Id, state: State) -> RunOut:
+def stop_run(run_id: Id, state: State, body: StopIn = NO_CHOICE) -> RunOut:
     """End a training early and keep the adapter as it is."""
-    return _request_action(run_id, state, "stop")
+    with state.database.write() as session:
+        run = stopping.request_stop(session, run_id, make_latest=body.make_latest)
+        return run_out(session, run)
 
 
 @router.post("/runs/{run_id}/sample", status_code=202, responses=NOT_RUNNING)

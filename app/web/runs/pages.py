@@ -29,6 +29,7 @@ from app.web.runs import (
     list_pages,
     pasted,
     preset_pages,
+    stop_pages,
     two_runs_pages,
 )
 from app.web.runs import plan as plans
@@ -61,6 +62,7 @@ router.include_router(checkpoint_pages.router)
 router.include_router(image_pages.router)
 router.include_router(preset_pages.router)
 router.include_router(description_pages.router)
+router.include_router(stop_pages.router)
 
 IMAGES_SHOWN = 8  # of the dataset, on the page of a run
 Text = Annotated[str, Query(max_length=300)]
@@ -132,7 +134,6 @@ class LiveRun(RunPage):
 class RunAction(StrEnum):
     """Command that a person can send to a training run."""
 
-    STOP = "stop"
     SAMPLE = "sample"
     SAVE = "save"
 

@@ -15,7 +15,7 @@ from app.registry.blobs.subjects import Subject
 from app.registry.datasets.used_datasets import UsedDataset, image_total, used_datasets
 from app.registry.db import Session
 from app.registry.job_kinds.states import JobStatus
-from app.registry.runs import checkpoints, service
+from app.registry.runs import checkpoints, service, stopping
 from app.registry.runs.active import runs_ahead
 from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.runs.epochs import Epochs, run_epochs
@@ -27,6 +27,7 @@ from app.registry.tables.jobs import Event
 from app.registry.tables.runs import RUINED, WARNING, Run, Sample
 from app.registry.wording import about, ago, duration, plural
 from app.web.runs.chart_view import CHART_METRICS, MARKS, Chart, chart_of, marks_of, thin_out
+from app.web.used_version import use_address
 
 FULL_TUNING_BYTES_PER_PARAMETER = 16
 ANNOUNCE_EVERY = 10  # percent between two announcements for screen readers
@@ -214,6 +215,15 @@ class RunView:
         offer = f"{good.step}{good.is_in_use:d}" if good else ""
         asked = run.stop_requested or run.cancel_requested
         return f"{run.outcome or ''}.{rise}.{asked:d}.{offer}"
+
+    @property
+    def stopped_choice(self) -> tuple[str, str] | None:
+        """Which version is in use since the run was stopped, and the form that changes it."""
+        events = [line.event.data for line in self.log if stopping.UNDO in line.event.data]
+        if self.is_active or not events or self.adapter is None or self.adapter.deleted_at:
+            return None
+        back = f"/runs/{self.run.key}"
+        return events[0]["text"], use_address(self.adapter.slug, events[0][stopping.UNDO], back)
 
     @property
     def can_compare(self) -> bool:

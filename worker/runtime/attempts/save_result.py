@@ -20,7 +20,8 @@ from app.registry.datasets.used_datasets import dataset_details
 from app.registry.db import Database
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.runs import progress
+from app.registry.runs import progress, stopping
+from app.registry.runs.stopping import StopProposal
 from app.registry.storage.store import Blob, BlobStore
 from app.registry.tables.runs import RUINED, Run
 from worker.core.bases.family import FALLBACK_FAMILY
@@ -126,7 +127,12 @@ class TrainingResult:
             details=self._new.details
             | {"tensor_sha256": kohya_tensors, "notices": self._reporter.notices},
         )
+        choice = self._stop_choice(session)
+        if choice is not None:
+            new = replace(new, becomes_latest=choice.make_latest)
         version = publish(session, new, adapter_id=adapter_of_parent(session, now))
+        if choice is not None:
+            stopping.record_choice(session, now, choice, version)
         self._record_speed(session, files)
         jobs.finish(
             session,
@@ -137,6 +143,13 @@ class TrainingResult:
             phase=None,
             **self._outcome(),
         )
+
+    def _stop_choice(self, session: Session) -> StopProposal | None:
+        """Whether the result of a stop becomes the version in use; None: no stop, or ruined."""
+        if self._trained.verdict.reason is not None:
+            return None
+        run = session.get_one(Run, self._run.key)
+        return stopping.stop_choice(session, run, steps=self._trained.steps)
 
     def _outcome(self) -> dict[str, Any]:
         """The columns of the run that say whether its result is ruined."""
@@ -152,7 +165,8 @@ class TrainingResult:
     def _new_version(self, session: Session, canonical: Blob, tensors: str) -> NewVersion:
         """The version to publish, before its downloads are written."""
         run, base, trained = self._run, self._inputs.base, self._trained
-        cover = progress.last_sample(session, run.key)
+        cover, choice = progress.last_sample(session, run.key), self._stop_choice(session)
+        is_sound = trained.verdict.reason is None
         return NewVersion(
             name=session.get_one(Run, run.key).name,  # it may have been renamed since it started
             base_family=base.family or FALLBACK_FAMILY,
@@ -172,7 +186,7 @@ class TrainingResult:
             training_seconds=self._reporter.training_seconds,
             cover_sha256=cover.sha256 if cover else None,
             ruined=trained.verdict.reason,
-            becomes_latest=trained.verdict.reason is None,
+            becomes_latest=is_sound and (choice is None or choice.make_latest),
             config=dict(run.config),
             details={
                 "outcome": trained.outcome,

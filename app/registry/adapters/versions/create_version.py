@@ -70,8 +70,7 @@ class NewVersion:
 def publish(session: Session, new: NewVersion, *, adapter_id: int | None = None) -> AdapterVersion:
     """Create a version of this adapter, or of a new one, and point `latest` to it.
 
-    One that does not become the latest leaves `latest` as it is, unless it is the first version;
-    a ruined one also leaves the cover.
+    One that does not become the latest leaves `latest` and the cover, unless it is the first.
     The blobs must be stored before. Concurrent calls for one adapter are serialized. If the adapter
     was deleted, or holds the checkpoints of a run, a new one is created.
     """
@@ -237,9 +236,9 @@ def _version_in_use(session: Session, adapter: Adapter) -> AdapterVersion | None
 
 
 def _next_cover(adapter: Adapter, new: NewVersion) -> str | None:
-    """The cover once the adapter has this version; a ruined one is not shown."""
+    """The cover once the adapter has this version; one that is not in use is not shown."""
     first, second = new.cover_sha256, adapter.cover_sha256
-    return second or first if new.ruined else first or second
+    return first or second if new.becomes_latest else second or first
 
 
 def _takes_versions(adapter: Adapter) -> bool:
