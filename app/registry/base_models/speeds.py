@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from statistics import median
+
 from sqlmodel import Session, select
 
 from app.registry.db import utcnow
 from app.registry.tables.base_models import BaseSpeed
 from worker.core.training.config import TrainConfig
+
+
+RECENT = 5
+"""Measurements of which the median is taken: one run beside other work does not decide alone."""
+
+MEASURED_STEPS = 20
+"""Steps of a run that is too short to be compared with others."""
 
 
 def trained_layers(config: TrainConfig) -> str:
@@ -40,8 +49,11 @@ def step_speed(
     )
 
 
-def record_speed(session: Session, measured: BaseSpeed) -> BaseSpeed:
-    """Store a measurement; replaces an older one of the same kind."""
+def record_speed(session: Session, measured: BaseSpeed, *, steps: int | None = None) -> BaseSpeed:
+    """Store a measurement: the median of the last ones of the same kind is the speed.
+
+    One of fewer `steps` than `MEASURED_STEPS` counts only while there is no other.
+    """
     row = session.exec(
         select(BaseSpeed).where(
             BaseSpeed.base_model_id == measured.base_model_id,
@@ -51,9 +63,14 @@ def record_speed(session: Session, measured: BaseSpeed) -> BaseSpeed:
             BaseSpeed.layers == measured.layers,
         )
     ).first()
+    is_rough = steps is not None and steps < MEASURED_STEPS
     if row is None:
         row = measured
-    row.seconds_per_step = measured.seconds_per_step
+    elif is_rough:
+        return row
+    if not is_rough:
+        row.recent_seconds = [*row.recent_seconds, measured.seconds_per_step][-RECENT:]
+        row.seconds_per_step = median(row.recent_seconds)
     row.trainable_parameters = measured.trainable_parameters
     row.adapter_bytes = measured.adapter_bytes
     row.measured_at = utcnow()

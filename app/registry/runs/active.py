@@ -11,6 +11,8 @@ from sqlmodel import Session, col, func, select
 
 from app.registry.db import database_now
 from app.registry.job_kinds.states import JobStatus
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Render
 from app.registry.tables.runs import Run
 
 ACTIVE_SHOWN = 5
@@ -52,6 +54,14 @@ def is_any_active(session: Session) -> bool:
     """True if a run is running or queued."""
     active = col(Run.status).in_((JobStatus.RUNNING, JobStatus.QUEUED))
     return session.exec(select(Run.id).where(active).limit(1)).first() is not None
+
+
+def is_machine_busy(session: Session) -> bool:
+    """True while a worker trains, generates, or carries out another job."""
+    return any(
+        session.exec(select(job.id).where(job.status == JobStatus.RUNNING).limit(1)).first()
+        for job in (Run, Render, IoJob)
+    )
 
 
 def queue_places(session: Session, run_ids: Sequence[int]) -> dict[int, int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlmodel import Field
 
-from app.registry.db import utcnow
+from app.registry.db import KEEPS_NO_BLOB, utcnow
 from app.registry.tables.added_models import AddedModel
 from app.registry.tables.rows import NumberedRow
 from worker.core import starter
@@ -84,7 +84,8 @@ class BaseModel(AddedModel, table=True):
 class BaseSpeed(NumberedRow, table=True):
     """Measured cost of a training step on this machine, from worker warm-up and from runs.
 
-    `seconds_per_step` is for one batch that keeps all activations (`TrainConfig.step_cost` 1).
+    `seconds_per_step` is for one batch that keeps all activations (`TrainConfig.step_cost` 1), the
+    median of `recent_seconds`, the last measurements of at least `MEASURED_STEPS` steps.
     """
 
     __tablename__ = "base_speed"
@@ -98,6 +99,9 @@ class BaseSpeed(NumberedRow, table=True):
     rank: int
     layers: str = Field(default="", max_length=255, description="Summary of the trained layers.")
     seconds_per_step: float
+    recent_seconds: list[float] = Field(
+        default_factory=list, sa_type=sa.JSON, sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}}
+    )
     trainable_parameters: int
     adapter_bytes: int = Field(description="Size of the fp16 adapter file.")
     measured_at: datetime = Field(default_factory=utcnow)

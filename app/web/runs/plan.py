@@ -15,7 +15,7 @@ from app.registry.datasets.used_datasets import used_datasets
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.runs import estimates, requests, service
-from app.registry.runs.active import active_runs
+from app.registry.runs.active import active_runs, is_machine_busy
 from app.registry.runs.estimates import Estimate
 from app.registry.runs.own_presets import list_presets
 from app.registry.runs.presets import (
@@ -61,6 +61,7 @@ class RunPlan:
     base_bytes: int | None
     runs_ahead: int
     ahead_seconds: float | None
+    is_machine_busy: bool
     is_checking: bool
     warnings: list[PlanWarning]
     checks: list[ChecksPanel]
@@ -212,6 +213,7 @@ def make_plan(session: Session, form: TrainForm, choices: RunChoices) -> RunPlan
         base_bytes=base.size_bytes if base else None,
         runs_ahead=ahead.total,
         ahead_seconds=service.eta_seconds(ahead.shown[0]) if ahead.total == 1 else None,
+        is_machine_busy=is_machine_busy(session),
         warnings=_preset_warnings(choices)
         + plan_warnings(session, choices.rows, base, config, choices.valid_trigger, usual=usual),
         checks=_checks(session, choices),

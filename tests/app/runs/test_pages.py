@@ -22,6 +22,7 @@ from app.registry.wording import size_text
 from app.web.runs import plan
 from app.web.runs.search_terms import SEARCH_TERMS
 from tests import fake_workers
+from tests.claims import claim
 from tests.conftest import embedded_info
 from worker.core.training.config import TrainConfig
 from worker.core.training.presets import Preset, preset_config
@@ -296,6 +297,18 @@ def test_until_the_machine_is_measured_the_plan_asks_again(
     page = client.get("/train/new").text
     assert "measuring this machine…" in page
     assert re.search(r'id="this-run"[^>]*\s+hx-post="/train/new/plan"', page)
+
+
+def test_the_estimate_says_that_it_is_longer_on_a_busy_machine(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.measured_base(state)
+    fake_workers.queued_run(state, fake_workers.dataset(state))
+    busy = "The machine is busy"
+    assert busy not in client.get("/train/new").text
+    with state.database.write() as session:
+        claim(session, Run)
+    assert busy in client.get("/train/new").text
 
 
 def test_a_run_can_be_trained_again_with_its_settings(client: TestClient, state: AppState) -> None:

@@ -215,6 +215,27 @@ def test_a_measured_speed_is_of_one_batch_that_keeps_all_activations() -> None:
     assert speed.layers == trained_layers(config)
 
 
+def test_a_speed_is_the_median_of_the_last_runs_of_enough_steps(
+    database: Database, ready_base: None
+) -> None:
+    config = TrainConfig(batch_size=2, rank=4)
+    times = [(3.0, 8), (1.0, 300), (1.2, None), (9.0, 7), (40.0, 300), (1.1, 300), (1.3, 20)]
+    known = []
+    for seconds, steps in times:
+        with database.write() as session:
+            base = base_models.find_base_model(session, "starter")
+            measured = step_speed(
+                base.key,
+                config,
+                resolution=64,
+                seconds_per_step=seconds * config.step_cost,
+                trainable_parameters=10,
+                adapter_bytes=20,
+            )
+            known.append(record_speed(session, measured, steps=steps).seconds_per_step)
+    assert known == pytest.approx([3.0, 1.0, 1.1, 1.1, 1.2, 1.15, 1.2])
+
+
 def test_cancel_ends_a_waiting_run_at_once_and_twice_is_no_mistake(
     database: Database, ready_base: None
 ) -> None:

@@ -112,6 +112,11 @@ class Reporter:
         """Median time of a step without sampling; None before the first step."""
         return 1 / statistics.median(self._speeds) if self._speeds else None
 
+    @property
+    def measured_steps(self) -> int:
+        """Number of steps behind `seconds_per_step`."""
+        return len(self._speeds)
+
     def set(self, **values: Any) -> None:
         """Set columns of the run, written with the next progress."""
         with self._lock:

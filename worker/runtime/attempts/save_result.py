@@ -210,6 +210,7 @@ class TrainingResult:
                 trainable_parameters=self._trained.trainable_parameters,
                 adapter_bytes=files[0].size_bytes,
             ),
+            steps=self._reporter.measured_steps,
         )
 
     @property
