@@ -1,12 +1,15 @@
 // Polling: an element with `hx-trigger="poll"` and `data-poll="2 10"` is requested after 2 seconds,
 // then after twice the time whenever nothing changed, up to 10 seconds. A change makes it quick
 // again. A tab in the background polls every 30 seconds. It needs an id; it stops by coming back
-// without `data-poll`.
+// without `data-poll`. After two requests without an answer it is marked `data-stale`, and the page says so once.
 (() => {
   const HIDDEN_MS = 30_000;
   const QUIET_MS = 3_000; // between two requests of a page on which nothing changes
   const FEW = 3;
+  const MISSES = 2;
+  const LOST = "Not connected to Brushwork. What is gray may be out of date; trying again.";
   const polls = new Map(); // id of the element → its state
+  let lost = null; // the message, until the server answers again
 
   const firstWait = (poll) => 1000 * poll.element.dataset.poll.split(" ")[0];
   const longestWait = (poll) =>
@@ -57,6 +60,21 @@
     schedule(next);
   }
 
+  function miss(poll) {
+    slowDown(poll);
+    poll.misses = (poll.misses ?? 0) + 1;
+    if (poll.misses < MISSES) return;
+    poll.element.dataset.stale = "";
+    lost ??= window.brushwork.toast(LOST);
+  }
+
+  function connect(poll) {
+    poll.misses = 0;
+    delete poll.element.dataset.stale;
+    lost?.remove();
+    lost = null;
+  }
+
   function pollOf(event) {
     const request = event.detail.requestConfig;
     const poll = request?.triggeringEvent?.type === "poll" && polls.get(request.elt.id);
@@ -81,6 +99,12 @@
   document.addEventListener("htmx:beforeSwap", (event) => {
     const poll = pollOf(event);
     if (!poll) return;
+    if (event.detail.xhr.status >= 500) {
+      event.detail.shouldSwap = false;
+      miss(poll);
+      return;
+    }
+    connect(poll);
     const answer = event.detail.serverResponse;
     if (event.detail.isError || answer === poll.answer) {
       event.detail.shouldSwap = false;
@@ -93,7 +117,7 @@
   });
   document.addEventListener("htmx:sendError", (event) => {
     const poll = pollOf(event);
-    if (poll) slowDown(poll);
+    if (poll) miss(poll);
   });
   document.addEventListener("htmx:afterRequest", (event) => {
     const poll = pollOf(event);

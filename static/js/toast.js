@@ -26,15 +26,16 @@
     const isUndo = event.detail.requestConfig?.elt?.closest?.(".toast");
     if (isUndo && document.activeElement === document.body) document.getElementById("content").focus({ preventScroll: true });
   });
+  // polling fragments retry by themselves (poll.js); only failed actions of the user need a message
+  const isPoll = (event) => event.detail.requestConfig.triggeringEvent?.type === "poll";
   document.addEventListener("htmx:responseError", (event) => {
+    if (isPoll(event)) return;
     const answer = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
     const words = answer.querySelector(".notice p")?.textContent.trim();
     toast(words || "The request failed. Try again in a moment.");
   });
   document.addEventListener("htmx:sendError", (event) => {
-    // polling fragments retry by themselves; only failed actions of the user need a message
-    const { verb, triggeringEvent } = event.detail.requestConfig;
-    if (verb !== "get" && triggeringEvent?.type !== "poll") toast("Brushwork cannot be reached. Nothing was changed.");
+    if (event.detail.requestConfig.verb !== "get" && !isPoll(event)) toast("Brushwork cannot be reached. Nothing was changed.");
   });
   // a message from the URL is shown once: a reload does not show it again
   const address = new URL(location.href);

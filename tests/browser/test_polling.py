@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import Browser, FilePayload, Page, Request, Route, expect
 
 from app.registry.job_kinds.states import JobStatus
@@ -76,6 +78,37 @@ def test_a_change_after_a_long_quiet_time_is_followed_quickly(live: Live, page: 
     training.train(1)
     page.evaluate(HIDDEN, False)
     expect(progress).to_contain_text("Step 7 of 40")
+
+
+def test_a_page_that_is_cut_off_says_so_after_two_polls_and_grays_what_is_old(
+    live: Live, page: Page
+) -> None:
+    run = fake_workers.queued_run(live.state, fake_workers.dataset(live.state))
+    training = fake_workers.FakeTraining(live.state)
+    training.train(3)
+    page.clock.install()
+    page.goto(f"/runs/{run.key}")
+    progress = page.locator("#run-progress")
+    expect(progress).to_contain_text("Step 3 of 40")
+    notice = page.locator(".toast", has_text="Not connected to Brushwork")
+    lost = re.compile("/live")
+    for answer in (lambda route: route.abort(), lambda route: route.fulfill(status=502)):
+        page.route(lost, answer)
+        page.clock.run_for(2_500)
+        expect(notice).to_have_count(0)
+        requests_in_a_minute(page)
+        expect(notice).to_have_count(1)
+        expect(page.locator(".toast")).to_have_count(1)
+        expect(progress).to_have_attribute("data-stale", "")
+        notice.get_by_role("button", name="Close").click()
+        requests_in_a_minute(page)
+        expect(notice).to_have_count(0)  # said once
+        page.unroute(lost)
+        page.clock.run_for(15_000)
+        expect(progress).not_to_have_attribute("data-stale", "")
+    training.train(1)
+    page.clock.run_for(10_000)
+    expect(progress).to_contain_text("Step 4 of 40")
 
 
 def test_the_table_of_the_chart_stays_open_and_focused_while_a_run_trains(

@@ -10,7 +10,6 @@ from app.registry.db import utcnow
 from app.registry.tables.base_models import BaseSpeed
 from worker.core.training.config import TrainConfig
 
-
 RECENT = 5
 """Measurements of which the median is taken: one run beside other work does not decide alone."""
 
