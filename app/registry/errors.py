@@ -53,6 +53,12 @@ class Conflict(AppError):
     code = "conflict"
 
 
+class InUse(Conflict):
+    """What uses it has to end first; `about` may name the run as `run_id`."""
+
+    title = "In use"
+
+
 class TooLarge(AppError):
     """The body, file or text exceeds its limit; the message names the limit."""
 

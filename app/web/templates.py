@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from enum import StrEnum
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 import jinja2
 from fastapi import Request
@@ -180,6 +180,13 @@ def wants_fragment(request: Request) -> bool:
     return request.headers.get("hx-request") == "true"
 
 
+def go_to(request: Request, address: str) -> Response:
+    """Lead to another page, from a form or from htmx."""
+    if wants_fragment(request):
+        return Response(status_code=204, headers={"HX-Redirect": address})
+    return RedirectResponse(address, status_code=303)
+
+
 def wants_page(request: Request) -> bool:
     """True if the answer, including an error, is shown to a person as HTML."""
     if request.url.path.startswith(MACHINE_PATHS):
@@ -260,6 +267,16 @@ class ErrorPage:
     title: str
     detail: str
     retry: bool
+    run_id: int | str | None
+    back: str
+
+
+def _page_of_form(request: Request) -> str:
+    """The address on this server that a form was sent from; empty if the browser does not say."""
+    came_from = urlsplit(request.headers.get("referer", ""))
+    if came_from.netloc != request.url.netloc:
+        return ""
+    return came_from._replace(scheme="", netloc="").geturl()
 
 
 def error_page(request: Request, error: AppError) -> Response:
@@ -269,6 +286,8 @@ def error_page(request: Request, error: AppError) -> Response:
         title=error.title,
         detail=error.detail,
         retry=request.method == "GET" and error.status >= 500,
+        run_id=error.about.get("run_id"),
+        back=_page_of_form(request) if request.method == "POST" else "",
     )
     if wants_fragment(request):
         return render_fragment("errors/_notice.html", context, status=error.status)

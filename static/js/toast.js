@@ -32,7 +32,9 @@
     if (isPoll(event)) return;
     const answer = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
     const words = answer.querySelector(".notice p")?.textContent.trim();
-    toast(words || "The request failed. Try again in a moment.");
+    const box = toast(words || "The request failed. Try again in a moment.");
+    const link = answer.querySelector(".notice a");
+    if (link) box.lastElementChild.before(link);
   });
   document.addEventListener("htmx:sendError", (event) => {
     if (event.detail.requestConfig.verb !== "get" && !isPoll(event)) toast("Brushwork cannot be reached. Nothing was changed.");

@@ -20,7 +20,7 @@ from app.registry.datasets.image_conditions import Scope, any_caption
 from app.registry.datasets.new_images import NewImage
 from app.registry.datasets.sent_files.pairing import LooseCaption
 from app.registry.db import in_chunks, utcnow
-from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.errors import Conflict, InUse, InvalidInput, NotFound
 from app.registry.paging import Page, read_rows
 from app.registry.slugs import insert_named
 from app.registry.tables.datasets import MAX_REPEATS, NAME_LENGTH, Dataset, Image
@@ -243,21 +243,23 @@ def _checked_name(name: str) -> str:
 
 
 def delete_dataset(session: Session, dataset_id: int) -> Dataset:
-    """Delete a dataset. Raises Conflict if an unfinished run uses it.
+    """Delete a dataset. Raises InUse if an unfinished run uses it.
 
     Finished runs keep the version they were trained on.
     """
     dataset = get_dataset(session, dataset_id, lock=True)
     running = session.exec(
-        select(Run.name).where(
+        select(Run.id, Run.name).where(
             used_datasets.is_of_datasets([dataset_id]),
             col(Run.status).in_(("queued", "running", "paused")),
         )
     ).first()
     if running is not None:
-        raise Conflict(
-            f"The run “{running}” uses this dataset. Wait until it ends or cancel it, "
-            "then delete the dataset."
+        run_id, name = running
+        raise InUse(
+            f"The run “{name}” uses this dataset. Wait until it ends or cancel it, "
+            "then delete the dataset.",
+            about={"run_id": run_id or 0},
         )
     dataset.deleted_at = utcnow()
     session.add(dataset)

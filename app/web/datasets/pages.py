@@ -7,7 +7,6 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
-from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
 from app.registry.datasets import service, uploads
@@ -186,12 +185,12 @@ def change(
 
 
 @router.post("/datasets/{slug}/delete")
-def delete(state: State, slug: Slug) -> Response:
+def delete(request: Request, state: State, slug: Slug) -> Response:
     """Delete a dataset; the list then offers to undo it."""
     with state.database.write() as session:
         dataset = service.dataset_by_slug(session, slug)
         service.delete_dataset(session, dataset.key)
-    return RedirectResponse(f"/datasets?deleted={dataset.key}", status_code=303)
+    return templates.go_to(request, f"/datasets?deleted={dataset.key}")
 
 
 @router.post("/datasets/{slug}/images")

@@ -11,6 +11,7 @@ from httpx import Response
 
 from app.registry.datasets import service
 from app.registry.datasets.new_images import NewImage
+from app.registry.runs import service as runs
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset, Image
 from app.web.datasets import listing_view
@@ -452,3 +453,25 @@ def test_the_list_of_datasets_comes_in_pages(client: TestClient, state: AppState
     assert second.count('<article class="card">') == 6
     assert 'href="/datasets?q=set&amp;page=1"' in second
     assert client.get("/datasets?page=99").text.count('<article class="card">') == 6
+
+
+def test_a_dataset_in_use_says_by_whom_and_leads_to_it(client: TestClient, state: AppState) -> None:
+    dataset = fake_workers.dataset(state)
+    run = fake_workers.queued_run(state, dataset)
+    address, link = f"/datasets/{dataset.slug}/delete", f'href="/runs/{run.key}"'
+    client.headers["accept"] = "text/html"
+    page = {"referer": f"http://localhost/datasets/{dataset.slug}?page=2"}
+    refused = client.post(address, headers=page)
+    assert refused.status_code == 409
+    assert "uses this dataset" in refused.text
+    assert link in refused.text
+    assert f'href="/datasets/{dataset.slug}?page=2"' in refused.text
+    elsewhere = client.post(address, headers={"referer": "http://localhost.example/"})
+    assert "Go back" not in elsewhere.text
+    beside = client.post(address, headers={"hx-request": "true"})
+    assert beside.status_code == 409
+    assert link in beside.text
+    with state.database.write() as session:
+        runs.cancel_run(session, run.key)
+    done = client.post(address, headers={"hx-request": "true"})
+    assert done.headers["hx-redirect"] == f"/datasets?deleted={dataset.key}"

@@ -44,7 +44,13 @@ from app.web.playground.grids.views import (
 from app.web.playground.source_panel import source_panel
 from app.web.playground.stack import change_words, choices_beside, look_up
 from app.web.state import Id, State
-from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
+from app.web.templates import (
+    go_to,
+    redirect_with_notice,
+    render,
+    render_fragment,
+    wants_fragment,
+)
 from worker.core.words import SamplerName
 
 router = APIRouter(include_in_schema=False)
@@ -95,9 +101,7 @@ def from_playground(request: Request, sent: SentForm) -> Response:
     address = "/grids/new" + read_form(sent.multi_items()).link.removeprefix("/play")
     if len(address) > MAX_ADDRESS:
         raise InvalidInput("The prompts are too long for a grid. Shorten them first.")
-    if wants_fragment(request):
-        return Response(status_code=204, headers={"HX-Redirect": address})
-    return RedirectResponse(address, status_code=303)
+    return go_to(request, address)
 
 
 @router.post("/grids/estimate")
