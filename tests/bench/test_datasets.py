@@ -13,7 +13,6 @@ import psutil
 import pytest
 from fastapi import FastAPI
 
-from app.registry.datasets.edits import find_replace
 from app.registry.datasets.filters import Show, Sort
 from app.registry.state import make_state
 from bench import dataset_edits, dataset_pages, dataset_transfer
@@ -51,12 +50,10 @@ def test_it_fills_two_datasets_and_asks_for_every_filter_and_order(
 def test_it_changes_all_images_of_two_datasets_and_undoes_that(
     kind: str,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
     if kind == "postgresql":
         request.getfixturevalue("postgres_url")  # skips where there is none
-    monkeypatch.setattr(find_replace, "TIME_LIMIT_SECONDS", 0.2)
     dataset_edits.main(["--databases", kind, "--images", "60", "--times", "1"])
     printed = capsys.readouterr().out
     assert f"| {kind}, 60 images, ms | wall | CPU |" in printed

@@ -62,7 +62,7 @@ class EditIn(BaseModel):
         max_length=MAX_CHARACTERS,
         description=r"What takes its place; with `is_regex`, `\1` and `\g<name>` are groups.",
     )
-    is_regex: bool = Field(False, description="True if `find` is a regular expression.")
+    is_regex: bool = Field(False, description="True if `find` is a regular expression of RE2.")
     match_case: bool = Field(False, description="True if “Fox” is not “fox”.")
     whole_words: bool = Field(False, description="True if “fox” is not found in “foxglove”.")
     at_end: bool = Field(False, description="True to add the trigger word at the end.")
@@ -145,7 +145,7 @@ def edit_images(dataset_id: Id, body: EditIn, state: State) -> EditOut:
     """Change many images at once, as one step that can be undone.
 
     Captions that would be too long, and with `seen` those that were edited meanwhile, are left
-    out and named. A regular expression has 3 seconds for all captions together.
+    out and named. Regular expressions are those of RE2, without look-around and back-references.
     """
     seen = read_seen(body.seen) if body.seen else None
     if not body.preview:

@@ -157,6 +157,8 @@ def test_it_shows_an_edit_makes_it_and_undoes_it(
     assert "a ship" in said(capsys, "show", "boats", *folder)
     assert said(capsys, "undo", "boats", *folder) == "Undone: replaced “boat$” in 1 caption.\n"
     assert "from 1 to 100" in said(capsys, "edit", "boats", "repeats", "x", *folder, code=1)
+    refused = said(capsys, "edit", "boats", "replace", "boat(?=s)", "--regex", *folder, code=1)
+    assert "Look-around, such as (?=…) and (?<!…), is not supported." in refused
 
 
 def test_captions_of_one_image_are_shown_written_and_restored(

@@ -19,7 +19,7 @@ from app.registry.datasets.edits.actions import (
     check_edit,
     describe_plan,
 )
-from app.registry.datasets.edits.find_replace import TimeLimit, pattern_rule
+from app.registry.datasets.edits.find_replace import pattern_rule
 from app.registry.datasets.edits.removing import remove_words, without_loose_commas
 from app.registry.datasets.edits.selection import (
     Seen,
@@ -164,7 +164,7 @@ class _Text:
 def _plan_captions(
     session: Session, plan: EditPlan, images: Sequence[SelectedImage], seen: Seen | None
 ) -> None:
-    rule = rule_of(plan.edit, TimeLimit())
+    rule = rule_of(plan.edit)
     others = _other_captions(session, images)
     for image in images:
         for text in _texts(plan.edit, image, others.get(image.id, ())):
@@ -257,10 +257,10 @@ def _plan_copies(
             plan.changes.append(Change(image, before, after))
 
 
-def rule_of(edit: Edit, limit: TimeLimit) -> Rule:
+def rule_of(edit: Edit) -> Rule:
     """The function that gives the new text of a caption.
 
-    It raises CaptionRefused if that is too long, and InvalidInput at the end of the time limit.
+    It raises CaptionRefused if that is too long, and InvalidInput at the end of its CPU time.
     """
     text = clean_caption(edit.text)
     rules: dict[EditAction, Rule] = {
@@ -271,7 +271,7 @@ def rule_of(edit: Edit, limit: TimeLimit) -> Rule:
         EditAction.REMOVE_WORDS: partial(remove_words, phrases=text.split(",")),
         EditAction.WRITE: lambda _: text,
     }
-    rule = rules.get(edit.action) or _tidied(pattern_rule(edit, limit), edit.replacement)
+    rule = rules.get(edit.action) or _tidied(pattern_rule(edit), edit.replacement)
     return lambda caption: clean_caption(rule(caption))
 
 
