@@ -197,8 +197,8 @@ def wants_page(request: Request) -> bool:
 def make_shell(request: Request) -> Shell:
     """The page shell for this request."""
     with app_state(request).database.read() as session:
-        running = strip_of(active_runs(session, limit=1))
         workers = present_workers(session, queue=Queue.TRAIN)
+        running = strip_of(active_runs(session, limit=1), has_worker=bool(workers))
     device = next((worker.device for worker in workers if worker.device), None)
     text, _, undo = request.cookies.get(NOTICE_COOKIE, "").partition("|")
     notice = unquote(text)[:NOTICE_LENGTH]
@@ -237,17 +237,19 @@ def theme_of(request: Request) -> Theme:
 def running_strip(request: Request) -> RunningStrip | None:
     """The current status strip; None when no run is active."""
     with app_state(request).database.read() as session:
-        return strip_of(active_runs(session, limit=1))
+        has_worker = bool(present_workers(session, queue=Queue.TRAIN))
+        return strip_of(active_runs(session, limit=1), has_worker=has_worker)
 
 
-def strip_of(active: ActiveRuns) -> RunningStrip | None:
+def strip_of(active: ActiveRuns, *, has_worker: bool = True) -> RunningStrip | None:
     """The status strip for these runs."""
     if not active.shown:
         return None
     first = active.shown[0]
     if not active.running:
         href = f"/runs/{first.key}" if active.queued == 1 else "/runs"
-        return RunningStrip(f"{active.queued:,} waiting", href, is_training=False)
+        text = f"{active.queued:,} waiting{'' if has_worker else ' · no worker'}"
+        return RunningStrip(text, href, is_training=False)
     text = f"{active.running} training · {wording.percent(progress_of(first))}"
     if active.queued:
         text += f" · {active.queued:,} waiting"

@@ -129,6 +129,7 @@ def test_scripts_get_the_result_alone_and_the_seed_that_was_drawn(
     assert f"seed={render.seed}" in answer.headers["hx-push-url"]
     assert "In line, starts in a moment" not in answer.text  # there is no worker, and it says so
     assert "No render worker is running" in answer.text
+    assert "brushwork worker --queue render" in answer.text
     fake_workers.draw(state)
     done = client.get(f"/renders/{render.key}/live").text
     assert "hx-trigger" not in done

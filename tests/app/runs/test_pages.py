@@ -323,10 +323,16 @@ def test_a_run_can_be_trained_again_with_its_settings(client: TestClient, state:
 def test_a_waiting_run_says_what_it_waits_for(client: TestClient, state: AppState) -> None:
     of = fake_workers.dataset(state)
     first, second = fake_workers.queued_run(state, of), fake_workers.queued_run(state, of)
-    assert "no training worker is running" in client.get(f"/runs/{first.key}").text
+    page = client.get(f"/runs/{first.key}").text
+    assert "no training worker is running" in page
+    assert "<code>brushwork worker --queue train</code>" in page
+    assert "2 waiting · no worker" in page
     assert "1 run ahead of it" in client.get(f"/runs/{second.key}").text
     fake_workers.worker_seen(state, "train")
-    assert "starts in a moment" in client.get(f"/runs/{first.key}").text
+    page = client.get(f"/runs/{first.key}").text
+    assert "starts in a moment" in page
+    assert "no worker" not in page
+    assert "brushwork worker" not in page
 
 
 def test_a_training_run_shows_progress_samples_loss_and_what_it_saves(
