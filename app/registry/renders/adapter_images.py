@@ -10,6 +10,7 @@ from sqlmodel import Session, select
 from app.registry.adapters import service
 from app.registry.adapters.library.cards import belongs_to_version
 from app.registry.adapters.service import AdapterSummary
+from app.registry.datasets.caption_words import contains_words
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.renders import listing
@@ -165,6 +166,22 @@ def find_sample(session: Session, adapter_id: int, sha256: str) -> Sample | None
         .where(AdapterVersion.adapter_id == adapter_id, Sample.sha256 == sha256)
     )
     return session.exec(sampled.limit(1)).first()
+
+
+def prompt_to_try(adapter: Adapter, images: Sequence[AdapterImage]) -> str:
+    """A prompt that calls the adapter: the first of these images that has a trigger word of it.
+
+    Else that of a sample with the first trigger word added, else the word; empty if all is unknown.
+    """
+    words = adapter.trigger_words
+    prompts = [image.title for image in images if image.title]
+    if not words:
+        return next(iter(prompts), "")
+    for prompt in prompts:
+        if any(contains_words(prompt, word) for word in words):
+            return prompt
+    samples = (image.title for image in images if image.title and image.render is None)
+    return ", ".join(filter(None, (next(samples, ""), words[0])))
 
 
 def require_adapter_image(session: Session, adapter: Adapter, sha256: str) -> None:

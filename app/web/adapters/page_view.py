@@ -14,7 +14,13 @@ from app.registry.blobs.report import bad_files_of
 from app.registry.blobs.subjects import Subject
 from app.registry.datasets.trained_on import TrainedDataset, version_datasets
 from app.registry.db import Session
-from app.registry.renders.adapter_images import AdapterImages, LeadImages, lead_images, list_renders
+from app.registry.renders.adapter_images import (
+    AdapterImages,
+    LeadImages,
+    lead_images,
+    list_renders,
+    prompt_to_try,
+)
 from app.registry.renders.removal import has_removed
 from app.registry.tables.adapters import LATEST, Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
@@ -97,8 +103,7 @@ class AdapterView:
     @property
     def prompt(self) -> str:
         """A prompt that shows what the adapter does; empty if none is known."""
-        known = [image.title for image in (*self.lead.choices, *self.renders.shown)]
-        return next(filter(None, known), "")
+        return prompt_to_try(self.adapter, [*self.lead.choices, *self.renders.shown])
 
     def play_address(self, prompt: str = "", seed: int | None = None) -> str:
         """The address of the playground with the shown version."""

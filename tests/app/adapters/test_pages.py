@@ -16,6 +16,7 @@ from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.job_kinds.states import JobStatus
 from app.registry.renders import service as playground
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
 from tests import fake_workers
@@ -550,3 +551,25 @@ def test_a_new_run_can_be_the_next_version_of_an_adapter(
     gone = client.post("/train/new", data=form | {"adapter_id": "99"}, headers=HTML)
     assert gone.status_code == 422
     assert "There is no such adapter" in gone.text
+
+
+def test_try_it_proposes_a_prompt_with_a_trigger_word_of_the_adapter(
+    client: TestClient, state: AppState
+) -> None:
+    adapter = fake_workers.adapter(state)
+    used = [{"id": adapter.key}]
+
+    def draw(prompt: str) -> None:
+        client.post("/api/v1/renders", json={"prompt": prompt, "adapters": used})
+        fake_workers.draw(state)
+
+    draw("club suit, omoji")
+    page = client.get(f"/adapters/{adapter.slug}").text
+    assert 'href="/play?adapter=chalk&amp;prompt=a+castle%2C+chalkboard"' in page
+    draw("a fox, Chalkboard")
+    page = client.get(f"/adapters/{adapter.slug}").text
+    assert 'href="/play?adapter=chalk&amp;prompt=a+fox%2C+Chalkboard"' in page
+    with state.database.write() as session:
+        session.get_one(Adapter, adapter.key).trigger_words = []
+    page = client.get(f"/adapters/{adapter.slug}").text
+    assert 'href="/play?adapter=chalk&amp;prompt=a+castle"' in page
