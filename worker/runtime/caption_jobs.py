@@ -15,7 +15,11 @@ from sqlmodel import Session, col, select
 from app.registry.blobs.report import report
 from app.registry.caption_models import service as caption_models
 from app.registry.config import Settings
-from app.registry.datasets.auto_caption.proposals import apply_proposals, store_proposal
+from app.registry.datasets.auto_caption.proposals import (
+    answered,
+    apply_proposals,
+    store_proposals,
+)
 from app.registry.datasets.auto_caption.providers import key_for, require_allowed
 from app.registry.datasets.several_captions import captions_of_kinds
 from app.registry.db import Database
@@ -33,7 +37,6 @@ from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from app.registry.tables.auto_caption import CaptionProposal, ProposalState
 from app.registry.tables.datasets import Image
 from app.registry.tables.jobs import IoJob
-from worker.core.captioning.do_not_name import remove_words
 from worker.core.captioning.interface import Captioner, ImageNotCaptioned, ProviderGone
 from worker.core.captioning.local.opening import open_builtin, open_server
 from worker.core.captioning.remote.requests import Server
@@ -48,7 +51,6 @@ FAILURES_IN_A_ROW = 5
 """After so many the provider is taken to be broken, and the order ends."""
 
 HAS_CAPTION = "It has a caption now, so it was left as it is."
-ONLY_EXCLUDED_WORDS = "The answer had only words that are not to be named."
 STOPPED = (
     "{count} images in a row failed, so this was stopped. The last one: {reason} What was done is "
     "kept; continue when it is mended."
@@ -123,13 +125,7 @@ class CaptionJobs:
         if order.args.mode == CaptionMode.FILL and now.caption:
             row.state, row.note = ProposalState.SKIPPED, HAS_CAPTION
             return row
-        answer = self._ask(captioner, image.clean_sha256, order.args, scratch)
-        row.caption, row.note, row.removed = answer.caption, answer.note, ", ".join(answer.removed)
-        if answer.failed:
-            row.state = ProposalState.FAILED
-        elif not answer.caption:
-            row.state = ProposalState.EMPTY
-        return row
+        return answered(row, self._ask(captioner, image.clean_sha256, order.args, scratch))
 
     def _ask(
         self, captioner: Captioner, sha256: str, args: CaptionArgs, scratch: Path
@@ -149,17 +145,14 @@ class CaptionJobs:
             return result.model_copy(update={"note": sentence, "failed": True})
         finally:
             (scratch / sha256).unlink(missing_ok=True)  # where the storage is a bucket
-        cleaned = remove_words(answer.text, args.do_not_name)
-        note = answer.note or ("" if cleaned.text else ONLY_EXCLUDED_WORDS)
-        update = {"caption": cleaned.text, "note": note, "removed": cleaned.removed}
-        return result.model_copy(update=update)
+        return PreviewCaptionResult.of_answer(captioner.title, answer, args.do_not_name)
 
     def _keep(self, found: CaptionProposal, lease: Lease) -> None:
         """Store an answer, while this worker owns the job and the image is there."""
         with self._database.write() as session:
             jobs.require_owner(session, IoJob, lease.claim)
             if session.get(Image, found.image_id, with_for_update=True) is not None:
-                store_proposal(session, found)
+                store_proposals(session, [found])
 
     def _finish(self, order: _Order, dataset_id: int, lease: Lease) -> None:
         result = CaptionImagesResult(done=order.total, total=order.total)

@@ -28,6 +28,7 @@ ACTIONS = {
 
 EDITS = (
     *("add-trigger", "prepend", "append", "replace", "remove-tag", "remove-words", "write"),
+    "file-names",
     *("repeats", "never-flip", "set-aside", "delete", "move", "copy"),
 )
 """The actions of `brushwork datasets edit`: the members of `EditAction`."""

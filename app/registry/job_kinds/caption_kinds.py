@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Self
+
 from app.registry.job_kinds.kinds import (
     ByteProgress,
     DownloadModelArgs,
@@ -10,8 +13,12 @@ from app.registry.job_kinds.kinds import (
     JobResult,
     StepProgress,
 )
+from worker.core.captioning.do_not_name import remove_words
+from worker.core.captioning.interface import CaptionAnswer
 from worker.core.captioning.words import CaptionMode, ProviderKind
 from worker.core.words import CaptionKind
+
+ONLY_EXCLUDED_WORDS = "The answer had only words that are not to be named."
 
 
 class CaptionArgs(JobArgs):
@@ -68,6 +75,13 @@ class PreviewCaptionResult(JobResult):
     failed: bool = False
     title: str = ""
     removed: tuple[str, ...] = ()
+
+    @classmethod
+    def of_answer(cls, title: str, answer: CaptionAnswer, do_not_name: Iterable[str]) -> Self:
+        """The answer of the provider of this name, without the words that it must not name."""
+        cleaned = remove_words(answer.text, do_not_name)
+        note = answer.note or ("" if cleaned.text else ONLY_EXCLUDED_WORDS)
+        return cls(caption=cleaned.text, note=note, title=title, removed=cleaned.removed)
 
 
 class DownloadCaptionModelArgs(DownloadModelArgs):

@@ -42,6 +42,7 @@ CHOICES = (
     Choice("prepend", "Put text before", EditAction.PREPEND, ("text", "with_space")),
     Choice("append", "Put text after", EditAction.APPEND, ("text", "with_space")),
     Choice("write", "Replace the whole caption", EditAction.WRITE, ("text",)),
+    Choice("file_names", "From file names", EditAction.FILE_NAMES),
     Choice("repeats", "Repeats", EditAction.REPEATS, ("repeats",)),
     Choice("never_flip", "Never flip", EditAction.NEVER_FLIP),
     Choice("may_flip", "Allow flips", EditAction.NEVER_FLIP, value=False),

@@ -173,17 +173,18 @@ def preview_of(plan: EditPlan, page: int = 1) -> EditPreview:
         plan.sentence,
         " ".join(part for part in says if part),
         unchanged if plan.unchanged else "",
-        shown.of([_row(change) for change in shown.items]),
+        shown.of([_row(change, plan.edit.action) for change in shown.items]),
         plan.left_out[:NAMED],
         max(0, len(plan.left_out) - NAMED),
         plan.seen.token(),
     )
 
 
-def _row(change: Change) -> ChangeRow:
+def _row(change: Change, action: EditAction) -> ChangeRow:
     if "caption" in change.after:
         pieces = differences(change.before["caption"], change.after["caption"])
-        return ChangeRow(change.image, change.kind, pieces, "")
+        words = f"{change.image.filename}: " if action is EditAction.FILE_NAMES else ""
+        return ChangeRow(change.image, change.kind, pieces, words)
     words = change.image.filename
     if "repeats" in change.after:
         words += f": {change.before['repeats']} → {change.after['repeats']} repeats"

@@ -66,14 +66,14 @@ def test_a_ready_model_is_a_provider_and_another_says_why_not(
         model = ready(session, folder, settings)
         other = added_models.add(session, CAPTION_MODELS, REPO, settings)
         offered = providers.list_providers(session, settings)
-        assert [one.value for one in offered[:3]] == ["builtin", "local-1", "local-2"]
-        assert (offered[1].name, offered[1].problem, offered[1].takes_prompt) == (
+        assert [one.value for one in offered[1:4]] == ["filename", "local-1", "local-2"]
+        assert (offered[2].name, offered[2].problem, offered[2].takes_prompt) == (
             "My Florence",
             "",
             False,
         )
-        assert offered[1].hint.startswith("Florence-2 on this machine")
-        assert "is being downloaded" in offered[2].problem
+        assert offered[2].hint.startswith("Florence-2 on this machine")
+        assert "is being downloaded" in offered[3].problem
 
         def ask(model_id: int | None = None, reference: str = "") -> tuple[int | None, str]:
             asked = CaptionRequest(ProviderKind.LOCAL, model_id=model_id, model=reference)

@@ -193,6 +193,17 @@ def test_captions_of_one_image_are_shown_written_and_restored(
     assert error == "boats has no image three.png; `show` lists names and numbers.\n"
 
 
+def test_file_names_fill_captions(boats: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = ["--data-dir", str(boats)]
+    edit = ("edit", "boats", "file-names")
+    assert "    + two" in said(capsys, *edit, *folder)
+    caption = ("caption", "boats", "--provider", "filename")
+    assert said(capsys, *caption, "--preview", "2", *folder) == "two\n"
+    assert said(capsys, *caption, *folder) == "two.png: two\n"
+    done = said(capsys, *edit, "--apply", *folder)
+    assert done.startswith("Filled 1 caption from file names.\n")
+
+
 def test_an_edit_can_be_for_captions_of_one_kind(
     boats: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ class ProviderKind(StrEnum):
     """The kind of a caption provider."""
 
     BUILTIN = "builtin"
+    FILENAME = "filename"
     OLLAMA = "ollama"
     OPENAI = "openai"
     LOCAL = "local"

@@ -10,6 +10,10 @@ from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from app.registry.config import Settings
+from app.registry.datasets.auto_caption.from_file_names import (
+    carry_out_order,
+    carry_out_preview,
+)
 from app.registry.datasets.auto_caption.providers import CaptionRequest, check_request
 from app.registry.db import in_chunks
 from app.registry.errors import Conflict, InvalidInput, NotFound
@@ -27,7 +31,7 @@ from app.registry.tables.auto_caption import CaptionProposal, ProposalState
 from app.registry.tables.datasets import Dataset, Image, ImageCaption
 from app.registry.tables.jobs import IoJob
 from app.registry.wording import plural
-from worker.core.captioning.words import CaptionMode
+from worker.core.captioning.words import CaptionMode, ProviderKind
 from worker.core.words import CaptionKind
 
 MAX_IMAGES = 20_000
@@ -100,7 +104,8 @@ def order_captions(
 
     `kind`: which of their captions, which is added where it is missing; None: the first one.
     Filling leaves out images that have it. `write`: captions are written once all are made, which
-    only filling allows. Raises InvalidInput and Conflict.
+    only filling allows. An order of file names is done when this returns, without a worker.
+    Raises InvalidInput and Conflict.
     """
     asked = check_request(session, settings, request)
     if write and mode is not CaptionMode.FILL:
@@ -112,6 +117,8 @@ def order_captions(
     args = CaptionImagesArgs(
         **asked.model_dump(), image_ids=chosen, mode=mode, caption_kind=kind, write=write
     )
+    if asked.provider is ProviderKind.FILENAME:
+        return carry_out_order(session, dataset.key, args)
     return jobs.enqueue_io(session, args, subject_id=dataset.key, max_attempts=MAX_ATTEMPTS)
 
 
@@ -201,6 +208,8 @@ def order_preview(
         raise NotFound("There is no such image in this dataset; it may have been deleted.")
     asked = check_request(session, settings, request)
     args = PreviewCaptionArgs(**asked.model_dump(), image_id=image_id)
+    if asked.provider is ProviderKind.FILENAME:
+        return carry_out_preview(session, dataset.key, args)
     return jobs.enqueue_io(session, args, subject_id=dataset.key)
 
 

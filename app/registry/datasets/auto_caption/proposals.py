@@ -17,6 +17,7 @@ from app.registry.datasets.edits.actions import EditAction
 from app.registry.datasets.image_captions.changes import write_further
 from app.registry.datasets.several_captions import KindNow, captions_of_kinds
 from app.registry.db import in_chunks
+from app.registry.job_kinds.caption_kinds import PreviewCaptionResult
 from app.registry.tables.auto_caption import CaptionProposal, ProposalState
 from app.registry.tables.datasets import CaptionSource, DatasetEdit, Image
 from app.registry.wording import plural
@@ -274,14 +275,27 @@ def _lock_proposals(
     return _with_captions(session, rows)
 
 
-def store_proposal(session: Session, proposal: CaptionProposal) -> None:
-    """Store what a provider said of an image; it takes the place of an older, waiting proposal."""
-    if proposal.state == ProposalState.PROPOSED:
-        older = sa.update(CaptionProposal).where(
-            col(CaptionProposal.image_id) == proposal.image_id,
-            col(CaptionProposal.kind) == proposal.kind,
-            col(CaptionProposal.state) == ProposalState.PROPOSED,
-        )
-        session.connection().execute(older.values(state=ProposalState.DISCARDED))
-    session.add(proposal)
+def answered(proposal: CaptionProposal, answer: PreviewCaptionResult) -> CaptionProposal:
+    """The proposal with the answer of a provider."""
+    proposal.caption, proposal.note = answer.caption, answer.note
+    proposal.removed = ", ".join(answer.removed)
+    if answer.failed:
+        proposal.state = ProposalState.FAILED
+    elif not answer.caption:
+        proposal.state = ProposalState.EMPTY
+    return proposal
+
+
+def store_proposals(session: Session, proposals: Sequence[CaptionProposal]) -> None:
+    """Store what a provider said of images; each takes the place of an older, waiting proposal."""
+    new = [row for row in proposals if row.state == ProposalState.PROPOSED]
+    for kind in {row.kind for row in new}:
+        for chunk in in_chunks(row.image_id for row in new if row.kind == kind):
+            older = sa.update(CaptionProposal).where(
+                col(CaptionProposal.image_id).in_(chunk),
+                col(CaptionProposal.kind) == kind,
+                col(CaptionProposal.state) == ProposalState.PROPOSED,
+            )
+            session.connection().execute(older.values(state=ProposalState.DISCARDED))
+    session.add_all(proposals)
     session.flush()

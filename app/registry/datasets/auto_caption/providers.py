@@ -16,6 +16,7 @@ from app.registry.job_kinds.caption_kinds import CaptionArgs
 from app.registry.tables.caption_models import CaptionModel
 from app.registry.tables.datasets import Dataset
 from worker.core.captioning.do_not_name import MAX_WORD_LENGTH, MAX_WORDS
+from worker.core.captioning.file_names import TITLE
 from worker.core.captioning.interface import DEFAULT_PROMPT, MAX_PROMPT
 from worker.core.captioning.local.families import CaptionFamily
 from worker.core.captioning.remote.addresses import BadAddress, host_and_port, is_allowed
@@ -24,14 +25,18 @@ from worker.core.captioning.words import ProviderKind
 
 MAX_MODEL = 200
 MAX_ADDRESS = 500
+WITHOUT_SETUP = (ProviderKind.BUILTIN, ProviderKind.FILENAME)
 SERVERS = (ProviderKind.OLLAMA, ProviderKind.OPENAI)
 NAMES = {
     ProviderKind.BUILTIN: "Built in",
+    ProviderKind.FILENAME: TITLE,
     ProviderKind.OLLAMA: "Ollama server",
     ProviderKind.OPENAI: "OpenAI-compatible server",
 }
 HINTS = {
     ProviderKind.BUILTIN: "Names the one subject of a drawing, if it is sure. No download.",
+    ProviderKind.FILENAME: "At once: “red_fox-02.png” becomes “red fox”. Numbers, codes and words "
+    "that all names share are left out.",
     ProviderKind.OLLAMA: "A vision model of your own Ollama server.",
     ProviderKind.OPENAI: "A vision model behind /v1/chat/completions.",
 }
@@ -94,7 +99,7 @@ class CaptionRequest:
 def list_providers(session: Session, settings: Settings) -> list[Provider]:
     """The providers, those that need no server first."""
     found = [
-        Provider(ProviderKind.BUILTIN, NAMES[ProviderKind.BUILTIN], HINTS[ProviderKind.BUILTIN]),
+        *(Provider(kind, NAMES[kind], HINTS[kind]) for kind in WITHOUT_SETUP),
         *(_local(model) for model in added_models.list_models(session, CAPTION_MODELS)),
     ]
     for kind in SERVERS:

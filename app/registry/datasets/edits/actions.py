@@ -26,6 +26,7 @@ class EditAction(StrEnum):
     REMOVE_TAG = "remove_tag"
     REMOVE_WORDS = "remove_words"
     WRITE = "write"
+    FILE_NAMES = "file_names"
     REPEATS = "repeats"
     NEVER_FLIP = "never_flip"
     SET_ASIDE = "set_aside"
@@ -44,6 +45,7 @@ CAPTION_ACTIONS = frozenset(
         EditAction.REMOVE_TAG,
         EditAction.REMOVE_WORDS,
         EditAction.WRITE,
+        EditAction.FILE_NAMES,
         EditAction.AUTO_CAPTION,
     }
 )
@@ -55,6 +57,7 @@ SETTINGS = {
     EditAction.REMOVE_TAG: ("text",),
     EditAction.REMOVE_WORDS: ("text",),
     EditAction.WRITE: ("text",),
+    EditAction.FILE_NAMES: (),
     EditAction.REPEATS: ("repeats",),
     EditAction.NEVER_FLIP: ("value",),
     EditAction.SET_ASIDE: ("value",),
@@ -64,6 +67,8 @@ SETTINGS = {
     EditAction.AUTO_CAPTION: ("text",),
 }
 """The settings of each action; those that change captions also have `kind`."""
+OF_FIRST_CAPTION = frozenset({EditAction.WRITE, EditAction.FILE_NAMES})
+"""Actions that are for the first caption of each image, unless a kind is named."""
 TO_DATASETS = frozenset({EditAction.MOVE, EditAction.COPY})
 
 
@@ -75,7 +80,7 @@ class Edit:
     new caption; of AUTO_CAPTION, who wrote them. `find` is a regular expression if `is_regex`, and
     `replacement` may then name its groups (`\\1`, `\\g<name>`). `value`: of never flip and set
     aside, False takes it back. `kind`: only captions of this kind; None: all captions of an image,
-    and the first one for WRITE.
+    and the first one for WRITE and FILE_NAMES.
     """
 
     action: EditAction
@@ -166,6 +171,7 @@ def describe_edit(edit: Edit, changed: int, *, target: str = "") -> str:
         EditAction.REMOVE_TAG: f"Removed {text} from {captions}",
         EditAction.REMOVE_WORDS: f"Removed {text} from {captions}",
         EditAction.WRITE: f"Replaced {captions}",
+        EditAction.FILE_NAMES: f"Filled {captions} from file names",
         EditAction.REPEATS: f"Set {images} to {plural(edit.repeats, 'repeat')}",
         EditAction.NEVER_FLIP: f"{flips} {images}",
         EditAction.SET_ASIDE: f"{aside} {images}",

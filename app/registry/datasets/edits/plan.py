@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from sqlmodel import Session, col, select
 from app.registry.datasets.caption_words import contains_words
 from app.registry.datasets.captions import CaptionRefused, clean_caption
 from app.registry.datasets.edits.actions import (
+    OF_FIRST_CAPTION,
     TO_DATASETS,
     Edit,
     EditAction,
@@ -32,6 +33,8 @@ from app.registry.datasets.service import get_dataset
 from app.registry.db import in_chunks
 from app.registry.errors import InvalidInput
 from app.registry.tables.datasets import Dataset, DatasetEdit, Image, ImageCaption
+from worker.core.captioning.file_names import captions_of_files
+from worker.core.captioning.interface import CaptionAnswer
 
 Rule = Callable[[str], str]
 
@@ -166,8 +169,13 @@ def _plan_captions(
 ) -> None:
     rule = rule_of(plan.edit)
     others = _other_captions(session, images)
+    texts = {image.id: list(_texts(plan.edit, image, others.get(image.id, ()))) for image in images}
+    from_names: dict[int, Rule] = {}
+    if plan.edit.action is EditAction.FILE_NAMES:
+        empty = {key for key, of_image in texts.items() if any(not t.caption for t in of_image)}
+        from_names = _file_name_rules(session, empty if seen is None else seen.image_ids)
     for image in images:
-        for text in _texts(plan.edit, image, others.get(image.id, ())):
+        for text in texts[image.id]:
             version = text.version if seen is None else seen.versions.get((image.id, text.kind))
             if version is None:
                 continue
@@ -175,7 +183,26 @@ def _plan_captions(
                 reason = f"It was edited meanwhile, to “{text.caption}”."
                 plan.left_out.append(LeftOut(image.filename, reason))
                 continue
-            _plan_caption(plan, image, text, rule)
+            _plan_caption(plan, image, text, from_names.get(image.id, rule))
+
+
+def _file_name_rules(session: Session, image_ids: Iterable[int]) -> dict[int, Rule]:
+    """A rule for each of these images, which fills an empty caption from its file name.
+
+    Names of images that were deleted meanwhile count, so that a preview stays true.
+    """
+    names: dict[int, str] = {}
+    for chunk in in_chunks(image_ids):
+        query = sa.select(col(Image.id), col(Image.filename)).where(col(Image.id).in_(chunk))
+        names |= {row.id: row.filename for row in session.connection().execute(query)}
+    answers = captions_of_files(list(names.values()))
+    return {key: partial(_fill, answer) for key, answer in zip(names, answers, strict=True)}
+
+
+def _fill(answer: CaptionAnswer, caption: str) -> str:
+    if not caption and answer.note:
+        raise CaptionRefused(answer.note)
+    return caption or answer.text
 
 
 def _plan_caption(plan: EditPlan, image: SelectedImage, text: _Text, rule: Any) -> None:
@@ -208,7 +235,7 @@ def _texts(edit: Edit, image: SelectedImage, others: Sequence[ImageCaption]) -> 
     texts += [_Text(row.kind, row.kind, row.caption, row.version) for row in others]
     if edit.kind is not None:
         texts = [text for text in texts if text.own_kind == edit.kind]
-    elif edit.action is EditAction.WRITE:
+    elif edit.action in OF_FIRST_CAPTION:
         texts = texts[:1]
     yield from texts
 
@@ -270,6 +297,7 @@ def rule_of(edit: Edit) -> Rule:
         EditAction.REMOVE_TAG: partial(_remove_tag, tag=text),
         EditAction.REMOVE_WORDS: partial(remove_words, phrases=text.split(",")),
         EditAction.WRITE: lambda _: text,
+        EditAction.FILE_NAMES: lambda caption: caption,  # each image has its own
     }
     rule = rules.get(edit.action) or _tidied(pattern_rule(edit), edit.replacement)
     return lambda caption: clean_caption(rule(caption))

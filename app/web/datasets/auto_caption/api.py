@@ -1,4 +1,4 @@
-"""REST: captions of a dataset by models: providers, previews, orders and their proposals."""
+"""REST: captions of a dataset by providers: previews, orders and their proposals."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Word = Annotated[str, Field(max_length=1_000)]
 class ProviderOut(Answer):
     """A provider of captions."""
 
-    provider: ProviderKind = Field(description="builtin, local, ollama or openai.")
+    provider: ProviderKind = Field(description="builtin, filename, local, ollama or openai.")
     model_id: int | None = Field(description="The local model; null for the others.")
     name: str = Field(description="Its name.")
     takes_prompt: bool = Field(description="Whether it follows a prompt.")
@@ -60,7 +60,8 @@ class AskIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     provider: ProviderKind = Field(
-        ProviderKind.BUILTIN, description="Who writes the captions: `builtin` needs nothing."
+        ProviderKind.BUILTIN,
+        description="Who writes the captions. `builtin` needs nothing; `filename` is done at once.",
     )
     address: str = Field(
         "", max_length=1_000, description="Address of the server; empty: the configured one."

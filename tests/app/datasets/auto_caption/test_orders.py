@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
+import sqlalchemy as sa
 
 from app.registry.config import Settings
 from app.registry.datasets import service
-from app.registry.datasets.auto_caption import orders, providers
-from app.registry.datasets.auto_caption.proposals import store_proposal
+from app.registry.datasets.auto_caption import orders, proposals, providers
+from app.registry.datasets.auto_caption.proposals import store_proposals
 from app.registry.datasets.auto_caption.providers import CaptionRequest
+from app.registry.datasets.edits.steps import undo_edit
 from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
-from app.registry.job_kinds.caption_kinds import CaptionImagesArgs, PreviewCaptionArgs
+from app.registry.job_kinds.caption_kinds import (
+    CaptionImagesArgs,
+    CaptionImagesResult,
+    PreviewCaptionArgs,
+)
 from app.registry.tables.auto_caption import CaptionProposal, ProposalState
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.jobs import IoJob
-from tests.app.datasets.test_service import filled
+from tests.app.datasets.test_service import filled, picture
+from worker.core.captioning.file_names import GIVEN
 from worker.core.captioning.words import CaptionMode, ProviderKind
 from worker.core.words import CaptionKind
 
@@ -110,7 +119,7 @@ def test_an_order_that_ended_early_goes_on_with_what_is_left(
             ids, (ProposalState.PROPOSED, ProposalState.FAILED), strict=False
         ):
             row = CaptionProposal(job_id=job.key, image_id=image_id, state=state)
-            store_proposal(session, row)
+            store_proposals(session, [row])
         orders.cancel_order(session, key, job.key)
         found = orders.get_order(session, key, job.key)
         assert (found.total, found.done, found.captioned) == (4, 2, 1)
@@ -169,7 +178,7 @@ def test_a_key_goes_to_its_own_address_alone(
 
 def test_servers_that_are_not_set_up_say_how(database: Database, settings: Settings) -> None:
     with database.read() as session:
-        builtin, ollama, openai = providers.list_providers(session, settings)
+        builtin, _, ollama, openai = providers.list_providers(session, settings)
     assert builtin.problem == ""
     assert "BRUSHWORK_OLLAMA_URL" in ollama.problem
     assert "BRUSHWORK_OPENAI_URL" in openai.problem
@@ -198,3 +207,91 @@ def test_orders_are_jobs_of_the_io_worker(database: Database, caption_settings: 
         job = orders.order_captions(session, dataset, OLLAMA, caption_settings)
         assert (job.kind, job.subject_id) == ("caption_images", key)
         assert session.get(IoJob, job.key) is job
+
+
+NAMED = ("openmoji_red_fox-1.png", "openmoji_car.png", "IMG_1234.png", "openmoji_owl.png")
+FROM_NAMES = CaptionRequest(ProviderKind.FILENAME, do_not_name=("owl",))
+
+
+def named(database: Database) -> int:
+    """A dataset of four images with file names, the second of which has a caption."""
+    with database.write() as session:
+        dataset = service.create_dataset(session, "Emoji")
+        new = [
+            dataclasses.replace(picture(n, "a car" if n == 1 else None), filename=name)
+            for n, name in enumerate(NAMED)
+        ]
+        service.add_images(session, dataset.key, new)
+        return dataset.key
+
+
+def test_file_names_become_proposals_at_once_and_without_a_worker(
+    database: Database, caption_settings: Settings
+) -> None:
+    key = named(database)
+    with database.write() as session:
+        dataset = session.get_one(Dataset, key)
+        job = orders.order_captions(session, dataset, FROM_NAMES, caption_settings)
+        order = orders.get_order(session, key, job.key)
+        assert (job.status, order.done, order.captioned, order.written) == ("succeeded", 3, 1, None)
+        (change,) = proposals.list_proposed(session, key)
+        assert (change.after, change.proposal.source_name) == ("red fox", "File names")
+        left = proposals.list_left_empty(session, job.key, limit=9)
+        assert [(row.image.filename, row.proposal.note) for row in left] == [
+            ("IMG_1234.png", GIVEN),
+            ("openmoji_owl.png", "The answer had only words that are not to be named."),
+        ]
+
+
+def test_captions_from_file_names_are_written_shown_first_and_undone(
+    database: Database, caption_settings: Settings
+) -> None:
+    key = named(database)
+    with database.write() as session:
+        dataset = session.get_one(Dataset, key)
+        request = CaptionRequest(ProviderKind.FILENAME)
+        job = orders.order_captions(session, dataset, request, caption_settings, write=True)
+        order = orders.get_order(session, key, job.key)
+        now = [image.caption for image in service.list_images(session, key)]
+        assert (order.written, now) == (2, ["red fox", "a car", "", "owl"])
+        edit_id = job.outcome(CaptionImagesResult).edit_id
+        assert edit_id is not None
+        assert undo_edit(session, key, edit_id).changed == 2
+        orders.order_captions(session, dataset, request, caption_settings, mode=CaptionMode.REPLACE)
+        shown = [(change.before, change.after) for change in proposals.list_proposed(session, key)]
+        assert shown == [("", "red fox"), ("a car", "car"), ("", "owl")]
+
+
+def test_one_file_name_is_tried_among_the_others(
+    database: Database, caption_settings: Settings
+) -> None:
+    key = named(database)
+    with database.write() as session:
+        dataset = session.get_one(Dataset, key)
+        first, _, third, _ = service.list_images(session, key)
+        for image, caption in ((first, "red fox"), (third, "")):
+            job = orders.order_preview(session, dataset, image.key, FROM_NAMES, caption_settings)
+            assert orders.get_preview(session, key, job.key).result.caption == caption
+            assert not job.state.is_active
+
+
+def test_many_file_names_are_read_in_few_statements(
+    database: Database, caption_settings: Settings
+) -> None:
+    asked: list[str] = []
+    counted = []
+    for images in (2, 30):
+        key = filled(database, *[None] * images)
+        with database.write() as session:
+            dataset = session.get_one(Dataset, key)
+            for image in service.list_images(session, key):
+                image.filename = f"fox {'a' * image.key}.png"
+            session.flush()
+            sa.event.listen(
+                database.engine, "before_cursor_execute", note := lambda *a: asked.append(a[2])
+            )
+            orders.order_captions(session, dataset, FROM_NAMES, caption_settings, write=True)
+        sa.event.remove(database.engine, "before_cursor_execute", note)
+        counted.append(sum(statement.startswith("SELECT") for statement in asked))
+        asked.clear()
+    assert counted[0] == counted[1]

@@ -11,7 +11,7 @@ from sqlmodel import select
 
 from app.registry.config import Settings
 from app.registry.datasets import service
-from app.registry.datasets.auto_caption.proposals import apply_proposals, store_proposal
+from app.registry.datasets.auto_caption.proposals import apply_proposals, store_proposals
 from app.registry.job_kinds.caption_kinds import CaptionImagesArgs, PreviewCaptionArgs
 from app.registry.state import AppState
 from app.registry.tables.auto_caption import CaptionProposal
@@ -73,7 +73,7 @@ def propose(state: AppState, mode: str, *rows: tuple[str, str]) -> None:
                 source_name="Ollama llava",
                 seen_version=image.caption_version,
             )
-            store_proposal(session, row)
+            store_proposals(session, [row])
 
 
 def captions(state: AppState) -> list[str]:
@@ -136,6 +136,20 @@ def test_one_image_is_tried_first(state: AppState, client: TestClient) -> None:
     assert "poll" not in part
     assert captions(state) == ["a fox", ""]
     assert client.get(f"{PAGE}/previews/999").status_code == 404
+
+
+def test_file_names_are_tried_and_written_at_once(state: AppState, client: TestClient) -> None:
+    with state.database.write() as session:
+        session.get_one(Image, 2).filename = "red_fox-02.png"
+    names = {"provider": "filename", "mode": "fill", "write": "true"}
+    tried = client.post(f"{PAGE}/preview", data=names | {"sample": "2"}, headers=PART).text
+    assert "red fox" in tried
+    assert "poll" not in tried
+    text = client.post(PAGE, data=names).text
+    assert "1 caption written" in text
+    assert captions(state) == ["a fox", "red fox"]
+    order = client.post(f"{API}/orders", json={"provider": "filename", "mode": "replace"}).json()
+    assert (order["status"], order["captioned"], order["empty"]) == ("succeeded", 1, 1)
 
 
 def test_changes_are_marked_applied_and_undone(state: AppState, client: TestClient) -> None:
@@ -230,7 +244,12 @@ def test_a_selection_is_kept(state: AppState, client: TestClient) -> None:
 
 def test_the_api_orders_shows_and_applies(state: AppState, client: TestClient) -> None:
     found = client.get(f"{API}/providers").json()
-    assert [p["provider"] for p in found["providers"]] == ["builtin", "ollama", "openai"]
+    assert [p["provider"] for p in found["providers"]] == [
+        "builtin",
+        "filename",
+        "ollama",
+        "openai",
+    ]
     assert found["do_not_name"][0] == "chalk"
     preview = client.post(f"{API}/previews", json={"image_id": 1}).json()
     assert (preview["status"], preview["caption"]) == ("queued", "")

@@ -49,7 +49,7 @@ def propose(
             source_name="Ollama llava",
             seen_version=before.version,
         )
-        proposals.store_proposal(session, row)
+        proposals.store_proposals(session, [row])
         rows.append(row)
     return rows
 

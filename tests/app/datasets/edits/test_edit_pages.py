@@ -91,6 +91,26 @@ def test_a_new_caption_for_all_waits_for_its_text(client: TestClient, ids: list[
     assert "Changes 24 captions" in emptied
 
 
+def test_file_names_fill_empty_captions(
+    client: TestClient, state: AppState, ids: list[int]
+) -> None:
+    with state.database.write() as session:
+        session.get_one(Image, ids[0]).filename = "red_fox-02.png"
+    sent = {"all": "1", "filter": "", "images": ""}
+    page = client.post(
+        f"{SET}/edits/preview", data=sent | {"open": "file_names"}, headers=PART
+    ).text
+    assert "Changes 1 caption" in page
+    assert "red_fox-02.png: <ins>red fox</ins>" in page
+    sent |= {"do": "file_names", "seen": field(page, "seen")}
+    answer = client.post(f"{SET}/edits", data=sent, headers=PART)
+    assert "Filled 1 caption from file names." in answer.text
+    assert images(state)[0].caption == "red fox"
+    again = client.post(f"{SET}/edits/preview", data=sent | {"seen": ""}, headers=PART).text
+    assert "Changes 0 captions" in again
+    assert "25 stay as they are." in again
+
+
 def test_all_that_match_are_previewed_page_by_page(
     client: TestClient, state: AppState, ids: list[int]
 ) -> None:

@@ -26,6 +26,7 @@ from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.tables.datasets import CaptionRevision, DatasetEdit, Image, ImageCaption
 from tests.row_locks import start_and_wait
+from worker.core.captioning.file_names import CODE
 from worker.core.words import CaptionKind
 
 ALL = Selection(all_matching=True)
@@ -291,3 +292,56 @@ def test_ids_and_what_was_seen_are_read_back() -> None:
     for text in ("1", "0.1", "-5.1", "99999999999999999999.1"):
         with pytest.raises(InvalidInput, match="Make the preview again"):
             read_seen(text)
+
+
+FROM_NAMES = Edit(EditAction.FILE_NAMES)
+
+
+def named(database: Database, **captions: str) -> Set:
+    """A dataset of images with these file names and captions."""
+    found = Set(database, *captions.values())
+    with database.write() as session:
+        for image, name in zip(service.list_images(session, found.key), captions, strict=True):
+            image.filename = f"openmoji_{name}.png"
+            session.add(image)
+    return found
+
+
+def test_file_names_fill_empty_captions_in_one_step_that_is_undone(database: Database) -> None:
+    emoji = named(database, red_fox="", owl="a bird", car_2="", _3="")
+    plan = emoji.plan(FROM_NAMES)
+    assert (plan.sentence, plan.changed, plan.unchanged) == ("Changes 3 captions", 3, 1)
+    outcome = emoji.apply(FROM_NAMES, seen=plan.seen)
+    assert emoji.captions() == ["openmoji red fox", "a bird", "openmoji car", "openmoji"]
+    with database.read() as session:
+        (step,) = list_steps(session, emoji.key)
+    assert step.sentence == "Filled 3 captions from file names"
+    emoji.undo(outcome)
+    assert emoji.captions() == ["", "a bird", "", ""]
+
+
+def test_file_names_give_what_the_preview_showed_although_an_image_was_deleted(
+    database: Database,
+) -> None:
+    emoji = named(database, red_fox="", car="")
+    seen = emoji.plan(FROM_NAMES).seen
+    emoji.delete(1)
+    emoji.apply(FROM_NAMES, seen=seen)
+    assert emoji.captions() == ["red fox"]
+
+
+def test_a_file_name_without_words_is_left_out_with_the_reason(database: Database) -> None:
+    emoji = Set(database, "", "an owl")
+    plan = emoji.plan(FROM_NAMES)
+    assert (plan.changed, plan.unchanged, plan.left_out) == (0, 1, [LeftOut("0.png", CODE)])
+
+
+def test_file_names_fill_the_caption_of_a_kind(database: Database) -> None:
+    emoji = named(database, red_fox="a fox", owl="an owl")
+    with database.write() as session:
+        change_caption(session, emoji.ids[0], CaptionKind.TAGS, CaptionChange("fox"))
+        change_caption(session, emoji.ids[0], CaptionKind.TAGS, CaptionChange(""))
+    emoji.apply(Edit(EditAction.FILE_NAMES, kind=CaptionKind.TAGS))
+    with database.read() as session:
+        row = session.exec(select(ImageCaption)).one()
+    assert (row.caption, emoji.captions()) == ("openmoji red fox", ["a fox", "an owl"])
