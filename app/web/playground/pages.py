@@ -44,6 +44,7 @@ from app.web.playground.stack import StackView, change_words, choices_beside, lo
 from app.web.playground.strip import pairs_of, rows_with_checkpoints
 from app.web.playground.subjects import SubjectChoices, find_subjects, note_of
 from app.web.playground.together import TogetherFragment, TogetherView, compare_stack
+from app.web.playground.trigger_words import missing_words, with_trigger_words
 from app.web.state import State
 from app.web.templates import render as render_page
 from app.web.templates import render_fragment, wants_fragment
@@ -78,6 +79,7 @@ class PlayPage:
     base_hint: str
     size_note: str
     prompt_note: str
+    missing_words: Sequence[tuple[str, str]]
     subjects: SubjectChoices | None
     default_guidance: float
     samplers: list[tuple[str, str]]
@@ -92,6 +94,7 @@ class PlayPage:
     together: TogetherView
     scrubbed: bool = False
     keeps_strip: bool = False
+    has_new_prompt: bool = False
     strip: None = None
     problem: str = ""
     announcement: str = ""
@@ -117,9 +120,10 @@ class SubjectsFragment:
 
 @dataclass(frozen=True)
 class PromptNoteFragment:
-    """The words of the prompt that the base model does not know."""
+    """The words of the prompt that the base model does not know, and those of adapters it lacks."""
 
     prompt_note: str
+    missing_words: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,7 @@ class PromptFragment:
 
     form: PlayForm
     prompt_note: str
+    missing_words: Sequence[tuple[str, str]]
     announcement: str
     errors: dict[str, str]
 
@@ -225,12 +230,17 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
     if not wants_fragment(request):
         with state.database.read() as session:
             texts = with_exact(session, texts)
-        return whole_page(request, state, before.with_stack(texts))
-    form = before.with_stack(texts)
+            form = with_trigger_words(session, before, before.with_stack(texts))
+        return whole_page(request, state, form)
     with state.database.read() as session:
+        form = with_trigger_words(session, before, before.with_stack(texts))
         context = play_page(session, form)
         told = change_words(session, before, context.stack, texts)
-    context = replace(context, keeps_strip="put" in texts, announcement=told)
+    is_new = form.prompt != before.prompt
+    told += f" The prompt is now “{form.prompt}”." if is_new else ""
+    context = replace(
+        context, keeps_strip="put" in texts, has_new_prompt=is_new, announcement=told.strip()
+    )
     return with_address(render_fragment("playground/_stack_changed.html", context), form)
 
 
@@ -270,7 +280,9 @@ def choose_subject(request: Request, state: State, sent: SentForm) -> Response:
     if not is_known:
         found = SubjectsFragment(find_subjects(form, stack.base))
         return render_fragment("playground/_subjects_found.html", found)
-    context = PromptFragment(form, note_of(form, stack), f"The prompt starts with {subject}.", {})
+    lacks = missing_words(form.prompt, stack.rows)
+    told = f"The prompt starts with {subject}."
+    context = PromptFragment(form, note_of(form, stack), lacks, told, {})
     return with_address(render_fragment("playground/_subject_put.html", context), form)
 
 
@@ -279,7 +291,9 @@ def note_prompt(state: State, sent: SentForm) -> Response:
     """Say which words of the prompt the base model does not know."""
     form = read_form(sent.multi_items())
     with state.database.read() as session:
-        context = PromptNoteFragment(note_of(form, look_up(session, form)))
+        stack = look_up(session, form)
+    lacks = missing_words(form.prompt, stack.rows)
+    context = PromptNoteFragment(note_of(form, stack), lacks)
     return render_fragment("playground/_prompt_note.html", context)
 
 
@@ -338,6 +352,7 @@ def play_page(
         if errors.keys() & {"width", "height"}
         else size_note_of(session, form, stack.base),
         prompt_note=note_of(form, stack),
+        missing_words=missing_words(form.prompt, stack.rows),
         subjects=find_subjects(form, stack.base),
         default_guidance=guidance_for(stack.base),
         samplers=[(name.value, name.label) for name in SamplerName],

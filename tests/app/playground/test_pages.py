@@ -299,7 +299,7 @@ def test_the_stack_changes_without_scripts_and_keeps_what_was_typed(
     fields = form_of(added.text, "play-form")
     assert (fields["adapter-0"], fields["weight-0"]) == ("chalk", "0.3")
     assert (fields["adapter-1"], fields["weight-1"]) == ("night", "1")
-    assert fields["prompt"] == "half a thought"
+    assert fields["prompt"] == "half a thought, chalkboard"
     removed = client.post("/play/stack", data=fields | {"drop": "0"}, headers=FRAGMENT)
     assert 'name="adapter-0" value="night"' in removed.text
     assert "adapter-1" not in removed.text
@@ -316,6 +316,49 @@ def many(state: AppState) -> None:
             words = ["mossy green"] if name == "Moss" else []
             new = NewVersion(name, "sd1", "a" * 64, 5, 8, 8.0, trigger_words=words, base_model_id=1)
             publish(session, new)
+
+
+def test_a_trigger_word_comes_and_goes_with_its_adapter(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state, "Chalk")
+    fake_workers.adapter(state, "Night", trigger_word="nightboard")
+    fake_workers.adapter(state, "Slate")  # with the trigger word of Chalk
+
+    def prompt(text: str, adapters: str = "", **change: str) -> str:
+        sent = filled(client, f"/play?{adapters}") | {"prompt": text} | change
+        page = client.post("/play/stack", data=sent)
+        fragment = client.post("/play/stack", data=sent, headers=FRAGMENT).text
+        typed = str(form_of(page.text, "play-form")["prompt"])
+        assert ('id="prompt-field" hx-swap-oob' in fragment) == (typed != text)
+        return typed
+
+    assert prompt("a fox", add="chalk") == "a fox, chalkboard"
+    assert prompt("", add="chalk") == "chalkboard"
+    assert prompt("a Chalkboard fox", add="chalk") == "a Chalkboard fox"
+    assert prompt("a fox, chalkboard", "adapter=chalk", drop="0") == "a fox"
+    assert prompt("a fox, the chalkboard", "adapter=chalk", drop="0") == "a fox, the chalkboard"
+    two = "adapter=chalk&adapter=slate"
+    assert prompt("a fox, chalkboard", two, drop="0") == "a fox, chalkboard"
+    assert prompt("a fox, chalkboard", "adapter=chalk", add="night") == (
+        "a fox, chalkboard, nightboard"
+    )
+
+
+def test_a_prompt_that_lacks_a_trigger_word_says_so_with_a_button_that_adds_it(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state, "Chalk")
+    sent = filled(client, "/play?adapter=chalk") | {"prompt": "a fox"}
+    lacks = "The prompt lacks “chalkboard”"
+    note = client.post("/play/prompt", data=sent, headers=FRAGMENT).text
+    assert lacks in note
+    assert 'data-insert="chalkboard"' in note
+    assert lacks in client.get("/play?adapter=chalk&prompt=a+fox").text
+    for text in ("", "a fox, Chalkboard"):
+        assert lacks not in client.post("/play/prompt", data=sent | {"prompt": text}).text
+    del sent["on-0"]
+    assert lacks not in client.post("/play/prompt", data=sent).text
 
 
 @pytest.mark.usefixtures("many")
@@ -388,7 +431,7 @@ def test_the_picker_shows_an_adapter_and_adds_one_of_its_versions(
             headers=FRAGMENT,
         ).text
         assert f'<option value="{reference}" selected>' in added
-        assert "Chalk is added with weight 1.</p>" in added
+        assert "Chalk is added with weight 1. The prompt is now “x, chalkboard”.</p>" in added
     dropped = client.post(
         "/play/stack", data=sent | {"adapter-0": "chalk", "drop": "0"}, headers=FRAGMENT
     )
