@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from app.registry.datasets import service
-from app.registry.datasets.checks.findings import Finding, Level, Report
+from app.registry.datasets.checks.findings import Finding, Report
 from app.registry.datasets.checks.service import check_dataset
 from app.registry.state import AppState
 from app.registry.wording import plural
@@ -33,8 +33,7 @@ def _lines(report: Report) -> Iterator[str]:
     images, captions = plural(report.image_count, "image"), plural(report.caption_count, "caption")
     yield f"{images} and {captions} checked, {plural(len(report.open), 'open finding')}."
     for found in report.findings:
-        mark = {Level.ERROR: "error", Level.WARNING: "warning", Level.ADVICE: "advice"}[found.level]
-        yield f"{mark + ':':<9}{found.title}. {found.reason}"
+        yield f"{found.level + ':':<9}{found.title}. {found.reason}"
         yield from (f"{'':<9}{line}" for line in found.details)
     yield from report.rest
 

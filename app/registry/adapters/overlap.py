@@ -33,7 +33,7 @@ MUCH_SHARE = 1 / 3
 AGAIN_AFTER = timedelta(minutes=1)  # a measurement that failed
 
 
-class Level(StrEnum):
+class OverlapLevel(StrEnum):
     """The degree to which two adapters overlap."""
 
     LITTLE = "little"
@@ -87,13 +87,14 @@ class PairOverlap:
         return [layer for layer in self.layers if abs(layer.cosine) >= NOTABLE]
 
     @property
-    def level(self) -> Level | None:
+    def level(self) -> OverlapLevel | None:
         """The level of their overlap; None if it is not known."""
         if self.state is not PairState.READY:
             return None
         if not self.notable:
-            return Level.LITTLE
-        return Level.MUCH if len(self.notable) >= MUCH_SHARE * len(self.layers) else Level.SOME
+            return OverlapLevel.LITTLE
+        is_much = len(self.notable) >= MUCH_SHARE * len(self.layers)
+        return OverlapLevel.MUCH if is_much else OverlapLevel.SOME
 
     @property
     def names(self) -> str:
@@ -144,7 +145,7 @@ class StackCheck:
         return max(known, key=_rank_of, default=None)
 
     @property
-    def level(self) -> Level | None:
+    def level(self) -> OverlapLevel | None:
         """The level of that pair, once all are known."""
         if self.is_computing or self.worst is None:
             return None

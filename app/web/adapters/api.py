@@ -55,6 +55,7 @@ class AdapterOut(Answer):
     base_parameters: int | None = Field(description="Parameters of its base model.")
     peak_memory_bytes: int | None = Field(description="Highest memory use of the training.")
     training_seconds: float | None = Field(description="Training time.")
+    cover_sha256: str | None = Field(description="SHA-256 of its cover, chosen or the usual one.")
     cover_url: str | None = Field(description="Address of its cover.")
     cover_thumbnail_url: str | None = Field(description="Address of a small WebP of its cover.")
     import_notes: list[str] = Field(
@@ -98,13 +99,15 @@ class AdapterPatch(BaseModel):
 def adapter_out(row: AdapterSummary) -> AdapterOut:
     """An adapter as the API shows it."""
     adapter, version = row.adapter, row.version
+    cover = row.covers[0] if row.covers else None
     return AdapterOut.of(
         version,
         **{name: getattr(adapter, name) for name in ADAPTER_FIELDS},
         tags=row.tags,
         versions=row.version_count,
-        cover_url=f"/media/{row.covers[0]}" if row.covers else None,
-        cover_thumbnail_url=f"/media/{row.covers[0]}/small" if row.covers else None,
+        cover_sha256=cover,
+        cover_url=f"/media/{cover}" if cover else None,
+        cover_thumbnail_url=f"/media/{cover}/small" if cover else None,
         import_notes=list(version.details.get("import_notes", [])),
     )
 

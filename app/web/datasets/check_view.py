@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from app.registry.datasets.checks.findings import Check, Finding, Level, Report
+from app.registry.datasets.checks.findings import Check, Finding, Report, Severity
 from app.registry.datasets.checks.service import check_dataset, known_report
 from app.registry.datasets.filters import ImageFilter, Show
 from app.registry.datasets.service import DatasetSummary
@@ -86,7 +86,7 @@ def make_panel(dataset: Dataset, report: Report | None, *, listed: int = LISTED)
         dataset=dataset,
         report=report,
         findings=found[:listed],
-        open=[shown for shown in found if shown.finding.level is not Level.ADVICE],
+        open=[shown for shown in found if shown.finding.level is not Severity.ADVICE],
         more=len(found[listed:]),
     )
 

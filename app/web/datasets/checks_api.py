@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from app.registry.datasets import service
-from app.registry.datasets.checks.findings import Check, Level
+from app.registry.datasets.checks.findings import Check, Severity
 from app.registry.datasets.checks.service import check_dataset as checked
 from app.web.answers import Answer
 from app.web.state import Id, State
@@ -18,7 +18,7 @@ class FindingOut(Answer):
     """Something to look at before a training."""
 
     check: Check = Field(description="What was checked.")
-    level: Level = Field(
+    level: Severity = Field(
         description="`error`: cannot train. `warning`: likely makes the result worse. `advice`: "
         "right for some styles."
     )

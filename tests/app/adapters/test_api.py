@@ -404,6 +404,7 @@ def test_a_cover_is_set_over_rest_too(client: TestClient, state: AppState) -> No
         version = service.get_version(session, service.get_adapter(session, adapter.key))
         sha256 = service.version_samples(session, version)[1].sha256
     changed = client.patch(f"{API}/{adapter.key}", json={"cover_sha256": sha256})
+    assert changed.json()["cover_sha256"] == sha256
     assert changed.json()["cover_url"] == f"/media/{sha256}"
     assert changed.json()["cover_thumbnail_url"] == f"/media/{sha256}/small"
     wrong = client.patch(f"{API}/{adapter.key}", json={"cover_sha256": "f" * 64})

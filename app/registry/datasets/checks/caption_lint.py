@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from app.registry.datasets.caption_words import contains_words
-from app.registry.datasets.checks.findings import Check, CheckedCaption, Finding, Level
+from app.registry.datasets.checks.findings import Check, CheckedCaption, Finding, Severity
 from app.registry.datasets.checks.repeated import (
     Phrase,
     core_of,
@@ -116,7 +116,7 @@ def _missing_trigger(captions: Sequence[ReadCaption], trigger_word: str | None) 
     verb = "lacks" if len(lacking) == 1 else "lack"
     return Finding(
         Check.TRIGGER_WORD,
-        Level.WARNING,
+        Severity.WARNING,
         f"{plural(len(lacking), 'caption')} {verb} the trigger word",
         f"The style binds to “{trigger_word}” only in captions that have it.",
         image_ids=_once(lacking),
@@ -199,7 +199,7 @@ def _repeated_finding(
         )
     return Finding(
         Check.REPEATED_WORDS,
-        Level.WARNING,
+        Severity.WARNING,
         _title(phrase, captions),
         reason,
         image_ids=tuple(phrase.image_ids),
@@ -211,7 +211,7 @@ def _repeated_finding(
 def _style_finding(phrase: _Phrase, captions: Sequence[ReadCaption]) -> Finding:
     return Finding(
         Check.STYLE_WORDS,
-        Level.WARNING,
+        Severity.WARNING,
         _title(phrase, captions),
         "It names the style, so the style binds to these words instead of the trigger word.",
         image_ids=tuple(phrase.image_ids),
@@ -244,7 +244,7 @@ def _same_caption(captions: Sequence[ReadCaption]) -> Finding | None:
     same = "the same caption" if len(piles) == 1 else f"{len(piles):,} captions"
     return Finding(
         Check.SAME_CAPTION,
-        Level.WARNING,
+        Severity.WARNING,
         f"{plural(len(ids), 'image')} share {same}",
         "What differs between images with one caption has no words, so it binds to the trigger "
         "word as well.",
@@ -261,7 +261,7 @@ def _no_subject(captions: Sequence[ReadCaption], repeated: Sequence[Phrase]) -> 
     verb = "names" if len(ids) == 1 else "name"
     return Finding(
         Check.SUBJECT,
-        Level.WARNING,
+        Severity.WARNING,
         f"{plural(len(ids), 'caption')} {verb} no subject",
         "Without a word for what the image shows, the subject becomes part of the style.",
         image_ids=ids,
@@ -292,7 +292,7 @@ def find_one_subject(captions: Sequence[ReadCaption]) -> Finding | None:
         if count >= ONE_SUBJECT_SHARE * len(captions):
             return Finding(
                 Check.ONE_SUBJECT,
-                Level.WARNING,
+                Severity.WARNING,
                 f"{count:,} of {plural(len(captions), 'caption')} are about “{subject}”",
                 "A style is learned from different subjects; of one subject, the subject itself "
                 "is learned.",

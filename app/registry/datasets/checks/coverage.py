@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 
 from app.registry.datasets.checks.caption_lint import ReadCaption
-from app.registry.datasets.checks.findings import Check, Finding, Level
+from app.registry.datasets.checks.findings import Check, Finding, Severity
 from app.registry.datasets.checks.reading import CheckedImage
 from app.registry.datasets.checks.subjects import singular
 from app.registry.wording import join_words, plural
@@ -76,7 +76,7 @@ def coverage(
         details.append(grounds)
     return Finding(
         Check.COVERAGE,
-        Level.ADVICE,
+        Severity.ADVICE,
         f"No caption names {_either(absent)}",
         "A style is surest on what its images show. Only words are looked up, no images.",
         details=tuple(details),

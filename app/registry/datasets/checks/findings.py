@@ -8,7 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 
-class Level(StrEnum):
+class Severity(StrEnum):
     """The severity of a finding. Only an error stops a run."""
 
     ERROR = "error"
@@ -90,7 +90,7 @@ class Finding:
     """
 
     check: Check
-    level: Level
+    level: Severity
     title: str
     reason: str
     image_ids: tuple[int, ...] = ()
@@ -130,7 +130,7 @@ class Report:
     @property
     def open(self) -> list[Finding]:
         """The findings that ask for a change; without mere advice."""
-        return [found for found in self.findings if found.level is not Level.ADVICE]
+        return [found for found in self.findings if found.level is not Severity.ADVICE]
 
     @property
     def rest(self) -> list[str]:

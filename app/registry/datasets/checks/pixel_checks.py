@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from app.registry.datasets.checks.findings import Check, Finding, Level
+from app.registry.datasets.checks.findings import Check, Finding, Severity
 from app.registry.datasets.checks.reading import CheckedImage
 from app.registry.datasets.listing.piles import largest_group, piles
 from app.registry.datasets.measures.thresholds import (
@@ -106,7 +106,7 @@ def _property(images: Sequence[CheckedImage], rule: _Rule) -> Finding | None:
     of_style = bool(rule.style_reason) and len(ids) > MOST * len(images) and len(images) > 1
     return Finding(
         rule.check,
-        Level.ADVICE if of_style else Level.WARNING,
+        Severity.ADVICE if of_style else Severity.WARNING,
         f"{plural(len(ids), 'image')} {rule.one if len(ids) == 1 else rule.many}",
         rule.style_reason if of_style else rule.reason,
         image_ids=ids,
@@ -142,7 +142,7 @@ def _near_duplicates(images: Sequence[CheckedImage]) -> Finding | None:
     of_one = "in one pile" if len(found) == 1 else f"in {len(found):,} piles"
     return Finding(
         Check.NEAR_DUPLICATES,
-        Level.WARNING,
+        Severity.WARNING,
         f"{count:,} near-duplicates {of_one}" + _count_of_mirrored(mirrored),
         "The same image several times counts several times: its subject is learned, too. "
         "The largest of each pile would be kept, of equal ones the oldest.",
@@ -177,7 +177,7 @@ def _variations(images: Sequence[CheckedImage]) -> Finding | None:
         return None
     return Finding(
         Check.ONE_SUBJECT,
-        Level.WARNING,
+        Severity.WARNING,
         f"{len(group):,} of {plural(len(hashes), 'image')} look like variations of one",
         "What they all show is learned as the style. Add images of other subjects, composed "
         "differently.",
@@ -202,7 +202,7 @@ def _one_ground(images: Sequence[CheckedImage]) -> Finding | None:
     color = "#" + "".join(f"{value:02x}" for value in middle)
     return Finding(
         Check.ONE_GROUND,
-        Level.ADVICE,
+        Severity.ADVICE,
         f"{len(same):,} of {plural(len(measured), 'image')} have the same plain ground ({color})",
         "It will come with the style. That is right if it belongs to it; if not, add images on "
         "other grounds.",

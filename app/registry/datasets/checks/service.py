@@ -15,8 +15,8 @@ from app.registry.datasets.checks.findings import (
     Check,
     CheckedCaption,
     Finding,
-    Level,
     Report,
+    Severity,
 )
 from app.registry.datasets.checks.pixel_checks import check_pixels, not_measured
 from app.registry.datasets.checks.reading import CheckedImage, read_images, read_state
@@ -117,7 +117,7 @@ def _unusable(images: Sequence[CheckedImage]) -> list[Finding]:
         "The stored files are missing or damaged, so a run would fail. Upload the images again, or "
         "set them aside."
     )
-    return [Finding(Check.FILES, Level.ERROR, title, reason, image_ids=ids)]
+    return [Finding(Check.FILES, Severity.ERROR, title, reason, image_ids=ids)]
 
 
 def _no_caption(images: Sequence[CheckedImage]) -> list[Finding]:
@@ -127,7 +127,7 @@ def _no_caption(images: Sequence[CheckedImage]) -> list[Finding]:
     verb = "has" if len(ids) == 1 else "have"
     title = f"{plural(len(ids), 'image')} {verb} no caption"
     reason = "An image without a caption trains the style without words, so prompts reach it less."
-    return [Finding(Check.NO_CAPTION, Level.WARNING, title, reason, image_ids=ids)]
+    return [Finding(Check.NO_CAPTION, Severity.WARNING, title, reason, image_ids=ids)]
 
 
 def _too_long(captions: Sequence[CheckedCaption], tokens: CaptionTokens) -> list[Finding]:
@@ -141,4 +141,6 @@ def _too_long(captions: Sequence[CheckedCaption], tokens: CaptionTokens) -> list
         f"{reader} reads {tokens.limit} tokens and cuts the rest off, so the last words are not "
         "learned. Shorten them."
     )
-    return [Finding(Check.LONG, Level.WARNING, title, reason, image_ids=tuple(dict.fromkeys(ids)))]
+    return [
+        Finding(Check.LONG, Severity.WARNING, title, reason, image_ids=tuple(dict.fromkeys(ids)))
+    ]

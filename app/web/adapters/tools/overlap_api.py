@@ -66,7 +66,7 @@ class PairOverlapOut(Answer):
         description="`ready`, `computing`, `failed`, or `unfit`: made for different base models."
     )
     problem: str | None = Field(description="Why there is no overlap, as a sentence.")
-    level: overlap.Level | None = Field(
+    level: overlap.OverlapLevel | None = Field(
         description=f"`much`: a third of the layers have a cosine of {overlap.NOTABLE:g} or more, "
         "or of minus that or less; `some`: at least one has; null: not known."
     )
@@ -83,7 +83,7 @@ class StackCheckOut(Answer):
         description="`computing` while a pair is, then `ready`; ask again until it is."
     )
     sentence: str = Field(description="What was found, for people.")
-    level: overlap.Level | None = Field(description="Of the pair that overlaps most.")
+    level: overlap.OverlapLevel | None = Field(description="Of the pair that overlaps most.")
     shared_trigger_words: list[str] = Field(description="Trigger words that several have.")
     pairs: list[PairOverlapOut] = Field(description="Each adapter with each other.")
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.registry.datasets.checks.caption_lint import read_captions
 from app.registry.datasets.checks.coverage import coverage
-from app.registry.datasets.checks.findings import CheckedCaption, Finding, Level
+from app.registry.datasets.checks.findings import CheckedCaption, Finding, Severity
 from worker.core.starter.examples import EXAMPLES, Example
 
 
@@ -23,7 +23,7 @@ def test_the_examples_show_what_they_show(example: Example) -> None:
     found = advice([json.loads(line)["text"] for line in lines])
     assert found is not None
     assert (found.level, found.title) == (
-        Level.ADVICE,
+        Severity.ADVICE,
         "No caption names people, buildings or landscapes",
     )
     assert found.details[0] == ("Captions that name animals 8, plants 4, food 10, vehicles 2.")

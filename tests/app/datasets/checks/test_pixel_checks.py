@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageOps
 
-from app.registry.datasets.checks.findings import Check, Finding, Level
+from app.registry.datasets.checks.findings import Check, Finding, Severity
 from app.registry.datasets.checks.pixel_checks import check_pixels, not_measured
 from app.registry.datasets.checks.reading import CheckedImage
 from app.registry.datasets.listing.piles import mirrored_pairs, near_pairs, piles
@@ -36,7 +36,7 @@ def image(number: int, **values: Any) -> CheckedImage:
     return CheckedImage(number, captions=(), is_unusable=False, **values)
 
 
-def found(*images: CheckedImage) -> list[tuple[Check, Level, tuple[int, ...]]]:
+def found(*images: CheckedImage) -> list[tuple[Check, Severity, tuple[int, ...]]]:
     return [(one.check, one.level, one.image_ids) for one in check_pixels(images, SIDE)]
 
 
@@ -55,7 +55,7 @@ def test_the_examples_get_the_advice_that_their_ground_comes_along(example: Exam
         measured.pop("ground_share")
         images.append(image(number, width=512, height=512, **measured))
     one = only(*images)
-    assert (one.check, one.level, one.count) == (Check.ONE_GROUND, Level.ADVICE, 24)
+    assert (one.check, one.level, one.count) == (Check.ONE_GROUND, Severity.ADVICE, 24)
 
 
 def test_usual_images_have_no_finding() -> None:
@@ -75,12 +75,17 @@ def test_single_images_are_found_by_their_properties(
     values: dict[str, Any], check: Check, title: str
 ) -> None:
     one = only(image(1), image(2, **values), image(3))
-    assert (one.check, one.level, one.title, one.image_ids) == (check, Level.WARNING, title, (2,))
+    assert (one.check, one.level, one.title, one.image_ids) == (
+        check,
+        Severity.WARNING,
+        title,
+        (2,),
+    )
 
 
 def test_softness_of_most_images_is_a_style() -> None:
     one = only(*(image(number, sharpness=0.1) for number in range(6)), image(6))
-    assert (one.check, one.level) == (Check.SHARPNESS, Level.ADVICE)
+    assert (one.check, one.level) == (Check.SHARPNESS, Severity.ADVICE)
 
 
 def test_near_duplicates_are_piles_with_the_largest_first_then_the_earliest() -> None:
@@ -165,13 +170,13 @@ def test_mirrored_pairs_are_those_of_a_comparison_of_all() -> None:
 
 def test_variations_of_one_image_are_reported() -> None:
     images = [image(number, perceptual_hash=0b1111111 << number) for number in range(8)]
-    assert (Check.ONE_SUBJECT, Level.WARNING) in [row[:2] for row in found(*images, image(9))]
+    assert (Check.ONE_SUBJECT, Severity.WARNING) in [row[:2] for row in found(*images, image(9))]
 
 
 def test_one_plain_ground_is_advice() -> None:
     images = [image(number, ground=f"#26423{number}") for number in range(9)]
     one = only(*images, image(10))
-    assert (one.check, one.level, one.count) == (Check.ONE_GROUND, Level.ADVICE, 9)
+    assert (one.check, one.level, one.count) == (Check.ONE_GROUND, Severity.ADVICE, 9)
     assert "#264234" in one.title
     assert found(*images, image(10), image(11)) == []  # two of eleven have another one
 
