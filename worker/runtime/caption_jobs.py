@@ -125,24 +125,27 @@ class CaptionJobs:
         if order.args.mode == CaptionMode.FILL and now.caption:
             row.state, row.note = ProposalState.SKIPPED, HAS_CAPTION
             return row
-        return answered(row, self._ask(captioner, image.clean_sha256, order.args, scratch))
+        try:
+            return answered(row, self._ask(captioner, image.clean_sha256, order.args, scratch))
+        except ImageNotCaptioned as failed:
+            row.state, row.note = ProposalState.FAILED, str(failed)
+            return row
 
     def _ask(
         self, captioner: Captioner, sha256: str, args: CaptionArgs, scratch: Path
     ) -> PreviewCaptionResult:
-        """The answer for an image, the same in a preview and in an order. Raises RefusedError."""
-        result = PreviewCaptionResult(title=captioner.title)
+        """The answer for an image, the same in a preview and in an order.
+
+        Raises ImageNotCaptioned, and RefusedError where no other image would be captioned either.
+        """
         try:
             path = self._store.local_path(sha256, scratch)
             with Pictures.open(path) as picture:
                 answer = captioner.caption(picture, args.prompt)
         except ProviderGone as gone:
             raise RefusedError("provider", str(gone)) from gone
-        except ImageNotCaptioned as failed:
-            return result.model_copy(update={"note": str(failed), "failed": True})
         except (BlobNotFound, BlobDamaged) as error:
-            sentence = report(self._database, error)
-            return result.model_copy(update={"note": sentence, "failed": True})
+            raise ImageNotCaptioned(report(self._database, error)) from error
         finally:
             (scratch / sha256).unlink(missing_ok=True)  # where the storage is a bucket
         return PreviewCaptionResult.of_answer(captioner.title, answer, args.do_not_name)
@@ -174,7 +177,10 @@ class CaptionJobs:
                 raise RefusedError("gone", "This image was deleted. Choose another one.")
             attempt = _Attempt(lease, scratch, stopping, progress)
             with self._open(args, attempt, lambda: progress(0, 1)) as captioner:
-                result = self._ask(captioner, image.clean_sha256, args, scratch)
+                try:
+                    result = self._ask(captioner, image.clean_sha256, args, scratch)
+                except ImageNotCaptioned as failed:
+                    raise RefusedError("caption", str(failed)) from failed
             with self._database.write() as session:
                 jobs.finish(
                     session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result.stored()

@@ -60,9 +60,12 @@ def _preview(state: AppState, dataset: Dataset, asked: CaptionRequest, image_id:
         return None if job.state.is_active else job
 
     job = wait_for_io(state, find, lambda: "waiting for the caption", NO_WORKER)
+    if job.error:
+        print(job.error, file=sys.stderr)
+        return 1
     result = job.outcome(PreviewCaptionResult)
-    print(result.caption or job.error or result.note)
-    return 0 if result.caption else 1
+    print(result.caption or f"No caption: {result.note}")
+    return 0
 
 
 def _order(state: AppState, dataset: Dataset, arguments: Namespace) -> int:

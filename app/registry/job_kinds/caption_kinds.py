@@ -65,14 +65,13 @@ class PreviewCaptionArgs(CaptionArgs):
 
 
 class PreviewCaptionResult(JobResult):
-    """The caption; "" if there is none, for the reason in `note`.
+    """The caption; "" if the model answered with none that can be used, for the reason in `note`.
 
     `removed`: what the list of words not to name took out of it.
     """
 
     caption: str = ""
     note: str = ""
-    failed: bool = False
     title: str = ""
     removed: tuple[str, ...] = ()
 

@@ -77,5 +77,9 @@ def test_it_prints_captions_and_writes_them_if_asked(
         "2 captions written.",
     ]
     server.faults = ["html"]
+    assert "answered with a web page" in said(capsys, *asked, "--preview", "1", code=1)
+    nothing = said(capsys, *asked, "--preview", "1", "--do-not-name", "a ship,boatish,style")
+    assert nothing == "No caption: The answer had only words that are not to be named.\n"
+    server.faults = ["html"]
     failed = said(capsys, *asked, "--mode", "replace", "--images", "2", code=1)
     assert failed.startswith("two.png: no caption. 127.0.0.1")

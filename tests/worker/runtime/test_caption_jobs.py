@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 import psutil
 import pytest
@@ -16,9 +17,12 @@ from app.registry.job_kinds.caption_kinds import PreviewCaptionResult
 from app.registry.tables.auto_caption import CaptionProposal
 from app.registry.tables.datasets import Dataset, DatasetEdit, Image, ImageCaption
 from app.registry.tables.jobs import IoJob
+from app.web.datasets.auto_caption.api import preview_out
 from tests.caption_servers import CaptionServer, caption_server
 from tests.worker.runtime.job_loops import Registry, add_images, wait_for
 from tests.worker.runtime.time_limits.test_limited_jobs import job_processes, limited
+from worker.core.captioning.remote import requests
+from worker.core.captioning.remote.requests import Server, TimeLimits
 from worker.core.captioning.words import ProviderKind
 from worker.core.words import CaptionKind
 from worker.runtime import caption_jobs
@@ -160,6 +164,44 @@ def test_a_preview_shows_what_an_order_would_propose(
     assert shown.removed == ("chalk", "style")
     assert shown.caption == shapes.rows(CaptionProposal)[2].caption
     assert server.requests[0] == server.requests[3]
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("500", "status 500"),
+        ("html", "answered with a web page"),
+        ("cut", "broke off its answer"),
+        ("empty", "answered without a caption"),
+        ("silent", "sent nothing for 0.3 s"),
+        ("refuse", "“llava” refused: “I'm sorry, I can't help with that.”"),
+    ],
+)
+def test_a_preview_without_an_answer_fails_with_the_reason(
+    shapes: Registry,
+    server: CaptionServer,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    sentence: str,
+) -> None:
+    limits = TimeLimits(silence=0.3) if fault == "silent" else TimeLimits()
+    monkeypatch.setattr(caption_jobs, "Server", partial(Server, limits=limits))
+    monkeypatch.setattr(requests, "WAITS", ())
+    if fault == "refuse":
+        server.answer = lambda image, prompt: "I'm sorry, I can't help with that."
+    else:
+        server.faults = [fault]
+    with shapes.database.write() as session:
+        dataset = session.get_one(Dataset, shapes.dataset_id)
+        image_id = shapes.rows(Image)[0].key
+        key = orders.order_preview(session, dataset, image_id, OLLAMA, shapes.settings).key
+    with shapes.working(io_jobs(shapes)):
+        ended = shapes.until_final(IoJob, key)
+    assert (ended.status, ended.error_code, ended.result) == ("failed", "caption", {})
+    assert sentence in ended.error
+    with shapes.database.read() as session:
+        shown = preview_out(orders.get_preview(session, shapes.dataset_id, key))
+    assert (shown.status, shown.error, shown.caption, shown.note) == ("failed", ended.error, "", "")
 
 
 def test_an_image_that_got_a_caption_or_was_deleted_meanwhile_is_not_asked_about(

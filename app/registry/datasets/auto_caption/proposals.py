@@ -279,9 +279,7 @@ def answered(proposal: CaptionProposal, answer: PreviewCaptionResult) -> Caption
     """The proposal with the answer of a provider."""
     proposal.caption, proposal.note = answer.caption, answer.note
     proposal.removed = ", ".join(answer.removed)
-    if answer.failed:
-        proposal.state = ProposalState.FAILED
-    elif not answer.caption:
+    if not answer.caption:
         proposal.state = ProposalState.EMPTY
     return proposal
 

@@ -106,8 +106,9 @@ class PreviewOut(Answer):
     id: int = Field(description="Id of the preview.")
     image_id: int = Field(description="Id of the image.")
     status: str = Field(description="queued, running, succeeded, failed or canceled.")
+    error: str | None = Field(description="Why it failed, as a sentence.")
     caption: str = Field(description="The caption; empty while it is being written, or if none.")
-    note: str = Field(description="Why there is no caption, as a sentence.")
+    note: str = Field(description="Why a preview that succeeded has no caption, as a sentence.")
     removed: list[str] = Field(description="Words that were taken out of the caption.")
     provider: str = Field(description="Who wrote it, such as `Ollama llava`.")
 
@@ -200,7 +201,7 @@ def preview_out(preview: Preview) -> PreviewOut:
         id=job.key,
         image_id=preview.image.key,
         status=job.status,
-        note=job.error or result.note,
+        error=job.error,
         provider=result.title,
     )
 
@@ -251,7 +252,9 @@ def list_caption_providers(dataset_id: Id, state: State) -> ProvidersOut:
 def preview_caption(dataset_id: Id, body: PreviewIn, state: State) -> PreviewOut:
     """Caption one image as an order would, and keep nothing.
 
-    Ask for the preview until its status is `succeeded` or `failed`.
+    Ask for the preview until its status is `succeeded` or `failed`. It is `failed`, with its
+    `error`, where the server or the model gave no answer, or refused; it is `succeeded` with an
+    empty caption and a `note` where the model was not sure of anything.
     """
     with state.database.write() as session:
         dataset = service.get_dataset(session, dataset_id)

@@ -152,6 +152,29 @@ def test_file_names_are_tried_and_written_at_once(state: AppState, client: TestC
     assert (order["status"], order["captioned"], order["empty"]) == ("succeeded", 1, 1)
 
 
+def test_a_preview_says_that_the_model_saw_nothing_or_that_it_failed(
+    state: AppState, client: TestClient
+) -> None:
+    for status, result, page in (
+        ("succeeded", {"note": "Not sure enough."}, "No caption: Not sure enough."),
+        ("failed", {}, "It broke off."),
+    ):
+        key = client.post(f"{API}/previews", json={"image_id": 2}).json()["id"]
+        finish(state, status, **result)
+        with state.database.write() as session:
+            session.get_one(IoJob, key).error = "It broke off." if status == "failed" else None
+        shown = client.get(f"{API}/previews/{key}").json()
+        assert (shown["status"], shown["caption"], shown["note"]) == (
+            status,
+            "",
+            result.get("note", ""),
+        )
+        assert shown["error"] == ("It broke off." if status == "failed" else None)
+        text = client.get(f"{PAGE}/previews/{key}").text
+        assert page in text
+        assert ("field-error" in text) == (status == "failed")
+
+
 def test_changes_are_marked_applied_and_undone(state: AppState, client: TestClient) -> None:
     client.post(PAGE, data=OLLAMA | {"mode": "append"})
     propose(state, CaptionMode.APPEND, ("proposed", "in snow"), ("failed", "It was cut off."))
