@@ -184,7 +184,8 @@ def list_dataset_edits(
 def undo_dataset_edit(dataset_id: Id, edit_id: Id, state: State) -> EditOut:
     """Undo a bulk edit.
 
-    What was changed or deleted since stays as it is and is named.
+    What was changed or deleted since stays as it is and is named. If that is everything, `changed`
+    is 0 and the step can still be undone, as after an undo of the edits after it.
     """
     with state.database.write() as session:
         return EditOut.of_outcome(undo_edit(session, dataset_id, edit_id))

@@ -15,7 +15,13 @@ from app.registry.datasets.edits.actions import EditAction
 from app.registry.datasets.edits.applying import apply_edit
 from app.registry.datasets.edits.plan import EditOutcome
 from app.registry.datasets.edits.selection import live_images, read_ids
-from app.registry.datasets.edits.steps import Step, describe_step, list_steps, undo_edit
+from app.registry.datasets.edits.steps import (
+    NOTHING_UNDONE,
+    Step,
+    describe_step,
+    list_steps,
+    undo_edit,
+)
 from app.registry.datasets.service import DatasetSummary
 from app.registry.errors import InvalidInput
 from app.registry.state import AppState
@@ -109,7 +115,7 @@ def undo(request: Request, state: State, slug: Slug, edit_id: Id, sent: SentForm
     if not templates.wants_fragment(request):
         return templates.redirect_with_notice(f"/datasets/{slug}", sentence)
     if "elsewhere" in sent:
-        return _message(dataset, sentence, undone=edit_id)
+        return _message(dataset, sentence, undone=edit_id if outcome.changed else None)
     shown = read_ids(str(sent.get("shown", "")))
     return _applied(state, dataset, outcome, shown, sentence, is_undo=True)
 
@@ -135,8 +141,8 @@ def _panel(dataset: Dataset, panel: EditPanel) -> Response:
 
 def _sentence(state: AppState, outcome: EditOutcome, *, undone: bool = False) -> str:
     """A message with the changes and the images that were left out."""
-    said = "Nothing changed"
-    if outcome.step is not None and (outcome.changed or not undone):
+    said = NOTHING_UNDONE if undone else "Nothing changed"
+    if outcome.step is not None and outcome.changed:
         with state.database.read() as session:
             said = describe_step(session, outcome.step)
         said = f"Undone: {said[:1].lower()}{said[1:]}" if undone else said

@@ -159,6 +159,13 @@ def test_it_shows_an_edit_makes_it_and_undoes_it(
     assert "from 1 to 100" in said(capsys, "edit", "boats", "repeats", "x", *folder, code=1)
     refused = said(capsys, "edit", "boats", "replace", "boat(?=s)", "--regex", *folder, code=1)
     assert "Look-around, such as (?=…) and (?<!…), is not supported." in refused
+    for text in ("bow", "stern"):
+        said(capsys, "edit", "boats", "append", text, "--apply", *folder)
+    nothing = said(capsys, "undo", "boats", "2", *folder, code=1)
+    assert nothing.startswith("Nothing was undone. This step can still be undone once later")
+    assert "Its caption was changed since." in nothing
+    assert said(capsys, "undo", "boats", "3", *folder).startswith("Undone: ")
+    assert said(capsys, "undo", "boats", "2", *folder).startswith("Undone: ")
 
 
 def test_captions_of_one_image_are_shown_written_and_restored(

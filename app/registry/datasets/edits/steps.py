@@ -23,6 +23,7 @@ from app.registry.wording import ago, aware
 LISTED = 5
 """Steps that the page of a dataset offers to undo."""
 RECENT = timedelta(hours=1)
+NOTHING_UNDONE = "Nothing was undone. This step can still be undone once later changes are"
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ def _target_name(session: Session, edit: Edit) -> str:
 def undo_edit(session: Session, dataset_id: int, edit_id: int) -> EditOutcome:
     """Restore what a step changed, where it still is as the step left it.
 
-    What was changed or deleted since stays and is named. Raises Conflict if the step was undone
+    What was changed or deleted since stays and is named. Where that is everything, the step can
+    still be undone, as after an undo of the steps after it. Raises Conflict if the step was undone
     already, or is too old.
     """
     get_dataset(session, dataset_id, lock=True)
@@ -128,9 +130,10 @@ def undo_edit(session: Session, dataset_id: int, edit_id: int) -> EditOutcome:
         outcome = _undo_captions(session, step, edit)
     else:
         outcome = _undo_fields(session, step, edit)
-    step.undone_at = utcnow()
-    session.add(step)
-    session.flush()
+    if outcome.changed:
+        step.undone_at = utcnow()
+        session.add(step)
+        session.flush()
     return outcome
 
 

@@ -12,7 +12,7 @@ from app.registry.datasets import service
 from app.registry.datasets.auto_caption import orders, proposals
 from app.registry.datasets.auto_caption.providers import list_providers
 from app.registry.datasets.edits.selection import selected_images
-from app.registry.datasets.edits.steps import undo_edit
+from app.registry.datasets.edits.steps import NOTHING_UNDONE, undo_edit
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import AppError, Conflict, InvalidInput
 from app.registry.job_kinds.caption_kinds import PreviewCaptionArgs
@@ -191,6 +191,9 @@ def undo(state: State, slug: Slug, edit: Annotated[int, Form(ge=1, le=MAX_ID)]) 
         outcome = undo_edit(session, dataset.key, edit)
     left = len(outcome.left_out)
     kept = f" {plural(left, 'caption')} changed since stayed." if left else ""
+    if not outcome.changed:
+        address = f"{address_of(slug)}?applied={edit}"
+        return templates.redirect_with_notice(address, f"{NOTHING_UNDONE}.{kept}")
     sentence = f"{plural(outcome.changed, 'caption')} restored.{kept}"
     return templates.redirect_with_notice(address_of(slug), sentence)
 

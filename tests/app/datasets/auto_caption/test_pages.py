@@ -252,6 +252,21 @@ def test_captions_that_an_order_wrote_can_be_undone(state: AppState, client: Tes
     assert 'name="edit"' not in client.get(PAGE).text
 
 
+def test_an_undo_of_captions_that_were_changed_since_is_offered_again(
+    state: AppState, client: TestClient
+) -> None:
+    client.post(PAGE, data=OLLAMA)
+    propose(state, CaptionMode.FILL, ("skipped", ""), ("proposed", "an owl"))
+    client.post(f"{PAGE}/proposals", data={"decision": "apply_all"})
+    with state.database.write() as session:
+        service.caption_image(session, 2, "mine")
+    text = client.post(f"{PAGE}/undo", data={"edit": "1"}).text
+    assert "Nothing was undone." in text
+    assert "1 caption changed since stayed." in text
+    assert 'name="edit" value="1"' in text
+    assert captions(state) == ["a fox", "mine"]
+
+
 def test_a_selection_is_kept(state: AppState, client: TestClient) -> None:
     text = client.get(f"{PAGE}?images=1&image=2").text
     assert "2 images are chosen here" in text

@@ -191,6 +191,27 @@ def test_captions_that_were_edited_meanwhile_are_named_in_the_message(
     assert "1 left out. 1.png: It was edited meanwhile, to “mine”." in answer.text
 
 
+def test_an_undo_out_of_order_says_that_nothing_was_undone(
+    client: TestClient, state: AppState, ids: list[int]
+) -> None:
+    sent = {"images": f"{ids[1]}-{ids[2]}", "text": "ink"}
+    for action in ("add_trigger", "append"):
+        client.post(f"{SET}/edits", data=sent | {"do": action}, headers=HTML)
+    first = f"{SET}/edits/1/undo"
+    for headers, more in ((HTML, {}), (PART, {}), (PART, {"elsewhere": "1"})):
+        text = client.post(first, data=more, headers=headers).text
+        assert "Nothing was undone. This step can still be undone once later changes are." in text
+        assert "2 left out. 1.png: Its caption was changed since" in text
+        assert ("oob" in text and 'id="toast-edit-1"' in text) is False
+    api = "/api/v1/datasets/1/edits"
+    undone = client.post(f"{api}/1/undo")
+    assert (undone.status_code, undone.json()["changed"]) == (200, 0)
+    assert len(undone.json()["left_out"]) == 2
+    assert [step["can_undo"] for step in client.get(api).json()] == [True, True]
+    for key in (2, 1):
+        assert client.post(f"{api}/{key}/undo").json()["changed"] == 2
+
+
 def test_the_api_previews_applies_lists_and_undoes(
     client: TestClient, state: AppState, ids: list[int]
 ) -> None:

@@ -167,6 +167,24 @@ def test_undo_restores_only_what_nobody_changed_since(database: Database) -> Non
         undo_edit(session, ink.key, 999)
 
 
+def test_an_undo_that_changes_nothing_can_be_made_again(database: Database) -> None:
+    ink = Set(database, "a", "b")
+    first, second = ink.apply(ADD_INK), ink.apply(Edit(EditAction.APPEND, "x"))
+    flips = [ink.apply(Edit(EditAction.REPEATS, repeats=number)) for number in (2, 3)]
+    for _ in range(2):
+        undone = ink.undo(first)
+        assert (undone.changed, ink.captions()) == (0, ["ink, a, x", "ink, b, x"])
+        assert {row.reason for row in undone.left_out} == {"Its caption was changed since."}
+        assert ink.undo(flips[0]).changed == 0
+    with database.read() as session:
+        assert len(list_steps(session, ink.key, to_undo=True)) == 4
+    for step in (second, first, flips[1], flips[0]):
+        assert ink.undo(step).changed == 2
+    assert ink.captions() == ["a", "b"]
+    with pytest.raises(Conflict, match="undone already"):
+        ink.undo(first)
+
+
 def test_repeats_flips_set_aside_and_deletion_are_steps_too(database: Database) -> None:
     ink = Set(database, "a", "b")
     steps = [
