@@ -16,6 +16,7 @@ from app.registry.blobs.report import report
 from app.registry.caption_models import service as caption_models
 from app.registry.config import Settings
 from app.registry.datasets.auto_caption.proposals import (
+    HAS_CAPTION,
     answered,
     apply_proposals,
     store_proposals,
@@ -50,7 +51,6 @@ WAIT_SECONDS = 0.5  # between two looks at whether to stop
 FAILURES_IN_A_ROW = 5
 """After so many the provider is taken to be broken, and the order ends."""
 
-HAS_CAPTION = "It has a caption now, so it was left as it is."
 STOPPED = (
     "{count} images in a row failed, so this was stopped. The last one: {reason} What was done is "
     "kept; continue when it is mended."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,11 +19,12 @@ from app.registry.datasets.several_captions import KindNow, captions_of_kinds
 from app.registry.db import in_chunks
 from app.registry.job_kinds.caption_kinds import PreviewCaptionResult
 from app.registry.tables.auto_caption import CaptionProposal, ProposalState
-from app.registry.tables.datasets import CaptionSource, DatasetEdit, Image
+from app.registry.tables.datasets import CaptionSource, DatasetEdit, Image, ImageCaption
 from app.registry.wording import plural
 from worker.core.captioning.words import CaptionMode
 
 ENDS = (".", "!", "?", "…")
+HAS_CAPTION = "It has a caption now, so it was left as it is."
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,16 @@ class ProposedChange:
         return changed_caption(self.before, self.proposal.caption, self.proposal.mode)
 
     @property
+    def is_filled(self) -> bool:
+        """True if only an empty caption was to be filled, and it is not empty any more."""
+        return self.proposal.mode == CaptionMode.FILL and self.before != ""
+
+    @property
     def is_outdated(self) -> bool:
-        """True if the caption was changed after the proposal was made."""
+        """True if the caption was changed after the proposal was made, so that it is not applied
+        until somebody has seen the caption as it is now."""
+        if self.proposal.mode == CaptionMode.FILL:
+            return self.is_filled
         return self.now.version != self.proposal.seen_version
 
     @property
@@ -60,12 +69,14 @@ class Applied:
     """The result of applying proposals.
 
     `changed_meanwhile`: their captions were changed after the proposal was made, so they were left
-    as they are, and stay proposed against the new caption. `refused`: with them the caption would
-    be too long. `edit_id`: the step to undo; None if nothing was changed.
+    as they are. Of these, `still_proposed` wait until somebody has seen the caption as it is now;
+    the others were to fill an empty caption only, and are dropped. `refused`: with them the caption
+    would be too long. `edit_id`: the step to undo; None if nothing was changed.
     """
 
     changed: int = 0
     changed_meanwhile: int = 0
+    still_proposed: int = 0
     refused: int = 0
     edit_id: int | None = None
     image_ids: list[int] = field(default_factory=list)
@@ -77,7 +88,12 @@ class Applied:
         if self.changed_meanwhile:
             parts.append(
                 f"{plural(self.changed_meanwhile, 'caption was', 'captions were')} changed "
-                "meanwhile and left as they are: look at the new differences below."
+                "meanwhile and left alone."
+            )
+        if self.still_proposed:
+            parts.append(
+                f"{plural(self.still_proposed, 'proposal')} kept: look at the captions as they are "
+                "now before you apply again."
             )
         if self.refused:
             parts.append(f"{plural(self.refused, 'caption')} would be too long.")
@@ -95,7 +111,7 @@ def changed_caption(before: str, proposed: str, mode: str) -> str:
 def count_proposed(session: Session, dataset_id: int) -> int:
     """Number of proposals of a dataset that wait for a decision."""
     query = select(func.count()).select_from(CaptionProposal).join(Image)
-    return session.exec(query.where(*_waiting(dataset_id))).one()
+    return session.exec(query.where(*_undecided(dataset_id))).one()
 
 
 def list_proposed(
@@ -108,7 +124,7 @@ def list_proposed(
     query = (
         select(CaptionProposal, Image)
         .join(Image)
-        .where(*_waiting(dataset_id), col(Image.id) > after)
+        .where(*_undecided(dataset_id), col(Image.id) > after)
         .order_by(col(Image.id), col(CaptionProposal.id))
     )
     rows = list(session.exec(query.limit(limit)))
@@ -149,15 +165,33 @@ def _waiting(dataset_id: int) -> tuple[sa.ColumnElement[bool], ...]:
     )
 
 
+def _undecided(dataset_id: int) -> tuple[sa.ColumnElement[bool], ...]:
+    """Those that wait, without those that would fill a caption which is written by now."""
+    written = sa.exists().where(
+        col(ImageCaption.image_id) == col(Image.id),
+        col(ImageCaption.kind) == col(CaptionProposal.kind),
+        col(ImageCaption.caption) != "",
+    )
+    is_first = col(CaptionProposal.kind) == col(Image.caption_kind)
+    is_empty = sa.case((is_first, col(Image.caption) == ""), else_=~written)
+    return *_waiting(dataset_id), (col(CaptionProposal.mode) != CaptionMode.FILL) | is_empty
+
+
 def apply_proposals(
-    session: Session, dataset_id: int, proposal_ids: Iterable[int] | None = None
+    session: Session,
+    dataset_id: int,
+    proposal_ids: Iterable[int] | None = None,
+    *,
+    seen: Mapping[int, int] | None = None,
 ) -> Applied:
     """Write the captions of these proposals, or of all that wait, as one step that can be undone.
 
-    A caption that was changed after the proposal was made is left as it is.
+    A caption that was changed after the proposal was made is left as it is, however often this is
+    called. `seen`: by id of a proposal, the version of the caption that somebody saw beside it; it
+    is applied to this version, and to no other. Only what is empty now is filled.
     """
     changes = _lock_proposals(session, dataset_id, proposal_ids)
-    found = _Writer(session)
+    found = _Writer(session, seen or {})
     for change in changes:
         found.take(change)
     if not found.written:
@@ -202,10 +236,11 @@ def _row(change: ProposedChange, caption: str) -> dict[str, Any]:
 class _Writer:
     """Sorts proposals into those that can be written, and the reasons of the others."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, seen: Mapping[int, int]) -> None:
         self._session = session
+        self._seen = seen
         self.written: list[tuple[ProposedChange, str]] = []
-        self._meanwhile = self._refused = 0
+        self._kept = self._dropped = self._refused = 0
 
     @property
     def proposals(self) -> list[CaptionProposal]:
@@ -214,8 +249,14 @@ class _Writer:
 
     def take(self, change: ProposedChange) -> None:
         proposal = change.proposal
-        if change.is_outdated or (proposal.mode == CaptionMode.FILL and change.before):
-            self._keep_proposed(change)
+        if change.is_filled:
+            proposal.state, proposal.note = ProposalState.SKIPPED, HAS_CAPTION
+            self._session.add(proposal)
+            self._dropped += 1
+            return
+        seen = self._seen.get(proposal.key, proposal.seen_version)
+        if proposal.mode != CaptionMode.FILL and change.now.version != seen:
+            self._kept += 1
             return
         try:
             caption = clean_caption(change.after)
@@ -228,19 +269,11 @@ class _Writer:
             return
         self.written.append((change, caption))
 
-    def _keep_proposed(self, change: ProposedChange) -> None:
-        """Left for another decision, against the caption as it is now."""
-        proposal = change.proposal
-        proposal.seen_version = change.now.version
-        if proposal.mode == CaptionMode.FILL and change.before:
-            proposal.mode = CaptionMode.REPLACE
-        self._session.add(proposal)
-        self._meanwhile += 1
-
     def applied(self, edit_id: int | None) -> Applied:
         return Applied(
             changed=len(self.written),
-            changed_meanwhile=self._meanwhile,
+            changed_meanwhile=self._kept + self._dropped,
+            still_proposed=self._kept,
             refused=self._refused,
             edit_id=edit_id,
             image_ids=[change.image.key for change, _ in self.written],

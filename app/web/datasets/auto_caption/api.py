@@ -161,9 +161,10 @@ class ProposalOut(Answer):
     kind: CaptionKind = Field(description="Which of its captions.")
     before: str = Field(description="The caption now.")
     after: str = Field(description="The caption once the proposal is applied.")
+    caption_version: int = Field(description="Version of the caption now; 0: it was never written.")
     changed_meanwhile: bool = Field(
-        description="True if the caption was changed after the proposal was made. Applying then "
-        "leaves it, and proposes the change against the new caption."
+        description="True if the caption was changed after the proposal was made. Applying leaves "
+        "it then, unless `seen` names the version that it has now."
     )
     removed: str = Field(description="Words that were taken out of the proposal.")
     provider: str = Field(description="Who wrote it.")
@@ -178,11 +179,39 @@ class ChosenIn(BaseModel):
     )
 
 
+class SeenIn(BaseModel):
+    """The caption that somebody saw beside a proposal."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: Key = Field(description="Id of the proposal.")
+    caption_version: Annotated[int, Field(ge=0, le=MAX_ID)] = Field(
+        description="`caption_version` of the proposal; it is applied to this version alone."
+    )
+
+
+class ApplyIn(ChosenIn):
+    """The proposals to apply."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"ids": [1], "seen": [{"id": 1, "caption_version": 2}]}]},
+    )
+    seen: list[SeenIn] = Field(
+        default_factory=list,
+        max_length=MAX_IDS,
+        description="Captions as they were seen, for proposals with `changed_meanwhile`.",
+    )
+
+
 class AppliedOut(Answer):
     """The result of applying proposals."""
 
     changed: int = Field(description="Number of captions written.")
     changed_meanwhile: int = Field(description="Captions left, because they were changed since.")
+    still_proposed: int = Field(
+        description="Of these, proposals that wait to be applied with `seen`; the others were to "
+        "fill empty captions and are dropped."
+    )
     refused: int = Field(description="Captions left, because they would be too long.")
     edit_id: int | None = Field(description="The step that can be undone; null: nothing changed.")
 
@@ -229,6 +258,7 @@ def _proposal_out(change: ProposedChange) -> ProposalOut:
         image_id=change.image.key,
         filename=change.image.filename,
         kind=CaptionKind(row.kind),
+        caption_version=change.now.version,
         changed_meanwhile=change.is_outdated,
         removed=row.removed,
         provider=row.source_name,
@@ -348,11 +378,17 @@ def list_caption_proposals(
 
 
 @router.post("/datasets/{dataset_id}/captions/proposals/apply")
-def apply_caption_proposals(dataset_id: Id, body: ChosenIn, state: State) -> AppliedOut:
-    """Write proposed captions, in one step that can be undone."""
+def apply_caption_proposals(dataset_id: Id, body: ApplyIn, state: State) -> AppliedOut:
+    """Write proposed captions, in one step that can be undone.
+
+    A caption that was changed after its proposal was made is left, unless `seen` names the version
+    that it has now; so a request that is repeated changes nothing more. Only captions that are
+    empty now are filled.
+    """
+    seen = {one.id: one.caption_version for one in body.seen}
     with state.database.write() as session:
         service.get_dataset(session, dataset_id)
-        return AppliedOut.of(proposals.apply_proposals(session, dataset_id, body.ids))
+        return AppliedOut.of(proposals.apply_proposals(session, dataset_id, body.ids, seen=seen))
 
 
 @router.post("/datasets/{dataset_id}/captions/proposals/discard")

@@ -40,7 +40,9 @@ router = APIRouter(include_in_schema=False)
 ADDRESS = "/datasets/{slug}/captions/auto"
 OptionalId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 Cursor = Annotated[int, Query(ge=0, le=MAX_ID)]
-Proposals = Annotated[list[Annotated[int, Form(ge=1, le=MAX_ID)]] | None, Form(max_length=A_PAGE)]
+# id of a proposal, and the version of the caption that stood beside it
+Ticked = Annotated[str, Form(pattern=r"^[0-9]{1,9}-[0-9]{1,9}$")]
+Proposals = Annotated[list[Ticked] | None, Form(max_length=A_PAGE)]
 
 
 @router.get(ADDRESS)
@@ -167,12 +169,17 @@ def decide(
     decision: Annotated[str, Form(max_length=20)] = "",
     proposal: Proposals = None,
 ) -> Response:
-    """Apply or discard the proposals that are ticked, or all."""
-    chosen = None if decision.endswith("_all") else proposal or []
+    """Apply or discard the proposals that are ticked, or all.
+
+    A tick confirms the caption that it was set beside: what was changed since then stays.
+    """
+    pairs = (one.split("-") for one in proposal or [])
+    ticked = {int(key): int(version) for key, version in pairs}
+    chosen = None if decision.endswith("_all") else list(ticked)
     with state.database.write() as session:
         dataset = service.dataset_by_slug(session, slug)
         if decision in ("apply", "apply_all"):
-            done = proposals.apply_proposals(session, dataset.key, chosen)
+            done = proposals.apply_proposals(session, dataset.key, chosen, seen=ticked)
             query = f"?applied={done.edit_id}" if done.edit_id else "#results"
             sentence = done.sentence
         elif decision in ("discard", "discard_all"):

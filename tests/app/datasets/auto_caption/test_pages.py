@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 from fastapi import FastAPI
@@ -186,7 +187,7 @@ def test_changes_are_marked_applied_and_undone(state: AppState, client: TestClie
     assert "Continue with 1 image" in text
     answer = client.post(
         f"{PAGE}/proposals",
-        data={"decision": "apply", "proposal": "1"},
+        data={"decision": "apply", "proposal": "1-1"},
         follow_redirects=False,
     )
     assert captions(state) == ["a fox, in snow", ""]
@@ -265,6 +266,61 @@ def test_an_undo_of_captions_that_were_changed_since_is_offered_again(
     assert "1 caption changed since stayed." in text
     assert 'name="edit" value="1"' in text
     assert captions(state) == ["a fox", "mine"]
+
+
+def test_a_caption_that_was_changed_stays_until_its_proposal_is_ticked_beside_it(
+    state: AppState, client: TestClient
+) -> None:
+    client.post(PAGE, data=OLLAMA | {"mode": "replace"})
+    propose(state, CaptionMode.REPLACE, ("proposed", "an owl"), ("proposed", "a cat"))
+    finish(state)
+    sent = ticked(client)
+    assert sent["proposal"] == ["1-1", "2-0"]
+    with state.database.write() as session:
+        service.caption_image(session, 1, "mine")
+    for decision in ("apply", "apply", "apply_all"):  # a double click, and a second tab
+        text = client.post(f"{PAGE}/proposals", data=sent | {"decision": decision}).text
+        assert "1 caption was changed meanwhile and left alone. 1 proposal kept" in text
+        assert captions(state) == ["mine", "a cat"]
+    assert "<del>mine</del> <ins>an owl</ins>" in text
+    assert ticked(client) == {"proposal": []}
+    assert 'value="1-2"' in text
+    for pattern in ("1", "1-", "x-1"):
+        refused = client.post(f"{PAGE}/proposals", data={"decision": "apply", "proposal": pattern})
+        assert refused.status_code == 422
+    client.post(f"{PAGE}/proposals", data={"decision": "apply", "proposal": "1-2"})
+    assert captions(state) == ["an owl", "a cat"]
+
+
+def ticked(client: TestClient) -> dict[str, list[str]]:
+    """The boxes of the page that are ticked when it comes."""
+    boxes = re.findall(r'name="proposal" value="([^"]*)"[^>]* checked>', client.get(PAGE).text)
+    return {"proposal": boxes}
+
+
+@pytest.mark.parametrize("mode", list(CaptionMode))
+def test_a_request_to_apply_that_is_repeated_replaces_nothing_written_by_hand(
+    state: AppState, client: TestClient, mode: CaptionMode
+) -> None:
+    client.post(f"{API}/orders", json={"mode": mode, "image_ids": [2]})
+    propose(state, mode, ("skipped", ""), ("proposed", "an owl"))
+    finish(state)
+    client.patch("/api/v1/images/2", json={"caption": "MINE"})
+    kept = int(mode != "fill")
+    for changed_meanwhile in (1, kept, kept):
+        applied = client.post(f"{API}/proposals/apply", json={}).json()
+        assert (applied["changed"], applied["still_proposed"]) == (0, kept)
+        assert applied["changed_meanwhile"] == changed_meanwhile
+    assert captions(state)[1] == "MINE"
+    listed = client.get(f"{API}/proposals").json()
+    assert [one["changed_meanwhile"] for one in listed] == [True] * kept
+    for one in listed:
+        now = one["caption_version"]
+        for version, changed in ((now - 1, 0), (now, 1), (now, 0)):
+            seen = [{"id": one["id"], "caption_version": version}]
+            applied = client.post(f"{API}/proposals/apply", json={"seen": seen}).json()
+            assert applied["changed"] == changed
+        assert captions(state)[1] == one["after"]
 
 
 def test_a_selection_is_kept(state: AppState, client: TestClient) -> None:

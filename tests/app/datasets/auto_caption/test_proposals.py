@@ -97,8 +97,8 @@ def test_changes_are_shown_before_they_are_made(
         assert captions_of(session, key) == after
 
 
-@pytest.mark.parametrize("mode", list(CaptionMode))
-def test_a_caption_that_was_changed_meanwhile_is_left_and_shown_again(
+@pytest.mark.parametrize("mode", [CaptionMode.APPEND, CaptionMode.REPLACE])
+def test_a_caption_that_was_changed_meanwhile_stays_until_it_was_seen(
     database: Database, mode: CaptionMode
 ) -> None:
     key = filled(database, None, None)
@@ -106,15 +106,41 @@ def test_a_caption_that_was_changed_meanwhile_is_left_and_shown_again(
         propose(session, key, "an owl", "an owl", mode=mode)
         first = service.list_images(session, key)[0]
         service.caption_image(session, first.key, "mine")
-        applied = proposals.apply_proposals(session, key)
-        assert (applied.changed, applied.changed_meanwhile) == (1, 1)
-        assert captions_of(session, key) == ["mine", "an owl"]
-        assert "left as they are" in applied.sentence
+        for changed in (1, 0, 0):
+            applied = proposals.apply_proposals(session, key)
+            assert (applied.changed, applied.changed_meanwhile) == (changed, 1)
+            assert captions_of(session, key) == ["mine", "an owl"]
+        assert "1 proposal kept: look at the captions as they are now" in applied.sentence
         (again,) = proposals.list_proposed(session, key)
-        assert (again.before, again.is_outdated) == ("mine", False)
+        assert (again.before, again.is_outdated) == ("mine", True)
+        seen = {again.proposal.key: again.now.version}
+        service.caption_image(session, first.key, "mine again")
+        assert proposals.apply_proposals(session, key, seen=seen).changed == 0
+        (again,) = proposals.list_proposed(session, key)
+        seen = {again.proposal.key: again.now.version}
         shown = again.after
-        assert proposals.apply_proposals(session, key).changed == 1
-        assert captions_of(session, key)[0] == shown != "mine"
+        assert proposals.apply_proposals(session, key, seen=seen).changed == 1
+        assert captions_of(session, key)[0] == shown != "mine again"
+        assert proposals.apply_proposals(session, key, seen=seen) == proposals.Applied()
+
+
+@pytest.mark.parametrize("kind", [CaptionKind.LONG, CaptionKind.TAGS])
+def test_only_what_is_empty_at_that_moment_is_filled(database: Database, kind: CaptionKind) -> None:
+    key = filled(database, *[None] * 3)
+    with database.write() as session:
+        rows = propose(session, key, "a fox", "an owl", "a cat", kind=kind)
+        images = service.list_images(session, key)
+        for image, caption in zip(images, ("mine", "mine", "mine"), strict=True):
+            change_caption(session, image.key, kind, CaptionChange(caption))
+        change_caption(session, images[2].key, kind, CaptionChange(""))
+        assert [change.after for change in proposals.list_proposed(session, key)] == ["a cat"]
+        assert proposals.count_proposed(session, key) == 1
+        applied = proposals.apply_proposals(session, key, seen={rows[0].key: 2, rows[1].key: 9})
+        assert (applied.changed, applied.changed_meanwhile, applied.still_proposed) == (1, 2, 0)
+        assert [row.state for row in rows] == ["skipped", "skipped", "applied"]
+        assert proposals.apply_proposals(session, key) == proposals.Applied()
+        now = captions_of_kinds(session, [(image, kind) for image in images])
+        assert [one.caption for one in now] == ["mine", "mine", "a cat"]
 
 
 def test_applied_proposals_are_a_step_that_can_be_undone(database: Database) -> None:
@@ -183,8 +209,7 @@ def test_tags_that_were_written_meanwhile_stay(database: Database) -> None:
         service.caption_image(session, first.key, "another caption, which does not matter")
         applied = proposals.apply_proposals(session, key)
         assert (applied.changed, applied.changed_meanwhile) == (1, 1)
-        (again,) = proposals.list_proposed(session, key)
-        assert (again.before, again.is_outdated) == ("mine", False)
+        assert proposals.list_proposed(session, key) == []
 
 
 def test_proposals_of_one_image_are_on_one_page(
