@@ -19,6 +19,7 @@ from app.web.problems import (
     error_headers,
     problem_response,
     status_error,
+    unreadable_body,
     validation_error,
 )
 from app.web.state import app_state
@@ -60,7 +61,7 @@ def add_error_answers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def on_invalid_request(request: Request, error: RequestValidationError) -> Response:
-        return answer(request, validation_error(error))
+        return answer(request, unreadable_body(request) or validation_error(error))
 
     @app.exception_handler(HTTPException)
     def on_http_error(request: Request, error: HTTPException) -> Response:

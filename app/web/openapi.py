@@ -80,6 +80,7 @@ COMMON_PROBLEMS = {
     405: "This address does not support that method; `Allow` has those that it does.",
     413: "The body or a file in it is too large.",
     414: "The address is too long.",
+    415: "The body has another content type than this address reads.",
     422: "The request is invalid; `errors` names the fields.",
     429: "Too many wrong passwords; `Retry-After` has the seconds until the next one is looked at.",
     500: "Unexpected error; the log of the server has the details.",
@@ -168,6 +169,7 @@ def make_openapi(app: FastAPI) -> Schema:
             "bearer": {"type": "http", "scheme": "bearer"},
         },
     }
+    document["security"] = [{"basic": []}, {"bearer": []}, {}]  # {}: a server without a password
     return document
 
 
@@ -258,7 +260,7 @@ def _describe_responses(method: str, operation: Schema) -> Schema:
         **dict.fromkeys((400, 401, 414, 429, 500, 503), True),
         404: any(in_path),
         422: takes_input,
-        413: "requestBody" in operation,
+        **dict.fromkeys((413, 415), "requestBody" in operation),
         **dict.fromkeys((403, 507), method != "get"),
     }
     for one in (status for status, occurs in can_occur.items() if occurs):

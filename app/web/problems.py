@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
@@ -14,6 +15,8 @@ from app.registry.errors import AppError, InvalidInput
 from app.registry.validation import named_reasons, reason
 
 MEDIA_TYPE = "application/problem+json"
+JSON = "application/json"
+FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 RETRY_SECONDS = "2"
 MAX_FIELDS = 50  # invalid fields that one answer names
 MAX_FIELD_NAME = 200  # characters of a field's name: a client may have made it up
@@ -125,6 +128,23 @@ def status_error(status: int, detail: str | None = None) -> AppError:
     return error
 
 
+def unreadable_body(request: Request) -> AppError | None:
+    """The error for a body of another content type than the route reads; None if it is the same."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    has_body = request.headers.get("content-length", "0") != "0"
+    if field is None or not (has_body or "transfer-encoding" in request.headers):
+        return None
+    sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    expected = field.field_info.media_type
+    if expected == JSON:
+        is_read = sent == JSON or (sent.startswith("application/") and sent.endswith("+json"))
+    else:
+        is_read = sent in FORMS
+    if is_read:
+        return None
+    return status_error(415, f"Send the body as {expected}, and say so in Content-Type.")
+
+
 def validation_error(error: RequestValidationError) -> AppError:
     """An AppError with a sentence for each invalid part of a request."""
     fields: dict[str, str] = {}
@@ -132,8 +152,7 @@ def validation_error(error: RequestValidationError) -> AppError:
         if problem["loc"][:1] == ("path",):
             return status_error(404)  # an invalid id in a URL matches nothing
         if problem["type"] == "json_invalid":
-            fields["body"] = "This is not valid JSON."
-            continue
+            return status_error(400, f"The body is not valid JSON: {problem['ctx']['error']}.")
         place = [str(part) for part in problem["loc"] if part not in NOT_FIELDS]
         fields.setdefault(".".join(place)[:MAX_FIELD_NAME] or "body", reason(problem))
         if len(fields) >= MAX_FIELDS:

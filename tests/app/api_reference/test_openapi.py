@@ -273,7 +273,7 @@ def test_only_what_has_input_can_be_invalid_and_only_what_has_an_id_can_be_missi
     always = {"400", "401", "414", "429", "500", "503", "default"}
     assert set(listing["responses"]) == {"200", *always}
     assert set(showing["responses"]) == {"200", "404", *always}
-    assert set(creating["responses"]) == {"201", "403", "413", "422", "507", *always}
+    assert set(creating["responses"]) == {"201", "403", "413", "415", "422", "507", *always}
 
 
 def test_the_settings_of_a_training_and_the_bounds_of_a_render_are_in_it(document: Schema) -> None:
