@@ -221,6 +221,7 @@ def test_everything_that_refers_to_an_adapter_is_thought_of() -> None:
         "render_adapter.adapter_id",
         "run.adapter_id",
         "run.adapter_version_id",
+        "sample.version_id",
     }
 
 

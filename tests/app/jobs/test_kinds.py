@@ -152,7 +152,7 @@ STORED_RESULTS: list[tuple[str, dict[str, Any]]] = [
     ("delete_drafts", {"files": 3, "size_bytes": 9}),
     ("caption_images", {"done": 4, "total": 4, "written": 3}),
     ("preview_caption", {"caption": "a fox", "title": "Built in", "removed": ["ink"]}),
-    ("preview_caption", {"note": "It was cut off.", "failed": True}),
+    ("preview_caption", {"note": "It was cut off."}),
 ]
 
 
