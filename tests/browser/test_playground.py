@@ -80,6 +80,23 @@ def test_a_picture_is_drawn_beside_its_twin_and_has_its_own_address(live: Live, 
     expect(page.get_by_role("heading", level=1)).to_have_text("a castle, chalkboard")
 
 
+def test_try_shows_the_training_sample_until_generate_draws_it_again(
+    live: Live, page: Page
+) -> None:
+    fake_workers.adapter(live.state)
+    page.goto("/runs/1")
+    page.get_by_role("link", name="Try it", exact=True).click()
+    result = page.locator("#result")
+    expect(result.locator("figcaption")).to_have_text("Training sample, step 40, seed 0")
+    expect(page.get_by_label("Seed", exact=True)).to_have_value("0")
+    page.get_by_label("Steps").fill("21")
+    expect(result).to_contain_text("Out of date. Press Generate.")
+    page.get_by_role("button", name="Generate").click()
+    expect(result).not_to_contain_text("Training sample")
+    fake_workers.draw(live.state)
+    expect(result.locator(".comparison-label").first).to_have_text("Chalk 1.00")
+
+
 def test_an_adapter_is_found_and_added_with_the_keyboard_alone(live: Live, page: Page) -> None:
     with live.database.write() as session:
         for name in ("Moss", *(f"Style {number}" for number in range(25))):

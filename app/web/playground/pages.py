@@ -44,6 +44,7 @@ from app.web.playground.stack import StackView, change_words, choices_beside, lo
 from app.web.playground.strip import pairs_of, rows_with_checkpoints
 from app.web.playground.subjects import SubjectChoices, find_subjects, note_of
 from app.web.playground.together import TogetherFragment, TogetherView, compare_stack
+from app.web.playground.training_sample import SampleView, sample_to_try
 from app.web.playground.trigger_words import missing_words, with_trigger_words
 from app.web.state import State
 from app.web.templates import render as render_page
@@ -67,6 +68,7 @@ class RecipePanel:
 class PlayPage:
     """The playground; `recalled`: what of the settings of a text or an image is not here.
 
+    `sample`: the training sample that is shown while there is no result.
     `undo`: the id of the render that was just deleted.
     """
 
@@ -92,6 +94,7 @@ class PlayPage:
     pairs: list[tuple[str, str]]
     with_checkpoints: list[int]
     together: TogetherView
+    sample: SampleView | None = None
     scrubbed: bool = False
     keeps_strip: bool = False
     has_new_prompt: bool = False
@@ -150,10 +153,15 @@ def play(request: Request, state: State) -> Response:
     form = read_address(request.query_params.multi_items())
     with state.database.read() as session:
         form = with_base_of_source(session, form)
-        context = play_page(session, form, result=finished_result(session, form))
+        result, sample = finished_result(session, form), None
+        if result is None and (found := sample_to_try(session, form)):
+            form, sample = found
+            result = finished_result(session, form)
+        context = play_page(session, form, result=result)
         undo = selection.deleted_render(session, as_id(request.query_params.get("undo", "")))
     context = replace(
         context,
+        sample=sample,
         scrubbed="scrub" in request.query_params,
         undo=undo,
         is_fragment=wants_fragment(request),

@@ -261,7 +261,7 @@ def test_an_empty_prompt_and_a_deleted_adapter_are_named(
     client: TestClient, state: AppState
 ) -> None:
     adapter = fake_workers.adapter(state)
-    sent = filled(client, "/play?adapter=chalk:1")
+    sent = filled(client, "/play?adapter=chalk:1") | {"prompt": ""}
     assert "This cannot be empty." in client.post("/play", data=sent).text
     client.post(f"/adapters/{adapter.slug}/delete")
     answer = client.post("/play", data=sent | {"prompt": "x"})
