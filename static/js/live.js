@@ -1,16 +1,20 @@
 // Live redraws: moving a weight generates the image again, with the seed as it is. The newest value counts: requests
 // wait until the slider rests for a moment, and the server cancels what this tab asked for before. Whatever else is
-// changed marks the image as out of date.
+// changed marks the image as out of date. Where an image takes long, it is redrawn once the weight is let go.
 (() => {
   const REST_MS = 150; // a slider that rests for so long has a new value
+  const SLOW_REST_MS = 500; // where an image takes seconds, several keys ask for one
   const slot = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   const OLD = "Out of date. Press Generate.";
   let timer = 0;
+  let isHeld = false; // a pointer is down
   let note = "";
   let asked = ""; // what the last redraw starts from
 
   const play = () => document.getElementById("play-form");
   const isLive = () => Boolean(play().querySelector("[data-live]:checked") && document.getElementById("prompt").value.trim());
+
+  const isSlow = () => Boolean(document.querySelector("#live-note:not(:empty)"));
 
   // the adapters and the image to start from: an image of others would be one of settings that are gone
   const subjects = () => [...play().querySelectorAll("[name^=adapter-], [name=source]")].map((field) => field.value).join();
@@ -26,6 +30,7 @@
 
   function redraw() {
     timer = 0;
+    if (isHeld && isSlow()) return rest();
     if (play().classList.contains("htmx-request")) return rest(); // Generate comes first
     document.getElementById("live-told").textContent = "";
     htmx.trigger("#live-redraw", "redraw");
@@ -33,8 +38,11 @@
 
   function rest() {
     clearTimeout(timer);
-    timer = setTimeout(redraw, REST_MS);
+    timer = setTimeout(redraw, isSlow() ? SLOW_REST_MS : REST_MS);
   }
+
+  document.addEventListener("pointerdown", () => { isHeld = true; }, true);
+  for (const ended of ["pointerup", "pointercancel"]) document.addEventListener(ended, () => { isHeld = false; }, true);
 
   document.addEventListener("input", (event) => {
     if (!event.target.closest?.("#play-form") || event.target.matches("[type=search], [data-live], [data-mix]")) return;
@@ -47,7 +55,8 @@
       return mark("");
     }
     if (!isWeight || !isLive()) return mark(shown ? "" : OLD);
-    mark(shown ? "Nearest weight, redrawing…" : "Out of date, redrawing…");
+    const when = isHeld && isSlow() ? "drawn when you let go" : "redrawing…";
+    mark(`${shown ? "Nearest weight" : "Out of date"}, ${when}`);
     rest();
   });
 

@@ -6,6 +6,7 @@ import re
 from itertools import pairwise
 
 import pytest
+import sqlalchemy as sa
 from playwright.sync_api import BrowserContext, FloatRect, Locator, Page, expect
 from sqlmodel import col, select
 
@@ -299,6 +300,28 @@ def test_a_weight_that_moves_redraws_the_image_with_its_seed(live: Live, page: P
     expect(page.get_by_label("Redraw while a weight moves")).not_to_be_checked()
     page.get_by_role("button", name="Remove Chalk").click()
     expect(result).to_contain_text("Out of date. Press Generate.")
+
+
+def test_a_slow_image_is_drawn_once_when_the_slider_is_let_go(live: Live, page: Page) -> None:
+    fake_workers.adapter(live.state)
+    label = generate(live, page, "/play?adapter=chalk:0.9&prompt=a+castle&seed=7")
+    expect(label).to_have_text("Chalk 0.90")
+    with live.database.write() as session:
+        session.connection().execute(sa.update(Render).values(seconds=9.0))
+    page.reload()
+    switch, result = page.get_by_label("Redraw while a weight moves"), page.locator("#result")
+    expect(switch).to_be_checked()
+    expect(page.locator("#live-note")).to_contain_text("drawn when you let go")
+    page.get_by_label("Weight of Chalk, slider").hover()
+    page.mouse.down()
+    expect(result).to_contain_text("Out of date, drawn when you let go")
+    page.wait_for_timeout(700)  # longer than the weight has to rest
+    expect(result).not_to_contain_text("In line")
+    page.mouse.up()
+    expect(result).to_contain_text("In line")
+    fake_workers.draw(live.state)  # 0.8 seconds
+    expect(page.locator("#live-note")).to_be_hidden()
+    expect(switch).to_be_checked()
 
 
 def test_only_the_prompt_or_only_the_seed_of_a_result_is_used_again(live: Live, page: Page) -> None:

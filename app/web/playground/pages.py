@@ -29,7 +29,7 @@ from app.web.playground.forms import (
     read_shown,
     unknown_choices,
 )
-from app.web.playground.live import LiveState, live_state
+from app.web.playground.live_state import LiveState, live_state
 from app.web.playground.result_view import (
     EarlierRender,
     ResultView,

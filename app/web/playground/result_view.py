@@ -18,6 +18,7 @@ from app.registry.tables.base_models import BaseModel
 from app.registry.tables.renders import Render, RenderImage
 from app.web.comparison import ComparedImage
 from app.web.playground.forms import PlayForm, form_of_render, form_of_restyle
+from app.web.playground.live_state import note_after
 
 STRIP = 12
 WITHOUT = "Without your style"
@@ -194,12 +195,16 @@ def progress_of(render: Render, *, worker_present: bool) -> str:
 
 @dataclass(frozen=True)
 class ResultFragment:
-    """A result in progress, with the strip of earlier ones once it is finished."""
+    """A result in progress, with the strip of earlier ones once it is finished.
+
+    `live_note`: why the next image does not follow a weight that moves.
+    """
 
     result: ResultView
     earlier: list[EarlierRender]
     form: PlayForm | None = None
     is_own_page: bool = False
+    live_note: str = ""
 
 
 def instead_of_result(response: Response) -> Response:
@@ -234,8 +239,10 @@ def result_fragment(
 ) -> ResultFragment:
     """A result for a fragment; `shown`: the render whose image was shown before."""
     result = result_view(session, render, shown=shown)
-    earlier = [] if result.is_active else earlier_renders(session)
-    return ResultFragment(result, earlier, form, is_own_page)
+    if result.is_active:
+        return ResultFragment(result, [], form, is_own_page)
+    note = "" if is_own_page else note_after(session, render, result.base)
+    return ResultFragment(result, earlier_renders(session), form, is_own_page, note)
 
 
 def result_view(session: Session, render: Render, *, shown: int | None = None) -> ResultView:

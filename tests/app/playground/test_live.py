@@ -129,26 +129,43 @@ def test_a_draft_is_listed_once_it_is_kept(client: TestClient, state: AppState) 
     assert client.post("/renders/999/keep").status_code == 404
 
 
-def test_a_slow_base_says_why_the_image_does_not_follow(
+def last_took(state: AppState, seconds: float) -> None:
+    with state.database.write() as session:
+        for row in session.exec(select(Render).where(Render.seconds == 0.8)):
+            row.seconds = seconds
+            session.add(row)
+
+
+def test_while_images_are_slow_the_switch_stays_and_says_when_they_are_drawn(
     client: TestClient, state: AppState
 ) -> None:
     fake_workers.adapter(state)
     redraw(client)
     fake_workers.draw(state)
-    with state.database.write() as session:
-        for row in session.exec(select(Render)):
-            row.seconds = 9.0
-            session.add(row)
-    sentence = "An image takes about 9 s here, too long to follow a weight that moves."
+    last_took(state, 9.0)
     page = client.get("/play?adapter=chalk").text
-    assert sentence in page
-    assert 'name="live" value' not in page
-    answer = redraw(client, "0.3")
-    assert sentence in answer.text
-    assert answer.headers["hx-retarget"] == "#live-switch"
-    assert len(renders_of(state)) == 2
-    quicker = client.get("/play?adapter=chalk&steps=5").text
-    assert 'name="live" value' in quicker
+    assert ">An image takes about 9 s here: drawn when you let go.</p>" in page
+    assert 'name="live" value="1"' in page
+    assert "drawn when you let go" not in client.get("/play?adapter=chalk&steps=5").text
+    fake_workers.queued_run(state, fake_workers.dataset(state, "Night"))
+    assert "while a run trains" not in client.get("/play?adapter=chalk").text  # it only waits
+    fake_workers.FakeTraining(state)
+    sentence = "Slow while a run trains: drawn when you let go, in about 9 s."
+    assert sentence in client.get("/play?adapter=chalk").text
+
+
+def test_a_slow_redraw_is_drawn_and_a_quick_one_makes_the_switch_live_again(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state)
+    for weight, seconds, note in (("0.3", 9.0, "drawn when you let go"), ("0.4", 0.8, "")):
+        assert redraw(client, weight).headers["hx-retarget"] == "#result"
+        draft = fake_workers.draw(state)[-1]
+        last_took(state, seconds)
+        told = client.get(f"/renders/{draft.key}/live").text.partition('id="live-note"')[2]
+        assert (note or 'innerHTML"></p>') in told
+        own = client.get(f"/renders/{draft.key}/live?own=1").text
+        assert "live-note" not in own
 
 
 def test_a_redraw_checks_the_fit_once_and_opens_one_session_to_read(
