@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.registry.adapters import service
-from app.registry.adapters.overlap import Level, PairState, StackCheck, check_stack
+from app.registry.adapters.overlap import OverlapLevel, PairState, StackCheck, check_stack
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.jobs import IoJob
 from tests.worker.runtime.job_loops import Registry
@@ -39,7 +39,11 @@ def test_the_overlap_of_two_versions_is_measured_from_their_files(
     )
     found = check(registry, ink, copy)
     (pair,) = found.pairs
-    assert (pair.state, pair.level, pair.cosine) == (PairState.READY, Level.MUCH, pytest.approx(1))
+    assert (pair.state, pair.level, pair.cosine) == (
+        PairState.READY,
+        OverlapLevel.MUCH,
+        pytest.approx(1),
+    )
     assert len(pair.layers) == pair.changed == 9  # of the small base
     assert all(layer.cosine == pytest.approx(1) for layer in pair.layers)
     assert found.shared_words == ["shared"]
