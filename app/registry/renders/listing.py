@@ -9,6 +9,10 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.weighted import ResolvedAdapter
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.added_models import ModelStatus
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 
 RENDERS_A_PAGE = 24
@@ -116,3 +120,26 @@ def distinct_images(session: Session, renders: Sequence[Render]) -> list[tuple[s
         images[render.key].sha256: render for render in reversed(renders) if render.key in images
     }
     return list(found.items())[::-1]
+
+
+def last_used_adapter(session: Session) -> ResolvedAdapter | None:
+    """The adapter of the newest render that has one which is still here, on a usable base model."""
+    query = (
+        select(Render)
+        .join(RenderAdapter, col(RenderAdapter.render_id) == col(Render.id))
+        .join(Adapter, col(Adapter.id) == col(RenderAdapter.adapter_id))
+        .where(col(Adapter.deleted_at).is_(None))
+        .order_by(col(Render.id).desc())
+        .limit(RENDERS_A_PAGE)
+    )
+    stacks = (used for render in session.exec(query) for used in render.stack)
+    return next((used for used in stacks if _can_be_used(session, used)), None)
+
+
+def _can_be_used(session: Session, used: ResolvedAdapter) -> bool:
+    adapter = session.get(Adapter, used.adapter_id)
+    version = session.get(AdapterVersion, used.version_id)
+    if adapter is None or adapter.deleted_at or version is None or version.base_model_id is None:
+        return False
+    base = session.get_one(BaseModel, version.base_model_id)
+    return base.status == ModelStatus.READY

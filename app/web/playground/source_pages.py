@@ -1,4 +1,4 @@
-"""The image to start from is chosen or removed on the playground."""
+"""The image to start from: chosen or removed on the playground, or one of a dataset."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, Request
 from starlette.datastructures import UploadFile
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
+from app.registry.datasets import service as datasets
 from app.registry.errors import InvalidInput
-from app.registry.renders import sources
+from app.registry.renders import listing, sources
 from app.web.forms import SentForm
+from app.web.playground.adapter_rows import AdapterRow
 from app.web.playground.forms import PlayForm, read_form
 from app.web.playground.pages import refuse_form, whole_page, with_address
 from app.web.playground.source_panel import SourcePanel, source_panel
-from app.web.state import State
+from app.web.playground.trigger_words import with_trigger_words, without_word
+from app.web.state import Id, State
 from app.web.templates import render_fragment, wants_fragment
 
 router = APIRouter(include_in_schema=False)
 
 CHOSEN = "Starts from the image that you chose."
 REMOVED = "There is no image to start from now."
+MAX_CAPTION = 500  # characters of it that become the prompt
 NO_FILE = "Choose an image file first."
 
 
@@ -61,3 +65,20 @@ def change_source(request: Request, state: State, sent: SentForm) -> Response:
         panel = source_panel(session, form, errors)
     context = SourceFragment(form, panel, announcement)
     return with_address(render_fragment("playground/_source_changed.html", context), form)
+
+
+@router.get("/play/restyle/{image_id}")
+def restyle(image_id: Id, state: State) -> Response:
+    """Start from an image of a dataset, with the adapter that was used last.
+
+    The prompt is the caption with the trigger word of the adapter in place of the dataset's.
+    """
+    with state.database.read() as session:
+        image = datasets.get_image(session, image_id)
+        dataset = datasets.get_dataset(session, image.dataset_id)
+        caption = without_word(image.caption[:MAX_CAPTION], dataset.trigger_word or "")
+        form = PlayForm(prompt=caption, source=f"dataset:{image_id}")
+        if used := listing.last_used_adapter(session):
+            row = AdapterRow(used.slug, version=used.version)
+            form = with_trigger_words(session, form, replace(form, stack=(row,)))
+    return RedirectResponse(form.link, status_code=303)

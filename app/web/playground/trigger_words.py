@@ -22,7 +22,7 @@ def with_trigger_words(session: Session, before: PlayForm, form: PlayForm) -> Pl
     still_used = [word for slug in now for word in words[slug]]
     for slug in then:
         if slug not in now and words[slug] and words[slug][0] not in still_used:
-            prompt = _without_part(prompt, words[slug][0])
+            prompt = without_word(prompt, words[slug][0])
     for slug in now:
         if slug not in then and words[slug] and not _has_any(prompt, words[slug]):
             prompt = ", ".join(part for part in (prompt.rstrip(" ,"), words[slug][0]) if part)
@@ -51,7 +51,8 @@ def _has_any(prompt: str, words: Sequence[str]) -> bool:
     return any(word.casefold() in prompt.casefold() for word in words)
 
 
-def _without_part(prompt: str, word: str) -> str:
+def without_word(prompt: str, word: str) -> str:
+    """The prompt without a word that stands alone between commas."""
     parts = prompt.split(",")
     kept = [part for part in parts if part.strip() != word]
     return prompt if kept == parts else ",".join(kept).strip()

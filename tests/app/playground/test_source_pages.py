@@ -7,9 +7,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlmodel import select
 
 from app.registry.state import AppState
 from app.registry.tables.base_models import BaseModel
+from app.registry.tables.datasets import Image
 from tests import fake_workers
 from tests.app.playground.test_live import redraw
 from tests.app.playground.test_pages import FRAGMENT, filled, renders_of
@@ -126,7 +128,7 @@ def test_a_link_starts_from_a_render_or_an_image_of_a_dataset(
     assert link in own
     form = filled(client, "/play?source=render:1&prompt=a%20castle")
     assert (form["base"], form["source"]) == ("sd15", "render:1")
-    assert "/play?source=dataset:2&amp;prompt=a%20fox" in tiles
+    assert "/play/restyle/2" in tiles
     page = client.get("/play?source=dataset:2").text
     assert "Starts from 1.png of Chalk" in page
     client.post("/play", data=filled(client, "/play?source=dataset:2&prompt=a+fox"))
@@ -148,6 +150,50 @@ def test_a_result_is_restyled_with_its_adapters_that_are_still_here(
     client.post(f"/adapters/{night.slug}/delete")
     for page in ("/renders", "/renders/2"):
         assert f'"{with_one}&amp;source=render%3A2"' in client.get(page).text
+
+
+def restyled(client: TestClient, image: int) -> dict[str, str]:
+    form = filled(client, f"/play/restyle/{image}")
+    return {name: form.get(name, "") for name in ("prompt", "source", "adapter-0", "weight-0")}
+
+
+def test_an_image_of_a_dataset_is_restyled_with_the_last_used_adapter_and_its_trigger_word(
+    client: TestClient, state: AppState
+) -> None:
+    chalk, night = fake_workers.adapter(state), fake_workers.adapter(state, "Night")
+    dataset = fake_workers.dataset(state, "Emoji", trigger_word="omoji")
+    with state.database.write() as session:
+        image = session.exec(select(Image).where(Image.dataset_id == dataset.key))
+        row = image.first()
+        assert row is not None
+        row.caption = "club suit, omoji"
+        session.add(row)
+        key = row.key
+    expected = {"prompt": "club suit", "source": f"dataset:{key}", "adapter-0": "", "weight-0": ""}
+    assert restyled(client, key) == expected  # none was used yet
+    for adapter in (night, chalk):
+        address = f"/play?adapter={adapter.slug}:0.4&prompt=x"
+        client.post("/play", data=filled(client, address))
+    with_chalk = {"prompt": "club suit, chalkboard", "adapter-0": "chalk@1", "weight-0": "1"}
+    assert restyled(client, key) == expected | with_chalk
+    page = client.get(f"/datasets/{dataset.slug}/images/{key}").text
+    assert f'href="/play/restyle/{key}"' in page
+    client.post("/adapters/chalk/delete")
+    with_night = with_chalk | {"adapter-0": "night@1"}
+    assert restyled(client, key) == expected | with_night
+    assert client.get("/play/restyle/999").status_code == 404
+
+
+def test_the_last_used_adapter_is_left_out_where_its_base_model_cannot_be_used(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state)
+    client.post("/play", data=filled(client, "/play?adapter=chalk&prompt=x"))
+    with state.database.write() as session:
+        for base in session.exec(select(BaseModel)):
+            base.status = "failed"
+            session.add(base)
+    assert restyled(client, 1)["adapter-0"] == ""
 
 
 @pytest.mark.parametrize("source", ["render:99", "dataset:99", "a" * 64, "../x", "é" * 4_000])
