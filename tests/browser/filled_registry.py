@@ -69,13 +69,19 @@ def add_datasets(state: AppState, client: httpx.Client) -> Ids:
         order = IoJob(
             kind="caption_images", subject_id=boats.key, status="failed", error="It ended."
         )
-        order.args = CaptionImagesArgs(provider=ProviderKind.OLLAMA, image_ids=(1, 2)).stored()
+        order.args = CaptionImagesArgs(
+            provider=ProviderKind.OLLAMA, image_ids=(1, 2, 3), mode=CaptionMode.REPLACE
+        ).stored()
         session.add(order)
         session.flush()
         for image, text, note in ((images[0], "a boat", ""), (images[1], "", "It was cut off.")):
             state_ = ProposalState.FAILED if note else ProposalState.PROPOSED
             row = {"image_id": image.key, "caption": text, "note": note, "state": state_}
             session.add(CaptionProposal(job_id=order.key, mode=CaptionMode.REPLACE, **row))
+        unsure = CaptionProposal(job_id=order.key, image_id=images[2].key, guess="church")
+        unsure.state, unsure.confidence = ProposalState.EMPTY, 0.68
+        unsure.mode, unsure.seen_version = CaptionMode.REPLACE, images[2].caption_version
+        session.add(unsure)
         images[0].width = 240  # so that a part of it is cropped
         images[0].focus_x, images[0].focus_y = 0.25, 0.5
         session.add(images[0])

@@ -117,6 +117,7 @@ DATASETS = (
         ),
         "#auto-form",
     ),
+    PageState("captions by a model, guesses", "/datasets/boats/captions/auto?above=50"),
     PageState("captions by a model, no image", "/datasets/empty/captions/auto", repeats=True),
     PageState("dataset with a missing file", "/datasets/broken"),
     PageState("dataset, uncaptioned", "/datasets/boats?show=uncaptioned", repeats=True),

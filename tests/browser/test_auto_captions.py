@@ -131,6 +131,36 @@ def test_the_focus_stays_at_a_request_that_is_canceled_and_continued(
     expect(heading).to_be_focused()
 
 
+@pytest.mark.usefixtures("worker")
+def test_guesses_are_previewed_taken_and_undone_by_keyboard(page: Page, live: Live) -> None:
+    page.goto("/datasets/boats/captions/auto")
+    page.get_by_role("radio", name="Built in").check()
+    page.get_by_role("radio", name="Replace captions").check()
+    page.get_by_role("button", name="Write captions").press("Enter")
+    chips = page.locator("#guesses .chip")
+    expect(chips).to_have_count(3)
+    above = page.get_by_label("Take all above")
+    above.fill("0")
+    above.press("Enter")
+    expect(page.locator("#guesses ins")).to_have_count(3)
+    assert captions(live) == ["a fox"] * 3
+    name = page.locator("#guesses ins").first.inner_text()
+    chips.first.press("Enter")
+    expect(chips).to_have_count(2)
+    heading = page.locator("#results-title")
+    expect(heading).to_be_focused()
+    expect(page.locator("#auto-written")).to_contain_text(name)
+    assert sorted(captions(live)) == sorted(["a fox", "a fox", name])
+    page.get_by_role("button", name="Undo").press("Enter")
+    expect(page.locator("#auto-written")).to_have_count(0)
+    assert captions(live) == ["a fox"] * 3
+    above.fill("0")
+    above.press("Enter")
+    page.get_by_role("button", name="Write 2 captions").press("Enter")
+    expect(chips).to_have_count(0)
+    assert captions(live).count("a fox") == 1
+
+
 def refresh_when_done(live: Live, part: Locator) -> None:
     """Press Refresh in a part of a page without scripts, once the worker has nothing to do."""
 

@@ -111,8 +111,17 @@ def _add_caption(action: ArgumentParser) -> None:
     )
     _add_kind(action)
     action.add_argument("--images", metavar="IDS", help="only these, such as '3 5 8-12'")
+    action.add_argument("--above", type=share, help="take guesses too: the least confidence, 0.5")
     action.add_argument("--preview", type=int, metavar="ID", help="try one image, keep nothing")
     action.add_argument("--apply", action="store_true", help="write the captions, in one step")
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1. Raises ValueError for another text, which argparse reports."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise ValueError(text)
+    return number
 
 
 def _add_edit(action: ArgumentParser) -> None:

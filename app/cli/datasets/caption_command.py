@@ -7,7 +7,7 @@ from argparse import Namespace
 
 from app.cli.io_jobs import wait_for_io
 from app.registry.datasets import service
-from app.registry.datasets.auto_caption import orders, proposals
+from app.registry.datasets.auto_caption import guesses, orders, proposals
 from app.registry.datasets.auto_caption.providers import CaptionRequest, default_words
 from app.registry.datasets.edits.selection import read_ids
 from app.registry.job_kinds.caption_kinds import PreviewCaptionResult
@@ -91,18 +91,29 @@ def _order(state: AppState, dataset: Dataset, arguments: Namespace) -> int:
         return None if order.is_active else order
 
     order = wait_for_io(state, find, lambda: latest, NO_WORKER)
-    _print_captions(state, dataset, key)
+    _print_captions(state, order, arguments.above)
     if order.job.error:
         print(order.job.error, file=sys.stderr)
     if arguments.apply:
         with state.database.write() as session:
             print(proposals.apply_proposals(session, dataset.key).sentence)
+            if arguments.above is not None:
+                taken = guesses.apply_guesses(session, order, above=arguments.above)
+                print(f"Of guesses, {taken.sentence}")
     return 0 if order.done == order.total and not order.count("failed") else 1
 
 
-def _print_captions(state: AppState, dataset: Dataset, key: int) -> None:
+def _print_captions(state: AppState, order: orders.OrderProgress, above: float | None) -> None:
+    """Print captions, guesses with at least the confidence `above`, and why others are empty."""
+    assert order.job.subject_id is not None
     with state.database.read() as session:
-        for change in proposals.list_proposed(session, dataset.key):
+        for change in proposals.list_proposed(session, order.job.subject_id):
             print(f"{change.image.filename}: {change.after}")
-        for change in proposals.list_left_empty(session, key, limit=SHOWN):
-            print(f"{change.image.filename}: no caption. {change.proposal.note}", file=sys.stderr)
+        unsure = guesses.list_guesses(session, order)
+        left = proposals.list_left_empty(session, order.job.key, limit=SHOWN)
+    for change in [*unsure, *left]:
+        row, name = change.proposal, change.image.filename
+        if above is not None and row.confidence is not None and row.confidence >= above:
+            print(f"{name}: {change.after} ({row.confidence:.0%})")
+        else:
+            print(f"{name}: no caption. {row.note}", file=sys.stderr)

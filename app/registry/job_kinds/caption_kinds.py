@@ -67,20 +67,27 @@ class PreviewCaptionArgs(CaptionArgs):
 class PreviewCaptionResult(JobResult):
     """The caption; "" if the model answered with none that can be used, for the reason in `note`.
 
-    `removed`: what the list of words not to name took out of it.
+    `guess`: what the provider was too unsure to name, with its `confidence` from 0 to 1, in whole
+    percent. `removed`: what the list of words not to name took out of it.
     """
 
     caption: str = ""
     note: str = ""
     title: str = ""
     removed: tuple[str, ...] = ()
+    guess: str = ""
+    confidence: float | None = None
 
     @classmethod
     def of_answer(cls, title: str, answer: CaptionAnswer, do_not_name: Iterable[str]) -> Self:
         """The answer of the provider of this name, without the words that it must not name."""
         cleaned = remove_words(answer.text, do_not_name)
         note = answer.note or ("" if cleaned.text else ONLY_EXCLUDED_WORDS)
-        return cls(caption=cleaned.text, note=note, title=title, removed=cleaned.removed)
+        result = cls(caption=cleaned.text, note=note, title=title, removed=cleaned.removed)
+        guess = remove_words(answer.guess, do_not_name).text
+        if not guess or answer.confidence is None:
+            return result
+        return result.model_copy(update={"guess": guess, "confidence": round(answer.confidence, 2)})
 
 
 class DownloadCaptionModelArgs(DownloadModelArgs):

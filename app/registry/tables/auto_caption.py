@@ -39,6 +39,8 @@ class CaptionProposal(NumberedRow, table=True):
     state: str = Field(default=ProposalState.PROPOSED, max_length=16)
     caption: str = Field(default="", sa_type=sa.Text)
     note: str = Field(default="", sa_type=sa.Text, description="Why there is no caption.")
+    guess: str = Field(default="", sa_type=sa.Text, description="What it was too unsure to name.")
+    confidence: float | None = Field(default=None, description="Of the guess, 0 to 1.")
     removed: str = Field(default="", sa_type=sa.Text, description="Words that were taken out.")
     source_name: str = Field(default="", max_length=SOURCE_NAME_LENGTH)
     seen_version: int = Field(default=0, description="The caption version of the image then.")

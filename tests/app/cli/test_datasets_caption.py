@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -83,3 +84,17 @@ def test_it_prints_captions_and_writes_them_if_asked(
     server.faults = ["html"]
     failed = said(capsys, *asked, "--mode", "replace", "--images", "2", code=1)
     assert failed.startswith("two.png: no caption. 127.0.0.1")
+
+
+@pytest.mark.usefixtures("worker")
+def test_guesses_from_a_confidence_on_are_printed_and_taken(
+    folder: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said(capsys, *folder) == ""
+    with pytest.raises(SystemExit):
+        said(capsys, "--above", "2", *folder)
+    assert "invalid share value: '2'" in capsys.readouterr().err
+    (shown,) = said(capsys, "--above", "0", *folder).splitlines()
+    assert re.fullmatch(r"two\.png: .+ \(\d+%\)", shown)
+    lines = said(capsys, "--above", "0", "--apply", *folder).splitlines()
+    assert lines == [shown, "0 captions written.", "Of guesses, 1 caption written."]

@@ -239,6 +239,7 @@ def test_the_built_in_eyes_leave_a_caption_empty_and_say_so(shapes: Registry) ->
     unsure = [row for row in rows if row.state == "empty"]
     assert unsure  # an ellipse is no subject
     assert all(row.note.startswith("Not sure enough of a subject") for row in unsure)
+    assert all(row.guess and row.confidence and row.confidence < 0.9 for row in unsure)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks its processes")

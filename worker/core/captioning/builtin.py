@@ -37,5 +37,5 @@ class BuiltinCaptioner:
             raise ImageNotCaptioned(str(error)) from error
         if guess.confidence < SURE_FROM:
             note = UNSURE.format(name=guess.name, confidence=guess.confidence, limit=SURE_FROM)
-            return CaptionAnswer("", note)
+            return CaptionAnswer("", note, guess.name, guess.confidence)
         return CaptionAnswer(guess.name)

@@ -31,11 +31,14 @@ class ProviderGone(CaptionError):
 class CaptionAnswer:
     """A provider's answer about an image.
 
-    `text` is empty where the provider is not sure enough; `note` then says so in a sentence.
+    `text` is empty where the provider is not sure enough; `note` then says so in a sentence, and
+    `guess` is what it would have named, with its confidence from 0 to 1.
     """
 
     text: str
     note: str = ""
+    guess: str = ""
+    confidence: float | None = None
 
 
 class Captioner(Protocol):

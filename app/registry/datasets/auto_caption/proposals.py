@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
+from sqlmodel.sql.expression import Select
 
 from app.registry.datasets import caption_writes
 from app.registry.datasets.caption_writes import CaptionOrigin
@@ -43,7 +44,8 @@ class ProposedChange:
     @property
     def after(self) -> str:
         """The caption once the proposal is applied."""
-        return changed_caption(self.before, self.proposal.caption, self.proposal.mode)
+        text = self.proposal.caption or self.proposal.guess
+        return changed_caption(self.before, text, self.proposal.mode)
 
     @property
     def is_filled(self) -> bool:
@@ -132,29 +134,40 @@ def list_proposed(
         last = rows[-1][1].key
         rows = [row for row in rows if row[1].key != last]
         rows += session.exec(query.where(Image.id == last))
-    return _with_captions(session, rows)
+    return with_captions(session, rows)
 
 
-def _with_captions(
+def with_captions(
     session: Session, rows: Sequence[tuple[CaptionProposal, Image]]
 ) -> list[ProposedChange]:
+    """The proposals with the captions of their images now."""
     wanted = [(image, proposal.kind) for proposal, image in rows]
     captions = captions_of_kinds(session, wanted)
     return [ProposedChange(*row, now) for row, now in zip(rows, captions, strict=True)]
 
 
 def list_left_empty(session: Session, job_id: int, *, limit: int) -> list[ProposedChange]:
-    """The images of an order without a caption, with the reason; those that failed first."""
+    """The images of an order without caption and guess, with the reason; failed ones first."""
     without = (ProposalState.FAILED, ProposalState.EMPTY)
-    query = (
-        select(CaptionProposal, Image)
-        .join(Image)
-        .where(CaptionProposal.job_id == job_id, col(CaptionProposal.state).in_(without))
-        .where(col(Image.deleted_at).is_(None))
-        .order_by(col(CaptionProposal.state).desc(), col(Image.id))
-        .limit(limit)
+    query = _of_order(job_id).where(
+        col(CaptionProposal.state).in_(without), CaptionProposal.guess == ""
     )
-    return _with_captions(session, session.exec(query).all())
+    ordered = query.order_by(col(CaptionProposal.state).desc(), col(Image.id)).limit(limit)
+    return with_captions(session, session.exec(ordered).all())
+
+
+def list_written(session: Session, job_id: int, *, limit: int) -> list[ProposedChange]:
+    """The images of an order whose captions were written, the last ones first."""
+    query = _of_order(job_id).where(CaptionProposal.state == ProposalState.APPLIED)
+    ordered = query.order_by(col(CaptionProposal.id).desc()).limit(limit)
+    found = with_captions(session, session.exec(ordered).all())
+    # not what was undone or replaced since
+    return [change for change in found if change.proposal.caption in change.before]
+
+
+def _of_order(job_id: int) -> Select[CaptionProposal, Image]:
+    query = select(CaptionProposal, Image).join(Image)
+    return query.where(CaptionProposal.job_id == job_id, col(Image.deleted_at).is_(None))
 
 
 def _waiting(dataset_id: int) -> tuple[sa.ColumnElement[bool], ...]:
@@ -167,14 +180,31 @@ def _waiting(dataset_id: int) -> tuple[sa.ColumnElement[bool], ...]:
 
 def _undecided(dataset_id: int) -> tuple[sa.ColumnElement[bool], ...]:
     """Those that wait, without those that would fill a caption which is written by now."""
-    written = sa.exists().where(
-        col(ImageCaption.image_id) == col(Image.id),
-        col(ImageCaption.kind) == col(CaptionProposal.kind),
-        col(ImageCaption.caption) != "",
-    )
+    caption, _ = _now()
+    return *_waiting(dataset_id), (col(CaptionProposal.mode) != CaptionMode.FILL) | (caption == "")
+
+
+def still_fits() -> sa.ColumnElement[bool]:
+    """Condition: the caption is empty where it was to be filled, else as the provider saw it."""
+    caption, version = _now()
+    is_fill = col(CaptionProposal.mode) == CaptionMode.FILL
+    return sa.case((is_fill, caption == ""), else_=version == CaptionProposal.seen_version)
+
+
+def _now() -> tuple[sa.ColumnElement[str], sa.ColumnElement[int]]:
+    """The caption that a proposal is for, and its version; "" and 0 if the image has none."""
     is_first = col(CaptionProposal.kind) == col(Image.caption_kind)
-    is_empty = sa.case((is_first, col(Image.caption) == ""), else_=~written)
-    return *_waiting(dataset_id), (col(CaptionProposal.mode) != CaptionMode.FILL) | is_empty
+    of_kind = (col(ImageCaption.image_id) == col(Image.id)) & (
+        col(ImageCaption.kind) == col(CaptionProposal.kind)
+    )
+    caption, version = (
+        sa.select(column).where(of_kind).scalar_subquery()
+        for column in (col(ImageCaption.caption), col(ImageCaption.version))
+    )
+    return (
+        sa.case((is_first, col(Image.caption)), else_=func.coalesce(caption, "")),
+        sa.case((is_first, col(Image.caption_version)), else_=func.coalesce(version, 0)),
+    )
 
 
 def apply_proposals(
@@ -191,7 +221,17 @@ def apply_proposals(
     is applied to this version, and to no other. Only what is empty now is filled.
     """
     changes = _lock_proposals(session, dataset_id, proposal_ids)
-    found = _Writer(session, seen or {})
+    return write_changes(session, dataset_id, changes, seen or {})
+
+
+def write_changes(
+    session: Session,
+    dataset_id: int,
+    changes: Iterable[ProposedChange],
+    seen: Mapping[int, int],
+) -> Applied:
+    """Write these captions, whose rows are locked, as one step that can be undone."""
+    found = _Writer(session, seen)
     for change in changes:
         found.take(change)
     if not found.written:
@@ -299,19 +339,20 @@ def _lock_proposals(
     query = select(CaptionProposal, Image).join(Image).where(*_waiting(dataset_id))
     query = query.order_by(col(Image.id)).with_for_update()
     if proposal_ids is None:
-        return _with_captions(session, session.exec(query).all())
+        return with_captions(session, session.exec(query).all())
     rows = [
         row
         for chunk in in_chunks(set(proposal_ids))
         for row in session.exec(query.where(col(CaptionProposal.id).in_(chunk)))
     ]
-    return _with_captions(session, rows)
+    return with_captions(session, rows)
 
 
 def answered(proposal: CaptionProposal, answer: PreviewCaptionResult) -> CaptionProposal:
     """The proposal with the answer of a provider."""
     proposal.caption, proposal.note = answer.caption, answer.note
     proposal.removed = ", ".join(answer.removed)
+    proposal.guess, proposal.confidence = answer.guess, answer.confidence
     if not answer.caption:
         proposal.state = ProposalState.EMPTY
     return proposal

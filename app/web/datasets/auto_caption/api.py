@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.datasets import service
-from app.registry.datasets.auto_caption import orders, proposals
+from app.registry.datasets.auto_caption import guesses, orders, proposals
 from app.registry.datasets.auto_caption.orders import OrderProgress, Preview
 from app.registry.datasets.auto_caption.proposals import ProposedChange
 from app.registry.datasets.auto_caption.providers import (
@@ -29,7 +29,9 @@ from worker.core.words import CaptionKind
 router = APIRouter(tags=["datasets"])
 
 MAX_IDS = 20_000
+ProposalT = TypeVar("ProposalT", bound="ProposalOut")
 Key = Annotated[int, Field(ge=1, le=MAX_ID)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Word = Annotated[str, Field(max_length=1_000)]
 
 
@@ -109,6 +111,8 @@ class PreviewOut(Answer):
     error: str | None = Field(description="Why it failed, as a sentence.")
     caption: str = Field(description="The caption; empty while it is being written, or if none.")
     note: str = Field(description="Why a preview that succeeded has no caption, as a sentence.")
+    guess: str = Field(description="What it was too unsure to name; empty: nothing.")
+    confidence: float | None = Field(description="The confidence of the guess, 0 to 1.")
     removed: list[str] = Field(description="Words that were taken out of the caption.")
     provider: str = Field(description="Who wrote it, such as `Ollama llava`.")
 
@@ -168,6 +172,21 @@ class ProposalOut(Answer):
     )
     removed: str = Field(description="Words that were taken out of the proposal.")
     provider: str = Field(description="Who wrote it.")
+
+
+class GuessOut(ProposalOut):
+    """What a provider was too unsure to write."""
+
+    guess: str = Field(description="What it would have named.")
+    confidence: float = Field(description="Its confidence, 0 to 1.")
+
+
+class GuessesIn(BaseModel):
+    """The guesses to write: those of these ids, or those that are confident enough."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"above": 0.5}]})
+    ids: list[Key] | None = Field(None, max_length=MAX_IDS, description="Ids of guesses.")
+    above: Share | None = Field(None, description="The least confidence, 0 to 1.")
 
 
 class ChosenIn(BaseModel):
@@ -250,10 +269,12 @@ def order_out(order: OrderProgress) -> OrderOut:
     )
 
 
-def _proposal_out(change: ProposedChange) -> ProposalOut:
+def _proposal_out(change: ProposedChange, out: type[ProposalT]) -> ProposalT:
     row = change.proposal
-    return ProposalOut.of(
+    more = {"guess": row.guess, "confidence": row.confidence} if out is GuessOut else {}
+    return out.of(
         change,
+        **more,
         id=row.key,
         image_id=change.image.key,
         filename=change.image.filename,
@@ -359,6 +380,32 @@ def continue_caption_order(dataset_id: Id, job_id: Id, state: State) -> OrderOut
         return order_out(orders.progress_of(session, job))
 
 
+@router.get("/datasets/{dataset_id}/captions/orders/{job_id}/guesses")
+def list_caption_guesses(
+    dataset_id: Id,
+    job_id: Id,
+    state: State,
+    above: Annotated[Share, Query(description="The least confidence, 0 to 1.")] = 0.0,
+    limit: Annotated[int, Query(ge=1, le=1_000, description="At most so many.")] = 100,
+) -> list[GuessOut]:
+    """List what the provider was too unsure to write, the surest first."""
+    with state.database.read() as session:
+        order = orders.get_order(session, dataset_id, job_id)
+        found = guesses.list_guesses(session, order, above=above, limit=limit)
+        return [_proposal_out(change, GuessOut) for change in found]
+
+
+@router.post("/datasets/{dataset_id}/captions/orders/{job_id}/guesses/apply")
+def apply_caption_guesses(dataset_id: Id, job_id: Id, body: GuessesIn, state: State) -> AppliedOut:
+    """Write guesses as captions, in one step that can be undone.
+
+    An order that fills empty captions leaves images that have one by now.
+    """
+    with state.database.write() as session:
+        order = orders.get_order(session, dataset_id, job_id)
+        return AppliedOut.of(guesses.apply_guesses(session, order, body.ids, above=body.above))
+
+
 @router.get("/datasets/{dataset_id}/captions/proposals")
 def list_caption_proposals(
     dataset_id: Id,
@@ -374,7 +421,7 @@ def list_caption_proposals(
     with state.database.read() as session:
         service.get_dataset(session, dataset_id)
         found = proposals.list_proposed(session, dataset_id, after=after, limit=limit)
-        return [_proposal_out(change) for change in found]
+        return [_proposal_out(change, ProposalOut) for change in found]
 
 
 @router.post("/datasets/{dataset_id}/captions/proposals/apply")

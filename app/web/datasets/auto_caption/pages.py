@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
 from app.registry.datasets import service
-from app.registry.datasets.auto_caption import orders, proposals
+from app.registry.datasets.auto_caption import guesses, orders, proposals
 from app.registry.datasets.auto_caption.providers import list_providers
 from app.registry.datasets.edits.selection import selected_images
 from app.registry.datasets.edits.steps import NOTHING_UNDONE, undo_edit
@@ -39,6 +39,8 @@ router = APIRouter(include_in_schema=False)
 
 ADDRESS = "/datasets/{slug}/captions/auto"
 OptionalId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
+OptionalFormId = Annotated[int | None, Form(ge=1, le=MAX_ID)]
+Percent = Annotated[int | None, Query(ge=0, le=100)]
 Cursor = Annotated[int, Query(ge=0, le=MAX_ID)]
 # id of a proposal, and the version of the caption that stood beside it
 Ticked = Annotated[str, Form(pattern=r"^[0-9]{1,9}-[0-9]{1,9}$")]
@@ -53,6 +55,7 @@ def show(
     preview: OptionalId = None,
     applied: OptionalId = None,
     after: Cursor = 0,
+    above: Percent = None,
 ) -> Response:
     """Show the form, what is at work, and what was proposed."""
     with state.database.read() as session:
@@ -65,9 +68,8 @@ def show(
             asked=shown.job.arguments(PreviewCaptionArgs) if shown else None,
         )
         form = CaptionForm(**{**vars(form), **read_selection(request.query_params)})
-        context = make_page(
-            session, state, dataset, form, preview=shown, after=after, applied=applied
-        )
+        results = make_results(session, dataset, after=after, above=above, applied=applied)
+        context = make_page(session, state, dataset, form, preview=shown, results=results)
     return templates.render(request, "datasets/auto_caption/page.html", context)
 
 
@@ -99,7 +101,7 @@ def preview(
     state: State,
     slug: Slug,
     sent: SentForm,
-    sample: Annotated[int | None, Form(ge=1, le=MAX_ID)] = None,
+    sample: OptionalFormId = None,
 ) -> Response:
     """Caption one image as an order would, and keep nothing."""
     form = read_form(sent, providers_of(state))
@@ -128,11 +130,13 @@ def show_preview(state: State, slug: Slug, job_id: Id) -> Response:
 
 
 @router.get(f"{ADDRESS}/results")
-def results(state: State, slug: Slug) -> Response:
+def results(
+    state: State, slug: Slug, above: Percent = None, applied: OptionalId = None
+) -> Response:
     """Show the order and its proposals; it polls while the order is at work."""
     with state.database.read() as session:
         dataset = service.dataset_by_slug(session, slug)
-        results = make_results(session, dataset)
+        results = make_results(session, dataset, above=above, applied=applied)
     return templates.render_fragment(
         "datasets/auto_caption/_results.html", dataset=dataset, results=results
     )
@@ -188,6 +192,28 @@ def decide(
         else:
             raise InvalidInput("Choose to apply or to discard.", fields={"decision": "Unknown."})
     return templates.redirect_with_notice(f"{address_of(slug)}{query}", sentence)
+
+
+@router.post(f"{ADDRESS}/orders/{{job_id}}/guesses")
+def take_guesses(
+    request: Request,
+    state: State,
+    slug: Slug,
+    job_id: Id,
+    guess: OptionalFormId = None,
+    above: Annotated[int | None, Form(ge=0, le=100)] = None,
+) -> Response:
+    """Write the guess that was clicked, or all from a percentage on."""
+    ids = None if guess is None else [guess]
+    share = None if above is None else above / 100
+    with state.database.write() as session:
+        dataset = service.dataset_by_slug(session, slug)
+        order = orders.get_order(session, dataset.key, job_id)
+        done = guesses.apply_guesses(session, order, ids, above=share)
+    if templates.wants_fragment(request):
+        return results(state, slug, applied=done.edit_id)
+    query = f"?applied={done.edit_id}#results" if done.edit_id else "#results"
+    return templates.redirect_with_notice(f"{address_of(slug)}{query}", done.sentence)
 
 
 @router.post(f"{ADDRESS}/undo")

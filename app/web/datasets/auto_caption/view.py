@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from app.registry.datasets import service
-from app.registry.datasets.auto_caption import orders, proposals
+from app.registry.datasets.auto_caption import guesses, orders, proposals
 from app.registry.datasets.auto_caption.orders import ChosenImages, OrderProgress, Preview
 from app.registry.datasets.auto_caption.proposals import ProposedChange
 from app.registry.datasets.auto_caption.providers import Provider, list_providers
@@ -24,7 +24,7 @@ from app.web.datasets.one_image_view import LABELS
 from worker.core.captioning.words import CaptionMode
 
 A_PAGE = 48  # proposals
-LEFT_EMPTY_SHOWN = 24
+SHOWN = 24  # images without a caption, and captions that were written
 KIND_CHOICES = (
     ("", "The first caption"),
     *((kind.value, label) for kind, label in LABELS.items()),
@@ -47,7 +47,9 @@ class Results:
 
     `after`: the id after which the shown ones begin; `next`: that of the next page, if any.
     `left`: how many images an order that ended early would go on with.
-    `written`: the step to undo of the captions that the order wrote at its end.
+    `undo`: the step of what was applied just now, else of what the order wrote at its end.
+    `captions`: those that were written. `guesses`: the surest of `guess_count`, of which
+    `above_count` reach the percentage `above`, if it was entered.
     """
 
     dataset: Dataset
@@ -58,7 +60,12 @@ class Results:
     next: int | None
     left: int
     left_empty: list[ProposedChange]
-    written: Step | None
+    undo: Step | None
+    captions: list[ProposedChange]
+    guesses: list[ProposedChange]
+    guess_count: int
+    above: int | None
+    above_count: int
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class AutoCaptionPage:
     """The page: the form with its providers, one image to try it on, and what came of it.
 
     `chosen`: the number of images that the form is for. `samples`: ids and names of images to try,
-    `sample` is the one that was tried. `applied`: the step to undo.
+    `sample` is the one that was tried.
     """
 
     dataset: Dataset
@@ -78,7 +85,6 @@ class AutoCaptionPage:
     samples: list[tuple[int, str]]
     preview: Preview | None
     results: Results
-    applied: int | None
     modes: list[tuple[CaptionMode, str, str]] = field(default_factory=list)
     kinds: tuple[tuple[str, str], ...] = ()
 
@@ -89,18 +95,33 @@ def providers_of(state: AppState) -> list[Provider]:
         return list_providers(session, state.settings)
 
 
-def make_results(session: Session, dataset: Dataset, *, after: int = 0) -> Results:
-    """The newest order of a dataset, and a page of its proposals."""
+def make_results(
+    session: Session,
+    dataset: Dataset,
+    *,
+    after: int = 0,
+    above: int | None = None,
+    applied: int | None = None,
+) -> Results:
+    """The newest order of a dataset, and a page of its proposals.
+
+    `above`: a percentage, of which guesses to preview. `applied`: the step that was made just now.
+    """
     order = orders.newest_order(session, dataset.key)
     found: Sequence[ProposedChange] = ()
     if order is None or not order.is_active:
         found = proposals.list_proposed(session, dataset.key, after=after, limit=A_PAGE + 1)
     shown, following = _first_page(found)
-    left = 0
-    left_empty = []
+    left, left_empty, written, unsure = 0, [], [], []
+    guess_count = above_count = 0
     if order is not None:
         left = 0 if order.is_active else len(orders.images_left(session, order))
-        left_empty = proposals.list_left_empty(session, order.job.key, limit=LEFT_EMPTY_SHOWN)
+        left_empty = proposals.list_left_empty(session, order.job.key, limit=SHOWN)
+        written = proposals.list_written(session, order.job.key, limit=SHOWN)
+    if order is not None and not order.is_active:
+        unsure = guesses.list_guesses(session, order, limit=A_PAGE)
+        guess_count = guesses.count_guesses(session, order)
+        above_count = guesses.count_guesses(session, order, above=(above or 0) / 100)
     return Results(
         dataset=dataset,
         order=order,
@@ -110,7 +131,14 @@ def make_results(session: Session, dataset: Dataset, *, after: int = 0) -> Resul
         next=following,
         left=left,
         left_empty=left_empty,
-        written=_written_step(session, order),
+        undo=step_to_undo(session, dataset.key, applied)
+        if applied
+        else _written_step(session, order),
+        captions=written,
+        guesses=unsure,
+        guess_count=guess_count,
+        above=above,
+        above_count=above_count,
     )
 
 
@@ -147,10 +175,9 @@ def make_page(
     form: CaptionForm,
     *,
     preview: Preview | None = None,
-    after: int = 0,
-    applied: int | None = None,
+    results: Results | None = None,
 ) -> AutoCaptionPage:
-    """The whole page."""
+    """The whole page; `results`: if not those of the newest order from their beginning."""
     summary = service.summary(session, dataset)
     chosen = orders.chosen_images(
         session,
@@ -168,8 +195,7 @@ def make_page(
         sample=preview.image.key if preview else None,
         samples=[(image.key, image.filename) for image in chosen.first],
         preview=preview,
-        results=make_results(session, dataset, after=after),
-        applied=applied,
+        results=results or make_results(session, dataset),
         modes=_modes(chosen),
         kinds=KIND_CHOICES,
     )

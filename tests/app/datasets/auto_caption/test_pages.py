@@ -323,6 +323,85 @@ def test_a_request_to_apply_that_is_repeated_replaces_nothing_written_by_hand(
         assert captions(state)[1] == one["after"]
 
 
+def guess(state: AppState, *confidences: float) -> None:
+    """Images were added, and the newest order was too unsure of them."""
+    with state.database.write() as session:
+        new = [picture(10 + n) for n in range(len(confidences))]
+        added = [row.image for row in service.add_images(session, 1, new)]
+        for n, (image, confidence) in enumerate(zip(added, confidences, strict=True)):
+            row = CaptionProposal(
+                job_id=jobs(state)[-1].key,
+                image_id=image.key,
+                state="empty",
+                guess=f"church {n}",
+                confidence=confidence,
+                source_name="Built in",
+            )
+            store_proposals(session, [row])
+    finish(state, done=2, total=2, written=0)
+
+
+def test_guesses_are_chips_that_write_in_one_click(state: AppState, client: TestClient) -> None:
+    client.post(PAGE, data={"provider": "builtin"})
+    guess(state, 0.41, 0.68)
+    text = client.get(PAGE).text
+    assert text.index("68 %") < text.index("41 %")
+    assert "2 guesses, too unsure" in text
+    assert "Images without a caption" not in text
+    (action,) = set(re.findall(rf'action="({PAGE}/orders/\d+/guesses)"', text))
+    part = client.post(action, data={"guess": "2"}, headers=PART).text
+    assert captions(state) == ["a fox", "", "", "church 1"]
+    assert "1 guess, too unsure" in part
+    assert "Wrote 1 caption with “Built in”." in part
+    assert re.search(r"Captions written.*church 1", part, re.DOTALL)
+    edit = re.findall(r'name="edit" value="(\d+)"', part)[0]
+    undone = client.post(f"{PAGE}/undo", data={"edit": edit}).text
+    assert "2 guesses, too unsure" in undone
+    assert "Captions written" not in undone
+    assert captions(state) == ["a fox", "", "", ""]
+    page = client.post(action, data={"guess": "1"}).text
+    assert "1 caption written." in page
+    assert "Wrote 1 caption with “Built in”." in page
+
+
+def test_guesses_above_a_percentage_are_shown_then_written(
+    state: AppState, client: TestClient
+) -> None:
+    client.post(PAGE, data={"provider": "builtin"})
+    guess(state, 0.57, 0.68, 0.41)
+    for address in (f"{PAGE}?above=57", f"{PAGE}/results?above=57"):
+        text = client.get(address).text
+        assert text.count("<ins>church") == 2
+        assert "Write 2 captions" in text
+        assert "<strong>2 above</strong>, 1 below" in text
+    assert captions(state) == ["a fox", "", "", "", ""]
+    action = f"{PAGE}/orders/{jobs(state)[-1].key}/guesses"
+    client.post(action, data={"above": "57"})
+    assert captions(state) == ["a fox", "", "church 0", "church 1", ""]
+    assert "Write" in client.get(f"{PAGE}?above=0").text
+    assert client.post(action, data={}).status_code == 422
+    assert client.get(f"{PAGE}?above=101").status_code == 422
+
+
+def test_the_api_has_guesses_and_applies_those_above(state: AppState, client: TestClient) -> None:
+    order = client.post(f"{API}/orders", json={"provider": "builtin"}).json()
+    guess(state, 0.41, 0.68)
+    one = f"{API}/orders/{order['id']}/guesses"
+    found = client.get(one).json()
+    assert [(row["guess"], row["confidence"]) for row in found] == [
+        ("church 1", 0.68),
+        ("church 0", 0.41),
+    ]
+    assert found[0]["after"] == "church 1"
+    assert len(client.get(one, params={"above": 0.5}).json()) == 1
+    assert client.post(f"{one}/apply", json={}).status_code == 422
+    assert client.post(f"{one}/apply", json={"above": 2}).status_code == 422
+    assert client.post(f"{one}/apply", json={"above": 0.5}).json()["changed"] == 1
+    assert client.post(f"{one}/apply", json={"ids": [found[1]["id"]]}).json()["changed"] == 1
+    assert captions(state)[2:] == ["church 0", "church 1"]
+    assert client.get(one).json() == []
+
+
 def test_a_selection_is_kept(state: AppState, client: TestClient) -> None:
     text = client.get(f"{PAGE}?images=1&image=2").text
     assert "2 images are chosen here" in text
