@@ -1,12 +1,13 @@
 // Polling: an element with `hx-trigger="poll"` and `data-poll="2 10"` is requested after 2 seconds,
 // then after twice the time whenever nothing changed, up to 10 seconds. A change makes it quick
 // again. A tab in the background polls every 30 seconds. It needs an id; it stops by coming back
-// without `data-poll`. After two requests without an answer it is marked `data-stale`, and the page says so once.
+// without `data-poll`. After two requests without an answer, or ten seconds, it is marked `data-stale`, and the page says so once.
 (() => {
   const HIDDEN_MS = 30_000;
   const QUIET_MS = 3_000; // between two requests of a page on which nothing changes
   const FEW = 3;
   const MISSES = 2;
+  const SILENT_MS = 10_000; // a server that takes requests and answers none
   const LOST = "Not connected to Brushwork. What is gray may be out of date; trying again.";
   const polls = new Map(); // id of the element → its state
   let lost = null; // the message, until the server answers again
@@ -24,6 +25,7 @@
     if (document.getElementById(poll.id) !== poll.element) return polls.delete(poll.id);
     schedule(poll); // a request can be dropped, so the next one does not depend on its answer
     if (!poll.isAsking) poll.element.dispatchEvent(new Event("poll"));
+    else if (Date.now() - poll.askedAt > SILENT_MS) miss(poll, MISSES);
     return true;
   }
 
@@ -60,9 +62,9 @@
     schedule(next);
   }
 
-  function miss(poll) {
+  function miss(poll, weight = 1) {
     slowDown(poll);
-    poll.misses = (poll.misses ?? 0) + 1;
+    poll.misses = (poll.misses ?? 0) + weight;
     if (poll.misses < MISSES) return;
     poll.element.dataset.stale = "";
     lost ??= window.brushwork.toast(LOST);
@@ -94,7 +96,7 @@
   });
   document.addEventListener("htmx:beforeSend", (event) => {
     const poll = pollOf(event);
-    if (poll) poll.isAsking = true;
+    if (poll) Object.assign(poll, { isAsking: true, askedAt: Date.now() });
   });
   document.addEventListener("htmx:beforeSwap", (event) => {
     const poll = pollOf(event);

@@ -34,7 +34,7 @@
   // false while the result in whose place it would be shown has no image
   function show(strip, cell) {
     mark(strip, cell);
-    const empty = document.querySelector("#result .result-empty");
+    const empty = document.querySelector("#result [data-no-result]");
     empty?.replaceWith(document.querySelector("[data-strip-result]").content.cloneNode(true));
     const result = document.querySelector("#result .result-images");
     const image = result?.querySelector(".comparison-side img, .drawn img");
@@ -80,12 +80,12 @@
   // a strip that has come: the image of the weights in the form, where the result lacks it
   function showFirst(strip) {
     const cell = strip.querySelector(".strip-cell[aria-pressed=true]");
-    const lacking = document.querySelector("#result :is(.result-empty, .out-of-date)");
+    const lacking = document.querySelector("#result :is([data-no-result], .out-of-date)");
     if (!cell || !lacking) return;
     const numbers = numbersOf(strip);
     const isSame = numbers.every((number, axis) => number && Math.abs(Number(number.value.replace(",", ".")) - weightsOf(cell)[axis]) < EXACT);
     if (strip.querySelector("[data-strip-slider]")) show(strip, cell);
-    else if (isSame || (numbers[0] && lacking.matches(".result-empty"))) numbers[0].dispatchEvent(new Event("input", { bubbles: true }));
+    else if (isSame || (numbers[0] && lacking.matches("[data-no-result]"))) numbers[0].dispatchEvent(new Event("input", { bubbles: true }));
   }
 
   // on a phone it is far below its button; a person who went elsewhere stays there

@@ -51,6 +51,7 @@ def test_a_model_is_added_mended_used_and_removed_by_keyboard(page: Page, tmp_pa
 
     page.goto("/datasets/boats/captions/auto")
     page.get_by_role("radio", name="Built in").focus()
+    page.keyboard.press("ArrowDown")  # from file names
     page.keyboard.press("ArrowDown")
     expect(page.get_by_role("radio", name="BLIP on this machine")).to_be_checked()
     expect(page.get_by_label("Prompt", exact=True)).to_be_hidden()

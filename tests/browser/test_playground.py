@@ -666,7 +666,7 @@ def test_the_stack_grows_and_shrinks_without_losing_the_prompt(live: Live, page:
     page.get_by_role("button", name="Remove Chalk").press("Enter")
     expect(page.get_by_label("Weight of Chalk", exact=True)).to_have_count(0)
     expect(page.get_by_role("button", name="Add an adapter")).to_be_focused()
-    expect(page.get_by_label("Prompt", exact=True)).to_have_value("half a thought")
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("half a thought, nightboard")
     expect(page).to_have_url(re.compile("adapter=night"))
 
 

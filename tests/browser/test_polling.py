@@ -109,6 +109,14 @@ def test_a_page_that_is_cut_off_says_so_after_two_polls_and_grays_what_is_old(
     training.train(1)
     page.clock.run_for(10_000)
     expect(progress).to_contain_text("Step 4 of 40")
+    held: list[Route] = []  # a server that was killed: its socket takes requests meanwhile
+    page.route(lost, lambda route: held.append(route))
+    page.clock.run_for(40_000)
+    expect(notice).to_have_count(1)
+    for route in held:
+        route.continue_()
+    page.unroute(lost)
+    expect(notice).to_have_count(0)
 
 
 def test_the_table_of_the_chart_stays_open_and_focused_while_a_run_trains(

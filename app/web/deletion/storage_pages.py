@@ -31,7 +31,12 @@ KINDS: dict[FileKind, tuple[str, str, str, str]] = {
         "/runs",
         "See runs",
     ),
-    FileKind.SAMPLES: ("Samples of runs", "They go with their run.", "/runs", "See runs"),
+    FileKind.SAMPLES: (
+        "Samples of runs",
+        "They go with their run or version.",
+        "/runs",
+        "See runs",
+    ),
     FileKind.RENDERS: ("Images of the playground", "", "#old-renders", "Delete"),
     FileKind.RUNNING: ("Training states of runs that go on", "They are needed.", "", ""),
     FileKind.CHECKPOINTS: (
