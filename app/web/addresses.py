@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 MAX_ADDRESS = 48_000  # characters of a path with its query; prompts are in it percent-encoded
 
 
@@ -10,6 +12,14 @@ def own_address(address: str) -> str:
     is_own = address.startswith("/") and not address.startswith(("//", "/\\"))
     is_own = is_own and len(address) <= MAX_ADDRESS and address.isprintable()
     return address if is_own else "/"
+
+
+def host_of(address: str) -> str:
+    """Host and port of an address; empty without any, and for half an IPv6 address."""
+    try:
+        return urlsplit(address).netloc
+    except ValueError:
+        return ""
 
 
 def page_prefix(address: str) -> str:

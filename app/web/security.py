@@ -9,7 +9,6 @@ sheet on CSRF, "Fetch Metadata"): browsers send the first only to https and to l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -19,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.registry.errors import AppError, Forbidden, TooLarge
 from app.registry.wording import size_text
 from app.web.access.needs import SAFE_METHODS
-from app.web.addresses import MAX_ADDRESS
+from app.web.addresses import MAX_ADDRESS, host_of
 from app.web.problems import problem_response
 
 CONTENT_POLICY = (
@@ -147,11 +146,7 @@ def cross_site_reason(headers: Headers) -> str | None:
     origin = headers.get("origin") or headers.get("referer")
     if origin is None:
         return None
-    try:
-        netloc = urlsplit(origin).netloc
-    except ValueError:  # such as half an IPv6 address
-        return sentence
-    return None if netloc == headers.get("host") else sentence
+    return None if host_of(origin) == headers.get("host") else sentence
 
 
 class AddressTooLong(AppError):

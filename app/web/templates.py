@@ -21,7 +21,7 @@ from app.registry.paths import TEMPLATES
 from app.registry.runs.active import ActiveRuns, active_runs
 from app.registry.tables.runs import Run
 from app.web import clock
-from app.web.addresses import own_address
+from app.web.addresses import host_of, own_address
 from app.web.build import fingerprint
 from app.web.shortcuts import SHORTCUTS
 from app.web.state import app_state
@@ -275,10 +275,10 @@ class ErrorPage:
 
 def _page_of_form(request: Request) -> str:
     """The address on this server that a form was sent from; empty if the browser does not say."""
-    came_from = urlsplit(request.headers.get("referer", ""))
-    if came_from.netloc != request.url.netloc:
+    came_from = request.headers.get("referer", "")
+    if host_of(came_from) != request.url.netloc:
         return ""
-    return came_from._replace(scheme="", netloc="").geturl()
+    return own_address(urlsplit(came_from)._replace(scheme="", netloc="").geturl())
 
 
 def error_page(request: Request, error: AppError) -> Response:

@@ -468,6 +468,8 @@ def test_a_dataset_in_use_says_by_whom_and_leads_to_it(client: TestClient, state
     assert f'href="/datasets/{dataset.slug}?page=2"' in refused.text
     elsewhere = client.post(address, headers={"referer": "http://localhost.example/"})
     assert "Go back" not in elsewhere.text
+    half = {"referer": "http://[::1", "sec-fetch-site": "same-origin"}  # half an IPv6 address
+    assert client.post(address, headers=half).status_code == 409
     beside = client.post(address, headers={"hx-request": "true"})
     assert beside.status_code == 409
     assert link in beside.text
