@@ -237,8 +237,9 @@ def theme_of(request: Request) -> Theme:
 def running_strip(request: Request) -> RunningStrip | None:
     """The current status strip; None when no run is active."""
     with app_state(request).database.read() as session:
-        has_worker = bool(present_workers(session, queue=Queue.TRAIN))
-        return strip_of(active_runs(session, limit=1), has_worker=has_worker)
+        active = active_runs(session, limit=1)
+        has_worker = active.running or present_workers(session, queue=Queue.TRAIN)
+        return strip_of(active, has_worker=bool(has_worker))
 
 
 def strip_of(active: ActiveRuns, *, has_worker: bool = True) -> RunningStrip | None:

@@ -14,7 +14,7 @@ from app.registry.adapters import service as adapters
 from app.registry.adapters.versions.create_version import adapter_of_parent
 from app.registry.jobs import service as jobs
 from app.registry.runs.listing import newest_samples
-from app.registry.runs.service import get_run, request_run_action, run_samples
+from app.registry.runs.service import request_run_action, run_samples
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.runs import NOTICE, Run
 from app.registry.wording import plural
@@ -68,10 +68,8 @@ def request_stop(session: Session, run_id: int, *, make_latest: bool | None = No
     `make_latest`: whether the result becomes the version in use; None: as proposed at that step.
     Raises NotFound, and Conflict if the run is not running.
     """
-    request_run_action(session, run_id, "stop")
-    run = get_run(session, run_id)
+    run = request_run_action(session, run_id, "stop")
     run.make_latest = make_latest
-    session.add(run)
     return run
 
 

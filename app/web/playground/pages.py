@@ -300,8 +300,7 @@ def note_prompt(state: State, sent: SentForm) -> Response:
     form = read_form(sent.multi_items())
     with state.database.read() as session:
         stack = look_up(session, form)
-    lacks = missing_words(form.prompt, stack.rows)
-    context = PromptNoteFragment(note_of(form, stack), lacks)
+    context = PromptNoteFragment(note_of(form, stack), missing_words(form.prompt, stack.rows))
     return render_fragment("playground/_prompt_note.html", context)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.datastructures import UploadFile
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from app.registry.adapters import service as adapters
 from app.registry.db import Session
@@ -22,7 +22,7 @@ from app.web.playground.adapter_rows import AdapterRow, row_of
 from app.web.playground.forms import PlayForm
 from app.web.playground.pages import play_page
 from app.web.state import State
-from app.web.templates import render, render_fragment, wants_fragment
+from app.web.templates import go_to, render, render_fragment, wants_fragment
 from worker.core.inference.read_infotext import (
     Infotext,
     InfotextError,
@@ -69,17 +69,14 @@ def recall(request: Request, state: State, sent: SentForm) -> Response:
         if not wants_fragment(request):
             raise InvalidInput(str(error)) from error
         return render_fragment("playground/_recalled.html", RecallAnswer([str(error)], ""))
+    if not recalled.missing:
+        return go_to(request, recalled.form.link)
     if not wants_fragment(request):
-        if not recalled.missing:
-            return RedirectResponse(recalled.form.link, status_code=303)
         with state.database.read() as session:
-            context = play_page(session, recalled.form)
-        context = replace(context, recalled=recalled.missing)
+            context = replace(play_page(session, recalled.form), recalled=recalled.missing)
         return render(request, "playground/play.html", context)
-    if recalled.missing:
-        answer = RecallAnswer(recalled.missing, recalled.form.link)
-        return render_fragment("playground/_recalled.html", answer)
-    return Response(status_code=204, headers={"HX-Redirect": recalled.form.link})
+    answer = RecallAnswer(recalled.missing, recalled.form.link)
+    return render_fragment("playground/_recalled.html", answer)
 
 
 def _form_of(session: Session, found: Infotext) -> Recalled:

@@ -16,9 +16,11 @@ def with_trigger_words(session: Session, before: PlayForm, form: PlayForm) -> Pl
 
     The word of one that was removed is taken out, where it stands between commas as it was added.
     """
+    now, then = ([row.slug for row in one.stack] for one in (form, before))
+    if now == then:
+        return form
     prompt = form.prompt
     words = {row.slug: _words_of(session, row) for row in (*before.stack, *form.stack)}
-    now, then = ([row.slug for row in one.stack] for one in (form, before))
     still_used = [word for slug in now for word in words[slug]]
     for slug in then:
         if slug not in now and words[slug] and words[slug][0] not in still_used:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from worker.core.captioning.interface import ImageNotCaptioned
+from worker.core.wording import shortened
 
 MAX_QUOTED = 200  # characters
 REFUSED = "“{model}” refused: “{said}” Change the prompt, or choose another model."
@@ -50,5 +51,4 @@ def is_refusal(text: str) -> bool:
 
 def refused(model: str, said: str) -> ImageNotCaptioned:
     """The error for an answer that refuses."""
-    short = said if len(said) <= MAX_QUOTED else said[: MAX_QUOTED - 1] + "…"
-    return ImageNotCaptioned(REFUSED.format(model=model, said=short))
+    return ImageNotCaptioned(REFUSED.format(model=model, said=shortened(said, MAX_QUOTED)))
