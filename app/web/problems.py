@@ -136,11 +136,8 @@ def unreadable_body(request: Request) -> AppError | None:
         return None
     sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     expected = field.field_info.media_type
-    if expected == JSON:
-        is_read = sent == JSON or (sent.startswith("application/") and sent.endswith("+json"))
-    else:
-        is_read = sent in FORMS
-    if is_read:
+    is_json = sent == JSON or (sent.startswith("application/") and sent.endswith("+json"))
+    if is_json if expected == JSON else sent in FORMS:
         return None
     return status_error(415, f"Send the body as {expected}, and say so in Content-Type.")
 

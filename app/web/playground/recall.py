@@ -73,7 +73,8 @@ def recall(request: Request, state: State, sent: SentForm) -> Response:
         return go_to(request, recalled.form.link)
     if not wants_fragment(request):
         with state.database.read() as session:
-            context = replace(play_page(session, recalled.form), recalled=recalled.missing)
+            context = play_page(session, recalled.form)
+        context = replace(context, recalled=recalled.missing)
         return render(request, "playground/play.html", context)
     answer = RecallAnswer(recalled.missing, recalled.form.link)
     return render_fragment("playground/_recalled.html", answer)
