@@ -34,6 +34,7 @@ MOST_CONNECTIONS = 1_000
 MAX_CONNECTIONS_PER_ADDRESS = 500
 NOISE = ("Invalid HTTP request received.", "Unsupported upgrade request.", "No supported WebSocket")
 NO_MORE_FILES = "socket.accept() out of system resource"
+NEXT_ATTEMPT = "_start_serving"  # of asyncio to accept, a second later, even after a stop
 
 log = structlog.get_logger()
 
@@ -180,10 +181,14 @@ class ConnectionWatch:
             self._events.clear()
 
     def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Count connections for which no file is left: asyncio logs each attempt with a trace."""
-        if context.get("message") == NO_MORE_FILES:
+        """Count connections for which no file is left: asyncio logs each attempt with a trace.
+
+        Its next attempts are a ValueError each where the socket was closed meanwhile: not logged.
+        """
+        message = context["message"]
+        if message == NO_MORE_FILES:
             self.count("no_file_left")
-        else:
+        elif NEXT_ATTEMPT not in message or not isinstance(context.get("exception"), ValueError):
             loop.default_exception_handler(context)
 
 

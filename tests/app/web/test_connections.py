@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -14,7 +17,7 @@ from structlog.testing import capture_logs
 
 from app.registry.config import Settings
 from app.web import server
-from app.web.server import Limits
+from app.web.server import ConnectionWatch, Limits
 from tests.live_server import END_SECONDS, Live, serve
 
 HALF = b"GET /api/v1/datasets HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
@@ -107,3 +110,33 @@ def test_what_is_no_http_is_counted_and_not_logged_each_time(live: Live) -> None
     assert all(answer.startswith(b"HTTP/1.1 400") for answer in answers)
     assert all(b"application/problem+json" in answer for answer in answers)
     assert len(events) <= 2
+
+
+class FullSocket(socket.socket):
+    """A socket that accepts nothing, as this process has no file left."""
+
+    def accept(self) -> tuple[socket.socket, object]:
+        """Refuse."""
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def test_a_server_that_stops_without_a_file_left_logs_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("asyncio.constants.ACCEPT_RETRY_DELAY", 0.02)
+    watch = ConnectionWatch(SHORT)
+    refused = asyncio.Event()
+    monkeypatch.setattr(watch, "count", lambda event: refused.set())
+
+    async def stop_between_two_attempts() -> None:
+        watch.start(asyncio.get_running_loop())
+        listening = FullSocket()
+        listening.bind(("127.0.0.1", 0))
+        stopping = await asyncio.start_server(lambda reader, writer: None, sock=listening)
+        with socket.create_connection(listening.getsockname()):
+            await refused.wait()
+            stopping.close()
+        await asyncio.sleep(0.1)
+
+    asyncio.run(stop_between_two_attempts())
+    assert caplog.messages == []
