@@ -134,6 +134,7 @@ def _add_edit(action: ArgumentParser) -> None:
     add("--match-case", action="store_true", help="“Fox” is not “fox”")
     add("--whole-words", action="store_true", help="“fox” is not found in “foxglove”")
     add("--at-end", action="store_true", help="add the trigger word at the end")
+    add("--set-trigger", action="store_true", help="also make it the dataset's trigger word")
     add("--with-space", action="store_true", help="join text by a space, not by a comma")
     add("--off", action="store_true", help="take never-flip or set-aside back")
     add("--to", metavar="SLUG", help="the dataset to move or copy to")

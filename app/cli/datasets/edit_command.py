@@ -60,6 +60,7 @@ def _edit(arguments: Namespace, state: AppState) -> Edit:
         match_case=arguments.match_case,
         whole_words=arguments.whole_words,
         at_end=arguments.at_end,
+        sets_trigger=arguments.set_trigger,
         with_space=arguments.with_space,
         repeats=int(text) if text.isascii() and text.isdigit() else 0,
         value=not arguments.off,

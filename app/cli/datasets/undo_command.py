@@ -29,7 +29,7 @@ def run(arguments: Namespace, state: AppState) -> int:
         outcome = undo_edit(session, dataset.key, arguments.step or steps[0].id)
         assert outcome.step is not None
         sentence = describe_step(session, outcome.step)
-    done = bool(outcome.changed)
+    done = bool(outcome.changed or outcome.edit.sets_trigger)
     said = f"Undone: {sentence[:1].lower()}{sentence[1:]}" if done else NOTHING_UNDONE
     out = sys.stdout if done else sys.stderr
     print(f"{said}.", file=out)

@@ -11,7 +11,6 @@ from app.registry.datasets import service
 from app.registry.datasets.checks.findings import Report
 from app.registry.datasets.checks.reading import CheckedImage, read_some
 from app.registry.datasets.service import DatasetSummary
-from app.registry.tables.datasets import TRIGGER_LENGTH
 from app.web import templates
 from app.web.datasets.check_view import ChecksPanel, checks_panel, make_panel
 from app.web.state import Slug, State
@@ -29,7 +28,6 @@ class ChecksPage:
     checks: ChecksPanel
     images: dict[int, CheckedImage]
     images_shown: int
-    max_trigger: int
 
 
 @router.get("/datasets/{slug}/checks")
@@ -45,7 +43,6 @@ def checks(request: Request, state: State, slug: Slug) -> Response:
             checks=make_panel(dataset, report, listed=len(report.findings)),
             images=read_some(session, dataset, _shown_ids(report)),
             images_shown=IMAGES_SHOWN,
-            max_trigger=TRIGGER_LENGTH,
         )
     return templates.render(request, "datasets/checks.html", context)
 

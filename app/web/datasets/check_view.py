@@ -11,7 +11,7 @@ from app.registry.datasets.checks.service import check_dataset, known_report
 from app.registry.datasets.filters import ImageFilter, Show
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import Session
-from app.registry.tables.datasets import Dataset
+from app.registry.tables.datasets import TRIGGER_LENGTH, Dataset
 
 CHECKED_AT_ONCE = 200  # images; a check of more is loaded after the page
 SPELLINGS = 20  # of one phrase that are removed at once
@@ -31,12 +31,11 @@ FILTERS = {
 
 @dataclass(frozen=True)
 class ShownFinding:
-    """A finding with its link: `action` is what the link does, `anchor` its place on its page."""
+    """A finding; `anchor` is its place on its page, `links` what may be done: address and words."""
 
     finding: Finding
     anchor: str
-    href: str
-    action: str
+    links: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -96,23 +95,30 @@ def shown_findings(dataset: Dataset, report: Report) -> list[ShownFinding]:
     shown = []
     for place, finding in enumerate(report.findings, start=1):
         anchor = f"finding-{place}"
-        href, action = _link(dataset, finding, anchor)
-        shown.append(ShownFinding(finding, anchor, href, action))
+        shown.append(ShownFinding(finding, anchor, _links(dataset, finding, anchor)))
     return shown
 
 
-def _link(dataset: Dataset, finding: Finding, anchor: str) -> tuple[str, str]:
-    """The address that puts a finding right, and what it is called."""
+def _links(dataset: Dataset, finding: Finding, anchor: str) -> list[tuple[str, str]]:
+    """The addresses that put a finding right, the likeliest first, and what they are called."""
     page = f"/datasets/{dataset.slug}"
     if finding.check is Check.TRIGGER_WORD:
-        query = {"edit": "add_trigger", "text": dataset.trigger_word or ""}
-        return f"{page}?{urlencode(query)}", "Add"
+        return [(_add_address(page, dataset.trigger_word or ""), "Add")]
     if finding.fragments:
-        return _strip_address(dataset, finding.fragments), "Strip"
+        strip = _strip_address(dataset, finding.fragments), "Strip"
+        is_repeated = finding.check is Check.REPEATED_WORDS and not dataset.trigger_word
+        if is_repeated and len(finding.phrase) <= TRIGGER_LENGTH:
+            return [(_add_address(page, finding.phrase), "Make it the trigger word"), strip]
+        return [strip]
     if finding.check in FILTERS:
         shown = ImageFilter(show=frozenset({FILTERS[finding.check]})).query
-        return f"{page}?{shown}", "Look"
-    return f"{page}/checks#{anchor}", "Look" if finding.image_ids else "Details"
+        return [(f"{page}?{shown}", "Look")]
+    return [(f"{page}/checks#{anchor}", "Look" if finding.image_ids else "Details")]
+
+
+def _add_address(page: str, word: str) -> str:
+    """The form that adds a trigger word to the captions, with its preview."""
+    return f"{page}?{urlencode({'edit': 'add_trigger', 'text': word})}"
 
 
 def _strip_address(dataset: Dataset, fragments: Sequence[str]) -> str:

@@ -66,6 +66,11 @@ class EditIn(BaseModel):
     match_case: bool = Field(False, description="True if “Fox” is not “fox”.")
     whole_words: bool = Field(False, description="True if “fox” is not found in “foxglove”.")
     at_end: bool = Field(False, description="True to add the trigger word at the end.")
+    sets_trigger: bool = Field(
+        False,
+        description="True to make the added trigger word that of the dataset, too, also where all "
+        "captions have it.",
+    )
     with_space: bool = Field(False, description="True to join text by a space, not by a comma.")
     repeats: int = Field(
         1, description=f"How often one epoch shows the images, 1 to {MAX_REPEATS}."

@@ -30,7 +30,12 @@ class Choice:
 
 
 CHOICES = (
-    Choice("add_trigger", "Add trigger word", EditAction.ADD_TRIGGER, ("text", "at_end")),
+    Choice(
+        "add_trigger",
+        "Add trigger word",
+        EditAction.ADD_TRIGGER,
+        ("text", "at_end", "sets_trigger"),
+    ),
     Choice(
         "replace",
         "Find and replace",
@@ -143,6 +148,7 @@ def _read_edit(sent: Sent, choice: Choice) -> Edit:
         match_case=bool(_text(sent, "match_case")),
         whole_words=bool(_text(sent, "whole_words")),
         at_end=_text(sent, "at_end") == "1",
+        sets_trigger=bool(_text(sent, "sets_trigger")),
         with_space=_text(sent, "with_space") == "1",
         repeats=_number(sent, "repeats", 0 if "repeats" in sent else 2),
         value=choice.value,

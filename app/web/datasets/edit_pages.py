@@ -29,6 +29,7 @@ from app.registry.tables.datasets import Dataset, Image
 from app.web import templates
 from app.web.datasets.edit_forms import EditForm, read_edit_form
 from app.web.datasets.edit_view import EditPanel, edit_panel
+from app.web.datasets.forms import DatasetForm
 from app.web.datasets.listing_view import ShownImages
 from app.web.datasets.page_view import dataset_page, redirect_to
 from app.web.forms import SentForm
@@ -53,9 +54,13 @@ class MessageFragment:
 
 @dataclass(frozen=True)
 class AppliedFragment:
-    """The parts of the page that a bulk edit or its undo changed: tiles, counts, steps, message."""
+    """The parts of the page that a bulk edit or its undo changed: tiles, counts, steps, message.
+
+    `form`: of the dataset, if its trigger word was changed.
+    """
 
     dataset: Dataset
+    form: DatasetForm | None
     summary: DatasetSummary
     images: list[Image]
     gone: list[int]
@@ -111,11 +116,12 @@ def undo(request: Request, state: State, slug: Slug, edit_id: Id, sent: SentForm
     with state.database.write() as session:
         dataset = service.dataset_by_slug(session, slug)
         outcome = undo_edit(session, dataset.key, edit_id)
+    is_undone = bool(outcome.changed or outcome.edit.sets_trigger)
     sentence = _sentence(state, outcome, undone=True)
     if not templates.wants_fragment(request):
         return templates.redirect_with_notice(f"/datasets/{slug}", sentence)
     if "elsewhere" in sent:
-        return _message(dataset, sentence, undone=edit_id if outcome.changed else None)
+        return _message(dataset, sentence, undone=edit_id if is_undone else None)
     shown = read_ids(str(sent.get("shown", "")))
     return _applied(state, dataset, outcome, shown, sentence, is_undo=True)
 
@@ -142,7 +148,7 @@ def _panel(dataset: Dataset, panel: EditPanel) -> Response:
 def _sentence(state: AppState, outcome: EditOutcome, *, undone: bool = False) -> str:
     """A message with the changes and the images that were left out."""
     said = NOTHING_UNDONE if undone else "Nothing changed"
-    if outcome.step is not None and outcome.changed:
+    if outcome.step is not None and (outcome.changed or outcome.edit.sets_trigger):
         with state.database.read() as session:
             said = describe_step(session, outcome.step)
         said = f"Undone: {said[:1].lower()}{said[1:]}" if undone else said
@@ -175,10 +181,13 @@ def _applied(
     """The parts of the page that an edit changed, among the images that it shows."""
     changed = sorted(outcome.changed_images & shown)
     with state.database.read() as session:
+        dataset = service.get_dataset(session, dataset.key)
+        word = dataset.trigger_word or ""
         images = live_images(session, dataset.key, changed)
         here = {image.key for image in images}
         context = AppliedFragment(
             dataset=dataset,
+            form=DatasetForm(dataset.name, word) if outcome.edit.sets_trigger else None,
             summary=service.summary(session, dataset),
             images=images,
             gone=[image_id for image_id in changed if image_id not in here],

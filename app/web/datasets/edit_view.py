@@ -47,6 +47,7 @@ class EditPreview:
     left_out: list[LeftOut] = field(default_factory=list)
     left_out_more: int = 0
     seen: str = ""
+    sets_trigger: bool = False
     errors: dict[str, str] = field(default_factory=dict)
     waits_for: str = ""
 
@@ -126,8 +127,8 @@ def edit_panel(session: Session, dataset: Dataset, form: EditForm) -> EditPanel:
     edit = form.edit
     if "dataset_id" in form.choice.fields and edit.dataset_id is None and others:
         edit = replace(edit, dataset_id=others[0].id)
-    if form.is_new and edit.action is EditAction.ADD_TRIGGER and not edit.text:
-        edit = replace(edit, text=dataset.trigger_word or "")
+    if form.is_new and edit.action is EditAction.ADD_TRIGGER:
+        edit = replace(edit, text=edit.text or dataset.trigger_word or "", sets_trigger=True)
     return EditPanel(
         form.choice,
         edit,
@@ -177,6 +178,7 @@ def preview_of(plan: EditPlan, page: int = 1) -> EditPreview:
         plan.left_out[:NAMED],
         max(0, len(plan.left_out) - NAMED),
         plan.seen.token(),
+        plan.edit.sets_trigger,
     )
 
 

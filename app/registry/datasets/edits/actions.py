@@ -8,11 +8,12 @@ from typing import Any
 
 from app.registry.datasets.captions import MAX_CHARACTERS
 from app.registry.errors import InvalidInput
-from app.registry.tables.datasets import MAX_REPEATS
+from app.registry.tables.datasets import MAX_REPEATS, TRIGGER_LENGTH
 from app.registry.wording import plural
 from worker.core.words import CaptionKind
 
 MAX_PATTERN = 500  # characters of a regular expression
+OF_DATASET = 0  # in place of the id of an image, in the row of a step that changed the dataset
 SHOWN_TEXT = 40  # characters of a text that a sentence repeats
 
 
@@ -50,7 +51,7 @@ CAPTION_ACTIONS = frozenset(
     }
 )
 SETTINGS = {
-    EditAction.ADD_TRIGGER: ("text", "at_end"),
+    EditAction.ADD_TRIGGER: ("text", "at_end", "sets_trigger"),
     EditAction.PREPEND: ("text", "with_space"),
     EditAction.APPEND: ("text", "with_space"),
     EditAction.REPLACE: ("find", "replacement", "is_regex", "match_case", "whole_words"),
@@ -80,7 +81,8 @@ class Edit:
     new caption; of AUTO_CAPTION, who wrote them. `find` is a regular expression if `is_regex`, and
     `replacement` may then name its groups (`\\1`, `\\g<name>`). `value`: of never flip and set
     aside, False takes it back. `kind`: only captions of this kind; None: all captions of an image,
-    and the first one for WRITE and FILE_NAMES.
+    and the first one for WRITE and FILE_NAMES. `sets_trigger`: the text becomes the trigger word of
+    the dataset, too.
     """
 
     action: EditAction
@@ -91,6 +93,7 @@ class Edit:
     match_case: bool = False
     whole_words: bool = False
     at_end: bool = False
+    sets_trigger: bool = False
     with_space: bool = False
     repeats: int = 1
     value: bool = True
@@ -135,6 +138,9 @@ def check_edit(edit: Edit) -> Edit:
         raise _refuse("repeats", f"Enter a number of repeats from 1 to {MAX_REPEATS}.")
     if edit.action in TO_DATASETS and edit.dataset_id is None:
         raise _refuse("dataset_id", "Choose the other dataset.")
+    if edit.sets_trigger and (len(edit.text.strip()) > TRIGGER_LENGTH or "," in edit.text):
+        sentence = f"A trigger word has at most {TRIGGER_LENGTH} characters and no comma."
+        raise _refuse("text", f"{sentence} Shorten it, or leave that of the dataset as it is.")
     if len(edit.text) > MAX_CHARACTERS:
         raise _refuse("text", f"Enter at most {MAX_CHARACTERS:,} characters.")
     used = SETTINGS[edit.action] + (("kind",) if edit.changes_captions else ())
@@ -163,8 +169,9 @@ def describe_edit(edit: Edit, changed: int, *, target: str = "") -> str:
     text = _quote(edit.text)
     flips = "No more flips of" if edit.value else "Allowed flips of"
     aside = "Set aside" if edit.value else "Brought back"
+    made = " and made it the trigger word" if edit.sets_trigger else ""
     return {
-        EditAction.ADD_TRIGGER: f"Added {text} to {captions}",
+        EditAction.ADD_TRIGGER: f"Added {text} to {captions}{made}",
         EditAction.PREPEND: f"Put {text} before {captions}",
         EditAction.APPEND: f"Put {text} after {captions}",
         EditAction.REPLACE: f"Replaced {_quote(edit.find)} in {captions}",
@@ -185,7 +192,8 @@ def describe_edit(edit: Edit, changed: int, *, target: str = "") -> str:
 def describe_plan(edit: Edit, changed: int, *, target: str = "") -> str:
     """A heading that says what an edit will do: “Changes 41 captions”."""
     if edit.changes_captions:
-        return f"Changes {plural(changed, 'caption')}"
+        more = " and the trigger word of the dataset" if edit.sets_trigger else ""
+        return f"Changes {plural(changed, 'caption')}{more}"
     images = plural(changed, "image")
     flips = "Never flips" if edit.value else "Allows flips of"
     return {

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.datasets.caption_writes import CaptionOrigin
-from app.registry.datasets.edits.actions import Edit, EditAction
+from app.registry.datasets.edits.actions import OF_DATASET, Edit, EditAction
 from app.registry.datasets.edits.copying import copy_images
 from app.registry.datasets.edits.plan import Change, EditOutcome, EditPlan, LeftOut, plan_edit
 from app.registry.datasets.edits.selection import Seen, Selection
 from app.registry.datasets.edits.writing import CaptionWrite, write_captions, write_fields
-from app.registry.datasets.service import get_dataset, lock_datasets
+from app.registry.datasets.service import change_dataset, get_dataset, lock_datasets
 from app.registry.db import Database, in_chunks
 from app.registry.tables.datasets import CaptionSource, Dataset, DatasetEdit, Image, ImageCaption
 
@@ -62,11 +63,11 @@ def _still_valid(session: Session, plan: EditPlan) -> EditPlan:
     late = [change for change in plan.changes if current.get(change.place) != change.version]
     reason = "It was edited or deleted meanwhile."
     left_out = plan.left_out + [LeftOut(change.image.filename, reason) for change in late]
-    return EditPlan(plan.edit, kept, plan.unchanged, left_out)
+    return replace(plan, changes=kept, left_out=left_out)
 
 
 def _carry_out(session: Session, dataset: Dataset, plan: EditPlan) -> EditOutcome:
-    if not plan.changes:
+    if not plan.changes and not plan.edit.sets_trigger:
         return EditOutcome(plan.edit, None, 0, frozenset(), plan.left_out, plan.unchanged)
     step = DatasetEdit(
         dataset_id=dataset.key,
@@ -84,6 +85,10 @@ def _carry_out(session: Session, dataset: Dataset, plan: EditPlan) -> EditOutcom
             for change in plan.changes
         ]
         write_captions(session, writes, CaptionSource.BULK, step.key)
+        if plan.edit.sets_trigger:
+            word = {"trigger_word": dataset.trigger_word or ""}
+            rows.append({"image_id": OF_DATASET, "before": word})
+            change_dataset(session, dataset.key, trigger_word=plan.edit.text)
     elif plan.edit.dataset_id is not None:
         origin = CaptionOrigin(CaptionSource.BULK, edit_id=step.key)
         ids = [change.image.id for change in plan.changes]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,7 @@ from app.registry.datasets.service import get_dataset
 from app.registry.db import in_chunks
 from app.registry.errors import InvalidInput
 from app.registry.tables.datasets import Dataset, DatasetEdit, Image, ImageCaption
+from app.registry.validation import one_line
 from worker.core.captioning.file_names import captions_of_files
 from worker.core.captioning.interface import CaptionAnswer
 
@@ -121,7 +122,10 @@ def plan_edit(
     and captions that were edited since are left out. Raises InvalidInput if there is no image or
     the edit cannot be carried out.
     """
-    plan = EditPlan(check_edit(edit))
+    edit = check_edit(edit)
+    if edit.sets_trigger and one_line(edit.text) == dataset.trigger_word:
+        edit = replace(edit, sets_trigger=False)
+    plan = EditPlan(edit)
     if seen is None:
         images = selected_images(session, dataset, selection)
         missing = selection.image_ids - {image.id for image in images}

@@ -10,14 +10,21 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.datasets.edits.actions import TO_DATASETS, Edit, EditAction, describe_edit
+from app.registry.datasets.edits.actions import (
+    OF_DATASET,
+    TO_DATASETS,
+    Edit,
+    EditAction,
+    describe_edit,
+)
 from app.registry.datasets.edits.plan import EditOutcome, LeftOut
 from app.registry.datasets.edits.writing import CaptionWrite, write_captions, write_fields
 from app.registry.datasets.image_captions.changes import remove_further
-from app.registry.datasets.service import get_dataset
+from app.registry.datasets.service import change_dataset, get_dataset
 from app.registry.db import in_chunks, utcnow
 from app.registry.errors import Conflict, NotFound
 from app.registry.tables.datasets import CaptionSource, Dataset, DatasetEdit, Image, ImageCaption
+from app.registry.validation import one_line
 from app.registry.wording import ago, aware
 
 LISTED = 5
@@ -117,7 +124,7 @@ def undo_edit(session: Session, dataset_id: int, edit_id: int) -> EditOutcome:
     still be undone, as after an undo of the steps after it. Raises Conflict if the step was undone
     already, or is too old.
     """
-    get_dataset(session, dataset_id, lock=True)
+    dataset = get_dataset(session, dataset_id, lock=True)
     step = session.get(DatasetEdit, edit_id, with_for_update=True)
     if step is None or step.dataset_id != dataset_id:
         raise NotFound("This dataset has no such step.")
@@ -127,14 +134,24 @@ def undo_edit(session: Session, dataset_id: int, edit_id: int) -> EditOutcome:
         raise Conflict("This step is too old to be undone; each caption has its own history.")
     edit = _edit_of(step.action, step.settings)
     if edit.changes_captions:
+        edit = replace(edit, sets_trigger=_undo_trigger(session, dataset, step, edit))
         outcome = _undo_captions(session, step, edit)
     else:
         outcome = _undo_fields(session, step, edit)
-    if outcome.changed:
+    if outcome.changed or outcome.edit.sets_trigger:
         step.undone_at = utcnow()
         session.add(step)
         session.flush()
     return outcome
+
+
+def _undo_trigger(session: Session, dataset: Dataset, step: DatasetEdit, edit: Edit) -> bool:
+    """Restore the trigger word of the dataset if it is that of the step; True if it was."""
+    before = [row["before"] for row in step.before if row["image_id"] == OF_DATASET]
+    if not before or dataset.trigger_word != one_line(edit.text):
+        return False
+    change_dataset(session, dataset.key, **before[0])
+    return True
 
 
 @dataclass(frozen=True)

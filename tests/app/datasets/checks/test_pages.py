@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -85,10 +86,17 @@ def test_words_are_stripped_in_all_their_spellings_with_a_preview(
 def test_words_of_all_captions_become_the_trigger_word(client: TestClient, png: Png) -> None:
     upload(client, png, *(f"{name}, ink & wash style" for name in ("a", "fox", "owl", "cat", "ox")))
     client.patch("/api/v1/datasets/1", json={"trigger_word": ""})
-    text = client.get("/datasets/boats/checks").text
-    assert "Make “ink &amp; wash style” the trigger word" in text
-    assert '<input type="hidden" name="trigger_word" value="ink &amp; wash style">' in text
-    client.post("/datasets/boats", data={"name": "Boats", "trigger_word": "ink & wash style"})
+    address = "/datasets/boats?edit=add_trigger&amp;text=ink+%26+wash+style"
+    for path in ("", "/checks", "/checks/panel", "/checks/brief"):
+        text = client.get(f"/datasets/boats{path}").text
+        make = text.index(f'href="{address}" aria-label="Make it the trigger word: “')
+        assert make < text.index(">Strip</a>", make)
+    preview = client.get(address.replace("&amp;", "&")).text
+    assert "Changes 0 captions and the trigger word of the dataset" in preview
+    assert re.search(r'name="sets_trigger"[^>]* checked', preview)
+    assert not re.search(r'id="edit-apply"[^>]* disabled', preview)
+    edit = {"do": "add_trigger", "text": "ink & wash style", "sets_trigger": "1", "all": "1"}
+    client.post("/datasets/boats/edits", data=edit)
     assert "wash style” is in" not in client.get("/datasets/boats/checks").text
 
 

@@ -51,7 +51,7 @@ def test_without_scripts_boxes_a_preview_and_an_undo_are_forms(
     ).text
     assert "Changes 2 captions" in page
     assert re.search(r"<ins>ink, </ins>fox 1", page)
-    assert page.count(" checked>") == 2
+    assert page.count(" checked>") == 3  # with that of the trigger word
     sent = chosen | {"do": "add_trigger", "text": "ink", "seen": field(page, "seen")}
     answer = client.post(f"{SET}/edits", data=sent, headers=HTML)
     assert "Added “ink” to 2 captions." in answer.text
@@ -75,7 +75,7 @@ def test_without_scripts_boxes_of_all_that_match_can_be_cleared(
         f"{SET}/edits/preview", data=sent | {"image": here[1:], "open": "add_trigger"}, headers=HTML
     ).text
     assert "Changes 5 captions" in page
-    assert page.count(" checked>") == 5
+    assert page.count(" checked>") == 6
     sent |= {"image": here[1:], "do": "add_trigger", "text": "ink", "seen": field(page, "seen")}
     answer = client.post(f"{SET}/edits", data=sent, headers=HTML)
     assert answer.url.query == b"q=fox+2&edited=1"  # still with the filter
@@ -237,6 +237,31 @@ def test_the_api_previews_applies_lists_and_undoes(
         assert (error["field"], said in error["detail"]) == ("find", True)
     matching = {"action": "set_aside", "all": True, "filter": "q=fox", "images": [ids[24]]}
     assert client.post(edits, json=matching).json()["changed"] == 22
+
+
+def test_a_trigger_word_that_is_added_becomes_that_of_the_dataset(
+    client: TestClient, state: AppState, ids: list[int]
+) -> None:
+    sent = {"images": str(ids[1]), "do": "add_trigger", "text": "omoji", "sets_trigger": "true"}
+    done = client.post(f"{SET}/edits", data=sent, headers=PART).text
+    assert "Added “omoji” to 1 caption and made it the trigger word." in done
+    assert re.search(r'name="trigger_word"[^>]* value="omoji"', done)  # in the form, too
+    dataset, edits = "/api/v1/datasets/1", "/api/v1/datasets/1/edits"
+    assert client.get(dataset).json()["trigger_word"] == "omoji"
+    undone = client.post(f"{SET}/edits/1/undo", headers=PART).text
+    assert re.search(r'name="trigger_word"[^>]* value="ink"', undone)
+    assert client.get(dataset).json()["trigger_word"] == "ink"
+    again = {"action": "add_trigger", "text": "omoji", "images": [ids[1]]}
+    client.post(edits, json=again)
+    assert client.get(dataset).json()["trigger_word"] == "ink"  # unless it is asked for
+    step = client.post(edits, json=again | {"sets_trigger": True}).json()
+    assert (step["changed"], step["unchanged"]) == (0, 1)
+    assert client.get(dataset).json()["trigger_word"] == "omoji"
+    client.patch(dataset, json={"trigger_word": "mine"})
+    client.post(f"{edits}/{step['id']}/undo")
+    assert client.get(dataset).json()["trigger_word"] == "mine"  # what was set since stays
+    refused = client.post(edits, json=again | {"sets_trigger": True, "text": "ink, wash"})
+    assert refused.json()["errors"][0]["field"] == "text"
 
 
 @pytest.mark.parametrize(
