@@ -32,6 +32,9 @@ class CaptionServer:
     """`500`, `429`, `401`, `html`, `big`, `nonsense`, `cut`, `silent`, `slow`, `empty`, `gzip`,
     `redirect`, `length`, `refusal`, `filter`, `colored`, `no-temperature`, `no-model`."""
 
+    models: dict[str, list[str] | None] = field(default_factory=dict)
+    """The capabilities of each model of an Ollama; None: it describes the model on request."""
+
     requests: list[dict[str, Any]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
@@ -67,13 +70,25 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self._answer(404, {"error": "not found"})
+        self.state.paths.append(self.path)
+        if self.path != "/api/tags":
+            self._answer(404, {"error": "not found"})
+        elif self.state.faults:
+            self._break(self.state.faults.pop(0), {}, is_ollama=True)
+        else:
+            listed = self.state.models.items()
+            models = [{"name": n} | ({"capabilities": c} if c else {}) for n, c in listed]
+            self._answer(200, {"models": models})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         state = self.state
         state.paths.append(self.path)
         state.keys.append(self.headers.get("Authorization"))
+        if self.path == "/api/show":
+            sees = "blind" not in body["model"]
+            self._answer(200, {"capabilities": ["completion", *(["vision"] if sees else [])]})
+            return
         is_ollama = self.path == "/api/chat"
         if not is_ollama and self.path != "/v1/chat/completions":
             self._answer(404, {"error": {"message": "no such path"}})

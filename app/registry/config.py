@@ -126,6 +126,12 @@ class Settings(BaseSettings):
     ollama_model: str = Field(
         "", description="Its vision model, unless a person chooses another; such as llava."
     )
+    ollama_local: bool = Field(
+        True,
+        description="Offer an Ollama of this machine for captions, at 127.0.0.1:11434, where no "
+        "other address is set: on or off. It is asked for its models when the page of captions "
+        "opens.",
+    )
     openai_url: str | None = Field(
         None,
         description="Address of a server with OpenAI's chat completions that writes captions, such "

@@ -50,6 +50,10 @@ URL_SETTINGS = {
     ProviderKind.OLLAMA: "BRUSHWORK_OLLAMA_URL",
     ProviderKind.OPENAI: "BRUSHWORK_OPENAI_URL",
 }
+LOCAL_OLLAMA = "http://127.0.0.1:11434"
+LOCAL_OLLAMA_SECONDS = 0.3
+NO_OLLAMA = "No Ollama runs on this machine. Start it, or set BRUSHWORK_OLLAMA_URL to its address."
+NO_MODEL_SEES = "No model of Ollama on this machine sees images. Get one: ollama pull llava."
 NOT_SET = "Not set up: set {setting} to its address, then start Brushwork again."
 NOT_ALLOWED = (
     "{host} is not a host that this server may ask. Use the configured address, or ask an "
@@ -62,6 +66,7 @@ class Provider:
     """A provider that can be chosen, with what it is asked unless a person says otherwise.
 
     `problem`: why it cannot be used now; "" if it can. `can_move`: another address may be entered.
+    `models`: those of an Ollama that was found on this machine.
     """
 
     kind: ProviderKind
@@ -72,6 +77,12 @@ class Provider:
     model: str = ""
     can_move: bool = False
     model_id: int | None = None
+    models: tuple[str, ...] = ()
+
+    @property
+    def model_options(self) -> list[tuple[str, str]]:
+        """The found models to choose from, each as its own label."""
+        return [(name, name) for name in self.models]
 
     @property
     def value(self) -> str:
@@ -96,20 +107,50 @@ class CaptionRequest:
     do_not_name: Sequence[str] = field(default=())
 
 
-def list_providers(session: Session, settings: Settings) -> list[Provider]:
-    """The providers, those that need no server first."""
+def local_models(settings: Settings) -> tuple[str, ...] | None:
+    """The models that see images of an Ollama on this machine, asked now; None: it is not there.
+
+    It is not asked if the address of another one is set, or if the settings say so.
+    """
+    # here, because the web server does without it until then
+    from worker.core.captioning.remote.local_ollama import models_that_see
+
+    if settings.ollama_url or not settings.ollama_local:
+        return None
+    return models_that_see(LOCAL_OLLAMA, LOCAL_OLLAMA_SECONDS)
+
+
+def list_providers(
+    session: Session, settings: Settings, models: tuple[str, ...] | None = None
+) -> list[Provider]:
+    """The providers, those that need no server first; `models`: `local_models`."""
     found = [
         *(Provider(kind, NAMES[kind], HINTS[kind]) for kind in WITHOUT_SETUP),
         *(_local(model) for model in added_models.list_models(session, CAPTION_MODELS)),
     ]
-    for kind in SERVERS:
-        address, model = _configured(settings, kind)
-        can_move = bool(settings.caption_host_list)
-        problem = "" if address or can_move else NOT_SET.format(setting=URL_SETTINGS[kind])
-        found.append(
-            Provider(kind, NAMES[kind], HINTS[kind], problem, address, model, can_move=can_move)
-        )
-    return found
+    ollama, openai = SERVERS
+    return [*found, _server(settings, ollama, models), _server(settings, openai)]
+
+
+def _server(
+    settings: Settings, kind: ProviderKind, models: tuple[str, ...] | None = None
+) -> Provider:
+    address, model = _configured(settings, kind)
+    can_move = bool(settings.caption_host_list)
+    name, problem = NAMES[kind], "" if address else NOT_SET.format(setting=URL_SETTINGS[kind])
+    if kind is ProviderKind.OLLAMA and address and not settings.ollama_url:
+        name, problem = "Ollama on this machine", NO_OLLAMA if models is None else NO_MODEL_SEES
+        model = model or next(iter(models or ()), "")
+    return Provider(
+        kind,
+        name,
+        HINTS[kind],
+        "" if models or can_move else problem,
+        address,
+        model,
+        can_move=can_move,
+        models=models or (),
+    )
 
 
 def _local(model: CaptionModel) -> Provider:
@@ -208,7 +249,8 @@ def _check_words(words: Sequence[str], fields: dict[str, str]) -> None:
 def _configured(settings: Settings, kind: ProviderKind) -> tuple[str, str]:
     """Address and model in the settings; "" where nothing is set."""
     if kind is ProviderKind.OLLAMA:
-        return settings.ollama_url or "", settings.ollama_model
+        local = LOCAL_OLLAMA if settings.ollama_local else ""
+        return settings.ollama_url or local, settings.ollama_model
     if kind is ProviderKind.OPENAI:
         return settings.openai_url or "", settings.openai_model
     return "", ""

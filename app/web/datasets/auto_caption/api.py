@@ -15,6 +15,7 @@ from app.registry.datasets.auto_caption.providers import (
     CaptionRequest,
     default_words,
     list_providers,
+    local_models,
 )
 from app.registry.db import MAX_ID
 from app.registry.tables.auto_caption import ProposalState
@@ -45,6 +46,9 @@ class ProviderOut(Answer):
     address: str = Field(description="The configured address of its server; empty: none.")
     model: str = Field(
         description="The configured model of its server, or the local model; empty: none."
+    )
+    models: list[str] = Field(
+        description="The models that see images, of an Ollama that was found on this machine."
     )
     problem: str = Field(description="Why it cannot be used now, as a sentence; empty: it can.")
 
@@ -288,10 +292,14 @@ def _proposal_out(change: ProposedChange, out: type[ProposalT]) -> ProposalT:
 
 @router.get("/datasets/{dataset_id}/captions/providers")
 def list_caption_providers(dataset_id: Id, state: State) -> ProvidersOut:
-    """List who can write captions here, with the prompt and the words not to name."""
+    """List who can write captions here, with the prompt and the words not to name.
+
+    An Ollama on this machine is asked for its models, for at most 0.3 seconds.
+    """
+    models = local_models(state.settings)
     with state.database.read() as session:
         dataset = service.get_dataset(session, dataset_id)
-        found = list_providers(session, state.settings)
+        found = list_providers(session, state.settings, models)
         return ProvidersOut(
             providers=[ProviderOut.of(one, provider=one.kind) for one in found],
             prompt=DEFAULT_PROMPT,

@@ -100,7 +100,9 @@ def new_form(
         form = replace(form, mode=last.args.mode, kind=last.args.caption_kind)
     given = asked or (last.args if last else None)
     if given is None:
+        found = {p.value for p in providers if p.models}  # nobody chose these
         configured = [p.value for p in providers if p.kind in SERVERS and p.address and p.model]
+        configured = [value for value in configured if value in usable and value not in found]
         return replace(form, provider=configured[0]) if configured else form
     request = request_of(given)
     value = given.provider if given.model_id is None else f"{given.provider}-{given.model_id}"

@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from app.registry.datasets import service
 from app.registry.datasets.auto_caption import guesses, orders, proposals
-from app.registry.datasets.auto_caption.providers import list_providers
 from app.registry.datasets.edits.selection import selected_images
 from app.registry.datasets.edits.steps import NOTHING_UNDONE, undo_edit
 from app.registry.db import MAX_ID, Session
@@ -58,18 +57,19 @@ def show(
     above: Percent = None,
 ) -> Response:
     """Show the form, what is at work, and what was proposed."""
+    providers = providers_of(state, asks=True)
     with state.database.read() as session:
         dataset = service.dataset_by_slug(session, slug)
         shown = orders.get_preview(session, dataset.key, preview) if preview else None
         form = new_form(
             dataset,
-            list_providers(session, state.settings),
+            providers,
             last=orders.newest_order(session, dataset.key),
             asked=shown.job.arguments(PreviewCaptionArgs) if shown else None,
         )
         form = CaptionForm(**{**vars(form), **read_selection(request.query_params)})
         results = make_results(session, dataset, after=after, above=above, applied=applied)
-        context = make_page(session, state, dataset, form, preview=shown, results=results)
+        context = make_page(session, dataset, form, providers, preview=shown, results=results)
     return templates.render(request, "datasets/auto_caption/page.html", context)
 
 
@@ -249,9 +249,10 @@ def _refused(
 ) -> Response:
     """The page with the form as it was sent, and what is wrong with it."""
     form = form.with_errors(error.fields or {"order": error.detail})
+    providers = providers_of(state, asks=True)
     with state.database.read() as session:
         dataset = service.dataset_by_slug(session, slug)
-        context = make_page(session, state, dataset, form)
+        context = make_page(session, dataset, form, providers)
     answer = templates.render(
         request, "datasets/auto_caption/page.html", context, status=error.status
     )

@@ -9,7 +9,7 @@ from app.registry.datasets import service
 from app.registry.datasets.auto_caption import guesses, orders, proposals
 from app.registry.datasets.auto_caption.orders import ChosenImages, OrderProgress, Preview
 from app.registry.datasets.auto_caption.proposals import ProposedChange
-from app.registry.datasets.auto_caption.providers import Provider, list_providers
+from app.registry.datasets.auto_caption.providers import Provider, list_providers, local_models
 from app.registry.datasets.edits.differences import Part, Piece, differences
 from app.registry.datasets.edits.selection import selected_images
 from app.registry.datasets.edits.steps import Step, step_to_undo
@@ -89,10 +89,11 @@ class AutoCaptionPage:
     kinds: tuple[tuple[str, str], ...] = ()
 
 
-def providers_of(state: AppState) -> list[Provider]:
-    """The providers that this server offers."""
+def providers_of(state: AppState, *, asks: bool = False) -> list[Provider]:
+    """The providers that this server offers; `asks`: an Ollama of this machine for its models."""
+    models = local_models(state.settings) if asks else None
     with state.database.read() as session:
-        return list_providers(session, state.settings)
+        return list_providers(session, state.settings, models)
 
 
 def make_results(
@@ -170,9 +171,9 @@ def _written_step(session: Session, order: OrderProgress | None) -> Step | None:
 
 def make_page(
     session: Session,
-    state: AppState,
     dataset: Dataset,
     form: CaptionForm,
+    providers: list[Provider],
     *,
     preview: Preview | None = None,
     results: Results | None = None,
@@ -189,7 +190,7 @@ def make_page(
     return AutoCaptionPage(
         dataset=dataset,
         summary=summary,
-        providers=list_providers(session, state.settings),
+        providers=providers,
         form=form,
         chosen=chosen.total,
         sample=preview.image.key if preview else None,

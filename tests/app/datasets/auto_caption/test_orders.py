@@ -177,6 +177,7 @@ def test_a_key_goes_to_its_own_address_alone(
 
 
 def test_servers_that_are_not_set_up_say_how(database: Database, settings: Settings) -> None:
+    settings = settings.model_copy(update={"ollama_local": False})
     with database.read() as session:
         builtin, _, ollama, openai = providers.list_providers(session, settings)
     assert builtin.problem == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterator
 
 import pytest
 from fastapi import FastAPI
@@ -12,6 +13,7 @@ from sqlmodel import select
 
 from app.registry.config import Settings
 from app.registry.datasets import service
+from app.registry.datasets.auto_caption import providers
 from app.registry.datasets.auto_caption.proposals import apply_proposals, store_proposals
 from app.registry.job_kinds.caption_kinds import CaptionImagesArgs, PreviewCaptionArgs
 from app.registry.state import AppState
@@ -20,6 +22,7 @@ from app.registry.tables.datasets import Image
 from app.registry.tables.jobs import IoJob
 from app.web.datasets.auto_caption.view import marked
 from tests.app.datasets.test_service import picture
+from tests.caption_servers import CaptionServer, caption_server
 from worker.core.captioning.words import CaptionMode
 
 PAGE = "/datasets/chalk/captions/auto"
@@ -80,6 +83,63 @@ def propose(state: AppState, mode: str, *rows: tuple[str, str]) -> None:
 def captions(state: AppState) -> list[str]:
     with state.database.read() as session:
         return [image.caption for image in service.list_images(session, 1)]
+
+
+@pytest.fixture
+def ollama(
+    app: FastAPI, state: AppState, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[CaptionServer]:
+    """An Ollama of this machine that nobody configured, with two models that see images."""
+    settings = state.settings.model_copy(update={"ollama_url": None, "ollama_model": ""})
+    app.state.brushwork = dataclasses.replace(state, settings=settings)
+    with caption_server() as server:
+        monkeypatch.setattr(providers, "LOCAL_OLLAMA", server.url)
+        server.models = {"blind": None, "llava": None, "qwen-vl:7b": ["vision"]}
+        yield server
+
+
+def test_an_ollama_on_this_machine_is_offered_and_gets_no_image_unasked(
+    ollama: CaptionServer, state: AppState, client: TestClient
+) -> None:
+    text = client.get(PAGE).text
+    assert "Ollama on this machine" in text
+    assert 'id="provider-builtin" checked' in text
+    named = re.search(r'<select id="field-ollama_model".*?</select>', text, re.S)
+    assert named is not None
+    assert re.findall(r'<option value="([^"]*)"', named[0]) == ["llava", "qwen-vl:7b"]
+    listed = client.get(f"{API}/providers").json()["providers"][2]
+    assert (listed["models"], listed["problem"]) == (["llava", "qwen-vl:7b"], "")
+    asked = len(ollama.paths)
+    client.get("/datasets/chalk")
+    sent = OLLAMA | {"ollama_model": "qwen-vl:7b"}
+    assert client.post(PAGE, data=sent, follow_redirects=False).status_code == 303
+    args = jobs(state)[-1].arguments(CaptionImagesArgs)
+    assert (args.address, args.model) == (ollama.url, "qwen-vl:7b")
+    refused = client.post(PAGE, data=OLLAMA | {"ollama_address": "http://127.0.0.1:9"})
+    assert (refused.status_code, len(jobs(state))) == (422, 1)
+    assert ollama.requests == []
+    assert ollama.paths[asked:].count("/api/tags") == 1  # of the page that refused
+
+
+@pytest.mark.parametrize("fault", ["silent", "slow", "html", "500", "redirect", "other", "big"])
+def test_what_is_no_ollama_is_not_offered(
+    ollama: CaptionServer, client: TestClient, fault: str
+) -> None:
+    ollama.faults = [fault]
+    assert "No Ollama runs on this machine" in client.get(PAGE).text
+
+
+def test_an_ollama_without_a_model_that_sees_says_so_and_one_may_be_left_alone(
+    ollama: CaptionServer, app: FastAPI, client: TestClient
+) -> None:
+    ollama.models = {"blind": None}
+    assert "No model of Ollama on this machine sees images" in client.get(PAGE).text
+    state, asked = app.state.brushwork, len(ollama.paths)
+    settings = state.settings.model_copy(update={"ollama_local": False})
+    app.state.brushwork = dataclasses.replace(state, settings=settings)
+    assert "set BRUSHWORK_OLLAMA_URL to its address" in client.get(PAGE).text
+    assert "BRUSHWORK_OLLAMA_URL" in client.post(PAGE, data=OLLAMA).text
+    assert len(ollama.paths) == asked
 
 
 def test_the_form_has_what_is_configured_then_what_was_asked_last(
