@@ -41,7 +41,7 @@ def document_of(app: FastAPI) -> Schema:
     for _, _, operation in operations(document):
         del operation["responses"]["default"]
         for parameter in operation.get("parameters", []):
-            if parameter["in"] == "path" and parameter["schema"].get("type") == "integer":
+            if parameter.get("in") == "path" and parameter["schema"].get("type") == "integer":
                 parameter["schema"]["maximum"] = ROWS
     return document
 

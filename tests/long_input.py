@@ -61,7 +61,7 @@ def api_shots(app: FastAPI, kinds: Callable[[], tuple[str, ...]]) -> Iterator[Sh
     for method, template, operation in operations(document):
         method = method.upper()
         path = _filled(template)
-        names = [one["name"] for one in operation.get("parameters", []) if one["in"] == "query"]
+        names = [one["name"] for one in operation.get("parameters", []) if one.get("in") == "query"]
         yield from _address_shots(method, path, names, kinds)
         for name in re.findall(r"\{(\w+)\}", template):
             for kind in kinds():

@@ -60,6 +60,7 @@ from app.web.deletion import storage_pages
 from app.web.error_answers import ErrorAnswers, add_error_answers
 from app.web.forms import MAX_FIELD_BYTES
 from app.web.home import pages as home_pages
+from app.web.idempotency import IdempotencyKeys
 from app.web.methods import AllowedMethods
 from app.web.nul import refuse_nul
 from app.web.openapi import DescribedApp, operation_id
@@ -235,6 +236,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """The last one added sees a request first."""
     app.add_middleware(SpaceLender, folder=settings.data_dir)
     app.add_middleware(BrowserClock)
+    app.add_middleware(IdempotencyKeys, prefix=f"{API_PREFIX}/")
     app.add_middleware(Compression, static="/static/")
     app.add_middleware(BodyLimit, upload_bytes=UPLOAD_BYTES, other_bytes=OTHER_BYTES)
     app.add_middleware(SameSite)

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
+from app.web import idempotency
 from app.web.problems import MEDIA_TYPE, Problem, problems
 from worker.core.inference.config import RenderConfig
 from worker.core.training.config import TrainConfig
@@ -24,7 +25,8 @@ once with a job: poll its address until `status` is `succeeded`, `failed` or `ca
 
 Errors are `application/problem+json` (RFC 9457): `detail` says what to do, `errors` names invalid
 fields. The password, if the server has one, is sent by HTTP Basic with any user name, or as a
-Bearer token. A method that an address does not have is a 405; HEAD is answered wherever GET is.
+Bearer token. Every POST takes an `Idempotency-Key`, with which it can be sent again without doing
+anything twice. A method that an address does not have is a 405; HEAD is answered wherever GET is.
 """
 TAGS = {
     "datasets": "Images of one style with their captions.",
@@ -78,6 +80,7 @@ COMMON_PROBLEMS = {
     403: "The request comes from a page of another site.",
     404: "There is nothing with this id.",
     405: "This address does not support that method; `Allow` has those that it does.",
+    409: "A request with this `Idempotency-Key` is still running, or something else has changed.",
     413: "The body or a file in it is too large.",
     414: "The address is too long.",
     415: "The body has another content type than this address reads.",
@@ -158,6 +161,7 @@ def make_openapi(app: FastAPI) -> Schema:
     for method, _, operation in operations(document):
         _describe_operation(method, operation)
     document["components"] |= {
+        "parameters": {"IdempotencyKey": idempotency.PARAMETER},
         "responses": {
             "Problem": problems({0: "Another error."})[0],
             **{_common_name(one): text for one, text in problems(COMMON_PROBLEMS).items()},
@@ -241,6 +245,9 @@ def _describe_operation(method: str, operation: Schema) -> None:
         if parameter["in"] == "path":
             parameter["description"] = PATH_PARAMETERS[parameter["name"]]
     operation["responses"] = _describe_responses(method, operation)
+    if method == "post":
+        key = {"$ref": "#/components/parameters/IdempotencyKey"}
+        operation["parameters"] = [*operation.get("parameters", []), key]
 
 
 def _describe_responses(method: str, operation: Schema) -> Schema:
@@ -253,12 +260,13 @@ def _describe_responses(method: str, operation: Schema) -> Schema:
         if status in found:
             found[status]["description"] = text
     in_path = [one["in"] == "path" for one in operation.get("parameters", [])]
-    takes_input = not all(in_path) or "requestBody" in operation
+    takes_input = method == "post" or not all(in_path) or "requestBody" in operation
     if not takes_input and not _is_named(found, 422):
         found.pop("422", None)
     can_occur = {
         **dict.fromkeys((400, 401, 414, 429, 500, 503), True),
         404: any(in_path),
+        409: method == "post",
         422: takes_input,
         **dict.fromkeys((413, 415), "requestBody" in operation),
         **dict.fromkeys((403, 507), method != "get"),

@@ -12,6 +12,7 @@ from app.registry.tables import (  # noqa: F401
     erased_hashes,
     file_checks,
     grids,
+    idempotency,
     jobs,
     recipes,
     renders,

@@ -218,7 +218,8 @@ def test_every_operation_has_one_known_tag_and_a_summary(document: Schema) -> No
 def test_every_parameter_is_described(document: Schema) -> None:
     for operation in all_operations(document):
         for parameter in operation.get("parameters", []):
-            assert parameter["description"], (operation["operationId"], parameter["name"])
+            about = resolved(document, parameter)
+            assert about["description"], (operation["operationId"], about["name"])
 
 
 def test_every_field_of_a_body_or_an_answer_is_described(document: Schema) -> None:
@@ -275,7 +276,7 @@ def test_only_what_has_input_can_be_invalid_and_only_what_has_an_id_can_be_missi
     always = {"400", "401", "414", "429", "500", "503", "default"}
     assert set(listing["responses"]) == {"200", *always}
     assert set(showing["responses"]) == {"200", "404", *always}
-    assert set(creating["responses"]) == {"201", "403", "413", "415", "422", "507", *always}
+    assert set(creating["responses"]) == {"201", "403", "409", "413", "415", "422", "507", *always}
 
 
 def test_the_settings_of_a_training_and_the_bounds_of_a_render_are_in_it(document: Schema) -> None:

@@ -99,7 +99,8 @@ def test_every_text_and_list_of_the_api_has_a_bound(app: FastAPI) -> None:
     document = app.openapi()
     unbounded = []
     for method, path, operation in operations(document):
-        for one in operation.get("parameters", []):
+        for parameter in operation.get("parameters", []):
+            one = resolved(document, parameter)
             unbounded += _unbounded(document, one["schema"], f"{method} {path} {one['name']}")
         for content in operation.get("requestBody", {}).get("content", {}).values():
             unbounded += _unbounded(document, content["schema"], f"{method} {path}")

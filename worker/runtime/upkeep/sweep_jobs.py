@@ -1,4 +1,4 @@
-"""Sweep jobs of the io worker: what nothing refers to goes to the trash."""
+"""Sweep jobs of the io worker: what nothing refers to goes to the trash; old answers go, too."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import threading
 from pathlib import Path
 
+from app.registry.access import idempotency
 from app.registry.blobs.sweep import ADOPT_COMMAND, SweepSummary, sweep
 from app.registry.db import Database
 from app.registry.job_kinds.kinds import SweepResult
@@ -36,6 +37,7 @@ class SweepJobs:
                 )
             result = _result(swept).stored()
             with self._database.write() as session:
+                idempotency.delete_expired(session)
                 jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
 
 
