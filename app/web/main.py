@@ -75,6 +75,7 @@ from app.web.playground.grids import api as grids_api
 from app.web.playground.grids import pages as grids_pages
 from app.web.playground.recipes import api as recipes_api
 from app.web.playground.recipes import pages as recipe_pages
+from app.web.rest.unknown_parameters import refuse_unknown
 from app.web.runs import api as runs_api
 from app.web.runs import pages as runs_pages
 from app.web.security import (
@@ -160,7 +161,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _all_routers() -> Iterator[APIRouter]:
-    api = APIRouter(prefix=API_PREFIX)
+    api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(refuse_unknown)])
     apis = (
         deletion_api,  # before the others: `deleted` and `deletion` are not ids
         datasets_api,

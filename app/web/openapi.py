@@ -93,8 +93,8 @@ COMMON_PROBLEMS = {
 """Errors that do not depend on the route, described once for all of them."""
 
 HEADERS = {
-    "link": "Addresses of the next and previous page (RFC 8288), if there are any.",
-    "x-total-count": "Number of hits; with `X-Total-Count-More` at least as many.",
+    "link": 'Address of the next part of the list, as `rel="next"` (RFC 8288), if there is one.',
+    "x-total-count": "Number of all, if known; with `X-Total-Count-More` at least as many.",
     "x-total-count-more": "`true` if counting all hits would take long.",
     "etag": "Hash of the file; send it as `If-None-Match`.",
     "content-disposition": "Name of the file.",
@@ -251,23 +251,18 @@ def _describe_operation(method: str, operation: Schema) -> None:
 
 
 def _describe_responses(method: str, operation: Schema) -> Schema:
-    """The responses in the order of their status, with the errors that every route can have.
-
-    An id that cannot exist is a 404, so a route without other input has no 422.
-    """
+    """The responses in the order of their status, with the errors that every route can have."""
     found: Schema = operation["responses"]
     for status, text in SUCCESS.items():
         if status in found:
             found[status]["description"] = text
+    if any(one["name"] == "cursor" for one in operation.get("parameters", [])):
+        found["200"].setdefault("headers", {}).update(_headers(("link", "x-total-count")))
     in_path = [one["in"] == "path" for one in operation.get("parameters", [])]
-    takes_input = method == "post" or not all(in_path) or "requestBody" in operation
-    if not takes_input and not _is_named(found, 422):
-        found.pop("422", None)
     can_occur = {
-        **dict.fromkeys((400, 401, 414, 429, 500, 503), True),
+        **dict.fromkeys((400, 401, 414, 422, 429, 500, 503), True),
         404: any(in_path),
         409: method == "post",
-        422: takes_input,
         **dict.fromkeys((413, 415), "requestBody" in operation),
         **dict.fromkeys((403, 507), method != "get"),
     }

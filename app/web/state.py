@@ -18,8 +18,6 @@ RunIds = Annotated[
 """Chosen runs in the query of a URL."""
 Slug = Annotated[str, Path(max_length=200)]
 """The short name of a row in a URL; a longer one than any row has is a 404."""
-Before = Annotated[int | None, Query(ge=1, le=MAX_ID, description="Only older ones than this one.")]
-Limit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]
 
 
 def app_state(request: Request) -> AppState:

@@ -40,8 +40,8 @@ class DeletedAdapter:
     cover: str | None
 
 
-def list_deleted(session: Session, *, page: int = 1) -> Page[DeletedAdapter]:
-    """A page of deleted adapters, the last deleted first."""
+def list_deleted(session: Session, *, page: int | None = None) -> Page[DeletedAdapter]:
+    """A page of deleted adapters, or all, the last deleted first."""
     found = deleted_rows(session, Adapter, page)
     known = {row.adapter.key: row for row in summarize(session, found.items)}
     items = []

@@ -42,8 +42,8 @@ class DeletedDataset:
     run_count: int
 
 
-def list_deleted(session: Session, *, page: int = 1) -> Page[DeletedDataset]:
-    """A page of deleted datasets, the last deleted first."""
+def list_deleted(session: Session, *, page: int | None = None) -> Page[DeletedDataset]:
+    """A page of deleted datasets, or all, the last deleted first."""
     found = deleted_rows(session, Dataset, page)
     keys = [row.key for row in found.items]
     of_dataset = col(Image.dataset_id)

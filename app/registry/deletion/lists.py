@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from sqlmodel import Session, col, select
 
+from app.registry.db import MAX_ID
 from app.registry.paging import Page, read_rows
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.datasets import Dataset
@@ -20,8 +21,9 @@ def has_deleted(session: Session, table: type[Adapter] | type[Dataset]) -> bool:
     return session.exec(query.limit(1)).first() is not None
 
 
-def deleted_rows(session: Session, table: type[RowT], number: int) -> Page[RowT]:
-    """The rows of this page, the last deleted first."""
+def deleted_rows(session: Session, table: type[RowT], number: int | None) -> Page[RowT]:
+    """The rows of this page, or of all pages, the last deleted first."""
     newest = (col(table.deleted_at).desc(), col(table.id).desc())
     is_deleted = col(table.deleted_at).is_not(None)
-    return read_rows(session, table, is_deleted, size=DELETED_A_PAGE, number=number, order=newest)
+    size = DELETED_A_PAGE if number else MAX_ID
+    return read_rows(session, table, is_deleted, size=size, number=number or 1, order=newest)

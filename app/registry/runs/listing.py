@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement
 from sqlmodel import Session, col, func, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from app.registry.adapters.library.search import needles, spaced
 from app.registry.datasets.used_datasets import UsedDataset, is_of_datasets, used_of_runs
@@ -40,7 +41,7 @@ STATUS_ORDER = (
 
 
 NamedRow = TypeVar("NamedRow", Dataset, BaseModel, Adapter)
-Row = TypeVar("Row", Dataset, BaseModel, Adapter, AdapterVersion)
+Row = TypeVar("Row", Dataset, BaseModel, Adapter, AdapterVersion, Run)
 
 
 class RunSort(StrEnum):
@@ -162,25 +163,15 @@ class RunChoices:
 
 def list_runs(session: Session, filters: RunFilter) -> RunPage:
     """The page of runs for this filter."""
-    words = _matches(session, filters.q)
-    placed = _conditions(filters)
+    words, placed = _matches(session, filters.q), _places(filters)
     by_status = select(Run.status, func.count()).group_by(col(Run.status))
     everything = dict(session.exec(by_status).all())
     counts = everything
     if filters.q or filters.places:
         counts = dict(session.exec(by_status.where(*words, *placed)).all())
-    conditions = [*words, *placed]
-    if filters.status:
-        conditions.append(col(Run.status) == filters.status)
     total = counts.get(filters.status, 0) if filters.status else sum(counts.values())
     now = database_now(session)
-    query = (
-        select(Run)
-        .where(*conditions)
-        .order_by(*_order(filters.sort, now))
-        .offset((filters.page - 1) * RUNS_A_PAGE)
-        .limit(RUNS_A_PAGE)
-    )
+    query = _query(filters, words, now).offset((filters.page - 1) * RUNS_A_PAGE).limit(RUNS_A_PAGE)
     return RunPage(
         items=_rows(session, session.exec(query).all(), now),
         total=total,
@@ -189,6 +180,28 @@ def list_runs(session: Session, filters: RunFilter) -> RunPage:
         counts=counts,
         everything=everything,
     )
+
+
+def matching_runs(session: Session, filters: RunFilter) -> list[int]:
+    """The ids of all runs for this filter, in its order."""
+    query = _query(filters, _matches(session, filters.q), database_now(session))
+    ids = query.with_only_columns(col(Run.id))
+    return [key for key in session.connection().execute(ids).scalars() if key is not None]
+
+
+def _query(
+    filters: RunFilter, words: Sequence[ColumnElement[bool]], now: datetime
+) -> SelectOfScalar[Run]:
+    query = select(Run).where(*words, *_places(filters))
+    if filters.status:
+        query = query.where(Run.status == filters.status)
+    return query.order_by(*_order(filters.sort, now))
+
+
+def read_runs(session: Session, ids: Sequence[int]) -> list[RunRow]:
+    """These runs, in this order, with everything that the list shows."""
+    runs = _by_id(session, Run, ids)
+    return _rows(session, [runs[key] for key in ids if key in runs], database_now(session))
 
 
 def run_choices(session: Session, filters: RunFilter) -> RunChoices:
@@ -228,7 +241,7 @@ def _deleted_suffix(row: NamedRow) -> str:
     return " (deleted)" if row.deleted_at else ""
 
 
-def _conditions(filters: RunFilter) -> list[ColumnElement[bool]]:
+def _places(filters: RunFilter) -> list[ColumnElement[bool]]:
     """The conditions of the filters by dataset, base model and adapter."""
     conditions: list[ColumnElement[bool]] = []
     if filters.dataset_id is not None:

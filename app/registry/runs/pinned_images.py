@@ -11,6 +11,7 @@ from pydantic import Field
 from sqlmodel import Session, col, select
 
 from app.registry.datasets.used_datasets import used_datasets
+from app.registry.db import MAX_ID
 from app.registry.errors import NotFound
 from app.registry.paging import Page, page_of
 from app.registry.runs.rerun import ImageChanges, changes_since
@@ -88,10 +89,10 @@ def pinned_images(
     *,
     of: PinnedSet = PinnedSet.TRAINING,
     place: int = 1,
-    page: int = 1,
+    page: int | None = 1,
     most: int | None = None,
 ) -> PinnedImages:
-    """A page of the images of a run, in the order of the dataset; the last page after the end.
+    """A page of the images of a run, or all, in the order of the dataset; the last page at the end.
 
     `place`: that of the dataset among those it is trained on. Raises NotFound if the run has no
     such dataset or no regularization images.
@@ -99,7 +100,8 @@ def pinned_images(
     key, repeats = _version_at(session, run, place if of is PinnedSet.TRAINING else 0)
     version = session.get_one(DatasetVersion, key)
     dataset = session.get_one(Dataset, version.dataset_id)
-    found = page_of(version.items, page, IMAGES_A_PAGE)
+    size = IMAGES_A_PAGE if page else MAX_ID
+    found = page_of(version.items, page or 1, size)
     return PinnedImages(
         items=_images_of(session, version, found.items[:most], repeats),
         total=found.total,

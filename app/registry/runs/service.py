@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, event
 from sqlalchemy.orm import Mapper
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, select
 
 from app.registry.adapters.library.search import searched_lines, sort_name
 from app.registry.base_models import service as base_models
@@ -99,23 +99,10 @@ def request_run_action(session: Session, run_id: int, action: str) -> Run:
     return run
 
 
-def run_samples(
-    session: Session, run_id: int, *, after: int | None = None, steps: int | None = None
-) -> list[Sample]:
-    """The samples of a run, by step and prompt: those of so many steps after one, else all."""
+def run_samples(session: Session, run_id: int) -> list[Sample]:
+    """The samples of a run, by step and prompt."""
     query = select(Sample).where(Sample.run_id == run_id)
-    if after is not None:
-        query = query.where(col(Sample.step) > after)
-    if steps is not None:
-        kept = query.with_only_columns(col(Sample.step)).distinct()
-        query = query.where(col(Sample.step).in_(kept.order_by(col(Sample.step)).limit(steps)))
     return list(session.exec(query.order_by(col(Sample.step), col(Sample.prompt_index))))
-
-
-def count_samples(session: Session, run_id: int) -> int:
-    """The number of samples of a run."""
-    query = select(func.count()).select_from(Sample).where(Sample.run_id == run_id)
-    return session.exec(query).one()
 
 
 def run_checkpoints(session: Session, run_id: int) -> list[Checkpoint]:

@@ -12,6 +12,7 @@ from app.registry.wording import aware
 from app.web.access.gate import login_of
 from app.web.access.needs import Need, needs
 from app.web.answers import Answer
+from app.web.rest.lists import Part
 from app.web.state import Id, State
 
 router = APIRouter(tags=["sessions"])
@@ -30,7 +31,7 @@ class SessionOut(Answer):
 
 @router.get("/sessions")
 @needs(Need.ADMIN)
-def list_sessions(state: State) -> list[SessionOut]:
+def list_sessions(state: State, part: Part) -> list[SessionOut]:
     """List the sessions of browsers that have not ended, last used first.
 
     Programs that send the password with each request have none.
@@ -39,7 +40,8 @@ def list_sessions(state: State) -> list[SessionOut]:
         rows = service.list_sessions(session)
     times = ("created_at", "last_used_at", "expires_at")
     return [
-        SessionOut.of(row, **{name: aware(getattr(row, name)) for name in times}) for row in rows
+        SessionOut.of(row, **{name: aware(getattr(row, name)) for name in times})
+        for row in part.of(rows, lambda row: row.key)
     ]
 
 

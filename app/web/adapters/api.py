@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.registry.adapters import service
@@ -14,7 +14,9 @@ from app.registry.renders.covers import choose_cover
 from app.web.answers import Answer
 from app.web.openapi import header_docs
 from app.web.problems import problems
+from app.web.rest.lists import Part
 from app.web.state import Id, State
+from worker.core.bases.family import BaseFamily
 from worker.core.old_names import accept_old_names
 
 router = APIRouter(tags=["adapters"])
@@ -112,11 +114,11 @@ def adapter_out(row: AdapterSummary) -> AdapterOut:
     )
 
 
-@router.get("/adapters", responses=header_docs("link", "x-total-count", "x-total-count-more"))
+@router.get("/adapters", responses=header_docs("x-total-count-more"))
 def list_adapters(
-    request: Request,
     state: State,
     response: Response,
+    part: Part,
     q: Annotated[
         str,
         Query(
@@ -126,50 +128,25 @@ def list_adapters(
         ),
     ] = "",
     base: Annotated[
-        str, Query(max_length=16, description="Only adapters of this base family, such as sd1.")
-    ] = "",
+        BaseFamily | None, Query(description="Only adapters of this base family.")
+    ] = None,
     tag: Annotated[
         list[Tag],
         Query(max_length=10, description="Only adapters with this tag; may be repeated."),
     ] = [],  # noqa: B006  (FastAPI copies it)
     starred: Annotated[bool, Query(description="Only starred ones.")] = False,
     sort: Annotated[service.Sort, Query(description="Order.")] = service.Sort.NEWEST,
-    page: Annotated[
-        int, Query(ge=1, le=100_000, description="Number of the page; cursors are faster.")
-    ] = 1,
-    after: Annotated[
-        str, Query(max_length=2_000, description="Cursor of the next page, from `Link`.")
-    ] = "",
-    before: Annotated[
-        str, Query(max_length=2_000, description="Cursor of the previous page, from `Link`.")
-    ] = "",
 ) -> list[AdapterOut]:
-    """List or search adapters, 24 a page.
-
-    The header `Link` has the addresses of the next and previous page. They use cursors, which cost
-    the same on every page and show nothing twice.
-    """
-    filters = service.Filter(q, base, tuple(tag), starred, sort, page, after, before)
+    """List or search adapters, newest first by default."""
+    filters = service.Filter(
+        q, base or "", tuple(tag), starred, sort, after=part.mark, limit=part.limit
+    )
     with state.database.read() as session:
         found = service.list_adapters(session, filters)
-    response.headers["x-total-count"] = str(found.total)
+    part.link(found.next, found.total)
     if found.more:
         response.headers["x-total-count-more"] = "true"
-    links = {"next": ("after", found.next), "prev": ("before", found.previous)}
-    parts = [
-        f'<{_page_address(request, name, cursor)}>; rel="{relation}"'
-        for relation, (name, cursor) in links.items()
-        if cursor
-    ]
-    if parts:
-        response.headers["link"] = ", ".join(parts)
     return [adapter_out(row) for row in found.items]
-
-
-def _page_address(request: Request, name: str, cursor: str) -> str:
-    kept = request.url.remove_query_params(["page", "after", "before"])
-    whole = kept.include_query_params(**{name: cursor})
-    return f"{whole.path}?{whole.query}"
 
 
 @router.get("/adapters/{adapter_id}")

@@ -18,6 +18,7 @@ from app.registry.tables import base_models as models
 from app.web.added_models import DownloadOut, model_out
 from app.web.answers import Answer
 from app.web.problems import problems
+from app.web.rest.lists import Part
 from app.web.state import Id, State
 
 router = APIRouter(tags=["base-models"])
@@ -78,7 +79,7 @@ def _answers(session: Session, bases: Sequence[models.BaseModel]) -> list[BaseMo
 
 
 @router.get("/base-models")
-def list_base_models(state: State) -> list[BaseModelOut]:
+def list_base_models(state: State, part: Part) -> list[BaseModelOut]:
     """List all base models.
 
     Last come embedded ones of older versions that something was made with; their status is
@@ -86,7 +87,7 @@ def list_base_models(state: State) -> list[BaseModelOut]:
     """
     with state.database.read() as session:
         bases = [*service.list_base_models(session), *removal.list_retired(session)]
-        return _answers(session, bases)
+        return _answers(session, part.of(bases, lambda base: base.key))
 
 
 @router.post(
@@ -135,6 +136,7 @@ class SubjectOut(Answer):
 def list_subjects(
     base_id: Id,
     state: State,
+    part: Part,
     q: Annotated[
         str, Query(max_length=200, description="Only subjects with these words, best first.")
     ] = "",
@@ -145,7 +147,8 @@ def list_subjects(
     """
     with state.database.read() as session:
         base = service.get_base_model(session, base_id)
-    return [SubjectOut.of(known) for known in subjects.subjects_of(base, q)]
+    found = subjects.subjects_of(base, q)
+    return [SubjectOut.of(known) for known in part.of(found, lambda known: known.name)]
 
 
 @router.post(

@@ -14,6 +14,7 @@ from app.registry.tables.caption_models import CaptionModel
 from app.web.added_models import DownloadOut, model_out
 from app.web.answers import Answer
 from app.web.problems import problems
+from app.web.rest.lists import Part
 from app.web.state import Id, State
 
 router = APIRouter(tags=["caption-models"])
@@ -57,11 +58,12 @@ def _model_out(session: Session, model: CaptionModel) -> CaptionModelOut:
 
 
 @router.get("/caption-models")
-def list_caption_models(state: State) -> list[CaptionModelOut]:
+def list_caption_models(state: State, part: Part) -> list[CaptionModelOut]:
     """List the models that caption images on this machine."""
     with state.database.read() as session:
         rows = added_models.list_with_progress(session, CAPTION_MODELS)
-        return [model_out(CaptionModelOut, row) for row in rows]
+    shown = part.of(rows, lambda row: row.model.key)
+    return [model_out(CaptionModelOut, row) for row in shown]
 
 
 @router.post(

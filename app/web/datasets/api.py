@@ -15,6 +15,7 @@ from app.web.answers import Answer
 from app.web.datasets import image_captions_api, image_facts_api
 from app.web.datasets import upload_progress as progress
 from app.web.problems import problems
+from app.web.rest.lists import Part
 from app.web.state import Id, State
 from app.web.uploads import uploaded
 from worker.core.words import CaptionKind
@@ -161,10 +162,10 @@ def create_dataset(body: DatasetIn, state: State) -> DatasetOut:
 
 
 @router.get("/datasets")
-def list_datasets(state: State, q: Search = "") -> list[DatasetOut]:
+def list_datasets(state: State, part: Part, q: Search = "") -> list[DatasetOut]:
     """List all datasets, newest first."""
     with state.database.read() as session:
-        found = service.list_datasets(session, q=q[:200])
+        found = part.of(service.list_datasets(session, q=q[:200]), lambda row: row.dataset.key)
     return [DatasetOut.of(row.dataset, image_count=row.image_count) for row in found]
 
 

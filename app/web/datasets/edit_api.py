@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.datasets import service
@@ -20,6 +20,7 @@ from app.registry.db import MAX_ID
 from app.registry.tables.datasets import MAX_REPEATS
 from app.web.answers import Answer
 from app.web.problems import problems
+from app.web.rest.lists import Part
 from app.web.state import Id, State
 from worker.core.words import CaptionKind
 
@@ -171,15 +172,12 @@ def edit_images(dataset_id: Id, body: EditIn, state: State) -> EditOut:
 
 
 @router.get("/datasets/{dataset_id}/edits")
-def list_dataset_edits(
-    dataset_id: Id,
-    state: State,
-    limit: Annotated[int, Query(ge=1, le=200, description="Number of steps.")] = 20,
-) -> list[StepOut]:
-    """List the last bulk edits of a dataset, newest first."""
+def list_dataset_edits(dataset_id: Id, state: State, part: Part) -> list[StepOut]:
+    """List the bulk edits of a dataset, newest first."""
     with state.database.read() as session:
         service.get_dataset(session, dataset_id)
-        return [StepOut.of(step) for step in list_steps(session, dataset_id, limit=limit)]
+        steps = list_steps(session, dataset_id, limit=None)
+    return [StepOut.of(step) for step in part.of(steps, lambda step: step.id)]
 
 
 @router.post(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
-from starlette.responses import Response
 
 from app.registry.datasets import service
 from app.registry.datasets.listing.image_search import count_filters, matching_ids
@@ -16,12 +13,10 @@ from app.registry.datasets.training_side import training_side
 from app.web.answers import Answer
 from app.web.datasets.api import ImageOut
 from app.web.datasets.filter_parameters import RequestFilter
-from app.web.openapi import header_docs
+from app.web.rest.lists import Part
 from app.web.state import Id, State
 
 router = APIRouter(tags=["datasets"])
-
-MOST_AT_ONCE = 1_000  # images of a page
 
 
 class WordOut(Answer):
@@ -70,30 +65,13 @@ class StatisticsOut(Answer):
     sizes: list[SizeOut] = Field(description="The images by their short side.")
 
 
-@router.get("/datasets/{dataset_id}/images", responses=header_docs("x-total-count"))
-def list_images(
-    dataset_id: Id,
-    state: State,
-    wanted: RequestFilter,
-    response: Response,
-    limit: Annotated[
-        int | None,
-        Query(ge=1, le=MOST_AT_ONCE, description="Images of a page; without it, all are listed."),
-    ] = None,
-    page: Annotated[
-        int, Query(ge=1, le=1_000_000, description="Number of the page, with `limit`.")
-    ] = 1,
-) -> list[ImageOut]:
-    """List the images of a dataset that match all of the filters.
-
-    Without a filter and a limit: all images, oldest first.
-    """
+@router.get("/datasets/{dataset_id}/images")
+def list_images(dataset_id: Id, state: State, wanted: RequestFilter, part: Part) -> list[ImageOut]:
+    """List the images of a dataset that match all filters, oldest first by default."""
     with state.database.snapshot() as session:
         dataset = service.get_dataset(session, dataset_id)
         ids = matching_ids(session, dataset, wanted)
-        start = (page - 1) * limit if limit else 0
-        found = load_images(session, ids[start : start + limit] if limit else ids)
-    response.headers["x-total-count"] = str(len(ids))
+        found = load_images(session, part.of(ids, int))
     return [ImageOut.of_image(image) for image in found]
 
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from app.registry.blobs import deletion as freeing
 from app.registry.deletion import adapters as deleted
-from app.registry.deletion.adapters import DeletedAdapter
-from app.registry.paging import Page
 from app.web.answers import Answer
 from app.web.deletion.removals import Removal, of_adapter
-from app.web.openapi import header_docs
 from app.web.problems import problems
+from app.web.rest.lists import Part
 from app.web.state import State
 
 router = APIRouter(tags=["deleted-adapters"])
@@ -32,33 +29,15 @@ class DeletedOut(Answer):
     deleted_at: datetime = Field(description="When it was deleted.")
 
 
-@router.get("/adapters/deleted", responses=header_docs("link", "x-total-count"))
-def list_deleted_adapters(
-    request: Request,
-    response: Response,
-    state: State,
-    page: Annotated[int, Query(ge=1, le=100_000, description="Number of the page.")] = 1,
-) -> list[DeletedOut]:
-    """List deleted adapters, the last one first, 24 a page."""
+@router.get("/adapters/deleted")
+def list_deleted_adapters(state: State, part: Part) -> list[DeletedOut]:
+    """List deleted adapters, the last one first."""
     with state.database.read() as session:
-        found = deleted.list_deleted(session, page=page)
-    response.headers["x-total-count"] = str(found.total)
-    if links := _link_header(request, found):
-        response.headers["link"] = links
-    return [_deleted_out(row) for row in found.items]
-
-
-def _link_header(request: Request, found: Page[DeletedAdapter]) -> str:
-    near = {"next": found.number + 1, "prev": found.number - 1}
-    return ", ".join(
-        f'<{request.url.path}?page={number}>; rel="{relation}"'
-        for relation, number in near.items()
-        if 1 <= number <= found.pages
-    )
-
-
-def _deleted_out(row: DeletedAdapter) -> DeletedOut:
-    return DeletedOut.of(row.adapter, versions=row.version_count)
+        found = deleted.list_deleted(session)
+    return [
+        DeletedOut.of(row.adapter, versions=row.version_count)
+        for row in part.of(found.items, lambda row: (str(row.adapter.deleted_at), row.adapter.key))
+    ]
 
 
 @router.delete(

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from app.registry.blobs import deletion as freeing
@@ -19,8 +18,8 @@ from app.registry.deletion.usage import FileKind, storage_use
 from app.web.answers import Answer
 from app.web.deletion import removals
 from app.web.deletion.removals import Removal
-from app.web.openapi import header_docs
 from app.web.problems import problems
+from app.web.rest.lists import Part
 from app.web.state import State
 
 router = APIRouter(tags=["deletion"])
@@ -168,9 +167,9 @@ NOUNS = (
 
 
 @router.get("/storage")
-def get_storage(state: State) -> list[UseOut]:
+def get_storage(state: State, part: Part) -> list[UseOut]:
     """Get the number and size of the stored files by kind; each file counts once."""
-    return [UseOut.of(use) for use in storage_use(state)]
+    return [UseOut.of(use) for use in part.of(storage_use(state), lambda use: use.kind)]
 
 
 def _add_routes(noun: Noun) -> None:
@@ -203,17 +202,12 @@ for each in NOUNS:
     _add_routes(each)
 
 
-@router.get("/datasets/deleted", responses=header_docs("x-total-count"))
-def list_deleted_datasets(
-    state: State,
-    response: Response,
-    page: Annotated[int, Query(ge=1, le=100_000, description="Number of the page.")] = 1,
-) -> list[DeletedDatasetOut]:
-    """List deleted datasets, the last one first, 24 a page."""
+@router.get("/datasets/deleted")
+def list_deleted_datasets(state: State, part: Part) -> list[DeletedDatasetOut]:
+    """List deleted datasets, the last one first."""
     with state.database.read() as session:
-        found = datasets.list_deleted(session, page=page)
-    response.headers["x-total-count"] = str(found.total)
+        found = datasets.list_deleted(session)
     return [
         DeletedDatasetOut.of(row.dataset, images=row.image_count, runs=row.run_count)
-        for row in found.items
+        for row in part.of(found.items, lambda row: (str(row.dataset.deleted_at), row.dataset.key))
     ]

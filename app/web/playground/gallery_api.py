@@ -14,7 +14,8 @@ from app.web.openapi import header_docs
 from app.web.playground.api import RenderOut, renders_out
 from app.web.playground.gallery_pages import zip_response
 from app.web.problems import problems
-from app.web.state import Before, Limit, State
+from app.web.rest.lists import Part
+from app.web.state import State
 
 router = APIRouter(tags=["renders"])
 
@@ -24,10 +25,10 @@ RenderIds = Annotated[
 ]
 
 
-@router.get("/renders", responses=header_docs("x-total-count"))
+@router.get("/renders")
 def list_renders(
     state: State,
-    response: Response,
+    part: Part,
     q: Annotated[
         str,
         Query(
@@ -41,8 +42,6 @@ def list_renders(
     ] = "",
     starred: Annotated[bool, Query(description="Only starred ones.")] = False,
     deleted: Annotated[bool, Query(description="Those that were deleted, not the others.")] = False,
-    before: Before = None,
-    limit: Limit = 48,
 ) -> list[RenderOut]:
     """List or search finished renders, newest first.
 
@@ -51,9 +50,9 @@ def list_renders(
     """
     filters = GalleryFilter(q, adapter, starred, deleted)
     with state.database.read() as session:
-        found = gallery.list_renders(session, filters, size=limit, before=before)
-        response.headers["x-total-count"] = str(found.total)
-        return renders_out(session, found.items)
+        found = gallery.list_renders(session, filters, size=part.size, before=part.after)
+        rows = part.cut(found.items, lambda render: render.key, total=found.total)
+        return renders_out(session, rows)
 
 
 @router.get(

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.adapters import service as adapters
 from app.registry.datasets.used_datasets import UsedDataset, used_datasets
 from app.registry.db import MAX_ID, Session
+from app.registry.job_kinds.states import JobStatus
 from app.registry.runs import listing, requests, service, stopping
 from app.registry.runs.active import queue_places
 from app.registry.runs.description import MAX_NOTES, RunChange
@@ -22,8 +23,8 @@ from app.registry.runs.metrics import run_metrics
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.runs import Run
 from app.web.answers import Answer
-from app.web.openapi import header_docs
 from app.web.problems import problems
+from app.web.rest.lists import Part
 from app.web.runs import (
     checkpoints_api,
     images_api,
@@ -214,10 +215,10 @@ def _run_out(
     )
 
 
-@router.get("/runs", responses=header_docs("x-total-count"))
+@router.get("/runs")
 def list_runs(
     state: State,
-    response: Response,
+    part: Part,
     q: Annotated[
         str,
         Query(
@@ -226,9 +227,7 @@ def list_runs(
             'or the number of a run; `"two words"` as a phrase.',
         ),
     ] = "",
-    status: Annotated[
-        str | None, Query(max_length=20, description="Only runs with this status.")
-    ] = None,
+    status: Annotated[JobStatus | None, Query(description="Only runs with this status.")] = None,
     dataset_id: Annotated[ReferenceId, Query(description="Only runs on this dataset.")] = None,
     base_model_id: Annotated[
         ReferenceId, Query(description="Only runs on this base model.")
@@ -237,13 +236,12 @@ def list_runs(
         ReferenceId, Query(description="Only runs that made or will make versions of this adapter.")
     ] = None,
     sort: Annotated[RunSort, Query(description="Order.")] = RunSort.NEWEST,
-    page: Annotated[int, Query(ge=1, le=100_000, description="Number of the page.")] = 1,
 ) -> list[RunOut]:
-    """List or search runs, newest first by default, 30 a page."""
-    filters = RunFilter(q, status or "", dataset_id, base_model_id, adapter_id, sort, page)
+    """List or search runs, newest first by default."""
+    filters = RunFilter(q, status or "", dataset_id, base_model_id, adapter_id, sort)
     with state.database.read() as session:
-        found = listing.list_runs(session, filters)
-    response.headers["x-total-count"] = str(found.total)
+        ids = part.of(listing.matching_runs(session, filters), int)
+        found = listing.read_runs(session, ids)
     return [
         _run_out(
             row.run,
@@ -252,7 +250,7 @@ def list_runs(
             (row.adapter, row.version) if row.adapter and row.version else None,
             row.place,
         )
-        for row in found.items
+        for row in found
     ]
 
 
@@ -324,26 +322,12 @@ def get_run_metrics(
         return MetricsOut.model_validate(run_metrics(session, run_id, after=after))
 
 
-@router.get("/runs/{run_id}/samples", responses=header_docs("x-total-count"))
-def list_run_samples(
-    run_id: Id,
-    state: State,
-    response: Response,
-    after: Annotated[
-        int | None, Query(ge=0, le=MAX_ID, description="Only those of steps after this one.")
-    ] = None,
-    steps: Annotated[
-        int | None, Query(ge=1, le=100, description="Those of so many steps; absent: of all.")
-    ] = None,
-) -> list[SampleOut]:
-    """List the images generated during a run, by step and prompt.
-
-    For a page, name `steps`; the next one begins `after` the last of them.
-    """
+@router.get("/runs/{run_id}/samples")
+def list_run_samples(run_id: Id, state: State, part: Part) -> list[SampleOut]:
+    """List the images generated during a run, by step and prompt."""
     with state.database.read() as session:
         epochs = run_epochs(session, service.get_run(session, run_id))
-        found = service.run_samples(session, run_id, after=after, steps=steps)
-        response.headers["x-total-count"] = str(service.count_samples(session, run_id))
+        found = service.run_samples(session, run_id)
     return [
         SampleOut.of(
             row,
@@ -351,5 +335,5 @@ def list_run_samples(
             url=f"/media/{row.sha256}",
             thumbnail_url=f"/media/{row.sha256}/small",
         )
-        for row in found
+        for row in part.of(found, lambda row: (row.step, row.prompt_index))
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
 from app.registry.db import MAX_ID
@@ -14,18 +14,14 @@ from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.runs.epochs import Epochs, run_epochs
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.web.answers import Answer
-from app.web.openapi import header_docs
 from app.web.problems import problems
+from app.web.rest.lists import Part
 from app.web.state import Id, State
 
 router = APIRouter()
 Step = Annotated[
     int, Path(ge=1, le=MAX_ID, description="Training step of the checkpoint.", examples=[40])
 ]
-Before = Annotated[
-    int | None, Query(ge=1, le=MAX_ID, description="Only checkpoints of earlier steps than this.")
-]
-Limit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]
 
 
 class MadeVersionOut(BaseModel):
@@ -73,17 +69,15 @@ def _made_out(adapter: Adapter, version: AdapterVersion) -> MadeVersionOut:
     return MadeVersionOut(adapter_id=adapter.key, version=version.version)
 
 
-@router.get("/runs/{run_id}/checkpoints", responses=header_docs("x-total-count"))
-def list_run_checkpoints(
-    run_id: Id, state: State, response: Response, before: Before = None, limit: Limit = 50
-) -> list[CheckpointOut]:
+@router.get("/runs/{run_id}/checkpoints")
+def list_run_checkpoints(run_id: Id, state: State, part: Part) -> list[CheckpointOut]:
     """List the checkpoints of a run, newest first."""
     with state.database.read() as session:
         epochs = run_epochs(session, service.get_run(session, run_id))
         total = checkpoints.count_checkpoints(session, run_id)
-        response.headers["x-total-count"] = str(total)
-        steps = checkpoints.newest_steps(session, run_id, limit=limit, before=before)
-        rows = checkpoints.list_checkpoints(session, run_id, steps=steps)
+        steps = checkpoints.newest_steps(session, run_id, limit=part.size, before=part.after)
+        shown = part.cut(steps, int, total=total)
+        rows = checkpoints.list_checkpoints(session, run_id, steps=shown)
         return [checkpoint_out(row, epochs) for row in rows]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter
@@ -12,6 +13,7 @@ from app.registry.runs import own_presets
 from app.registry.runs.presets import PRESET_WORDS
 from app.web.answers import Answer
 from app.web.problems import problems
+from app.web.rest.lists import Part
 from app.web.state import Id, State
 from worker.core.training.presets import Preset
 
@@ -62,14 +64,15 @@ class PresetChange(BaseModel):
 
 
 @router.get("/presets")
-def list_presets(state: State) -> list[PresetOut]:
+def list_presets(state: State, part: Part) -> Sequence[PresetOut]:
     """List the shipped presets, then your own by name."""
     shipped = [
         PresetOut(id=None, name=title, preset=key, config={}, base_family=None, resolution=None)
         for key, (title, _) in PRESET_WORDS.items()
     ]
     with state.database.read() as session:
-        return shipped + [PresetOut.of(row) for row in own_presets.list_presets(session)]
+        own = [PresetOut.of(row) for row in own_presets.list_presets(session)]
+    return part.of(shipped + own, lambda row: (row.id or 0, row.preset))
 
 
 @router.post("/presets", status_code=201, responses=problems({404: "There is no such run."}))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from fastapi.testclient import TestClient
 
 from app.registry.adapters.service import order_file
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.deletion import lists
 from app.registry.state import AppState
 from tests import fake_workers
 from worker.core.words import FileFormat, WeightDtype
@@ -15,15 +13,14 @@ from worker.core.words import FileFormat, WeightDtype
 API = "/api/v1/adapters"
 
 
-def test_they_are_listed_in_linked_pages_and_deleted_for_good(
-    client: TestClient, state: AppState, monkeypatch: pytest.MonkeyPatch
+def test_they_are_listed_in_linked_parts_and_deleted_for_good(
+    client: TestClient, state: AppState
 ) -> None:
-    monkeypatch.setattr(lists, "DELETED_A_PAGE", 2)
     for name in ("One", "Two", "Three"):
         with state.database.write() as session:
             key = publish(session, NewVersion(name, "sd1", "0" * 64, 1, 1, 1.0)).adapter_id
         assert client.delete(f"{API}/{key}").status_code == 204
-    first = client.get(f"{API}/deleted")
+    first = client.get(f"{API}/deleted?limit=2")
     assert first.headers["x-total-count"] == "3"
     assert [row["name"] for row in first.json()] == ["Three", "Two"]
     row = first.json()[0]
@@ -32,8 +29,6 @@ def test_they_are_listed_in_linked_pages_and_deleted_for_good(
     second = client.get(first.links["next"]["url"])
     assert [row["name"] for row in second.json()] == ["One"]
     assert "next" not in second.links
-    assert client.get(second.links["prev"]["url"]).json() == first.json()
-    assert client.get(f"{API}/deleted?page=9").json() == []
     assert client.delete(f"{API}/{row['id']}/forever").status_code == 204
     assert client.get(f"{API}/deleted").headers["x-total-count"] == "2"
     assert client.delete(f"{API}/{row['id']}/forever").status_code == 404

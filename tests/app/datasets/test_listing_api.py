@@ -34,8 +34,6 @@ def test_images_are_filtered_ordered_and_paged(client: TestClient, png: Png) -> 
     assert names("with=boat&without=ink") == ["1"]
     assert names("q=pink") == ["1"]
     assert names("sort=newest&limit=3") == ["3", "2", "1"]
-    assert names("sort=newest&limit=3&page=2") == ["0"]
-    assert names("limit=3&page=1000000") == []
     assert client.get(f"{API}/images?limit=1").headers["x-total-count"] == "4"
 
 

@@ -138,9 +138,9 @@ def test_samples_are_listed_by_step_and_prompt(
     assert [(row["step"], row["prompt_index"]) for row in rows] == [(0, 0), (0, 1), (10, 0)]
     assert rows[0]["url"] == "/media/" + "a" * 64
     assert rows[0]["thumbnail_url"] == "/media/" + "a" * 64 + "/small"
-    for query, some in (("steps=1", rows[:2]), ("steps=2&after=0", rows[2:]), ("after=10", [])):
-        page = client.get(f"/api/v1/runs/{key}/samples?{query}")
-        assert (page.json(), page.headers["x-total-count"]) == (some, "3"), query
+    first = client.get(f"/api/v1/runs/{key}/samples?limit=2")
+    assert (first.json(), first.headers["x-total-count"]) == (rows[:2], "3")
+    assert client.get(first.links["next"]["url"]).json() == rows[2:]
 
 
 def test_a_dataset_a_run_uses_cannot_be_deleted(client: TestClient, dataset_id: int) -> None:

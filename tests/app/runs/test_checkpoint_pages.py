@@ -181,13 +181,14 @@ def test_hundreds_of_checkpoints_come_in_pages(client: TestClient, state: AppSta
     assert re.findall(r'<tr id="step-(\d+)"', older) == [str(step) for step in range(6, 0, -1)]
     assert f'action="/runs/{run.key}/checkpoints/6/use?before=7"' in older
     assert "training state deleted" in row_of(older, 6)
-    for query, first, last in (("", 30, 1), ("?limit=4", 30, 27), ("?limit=4&before=27", 26, 23)):
-        answer = client.get(f"/api/v1/runs/{run.key}/checkpoints{query}")
+    address = f"/api/v1/runs/{run.key}/checkpoints?limit=12"
+    for first, last in ((30, 19), (18, 7), (6, 1)):
+        answer = client.get(address)
         steps = [row["step"] for row in answer.json()]
         assert steps == list(range(first, last - 1, -1))
         assert answer.headers["x-total-count"] == "30"
-    assert client.get(f"/api/v1/runs/{run.key}/checkpoints?before=1").json() == []
-    assert client.get(f"/api/v1/runs/{run.key}/checkpoints?limit=101").status_code == 422
+        address = answer.links.get("next", {}).get("url", "")
+    assert address == ""
     gone = client.put(f"/api/v1/runs/{run.key}/checkpoints/99/keep").json()["detail"]
     assert gone.endswith("at steps: " + ", ".join(map(str, range(30, 10, -1))) + " ….")
 

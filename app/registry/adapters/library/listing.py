@@ -10,8 +10,6 @@ broad   otherwise an index in the requested order is scanned until a page is ful
 
 from __future__ import annotations
 
-import base64
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,13 +25,13 @@ from app.registry.adapters.library import search
 from app.registry.adapters.library.cards import AdapterSummary, summarize
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput
+from app.registry.paging import foreign_cursor, read_cursor, write_cursor
 from app.registry.tables.adapters import Adapter, AdapterTag, is_in_library
 from worker.core.bases.family import BaseFamily
 
 ADAPTERS_A_PAGE = 24
 MAX_SORTED_IN_PYTHON = 1_000
 COUNT_END = 10_000  # counts stop here
-MAX_CURSOR = 2_000
 Key = tuple[Any, int]  # position of a row in the order: the sort value, then the id
 
 
@@ -82,6 +80,12 @@ class Filter:
     page: int = 1
     after: str = ""
     before: str = ""
+    limit: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Adapters of a page."""
+        return self.limit or ADAPTERS_A_PAGE
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ def _page_of_ids(
     ]
     places = sorted(map(filters.sort.key, fitting), reverse=filters.sort.is_descending)
     first = _first_index(filters, places, start)
-    shown = places[first : first + ADAPTERS_A_PAGE]
+    shown = places[first : first + filters.size]
     keys = [key for _, key in shown]
     adapters = {
         row.key: row for row in session.exec(select(Adapter).where(col(Adapter.id).in_(keys)))
@@ -163,12 +167,12 @@ def _page_of_ids(
 def _first_index(filters: Filter, places: Sequence[Key], start: Key | None) -> int:
     """Index of the page's first row."""
     if start is None:
-        return (filters.page - 1) * ADAPTERS_A_PAGE
+        return (filters.page - 1) * filters.size
     down = filters.sort.is_descending
     if filters.after:
         return sum((place >= start) if down else (place <= start) for place in places)
     earlier = sum((place > start) if down else (place < start) for place in places)
-    return max(0, earlier - ADAPTERS_A_PAGE)
+    return max(0, earlier - filters.size)
 
 
 def _page_by_scan(
@@ -223,11 +227,11 @@ def _scan_rows(
         place, here = sa.tuple_(column, key), sa.tuple_(sa.literal(start[0], column.type), start[1])
         query = query.where(place < here if down else place > here)
     else:
-        query = query.offset((filters.page - 1) * ADAPTERS_A_PAGE)
+        query = query.offset((filters.page - 1) * filters.size)
     order = (column.desc(), key.desc()) if down else (column.asc(), key.asc())
-    rows = list(session.exec(query.order_by(*order).limit(ADAPTERS_A_PAGE + 1)))
-    has_more = len(rows) > ADAPTERS_A_PAGE
-    rows = rows[:ADAPTERS_A_PAGE]
+    rows = list(session.exec(query.order_by(*order).limit(filters.size + 1)))
+    has_more = len(rows) > filters.size
+    rows = rows[: filters.size]
     return (rows[::-1] if filters.before else rows), has_more
 
 
@@ -290,35 +294,25 @@ def _has_tags(filters: Filter) -> list[ColumnElement[bool]]:
 def _write_cursor(sort: Sort, place: Key) -> str:
     """The position of a row as text for a URL."""
     value, key = place
-    text = value.isoformat() if isinstance(value, datetime) else value
-    content = json.dumps([sort, text, key], ensure_ascii=False, separators=(",", ":"))
-    return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
+    return write_cursor(sort, (value.isoformat() if isinstance(value, datetime) else value, key))
 
 
 def _read_cursor(filters: Filter) -> Key | None:
     """The position in the filter's cursor; None without one."""
+    name = "after" if filters.after else "before"
     if filters.after and filters.before:
-        raise _no_cursor("after", "Send `after` or `before`, not both.")
+        raise _no_cursor(name, "Send `after` or `before`, not both.")
     if not (filters.after or filters.before):
         return None
-    name = "after" if filters.after else "before"
     if filters.page > 1:
         raise _no_cursor(name, "Send a cursor or a page number, not both.")
-    text = filters.after or filters.before
     try:
-        if len(text) > MAX_CURSOR:
-            raise ValueError
-        padded = text + "=" * (-len(text) % 4)
-        sort, value, key = json.loads(base64.b64decode(padded, b"-_", validate=True))
-        if sort != filters.sort or type(key) is not int or not 0 < key <= MAX_ID:
+        value, key = read_cursor(filters.sort, filters.after or filters.before, name)
+        if type(key) is not int or not 0 < key <= MAX_ID:
             raise ValueError
         return (_sort_value(filters.sort, value), key)
-    except (ValueError, TypeError):
-        sentence = (
-            "This cursor is not valid for this list and sort order. Start at the first page, and "
-            "follow its links."
-        )
-        raise _no_cursor(name, sentence) from None
+    except ValueError:
+        raise foreign_cursor(name) from None
 
 
 def _sort_value(sort: Sort, value: object) -> Any:

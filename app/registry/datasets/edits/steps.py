@@ -56,7 +56,7 @@ def list_steps(
     session: Session,
     dataset_id: int,
     *,
-    limit: int = LISTED,
+    limit: int | None = LISTED,
     to_undo: bool = False,
     only: int | None = None,
 ) -> list[Step]:

@@ -14,6 +14,7 @@ from app.registry.db import MAX_ID
 from app.registry.job_kinds.states import JobStatus
 from app.web.answers import Answer
 from app.web.problems import problems
+from app.web.rest.lists import Part
 from app.web.state import Id, State
 
 router = APIRouter(tags=["hub"])
@@ -139,11 +140,12 @@ def publish_adapter(adapter_id: Id, body: PublicationIn, state: State) -> Public
 
 
 @router.get("/adapters/{adapter_id}/publications")
-def list_publications(adapter_id: Id, state: State) -> list[PublicationOut]:
+def list_publications(adapter_id: Id, state: State, part: Part) -> list[PublicationOut]:
     """List the publications of an adapter, newest first."""
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
-        return [_publication_out(row) for row in hub.publications(session, adapter)]
+        rows = part.of(hub.publications(session, adapter), lambda row: row.job.key)
+        return [_publication_out(row) for row in rows]
 
 
 @router.post("/adapters/{adapter_id}/publications/{job_id}/cancel", responses=ENDED)

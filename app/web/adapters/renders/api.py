@@ -12,7 +12,8 @@ from app.registry.db import Session
 from app.registry.renders import listing, removal
 from app.registry.tables.renders import Render, RenderImage
 from app.web.problems import problems
-from app.web.state import Before, Id, Limit, State
+from app.web.rest.lists import Part
+from app.web.state import Id, State
 
 router = APIRouter(tags=["versions"])
 
@@ -40,16 +41,16 @@ class RenderOfAdapterPatch(BaseModel):
 def list_adapter_renders(
     adapter_id: Id,
     state: State,
-    before: Before = None,
-    limit: Limit = 24,
+    part: Part,
     hidden: Annotated[bool, Query(description="Those that are hidden, not the others.")] = False,
 ) -> list[RenderBrief]:
     """List the renders that used an adapter, newest first."""
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
-        found = listing.adapter_renders(
-            session, adapter.key, limit=limit, before=before, hidden=hidden
+        rows = listing.adapter_renders(
+            session, adapter.key, limit=part.size, before=part.after, hidden=hidden
         )
+        found = part.cut(rows, lambda row: row.key)
         images = listing.first_images(session, found)
     return [_brief(row, images.get(row.key), hidden=hidden) for row in found]
 

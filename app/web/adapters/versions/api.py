@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.adapters import in_use, service
@@ -17,11 +17,11 @@ from app.registry.runs.rerun import require_run, train_again
 from app.registry.runs.settings import Difference
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.web.answers import Answer
-from app.web.openapi import header_docs
 from app.web.problems import problems
+from app.web.rest.lists import Part
 from app.web.runs.start_api import RunCreated
 from app.web.runs.two_runs_api import ComparedSamplesOut, samples_out
-from app.web.state import Before, Id, Limit, State
+from app.web.state import Id, State
 from worker.core.inference.config import AdapterWeight
 
 router = APIRouter(tags=["versions"])
@@ -120,17 +120,16 @@ def _find_version(
     return adapter, service.get_version(session, adapter, version)
 
 
-@router.get("/adapters/{adapter_id}/versions", responses=header_docs("x-total-count"))
-def list_versions(
-    adapter_id: Id, state: State, response: Response, before: Before = None, limit: Limit = 50
-) -> list[VersionOut]:
+@router.get("/adapters/{adapter_id}/versions")
+def list_versions(adapter_id: Id, state: State, part: Part) -> list[VersionOut]:
     """List the versions of an adapter, newest first."""
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
-        found = service.list_versions(session, adapter.key, limit=limit, before=before)
+        found = service.list_versions(session, adapter.key, limit=part.size, before=part.after)
         names = aliases.alias_numbers(session, adapter.key)
-        response.headers["x-total-count"] = str(service.count_versions(session, adapter.key))
-    return [version_out(row, names) for row in found]
+        total = service.count_versions(session, adapter.key)
+    shown = part.cut(found, lambda row: row.version, total=total)
+    return [version_out(row, names) for row in shown]
 
 
 @router.get("/adapters/{adapter_id}/versions/{version}")
@@ -172,7 +171,7 @@ def train_version_again(adapter_id: Id, version: Version, state: State) -> RunCr
 
 
 @router.get("/adapters/{adapter_id}/aliases")
-def list_aliases(adapter_id: Id, state: State) -> list[AliasOut]:
+def list_aliases(adapter_id: Id, state: State, part: Part) -> list[AliasOut]:
     """List the aliases of an adapter.
 
     `latest` names the version that is used by default.
@@ -180,7 +179,8 @@ def list_aliases(adapter_id: Id, state: State) -> list[AliasOut]:
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
         names = aliases.alias_numbers(session, adapter.key)
-    return [AliasOut(alias=alias, version=number) for alias, number in names.items()]
+    shown = part.of([*names.items()], lambda item: item[0])
+    return [AliasOut(alias=alias, version=number) for alias, number in shown]
 
 
 @router.put(

@@ -22,6 +22,7 @@ from app.registry.tables.auto_caption import ProposalState
 from app.registry.tables.datasets import Dataset
 from app.web.answers import Answer
 from app.web.problems import problems
+from app.web.rest.lists import Part
 from app.web.state import Id, State
 from worker.core.captioning.interface import DEFAULT_PROMPT
 from worker.core.captioning.words import CaptionMode, ProviderKind
@@ -393,14 +394,15 @@ def list_caption_guesses(
     dataset_id: Id,
     job_id: Id,
     state: State,
+    part: Part,
     above: Annotated[Share, Query(description="The least confidence, 0 to 1.")] = 0.0,
-    limit: Annotated[int, Query(ge=1, le=1_000, description="At most so many.")] = 100,
 ) -> list[GuessOut]:
     """List what the provider was too unsure to write, the surest first."""
     with state.database.read() as session:
         order = orders.get_order(session, dataset_id, job_id)
-        found = guesses.list_guesses(session, order, above=above, limit=limit)
-        return [_proposal_out(change, GuessOut) for change in found]
+        found = guesses.list_guesses(session, order, above=above)
+    shown = part.of(found, lambda one: (-(one.proposal.confidence or 0), one.image.key))
+    return [_proposal_out(change, GuessOut) for change in shown]
 
 
 @router.post("/datasets/{dataset_id}/captions/orders/{job_id}/guesses/apply")
@@ -415,21 +417,13 @@ def apply_caption_guesses(dataset_id: Id, job_id: Id, body: GuessesIn, state: St
 
 
 @router.get("/datasets/{dataset_id}/captions/proposals")
-def list_caption_proposals(
-    dataset_id: Id,
-    state: State,
-    after: Annotated[
-        int, Query(ge=0, le=MAX_ID, description="Only of images with a greater id.")
-    ] = 0,
-    limit: Annotated[
-        int, Query(ge=1, le=1_000, description="At most so many, and the others of the last image.")
-    ] = 100,
-) -> list[ProposalOut]:
+def list_caption_proposals(dataset_id: Id, state: State, part: Part) -> list[ProposalOut]:
     """List the proposed captions that wait for a decision, by image."""
     with state.database.read() as session:
         service.get_dataset(session, dataset_id)
-        found = proposals.list_proposed(session, dataset_id, after=after, limit=limit)
-        return [_proposal_out(change, ProposalOut) for change in found]
+        found = proposals.list_proposed(session, dataset_id)
+    shown = part.of(found, lambda one: (one.image.key, one.proposal.key))
+    return [_proposal_out(change, ProposalOut) for change in shown]
 
 
 @router.post("/datasets/{dataset_id}/captions/proposals/apply")

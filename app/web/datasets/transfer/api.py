@@ -18,6 +18,7 @@ from app.web.datasets.api import DatasetOut, Name
 from app.web.datasets.transfer.pages import zip_response
 from app.web.openapi import header_docs
 from app.web.problems import problems
+from app.web.rest.lists import Part
 from app.web.state import Id, State
 
 router = APIRouter(tags=["datasets"])
@@ -129,12 +130,12 @@ def export_dataset(dataset_id: Id, state: State) -> Response:
 
 
 @router.get("/datasets/{dataset_id}/versions")
-def list_dataset_versions(dataset_id: Id, state: State) -> list[DatasetVersionOut]:
+def list_dataset_versions(dataset_id: Id, state: State, part: Part) -> list[DatasetVersionOut]:
     """List the versions of a dataset that runs were trained on, newest first."""
     with state.database.read() as session:
         service.get_dataset(session, dataset_id)
         found = versions.list_versions(session, dataset_id)
-    return [DatasetVersionOut.of(version) for version in found]
+    return [DatasetVersionOut.of(version) for version in part.of(found, lambda row: row.id)]
 
 
 @router.get(

@@ -25,7 +25,8 @@ from app.web.playground.grids.bodies import (
 )
 from app.web.playground.grids.pages import sheet_response
 from app.web.problems import problems
-from app.web.state import Before, Id, Limit, State
+from app.web.rest.lists import Part
+from app.web.state import Id, State
 
 router = APIRouter(tags=["grids"])
 
@@ -56,19 +57,17 @@ def create_grid(body: GridIn, state: State) -> GridOut:
         return grid_out(session, service.create_grid(session, plan, state.store))
 
 
-@router.get("/grids", responses=header_docs("x-total-count"))
+@router.get("/grids")
 def list_grids(
     state: State,
-    response: Response,
+    part: Part,
     deleted: Annotated[bool, Query(description="Those that were deleted, not the others.")] = False,
-    before: Before = None,
-    limit: Limit = 24,
 ) -> list[GridSummary]:
     """List grids, newest first."""
     with state.database.read() as session:
-        page = views.list_grids(session, deleted=deleted, size=limit, before=before)
-    response.headers["x-total-count"] = str(page.total)
-    return [GridSummary.of(row.grid, cells=row.cells, done=row.done) for row in page.items]
+        page = views.list_grids(session, deleted=deleted, size=part.size, before=part.after)
+    rows = part.cut(page.items, lambda row: row.grid.key, total=page.total)
+    return [GridSummary.of(row.grid, cells=row.cells, done=row.done) for row in rows]
 
 
 @router.get("/grids/{grid_id}")

@@ -5,17 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from app.registry.db import Session
 from app.registry.renders.recipes import service
 from app.registry.tables.recipes import Recipe
 from app.web.answers import Answer
-from app.web.openapi import header_docs
 from app.web.playground.api import RenderIn
 from app.web.problems import problems
-from app.web.state import Before, Id, Limit, State
+from app.web.rest.lists import Part
+from app.web.state import Id, State
 from worker.core.inference.config import BlockWeights
 
 router = APIRouter(tags=["recipes"])
@@ -136,19 +136,17 @@ def create_recipe(body: RecipeIn, state: State) -> RecipeOut:
         return _recipe_out(session, service.save_recipe(session, body.name, body.request))
 
 
-@router.get("/recipes", responses=header_docs("x-total-count"))
+@router.get("/recipes")
 def list_recipes(
     state: State,
-    response: Response,
+    part: Part,
     deleted: Annotated[bool, Query(description="Those that were deleted, not the others.")] = False,
-    before: Before = None,
-    limit: Limit = 24,
 ) -> list[RecipeOut]:
     """List recipes, newest first."""
     with state.database.read() as session:
-        page = service.list_recipes(session, deleted=deleted, size=limit, before=before)
-        response.headers["x-total-count"] = str(page.total)
-        return [_recipe_out(session, recipe) for recipe in page.items]
+        page = service.list_recipes(session, deleted=deleted, size=part.size, before=part.after)
+        rows = part.cut(page.items, lambda recipe: recipe.key, total=page.total)
+        return [_recipe_out(session, recipe) for recipe in rows]
 
 
 @router.get("/recipes/{recipe_id}", responses=NO_RECIPE)

@@ -1,0 +1,74 @@
+"""Rules that every operation of the REST API keeps, read from its OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from app.web.openapi import Schema, operations
+
+NO_LISTS = {
+    "getRunMetrics": "a time series: points after a step, polled while a run trains",
+}
+ANSWER_MORE = {
+    "listCaptionProviders": "a form: the providers with the usual prompt and words to leave out",
+}
+
+
+@pytest.fixture
+def document(app: FastAPI) -> Schema:
+    return app.openapi()
+
+
+def api_operations(document: Schema) -> Iterator[tuple[str, str, Schema]]:
+    """(method, path, operation) of each operation under `/api/v1`."""
+    for method, path, operation in operations(document):
+        if path.startswith("/api/"):
+            yield method, path, operation
+
+
+def answer_schema(operation: Schema) -> dict[str, Any]:
+    """The schema of a JSON answer with status 200; empty without one."""
+    content = operation["responses"].get("200", {}).get("content", {})
+    schema: dict[str, Any] = content.get("application/json", {}).get("schema", {})
+    return schema
+
+
+def lists(document: Schema) -> list[Schema]:
+    """The operations that answer lists."""
+    return [
+        operation
+        for method, _, operation in api_operations(document)
+        if method == "get" and answer_schema(operation).get("type") == "array"
+    ]
+
+
+def parameters(operation: Schema) -> set[str]:
+    return {one["name"] for one in operation.get("parameters", []) if one.get("in") == "query"}
+
+
+def test_every_list_takes_limit_and_cursor_and_links_its_next_part(document: Schema) -> None:
+    found = lists(document)
+    assert len(found) > 20
+    for operation in found:
+        assert {"limit", "cursor"} <= parameters(operation), operation["operationId"]
+        assert "link" in operation["responses"]["200"]["headers"]
+
+
+def test_there_is_no_other_kind_of_page(document: Schema) -> None:
+    others = {"page", "before", "after", "offset", "steps", "per_page"}
+    for _, _, operation in api_operations(document):
+        if operation["operationId"] not in NO_LISTS:
+            assert not others & parameters(operation), operation["operationId"]
+
+
+def test_what_is_called_a_list_answers_a_list(document: Schema) -> None:
+    named = {
+        operation["operationId"]
+        for _, _, operation in api_operations(document)
+        if operation["operationId"].startswith("list")
+    }
+    assert named - {operation["operationId"] for operation in lists(document)} == set(ANSWER_MORE)
