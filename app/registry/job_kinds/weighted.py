@@ -29,7 +29,9 @@ class WeightedAdapter(BaseModel, frozen=True, extra="forbid"):
     """
 
     adapter_id: RowId = Field(
-        validation_alias=AliasChoices("id", "adapter_id"), description="Id of the adapter."
+        validation_alias=AliasChoices("id", "adapter_id"),
+        serialization_alias="id",
+        description="Id of the adapter.",
     )
     version: VersionReference = None
     weight: AdapterWeight | None = Field(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from fastapi import APIRouter, File, Query, Request, Response, UploadFile
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from app.registry.datasets import service, uploads
+from app.registry.datasets import examples, service, uploads
 from app.registry.datasets.image_captions.changes import change_first_kind
 from app.registry.errors import InvalidInput
 from app.registry.tables.datasets import NAME_LENGTH, TRIGGER_LENGTH, Image
@@ -18,6 +18,7 @@ from app.web.problems import problems
 from app.web.rest.lists import Part
 from app.web.state import Id, State
 from app.web.uploads import uploaded
+from worker.core.starter.examples import EXAMPLES
 from worker.core.words import CaptionKind
 
 router = APIRouter(tags=["datasets"])
@@ -45,6 +46,19 @@ class DatasetIn(BaseModel):
     name: Name = Field(description="Name of the style.")
     trigger_word: TriggerWord | None = Field(
         None, description="Word that calls the style in a prompt; without commas."
+    )
+
+
+class ExampleIn(BaseModel):
+    """An example style."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"style": next(iter(EXAMPLES))}]}
+    )
+    style: str = Field(
+        max_length=60,
+        description="Which of the styles that come with Brushwork.",
+        json_schema_extra={"enum": list(EXAMPLES)},
     )
 
 
@@ -159,6 +173,24 @@ def create_dataset(body: DatasetIn, state: State) -> DatasetOut:
     with state.database.write() as session:
         dataset = service.create_dataset(session, body.name, trigger_word=body.trigger_word)
     return DatasetOut.of(dataset, image_count=0)
+
+
+@router.post(
+    "/examples",
+    status_code=201,
+    responses={200: {"model": DatasetOut}, **problems({404: "There is no such example style."})},
+)
+def add_example(body: ExampleIn, state: State, response: Response) -> DatasetOut:
+    """Create the dataset of an example style, with its images and captions.
+
+    If there is one of its name with images, nothing changes, and that one is the answer.
+    """
+    dataset, is_new = examples.add_example(state, examples.find_example(body.style))
+    response.status_code = 201 if is_new else 200
+    response.headers["location"] = f"/api/v1/datasets/{dataset.key}"
+    with state.database.read() as session:
+        count = service.summary(session, dataset).image_count
+    return DatasetOut.of(dataset, image_count=count)
 
 
 @router.get("/datasets")

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form
 from fastapi.responses import FileResponse, RedirectResponse
 
-from app.registry.datasets.examples import add_example
+from app.registry.datasets.examples import add_example, find_example
 from app.registry.errors import NotFound
 from app.registry.paths import STATIC
 from app.web.state import State
@@ -42,22 +42,14 @@ def example_offers() -> list[ExampleOffer]:
 @router.post("/example")
 def add(state: State, style: Annotated[str, Form()] = DEFAULT) -> RedirectResponse:
     """Create the dataset of an example style, unless it exists, and show it."""
-    dataset = add_example(state, _example(style))
+    dataset, _ = add_example(state, find_example(style))
     return RedirectResponse(f"/datasets/{dataset.slug}", status_code=303)
 
 
 @router.get("/example/{style}/{name}.webp")
 def image(style: str, name: str) -> FileResponse:
     """An image of an example style."""
-    path = _example(style).folder / f"{name[:LONGEST_NAME]}.webp"
+    path = find_example(style).folder / f"{name[:LONGEST_NAME]}.webp"
     if not re.fullmatch(rf"[a-z0-9-]{{1,{LONGEST_NAME}}}", name) or not path.is_file():
         raise NotFound("There is no such image.")
     return FileResponse(path, media_type="image/webp", headers={"cache-control": CACHE})
-
-
-def _example(style: str) -> Example:
-    if style not in EXAMPLES:
-        raise NotFound(
-            f"There is no example “{style[:LONGEST_NAME]}”. Choose {' or '.join(EXAMPLES)}."
-        )
-    return EXAMPLES[style]

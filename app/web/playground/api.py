@@ -6,18 +6,25 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, File, UploadFile
+from fastapi import APIRouter, File, Form, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.db import Session
+from app.registry.errors import InvalidInput
 from app.registry.job_kinds.weighted import ResolvedAdapter
-from app.registry.renders import drafts, listing, removal, selection, service, sources
+from app.registry.renders import drafts, listing, recall, removal, selection, service, sources
 from app.registry.renders.requests import RenderRequest
 from app.registry.tables.renders import MAX_SLOT, Render, RenderImage
 from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.state import Id, State
 from worker.core.inference.config import BlockWeights
+from worker.core.inference.read_infotext import (
+    MAX_INFOTEXT,
+    InfotextError,
+    parse_infotext,
+    read_image_infotext,
+)
 
 router = APIRouter(tags=["renders"])
 
@@ -39,6 +46,18 @@ class RenderIn(RenderRequest):
         description="Makes it a draft: it cancels the unfinished drafts of this slot, is in no "
         "list, and is deleted an hour after its end unless it is kept.",
     )
+
+    @classmethod
+    def of(cls, request: RenderRequest) -> RenderIn:
+        """A request as it can be sent."""
+        return cls.model_construct(**dict(request))
+
+
+class RecallOut(BaseModel):
+    """The request in the settings of a text or an image."""
+
+    request: RenderIn = Field(description="Send it to `POST /renders`.")
+    missing: list[str] = Field(description="What of it is not here or not possible, as sentences.")
 
 
 class RenderImageOut(BaseModel):
@@ -226,6 +245,30 @@ def create_render(body: RenderIn, state: State) -> RenderCreated:
             render = drafts.create_draft(session, body, state.store, slot=body.draft_slot)
         images = images_out(session, render)
     return RenderCreated.of(render, images=images)
+
+
+@router.post("/renders/recall")
+def recall_settings(
+    state: State,
+    infotext: Annotated[str, Form(max_length=MAX_INFOTEXT, description="A text to read.")] = "",
+    image: Annotated[
+        UploadFile | None, File(description="A PNG, JPEG or WebP image with such a text inside.")
+    ] = None,
+) -> RecallOut:
+    """Read the settings that an image was made with.
+
+    The text is that of AUTOMATIC1111, Forge, Civitai and Brushwork. LoRA tags become adapters.
+    Nothing is generated or stored.
+    """
+    try:
+        found = parse_infotext(read_image_infotext(image.file) if image else infotext)
+    except InfotextError as error:
+        field = "image" if image else "infotext"
+        raise InvalidInput(str(error), fields={field: str(error)}) from error
+    with state.database.read() as session:
+        recalled = recall.recall(session, found)
+        recall.add_problems(session, recalled)
+    return RecallOut(request=RenderIn.of(recalled.request), missing=recalled.missing)
 
 
 @router.get("/renders/{render_id}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 from urllib.parse import urlencode
 
+from app.registry.adapters import service as adapters
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.job_kinds.weighted import ResolvedAdapter
@@ -34,6 +35,7 @@ PUT = re.compile(r"(\d{1,3})=(.+)")
 MAX_PUT = 300  # characters of it
 BLEND = "blend"  # the sum of the weights is held while one of them moves
 MAX_NAMED = 40  # characters of a name that is not here
+NUMBERS = ("seed", "steps", "guidance", "clip_skip", "width", "height", "count", "strength")
 MAX_ROWS = 100  # of adapters that a form or an address may name; the service allows fewer
 
 
@@ -243,6 +245,25 @@ def form_of_render(render: Render, base_slug: str, index: int = 0) -> PlayForm:
     """The form that repeats this render; of a strip, the image at this index."""
     form = _filled_form(render, base_slug, render.stack_of(index))
     return replace(form, count="1") if render.weights else form
+
+
+def form_of_request(session: Session, request: RenderRequest) -> PlayForm:
+    """The form of a request, whose numbers need not be valid; its adapters must be here."""
+    numbers = {name: getattr(request, name) for name in NUMBERS}
+    texts: dict[str, Any] = {
+        name: f"{number:.12g}" for name, number in numbers.items() if number is not None
+    }
+    return PlayForm(
+        prompt=request.prompt,
+        negative=request.negative_prompt,
+        sampler=request.sampler,
+        source=request.source.sha256 or "" if request.source else "",
+        stack=tuple(
+            row_of(adapters.get_adapter(session, used.adapter_id).slug, used)
+            for used in request.adapters
+        ),
+        **texts,
+    )
 
 
 def form_of_restyle(render: Render, here: Container[int]) -> PlayForm:

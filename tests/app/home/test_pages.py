@@ -80,10 +80,20 @@ def test_an_example_is_a_dataset_like_any_other(
         row = datasets.summary(session, datasets.dataset_by_slug(session, chosen.key))
     assert (row.image_count, row.captioned_count) == (count, count)
     assert row.dataset.trigger_word == chosen.trigger
+    by_api = client.post("/api/v1/examples", json={"style": chosen.key})
+    assert (by_api.status_code, by_api.json()["image_count"]) == (200, count)
+    assert by_api.headers["location"] == f"/api/v1/datasets/{row.dataset.key}"
     again = client.post("/example", data={"style": chosen.key}, follow_redirects=False)
     assert again.headers["location"] == answer.headers["location"]
     with state.database.read() as session:
         assert len(datasets.list_datasets(session)) == 1
+
+
+def test_an_example_is_created_by_the_api(client: TestClient) -> None:
+    made = client.post("/api/v1/examples", json={"style": CHALKBOARD.key})
+    assert (made.status_code, made.json()["slug"]) == (201, CHALKBOARD.key)
+    assert client.get(made.headers["location"]).json() == made.json()
+    assert client.post("/api/v1/examples", json={"style": "neon"}).status_code == 404
 
 
 def test_without_a_choice_the_example_is_the_chalkboard(example: str) -> None:

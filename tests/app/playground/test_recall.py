@@ -165,3 +165,44 @@ def test_without_scripts_what_is_not_here_is_said_above_the_rest(
     assert (fields["prompt"], fields["steps"], fields["seed"]) == ("a fox", "9", "5")
     known = client.post("/play/recall", data={"infotext": FORGE}, follow_redirects=False)
     assert known.status_code == 303
+
+
+def by_api(client: TestClient, **sent: Any) -> dict[str, Any]:
+    answer = client.post("/api/v1/renders/recall", **sent)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_the_api_answers_the_request_that_can_be_sent(client: TestClient, state: AppState) -> None:
+    fake_workers.adapter(state)
+    fake_workers.measured_base(state)
+    found = by_api(client, files={"image": ("a.png", png(OURS))})
+    assert found["missing"] == []
+    request = found["request"]
+    assert (request["prompt"], request["seed"], request["steps"]) == ("a fox", 7, 12)
+    assert [(one["weight"], one["text_encoder_weight"]) for one in request["adapters"]] == [
+        (0.8, 0.8),
+        (0.5, 0.2),
+    ]
+    assert client.post("/api/v1/renders", json=request).status_code == 202
+    assert client.post("/api/v1/recipes", json={"name": "Fox", "request": request}).is_success
+
+
+def test_the_api_says_what_is_not_here_and_what_would_be_refused(client: TestClient) -> None:
+    text = "castle <lora:gone:1>\nSteps: 900, Sampler: UniPC, Denoising strength: 0.5"
+    found = by_api(client, data={"infotext": text})
+    gone, sampler, source, steps = found["missing"]
+    assert gone == "The adapter <lora:gone:1> is not here."
+    assert sampler == "The sampler UniPC is not here, so DDIM is chosen."
+    assert source.startswith("It started from another image, which is not here")
+    assert "steps" in steps
+    assert "steps" in client.post("/api/v1/renders", json=found["request"]).json()["detail"]
+    for sent, field in (
+        ({"data": {"infotext": "castle"}}, "infotext"),
+        ({}, "infotext"),
+        ({"files": {"image": ("a.png", b"none")}}, "image"),
+    ):
+        refused = client.post("/api/v1/renders/recall", **sent)
+        assert refused.status_code == 422
+        assert refused.json()["errors"][0]["field"] == field

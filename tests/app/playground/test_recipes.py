@@ -134,6 +134,10 @@ def test_a_recipe_opens_with_what_is_left_of_it(
     found = client.get(f"{API}/1").json()
     assert [(one["slug"], one["version"]) for one in found["adapters"]] == [("chalk", 2)]
     assert len(found["missing"]) == 2
+    refused = client.post(f"{API}/1/renders")
+    assert refused.status_code == 409
+    assert "“Real” was deleted" in refused.json()["detail"]
+    assert client.post("/api/v1/renders", json=found["request"]).status_code == 202
     with state.database.write() as session:
         service.get_recipe(session, 1).base_model = "none"
     page = page_of(client, "/recipes/soft")
@@ -195,6 +199,29 @@ def test_recipes_by_the_api(client: TestClient, stack: tuple[int, int]) -> None:
         refused = client.post(API, json={"name": name, "request": request | wrong})
         assert refused.status_code == 422, (name, wrong)
     assert client.get(f"{API}/9").status_code == 404
+
+
+def test_a_recipe_is_rendered_by_the_api(
+    client: TestClient, state: AppState, stack: tuple[int, int]
+) -> None:
+    sha256 = client.post("/api/v1/renders/sources", files={"file": make_png(1)}).json()["sha256"]
+    used = {"id": stack[0], "version": "latest", "weight": 0.8, "block_weights": {"output": 0.5}}
+    request = {"prompt": "a fox", "seed": 5, "adapters": [used], "source": {"sha256": sha256}}
+    kept = client.post(API, json={"name": "Soft", "request": request}).json()["request"]
+    assert client.post(API, json={"name": "Same", "request": kept}).json()["request"] == kept
+    assert {name: kept[name] for name in ("prompt", "seed", "base_model")} == {
+        "prompt": "a fox",
+        "seed": 5,
+        "base_model": "starter",
+    }
+    made = client.post(f"{API}/1/renders")
+    assert made.status_code == 202
+    fake_workers.draw(state)
+    render = client.get(f"/api/v1/renders/{made.json()['id']}").json()
+    assert (render["prompt"], render["seed"], render["source_sha256"]) == ("a fox", 5, sha256)
+    assert render["adapters"][0]["block_weights"]["output"] == 0.5
+    assert client.post("/api/v1/renders", json=kept).json()["status"] == "succeeded"
+    assert client.post(f"{API}/9/renders").status_code == 404
 
 
 def test_a_recipe_keeps_its_aliases_and_the_image_it_starts_from(

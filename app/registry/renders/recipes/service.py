@@ -14,13 +14,14 @@ from app.registry.adapters import service as adapters
 from app.registry.adapters.versions.aliases import NUMBER
 from app.registry.base_models import service as base_models
 from app.registry.db import in_chunks, utcnow
-from app.registry.errors import InvalidInput, NotFound
+from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.paging import Page, read_rows
 from app.registry.renders import sources
 from app.registry.renders.plan import plan_single
 from app.registry.renders.requests import RenderRequest
+from app.registry.renders.sources import SourceImage
 from app.registry.slugs import insert_named
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus
@@ -190,6 +191,26 @@ def open_recipe(session: Session, recipe: Recipe) -> OpenedRecipe:
         )
         base = None
     return OpenedRecipe(recipe, stack, base.slug if base else None, missing)
+
+
+def request_of(opened: OpenedRecipe) -> RenderRequest:
+    """The request of a recipe with what is still here."""
+    recipe = opened.recipe
+    stack = [
+        used.named.model_copy(update={"version": used.alias or used.version})
+        for used in opened.stack
+    ]
+    values = {name: getattr(recipe, name) for name in SETTINGS - {"source_sha256"}}
+    if recipe.source_sha256:
+        values["source"] = SourceImage(sha256=recipe.source_sha256)
+    return RenderRequest(**values, seed=recipe.seed, base_model=opened.base_model, adapters=stack)
+
+
+def require_complete(opened: OpenedRecipe) -> None:
+    """Raises Conflict if something of a recipe is not here any more."""
+    if opened.missing:
+        sentence = " ".join(opened.missing)
+        raise Conflict(f"{sentence} The recipe's `request` has the rest: send it to POST /renders.")
 
 
 def _find_version(

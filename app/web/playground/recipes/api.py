@@ -9,10 +9,11 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from app.registry.db import Session
+from app.registry.renders import service as renders
 from app.registry.renders.recipes import service
 from app.registry.tables.recipes import Recipe
 from app.web.answers import Answer
-from app.web.playground.api import RenderIn
+from app.web.playground.api import RenderCreated, RenderIn, images_out
 from app.web.problems import problems
 from app.web.rest.lists import Part
 from app.web.state import Id, State
@@ -52,7 +53,7 @@ class RecipeIn(BaseModel):
     @field_validator("request")
     @classmethod
     def _only_what_is_kept(cls, request: RenderIn) -> RenderIn:
-        if set(NOT_IN_RECIPES) & request.model_fields_set:
+        if any(getattr(request, name) for name in NOT_IN_RECIPES):
             raise ValueError(f"Leave out {', '.join(NOT_IN_RECIPES)}: a recipe keeps none of them.")
         return request
 
@@ -106,6 +107,9 @@ class RecipeOut(Answer):
     base_model: str | None = Field(description="Slug of the base model; null: it is gone.")
     adapters: list[RecipeAdapter] = Field(description="Its adapters that are still here.")
     missing: list[str] = Field(description="What is not here any more, as sentences.")
+    request: RenderIn = Field(
+        description="As it can be sent to `POST /renders`, without what is missing."
+    )
     created_at: datetime = Field(description="When it was saved.")
     updated_at: datetime = Field(description="When it was saved or renamed.")
     deleted_at: datetime | None = Field(description="When it was deleted; it can be restored.")
@@ -118,6 +122,7 @@ def _recipe_out(session: Session, recipe: Recipe) -> RecipeOut:
         base_model=opened.base_model,
         adapters=[RecipeAdapter(**used.model_dump()) for used in opened.stack],
         missing=list(opened.missing),
+        request=RenderIn.of(service.request_of(opened)),
     )
 
 
@@ -178,3 +183,20 @@ def restore_recipe(recipe_id: Id, state: State) -> RecipeOut:
     """Restore a deleted recipe."""
     with state.database.write() as session:
         return _recipe_out(session, service.restore_recipe(session, recipe_id))
+
+
+@router.post(
+    "/recipes/{recipe_id}/renders",
+    status_code=202,
+    responses=NO_RECIPE | problems({409: "Something of it is not here any more."}),
+)
+def render_recipe(recipe_id: Id, state: State) -> RenderCreated:
+    """Generate the images of a recipe, with the adapters as they are now.
+
+    Without a seed, each time others. To change something, send its `request` to `POST /renders`.
+    """
+    with state.database.write() as session:
+        opened = service.open_recipe(session, service.get_recipe(session, recipe_id))
+        service.require_complete(opened)
+        render = renders.create_render(session, service.request_of(opened), state.store)
+        return RenderCreated.of(render, images=images_out(session, render))

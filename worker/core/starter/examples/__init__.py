@@ -17,7 +17,7 @@ class Example:
     """A style that comes with the project: captioned images of 512 px."""
 
     key: str
-    """The name of its folder and in `POST /example`."""
+    """The name of its folder and in `POST /examples`."""
 
     title: str
     """The name of the dataset made from it."""
