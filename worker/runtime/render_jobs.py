@@ -27,6 +27,7 @@ from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.jobs import service as jobs
 from app.registry.renders import results
 from app.registry.renders.last_base import last_used_base
+from app.registry.renders.ordered_covers import take_cover
 from app.registry.renders.results import NewRenderImage
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from app.registry.tables.adapters import Adapter, AdapterVersion
@@ -155,6 +156,7 @@ class RenderJobs:
                 precision=render.precision,
                 progress=render.all_steps,
             )
+            take_cover(session, render)
         return True
 
     def _known_precision(self, base: BaseModel) -> RenderPrecision | None:
@@ -299,6 +301,7 @@ class RenderJobs:
                 precision=render.precision,
                 progress=render.all_steps,
             )
+            take_cover(session, render)
 
     def _warm_pipelines(self) -> WarmPipelines:
         if self._warm is None:

@@ -97,7 +97,7 @@ def order_images(session: Session, job_id: int, store: BlobStore) -> ToolImages:
     if not has_images(job):
         raise Conflict("This job has not made an adapter or base model that can be shown.")
     before, after = _requests(session, job)
-    drawn = _prompt_of(session, before, after)
+    drawn = prompt_of(session, before, after)
     renders = [
         playground.create_render(session, side.model_copy(update=drawn), store)
         for side in (before, after)
@@ -165,7 +165,7 @@ def _request(stack: Sequence[WeightedAdapter] = (), base: int | None = None) -> 
     return RenderRequest(prompt=ANY_PROMPT, base_model=base, adapters=list(stack))
 
 
-def _prompt_of(session: Session, *requests: RenderRequest) -> dict[str, Any]:
+def prompt_of(session: Session, *requests: RenderRequest) -> dict[str, Any]:
     """Prompt and seed of the first sample of an adapter; else its trigger words with any seed."""
     words: list[str] = []
     for used in (used for request in requests for used in request.adapters):

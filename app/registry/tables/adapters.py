@@ -162,6 +162,11 @@ class AdapterVersion(NumberedRow, table=True):
     )
     created_at: datetime = Field(default_factory=utcnow)
 
+    @property
+    def is_imported(self) -> bool:
+        """True if it was made from a file, which may lack what is not stated in it."""
+        return "imported" in self.details
+
 
 def is_listed() -> sa.ColumnElement[bool]:
     """Condition for adapters that do not hold the checkpoints of a run."""

@@ -20,8 +20,10 @@ from app.registry.db import MAX_ID, Session
 from app.registry.deletion.lists import has_deleted
 from app.registry.errors import AppError, InvalidInput
 from app.registry.renders.covers import choose_cover
+from app.registry.renders.ordered_covers import MissingCovers, missing_covers, order_covers
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
+from app.registry.wording import plural
 from app.web.adapters.detail import AdapterDetailPage, form_values
 from app.web.adapters.forms import read_change
 from app.web.adapters.imports import pages as import_pages
@@ -37,7 +39,7 @@ from app.web.adapters.renders.pages import ImageAction, RemovedImage
 from app.web.adapters.versions import pages as version_pages
 from app.web.forms import SentForm
 from app.web.state import Id, Slug, State
-from app.web.templates import render, render_fragment, wants_fragment
+from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
 from app.web.uploads import uploaded
 from worker.core.bases.family import BaseFamily, find_family
 
@@ -113,6 +115,7 @@ class AdaptersPage:
     is_filtered: bool
     imports: list[ImportRow]
     summary: ImportSummary
+    covers: MissingCovers
     deleted: int | None
     has_deleted: bool
 
@@ -174,6 +177,7 @@ def _list_page(
         is_filtered=bool(filters.q or filters.base or filters.tags or filters.starred),
         imports=list(imports),
         summary=summarize_imports(imports),
+        covers=missing_covers(session),
         deleted=deleted,
         has_deleted=has_deleted(session, Adapter),
     )
@@ -220,6 +224,17 @@ def import_adapters(request: Request, state: State, sent: SentForm) -> Response:
     with state.database.read() as session:
         page = _list_page(session, Filter(), imports=shown)
     return render(request, "adapters/index.html", page, status=status)
+
+
+@router.post("/adapters/covers")
+def make_covers(state: State) -> Response:
+    """Draw an image of each adapter that has none, which becomes its cover."""
+    with state.database.write() as session:
+        ordered, left_out = order_covers(session, state.store)
+    said = f"{plural(ordered, 'cover')} ordered."
+    if left_out:
+        said += f" {len(left_out):,} left out. {' '.join(left_out)}"
+    return redirect_with_notice("/adapters", said)
 
 
 def _adapter_id(state: AppState, slug: str) -> int:

@@ -59,6 +59,28 @@ def test_cards_show_cover_base_trigger_word_and_versions(
     assert "1 version" in page
 
 
+def test_covers_of_imported_adapters_are_ordered_by_one_click(
+    client: TestClient, state: AppState
+) -> None:
+    base = fake_workers.ready_base(state)
+    imported = NewVersion("Bare", "sd1", "0" * 64, 1, 4, 4.0, details={"imported": "bare.st"})
+    with state.database.write() as session:
+        publish(session, replace(imported, base_model_id=base.key))
+        publish(session, replace(imported, name="Elsewhere", base_family="sdxl"))
+    fake_workers.adapter(state, "Chalk")
+    page = client.get("/adapters").text
+    assert page.count("trigger word not stated") == 2
+    assert "Trigger word not stated." in client.get("/adapters/bare").text
+    assert "Make covers for 2 adapters" in page
+    told = client.post("/adapters/covers").text
+    assert "1 cover ordered. 1 left out. “Elsewhere” was made for SDXL" in told
+    assert "Make covers for 1 adapter<" in told
+    assert re.search(r'id="covers"[^>]* data-poll[^>]*>.*?1 cover to draw…', told, re.S)
+    (draft,) = fake_workers.draw(state)
+    assert draft.prompt == "a castle"
+    assert "to draw…" not in client.get("/adapters").text
+
+
 def test_search_and_filters_live_in_the_address(client: TestClient, state: AppState) -> None:
     chalk = fake_workers.adapter(state, "Chalk")
     fake_workers.adapter(state, "Night", trigger_word="nightboard")

@@ -23,7 +23,7 @@ from app.registry.blobs import findings
 from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
-from app.registry.renders import results, sources
+from app.registry.renders import listing, ordered_covers, results, sources
 from app.registry.renders import service as playground
 from app.registry.renders.requests import RenderRequest
 from app.registry.renders.sources import FoundSource, SourceImage
@@ -342,6 +342,38 @@ def test_damaged_weights_fail_the_render_with_their_name(
     render = registry.row(Render, render.key)
     assert (render.status, render.error_code) == ("failed", "blob_damaged")
     assert render.error.startswith("The file with the weights of version 1 of “Faded” is damaged. ")
+
+
+def test_an_image_of_each_adapter_without_one_becomes_its_cover(
+    trained: TrainedRegistry, render_jobs: RenderJobs
+) -> None:
+    registry = trained.registry
+    source = registry.row(AdapterVersion, registry.row(Run, trained.run_id).adapter_version_id)
+    file = {"sha256": source.sha256, "size_bytes": source.size_bytes, "rank": 2, "alpha": 2.0}
+    with registry.database.write() as session:
+        new = NewVersion("Bare", "sd1", **file, base_model_id=registry.base_id)
+        bare = publish(session, new).adapter_id
+        publish(session, NewVersion("Elsewhere", "sdxl", **file))
+        shown = publish(session, replace(new, name="Shown", cover_sha256="5" * 64)).adapter_id
+        count, left_out = ordered_covers.order_covers(session, registry.store)
+        again, _ = ordered_covers.order_covers(session, registry.store)
+    assert (count, again) == (1, 0)
+    assert ["Elsewhere" in sentence for sentence in left_out] == [True]
+    with registry.database.read() as session:
+        assert ordered_covers.missing_covers(session).waiting == 1
+    # a worker that ends while it draws: the next one goes on
+    draft, claim = claimed(registry, next(iter(registry.rows(Render, status="queued"))).key)
+    with registry.database.write() as session:
+        jobs.give_back(session, Render, claim)
+    with registry.working(SharedWork(render_jobs)):
+        registry.until_final(Render, draft.key)
+    (image,) = registry.rows(RenderImage, render_id=draft.key)
+    assert registry.row(Adapter, bare).cover_sha256 == image.sha256
+    assert registry.row(Adapter, shown).cover_sha256 == "5" * 64
+    with registry.database.read() as session:
+        assert draft.key not in {render.key for render in listing.recent_renders(session)}
+        missing = ordered_covers.missing_covers(session)
+    assert (missing.waiting, [adapter.name for adapter in missing.adapters]) == (0, ["Elsewhere"])
 
 
 def test_a_damaged_image_is_generated_again(trained: TrainedRegistry, loop: JobLoop) -> None:
