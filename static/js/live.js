@@ -69,6 +69,11 @@
     if (event.target.id === "live-redraw" && asked !== subjects()) event.preventDefault();
   });
 
+  // refused, lost, or no longer wanted: nothing else redraws it
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (event.target.id === "live-redraw" && !timer && note.includes("redrawing")) mark(OLD);
+  });
+
   document.addEventListener("submit", (event) => {
     if (event.target !== play()) return;
     clearTimeout(timer);

@@ -292,6 +292,10 @@ def test_a_weight_that_moves_redraws_the_image_with_its_seed(live: Live, page: P
         assert len(listing.recent_renders(session)) == 1
     page.get_by_label("Steps").fill("21")
     expect(result).to_contain_text("Out of date. Press Generate.")
+    page.route("**/play/live", lambda route: route.fulfill(status=503), times=1)
+    slider.press("ArrowLeft")  # a server that is busy does not redraw it
+    expect(result).to_contain_text("redrawing…")
+    expect(result).to_contain_text("Out of date. Press Generate.")
     page.get_by_label("Redraw while a weight moves").uncheck()
     slider.press("ArrowLeft")
     expect(result).to_contain_text("Out of date. Press Generate.")
