@@ -267,7 +267,9 @@ def check_together(request: Request, state: State, sent: SentForm) -> Response:
     form = read_form(sent.multi_items())
     together = compare_stack(state.database, form)
     if wants_fragment(request):
-        return render_fragment("playground/_together.html", TogetherFragment(together))
+        return render_fragment(
+            "playground/_together.html", TogetherFragment(together, "told" in sent)
+        )
     with state.database.read() as session:
         context = play_page(session, form, together=together)
     return render_page(request, "playground/play.html", context)

@@ -13,6 +13,7 @@ from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 
 MOST_BARS = 48
 MOST_LAYERS = 20  # in the list of those with the highest cosines
+STRONG = 1.5  # sum of weights
 HEIGHT = 40  # of the chart, in its own units
 
 
@@ -29,12 +30,20 @@ class TogetherView:
     """The panel of the comparison; `check`: None before anything was asked for.
 
     `count`: the adapters of the stack. `pair`: the rows of the two that overlap most, such as
-    `0-1`.
+    `0-1`; `sum`: that of the weights in use.
     """
 
     count: int
     check: StackCheck | None = None
     pair: str = ""
+    sum: float = 0.0
+
+    @property
+    def advice(self) -> str:
+        """What to do first with weights that add up to much; else empty."""
+        if self.sum < STRONG:
+            return ""
+        return f"Together they are strong (sum {self.sum:.3g}): see which weights show both."
 
     @property
     def worst(self) -> PairOverlap | None:
@@ -58,9 +67,10 @@ class TogetherView:
 
 @dataclass(frozen=True)
 class TogetherFragment:
-    """The panel."""
+    """The panel; `is_on_page`: what it says was told before."""
 
     together: TogetherView
+    is_on_page: bool
 
 
 def _bar(layer: LayerCosine) -> Bar:
@@ -76,7 +86,8 @@ def compare_stack(database: Database, form: PlayForm) -> TogetherView:
     places = {version.key: place for place, (_, version) in reversed(made)}
     worst = check.worst
     rows = sorted(places[side[1].key] for side in (worst.first, worst.second)) if worst else []
-    return TogetherView(len(form.stack), check, "-".join(map(str, rows)))
+    weights = [abs(row.number or 0) for row in form.stack if row.is_on and row.weight]
+    return TogetherView(len(form.stack), check, "-".join(map(str, rows)), sum(weights))
 
 
 def _versions(session: Session, form: PlayForm) -> list[tuple[int, AdapterAndVersion]]:

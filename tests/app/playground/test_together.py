@@ -31,7 +31,12 @@ def test_two_adapters_are_compared_once_the_page_is_there(
     assert "together-told" not in waiting
     end(state, SOME)
     found = panel(client)
-    assert "hx-trigger" not in found
+    assert 'hx-trigger="poll"' not in found
+    assert "strong" not in found
+    form = filled(client, ADDRESS) | {"weight-0": "1", "weight-1": "1", "told": "1"}
+    strong = client.post("/play/together", data=form, headers=FRAGMENT).text
+    assert "Together they are strong (sum 2): " in strong
+    assert "together-told" not in strong  # what overlaps was told before
     assert found.count("2 of 32 layers pull the same way (cosine 0.84 and 0.76)") == 2  # once told
     assert '<span class="chip warn">Some overlap</span>' in found
     assert (found.count("<rect"), found.count('<rect class="same"')) == (32, 2)
