@@ -98,5 +98,7 @@
 
   const beginAll = () => document.querySelectorAll("[data-comparisons]").forEach(begin);
   document.addEventListener("htmx:afterSwap", beginAll); // at once, so that nothing jumps
+  // the result of a tool grows in view, while it has the focus
+  document.addEventListener("htmx:afterSettle", (event) => event.target.closest?.("[id^=tool-job]:focus")?.scrollIntoView({ block: "nearest" }));
   beginAll();
 })();

@@ -1,6 +1,10 @@
 // The picker of adapters: arrow keys walk between its search and its choices, Enter in the search adds the first one that
-// it found. Closing it gives the focus back to its button, as popovers do; where that is gone, the focus stays near.
+// it found. A button with `data-picker-into` has the choice written into that field, in place of the stack; a longer field is
+// a list. Closing it gives the focus back to its button, as popovers do; where that is gone, the focus stays near.
 (() => {
+  const SIGNS = /[@,:;]/; // of a reference with a version, and of lists
+  let into = null; // the field that a choice is written into
+  let opener = null;
   const STEPS = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 };
   const choices = (picker) => [...picker.querySelectorAll("button[name=add]")].filter((choice) => choice.checkVisibility());
 
@@ -48,7 +52,40 @@
     stops[stops.length - 1]?.focus();
   });
 
+  // as people call it, unless others are called so too
+  function referenceTo(choice) {
+    const name = choice.querySelector("strong").textContent;
+    const same = choices(choice.closest("[data-picker]")).filter((other) => other.querySelector("strong").textContent === name);
+    const version = choice.closest("li").querySelector("select")?.value;
+    return (SIGNS.test(name) || same.length > 1 ? choice.value : name) + (version ? `@${version}` : "");
+  }
+
+  function write(choice) {
+    const before = into.matches("textarea") ? into.value.trim().replace(/,$/, "") : "";
+    into.value = before ? `${before}, ${referenceTo(choice)}` : referenceTo(choice);
+    into.dispatchEvent(new Event("input", { bubbles: true }));
+    opener.dispatchEvent(new Event("picked"));
+    into.closest(".tool-row")?.querySelector("[data-picked]").replaceChildren(choice.querySelector(".picker-cover").cloneNode(true));
+  }
+
   document.addEventListener("click", (event) => {
-    event.target.closest?.("[data-picker] button[name=add]")?.closest("[data-picker]").hidePopover();
+    const button = event.target.closest?.("[popovertarget=adapter-picker]:not([popovertargetaction])");
+    if (button) {
+      opener = button;
+      into = document.getElementById(opener.dataset.pickerInto ?? "");
+      // an axis can vary what is in the stack already
+      document.querySelector("[data-picker]").toggleAttribute("data-into-axis", Boolean(into));
+    }
+    const choice = event.target.closest?.("[data-picker] button[name=add]");
+    if (!choice) return;
+    choice.closest("[data-picker]").hidePopover();
+    if (!into) return;
+    event.preventDefault();
+    event.stopPropagation(); // htmx would put it into the stack
+    write(choice);
+  }, true);
+
+  document.addEventListener("input", (event) => {
+    event.target.closest?.(".tool-row .field:has([list])")?.closest(".tool-row").querySelector("[data-picked]").replaceChildren();
   });
 })();

@@ -23,10 +23,14 @@ def test_a_grid_fills_while_keys_walk_it_and_its_winner_is_used(live: Live, page
     page.locator("#rows-what").select_option("adapter:0")
     page.get_by_role("button", name="Add an adapter to the rows").click()
     page.get_by_role("button", name="Add Night").click()
-    expect(page.locator("#rows-values")).to_have_value("night")
+    expect(page.locator("#rows-values")).to_have_value("chalk, Night")  # after what is in the stack
+    rows = page.get_by_role("group", name="Values of the rows")
+    expect(rows.get_by_role("checkbox")).to_have_count(2)
+    rows.get_by_label("Chalk").uncheck()
+    expect(page.locator("#rows-values")).to_have_value("night@1")
     page.get_by_role("button", name="Add an adapter to the rows").click()
     page.get_by_role("button", name="Add Chalk").click()  # that of the stack, to compare with
-    expect(page.locator("#rows-values")).to_have_value("night, chalk")
+    expect(rows.get_by_label("Chalk")).to_be_checked()
     page.get_by_role("button", name="Add an adapter", exact=True).click()
     expect(page.get_by_role("button", name="Add Chalk")).to_be_hidden()
     page.get_by_role("searchbox").press("ArrowDown")
@@ -38,6 +42,9 @@ def test_a_grid_fills_while_keys_walk_it_and_its_winner_is_used(live: Live, page
     prompt = page.locator("#prompt")
     expect(prompt).to_have_accessible_name("Prompt")
     page.locator("#rows-what").select_option("prompt")
+    expect(rows.get_by_label("a castle")).to_be_checked()
+    for name in ("columns", "rows"):
+        page.locator(f"#{name}-axis").get_by_text("Type values").click()
     expect(prompt).to_have_accessible_name("Prompt · not used, an axis varies it")
     page.locator("#rows-values").fill("a fox\nan owl")
     expect(page.locator("#estimate")).to_contain_text("10 images.")

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import sqlalchemy as sa
-from sqlalchemy import ColumnElement
 from sqlmodel import Session, col, select
 
 from app.registry.tables.adapters import Adapter, AdapterVersion
@@ -114,14 +112,3 @@ def stranger(made: Sequence[AdapterAndVersion], made_for: Sequence[BaseKind]) ->
                 "of base model to merge them."
             )
     return ""
-
-
-def is_made_for(session: Session, kind: BaseKind) -> ColumnElement[bool]:
-    """Condition for AdapterVersion rows of this family that were made for this kind."""
-    bases = session.exec(select(BaseModel)).all()
-    keys = [base.key for base in bases if kind_of_base(base).fits(kind)]
-    own = col(AdapterVersion.base_model_id)
-    published = BaseKind("", kind.family, _published_parameters(kind.family))
-    if published.fits(kind):
-        return sa.or_(own.is_(None), own.in_(keys))
-    return own.in_(keys)

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlmodel import Session
+from sqlmodel import Session, col, func, select
 
 from app.registry.adapters import service
 from app.registry.adapters.fitting import AdapterAndVersion
+from app.registry.errors import NotFound
 from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
+from app.registry.tables.adapters import Adapter, is_in_library
+from app.registry.wording import join_words
 from worker.core.inference.config import MAX_CLIP_SKIP
+
+MAX_WORDS = 200
+MOST_NAMED = 5
 
 
 def resolve(session: Session, named: WeightedAdapter) -> tuple[ResolvedAdapter, AdapterAndVersion]:
@@ -31,6 +37,24 @@ def resolve(session: Session, named: WeightedAdapter) -> tuple[ResolvedAdapter, 
         clip_skip=trained_skip(version.config),
     )
     return resolved, (adapter, version)
+
+
+def find_version(session: Session, words: str) -> AdapterAndVersion:
+    """The version that a person named: the slug or name of its adapter, with `@2` or `@best`.
+
+    Raises NotFound, also for a name that several adapters have.
+    """
+    head, _, version = words.strip()[:MAX_WORDS].partition("@")
+    is_named = func.lower(col(Adapter.name)) == func.lower(head.strip())
+    own = select(Adapter).where(Adapter.slug == head.strip())
+    named = select(Adapter).where(is_named, is_in_library()).limit(MOST_NAMED)
+    found = session.exec(own).all() or session.exec(named).all()
+    if len(found) != 1:
+        slugs = join_words(adapter.slug for adapter in found)
+        several = f"Several adapters are called “{head}”: name one of {slugs}."
+        raise NotFound(several if found else f"There is no adapter “{head[:80]}”.")
+    adapter = service.get_adapter(session, found[0].key)
+    return adapter, service.get_version(session, adapter, version.strip() or None)
 
 
 def trained_skip(config: Mapping[str, Any]) -> int:

@@ -33,13 +33,7 @@ from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import enqueue_io
 from app.registry.storage.store import BlobStore
-from app.registry.tables.adapters import (
-    LATEST,
-    Adapter,
-    AdapterAlias,
-    AdapterVersion,
-    is_in_library,
-)
+from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import JOB_FILES_KEPT, IoJob
 from app.registry.validation import one_line, too_long
@@ -59,7 +53,6 @@ MAX_RANK = 1_024
 MAX_NAME = 120
 MAX_TRIGGERS = 20
 MAX_LICENSE = 80
-SUGGESTED = 100
 
 
 @dataclass(frozen=True)
@@ -218,26 +211,6 @@ def order_extract(session: Session, order: ExtractOrder) -> IoJob:
     _check_rank(order.rank)
     args = ExtractAdapterArgs(tuned_id=tuned.key, rank=order.rank, name=_check_name(order.name))
     return enqueue_io(session, args, subject_id=base.key)
-
-
-def suggested(session: Session, adapter: Adapter, version: AdapterVersion) -> list[Adapter]:
-    """Adapters that this version can be merged with, newest first, up to a limit."""
-    (kind,) = fitting.kinds(session, [(adapter, version)])
-    own_latest = (col(AdapterAlias.adapter_id) == col(Adapter.id)) & (
-        col(AdapterAlias.alias) == LATEST
-    )
-    others = (
-        select(Adapter)
-        .outerjoin(AdapterAlias, own_latest)
-        .outerjoin(AdapterVersion, col(AdapterVersion.id) == AdapterAlias.version_id)
-        .where(
-            Adapter.base_family == adapter.base_family,
-            Adapter.id != adapter.key,
-            is_in_library(),
-            fitting.is_made_for(session, kind),
-        )
-    )
-    return list(session.exec(others.order_by(col(Adapter.updated_at).desc()).limit(SUGGESTED)))
 
 
 def active_jobs(session: Session, adapter: Adapter) -> list[IoJob]:

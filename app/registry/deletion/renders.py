@@ -117,7 +117,8 @@ def ended_renders(
 ) -> list[int]:
     """The ids of renders that have ended, oldest first; twins go with their renders.
 
-    Those with an image in a grid are left out: they stay as long as the grid does.
+    Those with an image in a grid are left out: they stay as long as the grid does. The images of
+    a tool's result are no `only_drafts`.
     `before`: only those that ended earlier. `keep_covers`: not those with the cover of an adapter.
     """
     of_twin = aliased(Render)
@@ -130,7 +131,8 @@ def ended_renders(
         col(Render.status).not_in(NOT_FINAL), ~unfinished_twin, ~is_in_grid()
     )
     if only_drafts:
-        query = query.where(col(Render.draft_slot).is_not(None))
+        of_tool = col(Render.draft_slot).startswith("tool:")
+        query = query.where(col(Render.draft_slot).is_not(None), ~of_tool)
     if before is not None:
         query = query.where(col(Render.finished_at) < before)
     if keep_covers:

@@ -302,9 +302,13 @@ class ExtractAdapterArgs(JobArgs):
 
 
 class ShownResult(StepProgress):
-    """The two renders that show a tool's result; they are ordered when somebody looks."""
+    """The renders that show a tool's result; they are ordered when somebody looks.
+
+    `second_render_id`: of the second adapter of a merge.
+    """
 
     before_render_id: int | None = None
+    second_render_id: int | None = None
     after_render_id: int | None = None
 
 

@@ -20,6 +20,7 @@ from app.registry.storage.store import BlobStore
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.renders import Render
 
+TOOL_SLOT = "tool:{job}:{place}"  # of the images of a tool's result, which stay with it
 RECENT = 5  # renders that an estimate is made from
 
 

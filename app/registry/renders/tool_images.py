@@ -1,4 +1,4 @@
-"""An image before and after a tool: renders of the same prompt and seed."""
+"""Images before and after a tool: renders of the same prompt and seed, in no list."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sqlmodel import Session
 
 from app.registry.adapters import service, tools
 from app.registry.base_models import service as base_models
+from app.registry.datasets.caption_words import contains_words
 from app.registry.errors import Conflict, NotFound
 from app.registry.job_kinds.kinds import (
     ExtractAdapterArgs,
@@ -24,7 +25,7 @@ from app.registry.job_kinds.kinds import (
 )
 from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import WeightedAdapter
-from app.registry.renders import listing
+from app.registry.renders import drafts, listing
 from app.registry.renders import service as playground
 from app.registry.renders.requests import RenderRequest
 from app.registry.storage.store import BlobStore
@@ -51,25 +52,24 @@ class ToolImage:
 
 @dataclass(frozen=True)
 class ToolImages:
-    """The images before and after a tool."""
+    """The images before and after a tool; of a merge, two before it."""
 
-    before: ToolImage
-    after: ToolImage
+    sides: Sequence[ToolImage]
 
     @property
     def is_active(self) -> bool:
         """True while one of them is queued or running."""
-        return any(side.render.state.is_active for side in (self.before, self.after))
+        return any(side.render.state.is_active for side in self.sides)
 
     @property
     def caption(self) -> str:
-        """Prompt and seed of both."""
-        return f"{self.before.render.prompt}, seed {self.before.render.seed}"
+        """Prompt and seed of all."""
+        return f"{self.sides[0].render.prompt}, seed {self.sides[0].render.seed}"
 
     @property
     def error(self) -> str:
-        """The reason why one of them was not drawn; empty if both were or will be."""
-        ended = [side.render for side in (self.before, self.after) if side.sha256 is None]
+        """The reason why one of them was not drawn; empty if all were or will be."""
+        ended = [side.render for side in self.sides if side.sha256 is None]
         reasons = [
             row.error or "The image was not generated." for row in ended if not row.state.is_active
         ]
@@ -96,16 +96,18 @@ def order_images(session: Session, job_id: int, store: BlobStore) -> ToolImages:
         return known
     if not has_images(job):
         raise Conflict("This job has not made an adapter or base model that can be shown.")
-    before, after = _requests(session, job)
-    drawn = prompt_of(session, before, after)
-    renders = [
-        playground.create_render(session, side.model_copy(update=drawn), store)
-        for side in (before, after)
-    ]
-    keys = {"before_render_id": renders[0].key, "after_render_id": renders[1].key}
+    requests = _requests(session, job)
+    drawn = prompt_of(session, *requests)
+    renders = []
+    for place, side in enumerate(requests):
+        render = playground.create_render(session, side.model_copy(update=drawn), store)
+        render.draft_slot = drafts.TOOL_SLOT.format(job=job.key, place=place)
+        renders.append(render)
+    keys = {"before_render_id": renders[0].key, "after_render_id": renders[-1].key}
+    keys |= {"second_render_id": renders[1].key} if len(renders) > 2 else {}
     job.result = job.result | keys
     session.add(job)
-    return _tool_images(session, renders[0], renders[1])
+    return _tool_images(session, renders)
 
 
 def find_images(session: Session, job: IoJob) -> ToolImages | None:
@@ -113,24 +115,23 @@ def find_images(session: Session, job: IoJob) -> ToolImages | None:
     result = job.outcome(StepProgress)
     if not isinstance(result, ShownResult):
         return None
-    before = session.get(Render, result.before_render_id or 0)
-    after = session.get(Render, result.after_render_id or 0)
-    if before is None or after is None:
-        return None
-    return _tool_images(session, before, after)
+    keys = [result.before_render_id or 0, result.after_render_id or 0]
+    keys[1:1] = [result.second_render_id] if result.second_render_id else []
+    renders = [render for key in keys if (render := session.get(Render, key)) is not None]
+    return _tool_images(session, renders) if len(renders) == len(keys) else None
 
 
-def _tool_images(session: Session, before: Render, after: Render) -> ToolImages:
-    images = listing.first_images(session, [before, after])
+def _tool_images(session: Session, renders: Sequence[Render]) -> ToolImages:
+    images = listing.first_images(session, renders)
     shown = [
         ToolImage(
             render,
             images[render.key].sha256 if render.key in images else None,
             _label(session, render),
         )
-        for render in (before, after)
+        for render in renders
     ]
-    return ToolImages(*shown)
+    return ToolImages(shown)
 
 
 def _label(session: Session, render: Render) -> str:
@@ -139,12 +140,12 @@ def _label(session: Session, render: Render) -> str:
     return " + ".join(parts) or base_models.get_base_model(session, render.base_model_id).name
 
 
-def _requests(session: Session, job: IoJob) -> tuple[RenderRequest, RenderRequest]:
-    """The requests for both images, without their prompt. Raises Conflict or NotFound."""
+def _requests(session: Session, job: IoJob) -> list[RenderRequest]:
+    """The requests for the images, without their prompt. Raises Conflict or NotFound."""
     args, result = job.readable_arguments(), job.outcome(StepProgress)
     if isinstance(args, FuseAdapterArgs) and isinstance(result, FuseAdapterResult):
         stack = [part.named for part in args.parts]
-        return _request(stack, job.subject_id), _request(base=result.base_model_id)
+        return [_request(stack, job.subject_id), _request(base=result.base_model_id)]
     if not isinstance(result, NewVersionResult) or result.adapter_id is None:
         raise Conflict("This job has not made an adapter that can be shown.")
     after = [WeightedAdapter(adapter_id=result.adapter_id, version=result.version)]
@@ -153,11 +154,11 @@ def _requests(session: Session, job: IoJob) -> tuple[RenderRequest, RenderReques
         if version is None:
             raise NotFound("The version before was deleted, so it cannot be shown.")
         before = [WeightedAdapter(adapter_id=version.adapter_id, version=version.version)]
-        return _request(before), _request(after)
+        return [_request(before), _request(after)]
     if isinstance(args, MergeAdaptersArgs):
-        return _request([args.parts[0].named]), _request(after)
+        return [*(_request([part.named]) for part in args.parts[:2]), _request(after)]
     if isinstance(args, ExtractAdapterArgs):
-        return _request(base=args.tuned_id), _request(after, job.subject_id)
+        return [_request(base=args.tuned_id), _request(after, job.subject_id)]
     raise Conflict("The settings of this job cannot be read any more.")
 
 
@@ -166,12 +167,17 @@ def _request(stack: Sequence[WeightedAdapter] = (), base: int | None = None) -> 
 
 
 def prompt_of(session: Session, *requests: RenderRequest) -> dict[str, Any]:
-    """Prompt and seed of the first sample of an adapter; else its trigger words with any seed."""
+    """Prompt and seed of the first sample of an adapter, with a trigger word of each of them."""
+    prompt, seed = "", 0
     words: list[str] = []
     for used in (used for request in requests for used in request.adapters):
         adapter = service.get_adapter(session, used.adapter_id)
         version = service.get_version(session, adapter, used.version)
-        for sample in service.version_samples(session, version):
-            return {"prompt": sample.prompt, "seed": sample.seed}
-        words = words or adapter.trigger_words
-    return {"prompt": ", ".join([ANY_PROMPT, *words[:1]]), "seed": 0}
+        sample = next(iter(service.version_samples(session, version)), None)
+        if sample and not prompt:
+            prompt, seed = sample.prompt, sample.seed
+        words += adapter.trigger_words[:1]
+    for word in words:
+        if not contains_words(prompt := prompt or ANY_PROMPT, word):
+            prompt = f"{prompt}, {word}"
+    return {"prompt": prompt or ANY_PROMPT, "seed": seed}

@@ -45,7 +45,8 @@ class AxisValue(BaseModel, frozen=True):
 class Axis(BaseModel, frozen=True):
     """A setting and its values; `row`: the adapter of the stack that it varies.
 
-    `text`: the values as they were written. `run_id`: of checkpoints.
+    `text`: the values as they were written. `run_id`: of checkpoints. `name`: of that adapter,
+    empty if there is none, or another axis varies it.
     """
 
     kind: AxisKind
@@ -53,6 +54,7 @@ class Axis(BaseModel, frozen=True):
     values: list[AxisValue] = Field(min_length=1)
     row: int = 0
     run_id: int | None = None
+    name: str = ""
 
     @property
     def labels(self) -> Sequence[str]:

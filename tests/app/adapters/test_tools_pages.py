@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
+import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from sqlmodel import col, select
 
 from app.registry.adapters.tools import KINDS
 from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.deletion.drafts import delete_old_drafts
 from app.registry.job_kinds.states import JobStatus
+from app.registry.renders import listing
 from app.registry.state import AppState
-from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Render
 from tests import fake_workers
 from tests.claims import end_io_job
 
@@ -99,7 +105,7 @@ def test_a_merge_is_ordered_without_scripts(client: TestClient, state: AppState)
     job = newest(state)
     assert (answer.status_code, answer.headers["location"]) == (
         303,
-        f"/adapters/ink/tools?job={job.key}",
+        f"/adapters/ink/tools?job={job.key}#tool-merge",
     )
     assert (job.args["method"], job.args["rank"]) == ("svd", 8)
     assert [part["weight"] for part in job.args["parts"]] == [0.8, -0.5]
@@ -156,10 +162,52 @@ def test_a_tool_shows_an_image_before_and_after(client: TestClient, state: AppSt
     assert 'class="comparison" data-comparison>' in shown
     assert shown.index("Ink, version 1") < shown.index("Ink, version 2")
     assert "hx-trigger" not in shown
+    with state.database.write() as session:
+        assert listing.recent_renders(session) == []  # nobody asked for them
+        assert listing.adapter_renders(session, 1) == []
+        long_ago = datetime(2000, 1, 1, tzinfo=UTC)
+        session.connection().execute(sa.update(Render).values(finished_at=long_ago))
+        assert delete_old_drafts(session).goes == []
     client.delete("/api/v1/renders/1")
     client.post("/adapters/ink/delete")
     refused = client.post(place, headers=FRAGMENT).text
     assert "No image before and after: “Ink” was deleted." in refused
+
+
+def test_a_merge_is_shown_beside_both_adapters_with_their_trigger_words(
+    client: TestClient, state: AppState
+) -> None:
+    named = MERGE | {"other-1": "CHALK @1", "method": "linear"}
+    client.post("/adapters/ink/tools/merge", data=named, headers=FRAGMENT)
+    with state.database.write() as session:
+        for adapter in session.exec(select(Adapter)):
+            adapter.trigger_words = [f"{adapter.slug} style"]
+        publish(session, NewVersion("Both", "sd1", "e" * 64, 5, 8, 8.0, base_model_id=1))
+    figures = {"rank_min": 4, "rank_max": 8, "energy_min": 1.0, "energy_mean": 1.0}
+    made = {"adapter_id": 3, "slug": "both", "name": "Both", "version": 1, "relative_error": 0.0}
+    job = end(state, JobStatus.SUCCEEDED, result=figures | made)
+    place = f"/tool-jobs/{job.key}/images"
+    client.post(place, headers=FRAGMENT)
+    renders = fake_workers.draw(state)
+    assert {render.prompt for render in renders} == {"a castle, ink style, chalk style"}
+    shown = client.get(place, headers=FRAGMENT).text
+    places = [shown.index(f">{name}, version 1<") for name in ("Ink", "Chalk", "Both")]
+    assert places == sorted(places)
+
+
+def test_a_name_of_several_adapters_is_refused_with_their_slugs(
+    client: TestClient, state: AppState
+) -> None:
+    with state.database.write() as session:
+        publish(session, NewVersion("Chalk", "sd1", "e" * 64, 5, 8, 8.0, base_model_id=1))
+    typed = MERGE | {"other-1": "chalk "}
+    assert client.post("/adapters/ink/tools/merge", data=typed, headers=FRAGMENT).status_code == 200
+    with state.database.write() as session:
+        session.exec(select(Adapter).where(Adapter.slug == "chalk")).one().slug = "white"
+    refused = client.post("/adapters/ink/tools/merge", data=typed, headers=FRAGMENT).text
+    assert "Several adapters are called “chalk”: name one of white and chalk-2." in refused
+    found = client.post("/adapters/ink/tools/find", data={"find": "cha"}, headers=FRAGMENT).text
+    assert found.count('name="add"') == 2
 
 
 def test_an_exact_merge_and_a_fused_base_are_described(client: TestClient, state: AppState) -> None:
@@ -229,18 +277,16 @@ def test_errors_of_a_fuse_stand_at_their_fields_and_the_input_is_kept(
     typed = FUSE | changes
     answer = client.post("/adapters/ink/tools/fuse", data=typed, headers=headers)
     assert answer.status_code == 422
-    form = answer.text.partition('<details class="tool" id="tool-fuse"')[2].partition("</details>")[
-        0
-    ]
+    card = answer.text.partition('<details class="panel tool" id="tool-fuse"')[2]
+    form = card.partition("</form>")[0]
     assert form.startswith(' name="tool" open>')
     assert f'id="tool-fuse-{field}-error"' in form
     assert form.count('aria-invalid="true"') == 1
     for name, value in typed.items():
         assert f'name="{name}"' in form
         assert f'value="{value}"' in form
-    merge = answer.text.partition('id="tool-merge"')[2].partition("</details>")[0]
+    merge = answer.text.partition('id="tool-merge"')[2].partition("</form>")[0]
     assert 'value="chalk"' not in merge  # its fields have the same names, but were not sent
-    assert answer.headers.get("hx-retarget") == ("#tool-fuse" if headers is FRAGMENT else None)
 
 
 def test_a_form_that_was_mended_is_no_longer_marked(client: TestClient) -> None:
@@ -249,7 +295,7 @@ def test_a_form_that_was_mended_is_no_longer_marked(client: TestClient) -> None:
     )
     assert "Nothing was started." in refused.text
     ordered = client.post("/adapters/ink/tools/fuse", data=FUSE, headers=FRAGMENT)
-    assert 'id="tool-fuse" name="tool" open hx-swap-oob="innerHTML"' in ordered.text
+    assert 'id="tool-fuse" name="tool" open>' in ordered.text
     assert "Nothing was started." not in ordered.text
     assert 'value="0.7"' in ordered.text
 

@@ -10,8 +10,8 @@ from sqlmodel import Session
 
 from app.registry.adapters import fitting
 from app.registry.adapters import service as adapters
+from app.registry.adapters.resolve import find_version
 from app.registry.adapters.service import Filter
-from app.registry.adapters.versions.aliases import ALIAS, NUMBER
 from app.registry.db import MAX_ID
 from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.renders.grids.alternatives import expand_alternatives
@@ -45,7 +45,10 @@ class AxisRequest:
 
 @dataclass(frozen=True)
 class AxisContext:
-    """The inputs of the values of an axis: prompt, names of the stack, base model."""
+    """The inputs of the values of an axis: prompt, names of the stack, base model.
+
+    A name is empty where another axis varies the adapter.
+    """
 
     session: Session
     prompt: str
@@ -80,7 +83,15 @@ def read_axis(wanted: AxisRequest, context: AxisContext) -> ReadAxis:
         )
     dropped = len(values) - len(unique)
     note = f"{plural(dropped, 'value')} given twice, used once." if dropped else ""
-    axis = Axis(kind=wanted.kind, text=wanted.text, values=unique, row=wanted.row, run_id=run_id)
+    row = wanted.row if wanted.kind.is_of_row else len(context.names)
+    axis = Axis(
+        kind=wanted.kind,
+        text=wanted.text,
+        values=unique,
+        row=wanted.row,
+        run_id=run_id,
+        name=next(iter(context.names[row:]), ""),
+    )
     return ReadAxis(axis, note)
 
 
@@ -112,7 +123,7 @@ def _weights(wanted: AxisRequest, context: AxisContext) -> list[AxisValue]:
     for number in numbers:
         if problem := weight_problem(number):
             raise InvalidInput(problem)
-    name = context.names[wanted.row]
+    name = context.names[wanted.row] or "Weight"
     return [
         AxisValue(label=f"{name} {weight_text(number)}".strip(), value=number) for number in numbers
     ]
@@ -188,24 +199,24 @@ def _adapter(entry: str, context: AxisContext) -> AxisValue:
     if entry.lower() == WITHOUT:
         return AxisValue(label="No adapter", value=None)
     reference, colon, weight_words = entry.partition(":")
-    slug, _, name = reference.strip().partition("@")
     weight = None
     if colon:
         try:
             (number,) = read_numbers(weight_words)
         except (InvalidInput, ValueError):
-            raise InvalidInput(f"“{entry[:60]}” has no valid weight. Write {slug}:0.8.") from None
+            example = f"{reference[:60]}:0.8"
+            raise InvalidInput(f"“{entry[:60]}” has no valid weight. Write {example}.") from None
         weight = float(number)
         if problem := weight_problem(weight):
             raise InvalidInput(problem)
-    if name and not (NUMBER.fullmatch(name) or ALIAS.fullmatch(name)):
-        raise InvalidInput(f"“{name[:40]}” is no version. Write {slug[:40]}@2 or {slug[:40]}@best.")
     try:
-        adapter = adapters.adapter_by_slug(context.session, slug[:200])
-        version = adapters.get_version(context.session, adapter, name or None)
+        adapter, version = find_version(context.session, reference)
     except AppError as error:
         raise InvalidInput(f"“{entry[:60]}”: {error.detail}") from None
-    label = adapter.name if not name else f"{adapter.name} {adapter.version_label(version.version)}"
+    is_latest = "@" not in reference
+    label = (
+        adapter.name if is_latest else f"{adapter.name} {adapter.version_label(version.version)}"
+    )
     if weight is not None:
         label += f" {weight_text(weight)}"
     value = {"adapter_id": adapter.key, "version": version.version, "weight": weight}
@@ -260,7 +271,7 @@ def _checkpoints(text: str, context: AxisContext) -> tuple[int, list[AxisValue]]
         )
     found = [
         AxisValue(
-            label=f"step {row.step:,}",
+            label=f"{run.name} step {row.step:,}",
             value={"adapter_id": row.address.key, "version": row.step, "weight": None},
         )
         for row in rows

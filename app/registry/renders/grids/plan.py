@@ -154,12 +154,11 @@ def _base_of(
         names.append(resolved.name)
     if not made:
         made = _first_of_axes(session, wanted.axes)
-    varied = {
-        axis.row for axis in wanted.axes if axis.kind in (AxisKind.ADAPTER, AxisKind.CHECKPOINT)
-    }
-    if varied and not names:
-        names = ["Weight"]
-    names = ["Weight" if row in varied else name for row, name in enumerate(names)]
+    is_swap = (AxisKind.ADAPTER, AxisKind.CHECKPOINT)
+    swapped = {axis.row: axis.kind for axis in wanted.axes if axis.kind in is_swap}
+    if swapped and not names:
+        names = [""]
+    names = ["" if swapped.get(row) is AxisKind.ADAPTER else n for row, n in enumerate(names)]
     own = usual_base_of(session, made) if wanted.request.base_model is None else None
     try:
         base = own or base_models.find_base_model(session, wanted.request.base_model)

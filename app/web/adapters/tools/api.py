@@ -283,7 +283,7 @@ def order_tool_images(job_id: Id, state: State) -> ToolImagesOut:
     """
     with state.database.write() as session:
         found = tool_images.order_images(session, job_id, state.store)
-        return ToolImagesOut(before=found.before.render.key, after=found.after.render.key)
+        return ToolImagesOut(before=found.sides[0].render.key, after=found.sides[-1].render.key)
 
 
 @router.get(

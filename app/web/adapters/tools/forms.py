@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from app.registry.adapters import service, tools
+from app.registry.adapters.resolve import find_version
 from app.registry.adapters.tools import FuseOutput
 from app.registry.db import Session
-from app.registry.errors import NotFound
 from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.jobs import IoJob
@@ -15,7 +15,7 @@ from worker.core.lora_files.weights import weight_problem
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
 
 USUAL_DENSITY = 0.5
-ROWS = (1, 2, 3)
+ROWS = (1, 2, 3, 4, 5)
 METHODS = [(method.value, method.label) for method in MergeMethod]
 LAYOUTS = [
     ("base_model diffusers", f"New base model here, as a {FuseLayout.DIFFUSERS.label}"),
@@ -130,13 +130,8 @@ def _read_adapters(session: Session, adapter: Adapter, form: FormReader) -> list
 
 
 def _read_row(session: Session, form: FormReader, row: int) -> WeightedAdapter:
-    slug, _, name = form.text(f"other-{row}").partition("@")
-    try:
-        adapter = service.adapter_by_slug(session, slug.strip())
-    except NotFound:
-        raise NotFound(f"There is no adapter “{slug[:80]}”.") from None
-    version = service.get_version(session, adapter, name or None).version
-    return _read_adapter(adapter, form, f"-{row}", version=version)
+    adapter, version = find_version(session, form.text(f"other-{row}"))
+    return _read_adapter(adapter, form, f"-{row}", version=version.version)
 
 
 def _read_adapter(

@@ -35,6 +35,7 @@ from app.web.adapters.tools.api import progress_of
 from app.web.adapters.tools.forms import DEFAULTS, DTYPES, LAYOUTS, METHODS, ROWS
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm
+from app.web.playground.adapter_picker import AdapterChoices, FoundAdapters, find_adapter_choices
 from app.web.state import Id, Slug, State
 from app.web.templates import render, render_fragment, wants_fragment
 from worker.core.words import MergeMethod
@@ -83,6 +84,11 @@ class ToolJob:
     def is_active(self) -> bool:
         """True while the job is queued or running."""
         return self.job.state.is_active
+
+    @property
+    def tool(self) -> str:
+        """The tool, as in its address."""
+        return self.job.kind.partition("_")[0]
 
     @property
     def has_images(self) -> bool:
@@ -137,18 +143,21 @@ class ToolJob:
 class ToolForms:
     """Choices and values of the forms: compatible adapters and base models, all base models.
 
-    `values` and `errors` are by tool; `sent` names the form that was sent, which stays open.
+    `values` and `errors` are by tool. `jobs`: those that are shown below the forms, `ordered`: the
+    id of the one that was asked for; `shown` names the form that is open.
     """
 
     adapter: Adapter
     version: AdapterVersion
-    others: list[Adapter]
+    cover: str | None
+    choices: AdapterChoices
     bases: list[BaseModel]
     fitting: list[BaseModel]
-    active: list[ToolJob]
+    jobs: list[ToolJob]
+    ordered: int
     values: Mapping[Tool, Mapping[str, str]]
     errors: Mapping[Tool, Mapping[str, str]]
-    sent: Tool | None
+    shown: str
     rows: tuple[int, ...] = ROWS
     methods: tuple[tuple[str, str], ...] = tuple(METHODS)
     layouts: tuple[tuple[str, str], ...] = tuple(LAYOUTS)
@@ -157,10 +166,9 @@ class ToolForms:
 
 @dataclass(frozen=True)
 class ToolsPage:
-    """The forms as a separate page, with the last job."""
+    """The forms as a separate page."""
 
     forms: ToolForms
-    tool: ToolJob | None
 
 
 @dataclass(frozen=True)
@@ -178,11 +186,22 @@ def forms(
 ) -> Response:
     """Show the tools of an adapter, as a fragment or as a page."""
     with state.database.read() as session:
-        context = _tool_forms(session, slug, v)
-        tool = _tool_job(tools.get_job(session, job)) if job else None
+        ordered = tools.get_job(session, job) if job else None
+        context = _tool_forms(session, slug, v, ordered=ordered)
     if wants_fragment(request):
         return render_fragment("adapters/_tool_forms.html", context)
-    return render(request, "adapters/tools.html", ToolsPage(context, tool))
+    return render(request, "adapters/tools.html", ToolsPage(context))
+
+
+@router.post("/adapters/{slug}/tools/find")
+def find(slug: Slug, state: State, sent: SentForm) -> Response:
+    """Search for adapters that the tools can take beside this one."""
+    with state.database.read() as session:
+        adapter = service.adapter_by_slug(session, slug)
+        version = service.get_version(session, adapter)
+        choices = _find_choices(session, adapter, version, FormReader(sent).text("find"))
+    found = FoundAdapters(choices, f"/adapters/{slug}/tools")
+    return render_fragment("playground/_found.html", found)
 
 
 @router.post("/adapters/{slug}/tools/{tool}")
@@ -193,17 +212,17 @@ def order(request: Request, slug: Slug, tool: Tool, state: State, sent: SentForm
     try:
         with state.database.write() as session:
             adapter = service.adapter_by_slug(session, slug)
-            job = _tool_job(ORDERS[tool](session, adapter, form))
-            context = _tool_forms(
-                session, slug, _version_number(typed), SubmittedForm(tool, typed, {})
-            )
+            job = ORDERS[tool](session, adapter, form)
+            submitted = SubmittedForm(tool, typed, {})
+            context = _tool_forms(session, slug, _version_number(typed), submitted, ordered=job)
     except (InvalidInput, NotFound) as error:
         return _refuse_form(
             request, slug, state, SubmittedForm(tool, typed, error.fields or {"": error.detail})
         )
     if wants_fragment(request):
-        return render_fragment("adapters/_tool_ordered.html", tool=job, forms=context)
-    return RedirectResponse(f"/adapters/{slug}/tools?job={job.job.key}", status_code=303)
+        return render_fragment("adapters/_tool_forms.html", context)
+    address = f"/adapters/{slug}/tools?job={job.key}#tool-{tool}"
+    return RedirectResponse(address, status_code=303)
 
 
 @router.get("/tool-jobs/{job_id}")
@@ -257,13 +276,8 @@ def _refuse_form(request: Request, slug: str, state: AppState, sent: SubmittedFo
     with state.database.read() as session:
         context = _tool_forms(session, slug, _version_number(sent.typed), sent)
     if not wants_fragment(request):
-        return render(request, "adapters/tools.html", ToolsPage(context, None), status=422)
-    response = render_fragment("adapters/_tool_refused.html", forms=context, status=422)
-    # only the content: a new <details> would close at once, because its open twin still exists
-    response.headers["HX-Retarget"] = f"#tool-{sent.tool}"
-    response.headers["HX-Reselect"] = f"#tool-{sent.tool} > *"
-    response.headers["HX-Reswap"] = "innerHTML"
-    return response
+        return render(request, "adapters/tools.html", ToolsPage(context), status=422)
+    return render_fragment("adapters/_tool_forms.html", context, status=422)
 
 
 def _version_number(typed: Mapping[str, str]) -> int | None:
@@ -271,8 +285,20 @@ def _version_number(typed: Mapping[str, str]) -> int | None:
     return FormReader(typed).whole("version", None)
 
 
+def _find_choices(
+    session: Session, adapter: Adapter, version: AdapterVersion, words: str = ""
+) -> AdapterChoices:
+    (kind,) = fitting.kinds(session, [(adapter, version)])
+    return find_adapter_choices(session, words, used=[adapter.slug], base_kind=kind)
+
+
 def _tool_forms(
-    session: Session, slug: str, number: int | None, sent: SubmittedForm | None = None
+    session: Session,
+    slug: str,
+    number: int | None,
+    sent: SubmittedForm | None = None,
+    *,
+    ordered: IoJob | None = None,
 ) -> ToolForms:
     adapter = service.adapter_by_slug(session, slug)
     version = service.get_version(session, adapter, number)
@@ -288,18 +314,23 @@ def _tool_forms(
         "version": str(version.version),
         "weight": f"{version.usual_weight:g}",
     }
+    rows = {job.key: job for job in tools.active_jobs(session, adapter)}
+    rows |= {ordered.key: ordered} if ordered else {}
+    jobs = [_tool_job(job) for job in rows.values()]
     return ToolForms(
         adapter=adapter,
         version=version,
-        others=tools.suggested(session, adapter, version),
+        cover=next(iter(service.summary(session, adapter).covers), None),
+        choices=_find_choices(session, adapter, version),
         bases=ready,
         fitting=fitting.fitting(kind, ready),
-        active=[_tool_job(job) for job in tools.active_jobs(session, adapter)],
+        jobs=jobs,
+        ordered=ordered.key if ordered else 0,
         values={
             tool: values | (dict(sent.typed) if sent and sent.tool is tool else {}) for tool in Tool
         },
         errors={tool: sent.errors if sent and sent.tool is tool else {} for tool in Tool},
-        sent=sent.tool if sent else None,
+        shown=sent.tool if sent else jobs[-1].tool if jobs else "",
     )
 
 

@@ -21,9 +21,10 @@ from app.web.addresses import MAX_ADDRESS
 from app.web.comparison import ComparedImage
 from app.web.forms import SentForm
 from app.web.media import content_disposition
-from app.web.playground.adapter_picker import with_exact
+from app.web.playground.adapter_picker import FoundAdapters, with_exact
 from app.web.playground.forms import read_form, unknown_choices
 from app.web.playground.grids import views
+from app.web.playground.grids.axis_boxes import axis_boxes, fill_axis
 from app.web.playground.grids.forms import (
     GridForm,
     choices_of,
@@ -35,7 +36,6 @@ from app.web.playground.grids.forms import (
 from app.web.playground.grids.views import (
     CompareCellsPage,
     EstimateFragment,
-    FoundAdapters,
     GridsPage,
     GridStackFragment,
     NewGridPage,
@@ -124,6 +124,8 @@ def estimate(request: Request, state: State, sent: SentForm) -> Response:
 def change_stack(request: Request, state: State, sent: SentForm) -> Response:
     """Add, remove or replace an adapter of a new grid; all other fields stay as typed.
 
+    `fill` names an axis that varies something else now, `axis` one whose values were typed: what
+    comes back for these are the axes.
     Without scripts, `find` is searched, or added if it is a slug.
     """
     before = read_grid_form(dict(sent))
@@ -131,13 +133,18 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
     with state.database.read() as session:
         if not wants_fragment(request):
             change = with_exact(session, change)
-        page = _new_page(session, before.with_stack(change))
+        after = before.with_stack(change)
+        if name := change.get("fill"):
+            after = fill_axis(session, after, name, look_up(session, after.play))
+        page = _new_page(session, after)
         if not wants_fragment(request):
             return render(request, "playground/grids/new.html", page)
         told = change_words(session, before.play, page.stack, change)
     fragment = GridStackFragment(
-        page.form, page.stack, page.choices, page.axis_choices, {}, announcement=told
+        page.form, page.stack, page.choices, page.axis_choices, page.boxes, {}, announcement=told
     )
+    if "fill" in change or "axis" in change:
+        return render_fragment("playground/grids/_axes.html", fragment)
     response = render_fragment("playground/grids/_stack_changed.html", fragment)
     response.headers["HX-Trigger-After-Settle"] = "stack-changed"
     return response
@@ -149,7 +156,7 @@ def find(state: State, sent: SentForm) -> Response:
     form = read_form(sent.multi_items())
     with state.database.read() as session:
         choices = choices_beside(session, form, look_up(session, form), with_used=True)
-    return render_fragment("playground/_found.html", FoundAdapters(choices))
+    return render_fragment("playground/_found.html", FoundAdapters(choices, views.STACK_PATH))
 
 
 @router.post("/grids")
@@ -195,6 +202,7 @@ def _new_page(
         stack=stack.rows,
         choices=choices_beside(session, form.play, stack, with_used=True),
         axis_choices=choices_of(stack.rows),
+        boxes=axis_boxes(session, form, stack),
         source=source_panel(session, form.play, errors),
         samplers=[(name.value, name.label) for name in SamplerName],
         errors=errors,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
 
@@ -23,6 +23,7 @@ from app.registry.wording import duration, join_words, plural
 from app.web.comparison import ComparedImage
 from app.web.playground.adapter_picker import AdapterChoices
 from app.web.playground.forms import form_of_render
+from app.web.playground.grids.axis_boxes import AxisBoxes
 from app.web.playground.grids.forms import Choice, GridForm
 from app.web.playground.source_panel import SourcePanel
 from app.web.playground.stack import StackView
@@ -43,12 +44,16 @@ class EstimateFragment:
 
 @dataclass(frozen=True)
 class NewGridPage:
-    """The form of a new grid; `choices`: adapters to add, `axis_choices`: what can vary."""
+    """The form of a new grid; `choices`: adapters to add, `axis_choices`: what can vary.
+
+    `boxes`: the values of each axis to tick.
+    """
 
     form: GridForm
     stack: list[StackView]
     choices: AdapterChoices
     axis_choices: list[Choice]
+    boxes: Mapping[str, AxisBoxes]
     source: SourcePanel
     samplers: list[Choice]
     errors: dict[str, str]
@@ -66,16 +71,9 @@ class GridStackFragment:
     stack: list[StackView]
     choices: AdapterChoices
     axis_choices: list[Choice]
+    boxes: Mapping[str, AxisBoxes]
     errors: dict[str, str]
     announcement: str
-    stack_path: str = STACK_PATH
-
-
-@dataclass(frozen=True)
-class FoundAdapters:
-    """The results of a search for adapters."""
-
-    choices: AdapterChoices
     stack_path: str = STACK_PATH
 
 
@@ -203,6 +201,7 @@ def shared_words(session: Session, view: GridView) -> str:
     parts = []
     if AxisKind.PROMPT not in kinds:
         parts.append(f"“{request['prompt']}”")
+    parts += _fixed_adapters(view)
     for kind, word in ((AxisKind.SEED, "seed"), (AxisKind.STEPS, "steps")):
         if kind not in kinds:
             value = request[kind.value]
@@ -217,16 +216,40 @@ def shared_words(session: Session, view: GridView) -> str:
     return f"{words[:1].upper()}{words[1:]}."
 
 
+def _fixed_adapters(view: GridView) -> list[str]:
+    """The adapters that no axis varies, and the weight of one whose checkpoints vary, in words."""
+    of_rows = {axis.row: axis.kind for axis in view.axes if axis.kind.is_of_row}
+    drawn = next((cell.render for cell in view.cells if cell.render), None)
+    names = {used.adapter_id: used.name for used in drawn.stack} if drawn else {}
+    found = []
+    for row, used in enumerate(view.grid.request["adapters"]):
+        words, kinds = weight_text(used["weight"]), {a.kind for a in view.axes if a.row == row}
+        if row not in of_rows:
+            name = names.get(used["adapter_id"], "a deleted adapter")
+            found.append(f"{'beside' if of_rows else 'with'} {name} {words}")
+        elif AxisKind.CHECKPOINT in kinds and AxisKind.WEIGHT not in kinds:
+            found.append(f"weight {words}")
+    return found
+
+
 def axis_words(axes: Sequence[Axis]) -> list[tuple[str, str]]:
     """Each axis with what it varies, for a list of facts."""
     named = [
-        (name.capitalize(), f"{axis.kind.label.lower()}, {_values_words(axis)}")
+        (name.capitalize(), f"{_kind_words(axis)}, {_values_words(axis)}")
         for name, axis in zip(PLACES, axes, strict=False)
     ]
     return [*named, *((name.capitalize(), "one") for name in PLACES[len(axes) :])]
 
 
+def _kind_words(axis: Axis) -> str:
+    of = "of" if axis.kind is AxisKind.WEIGHT else "in place of"
+    return f"{axis.kind.label.lower()} {of} {axis.name}" if axis.name else axis.kind.label.lower()
+
+
 def _values_words(axis: Axis) -> str:
+    if axis.run_id is not None:
+        all_of_them = "" if ":" in axis.text else "all "
+        return f"run {axis.run_id}, {all_of_them}{plural(len(axis.values), 'checkpoint')}"
     text = " ".join(axis.text.split())
     is_short = 0 < len(text) <= 60 and axis.kind is not AxisKind.PROMPT
     return text if is_short else plural(len(axis.values), "value")

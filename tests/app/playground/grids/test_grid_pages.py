@@ -118,6 +118,44 @@ def test_the_winner_gives_its_adapter_weight_alias_and_cover_and_stays_in_the_ga
         assert client.post("/grids/1/winner", data=sent, headers=HTML).status_code == status
 
 
+def test_choosing_an_axis_fills_it_and_its_adapter_is_named_everywhere(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.queued_run(state, fake_workers.dataset(state))
+    training = fake_workers.FakeTraining(state)
+    for _ in range(2):
+        training.train(20)
+        training.sample(training.step)
+        training.checkpoint()
+    trained = training.finish()
+    fake_workers.adapter(state, "Night")
+    address = f"adapter={trained.slug}:0.8&adapter=night:0.4&prompt=a+castle&seed=7"
+    fields = form(client, address) | {"columns-what": "checkpoint:0"}
+    filled_in = client.post(
+        "/grids/stack", data=fields | {"fill": "columns"}, headers=FRAGMENT
+    ).text
+    assert 'data-run="1"' in filled_in
+    assert re.findall(r'value="(\d+)" checked', filled_in) == ["20", "40"]
+    assert filled_in.count("<img") == 2  # the samples of both steps
+    fields |= {"columns-values": "1: 40", "rows-what": "sampler", "sheets-what": "adapter:2"}
+    typed = client.post("/grids/stack", data=fields | {"axis": "columns"}, headers=FRAGMENT).text
+    assert re.findall(r'value="(\d+)" checked', typed) == ["40"]
+    assert 'value="20">Step 20' in typed
+    for axis, text in (("rows", "DDIM, Euler"), ("sheets", f"{trained.slug}, night")):
+        answer = client.post("/grids/stack", data=fields | {"fill": axis}, headers=FRAGMENT)
+        assert text in answer.text
+    start(client, address, columns_what="checkpoint:0", columns_values="1")
+    page = " ".join(client.get("/grids/1").text.split())
+    assert "“a castle”, weight 0.80, beside Night 0.40, seed 7" in page
+    assert f"<dd>checkpoint in place of {trained.name}, run 1, all 2 checkpoints</dd>" in page
+    assert f'title="{trained.name} step 20"' in page
+    start(client, address, rows_what="checkpoint:0", rows_values="1: 40")
+    page = " ".join(client.get("/grids/2").text.split())
+    assert f'title="{trained.name} 0.50"' in page
+    assert f"<dd>weight of {trained.name}, 0.25 to 1.25 by 0.25</dd>" in page
+    assert "run 1, 1 checkpoint<" in page
+
+
 def test_a_checkpoint_that_wins_becomes_a_version_first(
     client: TestClient, state: AppState
 ) -> None:

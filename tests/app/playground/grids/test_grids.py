@@ -351,7 +351,7 @@ BAD = [
     ({"columns": {"kind": "steps", "values": "1.5"}}, "columns", "not a whole number"),
     ({"columns": WEIGHTS}, "columns", "Weights need an adapter"),
     ({"columns": WEIGHTS | {"adapter": 3}}, "columns", "no adapter 4"),
-    ({"columns": {"kind": "adapter", "values": "nobody:0.5"}}, "columns", "no such adapter"),
+    ({"columns": {"kind": "adapter", "values": "nobody:0.5"}}, "columns", "There is no adapter"),
     ({"columns": {"kind": "adapter", "values": "chalk:x"}}, "columns", "no valid weight"),
     ({"columns": {"kind": "adapter", "values": "other"}}, "columns", "does not fit"),
     ({"columns": {"kind": "adapter", "values": "search: xyz"}}, "columns", "matches “xyz”"),

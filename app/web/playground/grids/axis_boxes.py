@@ -1,0 +1,111 @@
+"""The values of the axes of a new grid as boxes to tick; what counts is the text of an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.registry.adapters import service as adapters
+from app.registry.db import Session
+from app.registry.errors import AppError
+from app.registry.renders.grids.axes import AxisContext, AxisRequest, read_axis
+from app.registry.runs import service as runs
+from app.registry.tables.axes import AxisKind, AxisValue
+from app.web.playground.grids.forms import USUAL_SEEDS, USUAL_WEIGHTS, GridForm
+from app.web.playground.stack import CheckedStack
+from worker.core.words import SamplerName
+
+USUAL = {
+    "weight": USUAL_WEIGHTS,
+    "seed": USUAL_SEEDS,
+    "steps": "10, 20, 30",
+    "guidance": "2, 4, 7",
+    "sampler": ", ".join(name.label for name in SamplerName),
+}
+
+
+@dataclass(frozen=True)
+class AxisBox:
+    """A value as it is written and in words, with the hash of an image of it."""
+
+    text: str
+    label: str
+    image: str | None
+    is_ticked: bool
+
+
+@dataclass(frozen=True)
+class AxisBoxes:
+    """The values of an axis; `joiner` stands between their texts, after the number of a `run`."""
+
+    boxes: Sequence[AxisBox]
+    joiner: str
+    run: int | None
+
+
+def fill_axis(session: Session, form: GridForm, name: str, stack: CheckedStack) -> GridForm:
+    """The form with the usual values of what an axis varies, such as all checkpoints of a run."""
+    used = ", ".join(item.row.reference for item in stack.rows)
+    own = {**USUAL, "prompt": form.play.prompt, "adapter": used}
+    axes = []
+    for axis in form.axes:
+        kind, _, row = axis.what.partition(":")
+        values = own.get(kind) or (_run_of(session, stack, row) if kind == "checkpoint" else "")
+        axes.append(replace(axis, values=values) if axis.name == name else axis)
+    return replace(form, axes=axes)
+
+
+def _run_of(session: Session, stack: CheckedStack, row: str) -> str:
+    """The number of the run that trained this adapter of the stack, else of any other."""
+    for _, item in sorted(enumerate(stack.rows), key=lambda pair: str(pair[0]) != row):
+        if item.adapter is not None:
+            version = adapters.get_version(session, item.adapter, item.version)
+            if run := item.adapter.run_id or version.run_id:
+                return str(run)
+    return ""
+
+
+def axis_boxes(session: Session, form: GridForm, stack: CheckedStack) -> dict[str, AxisBoxes]:
+    """The boxes of each axis that can be read, by its name."""
+    context = AxisContext(session, form.play.prompt, [""] * len(stack.rows), stack.base)
+    found = {}
+    for axis in form.axes:
+        try:
+            if (wanted := axis.read()) is not None:
+                found[axis.name] = _boxes_of(wanted, context)
+        except AppError:
+            continue  # said when the grid is estimated
+    return found
+
+
+def _boxes_of(wanted: AxisRequest, context: AxisContext) -> AxisBoxes:
+    """The values of an axis; of checkpoints, also those of its run that it leaves out."""
+    axis = read_axis(wanted, context).axis
+    every, samples = axis.values, {}
+    if axis.run_id is not None:
+        every = read_axis(replace(wanted, text=str(axis.run_id)), context).axis.values
+        samples = {one.step: one.sha256 for one in runs.run_samples(context.session, axis.run_id)}
+    boxes = [
+        AxisBox(*_words(context.session, wanted.kind, value, samples), value in axis.values)
+        for value in every
+    ]
+    return AxisBoxes(boxes, "\n" if wanted.kind is AxisKind.PROMPT else ", ", axis.run_id)
+
+
+def _words(
+    session: Session, kind: AxisKind, value: AxisValue, samples: dict[int, str]
+) -> tuple[str, str, str | None]:
+    """A value as it is written, in words, and the hash of its image."""
+    own: Any = value.value
+    if kind is AxisKind.CHECKPOINT:
+        step = own["version"]
+        before = max((one for one in samples if one <= step), default=0)
+        return str(step), f"Step {step:,}", samples.get(before)
+    if kind is AxisKind.ADAPTER and own is not None:
+        summary = adapters.summary(session, adapters.get_adapter(session, own["adapter_id"]))
+        text = f"{summary.adapter.slug}@{own['version']}"
+        text += "" if own["weight"] is None else f":{own['weight']:g}"
+        return text, value.label, next(iter(summary.covers), None)
+    text = value.label if kind is AxisKind.SAMPLER else "none" if own is None else str(own)
+    return text, value.label, None
