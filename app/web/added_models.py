@@ -22,7 +22,9 @@ from app.registry.errors import AppError
 from app.registry.hub_source import is_allowed
 from app.registry.state import AppState
 from app.web.answers import Answer
+from app.web.deletion.api import FOREVER, FreedOut
 from app.web.forms import SentForm
+from app.web.problems import problems
 from app.web.state import Id, State
 
 Out = TypeVar("Out", bound=Answer)
@@ -106,13 +108,55 @@ def models_page(
     )
 
 
+Remove = Callable[[Session, int, Settings], Path | None]
+"""Removes a model by its id; the path of the files to delete after the commit, if any."""
+
+
+def add_removal(
+    router: APIRouter, kind: ModelKind[Any], remove: Remove, *, about: str, conflict: str
+) -> None:
+    """Register the routes of the API that remove a model, and say what that would free."""
+    address = f"{FOREVER}{kind.address}/{{model_id}}"
+    name = kind.name.replace(" ", "_")
+    removed = f"Remove a {kind.name} for good; it can be added again.\n\n{about}"
+    asked = f"Get what removing a {kind.name} would free."
+    more: dict[str, Any] = {"responses": problems({409: conflict})}
+
+    def free(state: AppState, model_id: int, *, is_preview: bool) -> FreedOut:
+        with state.database.write() as session:
+            place = remove(session, model_id, state.settings)
+            if is_preview:
+                session.rollback()
+        sizes = _file_sizes(place)
+        if not is_preview:
+            delete_model_files(place)
+        title = f"{kind.name} {model_id}"
+        return FreedOut(title=title, goes=[], stays=[], files=len(sizes), size_bytes=sum(sizes))
+
+    @router.get(address, name=f"preview_{name}_removal", description=asked, **more)
+    def preview(model_id: Id, state: State) -> FreedOut:
+        return free(state, model_id, is_preview=True)
+
+    @router.delete(address, name=f"remove_{name}", description=removed, **more)
+    def delete(model_id: Id, state: State) -> FreedOut:
+        return free(state, model_id, is_preview=False)
+
+
+def _file_sizes(place: Path | None) -> list[int]:
+    """The sizes of the files of a model, in bytes; links are no files."""
+    if place is None:
+        return []
+    found = place.rglob("*") if place.is_dir() else [place]
+    return [path.lstat().st_size for path in found if path.is_file() and not path.is_symlink()]
+
+
 @dataclass(frozen=True)
 class ModelPages:
     """The routes of the page of a kind: `show` answers with it, `remove` removes a model by id."""
 
     kind: ModelKind[Any]
     show: Callable[[Request, AppState, SentModel, int], Response]
-    remove: Callable[[Session, int, Settings], Path | None]
+    remove: Remove
 
     def carry_out(
         self,

@@ -56,7 +56,7 @@ from app.web.deletion import adapters_api as deleted_adapters_api
 from app.web.deletion import api as deletion_api
 from app.web.deletion import list_pages as deleted_list_pages
 from app.web.deletion import pages as deletion_pages
-from app.web.deletion import storage_pages
+from app.web.deletion import storage_pages, undo_pages
 from app.web.error_answers import ErrorAnswers, add_error_answers
 from app.web.forms import MAX_FIELD_BYTES
 from app.web.home import pages as home_pages
@@ -206,6 +206,7 @@ def _all_routers() -> Iterator[APIRouter]:
         deletion_pages,  # before the others: their addresses would match, too
         deleted_list_pages,
         storage_pages,
+        undo_pages,
         auto_caption_pages,
         datasets_pages,
         transfer_pages,

@@ -13,9 +13,11 @@ from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.datasets import pinned
 from app.registry.datasets import service as datasets
 from app.registry.db import utcnow
+from app.registry.deletion.runs import discard_checkpoint, discard_run
+from app.registry.deletion.versions import discard_version
 from app.registry.job_kinds.caption_kinds import CaptionImagesArgs
 from app.registry.job_kinds.states import JobStatus
-from app.registry.runs.own_presets import save_run_as_preset
+from app.registry.runs.own_presets import delete_preset, save_run_as_preset
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.added_models import ModelStatus
@@ -134,6 +136,9 @@ def add_runs(state: AppState) -> Ids:
     fake_workers.queued_run(state, of)
     canceled = FakeTraining(state)
     canceled.cancel()
+    fake_workers.queued_run(state, of)
+    deleted = FakeTraining(state)
+    deleted.cancel()
     fake_workers.queued_run(state, fake_workers.dataset(state, "Ruins"))
     ruined = FakeTraining(state)
     for step in (10, 20):
@@ -143,6 +148,10 @@ def add_runs(state: AppState) -> Ids:
     ruined.finish(ruined=REASON, good_steps=[10])
     with state.database.write() as session:
         save_run_as_preset(session, trained.run_id, "My preset")
+        old = save_run_as_preset(session, trained.run_id, "Old preset")
+        delete_preset(session, old.key)
+        discard_run(session, deleted.run_id)
+        discard_checkpoint(session, ruined.run_id, 20)
         row = session.get_one(fake_workers.Run, trained.run_id)
         row.notes = "Rank 3 is enough for chalk."
         session.add(row)
@@ -152,6 +161,8 @@ def add_runs(state: AppState) -> Ids:
         "trained": trained.run_id,
         "failed": failed.run_id,
         "canceled": canceled.run_id,
+        "deleted_run": deleted.run_id,
+        "deleted_preset": old.key,
         "ruined": ruined.run_id,
         "checkpoints": unlisted,
     }
@@ -170,16 +181,17 @@ def add_waiting_runs(state: AppState, ids: Ids) -> None:
 
 
 def add_adapters(state: AppState, client: httpx.Client) -> Ids:
-    """Chalk has three versions and images; Ink was imported, and Gone is deleted."""
+    """Chalk has three versions, a deleted one and images; Ink was imported, and Gone is deleted."""
     with state.database.write() as session:
         chalk = session.exec(select(Adapter).where(Adapter.slug == "chalk")).one()
         made = {"tool": "resize", "version": 1, "rank_before": 8}
         made |= {"energy_min": 0.9, "energy_mean": 0.987, "relative_error": 0.1}
-        for number in (2, 3):
+        for number in (2, 3, 4):
             sha256 = fake_workers.blob(state, f"version {number}".encode())
             details = {"made": made} if number == 3 else {}
             new = NewVersion("x", "sd1", sha256, 9, 4, 4.0, base_model_id=1, details=details)
             publish(session, new, adapter_id=chalk.key)
+        discard_version(session, chalk.key, 4)
         imported = {"imported": "ink.safetensors", "import_notes": ["The alpha was missing."]}
         sha256 = fake_workers.blob(state, b"ink")
         new = NewVersion("Ink", "sd1", sha256, 3, 4, 4.0, base_model_id=1, details=imported)
@@ -232,6 +244,7 @@ def add_adapters(state: AppState, client: httpx.Client) -> Ids:
         "grid": grids[0].json()["id"],
         "canceled_grid": grids[1].json()["id"],
         "gone": gone.adapter_id,
+        "chalk": chalk.key,
     }
 
 

@@ -36,6 +36,7 @@ EMPTY = (
     PageState("no recipe", "/recipes"),
     PageState("no deleted recipe", "/recipes?show=deleted", repeats=True),
     PageState("nothing stored", "/storage"),
+    PageState("no deleted run", "/storage/deleted", repeats=True),
     PageState("no worker", "/system"),
     PageState("the embedded base alone", "/base-models"),
     PageState("no caption model", "/caption-models"),
@@ -206,15 +207,20 @@ RUNS = (
     PageState(
         "chosen runs are compared", "/runs/compare-chosen?run={trained}&run={failed}", repeats=True
     ),
-    PageState("delete a run", "/runs/{trained}/delete", repeats=True),
-    PageState("a run that cannot be deleted", "/runs/{running}/delete"),
-    PageState("delete runs", "/runs/delete?run={failed}&run={canceled}", repeats=True),
+    PageState("deleted runs", "/storage/deleted?kind=runs"),
+    PageState("deleted checkpoints", "/storage/deleted?kind=checkpoints", repeats=True),
+    PageState("delete a run", "/storage/forever/runs/{deleted_run}", repeats=True),
+    PageState("a run that is not deleted", "/storage/forever/runs/{failed}"),
+    PageState("delete runs", "/storage/forever/runs", repeats=True),
+    PageState("delete a preset", "/storage/forever/presets/{deleted_preset}", repeats=True),
     PageState("delete checkpoints", "/runs/{trained}/checkpoints/delete", repeats=True),
-    PageState("delete a checkpoint", "/runs/{trained}/checkpoints/20/delete", repeats=True),
+    PageState("delete a checkpoint", "/storage/forever/runs/{ruined}/checkpoints/20", repeats=True),
     PageState("save a preset", "/runs/{trained}/preset"),
     PageState("nothing to save", "/runs/{ruined}/preset"),
     PageState("presets", "/train/presets", open_folds),
-    PageState("delete a preset?", "/train/presets", click(".button.danger"), ".confirm"),
+    PageState(
+        "deleted preset", "/train/presets", do(click(".button.danger"), see(".toast")), "#toasts"
+    ),
     # the form of a run
     PageState("train", "/train/new"),
     PageState("train, all folds", "/train/new?dataset=boats", open_folds),
@@ -323,7 +329,9 @@ ADAPTERS = (
     ),
     PageState("adapter, compare versions", "/adapters/chalk/compare?a=1&b=2", open_folds),
     PageState("adapter, compare one version", "/adapters/chalk/compare?a=1&b=1", repeats=True),
-    PageState("adapter, delete a version", "/adapters/chalk/versions/2/delete", repeats=True),
+    PageState(
+        "adapter, delete a version", "/storage/forever/adapters/{chalk}/versions/4", repeats=True
+    ),
     PageState("adapter, hidden images", "/adapters/chalk/hidden"),
     PageState("adapter, no hidden images", "/adapters/ink/hidden", repeats=True),
     PageState("adapter, publish", "/adapters/chalk/hub?v=1"),
@@ -517,6 +525,9 @@ ADAPTERS = (
         "/datasets/ruins",
         do(click(".head-menu summary", ".head-menu [action$='/delete'] button"), see(".toast")),
         "#toasts",
+    ),
+    PageState(
+        "run deleted", "/runs/{failed}", do(click(".actions .danger"), see(".toast")), "#toasts"
     ),
     PageState(
         "adapter deleted", "/adapters/ink", do(click(".actions .danger"), see(".toast")), "#toasts"

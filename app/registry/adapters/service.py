@@ -18,7 +18,7 @@ from app.registry.adapters.library.listing import AdapterPage as AdapterPage
 from app.registry.adapters.library.listing import Filter as Filter
 from app.registry.adapters.library.listing import Sort as Sort
 from app.registry.adapters.library.listing import list_adapters as list_adapters
-from app.registry.adapters.versions.aliases import ALIAS, NUMBER
+from app.registry.adapters.versions.aliases import ALIAS, NUMBER, newest_version
 from app.registry.base_models.service import get_base_model
 from app.registry.blobs import findings
 from app.registry.db import utcnow
@@ -136,7 +136,7 @@ def get_version(
         alias = session.get(AdapterAlias, (adapter.key, name))
         row = session.get(AdapterVersion, alias.version_id) if alias else None
         if row is None and name == LATEST:
-            row = session.exec(of_adapter.order_by(col(AdapterVersion.version).desc())).first()
+            row = newest_version(session, adapter.key)
     if row is not None:
         return row
     if number:

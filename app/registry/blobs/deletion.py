@@ -26,6 +26,7 @@ from app.registry.config import Settings
 from app.registry.db import Database, in_chunks, utcnow
 from app.registry.storage.store import BlobNotFound, BlobStore
 from app.registry.tables.erased_hashes import ErasedHash
+from app.registry.tables.rows import deleted_too
 from app.registry.wording import plural
 
 ERASED_KEPT = timedelta(days=30)  # a worker that was away for longer keeps its cache of encodings
@@ -130,7 +131,7 @@ def delete(state: Registry, remove: Removal) -> FreedSpace:
     """
     _, asked = _rehearse(state, remove)
     sizes = _sizes(state.store, asked)
-    with state.database.write() as session:
+    with state.database.write() as session, deleted_too(session):
         deletion = remove(session)
         unreferenced = _free(session, deletion)
         findings.forget_problems(session, *unreferenced)
@@ -147,7 +148,7 @@ def delete(state: Registry, remove: Removal) -> FreedSpace:
 
 def _rehearse(state: Registry, remove: Removal) -> tuple[Deletion, set[str]]:
     """The deletion that a removal would make now, and the files that lose their last reference."""
-    with state.database.write() as session:
+    with state.database.write() as session, deleted_too(session):
         deletion = remove(session)
         unreferenced = _free(session, deletion)
         session.rollback()

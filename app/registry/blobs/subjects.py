@@ -25,6 +25,7 @@ from app.registry.tables.datasets import Dataset, DatasetVersion, Image
 from app.registry.tables.jobs import JOB_FILES_KEPT, IoJob
 from app.registry.tables.recipes import Recipe
 from app.registry.tables.renders import Render, RenderImage, RenderSource
+from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import Checkpoint, Run, Sample
 from app.registry.tables.thumbnails import Thumbnail
 
@@ -85,7 +86,9 @@ def _rows(session: Session, query: Any, column: Any, wanted: Hashes) -> Iterator
     """The rows of a query, narrowed to wanted hashes in this column where they are few."""
     if wanted is not None and len(wanted) <= FILTERED_BY_DATABASE:
         query = query.where(col(column).in_(wanted))
-    yield from session.exec(query.execution_options(yield_per=ROWS_AT_ONCE))
+    with deleted_too(session):
+        rows = session.exec(query.execution_options(yield_per=ROWS_AT_ONCE))
+    yield from rows
 
 
 def _weights(session: Session, wanted: Hashes) -> Iterator[Reference]:

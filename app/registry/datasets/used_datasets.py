@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from app.registry.datasets.trained_on import with_repeats
 from app.registry.tables.datasets import Dataset, DatasetVersion
@@ -120,9 +120,11 @@ def uses_versions(version_ids: Any) -> sa.ColumnElement[bool]:
 def count_runs(session: Session, dataset_ids: Collection[int]) -> dict[int, int]:
     """The number of runs on each of these datasets; those without are missing."""
     counts: Counter[int] = Counter()
-    for column in (col(Run.dataset_id), col(RunDataset.dataset_id)):
-        query = sa.select(column, sa.func.count()).where(column.in_(dataset_ids)).group_by(column)
-        for key, count in session.connection().execute(query):
+    first, further = col(Run.dataset_id), col(RunDataset.dataset_id)
+    of_first = select(first, func.count()).select_from(Run)
+    of_further = select(further, func.count()).join(Run, col(Run.id) == col(RunDataset.run_id))
+    for column, query in ((first, of_first), (further, of_further)):
+        for key, count in session.exec(query.where(column.in_(dataset_ids)).group_by(column)):
             counts[key] += count
     return counts
 

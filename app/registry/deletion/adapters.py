@@ -16,8 +16,8 @@ from app.registry.adapters.library.cards import summarize
 from app.registry.adapters.unfinished import adapter_users
 from app.registry.adapters.versions.traces import delete_version_rows
 from app.registry.blobs.deletion import Deletion
-from app.registry.deletion.lists import deleted_rows
-from app.registry.errors import Conflict, NotFound
+from app.registry.deletion.lists import deleted_row, deleted_rows
+from app.registry.errors import Conflict
 from app.registry.paging import Page
 from app.registry.renders.dependents import dependents_of_adapter
 from app.registry.tables.adapters import (
@@ -57,11 +57,7 @@ def delete_forever(session: Session, adapter_id: int) -> Deletion:
 
     Raises Conflict if the adapter is not deleted yet, or if unfinished jobs need it.
     """
-    adapter = session.get(Adapter, adapter_id, with_for_update=True)
-    if adapter is None:
-        raise NotFound("There is no such adapter; it may have been deleted for good already.")
-    if adapter.deleted_at is None:
-        raise Conflict(f"“{adapter.name}” is not deleted. Delete it first, then for good.")
+    adapter = deleted_row(session, Adapter, adapter_id)
     of_adapter = select(AdapterVersion).where(AdapterVersion.adapter_id == adapter_id)
     versions = list(session.exec(of_adapter))
     if users := adapter_users(session, adapter_id, [version.key for version in versions]):

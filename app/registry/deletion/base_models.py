@@ -30,6 +30,7 @@ from app.registry.tables.base_models import (
 )
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.renders import Render
+from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import Run
 
 
@@ -137,10 +138,11 @@ def _is_at_work(session: Session, table: type[Run] | type[Render], base_id: int)
 
 
 def _is_used(session: Session, base_id: int) -> bool:
-    return any(
-        session.exec(select(table.id).where(col(table.base_model_id) == base_id).limit(1)).first()
-        for table in (Run, AdapterVersion, Render)
-    )
+    with deleted_too(session):
+        return any(
+            session.exec(select(kind.id).where(col(kind.base_model_id) == base_id).limit(1)).first()
+            for kind in (Run, AdapterVersion, Render)
+        )
 
 
 def list_retired(session: Session) -> list[BaseModel]:

@@ -16,8 +16,8 @@ from app.registry.datasets import pinned, used_datasets
 from app.registry.datasets.trained_on import forget_datasets, trained_on
 from app.registry.db import in_chunks
 from app.registry.deletion import runs as run_deletion
-from app.registry.deletion.lists import deleted_rows
-from app.registry.errors import Conflict, NotFound
+from app.registry.deletion.lists import deleted_row, deleted_rows
+from app.registry.errors import NotFound
 from app.registry.paging import Page
 from app.registry.tables.auto_caption import CaptionProposal
 from app.registry.tables.datasets import (
@@ -75,11 +75,7 @@ def delete_image(session: Session, image_id: int, *, with_runs: bool = False) ->
 
     Raises Conflict if it is not deleted yet, or if such a run has not ended.
     """
-    image = session.get(Image, image_id, with_for_update=True)
-    if image is None:
-        raise NotFound("There is no such image; it may have been deleted for good already.")
-    if image.deleted_at is None:
-        raise Conflict(f"“{image.filename}” is not deleted. Delete it first, then for good.")
+    image = deleted_row(session, Image, image_id)
     deletion = Deletion(f"image “{image.filename}”")
     _delete_images(session, image.dataset_id, [image], deletion, with_runs=with_runs)
     return deletion
@@ -135,11 +131,7 @@ def delete_dataset(session: Session, dataset_id: int, *, with_runs: bool = False
     If runs stay, the images and captions they were trained on stay too, and the dataset's name.
     Raises Conflict if it is not deleted yet, or if such a run has not ended.
     """
-    dataset = session.get(Dataset, dataset_id, with_for_update=True)
-    if dataset is None:
-        raise NotFound("There is no such dataset; it may have been deleted for good already.")
-    if dataset.deleted_at is None:
-        raise Conflict(f"“{dataset.name}” is not deleted. Delete it first, then for good.")
+    dataset = deleted_row(session, Dataset, dataset_id)
     deletion = Deletion(f"dataset “{dataset.name}”")
     images = session.exec(select(Image).where(Image.dataset_id == dataset_id)).all()
     deletion.count(len(images), "image")

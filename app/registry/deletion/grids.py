@@ -16,24 +16,23 @@ def is_in_grid() -> ColumnElement[bool]:
     return select(1).where(col(GridCell.render_id) == col(Render.id)).exists()
 
 
-def is_in_deleted_grids() -> ColumnElement[bool]:
-    """Condition for renders that were made for grids, all of which are deleted."""
+IS_DELETED = col(Grid.deleted_at).is_not(None)
 
-    def in_grids(*, deleted: bool) -> ColumnElement[bool]:
-        moment = col(Grid.deleted_at)
+
+def is_only_in(grids: ColumnElement[bool] = IS_DELETED) -> ColumnElement[bool]:
+    """Condition for renders that were made for grids, all of which meet a condition."""
+
+    def in_grids(which: ColumnElement[bool]) -> ColumnElement[bool]:
         return (
             select(1)
             .select_from(GridCell)
             .join(Grid, col(Grid.id) == col(GridCell.grid_id))
-            .where(
-                col(GridCell.render_id) == col(Render.id),
-                moment.is_not(None) if deleted else moment.is_(None),
-            )
+            .where(col(GridCell.render_id) == col(Render.id), which)
             .exists()
         )
 
     made_for_them = col(Render.draft_slot).is_not(None)
-    return made_for_them & in_grids(deleted=True) & ~in_grids(deleted=False)
+    return made_for_them & in_grids(grids) & ~in_grids(~grids)
 
 
 def forget_renders(session: Session, render_ids: list[int]) -> None:
@@ -42,9 +41,9 @@ def forget_renders(session: Session, render_ids: list[int]) -> None:
     session.connection().execute(change.values(render_id=None))
 
 
-def delete_deleted_grids(session: Session) -> int:
-    """Delete all deleted grids for good, without their images; return how many they were."""
-    deleted = session.exec(select(Grid.id).where(col(Grid.deleted_at).is_not(None)))
+def delete_grids(session: Session, grids: ColumnElement[bool] = IS_DELETED) -> int:
+    """Delete grids for good, without their images; return how many they were."""
+    deleted = session.exec(select(Grid.id).where(grids))
     keys = [key for key in deleted if key is not None]
     for chunk in in_chunks(keys):
         for table, column in ((GridCell, col(GridCell.grid_id)), (Grid, col(Grid.id))):

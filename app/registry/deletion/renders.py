@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 import sqlalchemy as sa
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
@@ -13,23 +14,32 @@ from app.registry.adapters import publications
 from app.registry.blobs.deletion import Deletion
 from app.registry.db import in_chunks
 from app.registry.deletion.grids import (
-    delete_deleted_grids,
+    IS_DELETED,
+    delete_grids,
     forget_renders,
-    is_in_deleted_grids,
     is_in_grid,
+    is_only_in,
 )
+from app.registry.deletion.lists import deleted_row
 from app.registry.errors import Conflict, NotFound
 from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.jobs import service as jobs
 from app.registry.renders.recipes.service import delete_deleted_recipes
 from app.registry.renders.sources import forget_unused
 from app.registry.tables.adapters import Adapter
+from app.registry.tables.grids import Grid
+from app.registry.tables.recipes import Recipe
 from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 
 
-def delete_render(session: Session, render_id: int) -> Deletion:
-    """Delete a render with its images and its twin. Raises Conflict if one has not ended."""
-    if session.get(Render, render_id, with_for_update=True) is None:
+def delete_render(session: Session, render_id: int, *, only_deleted: bool = False) -> Deletion:
+    """Delete a render with its images and its twin. Raises Conflict if one has not ended.
+
+    `only_deleted`: also if the render is not deleted yet.
+    """
+    if only_deleted:
+        deleted_row(session, Render, render_id)
+    elif session.get(Render, render_id, with_for_update=True) is None:
         raise NotFound("There is no such render; it may have been deleted for good already.")
     return delete_renders(session, [render_id], title=f"render {render_id}")
 
@@ -91,12 +101,43 @@ def _require_ended(session: Session, keys: list[int]) -> None:
 
 def delete_deleted_renders(session: Session) -> Deletion:
     """Delete all deleted renders, grids and recipes for good."""
-    of_grids = is_in_deleted_grids() & col(Render.status).not_in(NOT_FINAL)
-    deleted = session.exec(select(Render.id).where(col(Render.deleted_at).is_not(None) | of_grids))
-    keys = [key for key in deleted if key is not None]
-    deletion = delete_renders(session, keys, title="deleted images of the playground")
-    deletion.count(delete_deleted_grids(session), "grid")
+    also = col(Render.deleted_at).is_not(None)
+    deletion = _delete_grids(session, IS_DELETED, also, title="deleted images of the playground")
     deletion.count(delete_deleted_recipes(session), "recipe")
+    return deletion
+
+
+def delete_grid(session: Session, grid_id: int) -> Deletion:
+    """Delete a deleted grid, with the images that no other has. Raises Conflict if it is not."""
+    grid = deleted_row(session, Grid, grid_id)
+    return _delete_grids(session, col(Grid.id) == grid_id, title=f"grid “{grid.title}”")
+
+
+def _delete_grids(
+    session: Session,
+    grids: ColumnElement[bool],
+    also: ColumnElement[bool] | None = None,
+    *,
+    title: str,
+) -> Deletion:
+    """Delete grids with the images of no others, and the renders that meet `also`."""
+    of_grids = is_only_in(grids) & col(Render.status).not_in(NOT_FINAL)
+    deleted = session.exec(select(Render.id).where(of_grids if also is None else of_grids | also))
+    keys = [key for key in deleted if key is not None]
+    deletion = delete_renders(session, keys, title=title)
+    deletion.count(delete_grids(session, grids), "grid")
+    return deletion
+
+
+def delete_recipe(session: Session, recipe_id: int) -> Deletion:
+    """Delete a deleted recipe. Raises Conflict if it is not deleted yet."""
+    recipe = deleted_row(session, Recipe, recipe_id)
+    deletion = Deletion(f"recipe “{recipe.name}”")
+    session.delete(recipe)
+    session.flush()
+    sources = {recipe.source_sha256} if recipe.source_sha256 else set()
+    forget_unused(session, among=sources)
+    deletion.files |= sources
     return deletion
 
 

@@ -1,11 +1,11 @@
-"""Deletes runs for good, or only their checkpoints."""
+"""Deletes runs or only their checkpoints, so that they can be restored, and for good."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
@@ -18,19 +18,89 @@ from app.registry.adapters.versions.traces import delete_version_rows
 from app.registry.blobs.deletion import Deletion
 from app.registry.datasets import pinned
 from app.registry.datasets.used_datasets import version_ids
+from app.registry.db import utcnow
 from app.registry.deletion import adapters as adapters_deleted
+from app.registry.deletion.lists import deleted_row
 from app.registry.errors import Conflict, NotFound
 from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.jobs import service as jobs
 from app.registry.runs import checkpoints
 from app.registry.runs.checkpoints import RunCheckpoint
-from app.registry.runs.service import STATUS_PHRASES
+from app.registry.runs.service import STATUS_PHRASES, get_run
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_listed
 from app.registry.tables.jobs import Event
-from app.registry.tables.runs import NOTICE, Checkpoint, MetricChunk, Run, RunDataset, Sample
+from app.registry.tables.rows import deleted_too
+from app.registry.tables.runs import (
+    NOTICE,
+    Checkpoint,
+    MetricChunk,
+    OwnPreset,
+    Run,
+    RunDataset,
+    Sample,
+)
 from app.registry.wording import plural
 
 IS_TRAINING = "is training"
+Result = TypeVar("Result")
+
+
+def discard_run(session: Session, run_id: int) -> Run:
+    """Delete a run until it is restored, with its checkpoints; versions made from it stay.
+
+    Raises Conflict if it has not ended, if a run that continues from it has not, or if a job needs
+    a checkpoint.
+    """
+    run = _ended_run(session, run_id)
+    _ended_children(session, run)
+    _require_unused(session, run, checkpoints.list_checkpoints(session, run_id))
+    run.deleted_at = utcnow()
+    session.add(run)
+    session.connection().execute(
+        _checkpoint_versions(session, run_id, None).values(deleted_at=run.deleted_at)
+    )
+    session.flush()
+    return run
+
+
+def discard_runs(session: Session, run_ids: Collection[int]) -> tuple[list[Run], list[str]]:
+    """Delete those of these runs that can be deleted, like `discard_run`, and say why others stay.
+
+    Raises NotFound if all are gone already, and Conflict if none can be deleted.
+    """
+    return _each_run(session, run_ids, discard_run)
+
+
+def restore_run(session: Session, run_id: int) -> Run:
+    """Undo `discard_run`; checkpoints that were deleted before it stay so."""
+    with deleted_too(session):
+        run = get_run(session, run_id, lock=True)
+    if run.deleted_at is not None:
+        versions = _checkpoint_versions(session, run_id, run.deleted_at)
+        session.connection().execute(versions.values(deleted_at=None))
+        run.deleted_at = None
+        session.add(run)
+        session.flush()
+    return run
+
+
+def _checkpoint_versions(session: Session, run_id: int, moment: datetime | None) -> sa.Update:
+    """An update of the adapters of the checkpoints of a run that were deleted at a moment."""
+    addresses = sa.select(col(Adapter.id)).where(col(Adapter.run_id) == run_id)
+    versions = sa.update(AdapterVersion).where(col(AdapterVersion.adapter_id).in_(addresses))
+    return versions.where(col(AdapterVersion.deleted_at).is_not_distinct_from(moment))
+
+
+def delete_deleted_run(session: Session, run_id: int) -> Deletion:
+    """Delete a run like `delete_run`. Raises Conflict if it is not deleted yet."""
+    deleted_row(session, Run, run_id)
+    return delete_run(session, run_id)
+
+
+def delete_deleted_runs(session: Session) -> Deletion:
+    """Delete all deleted runs for good."""
+    deleted = session.exec(select(Run.id).where(col(Run.deleted_at).is_not(None)))
+    return delete_runs(session, [key for key in deleted if key is not None])
 
 
 def delete_run(session: Session, run_id: int) -> Deletion:
@@ -102,20 +172,7 @@ def delete_runs(session: Session, run_ids: Collection[int]) -> Deletion:
 
     Raises NotFound if all are gone already, and Conflict if none can be deleted.
     """
-    deleted: list[Deletion] = []
-    refused: list[str] = []
-    for run_id in sorted(set(run_ids), reverse=True):  # one that continues another goes first
-        try:
-            with session.begin_nested():
-                deleted.append(delete_run(session, run_id))
-        except Conflict as conflict:
-            refused.append(conflict.detail)
-        except NotFound:  # deleted meanwhile
-            continue
-    if not deleted:
-        if refused:
-            raise Conflict(" ".join(refused))
-        raise NotFound("These runs do not exist; they may have been deleted for good already.")
+    deleted, refused = _each_run(session, run_ids, delete_run)
     if len(deleted) == 1:
         deletion = deleted[0]
     else:
@@ -125,6 +182,64 @@ def delete_runs(session: Session, run_ids: Collection[int]) -> Deletion:
             deletion.include(replace(one, goes=[f"{one.title}{parts}"]))
     deletion.stays = [*refused, *deletion.stays]
     return deletion
+
+
+def _each_run(
+    session: Session, run_ids: Collection[int], act: Callable[[Session, int], Result]
+) -> tuple[list[Result], list[str]]:
+    """The results of an act on each of these runs that allows it, and why others do not."""
+    done: list[Result] = []
+    refused: list[str] = []
+    for run_id in sorted(set(run_ids), reverse=True):  # one that continues another goes first
+        try:
+            with session.begin_nested():
+                done.append(act(session, run_id))
+        except Conflict as conflict:
+            refused.append(conflict.detail)
+        except NotFound:  # deleted meanwhile
+            continue
+    if refused and not done:
+        raise Conflict(" ".join(refused))
+    if not done:
+        raise NotFound("These runs do not exist; they may have been deleted already.")
+    return done, refused
+
+
+def discard_checkpoint(session: Session, run_id: int, step: int) -> RunCheckpoint:
+    """Delete the checkpoint of a run that has ended at a step until it is restored.
+
+    Raises NotFound if there is none, and Conflict while a job needs it.
+    """
+    run = _ended_run(session, run_id)
+    found = checkpoints.get_checkpoint(session, run_id, step)
+    _require_unused(session, run, [found])
+    _mark(session, found, utcnow())
+    return found
+
+
+def restore_checkpoint(session: Session, run_id: int, step: int) -> RunCheckpoint:
+    """Undo `discard_checkpoint`."""
+    get_run(session, run_id, lock=True)
+    with deleted_too(session):
+        found = checkpoints.get_checkpoint(session, run_id, step)
+    _mark(session, found, None)
+    return checkpoints.get_checkpoint(session, run_id, step)
+
+
+def _mark(session: Session, checkpoint: RunCheckpoint, moment: datetime | None) -> None:
+    for part in (checkpoint.state, checkpoint.version):
+        if part is not None:
+            part.deleted_at = moment
+            session.add(part)
+    session.flush()
+
+
+def delete_deleted_checkpoint(session: Session, run_id: int, step: int) -> Deletion:
+    """Delete a checkpoint like `delete_checkpoints`. Raises Conflict if it is not deleted yet."""
+    found = checkpoints.get_checkpoint(session, run_id, step)
+    if any(part.deleted_at is None for part in (found.state, found.version) if part is not None):
+        raise Conflict("This checkpoint is not deleted. Delete it first, then for good.")
+    return delete_checkpoints(session, run_id, step=step)
 
 
 def delete_checkpoints(session: Session, run_id: int, *, step: int | None = None) -> Deletion:
@@ -180,13 +295,8 @@ def _delete_checkpoint_rows(
     session: Session, run: Run, rows: Sequence[RunCheckpoint], deletion: Deletion
 ) -> None:
     """Delete states and adapters. Raises Conflict while a job needs one of the adapters."""
+    _require_unused(session, run, rows)
     versions = [row.version for row in rows if row.version is not None]
-    for version in versions:
-        if users := version_users(session, version):
-            raise Conflict(
-                f"The checkpoint at step {version.version:,} of “{run.name}” is used by {users}. "
-                "Wait until they have ended or cancel them, then delete it."
-            )
     deletion.count(len(rows), "checkpoint")
     _delete_states(session, [row.state for row in rows if row.state is not None], deletion)
     keys = [version.key for version in versions]
@@ -194,6 +304,15 @@ def _delete_checkpoint_rows(
     gone = sa.delete(AdapterVersion).where(col(AdapterVersion.id).in_(keys))
     session.connection().execute(gone)
     session.expire_all()
+
+
+def _require_unused(session: Session, run: Run, rows: Sequence[RunCheckpoint]) -> None:
+    for row in rows:
+        if row.version is not None and (users := version_users(session, row.version)):
+            raise Conflict(
+                f"The checkpoint at step {row.step:,} of “{run.name}” is used by {users}. "
+                "Wait until they have ended or cancel them, then delete it."
+            )
 
 
 def _delete_states(session: Session, rows: Sequence[Checkpoint], deletion: Deletion) -> None:
@@ -220,8 +339,8 @@ def _ended_run(session: Session, run_id: int) -> Run:
     return run
 
 
-def _release_children(session: Session, run: Run) -> None:
-    """Let the runs that continued from this one forget it. Raises Conflict if one has not ended."""
+def _ended_children(session: Session, run: Run) -> Sequence[Run]:
+    """The runs that continued from this one. Raises Conflict if one has not ended."""
     children = session.exec(select(Run).where(Run.parent_id == run.key)).all()
     for child in children:
         if not child.state.is_final:
@@ -229,6 +348,13 @@ def _release_children(session: Session, run: Run) -> None:
                 f"Run {child.key} continues from “{run.name}” and has not ended. Wait until it has "
                 "ended or cancel it, then delete this run."
             )
+    return children
+
+
+def _release_children(session: Session, run: Run) -> None:
+    """Let the runs that continued from this one forget it. Raises Conflict if one has not ended."""
+    children = _ended_children(session, run)
+    for child in children:
         child.parent_id = None
         session.add(child)
     keys = [child.key for child in children]
@@ -240,3 +366,10 @@ def _release_children(session: Session, run: Run) -> None:
             event.data = {"text": "Continues from a run that was deleted."}
             session.add(event)
     session.flush()
+
+
+def delete_preset(session: Session, preset_id: int) -> Deletion:
+    """Delete a deleted preset of one's own. Raises Conflict if it is not deleted yet."""
+    preset = deleted_row(session, OwnPreset, preset_id)
+    session.delete(preset)
+    return Deletion(f"the preset “{preset.name}”")

@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.blobs import latents
 from app.registry.blobs.references import HASH, ROWS_AT_ONCE
-from app.registry.deletion.grids import is_in_deleted_grids
+from app.registry.deletion.grids import is_only_in
 from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion, is_listed
@@ -38,6 +38,8 @@ class FileKind(StrEnum):
     DELETED_IMAGES = "deleted_images"
     DELETED_RENDERS = "deleted_renders"
     DELETED_ADAPTERS = "deleted_adapters"
+    DELETED_RUNS = "deleted_runs"
+    DELETED_VERSIONS = "deleted_versions"
     JOBS = "jobs"
     UNUSED = "unused"
     TRASH = "trash"
@@ -117,29 +119,46 @@ def _queries() -> dict[FileKind, Any]:
         .join(Adapter, col(Adapter.id) == col(AdapterVersion.adapter_id))
         .outerjoin(AdapterFile, col(AdapterFile.version_id) == col(AdapterVersion.id))
     )
+    is_there = col(AdapterVersion.deleted_at).is_(None)
     checkpoint = sa.select(col(Checkpoint.sha256)).join(Run, col(Run.id) == col(Checkpoint.run_id))
     running = col(Run.status).in_(NOT_FINAL)
+    state_is_there = col(Checkpoint.deleted_at).is_(None) & col(Run.deleted_at).is_(None)
+    sample = sa.select(col(Sample.sha256)).outerjoin(Run, col(Run.id) == col(Sample.run_id))
+    weights = (
+        sa.select(col(AdapterVersion.sha256))
+        .join(Adapter, col(Adapter.id) == col(AdapterVersion.adapter_id))
+        .join(Run, col(Run.id) == col(Adapter.run_id))
+    )
+    of_deleted_run = col(Run.deleted_at).is_not(None)
     job = (sa.cast(col(IoJob.args), sa.Text), sa.cast(col(IoJob.result), sa.Text))
     deleted_image = col(Image.deleted_at).is_not(None)
     image_of_render = sa.select(col(RenderImage.sha256)).join(
         Render, col(Render.id) == col(RenderImage.render_id)
     )
-    deleted_render = col(Render.deleted_at).is_not(None) | is_in_deleted_grids()
+    deleted_render = col(Render.deleted_at).is_not(None) | is_only_in()
     return {
         FileKind.DATASETS: image.where(live, ~deleted_image),
-        FileKind.ADAPTERS: adapter.where(kept, is_listed()),
-        FileKind.CHECKPOINT_ADAPTERS: adapter.where(~is_listed()),
-        FileKind.SAMPLES: sa.select(col(Sample.sha256)),
+        FileKind.ADAPTERS: adapter.where(kept, is_listed(), is_there),
+        FileKind.CHECKPOINT_ADAPTERS: adapter.where(~is_listed(), is_there),
+        FileKind.SAMPLES: sample.where(col(Run.deleted_at).is_(None)),
         FileKind.RENDERS: sa.union_all(
             image_of_render.where(~deleted_render),
             sa.select(col(RenderSource.sha256)),
         ),
         FileKind.RUNNING: checkpoint.where(running),
-        FileKind.CHECKPOINTS: checkpoint.where(~running),
+        FileKind.CHECKPOINTS: checkpoint.where(~running, state_is_there),
         FileKind.PINNED: sa.select(sa.cast(col(DatasetVersion.items), sa.Text)),
         FileKind.DELETED_DATASETS: image.where(~live),
         FileKind.DELETED_IMAGES: image.where(live, deleted_image),
         FileKind.DELETED_RENDERS: image_of_render.where(deleted_render),
         FileKind.DELETED_ADAPTERS: adapter.where(~kept),
+        FileKind.DELETED_RUNS: sa.union_all(
+            *(rows.where(of_deleted_run) for rows in (sample, checkpoint, weights))
+        ),
+        FileKind.DELETED_VERSIONS: sa.union_all(
+            adapter.where(~is_there).with_only_columns(col(AdapterVersion.sha256)),
+            adapter.where(~is_there).with_only_columns(col(AdapterFile.sha256)),
+            checkpoint.where(~state_is_there),
+        ),
         FileKind.JOBS: sa.select(*job),
     }

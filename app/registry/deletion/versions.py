@@ -1,4 +1,4 @@
-"""Deletes one version of an adapter for good."""
+"""Deletes versions of adapters, so that they can be restored, and for good."""
 
 from __future__ import annotations
 
@@ -10,37 +10,74 @@ from app.registry.adapters.unfinished import version_users
 from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.traces import delete_version_rows
 from app.registry.blobs.deletion import Deletion
+from app.registry.db import utcnow
+from app.registry.deletion.lists import deleted_row
 from app.registry.errors import Conflict
 from app.registry.renders.dependents import dependents_of_version
 from app.registry.tables.adapters import LATEST, Adapter, AdapterAlias, AdapterVersion
+from app.registry.tables.rows import deleted_too
+
+
+def discard_version(session: Session, adapter_id: int, reference: int | str) -> AdapterVersion:
+    """Delete a version, given by its number or an alias, until it is restored.
+
+    The alias `latest` means the newest version that is left until then. Raises Conflict for the
+    only version, for one that another alias points to, and while jobs need it.
+    """
+    adapter = _locked_adapter(session, adapter_id)
+    version = service.get_version(session, adapter, reference)
+    _require_deletable(session, adapter, version, _words(adapter, version))
+    version.deleted_at = utcnow()
+    adapter.last_version = max(adapter.last_version, version.version)
+    session.add_all([adapter, version])
+    session.flush()
+    return version
+
+
+def restore_version(session: Session, adapter_id: int, number: int) -> AdapterVersion:
+    """Undo `discard_version`; `latest` means it again if it did, unless it was moved since."""
+    adapter = _locked_adapter(session, adapter_id)
+    with deleted_too(session):
+        version = service.get_version(session, adapter, number)
+    version.deleted_at = None
+    session.add(version)
+    session.flush()
+    return version
 
 
 def delete_version(session: Session, adapter_id: int, reference: int | str) -> Deletion:
-    """Delete a version, given by its number or an alias, with its files; its number is not reused.
+    """Delete a deleted version with its files; its number is not used again.
 
-    The alias `latest` moves to the newest version that is left. Raises Conflict for the only
-    version, for one that another alias points to, and while jobs need it.
+    Raises Conflict if it is not deleted yet.
     """
-    locked = select(Adapter).where(Adapter.id == adapter_id).with_for_update()
-    session.exec(locked).first()  # no other version is made or deleted meanwhile
-    adapter = service.require_listed(service.get_adapter(session, adapter_id))
+    adapter = _locked_adapter(session, adapter_id)
     version = service.get_version(session, adapter, reference)
-    what = f"version {version.version} of “{adapter.name}”"
-    _require_deletable(session, adapter, version, what)
-    deletion = Deletion(what)
+    deleted_row(session, AdapterVersion, version.key)
+    deletion = Deletion(_words(adapter, version))
+    latest = session.get(AdapterAlias, (adapter.key, LATEST))
+    left = aliases.newest_version(session, adapter.key)
+    if left is not None and latest is not None and latest.version_id == version.key:
+        aliases.point(session, left, LATEST)
     files = delete_version_rows(session, [version], deletion)
     deletion.count(files, "download")
-    _move_latest(session, adapter, version, deletion)
     deletion.stays.append("Images generated with it and the run that trained it stay.")
     deletion.stays += dependents_of_version(session, adapter.key, version.version)
-    adapter.last_version = max(adapter.last_version, version.version)
-    session.add(adapter)
-    session.flush()
     session.connection().execute(
         sa.delete(AdapterVersion).where(col(AdapterVersion.id) == version.key)
     )
     session.expire_all()
     return deletion
+
+
+def _locked_adapter(session: Session, adapter_id: int) -> Adapter:
+    """The adapter: no other version of it is made or deleted meanwhile."""
+    locked = select(Adapter).where(Adapter.id == adapter_id).with_for_update()
+    session.exec(locked).first()
+    return service.require_listed(service.get_adapter(session, adapter_id))
+
+
+def _words(adapter: Adapter, version: AdapterVersion) -> str:
+    return f"version {version.version} of “{adapter.name}”"
 
 
 def _require_deletable(
@@ -61,22 +98,3 @@ def _require_deletable(
             f"{what[:1].upper()}{what[1:]} is used by {users}. Wait until they have ended or "
             "cancel them, then delete it."
         )
-
-
-def _move_latest(
-    session: Session, adapter: Adapter, version: AdapterVersion, deletion: Deletion
-) -> None:
-    """Point `latest` to the newest version that is left, if it pointed to the deleted one.
-
-    A ruined one only if there is no other.
-    """
-    alias = session.get(AdapterAlias, (adapter.key, LATEST))
-    if alias is None or alias.version_id != version.key:
-        return
-    left = select(AdapterVersion).where(
-        AdapterVersion.adapter_id == adapter.key, AdapterVersion.id != version.key
-    )
-    order = (col(AdapterVersion.ruined).is_not(None), col(AdapterVersion.version).desc())
-    newest = session.exec(left.order_by(*order).limit(1)).one()
-    aliases.point(session, newest, LATEST)
-    deletion.stays.append(f"“latest” then points to version {newest.version}.")

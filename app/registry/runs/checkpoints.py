@@ -90,11 +90,13 @@ def list_checkpoints(
 
 def checkpoint_steps(run_id: int) -> tuple[sa.Select[int], sa.Select[int]]:
     """Queries of the steps of a run whose state, and of those whose adapter is stored."""
-    states = sa.select(col(Checkpoint.step)).where(col(Checkpoint.run_id) == run_id)
+    states = sa.select(col(Checkpoint.step)).where(
+        col(Checkpoint.run_id) == run_id, col(Checkpoint.deleted_at).is_(None)
+    )
     versions = (
         sa.select(col(AdapterVersion.version))
         .join(Adapter, col(Adapter.id) == col(AdapterVersion.adapter_id))
-        .where(col(Adapter.run_id) == run_id)
+        .where(col(Adapter.run_id) == run_id, col(AdapterVersion.deleted_at).is_(None))
     )
     return states, versions
 

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, func, select
 
 from app.registry.base_models import service as base_models
+from app.registry.db import utcnow
 from app.registry.errors import InvalidInput
 from app.registry.runs import requests, service
 from app.registry.runs.presets import PRESET_WORDS, get_preset
@@ -19,6 +20,7 @@ from app.registry.runs.settings import (
     shipped_values,
 )
 from app.registry.tables.base_models import BaseModel
+from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import OwnPreset, Run
 from app.registry.validation import too_long
 from worker.core.training.presets import Preset
@@ -87,11 +89,24 @@ def rename_preset(session: Session, preset_id: int, name: str) -> OwnPreset:
 
 
 def delete_preset(session: Session, preset_id: int) -> OwnPreset:
-    """Delete a preset; runs that were started with it keep their settings. Raises NotFound."""
+    """Delete a preset until it is restored; its name is free. Raises NotFound.
+
+    Runs that were started with it keep their settings.
+    """
     preset = get_preset(session, preset_id)
-    session.delete(preset)
+    preset.deleted_at = utcnow()
+    preset.name_key = f"\n{preset_id}"  # that of no name
+    session.add(preset)
     session.flush()
     return preset
+
+
+def restore_preset(session: Session, preset_id: int) -> OwnPreset:
+    """Undo `delete_preset`. Raises NotFound, or InvalidInput if its name is taken now."""
+    with deleted_too(session):
+        preset = get_preset(session, preset_id)
+    preset.deleted_at = None
+    return _store(session, preset)
 
 
 def _add(session: Session, preset: OwnPreset) -> OwnPreset:

@@ -14,6 +14,7 @@ from sqlmodel import Session, col, select
 from app.registry.blobs import findings, thumbnails
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
+from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import Checkpoint, MetricChunk, Run, Sample
 from app.registry.tables.thumbnails import Thumbnail
 
@@ -197,8 +198,8 @@ def add_checkpoint(
         unused.append(rows[old].sha256)
         session.delete(rows[old])
     session.flush()
-    # a run that continues this one may refer to the same blob
-    named = session.exec(select(Checkpoint.sha256).where(col(Checkpoint.sha256).in_(unused)))
+    with deleted_too(session):  # a run that continues this one may refer to the same blob
+        named = session.exec(select(Checkpoint.sha256).where(col(Checkpoint.sha256).in_(unused)))
     return sorted(set(unused) - set(named))
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlmodel import Field, SQLModel, col
 
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
-from app.registry.tables.rows import NumberedRow
+from app.registry.tables.rows import NumberedRow, Restorable, hide_deleted
 from worker.core.bases.family import family_label
 from worker.core.lora_files.weights import USUAL_WEIGHT
 
@@ -21,7 +21,7 @@ DELETED = sa.text("deleted_at IS NOT NULL")
 SORT_NAME = sa.String(240).with_variant(sa.String(240, collation="C"), "postgresql")
 
 
-class Adapter(NumberedRow, table=True):
+class Adapter(Restorable, NumberedRow, table=True):
     """A named adapter; its weights are in its versions.
 
     With a `run_id` it holds the adapters of that run's checkpoints, each as the version with the
@@ -83,7 +83,6 @@ class Adapter(NumberedRow, table=True):
     last_version: int = Field(default=0, description="Number of the last version, if deleted.")
     created_at: datetime = Field(default_factory=utcnow)
     updated_at: datetime = Field(default_factory=utcnow)
-    deleted_at: datetime | None = None
 
     @property
     def family_label(self) -> str:
@@ -100,7 +99,7 @@ class Adapter(NumberedRow, table=True):
         return f"version {number}" if self.is_listed else f"step {number:,}"
 
 
-class AdapterVersion(NumberedRow, table=True):
+class AdapterVersion(Restorable, NumberedRow, table=True):
     """An immutable trained or imported set of weights, with its origin.
 
     Only its usual weight can be edited, and of a checkpoint whether it is kept.
@@ -166,6 +165,9 @@ class AdapterVersion(NumberedRow, table=True):
     def is_imported(self) -> bool:
         """True if it was made from a file, which may lack what is not stated in it."""
         return "imported" in self.details
+
+
+hide_deleted(AdapterVersion)
 
 
 def is_listed() -> sa.ColumnElement[bool]:

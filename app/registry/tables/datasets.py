@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
-from app.registry.tables.rows import NumberedRow
+from app.registry.tables.rows import NumberedRow, Restorable
 from worker.core.words import CaptionKind
 
 NAME_LENGTH = 120
@@ -31,7 +31,7 @@ class CaptionSource(StrEnum):
     UNDO = "undo"
 
 
-class Dataset(NumberedRow, table=True):
+class Dataset(Restorable, NumberedRow, table=True):
     """A named set of images."""
 
     __tablename__ = "dataset"
@@ -44,7 +44,7 @@ class Dataset(NumberedRow, table=True):
     deleted_at: datetime | None = Field(default=None, index=True)
 
 
-class Image(NumberedRow, table=True):
+class Image(Restorable, NumberedRow, table=True):
     """An image of a dataset, identified by the hash of the uploaded file."""
 
     __tablename__ = "image"
@@ -91,7 +91,6 @@ class Image(NumberedRow, table=True):
     )
     focus_y: float | None = Field(default=None, description="The same, 0 (top) to 1.")
     created_at: datetime = Field(default_factory=utcnow)
-    deleted_at: datetime | None = None
 
     @property
     def focus(self) -> tuple[float, float] | None:

@@ -11,12 +11,12 @@ from sqlmodel import Field, SQLModel
 
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.tables.axes import Axis, sizes_of
-from app.registry.tables.rows import NumberedRow
+from app.registry.tables.rows import NumberedRow, Restorable
 
 MAX_TITLE = 120
 
 
-class Grid(NumberedRow, table=True):
+class Grid(Restorable, NumberedRow, table=True):
     """A grid; its cells are numbered row by row, sheet by sheet."""
 
     __tablename__ = "grid"
@@ -35,7 +35,6 @@ class Grid(NumberedRow, table=True):
     )
     winner: int | None = Field(default=None, description="Place of the chosen cell.")
     created_at: datetime = Field(default_factory=utcnow)
-    deleted_at: datetime | None = Field(default=None, description="In no list; can be restored.")
 
     @property
     def varied(self) -> Sequence[Axis]:

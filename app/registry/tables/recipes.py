@@ -11,7 +11,7 @@ from sqlmodel import Field
 
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.job_kinds.weighted import ResolvedAdapter
-from app.registry.tables.rows import NumberedRow
+from app.registry.tables.rows import NumberedRow, Restorable
 from worker.core.words import SamplerName
 
 MAX_NAME = 120
@@ -23,7 +23,7 @@ class RecipeAdapter(ResolvedAdapter, frozen=True, extra="ignore"):
     alias: str | None = None
 
 
-class Recipe(NumberedRow, table=True):
+class Recipe(Restorable, NumberedRow, table=True):
     """A saved request for images; its slug stays when it is renamed."""
 
     __tablename__ = "recipe"
@@ -60,7 +60,6 @@ class Recipe(NumberedRow, table=True):
     cache_key: str = Field(max_length=64, description="That of a render of it: its cover.")
     created_at: datetime = Field(default_factory=utcnow)
     updated_at: datetime = Field(default_factory=utcnow)
-    deleted_at: datetime | None = Field(default=None, description="In no list; can be restored.")
 
     @property
     def stack(self) -> Sequence[RecipeAdapter]:

@@ -13,14 +13,14 @@ from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.job_kinds.queues import Queue
 from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.tables.jobs import STATUS_CHECK, Job
-from app.registry.tables.rows import NumberedRow
+from app.registry.tables.rows import NumberedRow, Restorable
 from worker.core.inference.config import steps_to_run
 from worker.core.words import SamplerName
 
 MAX_SLOT = 64  # characters of the name of a draft's slot
 
 
-class Render(Job, table=True):
+class Render(Restorable, Job, table=True):
     """A render request and its result.
 
     A draft is in no list and deleted an hour after its end, unless it is kept.
@@ -79,7 +79,6 @@ class Render(Job, table=True):
     seconds: float | None = None
     from_cache: bool = False
     note: str | None = Field(default=None, description="A note for the user.")
-    deleted_at: datetime | None = Field(default=None, description="In no list; can be restored.")
     starred: bool = Field(default=False, description="Marked by a person, to be found again.")
     search_text: str = Field(
         default="", sa_type=sa.Text, description="Prompt and adapters, folded, for searches."

@@ -13,13 +13,13 @@ from app.registry.job_kinds.queues import Queue
 from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.adapters import SORT_NAME
 from app.registry.tables.jobs import STATUS_CHECK, Job
-from app.registry.tables.rows import NumberedRow
+from app.registry.tables.rows import NumberedRow, Restorable, hide_deleted
 
 RUINED = "ruined"  # outcome of a run whose result is worse than the base model
 NOTICE, WARNING = "notice", "warning"  # event kinds with a sentence in `text`
 
 
-class Run(Job, table=True):
+class Run(Restorable, Job, table=True):
     """One training of an adapter on pinned dataset versions: this one, and `RunDataset`."""
 
     __tablename__ = "run"
@@ -141,7 +141,7 @@ class RunDataset(SQLModel, table=True):
     repeats: int = Field(default=1, description="Like `Run.dataset_repeats`.")
 
 
-class OwnPreset(NumberedRow, table=True):
+class OwnPreset(Restorable, NumberedRow, table=True):
     """A preset that somebody saved: a shipped one with changes."""
 
     __tablename__ = "own_preset"
@@ -205,7 +205,7 @@ class Sample(NumberedRow, table=True):
     created_at: datetime = Field(default_factory=utcnow)
 
 
-class Checkpoint(NumberedRow, table=True):
+class Checkpoint(Restorable, NumberedRow, table=True):
     """The full state of a run at a step; any worker can continue from it.
 
     Its adapter is a version of the unlisted adapter of the run, which may outlive the state.
@@ -220,3 +220,6 @@ class Checkpoint(NumberedRow, table=True):
     size_bytes: int = Field(sa_type=sa.BigInteger)
     kept: bool = Field(default=False, description="A person saved or keeps it.")
     created_at: datetime = Field(default_factory=utcnow)
+
+
+hide_deleted(Run, OwnPreset, Checkpoint)

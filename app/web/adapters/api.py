@@ -171,16 +171,6 @@ def change_adapter(adapter_id: Id, body: AdapterPatch, state: State) -> AdapterO
         return adapter_out(service.summary(session, adapter))
 
 
-@router.delete("/adapters/{adapter_id}", status_code=204, responses=UNLISTED)
-def delete_adapter(adapter_id: Id, state: State) -> None:
-    """Delete an adapter.
-
-    It can be restored, or deleted permanently.
-    """
-    with state.database.write() as session:
-        service.delete_adapter(session, adapter_id)
-
-
 @router.post("/adapters/{adapter_id}/restore")
 def restore_adapter(adapter_id: Id, state: State) -> AdapterOut:
     """Restore a deleted adapter."""

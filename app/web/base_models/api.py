@@ -9,13 +9,12 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.added_models import service as added_models
-from app.registry.added_models.sources import delete_model_files
 from app.registry.base_models import service, subjects
 from app.registry.base_models.service import BASE_MODELS
 from app.registry.db import Session
 from app.registry.deletion import base_models as removal
 from app.registry.tables import base_models as models
-from app.web.added_models import DownloadOut, model_out
+from app.web.added_models import DownloadOut, add_removal, model_out
 from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.lists import Part
@@ -163,17 +162,12 @@ def cancel_base_model(base_id: Id, state: State) -> BaseModelOut:
         return _answers(session, [added_models.cancel(session, BASE_MODELS, base_id)])[0]
 
 
-@router.delete(
-    "/base-models/{base_id}",
-    status_code=204,
-    responses=problems({409: "It is built in, is being downloaded, or a job uses it."}),
+add_removal(
+    router,
+    BASE_MODELS,
+    removal.remove,
+    about="Downloaded or fused files are deleted, those of a path are not. If runs, adapters or "
+    "images were made with it, they and its id stay, with the status `removed`; adding it again "
+    "restores it.",
+    conflict="It is built in, is being downloaded, or a job uses it.",
 )
-def remove_base_model(base_id: Id, state: State) -> None:
-    """Remove a base model.
-
-    Downloaded or fused files are deleted, those of a path are not. If runs, adapters or images were
-    made with it, they and its id stay, with the status `removed`; adding it again restores it.
-    """
-    with state.database.write() as session:
-        place = removal.remove(session, base_id, state.settings)
-    delete_model_files(place)

@@ -6,12 +6,11 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.added_models import service as added_models
-from app.registry.added_models.sources import delete_model_files
 from app.registry.caption_models import service
 from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.db import Session
 from app.registry.tables.caption_models import CaptionModel
-from app.web.added_models import DownloadOut, model_out
+from app.web.added_models import DownloadOut, add_removal, model_out
 from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.lists import Part
@@ -127,16 +126,10 @@ def cancel_caption_model(model_id: Id, state: State) -> CaptionModelOut:
         return _model_out(session, added_models.cancel(session, CAPTION_MODELS, model_id))
 
 
-@router.delete(
-    "/caption-models/{model_id}",
-    status_code=204,
-    responses=problems({409: "It is being downloaded, or captions that need it are written."}),
+add_removal(
+    router,
+    CAPTION_MODELS,
+    service.remove,
+    about="Downloaded files are deleted, those of a folder are not. What it captioned stays.",
+    conflict="It is being downloaded, or captions that need it are written.",
 )
-def remove_caption_model(model_id: Id, state: State) -> None:
-    """Remove a caption model.
-
-    Downloaded files are deleted, those of a folder are not. What it captioned stays.
-    """
-    with state.database.write() as session:
-        place = service.remove(session, model_id, state.settings)
-    delete_model_files(place)

@@ -220,20 +220,6 @@ def change_dataset(dataset_id: Id, body: DatasetPatch, state: State) -> DatasetO
     return DatasetOut.of(dataset, image_count=row.image_count)
 
 
-@router.delete(
-    "/datasets/{dataset_id}",
-    status_code=204,
-    responses=problems({409: "A run is queued or running on it."}),
-)
-def delete_dataset(dataset_id: Id, state: State) -> None:
-    """Delete a dataset.
-
-    It can be restored; the runs and adapters made from it stay.
-    """
-    with state.database.write() as session:
-        service.delete_dataset(session, dataset_id)
-
-
 @router.post("/datasets/{dataset_id}/restore")
 def restore_dataset(dataset_id: Id, state: State) -> DatasetOut:
     """Restore a deleted dataset."""
@@ -335,16 +321,6 @@ def change_image(image_id: Id, body: ImagePatch, state: State) -> ImageOut:
                 session, image_id, body.caption, seen_version=body.caption_version
             )
     return ImageOut.of_image(image)
-
-
-@router.delete("/images/{image_id}", status_code=204)
-def delete_image(image_id: Id, state: State) -> None:
-    """Delete an image from its dataset.
-
-    It can be restored.
-    """
-    with state.database.write() as session:
-        service.delete_image(session, image_id)
 
 
 @router.post("/images/{image_id}/restore")

@@ -1,24 +1,21 @@
-"""REST: deleted adapters, and deleting them for good."""
+"""REST: deleted adapters."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from pydantic import Field
 
-from app.registry.blobs import deletion as freeing
 from app.registry.deletion import adapters as deleted
 from app.web.answers import Answer
-from app.web.deletion.removals import Removal, of_adapter
-from app.web.problems import problems
 from app.web.rest.lists import Part
 from app.web.state import State
 
 router = APIRouter(tags=["deleted-adapters"])
 
 
-class DeletedOut(Answer):
+class DeletedAdapterOut(Answer):
     """A deleted adapter that can be restored."""
 
     id: int = Field(description="Id of the adapter.")
@@ -30,24 +27,11 @@ class DeletedOut(Answer):
 
 
 @router.get("/adapters/deleted")
-def list_deleted_adapters(state: State, part: Part) -> list[DeletedOut]:
+def list_deleted_adapters(state: State, part: Part) -> list[DeletedAdapterOut]:
     """List deleted adapters, the last one first."""
     with state.database.read() as session:
         found = deleted.list_deleted(session)
     return [
-        DeletedOut.of(row.adapter, versions=row.version_count)
+        DeletedAdapterOut.of(row.adapter, versions=row.version_count)
         for row in part.of(found.items, lambda row: (str(row.adapter.deleted_at), row.adapter.key))
     ]
-
-
-@router.delete(
-    "/adapters/{adapter_id}/forever",
-    status_code=204,
-    responses=problems({409: "It is not deleted yet, or a job still needs it."}),
-)
-def delete_adapter_forever(state: State, removal: Removal = Depends(of_adapter)) -> None:
-    """Delete a deleted adapter permanently, with its versions and files.
-
-    Images generated with it, runs that trained it and adapters derived from it stay.
-    """
-    freeing.delete(state, removal)

@@ -1,7 +1,7 @@
 """Pages that say what deleting for good removes and frees, and ask for it.
 
-`CONFIRMATIONS` is the table of what can be deleted on a page; a loop makes the routes. Chosen runs
-and the cache of encoded images have routes of their own.
+`CONFIRMATIONS` is the table of what can be deleted on a page; a loop makes the routes. The cache of
+encoded images has routes of its own.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from app.registry.blobs import deletion as freeing
@@ -20,20 +19,20 @@ from app.registry.blobs.deletion import FreedSpace
 from app.registry.errors import Conflict
 from app.registry.state import AppState
 from app.registry.wording import plural, size_text
-from app.web.addresses import MAX_ADDRESS, own_address
 from app.web.deletion import removals
+from app.web.deletion.api import FOREVER
 from app.web.deletion.removals import Removal
-from app.web.state import RunIds, State
+from app.web.state import State
 from app.web.templates import redirect_with_notice, render
 
 router = APIRouter(include_in_schema=False)
 
-Back = Annotated[str, Query(max_length=MAX_ADDRESS)]
 RUNS, RUN = "/runs", "/runs/{run_id}"
 RENDER, PLAYGROUND = "/renders/{render_id}", "/play"
 ADAPTERS, DATASETS = "/adapters/deleted", "/datasets/deleted"
 DATASET, IMAGES = "/datasets/{slug}", "/datasets/{slug}/deleted"
-STORAGE = "/storage"
+VERSION = "/adapters/{adapter_id}/versions/{version}"
+STORAGE, DELETED = "/storage", "/storage/deleted?kind="
 
 
 @dataclass(frozen=True)
@@ -51,17 +50,19 @@ class Confirmation:
 
 
 CONFIRMATIONS = (
-    Confirmation(f"{RUN}/delete", removals.of_run, back=RUN, to=RUNS),
+    *(
+        Confirmation(f"{FOREVER}{place}", removal, back=listed, to=listed)
+        for place, removal, listed in (
+            (RUN, removals.of_run, f"{DELETED}runs"),
+            (RUNS, removals.of_deleted_runs, f"{DELETED}runs"),
+            (f"{RUN}/checkpoints/{{step}}", removals.of_checkpoint, f"{DELETED}checkpoints"),
+            (VERSION, removals.of_version, f"{DELETED}versions"),
+            ("/presets/{preset_id}", removals.of_preset, f"{DELETED}presets"),
+        )
+    ),
     Confirmation(f"{RUN}/checkpoints/delete", removals.of_checkpoints, back=RUN, to=RUN),
-    Confirmation(f"{RUN}/checkpoints/{{step}}/delete", removals.of_checkpoint, back=RUN, to=RUN),
     Confirmation(f"{RENDER}/delete", removals.of_render, back=RENDER, to=PLAYGROUND),
     Confirmation("/adapters/{adapter_id}/forever", removals.of_adapter, back=ADAPTERS, to=ADAPTERS),
-    Confirmation(
-        "/adapters/{slug}/versions/{version}/delete",
-        removals.of_version_by_slug,
-        back="/adapters/{slug}?v={version}",
-        to="/adapters/{slug}",
-    ),
     Confirmation(
         f"{DATASETS}/{{dataset_id}}/delete", removals.of_dataset, back=DATASETS, to=DATASETS
     ),
@@ -112,28 +113,6 @@ def _add_routes(page: Confirmation) -> None:
 
 for confirmation in CONFIRMATIONS:
     _add_routes(confirmation)
-
-
-@router.get("/runs/delete")
-def ask_runs(
-    request: Request,
-    state: State,
-    run: RunIds = [],  # noqa: B006  (FastAPI copies it)
-    back: Back = RUNS,
-) -> Response:
-    """Ask before the chosen runs are deleted."""
-    back = own_address(back)
-    if not run:
-        return redirect_with_notice(back, "Choose the runs to delete.")
-    return _ask(request, state, removals.of_runs(run), back=back)
-
-
-@router.post("/runs/delete")
-def delete_runs(
-    state: State, back: Back = RUNS, removal: Removal = Depends(removals.of_runs)
-) -> Response:
-    """Delete the chosen runs, then list the others."""
-    return _delete(state, removal, to=own_address(back))
 
 
 @router.get("/storage/cache/delete")

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated
 
 from fastapi import Path, Query
 
-from app.registry.adapters.service import adapter_by_slug
+from app.registry.adapters import service as adapters_service
 from app.registry.blobs.deletion import Deletion
+from app.registry.datasets import service as datasets_service
 from app.registry.datasets.service import dataset_by_slug
-from app.registry.db import MAX_ID, utcnow
+from app.registry.db import MAX_ID, Session, utcnow
 from app.registry.deletion import adapters, datasets, renders, runs, versions
-from app.web.state import Id, RunIds, State
+from app.registry.renders import removal as renders_removal
+from app.registry.renders.grids import service as grids
+from app.registry.renders.recipes import service as recipes
+from app.registry.runs import own_presets
+from app.web.state import Id, State
 
 MAX_DAYS = 36_500
 Removal = partial[Deletion]
@@ -33,18 +40,90 @@ OlderThan = Annotated[
 KeepCovers = Annotated[bool, Query(description="Keep renders with the cover of an adapter.")]
 
 
+@dataclass(frozen=True)
+class Discard:
+    """A deletion that can be undone.
+
+    `mark` marks the rows as deleted; `final` then deletes them for good. `place`: the parts of the
+    address that a request may name in another way.
+    """
+
+    mark: Callable[[Session], object]
+    final: Removal
+    place: dict[str, object] = field(default_factory=dict)
+
+
+def discard_dataset(dataset_id: Id) -> Discard:
+    """Deletion of a dataset."""
+    mark = partial(datasets_service.delete_dataset, dataset_id=dataset_id)
+    return Discard(mark, of_dataset(dataset_id))
+
+
+def discard_image(image_id: Id) -> Discard:
+    """Deletion of an image of a dataset."""
+    mark = partial(datasets_service.delete_image, image_id=image_id)
+    return Discard(mark, of_image(image_id))
+
+
+def discard_adapter(adapter_id: Id) -> Discard:
+    """Deletion of an adapter."""
+    mark = partial(adapters_service.delete_adapter, adapter_id=adapter_id)
+    return Discard(mark, of_adapter(adapter_id))
+
+
+def discard_render(render_id: Id) -> Discard:
+    """Deletion of a render."""
+    mark = partial(renders_removal.delete_render, render_id=render_id)
+    return Discard(mark, of_deleted_render(render_id))
+
+
+def discard_run(run_id: Id) -> Discard:
+    """Deletion of a run."""
+    return Discard(partial(runs.discard_run, run_id=run_id), of_run(run_id))
+
+
+def discard_checkpoint(run_id: Id, step: Step) -> Discard:
+    """Deletion of a checkpoint of a run."""
+    mark = partial(runs.discard_checkpoint, run_id=run_id, step=step)
+    return Discard(mark, of_checkpoint(run_id, step))
+
+
+def discard_version(adapter_id: Id, version: Reference, state: State) -> Discard:
+    """Deletion of a version of an adapter. Raises NotFound."""
+    with state.database.read() as session:
+        adapter = adapters_service.get_adapter(session, adapter_id)
+        number = adapters_service.get_version(session, adapter, version).version
+    mark = partial(versions.discard_version, adapter_id=adapter_id, reference=number)
+    return Discard(mark, of_version(adapter_id, str(number)), {"version": number})
+
+
+def discard_preset(preset_id: Id) -> Discard:
+    """Deletion of a preset of one's own."""
+    return Discard(partial(own_presets.delete_preset, preset_id=preset_id), of_preset(preset_id))
+
+
+def discard_grid(grid_id: Id) -> Discard:
+    """Deletion of a grid."""
+    return Discard(partial(grids.delete_grid, grid_id=grid_id), of_grid(grid_id))
+
+
+def discard_recipe(recipe_id: Id) -> Discard:
+    """Deletion of a recipe."""
+    return Discard(partial(recipes.delete_recipe, recipe_id=recipe_id), of_recipe(recipe_id))
+
+
 def _time_before(days: int) -> datetime | None:
     return utcnow() - timedelta(days=days) if days else None
 
 
 def of_run(run_id: Id) -> Removal:
-    """Removal of a run."""
-    return partial(runs.delete_run, run_id=run_id)
+    """Removal of a deleted run."""
+    return partial(runs.delete_deleted_run, run_id=run_id)
 
 
-def of_runs(run: RunIds) -> Removal:
-    """Removal of several runs."""
-    return partial(runs.delete_runs, run_ids=run)
+def of_deleted_runs() -> Removal:
+    """Removal of all deleted runs."""
+    return partial(runs.delete_deleted_runs)
 
 
 def of_checkpoints(run_id: Id) -> Removal:
@@ -53,8 +132,8 @@ def of_checkpoints(run_id: Id) -> Removal:
 
 
 def of_checkpoint(run_id: Id, step: Step) -> Removal:
-    """Removal of one checkpoint of a run."""
-    return partial(runs.delete_checkpoints, run_id=run_id, step=step)
+    """Removal of a deleted checkpoint of a run."""
+    return partial(runs.delete_deleted_checkpoint, run_id=run_id, step=step)
 
 
 def of_all_checkpoints(older_than_days: OlderThan) -> Removal:
@@ -65,6 +144,26 @@ def of_all_checkpoints(older_than_days: OlderThan) -> Removal:
 def of_render(render_id: Id) -> Removal:
     """Removal of a render."""
     return partial(renders.delete_render, render_id=render_id)
+
+
+def of_deleted_render(render_id: Id) -> Removal:
+    """Removal of a deleted render."""
+    return partial(renders.delete_render, render_id=render_id, only_deleted=True)
+
+
+def of_preset(preset_id: Id) -> Removal:
+    """Removal of a deleted preset of one's own."""
+    return partial(runs.delete_preset, preset_id=preset_id)
+
+
+def of_grid(grid_id: Id) -> Removal:
+    """Removal of a deleted grid."""
+    return partial(renders.delete_grid, grid_id=grid_id)
+
+
+def of_recipe(recipe_id: Id) -> Removal:
+    """Removal of a deleted recipe."""
+    return partial(renders.delete_recipe, recipe_id=recipe_id)
 
 
 def of_renders(older_than_days: OlderThan, keep_covers: KeepCovers = True) -> Removal:
@@ -84,14 +183,8 @@ def of_adapter(adapter_id: Id) -> Removal:
 
 
 def of_version(adapter_id: Id, version: Reference) -> Removal:
-    """Removal of a version of an adapter."""
+    """Removal of a deleted version of an adapter."""
     return partial(versions.delete_version, adapter_id=adapter_id, reference=version)
-
-
-def of_version_by_slug(slug: str, version: Reference, state: State) -> Removal:
-    """Removal of a version of the adapter with this slug. Raises NotFound."""
-    with state.database.read() as session:
-        return of_version(adapter_by_slug(session, slug).key, version)
 
 
 def of_dataset(dataset_id: Id, with_runs: WithRuns = False) -> Removal:

@@ -60,6 +60,13 @@ KINDS: dict[FileKind, tuple[str, str, str, str]] = {
         "Delete for good",
     ),
     FileKind.DELETED_ADAPTERS: ("Deleted adapters", "", "/adapters/deleted", "Delete for good"),
+    FileKind.DELETED_RUNS: ("Deleted runs", "", "/storage/deleted?kind=runs", "Delete for good"),
+    FileKind.DELETED_VERSIONS: (
+        "Deleted versions and checkpoints",
+        "",
+        "/storage/deleted?kind=versions",
+        "Delete for good",
+    ),
     FileKind.JOBS: ("Uploads and fused files", "Kept for 7 days after their job.", "", ""),
     FileKind.UNUSED: ("Files that nothing needs", "The daily sweep removes them.", "", ""),
     FileKind.TRASH: (

@@ -143,8 +143,7 @@ class RenderOut(Answer):
 class RenderPatch(BaseModel):
     """The change of a render; what is absent stays."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"deleted": True}]})
-    deleted: bool | None = Field(None, description="True: it is in no list; false: it is restored.")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"starred": True}]})
     starred: bool | None = Field(None, description="True: it is marked, to be found again.")
 
 
@@ -278,23 +277,23 @@ def get_render(render_id: Id, state: State) -> RenderOut:
         return render_out(session, service.get_render(session, render_id))
 
 
-@router.patch(
-    "/renders/{render_id}",
-    responses=problems({409: "It has not ended yet."}),
-)
+@router.patch("/renders/{render_id}")
 def change_render(render_id: Id, body: RenderPatch, state: State) -> RenderOut:
-    """Star a render, or delete it so that it can be restored; both can be undone.
+    """Star a render, or take the star away.
 
-    Renders with the same image are changed with it. An adapter whose cover is deleted gets its
-    usual cover, and the chosen one back with the render.
+    Renders with the same image are changed with it.
     """
     with state.database.write() as session:
         if body.starred is not None:
             selection.star_chosen(session, [render_id], starred=body.starred)
-        if body.deleted is not None:
-            change = removal.delete_render if body.deleted else removal.restore_render
-            change(session, render_id)
         return render_out(session, service.get_render(session, render_id))
+
+
+@router.post("/renders/{render_id}/restore")
+def restore_render(render_id: Id, state: State) -> RenderOut:
+    """Restore a deleted render, and those with the same image."""
+    with state.database.write() as session:
+        return render_out(session, removal.restore_render(session, render_id))
 
 
 @router.post("/renders/{render_id}/keep")

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
 from app.registry.db import MAX_ID
+from app.registry.deletion.runs import restore_checkpoint as restore_deleted_checkpoint
 from app.registry.runs import checkpoints, service
 from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.runs.epochs import Epochs, run_epochs
@@ -94,6 +95,14 @@ def release_checkpoint(run_id: Id, step: Step, state: State) -> CheckpointOut:
     """Keep a checkpoint no longer; while the run trains, later ones may replace it."""
     with state.database.write() as session:
         row = checkpoints.keep_checkpoint(session, run_id, step, kept=False)
+        return checkpoint_out(row, run_epochs(session, service.get_run(session, run_id)))
+
+
+@router.post("/runs/{run_id}/checkpoints/{step}/restore")
+def restore_checkpoint(run_id: Id, step: Step, state: State) -> CheckpointOut:
+    """Restore a deleted checkpoint of a run."""
+    with state.database.write() as session:
+        row = restore_deleted_checkpoint(session, run_id, step)
         return checkpoint_out(row, run_epochs(session, service.get_run(session, run_id)))
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
+from app.registry.deletion import lists as deleted
 from app.registry.job_kinds.states import JobStatus
 from app.registry.paging import find_page
 from app.registry.runs.listing import (
@@ -20,6 +21,7 @@ from app.registry.runs.listing import (
     list_runs,
     run_choices,
 )
+from app.registry.tables.runs import Run
 from app.web.addresses import MAX_ADDRESS, own_address, page_prefix
 from app.web.form_reader import as_id
 from app.web.state import RunIds, State
@@ -95,6 +97,7 @@ class RunsPage:
     counts: dict[str, int]
     words: dict[str, str]
     sorts: list[tuple[str, str]]
+    has_deleted: bool
 
 
 @router.get("/runs")
@@ -123,6 +126,7 @@ def runs(
         found = find_page(lambda number: list_runs(session, replace(filters, page=number)), page)
         filters = replace(filters, page=found.number)
         choices = run_choices(session, filters)
+        has_deleted = deleted.has_deleted(session, Run)
     context = RunsPage(
         found=found,
         filters=filters,
@@ -135,6 +139,7 @@ def runs(
         },
         words=STATUS_WORDS,
         sorts=[(sort.value, words) for sort, words in SORTS.items()],
+        has_deleted=has_deleted,
     )
     return render(request, "runs/index.html", context)
 

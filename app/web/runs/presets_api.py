@@ -95,8 +95,8 @@ def rename_preset(preset_id: Id, body: PresetChange, state: State) -> PresetOut:
         return PresetOut.of(own_presets.rename_preset(session, preset_id, body.name))
 
 
-@router.delete("/presets/{preset_id}", status_code=204, responses=NO_PRESET)
-def delete_preset(preset_id: Id, state: State) -> None:
-    """Delete a preset of your own; runs keep their settings."""
+@router.post("/presets/{preset_id}/restore", responses=NO_PRESET)
+def restore_preset(preset_id: Id, state: State) -> PresetOut:
+    """Restore a deleted preset; a 422 if its name was taken since."""
     with state.database.write() as session:
-        own_presets.delete_preset(session, preset_id)
+        return PresetOut.of(own_presets.restore_preset(session, preset_id))

@@ -414,7 +414,7 @@ def test_renders_are_hidden_and_deleted_over_rest(client: TestClient, state: App
     adapter = fake_workers.adapter(state)
     body = {"prompt": "fox", "seed": 1, "adapters": [{"id": adapter.key}]}
     key = client.post("/api/v1/renders", json=body).json()["id"]
-    assert client.patch(f"/api/v1/renders/{key}", json={"deleted": True}).status_code == 409
+    assert client.delete(f"/api/v1/renders/{key}").status_code == 409
     fake_workers.draw(state)
     place = f"{API}/{adapter.key}/renders"
     assert client.patch(f"{place}/{key}", json={"hidden": True}).json()["hidden"] is True
@@ -422,10 +422,11 @@ def test_renders_are_hidden_and_deleted_over_rest(client: TestClient, state: App
     assert [row["id"] for row in client.get(f"{place}?hidden=true").json()] == [key]
     assert client.patch(f"{place}/{key}", json={"hidden": False}).status_code == 200
     assert client.patch(f"{place}/99", json={"hidden": True}).status_code == 404
-    gone = client.patch(f"/api/v1/renders/{key}", json={"deleted": True}).json()
-    assert gone["deleted_at"]
+    gone = client.delete(f"/api/v1/renders/{key}").json()
+    assert client.get(gone["deleted"]).json()["deleted_at"]
     assert client.get(place).json() == []
-    assert client.patch(f"/api/v1/renders/{key}", json={"deleted": False}).status_code == 200
+    for _ in range(2):  # restoring twice is no error
+        assert client.post(gone["restore"]).json()["deleted_at"] is None
     assert [row["id"] for row in client.get(place).json()] == [key]
 
 

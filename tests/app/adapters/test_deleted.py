@@ -163,7 +163,7 @@ def test_no_id_is_given_twice(database: Database) -> None:
 
 def test_only_a_deleted_adapter_can_be_deleted_for_good(database: Database) -> None:
     key = make(database)
-    with pytest.raises(Conflict, match="“Chalk” is not deleted"):
+    with pytest.raises(Conflict, match="This adapter is not deleted"):
         for_good(database, key)
 
 

@@ -11,6 +11,7 @@ from tests import fake_workers
 from worker.core.words import FileFormat, WeightDtype
 
 API = "/api/v1/adapters"
+FOREVER = "/api/v1/storage/forever/adapters"
 
 
 def test_they_are_listed_in_linked_parts_and_deleted_for_good(
@@ -19,7 +20,7 @@ def test_they_are_listed_in_linked_parts_and_deleted_for_good(
     for name in ("One", "Two", "Three"):
         with state.database.write() as session:
             key = publish(session, NewVersion(name, "sd1", "0" * 64, 1, 1, 1.0)).adapter_id
-        assert client.delete(f"{API}/{key}").status_code == 204
+        assert client.delete(f"{API}/{key}").status_code == 200
     first = client.get(f"{API}/deleted?limit=2")
     assert first.headers["x-total-count"] == "3"
     assert [row["name"] for row in first.json()] == ["Three", "Two"]
@@ -29,20 +30,20 @@ def test_they_are_listed_in_linked_parts_and_deleted_for_good(
     second = client.get(first.links["next"]["url"])
     assert [row["name"] for row in second.json()] == ["One"]
     assert "next" not in second.links
-    assert client.delete(f"{API}/{row['id']}/forever").status_code == 204
+    assert client.delete(f"{FOREVER}/{row['id']}").status_code == 200
     assert client.get(f"{API}/deleted").headers["x-total-count"] == "2"
-    assert client.delete(f"{API}/{row['id']}/forever").status_code == 404
+    assert client.delete(f"{FOREVER}/{row['id']}").status_code == 404
     assert client.post(f"{API}/{row['id']}/restore").status_code == 404
 
 
 def test_it_is_refused_with_a_sentence_before_its_time(client: TestClient, state: AppState) -> None:
     adapter = fake_workers.adapter(state)
-    refused = client.delete(f"{API}/{adapter.key}/forever")
+    refused = client.delete(f"{FOREVER}/{adapter.key}")
     assert refused.status_code == 409
-    assert refused.json()["detail"].startswith("“Chalk” is not deleted.")
+    assert refused.json()["detail"].startswith("This adapter is not deleted.")
     with state.database.write() as session:
         order_file(session, 1, FileFormat.PEFT, WeightDtype.FP16)
     client.delete(f"{API}/{adapter.key}")
-    refused = client.delete(f"{API}/{adapter.key}/forever")
+    refused = client.delete(f"{FOREVER}/{adapter.key}")
     assert refused.status_code == 409
     assert "is used by 1 job." in refused.json()["detail"]

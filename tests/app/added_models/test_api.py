@@ -11,6 +11,7 @@ from app.registry.state import AppState
 from tests.app.added_models.kinds import MEGABYTE, Models, both_kinds, make_folder
 
 pytestmark = both_kinds
+FOREVER = "/api/v1/storage/forever"
 
 
 def test_a_folder_is_added_listed_and_removed(
@@ -30,10 +31,14 @@ def test_a_folder_is_added_listed_and_removed(
     with state.database.read() as session:
         job = Models(session, kind).newest_job()
         assert (job.kind, job.subject_id) == (kind.check.kind, model["id"])
-    assert client.delete(f"{api}/{model['id']}").status_code == 204
+    removal = f"{FOREVER}{kind.address}/{model['id']}"
+    announced = client.get(removal).json()
+    assert (announced["files"], announced["size_bytes"]) == (0, 0)  # the files of a folder stay
+    assert client.delete(removal).json() == announced
     assert folder.is_dir()
-    for method, path in (("GET", ""), ("POST", "/cancel"), ("DELETE", "")):
-        assert client.request(method, f"{api}/{model['id']}{path}").status_code == 404
+    address = f"{api}/{model['id']}"
+    for method, path in (("GET", address), ("POST", f"{address}/cancel"), ("DELETE", removal)):
+        assert client.request(method, path).status_code == 404
 
 
 def test_a_download_shows_its_progress_until_it_is_stopped(
@@ -51,7 +56,7 @@ def test_a_download_shows_its_progress_until_it_is_stopped(
         job.result = progress
         session.add(job)
     assert client.get(address).json()["download"] == progress
-    assert client.delete(address).status_code == 409
+    assert client.delete(address.replace("/api/v1", FOREVER)).status_code == 409
     stopped = client.post(f"{address}/cancel").json()
     assert (stopped["status"], stopped["download"]) == ("failed", None)
     assert client.post(f"{address}/cancel").status_code == 409

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
+from app.web.deletion.api import API, FOREVER
 from app.web.openapi import Schema, operations
 
 NO_LISTS = {
@@ -15,6 +16,13 @@ NO_LISTS = {
 }
 ANSWER_MORE = {
     "listCaptionProviders": "a form: the providers with the usual prompt and words to leave out",
+}
+PARTS = {
+    "deleteAlias": "a name that is moved and set again; nothing of the version goes",
+    "deleteCaption": "a caption of several; the history restores it",
+    "discardCaptionProposals": "proposals of a model, which an order writes again",
+    "endSession": "a login",
+    "releaseCheckpoint": "undoes PUT",
 }
 
 
@@ -72,3 +80,21 @@ def test_what_is_called_a_list_answers_a_list(document: Schema) -> None:
         if operation["operationId"].startswith("list")
     }
     assert named - {operation["operationId"] for operation in lists(document)} == set(ANSWER_MORE)
+
+
+def test_what_delete_takes_can_be_restored_or_stands_under_the_final_address(
+    document: Schema,
+) -> None:
+    finals, restorable = set(), set()
+    for method, path, operation in api_operations(document):
+        if method != "delete" or operation["operationId"] in PARTS:
+            continue
+        is_final = path.startswith(API + FOREVER)
+        answer = answer_schema(operation).get("$ref", "").rpartition("/")[2]
+        assert answer == ("FreedOut" if is_final else "RestorableOut"), path
+        (finals if is_final else restorable).add(path.removeprefix(API).removeprefix(FOREVER))
+        if is_final:
+            assert "get" in document["paths"][path]  # what it would free
+    assert restorable < finals
+    for place in restorable:
+        assert "post" in document["paths"][f"{API}{place}/restore"]

@@ -19,6 +19,8 @@ from tests import fake_workers
 from tests.conftest import embedded_info
 from worker.core.starter.subjects import known_subjects
 
+FOREVER = "/api/v1/storage/forever/base-models"
+
 
 def test_the_embedded_base_is_there(client: TestClient) -> None:
     (base,) = client.get("/api/v1/base-models").json()
@@ -43,7 +45,7 @@ def test_a_download_has_the_precision_that_was_chosen_last(
 
 
 def test_a_base_that_was_used_or_is_built_in_is_kept(client: TestClient) -> None:
-    answer = client.delete("/api/v1/base-models/1")
+    answer = client.delete(f"{FOREVER}/1")
     assert answer.status_code == 409
     assert "built in" in answer.json()["detail"]
 
@@ -59,7 +61,10 @@ def test_the_files_of_a_removed_base_go_only_when_they_were_fused_here(
         file.write_bytes(b"{}")
         answer = client.post("/api/v1/base-models", json={"source": str(place)})
         assert answer.status_code == 202
-        assert client.delete(f"/api/v1/base-models/{answer.json()['id']}").status_code == 204
+        removal = f"{FOREVER}/{answer.json()['id']}"
+        announced = client.get(removal).json()
+        assert announced["size_bytes"] == (0 if place.parent == tmp_path else 2)
+        assert client.delete(removal).json() == announced
     assert [place.exists() for place in places] == [False, False, True]
     assert fused.is_dir()
 
@@ -88,7 +93,7 @@ def test_what_was_made_with_a_removed_base_stays_and_meets_it_again(
     base = used_base(state, str(folder))
     address = f"/api/v1/base-models/{base.key}"
     for _ in range(2):  # asking twice is no mistake
-        assert client.delete(address).status_code == 204
+        assert client.delete(f"{FOREVER}/{base.key}").status_code == 200
     assert slugs(client) == ["starter"]
     assert client.get(address).json()["status"] == "removed"
     assert folder.is_dir()
@@ -115,9 +120,9 @@ def test_the_files_of_a_used_base_from_the_hub_go_with_it(
     file = state.settings.hub_models / "acme--tiny" / "abc" / "model_index.json"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"{}")
-    assert client.delete(f"/api/v1/base-models/{other}").status_code == 204
+    assert client.delete(f"{FOREVER}/{other}").status_code == 200
     assert file.exists()  # both are of one repository
-    assert client.delete(f"/api/v1/base-models/{base.key}").status_code == 204
+    assert client.delete(f"{FOREVER}/{base.key}").json()["size_bytes"] == 2
     assert not file.exists()
     again = client.post("/api/v1/base-models", json={"source": "acme/tiny"})
     assert (again.status_code, again.json()["status"]) == (202, "downloading")
@@ -130,7 +135,7 @@ def test_a_base_that_work_needs_stays_until_that_has_ended(
     folder = tmp_path / "mine"
     folder.mkdir()
     base = used_base(state, str(folder))
-    address = f"/api/v1/base-models/{base.key}"
+    address = f"{FOREVER}/{base.key}"
     order = {"prompt": "x", "base_model": "mine"}
     render = client.post("/api/v1/renders", json=order).json()["id"]
     fuse = client.post("/api/v1/adapters/1/fuse", json={"name": "Inked"}).json()["id"]
@@ -145,7 +150,7 @@ def test_a_base_that_work_needs_stays_until_that_has_ended(
         session.get_one(Run, run.key).base_model_id = base.key
     assert "is used by unfinished runs" in client.delete(address).json()["detail"]
     client.post(f"/api/v1/runs/{run.key}/cancel")
-    assert client.delete(address).status_code == 204
+    assert client.delete(address).status_code == 200
 
 
 def test_the_embedded_base_lists_its_subjects_and_finds_one_by_any_of_its_names(

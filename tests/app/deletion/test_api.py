@@ -10,6 +10,11 @@ from app.registry.state import AppState
 from tests import fake_workers
 
 API = "/api/v1"
+FOREVER = f"{API}/storage/forever"
+RESTORABLE = (
+    *("runs/1", "runs/1/checkpoints/20", "adapters/1/versions/1"),
+    *("renders/2", "adapters/1", "datasets/1", "images/1"),
+)
 
 
 def size(state: AppState) -> int:
@@ -18,42 +23,55 @@ def size(state: AppState) -> int:
 
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize(
-    ("preview", "address"),
+    ("address", "query"),
     [
-        ("runs/1/deletion", "runs/1"),
-        ("renders/2/deletion", "renders/2"),
-        ("renders/deletion?older_than_days=0", "renders?older_than_days=0"),
-        ("checkpoints/deletion?older_than_days=0", "checkpoints?older_than_days=0"),
-        ("adapters/1/versions/1/deletion", "adapters/1/versions/1"),
-        ("adapters/1/deletion", "adapters/1/forever"),
-        ("datasets/1/deletion?with_runs=true", "datasets/1/forever?with_runs=true"),
-        ("images/1/deletion?with_runs=true", "images/1/forever?with_runs=true"),
+        ("runs/1", ""),
+        ("runs/1/checkpoints/20", ""),
+        ("renders/2", ""),
+        ("renders", "?older_than_days=0"),
+        ("checkpoints", "?older_than_days=0"),
+        ("adapters/1/versions/1", ""),
+        ("adapters/1", ""),
+        ("datasets/1", "?with_runs=true"),
+        ("images/1", "?with_runs=true"),
     ],
 )
 def test_what_is_announced_is_what_is_freed(
-    client: TestClient, state: AppState, preview: str, address: str
+    client: TestClient, state: AppState, address: str, query: str
 ) -> None:
-    two_steps = address.partition("/forever")[0] if "forever" in address else None
-    if two_steps:
-        assert client.get(f"{API}/{preview}").status_code == 409
-        assert client.delete(f"{API}/{two_steps}").status_code == 204
+    forever = f"{FOREVER}/{address}{query}"
     before = size(state)
-    announced = client.get(f"{API}/{preview}")
+    if address in RESTORABLE:
+        assert client.get(forever).status_code == 409
+        deleted = client.delete(f"{API}/{address}").json()
+        assert (deleted["forever"], deleted["freed_bytes"]) == (f"{FOREVER}/{address}", 0)
+        assert size(state) == before
+        if not query:
+            assert deleted["forever_bytes"] == client.get(forever).json()["size_bytes"]
+    announced = client.get(forever)
     assert announced.status_code == 200, announced.text
-    answer = client.delete(f"{API}/{address}")
-    assert before - size(state) == announced.json()["size_bytes"]
-    if answer.status_code != 204:
-        assert answer.json() == announced.json()
-    assert announced.json()["size_bytes"] > 0
-    again = client.get(f"{API}/{preview}")
-    assert again.status_code == (200 if "older_than_days" in address else 404)
+    assert client.delete(forever).json() == announced.json()
+    assert before - size(state) == announced.json()["size_bytes"] > 0
+    assert client.get(forever).status_code == (200 if "older_than_days" in query else 404)
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("address", RESTORABLE)
+def test_what_is_deleted_is_restored_as_it_was(client: TestClient, address: str) -> None:
+    read = address.rpartition("/")[0] if "checkpoints" in address else address
+    before = client.get(f"{API}/{read}").json()
+    deleted = client.delete(f"{API}/{address}").json()
+    assert deleted["deleted"] == f"{API}/{address}"
+    for _ in range(2):  # restoring twice is no error
+        assert client.post(deleted["restore"]).status_code == 200
+    assert client.get(f"{API}/{read}").json() == before
 
 
 def test_everything_needs_how_old_it_has_to_be(client: TestClient) -> None:
     for address in ("renders", "checkpoints"):
-        assert client.delete(f"{API}/{address}").status_code == 422
-        assert client.delete(f"{API}/{address}?older_than_days=-1").status_code == 422
-        assert client.delete(f"{API}/{address}?older_than_days=99999999").status_code == 422
+        assert client.delete(f"{FOREVER}/{address}").status_code == 422
+        assert client.delete(f"{FOREVER}/{address}?older_than_days=-1").status_code == 422
+        assert client.delete(f"{FOREVER}/{address}?older_than_days=99999999").status_code == 422
 
 
 def test_what_has_not_ended_is_a_conflict_with_a_sentence(
@@ -70,9 +88,10 @@ def test_what_has_not_ended_is_a_conflict_with_a_sentence(
 def test_what_does_not_exist_is_not_found(client: TestClient) -> None:
     for address in (
         *("runs/9", "runs/9/checkpoints", "runs/9/checkpoints/3", "renders/9"),
-        *("datasets/9/forever", "images/9/forever", "adapters/9/versions/1", "runs/x"),
+        *("datasets/9", "images/9", "adapters/9", "adapters/9/versions/1", "runs/x", "grids/9"),
+        "recipes/9",
     ):
-        assert client.delete(f"{API}/{address}").status_code == 404, address
+        assert client.delete(f"{FOREVER}/{address}").status_code == 404, address
 
 
 def test_deleted_datasets_are_listed(client: TestClient, state: AppState) -> None:

@@ -78,7 +78,7 @@ def test_nothing_is_left_of_a_dataset(registry: Registry) -> None:
         for image in service.list_images(session, dataset.key):
             service.caption_image(session, image.key, f"{SECRET} again")
             add_workbench_rows(session, image)
-    with pytest.raises(Conflict, match=r"“Cats” is not deleted. Delete it first"):
+    with pytest.raises(Conflict, match=r"This dataset is not deleted. Delete it first"):
         registry.delete(lambda session: deletion.delete_dataset(session, dataset.key))
     put_away(registry, dataset)
     freed = registry.delete(lambda session: deletion.delete_dataset(session, dataset.key))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import pytest
 from fastapi.testclient import TestClient
 
@@ -10,23 +12,33 @@ from app.registry.state import AppState
 from tests import fake_workers
 
 HTML = {"accept": "text/html"}
+FOREVER, DELETED = "/storage/forever", "/storage/deleted?kind="
+FORMS = (
+    "/runs/1/checkpoints/20/delete",
+    "/runs/delete?run=1",
+    "/adapters/chalk/versions/2/delete",
+)
 
 
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize(
     ("shown_on", "address", "leads_to"),
     [
-        ("/runs/1", "/runs/1/delete", "/runs"),
-        ("/runs/1", "/runs/1/checkpoints/20/delete", "/runs/1"),
         ("/runs/1", "/runs/1/checkpoints/delete", "/runs/1"),
         ("/renders/2", "/renders/2/delete", "/play"),
-        ("/adapters/chalk", "/adapters/chalk/versions/2/delete", "/adapters/chalk"),
+        (f"{DELETED}runs", f"{FOREVER}/runs/1", f"{DELETED}runs"),
+        (f"{DELETED}runs", f"{FOREVER}/runs", f"{DELETED}runs"),
+        (f"{DELETED}versions", f"{FOREVER}/adapters/1/versions/2", f"{DELETED}versions"),
+        (f"{DELETED}checkpoints", f"{FOREVER}/runs/1/checkpoints/20", f"{DELETED}checkpoints"),
     ],
 )
 def test_a_page_asks_first_and_the_next_says_what_was_freed(
     client: TestClient, shown_on: str, address: str, leads_to: str
 ) -> None:
     client.post("/renders/delete", data={"id": "2"})  # only then it can be deleted for good
+    if DELETED in shown_on:
+        for form in FORMS[:1] if "checkpoints" in address else FORMS:
+            client.post(form)
     assert f'href="{address}"' in client.get(shown_on).text
     asked = client.get(address)
     assert asked.status_code == 200
@@ -42,14 +54,46 @@ def test_a_page_asks_first_and_the_next_says_what_was_freed(
     assert f'href="{address}"' not in client.get(leads_to).text
 
 
-def test_what_has_not_ended_says_why_and_leads_back(client: TestClient, state: AppState) -> None:
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(
+    ("page", "form", "leads_to", "undo"),
+    [
+        ("/runs/1", FORMS[1], "/runs", "/runs/restore?run=1&amp;back=%2Fruns"),
+        ("/runs/1", FORMS[0], "/runs/1", "/runs/1/checkpoints/20/restore"),
+        ("/adapters/chalk", FORMS[2], "/adapters/chalk", "/adapters/1/versions/2/restore"),
+    ],
+)
+def test_a_form_deletes_and_the_next_page_offers_undo(
+    client: TestClient, page: str, form: str, leads_to: str, undo: str
+) -> None:
+    assert f'action="{form}"' in client.get(page).text
+    answer = client.post(form)
+    assert str(answer.url.path) == leads_to
+    assert f'<form method="post" action="{undo}"><button>Undo' in answer.text
+    assert f'action="{form}"' not in answer.text
+    client.post(html.unescape(undo))
+    assert f'action="{form}"' in client.get(page).text
+
+
+@pytest.mark.usefixtures("filled")
+def test_chosen_runs_are_deleted_together(client: TestClient, state: AppState) -> None:
+    fake_workers.queued_run(state, fake_workers.dataset(state, "Other"))
+    assert "Choose the runs to delete." in client.post("/runs/delete").text
+    shown = client.post("/runs/delete", data={"run": ["1", "2"], "back": "/runs?sort=name"})
+    assert str(shown.url).endswith("/runs?sort=name")
+    assert "“Chalk” was deleted. “Other” is waiting. Cancel it first, then delete it." in shown.text
+    assert 'href="/storage/deleted?kind=runs">Deleted runs' in shown.text
+    listed = client.get("/storage/deleted?kind=runs").text
+    assert 'action="/runs/1/restore"' in listed
+    assert str(client.post("/runs/1/restore").url.path) == "/runs/1"
+
+
+def test_what_has_not_ended_says_why(client: TestClient, state: AppState) -> None:
     fake_workers.queued_run(state, fake_workers.dataset(state))
-    asked = client.get("/runs/1/delete", headers=HTML)
-    assert asked.status_code == 409
-    assert "“Chalk” is waiting. Cancel it first, then delete it." in asked.text
-    assert '<form method="post"><button class="button danger">' not in asked.text
-    assert "/runs/1/delete" not in client.get("/runs/1").text
-    assert client.post("/runs/1/delete", headers=HTML).status_code == 409
+    assert "/runs/delete" not in client.get("/runs/1").text
+    refused = client.post("/runs/delete?run=1", headers=HTML)
+    assert refused.status_code == 409
+    assert "“Chalk” is waiting. Cancel it first, then delete it." in refused.text
 
 
 @pytest.mark.usefixtures("filled")
@@ -59,6 +103,7 @@ def test_a_deleted_dataset_goes_with_or_without_its_runs(client: TestClient) -> 
     assert 'href="/datasets/deleted"' in client.get("/datasets").text
     listed = client.get("/datasets/deleted").text
     assert "3 images, 1 run trained on it, deleted" in listed
+    assert 'action="/datasets/deleted/restore"' in listed
     asked = client.get("/datasets/deleted/1/delete").text
     assert "3 images stay, with captions, because 1 run was trained on them." in asked
     assert (

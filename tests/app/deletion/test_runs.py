@@ -1,4 +1,4 @@
-"""Runs and checkpoints are deleted for good, on both databases."""
+"""Runs and checkpoints are deleted, restored and deleted for good, on both databases."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from app.registry.comparison.versions import compare
 from app.registry.deletion import adapters as deleted_adapters
 from app.registry.deletion import datasets, versions
 from app.registry.deletion import runs as deletion
+from app.registry.deletion.lists import DeletedKind, list_things
 from app.registry.deletion.usage import FileKind, storage_use
 from app.registry.errors import Conflict, NotFound
 from app.registry.jobs import service as jobs
 from app.registry.renders.adapter_images import list_samples
 from app.registry.runs import checkpoints, requests, rerun, service
+from app.registry.runs.listing import RunFilter, list_runs
+from app.registry.runs.sample_pages import list_sample_page
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.jobs import Event, IoJob
 from app.registry.tables.runs import Checkpoint, MetricChunk, Run, Sample
@@ -102,6 +105,50 @@ def test_a_child_that_waits_is_named(registry: Registry) -> None:
         registry.delete(lambda session: deletion.delete_run(session, parent.key))
 
 
+def test_a_deleted_run_is_nowhere_until_it_is_restored(registry: Registry) -> None:
+    run_id, adapter = train_two_versions(registry)
+    with registry.database.read() as session:
+        steps = checkpoints.newest_steps(session, run_id, limit=9)
+        address = checkpoints.address_of(session, run_id)
+        before = [shown_samples(session, adapter, number) for number in (1, 2)]
+    size = registry.size()
+    with registry.database.write() as session:
+        deletion.discard_checkpoint(session, run_id, steps[0])
+    with registry.database.read() as session:
+        assert checkpoints.count_checkpoints(session, run_id) == len(steps) - 1
+        assert [row.step for row in checkpoints.list_checkpoints(session, run_id)] == steps[1:]
+        assert list_sample_page(session, run_id).steps == steps  # its samples stay
+    with registry.database.write() as session:
+        deletion.discard_run(session, run_id)
+    assert registry.size() == size
+    with registry.database.read() as session:
+        assert list_runs(session, RunFilter()).items == []
+        with pytest.raises(NotFound):
+            service.get_run(session, run_id)
+        assert address
+        assert adapters.list_versions(session, address.key) == []
+        assert [shown_samples(session, adapter, number) for number in (1, 2)] == before
+        assert [row.title for row in list_things(session, DeletedKind.RUNS).items] == [
+            f"run {run_id}, “Cats”"
+        ]
+        assert list_things(session, DeletedKind.CHECKPOINTS).items == []
+    uses = {use.kind: use.files for use in storage_use(registry.state)}
+    assert (uses[FileKind.CHECKPOINTS], uses[FileKind.CHECKPOINT_ADAPTERS]) == (0, 0)
+    assert uses[FileKind.DELETED_RUNS] > 0
+    for _ in range(2):
+        with registry.database.write() as session:
+            assert deletion.restore_run(session, run_id).deleted_at is None
+    with registry.database.read() as session:
+        assert [row.step for row in checkpoints.list_checkpoints(session, run_id)] == steps[1:]
+        (thing,) = list_things(session, DeletedKind.CHECKPOINTS).items
+        assert thing.place == f"/runs/{run_id}/checkpoints/{steps[0]}"
+    for _ in range(2):
+        with registry.database.write() as session:
+            deletion.restore_checkpoint(session, run_id, steps[0])
+    with registry.database.read() as session:
+        assert checkpoints.newest_steps(session, run_id, limit=9) == steps
+
+
 def test_of_several_those_that_can_be_deleted_go(registry: Registry) -> None:
     dataset = registry.dataset()
     parent = registry.run(dataset)
@@ -127,7 +174,7 @@ def test_of_several_those_that_can_be_deleted_go(registry: Registry) -> None:
         assert session.get_one(Run, waiting.key).parent_id == needed.key
     with pytest.raises(Conflict, match="Cancel it first"):
         registry.delete(lambda session: deletion.delete_runs(session, keys))
-    with pytest.raises(NotFound, match="for good already"):
+    with pytest.raises(NotFound, match="deleted already"):
         registry.delete(lambda session: deletion.delete_runs(session, [99]))
 
 
@@ -217,6 +264,8 @@ def test_each_version_from_a_run_keeps_its_samples(registry: Registry) -> None:
             images = list_samples(session, summary, version)
             assert [image.title for image in images] == ["a castle", "a rocket"]
         assert len(compare(session, adapter, 1, 2).pairs) == 2
+    with registry.database.write() as session:
+        versions.discard_version(session, adapter.key, 1)
     registry.delete(lambda session: versions.delete_version(session, adapter.key, 1))
     with registry.database.read() as session:
         left = session.exec(select(Sample.sha256)).all()

@@ -1,16 +1,20 @@
-"""Versions of adapters, and whole adapters, are deleted for good, on both databases."""
+"""Versions of adapters are deleted and restored; they and adapters go for good; both databases."""
 
 from __future__ import annotations
 
 import pytest
 from sqlmodel import col, select
 
-from app.registry.adapters import service
+from app.registry.adapters import in_use, service
 from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.create_version import NewFile, NewVersion, publish
+from app.registry.adapters.versions.names import names_of
+from app.registry.blobs.deletion import FreedSpace
 from app.registry.db import utcnow
 from app.registry.deletion import adapters as deleted
 from app.registry.deletion import versions as deletion
+from app.registry.deletion.lists import DeletedKind, list_things
+from app.registry.deletion.usage import FileKind, storage_use
 from app.registry.errors import Conflict, NotFound
 from app.registry.job_kinds.kinds import (
     ExportAdapterResult,
@@ -55,19 +59,92 @@ def make(registry: Registry, adapter: int | None = None) -> AdapterVersion:
         return publish(session, new, adapter_id=adapter)
 
 
-def delete(registry: Registry, adapter: int, version: int | str) -> object:
-    return registry.delete(lambda session: deletion.delete_version(session, adapter, version))
+def delete(registry: Registry, adapter: int, version: int | str) -> FreedSpace:
+    """Delete a version, then for good."""
+    with registry.database.write() as session:
+        number = deletion.discard_version(session, adapter, version).version
+    return registry.delete(lambda session: deletion.delete_version(session, adapter, number))
+
+
+def latest(registry: Registry, adapter: int) -> int:
+    with registry.database.read() as session:
+        return service.get_version(session, service.get_adapter(session, adapter)).version
+
+
+def restore(registry: Registry, adapter: int, version: int) -> None:
+    with registry.database.write() as session:
+        deletion.restore_version(session, adapter, version)
+
+
+def discard(registry: Registry, adapter: int, version: int) -> None:
+    with registry.database.write() as session:
+        deletion.discard_version(session, adapter, version)
+
+
+def test_a_deleted_version_is_nowhere_until_it_is_restored(registry: Registry) -> None:
+    key = make(registry).adapter_id
+    second = make(registry, key)
+    discard(registry, key, 2)
+    assert registry.state.store.exists(second.sha256)
+    with registry.database.read() as session:
+        adapter = service.get_adapter(session, key)
+        assert [row.version for row in service.list_versions(session, key)] == [1]
+        assert service.count_versions(session, key) == 1
+        assert service.summary(session, adapter).version_count == 1
+        assert names_of(session, [key])[key].numbers == [1]
+        assert aliases.alias_numbers(session, key) == {"latest": 1}
+        for reference in (2, "v2"):
+            with pytest.raises(NotFound, match="no version 2"):
+                service.get_version(session, adapter, reference)
+        (thing,) = list_things(session, DeletedKind.VERSIONS).items
+        assert (thing.title, thing.place) == ("version 2 of “Ink”", f"/adapters/{key}/versions/2")
+    uses = {use.kind: use.files for use in storage_use(registry.state)}
+    assert uses[FileKind.DELETED_VERSIONS] == 2  # weights and its own download
+    assert make(registry, key).version == 3  # a number names one version for ever
+    discard(registry, key, 3)
+    for _ in range(2):
+        restore(registry, key, 2)
+    assert latest(registry, key) == 2
+    restore(registry, key, 3)
+    assert latest(registry, key) == 3
+
+
+@pytest.mark.parametrize("order", [(2, 3), (3, 2)])
+def test_latest_comes_back_in_whatever_order_versions_do(
+    registry: Registry, order: tuple[int, int]
+) -> None:
+    key = make(registry).adapter_id
+    make(registry, key)
+    make(registry, key)
+    discard(registry, key, 3)
+    discard(registry, key, 2)
+    assert latest(registry, key) == 1
+    for number in order:
+        restore(registry, key, number)
+    assert latest(registry, key) == 3
+
+
+def test_latest_that_was_moved_since_stays_where_it_is(registry: Registry) -> None:
+    key = make(registry).adapter_id
+    make(registry, key)
+    make(registry, key)
+    discard(registry, key, 3)
+    with registry.database.write() as session:
+        in_use.use_version(session, key, 1)
+    restore(registry, key, 3)
+    assert latest(registry, key) == 1
 
 
 def test_a_version_goes_with_its_files_and_latest_moves(registry: Registry) -> None:
     first = make(registry)
     key = first.adapter_id
     second = make(registry, key)
-    freed = registry.delete(lambda session: deletion.delete_version(session, key, 2))
+    with pytest.raises(Conflict, match=r"not deleted\. Delete it first, then for good"):
+        registry.delete(lambda session: deletion.delete_version(session, key, 2))
+    freed = delete(registry, key, 2)
     assert freed.goes == ("2 downloads",)
     assert freed.files == 3  # weights, original, its own download
     assert freed.stays == (
-        "“latest” then points to version 1.",
         "Images generated with it and the run that trained it stay.",
         "1 file stays: another version has the same file.",
     )
@@ -129,7 +206,7 @@ def test_jobs_that_made_a_version_forget_it(registry: Registry) -> None:
         again.result = ImportAdapterResult(adapter_id=key, version=1, duplicate=True).stored()
         for job in (imported, again, export):
             job.status, job.finished_at = JobStatus.SUCCEEDED, utcnow()
-    freed = registry.delete(lambda session: deletion.delete_version(session, key, 1))
+    freed = delete(registry, key, 1)
     assert freed.files == 5  # although the jobs ended just now; with all that was uploaded
     assert SECRET not in registry.texts()
     with registry.database.read() as session:
@@ -164,7 +241,7 @@ def test_recipes_and_grids_that_need_a_version_are_named(registry: Registry) -> 
         plan = plan_grid(session, GridRequest(RenderRequest(prompt="a fox"), [axis]))
         grid = grids.create_grid(session, plan, registry.state.store)
         grids.cancel_grid(session, grid.key)
-    freed = registry.delete(lambda session: deletion.delete_version(session, key, 1))
+    freed = delete(registry, key, 1)
     assert freed.stays[1:3] == (
         "The recipes “Soft” and “Hard” use it; the version in use takes its place there.",
         "The grid “Adapter” uses it: images that are not there yet cannot be made.",

@@ -137,7 +137,7 @@ def test_an_action_impossible_for_the_chosen_images_gives_the_reason(
 ) -> None:
     fox, _, castle = map(str, drawn)
     waiting = client.post("/api/v1/renders", json={"prompt": "it waits"}).json()["id"]
-    client.patch(f"/api/v1/renders/{castle}", json={"deleted": True})
+    client.delete(f"/api/v1/renders/{castle}")
     for path, ids, status, words in (
         ("/renders/delete", [fox, "999"], 404, "No image has the id 999"),
         ("/renders/delete", ["x"], 422, "no valid number"),
@@ -188,7 +188,7 @@ def test_two_images_are_compared_with_what_differs(client: TestClient, drawn: li
 def test_a_comparison_with_what_is_not_there_says_so(client: TestClient, drawn: list[int]) -> None:
     fox = drawn[0]
     waiting = client.post("/api/v1/renders", json={"prompt": "it waits"}).json()["id"]
-    client.patch(f"/api/v1/renders/{drawn[2]}", json={"deleted": True})
+    client.delete(f"/api/v1/renders/{drawn[2]}")
     for query, status, words in (
         ("", 200, "Choose two images"),
         (f"?a={fox}&b={fox}", 200, "Both are the same image"),

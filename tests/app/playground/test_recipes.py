@@ -12,7 +12,7 @@ from app.registry.adapters import service as adapters
 from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.deletion.renders import delete_deleted_renders
-from app.registry.deletion.versions import delete_version
+from app.registry.deletion.versions import discard_version
 from app.registry.renders import sources
 from app.registry.renders.recipes import service
 from app.registry.state import AppState
@@ -117,7 +117,7 @@ def test_a_recipe_opens_with_what_is_left_of_it(
     kept = form_of(client.get("/recipes/soft").text, "play-form")
     assert (kept["adapter-0"], kept["adapter-1"]) == ("photo@1", "chalk@1")
     with state.database.write() as session:
-        delete_version(session, chalk, 1)
+        discard_version(session, chalk, 1)
     page = page_of(client, "/recipes/soft")
     assert "Version 1 of “Chalk” was deleted, so version 2 takes its place." in page
     with state.database.write() as session:
@@ -184,7 +184,7 @@ def test_recipes_by_the_api(client: TestClient, stack: tuple[int, int]) -> None:
     assert listed.json() == [recipe]
     assert listed.headers["x-total-count"] == "1"
     assert client.patch(f"{API}/1", json={"name": "Hard"}).json()["name"] == "Hard"
-    assert client.delete(f"{API}/1").status_code == 204
+    assert client.delete(f"{API}/1").status_code == 200
     assert client.get(API).json() == []
     assert client.get(API, params={"deleted": True}).json()[0]["name"] == "Hard"
     assert client.post(f"{API}/1/restore").json()["deleted_at"] is None

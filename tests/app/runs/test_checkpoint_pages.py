@@ -62,7 +62,7 @@ def test_every_page_that_a_row_links_to_opens(client: TestClient, training: Fake
     training.finish()
     page = client.get("/runs/1").text
     links = re.findall(r'href="(/[^"]+)"', row_of(page, 20))
-    assert len(links) == 6
+    assert len(links) == 5
     for link in links:
         if not link.startswith("/api"):
             assert client.get(link).status_code == 200, link

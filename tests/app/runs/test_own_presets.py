@@ -165,12 +165,25 @@ def test_the_api_lists_saves_renames_and_deletes(client: TestClient, run: Run) -
     assert started.status_code == 202
     config = client.get(f"/api/v1/runs/{started.json()['id']}").json()["config"]
     assert (config["rank"], config["steps"]) == (3, 40)
-    assert client.delete(f"{API}/{key}").status_code == 204
+    deleted = client.delete(f"{API}/{key}").json()
+    assert (deleted["freed_bytes"], deleted["forever_bytes"]) == (0, 0)
     for gone in (client.delete(f"{API}/{key}"), client.patch(f"{API}/{key}", json={"name": "x"})):
         assert gone.status_code == 404
     refused = client.post("/api/v1/runs", json={"dataset_id": run.dataset_id, "preset": key})
     assert refused.json()["errors"][0]["field"] == "preset"
     assert "it may have been deleted" in refused.json()["detail"]
+    again = client.post(API, json={"name": "Softer", "config": {"rank": 5}}).json()["id"]
+    taken = client.post(deleted["restore"])
+    assert (taken.status_code, taken.json()["errors"][0]["field"]) == (422, "name")
+    client.delete(f"{API}/{again}")
+    for _ in range(2):  # restoring twice is no error
+        assert client.post(deleted["restore"]).json()["name"] == "Softer"
+    assert client.get(deleted["forever"]).status_code == 409
+    client.delete(f"{API}/{key}")
+    listed = client.get("/api/v1/storage/deleted?kind=presets").json()
+    assert [row["title"] for row in listed] == ["the preset “Softer”"] * 2
+    assert client.delete(deleted["forever"]).json()["title"] == "the preset “Softer”"
+    assert client.post(deleted["restore"]).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -190,4 +190,4 @@ class User:
                 self.figures.break_promise(f"import: {sent.status_code} {sent.text[:200]}")
         elif len(adapters) > 8:
             self.request("delete", "DELETE", place)
-            self.request("delete", "DELETE", f"{place}/forever")
+            self.request("delete", "DELETE", place.replace("/v1", "/v1/storage/forever"))

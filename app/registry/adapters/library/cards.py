@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
+from app.registry.adapters.versions.aliases import newest_version
 from app.registry.tables.adapters import LATEST, Adapter, AdapterAlias, AdapterTag, AdapterVersion
 from app.registry.tables.runs import Sample
 
@@ -51,7 +52,7 @@ def _latest_versions(
 ) -> tuple[dict[int, int], dict[int, AdapterVersion]]:
     """Number of versions of each adapter, and its `latest` version, else its newest."""
     numbers = session.exec(
-        select(AdapterVersion.adapter_id, func.count(), func.max(AdapterVersion.version))
+        select(AdapterVersion.adapter_id, func.count())
         .where(col(AdapterVersion.adapter_id).in_(keys))
         .group_by(col(AdapterVersion.adapter_id))
     ).all()
@@ -62,14 +63,10 @@ def _latest_versions(
     )
     found = session.exec(aliased.where(col(AdapterAlias.adapter_id).in_(keys)))
     latest = {row.adapter_id: row for row in found}
-    missing = [
-        (key, newest) for key, _, newest in numbers if key not in latest and newest is not None
-    ]
-    if missing:
-        place = sa.tuple_(col(AdapterVersion.adapter_id), col(AdapterVersion.version))
-        for row in session.exec(select(AdapterVersion).where(place.in_(missing))):
-            latest[row.adapter_id] = row
-    return {key: count for key, count, _ in numbers}, latest
+    for key, _ in numbers:
+        if key not in latest and (newest := newest_version(session, key)):
+            latest[key] = newest
+    return dict(numbers), latest
 
 
 def _find_covers(

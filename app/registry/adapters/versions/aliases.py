@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, select
 
 from app.registry.db import upsert
 from app.registry.errors import InvalidInput, NotFound
@@ -86,11 +86,18 @@ def alias_numbers(session: Session, adapter_id: int) -> dict[str, int]:
         .order_by(col(AdapterAlias.alias))
     )
     found = dict(session.exec(query).all())
-    if LATEST not in found:
-        newest = select(func.max(AdapterVersion.version))
-        number = session.exec(newest.where(AdapterVersion.adapter_id == adapter_id)).one()
-        found |= {LATEST: number} if number is not None else {}
+    if LATEST not in found and (newest := newest_version(session, adapter_id)):
+        found[LATEST] = newest.version
     return found
+
+
+def newest_version(session: Session, adapter_id: int) -> AdapterVersion | None:
+    """The version that `latest` means if the one it points to is deleted: a ruined one last."""
+    there = select(AdapterVersion).where(
+        AdapterVersion.adapter_id == adapter_id, col(AdapterVersion.deleted_at).is_(None)
+    )
+    order = (col(AdapterVersion.ruined).is_not(None), col(AdapterVersion.version).desc())
+    return session.exec(there.order_by(*order)).first()
 
 
 def by_number(aliases: dict[str, int], number: int) -> Sequence[str]:

@@ -85,7 +85,8 @@ def _add_runs(session: Session, found: dict[int, VersionSummary]) -> None:
     further: Any = RunDataset.dataset_version_id
     for column, regularization in ((trained, False), (further, False), (regularized, True)):
         columns: list[Any] = [column, Run.id, Run.name]
-        query = sa.select(*columns).where(column.in_(list(found))).order_by(col(Run.id))
+        is_there = column.in_(list(found)) & col(Run.deleted_at).is_(None)
+        query = sa.select(*columns).where(is_there).order_by(col(Run.id))
         if column is further:
             query = query.join(RunDataset, col(RunDataset.run_id) == col(Run.id))
         for version_id, key, name in session.connection().execute(query):
@@ -98,7 +99,7 @@ def _add_adapters(session: Session, found: dict[int, VersionSummary]) -> None:
     query = (
         sa.select(*columns)
         .join(Adapter, col(Adapter.id) == AdapterVersion.adapter_id)
-        .where(pinned.in_(list(found)), is_in_library())
+        .where(pinned.in_(list(found)), is_in_library(), col(AdapterVersion.deleted_at).is_(None))
         .order_by(col(AdapterVersion.id))
     )
     for version_id, *adapter in session.connection().execute(query):

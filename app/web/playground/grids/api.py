@@ -168,17 +168,6 @@ def get_grid_sheet(
     return sheet_response(state, grid_id, sheet)
 
 
-@router.delete("/grids/{grid_id}", status_code=204)
-def delete_grid(grid_id: Id, state: State) -> None:
-    """Delete a grid.
-
-    Its unfinished images are canceled. It can be restored until the space of deleted images is
-    freed.
-    """
-    with state.database.write() as session:
-        service.delete_grid(session, grid_id)
-
-
 @router.post("/grids/{grid_id}/restore")
 def restore_grid(grid_id: Id, state: State) -> GridOut:
     """Restore a deleted grid."""

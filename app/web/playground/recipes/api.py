@@ -168,16 +168,6 @@ def change_recipe(recipe_id: Id, body: RecipePatch, state: State) -> RecipeOut:
         return _recipe_out(session, service.rename_recipe(session, recipe_id, body.name))
 
 
-@router.delete("/recipes/{recipe_id}", status_code=204, responses=NO_RECIPE)
-def delete_recipe(recipe_id: Id, state: State) -> None:
-    """Delete a recipe.
-
-    It can be restored until deleted images are deleted for good.
-    """
-    with state.database.write() as session:
-        service.delete_recipe(session, recipe_id)
-
-
 @router.post("/recipes/{recipe_id}/restore", responses=NO_RECIPE)
 def restore_recipe(recipe_id: Id, state: State) -> RecipeOut:
     """Restore a deleted recipe."""
