@@ -45,15 +45,15 @@
     focused.focus({ preventScroll: true });
   }
 
-  // there the image stays above the controls; what gets the focus is scrolled to below it
+  // there the image stays above the controls; what gets the focus is scrolled to below it. Elsewhere the columns are scrolled to their ends
   const heights = new ResizeObserver(() => {
     const height = document.querySelector(".play .result-images")?.offsetHeight ?? 0;
     document.documentElement.style.setProperty("--stuck", `${height}px`);
+    for (const column of document.querySelectorAll(".play > .stack")) column.style.setProperty("--height", `${column.offsetHeight}px`);
   });
   function start() {
     arrange();
-    const page = document.querySelector(".play");
-    if (page) heights.observe(page);
+    for (const part of document.querySelectorAll(".play, .play > .stack")) heights.observe(part);
   }
   start();
   phone.addEventListener("change", arrange);
@@ -63,6 +63,10 @@
   document.addEventListener("focusin", (event) => {
     if (event.target.closest?.("#result > .row")) event.target.scrollIntoView({ block: "nearest", inline: "nearest" });
   });
+
+  // the way back to Try leads to the settings that it had
+  const back = document.querySelector(".tabs a[href='/play']:not([aria-current])");
+  if (back) back.search = sessionStorage.getItem(LAST) ?? "";
 
   addEventListener("pagehide", () => {
     if (document.getElementById("play-form")) sessionStorage.setItem(LAST, location.search);

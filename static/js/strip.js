@@ -88,10 +88,11 @@
     else if (isSame || (numbers[0] && lacking.matches("[data-no-result]"))) numbers[0].dispatchEvent(new Event("input", { bubbles: true }));
   }
 
-  // on a phone it is far below its button; a person who went elsewhere stays there
+  // on a phone it is far below its button, and a square stands above the result; a person who went elsewhere stays there
   function bringIntoView() {
-    if (!asker?.isConnected || !phone.matches || ![asker, document.body].includes(document.activeElement)) return;
-    setTimeout(() => document.getElementById("strip-panel").scrollIntoView()); // once the image above has its place
+    if (!asker?.isConnected || ![asker, document.body].includes(document.activeElement)) return;
+    const block = phone.matches ? "start" : "nearest";
+    setTimeout(() => document.getElementById("strip-panel").scrollIntoView({ block })); // once the image above has its place
   }
 
   // its weights go into the form, which shows its image

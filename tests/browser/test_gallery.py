@@ -22,8 +22,13 @@ def test_images_are_chosen_starred_deleted_downloaded_and_compared(live: Live, p
             body = {"prompt": f"fox {number}", "adapters": [{"id": adapter.key, "weight": number}]}
             client.post("/api/v1/renders", json=body)
     fake_workers.draw(live.state)
-    page.goto("/play")
-    page.get_by_role("link", name="All images").click()
+    page.goto("/play?prompt=fox")
+    places = page.get_by_role("navigation", name="Playground")
+    for name in ("Grids", "Recipes", "Gallery"):
+        places.get_by_role("link", name=name).click()
+        expect(places.locator("[aria-current=page]")).to_have_text(name)
+    back = places.get_by_role("link", name="Try")
+    expect(back).to_have_attribute("href", "/play?prompt=fox")
     boxes, tiles = page.get_by_role("checkbox", name=re.compile("^Choose")), page.locator(".shot")
     count, delete = page.locator("[data-chosen-count]"), page.locator("#chosen .danger")
     expect(tiles).to_have_count(5)

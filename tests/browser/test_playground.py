@@ -354,6 +354,8 @@ def test_a_strip_shows_its_images_as_the_weight_moves_without_a_request(
     expect(page.locator("#strip")).to_contain_text("In line, starts in a moment")
     fake_workers.draw(live.state)
     expect(page.locator("#strip img")).to_have_count(9)
+    page.set_viewport_size({"width": 1440, "height": 900})
+    assert box_of(page.locator("#strip img").first)["width"] >= 120
     page.get_by_label("Redraw while a weight moves").uncheck()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -432,6 +434,13 @@ def test_a_square_is_dragged_and_walked_and_moves_both_weights_without_a_request
     expect(page.locator("#result-status")).to_have_text("All 25 images are ready.")
     chosen = square.locator("[aria-pressed=true]")
     expect(chosen).to_have_accessible_name("Chalk 0.75, Night 0.50")
+    # large, above the result, and as wide as it can be on small windows
+    for width, least in ((1440, 120), (768, 56), (360, 48)):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert box_of(chosen)["width"] >= least, width
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.set_viewport_size({"width": 1440, "height": 900})
+    assert box_of(square)["y"] < box_of(page.locator("#result"))["y"]
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     sliders = [page.get_by_label(f"Weight of {name}, slider") for name in ("Chalk", "Night")]
@@ -624,10 +633,10 @@ def test_on_a_phone_what_can_be_done_is_below_the_image_and_strips_below_the_for
     label = generate(live, page, "/play?adapter=chalk:0.5&prompt=a+castle&seed=7")
     expect(label).to_have_text("Chalk 0.50")
     form, result = ["#prompt", "#draw"], ["#result .result-images", "#result > .row"]
-    below = ["#strip-panel", "#earlier"]
+    below = ["#strip-panel", "#recipe-panel", "#earlier"]
     page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")
     parts = dict(page.evaluate(PARTS))
-    assert list(parts) == [*result, *form, *below, "#recipe-panel"]
+    assert list(parts) == [*result, *form, *below]
     del parts["#draw"]  # stays in view
     assert list(parts.values()) == sorted(parts.values())
     page.get_by_role("link", name="Use these settings").focus()
@@ -639,7 +648,7 @@ def test_on_a_phone_what_can_be_done_is_below_the_image_and_strips_below_the_for
     download.focus()
     page.set_viewport_size({"width": 1280, "height": 740})
     expect(page.locator(".play-side > #result")).to_be_visible()
-    assert [name for name, _ in page.evaluate(PARTS)] == [*form, "#recipe-panel", *result, *below]
+    assert [name for name, _ in page.evaluate(PARTS)] == [*form, below[1], *result, below[0], below[2]]
     expect(download).to_be_focused()
 
 
@@ -694,19 +703,28 @@ def test_back_brings_the_settings_and_the_image_before(live: Live, page: Page) -
     expect(prompt).to_have_value("an owl")
 
 
-def test_the_footer_does_not_push_the_image_away(live: Live, page: Page) -> None:
+SCROLLERS = """() => [...document.querySelectorAll("main *")].filter(
+  (box) => box.scrollHeight > box.clientHeight + 1
+    && ["auto", "scroll"].includes(getComputedStyle(box).overflowY),
+).map((box) => box.outerHTML)"""
+"""Parts of the page that are scrolled by themselves."""
+
+
+def test_the_image_stays_in_view_of_the_whole_form_and_the_page_alone_is_scrolled(
+    live: Live, page: Page
+) -> None:
     for name in ("Chalk", "Night"):
         fake_workers.adapter(live.state, name)
-    page.set_viewport_size({"width": 1280, "height": 700})
+    page.set_viewport_size({"width": 1440, "height": 900})
     label = generate(live, page, "/play?adapter=chalk:0.5&adapter=night:1&prompt=a+castle&seed=7")
     expect(label).to_be_visible()
     images = page.locator(".result-images")
-    page.evaluate("scrollTo({ top: 9999, behavior: 'instant' })")
-    expect(page.locator(".footer")).to_be_in_viewport()
-    bar = box_of(page.locator(".bar"))
-    assert box_of(images)["y"] > bar["height"]
-    footer = box_of(page.locator(".footer span"))
-    assert footer["x"] + footer["width"] < box_of(page.locator("#result"))["x"]
+    panel = box_of(page.locator("#result"))
+    assert box_of(images)["width"] >= panel["width"] - 34  # it fills its panel
+    for control in ("#prompt", "#sampler", "#recall summary"):
+        page.locator(control).scroll_into_view_if_needed()
+        expect(images).to_be_in_viewport(ratio=0.9)
+    assert page.evaluate(SCROLLERS) == []
 
 
 def test_a_result_is_deleted_and_restored_while_the_form_is_kept(live: Live, page: Page) -> None:
