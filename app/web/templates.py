@@ -58,11 +58,12 @@ class Theme(StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class RunningStrip:
-    """Status of running and queued runs, in the top bar of every page."""
+    """Status of running and queued runs, in the top bar of every page; `more`: on wide ones."""
 
     text: str
     href: str
     is_training: bool
+    more: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,9 +253,8 @@ def strip_of(active: ActiveRuns, *, has_worker: bool = True) -> RunningStrip | N
         text = f"{active.queued:,} waiting{'' if has_worker else ' · no worker'}"
         return RunningStrip(text, href, is_training=False)
     text = f"{active.running} training · {wording.percent(progress_of(first))}"
-    if active.queued:
-        text += f" · {active.queued:,} waiting"
-    return RunningStrip(text, f"/runs/{first.key}", is_training=True)
+    more = f" · {active.queued:,} waiting" if active.queued else ""
+    return RunningStrip(text, f"/runs/{first.key}", is_training=True, more=more)
 
 
 def progress_of(run: Run) -> float:

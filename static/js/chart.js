@@ -5,6 +5,7 @@
   const box = document.querySelector("[data-chart]");
   if (!box || !window.uPlot) return;
   const RETRY_MS = 2000;
+  const LEAST_POINTS = 10; // fewer show no course: the panel stays small
   const LOSS_HEIGHT = 206;
   const RATE_HEIGHT = 96; // with the axis of the steps, which stands below the lower plot only
   const AXIS_HEIGHT = 28;
@@ -139,7 +140,8 @@
     for (const plot of plots) plot.destroy();
     plots = [];
     box.replaceChildren();
-    if (steps.length < 2) return;
+    box.classList.toggle("with-points", steps.length >= LEAST_POINTS);
+    if (steps.length < LEAST_POINTS) return;
     const { loss, rate } = columns();
     const held = heldOutSeries();
     const withRates = hasRates();
@@ -199,10 +201,10 @@
     addHeldOut(series);
     if (isNew || heldOut.size !== hadHeldOut) {
       const isSame = plots.length === 1 + hasRates() && Boolean(heldOut.size) === Boolean(hadHeldOut);
-      if (isSame && steps.length > 1) update();
+      if (isSame) update();
       else draw();
     }
-    tools.hidden = steps.length < 2;
+    tools.hidden = !plots.length;
     return isNew;
   }
 

@@ -39,19 +39,18 @@
   });
   document.addEventListener("htmx:afterSwap", check);
 
-  // the button
+  // the bell; it stays where the rest of the head is replaced
 
-  const box = document.querySelector("[data-notify]");
-  if (!box) return;
-  const button = box.querySelector("button");
-  const note = box.querySelector("[data-notify-note]");
+  const button = document.getElementById("notify");
+  if (!button) return;
+  let told; // the message about the last click
   const NOTES = {
     insecure:
       "Browsers allow notifications only on pages with HTTPS, or at localhost. Open Brushwork at such an address.",
     unsupported: "This browser has no notifications for web pages.",
     denied: "This browser blocks notifications from here. Allow them in its settings for this site, then reload the page.",
     on: "On: while a page of Brushwork is open in this browser, it tells you when a run ends.",
-    off: "",
+    off: "Off: no notification comes when a run ends.",
   };
 
   function state() {
@@ -64,7 +63,7 @@
   function update(now = state()) {
     button.setAttribute("aria-pressed", String(now === "on"));
     button.setAttribute("aria-disabled", String(!["on", "off"].includes(now)));
-    note.textContent = NOTES[now];
+    button.title = NOTES[now];
   }
 
   async function turnOn() {
@@ -82,14 +81,18 @@
     return update();
   }
 
-  button.addEventListener("click", () => {
-    if (state() === "off") return turnOn();
-    if (state() === "on") localStorage.setItem(ON, "0");
-    return update();
+  button.addEventListener("click", async () => {
+    if (state() === "off") await turnOn();
+    else {
+      if (state() === "on") localStorage.setItem(ON, "0");
+      update();
+    }
+    told?.remove();
+    told = window.brushwork.toast(button.title);
   });
   addEventListener("storage", (event) => {
     if (event.key === ON) update();
   });
-  box.hidden = false;
+  button.hidden = false;
   update();
 })();

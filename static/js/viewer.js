@@ -10,6 +10,7 @@
   const title = viewer.querySelector("[data-viewer-title]");
   const baseButton = viewer.querySelector("[data-viewer-base]");
   const useForm = viewer.querySelector("[data-viewer-use]");
+  const tryLink = viewer.querySelector("[data-viewer-try]");
   const KEYS = { ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down" };
   let place = null; // id of the shown sample: stays valid when new rows are added above
   let opener = null; // id of the mark of the chart that opened it; then the focus returns there
@@ -59,9 +60,14 @@
     const step = shown.dataset.step === "base" ? "Base model without the adapter" : `Step ${shown.dataset.step}`;
     const epoch = shown.dataset.epoch ? ` · epoch ${shown.dataset.epoch}` : "";
     facts.textContent = `${step}${epoch} · seed ${shown.dataset.seed}`;
-    const use = document.getElementById(`use-${place.split("-")[1]}`); // none: no checkpoint, or it is in use
+    const [use, tried] = ["use", "try"].map((act) => document.getElementById(`${act}-${place.split("-")[1]}`)); // none: no checkpoint, or it is in use
     useForm.hidden = showsBase || !use;
     if (use) useForm.action = use.form.action;
+    tryLink.hidden = showsBase || !tried;
+    if (tried) {
+      tryLink.href = tried.href;
+      tryLink.search = new URLSearchParams([["adapter", new URLSearchParams(tried.search).get("adapter")], ["prompt", link.dataset.prompt]]);
+    }
     baseButton.setAttribute("aria-pressed", String(showsBase));
     baseButton.textContent = showsBase ? "Show the sample" : "Show the base model";
   }

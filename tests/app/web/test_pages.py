@@ -73,7 +73,7 @@ def test_the_strip_tells_what_trains_and_what_waits() -> None:
     )
     both = templates.strip_of(ActiveRuns([training], 1, 1))
     assert both is not None
-    assert both.text == "1 training · 62 % · 1 waiting"
+    assert (both.text, both.more) == ("1 training · 62 %", " · 1 waiting")
     for count, href in ((1, "/runs/7"), (1_000, "/runs")):
         strip = templates.strip_of(ActiveRuns([waiting], 0, count))
         assert strip == templates.RunningStrip(f"{count:,} waiting", href, False)
