@@ -13,6 +13,8 @@ from app.registry.datasets import service as datasets
 from app.registry.datasets.service import DatasetSummary
 from app.registry.runs.active import ActiveRuns, active_runs, ended_runs
 from app.registry.runs.epochs import Epochs, epochs_of_runs
+from app.registry.runs.listing import newest_samples
+from app.registry.tables.runs import Sample
 from app.web import templates
 from app.web.datasets.example_pages import ExampleOffer, example_offers
 from app.web.runs.notices import end_notice
@@ -32,6 +34,7 @@ class HomePage:
     examples: list[ExampleOffer]
     active: ActiveRuns
     epochs: dict[int, Epochs]
+    samples: dict[int, list[Sample]]
     adapters: list[AdapterSummary]
     datasets: list[DatasetSummary]
 
@@ -42,10 +45,11 @@ def home(request: Request, state: State) -> HTMLResponse:
     with state.database.read() as session:
         active = active_runs(session)
         epochs = epochs_of_runs(session, active.shown)
+        samples = newest_samples(session, [run.key for run in active.shown])
         newest = adapters.list_adapters(session, adapters.Filter()).items[:SHOWN_ADAPTERS]
         sets = datasets.list_datasets(session, limit=SHOWN_DATASETS)
     is_new = not (active.shown or newest or sets)
-    context = HomePage(is_new, example_offers(), active, epochs, newest, sets)
+    context = HomePage(is_new, example_offers(), active, epochs, samples, newest, sets)
     return templates.render(request, "home/home.html", context)
 
 
@@ -55,7 +59,10 @@ def home_runs(state: State) -> HTMLResponse:
     with state.database.read() as session:
         active = active_runs(session)
         epochs = epochs_of_runs(session, active.shown)
-    return templates.render_fragment("home/_runs.html", active=active, epochs=epochs)
+        samples = newest_samples(session, [run.key for run in active.shown])
+    return templates.render_fragment(
+        "home/_runs.html", active=active, epochs=epochs, samples=samples
+    )
 
 
 @router.get("/running")

@@ -148,10 +148,15 @@ def test_a_long_queue_is_counted_not_listed(client: TestClient, state: AppState)
     dataset = fake_workers.dataset(state)
     for _ in range(8):
         fake_workers.queued_run(state, dataset)
+    training = fake_workers.FakeTraining(state)
+    training.train(10)
+    training.sample(10)
     text = client.get("/home/runs").text
     assert text.count("<article") == 5
+    assert text.count("sample-strip") == 1
+    assert '<span class="hint">Step 10</span>' in text
     assert "3 more runs" in text
-    assert "8 waiting" in client.get("/running").text
+    assert "7 waiting" in client.get("/running").text
 
 
 @pytest.mark.parametrize(
