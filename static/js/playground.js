@@ -40,7 +40,7 @@
     if (phone.matches === (result.parentElement === page)) return;
     const focused = document.activeElement;
     if (phone.matches) document.getElementById("play-form").after(side);
-    else page.append(side);
+    else document.getElementById("earlier").before(side);
     (phone.matches ? page : side).prepend(result);
     focused.focus({ preventScroll: true });
   }

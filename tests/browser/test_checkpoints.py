@@ -22,6 +22,14 @@ CLICK_AT_ONCE = """
 """Clicks what an answer brings before anything else happens."""
 
 
+FONT_SIZES = "all => all.map((one) => parseFloat(getComputedStyle(one).fontSize))"
+
+MARKS = """all => all.map((one) => {
+  return `${getComputedStyle(one).listStyleType} ${getComputedStyle(one, "::before").rotate}`;
+})"""
+"""The mark of the browser and that of the pages, of things that open."""
+
+
 @pytest.fixture
 def trained(live: Live) -> None:
     """A finished run with checkpoints and samples at 10, 20, 30 and 40 steps."""
@@ -39,6 +47,10 @@ def trained(live: Live) -> None:
 @pytest.mark.usefixtures("trained")
 def test_a_checkpoint_is_kept_by_keyboard_without_losing_focus(page: Page) -> None:
     page.goto("/runs/1")
+    sizes = page.locator(".row-actions :is(a, button, summary)").evaluate_all(FONT_SIZES)
+    assert min(sizes) >= 15  # no action is in small print
+    marks = page.locator("summary").evaluate_all(MARKS)
+    assert set(marks) == {"none -45deg"}  # one for all that opens
     keep = page.get_by_role("button", name="Keep step 30")
     keep.focus()
     page.keyboard.press("Enter")

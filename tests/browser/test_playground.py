@@ -435,7 +435,7 @@ def test_a_square_is_dragged_and_walked_and_moves_both_weights_without_a_request
     chosen = square.locator("[aria-pressed=true]")
     expect(chosen).to_have_accessible_name("Chalk 0.75, Night 0.50")
     # large, above the result, and as wide as it can be on small windows
-    for width, least in ((1440, 120), (768, 56), (360, 48)):
+    for width, least in ((1440, 120), (768, 56), (360, 44)):
         page.set_viewport_size({"width": width, "height": 900})
         assert box_of(chosen)["width"] >= least, width
         assert page.evaluate("document.documentElement.scrollWidth") == width

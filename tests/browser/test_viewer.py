@@ -109,7 +109,7 @@ def test_a_checkpoint_is_used_from_the_large_view_of_its_sample(live: Live, page
     page.keyboard.press("ArrowUp")
     expect(use).to_be_visible()
     tried = viewer.get_by_role("link", name="Try")
-    expect(tried).to_have_attribute("href", re.compile(r"adapter=.+@2&prompt=a\+castle$"))
+    expect(tried).to_have_attribute("href", re.compile(r"adapter=.+%402&prompt=a\+castle$"))
     page.keyboard.press("c")
     expect(use).to_be_hidden()
     expect(tried).to_be_hidden()
