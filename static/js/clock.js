@@ -7,7 +7,7 @@
   document.cookie = `${cookie}; path=/; max-age=31536000; samesite=lax`;
   const times = document.querySelectorAll("time");
   if (!times.length) return;
-  const answer = await fetch(location.href).catch(() => null);
+  const answer = await window.brushwork.fetch(location.href).catch(() => null);
   const page = new DOMParser().parseFromString((await answer?.text()) ?? "", "text/html");
   const told = new Map([...page.querySelectorAll("time")].map((time) => [time.dateTime, time]));
   for (const time of times) {

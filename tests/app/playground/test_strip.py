@@ -103,7 +103,7 @@ def test_a_square_of_two_adapters_beside_a_third_is_one_draft(
     assert (square.count, square.draft_slot, square.seed) == (25, f"{SLOT}-strip", 7)
     fake_workers.draw(state)
     done = client.get(f"/renders/{square.key}/strip?place=0&place=2").text
-    assert "Down: Night. Across: Moss." in done
+    assert "Down: Night</span> <span>Across: Moss<" in done
     assert "all 25 are ready" in done
     shown = re.findall(r'data-weights="([^"]*)" data-label="([^"]*)"', done)
     assert shown[0] == ("0.0 0.25", "Night 0.00, Moss 0.25")
