@@ -648,7 +648,8 @@ def test_on_a_phone_what_can_be_done_is_below_the_image_and_strips_below_the_for
     download.focus()
     page.set_viewport_size({"width": 1280, "height": 740})
     expect(page.locator(".play-side > #result")).to_be_visible()
-    assert [name for name, _ in page.evaluate(PARTS)] == [*form, below[1], *result, below[0], below[2]]
+    strip, recipe, earlier = below
+    assert [name for name, _ in page.evaluate(PARTS)] == [*form, recipe, *result, strip, earlier]
     expect(download).to_be_focused()
 
 
