@@ -107,7 +107,7 @@ def usable_revision(engine: Engine) -> str | None:
                 "another folder with --data-dir. Nothing was changed."
             ) from error
         raise
-    if found is not None and not is_known(found):
+    if found not in (None, head_revision()) and not is_known(found):
         is_foreign = True
         if OWN_REVISION.fullmatch(found):
             _refuse_other_versions(found)
