@@ -49,7 +49,7 @@ with lean_imports("cpu"):  # as the trainer does
         resolution_of,
         schedule_of,
     )
-    from worker.core.training.presets import Preset, preset_config
+    from worker.core.training.presets import Preset, preset_config, usual_form
     from worker.core.training.samples.sampler import Sampler
 
 BASE = inspect_base(starter.PATH)
@@ -87,7 +87,10 @@ class TrainingTask:
     def config(self) -> TrainConfig:
         """The preset for this base with the options of the task; `alpha` is the rank."""
         preset = preset_config(
-            Preset.QUICK, resolution=BASE.resolution, images=24, trigger_word=f"{self.style} style"
+            Preset.QUICK,
+            resolution=BASE.resolution,
+            images=24,
+            prompt_form=usual_form(f"{self.style} style"),
         )
         overrides = {
             "steps": max(1, self.steps),

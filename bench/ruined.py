@@ -86,13 +86,13 @@ def make_config(plan: Plan, *, resolution: int, images: int, scale: float) -> An
     """The TrainConfig of a plan: that of its preset with the changes, shortened by `scale`."""
     from worker.core.starter.examples import EXAMPLES
     from worker.core.training.config import TrainConfig
-    from worker.core.training.presets import Preset, for_optimizer, preset_config
+    from worker.core.training.presets import Preset, for_optimizer, preset_config, usual_form
 
     preset = preset_config(
         Preset(plan.preset),
         resolution=resolution,
         images=images,
-        trigger_word=EXAMPLES[plan.style].trigger,
+        prompt_form=usual_form(EXAMPLES[plan.style].trigger),
     )
     usual = for_optimizer(preset, plan.changes.get("optimizer"))
     steps = max(LEAST_STEPS, round(usual.steps * scale))

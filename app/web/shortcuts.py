@@ -47,5 +47,6 @@ SHORTCUTS: tuple[Shortcut, ...] = (
     Shortcut(("Ctrl", "A"), "Choose all images of the page", frozenset({"playground"})),
     Shortcut(("←", "→", "↑", "↓"), "Walk the images of a grid", frozenset({"playground"})),
     Shortcut(("c",), "Compare with the neighbor, in a grid", frozenset({"playground"})),
+    Shortcut(("Ctrl", "Enter"), "Start the training, in its form", frozenset({"training"})),
     Shortcut(("Ctrl", "Enter"), "Generate", frozenset({"playground"})),
 )

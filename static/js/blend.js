@@ -27,7 +27,7 @@
     const shown = document.querySelector("[data-mix-sum]");
     if (!shown) return;
     const values = numbers().map((field) => parse(field.value));
-    shown.textContent = values.every(Number.isFinite) ? `Sum ${Math.round(sum(values) * PLACES) / PLACES}` : "";
+    shown.textContent = values.every(Number.isFinite) ? `The weights add up to ${Math.round(sum(values) * PLACES) / PLACES}` : "";
   }
 
   // the weights of the others for this rest of the sum; their shares say how it is divided

@@ -23,6 +23,13 @@
     }
   });
 
+  // a word that the prompt has is not offered
+  function offer() {
+    const text = document.getElementById("prompt")?.value.toLowerCase() ?? "";
+    for (const chip of document.querySelectorAll("#trigger-chips [data-insert]")) chip.hidden = text.includes(chip.dataset.insert.toLowerCase());
+  }
+  for (const event of ["input", "htmx:afterSettle", "pageshow"]) addEventListener(event, offer);
+
   // a form that was refused: to what is wrong first
   document.addEventListener("htmx:afterSettle", (event) => {
     if (event.detail.target?.id !== "play-form" || event.detail.xhr?.status !== 422) return;

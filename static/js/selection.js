@@ -14,8 +14,7 @@
   const boxes = () => [...list.querySelectorAll("[data-select]")];
   const panel = () => document.querySelector("[data-edit]");
   const isChosen = (id) => isAll !== chosen.has(id);
-  // without a filter, all images match: their number is kept up to date elsewhere
-  const total = () => Number((form.elements.filter.value ? form : document.getElementById("dataset-filters")).dataset.total);
+  const total = () => Number(document.getElementById("dataset-filters").dataset.matching); // kept up to date
   const count = () => (isAll ? Math.max(0, total() - chosen.size) : chosen.size);
 
   function choose(id, isOn) {
@@ -30,7 +29,9 @@
     const place = form.querySelector("[data-selected-count]");
     const words = number ? `${number.toLocaleString("en")} selected` : "";
     if (place.textContent !== words) place.textContent = words;
-    form.querySelector("[data-select-all]").hidden = !total() || (isAll && !chosen.size);
+    const all = form.querySelector("[data-select-all]");
+    all.hidden = !total() || (isAll && !chosen.size);
+    all.textContent = `Select all ${total().toLocaleString("en")}${form.elements.filter.value ? " that match" : ""}`;
   }
 
   function preview() {

@@ -31,7 +31,7 @@
     find("upload-close").hidden = true;
     find("upload-cancel").hidden = false;
     for (const batch of batches(files)) {
-      const part = { files: batch, name: batch[0].name, size: Math.max(1, ...batch.map((f) => f.size)), sent: 0, tries: 0 };
+      const part = { files: batch, name: batch[0].name, size: Math.max(1, ...batch.map((f) => f.size)), to: address, sent: 0, tries: 0 };
       parts.push(part);
       waiting.push(part);
     }
@@ -39,10 +39,9 @@
     next();
   }
 
-  // the form that began it may be as high as the window, and is not sent twice
+  // the form that began it has done its part
   function showPanel() {
-    const button = find("upload-form")?.querySelector("button");
-    if (button) button.disabled = true;
+    find("upload-form")?.closest("details").removeAttribute("open");
     panel.focus({ preventScroll: true });
     panel.scrollIntoView({ block: "nearest" });
   }
@@ -67,6 +66,7 @@
       window.brushwork.toast(made?.detail ?? "Brushwork cannot be reached. Nothing was added.");
       return false;
     }
+    close(); // what became of another one
     find("upload-open").href = `/datasets/${made.slug}`;
     address = `/datasets/${made.slug}/images`;
     return true;
@@ -94,7 +94,7 @@
     part.request = request;
     part.done = part.total = 0;
     part.isArchive = /\.zip$/i.test(part.name);
-    request.open("POST", address);
+    request.open("POST", part.to);
     request.setRequestHeader("HX-Request", "true");
     if (part.isArchive) {
       request.setRequestHeader("Accept", LINES);
@@ -102,7 +102,7 @@
     }
     request.upload.addEventListener("progress", (event) => {
       part.sent = event.total ? event.loaded / event.total : 0;
-      part.row.querySelector("progress").value = shareOf(part);
+      part.row.querySelector("progress").value = part.sent;
       if (part.sent === 1) tell(part, "Checking");
       summarize();
     });
@@ -239,8 +239,8 @@
     part.row.querySelector(".hint").append(retry);
   }
 
-  // an archive is sent in the first half of its bar, and checked in the second
-  const shareOf = (part) => (part.isSettled ? 1 : part.isArchive ? (part.sent + part.done / (part.total || 1)) / 2 : part.sent);
+  // the share of an archive is that of its images; while it is sent, only its own bar moves
+  const shareOf = (part) => (part.isSettled ? 1 : part.isArchive ? part.done / (part.total || 1) : part.sent);
 
   function summarize() {
     const size = parts.reduce((sum, part) => sum + part.size, 0);
@@ -260,8 +260,7 @@
       find("upload-open").textContent = "Show all images";
       find("upload-open").hidden = false;
     }
-    const button = isNew && find("upload-form")?.querySelector("button");
-    if (button) button.disabled = false;
+    if (isNew) address = ""; // the next files begin another one
     if (!isNew) find("upload-close").hidden = false;
     else if (isClean) location.assign(find("upload-open").href);
     else find("upload-open").hidden = false;

@@ -1,4 +1,4 @@
-// Shows the answer to an upload: its tiles and the facts of the dataset. `showUploaded` gives what
+// Shows the answer to an upload: its tiles, the facts and the steps of the dataset. `showUploaded` gives what
 // became of each file, for the panel of upload.js.
 (() => {
   const root = document.querySelector("[data-upload]");
@@ -24,8 +24,10 @@
   window.brushwork.showUploaded = (html) => {
     const answer = new DOMParser().parseFromString(html, "text/html");
     const placed = [...answer.querySelectorAll("[data-tile]")].map(place);
-    const facts = answer.getElementById("dataset-facts");
-    if (facts) document.getElementById(facts.id)?.replaceWith(facts);
+    for (const part of answer.querySelectorAll("#dataset-facts, #edit-steps")) {
+      document.getElementById(part.id)?.replaceWith(part);
+      window.htmx?.process(part);
+    }
     for (const name of ["images-changed", "captions-changed"]) document.body.dispatchEvent(new CustomEvent(name));
     return {
       taken: [...answer.querySelectorAll("[data-taken]")].map((item) => item.dataset.taken),

@@ -162,9 +162,7 @@ def test_an_archive_dropped_on_the_list_names_the_dataset(page: Page, live) -> N
     expect(page.get_by_role("textbox", name="Caption of 1.png")).to_have_value("first")
 
 
-def test_the_upload_of_a_new_dataset_comes_into_view_below_its_form(
-    page: Page, dataset: str
-) -> None:
+def test_the_upload_of_a_new_dataset_takes_the_place_of_its_form(page: Page, dataset: str) -> None:
     page.set_viewport_size({"width": 360, "height": 640})
     page.goto("/datasets")
     page.locator("[data-open]").first.click()
@@ -176,7 +174,13 @@ def test_the_upload_of_a_new_dataset_comes_into_view_below_its_form(
     expect(panel).to_be_focused()
     expect(panel).to_contain_text("1 not added")
     expect(panel).to_be_in_viewport()
-    expect(create).to_be_enabled()
+    expect(create).not_to_be_visible()
+    page.locator("[data-open]").first.click()  # another one gets its own files
+    page.get_by_label("Name", exact=True).fill("Pier")
+    page.locator("#new-files").set_input_files([payload("pier.png", png(5))])
+    create.press("Enter")
+    page.wait_for_url("**/datasets/pier")
+    expect(page.locator(".tile")).to_have_count(1)
 
 
 def test_an_archive_counts_its_images_and_can_be_canceled(
@@ -201,7 +205,7 @@ def test_an_archive_counts_its_images_and_can_be_canceled(
     expect(panel.locator(".upload-list")).to_contain_text("Image 2 of 6: 5.png")
     expect(panel.locator("[data-upload-summary]")).to_contain_text("Uploading, 4 images to go")
     said = page.locator("[data-upload-said]")
-    expect(said).to_have_text("60 % uploaded")
+    expect(said).to_have_text("30 % uploaded")
     panel.get_by_role("button", name="Cancel").press("Enter")
     canceled.set()
     expect(panel.locator("[data-upload-summary]")).to_have_text(
@@ -362,6 +366,8 @@ def test_a_deleted_picture_comes_back_by_undo(page: Page, live, dataset: str) ->
     expect(page.locator(".tile")).to_have_count(2)
     expect(page.get_by_role("checkbox", name="Select boat-3.png")).to_be_focused()
     expect(page.locator("#dataset-filters")).to_contain_text("All 2")
+    expect(page.locator("[data-select-all]")).to_have_text("Select all 2")
+    expect(page.locator("#checks")).to_contain_text("2 images are smaller")
     page.get_by_role("button", name="Undo").press("Enter")
     expect(page.locator(".tile")).to_have_count(3)
     expect(page.get_by_role("checkbox", name="Select boat-2.png")).to_be_focused()

@@ -238,7 +238,7 @@ def test_a_blend_holds_the_sum_of_the_weights(live: Live, page: Page) -> None:
     expect(page.get_by_label("Weight of Night, slider")).to_have_value("0.6")
     weigh("Chalk", "0.25")
     expect_weights("0.25", "0.667", "0.333")
-    expect(shown_sum).to_have_text("Sum 1.25")
+    expect(shown_sum).to_have_text("The weights add up to 1.25")
     expect(page).to_have_url(re.compile("chalk%3A0.25&adapter=night%3A0.667&adapter=moss%3A0.333"))
     expect(page).to_have_url(re.compile("mix=blend"))  # what is shown is what is redrawn
     weigh("Chalk", "2")  # above the sum

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from app.registry.blobs import findings
 from app.registry.datasets import new_images as adding
 from app.registry.datasets import used_datasets
-from app.registry.datasets.caption_words import has_words
+from app.registry.datasets.caption_words import contains_words, has_words
 from app.registry.datasets.caption_writes import BY_HAND, CaptionOrigin, write_caption
 from app.registry.datasets.captions import CaptionFromFile, CaptionRefused, clean_caption
 from app.registry.datasets.figures import DatasetFigures, count_figures
@@ -31,6 +32,7 @@ DATASETS_A_PAGE = 24
 COLLAGE = 4
 NAMELESS = "Give the dataset a name, so that you can find it again."
 NEWEST = (col(Dataset.created_at).desc(), col(Dataset.id).desc())
+CAPTIONS_READ = 200  # for the form that they have in common
 COLLAGES_AT_ONCE = 100  # datasets in one query; SQLite joins at most 500
 
 
@@ -38,12 +40,14 @@ COLLAGES_AT_ONCE = 100  # datasets in one query; SQLite joins at most 500
 class AddedImage:
     """The row of an uploaded image; `duplicate` if the dataset already had it.
 
-    `unused`: captions that were sent for it, but that are only in its history.
+    `unused`: captions that were sent for it, but that are only in its history. `filled`: it had no
+    caption, and has that of a file now.
     """
 
     image: Image
     duplicate: bool
     unused: tuple[CaptionFromFile, ...] = ()
+    filled: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,25 @@ def count_without_word(session: Session, dataset_id: int, trigger_word: str) -> 
     lacking = sa.not_(has_words(Image.caption, trigger_word))
     query = select(func.count()).select_from(Image).where(*_is_trained(dataset_id), lacking)
     return session.exec(query).one()
+
+
+def caption_form(session: Session, dataset_id: int, trigger_word: str) -> tuple[str, str] | None:
+    """What stands before and after the subject in most captions with this word: "", ", ink".
+
+    None unless most of them have it in the same first or last part between commas.
+    """
+    naming = has_words(Image.caption, trigger_word)
+    query = select(Image.caption).where(*_is_trained(dataset_id), naming).limit(CAPTIONS_READ)
+    forms = Counter(_form_of(caption, trigger_word) for caption in session.exec(query))
+    form, count = next(iter(forms.most_common(1)), (None, 0))
+    return form if 2 * count > forms.total() else None
+
+
+def _form_of(caption: str, word: str) -> tuple[str, str] | None:
+    parts = [part.strip() for part in caption.split(",")]
+    if len(parts) > 1 and contains_words(parts[-1], word):
+        return "", f", {parts[-1]}"
+    return (f"{parts[0]}, ", "") if len(parts) > 1 and contains_words(parts[0], word) else None
 
 
 def trigger_word_of(session: Session, dataset_id: int) -> str:
@@ -337,9 +360,10 @@ def _add_image(
     if existing is None:
         image = known[new.sha256] = adding.add_new(session, dataset_id, new)
         return AddedImage(image, duplicate=False, unused=new.unused_captions)
-    was_deleted = existing.deleted_at is not None
+    was_deleted, was_empty = existing.deleted_at is not None, not existing.caption
     unused = adding.add_again(session, existing, new)
-    return AddedImage(existing, duplicate=not was_deleted, unused=unused)
+    filled = was_empty and bool(existing.caption)
+    return AddedImage(existing, duplicate=not was_deleted, unused=unused, filled=filled)
 
 
 def caption_by_stem(
@@ -361,8 +385,10 @@ def caption_by_stem(
         image = next((by_hash[one] for one in hashes if one in by_hash), None) or by_stem.get(stem)
         if image is None:
             continue
+        was_empty = not image.caption
         unused = adding.add_loose(session, image, caption)
-        found[stem] = AddedImage(image, duplicate=True, unused=unused)
+        filled = was_empty and bool(image.caption)
+        found[stem] = AddedImage(image, duplicate=True, unused=unused, filled=filled)
     return found
 
 

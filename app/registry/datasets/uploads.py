@@ -12,6 +12,7 @@ from sqlmodel import col
 from app.registry.archive import Archive, ArchiveRefused, MemberRefused
 from app.registry.blobs import findings
 from app.registry.datasets import service
+from app.registry.datasets.edits.applying import record_read_captions
 from app.registry.datasets.intake import Intake, IntakeResult, KnownImages
 from app.registry.datasets.new_images import NewImage
 from app.registry.datasets.sent_files.metadata_lines import (
@@ -159,7 +160,9 @@ def _finish(state: AppState, dataset: Dataset, taken: IntakeResult, outcome: Upl
                 if stem not in captioned
             ]
             outcome.captioned += [added.image for added in captioned.values()]
-            outcome.rejected += _unused_captions([*outcome.accepted, *captioned.values()])
+            read = [*outcome.accepted, *captioned.values()]
+            outcome.rejected += _unused_captions(read)
+            record_read_captions(session, dataset, [row.image for row in read if row.filled])
         _add_repeated(session, dataset.key, taken, outcome)
         _take_facts(session, dataset.key, taken.about)
 

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlmodel import Session
 
+from app.registry.datasets import service as datasets
 from app.registry.errors import NotFound
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.runs import OwnPreset, Run
@@ -16,8 +17,10 @@ from worker.core.training.config import Optimizer, TrainConfig
 from worker.core.training.presets import (
     LARGE_RESOLUTION,
     Preset,
+    PromptForm,
     for_optimizer,
     is_small_resolution,
+    usual_form,
 )
 
 PRESET_WORDS = {
@@ -51,6 +54,14 @@ def preset_title(run: Run) -> str:
     if run.own_preset:
         return str(run.own_preset["name"])
     return PRESET_WORDS[Preset(run.preset)][0] if run.preset in set(Preset) else ""
+
+
+def prompt_form_of(
+    session: Session, dataset_id: int | None, trigger_word: str | None
+) -> PromptForm:
+    """The form of sample prompts with a trigger word: that of the captions, if most have one."""
+    found = trigger_word and datasets.caption_form(session, dataset_id or 0, trigger_word)
+    return found or usual_form(trigger_word)
 
 
 def with_changes(

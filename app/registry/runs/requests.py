@@ -15,7 +15,7 @@ from app.registry.datasets import pinned
 from app.registry.datasets import service as datasets
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.jobs import service as jobs
-from app.registry.runs.presets import get_preset, with_changes
+from app.registry.runs.presets import get_preset, prompt_form_of, with_changes
 from app.registry.runs.sample_sizes import sample_size_problems
 from app.registry.runs.service import get_run, run_checkpoints
 from app.registry.runs.several_datasets import (
@@ -34,7 +34,7 @@ from app.registry.tables.runs import NOTICE, Checkpoint, OwnPreset, Run
 from app.registry.validation import named_reasons, one_line, reason, too_long
 from worker.core.old_names import accept_old_names
 from worker.core.training.config import TrainConfig
-from worker.core.training.presets import Preset, for_optimizer, preset_config
+from worker.core.training.presets import Preset, PromptForm, for_optimizer, preset_config
 
 MAX_NAME = 120
 SHAPE_FIELDS = (
@@ -90,7 +90,7 @@ class StartCheckpoint:
 def plan_config(
     request: RunRequest,
     *,
-    trigger_word: str | None,
+    prompt_form: PromptForm,
     image_count: int,
     base: BaseModel,
     own: OwnPreset | None = None,
@@ -106,7 +106,7 @@ def plan_config(
         Preset(own.preset) if own else request.preset,
         resolution=base.resolution or 512,
         images=image_count,
-        trigger_word=trigger_word,
+        prompt_form=prompt_form,
     )
     try:
         changes = accept_old_names(request.config or {})
@@ -186,7 +186,7 @@ def check_request(session: Session, request: RunRequest, *, lock: bool = False) 
     try:
         config = plan_config(
             request,
-            trigger_word=trigger_word,
+            prompt_form=prompt_form_of(session, first.key, trigger_word),
             image_count=image_count,
             base=base,
             own=own,

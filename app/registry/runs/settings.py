@@ -16,7 +16,7 @@ from app.registry.datasets.used_datasets import image_total, used_datasets
 from app.registry.runs.presets import values_to_compare
 from app.registry.tables.runs import Run
 from worker.core.training.config import Group, TrainConfig
-from worker.core.training.presets import Preset, preset_config
+from worker.core.training.presets import Preset, form_of, preset_config, usual_form
 from worker.core.words import ENUM_LABELS
 
 
@@ -93,7 +93,7 @@ def _shipped(session: Session, run: Run) -> TrainConfig:
         Preset(run.preset) if run.preset in set(Preset) else Preset.BALANCED,
         resolution=base.resolution or 512,
         images=image_total(used_datasets(session, run)),
-        trigger_word=run.trigger_word,
+        prompt_form=form_of(run.config.get("sample_prompts", [])) or usual_form(run.trigger_word),
     )
 
 

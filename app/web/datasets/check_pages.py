@@ -63,7 +63,7 @@ def panel(state: State, slug: Slug) -> Response:
     with state.database.snapshot() as session:
         dataset = service.dataset_by_slug(session, slug)
         panel = checks_panel(session, service.summary(session, dataset), now=True)
-    return templates.render_fragment("datasets/_checks.html", checks=panel)
+    return templates.render_fragment("datasets/_checks.html", checks=panel, oob=True)
 
 
 @router.get("/datasets/{slug}/checks/brief")

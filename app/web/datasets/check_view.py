@@ -15,6 +15,7 @@ from app.registry.tables.datasets import TRIGGER_LENGTH, Dataset
 
 CHECKED_AT_ONCE = 200  # images; a check of more is loaded after the page
 SPELLINGS = 20  # of one phrase that are removed at once
+CHANGED = "captions-changed from:body delay:2s, images-changed from:body delay:2s"
 LISTED = 8  # findings in a panel; the page of the checks has all
 
 # filters of the page of a dataset that show the images of a finding
@@ -60,7 +61,7 @@ class ChecksPanel:
         if self.report is None:
             return "load"
         is_quick = self.report.image_count <= CHECKED_AT_ONCE
-        return "captions-changed from:body delay:2s" if is_quick else ""
+        return CHANGED if is_quick else ""
 
     @property
     def address(self) -> str:

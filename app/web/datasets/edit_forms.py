@@ -59,14 +59,15 @@ CHOICES = (
 )
 CHOICE = {choice.key: choice for choice in CHOICES}
 ON_THE_BAR = 3  # the first ones; the others are in its menu
+FIRST_ROWS = 6  # of a preview, which fit into the panel; a button shows more of them
 
 
 @dataclass(frozen=True)
 class EditForm:
     """A bulk edit as it was sent.
 
-    `seen` is None before a preview, `shown` are the images on the page. `is_new`: the form is
-    opened, nobody has typed into it yet.
+    `seen` is None before a preview, `shown` are the images on the page. `rows`: of the preview.
+    `is_new`: the form is opened, nobody has typed into it yet.
     """
 
     choice: Choice
@@ -75,7 +76,7 @@ class EditForm:
     filter_query: str = ""
     seen: Seen | None = None
     shown: frozenset[int] = frozenset()
-    page: int = 1
+    rows: int = FIRST_ROWS
     is_new: bool = False
 
 
@@ -96,7 +97,7 @@ def read_edit_form(sent: Sent) -> EditForm:
         filter_query,
         read_seen(seen) if seen and not opened else None,
         _read_shown_ids(sent),
-        _number(sent, "page", 1),
+        max(FIRST_ROWS, _number(sent, "rows", FIRST_ROWS)),
         bool(opened),
     )
 

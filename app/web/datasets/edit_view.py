@@ -16,10 +16,9 @@ from app.registry.db import Session
 from app.registry.errors import InvalidInput
 from app.registry.paging import Page, page_of
 from app.registry.tables.datasets import Dataset
-from app.web.datasets.edit_forms import CHOICES, ON_THE_BAR, Choice, EditForm
+from app.web.datasets.edit_forms import CHOICES, FIRST_ROWS, ON_THE_BAR, Choice, EditForm
 from worker.core.words import CaptionKind
 
-CHANGES_A_PAGE = 20
 NAMED = 10  # images that are left out and named one by one
 
 
@@ -33,12 +32,12 @@ class ChangeRow:
     words: str
 
 
-NO_CHANGES = Page[ChangeRow]([], 0, 1, CHANGES_A_PAGE)
+NO_CHANGES = Page[ChangeRow]([], 0, 1, FIRST_ROWS)
 
 
 @dataclass(frozen=True)
 class EditPreview:
-    """A page of the changes of an edit. `says` tells screen readers the same in a sentence."""
+    """The first changes of an edit. `says` tells screen readers the same in a sentence."""
 
     sentence: str = ""
     says: str = ""
@@ -122,7 +121,7 @@ def bulk_bar(
 
 
 def edit_panel(session: Session, dataset: Dataset, form: EditForm) -> EditPanel:
-    """The form of an edit with a page of its changes, or with what is wrong with it."""
+    """The form of an edit with its first changes, or with what is wrong with it."""
     others = [choice for choice in dataset_choices(session) if choice.id != dataset.key]
     edit = form.edit
     if "dataset_id" in form.choice.fields and edit.dataset_id is None and others:
@@ -148,7 +147,7 @@ def _preview(session: Session, dataset: Dataset, form: EditForm) -> EditPreview:
     except InvalidInput as error:
         fields = error.fields or {"": error.detail}
         return EditPreview(errors=fields, says=" ".join(fields.values()))
-    return preview_of(plan, form.page)
+    return preview_of(plan, form.rows)
 
 
 def _waits_for(form: EditForm) -> str:
@@ -163,9 +162,9 @@ def _waits_for(form: EditForm) -> str:
     return ""
 
 
-def preview_of(plan: EditPlan, page: int = 1) -> EditPreview:
-    """A page of the changes of a plan."""
-    shown = page_of(plan.changes, page, CHANGES_A_PAGE)
+def preview_of(plan: EditPlan, rows: int) -> EditPreview:
+    """The first changes of a plan."""
+    shown = page_of(plan.changes, 1, rows)
     stay = "stays" if plan.unchanged == 1 else "stay"
     unchanged = f"{plan.unchanged:,} {stay} as {'it is' if plan.unchanged == 1 else 'they are'}."
     left_out = f"{len(plan.left_out):,} left out." if plan.left_out else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.registry.datasets.caption_tokens import tokens_of
+from app.registry.datasets.caption_tokens import CaptionTokens, tokens_of
 from app.registry.datasets.filters import ImageFilter
 from app.registry.datasets.image_captions.history import WrittenCaption, caption_history
 from app.registry.datasets.image_facts import ImageFacts, image_facts
@@ -58,7 +58,7 @@ class OneImage:
     query: str
     neighbors: Neighbors
     captions: list[ShownCaption]
-    token_limit: int
+    tokens: CaptionTokens
     history: list[WrittenCaption]
     crop: Crop
     side: TrainingSide
@@ -113,7 +113,7 @@ def one_image(
             )
             for row in captions_of_image(session, image)
         ],
-        token_limit=tokens.limit,
+        tokens=tokens,
         history=caption_history(session, image),
         crop=crop_of(image, side.pixels, squares=side.squares),
         side=side,

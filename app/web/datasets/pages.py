@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from app.registry.datasets import service, uploads
 from app.registry.datasets.caption_tokens import CaptionTokens, tokens_of
+from app.registry.datasets.edits.steps import Step, list_steps
 from app.registry.datasets.listing.pages import IMAGES_A_PAGE
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import MAX_ID
@@ -66,11 +67,12 @@ class DatasetsPage:
 
 @dataclass(frozen=True)
 class UploadFragment:
-    """Result of an upload: new tiles, at most `most`, rejected files and updated counts."""
+    """Result of an upload: new tiles, at most `most`, rejected files, counts, steps to undo."""
 
     dataset: Dataset
     summary: DatasetSummary
     outcome: uploads.UploadOutcome
+    steps: list[Step]
     tokens: CaptionTokens
     most: int = IMAGES_A_PAGE
 
@@ -222,8 +224,9 @@ def _receive_files(
     def fragment(outcome: uploads.UploadOutcome) -> Response:
         with state.database.read() as session:
             summary = service.summary(session, dataset)
+            steps = list_steps(session, dataset.key, to_undo=True)
             tokens = tokens_of(session, dataset.key)
-        context = UploadFragment(dataset, summary, outcome, tokens=tokens)
+        context = UploadFragment(dataset, summary, outcome, steps, tokens=tokens)
         return templates.render_fragment("datasets/_uploaded.html", context)
 
     if progress.wants_progress(request):

@@ -64,6 +64,7 @@ router.include_router(preset_pages.router)
 router.include_router(description_pages.router)
 router.include_router(stop_pages.router)
 
+REGULARIZATION = "regularization_dataset_id"  # a field among the advanced settings
 IMAGES_SHOWN = 8  # of the dataset, on the page of a run
 Text = Annotated[str, Query(max_length=300)]
 Step = Annotated[int | None, Query(ge=1, le=MAX_ID)]
@@ -85,6 +86,7 @@ class NewRunPage:
     form: TrainForm
     choices: RunChoices
     cards: list[PresetCard]
+    base_seconds: dict[int, float | None]
     plan: RunPlan
     groups: list[ConfigGroup]
     prompts: ConfigField
@@ -291,11 +293,13 @@ def _new_run_page(
         form=form,
         choices=choices,
         cards=plans.preset_cards(session, form, choices),
+        base_seconds=plans.base_seconds(session, choices),
         plan=plan,
         groups=config_groups(default, values, errors),
         prompts=config_field(PROMPTS, default=default, values=values, errors=errors),
         changed=[_field_label(name) for name in changed],
-        changed_count=len([name for name in changed if name != PROMPTS]),
+        changed_count=len([name for name in changed if name != PROMPTS])
+        + bool(form.regularization),
         shown=json.dumps(default),
         kept=json.dumps(form.changed),
         errors=errors if error else {},
@@ -303,7 +307,7 @@ def _new_run_page(
         problems=[Problem(name, _field_label(name), reason) for name, reason in errors.items()],
         summary=error.detail if error else "",
         with_fields=with_fields,
-        advanced_open=bool(error and set(errors) & set(default) - {PROMPTS}),
+        advanced_open=bool(error and set(errors) & {*default, REGULARIZATION} - {PROMPTS}),
         offer=version_offer(session, form, choices),
         pasted=paste or PastedSettings(),
         own=own or FormPreset(),

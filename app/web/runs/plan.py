@@ -21,6 +21,7 @@ from app.registry.runs.own_presets import list_presets
 from app.registry.runs.presets import (
     PRESET_WORDS,
     misfit,
+    prompt_form_of,
     values_to_compare,
     with_changes,
 )
@@ -35,7 +36,7 @@ from app.web.runs.form_datasets import DatasetRow, FormDataset, dataset_rows
 from app.web.runs.forms import OWN_PRESET, TrainForm, from_text, to_texts
 from app.web.runs.plan_warnings import PlanWarning, plan_warnings
 from worker.core.training.config import TrainConfig
-from worker.core.training.presets import Preset, for_optimizer, preset_config
+from worker.core.training.presets import Preset, PromptForm, for_optimizer, preset_config
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ class RunChoices:
     own_presets: list[OwnPreset]
     own_preset: OwnPreset | None
     optimizer: str | None
+    prompt_form: PromptForm = ("", "")
 
     @cached_property
     def shipped(self) -> dict[Preset, TrainConfig]:
@@ -127,7 +129,7 @@ class RunChoices:
                 preset,
                 resolution=(self.base.resolution if self.base else None) or 512,
                 images=self.image_count,
-                trigger_word=self.valid_trigger or None,
+                prompt_form=self.prompt_form,
             )
             for preset in Preset
         }
@@ -182,7 +184,7 @@ def find_choices(session: Session, form: TrainForm) -> RunChoices:
     base = next((row for row in bases if form.base in (row.slug, str(row.key))), None)
     own_presets = list_presets(session)
     own = next((row for row in own_presets if row.id == form.own_preset), None)
-    return RunChoices(
+    choices = RunChoices(
         datasets=shown,
         bases=bases,
         dataset=first,
@@ -194,6 +196,8 @@ def find_choices(session: Session, form: TrainForm) -> RunChoices:
         own_preset=own,
         optimizer=form.values.get("optimizer"),
     )
+    key = first.dataset.key if first else None
+    return replace(choices, prompt_form=prompt_form_of(session, key, choices.valid_trigger))
 
 
 def make_plan(session: Session, form: TrainForm, choices: RunChoices) -> RunPlan:
@@ -255,6 +259,16 @@ def preset_cards(session: Session, form: TrainForm, choices: RunChoices) -> list
         chosen = form.preset is preset and form.own_preset is None
         cards.append(PresetCard(preset.value, title, hint, seconds, chosen))
     return cards + [_own_card(session, own, form, choices) for own in choices.own_presets]
+
+
+def base_seconds(session: Session, choices: RunChoices) -> dict[int, float | None]:
+    """The estimated time of the chosen preset on each base model that is ready, by its id."""
+    found = {}
+    for base in choices.bases:
+        if base.status == ModelStatus.READY:
+            its = choices if base is choices.base else replace(choices, base=base)
+            found[base.key] = estimates.estimate(session, base, its.default).seconds
+    return found
 
 
 def _own_card(session: Session, own: OwnPreset, form: TrainForm, choices: RunChoices) -> PresetCard:

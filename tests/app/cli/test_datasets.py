@@ -14,7 +14,7 @@ from app.cli.datasets.arguments import EDITS, KINDS
 from app.cli.main import main
 from app.registry.config import Settings
 from app.registry.datasets import pinned, service, uploads
-from app.registry.datasets.edits.actions import EditAction
+from app.registry.datasets.edits.actions import MADE_ELSEWHERE, EditAction
 from app.registry.state import make_state
 from app.registry.uploads import UploadedFile
 from worker.core.words import CaptionKind
@@ -270,4 +270,4 @@ def test_every_kind_of_caption_has_a_name() -> None:
 
 
 def test_every_edit_has_a_command() -> None:
-    assert {name.replace("-", "_") for name in EDITS} == set(EditAction) - {EditAction.AUTO_CAPTION}
+    assert {name.replace("-", "_") for name in EDITS} == set(EditAction) - set(MADE_ELSEWHERE)

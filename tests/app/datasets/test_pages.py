@@ -169,6 +169,29 @@ def test_an_upload_by_script_gets_tiles_refusals_and_figures(
     assert 'data-refused="bad.png"' in text
     assert "3 images" in text
     assert "late words" in text
+    assert "Read 1 caption from files" in text
+
+
+def test_captions_of_dropped_files_are_one_step_of_undo(
+    client: TestClient, state: AppState, boats: str, png: Png
+) -> None:
+    def drop(*files: tuple[str, bytes]) -> str:
+        sent = [("files", file) for file in files]
+        return client.post(f"{boats}/images", files=sent, headers=PART).text
+
+    drop(("three.png", png(3)))
+    assert "Read 1 caption from files" in drop(("two.txt", b"late words"))
+    both = ("three.png", png(3)), ("three.txt", b"a barge")  # this image is here already
+    text = drop(*both)
+    assert "Read 2 captions from files" in text
+    assert text.count("/undo") == 2  # of one step: without a script, and with one
+    assert "Read 2 captions from files" in drop(("one.txt", b"another"))  # it has a caption
+    assert "Read 2 captions from files" in client.get(boats).text
+    step = re.search(r"/edits/(\d+)/undo", text)
+    assert step is not None
+    client.post(f"{boats}/edits/{step[1]}/undo", headers=PART)
+    assert [image.caption for image in pictures(state)] == ["a boat", "", ""]
+    assert "Read 1 caption from files" in drop(("two.txt", b"late words"))
 
 
 def test_an_upload_of_nothing_changes_nothing(

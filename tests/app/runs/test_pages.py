@@ -249,7 +249,7 @@ def test_warnings_stand_above_the_button(client: TestClient, state: AppState) ->
     fake_workers.dataset(state)
     page = client.get("/train/new").text
     warning = page.index("captions lack the trigger word")
-    assert page.index('id="this-run"') < warning < page.index("Start training</button>")
+    assert page.index('id="this-run"') < warning < page.index("Start training <kbd>")
     assert "Add “chalkboard” to all 3</button>" in page
     sent = {"do": "add_trigger", "text": "chalkboard", "all": "1", "elsewhere": "1"}
     address = "/datasets/chalk/edits"
@@ -512,6 +512,7 @@ def test_another_dataset_can_regularize_a_run(client: TestClient, state: AppStat
     page = client.get(f"/train/new?dataset={style.slug}").text
     fields = form_of(page)
     assert fields["regularization_dataset_id"] == ""
+    assert page.index('id="advanced"') < page.index('id="regularization_dataset_id"')
     chosen = fields | {"regularization_dataset_id": str(other.key)}
     assert client.post("/train/new", data=chosen, follow_redirects=False).status_code == 303
     (run,) = runs_of(state)
@@ -520,6 +521,40 @@ def test_another_dataset_can_regularize_a_run(client: TestClient, state: AppStat
     wrong = client.post("/train/new", data=same, headers=HTML)
     assert wrong.status_code == 422
     assert "Choose another dataset." in wrong.text
+    assert re.search(r'id="advanced" open>.*id="settings-pictures"[^>]* open>', wrong.text, re.S)
+
+
+def test_sample_prompts_have_the_form_of_the_captions(client: TestClient, state: AppState) -> None:
+    dataset = fake_workers.dataset(state)
+
+    def first_prompt(*captions: str) -> str:
+        with state.database.write() as session:
+            images = datasets.list_images(session, dataset.key)
+            for image, caption in zip(images, captions, strict=True):
+                datasets.caption_image(session, image.key, caption)
+        page = client.get(f"/train/new?dataset={dataset.slug}").text
+        return form_of(page)["sample_prompts"].splitlines()[0]
+
+    assert first_prompt("fox, chalkboard", "owl, chalkboard", "") == "castle, chalkboard"
+    assert first_prompt("Chalkboard, a fox", "Chalkboard, an owl", "x") == "Chalkboard, castle"
+    usual = "castle, chalkboard style"
+    assert first_prompt("a chalkboard fox", "owl, chalkboard", "chalkboard, fox") == usual
+    assert first_prompt("fox, chalkboard art", "owl, chalkboard art", "x") == (
+        "castle, chalkboard art"
+    )
+    fields = form_of(client.get(f"/train/new?dataset={dataset.slug}").text)
+    client.post("/train/new", data=fields, follow_redirects=False)
+    (run,) = runs_of(state)
+    assert run.config["sample_prompts"][0] == "castle, chalkboard art"
+    assert "from the preset" not in client.get(f"/runs/{run.key}").text
+
+
+def test_base_models_are_offered_with_their_times(client: TestClient, state: AppState) -> None:
+    fake_workers.dataset(state)
+    fake_workers.ready_base(state)
+    page = client.get("/train/new").text
+    assert 'data-words="A small teaching model' in page
+    assert '<a href="/base-models">Add a base model…</a>' in page
 
 
 def test_a_form_with_old_names_is_accepted(client: TestClient, state: AppState) -> None:

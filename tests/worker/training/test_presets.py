@@ -1,6 +1,6 @@
 import pytest
 
-from worker.core.training.presets import Preset, for_optimizer, preset_config
+from worker.core.training.presets import Preset, for_optimizer, form_of, preset_config, usual_form
 from worker.core.training.rate_warnings import rate_warnings
 
 
@@ -42,12 +42,16 @@ def test_checkpoints_and_samples_come_on_the_way_however_large_a_dataset(images:
 
 def test_sample_prompts_use_the_trigger_word() -> None:
     def prompts(trigger_word: str | None) -> list[str]:
-        config = preset_config(Preset.QUICK, resolution=128, images=24, trigger_word=trigger_word)
-        return config.sample_prompts
+        form = usual_form(trigger_word)
+        return preset_config(
+            Preset.QUICK, resolution=128, images=24, prompt_form=form
+        ).sample_prompts
 
     assert prompts(None)[0] == "castle"
     assert prompts("chalkboard")[0] == "castle, chalkboard style"
     assert prompts("chalk style")[0] == "castle, chalk style"
+    assert form_of(prompts("chalk style")) == ("", ", chalk style")
+    assert form_of(["castle, chalk style"]) is None
 
 
 @pytest.mark.parametrize("preset", list(Preset))

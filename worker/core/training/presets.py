@@ -1,6 +1,7 @@
 """Three ready-made configs for people who do not want to tune settings."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -11,6 +12,9 @@ SMALL_RESOLUTION = 128
 LARGE_RESOLUTION = 768
 MAX_STEPS = 20_000
 SAMPLE_SUBJECTS = ("castle", "rocket", "red apple", "house", "frog")
+
+PromptForm = tuple[str, str]
+"""What stands before and after the subject of a prompt, such as ("", ", ink style")."""
 
 
 class Preset(StrEnum):
@@ -50,7 +54,7 @@ _LARGE = {
 
 
 def preset_config(
-    preset: Preset, *, resolution: int, images: int, trigger_word: str | None = None
+    preset: Preset, *, resolution: int, images: int, prompt_form: PromptForm = ("", "")
 ) -> TrainConfig:
     """Return the config of a preset for a base model of this native `resolution` (pixels).
 
@@ -78,7 +82,7 @@ def preset_config(
         gradient_checkpointing=resolution >= LARGE_RESOLUTION,
         checkpoint_every=every,
         sample_every=every,
-        sample_prompts=[_with_trigger(subject, trigger_word) for subject in SAMPLE_SUBJECTS],
+        sample_prompts=_sample_prompts(prompt_form),
         sample_guidance=default_guidance(resolution),
     )
 
@@ -123,8 +127,19 @@ def _rounded(steps: float) -> int:
     return max(50, 25 * math.ceil(steps / 25))
 
 
-def _with_trigger(subject: str, trigger_word: str | None) -> str:
+def _sample_prompts(form: PromptForm) -> list[str]:
+    before, after = form
+    return [f"{before}{subject}{after}" for subject in SAMPLE_SUBJECTS]
+
+
+def usual_form(trigger_word: str | None) -> PromptForm:
+    """The form of prompts with a trigger word, where captions do not show another one."""
     if not trigger_word:
-        return subject
-    style = trigger_word if trigger_word.endswith("style") else f"{trigger_word} style"
-    return f"{subject}, {style}"
+        return "", ""
+    return "", f", {trigger_word}" if trigger_word.endswith("style") else f", {trigger_word} style"
+
+
+def form_of(prompts: Sequence[str]) -> PromptForm | None:
+    """The form of which a preset made these prompts; None for others."""
+    before, _, after = "".join(prompts[:1]).partition(SAMPLE_SUBJECTS[0])
+    return (before, after) if list(prompts) == _sample_prompts((before, after)) else None

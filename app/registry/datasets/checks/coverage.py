@@ -78,7 +78,8 @@ def coverage(
         Check.COVERAGE,
         Severity.ADVICE,
         f"No caption names {_either(absent)}",
-        "A style is surest on what its images show. Only words are looked up, no images.",
+        "A style works best on what its images show: to draw these as well, add some. Only the "
+        "words of captions were looked up, not the images.",
         details=tuple(details),
     )
 
@@ -119,7 +120,7 @@ def _grounds(images: Sequence[CheckedImage]) -> str | None:
     if not measured:
         return None
     plain = sum(image.ground is not None for image in measured)
-    return f"Grounds: {plain:,} of {plural(len(measured), 'image')} plain."
+    return f"Backgrounds: plain in {plain:,} of {plural(len(measured), 'image')}."
 
 
 @cache

@@ -199,13 +199,12 @@ def _one_ground(images: Sequence[CheckedImage]) -> Finding | None:
     )
     if len(same) < ONE_GROUND_SHARE * len(measured):
         return None
-    color = "#" + "".join(f"{value:02x}" for value in middle)
     return Finding(
         Check.ONE_GROUND,
         Severity.ADVICE,
-        f"{len(same):,} of {plural(len(measured), 'image')} have the same plain ground ({color})",
-        "It will come with the style. That is right if it belongs to it; if not, add images on "
-        "other grounds.",
+        f"{len(same):,} of {plural(len(measured), 'image')} have the same plain background",
+        "The style will bring this background along. If it does not belong to the style, add "
+        "images on other backgrounds.",
         image_ids=same,
     )
 

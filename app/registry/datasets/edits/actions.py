@@ -35,6 +35,7 @@ class EditAction(StrEnum):
     MOVE = "move"
     COPY = "copy"
     AUTO_CAPTION = "auto_caption"
+    READ_FILES = "read_files"
 
 
 CAPTION_ACTIONS = frozenset(
@@ -48,6 +49,7 @@ CAPTION_ACTIONS = frozenset(
         EditAction.WRITE,
         EditAction.FILE_NAMES,
         EditAction.AUTO_CAPTION,
+        EditAction.READ_FILES,
     }
 )
 SETTINGS = {
@@ -66,11 +68,14 @@ SETTINGS = {
     EditAction.MOVE: ("dataset_id",),
     EditAction.COPY: ("dataset_id",),
     EditAction.AUTO_CAPTION: ("text",),
+    EditAction.READ_FILES: (),
 }
 """The settings of each action; those that change captions also have `kind`."""
 OF_FIRST_CAPTION = frozenset({EditAction.WRITE, EditAction.FILE_NAMES})
 """Actions that are for the first caption of each image, unless a kind is named."""
 TO_DATASETS = frozenset({EditAction.MOVE, EditAction.COPY})
+MADE_ELSEWHERE = frozenset({EditAction.AUTO_CAPTION, EditAction.READ_FILES})
+"""Steps to undo that no bulk edit makes."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +124,8 @@ def check_edit(edit: Edit) -> Edit:
 
     Raises InvalidInput with the field that is wrong.
     """
-    if edit.action is EditAction.AUTO_CAPTION:
-        raise _refuse("action", "Captions of a model are ordered and applied, not edited in bulk.")
+    if edit.action in MADE_ELSEWHERE:
+        raise _refuse("action", "Captions of a model or of files are not edited in bulk.")
     needs = {
         EditAction.ADD_TRIGGER: "Enter the trigger word to add.",
         EditAction.PREPEND: "Enter the text to put before the captions.",
@@ -186,6 +191,7 @@ def describe_edit(edit: Edit, changed: int, *, target: str = "") -> str:
         EditAction.MOVE: f"Moved {images} to “{target}”",
         EditAction.COPY: f"Copied {images} to “{target}”",
         EditAction.AUTO_CAPTION: f"Wrote {captions} with {text}",
+        EditAction.READ_FILES: f"Read {captions} from files",
     }[edit.action]
 
 

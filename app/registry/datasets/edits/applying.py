@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,10 +17,12 @@ from app.registry.datasets.edits.plan import Change, EditOutcome, EditPlan, Left
 from app.registry.datasets.edits.selection import Seen, Selection
 from app.registry.datasets.edits.writing import CaptionWrite, write_captions, write_fields
 from app.registry.datasets.service import change_dataset, get_dataset, lock_datasets
-from app.registry.db import Database, in_chunks
+from app.registry.db import Database, in_chunks, utcnow
 from app.registry.tables.datasets import CaptionSource, Dataset, DatasetEdit, Image, ImageCaption
+from app.registry.wording import aware
 
 KEPT_EDITS = 50  # of a dataset, that can be undone
+ONE_UPLOAD = timedelta(minutes=1)  # between two requests with files that were dropped together
 
 
 def apply_edit(
@@ -104,6 +108,29 @@ def _carry_out(session: Session, dataset: Dataset, plan: EditPlan) -> EditOutcom
     _forget_old_steps(session, dataset)
     images = frozenset(change.image.id for change in plan.changes)
     return EditOutcome(plan.edit, step, step.changed, images, plan.left_out, plan.unchanged)
+
+
+def record_read_captions(session: Session, dataset: Dataset, images: Sequence[Image]) -> None:
+    """Record captions that files gave to these images, which had none, as a step to undo.
+
+    A browser sends the files of a drop in many requests, which are one step.
+    """
+    if not images:
+        return
+    mine = select(DatasetEdit).where(col(DatasetEdit.dataset_id) == dataset.key)
+    step = session.exec(mine.order_by(col(DatasetEdit.id).desc()).limit(1)).first()
+    action = EditAction.READ_FILES
+    is_open = step is not None and step.action == action and not step.undone_at
+    if step is None or not is_open or utcnow() - aware(step.created_at) > ONE_UPLOAD:
+        step = DatasetEdit(dataset_id=dataset.key, action=action, settings={}, changed=0, before=[])
+    step.before = step.before + [
+        {"image_id": one.key, "before": {"caption": ""}, "after": {"caption": one.caption}}
+        for one in images
+    ]
+    step.changed, step.created_at = len(step.before), utcnow()
+    session.add(step)
+    session.flush()
+    _forget_old_steps(session, dataset)
 
 
 def _row(change: Change) -> dict[str, Any]:

@@ -147,17 +147,15 @@ def plan_edit(
 
 def _missing(session: Session, dataset_id: int, image_ids: frozenset[int]) -> list[LeftOut]:
     """The selected images that this dataset does not have, or no longer."""
-    names: list[str] = []
+    names: dict[int | None, str] = {}
     for chunk in in_chunks(image_ids):
-        query = select(Image.filename).where(
+        query = select(Image.id, Image.filename).where(
             col(Image.id).in_(chunk), Image.dataset_id == dataset_id
         )
-        names += session.exec(query)
-    found = [LeftOut(name, "It was deleted meanwhile.") for name in names]
-    if unknown := len(image_ids) - len(names):
-        word = "An image" if unknown == 1 else f"{unknown:,} images"
-        found.append(LeftOut(word, "Not in this dataset."))
-    return found
+        names |= dict(session.exec(query).all())
+    found = [LeftOut(name, "It was deleted meanwhile.") for name in names.values()]
+    unknown = sorted(image_ids - names.keys())
+    return found + [LeftOut(f"Image {key}", "Not in this dataset.") for key in unknown]
 
 
 @dataclass(frozen=True)

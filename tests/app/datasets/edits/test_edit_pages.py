@@ -111,7 +111,7 @@ def test_file_names_fill_empty_captions(
     assert "25 stay as they are." in again
 
 
-def test_all_that_match_are_previewed_page_by_page(
+def test_all_that_match_are_previewed_in_one_list(
     client: TestClient, state: AppState, ids: list[int]
 ) -> None:
     page = client.get(f"{SET}?q=fox&select=all").text
@@ -121,13 +121,18 @@ def test_all_that_match_are_previewed_page_by_page(
     sent |= {"text": "at night", "with_space": "1"}
     first = client.post(f"{SET}/edits/preview", data=sent, headers=PART).text
     assert "Changes 23 captions" in first
-    assert "and 3 more" in first
+    assert first.count("<li>") == 6
+    assert "Showing 6 of 23" in first
+    assert 'value="23"' in first
+    assert "Show 17 more" in first
     assert 'data-says="Changes 23 captions."' in first
-    second = client.post(f"{SET}/edits/preview", data=sent | {"page": "2"}, headers=PART).text
-    assert second.count("<li>") == 3
+    grown = client.post(f"{SET}/edits/preview", data=sent | {"rows": "23"}, headers=PART).text
+    assert grown.count("<li>") == 23
+    assert "Showing" not in grown
+    assert "autofocus" in grown.partition('class="changes"')[2][:60]
     deep = client.get(f"{SET}?edit=remove_words&text=fox").text
     assert "Changes 24 captions" in deep
-    assert client.get(f"{SET}?edit=add_trigger").text.count("<ins>ink") == 20
+    assert client.get(f"{SET}?edit=add_trigger").text.count("<ins>ink") == 6
     assert 'name="kind"' not in deep
     with state.database.write() as session:
         session.add(ImageCaption(image_id=ids[0], kind="tags", caption="red fox", version=1))

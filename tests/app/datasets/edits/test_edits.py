@@ -111,7 +111,7 @@ def test_only_the_selected_images_of_the_dataset_change(database: Database) -> N
     foreign = Selection(ink.chosen(0).image_ids | {other.ids[0]})
     outcome = ink.apply(ADD_INK, foreign)
     assert (ink.captions(), other.captions()) == (["ink, a", "b", "c"], ["x"])
-    assert outcome.left_out == [LeftOut("An image", "Not in this dataset.")]
+    assert outcome.left_out == [LeftOut(f"Image {other.ids[0]}", "Not in this dataset.")]
     matching = Selection(frozenset({ink.ids[1]}), all_matching=True)
     ink.apply(Edit(EditAction.WRITE, "new"), matching)
     assert ink.captions() == ["new", "b", "new"]

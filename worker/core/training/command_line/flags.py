@@ -25,7 +25,7 @@ from worker.core.old_names import rename_old
 from worker.core.training.command_line.settings import settings
 from worker.core.training.config import Group, TrainConfig, TrainJob
 from worker.core.training.data.epochs import MAX_REPEATS
-from worker.core.training.presets import Preset, for_optimizer, preset_config
+from worker.core.training.presets import Preset, for_optimizer, preset_config, usual_form
 from worker.core.words import WeightDtype, values
 
 PLACES = ("model", "data", "out", "cache")
@@ -85,8 +85,9 @@ class TrainArguments:
         """
         usual = TrainConfig()
         if self.preset:
+            form = usual_form(self.trigger_word)
             usual = preset_config(
-                self.preset, resolution=resolution, images=images, trigger_word=self.trigger_word
+                self.preset, resolution=resolution, images=images, prompt_form=form
             )
         options = {**self.file_values, **self.flag_values}
         values = for_optimizer(usual, options.get("optimizer")).model_dump()
