@@ -18,7 +18,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test costs lines wide tools faults faults-table soak demo screenshots lint lock fmt check-python clean \
+.PHONY: help run check test costs lines wide tools faults faults-table soak demo screenshots clients lint lock fmt check-python clean \
   style types tests quick-tests
 # The tests start many processes; without cached bytecode, each would compile the app again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -36,6 +36,7 @@ help:
 	@echo "make soak   install, load and kill a real stack for 20 minutes, check it (SECONDS=120)"
 	@echo "make demo   install, train the example style, write the result to demo/"
 	@echo "make screenshots  train the example style, photograph the pages into docs/images/"
+	@echo "make clients  generate clients of the REST API into build/clients, check a script   (Node.js)"
 	@echo "make lint   check style and types        make fmt   write the style"
 	@echo "make lock   write the versions and hashes for the container image into requirements/"
 	@echo "make clean  remove .venv and caches; your data folder stays"
@@ -106,6 +107,9 @@ style: $(INSTALLED_TEST)
 types: $(INSTALLED_TEST)
 	@echo "== Types: mypy --strict"
 	@$(BIN)/mypy
+
+clients: $(INSTALLED_TEST)
+	@clients/make $(BIN)
 
 lock: $(INSTALLED_TEST)
 	@requirements/lock $(BIN)

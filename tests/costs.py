@@ -106,6 +106,7 @@ Search, order of text, JSON, locks, upserts, triggers and concurrency stay on bo
 
 TOGETHER = {
     "docs/test_curls.py": "one stack",
+    "stack/test_generated_client.py": "one stack",
     "stack/test_main_job.py": "one stack",
     "worker/runtime/local_captions/test_jobs.py": "trained",
     "worker/runtime/test_calibration.py": "trained",

@@ -184,7 +184,7 @@ def _add_registry(commands: CommandParsers) -> None:
     export.add_argument("slug", help="which one; `brushwork adapters` lists them")
     export.add_argument("--format", choices=values(FileFormat), default="kohya")
     export.add_argument("--dtype", choices=values(WeightDtype), default="fp16")
-    export.add_argument("--version", type=int, help="an older version")
+    export.add_argument("--version", help="number or alias of another version, such as 2 or best")
     export.add_argument("-o", "--output", type=Path, metavar="PATH", help="file or folder")
     bring_in = commands.add("import", "Import LoRA files.", module="imports")
     bring_in.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files or folders")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from worker.core.hub.models import HubReference
 
 MODEL, DOWNLOAD = "--model", "--download"
+BASE_MODEL = re.compile(r"^--base-model(?==|$)")  # the same
 PROGRESS_STEP = 5  # percent
 NOT_HERE = (
     "“{name}” is not on this machine. Add --download to download it from the Hugging Face Hub to "
-    "{folder}, or set --model to a diffusers folder or a .safetensors file."
+    "{folder}, or set --base-model to a diffusers folder or a .safetensors file."
 )
 OFF = "Hugging Face access is off (BRUSHWORK_HUB=off). Set BRUSHWORK_HUB=on to download models."
 
@@ -48,7 +50,7 @@ def command(words: list[str], settings: Settings) -> list[str]:
 
 def with_model_here(words: list[str], settings: Settings) -> list[str]:
     """The arguments with a Hub name replaced by its local path; downloads with `--download`."""
-    rest = [word for word in words if word != DOWNLOAD]
+    rest = [BASE_MODEL.sub(MODEL, word) for word in words if word != DOWNLOAD]
     place = next(
         (at for at, word in enumerate(rest) if word == MODEL or word.startswith(f"{MODEL}=")),
         len(rest),

@@ -73,7 +73,9 @@ def _add_inspect(parser: ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="any LoRA .safetensors file")
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
     parser.add_argument(
+        "--base-model",
         "--base",
+        dest="base",
         metavar="BASE",
         help="the base model of a DoRA: diffusers folder, .safetensors, or starter",
     )
@@ -82,7 +84,9 @@ def _add_inspect(parser: ArgumentParser) -> None:
 def _add_check(parser: ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="a LoRA .safetensors file")
     parser.add_argument(
+        "--family",
         "--base",
+        dest="base",
         choices=tuple(BaseFamily),
         help="family of the base model (detected from the file)",
     )
@@ -101,7 +105,9 @@ def _add_convert(parser: ArgumentParser) -> None:
         "--dtype", choices=values(WeightDtype), default="fp16", help="number type (fp16)"
     )
     parser.add_argument(
+        "--base-model",
         "--base",
+        dest="base",
         metavar="BASE",
         help="the base model of a DoRA: diffusers folder, .safetensors, or starter",
     )
@@ -157,7 +163,12 @@ def _add_scale(parser: ArgumentParser) -> None:
 
 def _add_fuse(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--base", required=True, metavar="BASE", help="diffusers folder, .safetensors, or starter"
+        "--base-model",
+        "--base",
+        dest="base",
+        required=True,
+        metavar="BASE",
+        help="diffusers folder, .safetensors, or starter",
     )
     parser.add_argument(
         "--adapter",
@@ -182,9 +193,11 @@ def _add_fuse(parser: ArgumentParser) -> None:
 
 
 def _add_extract(parser: ArgumentParser) -> None:
-    for name, help_text in (("--base", "the base model"), ("--tuned", "the fine-tuned model")):
+    models = {("--base-model", "--base"): "the base model", ("--tuned",): "the fine-tuned model"}
+    for names, help_text in models.items():
         parser.add_argument(
-            name,
+            *names,
+            dest=names[-1][2:],
             required=True,
             metavar="BASE",
             help=f"{help_text}: diffusers folder, .safetensors, or starter",

@@ -22,6 +22,7 @@ from app.cli import demo, doctor, migrate, sweep, train, verify
 from app.cli.adapter_files.arguments import TOOLS, tool_parser
 from app.cli.main import build_parser, main, settings_from
 from app.cli.serving import has_desktop
+from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.added_models import service as added_models
 from app.registry.base_models import service as base_models
 from app.registry.blobs import ownership
@@ -296,6 +297,12 @@ def test_exporting_what_is_not_there_says_so(
 ) -> None:
     assert main(["export", "ink", "--data-dir", str(data_dir)]) == 1
     assert "There is no such adapter" in capsys.readouterr().err
+    registry = Database(make_engine(Settings(data_dir=data_dir).sqlalchemy_url))
+    with registry.write() as session:
+        publish(session, NewVersion("Ink", "sd1", "a" * 64, 5, 8, 8.0))
+    registry.dispose()
+    assert main(["export", "ink", "--version", "best", "--data-dir", str(data_dir)]) == 1
+    assert "best" in capsys.readouterr().err
 
 
 # -- backup, restore --------------------------------------------------------------------------

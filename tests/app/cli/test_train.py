@@ -60,6 +60,8 @@ def test_nothing_is_downloaded_unasked(
         "--lr",
         "1",
     ]
+    for same in ([f"--base-model={REPO}"], ["--base-model", REPO]):
+        assert with_model_here(same, settings) == [f"--model={path}"]
     assert hub.asked == []
 
 

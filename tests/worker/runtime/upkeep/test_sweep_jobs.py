@@ -15,6 +15,7 @@ from app.registry.blobs.sweep import order_if_due
 from app.registry.db import utcnow
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.jobs.service import claim_next, enqueue
+from app.registry.tables.idempotency import KeyedRequest
 from app.registry.tables.jobs import Event, IoJob
 from tests.worker.runtime.job_loops import Registry, wait_for
 from worker.runtime.io_jobs import IoJobs
@@ -44,6 +45,9 @@ def test_a_worker_sweeps_soon_after_its_start(
 ) -> None:
     monkeypatch.setattr(clock, "FIRST_LOOK_SECONDS", 0.01)
     sha256, before = lose(registry), len(list(registry.store.list()))
+    with registry.database.write() as session:  # an answer that was kept for a day
+        old = KeyedRequest(caller="bearer", key="x", token="x", expires_at=utcnow())
+        session.add(old)
     with registry.working(io_jobs(registry)) as loop:
         (job,) = wait_for(lambda: registry.rows(IoJob, kind=JobKind.SWEEP))
         loop.wake()
@@ -52,6 +56,8 @@ def test_a_worker_sweeps_soon_after_its_start(
     assert [blob.sha256 for blob in registry.store.list_trash()] == [sha256]
     assert len(list(registry.store.list())) == before - 1  # the pictures of the dataset stay
     assert len(registry.rows(IoJob, kind=JobKind.SWEEP)) == 1
+    with registry.database.read() as session:
+        assert session.exec(select(KeyedRequest)).all() == []
 
 
 def test_files_of_another_database_are_reported_in_the_result(registry: Registry) -> None:

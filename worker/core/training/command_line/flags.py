@@ -33,7 +33,7 @@ REQUIRED = ("model", "data", "out")
 STARTER = "starter"
 MAX_FOLDERS = 20  # of one training
 MAX_SHOWN = 100  # characters of a folder that an error repeats
-USAGE = """brushwork train --model FOLDER|FILE --data FOLDER --out FOLDER [--SETTING VALUE ...]
+USAGE = """brushwork train --base-model FOLDER|FILE --data FOLDER --out FOLDER [--SETTING VALUE ...]
        brushwork train JOB.json [--SETTING VALUE ...]"""
 DESCRIPTION = """\
 Train an adapter on a folder of images, without web, database or broker.
@@ -177,13 +177,13 @@ def _add_places(parser: ArgumentParser) -> None:
     )  # fmt: skip
     places = parser.add_argument_group("places")
     places.add_argument(
-        "--model", type=Path, metavar="FOLDER|FILE",
+        "--base-model", "--model", dest="model", type=Path, metavar="FOLDER|FILE",
         help="the base model: a diffusers folder, a .safetensors file, the word starter for the "
         "embedded one, or owner/name of a Hugging Face model that is on this machine",
     )  # fmt: skip
     places.add_argument(
         "--download", action="store_true",
-        help="download --model from the Hub when it is not on this machine",
+        help="download --base-model from the Hub when it is not on this machine",
     )  # fmt: skip
     places.add_argument(
         "--data", type=Path, action="append", metavar="FOLDER[:REPEATS]",
