@@ -50,6 +50,15 @@ def type_into(selector: str, words: str) -> Act:
     return lambda page: page.locator(selector).first.fill(words)
 
 
+def choose(selector: str, value: str) -> Act:
+    """Choose an option of a select."""
+
+    def act(page: Page) -> None:
+        page.locator(selector).select_option(value)
+
+    return act
+
+
 def scroll_to(selector: str) -> Act:
     """Bring this into the window."""
     return lambda page: page.locator(selector).scroll_into_view_if_needed()

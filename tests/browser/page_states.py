@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tests.browser.acts import (
     PageState,
+    choose,
     click,
     do,
     gone,
@@ -348,6 +349,12 @@ ADAPTERS = (
         )
         for name in ("merge", "resize", "scale", "fuse", "extract")
     ),
+    PageState(
+        "tools, an adapter to choose",
+        "/adapters/chalk/tools",
+        do(click("#tool-merge > summary", "[data-picker-into]"), see("#adapter-picker")),
+        "#adapter-picker",
+    ),
     PageState("tools, done", "/adapters/chalk/tools?job={tool}"),
     PageState("tools, failed", "/adapters/chalk/tools?job={failed_tool}", repeats=True),
     PageState("tools, before and after", "/tool-jobs/{tool}/images"),
@@ -355,9 +362,9 @@ ADAPTERS = (
         "tools, fuse refused",
         "/adapters/chalk/tools",
         do(
-            click("#tool-fuse > summary"),
+            click("#tool-fuse > summary", "#tool-fuse form > .more > summary"),
             type_into("#tool-fuse [name=other-1]", "nobody"),
-            click("#tool-fuse .button"),
+            click("#tool-fuse form > .row > .button"),
             see("#tool-fuse-other-1-error"),
         ),
         "#tool-fuse",
@@ -418,6 +425,11 @@ ADAPTERS = (
     PageState("grids", "/grids"),
     PageState("new grid", "/grids/new?adapter=chalk:0.8&prompt=a+castle", open_folds),
     PageState(
+        "new grid, checkpoints",
+        "/grids/new?adapter=chalk:0.8&adapter=ink:0.8&prompt=a+castle",
+        do(choose("#rows-what", "checkpoint:0"), see("#rows-boxes .chip")),
+    ),
+    PageState(
         "grid, a cell chosen",
         "/grids/{grid}?sheet=1",
         do(click(".grid-cell"), see("#act-weight")),
@@ -477,9 +489,9 @@ ADAPTERS = (
             click("#tool-resize > summary"),
             type_into("[name=resize-rank]", "3"),
             click("#tool-resize .button"),
-            see("#tool-answer .notice"),
+            see("#tool-resize .notice"),
         ),
-        "#tool-answer",
+        "#tool-resize",
     ),
     PageState(
         "playground, generates",

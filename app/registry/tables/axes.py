@@ -27,6 +27,20 @@ class AxisKind(StrEnum):
         return {"guidance": "Guidance scale"}.get(self.value, self.value.capitalize())
 
     @property
+    def example(self) -> str:
+        """How its values are written."""
+        return {
+            AxisKind.WEIGHT: "Such as 0.5, 0.75, 1 or 0.25 to 1.25 by 0.25.",
+            AxisKind.ADAPTER: "Such as ink, chalk@best:0.8, none or search: watercolor.",
+            AxisKind.CHECKPOINT: "Such as 12 for all of run 12, or 12: 100 to 500 by 100.",
+            AxisKind.PROMPT: "One a line, or with alternatives, such as a {red|blue} castle.",
+            AxisKind.SEED: "Such as 1 to 5.",
+            AxisKind.STEPS: "Such as 10, 20, 30.",
+            AxisKind.GUIDANCE: "Such as 2, 4, 7.",
+            AxisKind.SAMPLER: "Such as Euler, DPM++ 2M Karras.",
+        }[self]
+
+    @property
     def is_of_row(self) -> bool:
         """True if it varies one of the adapters, given by its row."""
         return self in (AxisKind.WEIGHT, AxisKind.ADAPTER, AxisKind.CHECKPOINT)

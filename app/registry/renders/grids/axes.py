@@ -75,7 +75,7 @@ def read_axis(wanted: AxisRequest, context: AxisContext) -> ReadAxis:
     else:
         values = READERS[wanted.kind](wanted, context)
     if not values:
-        raise InvalidInput(f"Enter the values of this axis. {EMPTY[wanted.kind]}")
+        raise InvalidInput(f"Enter the values of this axis. {wanted.kind.example}")
     unique = list({repr(value.value): value for value in values}.values())
     if len(unique) > MAX_VALUES:
         raise InvalidInput(
@@ -93,18 +93,6 @@ def read_axis(wanted: AxisRequest, context: AxisContext) -> ReadAxis:
         name=next(iter(context.names[row:]), ""),
     )
     return ReadAxis(axis, note)
-
-
-EMPTY = {
-    AxisKind.WEIGHT: "Such as 0.25 to 1.25 by 0.25.",
-    AxisKind.ADAPTER: "Such as ink, chalk@best:0.8 or search: watercolor.",
-    AxisKind.CHECKPOINT: "Such as 12 for all checkpoints of run 12, or 12: 100 to 500 by 100.",
-    AxisKind.PROMPT: "One a line, or with alternatives, such as a {red|blue} castle.",
-    AxisKind.SEED: "Such as 1 to 5.",
-    AxisKind.STEPS: "Such as 10, 20, 30.",
-    AxisKind.GUIDANCE: "Such as 2, 4, 7.",
-    AxisKind.SAMPLER: "Such as Euler, DPM++ 2M Karras.",
-}
 
 
 def _check_row(wanted: AxisRequest, context: AxisContext) -> None:
@@ -247,7 +235,7 @@ def _checkpoints(text: str, context: AxisContext) -> tuple[int, list[AxisValue]]
     head, _, words = text.partition(":")
     number = head.strip().lower().removeprefix("run").strip()
     if not (number.isascii() and number.isdigit() and len(number) <= len(str(MAX_ID))):
-        raise InvalidInput(f"Begin with the number of a run. {EMPTY[AxisKind.CHECKPOINT]}")
+        raise InvalidInput(f"Begin with the number of a run. {AxisKind.CHECKPOINT.example}")
     run_id = min(int(number), MAX_ID)
     try:
         run = runs.get_run(context.session, run_id)

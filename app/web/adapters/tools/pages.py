@@ -25,7 +25,6 @@ from app.registry.job_kinds.kinds import (
 )
 from app.registry.renders import tool_images
 from app.registry.renders.tool_images import ToolImages
-from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import BaseModel
@@ -165,13 +164,6 @@ class ToolForms:
 
 
 @dataclass(frozen=True)
-class ToolsPage:
-    """The forms as a separate page."""
-
-    forms: ToolForms
-
-
-@dataclass(frozen=True)
 class ToolImagesPage:
     """The images before and after a tool; `problem`: why they cannot be generated."""
 
@@ -186,11 +178,10 @@ def forms(
 ) -> Response:
     """Show the tools of an adapter, as a fragment or as a page."""
     with state.database.read() as session:
-        ordered = tools.get_job(session, job) if job else None
-        context = _tool_forms(session, slug, v, ordered=ordered)
+        context = _tool_forms(session, slug, v, ordered=job)
     if wants_fragment(request):
         return render_fragment("adapters/_tool_forms.html", context)
-    return render(request, "adapters/tools.html", ToolsPage(context))
+    return render(request, "adapters/tools.html", context)
 
 
 @router.post("/adapters/{slug}/tools/find")
@@ -208,21 +199,23 @@ def find(slug: Slug, state: State, sent: SentForm) -> Response:
 def order(request: Request, slug: Slug, tool: Tool, state: State, sent: SentForm) -> Response:
     """Start the job of a form; answer with its progress, or with the errors of the form."""
     form = FormReader(sent)
-    typed = form.texts
+    key, errors = None, {}
     try:
         with state.database.write() as session:
-            adapter = service.adapter_by_slug(session, slug)
-            job = ORDERS[tool](session, adapter, form)
-            submitted = SubmittedForm(tool, typed, {})
-            context = _tool_forms(session, slug, _version_number(typed), submitted, ordered=job)
+            key = ORDERS[tool](session, service.adapter_by_slug(session, slug), form).key
     except (InvalidInput, NotFound) as error:
-        return _refuse_form(
-            request, slug, state, SubmittedForm(tool, typed, error.fields or {"": error.detail})
-        )
+        errors = error.fields or {"": error.detail}
+    if key and not wants_fragment(request):
+        address = f"/adapters/{slug}/tools?job={key}#tool-{tool}"
+        return RedirectResponse(address, status_code=303)
+    typed = SubmittedForm(tool, form.texts, errors)
+    version = FormReader(form.texts).whole("version", None)
+    with state.database.read() as session:
+        context = _tool_forms(session, slug, version, typed, ordered=key)
+    status = 422 if errors else 200
     if wants_fragment(request):
-        return render_fragment("adapters/_tool_forms.html", context)
-    address = f"/adapters/{slug}/tools?job={job.key}#tool-{tool}"
-    return RedirectResponse(address, status_code=303)
+        return render_fragment("adapters/_tool_forms.html", context, status=status)
+    return render(request, "adapters/tools.html", context, status=status)
 
 
 @router.get("/tool-jobs/{job_id}")
@@ -272,19 +265,6 @@ def cancel(request: Request, job_id: Id, state: State) -> Response:
     return RedirectResponse(request.headers.get("referer", "/adapters"), status_code=303)
 
 
-def _refuse_form(request: Request, slug: str, state: AppState, sent: SubmittedForm) -> Response:
-    with state.database.read() as session:
-        context = _tool_forms(session, slug, _version_number(sent.typed), sent)
-    if not wants_fragment(request):
-        return render(request, "adapters/tools.html", ToolsPage(context), status=422)
-    return render_fragment("adapters/_tool_forms.html", context, status=422)
-
-
-def _version_number(typed: Mapping[str, str]) -> int | None:
-    """The version number in a form; None for the newest."""
-    return FormReader(typed).whole("version", None)
-
-
 def _find_choices(
     session: Session, adapter: Adapter, version: AdapterVersion, words: str = ""
 ) -> AdapterChoices:
@@ -298,7 +278,7 @@ def _tool_forms(
     number: int | None,
     sent: SubmittedForm | None = None,
     *,
-    ordered: IoJob | None = None,
+    ordered: int | None = None,
 ) -> ToolForms:
     adapter = service.adapter_by_slug(session, slug)
     version = service.get_version(session, adapter, number)
@@ -315,7 +295,7 @@ def _tool_forms(
         "weight": f"{version.usual_weight:g}",
     }
     rows = {job.key: job for job in tools.active_jobs(session, adapter)}
-    rows |= {ordered.key: ordered} if ordered else {}
+    rows |= {ordered: tools.get_job(session, ordered)} if ordered else {}
     jobs = [_tool_job(job) for job in rows.values()]
     return ToolForms(
         adapter=adapter,
@@ -325,7 +305,7 @@ def _tool_forms(
         bases=ready,
         fitting=fitting.fitting(kind, ready),
         jobs=jobs,
-        ordered=ordered.key if ordered else 0,
+        ordered=ordered or 0,
         values={
             tool: values | (dict(sent.typed) if sent and sent.tool is tool else {}) for tool in Tool
         },

@@ -41,6 +41,12 @@ class AxisForm:
     what: str = ""
     values: str = ""
 
+    @property
+    def hint(self) -> str:
+        """How its values are written; empty for one that varies nothing."""
+        kinds = (kind for kind in AxisKind if kind == self.what.partition(":")[0])
+        return next((kind.example for kind in kinds), "")
+
     def read(self) -> AxisRequest | None:
         """The axis for the service; None for one that varies nothing. Raises InvalidInput."""
         if not self.what:

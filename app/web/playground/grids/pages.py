@@ -37,7 +37,6 @@ from app.web.playground.grids.views import (
     CompareCellsPage,
     EstimateFragment,
     GridsPage,
-    GridStackFragment,
     NewGridPage,
     ProgressFragment,
 )
@@ -134,18 +133,16 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
         if not wants_fragment(request):
             change = with_exact(session, change)
         after = before.with_stack(change)
+        stack = look_up(session, after.play)
         if name := change.get("fill"):
-            after = fill_axis(session, after, name, look_up(session, after.play))
-        page = _new_page(session, after)
-        if not wants_fragment(request):
-            return render(request, "playground/grids/new.html", page)
-        told = change_words(session, before.play, page.stack, change)
-    fragment = GridStackFragment(
-        page.form, page.stack, page.choices, page.axis_choices, page.boxes, {}, announcement=told
-    )
+            after = fill_axis(session, after, name, stack)
+        told = change_words(session, before.play, stack.rows, change)
+        page = _new_page(session, after, announcement=told)
+    if not wants_fragment(request):
+        return render(request, "playground/grids/new.html", page)
     if "fill" in change or "axis" in change:
-        return render_fragment("playground/grids/_axes.html", fragment)
-    response = render_fragment("playground/grids/_stack_changed.html", fragment)
+        return render_fragment("playground/grids/_axes.html", page)
+    response = render_fragment("playground/grids/_stack_changed.html", page)
     response.headers["HX-Trigger-After-Settle"] = "stack-changed"
     return response
 
@@ -193,6 +190,7 @@ def _new_page(
     form: GridForm,
     error: AppError | None = None,
     estimate: EstimateFragment | None = None,
+    announcement: str = "",
 ) -> NewGridPage:
     errors = dict(error.fields) if error else {}
     stack = look_up(session, form.play, errors)
@@ -209,6 +207,7 @@ def _new_page(
         summary=_reasons(error) if error else "",
         estimate=estimate.estimate if estimate else "",
         problem=estimate.problem if estimate else "",
+        announcement=announcement,
     )
 
 

@@ -46,7 +46,7 @@ class EstimateFragment:
 class NewGridPage:
     """The form of a new grid; `choices`: adapters to add, `axis_choices`: what can vary.
 
-    `boxes`: the values of each axis to tick.
+    `boxes`: the values of each axis to tick; `announcement` tells a change of the adapters.
     """
 
     form: GridForm
@@ -60,19 +60,6 @@ class NewGridPage:
     summary: str
     estimate: str
     problem: str
-    stack_path: str = STACK_PATH
-
-
-@dataclass(frozen=True)
-class GridStackFragment:
-    """The adapters after a change, which `announcement` tells, and the axes that vary them."""
-
-    form: GridForm
-    stack: list[StackView]
-    choices: AdapterChoices
-    axis_choices: list[Choice]
-    boxes: Mapping[str, AxisBoxes]
-    errors: dict[str, str]
     announcement: str
     stack_path: str = STACK_PATH
 
