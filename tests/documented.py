@@ -26,6 +26,8 @@ def check_answer(app: FastAPI, response: Response) -> None:
     status = str(response.status_code)
     name = operation["operationId"]
     assert status in operation["responses"], f"{name}: {status} is not documented"
+    assert status not in ("201", "202") or response.headers["location"], name
+    assert status != "204" or "content-type" not in response.headers, name
     documented = resolved(app.openapi(), operation["responses"][status]).get("content", {})
     media_type = response.headers.get("content-type", "").partition(";")[0]
     if response.status_code not in (204, 304):  # these have no content

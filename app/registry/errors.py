@@ -57,6 +57,7 @@ class InUse(Conflict):
     """What uses it has to end first; `about` may name the run as `run_id`."""
 
     title = "In use"
+    code = "in_use"
 
 
 class TooLarge(AppError):

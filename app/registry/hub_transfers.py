@@ -264,11 +264,17 @@ def publications(session: Session, adapter: Adapter) -> list[Publication]:
     ]
 
 
-def cancel_publication(session: Session, adapter: Adapter, job_id: int) -> Publication:
-    """Cancel a publication of this adapter. Raises Conflict if it has ended."""
+def get_publication(session: Session, adapter: Adapter, job_id: int) -> Publication:
+    """Look up a publication of this adapter. Raises NotFound."""
     row = next((row for row in publications(session, adapter) if row.job.key == job_id), None)
     if row is None:
         raise NotFound("There is no such publication.")
+    return row
+
+
+def cancel_publication(session: Session, adapter: Adapter, job_id: int) -> Publication:
+    """Cancel a publication of this adapter. Raises Conflict if it has ended."""
+    row = get_publication(session, adapter, job_id)
     jobs.request_cancel(session, IoJob, row.job)
     return row
 

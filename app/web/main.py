@@ -61,6 +61,7 @@ from app.web.error_answers import ErrorAnswers, add_error_answers
 from app.web.forms import MAX_FIELD_BYTES
 from app.web.home import pages as home_pages
 from app.web.idempotency import IdempotencyKeys
+from app.web.jobs import api as jobs_api
 from app.web.methods import AllowedMethods
 from app.web.nul import refuse_nul
 from app.web.openapi import DescribedApp, operation_id
@@ -75,6 +76,7 @@ from app.web.playground.grids import api as grids_api
 from app.web.playground.grids import pages as grids_pages
 from app.web.playground.recipes import api as recipes_api
 from app.web.playground.recipes import pages as recipe_pages
+from app.web.rest.answer_headers import AnswerHeaders
 from app.web.rest.unknown_parameters import refuse_unknown
 from app.web.runs import api as runs_api
 from app.web.runs import pages as runs_pages
@@ -187,6 +189,7 @@ def _all_routers() -> Iterator[APIRouter]:
         grids_api,
         overlap_api,
         recipes_api,
+        jobs_api,
         gallery_api,  # before the playground: `zip` is not an id
         playground_api,
     )
@@ -236,6 +239,7 @@ def _all_routers() -> Iterator[APIRouter]:
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """The last one added sees a request first."""
+    app.add_middleware(AnswerHeaders)
     app.add_middleware(SpaceLender, folder=settings.data_dir)
     app.add_middleware(BrowserClock)
     app.add_middleware(IdempotencyKeys, prefix=f"{API_PREFIX}/")

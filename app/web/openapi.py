@@ -41,6 +41,7 @@ TAGS = {
     "hub": "Adapters from the Hugging Face Hub, and publishing there.",
     "tools": "Merge, resize, scale, fuse and extract. Each returns a job: poll `/tool-jobs/{id}`.",
     "renders": "Generated images.",
+    "jobs": "Runs, renders, grids and all other jobs in one list.",
     "grids": "Images of one request with one to three settings varied.",
     "recipes": "Stacks of adapters with their prompt and settings, saved under a name.",
     "sessions": "Browsers that are logged in.",
@@ -55,6 +56,7 @@ PATH_PARAMETERS = {
     "edit_id": "Id of the step of a bulk edit.",
     "grid_id": "Id of the grid.",
     "image_id": "Id of the image.",
+    "job": "Id of the job among all kinds, such as `run-12`.",
     "job_id": "Id of the job.",
     "kind": "Kind of the caption: `long`, `short` or `tags`.",
     "model_id": "Id of the caption model.",
@@ -98,6 +100,7 @@ HEADERS = {
     "x-total-count-more": "`true` if counting all hits would take long.",
     "etag": "Hash of the file; send it as `If-None-Match`.",
     "content-disposition": "Name of the file.",
+    "location": "Address of what was made, or of what to poll.",
     "retry-after": "Seconds after which to try again.",
 }
 BOUNDS = ("minimum", "maximum", "multipleOf", "minLength", "maxLength")
@@ -256,6 +259,8 @@ def _describe_responses(method: str, operation: Schema) -> Schema:
     for status, text in SUCCESS.items():
         if status in found:
             found[status]["description"] = text
+    for status in {"201", "202"} & found.keys():
+        found[status]["headers"] = _headers(("location",))
     if any(one["name"] == "cursor" for one in operation.get("parameters", [])):
         found["200"].setdefault("headers", {}).update(_headers(("link", "x-total-count")))
     in_path = [one["in"] == "path" for one in operation.get("parameters", [])]

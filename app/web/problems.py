@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from app.registry.errors import AppError, InvalidInput
+from app.registry.errors import AppError, Conflict, Forbidden, InvalidInput, NotFound
 from app.registry.validation import named_reasons, reason
 
 MEDIA_TYPE = "application/problem+json"
@@ -69,6 +69,10 @@ def problems(reasons: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
     }
 
 
+CANCEL: dict[str, Any] = {"status_code": 202, "responses": problems({409: "It has ended."})}
+"""The arguments of every route that cancels a job: it answers the job."""
+
+
 class ProblemResponse(JSONResponse):
     """A JSON response of type `application/problem+json`."""
 
@@ -95,7 +99,7 @@ class MethodNotAllowed(AppError):
     """The address does not have the method of the request; `allowed` lists those that it has."""
 
     status = 405
-    title = HTTPStatus.METHOD_NOT_ALLOWED.phrase
+    title = HTTPStatus.METHOD_NOT_ALLOWED.phrase.capitalize()
     code = "method_not_allowed"
 
     def __init__(self, methods: Iterable[str]) -> None:
@@ -123,8 +127,11 @@ def status_error(status: int, detail: str | None = None) -> AppError:
         404: "There is nothing at this address.",
         500: UNEXPECTED,
     }
-    error = AppError(sentences.get(status) or detail or phrase)
-    error.status, error.title, error.code = status, phrase, phrase.lower().replace(" ", "_")
+    kind = {403: Forbidden, 404: NotFound, 409: Conflict}.get(status, AppError)
+    error = kind(sentences.get(status) or detail or phrase)
+    if kind is AppError:
+        error.status, error.title = status, phrase.capitalize()
+        error.code = phrase.lower().replace(" ", "_")
     return error
 
 

@@ -24,6 +24,7 @@ class StillRunning(Conflict):
     """The first request with this key has not been answered yet."""
 
     title = "Still running"
+    code = "still_running"
     retry_after = 1
 
 

@@ -25,6 +25,7 @@ from app.registry.added_models.sources import (
 from app.registry.config import Settings
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.hub_source import SCHEME, HubSource, read_source, require_allowed
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.slugs import insert_with_slug
 from app.registry.tables.added_models import CHANGING, ModelStatus
@@ -227,10 +228,15 @@ def missing_files(kind: ModelKind[Row], model: Row) -> str:
 
 
 def cancel(session: Session, kind: ModelKind[Row], model_id: int) -> Row:
-    """Stop a download soon; the downloaded part is kept. Raises NotFound and Conflict."""
+    """Stop a download soon; the downloaded part is kept; idempotent.
+
+    Raises NotFound and Conflict.
+    """
     model = get_model(session, kind, model_id)
-    job = downloads.active_download(session, kind.download, model.key)
-    if job is None:
+    job = downloads.newest_downloads(session, kind.download, [model.key]).get(model.key)
+    if job is not None and job.state is JobStatus.CANCELED:
+        return model
+    if job is None or job.state.is_final:
         raise Conflict(f"“{model.name}” is not being downloaded, so there is nothing to stop.")
     if not jobs.request_cancel(session, IoJob, job).is_active:
         write_stopped(session, kind, model.key, job)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -33,6 +33,7 @@ Line = Annotated[str, StringConstraints(strip_whitespace=True, max_length=120)]
 class AdapterOut(Answer):
     """An adapter with its newest version."""
 
+    address: ClassVar[str] = "/api/v1/adapters/{id}"
     id: int = Field(description="Id of the adapter.")
     slug: str = Field(description="Its name in files and addresses.")
     name: str = Field(description="Its name.")

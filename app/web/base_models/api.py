@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,7 +16,7 @@ from app.registry.deletion import base_models as removal
 from app.registry.tables import base_models as models
 from app.web.added_models import DownloadOut, add_removal, model_out
 from app.web.answers import Answer
-from app.web.problems import problems
+from app.web.problems import CANCEL, problems
 from app.web.rest.lists import Part
 from app.web.state import Id, State
 
@@ -46,6 +46,7 @@ class BaseModelIn(BaseModel):
 class BaseModelOut(Answer):
     """A base model."""
 
+    address: ClassVar[str] = "/api/v1/base-models/{id}"
     id: int = Field(description="Id of the base model.")
     slug: str = Field(description="Short name: `base_model` accepts it in place of the id.")
     name: str = Field(description="Its name.")
@@ -150,9 +151,7 @@ def list_subjects(
     return [SubjectOut.of(known) for known in part.of(found, lambda known: known.name)]
 
 
-@router.post(
-    "/base-models/{base_id}/cancel", responses=problems({409: "It is not being downloaded."})
-)
+@router.post("/base-models/{base_id}/cancel", **CANCEL)
 def cancel_base_model(base_id: Id, state: State) -> BaseModelOut:
     """Cancel the download of a base model.
 

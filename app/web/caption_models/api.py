@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,7 +14,7 @@ from app.registry.db import Session
 from app.registry.tables.caption_models import CaptionModel
 from app.web.added_models import DownloadOut, add_removal, model_out
 from app.web.answers import Answer
-from app.web.problems import problems
+from app.web.problems import CANCEL, problems
 from app.web.rest.lists import Part
 from app.web.state import Id, State
 
@@ -37,6 +39,7 @@ class CaptionModelIn(BaseModel):
 class CaptionModelOut(Answer):
     """A caption model."""
 
+    address: ClassVar[str] = "/api/v1/caption-models/{id}"
     id: int = Field(description="Id of the caption model: `model_id` of captions.")
     slug: str = Field(description="Short name: `model` of captions accepts it.")
     name: str = Field(description="Its name.")
@@ -113,10 +116,7 @@ def check_caption_model(model_id: Id, state: State) -> CaptionModelOut:
         return _model_out(session, service.check_again(session, model_id, state.settings))
 
 
-@router.post(
-    "/caption-models/{model_id}/cancel",
-    responses=problems({409: "It is not being downloaded."}),
-)
+@router.post("/caption-models/{model_id}/cancel", **CANCEL)
 def cancel_caption_model(model_id: Id, state: State) -> CaptionModelOut:
     """Cancel the download of a caption model.
 

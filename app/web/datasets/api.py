@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from fastapi import APIRouter, File, Query, Request, Response, UploadFile
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -75,6 +75,7 @@ class DatasetPatch(BaseModel):
 class DatasetOut(Answer):
     """A dataset."""
 
+    address: ClassVar[str] = "/api/v1/datasets/{id}"
     id: int = Field(description="Id of the dataset.")
     slug: str = Field(description="Its name in the addresses of pages.")
     name: str = Field(description="Its name.")

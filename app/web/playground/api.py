@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from fastapi import APIRouter, File, Form, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,7 +16,7 @@ from app.registry.renders import drafts, listing, recall, removal, selection, se
 from app.registry.renders.requests import RenderRequest
 from app.registry.tables.renders import MAX_SLOT, Render, RenderImage
 from app.web.answers import Answer
-from app.web.problems import problems
+from app.web.problems import CANCEL, problems
 from app.web.state import Id, State
 from worker.core.inference.config import BlockWeights
 from worker.core.inference.read_infotext import (
@@ -71,6 +71,7 @@ class RenderImageOut(BaseModel):
 class RenderCreated(Answer):
     """The render that was queued; one whose images were cached has succeeded."""
 
+    address: ClassVar[str] = "/api/v1/renders/{id}"
     id: int = Field(description="Id of the render: poll `/renders/{id}`.")
     status: str = Field(description="`queued`, or `succeeded` if the images exist already.")
     twin_id: int | None = Field(description="The render without adapters, if it was requested.")
@@ -97,6 +98,7 @@ class RenderAdapterOut(BaseModel):
 class RenderOut(Answer):
     """A render."""
 
+    address: ClassVar[str] = "/api/v1/renders/{id}"
     id: int = Field(description="Id of the render.")
     status: str = Field(
         description="queued, running, succeeded, failed or canceled.", examples=["succeeded"]
@@ -195,6 +197,7 @@ def _image_out(image: RenderImage) -> RenderImageOut:
 class SourceOut(BaseModel):
     """An image to start from."""
 
+    address: ClassVar[str] = "/media/{sha256}"
     sha256: str = Field(description="Its hash: send it as `source.sha256` of a render.")
     url: str = Field(description="Address of the image: upright, in sRGB.")
     width: int = Field(description="Width in pixels.")
@@ -307,11 +310,7 @@ def keep_render(render_id: Id, state: State) -> RenderOut:
         return render_out(session, drafts.keep_draft(session, render_id))
 
 
-@router.post(
-    "/renders/{render_id}/cancel",
-    status_code=202,
-    responses=problems({409: "It has already ended."}),
-)
+@router.post("/renders/{render_id}/cancel", **CANCEL)
 def cancel_render(render_id: Id, state: State) -> RenderOut:
     """Cancel a render.
 

@@ -56,9 +56,14 @@ class ListPart:
         return self.limit + 1
 
     @property
+    def position(self) -> tuple[Any, ...] | None:
+        """The key of the last item of the part before; None at the start."""
+        return read_cursor(self._scope, self.cursor) if self.cursor else None
+
+    @property
     def after(self) -> int | None:
-        """The id of the last item of the part before; None at the start."""
-        position = self._position()
+        """The position in a list whose keys are ids."""
+        position = self.position
         if position is None:
             return None
         (key,) = position if len(position) == 1 else (None,)
@@ -69,13 +74,13 @@ class ListPart:
     @property
     def mark(self) -> str:
         """The text that `link` was given for the part before; empty at the start."""
-        position = self._position()
+        position = self.position
         return str(position[0]) if position else ""
 
     def of(self, items: Sequence[ItemT], key: Callable[[ItemT], Any]) -> Sequence[ItemT]:
         """The part of a whole list; keys are numbers, texts or tuples of them."""
         keys = [_as_tuple(key(item)) for item in items]
-        position, start = self._position(), 0
+        position, start = self.position, 0
         if position is not None:
             start = position_after(keys, position)
         direction = direction_of(keys)
@@ -101,9 +106,6 @@ class ListPart:
             cursor = write_cursor(self._scope, _as_tuple(position))
             query = urlencode([*self._query, ("limit", self.limit), ("cursor", cursor)])
             self._headers["link"] = f'<{self._path}?{query}>; rel="next"'
-
-    def _position(self) -> tuple[Any, ...] | None:
-        return read_cursor(self._scope, self.cursor) if self.cursor else None
 
 
 def _as_tuple(key: Any) -> tuple[Any, ...]:

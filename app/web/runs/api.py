@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,7 +24,7 @@ from app.registry.runs.metrics import run_metrics
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.runs import Run
 from app.web.answers import Answer
-from app.web.problems import problems
+from app.web.problems import CANCEL, problems
 from app.web.rest.lists import Part
 from app.web.runs import (
     checkpoints_api,
@@ -94,6 +94,7 @@ NO_CHOICE = StopIn()
 class RunOut(Answer):
     """A run."""
 
+    address: ClassVar[str] = "/api/v1/runs/{id}"
     id: int = Field(description="Id of the run.")
     name: str = Field(description="Its name, which the adapter it makes gets.")
     notes: str = Field(description="Your notes.")
@@ -277,11 +278,7 @@ def restore_run(run_id: Id, state: State) -> RunOut:
         return run_out(session, restore_deleted_run(session, run_id))
 
 
-@router.post(
-    "/runs/{run_id}/cancel",
-    status_code=202,
-    responses=problems({409: "It has already ended."}),
-)
+@router.post("/runs/{run_id}/cancel", **CANCEL)
 def cancel_run(run_id: Id, state: State) -> RunOut:
     """Cancel a run.
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.registry.db import MAX_ID
-from app.registry.runs import own_presets
-from app.registry.runs.presets import PRESET_WORDS
+from app.registry.runs import own_presets, presets
 from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.lists import Part
@@ -25,6 +24,7 @@ NO_PRESET = problems({404: "There is no such preset."})
 class PresetOut(Answer):
     """A preset: a shipped one, or one of your own, which changes a shipped one."""
 
+    address: ClassVar[str] = "/api/v1/presets/{id}"
     id: int | None = Field(description="`preset` of a run accepts it; null for a shipped one.")
     name: str = Field(description="Its name on the form.")
     preset: Preset = Field(description="The shipped preset.")
@@ -68,7 +68,7 @@ def list_presets(state: State, part: Part) -> Sequence[PresetOut]:
     """List the shipped presets, then your own by name."""
     shipped = [
         PresetOut(id=None, name=title, preset=key, config={}, base_family=None, resolution=None)
-        for key, (title, _) in PRESET_WORDS.items()
+        for key, (title, _) in presets.PRESET_WORDS.items()
     ]
     with state.database.read() as session:
         own = [PresetOut.of(row) for row in own_presets.list_presets(session)]
@@ -86,6 +86,13 @@ def create_preset(body: PresetIn, state: State) -> PresetOut:
             return PresetOut.of(own_presets.save_run_as_preset(session, body.run_id, body.name))
         changes = body.config or {}
         return PresetOut.of(own_presets.create_preset(session, body.name, body.preset, changes))
+
+
+@router.get("/presets/{preset_id}", responses=NO_PRESET)
+def get_preset(preset_id: Id, state: State) -> PresetOut:
+    """Get a preset of your own."""
+    with state.database.read() as session:
+        return PresetOut.of(presets.get_preset(session, preset_id))
 
 
 @router.patch("/presets/{preset_id}", responses=NO_PRESET)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -94,6 +94,7 @@ class RunIn(BaseModel):
 class RunCreated(BaseModel):
     """The run that was queued."""
 
+    address: ClassVar[str] = "/api/v1/runs/{id}"
     id: int = Field(description="Id of the run: poll `/runs/{id}`.")
     status: str = Field(description="`queued`.")
     warnings: list[str] = Field(

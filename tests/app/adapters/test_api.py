@@ -387,7 +387,7 @@ def test_an_import_can_be_canceled(client: TestClient, state: AppState) -> None:
     with state.database.read() as session:
         key = session.exec(select(IoJob).where(IoJob.kind == "import_adapter")).one().key
     canceled = client.post(f"{API}/imports/{key}/cancel")
-    assert (canceled.status_code, canceled.json()["status"]) == (200, "canceled")
+    assert (canceled.status_code, canceled.json()["status"]) == (202, "canceled")
     assert client.post(f"{API}/imports/99/cancel").status_code == 404
 
 

@@ -153,8 +153,8 @@ def test_a_publication_is_canceled_over_rest_and_on_the_page(
     address = f"/api/v1/adapters/{adapter.key}/publications"
     waiting = client.post(address, json={"repo": "ink"}).json()["id"]
     answer = client.post(f"{address}/{waiting}/cancel")
-    assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
-    assert client.post(f"{address}/{waiting}/cancel").status_code == 200  # twice is no mistake
+    assert (answer.status_code, answer.json()["status"]) == (202, "canceled")
+    assert client.post(f"{address}/{waiting}/cancel").status_code == 202  # twice is no mistake
     assert client.post(f"{address}/999/cancel").status_code == 404
 
     typed = {"repo": "ada/ink-2", "base_model": "acme/tiny"}
@@ -205,7 +205,7 @@ def test_an_import_is_canceled_while_it_is_fetched_and_while_it_is_checked(
     assert "is being checked" in page
     assert f'hx-get="/hub-imports/{fetched}"' in page
     answer = client.post(f"/api/v1/hub-imports/{fetched}/cancel")
-    assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
+    assert (answer.status_code, answer.json()["status"]) == (202, "canceled")
     assert (
         "Canceled. <strong>acme/ink</strong>" in client.post(f"/hub-imports/{fetched}/cancel").text
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
 
+from app.registry.errors import AppError
 from app.web.deletion.api import API, FOREVER
 from app.web.openapi import Schema, operations
+from app.web.problems import status_error
 
 NO_LISTS = {
     "getRunMetrics": "a time series: points after a step, polled while a run trains",
@@ -98,3 +102,51 @@ def test_what_delete_takes_can_be_restored_or_stands_under_the_final_address(
     assert restorable < finals
     for place in restorable:
         assert "post" in document["paths"][f"{API}{place}/restore"]
+
+
+def test_what_was_made_says_where_it_is(document: Schema) -> None:
+    for _, _, operation in api_operations(document):
+        for status in {"201", "202"} & operation["responses"].keys():
+            assert "location" in operation["responses"][status]["headers"]
+
+
+def test_every_answer_that_made_something_knows_its_address(app: FastAPI) -> None:
+    """`AnswerHeaders` reads it from the model; it leads to an operation of this API or a file."""
+    paths = app.openapi()["paths"]
+    for context in iter_route_contexts(app.routes):
+        route = context.route
+        if isinstance(route, APIRoute) and route.status_code in (201, 202):
+            address = route.response_model.address  # type: ignore[attr-defined]
+            shape = re.sub(r"{\w+}", "{}", address)
+            known = {re.sub(r"{\w+}", "{}", path) for path, of in paths.items() if "get" in of}
+            assert shape in known or address == "/media/{sha256}", route.name
+
+
+def test_cancel_is_accepted_and_refused_alike(document: Schema) -> None:
+    found = [
+        operation
+        for method, path, operation in api_operations(document)
+        if method == "post" and path.endswith("/cancel")
+    ]
+    assert len(found) > 8
+    for operation in found:
+        assert {"202", "409"} <= operation["responses"].keys()
+        assert "200" not in operation["responses"]
+
+
+def test_what_is_done_again_is_accepted(document: Schema) -> None:
+    for _, path, operation in api_operations(document):
+        if path.rpartition("/")[2] in ("again", "continue", "allow-loss", "check"):
+            assert "202" in operation["responses"], path
+
+
+def test_every_type_of_problem_has_one_title(app: FastAPI) -> None:
+    def kinds(base: type[AppError]) -> Iterator[type[AppError]]:
+        for below in base.__subclasses__():
+            yield below
+            yield from kinds(below)
+
+    titles: dict[str, set[str]] = {}
+    for kind in [*kinds(AppError), *map(status_error, (400, 403, 404, 405, 409, 415, 500))]:
+        titles.setdefault(kind.code, set()).add(kind.title)
+    assert {code: found for code, found in titles.items() if len(found) > 1} == {}

@@ -156,7 +156,7 @@ def test_a_base_that_work_needs_stays_until_that_has_ended(
 def test_the_embedded_base_lists_its_subjects_and_finds_one_by_any_of_its_names(
     client: TestClient,
 ) -> None:
-    every = client.get("/api/v1/base-models/1/subjects").json()
+    every = client.get("/api/v1/base-models/1/subjects?limit=1000").json()
     assert [found["name"] for found in every] == [known.name for known in known_subjects()]
     (first, *_) = client.get("/api/v1/base-models/1/subjects", params={"q": "tree"}).json()
     assert first == {"name": "deciduous tree", "group": "animals-nature", "plain_names": ["tree"]}

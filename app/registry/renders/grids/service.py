@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from sqlmodel import Session, col, select
 
 from app.registry.base_models import service as base_models
@@ -104,8 +106,15 @@ def cells_of(session: Session, grid_id: int) -> list[GridCell]:
 
 
 def cancel_grid(session: Session, grid_id: int) -> Grid:
-    """Cancel the images that are still to come, unless another grid waits for them; idempotent."""
+    """Cancel the images that are still to come, unless another grid waits for them; idempotent.
+
+    Raises Conflict if none is to come, and none was canceled.
+    """
     grid = get_grid(session, grid_id)
+    of_grid = col(GridCell.grid_id) == grid_id
+    query = select(Render.status).join(GridCell, col(GridCell.render_id) == col(Render.id))
+    if not {*session.exec(query.where(of_grid))} & {*NOT_FINAL, JobStatus.CANCELED}:
+        raise Conflict("This grid has already ended, so it cannot be canceled.")
     own = select(GridCell.render_id).where(GridCell.grid_id == grid_id)
     others = (
         select(GridCell.render_id)
@@ -192,7 +201,9 @@ def continue_grid(session: Session, grid_id: int, plan: GridPlan, store: BlobSto
 
 def delete_grid(session: Session, grid_id: int) -> Grid:
     """Delete a grid and cancel its unfinished images; it can be restored. Idempotent."""
-    grid = cancel_grid(session, grid_id)
+    grid = get_grid(session, grid_id)
+    with suppress(Conflict):
+        cancel_grid(session, grid_id)
     if grid.deleted_at is None:
         grid.deleted_at = utcnow()
         session.add(grid)

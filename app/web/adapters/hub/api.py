@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,13 +13,12 @@ from app.registry.adapters import service
 from app.registry.db import MAX_ID
 from app.registry.job_kinds.states import JobStatus
 from app.web.answers import Answer
-from app.web.problems import problems
+from app.web.problems import CANCEL, problems
 from app.web.rest.lists import Part
 from app.web.state import Id, State
 
 router = APIRouter(tags=["hub"])
 HUB_OFF = {403: "Hugging Face access is off on this server."}
-ENDED = problems({409: "It has already ended."})
 
 
 class FetchIn(BaseModel):
@@ -38,6 +37,7 @@ class FetchIn(BaseModel):
 class FetchOut(Answer):
     """An import from the Hub."""
 
+    address: ClassVar[str] = "/api/v1/hub-imports/{id}"
     id: int = Field(description="Id of the import: poll `/hub-imports/{id}`.")
     source: str = Field(description="The adapter on the Hub.")
     status: JobStatus = Field(description="Its status.")
@@ -75,6 +75,7 @@ class PublicationIn(BaseModel):
 class PublicationOut(Answer):
     """A publication on the Hub."""
 
+    address: ClassVar[str] = "/api/v1/adapters/{adapter_id}/publications/{id}"
     id: int = Field(description="Id of the publication.")
     version: int = Field(description="Number of the version.")
     repo: str = Field(description="The repository.")
@@ -114,7 +115,7 @@ def get_hub_import(job_id: Id, state: State) -> FetchOut:
         return _fetch_out(hub.get_hub_import(session, job_id))
 
 
-@router.post("/hub-imports/{job_id}/cancel", responses=ENDED)
+@router.post("/hub-imports/{job_id}/cancel", **CANCEL)
 def cancel_hub_import(job_id: Id, state: State) -> FetchOut:
     """Cancel an import from the Hub.
 
@@ -135,8 +136,7 @@ def publish_adapter(adapter_id: Id, body: PublicationIn, state: State) -> Public
         adapter = service.get_adapter(session, adapter_id)
         options = hub.PublishOptions(**body.model_dump())
         job = hub.order_publication(session, adapter, options, state.settings)
-        rows = hub.publications(session, adapter)
-        return _publication_out(next(row for row in rows if row.job.key == job.key))
+        return _publication_out(hub.get_publication(session, adapter, job.key))
 
 
 @router.get("/adapters/{adapter_id}/publications")
@@ -148,7 +148,15 @@ def list_publications(adapter_id: Id, state: State, part: Part) -> list[Publicat
         return [_publication_out(row) for row in rows]
 
 
-@router.post("/adapters/{adapter_id}/publications/{job_id}/cancel", responses=ENDED)
+@router.get("/adapters/{adapter_id}/publications/{job_id}")
+def get_publication(adapter_id: Id, job_id: Id, state: State) -> PublicationOut:
+    """Get the state of a publication."""
+    with state.database.read() as session:
+        adapter = service.get_adapter(session, adapter_id)
+        return _publication_out(hub.get_publication(session, adapter, job_id))
+
+
+@router.post("/adapters/{adapter_id}/publications/{job_id}/cancel", **CANCEL)
 def cancel_publication(adapter_id: Id, job_id: Id, state: State) -> PublicationOut:
     """Cancel a publication.
 

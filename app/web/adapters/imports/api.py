@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import anyio.to_thread
-from fastapi import APIRouter, File, Form, UploadFile
+from fastapi import APIRouter, File, Form, Response, UploadFile
 from pydantic import Field
 
 from app.registry.adapters import imports, service
@@ -19,7 +19,7 @@ from app.web.adapters.api import AdapterOut, adapter_out
 from app.web.adapters.tools.api import progress_of
 from app.web.answers import Answer
 from app.web.polling import poll_until_found
-from app.web.problems import problems
+from app.web.problems import CANCEL, problems
 from app.web.state import Id, State
 from app.web.uploads import uploaded
 
@@ -35,6 +35,7 @@ class ImportedOut(AdapterOut):
 class ImportOut(Answer):
     """The import of a file."""
 
+    address: ClassVar[str] = "/api/v1/adapters/imports/{id}"
     id: int = Field(description="Id of the import.")
     status: JobStatus = Field(description="Its status.")
     progress: float = Field(description="Share of the work that is done, 0 to 1.")
@@ -60,7 +61,8 @@ class ImportOut(Answer):
 @router.post(
     "/adapters/import",
     status_code=201,
-    responses=problems(
+    responses={200: {"model": ImportedOut}}
+    | problems(  # type: ignore[operator]
         {
             404: "There is no such adapter or base model.",
             413: "The file is larger than an adapter can be.",
@@ -73,6 +75,7 @@ class ImportOut(Answer):
 async def import_adapter(
     file: Annotated[UploadFile, File(description="A `.safetensors` file, or a `.zip` with one.")],
     state: State,
+    response: Response,
     sidecar: Annotated[
         list[UploadFile],
         File(
@@ -93,8 +96,8 @@ async def import_adapter(
 ) -> ImportedOut:
     """Import a LoRA file made elsewhere.
 
-    The base is detected from the shapes. Files with the same tensors are one adapter: then
-    `duplicate` is true, and the answer is the adapter that was here.
+    The base is detected from the shapes. Files with the same tensors are one adapter: then the
+    answer is the adapter that was here, with `duplicate` and status 200.
     """
     job = await anyio.to_thread.run_sync(
         lambda: imports.receive(
@@ -117,6 +120,7 @@ async def import_adapter(
             sentence += " Send allow_loss=true to import it with this loss."
         raise InvalidInput(sentence, fields={"file": sentence})
     imported = done.outcome(ImportAdapterResult)
+    response.status_code = 200 if imported.duplicate else 201
     with state.database.read() as session:
         adapter = service.get_adapter(session, imported.adapter_id or 0)
         shown = adapter_out(service.summary(session, adapter)).model_dump()
@@ -130,9 +134,7 @@ def get_import(job_id: Id, state: State) -> ImportOut:
         return _import_out(service.get_import(session, job_id))
 
 
-@router.post(
-    "/adapters/imports/{job_id}/cancel", responses=problems({409: "It has already ended."})
-)
+@router.post("/adapters/imports/{job_id}/cancel", **CANCEL)
 def cancel_import(job_id: Id, state: State) -> ImportOut:
     """Cancel an import."""
     with state.database.write() as session:

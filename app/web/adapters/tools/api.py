@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import anyio.to_thread
 from fastapi import APIRouter, Request, Response
@@ -18,7 +18,7 @@ from app.registry.tables.jobs import IoJob
 from app.web.answers import Answer
 from app.web.media import blob_response
 from app.web.openapi import FILE_ANSWERS
-from app.web.problems import problems
+from app.web.problems import CANCEL, problems
 from app.web.state import Id, State
 from worker.core.inference.config import AdapterWeight, BlockWeights
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
@@ -146,6 +146,7 @@ class ExtractIn(BaseModel):
 class ToolImagesOut(BaseModel):
     """The renders of the same prompt and seed before and after a tool."""
 
+    address: ClassVar[str] = "/api/v1/renders/{after}"
     before: int = Field(description="Id of the render before: poll `/renders/{id}`.")
     after: int = Field(description="Id of the render after.")
 
@@ -153,6 +154,7 @@ class ToolImagesOut(BaseModel):
 class ToolJobOut(Answer):
     """A tool job."""
 
+    address: ClassVar[str] = "/api/v1/tool-jobs/{id}"
     id: int = Field(description="Id of the job: poll `/tool-jobs/{id}`.")
     tool: str = Field(description="merge, resize, scale, fuse or extract.")
     status: str = Field(
@@ -256,7 +258,7 @@ def get_tool_job(job_id: Id, state: State) -> ToolJobOut:
         return tool_job_out(tools.get_job(session, job_id))
 
 
-@router.post("/tool-jobs/{job_id}/cancel", responses=problems({409: "It has already ended."}))
+@router.post("/tool-jobs/{job_id}/cancel", **CANCEL)
 def cancel_tool_job(job_id: Id, state: State) -> ToolJobOut:
     """Cancel a tool job.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,7 +21,7 @@ from app.registry.db import MAX_ID
 from app.registry.tables.auto_caption import ProposalState
 from app.registry.tables.datasets import Dataset
 from app.web.answers import Answer
-from app.web.problems import problems
+from app.web.problems import CANCEL, problems
 from app.web.rest.lists import Part
 from app.web.state import Id, State
 from worker.core.captioning.interface import DEFAULT_PROMPT
@@ -110,6 +110,7 @@ class PreviewIn(AskIn):
 class PreviewOut(Answer):
     """The caption of one image; nothing is changed."""
 
+    address: ClassVar[str] = "/api/v1/datasets/{dataset_id}/captions/previews/{id}"
     id: int = Field(description="Id of the preview.")
     image_id: int = Field(description="Id of the image.")
     status: str = Field(description="queued, running, succeeded, failed or canceled.")
@@ -147,6 +148,7 @@ class OrderIn(AskIn):
 class OrderOut(Answer):
     """An order of captions, and how far it is."""
 
+    address: ClassVar[str] = "/api/v1/datasets/{dataset_id}/captions/orders/{id}"
     id: int = Field(description="Id of the order.")
     status: str = Field(description="queued, running, succeeded, failed or canceled.")
     error: str | None = Field(description="Why it failed, as a sentence.")
@@ -363,10 +365,7 @@ def get_caption_order(dataset_id: Id, job_id: Id, state: State) -> OrderOut:
         return order_out(orders.get_order(session, dataset_id, job_id))
 
 
-@router.post(
-    "/datasets/{dataset_id}/captions/orders/{job_id}/cancel",
-    responses=problems({409: "It has ended."}),
-)
+@router.post("/datasets/{dataset_id}/captions/orders/{job_id}/cancel", **CANCEL)
 def cancel_caption_order(dataset_id: Id, job_id: Id, state: State) -> OrderOut:
     """Cancel an order of captions.
 

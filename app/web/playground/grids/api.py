@@ -24,7 +24,7 @@ from app.web.playground.grids.bodies import (
     grid_out,
 )
 from app.web.playground.grids.pages import sheet_response
-from app.web.problems import problems
+from app.web.problems import CANCEL, problems
 from app.web.rest.lists import Part
 from app.web.state import Id, State
 
@@ -84,7 +84,7 @@ def change_grid(grid_id: Id, body: GridPatch, state: State) -> GridOut:
         return grid_out(session, service.rename_grid(session, grid_id, body.title))
 
 
-@router.post("/grids/{grid_id}/cancel", status_code=202)
+@router.post("/grids/{grid_id}/cancel", **CANCEL)
 def cancel_grid(grid_id: Id, state: State) -> GridOut:
     """Cancel the images of a grid that are still to come.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
@@ -139,6 +139,7 @@ class GridSummary(Answer):
 class GridOut(GridSummary):
     """A grid with its cells."""
 
+    address: ClassVar[str] = "/api/v1/grids/{id}"
     status: str = Field(
         description="active, done, or incomplete if cells have no image and get none.",
         examples=["active"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -10,7 +11,7 @@ from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.db import MAX_ID, Session
-from app.registry.errors import AppError, InvalidInput
+from app.registry.errors import AppError, Conflict, InvalidInput
 from app.registry.paging import find_page
 from app.registry.renders.grids import service, winner
 from app.registry.renders.grids.plan import GridPlan, plan_grid
@@ -349,8 +350,8 @@ def _answer_choice(request: Request, state: State, grid_id: int, place: int, tol
 
 @router.post("/grids/{grid_id}/cancel")
 def cancel(grid_id: Id, state: State) -> Response:
-    """Cancel the images that are still to come."""
-    with state.database.write() as session:
+    """Cancel the images that are still to come; a grid that has just ended is shown."""
+    with suppress(Conflict), state.database.write() as session:
         service.cancel_grid(session, grid_id)
     return RedirectResponse(f"/grids/{grid_id}", status_code=303)
 

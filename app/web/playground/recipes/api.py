@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -87,6 +87,7 @@ class RecipeAdapter(BaseModel):
 class RecipeOut(Answer):
     """A recipe as it can be used now."""
 
+    address: ClassVar[str] = "/api/v1/recipes/{id}"
     id: int = Field(description="Id of the recipe.")
     slug: str = Field(description="`/recipes/{slug}` opens the playground with it.")
     name: str = Field(description="Its name.")
