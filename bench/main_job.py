@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import statistics
 import tempfile
@@ -100,7 +99,7 @@ def first_images(folder: Path, sizes: dict[str, list[float]]) -> list[tuple[str,
         by_role = idle_memory(url)
         for name, size in (by_role | {"all": sum(by_role.values())}).items():
             sizes.setdefault(name, []).append(size)
-        upload_example(api)
+        add_example(api)
     return [
         ("start → page", page - began),
         ("page → first image", first),
@@ -142,7 +141,7 @@ def main_job(config: dict[str, Any]) -> None:
         running_stack(Path(folder), Stopwatch()) as url,
         Api(url) as api,
     ):
-        dataset = upload_example(api)
+        dataset = add_example(api)
         await_base(api)
         time.sleep(IDLE_SECONDS)  # the spare is warm and has measured the machine
         calm = train(api, dataset["id"], "calm", config)
@@ -177,21 +176,12 @@ def wait_for(look: Callable[[], Any], *, seconds: float = 600, pause: float = 0.
     return time.monotonic() - began
 
 
-def upload_example(api: Api) -> dict[str, Any]:
+def add_example(api: Api) -> dict[str, Any]:
     """The dataset of the bundled example."""
-    dataset = api.post("/api/v1/datasets", {"name": "Chalk", "trigger_word": "chalkboard"})
-    rows = [
-        json.loads(row) for row in (CHALKBOARD.folder / "metadata.jsonl").read_text().splitlines()
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        files = []
-        for row in rows:
-            caption = Path(folder) / f"{Path(row['file_name']).stem}.txt"
-            caption.write_text(row["text"])
-            files += [CHALKBOARD.folder / row["file_name"], caption]
-        began = time.monotonic()
-        api.upload(f"/api/v1/datasets/{dataset['id']}/images", files)
-    report(f"upload of {len(rows)} pictures with captions", f"{time.monotonic() - began:.2f} s")
+    began = time.monotonic()
+    dataset = api.post("/api/v1/examples", {"style": CHALKBOARD.key})
+    taken = f"{time.monotonic() - began:.2f} s"
+    report(f"intake of {dataset['image_count']} pictures with captions", taken)
     return dataset
 
 

@@ -1,6 +1,6 @@
 """`brushwork demo`: the whole workflow through the REST API of a real stack, with a verdict.
 
-Starts `brushwork serve` on a free port with a temporary data folder, uploads an example style,
+Starts `brushwork serve` on a free port with a temporary data folder, adds an example style,
 trains on it, generates a few prompts at three weights, downloads the adapter, and measures whether
 the images are in the style; then the next example, if several were asked for.
 """
@@ -87,12 +87,6 @@ class Api:
         answer: dict[str, Any] = self._raise_for_status(self._client.post(path, json=body)).json()
         return answer
 
-    def upload(self, path: str, files: Sequence[Path]) -> dict[str, Any]:
-        """The JSON response to a POST request with files."""
-        parts = [("files", (file.name, file.read_bytes())) for file in files]
-        answer: dict[str, Any] = self._raise_for_status(self._client.post(path, files=parts)).json()
-        return answer
-
     def wait(
         self, path: str, *, seconds: float, progress: Callable[[dict[str, Any]], None] | None = None
     ) -> dict[str, Any]:
@@ -150,8 +144,8 @@ def run(arguments: Namespace, settings: Settings) -> int:
 def _run_style(api: Api, example: Example, preset: Preset, out: Path, watch: Stopwatch) -> bool:
     """Everything for one style, with the results in `out`; true if the style was learned."""
     title = example.title
-    with watch.step(f"{title}: upload the images"):
-        dataset = _upload_example(api, example)
+    with watch.step(f"{title}: add the images"):
+        dataset = _add_example(api, example)
     with watch.step(f"{title}: train with the preset {preset}"):
         trained = _run_training(api, example, dataset, preset)
     images_by_weight: dict[float, list[Image.Image]] = {}
@@ -214,22 +208,10 @@ def _wait_for_address(process: subprocess.Popen[str]) -> str:
     raise DemoError("`brushwork serve` did not start:\n" + "".join(said))
 
 
-def _upload_example(api: Api, example: Example) -> int:
-    """Create a dataset with the bundled images and captions; return its id."""
-    body = {"name": example.title, "trigger_word": example.trigger}
-    dataset = api.post("/api/v1/datasets", body)
-    metadata = example.folder / "metadata.jsonl"
-    with tempfile.TemporaryDirectory() as folder:
-        files = []
-        for row in map(json.loads, metadata.read_text().splitlines()):
-            path = example.folder / row["file_name"]
-            caption = Path(folder) / f"{path.stem}.txt"
-            caption.write_text(row["text"])
-            files += [path, caption]
-        answer = api.upload(f"/api/v1/datasets/{dataset['id']}/images", files)
-    if answer["rejected"] or not all(image["caption"] for image in answer["accepted"]):
-        raise DemoError(f"Some images or captions were not accepted: {answer['rejected']}")
-    print(f"  {len(answer['accepted'])} images with captions")
+def _add_example(api: Api, example: Example) -> int:
+    """Create the dataset of an example style; return its id."""
+    dataset = api.post("/api/v1/examples", {"style": example.key})
+    print(f"  {dataset['image_count']} images with captions")
     return int(dataset["id"])
 
 
