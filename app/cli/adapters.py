@@ -9,7 +9,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from app.cli.database import require_database
-from app.registry.adapters import service
+from app.registry.adapters import folders, service
 from app.registry.adapters.service import AdapterSummary, Filter
 from app.registry.blobs.report import report
 from app.registry.config import Settings
@@ -18,7 +18,7 @@ from app.registry.errors import AppError
 from app.registry.job_kinds.states import JobStatus
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobDamaged, BlobNotFound
-from app.registry.tables.adapters import AdapterFile
+from app.registry.tables.adapters import LATEST, AdapterFile
 from app.registry.wakeups import WakeUps
 from worker.core.lora_files.file_names import file_name
 from worker.core.words import FileFormat, WeightDtype
@@ -44,7 +44,10 @@ def run(arguments: Namespace, settings: Settings) -> int:
             for line in adapter_lines(database, words=arguments.words or ""):
                 print(line)
             return 0
-        print(export(arguments, settings, database))
+        if arguments.keep_in:
+            print(keep(arguments, settings, database))
+        else:
+            print(export(arguments, settings, database))
     except (BlobNotFound, BlobDamaged) as error:
         print(report(database, error), file=sys.stderr)
         return 1
@@ -79,6 +82,18 @@ def _adapter_line(row: AdapterSummary) -> str:
         f"{row.adapter.slug:<32} v{row.version.version:<3} {row.adapter.base_family:<5} "
         f"rank {row.version.rank:<4} {trigger:<24} {row.adapter.name}{mark}"
     )
+
+
+def keep(arguments: Namespace, settings: Settings, database: Database) -> str:
+    """Order that an adapter is kept in a folder, or no longer; return a sentence."""
+    with database.write() as session:
+        adapter = service.adapter_by_slug(session, arguments.slug)
+        version = arguments.version or LATEST
+        kept = folders.keep(
+            session, settings, adapter, arguments.keep_in, version, removes=arguments.stop
+        )
+        path = folders.require_folder(settings, arguments.keep_in) / kept.file
+    return f"An io worker {'removes' if arguments.stop else 'keeps'} {path}."
 
 
 def export(arguments: Namespace, settings: Settings, database: Database) -> Path:

@@ -17,8 +17,7 @@ from app.registry.job_kinds.kinds import LOSS_CODE, ImportAdapterResult
 from app.registry.job_kinds.states import JobStatus
 from app.registry.state import AppState, make_state
 from app.registry.tables.jobs import IoJob
-from app.registry.uploads import UploadedFile
-from worker.core.lora_files.file_names import WEIGHTS_NAME, config_beside
+from worker.core.lora_files.file_names import WEIGHTS_NAME
 
 IMPORT_SECONDS = 600.0  # how long to wait for an io worker
 POLL_SECONDS = 0.2
@@ -62,26 +61,11 @@ def import_paths(
         if not found:
             yield f"The folder {path} contains no {WEIGHTS} file.", False
         weights += found
-    received = [row for path in weights for row in _store_with_sidecars(state, path, allow_loss)]
+    received = [
+        row for path in weights for row in imports.receive_path(state, path, allow_loss=allow_loss)
+    ]
     for row in received:
         yield _wait_for_import(state, row)
-
-
-def _store_with_sidecars(state: AppState, weights: Path, allow_loss: bool) -> list[ReceivedFile]:
-    """Store a LoRA file and the sidecar files of the same name, and queue its import."""
-    companions = [
-        path
-        for ending in imports.ENDINGS
-        for path in (weights.with_suffix(ending), Path(f"{weights}{ending}"))
-        if path.is_file()
-    ]
-    if config := config_beside(weights):
-        companions.append(config)
-    # peft gives every file the same name, so its folder tells more
-    is_peft = weights.name == WEIGHTS_NAME and companions == [config]
-    name = f"{weights.resolve().parent.name}{WEIGHTS}" if is_peft else weights.name
-    uploads = [UploadedFile(name, weights)] + [UploadedFile(p.name, p) for p in companions]
-    return imports.receive_all(state, uploads, allow_loss=allow_loss)
 
 
 def _wait_for_import(state: AppState, row: ReceivedFile) -> tuple[str, bool]:

@@ -185,6 +185,12 @@ def _add_registry(commands: CommandParsers) -> None:
     export.add_argument("--format", choices=values(FileFormat), default="kohya")
     export.add_argument("--dtype", choices=values(WeightDtype), default="fp16")
     export.add_argument("--version", help="number or alias of another version, such as 2 or best")
+    export.add_argument(
+        "--keep-in",
+        metavar="NAME",
+        help="keep it in this folder of another program, up to date if the version is an alias",
+    )
+    export.add_argument("--stop", action="store_true", help="remove it from that folder")
     export.add_argument("-o", "--output", type=Path, metavar="PATH", help="file or folder")
     bring_in = commands.add("import", "Import LoRA files.", module="imports")
     bring_in.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files or folders")

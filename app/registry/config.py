@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -147,6 +148,12 @@ class Settings(BaseSettings):
         "captions, such as gpu.lan:11434; unset: only the addresses above are used.",
     )
 
+    export_folders: str = Field(
+        "",
+        description="LoRA folders of other programs in which adapters can be kept, each after a "
+        "name, separated by commas, such as ComfyUI=/srv/ComfyUI/models/loras.",
+    )
+
     @field_validator("trusted_proxies")
     @classmethod
     def _check_proxies(cls, value: str) -> str:
@@ -165,6 +172,14 @@ class Settings(BaseSettings):
         if value:
             split_address(value)
         return value or None
+
+    @field_validator("export_folders")
+    @classmethod
+    def _check_folders(cls, value: str) -> str:
+        for name, path in _named_paths(value).items():
+            if not re.fullmatch(r"[\w.-]+", name) or not path.is_absolute():
+                raise ValueError(f"{name}={path} is no name with the absolute path of a folder")
+        return value
 
     @property
     def sqlalchemy_url(self) -> str:
@@ -226,6 +241,16 @@ class Settings(BaseSettings):
     def model_folder_list(self) -> list[Path]:
         """Folders from which models may be added."""
         return [Path(part) for part in _split(self.model_folders)]
+
+    @property
+    def export_folder_paths(self) -> dict[str, Path]:
+        """The LoRA folders of other programs, by their names."""
+        return _named_paths(self.export_folders)
+
+
+def _named_paths(text: str) -> dict[str, Path]:
+    parts = [part.partition("=") for part in _split(text)]
+    return {name.strip(): Path(path.strip()) for name, _, path in parts}
 
 
 def _split(text: str) -> list[str]:

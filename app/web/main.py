@@ -26,6 +26,7 @@ from app.web.adapters import api as adapters_api
 from app.web.adapters import pages as adapters_pages
 from app.web.adapters.downloads import api as downloads_api
 from app.web.adapters.downloads import originals_api, proof_api
+from app.web.adapters.folders import api as folders_api
 from app.web.adapters.hub import api as hub_api
 from app.web.adapters.hub import pages as hub_pages
 from app.web.adapters.imports import api as imports_api
@@ -181,6 +182,7 @@ def _all_routers() -> Iterator[APIRouter]:
         versions_api,
         adapter_renders_api,
         downloads_api,
+        folders_api,
         proof_api,
         originals_api,
         imports_api,

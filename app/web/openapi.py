@@ -54,6 +54,7 @@ PATH_PARAMETERS = {
     "base_id": "Id of the base model.",
     "dataset_id": "Id of the dataset.",
     "edit_id": "Id of the step of a bulk edit.",
+    "folder": "Name of the folder in the settings.",
     "grid_id": "Id of the grid.",
     "image_id": "Id of the image.",
     "job": "Id of the job among all kinds, such as `run-12`.",

@@ -337,6 +337,7 @@ ADAPTERS = (
     PageState("adapter, no hidden images", "/adapters/ink/hidden", repeats=True),
     PageState("adapter, publish", "/adapters/chalk/hub?v=1"),
     PageState("deleted adapters", "/adapters/deleted", repeats=True),
+    PageState("no folder of another program", "/folders"),
     PageState("delete an adapter", "/adapters/{gone}/forever", repeats=True),
     # tools
     PageState("tools", "/adapters/chalk/tools"),

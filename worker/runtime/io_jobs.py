@@ -27,6 +27,7 @@ from worker.runtime.outages.patience import reason_to_wait
 from worker.runtime.upkeep.check_jobs import CheckJobs
 from worker.runtime.upkeep.clock import UpkeepClock
 from worker.runtime.upkeep.draft_jobs import DraftJobs
+from worker.runtime.upkeep.folder_jobs import FolderJobs
 from worker.runtime.upkeep.sweep_jobs import SweepJobs
 from worker.runtime.upkeep.thumbnail_jobs import ThumbnailJobs
 
@@ -49,6 +50,7 @@ class IoJobs:
         self._database = database
         self._store = store
         export_jobs = ExportJobs(database, store)
+        folder_jobs = FolderJobs(settings, database, store, export_jobs.download)
         hub = HubJobs(settings, database, store, export_jobs.download)
         inspections = InspectionJobs(database)
         self._clock = UpkeepClock(database)
@@ -56,6 +58,7 @@ class IoJobs:
             JobKind.INSPECT_BASE: inspections.inspect_base,
             JobKind.DOWNLOAD_BASE: hub.download_base,
             JobKind.EXPORT_ADAPTER: export_jobs.run,
+            JobKind.KEEP_IN_FOLDER: folder_jobs.run,
             JobKind.IMPORT_ADAPTER: lambda *job: self._import_jobs.run(*job),
             JobKind.FETCH_HUB_ADAPTER: hub.fetch_adapter,
             JobKind.PUBLISH_ADAPTER: hub.publish_adapter,

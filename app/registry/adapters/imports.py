@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from app.registry.adapters import service
 from app.registry.adapters.import_archives import is_archive, unpacked
@@ -22,7 +23,7 @@ from app.registry.state import AppState
 from app.registry.tables.jobs import IoJob
 from app.registry.uploads import UploadedFile
 from app.registry.wording import size_text
-from worker.core.lora_files.file_names import CONFIG_NAME, WEIGHTS_NAME
+from worker.core.lora_files.file_names import CONFIG_NAME, WEIGHTS_NAME, config_beside
 from worker.core.safetensors_header import MAX_ADAPTER_BYTES, MAX_ADAPTER_HEADER_BYTES
 
 MAX_SIDECAR_BYTES = {".json": 2**20, ".civitai.info": 2**20}
@@ -87,6 +88,23 @@ def receive(
             sidecars=[sidecar for sidecar in companions if sidecar],
             allow_loss=allow_loss,
         )
+
+
+def receive_path(state: AppState, weights: Path, *, allow_loss: bool = False) -> list[ReceivedFile]:
+    """Store a LoRA file of this machine with the sidecars of the same name; queue its import."""
+    companions = [
+        path
+        for ending in ENDINGS
+        for path in (weights.with_suffix(ending), Path(f"{weights}{ending}"))
+        if path.is_file() and not path.is_symlink()
+    ]
+    if config := config_beside(weights):
+        companions.append(config)
+    # peft gives every file the same name, so its folder tells more
+    is_peft = weights.name == WEIGHTS_NAME and companions == [config]
+    name = f"{weights.resolve().parent.name}{weights.suffix}" if is_peft else weights.name
+    uploads = [UploadedFile(name, weights)] + [UploadedFile(p.name, p) for p in companions]
+    return receive_all(state, uploads, allow_loss=allow_loss)
 
 
 def receive_all(

@@ -28,6 +28,7 @@ class JobKind(StrEnum):
     INSPECT_BASE = "inspect_base"
     DOWNLOAD_BASE = "download_base"
     EXPORT_ADAPTER = "export_adapter"
+    KEEP_IN_FOLDER = "keep_in_folder"
     IMPORT_ADAPTER = "import_adapter"
     FETCH_HUB_ADAPTER = "fetch_hub_adapter"
     PUBLISH_ADAPTER = "publish_adapter"
@@ -153,6 +154,27 @@ class ExportAdapterResult(JobResult):
     sha256: str | None = None
     code_version: str | None = None
     facts_sha256: str | None = None
+
+
+class KeepInFolderArgs(JobArgs):
+    """The folder of another program and the version or alias; the subject is the adapter.
+
+    `hashes`: of files that earlier jobs wrote there, which may be replaced and removed.
+    """
+
+    kind = JobKind.KEEP_IN_FOLDER
+    folder: str
+    version: str
+    removes: bool = False
+    hashes: tuple[str, ...] = ()
+
+
+class KeepInFolderResult(JobResult):
+    """The number of the version, the hash of its download, and those of the files there."""
+
+    version: int | None = None
+    sha256: str | None = None
+    hashes: tuple[str, ...] = ()
 
 
 class StoredSidecar(BaseModel):

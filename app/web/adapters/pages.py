@@ -25,6 +25,7 @@ from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
 from app.registry.wording import plural
 from app.web.adapters.detail import AdapterDetailPage, form_values
+from app.web.adapters.folders import pages as folder_pages
 from app.web.adapters.forms import read_change
 from app.web.adapters.imports import pages as import_pages
 from app.web.adapters.imports.pages import (
@@ -47,6 +48,7 @@ router = APIRouter(include_in_schema=False)
 router.include_router(version_pages.router)
 router.include_router(render_pages.router)
 router.include_router(import_pages.router)
+router.include_router(folder_pages.router)
 
 Words = Annotated[str, Query(max_length=200)]
 Cursor = Annotated[str, Query(max_length=2_000)]

@@ -10,6 +10,7 @@ import threading
 
 import sqlalchemy as sa
 
+from app.registry.adapters import folders
 from app.registry.blobs import check_jobs as background
 from app.registry.blobs import sweep
 from app.registry.datasets.measures import backfill
@@ -17,7 +18,9 @@ from app.registry.db import Database
 from app.registry.deletion import drafts
 
 FIRST_LOOK_SECONDS = 60.0  # do not slow down the start of a worker
-LOOK_SECONDS = 600.0
+LOOK_SECONDS = 60.0
+SELDOM = 10  # looks
+OFTEN = (folders.order_due,)
 ORDERS = (drafts.order_if_due, sweep.order_if_due, backfill.order_if_due, background.order_if_due)
 
 log = logging.getLogger(__name__)
@@ -39,11 +42,12 @@ class UpkeepClock:
         self._closed.set()
 
     def _run(self) -> None:
-        wait = FIRST_LOOK_SECONDS
+        wait, looks = FIRST_LOOK_SECONDS, 0
         while not self._closed.wait(wait):
-            wait = LOOK_SECONDS
+            orders = OFTEN if looks % SELDOM else (*OFTEN, *ORDERS)
+            wait, looks = LOOK_SECONDS, looks + 1
             try:
-                for order in ORDERS:
+                for order in orders:
                     order(self._database)
             except sa.exc.SQLAlchemyError as error:
                 log.warning("Cannot reach the database, will retry: %s", error)

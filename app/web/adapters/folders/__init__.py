@@ -1,0 +1,1 @@
+"""Folders of other programs, in which adapters are kept: the page, and REST."""

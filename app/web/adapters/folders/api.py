@@ -1,0 +1,74 @@
+"""REST: adapters in the folders of other programs."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from app.registry.adapters import folders, service
+from app.registry.adapters.folders import KeptAdapter
+from app.registry.job_kinds.states import JobStatus
+from app.registry.tables.adapters import LATEST
+from app.web.adapters.downloads.api import Version
+from app.web.answers import Answer
+from app.web.state import Id, Slug, State
+
+router = APIRouter(tags=["files"])
+
+
+class KeptOut(Answer):
+    """A version or alias of an adapter in a folder."""
+
+    adapter_id: int = Field(description="The adapter.")
+    version: str = Field(description="The version or alias that is kept.")
+    file: str = Field(description="Name of its weights in the folder.")
+    status: JobStatus = Field(description="Whether it is being written or was.")
+    error: str | None = Field(description="What is in the way, as a sentence.")
+    written: int | None = Field(description="Number of the version that was written last.")
+
+    @classmethod
+    def of_kept(cls, kept: KeptAdapter) -> Self:
+        """An adapter in a folder."""
+        return cls.of(
+            kept.job,
+            adapter_id=kept.adapter.key,
+            version=kept.args.version,
+            file=kept.file,
+            written=kept.result.version,
+        )
+
+
+@router.get("/folders")
+def get_folders(state: State) -> dict[str, list[KeptOut]]:
+    """Get the adapters that are kept in each folder of the settings, by its name."""
+    with state.database.read() as session:
+        return {
+            name: [KeptOut.of_kept(kept) for kept in folders.list_kept(session, name)]
+            for name in state.settings.export_folder_paths
+        }
+
+
+@router.put("/folders/{folder}/adapters/{adapter_id}")
+def keep_in_folder(folder: Slug, adapter_id: Id, state: State, version: Version = None) -> KeptOut:
+    """Keep a version of an adapter in a folder.
+
+    What an alias points to is kept up to date.
+    """
+    with state.database.write() as session:
+        adapter = service.get_adapter(session, adapter_id)
+        kept = folders.keep(session, state.settings, adapter, folder, version or LATEST)
+        return KeptOut.of_kept(kept)
+
+
+@router.delete("/folders/{folder}/adapters/{adapter_id}")
+def remove_from_folder(
+    folder: Slug, adapter_id: Id, state: State, version: Version = None
+) -> KeptOut:
+    """Remove the files of an adapter from a folder."""
+    with state.database.write() as session:
+        adapter = service.get_adapter(session, adapter_id)
+        name = version or LATEST
+        kept = folders.keep(session, state.settings, adapter, folder, name, removes=True)
+        return KeptOut.of_kept(kept)

@@ -1,0 +1,107 @@
+"""The page of the folders of other programs: adapters kept there, and files to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form, Query, Request
+from starlette.responses import RedirectResponse, Response
+
+from app.registry.adapters import folders, service
+from app.registry.adapters.folders import FolderUnusable, KeptAdapter
+from app.registry.adapters.versions.aliases import alias_numbers
+from app.registry.db import Session
+from app.registry.state import AppState
+from app.registry.tables.adapters import LATEST, Adapter
+from app.web.state import Slug, State
+from app.web.templates import redirect_with_notice, render
+
+router = APIRouter(include_in_schema=False)
+
+Words = Annotated[str, Form(max_length=140)]
+Names = Annotated[list[Annotated[str, Form(max_length=1_000)]], Form(max_length=100)]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of the settings; `problem`: why its other files are unknown."""
+
+    name: str
+    path: Path
+    kept: list[KeptAdapter]
+    files: list[str]
+    problem: str
+
+
+@dataclass(frozen=True)
+class FoldersPage:
+    """All folders, and the versions of the adapter that is to be put into one, if any."""
+
+    folders: list[Folder]
+    adapter: Adapter | None
+    versions: list[tuple[str, str]]
+    is_active: bool
+
+
+def read_folders(session: Session, state: AppState) -> list[Folder]:
+    """The folders of the settings with what is in them."""
+    found = []
+    for name, path in state.settings.export_folder_paths.items():
+        files, problem = [], ""
+        try:
+            files = folders.other_files(session, state.settings, name)
+        except FolderUnusable as error:
+            problem = error.detail
+        kept = folders.list_kept(session, name)
+        found.append(Folder(name, path, kept, files, problem))
+    return found
+
+
+@router.get("/folders")
+def show(
+    request: Request, state: State, adapter: Annotated[str, Query(max_length=140)] = ""
+) -> Response:
+    """Show the folders; with an adapter, its versions can be kept in them."""
+    with state.database.read() as session:
+        chosen = service.adapter_by_slug(session, adapter) if adapter else None
+        found = read_folders(session, state)
+        aliases = alias_numbers(session, chosen.key) if chosen else {}
+        rows = service.list_versions(session, chosen.key) if chosen else []
+    named = [(alias, f"{alias}, now version {number}") for alias, number in aliases.items()]
+    numbers = [(f"v{row.version}", f"version {row.version}") for row in rows]
+    context = FoldersPage(
+        folders=found,
+        adapter=chosen,
+        versions=sorted(named, key=lambda one: one[0] != LATEST) + numbers,
+        is_active=any(kept.job.state.is_active for folder in found for kept in folder.kept),
+    )
+    return render(request, "adapters/folders.html", context)
+
+
+@router.post("/folders/{folder}")
+def keep(
+    state: State,
+    folder: Slug,
+    adapter: Words,
+    version: Words = "",
+    removes: Annotated[bool, Form()] = False,
+) -> Response:
+    """Keep a version of an adapter in a folder, or remove it from there."""
+    with state.database.write() as session:
+        row = service.adapter_by_slug(session, adapter)
+        folders.keep(session, state.settings, row, folder, version, removes=removes)
+    return RedirectResponse(f"/folders?{urlencode({'adapter': adapter})}", status_code=303)
+
+
+@router.post("/folders/{folder}/imports")
+def import_files(state: State, folder: Slug, file: Names = []) -> Response:  # noqa: B006
+    """Import files of a folder that are not here yet."""
+    received = folders.import_files(state, folder, file)
+    keys = urlencode([("imported", one.job.key) for one in received if one.job])
+    refused = [f"{one.filename}: {one.error}" for one in received if one.error]
+    if refused:
+        return redirect_with_notice(f"/adapters?{keys}", " ".join(refused))
+    return RedirectResponse(f"/adapters?{keys}", status_code=303)

@@ -1,0 +1,127 @@
+"""The folders of other programs: the page, REST, the command line and what is offered to import."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlmodel import select
+
+from app.cli.main import main
+from app.registry.adapters import folders
+from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.config import Settings
+from app.registry.errors import InvalidInput
+from app.registry.job_kinds.states import JobStatus
+from app.registry.state import AppState
+from app.registry.tables.jobs import IoJob
+from tests import fake_workers
+from tests.app.adapters.test_pages import safetensors
+from tests.claims import end_io_job
+
+HTML = {"accept": "text/html"}
+
+
+@pytest.fixture
+def state(app: FastAPI, tmp_path: Path) -> AppState:
+    """A server with the folder of one program, and a trained adapter."""
+    (tmp_path / "loras").mkdir()
+    state: AppState = app.state.brushwork
+    settings = state.settings.model_copy(update={"export_folders": f"ComfyUI={tmp_path}/loras"})
+    app.state.brushwork = state = dataclasses.replace(state, settings=settings)
+    fake_workers.adapter(state, "Chalk")
+    return state
+
+
+def jobs(state: AppState) -> list[dict[str, object]]:
+    with state.database.read() as session:
+        found = session.exec(select(IoJob).where(IoJob.kind == "keep_in_folder"))
+        return [job.args for job in found]
+
+
+def test_an_adapter_is_kept_and_removed_on_the_page(client: TestClient, state: AppState) -> None:
+    assert 'href="/folders?adapter=chalk"' in client.get("/adapters/chalk").text
+    page = client.get("/folders?adapter=chalk").text
+    assert '<option value="latest" selected>latest, now version 1</option>' in page
+    sent = {"adapter": "chalk", "version": "latest"}
+    told = client.post("/folders/ComfyUI", data=sent).text
+    assert jobs(state) == [{"folder": "ComfyUI", "version": "latest"}]
+    assert "chalk.safetensors: being written…" in told
+    client.post("/folders/ComfyUI", data=sent)
+    assert len(jobs(state)) == 1  # it is at work
+    assert client.post("/folders/ComfyUI", data=sent | {"removes": "true"}).status_code == 409
+    kept = {"version": 1, "sha256": "5" * 64, "hashes": ["6" * 64]}
+    end_io_job(
+        state.database,
+        lambda job: job.kind == "keep_in_folder",
+        JobStatus.SUCCEEDED,
+        result=kept,
+    )
+    assert "chalk.safetensors, version 1, written" in client.get("/folders").text
+    client.post("/folders/ComfyUI", data=sent | {"removes": "true"})
+    assert [job["hashes"] for job in jobs(state)] == [["6" * 64]]
+    end_io_job(state.database, lambda job: job.kind == "keep_in_folder", JobStatus.SUCCEEDED)
+    assert "chalk.safetensors" not in client.get("/folders").text
+
+
+def test_the_api_keeps_versions_in_folders_of_the_settings_alone(
+    client: TestClient, state: AppState
+) -> None:
+    address = "/api/v1/folders/ComfyUI/adapters/1"
+    kept = client.put(f"{address}?version=V1").json()
+    assert (kept["file"], kept["status"]) == ("chalk_v1.safetensors", "queued")
+    assert client.get("/api/v1/folders").json() == {"ComfyUI": [kept]}
+    assert client.put(f"{address}?version=best").status_code == 404
+    assert client.put(address.replace("ComfyUI", "Forge")).status_code == 422
+    for version in ("../../etc", "best"):
+        assert client.request("DELETE", address, params={"version": version}).status_code == 404
+    assert len(jobs(state)) == 1
+
+
+def test_files_of_others_are_offered_for_import(client: TestClient, state: AppState) -> None:
+    folder = state.settings.export_folder_paths["ComfyUI"]
+    (folder / "styles").mkdir()
+    for name in ("ink.safetensors", "styles/oil.safetensors", "known.safetensors"):
+        (folder / name).write_bytes(safetensors())
+    (folder / "link.safetensors").symlink_to(folder / "ink.safetensors")
+    with state.database.write() as session:
+        imported = NewVersion("Known", "sd1", "0" * 64, 1, 4, 4.0)
+        publish(session, dataclasses.replace(imported, details={"imported": "known.safetensors"}))
+    assert "2 files of others, to import" in client.get("/folders").text
+    sent = {"file": ["ink.safetensors", "styles/oil.safetensors"]}
+    told = client.post("/folders/ComfyUI/imports", data=sent).text
+    assert "2 files: 2 to go" in told
+    for name in ("../secret.safetensors", "link.safetensors", "/etc/passwd"):
+        with pytest.raises(InvalidInput, match="Choose files of this folder"):
+            folders.import_files(state, "ComfyUI", [name])
+    folder.rename(folder.with_name("gone"))
+    assert "cannot be used: No such file or directory" in client.get("/folders").text
+
+
+def test_without_a_setting_the_page_says_which(client: TestClient, app: FastAPI) -> None:
+    assert "BRUSHWORK_EXPORT_FOLDERS" in client.get("/folders").text
+    for value in ("ComfyUI=loras", "/srv/loras", "a/b=/srv"):
+        with pytest.raises(ValueError, match="is no name with the absolute path"):
+            Settings(_env_file=None, export_folders=value)
+
+
+def test_the_command_line_keeps_and_removes(
+    state: AppState, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BRUSHWORK_EXPORT_FOLDERS", state.settings.export_folders)
+    monkeypatch.setenv("BRUSHWORK_DATABASE_URL", state.settings.sqlalchemy_url)
+    command = [
+        "export",
+        "chalk",
+        "--keep-in",
+        "ComfyUI",
+        "--data-dir",
+        str(state.settings.data_dir),
+    ]
+    assert main(command) == 0
+    assert "loras/chalk.safetensors." in capsys.readouterr().out
+    assert main([*command, "--stop"]) == 1
+    assert "is being written" in capsys.readouterr().err

@@ -1,0 +1,108 @@
+"""The io jobs that write adapters into the LoRA folders of other programs, and remove them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Callable, Collection
+from pathlib import Path
+from zipfile import ZipFile
+
+from app.registry.adapters import folders
+from app.registry.adapters.folders import WEIGHTS, KeptAdapter
+from app.registry.adapters.service import get_adapter, get_version
+from app.registry.adapters.versions.create_version import NewFile
+from app.registry.config import Settings
+from app.registry.db import Database
+from app.registry.job_kinds.kinds import KeepInFolderResult
+from app.registry.job_kinds.states import JobStatus
+from app.registry.jobs import service as jobs
+from app.registry.storage.store import BlobStore
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.jobs import IoJob
+from worker.core.safetensors_header import replacing
+from worker.core.words import FileFormat, WeightDtype
+from worker.runtime.job_progress import RefusedError
+from worker.runtime.lease import Lease
+
+SUFFIXES = (WEIGHTS, ".json", ".png")  # the programs find all three by one stem
+CODE = "folder"
+FOREIGN = (
+    "{path} is not a file that Brushwork wrote, or was changed since, so it is left as it is. "
+    "Move it away; this goes on by itself then."
+)
+
+
+class FolderJobs:
+    """Keeps adapters in folders; `download` gives the checked file of a version."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        store: BlobStore,
+        download: Callable[[int, FileFormat, WeightDtype, Path], NewFile],
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._store = store
+        self._download = download
+
+    def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
+        """Write or remove the files of a job. Raises RefusedError with what is in the way."""
+        with self._database.read() as session:
+            kept = KeptAdapter(session.get_one(Adapter, job.subject_id), job)
+        target = folders.require_folder(self._settings, kept.args.folder) / kept.file
+        known = {*kept.args.hashes, *kept.result.hashes}
+        result = KeepInFolderResult()
+        if kept.args.removes:
+            with folders.explained(kept.args.folder, target.parent):
+                for file in (target.with_suffix(suffix) for suffix in SUFFIXES):
+                    if _is_ours(file, known):
+                        file.unlink(missing_ok=True)
+        else:
+            result = self._write(kept, target, known, lease, scratch)
+        with self._database.write() as session:
+            stored = result.stored()
+            jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=stored)
+
+    def _write(
+        self, kept: KeptAdapter, target: Path, known: set[str], lease: Lease, scratch: Path
+    ) -> KeepInFolderResult:
+        with self._database.read() as session:
+            adapter = get_adapter(session, kept.adapter.key)
+            version = get_version(session, adapter, kept.args.version)
+        file = self._download(version.key, FileFormat.BUNDLE, WeightDtype.FP16, scratch)
+        with ZipFile(self._store.local_path(file.sha256, scratch)) as bundle:
+            members = {Path(name).suffix: name for name in bundle.namelist()}
+            hashes = tuple(_sha256(bundle, name) for name in members.values())
+            known |= {*hashes}
+            with self._database.write() as session:  # they are ours, however this ends
+                noted = KeepInFolderResult(hashes=tuple(sorted(known))).stored()
+                jobs.update_owned(session, IoJob, lease.claim, result=noted)
+            with folders.explained(kept.args.folder, target.parent):
+                if not _is_ours(target, known):
+                    raise RefusedError(CODE, FOREIGN.format(path=target))
+                for suffix in (suffix for suffix in SUFFIXES if suffix in members):
+                    place = target.with_suffix(suffix)
+                    if _is_ours(place, known):
+                        with bundle.open(members[suffix]) as source, replacing(place) as out:
+                            shutil.copyfileobj(source, out)
+        return KeepInFolderResult(version=version.version, sha256=file.sha256, hashes=hashes)
+
+
+def _is_ours(target: Path, known: Collection[str]) -> bool:
+    """True if there is no such file, or one that was written here and not changed since."""
+    if not os.path.lexists(target):
+        return True
+    if target.is_symlink() or not target.is_file():
+        return False
+    with target.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() in known
+
+
+def _sha256(bundle: ZipFile, name: str) -> str:
+    with bundle.open(name) as member:
+        return hashlib.file_digest(member, "sha256").hexdigest()  # type: ignore[arg-type]
