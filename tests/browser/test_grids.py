@@ -41,7 +41,8 @@ def test_a_grid_fills_while_keys_walk_it_and_its_winner_is_used(live: Live, page
     expect(page.locator("#columns-what")).not_to_contain_text("Weight of Night")
     prompt = page.locator("#prompt")
     expect(prompt).to_have_accessible_name("Prompt")
-    page.locator("#rows-what").select_option("prompt")
+    for what in ("seed", "steps", "prompt"):  # as by arrow keys: the last one counts
+        page.locator("#rows-what").select_option(what)
     expect(rows.get_by_label("a castle")).to_be_checked()
     for name in ("columns", "rows"):
         page.locator(f"#{name}-axis").get_by_text("Type values").click()

@@ -64,6 +64,7 @@ def test_the_playground_leads_to_a_grid_that_fills_as_images_are_done(
     shown = client.get("/grids/1?cell=7").text
     assert "a red boat, Chalk 0.75" in shown
     assert "Use this weight, 0.75" in shown
+    assert shown.count("Arrow keys walk") == 1
     assert 'aria-current="true"' in shown
     assert "adapter=chalk%401%3A0.75" in shown
     assert "/grids/1/compare?a=7&amp;b=8" in shown
