@@ -41,6 +41,7 @@ PLACES = {
     "/base-models": "training",
     "/caption-models": "datasets",
     "/adapters": "adapters",
+    "/folders": "adapters",
     "/play": "playground",
     "/renders": "playground",
     "/grids": "playground",

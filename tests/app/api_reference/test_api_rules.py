@@ -27,6 +27,7 @@ PARTS = {
     "discardCaptionProposals": "proposals of a model, which an order writes again",
     "endSession": "a login",
     "releaseCheckpoint": "undoes PUT",
+    "removeFromFolder": "undoes PUT; the adapter has its files still",
 }
 
 

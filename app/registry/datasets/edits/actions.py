@@ -174,9 +174,11 @@ def describe_edit(edit: Edit, changed: int, *, target: str = "") -> str:
     text = _quote(edit.text)
     flips = "No more flips of" if edit.value else "Allowed flips of"
     aside = "Set aside" if edit.value else "Brought back"
-    made = " and made it the trigger word" if edit.sets_trigger else ""
+    added = f"Added {text} to {captions}"
+    if edit.sets_trigger:
+        added = f"Made {text} the trigger word" + (f", added to {captions}" if changed else "")
     return {
-        EditAction.ADD_TRIGGER: f"Added {text} to {captions}{made}",
+        EditAction.ADD_TRIGGER: added,
         EditAction.PREPEND: f"Put {text} before {captions}",
         EditAction.APPEND: f"Put {text} after {captions}",
         EditAction.REPLACE: f"Replaced {_quote(edit.find)} in {captions}",

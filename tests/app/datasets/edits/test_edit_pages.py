@@ -249,7 +249,7 @@ def test_a_trigger_word_that_is_added_becomes_that_of_the_dataset(
 ) -> None:
     sent = {"images": str(ids[1]), "do": "add_trigger", "text": "omoji", "sets_trigger": "true"}
     done = client.post(f"{SET}/edits", data=sent, headers=PART).text
-    assert "Added “omoji” to 1 caption and made it the trigger word." in done
+    assert "Made “omoji” the trigger word, added to 1 caption." in done
     assert re.search(r'name="trigger_word"[^>]* value="omoji"', done)  # in the form, too
     dataset, edits = "/api/v1/datasets/1", "/api/v1/datasets/1/edits"
     assert client.get(dataset).json()["trigger_word"] == "omoji"
