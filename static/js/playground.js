@@ -47,7 +47,7 @@
     if (phone.matches === (result.parentElement === page)) return;
     const focused = document.activeElement;
     if (phone.matches) document.getElementById("play-form").after(side);
-    else document.getElementById("earlier").before(side);
+    else page.append(side);
     (phone.matches ? page : side).prepend(result);
     focused.focus({ preventScroll: true });
   }

@@ -726,6 +726,9 @@ def test_the_image_stays_in_view_of_the_whole_form_and_the_page_alone_is_scrolle
         page.locator(control).scroll_into_view_if_needed()
         expect(images).to_be_in_viewport(ratio=0.9)
     assert page.evaluate(SCROLLERS) == []
+    page.evaluate("scrollTo({ top: 9999, behavior: 'instant' })")
+    last = box_of(page.locator("#recall"))
+    assert last["y"] + last["height"] < box_of(page.locator("#earlier"))["y"]
 
 
 def test_a_result_is_deleted_and_restored_while_the_form_is_kept(live: Live, page: Page) -> None:
