@@ -48,7 +48,7 @@ class PublishOptions:
 
     repo: str
     private: bool = True
-    version: int | None = None
+    version: int | str | None = None
     base_model: str = ""
     pictures: Sequence[str] | None = None
 

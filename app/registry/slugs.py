@@ -4,23 +4,47 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+from pydantic import Field
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel, col, select
 
+from app.registry.db import MAX_ID
 from app.registry.errors import Conflict
 
 MAX_SLUG = 80
+LONGEST_SLUG = 140  # that the tables hold
 TRIES = 4  # to find a slug that nobody takes at the same moment
 Row = TypeVar("Row", bound=SQLModel)
-RESERVED = frozenset({"deleted"})  # used by addresses of pages
+RESERVED = frozenset(  # used by addresses of pages and of the API
+    {"deleted", "extract", "import", "imports", "merge", "overlap"}
+)
+RowId = Annotated[int, Field(ge=1, le=MAX_ID)]
+Number = Annotated[int, Field(ge=0, le=MAX_ID)]
+"""What is counted, such as steps or the versions of a caption."""
+Reference = RowId | Annotated[str, Field(min_length=1, max_length=LONGEST_SLUG)]
+"""A row in a request: its id or its slug."""
+
+
+def id_of(session: Session, table: type[SQLModel], reference: int | str) -> int:
+    """The id that a reference names, of a deleted row too: text of digits is an id, as no slug is.
+
+    0, which no row has, if none has the slug.
+    """
+    text = str(reference)
+    if text.isascii() and text.isdigit():
+        return int(text) if len(text) < 11 and int(text) <= MAX_ID else 0
+    slug, key = col(table.slug), col(table.id)  # type: ignore[attr-defined]
+    found: int | None = session.exec(select(key).where(slug == text)).first()
+    return found or 0
 
 
 def slugify(name: str, *, fallback: str = "untitled") -> str:
-    """The name in `a-z0-9-`, safe in URLs and file names."""
+    """The name in `a-z0-9-`, safe in URLs and file names; never a number, which is an id."""
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^a-z0-9]+", "-", ascii_name.lower()).strip("-")
+    slug = f"no-{slug}" if slug.isdigit() else slug
     return slug[:MAX_SLUG].strip("-") or fallback
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
 
 from app.registry.errors import InvalidInput, NotFound
+
+MAX_NAME = 120
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME)]
+"""The name of a thing in a request."""
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 NOT_AN_INTEGER = "Enter a whole number."
 TOO_LARGE = "This number is too large. Enter a smaller one."
@@ -28,6 +35,15 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """The text as names are kept: on one line, single spaces, without control characters."""
     return " ".join(printable(text).split())
+
+
+def checked_name(text: str, *, empty: str = "Enter a name.") -> str:
+    """The name on one line. Raises InvalidInput if nothing is left of it, or too much."""
+    line = one_line(text)
+    sentence = too_long(line, MAX_NAME) if len(line) > MAX_NAME else "" if line else empty
+    if sentence:
+        raise InvalidInput(sentence, fields={"name": sentence})
+    return line
 
 
 def named_reasons(fields: Mapping[str, str]) -> str:

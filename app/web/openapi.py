@@ -49,10 +49,10 @@ TAGS = {
     "server": "Liveness, readiness and metrics, outside `/api/v1`.",
 }
 PATH_PARAMETERS = {
-    "adapter_id": "Id of the adapter.",
+    "adapter_id": "Id or slug of the adapter.",
     "alias": "Name of the alias: lower-case letters, digits, `-`, `_` and `.`.",
-    "base_id": "Id of the base model.",
-    "dataset_id": "Id of the dataset.",
+    "base_id": "Id or slug of the base model.",
+    "dataset_id": "Id or slug of the dataset.",
     "edit_id": "Id of the step of a bulk edit.",
     "folder": "Name of the folder in the settings.",
     "grid_id": "Id of the grid.",
@@ -60,10 +60,10 @@ PATH_PARAMETERS = {
     "job": "Id of the job among all kinds, such as `run-12`.",
     "job_id": "Id of the job.",
     "kind": "Kind of the caption: `long`, `short` or `tags`.",
-    "model_id": "Id of the caption model.",
+    "model_id": "Id or slug of the caption model.",
     "place": "Number of the cell, from 0.",
     "preset_id": "Id of your own preset.",
-    "recipe_id": "Id of the recipe.",
+    "recipe_id": "Id or slug of the recipe.",
     "render_id": "Id of the render.",
     "run_id": "Id of the run.",
     "session_id": "Id of the session.",
@@ -118,11 +118,14 @@ def _headers(names: tuple[str, ...]) -> Schema:
     return {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in names}
 
 
+def file_docs(media_type: str, *headers: str) -> dict[int | str, Schema]:
+    """A file of this type as the successful answer, for the `responses` of a route."""
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    return {200: {"content": content, "headers": _headers(("content-disposition", *headers))}}
+
+
 FILE_ANSWERS: dict[int | str, Schema] = {
-    200: {
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-        "headers": _headers(("content-disposition", "etag")),
-    },
+    **file_docs("application/octet-stream", "etag"),
     304: {"description": "The file has the hash of `If-None-Match`."},
 }
 """The answers of a download, for the `responses` of a route."""
@@ -152,6 +155,7 @@ def make_openapi(app: FastAPI) -> Schema:
         summary=app.summary,
         description=DESCRIPTION,
         routes=app.routes,
+        servers=[{"url": "/", "description": "The server that answers this document."}],
         tags=[{"name": name, "description": text} for name, text in TAGS.items()],
     )
     schemas = document["components"]["schemas"]
@@ -164,6 +168,8 @@ def make_openapi(app: FastAPI) -> Schema:
         _mark_files(schema)
     for method, _, operation in operations(document):
         _describe_operation(method, operation)
+        if body := operation.get("requestBody"):
+            body["description"] = _describe_body(schemas, body)
     document["components"] |= {
         "parameters": {"IdempotencyKey": idempotency.PARAMETER},
         "responses": {
@@ -241,8 +247,7 @@ def _describe_operation(method: str, operation: Schema) -> None:
     text = operation.pop("description", "")
     summary, _, rest = text.partition("\n\n")
     operation["summary"] = " ".join(summary.split()).removesuffix(".")
-    if rest:
-        operation["description"] = rest
+    operation["description"] = rest or text
     for parameter in operation.get("parameters", []):
         parameter["schema"].pop("title", None)
         parameter["schema"].pop("description", None)
@@ -252,6 +257,14 @@ def _describe_operation(method: str, operation: Schema) -> None:
     if method == "post":
         key = {"$ref": "#/components/parameters/IdempotencyKey"}
         operation["parameters"] = [*operation.get("parameters", []), key]
+
+
+def _describe_body(schemas: dict[str, Schema], body: Schema) -> str:
+    """The description of a JSON body is that of its schema; that of a form names its fields."""
+    (content,) = body["content"].values()
+    schema = schemas[content["schema"]["$ref"].rpartition("/")[2]]
+    fields = ", ".join(f"`{name}`" for name in schema["properties"])
+    return str(schema.get("description") or f"A form with the fields {fields}.")
 
 
 def _describe_responses(method: str, operation: Schema) -> Schema:

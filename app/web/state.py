@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request
 from pydantic import Field
 
 from app.registry.db import MAX_ID
+from app.registry.slugs import LONGEST_SLUG, id_of
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.caption_models import CaptionModel
+from app.registry.tables.datasets import Dataset
+from app.registry.tables.recipes import Recipe
 
 Id = Annotated[int, Path(ge=1, le=MAX_ID)]
 """A row id in a URL; a number out of the range of the column is a 404."""
@@ -27,3 +33,32 @@ def app_state(request: Request) -> AppState:
 
 
 State = Annotated[AppState, Depends(app_state)]
+
+
+def find_id(state: AppState, table: type[Any], reference: int | str | None) -> int | None:
+    """The id that a request names by an id or a slug, None for none.
+
+    Without a row of the slug it is 0, which no row has.
+    """
+    if reference is None:
+        return None
+    with state.database.read() as session:
+        return id_of(session, table, reference)
+
+
+def _named(name: str, table: type[Any]) -> Any:
+    def find(
+        state: State,
+        reference: str = Path(alias=name, min_length=1, max_length=LONGEST_SLUG),
+    ) -> int:
+        return find_id(state, table, reference) or 0
+
+    return Depends(find)
+
+
+AdapterId = Annotated[int, _named("adapter_id", Adapter)]
+DatasetId = Annotated[int, _named("dataset_id", Dataset)]
+BaseModelId = Annotated[int, _named("base_id", BaseModel)]
+CaptionModelId = Annotated[int, _named("model_id", CaptionModel)]
+RecipeId = Annotated[int, _named("recipe_id", Recipe)]
+"""The id of a row that a URL names by its id or slug; 0 if no row has the slug: that is a 404."""

@@ -180,6 +180,7 @@ class ToolJobs:
             base_family=adapter.base_family,
             base_model_id=version.base_model_id,
             dataset_version_id=version.dataset_version_id,
+            steps=version.steps,
             usual_weight=version.usual_weight,
             becomes_latest=use,
             trigger_words=list(version.trigger_words),

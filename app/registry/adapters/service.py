@@ -32,6 +32,7 @@ from app.registry.job_kinds.kinds import (
     StoredSidecar,
 )
 from app.registry.jobs.service import enqueue_io, request_cancel
+from app.registry.slugs import id_of
 from app.registry.tables.adapters import (
     LATEST,
     Adapter,
@@ -50,9 +51,9 @@ MAX_TAGS = 20
 MAX_TAG_LENGTH = 40
 
 
-def get_adapter(session: Session, adapter_id: int) -> Adapter:
-    """Look up an adapter. Raises NotFound, also if it was deleted."""
-    return _not_deleted(session.get(Adapter, adapter_id))
+def get_adapter(session: Session, reference: int | str) -> Adapter:
+    """Look up an adapter by its id or slug. Raises NotFound, also if it was deleted."""
+    return _not_deleted(session.get(Adapter, id_of(session, Adapter, reference)))
 
 
 def adapter_by_slug(session: Session, slug: str) -> Adapter:

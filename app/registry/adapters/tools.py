@@ -36,7 +36,7 @@ from app.registry.storage.store import BlobStore
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import JOB_FILES_KEPT, IoJob
-from app.registry.validation import one_line, too_long
+from app.registry.validation import checked_name
 from worker.core.inference.config import BlockWeights
 from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
@@ -50,7 +50,6 @@ KINDS = (
 )
 VERSION_KINDS = (JobKind.RESIZE_ADAPTER, JobKind.SCALE_ADAPTER)
 MAX_RANK = 1_024
-MAX_NAME = 120
 MAX_TRIGGERS = 20
 MAX_LICENSE = 80
 
@@ -122,7 +121,7 @@ def order_merge(session: Session, order: MergeOrder) -> IoJob:
         _check_rank(order.rank)
     _check_share("density", "The density", order.density)
     args = MergeAdaptersArgs(
-        name=_check_name(order.name),
+        name=checked_name(order.name),
         parts=tuple(part for part, _ in found),
         method=order.method,
         rank=None if order.method is MergeMethod.LINEAR else order.rank,
@@ -187,7 +186,7 @@ def order_fuse(session: Session, order: FuseOrder) -> IoJob:
             "A folder cannot be downloaded. Choose a single file, or keep it as a base model.",
         )
     args = FuseAdapterArgs(
-        name=_check_name(order.name),
+        name=checked_name(order.name),
         parts=tuple(part for part, _ in found),
         layout=order.layout,
         dtype=order.dtype,
@@ -209,7 +208,7 @@ def order_extract(session: Session, order: ExtractOrder) -> IoJob:
             "choose two base models of the same family.",
         )
     _check_rank(order.rank)
-    args = ExtractAdapterArgs(tuned_id=tuned.key, rank=order.rank, name=_check_name(order.name))
+    args = ExtractAdapterArgs(tuned_id=tuned.key, rank=order.rank, name=checked_name(order.name))
     return enqueue_io(session, args, subject_id=base.key)
 
 
@@ -327,15 +326,6 @@ def _check_rank(rank: int | None) -> None:
 def _check_share(field: str, what: str, value: float) -> None:
     if not 0 < value <= 1:
         raise _invalid_field(field, f"{what} is {value:g}. Enter a share above 0 and up to 1.")
-
-
-def _check_name(name: str) -> str:
-    words = one_line(name)
-    if not words:
-        raise _invalid_field("name", "Enter a name for the result.")
-    if len(words) > MAX_NAME:
-        raise _invalid_field("name", too_long(words, MAX_NAME))
-    return words
 
 
 def _invalid_field(field: str, sentence: str) -> InvalidInput:

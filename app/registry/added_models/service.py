@@ -192,6 +192,7 @@ def find_model(session: Session, kind: ModelKind[Row], reference: str | int) -> 
     """Look up a model by slug, source, name on the Hub or id. Raises InvalidInput."""
     text, table = str(reference).strip().replace("\0", ""), kind.table  # PostgreSQL takes no NUL
     is_meant = (col(table.slug) == text) | col(table.source).in_((text, f"{SCHEME}{text}"))
+    is_meant &= isinstance(reference, str)  # a number is no slug that an older version made of it
     model = session.exec(select(table).where(is_meant)).first()
     if model is None and text.isascii() and text.isdigit() and len(text) < 10:
         model = session.get(table, int(text))

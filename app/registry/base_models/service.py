@@ -16,7 +16,7 @@ from app.registry.base_models.speeds import trained_layers
 from app.registry.errors import InvalidInput, NotReady
 from app.registry.hub_source import HubSource
 from app.registry.job_kinds.kinds import DownloadBaseArgs, InspectBaseArgs, JobKind
-from app.registry.slugs import insert_with_slug
+from app.registry.slugs import RowId, insert_with_slug
 from app.registry.tables.added_models import CHANGING, ModelStatus
 from app.registry.tables.base_models import EMBEDDED, NOT_SHIPPED, BaseModel, BaseSpeed
 from worker.core import starter
@@ -54,7 +54,7 @@ BASE_MODELS = ModelKind(
     download_folder=lambda settings: settings.hub_models,
 )
 
-BaseReference = Annotated[str, Field(max_length=1_000)] | int
+BaseReference = Annotated[str, Field(max_length=1_000)] | RowId
 """A base model in JSON: its slug, its source or its id."""
 
 

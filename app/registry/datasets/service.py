@@ -24,9 +24,9 @@ from app.registry.db import in_chunks, utcnow
 from app.registry.errors import Conflict, InUse, InvalidInput, NotFound
 from app.registry.paging import Page, read_rows
 from app.registry.slugs import insert_named
-from app.registry.tables.datasets import MAX_REPEATS, NAME_LENGTH, Dataset, Image
+from app.registry.tables.datasets import MAX_REPEATS, Dataset, Image
 from app.registry.tables.runs import Run
-from app.registry.validation import one_line, too_long
+from app.registry.validation import checked_name, one_line
 
 DATASETS_A_PAGE = 24
 COLLAGE = 4
@@ -65,7 +65,7 @@ class DatasetSummary:
 
 def create_dataset(session: Session, name: str, *, trigger_word: str | None = None) -> Dataset:
     """Create an empty dataset. Raises InvalidInput for a name without a character to be seen."""
-    name, trigger_word = _checked_name(name), one_line(trigger_word or "") or None
+    name, trigger_word = checked_name(name, empty=NAMELESS), one_line(trigger_word or "") or None
     return insert_named(session, Dataset, name, fallback="dataset", trigger_word=trigger_word)
 
 
@@ -249,20 +249,11 @@ def change_dataset(
     """Change the name or trigger word ("" removes it); None leaves a value unchanged."""
     dataset = get_dataset(session, dataset_id, lock=True)
     if name is not None:
-        dataset.name = _checked_name(name)
+        dataset.name = checked_name(name, empty=NAMELESS)
     if trigger_word is not None:
         dataset.trigger_word = one_line(trigger_word) or None
     session.add(dataset)
     return dataset
-
-
-def _checked_name(name: str) -> str:
-    """The name on one line. Raises InvalidInput if nothing is left of it, or too much."""
-    line = one_line(name)
-    sentence = too_long(line, NAME_LENGTH) if len(line) > NAME_LENGTH else "" if line else NAMELESS
-    if sentence:
-        raise InvalidInput(sentence, fields={"name": sentence})
-    return line
 
 
 def delete_dataset(session: Session, dataset_id: int) -> Dataset:

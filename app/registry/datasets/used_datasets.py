@@ -40,6 +40,12 @@ def used_datasets(session: Session, run: Run) -> list[UsedDataset]:
     return used_of_runs(session, [run])[run.key]
 
 
+def regularization_dataset(session: Session, run: Run) -> int | None:
+    """The id of the dataset of its regularization images, if it has some."""
+    version = session.get(DatasetVersion, run.regularization_version_id or 0)
+    return version.dataset_id if version else None
+
+
 def used_of_runs(session: Session, runs: Sequence[Run]) -> dict[int, list[UsedDataset]]:
     """The datasets that these runs are trained on, by run, in two queries."""
     places = {run.key: [_first(run)] for run in runs}

@@ -7,18 +7,21 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AliasChoices, BaseModel, Field, StringConstraints
 
-from app.registry.db import MAX_ID
+from app.registry.slugs import Reference, RowId
 from worker.core.inference.config import AdapterWeight, OptionalBlockWeights
 from worker.core.lora_files.parts import Part
 from worker.core.lora_files.weights import USUAL_WEIGHT
 
-RowId = Annotated[int, Field(ge=1, le=MAX_ID)]
+Label = Annotated[str, StringConstraints(max_length=200)]
 VersionName = Annotated[str, StringConstraints(min_length=1, max_length=60)]
 VersionReference = Annotated[
     RowId | VersionName | None,
     Field(description="A version number or an alias such as `best`; absent: `latest`."),
 ]
 ImageT = TypeVar("ImageT")
+OF_ANSWERS = "Its {} in an answer; ignored in a request."
+READ_ONLY: dict[str, Any] = {"readOnly": True}
+NAMED = AliasChoices("id", "adapter_id")
 ONLY_OF_RENDERS = {"sha256", "base_model_id", "clip_skip"}
 
 
@@ -28,10 +31,10 @@ class WeightedAdapter(BaseModel, frozen=True, extra="forbid"):
     The weight defaults to the usual one of the version, that of the text encoders to the UNet's.
     """
 
-    adapter_id: RowId = Field(
-        validation_alias=AliasChoices("id", "adapter_id"),
+    adapter_id: Reference = Field(
+        validation_alias=NAMED,
         serialization_alias="id",
-        description="Id of the adapter.",
+        description="Id or slug of the adapter.",
     )
     version: VersionReference = None
     weight: AdapterWeight | None = Field(
@@ -45,11 +48,18 @@ class WeightedAdapter(BaseModel, frozen=True, extra="forbid"):
     block_weights: OptionalBlockWeights = Field(
         None, description="Factors of `weight` in the blocks of the UNet; absent: 1 in all."
     )
+    name: Label | None = Field(
+        None, description=OF_ANSWERS.format("name"), json_schema_extra=READ_ONLY
+    )
+    slug: Label | None = Field(
+        None, description=OF_ANSWERS.format("slug"), json_schema_extra=READ_ONLY
+    )
 
 
 class ResolvedAdapter(WeightedAdapter, frozen=True, extra="ignore"):
     """An adapter whose version was looked up, as `Render.adapters` and job arguments store it."""
 
+    adapter_id: int = Field(validation_alias=NAMED)
     version: int
     weight: AdapterWeight = USUAL_WEIGHT
     version_id: int

@@ -13,6 +13,7 @@ from sqlmodel import Session, col, select
 from app.registry.adapters.library.search import needles, searched_lines
 from app.registry.paging import Page, read_rows
 from app.registry.renders.listing import first_images, is_listed, is_no_twin
+from app.registry.slugs import id_of
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 
@@ -102,8 +103,7 @@ def _conditions(session: Session, filters: GalleryFilter) -> list[ColumnElement[
     if filters.starred:
         conditions.append(col(Render.starred).is_(True))
     if filters.adapter:
-        of_adapter = sa.select(col(Adapter.id)).where(col(Adapter.slug) == filters.adapter)
-        conditions.append(_uses_adapters(of_adapter.scalar_subquery()))
+        conditions.append(_uses_adapters([id_of(session, Adapter, filters.adapter)]))
     return conditions
 
 
@@ -150,8 +150,8 @@ def _adapter_texts(session: Session) -> dict[int, str]:
     return {row.id: searched_lines([row.name, row.slug, *row.trigger_words]) for row in rows}
 
 
-def _uses_adapters(adapter_ids: Sequence[int] | sa.ScalarSelect[int | None]) -> ColumnElement[bool]:
+def _uses_adapters(adapter_ids: Sequence[int]) -> ColumnElement[bool]:
     """Condition for renders with one of these adapters."""
-    keys = adapter_ids if isinstance(adapter_ids, Sequence) else [adapter_ids]
-    links = sa.select(col(RenderAdapter.render_id)).where(col(RenderAdapter.adapter_id).in_(keys))
+    is_used = col(RenderAdapter.adapter_id).in_(adapter_ids)
+    links = sa.select(col(RenderAdapter.render_id)).where(is_used)
     return col(Render.id).in_(links)

@@ -51,7 +51,7 @@ class RenderRequest(BaseModel):
     count: int = Field(1, description="Number of images; each has the next seed.")
     adapters: list[WeightedAdapter] = Field(
         default_factory=list,
-        max_length=100,
+        max_length=MAX_STRIP_ADAPTERS,
         description="Adapters with their weights; their effects add up.",
     )
     source: SourceImage | None = Field(

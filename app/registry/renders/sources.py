@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import IO, Annotated, Any, Self
+from typing import IO, Any, Self
 
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,8 +20,9 @@ from sqlmodel import Session, col, select
 from app.registry.blobs import thumbnails
 from app.registry.datasets import intake
 from app.registry.datasets import service as datasets
-from app.registry.db import MAX_ID, database_now, upsert, utcnow
+from app.registry.db import database_now, upsert, utcnow
 from app.registry.errors import InvalidInput, NotFound
+from app.registry.slugs import RowId
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.grids import Grid
@@ -35,14 +36,12 @@ from worker.core.lora_files.weights import MAX_STRIP
 SOURCES_KEPT = timedelta(hours=6)  # after the last use, where nothing starts from it
 FORGOTTEN_AT_ONCE = 1_000  # few enough for the time limit of the job
 SOURCE_MISSING = "The image to start from is gone. Choose it again."
-ONE_OF = "Name one image: `render`, `dataset_image` or `sha256`."
+ONE_OF = "Name one image: `render_id`, `image_id` or `sha256`."
 MAX_DIGITS = 9  # of a side
 UPLOAD_NAME = "image.png"  # whatever it is called, it is taken for an image
 TEXT = re.compile(
     r"(render):(\d{1,19})(?::(\d{1,3}))?|(dataset):(\d{1,19})|([0-9a-f]{64})", re.ASCII
 )
-
-RowId = Annotated[int, Field(ge=1, le=MAX_ID)]
 
 
 class SourceImage(BaseModel):
@@ -50,11 +49,11 @@ class SourceImage(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    render: RowId | None = Field(None, description="Id of a render, for one of its images.")
+    render_id: RowId | None = Field(None, description="Id of a render, for one of its images.")
     image: int = Field(
         0, ge=0, lt=MAX_STRIP, description="Which image of the render, counted from 0."
     )
-    dataset_image: RowId | None = Field(None, description="Id of an image of a dataset.")
+    image_id: RowId | None = Field(None, description="Id of an image of a dataset.")
     sha256: str | None = Field(
         None,
         max_length=64,
@@ -64,7 +63,7 @@ class SourceImage(BaseModel):
 
     @model_validator(mode="after")
     def _check_one(self) -> Self:
-        if sum(name is not None for name in (self.render, self.dataset_image, self.sha256)) != 1:
+        if sum(name is not None for name in (self.render_id, self.image_id, self.sha256)) != 1:
             raise ValueError(ONE_OF)
         return self
 
@@ -75,9 +74,9 @@ class SourceImage(BaseModel):
         try:
             match found.groups() if found else ():
                 case ("render", number, image, _, _, _):
-                    return cls(render=int(number), image=int(image or 0))
+                    return cls(render_id=int(number), image=int(image or 0))
                 case (_, _, _, "dataset", number, _):
-                    return cls(dataset_image=int(number))
+                    return cls(image_id=int(number))
                 case (*_, str(sha256)):
                     return cls(sha256=sha256)
         except ValueError:  # a number that no row has
@@ -97,10 +96,10 @@ class FoundSource:
 
 def find_source(session: Session, named: SourceImage) -> FoundSource:
     """Look up a source. Raises NotFound, also for images that were deleted."""
-    if named.render is not None:
-        return _of_render(session, named.render, named.image)
-    if named.dataset_image is not None:
-        image = datasets.get_image(session, named.dataset_image)
+    if named.render_id is not None:
+        return _of_render(session, named.render_id, named.image)
+    if named.image_id is not None:
+        image = datasets.get_image(session, named.image_id)
         dataset = session.get_one(Dataset, image.dataset_id)
         if dataset.deleted_at is not None:
             raise NotFound(SOURCE_MISSING)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from unicodedata import category
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, func, select
@@ -22,10 +21,9 @@ from app.registry.runs.settings import (
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import OwnPreset, Run
-from app.registry.validation import too_long
+from app.registry.validation import checked_name
 from worker.core.training.presets import Preset
 
-MAX_NAME = 120
 MAX_PRESETS = 50
 NOT_SAVED = "sample_prompts"  # they belong to the dataset and its trigger word
 
@@ -122,12 +120,8 @@ def _add(session: Session, preset: OwnPreset) -> OwnPreset:
 
 def _store(session: Session, preset: OwnPreset) -> OwnPreset:
     """Store a preset under its name. Raises InvalidInput if it is empty, too long or taken."""
-    preset.name = _clean(preset.name)
+    preset.name = checked_name(preset.name)
     preset.name_key = preset.name.casefold()
-    if not preset.name:
-        _refuse("Enter a name.")
-    if len(preset.name) > MAX_NAME:
-        _refuse(too_long(preset.name, MAX_NAME))
     shipped = {title.casefold() for title, _ in PRESET_WORDS.values()} | set(Preset)
     same = select(OwnPreset.id).where(
         OwnPreset.name_key == preset.name_key, col(OwnPreset.id) != (preset.id or 0)
@@ -144,12 +138,6 @@ def _store(session: Session, preset: OwnPreset) -> OwnPreset:
         pass
     _refuse(f"There is a preset called “{preset.name}” already. Choose another name.")
     raise AssertionError
-
-
-def _clean(name: str) -> str:
-    """The name on one line, without control characters, which PostgreSQL does not store."""
-    kept = (char for char in name if char.isspace() or category(char) not in ("Cc", "Cs"))
-    return " ".join("".join(kept).split())
 
 
 def _refuse(sentence: str) -> None:

@@ -17,6 +17,7 @@ from app.registry.paging import Page, page_of
 from app.registry.runs.rerun import ImageChanges, changes_since
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image
 from app.registry.tables.runs import Run
+from worker.core.words import CaptionKind
 
 IMAGES_A_PAGE = 60
 
@@ -32,7 +33,7 @@ class PinnedSet(StrEnum):
 class PinnedCaption:
     """One of several captions of an image."""
 
-    kind: Annotated[str, Field(description="`long`, `short` or `tags`.")]
+    kind: Annotated[CaptionKind, Field(description="Its kind.")]
     caption: Annotated[str, Field(description="What it says.")]
     share: Annotated[int, Field(description="How often it was used, relative to the others.")]
 

@@ -6,16 +6,18 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from app.registry.adapters import service
 from app.registry.adapters.service import AdapterSummary
 from app.registry.renders.covers import choose_cover
+from app.registry.validation import Name
 from app.web.answers import Answer
 from app.web.openapi import header_docs
 from app.web.problems import problems
+from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
-from app.web.state import Id, State
+from app.web.state import AdapterId, State
 from worker.core.bases.family import BaseFamily
 from worker.core.old_names import accept_old_names
 
@@ -26,7 +28,7 @@ ADAPTER_FIELDS = (
     *("id", "slug", "name", "base_family", "trigger_words", "notes", "license"),
     *("starred", "created_at"),
 )
-Tag = Annotated[str, StringConstraints(max_length=40)]
+Tag = Annotated[str, StringConstraints(strip_whitespace=True, max_length=service.MAX_TAG_LENGTH)]
 Line = Annotated[str, StringConstraints(strip_whitespace=True, max_length=120)]
 
 
@@ -53,7 +55,7 @@ class AdapterOut(Answer):
     steps: int | None = Field(description="Training steps.")
     ruined: str | None = Field(description="Why its training was ruined; null: it was not.")
     run_id: int | None = Field(description="The run that trained it.")
-    base_model_id: int | None = Field(description="Its base model.")
+    base_model: int | None = Field(description="Id of its base model.")
     trainable_parameters: int | None = Field(description="Its parameters.")
     base_parameters: int | None = Field(description="Parameters of its base model.")
     peak_memory_bytes: int | None = Field(description="Highest memory use of the training.")
@@ -67,31 +69,27 @@ class AdapterOut(Answer):
     created_at: datetime = Field(description="When it was made.")
 
 
-class AdapterPatch(BaseModel):
+class AdapterPatch(Patch):
     """The changes to an adapter; absent fields stay."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"starred": True, "tags": ["ink"]}]}
+    model_config = example(starred=True, tags=["ink"])
+    name: Name = change("New name.")
+    notes: Annotated[str, Field(max_length=20_000)] = change(
+        "Never part of a download unless requested."
     )
-    name: Annotated[Line, Field(min_length=1)] | None = Field(None, description="New name.")
-    notes: Annotated[str, Field(max_length=20_000)] | None = Field(
-        None, description="Never part of a download unless requested."
-    )
-    license: Annotated[str, Field(max_length=80)] | None = Field(
-        None, description="License of the downloads, such as CC-BY-4.0."
+    license: Annotated[str, Field(max_length=80)] = change(
+        "License of the downloads, such as CC-BY-4.0."
     )
     cover_sha256: Annotated[str, Field(max_length=64, pattern="^[0-9a-f]{64}$")] | None = Field(
         None,
         description="SHA-256 of an image made with it or by its run; null: the usual cover, its "
         "first sample.",
     )
-    starred: bool | None = Field(None, description="Starred ones can be listed on their own.")
-    trigger_words: Annotated[list[Line], Field(max_length=20)] | None = Field(
-        None, description="Replaces the trigger words."
+    starred: bool = change("Starred ones can be listed on their own.")
+    trigger_words: Annotated[list[Line], Field(max_length=20)] = change(
+        "Replaces the trigger words."
     )
-    tags: Annotated[list[Line], Field(max_length=50)] | None = Field(
-        None, description="Replaces the tags."
-    )
+    tags: Annotated[list[Tag], Field(max_length=service.MAX_TAGS)] = change("Replaces the tags.")
 
     @model_validator(mode="before")
     @classmethod
@@ -106,6 +104,7 @@ def adapter_out(row: AdapterSummary) -> AdapterOut:
     return AdapterOut.of(
         version,
         **{name: getattr(adapter, name) for name in ADAPTER_FIELDS},
+        base_model=version.base_model_id,
         tags=row.tags,
         versions=row.version_count,
         cover_sha256=cover,
@@ -151,7 +150,7 @@ def list_adapters(
 
 
 @router.get("/adapters/{adapter_id}")
-def get_adapter(adapter_id: Id, state: State) -> AdapterOut:
+def get_adapter(adapter_id: AdapterId, state: State) -> AdapterOut:
     """Get an adapter."""
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
@@ -159,7 +158,7 @@ def get_adapter(adapter_id: Id, state: State) -> AdapterOut:
 
 
 @router.patch("/adapters/{adapter_id}", responses=UNLISTED)
-def change_adapter(adapter_id: Id, body: AdapterPatch, state: State) -> AdapterOut:
+def change_adapter(adapter_id: AdapterId, body: AdapterPatch, state: State) -> AdapterOut:
     """Change name, notes, license, star, cover, trigger words or tags.
 
     Its versions never change.
@@ -173,7 +172,7 @@ def change_adapter(adapter_id: Id, body: AdapterPatch, state: State) -> AdapterO
 
 
 @router.post("/adapters/{adapter_id}/restore")
-def restore_adapter(adapter_id: Id, state: State) -> AdapterOut:
+def restore_adapter(adapter_id: AdapterId, state: State) -> AdapterOut:
     """Restore a deleted adapter."""
     with state.database.write() as session:
         adapter = service.restore_adapter(session, adapter_id)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.registry.added_models import service as added_models
 from app.registry.base_models import service, subjects
@@ -14,11 +14,13 @@ from app.registry.base_models.service import BASE_MODELS
 from app.registry.db import Session
 from app.registry.deletion import base_models as removal
 from app.registry.tables import base_models as models
+from app.registry.tables.added_models import ModelStatus
 from app.web.added_models import DownloadOut, add_removal, model_out
 from app.web.answers import Answer
 from app.web.problems import CANCEL, problems
+from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import Id, State
+from app.web.state import BaseModelId, State
 
 router = APIRouter(tags=["base-models"])
 
@@ -26,10 +28,7 @@ router = APIRouter(tags=["base-models"])
 class BaseModelIn(BaseModel):
     """A base model to add."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"source": "stable-diffusion-v1-5/stable-diffusion-v1-5"}]},
-    )
+    model_config = example(source="stable-diffusion-v1-5/stable-diffusion-v1-5")
     source: str = Field(
         min_length=1,
         max_length=1_000,
@@ -51,9 +50,7 @@ class BaseModelOut(Answer):
     slug: str = Field(description="Short name: `base_model` accepts it in place of the id.")
     name: str = Field(description="Its name.")
     family: str | None = Field(description="sd1, sd2 or sdxl; null before it was inspected.")
-    status: str = Field(
-        description="downloading, checking, ready, failed or removed.", examples=["ready"]
-    )
+    status: ModelStatus = Field(description="Only those that are `ready` can be used.")
     error: str | None = Field(description="Why it cannot be used, as a sentence.")
     is_retired: bool = Field(
         description="True for an embedded base model of an older version, no longer shipped."
@@ -114,7 +111,7 @@ def add_base_model(body: BaseModelIn, state: State) -> BaseModelOut:
 
 
 @router.get("/base-models/{base_id}")
-def get_base_model(base_id: Id, state: State) -> BaseModelOut:
+def get_base_model(base_id: BaseModelId, state: State) -> BaseModelOut:
     """Get a base model with the progress of its download."""
     with state.database.read() as session:
         return _answers(session, [service.get_base_model(session, base_id)])[0]
@@ -134,7 +131,7 @@ class SubjectOut(Answer):
 
 @router.get("/base-models/{base_id}/subjects")
 def list_subjects(
-    base_id: Id,
+    base_id: BaseModelId,
     state: State,
     part: Part,
     q: Annotated[
@@ -152,7 +149,7 @@ def list_subjects(
 
 
 @router.post("/base-models/{base_id}/cancel", **CANCEL)
-def cancel_base_model(base_id: Id, state: State) -> BaseModelOut:
+def cancel_base_model(base_id: BaseModelId, state: State) -> BaseModelOut:
     """Cancel the download of a base model.
 
     Adding the base model again resumes it.

@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import ClassVar
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.registry.added_models import service as added_models
 from app.registry.caption_models import service
 from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.db import Session
+from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.caption_models import CaptionModel
 from app.web.added_models import DownloadOut, add_removal, model_out
 from app.web.answers import Answer
 from app.web.problems import CANCEL, problems
+from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import Id, State
+from app.web.state import CaptionModelId, State
 
 router = APIRouter(tags=["caption-models"])
 
@@ -24,10 +26,7 @@ router = APIRouter(tags=["caption-models"])
 class CaptionModelIn(BaseModel):
     """A caption model to add."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"source": "Salesforce/blip-image-captioning-base"}]},
-    )
+    model_config = example(source="Salesforce/blip-image-captioning-base")
     source: str = Field(
         min_length=1,
         max_length=1_000,
@@ -46,7 +45,7 @@ class CaptionModelOut(Answer):
     family: str | None = Field(
         description="blip, florence2 or wd_tagger; null before it was checked."
     )
-    status: str = Field(description="downloading, checking, ready or failed.", examples=["ready"])
+    status: ModelStatus = Field(description="Only those that are `ready` can be used.")
     error: str | None = Field(description="Why it cannot be used, as a sentence.")
     source: str = Field(description="Its path or its name on the Hub.")
     revision: str | None = Field(description="Commit of a download from the Hub.")
@@ -91,7 +90,7 @@ def add_caption_model(body: CaptionModelIn, state: State) -> CaptionModelOut:
 
 
 @router.get("/caption-models/{model_id}")
-def get_caption_model(model_id: Id, state: State) -> CaptionModelOut:
+def get_caption_model(model_id: CaptionModelId, state: State) -> CaptionModelOut:
     """Get a caption model with the progress of its download."""
     with state.database.read() as session:
         return _model_out(session, added_models.get_model(session, CAPTION_MODELS, model_id))
@@ -107,7 +106,7 @@ def get_caption_model(model_id: Id, state: State) -> CaptionModelOut:
         }
     ),
 )
-def check_caption_model(model_id: Id, state: State) -> CaptionModelOut:
+def check_caption_model(model_id: CaptionModelId, state: State) -> CaptionModelOut:
     """Check a caption model again, as after its files were changed.
 
     A download that is not complete is resumed.
@@ -117,7 +116,7 @@ def check_caption_model(model_id: Id, state: State) -> CaptionModelOut:
 
 
 @router.post("/caption-models/{model_id}/cancel", **CANCEL)
-def cancel_caption_model(model_id: Id, state: State) -> CaptionModelOut:
+def cancel_caption_model(model_id: CaptionModelId, state: State) -> CaptionModelOut:
     """Cancel the download of a caption model.
 
     Checking it again resumes the download.

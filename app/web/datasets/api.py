@@ -5,18 +5,22 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Self
 
 from fastapi import APIRouter, File, Query, Request, Response, UploadFile
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints
 
 from app.registry.datasets import examples, service, uploads
+from app.registry.datasets.captions import MAX_CHARACTERS
 from app.registry.datasets.image_captions.changes import change_first_kind
 from app.registry.errors import InvalidInput
-from app.registry.tables.datasets import NAME_LENGTH, TRIGGER_LENGTH, Image
+from app.registry.slugs import Number
+from app.registry.tables.datasets import MAX_REPEATS, TRIGGER_LENGTH, Image
+from app.registry.validation import Fraction, Name
 from app.web.answers import Answer
 from app.web.datasets import image_captions_api, image_facts_api
 from app.web.datasets import upload_progress as progress
 from app.web.problems import problems
+from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
-from app.web.state import Id, State
+from app.web.state import DatasetId, Id, State
 from app.web.uploads import uploaded
 from worker.core.starter.examples import EXAMPLES
 from worker.core.words import CaptionKind
@@ -25,12 +29,11 @@ router = APIRouter(tags=["datasets"])
 router.include_router(image_captions_api.router)
 router.include_router(image_facts_api.router)
 
-Name = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=NAME_LENGTH)
-]
 TriggerWord = Annotated[
     str, StringConstraints(strip_whitespace=True, max_length=TRIGGER_LENGTH, pattern=r"^[^,\n]*$")
 ]
+CaptionText = Annotated[str, Field(max_length=MAX_CHARACTERS)]
+Repeats = Annotated[int, Field(ge=1, le=MAX_REPEATS)]
 Search = Annotated[
     str,
     Query(max_length=1_000, description="Words to search for, at most 200 characters count."),
@@ -40,9 +43,7 @@ Search = Annotated[
 class DatasetIn(BaseModel):
     """A new dataset."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"name": "Ink", "trigger_word": "ink"}]}
-    )
+    model_config = example(name="Ink", trigger_word="ink")
     name: Name = Field(description="Name of the style.")
     trigger_word: TriggerWord | None = Field(
         None, description="Word that calls the style in a prompt; without commas."
@@ -52,9 +53,7 @@ class DatasetIn(BaseModel):
 class ExampleIn(BaseModel):
     """An example style."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"style": next(iter(EXAMPLES))}]}
-    )
+    model_config = example(style=next(iter(EXAMPLES)))
     style: str = Field(
         max_length=60,
         description="Which of the styles that come with Brushwork.",
@@ -62,14 +61,12 @@ class ExampleIn(BaseModel):
     )
 
 
-class DatasetPatch(BaseModel):
+class DatasetPatch(Patch):
     """The changes to a dataset; absent fields stay."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "Ink 2"}]})
-    name: Name | None = Field(None, description="New name.")
-    trigger_word: TriggerWord | None = Field(
-        None, description="New trigger word; an empty one removes it."
-    )
+    model_config = example(name="Ink 2")
+    name: Name = change("New name.")
+    trigger_word: TriggerWord = change("New trigger word; an empty one removes it.")
 
 
 class DatasetOut(Answer):
@@ -136,36 +133,24 @@ class UploadOut(BaseModel):
     rejected: list[RejectedOut] = Field(description="The files that were not.")
 
 
-class ImagePatch(BaseModel):
-    """The changes to an image; absent fields stay, and at least one must be given."""
+class ImagePatch(Patch):
+    """The changes to an image; absent fields stay."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"caption": "a fox in the snow, ink"}]}
-    )
-    caption: str | None = Field(None, max_length=100_000, description="What the image shows.")
-    caption_version: int | None = Field(
-        None, description="The version you saw; a caption changed since is a 409."
-    )
-    repeats: int | None = Field(
-        None, description="How often one pass over the dataset shows it, 1 to 100."
-    )
-    never_flip: bool | None = Field(None, description="Not mirrored, whatever a run says.")
-    set_aside: bool | None = Field(None, description="Kept, but not trained on.")
-    focus: list[float] | None = Field(
+    model_config = example(caption="a fox in the snow")
+    aids = frozenset({"caption_version"})
+    caption: CaptionText = change("What the image shows.")
+    caption_version: Number = change("The version you saw; a caption changed since is a 409.")
+    repeats: Repeats = change("How often one pass over the dataset shows it.")
+    never_flip: bool = change("Not mirrored, whatever a run says.")
+    set_aside: bool = change("Kept, but not trained on.")
+    focus: list[Fraction] | None = Field(
         None,
         min_length=2,
         max_length=2,
         description="The point (x, y) that crops keep, each 0 to 1 from the top left; null: the "
         "center.",
     )
-    caption_kind: CaptionKind | None = Field(None, description="What its caption is.")
-
-    @model_validator(mode="after")
-    def _changes_something(self) -> Self:
-        given = {name for name in self.model_fields_set if getattr(self, name) is not None}
-        if not given - {"caption_version"} and "focus" not in self.model_fields_set:
-            raise ValueError("say a caption, repeats, never_flip, set_aside, focus or caption_kind")
-        return self
+    caption_kind: CaptionKind = change("What its caption is.")
 
 
 @router.post("/datasets", status_code=201)
@@ -203,7 +188,7 @@ def list_datasets(state: State, part: Part, q: Search = "") -> list[DatasetOut]:
 
 
 @router.get("/datasets/{dataset_id}")
-def get_dataset(dataset_id: Id, state: State) -> DatasetOut:
+def get_dataset(dataset_id: DatasetId, state: State) -> DatasetOut:
     """Get a dataset."""
     with state.database.read() as session:
         row = service.summary(session, service.get_dataset(session, dataset_id))
@@ -211,7 +196,7 @@ def get_dataset(dataset_id: Id, state: State) -> DatasetOut:
 
 
 @router.patch("/datasets/{dataset_id}")
-def change_dataset(dataset_id: Id, body: DatasetPatch, state: State) -> DatasetOut:
+def change_dataset(dataset_id: DatasetId, body: DatasetPatch, state: State) -> DatasetOut:
     """Rename a dataset or change its trigger word."""
     with state.database.write() as session:
         dataset = service.change_dataset(
@@ -222,7 +207,7 @@ def change_dataset(dataset_id: Id, body: DatasetPatch, state: State) -> DatasetO
 
 
 @router.post("/datasets/{dataset_id}/restore")
-def restore_dataset(dataset_id: Id, state: State) -> DatasetOut:
+def restore_dataset(dataset_id: DatasetId, state: State) -> DatasetOut:
     """Restore a deleted dataset."""
     with state.database.write() as session:
         dataset = service.restore_dataset(session, dataset_id)
@@ -240,7 +225,7 @@ def restore_dataset(dataset_id: Id, state: State) -> DatasetOut:
 )
 def upload_images(
     request: Request,
-    dataset_id: Id,
+    dataset_id: DatasetId,
     files: Annotated[
         list[UploadFile],
         File(

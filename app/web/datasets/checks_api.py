@@ -9,7 +9,7 @@ from app.registry.datasets import service
 from app.registry.datasets.checks.findings import Check, Severity
 from app.registry.datasets.checks.service import check_dataset as checked
 from app.web.answers import Answer
-from app.web.state import Id, State
+from app.web.state import DatasetId, State
 
 router = APIRouter(tags=["datasets"])
 
@@ -50,7 +50,7 @@ class ChecksOut(Answer):
 
 
 @router.get("/datasets/{dataset_id}/checks")
-def check_dataset(dataset_id: Id, state: State) -> ChecksOut:
+def check_dataset(dataset_id: DatasetId, state: State) -> ChecksOut:
     """Check a dataset before training.
 
     Captions that name the style, lack the trigger word or are the same; images that are alike, too

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from app.registry.datasets import service
 from app.registry.datasets.captions import MAX_CHARACTERS
@@ -16,31 +16,29 @@ from app.registry.datasets.edits.plan import EditOutcome, plan_edit
 from app.registry.datasets.edits.selection import MAX_SELECTED, Selection, read_seen
 from app.registry.datasets.edits.steps import list_steps, undo_edit
 from app.registry.datasets.filters import ImageFilter
-from app.registry.db import MAX_ID
-from app.registry.tables.datasets import MAX_REPEATS
+from app.registry.slugs import Reference, RowId
+from app.registry.state import AppState
+from app.registry.tables.datasets import MAX_REPEATS, Dataset
 from app.web.answers import Answer
 from app.web.problems import problems
+from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import Id, State
+from app.web.state import DatasetId, Id, State, find_id
 from worker.core.words import CaptionKind
 
 router = APIRouter(tags=["datasets"])
 
 SHOWN = 100  # changes in an answer
-RowId = Annotated[int, Field(ge=1, le=MAX_ID)]
+ASKED = [action for action in EditAction if action is not EditAction.AUTO_CAPTION]
+AskedAction = Annotated[EditAction, WithJsonSchema({"type": "string", "enum": ASKED})]
 
 
 class EditIn(BaseModel):
     """A bulk edit: the images, the action and its settings; those of other actions are ignored."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [{"action": "add_trigger", "text": "ink", "all": True, "preview": True}]
-        },
-    )
-    action: EditAction = Field(description="What to do with the images.")
-    images: list[RowId] = Field(
+    model_config = example(action="add_trigger", text="ink", all=True, preview=True)
+    action: AskedAction = Field(description="What to do with the images.")
+    image_ids: list[RowId] = Field(
         default_factory=list,
         max_length=MAX_SELECTED,
         description="Ids of the images; with `all`, of those to leave out.",
@@ -73,11 +71,13 @@ class EditIn(BaseModel):
         "captions have it.",
     )
     with_space: bool = Field(False, description="True to join text by a space, not by a comma.")
-    repeats: int = Field(
-        1, description=f"How often one epoch shows the images, 1 to {MAX_REPEATS}."
+    repeats: Annotated[int, Field(ge=1, le=MAX_REPEATS)] = Field(
+        1, description="How often one epoch shows the images."
     )
     value: bool = Field(True, description="False takes never flip or set aside back.")
-    dataset_id: RowId | None = Field(None, description="The dataset to move or copy to.")
+    dataset_id: Reference | None = Field(
+        None, description="The dataset to move or copy to: its id or slug."
+    )
     kind: CaptionKind | None = Field(
         None, description="Only captions of this kind; null: all captions of an image."
     )
@@ -89,15 +89,15 @@ class EditIn(BaseModel):
         "since are left out.",
     )
 
-    def edit(self) -> Edit:
+    def edit(self, state: AppState) -> Edit:
         """The action with its settings."""
-        names = set(Edit.__dataclass_fields__)
-        return Edit(**{name: getattr(self, name) for name in names})
+        values = {name: getattr(self, name) for name in Edit.__dataclass_fields__}
+        return Edit(**values | {"dataset_id": find_id(state, Dataset, self.dataset_id)})
 
     def selection(self) -> Selection:
         """The images."""
         wanted = ImageFilter.from_text(self.filter)
-        return Selection(frozenset(self.images), self.all, wanted)
+        return Selection(frozenset(self.image_ids), self.all, wanted)
 
 
 class ChangeOut(Answer):
@@ -105,7 +105,9 @@ class ChangeOut(Answer):
 
     image_id: int = Field(description="Id of the image.")
     filename: str = Field(description="Name of the uploaded file.")
-    kind: str = Field(description="Kind of the caption; empty: the first one, or the image itself.")
+    kind: CaptionKind | None = Field(
+        description="Kind of the caption; null: the first one, or the image itself."
+    )
     before: dict[str, Any] = Field(description="The fields before.")
     after: dict[str, Any] = Field(description="The fields after.")
 
@@ -147,24 +149,30 @@ class StepOut(Answer):
 
 
 @router.post("/datasets/{dataset_id}/edits")
-def edit_images(dataset_id: Id, body: EditIn, state: State) -> EditOut:
+def edit_images(dataset_id: DatasetId, body: EditIn, state: State) -> EditOut:
     """Change many images at once, as one step that can be undone.
 
     Captions that would be too long, and with `seen` those that were edited meanwhile, are left
     out and named. Regular expressions are those of RE2, without look-around and back-references.
     """
     seen = read_seen(body.seen) if body.seen else None
+    edit = body.edit(state)
     if not body.preview:
-        outcome = apply_edit(state.database, dataset_id, body.edit(), body.selection(), seen=seen)
+        outcome = apply_edit(state.database, dataset_id, edit, body.selection(), seen=seen)
         return EditOut.of_outcome(outcome)
     with state.database.read() as session:
         dataset = service.get_dataset(session, dataset_id)
-        plan = plan_edit(session, dataset, body.edit(), body.selection(), seen=seen)
+        plan = plan_edit(session, dataset, edit, body.selection(), seen=seen)
     return EditOut.of(
         plan,
         id=None,
         changes=[
-            ChangeOut.of(change, image_id=change.image.id, filename=change.image.filename)
+            ChangeOut.of(
+                change,
+                image_id=change.image.id,
+                filename=change.image.filename,
+                kind=change.kind or None,
+            )
             for change in plan.changes[:SHOWN]
         ],
         seen=plan.seen.token(),
@@ -172,7 +180,7 @@ def edit_images(dataset_id: Id, body: EditIn, state: State) -> EditOut:
 
 
 @router.get("/datasets/{dataset_id}/edits")
-def list_dataset_edits(dataset_id: Id, state: State, part: Part) -> list[StepOut]:
+def list_dataset_edits(dataset_id: DatasetId, state: State, part: Part) -> list[StepOut]:
     """List the bulk edits of a dataset, newest first."""
     with state.database.read() as session:
         service.get_dataset(session, dataset_id)
@@ -184,7 +192,7 @@ def list_dataset_edits(dataset_id: Id, state: State, part: Part) -> list[StepOut
     "/datasets/{dataset_id}/edits/{edit_id}/undo",
     responses=problems({409: "It was undone already, or is too old."}),
 )
-def undo_dataset_edit(dataset_id: Id, edit_id: Id, state: State) -> EditOut:
+def undo_dataset_edit(dataset_id: DatasetId, edit_id: Id, state: State) -> EditOut:
     """Undo a bulk edit.
 
     What was changed or deleted since stays as it is and is named. If that is everything, `changed`

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from app.registry.datasets.filters import MAX_SEARCH, MAX_WORDS, ImageFilter, Show, Sort
 from app.registry.db import MAX_ID
@@ -14,17 +15,20 @@ from app.web.datasets.listing_view import ShownImages
 
 MAX_VALUES = 1_000  # of one parameter that are looked at
 Value = Annotated[str, Field(max_length=1_000)]
-KINDS = ", ".join(f"`{kind.value}`" for kind in Show)
-ORDERS = ", ".join(f"`{order.value}`" for order in Sort)
 WORDS = f"in lower or upper case; may be given several times, at most {MAX_WORDS} words in all."
+
+
+def one_of(words: type[StrEnum]) -> WithJsonSchema:
+    """The schema of a text that is one of these words; another is refused where it is read."""
+    return WithJsonSchema({"type": "string", "enum": list(words)})
 
 
 def _filter_of_request(
     show: Annotated[
-        list[Value] | None,
+        list[Annotated[Value, one_of(Show)]] | None,
         Query(
             max_length=MAX_VALUES,
-            description=f"Only images with this property: {KINDS}; given several times: with all.",
+            description="Only images with this property; given several times: with all.",
         ),
     ] = None,
     with_words: Annotated[
@@ -49,7 +53,7 @@ def _filter_of_request(
             description="Part of a caption or file name, at most 200 characters count.",
         ),
     ] = "",
-    sort: Annotated[str, Query(max_length=40, description=f"Order: {ORDERS}.")] = "oldest",
+    sort: Annotated[str, one_of(Sort), Query(max_length=40, description="Order.")] = "oldest",
 ) -> ImageFilter:
     pairs = [("show", value) for value in show or []]
     pairs += [("with", value) for value in with_words or []]

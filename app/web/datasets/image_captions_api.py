@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field
 
 from app.registry.datasets import service
 from app.registry.datasets.caption_tokens import tokens_of
+from app.registry.datasets.captions import MAX_CHARACTERS
 from app.registry.datasets.image_captions import changes, history
 from app.registry.datasets.image_captions.changes import CaptionChange
 from app.registry.datasets.several_captions import captions_of_image
 from app.registry.db import MAX_ID, Session
+from app.registry.slugs import Number
 from app.registry.tables.datasets import MAX_SHARE, CaptionSource
 from app.web.answers import Answer
 from app.web.problems import problems
+from app.web.rest.bodies import Patch, change, example
+from app.web.rest.lists import Part
 from app.web.state import Id, State
 from worker.core.words import CaptionKind
 
@@ -25,26 +29,16 @@ router = APIRouter()
 Version = Annotated[int, Path(ge=1, le=MAX_ID)]
 
 
-class CaptionIn(BaseModel):
+class CaptionIn(Patch):
     """A caption of one kind, or changes to it; absent fields stay."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"caption": "fox, snow, ink", "share": 2}]}
+    model_config = example(caption="fox, snow, ink", share=2)
+    aids = frozenset({"caption_version"})
+    caption: Annotated[str, Field(max_length=MAX_CHARACTERS)] = change("What the image shows.")
+    share: Annotated[int, Field(ge=1, le=MAX_SHARE)] = change(
+        "How often it is used, relative to the other captions."
     )
-    caption: str | None = Field(None, max_length=100_000, description="What the image shows.")
-    share: int | None = Field(
-        None,
-        description=f"How often it is used, relative to the other captions: 1 to {MAX_SHARE}.",
-    )
-    caption_version: int | None = Field(
-        None, description="The version you saw; a caption changed since is a 409."
-    )
-
-    @model_validator(mode="after")
-    def _changes_something(self) -> Self:
-        if self.caption is None and self.share is None:
-            raise ValueError("say a caption or a share")
-        return self
+    caption_version: Number = change("The version you saw; a caption changed since is a 409.")
 
 
 class CaptionOut(Answer):
@@ -80,7 +74,8 @@ class CaptionsOut(BaseModel):
 
     captions: list[CaptionOut] = Field(description="All captions, the first one first.")
     history: list[WrittenCaptionOut] = Field(
-        description=f"The last {history.SHOWN} changes of all of them, newest first."
+        description=f"The last {history.SHOWN} changes of all of them, newest first; "
+        "`/captions/history` lists all."
     )
     token_limit: int = Field(
         description="Tokens that the base model of the dataset's last run reads."
@@ -105,6 +100,15 @@ def get_captions(image_id: Id, state: State) -> CaptionsOut:
     """Get all captions of an image with their history."""
     with state.database.read() as session:
         return _captions_out(session, image_id)
+
+
+@router.get("/images/{image_id}/captions/history")
+def list_caption_history(image_id: Id, state: State, part: Part) -> list[WrittenCaptionOut]:
+    """List all changes of the captions of an image, newest first."""
+    with state.database.read() as session:
+        found = history.caption_history(session, service.get_image(session, image_id), most=None)
+    shown = part.of(found, lambda one: (one.written_at.isoformat(), one.kind, one.version))
+    return [WrittenCaptionOut.of(one) for one in shown]
 
 
 @router.put(

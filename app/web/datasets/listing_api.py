@@ -14,7 +14,7 @@ from app.web.answers import Answer
 from app.web.datasets.api import ImageOut
 from app.web.datasets.filter_parameters import RequestFilter
 from app.web.rest.lists import Part
-from app.web.state import Id, State
+from app.web.state import DatasetId, State
 
 router = APIRouter(tags=["datasets"])
 
@@ -66,7 +66,9 @@ class StatisticsOut(Answer):
 
 
 @router.get("/datasets/{dataset_id}/images")
-def list_images(dataset_id: Id, state: State, wanted: RequestFilter, part: Part) -> list[ImageOut]:
+def list_images(
+    dataset_id: DatasetId, state: State, wanted: RequestFilter, part: Part
+) -> list[ImageOut]:
     """List the images of a dataset that match all filters, oldest first by default."""
     with state.database.snapshot() as session:
         dataset = service.get_dataset(session, dataset_id)
@@ -76,7 +78,7 @@ def list_images(dataset_id: Id, state: State, wanted: RequestFilter, part: Part)
 
 
 @router.get("/datasets/{dataset_id}/statistics")
-def dataset_statistics(dataset_id: Id, state: State) -> StatisticsOut:
+def dataset_statistics(dataset_id: DatasetId, state: State) -> StatisticsOut:
     """Get figures about a dataset: words, tags, lengths, sizes."""
     with state.database.snapshot() as session:
         dataset = service.get_dataset(session, dataset_id)

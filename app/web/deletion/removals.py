@@ -20,7 +20,7 @@ from app.registry.renders import removal as renders_removal
 from app.registry.renders.grids import service as grids
 from app.registry.renders.recipes import service as recipes
 from app.registry.runs import own_presets
-from app.web.state import Id, State
+from app.web.state import AdapterId, DatasetId, Id, RecipeId, State
 
 MAX_DAYS = 36_500
 Removal = partial[Deletion]
@@ -53,7 +53,7 @@ class Discard:
     place: dict[str, object] = field(default_factory=dict)
 
 
-def discard_dataset(dataset_id: Id) -> Discard:
+def discard_dataset(dataset_id: DatasetId) -> Discard:
     """Deletion of a dataset."""
     mark = partial(datasets_service.delete_dataset, dataset_id=dataset_id)
     return Discard(mark, of_dataset(dataset_id))
@@ -65,7 +65,7 @@ def discard_image(image_id: Id) -> Discard:
     return Discard(mark, of_image(image_id))
 
 
-def discard_adapter(adapter_id: Id) -> Discard:
+def discard_adapter(adapter_id: AdapterId) -> Discard:
     """Deletion of an adapter."""
     mark = partial(adapters_service.delete_adapter, adapter_id=adapter_id)
     return Discard(mark, of_adapter(adapter_id))
@@ -88,7 +88,7 @@ def discard_checkpoint(run_id: Id, step: Step) -> Discard:
     return Discard(mark, of_checkpoint(run_id, step))
 
 
-def discard_version(adapter_id: Id, version: Reference, state: State) -> Discard:
+def discard_version(adapter_id: AdapterId, version: Reference, state: State) -> Discard:
     """Deletion of a version of an adapter. Raises NotFound."""
     with state.database.read() as session:
         adapter = adapters_service.get_adapter(session, adapter_id)
@@ -107,7 +107,7 @@ def discard_grid(grid_id: Id) -> Discard:
     return Discard(partial(grids.delete_grid, grid_id=grid_id), of_grid(grid_id))
 
 
-def discard_recipe(recipe_id: Id) -> Discard:
+def discard_recipe(recipe_id: RecipeId) -> Discard:
     """Deletion of a recipe."""
     return Discard(partial(recipes.delete_recipe, recipe_id=recipe_id), of_recipe(recipe_id))
 
@@ -161,7 +161,7 @@ def of_grid(grid_id: Id) -> Removal:
     return partial(renders.delete_grid, grid_id=grid_id)
 
 
-def of_recipe(recipe_id: Id) -> Removal:
+def of_recipe(recipe_id: RecipeId) -> Removal:
     """Removal of a deleted recipe."""
     return partial(renders.delete_recipe, recipe_id=recipe_id)
 
@@ -177,17 +177,17 @@ def of_deleted_renders() -> Removal:
     return partial(renders.delete_deleted_renders)
 
 
-def of_adapter(adapter_id: Id) -> Removal:
+def of_adapter(adapter_id: AdapterId) -> Removal:
     """Removal of a deleted adapter."""
     return partial(adapters.delete_forever, adapter_id=adapter_id)
 
 
-def of_version(adapter_id: Id, version: Reference) -> Removal:
+def of_version(adapter_id: AdapterId, version: Reference) -> Removal:
     """Removal of a deleted version of an adapter."""
     return partial(versions.delete_version, adapter_id=adapter_id, reference=version)
 
 
-def of_dataset(dataset_id: Id, with_runs: WithRuns = False) -> Removal:
+def of_dataset(dataset_id: DatasetId, with_runs: WithRuns = False) -> Removal:
     """Removal of a deleted dataset."""
     return partial(datasets.delete_dataset, dataset_id=dataset_id, with_runs=with_runs)
 

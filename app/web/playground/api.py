@@ -7,24 +7,27 @@ from datetime import datetime
 from typing import Annotated, ClassVar
 
 from fastapi import APIRouter, File, Form, UploadFile
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.registry.db import Session
 from app.registry.errors import InvalidInput
-from app.registry.job_kinds.weighted import ResolvedAdapter
+from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.renders import drafts, listing, recall, removal, selection, service, sources
 from app.registry.renders.requests import RenderRequest
+from app.registry.renders.sources import SourceImage
 from app.registry.tables.renders import MAX_SLOT, Render, RenderImage
 from app.web.answers import Answer
 from app.web.problems import CANCEL, problems
+from app.web.rest.bodies import Patch, change, example
 from app.web.state import Id, State
-from worker.core.inference.config import BlockWeights
 from worker.core.inference.read_infotext import (
     MAX_INFOTEXT,
     InfotextError,
     parse_infotext,
     read_image_infotext,
 )
+from worker.core.words import RenderPrecision, SamplerName
 
 router = APIRouter(tags=["renders"])
 
@@ -32,13 +35,7 @@ router = APIRouter(tags=["renders"])
 class RenderIn(RenderRequest):
     """A request for images."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"prompt": "castle, ink", "seed": 7, "adapters": [{"id": 1, "weight": 0.8}]}
-            ]
-        },
-    )
+    model_config = example(prompt="castle, ink", seed=7, adapters=[{"id": 1, "weight": 0.8}])
     draft_slot: str | None = Field(
         None,
         max_length=MAX_SLOT,
@@ -73,25 +70,11 @@ class RenderCreated(Answer):
 
     address: ClassVar[str] = "/api/v1/renders/{id}"
     id: int = Field(description="Id of the render: poll `/renders/{id}`.")
-    status: str = Field(description="`queued`, or `succeeded` if the images exist already.")
+    status: JobStatus = Field(description="`queued`, or `succeeded` if the images exist already.")
     twin_id: int | None = Field(description="The render without adapters, if it was requested.")
     images: list[RenderImageOut] = Field(description="Its images; empty unless it has succeeded.")
     note: str | None = Field(
         description="A warning about the request, such as for a size far from the base model's own."
-    )
-
-
-class RenderAdapterOut(BaseModel):
-    """An adapter of a render, as it was when the render was created."""
-
-    id: int = Field(description="Id of the adapter.")
-    name: str = Field(description="Its name.")
-    slug: str = Field(description="Its name in addresses.")
-    version: int = Field(description="The version that was used.")
-    weight: float = Field(description="Weight in the UNet.")
-    text_encoder_weight: float = Field(description="Weight in the text encoders.")
-    block_weights: BlockWeights | None = Field(
-        description="Factors of `weight` in the blocks of the UNet; null: 1 in all."
     )
 
 
@@ -100,9 +83,7 @@ class RenderOut(Answer):
 
     address: ClassVar[str] = "/api/v1/renders/{id}"
     id: int = Field(description="Id of the render.")
-    status: str = Field(
-        description="queued, running, succeeded, failed or canceled.", examples=["succeeded"]
-    )
+    status: JobStatus = Field(description="Its status.")
     progress: int = Field(description="Denoising steps done.")
     steps: int = Field(description="Denoising steps in all.")
     images: list[RenderImageOut] = Field(description="Its images, once it has succeeded.")
@@ -114,10 +95,10 @@ class RenderOut(Answer):
     prompt: str = Field(description="The prompt.")
     negative_prompt: str = Field(description="The negative prompt.")
     seed: int = Field(description="Seed of the first image.")
-    sampler: str = Field(description="How each step removes noise.", examples=["ddim"])
+    sampler: SamplerName = Field(description="How each step removes noise.")
     guidance: float = Field(description="How strictly it follows the prompt (CFG scale).")
-    base_model_id: int = Field(description="Id of the base model.")
-    adapters: list[RenderAdapterOut] = Field(description="The adapters with their weights.")
+    base_model: int = Field(description="Id of the base model.")
+    adapters: list[WeightedAdapter] = Field(description="The adapters, as they were then.")
     weights: list[list[float | None]] | None = Field(
         description="Of a strip: the weights of all adapters for each image, null for one that is "
         "left out; else null."
@@ -131,8 +112,8 @@ class RenderOut(Answer):
     strength: float | None = Field(description="How much of that image changes, from 0 to 1.")
     seconds: float | None = Field(description="Time it took.")
     from_cache: bool = Field(description="True if the images existed already.")
-    precision: str | None = Field(
-        description="Number type of the UNet: fp32, bf16 or fp16; null until it is known."
+    precision: RenderPrecision | None = Field(
+        description="Number type of the UNet; null until it is known."
     )
     twin_id: int | None = Field(description="The render without adapters, if it was requested.")
     draft: bool = Field(description="True for a draft: in no list, deleted after an hour.")
@@ -140,13 +121,14 @@ class RenderOut(Answer):
         description="When it was deleted; it is in no list then, and can be restored."
     )
     starred: bool = Field(description="True if it was marked, to be found again.")
+    request: RenderIn = Field(description="What `POST /renders` makes it again with.")
 
 
-class RenderPatch(BaseModel):
+class RenderPatch(Patch):
     """The change of a render; what is absent stays."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"starred": True}]})
-    starred: bool | None = Field(None, description="True: it is marked, to be found again.")
+    model_config = example(starred=True)
+    starred: bool = change("True: it is marked, to be found again.")
 
 
 def render_out(session: Session, render: Render) -> RenderOut:
@@ -160,9 +142,11 @@ def renders_out(session: Session, renders: Sequence[Render]) -> list[RenderOut]:
     return [
         RenderOut.of(
             row,
+            base_model=row.base_model_id,
+            request=_request_of(row),
             draft=row.draft_slot is not None,
             images=[_image_out(one) for one in images[row.key]],
-            adapters=[_adapter_out(used) for used in row.stack],
+            adapters=[used.named for used in row.stack],
         )
         for row in renders
     ]
@@ -173,16 +157,15 @@ def images_out(session: Session, render: Render) -> list[RenderImageOut]:
     return [_image_out(image) for image in service.render_images(session, render.key)]
 
 
-def _adapter_out(used: ResolvedAdapter) -> RenderAdapterOut:
-    unet, text = used.weights
-    return RenderAdapterOut(
-        id=used.adapter_id,
-        name=used.name,
-        slug=used.slug,
-        version=used.version,
-        weight=unet,
-        text_encoder_weight=text,
-        block_weights=used.block_weights,
+def _request_of(render: Render) -> RenderIn:
+    """The request that makes a render again, which is no draft."""
+    own = set(RenderIn.model_fields) & set(Render.model_fields) - {"draft_slot"}
+    return RenderIn(
+        **render.model_dump(include=own - {"adapters"}),
+        base_model=render.base_model_id,
+        adapters=[used.named for used in render.stack],
+        source=SourceImage(sha256=render.source_sha256) if render.source_sha256 else None,
+        twin=render.twin_id is not None,
     )
 
 

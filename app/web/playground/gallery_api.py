@@ -10,7 +10,7 @@ from app.registry.db import MAX_ID
 from app.registry.renders import gallery
 from app.registry.renders.gallery import GalleryFilter
 from app.registry.renders.selection import MAX_CHOSEN
-from app.web.openapi import header_docs
+from app.web.openapi import file_docs
 from app.web.playground.api import RenderOut, renders_out
 from app.web.playground.gallery_pages import zip_response
 from app.web.problems import problems
@@ -38,7 +38,7 @@ def list_renders(
         ),
     ] = "",
     adapter: Annotated[
-        str, Query(max_length=200, description="Only renders with the adapter of this slug.")
+        str, Query(max_length=200, description="Only renders with this adapter: its id or slug.")
     ] = "",
     starred: Annotated[bool, Query(description="Only starred ones.")] = False,
     deleted: Annotated[bool, Query(description="Those that were deleted, not the others.")] = False,
@@ -59,10 +59,7 @@ def list_renders(
     "/renders/zip",
     response_class=Response,
     responses={
-        200: {
-            "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
-            **header_docs("content-disposition")[200],
-        },
+        **file_docs("application/zip"),
         **problems(
             {
                 404: "A render does not exist or its file is gone.",

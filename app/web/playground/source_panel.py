@@ -50,9 +50,9 @@ def with_base_of_source(session: Session, form: PlayForm) -> PlayForm:
         return form
     try:
         named = SourceImage.parse(form.source)
-        if named.render is None:
+        if named.render_id is None:
             return form
-        render = service.get_render(session, named.render)
+        render = service.get_render(session, named.render_id)
     except (InvalidInput, NotFound):
         return form
     base = base_models.get_base_model(session, render.base_model_id)

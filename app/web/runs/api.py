@@ -4,27 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.registry.adapters import service as adapters
 from app.registry.datasets.used_datasets import UsedDataset, used_datasets
 from app.registry.db import MAX_ID, Session
 from app.registry.deletion.runs import restore_run as restore_deleted_run
 from app.registry.job_kinds.states import JobStatus
-from app.registry.runs import listing, requests, service, stopping
+from app.registry.runs import listing, service, stopping
 from app.registry.runs.active import queue_places
 from app.registry.runs.description import MAX_NOTES, RunChange
 from app.registry.runs.description import change_run as change_description
 from app.registry.runs.epochs import Epochs, run_epochs
 from app.registry.runs.listing import RunFilter, RunSort
 from app.registry.runs.metrics import run_metrics
+from app.registry.slugs import Reference
 from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.base_models import BaseModel as BaseModelRow
+from app.registry.tables.datasets import Dataset
 from app.registry.tables.runs import Run
+from app.registry.validation import Name
 from app.web.answers import Answer
 from app.web.problems import CANCEL, problems
+from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
 from app.web.runs import (
     checkpoints_api,
@@ -34,7 +39,8 @@ from app.web.runs import (
     start_api,
     two_runs_api,
 )
-from app.web.state import Id, State
+from app.web.state import Id, State, find_id
+from worker.core.training.events import Phase
 
 router = APIRouter(tags=["runs"])
 router.include_router(start_api.router)
@@ -43,7 +49,6 @@ router.include_router(two_runs_api.router)  # before the others: `compare` is no
 router.include_router(settings_api.router)
 router.include_router(images_api.router)
 router.include_router(presets_api.router)
-ReferenceId = Annotated[int | None, Field(ge=1, le=MAX_ID)]
 NOT_RUNNING = problems({409: "The run is not running."})
 
 
@@ -57,29 +62,20 @@ class RunDatasetOut(Answer):
     repeats: int = Field(description="How often an epoch uses them, times their own repeats.")
 
 
-class RunPatch(BaseModel):
+class RunPatch(Patch):
     """The changes to a run; absent fields stay."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"name": "Ink, rank 8"}]}
-    )
-    name: str | None = Field(
-        None,
-        max_length=1_000,
-        description=f"New name, at most {requests.MAX_NAME} characters. An adapter that the run "
-        "made keeps its own.",
-    )
-    notes: str | None = Field(
-        None,
-        max_length=10 * MAX_NOTES,
-        description=f"Your notes, at most {MAX_NOTES:,} characters; never part of a download.",
+    model_config = example(name="Ink, rank 8")
+    name: Name = change("New name. An adapter that the run made keeps its own.")
+    notes: Annotated[str, Field(max_length=MAX_NOTES)] = change(
+        "Your notes; never part of a download."
     )
 
 
 class StopIn(BaseModel):
     """The choice for the result of a run that is stopped."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}]})
+    model_config = example()
     make_latest: bool | None = Field(
         None,
         description="True: the result becomes the version in use. False: `latest` stays. Null: as "
@@ -98,17 +94,15 @@ class RunOut(Answer):
     id: int = Field(description="Id of the run.")
     name: str = Field(description="Its name, which the adapter it makes gets.")
     notes: str = Field(description="Your notes.")
-    status: str = Field(
-        description="queued, paused, running, succeeded, failed or canceled.", examples=["running"]
-    )
+    status: JobStatus = Field(description="Its status.")
     queue_place: int | None = Field(
         description="Its place in the queue, from 1; null if it does not wait."
     )
-    phase: str | None = Field(description="Part of the work that is being done.")
+    phase: Phase | None = Field(description="Part of the work that is being done.")
     dataset_id: int = Field(description="Its dataset, the first one of several.")
     datasets: list[RunDatasetOut] = Field(description="All its datasets, with their repeats.")
     trigger_word: str | None = Field(description="Word that calls the style.")
-    base_model_id: int = Field(description="Its base model.")
+    base_model: int = Field(description="Id of its base model.")
     preset: str | None = Field(description="The shipped preset it was started with.")
     own_preset: dict[str, Any] | None = Field(
         description="Your own preset on top of it, as it was then: id, name and config."
@@ -126,7 +120,7 @@ class RunOut(Answer):
     )
     error: str | None = Field(description="Why it failed, as a sentence.")
     error_code: str | None = Field(description="Why it failed, as a word.")
-    outcome: str | None = Field(
+    outcome: Literal["ruined"] | None = Field(
         description="`ruined`: it succeeded, but the result is worse than the base model."
     )
     outcome_reason: str | None = Field(description="Why it is ruined, as sentences.")
@@ -198,6 +192,7 @@ def _run_out(
 ) -> RunOut:
     return RunOut.of(
         run,
+        base_model=run.base_model_id,
         datasets=[
             RunDatasetOut.of(
                 one,
@@ -230,17 +225,27 @@ def list_runs(
         ),
     ] = "",
     status: Annotated[JobStatus | None, Query(description="Only runs with this status.")] = None,
-    dataset_id: Annotated[ReferenceId, Query(description="Only runs on this dataset.")] = None,
-    base_model_id: Annotated[
-        ReferenceId, Query(description="Only runs on this base model.")
+    dataset_id: Annotated[
+        Reference | None, Query(description="Only runs on this dataset: its id or slug.")
+    ] = None,
+    base_model: Annotated[
+        Reference | None, Query(description="Only runs on this base model: its id or slug.")
     ] = None,
     adapter_id: Annotated[
-        ReferenceId, Query(description="Only runs that made or will make versions of this adapter.")
+        Reference | None,
+        Query(description="Only runs that made or will make versions of this adapter."),
     ] = None,
     sort: Annotated[RunSort, Query(description="Order.")] = RunSort.NEWEST,
 ) -> list[RunOut]:
     """List or search runs, newest first by default."""
-    filters = RunFilter(q, status or "", dataset_id, base_model_id, adapter_id, sort)
+    filters = RunFilter(
+        q,
+        status or "",
+        find_id(state, Dataset, dataset_id),
+        find_id(state, BaseModelRow, base_model),
+        find_id(state, Adapter, adapter_id),
+        sort,
+    )
     with state.database.read() as session:
         ids = part.of(listing.matching_runs(session, filters), int)
         found = listing.read_runs(session, ids)

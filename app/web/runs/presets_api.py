@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from app.registry.db import MAX_ID
 from app.registry.runs import own_presets, presets
+from app.registry.slugs import RowId
+from app.registry.validation import Name
 from app.web.answers import Answer
 from app.web.problems import problems
+from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import Id, State
 from worker.core.training.presets import Preset
 
 router = APIRouter()
-Name = Annotated[str, Field(max_length=1_000, description="Its name: at most 120 characters.")]
 NO_PRESET = problems({404: "There is no such preset."})
 
 
@@ -36,14 +37,9 @@ class PresetOut(Answer):
 class PresetIn(BaseModel):
     """A preset to save: the settings of a run, or changes to a shipped preset."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [{"name": "Soft", "preset": "balanced", "config": {"rank": 8}}]
-        },
-    )
-    name: Name
-    run_id: int | None = Field(None, ge=1, le=MAX_ID, description="Save what this run changed.")
+    model_config = example(name="Soft", preset="balanced", config={"rank": 8})
+    name: Name = Field(description="Its name.")
+    run_id: RowId | None = Field(None, description="Save what this run changed.")
     preset: Preset = Field(Preset.BALANCED, description="The shipped preset; not with `run_id`.")
     config: dict[str, Any] | None = Field(None, description="The changes; not with `run_id`.")
 
@@ -57,10 +53,8 @@ class PresetIn(BaseModel):
 class PresetChange(BaseModel):
     """A new name."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"name": "Very soft"}]}
-    )
-    name: Name
+    model_config = example(name="Very soft")
+    name: Name = Field(description="Its name.")
 
 
 @router.get("/presets")

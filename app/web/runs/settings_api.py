@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import BaseModel, Field
 
+from app.registry.datasets.used_datasets import regularization_dataset, used_datasets
+from app.registry.db import Session
 from app.registry.runs import service
 from app.registry.runs.settings import Setting, run_settings
-from app.web.answers import Answer
+from app.registry.tables.runs import Run
+from app.web.runs.start_api import ContinuesIn, RunDatasetIn, RunIn
 from app.web.state import Id, State
+from worker.core.training.presets import Preset
 
 router = APIRouter()
 
 
-class RunSettingsOut(Answer):
-    """The settings of a run. `config` starts the same training again."""
+class RunSettingsOut(BaseModel):
+    """The settings of a run, compared with its preset."""
 
-    preset: str | None = Field(description="The shipped preset it was started with.")
-    own_preset: dict[str, Any] | None = Field(
-        description="Your own preset on top of it, as it was then: id, name and config."
+    request: RunIn = Field(
+        description="What `POST /runs` takes for the same training, on what the datasets have now."
     )
-    config: dict[str, Any] = Field(description="All settings by name.")
     settings: list[Setting] = Field(description="Each setting with the value of the preset.")
 
 
@@ -31,4 +31,22 @@ def get_run_settings(run_id: Id, state: State) -> RunSettingsOut:
     """Get all settings of a run, and which of them differ from its preset."""
     with state.database.read() as session:
         run = service.get_run(session, run_id)
-        return RunSettingsOut.of(run, settings=run_settings(session, run))
+        settings, request = run_settings(session, run), _request_of(session, run)
+    return RunSettingsOut(settings=settings, request=request)
+
+
+def _request_of(session: Session, run: Run) -> RunIn:
+    return RunIn(
+        datasets=[
+            RunDatasetIn(dataset_id=one.id, repeats=one.repeats)
+            for one in used_datasets(session, run)
+        ],
+        trigger_word=run.trigger_word or "",
+        base_model=run.base_model_id,
+        preset=Preset(run.preset) if run.preset in set(Preset) else Preset.BALANCED,
+        name=run.name,
+        config=run.config,
+        regularization_dataset_id=regularization_dataset(session, run),
+        adapter_id=run.adapter_id,
+        continues=ContinuesIn(run_id=run.parent_id) if run.parent_id else None,
+    )

@@ -242,7 +242,7 @@ def test_two_versions_are_told_apart_by_what_changed(client: TestClient, adapter
 def test_too_many_tags_are_counted_in_the_error(client: TestClient, adapter: Adapter) -> None:
     answer = client.patch(f"{API}/{adapter.key}", json={"tags": ["ink"] * 51})
     assert answer.status_code == 422
-    assert answer.json()["detail"] == "tags: Too many entries: 51 given, at most 50 allowed."
+    assert answer.json()["detail"] == "tags: Too many entries: 51 given, at most 20 allowed."
 
 
 def runs_rank(client: TestClient, run: int) -> int:

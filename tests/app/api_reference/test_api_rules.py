@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
+from fastapi.testclient import TestClient
 
 from app.registry.errors import AppError
 from app.web.deletion.api import API, FOREVER
@@ -151,3 +152,99 @@ def test_every_type_of_problem_has_one_title(app: FastAPI) -> None:
     for kind in [*kinds(AppError), *map(status_error, (400, 403, 404, 405, 409, 415, 500))]:
         titles.setdefault(kind.code, set()).add(kind.title)
     assert {code: found for code, found in titles.items() if len(found) > 1} == {}
+
+
+CLOSED = {"action", "kind", "outcome", "phase", "sampler", "state", "status"}
+
+
+def parts(schema: Schema) -> Iterator[Schema]:
+    """The schemas that a value can have: the branches of a union, the items of a list."""
+    branches = schema.get("anyOf") or schema.get("oneOf")
+    for branch in branches or [schema]:
+        yield branch
+        if "items" in branch:
+            yield from parts(branch["items"])
+
+
+def fields(schemas: Schema, names: Iterable[str]) -> Iterator[tuple[str, Schema]]:
+    """(path, schema) of each field of these schemas and of those that they refer to."""
+    waiting, seen = list(names), set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for field, schema in schemas[name].get("properties", {}).items():
+            if schema.get("readOnly"):
+                continue
+            for part in parts(schema):
+                if "$ref" in part:
+                    waiting.append(part["$ref"].rpartition("/")[2])
+                yield f"{name}.{field}", part
+
+
+def bodies(document: Schema) -> Iterator[str]:
+    """The names of the schemas of all request bodies."""
+    for _, _, operation in api_operations(document):
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            yield content["schema"]["$ref"].rpartition("/")[2]
+
+
+def is_closed(schemas: Schema, part: Schema) -> bool:
+    """True if the values of a schema are listed in it, or it is null, or a list of others."""
+    if "$ref" in part:
+        part = schemas[part["$ref"].rpartition("/")[2]]
+    return "enum" in part or "const" in part or part.get("type") in ("null", "array")
+
+
+def test_words_of_fixed_sets_are_enums(document: Schema) -> None:
+    schemas = document["components"]["schemas"]
+    named = [(field, part) for field, part in fields(schemas, schemas) if field != "Problem.status"]
+    named += [
+        (one["name"], part)
+        for _, _, operation in api_operations(document)
+        for one in operation.get("parameters", [])
+        for part in parts(one.get("schema", {}))
+        if "name" in one
+    ]
+    open_sets = [
+        field
+        for field, part in named
+        if field.rpartition(".")[2] in CLOSED and not is_closed(schemas, part)
+    ]
+    assert open_sets == []
+
+
+def test_numbers_of_a_request_have_bounds(document: Schema) -> None:
+    """The lengths of its texts and lists are looked at by tests/app/web/test_long_input.py."""
+    schemas = document["components"]["schemas"]
+    bare = []
+    for field, part in fields(schemas, bodies(document)):
+        ends = {name.removeprefix("exclusive").lower() for name in part}
+        if part.get("type") in ("integer", "number") and not ends >= {"minimum", "maximum"}:
+            bare.append(field)
+    assert bare == []
+
+
+def test_a_change_names_a_field_and_says_where_null_means_something(
+    document: Schema, client: TestClient
+) -> None:
+    schemas = document["components"]["schemas"]
+    for method, path, operation in api_operations(document):
+        if method != "patch":
+            continue
+        (content,) = operation["requestBody"]["content"].values()
+        schema = schemas[content["schema"]["$ref"].rpartition("/")[2]]
+        assert schema.get("minProperties") == 1 or schema["required"], path
+        for name, field in schema["properties"].items():
+            nullable = {"type": "null"} in field.get("anyOf", [])
+            assert not nullable or "null" in field["description"], (path, name)
+        assert client.patch(re.sub(r"{\w+}", "1", path), json={}).status_code == 422, path
+
+
+def test_every_operation_and_body_is_described(document: Schema) -> None:
+    assert [server["url"] for server in document["servers"]] == ["/"]
+    for _, _, operation in api_operations(document):
+        assert len(operation["description"]) > 10, operation["operationId"]
+        body = operation.get("requestBody")
+        assert body is None or len(body["description"]) > 10, operation["operationId"]

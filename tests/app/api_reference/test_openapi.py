@@ -137,6 +137,7 @@ OPERATION_IDS = [
     "listAliases",
     "listBaseModels",
     "listCaptionGuesses",
+    "listCaptionHistory",
     "listCaptionModels",
     "listCaptionProposals",
     "listCaptionProviders",

@@ -132,7 +132,7 @@ def test_a_recipe_opens_with_what_is_left_of_it(
     )
     assert "“Real” was deleted" in page_of(client, "/recipes")
     found = client.get(f"{API}/1").json()
-    assert [(one["slug"], one["version"]) for one in found["adapters"]] == [("chalk", 2)]
+    assert [(one["slug"], one["version"]) for one in found["request"]["adapters"]] == [("chalk", 2)]
     assert len(found["missing"]) == 2
     refused = client.post(f"{API}/1/renders")
     assert refused.status_code == 409
@@ -175,11 +175,12 @@ def test_recipes_by_the_api(client: TestClient, stack: tuple[int, int]) -> None:
     made = client.post(API, json={"name": "Soft", "request": request})
     assert made.status_code == 201, made.text
     recipe = made.json()
-    assert (recipe["slug"], recipe["seed"], recipe["prompt"]) == ("soft", None, "a fox")
-    blocks = [one["block_weights"] for one in recipe["adapters"]]
+    kept = recipe["request"]
+    assert (recipe["slug"], kept["seed"], kept["prompt"]) == ("soft", None, "a fox")
+    blocks = [one["block_weights"] for one in kept["adapters"]]
     assert blocks == [{"input": 1.0, "middle": 1.0, "output": 0.5}, None]
-    names = [(one["name"], one["version"], one["alias"]) for one in recipe["adapters"]]
-    assert names == [("Chalk", 1, "latest"), ("Real", 1, None)]
+    names = [(one["name"], one["slug"], one["version"]) for one in kept["adapters"]]
+    assert names == [("Chalk", "chalk", "latest"), ("Real", "real", 1)]
     listed = client.get(API)
     assert listed.json() == [recipe]
     assert listed.headers["x-total-count"] == "1"
@@ -191,7 +192,7 @@ def test_recipes_by_the_api(client: TestClient, stack: tuple[int, int]) -> None:
     for name, wrong in (
         ("Soft", {"twin": True}),
         ("Soft", {"strength": 0.5}),
-        ("Soft", {"source": {"render": 9}}),
+        ("Soft", {"source": {"render_id": 9}}),
         ("Soft", {"steps": 1_000}),
         ("", {}),
         ("n" * 121, {}),
@@ -242,8 +243,8 @@ def test_a_recipe_keeps_its_aliases_and_the_image_it_starts_from(
     kept = form_of(client.get("/recipes/soft").text, "play-form")
     assert (kept["adapter-0"], kept["source"], kept["strength"]) == ("chalk@best", sha256, "0.4")
     assert "Chalk@best 0.80" in page_of(client, "/recipes")
-    found = client.get(f"{API}/1").json()
-    assert (found["source_sha256"], found["adapters"][0]["version"]) == (sha256, 2)
+    found = client.get(f"{API}/1").json()["request"]
+    assert (found["source"]["sha256"], found["adapters"][0]["version"]) == (sha256, "best")
     with state.database.write() as session:
         aliases.delete_alias(session, chalk, "best")
     page = page_of(client, "/recipes/soft")

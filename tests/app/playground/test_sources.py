@@ -90,11 +90,11 @@ def test_an_uploaded_image_starts_a_render_and_its_twin(
 def test_an_image_of_a_render_or_dataset_is_a_source(client: TestClient, state: AppState) -> None:
     fake_workers.dataset(state)
     first = draw(client, count=2).json()["id"]
-    assert draw(client, source={"render": first}).status_code == 422  # it has no image yet
+    assert draw(client, source={"render_id": first}).status_code == 422  # it has no image yet
     fake_workers.draw(state)
     wanted = [
-        ({"render": first, "image": 1}, rows(state, RenderImage)[1].sha256),
-        ({"dataset_image": 2}, rows(state, DatasetImage)[1].clean_sha256),
+        ({"render_id": first, "image": 1}, rows(state, RenderImage)[1].sha256),
+        ({"image_id": 2}, rows(state, DatasetImage)[1].clean_sha256),
     ]
     for source, sha256 in wanted:
         key = draw(client, source=source, strength=0).json()["id"]
@@ -108,12 +108,12 @@ def test_an_image_of_a_render_or_dataset_is_a_source(client: TestClient, state: 
     ("changes", "field", "sentence"),
     [
         ({"source": {}}, "source", "Name one image"),
-        ({"source": {"render": 1, "sha256": "a" * 64}}, "source", "Name one image"),
-        ({"source": {"render": 9_999}}, "source", "is gone. Choose it again."),
-        ({"source": {"dataset_image": 9_999}}, "source", "is gone. Choose it again."),
+        ({"source": {"render_id": 1, "sha256": "a" * 64}}, "source", "Name one image"),
+        ({"source": {"render_id": 9_999}}, "source", "is gone. Choose it again."),
+        ({"source": {"image_id": 9_999}}, "source", "is gone. Choose it again."),
         ({"source": {"sha256": "a" * 64}}, "source", "is gone. Choose it again."),
         ({"source": {"sha256": "../x"}}, "source.sha256", ""),
-        ({"source": {"render": 10**5_00}}, "source.render", ""),
+        ({"source": {"render_id": 10**5_00}}, "source.render_id", ""),
         ({"strength": 0.5}, "strength", "A strength needs an image to start from."),
         ({"strength": 2, "source": True}, "strength", "1 at most"),
         ({"strength": -0.1, "source": True}, "strength", "At least 0."),
@@ -221,15 +221,15 @@ def test_a_deleted_dataset_leaves_what_a_render_starts_from(
 ) -> None:
     dataset = fake_workers.dataset(state)
     image = rows(state, DatasetImage)[0]
-    draw(client, source={"dataset_image": image.key})
+    draw(client, source={"image_id": image.key})
     with state.database.write() as session:
         datasets.delete_dataset(session, dataset.key)
-    assert "is gone" in draw(client, source={"dataset_image": image.key}).json()["detail"]
+    assert "is gone" in draw(client, source={"image_id": image.key}).json()["detail"]
     assert draw(client, source={"sha256": image.clean_sha256}).status_code == 202
     with state.database.write() as session:
         for row in session.exec(select(Render).where(col(Render.source_sha256).is_not(None))):
             row.deleted_at = utcnow()
-    assert draw(client, source={"render": 1}).status_code == 422
+    assert draw(client, source={"render_id": 1}).status_code == 422
 
 
 def test_sides_that_are_left_out_have_the_aspect_of_the_source() -> None:
@@ -247,9 +247,9 @@ def test_sides_that_are_left_out_have_the_aspect_of_the_source() -> None:
 
 
 def test_a_source_is_named_in_an_address() -> None:
-    assert SourceImage.parse("render:12:3") == SourceImage(render=12, image=3)
-    assert SourceImage.parse("render:12") == SourceImage(render=12)
-    assert SourceImage.parse("dataset:5") == SourceImage(dataset_image=5)
+    assert SourceImage.parse("render:12:3") == SourceImage(render_id=12, image=3)
+    assert SourceImage.parse("render:12") == SourceImage(render_id=12)
+    assert SourceImage.parse("dataset:5") == SourceImage(image_id=5)
     assert SourceImage.parse("a" * 64) == SourceImage(sha256="a" * 64)
     wrong = ("render:0", "render:1:99", "render:" + "9" * 19, "dataset:x", "A" * 64, "x" * 900_000)
     for text in (*wrong, "", "render:١"):

@@ -52,7 +52,8 @@ def test_the_copied_json_trains_the_same_again(client: TestClient, state: AppSta
     run = fake_workers.queued_run(state, fake_workers.dataset(state), sample_prompts=[prompt])
     page = client.get(f"/runs/{run.key}").text
     copied = json.loads(html.unescape(re.search(r'data-copy="(\{[^"]*)"', page)[1]))  # type: ignore[index]
-    assert copied == run.config == client.get(f"/api/v1/runs/{run.key}/settings").json()["config"]
+    request = client.get(f"/api/v1/runs/{run.key}/settings").json()["request"]
+    assert copied == run.config == request["config"]
     body = {"dataset_id": run.dataset_id, "config": copied}
     again = client.post("/api/v1/runs", json=body).json()["id"]
     assert client.get(f"/api/v1/runs/{again}").json()["config"] == run.config

@@ -49,7 +49,7 @@ def apply_guesses(
     Those whose caption was changed meanwhile are left out. Raises InvalidInput if neither is given.
     """
     if proposal_ids is None and above is None:
-        raise InvalidInput(NOTHING_NAMED, fields={"ids": NOTHING_NAMED})
+        raise InvalidInput(NOTHING_NAMED, fields={"proposal_ids": NOTHING_NAMED})
     query = select(CaptionProposal, Image).join(Image).where(*_open(order, above or 0.0))
     rows = session.exec(query.order_by(col(Image.id)).with_for_update()).all()
     if proposal_ids is not None:

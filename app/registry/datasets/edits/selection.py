@@ -66,10 +66,10 @@ def selected_images(
         image_ids = frozenset(matching_ids(session, dataset, selection.wanted)) - image_ids
     if len(image_ids) > MAX_SELECTED:
         sentence = f"Select at most {MAX_SELECTED:,} images at once; these are {len(image_ids):,}."
-        raise InvalidInput(sentence, fields={"images": sentence})
+        raise InvalidInput(sentence, fields={"image_ids": sentence})
     found = images_by_id(session, dataset.key, image_ids)
     if not found:
-        raise InvalidInput(_why_empty(selection), fields={"images": _why_empty(selection)})
+        raise InvalidInput(_why_empty(selection), fields={"image_ids": _why_empty(selection)})
     return found
 
 
@@ -166,5 +166,5 @@ def read_ids(text: str) -> frozenset[int]:
                 break
     except ValueError:
         sentence = "Select images by their ids, such as 3 5 8-12."
-        raise InvalidInput(sentence, fields={"images": sentence}) from None
+        raise InvalidInput(sentence, fields={"image_ids": sentence}) from None
     return frozenset(found)

@@ -63,12 +63,14 @@ class WrittenCaption:
         return f"{words}, {self.source_name}{of}"
 
 
-def caption_history(session: Session, image: Image) -> list[WrittenCaption]:
-    """The last changes of all captions of an image, newest first."""
+def caption_history(
+    session: Session, image: Image, *, most: int | None = SHOWN
+) -> list[WrittenCaption]:
+    """The last changes of all captions of an image, newest first; `most` None: all of them."""
     current = {(one.kind, one.version) for one in captions_of_image(session, image)}
     query = select(CaptionRevision).where(CaptionRevision.image_id == image.key)
     newest = query.order_by(col(CaptionRevision.created_at).desc(), col(CaptionRevision.id).desc())
-    rows = session.exec(newest.limit(SHOWN)).all()
+    rows = session.exec(newest.limit(most)).all()
     written_at = {(row.kind, _version_name(row.version)): row.created_at for row in rows}
     return [
         WrittenCaption(

@@ -220,7 +220,7 @@ def _with_fixed(session: Session, request: RenderRequest, base: BaseModel) -> Re
     for used in request.adapters[:MAX_RENDER_ADAPTERS]:
         resolved, _ = resolve(session, used)
         stack.append(
-            used.model_copy(update={"version": resolved.version, "weight": resolved.weight})
+            used.model_copy(update=resolved.model_dump(include={"adapter_id", "version", "weight"}))
         )
     seed = secrets.randbelow(MAX_RANDOM_SEED) if request.seed is None else request.seed
     fixed = {"base_model": base.key, "seed": seed, "adapters": stack}

@@ -125,7 +125,7 @@ def _draw_cell(
             pass  # outlined, as one that was not generated
     corner = at[0] + layout.cell[0] - 1, at[1] + layout.cell[1] - 1
     pen.rectangle((*at, *corner), outline=LINE)
-    words = "no file" if cell.image is not None else cell.state.value
+    words = "no file" if cell.image is not None else cell.state.label
     lines = _wrap(words, layout.cell[0] - 8, LABEL_SIZE, 1)
     _text(pen, (at[0] + 4, at[1] + 4), lines, LABEL_SIZE, QUIET)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
@@ -24,15 +25,23 @@ from worker.core.inference.config import steps_to_run
 GRIDS_A_PAGE = 24
 
 
-class CellState(StrEnum):
-    """The state of the image of a cell."""
+GridState = Literal["active", "done", "incomplete"]
 
-    DONE = "done"
-    RUNNING = "generating"
-    WAITING = "waiting"
+
+class CellState(StrEnum):
+    """The state of the image of a cell, in the words of jobs."""
+
+    DONE = "succeeded"
+    RUNNING = "running"
+    WAITING = "queued"
     FAILED = "failed"
     CANCELED = "canceled"
     DELETED = "deleted"
+
+    @property
+    def label(self) -> str:
+        """Its name on pages."""
+        return {"succeeded": "done", "running": "generating", "queued": "waiting"}.get(self, self)
 
     @property
     def is_active(self) -> bool:
@@ -95,7 +104,7 @@ class GridView:
         return sum(not cell.state.is_active and cell.image is None for cell in self.cells)
 
     @property
-    def state(self) -> str:
+    def state(self) -> GridState:
         """`active`, `done`, or `incomplete` if cells have no image and get none."""
         if self.is_active:
             return "active"

@@ -14,7 +14,7 @@ from app.registry.adapters import service as adapters
 from app.registry.adapters.versions.aliases import NUMBER
 from app.registry.base_models import service as base_models
 from app.registry.db import in_chunks, utcnow
-from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.errors import Conflict, NotFound
 from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.paging import Page, read_rows
@@ -26,9 +26,9 @@ from app.registry.slugs import insert_named
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import BaseModel
-from app.registry.tables.recipes import MAX_NAME, Recipe, RecipeAdapter
+from app.registry.tables.recipes import Recipe, RecipeAdapter
 from app.registry.tables.renders import Render, RenderImage
-from app.registry.validation import one_line, too_long
+from app.registry.validation import checked_name
 from worker.core.inference.config import RenderConfig
 
 RECIPES_A_PAGE = 24
@@ -54,7 +54,7 @@ def save_recipe(session: Session, name: str, request: RenderRequest, *, mix: str
 
     A version that an alias names is found by it later, too; another one stays as it is now.
     """
-    name = _checked_name(name)
+    name = checked_name(name)
     planned = plan_single(session, request.model_copy(update={"weights": None}))
     base = base_models.get_base_model(session, planned.base_model_id)
     values = planned.model_dump(include={*SETTINGS, "cache_key"})
@@ -83,20 +83,6 @@ def _with_aliases(
         entry | ({"alias": name} if name and not NUMBER.fullmatch(name) else {})
         for entry, name in zip(stored, names, strict=True)
     ]
-
-
-def _checked_name(name: str) -> str:
-    """The name on one line. Raises InvalidInput if it is empty or too long."""
-    sentence = too_long(name, MAX_NAME) if len(name) > 100 * MAX_NAME else ""
-    if not sentence:
-        name = one_line(name)
-        if not name:
-            sentence = "Enter a name."
-        elif len(name) > MAX_NAME:
-            sentence = too_long(name, MAX_NAME)
-    if sentence:
-        raise InvalidInput(sentence, fields={"name": sentence})
-    return name
 
 
 def list_recipes(
@@ -234,7 +220,7 @@ def _find_version(
 def rename_recipe(session: Session, recipe_id: int, name: str) -> Recipe:
     """Rename a recipe; its address stays. Raises NotFound or InvalidInput."""
     recipe = get_recipe(session, recipe_id)
-    recipe.name, recipe.updated_at = _checked_name(name), utcnow()
+    recipe.name, recipe.updated_at = checked_name(name), utcnow()
     return _store(session, recipe)
 
 

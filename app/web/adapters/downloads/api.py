@@ -20,7 +20,7 @@ from app.web.media import blob_response
 from app.web.openapi import FILE_ANSWERS
 from app.web.polling import poll_until_found
 from app.web.problems import problems
-from app.web.state import Id, State
+from app.web.state import AdapterId, State
 from worker.core.lora_files.file_names import file_name
 from worker.core.words import FileFormat, WeightDtype
 
@@ -54,7 +54,7 @@ FILE_ERRORS = problems(
     responses=FILE_ANSWERS | FILE_ERRORS,
 )
 async def download_adapter(
-    adapter_id: Id,
+    adapter_id: AdapterId,
     request: Request,
     state: State,
     file_format: Format = FileFormat.KOHYA,

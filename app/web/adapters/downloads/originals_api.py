@@ -10,7 +10,7 @@ from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.web.adapters.downloads.api import Version, find_version
 from app.web.media import blob_response
 from app.web.openapi import FILE_ANSWERS
-from app.web.state import Id, State
+from app.web.state import AdapterId, State
 from worker.core.lora_files.file_names import original_name
 
 router = APIRouter(tags=["files"])
@@ -18,7 +18,7 @@ router = APIRouter(tags=["files"])
 
 @router.get("/adapters/{adapter_id}/original", response_class=Response, responses=FILE_ANSWERS)
 def download_original(
-    adapter_id: Id, request: Request, state: State, version: Version = None
+    adapter_id: AdapterId, request: Request, state: State, version: Version = None
 ) -> Response:
     """Download the file that a version was imported from, byte for byte.
 

@@ -17,7 +17,8 @@ from app.web.adapters.downloads.api import (
     proved_file,
 )
 from app.web.answers import Answer
-from app.web.state import Id, State
+from app.web.state import AdapterId, State
+from worker.core.lora_files.proof.result import Verdict
 from worker.core.words import FileFormat, WeightDtype
 
 router = APIRouter(tags=["files"])
@@ -28,7 +29,7 @@ class LoaderOut(BaseModel):
 
     name: str = Field(description="Short name of the program.")
     title: str = Field(description="Its name.")
-    verdict: str = Field(description="The result as a word.")
+    verdict: Verdict = Field(description="The result as a word.")
     sentence: str = Field(description="The result as a sentence.")
     needed: bool = Field(description="True if the file is only offered if this program reads it.")
     used: int = Field(description="Tensors that the program uses.")
@@ -49,8 +50,8 @@ class ProofOut(Answer):
 
     adapter_id: int = Field(description="Its adapter.")
     version: int = Field(description="Number of the version.")
-    format: str = Field(description="Format of the file.")
-    dtype: str = Field(description="Number type of the weights.")
+    format: FileFormat = Field(description="Format of the file.")
+    dtype: WeightDtype = Field(description="Number type of the weights.")
     sha256: str = Field(description="SHA-256 of the file.")
     size_bytes: int = Field(description="Size of the file.")
     passed: bool = Field(description="True if the file is offered.")
@@ -66,7 +67,7 @@ class ProofOut(Answer):
 
 @router.get("/adapters/{adapter_id}/proof", responses=FILE_ERRORS)
 async def get_proof(
-    adapter_id: Id,
+    adapter_id: AdapterId,
     state: State,
     file_format: Format = FileFormat.KOHYA,
     dtype: Dtype = WeightDtype.FP16,

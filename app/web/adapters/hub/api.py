@@ -6,16 +6,17 @@ from datetime import datetime
 from typing import Annotated, ClassVar
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.registry import hub_transfers as hub
 from app.registry.adapters import service
-from app.registry.db import MAX_ID
 from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.weighted import VersionReference
 from app.web.answers import Answer
 from app.web.problems import CANCEL, problems
+from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import Id, State
+from app.web.state import AdapterId, Id, State
 
 router = APIRouter(tags=["hub"])
 HUB_OFF = {403: "Hugging Face access is off on this server."}
@@ -24,9 +25,7 @@ HUB_OFF = {403: "Hugging Face access is off on this server."}
 class FetchIn(BaseModel):
     """An adapter on the Hub."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"source": "owner/name"}]}
-    )
+    model_config = example(source="owner/name")
     source: str = Field(
         min_length=1,
         max_length=1_000,
@@ -50,25 +49,23 @@ class FetchOut(Answer):
 class PublicationIn(BaseModel):
     """The target of a publication."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"repo": "ink-style", "private": True}]}
-    )
+    model_config = example(repo="ink-style", private=True)
     repo: str = Field(
         min_length=1,
-        max_length=200,
+        max_length=hub.MAX_REPO,
         description="Name of the repository; without an owner it belongs to the token's user.",
     )
     private: bool = Field(True, description="False makes a new repository public.")
-    version: int | None = Field(
-        None, ge=1, le=MAX_ID, description="Number of the version; absent: the one in use."
-    )
+    version: VersionReference = None
     base_model: str = Field(
         "",
         max_length=200,
         description="Name of the base model on the Hub, if it was not downloaded from there.",
     )
-    pictures: list[Annotated[str, Field(max_length=64)]] | None = Field(
-        None, max_length=100, description="SHA-256 of the images to show; absent: the first few."
+    pictures: list[Annotated[str, Field(max_length=64, pattern="^[0-9a-f]{64}$")]] | None = Field(
+        None,
+        max_length=hub.MAX_IMAGES,
+        description="SHA-256 of the images to show; absent: the first few.",
     )
 
 
@@ -130,7 +127,7 @@ def cancel_hub_import(job_id: Id, state: State) -> FetchOut:
     status_code=202,
     responses=problems(HUB_OFF | {409: "It is already being published."}),
 )
-def publish_adapter(adapter_id: Id, body: PublicationIn, state: State) -> PublicationOut:
+def publish_adapter(adapter_id: AdapterId, body: PublicationIn, state: State) -> PublicationOut:
     """Publish a version of an adapter on the Hub, with a model card."""
     with state.database.write() as session:
         adapter = service.get_adapter(session, adapter_id)
@@ -140,7 +137,7 @@ def publish_adapter(adapter_id: Id, body: PublicationIn, state: State) -> Public
 
 
 @router.get("/adapters/{adapter_id}/publications")
-def list_publications(adapter_id: Id, state: State, part: Part) -> list[PublicationOut]:
+def list_publications(adapter_id: AdapterId, state: State, part: Part) -> list[PublicationOut]:
     """List the publications of an adapter, newest first."""
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
@@ -149,7 +146,7 @@ def list_publications(adapter_id: Id, state: State, part: Part) -> list[Publicat
 
 
 @router.get("/adapters/{adapter_id}/publications/{job_id}")
-def get_publication(adapter_id: Id, job_id: Id, state: State) -> PublicationOut:
+def get_publication(adapter_id: AdapterId, job_id: Id, state: State) -> PublicationOut:
     """Get the state of a publication."""
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
@@ -157,7 +154,7 @@ def get_publication(adapter_id: Id, job_id: Id, state: State) -> PublicationOut:
 
 
 @router.post("/adapters/{adapter_id}/publications/{job_id}/cancel", **CANCEL)
-def cancel_publication(adapter_id: Id, job_id: Id, state: State) -> PublicationOut:
+def cancel_publication(adapter_id: AdapterId, job_id: Id, state: State) -> PublicationOut:
     """Cancel a publication.
 
     Either everything is on the Hub, if it came too late, or nothing, not even a new repository.

@@ -9,18 +9,20 @@ from fastapi import APIRouter, File, Form, Response, UploadFile
 from pydantic import Field
 
 from app.registry.adapters import imports, service
-from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput, NotReady
 from app.registry.job_kinds.kinds import LOSS_CODE, ImportAdapterResult
 from app.registry.job_kinds.states import JobStatus
+from app.registry.slugs import Reference
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from app.web.adapters.api import AdapterOut, adapter_out
 from app.web.adapters.tools.api import progress_of
 from app.web.answers import Answer
 from app.web.polling import poll_until_found
 from app.web.problems import CANCEL, problems
-from app.web.state import Id, State
+from app.web.state import Id, State, find_id
 from app.web.uploads import uploaded
 
 router = APIRouter(tags=["imports"])
@@ -83,11 +85,11 @@ async def import_adapter(
         ),
     ] = [],  # noqa: B006  (FastAPI copies it)
     adapter_id: Annotated[
-        int | None,
-        Form(ge=1, le=MAX_ID, description="It becomes the next version of this adapter."),
+        Reference | None,
+        Form(description="It becomes the next version of this adapter: its id or slug."),
     ] = None,
-    base_model_id: Annotated[
-        int | None, Form(ge=1, le=MAX_ID, description="The base model that it has to fit.")
+    base_model: Annotated[
+        Reference | None, Form(description="The base model that it has to fit: its id or slug.")
     ] = None,
     allow_loss: Annotated[
         bool,
@@ -103,8 +105,8 @@ async def import_adapter(
         lambda: imports.receive(
             state,
             uploaded(file),
-            adapter_id=adapter_id,
-            base_model_id=base_model_id,
+            adapter_id=find_id(state, Adapter, adapter_id),
+            base_model_id=find_id(state, BaseModel, base_model),
             sidecars=[uploaded(one) for one in sidecar],
             allow_loss=allow_loss,
         )

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.registry.adapters import service
 from app.registry.db import Session
 from app.registry.renders import listing, removal
 from app.registry.tables.renders import Render, RenderImage
 from app.web.problems import problems
+from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import Id, State
+from app.web.state import AdapterId, Id, State
 
 router = APIRouter(tags=["versions"])
 
@@ -33,13 +34,13 @@ class RenderBrief(BaseModel):
 class RenderOfAdapterPatch(BaseModel):
     """The change of how an adapter shows a render."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"hidden": True}]})
+    model_config = example(hidden=True)
     hidden: bool = Field(description="True: the page of the adapter does not show it.")
 
 
 @router.get("/adapters/{adapter_id}/renders")
 def list_adapter_renders(
-    adapter_id: Id,
+    adapter_id: AdapterId,
     state: State,
     part: Part,
     hidden: Annotated[bool, Query(description="Those that are hidden, not the others.")] = False,
@@ -60,7 +61,7 @@ def list_adapter_renders(
     responses=problems({404: "This adapter has no such render."}),
 )
 def change_adapter_render(
-    adapter_id: Id, render_id: Id, body: RenderOfAdapterPatch, state: State
+    adapter_id: AdapterId, render_id: Id, body: RenderOfAdapterPatch, state: State
 ) -> RenderBrief:
     """Hide a render on the page of an adapter, or show it again.
 

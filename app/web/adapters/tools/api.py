@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import anyio.to_thread
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field
 
 from app.registry.adapters import tools
 from app.registry.adapters.tools import FuseOutput
+from app.registry.base_models.service import BaseReference
 from app.registry.job_kinds.kinds import FuseAdapterResult, StepProgress
-from app.registry.job_kinds.weighted import RowId, VersionReference, WeightedAdapter
+from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.weighted import VersionReference, WeightedAdapter
 from app.registry.renders import tool_images
 from app.registry.state import AppState
 from app.registry.tables.jobs import IoJob
+from app.registry.validation import Name
 from app.web.answers import Answer
 from app.web.media import blob_response
 from app.web.openapi import FILE_ANSWERS
 from app.web.problems import CANCEL, problems
-from app.web.state import Id, State
+from app.web.rest.bodies import example
+from app.web.state import AdapterId, Id, State
 from worker.core.inference.config import AdapterWeight, BlockWeights
+from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
 
 router = APIRouter(tags=["tools"])
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
-Reference = RowId | Annotated[str, StringConstraints(max_length=1_000)]
+Rank = Annotated[int, Field(ge=1, le=tools.MAX_RANK)]
+Portion = Annotated[float, Field(gt=0, le=1)]
 NOT_SHOWN = {"done", "total", "sha256", "filename"}
 NEEDED = {404: "There is no such adapter, version or base model."}
 BASE_NEEDED = NEEDED | {503: "The base model is still being downloaded or inspected."}
@@ -35,30 +40,24 @@ BASE_NEEDED = NEEDED | {503: "The base model is still being downloaded or inspec
 class MergeIn(BaseModel):
     """Adapters to make into a new one; `linear` is exact, the others need a rank."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "name": "Both",
-                    "adapters": [{"id": 1, "weight": 0.8}, {"id": 2, "weight": -0.5}],
-                    "method": "svd",
-                    "rank": 16,
-                }
-            ]
-        },
+    model_config = example(
+        name="Both",
+        adapters=[{"id": 1, "weight": 0.8}, {"id": 2, "weight": -0.5}],
+        method="svd",
+        rank=16,
     )
     name: Annotated[Name, Field(description="Name of the new adapter.")]
     adapters: Annotated[
-        list[WeightedAdapter], Field(max_length=100, description="At least two, with weights.")
+        list[WeightedAdapter],
+        Field(min_length=2, max_length=MAX_MERGE_ADAPTERS, description="Adapters with weights."),
     ]
     method: Annotated[
         MergeMethod,
         Field(description="`linear` is exact; `svd`, `ties` and `dare` merge at a rank."),
     ] = MergeMethod.LINEAR
-    rank: Annotated[int | None, Field(description="Rank of the result; not for `linear`.")] = None
+    rank: Annotated[Rank | None, Field(description="Rank of the result; not for `linear`.")] = None
     density: Annotated[
-        float, Field(description="Share of each change that TIES and DARE keep.")
+        Portion, Field(description="Share of each change that TIES and DARE keep.")
     ] = 0.5
     seed: Annotated[int, Field(ge=0, le=2**53, description="Which ones DARE keeps.")] = 0
 
@@ -66,11 +65,11 @@ class MergeIn(BaseModel):
 class ResizeIn(BaseModel):
     """A rank, or the share of the energy that every module keeps at least: one of the two."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"rank": 4}]})
+    model_config = example(rank=4)
     version: VersionReference = None
-    rank: Annotated[int | None, Field(description="New rank of every module.")] = None
+    rank: Annotated[Rank | None, Field(description="New rank of every module.")] = None
     energy: Annotated[
-        float | None, Field(description="Share of its energy that every module keeps, 0 to 1.")
+        Portion | None, Field(description="Share of its energy that every module keeps.")
     ] = None
     dynamic: Annotated[bool, Field(description="With energy: a rank for each module.")] = False
     use: Annotated[bool, Field(description="True: the result becomes `latest`.")] = False
@@ -79,9 +78,7 @@ class ResizeIn(BaseModel):
 class ScaleIn(BaseModel):
     """The factors in the blocks of the UNet, as those of `block_weights` of a render."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"block_weights": {"output": 0.5}}]}
-    )
+    model_config = example(block_weights={"output": 0.5})
     version: VersionReference = None
     block_weights: Annotated[
         BlockWeights, Field(description="Factors of the changes; absent ones are 1.")
@@ -92,17 +89,10 @@ class ScaleIn(BaseModel):
 class FuseIn(BaseModel):
     """The target of a fused adapter; other adapters may be fused with it."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {"name": "Ink base", "weight": 0.8, "layout": "single", "keep": "download"}
-            ]
-        },
-    )
+    model_config = example(name="Ink base", weight=0.8, layout="single", keep="download")
     name: Annotated[Name, Field(description="Name of the new base model or file.")]
     base_model: Annotated[
-        Reference | None, Field(description="Id or slug; absent: the adapter's own base.")
+        BaseReference | None, Field(description="Id or slug; absent: the adapter's own base.")
     ] = None
     version: VersionReference = None
     weight: Annotated[
@@ -113,7 +103,8 @@ class FuseIn(BaseModel):
         AdapterWeight | None, Field(description="Absent: the same as `weight`.")
     ] = None
     others: Annotated[
-        list[WeightedAdapter], Field(max_length=100, description="More adapters to fuse with it.")
+        list[WeightedAdapter],
+        Field(max_length=MAX_MERGE_ADAPTERS - 1, description="More adapters to fuse with it."),
     ] = []
     layout: Annotated[
         FuseLayout,
@@ -131,16 +122,11 @@ class FuseIn(BaseModel):
 class ExtractIn(BaseModel):
     """Two base models, by id or slug, whose difference becomes an adapter."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [{"name": "Learned", "base": "starter", "tuned": 2, "rank": 16}]
-        },
-    )
+    model_config = example(name="Learned", base="starter", tuned=2, rank=16)
     name: Annotated[Name, Field(description="Name of the new adapter.")]
-    base: Annotated[Reference, Field(description="Id or slug of the original base model.")]
-    tuned: Annotated[Reference, Field(description="Id or slug of the tuned base model.")]
-    rank: Annotated[int, Field(description="Rank of the adapter.")] = 16
+    base: Annotated[BaseReference, Field(description="Id or slug of the original base model.")]
+    tuned: Annotated[BaseReference, Field(description="Id or slug of the tuned base model.")]
+    rank: Annotated[Rank, Field(description="Rank of the adapter.")] = 16
 
 
 class ToolImagesOut(BaseModel):
@@ -156,10 +142,8 @@ class ToolJobOut(Answer):
 
     address: ClassVar[str] = "/api/v1/tool-jobs/{id}"
     id: int = Field(description="Id of the job: poll `/tool-jobs/{id}`.")
-    tool: str = Field(description="merge, resize, scale, fuse or extract.")
-    status: str = Field(
-        description="queued, running, succeeded, failed or canceled.", examples=["succeeded"]
-    )
+    tool: Literal["merge", "resize", "scale", "fuse", "extract"] = Field(description="The tool.")
+    status: JobStatus = Field(description="Its status.")
     progress: float = Field(description="Share of the work that is done, 0 to 1.")
     waits_for: str | None = Field(
         description="What it waits for during an outage or on a full disk, as a sentence."
@@ -167,7 +151,7 @@ class ToolJobOut(Answer):
     error: str | None = Field(description="Why it failed, as a sentence.")
     result: dict[str, Any] | None = Field(
         description="Once it has succeeded: the new adapter (`adapter_id`, `version`, with "
-        "`energy_min`, `energy_mean`, `relative_error`), the new base model (`base_model_id`), "
+        "`energy_min`, `energy_mean`, `relative_error`), the new base model (`base_model`), "
         "or the `download_url` of the file."
     )
 
@@ -176,7 +160,11 @@ def tool_job_out(job: IoJob) -> ToolJobOut:
     """A tool's job as the API shows it."""
     done = job.status == "succeeded"
     outcome = job.outcome(StepProgress)
-    result = {key: value for key, value in outcome.stored().items() if key not in NOT_SHOWN}
+    result = {
+        "base_model" if key == "base_model_id" else key: value
+        for key, value in outcome.stored().items()
+        if key not in NOT_SHOWN
+    }
     if isinstance(outcome, FuseAdapterResult) and outcome.sha256 is not None:
         result["download_url"] = f"/api/v1/tool-jobs/{job.key}/file"
     return ToolJobOut.of(
@@ -201,7 +189,7 @@ def merge_adapters(body: MergeIn, state: State) -> ToolJobOut:
 
 
 @router.post("/adapters/{adapter_id}/resize", status_code=202)
-def resize_adapter(adapter_id: Id, body: ResizeIn, state: State) -> ToolJobOut:
+def resize_adapter(adapter_id: AdapterId, body: ResizeIn, state: State) -> ToolJobOut:
     """Reduce the rank of an adapter, as its next version.
 
     `latest` stays where it is, unless you `use` the result.
@@ -212,7 +200,7 @@ def resize_adapter(adapter_id: Id, body: ResizeIn, state: State) -> ToolJobOut:
 
 
 @router.post("/adapters/{adapter_id}/scale", status_code=202)
-def scale_adapter(adapter_id: Id, body: ScaleIn, state: State) -> ToolJobOut:
+def scale_adapter(adapter_id: AdapterId, body: ScaleIn, state: State) -> ToolJobOut:
     """Save block weights in an adapter, as its next version.
 
     The version at any weight is what this one is with the block weights. `latest` stays where it
@@ -224,7 +212,7 @@ def scale_adapter(adapter_id: Id, body: ScaleIn, state: State) -> ToolJobOut:
 
 
 @router.post("/adapters/{adapter_id}/fuse", status_code=202, responses=problems(BASE_NEEDED))
-def fuse_adapter(adapter_id: Id, body: FuseIn, state: State) -> ToolJobOut:
+def fuse_adapter(adapter_id: AdapterId, body: FuseIn, state: State) -> ToolJobOut:
     """Write an adapter, and others with it, into the weights of a base model."""
     first = WeightedAdapter(
         adapter_id=adapter_id,

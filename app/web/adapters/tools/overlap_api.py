@@ -3,45 +3,38 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.registry.adapters import overlap
 from app.registry.adapters.fitting import AdapterAndVersion
 from app.registry.adapters.overlap import PairOverlap, PairState
 from app.registry.adapters.resolve import resolve
 from app.registry.errors import InvalidInput
-from app.registry.job_kinds.weighted import RowId, VersionReference, WeightedAdapter
+from app.registry.job_kinds.weighted import WeightedAdapter
 from app.web.answers import Answer
 from app.web.problems import problems
+from app.web.rest.bodies import example
 from app.web.state import State
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 
 router = APIRouter(tags=["tools"])
 
 
-class VersionIn(BaseModel):
-    """A version of an adapter."""
-
-    model_config = ConfigDict(extra="forbid")
-    id: RowId = Field(description="Id of the adapter.")
-    version: VersionReference = None
-
-
 class OverlapIn(BaseModel):
     """The adapters to compare, each with each."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"adapters": [{"id": 1}, {"id": 2}]}]}
-    )
-    adapters: list[VersionIn] = Field(
-        min_length=2, max_length=MAX_RENDER_ADAPTERS, description="At least two versions."
+    model_config = example(adapters=[{"id": 1}, {"id": 2}])
+    adapters: list[WeightedAdapter] = Field(
+        min_length=2,
+        max_length=MAX_RENDER_ADAPTERS,
+        description="At least two; weights do not matter.",
     )
 
 
 class ComparedVersionOut(BaseModel):
     """One side of a pair."""
 
-    adapter_id: int = Field(description="Its adapter.")
+    id: int = Field(description="Id of the adapter.")
     version: int = Field(description="Number of the version.")
     name: str = Field(description="Name of the adapter.")
 
@@ -100,10 +93,7 @@ def compare_adapters(body: OverlapIn, state: State) -> StackCheckOut:
     again when it is asked for a minute later.
     """
     with state.database.read() as session:
-        made = [
-            resolve(session, WeightedAdapter(adapter_id=one.id, version=one.version))[1]
-            for one in body.adapters
-        ]
+        made = [resolve(session, one)[1] for one in body.adapters]
     if len({version.key for _, version in made}) < len(made):
         sentence = "The same version is named twice. Name different ones."
         raise InvalidInput(sentence, fields={"adapters": sentence})
@@ -128,4 +118,4 @@ def _pair_out(pair: PairOverlap) -> PairOverlapOut:
 
 def _version_out(made: AdapterAndVersion) -> ComparedVersionOut:
     adapter, version = made
-    return ComparedVersionOut(adapter_id=adapter.key, version=version.version, name=adapter.name)
+    return ComparedVersionOut(id=adapter.key, version=version.version, name=adapter.name)

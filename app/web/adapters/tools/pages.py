@@ -29,6 +29,7 @@ from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
+from app.registry.validation import MAX_NAME
 from app.web.adapters.tools import forms as tool_forms
 from app.web.adapters.tools.api import progress_of
 from app.web.adapters.tools.forms import DEFAULTS, DTYPES, LAYOUTS, METHODS, ROWS
@@ -289,8 +290,8 @@ def _tool_forms(
     values = DEFAULTS | {
         "base": own,
         "from": own,
-        "merge-name": f"{adapter.name} merged"[: tools.MAX_NAME],
-        "fuse-name": f"{adapter.name} fused"[: tools.MAX_NAME],
+        "merge-name": f"{adapter.name} merged"[:MAX_NAME],
+        "fuse-name": f"{adapter.name} fused"[:MAX_NAME],
         "version": str(version.version),
         "weight": f"{version.usual_weight:g}",
     }

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.registry.adapters import in_use, service
 from app.registry.adapters.usual_weight import set_usual_weight
@@ -14,15 +14,18 @@ from app.registry.adapters.versions import aliases
 from app.registry.comparison.versions import compare
 from app.registry.db import Session
 from app.registry.deletion.versions import restore_version as restore_deleted_version
+from app.registry.job_kinds.weighted import VersionName
 from app.registry.runs.rerun import require_run, train_again
 from app.registry.runs.settings import Difference
+from app.registry.slugs import RowId
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.web.answers import Answer
 from app.web.problems import problems
+from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.runs.start_api import RunCreated
 from app.web.runs.two_runs_api import ComparedSamplesOut, samples_out
-from app.web.state import Id, State
+from app.web.state import AdapterId, Id, State
 from worker.core.inference.config import AdapterWeight
 
 router = APIRouter(tags=["versions"])
@@ -30,7 +33,6 @@ router = APIRouter(tags=["versions"])
 UNLISTED = problems({409: "It holds the checkpoints of a run."})
 Version = Annotated[str, Path(max_length=60)]
 Alias = Annotated[str, Path(max_length=1_000)]
-Reference = Annotated[str, Field(max_length=60, description="A number or an alias.")]
 Compared = Annotated[str | None, Query(max_length=60, description="A number or an alias.")]
 
 
@@ -56,7 +58,7 @@ class VersionOut(Answer):
     ruined: str | None = Field(description="Why its training was ruined; null: it was not.")
     run_id: int | None = Field(description="The run that trained it.")
     dataset_version_id: int | None = Field(description="The images as they were.")
-    base_model_id: int | None = Field(description="Its base model.")
+    base_model: int | None = Field(description="Id of its base model.")
     trainable_parameters: int | None = Field(description="Its parameters.")
     base_parameters: int | None = Field(description="Parameters of the base model.")
     peak_memory_bytes: int | None = Field(description="Highest memory use of the training.")
@@ -70,9 +72,7 @@ class VersionOut(Answer):
 class VersionPatch(BaseModel):
     """The change to a version."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"usual_weight": 0.8}]}
-    )
+    model_config = example(usual_weight=0.8)
     usual_weight: AdapterWeight = Field(
         description="The weight that is used when none is named. Downloads carry one other than 1."
     )
@@ -81,8 +81,10 @@ class VersionPatch(BaseModel):
 class AliasIn(BaseModel):
     """The version that an alias points to."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": 2}]})
-    version: int | Reference = Field(description="Number of the version, or another alias of it.")
+    model_config = example(version=2)
+    version: RowId | VersionName = Field(
+        description="Number of the version, or another alias of it."
+    )
 
 
 class AliasOut(BaseModel):
@@ -111,7 +113,8 @@ class CompareOut(Answer):
 
 def version_out(version: AdapterVersion, names: dict[str, int]) -> VersionOut:
     """A version as the API shows it."""
-    return VersionOut.of(version, aliases=list(aliases.by_number(names, version.version)))
+    named = list(aliases.by_number(names, version.version))
+    return VersionOut.of(version, aliases=named, base_model=version.base_model_id)
 
 
 def _find_version(
@@ -122,7 +125,7 @@ def _find_version(
 
 
 @router.get("/adapters/{adapter_id}/versions")
-def list_versions(adapter_id: Id, state: State, part: Part) -> list[VersionOut]:
+def list_versions(adapter_id: AdapterId, state: State, part: Part) -> list[VersionOut]:
     """List the versions of an adapter, newest first."""
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
@@ -134,7 +137,7 @@ def list_versions(adapter_id: Id, state: State, part: Part) -> list[VersionOut]:
 
 
 @router.get("/adapters/{adapter_id}/versions/{version}")
-def get_version(adapter_id: Id, version: Version, state: State) -> VersionOut:
+def get_version(adapter_id: AdapterId, version: Version, state: State) -> VersionOut:
     """Get a version by its number or an alias."""
     with state.database.read() as session:
         adapter, row = _find_version(session, adapter_id, version)
@@ -143,7 +146,7 @@ def get_version(adapter_id: Id, version: Version, state: State) -> VersionOut:
 
 @router.patch("/adapters/{adapter_id}/versions/{version}")
 def change_version(
-    adapter_id: Id, version: Version, body: VersionPatch, state: State
+    adapter_id: AdapterId, version: Version, body: VersionPatch, state: State
 ) -> VersionOut:
     """Set the usual weight of a version, or of a checkpoint; all else never changes."""
     with state.database.write() as session:
@@ -152,7 +155,7 @@ def change_version(
 
 
 @router.post("/adapters/{adapter_id}/versions/{version}/restore")
-def restore_version(adapter_id: Id, version: Id, state: State) -> VersionOut:
+def restore_version(adapter_id: AdapterId, version: Id, state: State) -> VersionOut:
     """Restore a deleted version, by its number; so does `latest` if it pointed to it."""
     with state.database.write() as session:
         row = restore_deleted_version(session, adapter_id, version)
@@ -164,7 +167,7 @@ def restore_version(adapter_id: Id, version: Id, state: State) -> VersionOut:
     status_code=202,
     responses=problems({422: "It was not trained here, or its images are gone."}),
 )
-def train_version_again(adapter_id: Id, version: Version, state: State) -> RunCreated:
+def train_version_again(adapter_id: AdapterId, version: Version, state: State) -> RunCreated:
     """Train a version again with its settings and images, as the next version.
 
     Of a checkpoint: as a new adapter.
@@ -176,11 +179,11 @@ def train_version_again(adapter_id: Id, version: Version, state: State) -> RunCr
         run_id = require_run(adapter, row)
         into = adapter.key if adapter.is_listed else None
         run, differences = train_again(session, run_id, adapter_id=into)
-    return RunCreated(id=run.key, status=run.status, warnings=differences)
+    return RunCreated(id=run.key, status=run.state, warnings=differences)
 
 
 @router.get("/adapters/{adapter_id}/aliases")
-def list_aliases(adapter_id: Id, state: State, part: Part) -> list[AliasOut]:
+def list_aliases(adapter_id: AdapterId, state: State, part: Part) -> list[AliasOut]:
     """List the aliases of an adapter.
 
     `latest` names the version that is used by default.
@@ -196,7 +199,7 @@ def list_aliases(adapter_id: Id, state: State, part: Part) -> list[AliasOut]:
     "/adapters/{adapter_id}/aliases/{alias}",
     responses=UNLISTED,
 )
-def set_alias(adapter_id: Id, alias: Alias, body: AliasIn, state: State) -> AliasOut:
+def set_alias(adapter_id: AdapterId, alias: Alias, body: AliasIn, state: State) -> AliasOut:
     """Create an alias of a version, or move it to that version."""
     with state.database.write() as session:
         adapter, row = _find_version(session, adapter_id, body.version)
@@ -210,7 +213,7 @@ def set_alias(adapter_id: Id, alias: Alias, body: AliasIn, state: State) -> Alia
     status_code=204,
     responses=problems({422: "`latest` cannot be deleted."}),
 )
-def delete_alias(adapter_id: Id, alias: Alias, state: State) -> None:
+def delete_alias(adapter_id: AdapterId, alias: Alias, state: State) -> None:
     """Delete an alias; its version stays."""
     with state.database.write() as session:
         adapter = service.get_adapter(session, adapter_id)
@@ -219,7 +222,7 @@ def delete_alias(adapter_id: Id, alias: Alias, state: State) -> None:
 
 @router.get("/adapters/{adapter_id}/compare")
 def compare_versions(
-    adapter_id: Id,
+    adapter_id: AdapterId,
     state: State,
     a: Compared = None,
     b: Compared = None,

@@ -12,19 +12,25 @@ from app.registry.datasets.auto_caption import guesses, orders, proposals
 from app.registry.datasets.auto_caption.orders import OrderProgress, Preview
 from app.registry.datasets.auto_caption.proposals import ProposedChange
 from app.registry.datasets.auto_caption.providers import (
+    MAX_ADDRESS,
+    MAX_MODEL,
     CaptionRequest,
     default_words,
     list_providers,
     local_models,
 )
-from app.registry.db import MAX_ID
+from app.registry.job_kinds.states import JobStatus
+from app.registry.slugs import Number, RowId
 from app.registry.tables.auto_caption import ProposalState
 from app.registry.tables.datasets import Dataset
+from app.registry.validation import Fraction
 from app.web.answers import Answer
 from app.web.problems import CANCEL, problems
+from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import Id, State
-from worker.core.captioning.interface import DEFAULT_PROMPT
+from app.web.state import DatasetId, Id, State
+from worker.core.captioning.do_not_name import MAX_WORD_LENGTH, MAX_WORDS
+from worker.core.captioning.interface import DEFAULT_PROMPT, MAX_PROMPT
 from worker.core.captioning.words import CaptionMode, ProviderKind
 from worker.core.words import CaptionKind
 
@@ -32,9 +38,7 @@ router = APIRouter(tags=["datasets"])
 
 MAX_IDS = 20_000
 ProposalT = TypeVar("ProposalT", bound="ProposalOut")
-Key = Annotated[int, Field(ge=1, le=MAX_ID)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Word = Annotated[str, Field(max_length=1_000)]
+Word = Annotated[str, Field(max_length=MAX_WORD_LENGTH)]
 
 
 class ProviderOut(Answer):
@@ -71,20 +75,20 @@ class AskIn(BaseModel):
         description="Who writes the captions. `builtin` needs nothing; `filename` is done at once.",
     )
     address: str = Field(
-        "", max_length=1_000, description="Address of the server; empty: the configured one."
+        "", max_length=MAX_ADDRESS, description="Address of the server; empty: the configured one."
     )
     model: str = Field(
         "",
-        max_length=1_000,
+        max_length=MAX_MODEL,
         description="Model of the server, empty: the configured one; or the slug of a local model.",
     )
-    model_id: Key | None = Field(None, description="Id of a local model, for `local`.")
+    model_id: RowId | None = Field(None, description="Id of a local model, for `local`.")
     prompt: str = Field(
-        DEFAULT_PROMPT, max_length=10_000, description="What captions should describe."
+        DEFAULT_PROMPT, max_length=MAX_PROMPT, description="What captions should describe."
     )
     do_not_name: list[Word] | None = Field(
         None,
-        max_length=1_000,
+        max_length=MAX_WORDS,
         description="Words taken out of every caption; absent: the trigger word and words for "
         "styles.",
     )
@@ -100,11 +104,8 @@ class AskIn(BaseModel):
 class PreviewIn(AskIn):
     """One image to try a provider on."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"image_id": 1, "provider": "builtin"}]},
-    )
-    image_id: Key = Field(description="Id of the image.")
+    model_config = example(image_id=1, provider="builtin")
+    image_id: RowId = Field(description="Id of the image.")
 
 
 class PreviewOut(Answer):
@@ -113,7 +114,7 @@ class PreviewOut(Answer):
     address: ClassVar[str] = "/api/v1/datasets/{dataset_id}/captions/previews/{id}"
     id: int = Field(description="Id of the preview.")
     image_id: int = Field(description="Id of the image.")
-    status: str = Field(description="queued, running, succeeded, failed or canceled.")
+    status: JobStatus = Field(description="Its status.")
     error: str | None = Field(description="Why it failed, as a sentence.")
     caption: str = Field(description="The caption; empty while it is being written, or if none.")
     note: str = Field(description="Why a preview that succeeded has no caption, as a sentence.")
@@ -126,11 +127,8 @@ class PreviewOut(Answer):
 class OrderIn(AskIn):
     """Captions of a dataset."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"provider": "builtin", "mode": "fill", "write": True}]},
-    )
-    image_ids: list[Key] | None = Field(
+    model_config = example(provider="builtin", mode="fill", write=True)
+    image_ids: list[RowId] | None = Field(
         None, max_length=MAX_IDS, description="Ids of the images; absent: all of the dataset."
     )
     mode: CaptionMode = Field(
@@ -150,7 +148,7 @@ class OrderOut(Answer):
 
     address: ClassVar[str] = "/api/v1/datasets/{dataset_id}/captions/orders/{id}"
     id: int = Field(description="Id of the order.")
-    status: str = Field(description="queued, running, succeeded, failed or canceled.")
+    status: JobStatus = Field(description="Its status.")
     error: str | None = Field(description="Why it failed, as a sentence.")
     provider: ProviderKind = Field(description="Who writes the captions.")
     mode: CaptionMode = Field(description="fill, append or replace.")
@@ -177,7 +175,7 @@ class ProposalOut(Answer):
         description="True if the caption was changed after the proposal was made. Applying leaves "
         "it then, unless `seen` names the version that it has now."
     )
-    removed: str = Field(description="Words that were taken out of the proposal.")
+    removed: list[str] = Field(description="Words that were taken out of the proposal.")
     provider: str = Field(description="Who wrote it.")
 
 
@@ -191,16 +189,18 @@ class GuessOut(ProposalOut):
 class GuessesIn(BaseModel):
     """The guesses to write: those of these ids, or those that are confident enough."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"above": 0.5}]})
-    ids: list[Key] | None = Field(None, max_length=MAX_IDS, description="Ids of guesses.")
-    above: Share | None = Field(None, description="The least confidence, 0 to 1.")
+    model_config = example(above=0.5)
+    proposal_ids: list[RowId] | None = Field(
+        None, max_length=MAX_IDS, description="Ids of guesses."
+    )
+    above: Fraction | None = Field(None, description="The least confidence, 0 to 1.")
 
 
 class ChosenIn(BaseModel):
     """The proposals to decide about."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"ids": [1, 2]}]})
-    ids: list[Key] | None = Field(
+    model_config = example(proposal_ids=[1, 2])
+    proposal_ids: list[RowId] | None = Field(
         None, max_length=MAX_IDS, description="Ids of proposals; absent: all of the dataset."
     )
 
@@ -209,8 +209,8 @@ class SeenIn(BaseModel):
     """The caption that somebody saw beside a proposal."""
 
     model_config = ConfigDict(extra="forbid")
-    id: Key = Field(description="Id of the proposal.")
-    caption_version: Annotated[int, Field(ge=0, le=MAX_ID)] = Field(
+    id: RowId = Field(description="Id of the proposal.")
+    caption_version: Number = Field(
         description="`caption_version` of the proposal; it is applied to this version alone."
     )
 
@@ -218,10 +218,7 @@ class SeenIn(BaseModel):
 class ApplyIn(ChosenIn):
     """The proposals to apply."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"ids": [1], "seen": [{"id": 1, "caption_version": 2}]}]},
-    )
+    model_config = example(proposal_ids=[1], seen=[{"id": 1, "caption_version": 2}])
     seen: list[SeenIn] = Field(
         default_factory=list,
         max_length=MAX_IDS,
@@ -255,7 +252,7 @@ def preview_out(preview: Preview) -> PreviewOut:
         result,
         id=job.key,
         image_id=preview.image.key,
-        status=job.status,
+        status=job.state,
         error=job.error,
         provider=result.title,
     )
@@ -266,7 +263,7 @@ def order_out(order: OrderProgress) -> OrderOut:
     return OrderOut.of(
         order,
         id=order.job.key,
-        status=order.job.status,
+        status=order.job.state,
         error=order.job.error,
         provider=order.args.provider,
         mode=order.args.mode,
@@ -288,13 +285,13 @@ def _proposal_out(change: ProposedChange, out: type[ProposalT]) -> ProposalT:
         kind=CaptionKind(row.kind),
         caption_version=change.now.version,
         changed_meanwhile=change.is_outdated,
-        removed=row.removed,
+        removed=row.removed.split(", ") if row.removed else [],
         provider=row.source_name,
     )
 
 
 @router.get("/datasets/{dataset_id}/captions/providers")
-def list_caption_providers(dataset_id: Id, state: State) -> ProvidersOut:
+def list_caption_providers(dataset_id: DatasetId, state: State) -> ProvidersOut:
     """List who can write captions here, with the prompt and the words not to name.
 
     An Ollama on this machine is asked for its models, for at most 0.3 seconds.
@@ -311,7 +308,7 @@ def list_caption_providers(dataset_id: Id, state: State) -> ProvidersOut:
 
 
 @router.post("/datasets/{dataset_id}/captions/previews", status_code=202)
-def preview_caption(dataset_id: Id, body: PreviewIn, state: State) -> PreviewOut:
+def preview_caption(dataset_id: DatasetId, body: PreviewIn, state: State) -> PreviewOut:
     """Caption one image as an order would, and keep nothing.
 
     Ask for the preview until its status is `succeeded` or `failed`. It is `failed`, with its
@@ -326,7 +323,7 @@ def preview_caption(dataset_id: Id, body: PreviewIn, state: State) -> PreviewOut
 
 
 @router.get("/datasets/{dataset_id}/captions/previews/{job_id}")
-def get_caption_preview(dataset_id: Id, job_id: Id, state: State) -> PreviewOut:
+def get_caption_preview(dataset_id: DatasetId, job_id: Id, state: State) -> PreviewOut:
     """Get a preview."""
     with state.database.read() as session:
         return preview_out(orders.get_preview(session, dataset_id, job_id))
@@ -337,7 +334,7 @@ def get_caption_preview(dataset_id: Id, job_id: Id, state: State) -> PreviewOut:
     status_code=202,
     responses=problems({409: "Captions of this dataset are being written."}),
 )
-def order_captions(dataset_id: Id, body: OrderIn, state: State) -> OrderOut:
+def order_captions(dataset_id: DatasetId, body: OrderIn, state: State) -> OrderOut:
     """Order captions of images of a dataset.
 
     They become proposals, which change nothing until they are applied; with `write`, captions of
@@ -359,14 +356,14 @@ def order_captions(dataset_id: Id, body: OrderIn, state: State) -> OrderOut:
 
 
 @router.get("/datasets/{dataset_id}/captions/orders/{job_id}")
-def get_caption_order(dataset_id: Id, job_id: Id, state: State) -> OrderOut:
+def get_caption_order(dataset_id: DatasetId, job_id: Id, state: State) -> OrderOut:
     """Get an order of captions with its progress."""
     with state.database.read() as session:
         return order_out(orders.get_order(session, dataset_id, job_id))
 
 
 @router.post("/datasets/{dataset_id}/captions/orders/{job_id}/cancel", **CANCEL)
-def cancel_caption_order(dataset_id: Id, job_id: Id, state: State) -> OrderOut:
+def cancel_caption_order(dataset_id: DatasetId, job_id: Id, state: State) -> OrderOut:
     """Cancel an order of captions.
 
     What it has made stays proposed.
@@ -380,7 +377,7 @@ def cancel_caption_order(dataset_id: Id, job_id: Id, state: State) -> OrderOut:
     status_code=202,
     responses=problems({409: "It is at work, or complete."}),
 )
-def continue_caption_order(dataset_id: Id, job_id: Id, state: State) -> OrderOut:
+def continue_caption_order(dataset_id: DatasetId, job_id: Id, state: State) -> OrderOut:
     """Order the images that an ended order has left, those that failed included."""
     with state.database.write() as session:
         dataset = service.get_dataset(session, dataset_id)
@@ -390,11 +387,11 @@ def continue_caption_order(dataset_id: Id, job_id: Id, state: State) -> OrderOut
 
 @router.get("/datasets/{dataset_id}/captions/orders/{job_id}/guesses")
 def list_caption_guesses(
-    dataset_id: Id,
+    dataset_id: DatasetId,
     job_id: Id,
     state: State,
     part: Part,
-    above: Annotated[Share, Query(description="The least confidence, 0 to 1.")] = 0.0,
+    above: Annotated[Fraction, Query(description="The least confidence, 0 to 1.")] = 0.0,
 ) -> list[GuessOut]:
     """List what the provider was too unsure to write, the surest first."""
     with state.database.read() as session:
@@ -405,18 +402,22 @@ def list_caption_guesses(
 
 
 @router.post("/datasets/{dataset_id}/captions/orders/{job_id}/guesses/apply")
-def apply_caption_guesses(dataset_id: Id, job_id: Id, body: GuessesIn, state: State) -> AppliedOut:
+def apply_caption_guesses(
+    dataset_id: DatasetId, job_id: Id, body: GuessesIn, state: State
+) -> AppliedOut:
     """Write guesses as captions, in one step that can be undone.
 
     An order that fills empty captions leaves images that have one by now.
     """
     with state.database.write() as session:
         order = orders.get_order(session, dataset_id, job_id)
-        return AppliedOut.of(guesses.apply_guesses(session, order, body.ids, above=body.above))
+        return AppliedOut.of(
+            guesses.apply_guesses(session, order, body.proposal_ids, above=body.above)
+        )
 
 
 @router.get("/datasets/{dataset_id}/captions/proposals")
-def list_caption_proposals(dataset_id: Id, state: State, part: Part) -> list[ProposalOut]:
+def list_caption_proposals(dataset_id: DatasetId, state: State, part: Part) -> list[ProposalOut]:
     """List the proposed captions that wait for a decision, by image."""
     with state.database.read() as session:
         service.get_dataset(session, dataset_id)
@@ -426,7 +427,7 @@ def list_caption_proposals(dataset_id: Id, state: State, part: Part) -> list[Pro
 
 
 @router.post("/datasets/{dataset_id}/captions/proposals/apply")
-def apply_caption_proposals(dataset_id: Id, body: ApplyIn, state: State) -> AppliedOut:
+def apply_caption_proposals(dataset_id: DatasetId, body: ApplyIn, state: State) -> AppliedOut:
     """Write proposed captions, in one step that can be undone.
 
     A caption that was changed after its proposal was made is left, unless `seen` names the version
@@ -436,12 +437,16 @@ def apply_caption_proposals(dataset_id: Id, body: ApplyIn, state: State) -> Appl
     seen = {one.id: one.caption_version for one in body.seen}
     with state.database.write() as session:
         service.get_dataset(session, dataset_id)
-        return AppliedOut.of(proposals.apply_proposals(session, dataset_id, body.ids, seen=seen))
+        return AppliedOut.of(
+            proposals.apply_proposals(session, dataset_id, body.proposal_ids, seen=seen)
+        )
 
 
 @router.post("/datasets/{dataset_id}/captions/proposals/discard")
-def discard_caption_proposals(dataset_id: Id, body: ChosenIn, state: State) -> DiscardedOut:
+def discard_caption_proposals(dataset_id: DatasetId, body: ChosenIn, state: State) -> DiscardedOut:
     """Discard proposed captions."""
     with state.database.write() as session:
         service.get_dataset(session, dataset_id)
-        return DiscardedOut(discarded=proposals.discard_proposals(session, dataset_id, body.ids))
+        return DiscardedOut(
+            discarded=proposals.discard_proposals(session, dataset_id, body.proposal_ids)
+        )

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.registry.comparison.datasets import ChangeKind, compare_versions
 from app.registry.datasets import service
 from app.registry.datasets.transfer import duplicating, versions
 from app.registry.datasets.transfer.contents import dataset_contents, version_contents
 from app.registry.db import MAX_ID
+from app.registry.validation import Name
 from app.web.answers import Answer
-from app.web.datasets.api import DatasetOut, Name
+from app.web.datasets.api import DatasetOut
 from app.web.datasets.transfer.pages import zip_response
-from app.web.openapi import header_docs
+from app.web.openapi import file_docs
 from app.web.problems import problems
+from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import Id, State
+from app.web.state import DatasetId, Id, State
+from worker.core.words import CaptionKind
 
 router = APIRouter(tags=["datasets"])
 
@@ -27,12 +30,7 @@ VersionSide = Annotated[
     int | None,
     Query(ge=1, le=MAX_ID, description="Id of a version; absent: the dataset as it is now."),
 ]
-ZIP_DOCS: dict[int | str, dict[str, Any]] = {
-    200: {
-        "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
-        **header_docs("content-disposition")[200],
-    }
-}
+ZIP_DOCS = file_docs("application/zip")
 
 
 class UsingRunOut(Answer):
@@ -70,7 +68,7 @@ class DatasetVersionOut(Answer):
 class CaptionChangeOut(Answer):
     """A caption before and after."""
 
-    kind: str = Field(description="`long`, `short` or `tags`.")
+    kind: CaptionKind = Field(description="`long`, `short` or `tags`.")
     before: str = Field(description="What it said; empty: there was none.")
     after: str = Field(description="What it says; empty: there is none.")
 
@@ -98,14 +96,14 @@ class VersionChangesOut(Answer):
 class DuplicateIn(BaseModel):
     """A copy of a dataset."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "Ink 2"}]})
+    model_config = example(name="Ink 2")
     name: Name | None = Field(
         None, description="Name of the copy; absent: that of the dataset with “(copy)”."
     )
 
 
 @router.post("/datasets/{dataset_id}/duplicate", status_code=201)
-def duplicate_dataset(dataset_id: Id, body: DuplicateIn, state: State) -> DatasetOut:
+def duplicate_dataset(dataset_id: DatasetId, body: DuplicateIn, state: State) -> DatasetOut:
     """Copy a dataset with its images, captions and settings.
 
     The files are shared, not copied. Deleted images and the histories of captions are left out.
@@ -117,7 +115,7 @@ def duplicate_dataset(dataset_id: Id, body: DuplicateIn, state: State) -> Datase
 
 
 @router.get("/datasets/{dataset_id}/export", response_class=Response, responses=ZIP_DOCS)
-def export_dataset(dataset_id: Id, state: State) -> Response:
+def export_dataset(dataset_id: DatasetId, state: State) -> Response:
     """Download a dataset as it is now as a ZIP archive.
 
     It has every image as it is stored, a `.txt` with its first caption, and `metadata.jsonl` with
@@ -130,7 +128,9 @@ def export_dataset(dataset_id: Id, state: State) -> Response:
 
 
 @router.get("/datasets/{dataset_id}/versions")
-def list_dataset_versions(dataset_id: Id, state: State, part: Part) -> list[DatasetVersionOut]:
+def list_dataset_versions(
+    dataset_id: DatasetId, state: State, part: Part
+) -> list[DatasetVersionOut]:
     """List the versions of a dataset that runs were trained on, newest first."""
     with state.database.read() as session:
         service.get_dataset(session, dataset_id)
@@ -143,7 +143,7 @@ def list_dataset_versions(dataset_id: Id, state: State, part: Part) -> list[Data
     responses=problems({409: "The images of a version were deleted for good."}),
 )
 def compare_dataset_versions(
-    dataset_id: Id, state: State, a: VersionSide = None, b: VersionSide = None
+    dataset_id: DatasetId, state: State, a: VersionSide = None, b: VersionSide = None
 ) -> VersionChangesOut:
     """List what differs from one version of a dataset to another, or to what it is now."""
     with state.database.snapshot() as session:

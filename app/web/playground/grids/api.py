@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from app.registry.renders.grids import plan as plans
 from app.registry.renders.grids import service, views, winner
-from app.web.openapi import header_docs
+from app.web.openapi import file_docs
 from app.web.playground.api import RenderOut, render_out
 from app.web.playground.grids.bodies import (
     ContinuedGrid,
@@ -148,12 +148,7 @@ def keep_cell(grid_id: Id, place: Place, state: State) -> RenderOut:
 @router.get(
     "/grids/{grid_id}/sheet",
     response_class=Response,
-    responses={
-        200: {
-            "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
-            **header_docs("content-disposition")[200],
-        },
-    },
+    responses=file_docs("image/png"),
 )
 def get_grid_sheet(
     grid_id: Id,

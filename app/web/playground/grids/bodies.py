@@ -9,15 +9,28 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from app.registry.db import Session
 from app.registry.renders.grids import views
-from app.registry.renders.grids.axes import MAX_AXIS_TEXT, AxisRequest
-from app.registry.renders.grids.plan import GridPlan, GridRequest
+from app.registry.renders.grids.axes import MAX_AXIS_TEXT, PLACES, AxisRequest
+from app.registry.renders.grids.cells import read_request
+from app.registry.renders.grids.plan import MAX_CELLS, GridPlan, GridRequest
 from app.registry.renders.grids.winner import WinnerAction
 from app.registry.tables.axes import AxisKind
 from app.registry.tables.grids import MAX_TITLE, Grid
 from app.web.answers import Answer
 from app.web.playground.api import RenderIn
+from app.web.rest.bodies import example
+from worker.core.inference.config import MAX_PROMPT_CHARACTERS
+from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 
 NOT_IN_GRIDS = ("count", "twin", "weights", "draft_slot")
+LARGEST_VALUE = 10**12 - 1
+AxisText = Annotated[str, Field(max_length=MAX_AXIS_TEXT)]
+Bounds = Field(ge=-LARGEST_VALUE, le=LARGEST_VALUE)
+AxisEntry = (
+    Annotated[int, Bounds]
+    | Annotated[float, Bounds]
+    | Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)]
+)
+AxisList = Annotated[list[AxisEntry], Field(min_length=1, max_length=MAX_CELLS)]
 Title = Annotated[str, StringConstraints(max_length=MAX_TITLE)]
 
 
@@ -26,34 +39,40 @@ class AxisIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     kind: AxisKind = Field(description="The setting that is varied.")
-    values: Annotated[str, Field(max_length=MAX_AXIS_TEXT)] = Field(
-        description="A list or ranges, such as `0.25 to 1.25 by 0.25` or `0.5, 0.75`; prompts one "
-        "a line, `{a|b}` for alternatives; adapters as `ink@best:0.8` or `search: words`; "
-        "checkpoints as `12` (of run 12) or `12: 100, 200`.",
+    values: AxisText | AxisList = Field(
+        description="A list of values, or text with values and ranges, such as `0.5, 0.75` or "
+        "`0.25 to 1.25 by 0.25`; prompts one a line, `{a|b}` for alternatives; adapters as "
+        "`ink@best:0.8` or `search: words`; checkpoints as `12` (of run 12) or `12: 100, 200`.",
     )
     adapter: int = Field(
         0,
         ge=0,
-        le=99,
+        le=MAX_RENDER_ADAPTERS,
         description="For weights, adapters and checkpoints: which adapter of the request is "
         "varied, counted from 0. One more than there are adds one.",
     )
+    labels: list[AxisText] = Field(
+        default_factory=list,
+        max_length=MAX_CELLS,
+        description="Of an answer: each value in words; ignored in a request.",
+        json_schema_extra={"readOnly": True},
+    )
+
+    @property
+    def text(self) -> str:
+        """The values as text, of a list one a line."""
+        if isinstance(self.values, str):
+            return self.values
+        return "".join(f"{' '.join(str(value).split())}\n" for value in self.values)
 
 
 class GridIn(BaseModel):
     """A grid: a request with one to three settings varied."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "request": {"prompt": "a castle", "seed": 7, "adapters": [{"id": 1}]},
-                    "columns": {"kind": "weight", "values": "0.25 to 1.25 by 0.25"},
-                    "rows": {"kind": "prompt", "values": "a fox\na {red|blue} rocket"},
-                }
-            ]
-        },
+    model_config = example(
+        request={"prompt": "a castle", "seed": 7, "adapters": [{"id": 1}]},
+        columns={"kind": "weight", "values": "0.25 to 1.25 by 0.25"},
+        rows={"kind": "prompt", "values": "a fox\na {red|blue} rocket"},
     )
     request: RenderIn = Field(
         description="What all cells share, as for `POST /renders`; without `count`, `twin`, "
@@ -67,7 +86,7 @@ class GridIn(BaseModel):
     @field_validator("request")
     @classmethod
     def _only_what_cells_share(cls, request: RenderIn) -> RenderIn:
-        if set(NOT_IN_GRIDS) & request.model_fields_set:
+        if request.count != 1 or any(getattr(request, name) for name in NOT_IN_GRIDS[1:]):
             raise ValueError(f"Leave out {', '.join(NOT_IN_GRIDS)}: a cell is one image.")
         return request
 
@@ -81,7 +100,7 @@ class GridIn(BaseModel):
     def wanted(self) -> GridRequest:
         """The grid for the service."""
         axes = [axis for axis in (self.columns, self.rows, self.sheets) if axis is not None]
-        wanted = [AxisRequest(axis.kind, axis.values, axis.adapter) for axis in axes]
+        wanted = [AxisRequest(axis.kind, axis.text, axis.adapter) for axis in axes]
         return GridRequest(self.request, wanted, self.title)
 
 
@@ -100,15 +119,6 @@ class GridEstimate(Answer):
     notes: list[str] = Field(description="What was changed, such as duplicates left out.")
 
 
-class AxisOut(BaseModel):
-    """The setting that columns, rows or sheets vary."""
-
-    kind: str = Field(description="The setting that is varied.", examples=["weight"])
-    values: str = Field(description="The values as they were written.")
-    labels: list[str] = Field(description="Each value in words.")
-    adapter: int = Field(description="The adapter of the request that is varied, from 0.")
-
-
 class CellOut(Answer):
     """A cell of a grid."""
 
@@ -116,9 +126,7 @@ class CellOut(Answer):
     column: int = Field(description="Its column, from 0.")
     row: int = Field(description="Its row, from 0.")
     sheet: int = Field(description="Its sheet, from 0.")
-    state: str = Field(
-        description="waiting, generating, done, failed, canceled or deleted.", examples=["done"]
-    )
+    status: views.CellState = Field(description="As of a job, or `deleted`.")
     url: str | None = Field(description="Address of the PNG, once it is there.")
     thumbnail_url: str | None = Field(description="Address of a small WebP of it.")
     render_id: int | None = Field(description="The render that makes or made its image.")
@@ -140,15 +148,15 @@ class GridOut(GridSummary):
     """A grid with its cells."""
 
     address: ClassVar[str] = "/api/v1/grids/{id}"
-    status: str = Field(
-        description="active, done, or incomplete if cells have no image and get none.",
-        examples=["active"],
-    )
+    status: views.GridState = Field(description="`incomplete`: cells have no image and get none.")
     seconds_left: float | None = Field(
         description="About how long the rest takes; null if nothing is left or that is not known."
     )
     winner: int | None = Field(description="Number of the chosen cell.")
-    axes: list[AxisOut] = Field(description="Columns, rows and sheets, as far as there are any.")
+    request: RenderIn = Field(description="What all cells share.")
+    columns: AxisIn = Field(description="What the columns vary.")
+    rows: AxisIn | None = Field(description="What the rows vary.")
+    sheets: AxisIn | None = Field(description="What the sheets vary.")
     images: list[CellOut] = Field(description="Its cells in order.")
 
 
@@ -171,18 +179,14 @@ class ContinuedGrid(GridOut):
 class GridPatch(BaseModel):
     """The change of a grid."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"title": "Castles"}]}
-    )
+    model_config = example(title="Castles")
     title: Title = Field(description="Its title; empty: what it varies.")
 
 
 class WinnerIn(BaseModel):
     """The cell that is chosen, and what it changes."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"place": 3, "action": "weight"}]}
-    )
+    model_config = example(place=3, action="weight")
     place: int = Field(ge=0, le=399, description="Number of the cell.")
     action: WinnerAction = Field(
         WinnerAction.NONE,
@@ -213,16 +217,19 @@ def estimate_out(plan: GridPlan) -> GridEstimate:
 def grid_out(session: Session, grid: Grid) -> GridOut:
     """A grid as it is now, as the answer has it."""
     view = views.grid_view(session, grid)
+    axes: list[AxisIn | None] = [
+        AxisIn(kind=each.kind, values=each.text, labels=list(each.labels), adapter=each.row)
+        for each in view.axes
+    ]
+    axes += [None] * (len(PLACES) - len(axes))
     return GridOut.of(
         grid,
         cells=len(view.cells),
         done=view.done,
         status=view.state,
         seconds_left=view.seconds,
-        axes=[
-            AxisOut(kind=each.kind, values=each.text, labels=list(each.labels), adapter=each.row)
-            for each in view.axes
-        ],
+        request=RenderIn.of(read_request(grid.request)),
+        **dict(zip(PLACES, axes, strict=True)),
         images=[_cell_out(cell) for cell in view.cells],
     )
 
@@ -231,6 +238,7 @@ def _cell_out(cell: views.CellView) -> CellOut:
     url = f"/media/{cell.image.sha256}" if cell.image else None
     return CellOut.of(
         cell,
+        status=cell.state,
         url=url,
         thumbnail_url=url and f"{url}/small",
         render_id=cell.render.key if cell.render else None,

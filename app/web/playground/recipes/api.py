@@ -6,45 +6,38 @@ from datetime import datetime
 from typing import Annotated, ClassVar
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from app.registry.db import Session
 from app.registry.renders import service as renders
 from app.registry.renders.recipes import service
 from app.registry.tables.recipes import Recipe
+from app.registry.validation import Name
 from app.web.answers import Answer
 from app.web.playground.api import RenderCreated, RenderIn, images_out
 from app.web.problems import problems
+from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import Id, State
-from worker.core.inference.config import BlockWeights
+from app.web.state import RecipeId, State
 
 router = APIRouter(tags=["recipes"])
 
 NOT_IN_RECIPES = ("twin", "weights", "draft_slot")
 NO_RECIPE = problems({404: "There is no such recipe."})
-Name = Annotated[str, Field(max_length=1_000, description="Its name: at most 120 characters.")]
 
 
 class RecipeIn(BaseModel):
     """A recipe to save."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "name": "Evening chalk",
-                    "request": {
-                        "prompt": "a castle, chalkboard",
-                        "seed": 7,
-                        "adapters": [{"id": 1, "weight": 0.75}],
-                    },
-                }
-            ]
+    model_config = example(
+        name="Evening chalk",
+        request={
+            "prompt": "a castle, chalkboard",
+            "seed": 7,
+            "adapters": [{"id": 1, "weight": 0.75}],
         },
     )
-    name: Name
+    name: Name = Field(description="Its name.")
     request: RenderIn = Field(
         description="The request that it keeps, as for `POST /renders`; without `twin`, `weights` "
         "and `draft_slot`.",
@@ -61,27 +54,8 @@ class RecipeIn(BaseModel):
 class RecipePatch(BaseModel):
     """A new name."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"name": "Late evening chalk"}]}
-    )
-    name: Name
-
-
-class RecipeAdapter(BaseModel):
-    """An adapter of a recipe that is here."""
-
-    adapter_id: int = Field(description="Id of the adapter.")
-    name: str = Field(description="Its present name.")
-    slug: str = Field(description="Its present slug.")
-    version: int = Field(description="Its version.")
-    alias: str | None = Field(
-        description="The alias that names this version; null: it is always this one."
-    )
-    weight: float = Field(description="Its weight.")
-    text_encoder_weight: float | None = Field(description="Its weight in the text encoders.")
-    block_weights: BlockWeights | None = Field(
-        description="Factors of `weight` in the blocks of the UNet; null: 1 in all."
-    )
+    model_config = example(name="Late evening chalk")
+    name: Name = Field(description="Its name.")
 
 
 class RecipeOut(Answer):
@@ -91,26 +65,11 @@ class RecipeOut(Answer):
     id: int = Field(description="Id of the recipe.")
     slug: str = Field(description="`/recipes/{slug}` opens the playground with it.")
     name: str = Field(description="Its name.")
-    prompt: str = Field(description="The prompt.")
-    negative_prompt: str = Field(description="The negative prompt.")
-    seed: int | None = Field(description="Seed of the first image; null: a random one each time.")
-    sampler: str = Field(description="How each step removes noise.", examples=["ddim"])
-    steps: int = Field(description="Denoising steps.")
-    guidance: float = Field(description="CFG scale.")
-    clip_skip: int = Field(description="Layer of the text encoder, from the last.")
-    width: int = Field(description="Width in pixels.")
-    height: int = Field(description="Height in pixels.")
-    count: int = Field(description="Number of images.")
-    source_sha256: str | None = Field(
-        description="Hash of the image that it starts from: as `source` of `POST /renders`."
-    )
-    strength: float | None = Field(description="How much of that image changes, from 0 to 1.")
-    base_model: str | None = Field(description="Slug of the base model; null: it is gone.")
-    adapters: list[RecipeAdapter] = Field(description="Its adapters that are still here.")
-    missing: list[str] = Field(description="What is not here any more, as sentences.")
     request: RenderIn = Field(
-        description="As it can be sent to `POST /renders`, without what is missing."
+        description="The request that it keeps, as it can be sent now to `POST /renders`: without "
+        "what is not here any more. A version that an alias names has the alias."
     )
+    missing: list[str] = Field(description="What is not here any more, as sentences.")
     created_at: datetime = Field(description="When it was saved.")
     updated_at: datetime = Field(description="When it was saved or renamed.")
     deleted_at: datetime | None = Field(description="When it was deleted; it can be restored.")
@@ -118,13 +77,8 @@ class RecipeOut(Answer):
 
 def _recipe_out(session: Session, recipe: Recipe) -> RecipeOut:
     opened = service.open_recipe(session, recipe)
-    return RecipeOut.of(
-        recipe,
-        base_model=opened.base_model,
-        adapters=[RecipeAdapter(**used.model_dump()) for used in opened.stack],
-        missing=list(opened.missing),
-        request=RenderIn.of(service.request_of(opened)),
-    )
+    request = RenderIn.of(service.request_of(opened))
+    return RecipeOut.of(recipe, request=request, missing=list(opened.missing))
 
 
 @router.post(
@@ -156,21 +110,21 @@ def list_recipes(
 
 
 @router.get("/recipes/{recipe_id}", responses=NO_RECIPE)
-def get_recipe(recipe_id: Id, state: State) -> RecipeOut:
+def get_recipe(recipe_id: RecipeId, state: State) -> RecipeOut:
     """Get a recipe with its adapters as they are now."""
     with state.database.read() as session:
         return _recipe_out(session, service.get_recipe(session, recipe_id))
 
 
 @router.patch("/recipes/{recipe_id}", responses=NO_RECIPE)
-def change_recipe(recipe_id: Id, body: RecipePatch, state: State) -> RecipeOut:
+def change_recipe(recipe_id: RecipeId, body: RecipePatch, state: State) -> RecipeOut:
     """Rename a recipe; its slug stays."""
     with state.database.write() as session:
         return _recipe_out(session, service.rename_recipe(session, recipe_id, body.name))
 
 
 @router.post("/recipes/{recipe_id}/restore", responses=NO_RECIPE)
-def restore_recipe(recipe_id: Id, state: State) -> RecipeOut:
+def restore_recipe(recipe_id: RecipeId, state: State) -> RecipeOut:
     """Restore a deleted recipe."""
     with state.database.write() as session:
         return _recipe_out(session, service.restore_recipe(session, recipe_id))
@@ -181,7 +135,7 @@ def restore_recipe(recipe_id: Id, state: State) -> RecipeOut:
     status_code=202,
     responses=NO_RECIPE | problems({409: "Something of it is not here any more."}),
 )
-def render_recipe(recipe_id: Id, state: State) -> RenderCreated:
+def render_recipe(recipe_id: RecipeId, state: State) -> RenderCreated:
     """Generate the images of a recipe, with the adapters as they are now.
 
     Without a seed, each time others. To change something, send its `request` to `POST /renders`.

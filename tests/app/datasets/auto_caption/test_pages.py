@@ -457,7 +457,9 @@ def test_the_api_has_guesses_and_applies_those_above(state: AppState, client: Te
     assert client.post(f"{one}/apply", json={}).status_code == 422
     assert client.post(f"{one}/apply", json={"above": 2}).status_code == 422
     assert client.post(f"{one}/apply", json={"above": 0.5}).json()["changed"] == 1
-    assert client.post(f"{one}/apply", json={"ids": [found[1]["id"]]}).json()["changed"] == 1
+    assert (
+        client.post(f"{one}/apply", json={"proposal_ids": [found[1]["id"]]}).json()["changed"] == 1
+    )
     assert captions(state)[2:] == ["church 0", "church 1"]
     assert client.get(one).json() == []
 
@@ -501,7 +503,9 @@ def test_the_api_orders_shows_and_applies(state: AppState, client: TestClient) -
     assert (proposal["kind"], canceled["caption_kind"]) == ("long", None)
     applied = client.post(f"{API}/proposals/apply", json={}).json()
     assert (applied["changed"], captions(state)) == (1, ["an owl", ""])
-    assert client.post(f"{API}/proposals/discard", json={"ids": [1]}).json() == {"discarded": 0}
+    assert client.post(f"{API}/proposals/discard", json={"proposal_ids": [1]}).json() == {
+        "discarded": 0
+    }
     assert client.post(f"{one}/continue").status_code == 409
     assert client.get(f"{API}/orders/999").status_code == 404
     assert client.post(f"{API}/orders", json={"write": True, "mode": "append"}).status_code == 422

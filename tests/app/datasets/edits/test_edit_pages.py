@@ -221,7 +221,7 @@ def test_the_api_previews_applies_lists_and_undoes(
     client: TestClient, state: AppState, ids: list[int]
 ) -> None:
     edits = "/api/v1/datasets/1/edits"
-    body = {"action": "add_trigger", "text": "ink", "images": ids[:2]}
+    body = {"action": "add_trigger", "text": "ink", "image_ids": ids[:2]}
     preview = client.post(edits, json=body | {"preview": True}).json()
     assert (preview["id"], preview["changed"]) == (None, 2)
     assert preview["changes"][1]["after"] == {"caption": "ink, fox 1"}
@@ -240,7 +240,7 @@ def test_the_api_previews_applies_lists_and_undoes(
         assert refused.status_code == 422
         (error,) = refused.json()["errors"]
         assert (error["field"], said in error["detail"]) == ("find", True)
-    matching = {"action": "set_aside", "all": True, "filter": "q=fox", "images": [ids[24]]}
+    matching = {"action": "set_aside", "all": True, "filter": "q=fox", "image_ids": [ids[24]]}
     assert client.post(edits, json=matching).json()["changed"] == 22
 
 
@@ -256,7 +256,7 @@ def test_a_trigger_word_that_is_added_becomes_that_of_the_dataset(
     undone = client.post(f"{SET}/edits/1/undo", headers=PART).text
     assert re.search(r'name="trigger_word"[^>]* value="ink"', undone)
     assert client.get(dataset).json()["trigger_word"] == "ink"
-    again = {"action": "add_trigger", "text": "omoji", "images": [ids[1]]}
+    again = {"action": "add_trigger", "text": "omoji", "image_ids": [ids[1]]}
     client.post(edits, json=again)
     assert client.get(dataset).json()["trigger_word"] == "ink"  # unless it is asked for
     step = client.post(edits, json=again | {"sets_trigger": True}).json()

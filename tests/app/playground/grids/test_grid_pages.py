@@ -109,7 +109,7 @@ def test_the_winner_gives_its_adapter_weight_alias_and_cover_and_stays_in_the_ga
     gone = client.post("/grids/1/delete", headers=HTML).text
     assert "The grid was deleted." in gone
     client.post("/grids/1/restore")
-    assert states(client, {"id": 1}) == ["done"] * 5
+    assert states(client, {"id": 1}) == ["succeeded"] * 5
     for sent, status in (
         ({"place": "99", "becomes": "none"}, 404),
         ({"place": "x", "becomes": "none"}, 422),

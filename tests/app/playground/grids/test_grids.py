@@ -54,7 +54,7 @@ def get(client: TestClient, grid: Any) -> Any:
 
 
 def states(client: TestClient, grid: Any) -> list[str]:
-    return [cell["state"] for cell in get(client, grid)["images"]]
+    return [cell["status"] for cell in get(client, grid)["images"]]
 
 
 def test_cells_that_differ_in_weights_share_a_render_after_what_people_wait_for(
@@ -65,8 +65,8 @@ def test_cells_that_differ_in_weights_share_a_render_after_what_people_wait_for(
     stack = {"adapters": [{"id": chalk.key}, {"id": night.key, "weight": 0.4}]}
     grid = created(client, request=stack, columns=WEIGHTS, rows=PROMPTS)
     assert (grid["title"], grid["cells"], grid["done"]) == ("Weight × prompt", 9, 0)
-    assert grid["axes"][0]["labels"] == ["Chalk 0.50", "Chalk 0.75", "Chalk 1.00"]
-    assert grid["axes"][1]["labels"] == ["a fox", "a red boat", "a blue boat"]
+    assert grid["columns"]["labels"] == ["Chalk 0.50", "Chalk 0.75", "Chalk 1.00"]
+    assert grid["rows"]["labels"] == ["a fox", "a red boat", "a blue boat"]
     made = renders(state)
     assert [row.prompt for row in made] == ["a fox", "a red boat", "a blue boat"]
     assert all(row.weights == [[0.5, 0.4], [0.75, 0.4], [1.0, 0.4]] for row in made)
@@ -123,7 +123,7 @@ def test_adapters_of_a_prompt_share_a_render_by_their_own_weights(
     assert (made.prompt, made.weights) == ("a fox", [[0.5, None], [None, 0.3], [None, None]])
     assert [used.weights for used in made.stack_of(1)] == [(0.3, 0.8)]
     fake_workers.draw(state)
-    assert states(client, grid) == ["done"] * 3
+    assert states(client, grid) == ["succeeded"] * 3
 
 
 def test_images_that_are_there_are_used_again_and_equal_cells_have_one(
@@ -148,7 +148,7 @@ def test_images_that_are_there_are_used_again_and_equal_cells_have_one(
     grid = created(client, request=stack, columns=wider, rows=seeds)
     new = renders(state)[count:]
     assert [row.weights for row in new] == [None, [[0.5], [0.75], [1.0], [1.25], [1.5]]]
-    assert states(client, grid)[:6] == ["done"] * 4 + ["waiting"] * 2
+    assert states(client, grid)[:6] == ["succeeded"] * 4 + ["queued"] * 2
     # weight 0 is the same image, whatever the adapter
     nothing = created(
         client,
@@ -170,7 +170,7 @@ def test_a_grid_is_canceled_continued_deleted_and_restored(
     assert states(client, grid) == ["canceled"] * 6
     assert client.post(f"{address}/continue").json()["status"] == "active"
     fake_workers.draw(state)
-    assert states(client, grid) == ["done"] * 6
+    assert states(client, grid) == ["succeeded"] * 6
     assert client.post(f"{address}/continue").json()["done"] == 6
     assert client.delete(address).status_code == 200
     assert client.get("/api/v1/grids").json() == []
@@ -203,13 +203,13 @@ def test_images_of_a_grid_live_as_long_as_the_grid(client: TestClient, state: Ap
     assert {cell["render_id"] for cell in kept["images"]} == {render.key}
     with state.database.write() as session:
         assert "1 grid" in delete_deleted_renders(session).goes
-    assert states(client, kept) == ["done"] * 3
+    assert states(client, kept) == ["succeeded"] * 3
     with state.database.write() as session:  # one image deleted for good by itself
         delete_renders(session, [render.key], title="")
     assert states(client, kept) == ["deleted"] * 3
     client.post(f"/api/v1/grids/{kept['id']}/continue")
     fake_workers.draw(state)
-    assert states(client, kept) == ["done"] * 3
+    assert states(client, kept) == ["succeeded"] * 3
     client.delete(f"/api/v1/grids/{kept['id']}")
     with state.database.write() as session:
         delete_deleted_renders(session)
@@ -234,8 +234,8 @@ def test_checkpoints_and_found_adapters_beside_a_fixed_one(
         rows=samplers,
         sheets={"kind": "guidance", "values": "2, 4.5"},
     )
-    assert grid["axes"][0]["labels"] == ["Ink bold", "Ink fine"]
-    assert grid["axes"][1]["labels"] == ["Euler a", "DDIM"]
+    assert grid["columns"]["labels"] == ["Ink bold", "Ink fine"]
+    assert grid["rows"]["labels"] == ["Euler a", "DDIM"]
     assert [cell["sheet"] for cell in grid["images"]] == [0] * 4 + [1] * 4
     names = [[(used.name, used.weight) for used in row.stack] for row in renders(state)]
     assert names == [[("Chalk", 0.3), ("Ink bold", 1.0), ("Ink fine", 1.0)]] * 4
@@ -281,7 +281,14 @@ def test_what_is_left_of_a_grid_is_generated_and_kept_after_an_adapter_went(
     going_on = client.post(f"{address}/continue").json()
     assert [cell["place"] for cell in going_on["refused"]] == [3, 5]
     fake_workers.draw(state)
-    assert states(client, grid) == ["done", "done", "done", "deleted", "done", "deleted"]
+    assert states(client, grid) == [
+        "succeeded",
+        "succeeded",
+        "succeeded",
+        "deleted",
+        "succeeded",
+        "deleted",
+    ]
     again = client.post(f"{address}/cells/2/keep").json()
     assert [used["name"] for used in again["adapters"]] == ["Chalk"]
     with state.database.write() as session:
@@ -321,7 +328,7 @@ def test_a_grid_can_start_from_an_image_that_goes_afterwards(
     fake_workers.adapter(state)
     first = client.post("/api/v1/renders", json={"prompt": "a fox", "seed": 1}).json()["id"]
     fake_workers.draw(state)
-    request = {"source": {"render": first}, "strength": 0.5}
+    request = {"source": {"render_id": first}, "strength": 0.5}
     grid = created(client, request=request, columns={"kind": "seed", "values": "1, 2"})
     client.post(f"/api/v1/grids/{grid['id']}/cancel")
     with state.database.write() as session:
@@ -330,7 +337,7 @@ def test_a_grid_can_start_from_an_image_that_goes_afterwards(
     with state.database.write() as session:
         assert sources.forget_unused(session) == []  # the grid may go on
     client.post(f"/api/v1/grids/{grid['id']}/continue")
-    assert states(client, grid) == ["waiting"] * 2
+    assert states(client, grid) == ["queued"] * 2
     assert len({row.source_sha256 for row in renders(state)}) == 1
 
 
