@@ -64,7 +64,7 @@ def test_the_same_request_gets_the_first_answer_and_does_nothing(client: TestCli
     first, second = create(client), create(client)
     assert (first.status_code, second.status_code) == (201, 201)
     assert second.content == first.content
-    assert second.headers.get("location") == first.headers.get("location")
+    assert second.headers["location"] == first.headers["location"] == f"{DATASETS}/1"
     assert second.headers["content-type"] == first.headers["content-type"]
     assert (first.headers.get(REPLAYED), second.headers[REPLAYED]) == (None, "true")
     assert names(client) == ["Ink"]
