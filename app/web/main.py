@@ -53,7 +53,6 @@ from app.web.datasets.auto_caption import pages as auto_caption_pages
 from app.web.datasets.transfer import api as transfer_api
 from app.web.datasets.transfer import pages as transfer_pages
 from app.web.datasets.transfer import version_pages as dataset_version_pages
-from app.web.deletion import adapters_api as deleted_adapters_api
 from app.web.deletion import api as deletion_api
 from app.web.deletion import list_pages as deleted_list_pages
 from app.web.deletion import pages as deletion_pages
@@ -177,7 +176,6 @@ def _all_routers() -> Iterator[APIRouter]:
         caption_models_api,
         runs_api,
         access_api,
-        deleted_adapters_api,  # before the adapters: `deleted` is not an id
         adapters_api,
         versions_api,
         adapter_renders_api,

@@ -1,7 +1,7 @@
 """Refuses methods that an address does not have, with those that it has.
 
 The router asks routes one by one: it would answer a wrong method from the first route of a path,
-without the methods of the others, and take `PATCH /adapters/deleted` for an adapter's id.
+without the methods of the others, and take `PATCH /grids/estimate` for a grid's id.
 """
 
 from __future__ import annotations

@@ -34,7 +34,6 @@ TAGS = {
     "caption-models": "Models that caption images on this machine.",
     "runs": "Trainings: queue, watch, stop, continue.",
     "adapters": "Trained and imported LoRAs.",
-    "deleted-adapters": "Adapters that can be restored or deleted permanently.",
     "versions": "Versions of an adapter, their aliases and differences.",
     "files": "Downloads of an adapter, and the checks each has passed.",
     "imports": "LoRA files made elsewhere.",
@@ -45,7 +44,7 @@ TAGS = {
     "grids": "Images of one request with one to three settings varied.",
     "recipes": "Stacks of adapters with their prompt and settings, saved under a name.",
     "sessions": "Browsers that are logged in.",
-    "deletion": "What deleting for good would free, and deleting it.",
+    "deletion": "Deleting, so that it can be restored, and for good, with what that frees.",
     "server": "Liveness, readiness and metrics, outside `/api/v1`.",
 }
 PATH_PARAMETERS = {

@@ -165,7 +165,7 @@ DATASETS = (
     PageState("delete an image", "/datasets/boats/deleted/{deleted_image}/delete", repeats=True),
     PageState("delete images of a dataset", "/datasets/boats/deleted/delete", repeats=True),
     PageState("deleted datasets", "/datasets/deleted"),
-    PageState("delete a dataset", "/datasets/deleted/{old}/delete", repeats=True),
+    PageState("delete a dataset", "/storage/forever/datasets/{old}", repeats=True),
 )
 """The home page, the system, storage, the API reference, errors and datasets."""
 
@@ -209,7 +209,7 @@ RUNS = (
         "chosen runs are compared", "/runs/compare-chosen?run={trained}&run={failed}", repeats=True
     ),
     PageState("deleted runs", "/storage/deleted?kind=runs"),
-    PageState("deleted checkpoints", "/storage/deleted?kind=checkpoints", repeats=True),
+    PageState("deleted checkpoints", "/storage/deleted?kind=versions", repeats=True),
     PageState("delete a run", "/storage/forever/runs/{deleted_run}", repeats=True),
     PageState("a run that is not deleted", "/storage/forever/runs/{failed}"),
     PageState("delete runs", "/storage/forever/runs", repeats=True),
@@ -338,7 +338,7 @@ ADAPTERS = (
     PageState("adapter, publish", "/adapters/chalk/hub?v=1"),
     PageState("deleted adapters", "/adapters/deleted", repeats=True),
     PageState("no folder of another program", "/folders"),
-    PageState("delete an adapter", "/adapters/{gone}/forever", repeats=True),
+    PageState("delete an adapter", "/storage/forever/adapters/{gone}", repeats=True),
     # tools
     PageState("tools", "/adapters/chalk/tools"),
     *(

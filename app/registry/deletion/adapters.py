@@ -1,4 +1,4 @@
-"""Deleted adapters: list, restore, or delete permanently.
+"""Deletes adapters permanently.
 
 Deleting an adapter hides it and keeps everything. Deleting it permanently deletes its rows and the
 files that nothing else refers to. Renders and merged adapters made with it stay and keep its name;
@@ -7,18 +7,14 @@ runs lose the reference to their version.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.adapters.library.cards import summarize
 from app.registry.adapters.unfinished import adapter_users
 from app.registry.adapters.versions.traces import delete_version_rows
 from app.registry.blobs.deletion import Deletion
-from app.registry.deletion.lists import deleted_row, deleted_rows
+from app.registry.deletion.lists import deleted_row
 from app.registry.errors import Conflict
-from app.registry.paging import Page
 from app.registry.renders.dependents import dependents_of_adapter
 from app.registry.tables.adapters import (
     Adapter,
@@ -29,27 +25,6 @@ from app.registry.tables.adapters import (
 )
 from app.registry.tables.renders import RenderAdapter
 from app.registry.tables.runs import Run
-
-
-@dataclass(frozen=True)
-class DeletedAdapter:
-    """A deleted adapter; `cover` is one of its images."""
-
-    adapter: Adapter
-    version_count: int
-    cover: str | None
-
-
-def list_deleted(session: Session, *, page: int | None = None) -> Page[DeletedAdapter]:
-    """A page of deleted adapters, or all, the last deleted first."""
-    found = deleted_rows(session, Adapter, page)
-    known = {row.adapter.key: row for row in summarize(session, found.items)}
-    items = []
-    for adapter in found.items:
-        row = known.get(adapter.key)
-        cover = row.covers[0] if row and row.covers else None
-        items.append(DeletedAdapter(adapter, row.version_count if row else 0, cover))
-    return found.of(items)
 
 
 def delete_forever(session: Session, adapter_id: int) -> Deletion:

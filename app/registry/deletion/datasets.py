@@ -6,7 +6,6 @@ Runs keep the images and captions they were trained on, unless they are deleted 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
@@ -16,9 +15,8 @@ from app.registry.datasets import pinned, used_datasets
 from app.registry.datasets.trained_on import forget_datasets, trained_on
 from app.registry.db import in_chunks
 from app.registry.deletion import runs as run_deletion
-from app.registry.deletion.lists import deleted_row, deleted_rows
+from app.registry.deletion.lists import deleted_row
 from app.registry.errors import NotFound
-from app.registry.paging import Page
 from app.registry.tables.auto_caption import CaptionProposal
 from app.registry.tables.datasets import (
     CaptionRevision,
@@ -31,28 +29,6 @@ from app.registry.tables.datasets import (
 )
 from app.registry.tables.runs import Run
 from app.registry.wording import plural
-
-
-@dataclass(frozen=True)
-class DeletedDataset:
-    """A deleted dataset, with the number of its images and of the runs trained on it."""
-
-    dataset: Dataset
-    image_count: int
-    run_count: int
-
-
-def list_deleted(session: Session, *, page: int | None = None) -> Page[DeletedDataset]:
-    """A page of deleted datasets, or all, the last deleted first."""
-    found = deleted_rows(session, Dataset, page)
-    keys = [row.key for row in found.items]
-    of_dataset = col(Image.dataset_id)
-    counted = sa.select(of_dataset, sa.func.count()).where(of_dataset.in_(keys))
-    images = {row[0]: row[1] for row in session.connection().execute(counted.group_by(of_dataset))}
-    runs = used_datasets.count_runs(session, keys)
-    return found.of(
-        [DeletedDataset(row, images.get(row.key, 0), runs.get(row.key, 0)) for row in found.items]
-    )
 
 
 def list_deleted_images(session: Session, dataset_id: int) -> list[Image]:

@@ -63,14 +63,6 @@ def discard_run(session: Session, run_id: int) -> Run:
     return run
 
 
-def discard_runs(session: Session, run_ids: Collection[int]) -> tuple[list[Run], list[str]]:
-    """Delete those of these runs that can be deleted, like `discard_run`, and say why others stay.
-
-    Raises NotFound if all are gone already, and Conflict if none can be deleted.
-    """
-    return _each_run(session, run_ids, discard_run)
-
-
 def restore_run(session: Session, run_id: int) -> Run:
     """Undo `discard_run`; checkpoints that were deleted before it stay so."""
     with deleted_too(session):
@@ -172,7 +164,7 @@ def delete_runs(session: Session, run_ids: Collection[int]) -> Deletion:
 
     Raises NotFound if all are gone already, and Conflict if none can be deleted.
     """
-    deleted, refused = _each_run(session, run_ids, delete_run)
+    deleted, refused = each_run(session, run_ids, delete_run)
     if len(deleted) == 1:
         deletion = deleted[0]
     else:
@@ -184,7 +176,7 @@ def delete_runs(session: Session, run_ids: Collection[int]) -> Deletion:
     return deletion
 
 
-def _each_run(
+def each_run(
     session: Session, run_ids: Collection[int], act: Callable[[Session, int], Result]
 ) -> tuple[list[Result], list[str]]:
     """The results of an act on each of these runs that allows it, and why others do not."""
@@ -208,10 +200,12 @@ def _each_run(
 def discard_checkpoint(session: Session, run_id: int, step: int) -> RunCheckpoint:
     """Delete the checkpoint of a run that has ended at a step until it is restored.
 
-    Raises NotFound if there is none, and Conflict while a job needs it.
+    Raises NotFound if there is none, and Conflict while a job needs it, or if it has no adapter.
     """
     run = _ended_run(session, run_id)
     found = checkpoints.get_checkpoint(session, run_id, step)
+    if found.version is None:
+        raise Conflict("Only its training state is left, which can only be deleted for good.")
     _require_unused(session, run, [found])
     _mark(session, found, utcnow())
     return found
@@ -235,9 +229,12 @@ def _mark(session: Session, checkpoint: RunCheckpoint, moment: datetime | None) 
 
 
 def delete_deleted_checkpoint(session: Session, run_id: int, step: int) -> Deletion:
-    """Delete a checkpoint like `delete_checkpoints`. Raises Conflict if it is not deleted yet."""
-    found = checkpoints.get_checkpoint(session, run_id, step)
-    if any(part.deleted_at is None for part in (found.state, found.version) if part is not None):
+    """Delete a checkpoint like `delete_checkpoints`. Raises Conflict if it is not deleted yet.
+
+    One without an adapter need not be.
+    """
+    version = checkpoints.get_checkpoint(session, run_id, step).version
+    if version is not None and version.deleted_at is None:
         raise Conflict("This checkpoint is not deleted. Delete it first, then for good.")
     return delete_checkpoints(session, run_id, step=step)
 

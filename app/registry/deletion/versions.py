@@ -18,53 +18,51 @@ from app.registry.tables.adapters import LATEST, Adapter, AdapterAlias, AdapterV
 from app.registry.tables.rows import deleted_too
 
 
-def discard_version(session: Session, adapter_id: int, reference: int | str) -> AdapterVersion:
+def discard_version(session: Session, adapter_id: int, version: int | str) -> AdapterVersion:
     """Delete a version, given by its number or an alias, until it is restored.
 
     The alias `latest` means the newest version that is left until then. Raises Conflict for the
     only version, for one that another alias points to, and while jobs need it.
     """
     adapter = _locked_adapter(session, adapter_id)
-    version = service.get_version(session, adapter, reference)
-    _require_deletable(session, adapter, version, _words(adapter, version))
-    version.deleted_at = utcnow()
-    adapter.last_version = max(adapter.last_version, version.version)
-    session.add_all([adapter, version])
+    row = service.get_version(session, adapter, version)
+    _require_deletable(session, adapter, row, _words(adapter, row))
+    row.deleted_at = utcnow()
+    adapter.last_version = max(adapter.last_version, row.version)
+    session.add_all([adapter, row])
     session.flush()
-    return version
+    return row
 
 
-def restore_version(session: Session, adapter_id: int, number: int) -> AdapterVersion:
+def restore_version(session: Session, adapter_id: int, version: int | str) -> AdapterVersion:
     """Undo `discard_version`; `latest` means it again if it did, unless it was moved since."""
     adapter = _locked_adapter(session, adapter_id)
     with deleted_too(session):
-        version = service.get_version(session, adapter, number)
-    version.deleted_at = None
-    session.add(version)
+        row = service.get_version(session, adapter, version)
+    row.deleted_at = None
+    session.add(row)
     session.flush()
-    return version
+    return row
 
 
-def delete_version(session: Session, adapter_id: int, reference: int | str) -> Deletion:
+def delete_version(session: Session, adapter_id: int, version: int | str) -> Deletion:
     """Delete a deleted version with its files; its number is not used again.
 
     Raises Conflict if it is not deleted yet.
     """
     adapter = _locked_adapter(session, adapter_id)
-    version = service.get_version(session, adapter, reference)
-    deleted_row(session, AdapterVersion, version.key)
-    deletion = Deletion(_words(adapter, version))
+    row = service.get_version(session, adapter, version)
+    deleted_row(session, AdapterVersion, row.key)
+    deletion = Deletion(_words(adapter, row))
     latest = session.get(AdapterAlias, (adapter.key, LATEST))
     left = aliases.newest_version(session, adapter.key)
-    if left is not None and latest is not None and latest.version_id == version.key:
+    if left is not None and latest is not None and latest.version_id == row.key:
         aliases.point(session, left, LATEST)
-    files = delete_version_rows(session, [version], deletion)
+    files = delete_version_rows(session, [row], deletion)
     deletion.count(files, "download")
     deletion.stays.append("Images generated with it and the run that trained it stay.")
-    deletion.stays += dependents_of_version(session, adapter.key, version.version)
-    session.connection().execute(
-        sa.delete(AdapterVersion).where(col(AdapterVersion.id) == version.key)
-    )
+    deletion.stays += dependents_of_version(session, adapter.key, row.version)
+    session.connection().execute(sa.delete(AdapterVersion).where(col(AdapterVersion.id) == row.key))
     session.expire_all()
     return deletion
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, File, Form, Query, Request, UploadFile
+from fastapi import APIRouter, File, Query, Request, UploadFile
 from starlette.responses import Response
 
 from app.registry.datasets import service, uploads
@@ -33,7 +33,7 @@ from app.web.datasets.filter_parameters import PageImages
 from app.web.datasets.forms import DatasetForm, name_from_file, read_dataset_form
 from app.web.datasets.page_view import dataset_page, redirect_to
 from app.web.forms import Text
-from app.web.state import Slug, State
+from app.web.state import Id, Slug, State
 from app.web.uploads import uploaded
 
 router = APIRouter(include_in_schema=False)
@@ -136,11 +136,11 @@ def create(
     return redirect_to(dataset)
 
 
-@router.post("/datasets/deleted/restore")
-def restore(state: State, id: Annotated[int, Form(ge=1, le=MAX_ID)]) -> Response:
+@router.post("/datasets/{dataset_id}/restore")
+def restore(state: State, dataset_id: Id) -> Response:
     """Restore a deleted dataset."""
     with state.database.write() as session:
-        return redirect_to(service.restore_dataset(session, id))
+        return redirect_to(service.restore_dataset(session, dataset_id))
 
 
 @router.get("/datasets/{slug}")

@@ -1,8 +1,7 @@
-"""Pages of deleted datasets, images and adapters: restore them, or delete them for good."""
+"""Pages of what is deleted: restore it, or delete it for good."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,26 +9,27 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from app.registry.datasets import service
-from app.registry.deletion import adapters, datasets
-from app.registry.deletion.adapters import DeletedAdapter
-from app.registry.deletion.datasets import DeletedDataset
+from app.registry.deletion import datasets
+from app.registry.deletion.things import DeletedKind, DeletedThing, list_things
 from app.registry.paging import Page, find_page
-from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset, Image
+from app.web.deletion.api import FOREVER
 from app.web.state import State
 from app.web.templates import render
 
 router = APIRouter(include_in_schema=False)
 
-Found = Page[DeletedDataset] | Page[DeletedAdapter]
 Number = Annotated[int, Query(ge=1, le=100_000)]
 
 
 @dataclass(frozen=True)
-class DeletedListPage:
-    """Deleted datasets or adapters, the last deleted first."""
+class DeletedPage:
+    """The deleted things of a kind, the last deleted first."""
 
-    found: Found
+    kind: DeletedKind
+    kinds: list[DeletedKind]
+    found: Page[DeletedThing]
+    forever: str
 
 
 @dataclass(frozen=True)
@@ -40,22 +40,27 @@ class DeletedImagesPage:
     images: list[Image]
 
 
+@router.get("/storage/deleted")
+def list_deleted(
+    request: Request, state: State, kind: DeletedKind = DeletedKind.RUNS, page: Number = 1
+) -> Response:
+    """List what is deleted; a page number past the end shows the last page."""
+    with state.database.read() as session:
+        found = find_page(lambda number: list_things(session, kind, page=number), page)
+    context = DeletedPage(kind, list(DeletedKind), found, FOREVER)
+    return render(request, "deletion/deleted.html", context)
+
+
 @router.get("/datasets/deleted")
 def list_datasets(request: Request, state: State, page: Number = 1) -> Response:
-    """List deleted datasets; a page number past the end shows the last page."""
-    return render(request, "deletion/datasets.html", _deleted(state, datasets.list_deleted, page))
+    """List deleted datasets."""
+    return list_deleted(request, state, DeletedKind.DATASETS, page)
 
 
 @router.get("/adapters/deleted")
 def list_adapters(request: Request, state: State, page: Number = 1) -> Response:
-    """List deleted adapters; a page number past the end shows the last page."""
-    return render(request, "adapters/deleted.html", _deleted(state, adapters.list_deleted, page))
-
-
-def _deleted(state: AppState, list_deleted: Callable[..., Found], page: int) -> DeletedListPage:
-    with state.database.read() as session:
-        found = find_page(lambda number: list_deleted(session, page=number), page)
-    return DeletedListPage(found)
+    """List deleted adapters."""
+    return list_deleted(request, state, DeletedKind.ADAPTERS, page)
 
 
 @router.get("/datasets/{slug}/deleted")

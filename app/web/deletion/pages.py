@@ -20,7 +20,7 @@ from app.registry.errors import Conflict
 from app.registry.state import AppState
 from app.registry.wording import plural, size_text
 from app.web.deletion import removals
-from app.web.deletion.api import FOREVER
+from app.web.deletion.api import FOREVER, NOUNS
 from app.web.deletion.removals import Removal
 from app.web.state import State
 from app.web.templates import redirect_with_notice, render
@@ -29,10 +29,16 @@ router = APIRouter(include_in_schema=False)
 
 RUNS, RUN = "/runs", "/runs/{run_id}"
 RENDER, PLAYGROUND = "/renders/{render_id}", "/play"
-ADAPTERS, DATASETS = "/adapters/deleted", "/datasets/deleted"
 DATASET, IMAGES = "/datasets/{slug}", "/datasets/{slug}/deleted"
-VERSION = "/adapters/{adapter_id}/versions/{version}"
 STORAGE, DELETED = "/storage", "/storage/deleted?kind="
+LISTED = {
+    **dict.fromkeys(("run", "deleted_runs"), f"{DELETED}runs"),
+    **dict.fromkeys(("version", "checkpoint"), f"{DELETED}versions"),
+    "preset": f"{DELETED}presets",
+    "adapter": "/adapters/deleted",
+    "dataset": "/datasets/deleted",
+}
+"""The list of what is deleted that the confirmation of each noun leads back to."""
 
 
 @dataclass(frozen=True)
@@ -51,21 +57,12 @@ class Confirmation:
 
 CONFIRMATIONS = (
     *(
-        Confirmation(f"{FOREVER}{place}", removal, back=listed, to=listed)
-        for place, removal, listed in (
-            (RUN, removals.of_run, f"{DELETED}runs"),
-            (RUNS, removals.of_deleted_runs, f"{DELETED}runs"),
-            (f"{RUN}/checkpoints/{{step}}", removals.of_checkpoint, f"{DELETED}checkpoints"),
-            (VERSION, removals.of_version, f"{DELETED}versions"),
-            ("/presets/{preset_id}", removals.of_preset, f"{DELETED}presets"),
-        )
+        Confirmation(f"{FOREVER}{noun.address}", noun.final, back=listed, to=listed)
+        for noun in NOUNS
+        if (listed := LISTED.get(noun.noun))
     ),
     Confirmation(f"{RUN}/checkpoints/delete", removals.of_checkpoints, back=RUN, to=RUN),
     Confirmation(f"{RENDER}/delete", removals.of_render, back=RENDER, to=PLAYGROUND),
-    Confirmation("/adapters/{adapter_id}/forever", removals.of_adapter, back=ADAPTERS, to=ADAPTERS),
-    Confirmation(
-        f"{DATASETS}/{{dataset_id}}/delete", removals.of_dataset, back=DATASETS, to=DATASETS
-    ),
     Confirmation(f"{IMAGES}/delete", removals.of_images, back=IMAGES, to=DATASET),
     Confirmation(f"{IMAGES}/{{image_id}}/delete", removals.of_image, back=IMAGES, to=IMAGES),
     *(

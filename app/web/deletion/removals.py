@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated
 
 from fastapi import Path, Query
 
-from app.registry.adapters import service as adapters_service
 from app.registry.blobs.deletion import Deletion
-from app.registry.datasets import service as datasets_service
 from app.registry.datasets.service import dataset_by_slug
-from app.registry.db import MAX_ID, Session, utcnow
+from app.registry.db import MAX_ID, utcnow
 from app.registry.deletion import adapters, datasets, renders, runs, versions
-from app.registry.renders import removal as renders_removal
-from app.registry.renders.grids import service as grids
-from app.registry.renders.recipes import service as recipes
-from app.registry.runs import own_presets
 from app.web.state import AdapterId, DatasetId, Id, RecipeId, State
 
 MAX_DAYS = 36_500
@@ -38,78 +30,6 @@ OlderThan = Annotated[
     ),
 ]
 KeepCovers = Annotated[bool, Query(description="Keep renders with the cover of an adapter.")]
-
-
-@dataclass(frozen=True)
-class Discard:
-    """A deletion that can be undone.
-
-    `mark` marks the rows as deleted; `final` then deletes them for good. `place`: the parts of the
-    address that a request may name in another way.
-    """
-
-    mark: Callable[[Session], object]
-    final: Removal
-    place: dict[str, object] = field(default_factory=dict)
-
-
-def discard_dataset(dataset_id: DatasetId) -> Discard:
-    """Deletion of a dataset."""
-    mark = partial(datasets_service.delete_dataset, dataset_id=dataset_id)
-    return Discard(mark, of_dataset(dataset_id))
-
-
-def discard_image(image_id: Id) -> Discard:
-    """Deletion of an image of a dataset."""
-    mark = partial(datasets_service.delete_image, image_id=image_id)
-    return Discard(mark, of_image(image_id))
-
-
-def discard_adapter(adapter_id: AdapterId) -> Discard:
-    """Deletion of an adapter."""
-    mark = partial(adapters_service.delete_adapter, adapter_id=adapter_id)
-    return Discard(mark, of_adapter(adapter_id))
-
-
-def discard_render(render_id: Id) -> Discard:
-    """Deletion of a render."""
-    mark = partial(renders_removal.delete_render, render_id=render_id)
-    return Discard(mark, of_deleted_render(render_id))
-
-
-def discard_run(run_id: Id) -> Discard:
-    """Deletion of a run."""
-    return Discard(partial(runs.discard_run, run_id=run_id), of_run(run_id))
-
-
-def discard_checkpoint(run_id: Id, step: Step) -> Discard:
-    """Deletion of a checkpoint of a run."""
-    mark = partial(runs.discard_checkpoint, run_id=run_id, step=step)
-    return Discard(mark, of_checkpoint(run_id, step))
-
-
-def discard_version(adapter_id: AdapterId, version: Reference, state: State) -> Discard:
-    """Deletion of a version of an adapter. Raises NotFound."""
-    with state.database.read() as session:
-        adapter = adapters_service.get_adapter(session, adapter_id)
-        number = adapters_service.get_version(session, adapter, version).version
-    mark = partial(versions.discard_version, adapter_id=adapter_id, reference=number)
-    return Discard(mark, of_version(adapter_id, str(number)), {"version": number})
-
-
-def discard_preset(preset_id: Id) -> Discard:
-    """Deletion of a preset of one's own."""
-    return Discard(partial(own_presets.delete_preset, preset_id=preset_id), of_preset(preset_id))
-
-
-def discard_grid(grid_id: Id) -> Discard:
-    """Deletion of a grid."""
-    return Discard(partial(grids.delete_grid, grid_id=grid_id), of_grid(grid_id))
-
-
-def discard_recipe(recipe_id: RecipeId) -> Discard:
-    """Deletion of a recipe."""
-    return Discard(partial(recipes.delete_recipe, recipe_id=recipe_id), of_recipe(recipe_id))
 
 
 def _time_before(days: int) -> datetime | None:
@@ -184,12 +104,22 @@ def of_adapter(adapter_id: AdapterId) -> Removal:
 
 def of_version(adapter_id: AdapterId, version: Reference) -> Removal:
     """Removal of a deleted version of an adapter."""
-    return partial(versions.delete_version, adapter_id=adapter_id, reference=version)
+    return partial(versions.delete_version, adapter_id=adapter_id, version=version)
 
 
 def of_dataset(dataset_id: DatasetId, with_runs: WithRuns = False) -> Removal:
     """Removal of a deleted dataset."""
     return partial(datasets.delete_dataset, dataset_id=dataset_id, with_runs=with_runs)
+
+
+def of_dataset_alone(dataset_id: DatasetId) -> Removal:
+    """Removal of a deleted dataset; the runs on it stay."""
+    return of_dataset(dataset_id)
+
+
+def of_image_alone(image_id: Id) -> Removal:
+    """Removal of a deleted image; the runs on it stay."""
+    return of_image(image_id)
 
 
 def of_image(image_id: Id, with_runs: WithRuns = False) -> Removal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fastapi import APIRouter, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from app.registry.errors import InvalidInput
 from app.registry.runs import own_presets, service
@@ -95,23 +95,6 @@ def rename(request: Request, preset_id: Id, state: State, sent: SentForm) -> Res
     except InvalidInput as error:
         return _list_page(request, state, wrong=(preset_id, name, error.detail))
     return redirect_with_notice("/train/presets", f"The preset is called “{preset.name}” now.")
-
-
-@router.post("/train/presets/{preset_id}/delete")
-def delete(preset_id: Id, state: State) -> Response:
-    """Delete a preset, with Undo; runs keep their settings."""
-    with state.database.write() as session:
-        preset = own_presets.delete_preset(session, preset_id)
-    undo = f"/presets/{preset_id}/restore"
-    return redirect_with_notice("/train/presets", f"“{preset.name}” was deleted.", undo=undo)
-
-
-@router.post("/presets/{preset_id}/restore")
-def restore(preset_id: Id, state: State) -> Response:
-    """Restore a deleted preset."""
-    with state.database.write() as session:
-        own_presets.restore_preset(session, preset_id)
-    return RedirectResponse("/train/presets", status_code=303)
 
 
 def _list_page(

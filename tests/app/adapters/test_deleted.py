@@ -18,6 +18,7 @@ from app.registry.datasets import service as datasets
 from app.registry.db import Database
 from app.registry.deletion import adapters as deleted
 from app.registry.deletion import lists
+from app.registry.deletion.things import DeletedKind, list_things
 from app.registry.errors import Conflict, NotFound
 from app.registry.job_kinds.kinds import InspectBaseArgs, MergeAdaptersArgs, ResizeAdapterArgs
 from app.registry.job_kinds.states import JobStatus
@@ -108,9 +109,9 @@ def test_the_one_deleted_last_comes_first(
         if name != "Kept":
             put_away(database, key, days_ago=number)
     with database.read() as session:
-        first, second = (deleted.list_deleted(session, page=page) for page in (1, 2))
-    found = [(row.adapter.name, row.version_count) for row in (*first.items, *second.items)]
-    assert found == [("Old", 1), ("Older", 2), ("Oldest", 3)]
+        first, second = (list_things(session, DeletedKind.ADAPTERS, page=n) for n in (1, 2))
+    found = [(row.name, row.about.split(", ")[1]) for row in (*first.items, *second.items)]
+    assert found == [("Old", "1 version"), ("Older", "2 versions"), ("Oldest", "3 versions")]
     assert (first.total, first.pages) == (3, 2)
 
 

@@ -23,7 +23,7 @@ def drawn_with(client: TestClient, state: AppState, adapter: Adapter) -> int:
 
 def delete_for_good(client: TestClient, adapter: Adapter) -> None:
     client.post(f"/adapters/{adapter.slug}/delete")
-    answer = client.post(f"/adapters/{adapter.key}/forever", follow_redirects=False)
+    answer = client.post(f"/storage/forever/adapters/{adapter.key}", follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/adapters/deleted")
 
 
@@ -36,7 +36,7 @@ def test_deleted_adapters_are_found_and_brought_back(client: TestClient, state: 
     page = client.get("/adapters/deleted").text
     assert "Chalk" in page
     assert "SD 1.x, 1 version, deleted" in page
-    assert f'action="/adapters/{adapter.key}/restore"' in page
+    assert f'action="/adapters/{adapter.key}/restore?' in page
     back = client.post(f"/adapters/{adapter.key}/restore")
     assert (back.status_code, str(back.url.path)) == (200, "/adapters/chalk")
     assert "No deleted adapters" in client.get("/adapters/deleted").text
@@ -63,11 +63,11 @@ def test_deleting_for_good_asks_first_and_then_nothing_is_left(
     adapter = fake_workers.adapter(state)
     client.post(f"/adapters/{adapter.slug}/delete")
     page = client.get("/adapters/deleted").text
-    assert f'href="/adapters/{adapter.key}/forever"' in page
-    asked = client.get(f"/adapters/{adapter.key}/forever").text
+    assert f'href="/storage/forever/adapters/{adapter.key}"' in page
+    asked = client.get(f"/storage/forever/adapters/{adapter.key}").text
     assert "This cannot be undone. It frees <strong>" in asked
     assert "<li>1 version</li>" in asked
-    answer = client.post(f"/adapters/{adapter.key}/forever")
+    answer = client.post(f"/storage/forever/adapters/{adapter.key}")
     assert "No deleted adapters" in answer.text
     assert client.get("/adapters").status_code == 200
     assert "/adapters/deleted" not in client.get("/adapters").text
@@ -75,7 +75,7 @@ def test_deleting_for_good_asks_first_and_then_nothing_is_left(
 
 def test_a_render_that_is_not_deleted_is_kept(client: TestClient, state: AppState) -> None:
     adapter = fake_workers.adapter(state)
-    answer = client.post(f"/adapters/{adapter.key}/forever", headers=HTML)
+    answer = client.post(f"/storage/forever/adapters/{adapter.key}", headers=HTML)
     assert answer.status_code == 409
     assert "is not deleted" in answer.text
     assert client.get(f"/adapters/{adapter.slug}").status_code == 200

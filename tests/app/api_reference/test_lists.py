@@ -87,13 +87,13 @@ def test_what_is_handled_part_by_part_is_handled_once(filled: TestClient) -> Non
         assert filled.delete(f"{API}/adapters/{row['id']}").status_code == 200
         address = answer.links.get("next", {}).get("url", "")
     assert sorted(deleted) == ["Chalk", "Ink"]
-    address = f"{API}/adapters/deleted?limit=1"
+    address = f"{API}/storage/deleted?kind=adapters&limit=1"
     while address:
         answer = filled.get(address)
         for row in answer.json():
-            assert filled.post(f"{API}/adapters/{row['id']}/restore").status_code == 200
+            assert filled.post(row["restore"]).status_code == 200
         address = answer.links.get("next", {}).get("url", "")
-    assert filled.get(f"{API}/adapters/deleted").json() == []
+    assert filled.get(f"{API}/storage/deleted?kind=adapters").json() == []
 
 
 def test_a_cursor_whose_place_is_lost_says_so(filled: TestClient) -> None:

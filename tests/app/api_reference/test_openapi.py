@@ -145,8 +145,6 @@ OPERATION_IDS = [
     "listDatasetVersions",
     "listDatasets",
     "listDeleted",
-    "listDeletedAdapters",
-    "listDeletedDatasets",
     "listGrids",
     "listImages",
     "listJobs",

@@ -310,7 +310,7 @@ def test_a_deleted_dataset_is_offered_back(client: TestClient, state: AppState, 
     page = client.post(f"{boats}/delete", headers=HTML)
     assert "“Boats” deleted." in page.text
     assert client.get(boats, headers=HTML).status_code == 404
-    page = client.post("/datasets/deleted/restore", data={"id": key}, headers=HTML)
+    page = client.post(f"/datasets/{key}/restore", headers=HTML)
     assert page.url.path == boats
     assert len(pictures(state)) == 2
 

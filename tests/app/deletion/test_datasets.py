@@ -10,6 +10,7 @@ from app.registry.datasets import service
 from app.registry.datasets.pinned import pin_version
 from app.registry.deletion import datasets as deletion
 from app.registry.deletion import lists, runs
+from app.registry.deletion.things import DeletedKind, list_things
 from app.registry.errors import Conflict, NotFound
 from app.registry.runs import requests
 from app.registry.runs.service import run_image_count
@@ -107,8 +108,8 @@ def test_runs_keep_what_they_were_trained_on_until_they_go_too(registry: Registr
     assert freed.files == 0
     assert freed.stays[0] == ("3 images stay, with captions, because 3 runs were trained on them.")
     with registry.database.read() as session:
-        (kept,) = deletion.list_deleted(session).items
-        assert (kept.image_count, kept.run_count) == (0, 3)
+        (kept,) = list_things(session, DeletedKind.DATASETS).items
+        assert kept.about == "0 images, 3 runs trained on it"
         assert run_image_count(session, third) == 2
     for run in (first, second):
         registry.delete(lambda session, key=run.key: runs.delete_run(session, key))

@@ -14,9 +14,8 @@ from tests import fake_workers
 HTML = {"accept": "text/html"}
 FOREVER, DELETED = "/storage/forever", "/storage/deleted?kind="
 FORMS = (
-    "/runs/1/checkpoints/20/delete",
-    "/runs/delete?run=1",
-    "/adapters/chalk/versions/2/delete",
+    "/runs/1/delete?back=/runs",
+    "/adapters/1/versions/2/delete?back=/adapters/chalk",
 )
 
 
@@ -29,7 +28,6 @@ FORMS = (
         (f"{DELETED}runs", f"{FOREVER}/runs/1", f"{DELETED}runs"),
         (f"{DELETED}runs", f"{FOREVER}/runs", f"{DELETED}runs"),
         (f"{DELETED}versions", f"{FOREVER}/adapters/1/versions/2", f"{DELETED}versions"),
-        (f"{DELETED}checkpoints", f"{FOREVER}/runs/1/checkpoints/20", f"{DELETED}checkpoints"),
     ],
 )
 def test_a_page_asks_first_and_the_next_says_what_was_freed(
@@ -37,7 +35,7 @@ def test_a_page_asks_first_and_the_next_says_what_was_freed(
 ) -> None:
     client.post("/renders/delete", data={"id": "2"})  # only then it can be deleted for good
     if DELETED in shown_on:
-        for form in FORMS[:1] if "checkpoints" in address else FORMS:
+        for form in FORMS:
             client.post(form)
     assert f'href="{address}"' in client.get(shown_on).text
     asked = client.get(address)
@@ -58,9 +56,11 @@ def test_a_page_asks_first_and_the_next_says_what_was_freed(
 @pytest.mark.parametrize(
     ("page", "form", "leads_to", "undo"),
     [
-        ("/runs/1", FORMS[1], "/runs", "/runs/restore?run=1&amp;back=%2Fruns"),
-        ("/runs/1", FORMS[0], "/runs/1", "/runs/1/checkpoints/20/restore"),
-        ("/adapters/chalk", FORMS[2], "/adapters/chalk", "/adapters/1/versions/2/restore"),
+        ("/runs/1", FORMS[0], "/runs", "/runs/1/restore?back=%2Fruns"),
+        (
+            *("/adapters/chalk", FORMS[1], "/adapters/chalk"),
+            "/adapters/1/versions/2/restore?back=%2Fadapters%2Fchalk",
+        ),
     ],
 )
 def test_a_form_deletes_and_the_next_page_offers_undo(
@@ -84,14 +84,15 @@ def test_chosen_runs_are_deleted_together(client: TestClient, state: AppState) -
     assert "“Chalk” was deleted. “Other” is waiting. Cancel it first, then delete it." in shown.text
     assert 'href="/storage/deleted?kind=runs">Deleted runs' in shown.text
     listed = client.get("/storage/deleted?kind=runs").text
-    assert 'action="/runs/1/restore"' in listed
-    assert str(client.post("/runs/1/restore").url.path) == "/runs/1"
+    restore = "/runs/1/restore?back=/storage/deleted%3Fkind%3Druns"
+    assert f'action="{restore}"' in listed
+    assert "No deleted runs" in client.post(restore).text
 
 
 def test_what_has_not_ended_says_why(client: TestClient, state: AppState) -> None:
     fake_workers.queued_run(state, fake_workers.dataset(state))
-    assert "/runs/delete" not in client.get("/runs/1").text
-    refused = client.post("/runs/delete?run=1", headers=HTML)
+    assert "/runs/1/delete" not in client.get("/runs/1").text
+    refused = client.post("/runs/1/delete?back=/runs", headers=HTML)
     assert refused.status_code == 409
     assert "“Chalk” is waiting. Cancel it first, then delete it." in refused.text
 
@@ -103,17 +104,17 @@ def test_a_deleted_dataset_goes_with_or_without_its_runs(client: TestClient) -> 
     assert 'href="/datasets/deleted"' in client.get("/datasets").text
     listed = client.get("/datasets/deleted").text
     assert "3 images, 1 run trained on it, deleted" in listed
-    assert 'action="/datasets/deleted/restore"' in listed
-    asked = client.get("/datasets/deleted/1/delete").text
+    assert 'action="/datasets/1/restore?' in listed
+    asked = client.get("/storage/forever/datasets/1").text
     assert "3 images stay, with captions, because 1 run was trained on them." in asked
     assert (
-        'href="/datasets/deleted/1/delete?with_runs=true">Delete these runs too, which frees'
+        'href="/storage/forever/datasets/1?with_runs=true">Delete these runs too, which frees'
         in asked
     )
-    both = "/datasets/deleted/1/delete?with_runs=true"
+    both = "/storage/forever/datasets/1?with_runs=true"
     with_runs = client.get(both).text
     assert "run 1, “Chalk”" in with_runs
-    assert 'href="/datasets/deleted/1/delete">Keep the runs' in with_runs
+    assert 'href="/storage/forever/datasets/1">Keep the runs' in with_runs
     answer = client.post(both)
     assert str(answer.url.path) == "/datasets/deleted"
     assert "No deleted datasets" in answer.text

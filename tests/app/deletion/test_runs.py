@@ -12,7 +12,7 @@ from app.registry.comparison.versions import compare
 from app.registry.deletion import adapters as deleted_adapters
 from app.registry.deletion import datasets, versions
 from app.registry.deletion import runs as deletion
-from app.registry.deletion.lists import DeletedKind, list_things
+from app.registry.deletion.things import DeletedKind, list_things
 from app.registry.deletion.usage import FileKind, storage_use
 from app.registry.errors import Conflict, NotFound
 from app.registry.jobs import service as jobs
@@ -128,10 +128,10 @@ def test_a_deleted_run_is_nowhere_until_it_is_restored(registry: Registry) -> No
         assert address
         assert adapters.list_versions(session, address.key) == []
         assert [shown_samples(session, adapter, number) for number in (1, 2)] == before
-        assert [row.title for row in list_things(session, DeletedKind.RUNS).items] == [
-            f"run {run_id}, “Cats”"
+        assert [row.place for row in list_things(session, DeletedKind.RUNS).items] == [
+            f"/runs/{run_id}"
         ]
-        assert list_things(session, DeletedKind.CHECKPOINTS).items == []
+        assert list_things(session, DeletedKind.VERSIONS).items == []
     uses = {use.kind: use.files for use in storage_use(registry.state)}
     assert (uses[FileKind.CHECKPOINTS], uses[FileKind.CHECKPOINT_ADAPTERS]) == (0, 0)
     assert uses[FileKind.DELETED_RUNS] > 0
@@ -140,7 +140,7 @@ def test_a_deleted_run_is_nowhere_until_it_is_restored(registry: Registry) -> No
             assert deletion.restore_run(session, run_id).deleted_at is None
     with registry.database.read() as session:
         assert [row.step for row in checkpoints.list_checkpoints(session, run_id)] == steps[1:]
-        (thing,) = list_things(session, DeletedKind.CHECKPOINTS).items
+        (thing,) = list_things(session, DeletedKind.VERSIONS).items
         assert thing.place == f"/runs/{run_id}/checkpoints/{steps[0]}"
     for _ in range(2):
         with registry.database.write() as session:

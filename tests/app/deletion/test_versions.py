@@ -13,7 +13,7 @@ from app.registry.blobs.deletion import FreedSpace
 from app.registry.db import utcnow
 from app.registry.deletion import adapters as deleted
 from app.registry.deletion import versions as deletion
-from app.registry.deletion.lists import DeletedKind, list_things
+from app.registry.deletion.things import DeletedKind, list_things
 from app.registry.deletion.usage import FileKind, storage_use
 from app.registry.errors import Conflict, NotFound
 from app.registry.job_kinds.kinds import (
@@ -97,7 +97,8 @@ def test_a_deleted_version_is_nowhere_until_it_is_restored(registry: Registry) -
             with pytest.raises(NotFound, match="no version 2"):
                 service.get_version(session, adapter, reference)
         (thing,) = list_things(session, DeletedKind.VERSIONS).items
-        assert (thing.title, thing.place) == ("version 2 of “Ink”", f"/adapters/{key}/versions/2")
+        assert (thing.name, thing.about) == ("Ink", "version 2")
+        assert thing.place == f"/adapters/{key}/versions/2"
     uses = {use.kind: use.files for use in storage_use(registry.state)}
     assert uses[FileKind.DELETED_VERSIONS] == 2  # weights and its own download
     assert make(registry, key).version == 3  # a number names one version for ever

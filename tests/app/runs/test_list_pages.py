@@ -109,7 +109,7 @@ def test_chosen_runs_are_compared_or_deleted(
         assert session.get(Run, 1) is None
         assert session.get(Run, 3) is not None
     for left, status in (("3", 409), ("1", 404)):
-        answer = client.post(f"/runs/delete?run={left}", headers={"accept": "text/html"})
+        answer = client.post("/runs/delete", data={"run": left}, headers={"accept": "text/html"})
         assert answer.status_code == status
 
 

@@ -49,7 +49,7 @@ def test_every_address_refuses_the_methods_that_it_does_not_have(
     [
         ("PUT", "/api/v1/datasets/1", "DELETE, GET, HEAD, PATCH"),
         ("OPTIONS", "/api/v1/datasets", "GET, HEAD, POST"),
-        ("PATCH", "/api/v1/adapters/deleted", "GET, HEAD"),
+        ("PATCH", "/api/v1/storage/deleted", "GET, HEAD"),
         ("PATCH", "/api/v1/grids/estimate", "POST"),
         ("HEAD", "/api/v1/grids/estimate", "POST"),
         ("POST", "/datasets/deleted", "GET, HEAD"),
