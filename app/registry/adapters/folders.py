@@ -74,7 +74,8 @@ def list_kept(session: Session, folder: str | None = None) -> list[KeptAdapter]:
     return [
         row
         for row in kept
-        if folder in (None, row.args.folder)
+        if row.job.readable_arguments() is not None
+        and folder in (None, row.args.folder)
         and not (row.args.removes and row.job.state is JobStatus.SUCCEEDED)
     ]
 
@@ -112,7 +113,9 @@ def _order(
     hashes: set[str] = set()
     mine = select(IoJob).where(IoJob.kind == JobKind.KEEP_IN_FOLDER, IoJob.subject_id == adapter_id)
     for job in session.exec(mine):
-        args = job.arguments(KeepInFolderArgs)
+        args = job.readable_arguments()
+        if not isinstance(args, KeepInFolderArgs):
+            continue  # damaged
         if (args.folder, args.version) != (folder, version):
             continue
         if job.state.is_active and args.removes == removes:

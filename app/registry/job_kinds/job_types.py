@@ -112,6 +112,7 @@ INSPECTION_LIMIT = TimeLimit(60)  # it reads some headers
 FILE_LIMIT = TimeLimit(300, MEGABYTE)  # the size of the adapters that are read
 BASE_LIMIT = TimeLimit(600, 2 * MEGABYTE)  # the size of the base models as well
 PART_LIMIT = TimeLimit(300)  # one image, or one piece of a file
+FOLDER_LIMIT = TimeLimit(600)  # an adapter, to a folder that may be on a network
 CAPTION_LIMIT = TimeLimit(600)  # one image, after a model of gigabytes was read
 JOB_TYPES: Mapping[str, JobType] = {
     job_type.kind: job_type
@@ -119,7 +120,7 @@ JOB_TYPES: Mapping[str, JobType] = {
         JobType(InspectBaseArgs, InspectBaseResult, limit=INSPECTION_LIMIT),
         JobType(DownloadBaseArgs, DownloadBaseResult, is_long=True),
         JobType(ExportAdapterArgs, ExportAdapterResult, limit=FILE_LIMIT),
-        JobType(KeepInFolderArgs, KeepInFolderResult, limit=BASE_LIMIT),
+        JobType(KeepInFolderArgs, KeepInFolderResult, limit=FOLDER_LIMIT),
         JobType(ImportAdapterArgs, ImportAdapterResult, limit=FILE_LIMIT),
         JobType(FetchHubAdapterArgs, FetchHubAdapterResult, is_long=True),
         JobType(PublishAdapterArgs, PublishAdapterResult, is_long=True),

@@ -16,7 +16,7 @@ from app.registry.adapters.service import get_adapter, get_version
 from app.registry.adapters.versions.create_version import NewFile
 from app.registry.config import Settings
 from app.registry.db import Database
-from app.registry.job_kinds.kinds import KeepInFolderResult
+from app.registry.job_kinds.kinds import KeepInFolderArgs, KeepInFolderResult
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.storage.store import BlobStore
@@ -52,9 +52,10 @@ class FolderJobs:
 
     def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
         """Write or remove the files of a job. Raises RefusedError with what is in the way."""
+        path = folders.require_folder(self._settings, job.arguments(KeepInFolderArgs).folder)
         with self._database.read() as session:
             kept = KeptAdapter(session.get_one(Adapter, job.subject_id), job)
-        target = folders.require_folder(self._settings, kept.args.folder) / kept.file
+        target = path / kept.file
         known = {*kept.args.hashes, *kept.result.hashes}
         result = KeepInFolderResult()
         if kept.args.removes:

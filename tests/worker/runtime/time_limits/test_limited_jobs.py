@@ -146,6 +146,7 @@ def test_every_short_kind_has_a_limit_that_is_generous() -> None:
     assert {kind: limit.of(0) for kind, limit in limits.items()} == {
         JobKind.INSPECT_BASE: 60,
         JobKind.EXPORT_ADAPTER: 300,
+        JobKind.KEEP_IN_FOLDER: 600,
         JobKind.IMPORT_ADAPTER: 300,
         JobKind.MERGE_ADAPTERS: 300,
         JobKind.RESIZE_ADAPTER: 300,
