@@ -6,6 +6,8 @@ import json
 import re
 import struct
 import subprocess
+from base64 import b64encode
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import httpx
@@ -17,6 +19,7 @@ from app.supervisor.guard import descendants
 from app.supervisor.lock import LOCK_NAME
 from bench import load
 from tests.app.supervisor.conftest import alive, wait_until
+from tests.browser.test_datasets import DROP
 from tests.stack.conftest import Stack, poll, stop_stack
 from worker.core.starter.examples import CHALKBOARD
 
@@ -44,21 +47,45 @@ def example_files() -> list[Path]:
     return pictures[:PICTURES]
 
 
+class Actions(list[str]):
+    """What a person does, in words; to look and to wait are no actions."""
+
+    def __call__(self, words: str, act: Callable[[], object]) -> None:
+        """Do it, and count it."""
+        self.append(words)
+        act()
+
+
+def dropped(files: Sequence[Path]) -> list[list[str]]:
+    """Files as the script that drops them takes them."""
+    return [[one.name, "image/webp", b64encode(one.read_bytes()).decode()] for one in files]
+
+
 def test_a_person_trains_a_style_tries_it_and_takes_it_home(
     page: Page, api: httpx.Client, tmp_path: Path
 ) -> None:
-    # Drop pictures into a new dataset.
-    page.goto("/datasets")
-    if (button := page.get_by_role("link", name="New dataset")).count():
-        button.click()  # else the form is open, as there is no dataset yet
-    page.get_by_label("Name").first.fill("My chalk")
-    page.get_by_label("Trigger word").first.fill("chalkboard")
-    page.get_by_role("button", name=re.compile("create|new dataset", re.I)).last.click()
+    # Images of one's own become a dataset with captions.
+    act = Actions()
+    page.goto("/")
+    act("Use my own images", page.get_by_role("link", name="Use my own images").click)
+    act("the name", lambda: page.get_by_label("Name", exact=True).fill("My chalk"))
+    act("the trigger word", lambda: page.locator("#field-trigger_word").fill("chalkboard"))
+    act("drop the images", lambda: page.evaluate(DROP, dropped(example_files())))
     page.wait_for_url("**/datasets/my-chalk*")
+    expect(page.locator("[data-tile]")).to_have_count(PICTURES)
+    act("Write captions for me", page.get_by_role("link", name="Write captions for me").first.click)
+    act("File names", page.get_by_role("radio", name=re.compile("^File names")).check)
+    act("Write captions", page.get_by_role("button", name="Write captions", exact=True).click)
+    expect(page.locator("#results")).to_contain_text(f"{PICTURES} captions written")
+    act("Train this style", page.get_by_role("link", name="Train this style").click)
+    act("Add the word to all", page.get_by_role("button", name="Add “chalkboard” to all").click)
+    expect(page.get_by_role("button", name="Add “chalkboard” to all")).to_have_count(0)
+
+    # A file that is none is named.
+    page.goto("/datasets/my-chalk")
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"this is no picture")
-    page.locator("input[type=file]").first.set_input_files([*example_files(), broken])
-    expect(page.locator("[data-tile]")).to_have_count(PICTURES)
+    page.locator("input[type=file]").first.set_input_files(broken)
     expect(page.get_by_text("broken.png").first).to_be_visible()
 
     # A caption saves itself.
@@ -79,8 +106,9 @@ def test_a_person_trains_a_style_tries_it_and_takes_it_home(
     page.get_by_label("Steps", exact=True).fill("30")
     page.get_by_label("Resolution", exact=True).fill("64")
     page.get_by_role("checkbox", name="Train the text encoder").check()
-    page.get_by_role("button", name="Start training").click()
+    act("Start training", lambda: page.keyboard.press("Control+Enter"))
     page.wait_for_url(re.compile(r"/runs/\d+"))
+    assert len(act) <= 10, act
     run_page = page.url
     run_id = int(run_page.rsplit("/", 1)[1])
     expect(page.get_by_text(re.compile(r"Step \d+ of 30")).first).to_be_visible(timeout=60_000)
@@ -97,19 +125,22 @@ def test_a_person_trains_a_style_tries_it_and_takes_it_home(
     assert {row["step"] for row in samples} >= {0, 30}
     expect(page.locator("img[src^='/media/']").first).to_be_visible()
 
-    # Try it with a weight, beside the same seed without it.
-    page.get_by_role("link", name=re.compile("try it", re.I)).first.click()
+    # Try it at once, with another weight, and take the file home.
+    act = Actions(["Try Chalkboard", "Train this style", "Quick look", "Start training"])
+    act("Try it", page.get_by_role("link", name=re.compile("try it", re.I)).first.click)
     page.wait_for_url("**/play*")
-    page.get_by_label("Prompt", exact=True).fill("castle, chalkboard style")
-    page.get_by_role("button", name=re.compile("^generate", re.I)).click()
-    expect(page.locator("#result .comparison img")).to_have_count(2)
-
-    # Take the file home.
-    page.goto("/adapters")
-    page.get_by_role("link", name="My chalk").first.click()
+    shown = expect(page.locator("#result img").first)
+    shown.to_be_visible()  # the training sample
+    sample = page.locator("#result img").first.get_attribute("src") or ""
+    slider = page.get_by_label(re.compile("^Weight of .*, slider$")).first
+    act("move the weight", lambda: slider.fill("0.7"))
+    shown.not_to_have_attribute("src", sample)
+    play = page.url
+    act("the adapter", page.locator("#stack a[href^='/adapters/']").first.click)
     page.wait_for_url("**/adapters/my-chalk*")
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download", exact=True).first.click()
+        act("Download", page.get_by_role("link", name="Download", exact=True).first.click)
+    assert len(act) <= 8, act
     file = tmp_path / download.value.suggested_filename
     download.value.save_as(file)
     assert file.name == "my-chalk-v1.safetensors"
@@ -118,6 +149,12 @@ def test_a_person_trains_a_style_tries_it_and_takes_it_home(
     assert any(key.startswith("lora_unet_") for key in header)
     assert any(key.startswith("lora_te_") for key in header)
     assert header["__metadata__"]["ss_output_name"] == file.stem
+
+    # The same seed is drawn beside it without the adapter.
+    page.goto(play)
+    page.get_by_label("Prompt", exact=True).fill("castle, chalkboard style")
+    page.get_by_role("button", name=re.compile("^generate", re.I)).click()
+    expect(page.locator("#result .comparison img")).to_have_count(2)
 
 
 def test_weights_change_the_picture_and_zero_is_the_base(api: httpx.Client) -> None:

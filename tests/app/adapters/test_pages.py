@@ -342,9 +342,14 @@ def test_settings_that_are_not_known_are_not_called_equal(
     )  # fmt: skip
     with state.database.write() as session:
         publish(session, new, adapter_id=adapter.key)
+        session.get_one(Adapter, adapter.key).trigger_words = ["omoji"]
     page = client.get(f"/adapters/{adapter.slug}/compare?a=1&b=2").text
     assert "The settings cannot be compared: they are not known for both versions." in page
     assert "All known settings are equal" not in page
+    for version, word in ((1, "chalkboard"), (2, "omoji")):  # the older one has its own
+        page = client.get(f"/adapters/{adapter.slug}?v={version}").text
+        head = page.partition('id="adapter-head"')[2].partition("</header>")[0]
+        assert re.findall('data-copy="(.*?)"', head) == [word]
 
 
 def test_versions_are_compared_by_their_samples_first(client: TestClient, state: AppState) -> None:

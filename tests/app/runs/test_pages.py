@@ -385,6 +385,8 @@ def test_a_finished_run_leads_to_its_adapter(client: TestClient, state: AppState
     adapter = fake_workers.adapter(state)
     page = client.get("/runs/1").text
     assert "Trained 40 steps" in page
+    assert "“starter” is a small teaching model." in page
+    assert 'href="/train/new?dataset=chalk"' in page
     assert f'href="/adapters/{adapter.slug}?v=1"' in page
     assert f'href="/play?adapter={adapter.slug}@1&amp;prompt=a%20castle"' in page
 
