@@ -11,12 +11,10 @@ from urllib.parse import urlencode
 from app.registry.adapters import service as adapters
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import InvalidInput, NotFound
-from app.registry.job_kinds.weighted import ResolvedAdapter
-from app.registry.renders.recipes.service import OpenedRecipe
+from app.registry.renders.recipes.service import OpenedRecipe, request_of
 from app.registry.renders.requests import RenderRequest
 from app.registry.renders.sources import SourceImage
 from app.registry.tables.base_models import BaseModel
-from app.registry.tables.recipes import Recipe
 from app.registry.tables.renders import Render
 from app.web.form_reader import FormReader
 from app.web.playground.adapter_rows import (
@@ -243,8 +241,22 @@ def unknown_choices(form: PlayForm, bases: Sequence[BaseModel]) -> dict[str, str
 
 def form_of_render(render: Render, base_slug: str, index: int = 0) -> PlayForm:
     """The form that repeats this render; of a strip, the image at this index."""
-    form = _filled_form(render, base_slug, render.stack_of(index))
-    return replace(form, count="1") if render.weights else form
+    return PlayForm(
+        prompt=render.prompt,
+        negative=render.negative_prompt,
+        seed=str(render.seed),
+        sampler=render.sampler,
+        steps=str(render.steps),
+        guidance=f"{render.guidance:g}",
+        clip_skip=str(render.clip_skip),
+        width=str(render.width),
+        height=str(render.height),
+        count="1" if render.weights else str(render.count),
+        base=base_slug,
+        source=render.source_sha256 or "",
+        strength="" if render.strength is None else f"{render.strength:g}",
+        stack=tuple(row_of(used.slug, used) for used in render.stack_of(index)),
+    )
 
 
 def form_of_request(session: Session, request: RenderRequest) -> PlayForm:
@@ -279,29 +291,7 @@ def form_of_restyle(render: Render, here: Container[int]) -> PlayForm:
     )
 
 
-def form_of_recipe(opened: OpenedRecipe) -> PlayForm:
+def form_of_recipe(session: Session, opened: OpenedRecipe) -> PlayForm:
     """The form with the settings of a recipe and its adapters that are still here."""
-    recipe = opened.recipe
-    form = _filled_form(recipe, opened.base_model or "", opened.stack)
-    named = zip(form.stack, opened.stack, strict=True)
-    rows = tuple(replace(row, version=used.alias or row.version) for row, used in named)
-    return replace(form, mix=recipe.mix, stack=rows)
-
-
-def _filled_form(row: Render | Recipe, base: str, stack: Sequence[ResolvedAdapter]) -> PlayForm:
-    return PlayForm(
-        prompt=row.prompt,
-        negative=row.negative_prompt,
-        seed="" if row.seed is None else str(row.seed),
-        sampler=row.sampler,
-        steps=str(row.steps),
-        guidance=f"{row.guidance:g}",
-        clip_skip=str(row.clip_skip),
-        width=str(row.width),
-        height=str(row.height),
-        count=str(row.count),
-        base=base,
-        source=row.source_sha256 or "",
-        strength="" if row.strength is None else f"{row.strength:g}",
-        stack=tuple(row_of(used.slug, used) for used in stack),
-    )
+    form = form_of_request(session, request_of(opened))
+    return replace(form, base=opened.base_model or "", mix=opened.recipe.mix)

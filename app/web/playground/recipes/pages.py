@@ -134,7 +134,7 @@ def open_recipe(request: Request, slug: Slug, state: State) -> Response:
     """Open the playground with a recipe; what of it is gone is said, the rest is there."""
     with state.database.read() as session:
         opened = service.open_recipe(session, service.recipe_by_slug(session, slug))
-        form = form_of_recipe(opened)
+        form = form_of_recipe(session, opened)
         result = finished_result(session, form)
         panel = RecipePanel(opened.recipe.name, "", opened)
         context = play_page(session, form, result=result, recipe=panel)
