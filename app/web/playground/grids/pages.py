@@ -142,8 +142,9 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
     if not wants_fragment(request):
         return render(request, "playground/grids/new.html", page)
     if "fill" in change or "axis" in change:
-        return render_fragment("playground/grids/_axes.html", page)
-    response = render_fragment("playground/grids/_stack_changed.html", page)
+        response = render_fragment("playground/grids/_axes.html", page)
+    else:
+        response = render_fragment("playground/grids/_stack_changed.html", page)
     response.headers["HX-Trigger-After-Settle"] = "stack-changed"
     return response
 

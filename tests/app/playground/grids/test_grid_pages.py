@@ -145,6 +145,7 @@ def test_choosing_an_axis_fills_it_and_its_adapter_is_named_everywhere(
     for axis, text in (("rows", "DDIM, Euler"), ("sheets", f"{trained.slug}, night")):
         answer = client.post("/grids/stack", data=fields | {"fill": axis}, headers=FRAGMENT)
         assert text in answer.text
+        assert answer.headers["hx-trigger-after-settle"] == "stack-changed"  # counts the images
     start(client, address, columns_what="checkpoint:0", columns_values="1")
     page = " ".join(client.get("/grids/1").text.split())
     assert "“a castle”, weight 0.80, beside Night 0.40, seed 7" in page
