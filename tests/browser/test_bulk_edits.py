@@ -60,7 +60,10 @@ def test_images_are_selected_edited_and_undone_by_keyboard(page: Page, live, dat
     expect(page.get_by_label("Trigger word", exact=True).last).to_be_focused()
     page.get_by_role("button", name="Apply").press("Enter")
     toast = page.locator("#toasts .toast")
-    expect(toast).to_contain_text("Added “chalk” to 2 captions. 1 left out. 1.png: It was edited")
+    expect(toast).to_contain_text(
+        "the trigger word, added to 2 captions. 1 left out. 1.png: It was"
+    )
+    expect(page.locator("#dataset-facts")).to_contain_text("Trigger word chalk")
     assert captions(live) == ["a red boat", "chalk, boat 2", "chalk, boat 3", "boat 4", "boat 5"]
     field = page.get_by_role("textbox", name="Caption of 3.png")
     expect(field).to_have_value("chalk, boat 3")
@@ -71,8 +74,9 @@ def test_images_are_selected_edited_and_undone_by_keyboard(page: Page, live, dat
     expect(page.locator("[data-select]").nth(3)).to_be_focused()
 
     page.reload()
-    page.get_by_role("button", name="Undo: Added “chalk” to 2 captions").press("Enter")
-    expect(page.locator("#toasts")).to_contain_text("Undone: added “chalk” to 2 captions.")
+    page.get_by_role("button", name="Undo: Made “chalk” the trigger word").press("Enter")
+    expect(page.locator("#toasts")).to_contain_text("Undone: made “chalk” the trigger word, added")
+    expect(page.locator("#dataset-facts")).to_contain_text("Trigger word ink")
     expect(field).to_have_value("boat 3")
     expect(page.locator("#edit-steps")).to_be_hidden()
     page.locator("[data-select]").first.focus()

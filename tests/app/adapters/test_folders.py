@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,12 @@ from app.cli.main import main
 from app.registry.adapters import folders
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.config import Settings
+from app.registry.db import Database, database_now
 from app.registry.errors import InvalidInput
 from app.registry.job_kinds.states import JobStatus
+from app.registry.renders.ordered_covers import missing_covers
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter
 from app.registry.tables.jobs import IoJob
 from tests import fake_workers
 from tests.app.adapters.test_pages import safetensors
@@ -125,3 +129,28 @@ def test_the_command_line_keeps_and_removes(
     assert "loras/chalk.safetensors." in capsys.readouterr().out
     assert main([*command, "--stop"]) == 1
     assert "is being written" in capsys.readouterr().err
+
+
+def test_both_databases_know_what_is_kept_imported_and_due(
+    database: Database, tmp_path: Path
+) -> None:
+    folder = tmp_path / "loras"
+    folder.mkdir()
+    for name in ("other", "known"):
+        (folder / f"{name}.safetensors").write_bytes(b"x")
+    settings = Settings(_env_file=None, data_dir=tmp_path, export_folders=f"ComfyUI={folder}")
+    imported = {"imported": "known.safetensors"}
+    with database.write() as session:
+        version = publish(
+            session, NewVersion("Known", "sd1", "0" * 64, 1, 4, 4.0, details=imported)
+        )
+        adapter = session.get_one(Adapter, version.adapter_id)
+        job = folders.keep(session, settings, adapter, "ComfyUI").job
+        assert folders.other_files(session, settings, "ComfyUI") == ["other.safetensors"]
+        assert missing_covers(session).adapters == [adapter]
+        job.status, job.finished_at = JobStatus.FAILED, database_now(session) - timedelta(hours=1)
+        session.add(job)
+    folders.order_due(database)
+    with database.read() as session:
+        (kept,) = folders.list_kept(session)
+        assert (kept.job.status, kept.job.id != job.id) == ("queued", True)
