@@ -38,8 +38,9 @@ def _add_routes(noun: Noun, mark: Mark, undo: Callable[..., object]) -> None:
         with state.database.write() as session:
             mark.delete(session, **final.keywords)
         place = noun.address.format_map(final.keywords)
-        undo = f"{place}/restore?{urlencode({'back': back})}"
-        return redirect_with_notice(own_address(back), f"The {noun.noun} was deleted.", undo=undo)
+        address = f"{place}/restore?{urlencode({'back': back})}"
+        text = f"The {noun.noun} was deleted."
+        return redirect_with_notice(own_address(back), text, undo=address)
 
     def restore(state: State, back: Back, final: Removal = Depends(noun.final)) -> Response:
         with state.database.write() as session:
