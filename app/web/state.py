@@ -8,7 +8,7 @@ from fastapi import Depends, Path, Query, Request
 from pydantic import Field
 
 from app.registry.db import MAX_ID
-from app.registry.slugs import LONGEST_SLUG, id_of
+from app.registry.slugs import Reference, id_of
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.base_models import BaseModel
@@ -47,10 +47,7 @@ def find_id(state: AppState, table: type[Any], reference: int | str | None) -> i
 
 
 def _named(name: str, table: type[Any]) -> Any:
-    def find(
-        state: State,
-        reference: str = Path(alias=name, min_length=1, max_length=LONGEST_SLUG),
-    ) -> int:
+    def find(state: State, reference: Reference = Path(alias=name)) -> int:
         return find_id(state, table, reference) or 0
 
     return Depends(find)
