@@ -74,6 +74,7 @@ def add(registry: Registry, folder: Path, name: str, seed: int, *, rank: int = 3
         alpha=8.0,
         trigger_words=["shared", name.lower()],
         base_model_id=registry.base_id,
+        steps=4,  # of those that were planned: it was stopped
         config={"steps": 5},
     )
     with registry.database.write() as session:
@@ -142,7 +143,7 @@ def test_a_resize_becomes_a_version_with_the_energy_it_kept(
     assert (ended.status, ended.error) == ("succeeded", None)
     version = newest(registry, ink)
     assert (version.version, version.rank, version.config) == (2, 2, {"steps": 5})
-    assert version.usual_weight == 0.6
+    assert (version.usual_weight, version.steps) == (0.6, 4)
     with registry.database.read() as session:
         assert service.get_version(session, ink).version == 1  # the one in use stays
     made = version.details["made"]
