@@ -48,7 +48,11 @@ from worker.runtime.lease import Lease
 ARCHIVE = Path(__file__).parent / "files-57f004e.tar.xz"
 CONFIG_KEY = "brushwork.train_config"
 # names in configs and answers that have changed since, old: new
-RENAMED = {"licence": "license", "regularisation_weight": "regularization_weight"}
+RENAMED = {
+    "licence": "license",
+    "regularisation_weight": "regularization_weight",
+    "base_model_id": "base_model",
+}
 # what an export says of the training and of the import; the preview is encoded once more
 NOT_IMPORTED = {
     CONFIG_KEY,

@@ -92,7 +92,8 @@ def delete_deleted_run(session: Session, run_id: int) -> Deletion:
 def delete_deleted_runs(session: Session) -> Deletion:
     """Delete all deleted runs for good."""
     deleted = session.exec(select(Run.id).where(col(Run.deleted_at).is_not(None)))
-    return delete_runs(session, [key for key in deleted if key is not None])
+    keys = [key for key in deleted if key is not None]
+    return delete_runs(session, keys) if keys else Deletion("no runs")
 
 
 def delete_run(session: Session, run_id: int) -> Deletion:

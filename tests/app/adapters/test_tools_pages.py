@@ -169,6 +169,7 @@ def test_a_tool_shows_an_image_before_and_after(client: TestClient, state: AppSt
         session.connection().execute(sa.update(Render).values(finished_at=long_ago))
         assert delete_old_drafts(session).goes == []
     client.delete("/api/v1/renders/1")
+    client.delete("/api/v1/storage/forever/renders/1")
     client.post("/adapters/ink/delete")
     refused = client.post(place, headers=FRAGMENT).text
     assert "No image before and after: “Ink” was deleted." in refused

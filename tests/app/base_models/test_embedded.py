@@ -90,7 +90,7 @@ def test_the_new_base_is_offered_before_those_that_were_added_earlier(
     start_new_version(state)
     shown = [row["name"] for row in client.get("/api/v1/base-models").json()]
     assert shown == ["starter", "mine", "starter (64 px)"]
-    assert '<option value="starter" selected>' in client.get("/train/new").text
+    assert '<option value="starter" selected data-words' in client.get("/train/new").text
 
 
 def test_what_was_made_with_the_old_base_is_listed_and_marked(
@@ -183,7 +183,7 @@ def test_an_old_run_is_trained_again_on_the_base_of_today(
 ) -> None:
     start_new_version(state)
     page = client.get(f"/train/new?from={old.run}").text
-    assert '<option value="starter" selected>' in page
+    assert '<option value="starter" selected data-words' in page
     assert "starter-64-px" not in page
 
 

@@ -109,7 +109,7 @@ def test_train_leaves_its_words_to_the_training_core() -> None:
 def test_train_explains_itself_under_its_own_name() -> None:
     done = brushwork("train", "--help")
     assert done.returncode == 0
-    assert done.stdout.startswith("usage: brushwork train --model")
+    assert done.stdout.startswith("usage: brushwork train --base-model")
     assert "--learning-rate" in done.stdout
 
 

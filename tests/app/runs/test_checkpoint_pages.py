@@ -45,7 +45,8 @@ def test_each_row_of_samples_offers_its_checkpoint(
     for part in (
         "<strong>Step 10</strong>",
         "kept by you",
-        'href="/play?adapter=chalk-run-1%4010&prompt=a%20castle" aria-label="Try step 10"',
+        'href="/play?adapter=chalk-run-1%4010&prompt=a%20castle" id="try-10"',
+        'aria-label="Try step 10"',
         'href="/runs/1/compare?b=10" aria-label="Compare step 10"',
         'action="/runs/1/checkpoints/10/use"',
         'href="/api/v1/adapters/1/download?version=10" download aria-label="Download step 10"',
@@ -110,7 +111,6 @@ def test_a_stopped_run_says_the_same_number_of_steps_everywhere(
     adapter = training.finish()
     page = client.get("/runs/1").text
     assert "Stopped and kept after 30 steps" in page
-    assert '<progress max="40" value="30"' in page
     client.post("/runs/1/checkpoints/20/use")
     found = client.get(f"/api/v1/adapters/{adapter.key}/compare?a=1&b=2").json()
     (steps,) = [row for row in found["settings"] if row["name"] == "steps"]

@@ -119,7 +119,9 @@ def test_the_api_searches_sorts_and_counts(client: TestClient, runs: list[int]) 
     assert [(row["id"], row["queue_place"]) for row in answer.json()] == [(3, 1), (4, 2)]
     assert client.get("/api/v1/runs/4").json()["queue_place"] == 2
     assert client.get("/api/v1/runs/1").json()["queue_place"] is None
-    (made,) = client.get("/api/v1/runs?dataset_id=1&base_model_id=1&adapter_id=1").json()
+    (made,) = client.get("/api/v1/runs?dataset_id=1&base_model=1&adapter_id=1").json()
     assert (made["id"], made["adapter_id"], made["adapter_version"]) == (1, 1, 1)
-    for wrong in ("sort=best", "dataset_id=0", "adapter_id=x"):
+    for nothing in ("dataset_id=0", "adapter_id=x"):
+        assert client.get(f"/api/v1/runs?{nothing}").json() == []
+    for wrong in ("sort=best", "status=odd"):
         assert client.get(f"/api/v1/runs?{wrong}").status_code == 422
