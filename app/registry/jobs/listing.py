@@ -65,7 +65,7 @@ def list_jobs(
 ) -> list[ListedJob]:
     """The newest jobs of these kinds and statuses, all if none is named; `after`: a position.
 
-    Drafts and the renders of grids are left out: their grid is in the list.
+    Left out are what is deleted, drafts, and the renders of grids: their grid is in the list.
     """
     own = (_select(RUN, Run), _select(RENDER, Render).where(col(Render.draft_slot).is_(None)))
     jobs = sa.union_all(*own, _grids(), _io_jobs()).subquery()
@@ -106,7 +106,8 @@ def _read_position(position: Sequence[Any]) -> Position:
 
 
 def _select(kind: str, table: type[Run | Render]) -> sa.Select[Any]:
-    return _row(sa.literal(kind), table.id, table.status, table.created_at, table.finished_at)
+    columns = (table.id, table.status, table.created_at, table.finished_at)
+    return _row(sa.literal(kind), *columns).where(col(table.deleted_at).is_(None))
 
 
 def _row(*columns: Any) -> sa.Select[Any]:
@@ -129,6 +130,7 @@ def _grids() -> sa.Select[Any]:
         .select_from(Grid)
         .join(GridCell, col(GridCell.grid_id) == col(Grid.id))
         .join(Render, col(Render.id) == col(GridCell.render_id))
+        .where(col(Grid.deleted_at).is_(None))
         .group_by(col(Grid.id), col(Grid.created_at))
     )
 

@@ -185,8 +185,8 @@ def list_runs(session: Session, filters: RunFilter) -> RunPage:
 def matching_runs(session: Session, filters: RunFilter) -> list[int]:
     """The ids of all runs for this filter, in its order."""
     query = _query(filters, _matches(session, filters.q), database_now(session))
-    ids = query.with_only_columns(col(Run.id))
-    return [key for key in session.connection().execute(ids).scalars() if key is not None]
+    ids: Any = query.with_only_columns(col(Run.id))
+    return list(session.exec(ids))
 
 
 def _query(

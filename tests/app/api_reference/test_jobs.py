@@ -147,3 +147,13 @@ def test_a_grid_has_succeeded_with_its_last_image(busy: TestClient, state: AppSt
     assert grid["finished_at"]
     assert busy.post(f"{grid['url']}/cancel").status_code == 409
     assert busy.post("/grids/1/cancel", follow_redirects=False).status_code == 303
+
+
+def test_what_is_deleted_is_in_no_list(busy: TestClient) -> None:
+    gone = ("run-1", "render-1", "grid-1")
+    runs = int(busy.get(f"{API}/runs").headers["x-total-count"])
+    for address in ("runs/1", "renders/1", "grids/1"):
+        assert busy.delete(f"{API}/{address}").status_code == 200
+    assert not {job["id"] for job in listed(busy)}.intersection(gone)
+    assert [busy.get(f"{API}/jobs/{job}").status_code for job in gone] == [404] * 3
+    assert busy.get(f"{API}/runs").headers["x-total-count"] == str(runs - 1)
