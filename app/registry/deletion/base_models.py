@@ -71,8 +71,7 @@ def removal_effects(
 
 
 def _count_by_base(session: Session, query: Any, base_id: Any) -> dict[int, int]:
-    rows = session.connection().execute(query.group_by(base_id))
-    return {row[0]: row[1] for row in rows}
+    return dict(session.exec(query.group_by(base_id)).all())
 
 
 def _file_removal(

@@ -74,8 +74,8 @@ def _presets(session: Session, page: int | None) -> Page[DeletedThing]:
 
 
 def _versions(session: Session, page: int | None) -> Page[DeletedThing]:
-    holds_checkpoints = col(Adapter.run_id).in_(select(Run.id))
-    owners = list(session.exec(select(Adapter.id).where(is_in_library() | holds_checkpoints)))
+    runs = select(Run.id).where(col(Run.deleted_at).is_(None))
+    owners = select(Adapter.id).where(is_in_library() | col(Adapter.run_id).in_(runs))
     with deleted_too(session):
         is_of_them = col(AdapterVersion.adapter_id).in_(owners)
         found = deleted_rows(session, AdapterVersion, page, is_of_them)
