@@ -110,6 +110,7 @@ def keep(
 def _order(
     session: Session, adapter_id: int, folder: str, version: str, *, removes: bool = False
 ) -> IoJob:
+    session.get(Adapter, adapter_id, with_for_update=True)  # nobody else orders it meanwhile
     hashes: set[str] = set()
     mine = select(IoJob).where(IoJob.kind == JobKind.KEEP_IN_FOLDER, IoJob.subject_id == adapter_id)
     for job in session.exec(mine):
@@ -143,9 +144,11 @@ def order_due(database: Database) -> None:
 
 def _is_due(session: Session, kept: KeptAdapter) -> bool:
     job = kept.job
+    if kept.adapter.deleted_at and not kept.args.removes:
+        return False
     if job.state is JobStatus.FAILED and job.finished_at:
         return aware(job.finished_at) < database_now(session) - RETRY_AFTER
-    if job.state is not JobStatus.SUCCEEDED or kept.adapter.deleted_at:
+    if job.state is not JobStatus.SUCCEEDED:
         return False
     try:
         version = get_version(session, kept.adapter, kept.args.version)

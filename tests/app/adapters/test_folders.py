@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from fastapi import FastAPI
@@ -154,3 +155,30 @@ def test_both_databases_know_what_is_kept_imported_and_due(
     with database.read() as session:
         (kept,) = folders.list_kept(session)
         assert (kept.job.status, kept.job.id != job.id) == ("queued", True)
+        deleted = session.get_one(Adapter, adapter.key)
+    with database.write() as session:
+        deleted.deleted_at = kept.job.finished_at = database_now(session) - timedelta(hours=1)
+        kept.job.status = JobStatus.FAILED
+        session.add_all([deleted, kept.job])
+    folders.order_due(database)
+    with database.read() as session:
+        assert [row.job.status for row in folders.list_kept(session)] == ["failed"]
+
+
+def test_what_two_order_at_once_is_written_once(database: Database, tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, data_dir=tmp_path, export_folders=f"ComfyUI={tmp_path}")
+    with database.write() as session:
+        key = publish(session, NewVersion("Chalk", "sd1", "0" * 64, 1, 4, 4.0)).adapter_id
+
+    def keep() -> None:
+        with database.write() as session:
+            folders.keep(session, settings, session.get_one(Adapter, key), "ComfyUI")
+
+    second = Thread(target=keep)
+    with database.write() as session:
+        folders.keep(session, settings, session.get_one(Adapter, key), "ComfyUI")
+        second.start()
+        second.join(0.5)
+    second.join()
+    with database.read() as session:
+        assert len(folders.list_kept(session)) == 1
