@@ -48,4 +48,5 @@ def deleted_rows(
     newest = (col(table.deleted_at).desc(), col(table.id).desc())
     chosen = (col(table.deleted_at).is_not(None), *conditions)
     size = DELETED_A_PAGE if number else MAX_ID
-    return read_rows(session, table, *chosen, size=size, number=number or 1, order=newest)
+    with deleted_too(session):
+        return read_rows(session, table, *chosen, size=size, number=number or 1, order=newest)

@@ -14,7 +14,6 @@ from app.registry.deletion.lists import deleted_rows
 from app.registry.paging import Page
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library, is_listed
 from app.registry.tables.datasets import Dataset, Image
-from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import OwnPreset, Run
 from app.registry.wording import plural
 
@@ -52,8 +51,7 @@ def list_things(
 
 
 def _runs(session: Session, page: int | None) -> Page[DeletedThing]:
-    with deleted_too(session):
-        found = deleted_rows(session, Run, page)
+    found = deleted_rows(session, Run, page)
     return found.of(
         [
             DeletedThing(run.name, f"run {run.key}", f"/runs/{run.key}", run.deleted_at)
@@ -63,8 +61,7 @@ def _runs(session: Session, page: int | None) -> Page[DeletedThing]:
 
 
 def _presets(session: Session, page: int | None) -> Page[DeletedThing]:
-    with deleted_too(session):
-        found = deleted_rows(session, OwnPreset, page)
+    found = deleted_rows(session, OwnPreset, page)
     return found.of(
         [
             DeletedThing(one.name, "preset", f"/presets/{one.key}", one.deleted_at)
@@ -76,9 +73,8 @@ def _presets(session: Session, page: int | None) -> Page[DeletedThing]:
 def _versions(session: Session, page: int | None) -> Page[DeletedThing]:
     runs = select(Run.id).where(col(Run.deleted_at).is_(None))
     owners = select(Adapter.id).where(is_in_library() | col(Adapter.run_id).in_(runs))
-    with deleted_too(session):
-        is_of_them = col(AdapterVersion.adapter_id).in_(owners)
-        found = deleted_rows(session, AdapterVersion, page, is_of_them)
+    is_of_them = col(AdapterVersion.adapter_id).in_(owners)
+    found = deleted_rows(session, AdapterVersion, page, is_of_them)
     things = []
     for version in found.items:
         adapter = session.get_one(Adapter, version.adapter_id)
