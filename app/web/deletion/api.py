@@ -88,7 +88,7 @@ class DeletedThingOut(Answer):
 
 @dataclass(frozen=True)
 class Noun:
-    """Something that can be deleted for good; one of `MARKS` only once it is deleted.
+    """Something that can be deleted for good; one of `SOFT_DELETES` only once it is deleted.
 
     `final`: a dependency for its removal, whose keywords are the path parameters of `address`.
     """
@@ -100,7 +100,7 @@ class Noun:
 
 
 @dataclass(frozen=True)
-class Mark:
+class SoftDelete:
     """The deletion of a noun that can be undone: `delete` has the keywords of its removal.
 
     `alone`: the dependency for the removal without its query, where it has one.
@@ -129,21 +129,21 @@ NOUNS = (
     Noun("checkpoints", "/runs/{run_id}/checkpoints", CHECKPOINTS, removals.of_checkpoints),
     Noun("all_checkpoints", "/checkpoints", STATES, removals.of_all_checkpoints),
 )
-MARKS = {
-    "run": Mark(runs.discard_run, "Its checkpoints are deleted with it; its versions stay."),
-    "checkpoint": Mark(runs.discard_checkpoint, "A version that was made of it stays."),
-    "version": Mark(versions.discard_version, "`latest` then means the newest that is left."),
-    "adapter": Mark(adapters.delete_adapter, "Its images and the runs that trained it stay."),
-    "dataset": Mark(datasets.delete_dataset, "Its runs stay.", removals.of_dataset_alone),
-    "image": Mark(datasets.delete_image, "", removals.of_image_alone),
-    "render": Mark(
+SOFT_DELETES = {
+    "run": SoftDelete(runs.discard_run, "Its checkpoints are deleted with it; its versions stay."),
+    "checkpoint": SoftDelete(runs.discard_checkpoint, "A version that was made of it stays."),
+    "version": SoftDelete(versions.discard_version, "`latest` then means the newest that is left."),
+    "adapter": SoftDelete(adapters.delete_adapter, "Its images and the runs that trained it stay."),
+    "dataset": SoftDelete(datasets.delete_dataset, "Its runs stay.", removals.of_dataset_alone),
+    "image": SoftDelete(datasets.delete_image, "", removals.of_image_alone),
+    "render": SoftDelete(
         delete_render,
         "Renders with the same image are deleted with it. An adapter whose cover it is gets its "
         "usual cover, and the chosen one back with the render.",
     ),
-    "grid": Mark(delete_grid, "Its unfinished images are canceled."),
-    "recipe": Mark(delete_recipe),
-    "preset": Mark(own_presets.delete_preset, "Runs keep their settings. Its name is free."),
+    "grid": SoftDelete(delete_grid, "Its unfinished images are canceled."),
+    "recipe": SoftDelete(delete_recipe),
+    "preset": SoftDelete(own_presets.delete_preset, "Runs keep their settings. Its name is free."),
 }
 """The nouns that can be restored, with the sentences that describe their deletion."""
 
@@ -180,7 +180,7 @@ def _add_final(noun: Noun) -> None:
     def delete(state: State, removal: Removal = Depends(noun.final)) -> FreedOut:
         return FreedOut.of(freeing.delete(state, removal))
 
-    forever = f"delete_{noun.noun}{'_forever' if noun.noun in MARKS else ''}"
+    forever = f"delete_{noun.noun}{'_forever' if noun.noun in SOFT_DELETES else ''}"
     for method, endpoint, name, description in (
         ("GET", preview, f"preview_{noun.noun}_deletion", f"Get what deleting {noun.words} frees."),
         ("DELETE", delete, NAMES.get(noun.noun, forever), f"Delete {noun.words} for good."),
@@ -195,13 +195,13 @@ def _add_final(noun: Noun) -> None:
         )
 
 
-def _add_mark(noun: Noun, mark: Mark) -> None:
+def _add_soft_delete(noun: Noun, soft: SoftDelete) -> None:
     def delete(
-        request: Request, state: State, final: Removal = Depends(mark.alone or noun.final)
+        request: Request, state: State, final: Removal = Depends(soft.alone or noun.final)
     ) -> RestorableOut:
         named = {name: final.keywords[name] for name in request.path_params}
         with state.database.write() as session:
-            row = mark.delete(session, **named)
+            row = soft.delete(session, **named)
         named = {name: getattr(row, name, value) for name, value in named.items()}
         return RestorableOut(freed_bytes=0, **_addresses(noun.address.format_map(named)))
 
@@ -210,12 +210,12 @@ def _add_mark(noun: Noun, mark: Mark) -> None:
         delete,
         methods=["DELETE"],
         name=f"delete_{noun.noun}",
-        description=f"Delete {noun.words}; it can be restored.\n\n{mark.about}".strip(),
+        description=f"Delete {noun.words}; it can be restored.\n\n{soft.about}".strip(),
         responses=IN_USE,
     )
 
 
 for each in NOUNS:
     _add_final(each)
-    if each.noun in MARKS:
-        _add_mark(each, MARKS[each.noun])
+    if each.noun in SOFT_DELETES:
+        _add_soft_delete(each, SOFT_DELETES[each.noun])

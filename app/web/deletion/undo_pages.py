@@ -13,7 +13,7 @@ from app.registry.deletion import runs, versions
 from app.registry.runs import own_presets
 from app.registry.wording import plural
 from app.web.addresses import MAX_ADDRESS, own_address
-from app.web.deletion.api import MARKS, NOUNS, Mark, Noun
+from app.web.deletion.api import NOUNS, SOFT_DELETES, Noun, SoftDelete
 from app.web.deletion.removals import Removal
 from app.web.form_reader import as_id
 from app.web.forms import SentForm
@@ -33,10 +33,10 @@ RESTORES: dict[str, Callable[..., object]] = {
 """The undo of the nouns that pages delete and restore in one way, with a removal's keywords."""
 
 
-def _add_routes(noun: Noun, mark: Mark, undo: Callable[..., object]) -> None:
+def _add_routes(noun: Noun, soft: SoftDelete, undo: Callable[..., object]) -> None:
     def delete(state: State, back: Back, final: Removal = Depends(noun.final)) -> Response:
         with state.database.write() as session:
-            mark.delete(session, **final.keywords)
+            soft.delete(session, **final.keywords)
         place = noun.address.format_map(final.keywords)
         address = f"{place}/restore?{urlencode({'back': back})}"
         text = f"The {noun.noun} was deleted."
@@ -53,7 +53,7 @@ def _add_routes(noun: Noun, mark: Mark, undo: Callable[..., object]) -> None:
 
 for each in NOUNS:
     if each.noun in RESTORES:
-        _add_routes(each, MARKS[each.noun], RESTORES[each.noun])
+        _add_routes(each, SOFT_DELETES[each.noun], RESTORES[each.noun])
 
 
 @router.post("/runs/delete")
