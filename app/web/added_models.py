@@ -25,7 +25,7 @@ from app.web.answers import Answer
 from app.web.deletion.api import FOREVER, FreedOut
 from app.web.forms import SentForm
 from app.web.problems import problems
-from app.web.state import Id, State
+from app.web.state import Id, State, named
 
 Out = TypeVar("Out", bound=Answer)
 PRECISIONS = {
@@ -117,7 +117,7 @@ def add_removal(
 ) -> None:
     """Register the routes of the API that remove a model, and say what that would free."""
     address = f"{FOREVER}{kind.address}/{{model_id}}"
-    name = kind.name.replace(" ", "_")
+    name, model = kind.name.replace(" ", "_"), named("model_id", kind.table)
     removed = f"Remove a {kind.name} for good; it can be added again.\n\n{about}"
     asked = f"Get what removing a {kind.name} would free."
     more: dict[str, Any] = {"responses": problems({409: conflict})}
@@ -134,11 +134,11 @@ def add_removal(
         return FreedOut(title=title, goes=[], stays=[], files=len(sizes), size_bytes=sum(sizes))
 
     @router.get(address, name=f"preview_{name}_removal", description=asked, **more)
-    def preview(model_id: Id, state: State) -> FreedOut:
+    def preview(state: State, model_id: int = model) -> FreedOut:
         return free(state, model_id, is_preview=True)
 
     @router.delete(address, name=f"remove_{name}", description=removed, **more)
-    def delete(model_id: Id, state: State) -> FreedOut:
+    def delete(state: State, model_id: int = model) -> FreedOut:
         return free(state, model_id, is_preview=False)
 
 

@@ -59,7 +59,7 @@ PATH_PARAMETERS = {
     "job": "Id of the job among all kinds, such as `run-12`.",
     "job_id": "Id of the job.",
     "kind": "Kind of the caption: `long`, `short` or `tags`.",
-    "model_id": "Id or slug of the caption model.",
+    "model_id": "Id or slug of the model.",
     "place": "Number of the cell, from 0.",
     "preset_id": "Id of your own preset.",
     "recipe_id": "Id or slug of the recipe.",

@@ -46,16 +46,18 @@ def find_id(state: AppState, table: type[Any], reference: int | str | None) -> i
         return id_of(session, table, reference)
 
 
-def _named(name: str, table: type[Any]) -> Any:
+def named(name: str, table: type[Any]) -> Any:
+    """A dependency: the id of the row that a path parameter names; 0 if none has the slug."""
+
     def find(state: State, reference: Reference = Path(alias=name)) -> int:
         return find_id(state, table, reference) or 0
 
     return Depends(find)
 
 
-AdapterId = Annotated[int, _named("adapter_id", Adapter)]
-DatasetId = Annotated[int, _named("dataset_id", Dataset)]
-BaseModelId = Annotated[int, _named("base_id", BaseModel)]
-CaptionModelId = Annotated[int, _named("model_id", CaptionModel)]
-RecipeId = Annotated[int, _named("recipe_id", Recipe)]
+AdapterId = Annotated[int, named("adapter_id", Adapter)]
+DatasetId = Annotated[int, named("dataset_id", Dataset)]
+BaseModelId = Annotated[int, named("base_id", BaseModel)]
+CaptionModelId = Annotated[int, named("model_id", CaptionModel)]
+RecipeId = Annotated[int, named("recipe_id", Recipe)]
 """The id of a row that a URL names by its id or slug; 0 if no row has the slug: that is a 404."""

@@ -38,6 +38,11 @@ def test_a_path_names_a_row_by_its_id_or_slug(client: TestClient) -> None:
         assert client.get(f"{API}/{path}/{found['id']}").json() == found
         for other in ("nothing", "9", "0", "²", f"{10**40}", "x" * 200):
             assert client.get(f"{API}/{path}/{other}").status_code == 404, (path, other)
+    kept = client.put(f"{API}/folders/nowhere/adapters/ink")
+    assert "names no folder of" in kept.text
+    removal = "storage/forever/base-models"
+    found = [client.get(f"{API}/{removal}/{name}").json()["detail"] for name in ("starter", 1)]
+    assert found[0] == found[1]
     assert client.delete(f"{API}/datasets/ink").status_code == 200
     assert client.get(f"{API}/datasets/ink").status_code == 404
     assert client.post(f"{API}/datasets/ink/restore").json()["name"] == "Ink"

@@ -13,7 +13,7 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.adapters import LATEST
 from app.web.adapters.downloads.api import Version
 from app.web.answers import Answer
-from app.web.state import Id, Slug, State
+from app.web.state import AdapterId, Slug, State
 
 router = APIRouter(tags=["files"])
 
@@ -51,7 +51,9 @@ def get_folders(state: State) -> dict[str, list[KeptOut]]:
 
 
 @router.put("/folders/{folder}/adapters/{adapter_id}")
-def keep_in_folder(folder: Slug, adapter_id: Id, state: State, version: Version = None) -> KeptOut:
+def keep_in_folder(
+    folder: Slug, adapter_id: AdapterId, state: State, version: Version = None
+) -> KeptOut:
     """Keep a version of an adapter in a folder.
 
     What an alias points to is kept up to date.
@@ -64,7 +66,7 @@ def keep_in_folder(folder: Slug, adapter_id: Id, state: State, version: Version 
 
 @router.delete("/folders/{folder}/adapters/{adapter_id}")
 def remove_from_folder(
-    folder: Slug, adapter_id: Id, state: State, version: Version = None
+    folder: Slug, adapter_id: AdapterId, state: State, version: Version = None
 ) -> KeptOut:
     """Remove the files of an adapter from a folder."""
     with state.database.write() as session:
