@@ -42,12 +42,12 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.renders import Render
 from bench.main_job import (
     SHORT_RUN,
+    add_example,
     await_base,
     idle_memory,
     megabytes,
     report,
     train,
-    upload_example,
 )
 from bench.registry import percentile
 
@@ -222,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         Api(url) as api,
     ):
         await_base(api)
-        run = train(api, upload_example(api)["id"], "load", SHORT_RUN)
+        run = train(api, add_example(api)["id"], "load", SHORT_RUN)
         adapter: dict[str, Any] = api.get(f"/api/v1/adapters/{run['adapter_id']}").json()
         data_dir, medians = Path(folder) / "data", []
         load(url, adapter["slug"], tabs=1, seconds=5)  # everything is loaded

@@ -60,7 +60,7 @@ def test_nothing_asks_more_than_thirty_times_a_minute(live: Live, page: Page) ->
 def test_a_change_after_a_long_quiet_time_is_followed_quickly(live: Live, page: Page) -> None:
     run = fake_workers.queued_run(live.state, fake_workers.dataset(live.state))
     training = fake_workers.FakeTraining(live.state)
-    training.train(3)
+    training.train(10)
     page.clock.install()
     page.goto(f"/runs/{run.key}")
     expect(page.locator(".chart-loss canvas")).to_be_visible()
@@ -68,16 +68,16 @@ def test_a_change_after_a_long_quiet_time_is_followed_quickly(live: Live, page: 
     training.train(1)
     page.clock.run_for(10_000)
     progress = page.locator("#run-progress")
-    expect(progress).to_contain_text("Step 4 of 40")
+    expect(progress).to_contain_text("Step 11 of 40")
     assert not [url for url in quiet if "/live" in url][12:]
-    for step in (5, 6):
+    for step in (12, 13):
         training.train(1)
         page.clock.run_for(2_000)
         expect(progress).to_contain_text(f"Step {step} of 40")
     page.evaluate(HIDDEN, True)
     training.train(1)
     page.evaluate(HIDDEN, False)
-    expect(progress).to_contain_text("Step 7 of 40")
+    expect(progress).to_contain_text("Step 14 of 40")
 
 
 def test_a_page_that_is_cut_off_says_so_after_two_polls_and_grays_what_is_old(
@@ -131,8 +131,8 @@ def test_the_table_of_the_chart_stays_open_and_focused_while_a_run_trains(
     summary.click()
     table = page.locator("#loss-table")
     expect(table.get_by_role("row")).to_have_count(3)
-    training.train(3)
-    expect(table.get_by_role("row")).to_have_count(6)
+    training.train(8)
+    expect(table.get_by_role("row")).to_have_count(11)
     expect(summary).to_be_focused()
     expect(page.locator(".chart-loss .u-legend")).to_contain_text("Smoothed")
     assert page.evaluate("document.querySelectorAll('.chart .uplot').length") == 2

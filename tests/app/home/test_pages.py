@@ -37,6 +37,7 @@ def test_a_new_person_sees_three_steps_and_the_examples(client: TestClient) -> N
     text = client.get("/").text
     for words in ("1. Add images", "2. Train", "3. Try"):
         assert words in text
+    assert 'href="/datasets#field-name">Use my own images</a>' in text
     for example in EXAMPLES.values():
         assert f"Try {example.title}" in text
         assert example.description in text

@@ -351,6 +351,8 @@ def test_an_image_of_each_adapter_without_one_becomes_its_cover(
     source = registry.row(AdapterVersion, registry.row(Run, trained.run_id).adapter_version_id)
     file = {"sha256": source.sha256, "size_bytes": source.size_bytes, "rank": 2, "alpha": 2.0}
     with registry.database.write() as session:
+        for other in ordered_covers.missing_covers(session).adapters:
+            other.cover_sha256 = "5" * 64
         new = NewVersion("Bare", "sd1", **file, base_model_id=registry.base_id)
         bare = publish(session, new).adapter_id
         publish(session, NewVersion("Elsewhere", "sdxl", **file))
