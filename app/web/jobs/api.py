@@ -87,7 +87,7 @@ def list_jobs(
 ) -> list[JobOut]:
     """List the jobs of all kinds, newest first.
 
-    Drafts, and the renders of a grid beside the grid, are left out.
+    What is deleted, drafts, and the renders of a grid beside the grid are left out.
     """
     with state.database.read() as session:
         found = listing.list_jobs(
