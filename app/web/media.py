@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated
 from urllib.parse import quote
 
@@ -13,14 +12,13 @@ from app.registry.blobs import thumbnails
 from app.registry.errors import NotFound
 from app.registry.images.image_types import HEAD_BYTES, image_type
 from app.registry.state import AppState
-from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
+from app.registry.storage.store import BlobDamaged, BlobNotFound, blob_chunks
 from app.registry.tables.thumbnails import ThumbnailSize
 from app.web.state import State
 
 router = APIRouter(include_in_schema=False)
 
 Sha256 = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
-CHUNK = 2**18
 CONTENT_POLICY = "sandbox; default-src 'none'"
 # a browser shows a bare image on a page of its own, with inline styles
 IMAGE_CONTENT_POLICY = f"{CONTENT_POLICY}; style-src 'unsafe-inline'"
@@ -88,9 +86,8 @@ def blob_response(
     if request.headers.get("if-none-match") == headers["etag"]:
         return Response(status_code=304, headers=headers)
     headers["content-length"] = str(state.store.checked_stat(sha256).size)
-    return StreamingResponse(
-        _read_chunks(state.store, sha256), media_type=media_type, headers=headers
-    )
+    content = blob_chunks(state.store, sha256)  # opened once it is read
+    return StreamingResponse(content, media_type=media_type, headers=headers)
 
 
 def content_disposition(filename: str) -> str:
@@ -98,10 +95,3 @@ def content_disposition(filename: str) -> str:
     plain = "".join(char if char.isascii() and char.isprintable() else "_" for char in filename)
     plain = plain.replace('"', "_").replace("\\", "_")
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename)}"
-
-
-def _read_chunks(store: BlobStore, sha256: str) -> Iterator[bytes]:
-    """The blob in chunks; opened on the first read, so that a closed connection costs nothing."""
-    with store.open(sha256) as blob:
-        while chunk := blob.read(CHUNK):
-            yield chunk

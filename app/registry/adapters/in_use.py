@@ -9,9 +9,6 @@ from sqlmodel import Session, select
 from app.registry.adapters import service
 from app.registry.adapters.versions import aliases
 from app.registry.tables.adapters import LATEST, Adapter, AdapterVersion
-from worker.core.words import FileFormat, WeightDtype
-
-USUAL_DOWNLOAD = (FileFormat.KOHYA, WeightDtype.FP16)
 
 
 @dataclass(frozen=True)
@@ -39,15 +36,12 @@ def use_version(session: Session, adapter_id: int, reference: int | str) -> Used
     adapter = service.require_listed(service.get_adapter(session, adapter_id))
     version = service.get_version(session, adapter, reference)
     before = service.get_version(session, adapter)
-    was_written = service.find_file(session, version.key, *USUAL_DOWNLOAD) is not None
     samples = service.version_samples(session, version)
     covers = [row.sha256 for row in service.version_samples(session, before)]
-    if samples and before.key != version.key and adapter.cover_sha256 in covers:
-        adapter.cover_sha256 = samples[0].sha256
-        session.add(adapter)
-    aliases.point(session, version, LATEST)
-    if was_written and service.find_file(session, version.key, *USUAL_DOWNLOAD) is None:
-        service.order_file(session, version.key, *USUAL_DOWNLOAD)
+    with service.renewed_download(session, adapter, version):
+        if samples and before.key != version.key and adapter.cover_sha256 in covers:
+            adapter.cover_sha256 = samples[0].sha256
+        aliases.point(session, version, LATEST)
     return UsedVersion(adapter, version, before)
 
 

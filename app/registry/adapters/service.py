@@ -205,20 +205,20 @@ def change_adapter(session: Session, adapter_id: int, change: AdapterChange) -> 
 
 
 @contextlib.contextmanager
-def renewed_download(session: Session, adapter: Adapter) -> Iterator[None]:
-    """Order the default download again if a change of the adapter made inside is part of it."""
-    usual = _usual_download(session, adapter)
+def renewed_download(
+    session: Session, adapter: Adapter, version: AdapterVersion | None = None
+) -> Iterator[None]:
+    """Order the default download of a version again if a change made inside is part of it.
+
+    Without a version, that of the one in use.
+    """
+    usual = ((version or get_version(session, adapter)).key, FileFormat.KOHYA, WeightDtype.FP16)
+    was_written = find_file(session, *usual) is not None
     yield
     session.add(adapter)
     session.flush()
-    if usual is not None and _usual_download(session, adapter) is None:
-        order_file(session, usual.version_id, FileFormat.KOHYA, WeightDtype.FP16)
-
-
-def _usual_download(session: Session, adapter: Adapter) -> AdapterFile | None:
-    """The default download of the version in use, if it exists and is up to date."""
-    version = get_version(session, adapter)
-    return find_file(session, version.key, FileFormat.KOHYA, WeightDtype.FP16)
+    if was_written and find_file(session, *usual) is None:
+        order_file(session, *usual)
 
 
 def _printable_value(value: Any) -> Any:

@@ -8,9 +8,6 @@ from app.registry.adapters import service
 from app.registry.errors import InvalidInput
 from app.registry.tables.adapters import AdapterVersion
 from worker.core.lora_files.weights import weight_problem
-from worker.core.words import FileFormat, WeightDtype
-
-USUAL_DOWNLOAD = (FileFormat.KOHYA, WeightDtype.FP16)
 
 
 def set_usual_weight(
@@ -26,10 +23,6 @@ def set_usual_weight(
         raise InvalidInput(problem, fields={"usual_weight": problem})
     adapter = service.get_adapter(session, adapter_id)
     version = service.get_version(session, adapter, reference)
-    was_written = service.find_file(session, version.key, *USUAL_DOWNLOAD) is not None
-    version.usual_weight = weight
-    session.add(version)
-    session.flush()
-    if was_written and service.find_file(session, version.key, *USUAL_DOWNLOAD) is None:
-        service.order_file(session, version.key, *USUAL_DOWNLOAD)
+    with service.renewed_download(session, adapter, version):
+        version.usual_weight = weight
     return version

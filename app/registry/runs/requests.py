@@ -16,8 +16,9 @@ from app.registry.datasets import service as datasets
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.jobs import service as jobs
 from app.registry.runs.presets import get_preset, prompt_form_of, with_changes
+from app.registry.runs.progress import checkpoints
 from app.registry.runs.sample_sizes import sample_size_problems
-from app.registry.runs.service import get_run, run_checkpoints
+from app.registry.runs.service import get_run
 from app.registry.runs.several_datasets import (
     NO_DATASET,
     CheckedDataset,
@@ -337,7 +338,7 @@ def _find_start(
     if start is None:
         return None, None
     parent = get_run(session, start.run_id, lock=lock)
-    kept = run_checkpoints(session, parent.key)
+    kept = checkpoints(session, parent.key)
     for checkpoint in kept:
         if start.step in (None, checkpoint.step):
             return parent, checkpoint

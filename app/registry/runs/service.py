@@ -21,7 +21,7 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.presence import present_workers
 from app.registry.runs.presets import misfit
 from app.registry.tables.jobs import Event
-from app.registry.tables.runs import WARNING, Checkpoint, Run, Sample
+from app.registry.tables.runs import WARNING, Run, Sample
 from worker.core.training.config import TrainConfig
 from worker.core.training.presets import Preset, for_optimizer, preset_config
 from worker.core.training.rate_warnings import rate_warnings
@@ -103,12 +103,6 @@ def run_samples(session: Session, run_id: int) -> list[Sample]:
     """The samples of a run, by step and prompt."""
     query = select(Sample).where(Sample.run_id == run_id)
     return list(session.exec(query.order_by(col(Sample.step), col(Sample.prompt_index))))
-
-
-def run_checkpoints(session: Session, run_id: int) -> list[Checkpoint]:
-    """The stored checkpoints of a run, newest first."""
-    query = select(Checkpoint).where(Checkpoint.run_id == run_id)
-    return list(session.exec(query.order_by(col(Checkpoint.step).desc())))
 
 
 def run_events(session: Session, run_id: int) -> list[Event]:

@@ -17,7 +17,7 @@ from app.registry.deletion.usage import FileKind, storage_use
 from app.registry.errors import Conflict, NotFound
 from app.registry.jobs import service as jobs
 from app.registry.renders.adapter_images import list_samples
-from app.registry.runs import checkpoints, requests, rerun, service
+from app.registry.runs import checkpoints, progress, requests, rerun, service
 from app.registry.runs.listing import RunFilter, list_runs
 from app.registry.runs.sample_pages import list_sample_page
 from app.registry.tables.adapters import Adapter
@@ -86,7 +86,7 @@ def test_a_run_that_goes_on_from_it_keeps_its_start(registry: Registry) -> None:
     assert "1 file stays: another run continues from it." in freed.stays
     with registry.database.read() as session:
         assert session.get_one(Run, child.key).parent_id is None
-        start = service.run_checkpoints(session, child.key)[-1]
+        start = progress.checkpoints(session, child.key)[-1]
         assert registry.state.store.exists(start.sha256)
         texts = [event.data.get("text") for event in service.run_events(session, child.key)]
     assert "Continues from a run that was deleted." in texts
@@ -204,7 +204,7 @@ def test_one_checkpoint_of_a_run_or_those_of_all(registry: Registry) -> None:
     assert freed.size_bytes > 0
     with registry.database.read() as session:
         assert [row.run_id for row in session.exec(select(Checkpoint))] == [waiting.key]
-        assert service.run_checkpoints(session, second.key) == []
+        assert progress.checkpoints(session, second.key) == []
 
 
 def test_pinned_images_go_with_the_last_run_that_needs_them(registry: Registry) -> None:

@@ -348,7 +348,7 @@ def test_a_run_goes_on_from_the_checkpoint_of_another(database: Database, ready_
     assert (run.parent_id, run.step, run.total_steps) == (parent.key, 40, 100)
     assert run.config == parent.config | {"steps": 100}
     with database.read() as session:
-        (checkpoint,) = service.run_checkpoints(session, run.key)
+        (checkpoint,) = progress.checkpoints(session, run.key)
         assert (checkpoint.step, checkpoint.sha256) == (40, "a" * 64)
         (said,) = (e for e in service.run_events(session, run.key) if e.kind == "notice")
     assert said.data["text"] == f"Continues from step 40 of “Chalk” (run {parent.key})."
