@@ -91,15 +91,19 @@ def receive(
 
 
 def receive_path(state: AppState, weights: Path, *, allow_loss: bool = False) -> list[ReceivedFile]:
-    """Store a LoRA file of this machine with the sidecars of the same name; queue its import."""
+    """Store a LoRA file of this machine with the sidecars of the same name; queue its import.
+
+    Sidecars that are links are left out, unless the file is a link as well.
+    """
     companions = [
         path
         for ending in ENDINGS
         for path in (weights.with_suffix(ending), Path(f"{weights}{ending}"))
-        if path.is_file() and not path.is_symlink()
+        if path.is_file()
     ]
     if config := config_beside(weights):
         companions.append(config)
+    companions = [path for path in companions if weights.is_symlink() or not path.is_symlink()]
     # peft gives every file the same name, so its folder tells more
     is_peft = weights.name == WEIGHTS_NAME and companions == [config]
     name = f"{weights.resolve().parent.name}{weights.suffix}" if is_peft else weights.name

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
+from app.registry.adapters.imports import receive_path
 from app.registry.state import AppState
 from app.registry.tables.jobs import IoJob
 from tests.app.adapters.test_pages import FRAGMENT, safetensors
@@ -58,6 +60,23 @@ def test_a_config_that_could_be_of_two_files_is_refused(
     answer = client.post("/imports", files=files, headers=FRAGMENT)
     assert "It belongs to one file of weights." in answer.text
     assert [sidecars for _, sidecars in ordered_imports(state)] == [[], []]
+
+
+def test_links_go_along_with_weights_that_are_a_link(state: AppState, tmp_path: Path) -> None:
+    linked, mixed = tmp_path / "linked", tmp_path / "mixed"
+    for folder in (linked, mixed):
+        folder.mkdir()
+        for name in ("ink.json", "adapter_config.json"):
+            (tmp_path / name).write_bytes(CONFIG)
+            (folder / name).symlink_to(tmp_path / name)
+    (mixed / "ink.safetensors").write_bytes(safetensors())
+    (linked / "ink.safetensors").symlink_to(mixed / "ink.safetensors")
+    receive_path(state, mixed / "ink.safetensors")
+    receive_path(state, linked / "ink.safetensors")
+    assert [sidecars for _, sidecars in ordered_imports(state)] == [
+        [],
+        ["ink.json", "adapter_config.json"],
+    ]
 
 
 def test_an_archive_is_imported_folder_by_folder(client: TestClient, state: AppState) -> None:
