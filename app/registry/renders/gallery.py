@@ -103,7 +103,9 @@ def _conditions(session: Session, filters: GalleryFilter) -> list[ColumnElement[
     if filters.starred:
         conditions.append(col(Render.starred).is_(True))
     if filters.adapter:
-        conditions.append(_uses_adapters([id_of(session, Adapter, filters.adapter)]))
+        is_named = Adapter.slug == filters.adapter  # an older slug may be a number
+        key = session.exec(select(Adapter.id).where(is_named)).first()
+        conditions.append(_uses_adapters([key or id_of(session, Adapter, filters.adapter)]))
     return conditions
 
 

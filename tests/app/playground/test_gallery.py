@@ -95,6 +95,9 @@ def test_a_search_finds_words_of_the_prompt_and_of_the_adapters(
     assert shown(database, "slate") == shown(database, "chalk") == [boat]
     assert shown(database, adapter="chalk") == [boat]
     assert shown(database, adapter="nobody") == []
+    with database.write() as session:  # as older versions named an adapter “1984”
+        session.get_one(Adapter, chalk).slug = "1984"
+    assert shown(database, adapter="1984") == [boat]
     with database.read() as session:
         choices = adapter_choices(session, "nobody")
     assert [choice.label for choice in choices] == ["nobody (unknown)", "Slate"]
