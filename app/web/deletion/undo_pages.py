@@ -7,10 +7,11 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from app.registry.deletion import runs, versions
 from app.registry.runs import own_presets
+from app.registry.tables.runs import Run
 from app.registry.wording import plural
 from app.web.addresses import MAX_ADDRESS, own_address
 from app.web.deletion.api import NOUNS, SOFT_DELETES, Noun, SoftDelete
@@ -45,7 +46,7 @@ def _add_routes(noun: Noun, soft: SoftDelete, undo: Callable[..., object]) -> No
     def restore(state: State, back: Back, final: Removal = Depends(noun.final)) -> Response:
         with state.database.write() as session:
             undo(session, **final.keywords)
-        return RedirectResponse(own_address(back), status_code=303)
+        return redirect_with_notice(own_address(back), f"The {noun.noun} was restored.")
 
     router.add_api_route(f"{noun.address}/delete", delete, methods=["POST"])
     router.add_api_route(f"{noun.address}/restore", restore, methods=["POST"])
@@ -65,8 +66,7 @@ def delete_runs(state: State, sent: SentForm) -> Response:
         return redirect_with_notice(back, "Choose the runs to delete.")
     with state.database.write() as session:
         gone, refused = runs.each_run(session, keys, runs.discard_run)
-    words = f"“{gone[0].name}” was" if len(gone) == 1 else f"{plural(len(gone), 'run')} were"
-    text = " ".join((f"{words} deleted.", *refused))
+    text = " ".join((f"{_counted(gone)} deleted.", *refused))
     undo = urlencode([("run", one.key) for one in gone] + [("back", back)])
     return redirect_with_notice(back, text, undo=f"/runs/restore?{undo}")
 
@@ -75,5 +75,9 @@ def delete_runs(state: State, sent: SentForm) -> Response:
 def restore_runs(state: State, run: RunIds, back: Back) -> Response:
     """Restore runs."""
     with state.database.write() as session:
-        runs.each_run(session, run, runs.restore_run)
-    return RedirectResponse(own_address(back), status_code=303)
+        found, _ = runs.each_run(session, run, runs.restore_run)
+    return redirect_with_notice(own_address(back), f"{_counted(found)} restored.")
+
+
+def _counted(found: list[Run]) -> str:
+    return f"“{found[0].name}” was" if len(found) == 1 else f"{plural(len(found), 'run')} were"

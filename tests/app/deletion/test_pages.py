@@ -72,7 +72,7 @@ def test_a_form_deletes_and_the_next_page_offers_undo(
     assert str(answer.url.path) == leads_to
     assert f'<form method="post" action="{undo}"><button>Undo' in answer.text
     assert f'action="{form}"' not in answer.text
-    client.post(html.unescape(undo))
+    assert " was restored." in client.post(html.unescape(undo)).text
     assert f'action="{form}"' in client.get(page).text
 
 
