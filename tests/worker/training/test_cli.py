@@ -252,7 +252,7 @@ def test_a_wrong_flag_is_named_with_its_bounds(
     assert left.value.code == 2
     shown = capsys.readouterr().err
     assert sentence in shown
-    assert shown.startswith("usage: brushwork train --model")
+    assert shown.startswith("usage: brushwork train --base-model")
 
 
 def test_places_that_are_missing_are_named(capsys: pytest.CaptureFixture[str]) -> None:
