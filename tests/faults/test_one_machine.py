@@ -224,7 +224,7 @@ def test_an_import_that_hangs_is_ended_and_the_next_one_is_not(
         stopwatch.start()
         assert jobs.until_final(embedded, order_import(embedded))["status"] == "succeeded"
         stopwatch.stop("import that hangs was ended: the next one is there")
-        api.delete(place).raise_for_status()
+        api.delete(f"/storage/forever{place}").raise_for_status()
     assert embedded.named(IO) == worker
     wait_for(lambda: not [*(embedded.data_dir / "scratch").glob("io-*")])
 

@@ -202,6 +202,9 @@ def test_a_deleted_adapter_is_not_found(client: TestClient, two: tuple[int, int]
     body = {"name": "Both", "adapters": [{"id": 1}, {"id": 2}]}
     assert client.post("/api/v1/adapters/merge", json=body).status_code == 404
     assert client.post("/api/v1/adapters/2/resize", json={"rank": 2}).status_code == 404
+    for nobody in (0, "nobody"):
+        fused = client.post(f"/api/v1/adapters/{nobody}/fuse", json={"name": "Fused"})
+        assert fused.status_code == 404
 
 
 @pytest.mark.parametrize(

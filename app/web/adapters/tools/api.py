@@ -8,7 +8,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from app.registry.adapters import tools
+from app.registry.adapters import service, tools
 from app.registry.adapters.tools import FuseOutput
 from app.registry.base_models.service import BaseReference
 from app.registry.job_kinds.kinds import FuseAdapterResult, StepProgress
@@ -214,21 +214,21 @@ def scale_adapter(adapter_id: AdapterId, body: ScaleIn, state: State) -> ToolJob
 @router.post("/adapters/{adapter_id}/fuse", status_code=202, responses=problems(BASE_NEEDED))
 def fuse_adapter(adapter_id: AdapterId, body: FuseIn, state: State) -> ToolJobOut:
     """Write an adapter, and others with it, into the weights of a base model."""
-    first = WeightedAdapter(
-        adapter_id=adapter_id,
-        version=body.version,
-        weight=body.weight,
-        text_encoder_weight=body.text_encoder_weight,
-    )
-    order = tools.FuseOrder(
-        name=body.name,
-        parts=[first, *body.others],
-        base=body.base_model,
-        layout=body.layout,
-        dtype=body.dtype,
-        keep=body.keep,
-    )
     with state.database.write() as session:
+        first = WeightedAdapter(
+            adapter_id=service.get_adapter(session, adapter_id).key,
+            version=body.version,
+            weight=body.weight,
+            text_encoder_weight=body.text_encoder_weight,
+        )
+        order = tools.FuseOrder(
+            name=body.name,
+            parts=[first, *body.others],
+            base=body.base_model,
+            layout=body.layout,
+            dtype=body.dtype,
+            keep=body.keep,
+        )
         return tool_job_out(tools.order_fuse(session, order))
 
 
