@@ -87,6 +87,7 @@ def test_try_shows_the_training_sample_until_generate_draws_it_again(
     fake_workers.adapter(live.state)
     page.goto("/runs/1")
     page.get_by_role("link", name="Try it", exact=True).click()
+    page.wait_for_url("**/play?*")  # with its scripts
     result = page.locator("#result")
     expect(result.locator("figcaption")).to_have_text("Training sample, step 40, seed 0")
     expect(page.get_by_label("Seed", exact=True)).to_have_value("0")
