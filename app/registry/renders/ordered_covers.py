@@ -76,9 +76,9 @@ def order_covers(session: Session, store: BlobStore) -> tuple[int, list[str]]:
 def take_cover(session: Session, render: Render) -> None:
     """Make the image of a finished draft the cover that it was ordered as, unless there is one."""
     key = render.stack[0].adapter_id if render.stack else 0
-    image = listing.first_images(session, [render]).get(render.key)
-    if render.draft_slot != SLOT.format(adapter=key) or image is None:
+    if render.draft_slot != SLOT.format(adapter=key):
         return
+    image = listing.first_images(session, [render]).get(render.key)
     adapter = session.get(Adapter, key)
-    if adapter is not None and adapter.cover_sha256 is None:
+    if image is not None and adapter is not None and adapter.cover_sha256 is None:
         put_cover(session, adapter, image.sha256)
