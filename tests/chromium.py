@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -52,11 +53,32 @@ FLAGS = (
 )
 
 
+def wait_for_pages_that_clicks_open() -> None:
+    """Let a click wait for the page that it opens to have its scripts.
+
+    Playwright waits until the page begins: a test that acts at once acts before the scripts listen,
+    and nothing happens.
+    """
+    from playwright.sync_api import Locator
+
+    click = Locator.click
+
+    @functools.wraps(click)
+    def click_and_load(locator: Locator, **options: Any) -> None:
+        click(locator, **options)
+        if not locator.page.is_closed():
+            locator.page.wait_for_load_state()
+
+    if not hasattr(click, "__wrapped__"):
+        Locator.click = click_and_load  # type: ignore[method-assign]
+
+
 @contextlib.contextmanager
 def open_browser() -> Iterator[Browser]:
     """The browser at `PATH`, until the end of the block."""
     from playwright.sync_api import sync_playwright
 
+    wait_for_pages_that_clicks_open()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=PATH, args=FLAGS)
         yield browser
