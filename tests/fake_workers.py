@@ -234,7 +234,7 @@ def _publish(state: AppState, session: Session, run: Run, claim: Claim, **outcom
         becomes_latest=not outcome,
         details={key: value for key, value in said.items() if key == "datasets"},
     )
-    choice = stopping.stop_choice(session, run) if new.becomes_latest else None
+    choice = stopping.result_choice(session, run) if new.becomes_latest else None
     if choice is not None:
         new = replace(new, becomes_latest=choice.make_latest)
     version = publish(session, new, adapter_id=adapter_of_parent(session, run))

@@ -1,7 +1,7 @@
-"""Stop and keep: ends a training early; its result becomes the version in use, or only a version.
+"""The result of a training: whether it becomes the version in use, or only a version.
 
-The choice is stored with the run. Without one the worker follows the proposal when it stores the
-result.
+Whoever stops a training can choose, and the choice is stored with the run. Without one the worker
+follows the proposal when it stores the result.
 """
 
 from __future__ import annotations
@@ -73,10 +73,8 @@ def request_stop(session: Session, run_id: int, *, make_latest: bool | None = No
     return run
 
 
-def stop_choice(session: Session, run: Run, *, steps: int | None = None) -> StopProposal | None:
-    """What was chosen for the result of a run that was asked to stop, else the proposal."""
-    if not run.stop_requested:
-        return None
+def result_choice(session: Session, run: Run, *, steps: int | None = None) -> StopProposal:
+    """What was chosen for the result of a run when it was stopped, else the proposal."""
     proposal = propose(session, run, steps=steps)
     if run.make_latest is None:
         return proposal

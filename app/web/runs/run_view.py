@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from app.registry.actor import actor_text
 from app.registry.adapters import service as adapters
+from app.registry.adapters.versions.aliases import alias_numbers
 from app.registry.base_models import service as base_models
 from app.registry.blobs.report import bad_files_of
 from app.registry.blobs.subjects import Subject
@@ -21,7 +22,7 @@ from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.runs.epochs import Epochs, run_epochs
 from app.registry.runs.metrics import run_metrics
 from app.registry.runs.sample_pages import SamplePage, list_marked_steps, list_sample_page
-from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.adapters import LATEST, Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import Event
 from app.registry.tables.runs import RUINED, WARNING, Run, Sample
@@ -88,6 +89,7 @@ class RunView:
     base: BaseModel
     adapter: Adapter | None
     version: AdapterVersion | None
+    used_number: int | None
     image_count: int
     datasets: list[UsedDataset]
     epochs: Epochs
@@ -214,16 +216,24 @@ class RunView:
         rise = self.loss_rise if run.loss_rise and run.state is JobStatus.RUNNING else ""
         offer = f"{good.step}{good.is_in_use:d}" if good else ""
         asked = run.stop_requested or run.cancel_requested
-        return f"{run.outcome or ''}.{rise}.{asked:d}.{offer}"
+        return f"{run.outcome or ''}.{rise}.{asked:d}.{offer}.{self.used_number}"
 
     @property
-    def stopped_choice(self) -> tuple[str, str] | None:
-        """Which version is in use since the run was stopped, and the form that changes it."""
+    def use_other(self) -> tuple[str, str, str] | None:
+        """(text, address, label): which version is in use, and the form that uses the other one.
+
+        None if the result had no other to replace, or the other one is in use meanwhile.
+        """
         events = [line.event.data for line in self.log if stopping.UNDO in line.event.data]
-        if self.is_active or not events or self.adapter is None or self.adapter.deleted_at:
+        if not events or self.version is None or self.adapter is None or self.adapter.deleted_at:
             return None
-        back = f"/runs/{self.run.key}"
-        return events[0]["text"], use_address(self.adapter.slug, events[0][stopping.UNDO], back)
+        number = events[0][stopping.UNDO]
+        if number == self.used_number:
+            return None
+        is_new = number == self.version.version
+        label = "Use this version" if is_new else f"Use version {number} again"
+        address = use_address(self.adapter.slug, number, f"/runs/{self.run.key}")
+        return events[0]["text"], address, label
 
     @property
     def can_compare(self) -> bool:
@@ -293,6 +303,7 @@ def run_view(session: Session, run_id: int, *, samples_before: int | None = None
         base=base_models.get_base_model(session, run.base_model_id),
         adapter=trained[0] if trained else None,
         version=trained[1] if trained else None,
+        used_number=alias_numbers(session, trained[0].key).get(LATEST) if trained else None,
         image_count=image_total(used),
         datasets=used,
         epochs=run_epochs(session, run),

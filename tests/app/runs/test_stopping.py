@@ -1,4 +1,4 @@
-"""Stop and keep: the result becomes the version in use, or not, as chosen or as proposed."""
+"""The result of a training becomes the version in use, or not, as chosen or as proposed."""
 
 from __future__ import annotations
 
@@ -65,6 +65,34 @@ def test_a_result_of_few_steps_is_proposed_not_to_become_the_version_in_use(
     assert undo is not None
     assert client.post(undo[1], follow_redirects=False).headers["location"] == "/runs/2"
     assert in_use(state)[0] == 2
+    assert undo[1] not in html.unescape(client.get("/runs/2").text)
+
+
+@pytest.mark.parametrize(
+    ("steps", "used", "text", "button"),
+    [
+        (19, 1, "version 1 stays in use. It has 19 steps", "Use this version"),
+        (20, 2, "is in use now, in place of version 1.", "Use version 1 again"),
+    ],
+)
+def test_a_run_that_ends_by_itself_says_which_version_is_in_use_and_offers_the_other(
+    client: TestClient,
+    training: FakeTraining,
+    state: AppState,
+    steps: int,
+    used: int,
+    text: str,
+    button: str,
+) -> None:
+    training.train(steps)
+    training.sample(steps)
+    live = live_address(client)
+    training.finish()
+    assert in_use(state)[0] == used
+    for page in (client.get(live).text, client.get("/runs/2").text):
+        assert text in page
+        assert f'<button class="button">{button}</button>' in page
+    assert 'class="toast"' in client.get(live).text
 
 
 def test_samples_that_equal_those_of_the_base_are_a_reason_too(

@@ -127,7 +127,7 @@ class TrainingResult:
             details=self._new.details
             | {"tensor_sha256": kohya_tensors, "notices": self._reporter.notices},
         )
-        choice = self._stop_choice(session)
+        choice = self._result_choice(session)
         if choice is not None:
             new = replace(new, becomes_latest=choice.make_latest)
         version = publish(session, new, adapter_id=adapter_of_parent(session, now))
@@ -144,12 +144,12 @@ class TrainingResult:
             **self._outcome(),
         )
 
-    def _stop_choice(self, session: Session) -> StopProposal | None:
-        """Whether the result of a stop becomes the version in use; None: no stop, or ruined."""
+    def _result_choice(self, session: Session) -> StopProposal | None:
+        """Whether the result becomes the version in use; None: it is ruined, and does not."""
         if self._trained.verdict.reason is not None:
             return None
         run = session.get_one(Run, self._run.key)
-        return stopping.stop_choice(session, run, steps=self._trained.steps)
+        return stopping.result_choice(session, run, steps=self._trained.steps)
 
     def _outcome(self) -> dict[str, Any]:
         """The columns of the run that say whether its result is ruined."""
@@ -165,8 +165,7 @@ class TrainingResult:
     def _new_version(self, session: Session, canonical: Blob, tensors: str) -> NewVersion:
         """The version to publish, before its downloads are written."""
         run, base, trained = self._run, self._inputs.base, self._trained
-        cover, choice = progress.last_sample(session, run.key), self._stop_choice(session)
-        is_sound = trained.verdict.reason is None
+        cover, choice = progress.last_sample(session, run.key), self._result_choice(session)
         return NewVersion(
             name=session.get_one(Run, run.key).name,  # it may have been renamed since it started
             base_family=base.family or FALLBACK_FAMILY,
@@ -186,7 +185,7 @@ class TrainingResult:
             training_seconds=self._reporter.training_seconds,
             cover_sha256=cover.sha256 if cover else None,
             ruined=trained.verdict.reason,
-            becomes_latest=is_sound and (choice is None or choice.make_latest),
+            becomes_latest=choice is not None and choice.make_latest,
             config=dict(run.config),
             details={
                 "outcome": trained.outcome,
