@@ -58,8 +58,10 @@ def delete_version(session: Session, adapter_id: int, version: int | str) -> Del
     left = aliases.newest_version(session, adapter.key)
     if left is not None and latest is not None and latest.version_id == row.key:
         aliases.point(session, left, LATEST)
-    files = delete_version_rows(session, [row], deletion)
-    deletion.count(files, "download")
+    named = sa.delete(AdapterAlias).where(col(AdapterAlias.version_id) == row.key)
+    gone = session.connection().execute(named)  # set by a request that read it before
+    deletion.count(gone.rowcount, "alias", "aliases")
+    deletion.count(delete_version_rows(session, [row], deletion), "download")
     deletion.stays.append("Images generated with it and the run that trained it stay.")
     deletion.stays += dependents_of_version(session, adapter.key, row.version)
     session.connection().execute(sa.delete(AdapterVersion).where(col(AdapterVersion.id) == row.key))

@@ -171,6 +171,20 @@ def test_the_only_version_and_one_with_an_alias_are_refused(registry: Registry) 
     delete(registry, first.adapter_id, 2)
 
 
+def test_an_alias_that_was_set_during_the_deletion_goes_with_the_version(
+    registry: Registry,
+) -> None:
+    key = make(registry).adapter_id
+    second = make(registry, key)
+    discard(registry, key, 2)
+    with registry.database.write() as session:  # as a request that read the version before
+        aliases.set_alias(session, second, "best")
+    freed = registry.delete(lambda session: deletion.delete_version(session, key, 2))
+    assert "1 alias" in freed.goes
+    with registry.database.read() as session:
+        assert aliases.alias_numbers(session, key) == {"latest": 1}
+
+
 def test_a_version_that_jobs_need_is_refused(registry: Registry) -> None:
     first = make(registry)
     make(registry, first.adapter_id)
