@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
-from sqlmodel.sql.expression import SelectOfScalar
 
 from app.registry.adapters import publications
 from app.registry.adapters.library.cards import samples_of_versions
@@ -263,15 +262,25 @@ def delete_checkpoints(session: Session, run_id: int, *, step: int | None = None
 def delete_all_checkpoints(session: Session, *, before: datetime | None = None) -> Deletion:
     """Delete the training states of runs that have ended, or only of those that ended earlier.
 
-    The adapters of these checkpoints stay, and so do states that a person keeps.
+    The adapters of these checkpoints stay, and so do states that a person keeps, and those of runs
+    and checkpoints that can be restored.
     """
-    query = select(Checkpoint).where(col(Checkpoint.run_id).in_(_ended_runs(before)))
-    found = session.exec(query.with_for_update()).all()
-    rows = [row for row in found if not row.kept]
+    ended = select(Checkpoint, Run).join(Run).where(col(Run.status).not_in(NOT_FINAL))
+    if before is not None:
+        ended = ended.where(col(Run.finished_at) < before)
+    found = session.exec(ended.with_for_update(of=Checkpoint)).all()
+    there = [state for state, run in found if not (state.deleted_at or run.deleted_at)]
+    rows = [state for state in there if not state.kept]
     deletion = Deletion("the training states of runs that have ended")
     deletion.stays.append("The runs stay; they cannot be continued any more.")
     deletion.stays.append("The adapters of their checkpoints stay.")
-    _note_kept_checkpoints(deletion, len(found) - len(rows), "Delete each on the page of its run.")
+    _note_kept_checkpoints(deletion, len(there) - len(rows), "Delete each on the page of its run.")
+    if restorable := len(found) - len(there):
+        words = plural(restorable, "training state")
+        deletion.stays.append(
+            f"{words} of what you deleted {'stays' if restorable == 1 else 'stay'}, until you "
+            "delete that for good."
+        )
     deletion.count(len(rows), "training state")
     _delete_states(session, rows, deletion)
     return deletion
@@ -282,11 +291,6 @@ def _note_kept_checkpoints(deletion: Deletion, number: int, how: str) -> None:
         is_one = number == 1
         words = "checkpoint that is kept stays" if is_one else "checkpoints that are kept stay"
         deletion.stays.append(f"{number:,} {words}. {how}")
-
-
-def _ended_runs(before: datetime | None = None) -> SelectOfScalar[Any]:
-    query = select(Run.id).where(col(Run.status).not_in(NOT_FINAL))
-    return query if before is None else query.where(col(Run.finished_at) < before)
 
 
 def _delete_checkpoint_rows(

@@ -207,6 +207,21 @@ def test_one_checkpoint_of_a_run_or_those_of_all(registry: Registry) -> None:
         assert progress.checkpoints(session, second.key) == []
 
 
+def test_bulk_cleaning_leaves_the_training_states_that_can_be_restored(registry: Registry) -> None:
+    run = registry.run(registry.dataset())
+    with registry.database.write() as session:
+        deletion.discard_run(session, run.key)
+    freed = registry.delete(deletion.delete_all_checkpoints)
+    assert not freed.goes
+    assert freed.stays[-1] == (
+        "1 training state of what you deleted stays, until you delete that for good."
+    )
+    with registry.database.write() as session:
+        deletion.restore_run(session, run.key)
+        assert len(progress.checkpoints(session, run.key)) == 1
+    assert registry.delete(deletion.delete_all_checkpoints).goes == ("1 training state",)
+
+
 def test_pinned_images_go_with_the_last_run_that_needs_them(registry: Registry) -> None:
     dataset = registry.dataset()
     first = registry.run(dataset, samples=False)
