@@ -22,6 +22,7 @@ from app.registry.tables.datasets import (
     ImageCaption,
     ImageMeasure,
 )
+from worker.core.captioning.file_names import TITLE as FILE_NAMES
 
 Condition = sa.ColumnElement[bool]
 
@@ -140,13 +141,15 @@ def _is_set_aside(_: Scope) -> Condition:
 
 
 def _is_from_provider(scope: Scope) -> Condition:
-    """A caption as it is now was written by a provider."""
+    """A caption as it is now was written by a provider that looked at the image."""
     now = (
         (col(CaptionRevision.image_id) == col(Image.id))
         & (col(CaptionRevision.kind) == col(Image.caption_kind))
         & (col(CaptionRevision.version) == col(Image.caption_version))
     )
-    by_provider = col(CaptionRevision.source) == CaptionSource.PROVIDER
+    by_provider = (col(CaptionRevision.source) == CaptionSource.PROVIDER) & col(
+        CaptionRevision.source_name
+    ).is_distinct_from(FILE_NAMES)
     first = select(Image.id).join(CaptionRevision, now).where(scope.live, by_provider)
     if not scope.has_several:
         return col(Image.id).in_(first)

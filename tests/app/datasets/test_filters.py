@@ -34,6 +34,7 @@ from app.registry.tables.datasets import (
     ImageMeasure,
 )
 from app.web.datasets.listing_view import read_filter_bar
+from worker.core.captioning.file_names import TITLE as FILE_NAMES
 from worker.core.words import CaptionKind
 
 HASHES = (0xFF << 20, 0b111, 0b11, 0xFFF << 40, 0b11)  # the last one is set aside
@@ -330,6 +331,9 @@ def test_a_caption_counts_as_the_provider_s_until_somebody_changes_it(
         session.add_all([image, revision])
         session.flush()
         assert found(session, ink, "show=provider") == [0]
+        revision.source_name = FILE_NAMES
+        session.flush()
+        assert found(session, ink, "show=provider") == []
         service.caption_image(session, key, "written by hand")
         assert found(session, ink, "show=provider") == []
 

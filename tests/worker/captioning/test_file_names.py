@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.core.captioning.file_names import CODE, GIVEN, captions_of_files
+from worker.core.captioning.file_names import CODE, GIVEN, SHARED, captions_of_files
 
 
 def caption(filename: str) -> str:
@@ -80,6 +80,14 @@ def test_words_that_all_names_share_are_left_out() -> None:
     names = ("openmoji_red_fox-1.png", "openmoji-car.png", "Openmoji snow.png", "IMG_1.png")
     assert captions(*names) == ["red fox", "car", "snow", ""]
     assert captions(names[0]) == ["openmoji red fox"]
+
+
+def test_a_name_with_only_shared_words_gives_no_caption_but_the_reason() -> None:
+    red_fox, car, number = captions_of_files(
+        ["openmoji_red_fox.png", "openmoji_car.png", "openmoji_IMG_2044.png"]
+    )
+    assert (red_fox.text, car.text) == ("red fox", "car")
+    assert (number.text, number.note) == ("", SHARED)
 
 
 def test_shared_words_stay_where_nothing_else_would_remain() -> None:

@@ -11,6 +11,7 @@ from worker.core.captioning.interface import CaptionAnswer
 TITLE = "File names"
 CODE = "Its file name has no words, only numbers or codes."
 GIVEN = "Its file name is one that a camera or a program gave."
+SHARED = "Its file name has only words that all names share."
 
 SUFFIX = re.compile(r"(?:\.(?:png|jpe?g|webp))+$", re.IGNORECASE)
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -38,19 +39,21 @@ def captions_of_files(filenames: Sequence[str]) -> list[CaptionAnswer]:
     """The caption of each file, or the reason why its name gives none.
 
     Numbers, codes, separators and the suffix are left out, and words that all names with words
-    share, such as that of a collection, unless one of them consists of these.
+    share, such as that of a collection, if most of them have others.
     """
     found = [_subject(filename) for filename in filenames]
     named = [set(words) for words in found if isinstance(words, list)]
-    shared = set.intersection(*named) if len(named) > 1 else set()
-    if any(words <= shared for words in named):
+    shared = set.intersection(*named) if named else set()
+    if 2 * sum(words > shared for words in named) <= len(named):
         shared = set()
-    return [
-        CaptionAnswer("", words)
-        if isinstance(words, str)
-        else CaptionAnswer(" ".join(word for word in words if word not in shared))
-        for words in found
-    ]
+    return [_answer(words, shared) for words in found]
+
+
+def _answer(words: list[str] | str, shared: set[str]) -> CaptionAnswer:
+    if isinstance(words, str):
+        return CaptionAnswer("", words)
+    text = " ".join(word for word in words if word not in shared)
+    return CaptionAnswer(text, "" if text else SHARED)
 
 
 def _subject(filename: str) -> list[str] | str:

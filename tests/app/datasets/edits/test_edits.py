@@ -26,7 +26,7 @@ from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.tables.datasets import CaptionRevision, DatasetEdit, Image, ImageCaption
 from tests.row_locks import start_and_wait
-from worker.core.captioning.file_names import CODE
+from worker.core.captioning.file_names import CODE, SHARED
 from worker.core.words import CaptionKind
 
 ALL = Selection(all_matching=True)
@@ -328,12 +328,13 @@ def named(database: Database, **captions: str) -> Set:
 def test_file_names_fill_empty_captions_in_one_step_that_is_undone(database: Database) -> None:
     emoji = named(database, red_fox="", owl="a bird", car_2="", _3="")
     plan = emoji.plan(FROM_NAMES)
-    assert (plan.sentence, plan.changed, plan.unchanged) == ("Changes 3 captions", 3, 1)
+    assert (plan.sentence, plan.changed, plan.unchanged) == ("Changes 2 captions", 2, 1)
+    assert plan.left_out == [LeftOut("openmoji__3.png", SHARED)]
     outcome = emoji.apply(FROM_NAMES, seen=plan.seen)
-    assert emoji.captions() == ["openmoji red fox", "a bird", "openmoji car", "openmoji"]
+    assert emoji.captions() == ["red fox", "a bird", "car", ""]
     with database.read() as session:
         (step,) = list_steps(session, emoji.key)
-    assert step.sentence == "Filled 3 captions from file names"
+    assert step.sentence == "Filled 2 captions from file names"
     emoji.undo(outcome)
     assert emoji.captions() == ["", "a bird", "", ""]
 
