@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.routing import RouteContext, iter_route_contexts
 
-from app.web.forms import sent_form
+from app.web.forms import sent_form, typed_form
 from app.web.openapi import Schema, operations
 from tests.documented import resolved
 
@@ -97,7 +97,7 @@ def form_names(context: RouteContext) -> list[str]:
     """The fields that the form of a route may have: those declared, and those its modules name."""
     dependant: Any = context.dependant
     declared = [one.alias for one in dependant.body_params]
-    if not any(below.call is sent_form for below in dependant.dependencies):
+    if not any(below.call in (sent_form, typed_form) for below in dependant.dependencies):
         return declared
     module = sys.modules[context.endpoint.__module__]  # type: ignore[union-attr]
     package = module.__name__.rpartition(".")[0]

@@ -177,7 +177,10 @@ class AddressLimit:
 
 
 class BodyLimit:
-    """Refuses bodies over their limit: by Content-Length at once, else while they come in."""
+    """Refuses bodies over their limit: by Content-Length at once, else while they come in.
+
+    Raises TooLarge.
+    """
 
     def __init__(self, app: ASGIApp, *, upload_bytes: int, other_bytes: int) -> None:
         self.app = app
@@ -192,7 +195,7 @@ class BodyLimit:
         limit = self.upload_bytes if is_upload else self.other_bytes
         declared = headers.get("content-length", "")
         if declared.isdigit() and int(declared) > limit:
-            return await problem_response(body_too_large(limit))(scope, receive, send)
+            raise body_too_large(limit)
         received = 0
 
         async def counted_receive() -> Message:

@@ -19,7 +19,7 @@ from app.registry.runs.metrics import run_metrics
 from app.registry.runs.pinned_images import PinnedImages, pinned_images
 from app.registry.runs.several_datasets import place_of_field
 from app.web.form_reader import as_id
-from app.web.forms import MAX_TEXT, SentForm
+from app.web.forms import MAX_TEXT, TypedForm
 from app.web.runs import (
     checkpoint_pages,
     description_pages,
@@ -168,7 +168,7 @@ def new_run(
 
 
 @router.post("/train/new")
-def start_run(request: Request, state: State, sent: SentForm) -> Response:
+def start_run(request: Request, state: State, sent: TypedForm) -> Response:
     """Queue the run; on errors, show the form again with each error next to its field."""
     form, text = read_form(sent), str(sent.get(pasted.FIELD, ""))
     own = form_preset.typed(str(sent.get(form_preset.FIELD, "")))
@@ -194,7 +194,7 @@ def start_run(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.post("/train/new/preset")
-def save_preset(request: Request, state: State, sent: SentForm) -> Response:
+def save_preset(request: Request, state: State, sent: TypedForm) -> Response:
     """Save the settings of the form as a preset and choose it; nothing typed is lost."""
     form, text = read_form(sent), str(sent.get(pasted.FIELD, ""))
     paste, name = PastedSettings(text[:MAX_TEXT]), str(sent.get(form_preset.FIELD, ""))
@@ -211,7 +211,7 @@ def save_preset(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.post("/train/new/datasets")
-def change_datasets(request: Request, state: State, sent: SentForm) -> Response:
+def change_datasets(request: Request, state: State, sent: TypedForm) -> Response:
     """Add a dataset to the form or take one away, without starting anything."""
     form, text = read_form(sent), str(sent.get(pasted.FIELD, ""))
     own = form_preset.typed(str(sent.get(form_preset.FIELD, "")))
@@ -232,7 +232,7 @@ def reload_form() -> Response:
 
 
 @router.post("/train/new/paste")
-def paste_settings(request: Request, state: State, sent: SentForm) -> Response:
+def paste_settings(request: Request, state: State, sent: TypedForm) -> Response:
     """Fill pasted settings into the form; say which of them cannot be used."""
     form, text = read_form(sent), str(sent.get(pasted.FIELD, ""))
     form, paste = pasted.fill_in(form, text)
@@ -242,7 +242,7 @@ def paste_settings(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.post("/train/new/crops")
-def show_crops(state: State, sent: SentForm) -> Response:
+def show_crops(state: State, sent: TypedForm) -> Response:
     """Show how the images of the chosen dataset are cropped at the chosen resolution."""
     form = read_form(sent)
     with state.database.read() as session:
@@ -263,7 +263,7 @@ def show_crops(state: State, sent: SentForm) -> Response:
 def plan_run(
     request: Request,
     state: State,
-    sent: SentForm,
+    sent: TypedForm,
     part: Annotated[str, Query(max_length=10)] = "",
 ) -> Response:
     """Update the preview of the run; with `part=fields` also the settings of another preset."""

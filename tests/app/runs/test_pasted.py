@@ -138,3 +138,15 @@ def test_a_thousand_wrong_settings_are_counted() -> None:
     found = read_pasted(json.dumps({f"{'x' * 200}{number}": 1 for number in range(300)}))
     assert (len(found.named), found.more) == (20, 280)
     assert max(len(name) for name, _ in found.named) == 80
+
+
+def test_a_text_that_is_too_long_names_its_field_and_nothing_is_lost(
+    client: TestClient, state: AppState, shown: dict[str, str]
+) -> None:
+    typed = shown | {"name": "x" * 1_000_000}
+    answer = client.post("/train/new", data=typed)
+    assert (answer.status_code, runs_of(state)) == (422, [])
+    assert "This has 1,000,000 characters; use at most 120." in answer.text
+    assert 'id="name-error"' in answer.text
+    form = form_of(answer.text)
+    assert {name: form[name] for name in typed} == typed | {"kept": form["kept"]}

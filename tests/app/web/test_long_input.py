@@ -73,6 +73,19 @@ def test_every_kind_of_long_prompt_is_refused(live: Live) -> None:
     assert {status for _, status in fire(live.url, shots)} == {422}
 
 
+def test_a_form_with_a_long_text_is_refused_with_its_field_and_leads_back(
+    client: TestClient,
+) -> None:
+    headers = {"accept": "text/html", "referer": "http://localhost/play?steps=9"}
+    for more, says in (
+        (1_000_000, "prompt: This has 1,000,000 characters; use at most 100,000."),
+        (2_000_001, "This is more than 2 MB in one request."),
+    ):
+        answer = client.post("/play", data={"prompt": "x" * more}, headers=headers)
+        assert says in answer.text
+        assert '<a class="button main" href="/play?steps=9">Go back</a>' in answer.text
+
+
 def test_deep_json_is_refused(client: TestClient) -> None:
     deep = "[" * 100_000
     headers = {"content-type": "application/json"}
