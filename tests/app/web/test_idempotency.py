@@ -18,7 +18,7 @@ from sqlmodel import select
 from starlette.types import Message, Receive, Scope, Send
 
 from app.registry.access import idempotency
-from app.registry.db import Database, database_now
+from app.registry.db import Database, database_now, make_engine
 from app.registry.state import AppState
 from app.registry.tables.idempotency import KeyedRequest
 from app.web.idempotency import HEADER, REPLAYED, SCHEMA, IdempotencyKeys
@@ -38,6 +38,18 @@ def on_database(app: FastAPI, state: AppState, database: Database) -> Iterator[N
     app.state.brushwork = dataclasses.replace(state, database=database)
     yield
     app.state.brushwork = state
+
+
+@pytest.fixture
+def other_process(make_app: AppMaker, state: AppState, database: Database) -> Iterator[TestClient]:
+    """Another server on the same database, with connections of its own."""
+    other = make_app(state.settings)
+    own = other.state.brushwork
+    url = database.engine.url.render_as_string(hide_password=False)
+    other.state.brushwork = dataclasses.replace(own, database=Database(make_engine(url)))
+    yield TestClient(other, base_url="http://localhost")
+    other.state.brushwork.close()
+    own.close()
 
 
 def create(client: TestClient, name: str = "Ink", headers: dict[str, str] = KEY) -> Response:
@@ -133,12 +145,14 @@ def test_keys_of_another_caller_are_others(client: TestClient, database: Databas
     assert create(client).status_code == 201
 
 
-def test_of_requests_at_the_same_time_one_is_done(client: TestClient, database: Database) -> None:
+def test_of_requests_to_two_processes_at_the_same_time_one_is_done(
+    client: TestClient, other_process: TestClient
+) -> None:
     together = Barrier(TOGETHER)
 
-    def send(_: int) -> Response:
+    def send(number: int) -> Response:
         together.wait()
-        return create(client)
+        return create((client, other_process)[number % 2])
 
     with ThreadPoolExecutor(TOGETHER) as threads:
         answers = list(threads.map(send, range(TOGETHER)))
@@ -192,14 +206,9 @@ def test_lines_of_progress_are_not_kept(client: TestClient, database: Database, 
 
 
 def test_it_is_kept_over_a_restart_and_goes_after_a_day(
-    client: TestClient, make_app: AppMaker, state: AppState, database: Database
+    client: TestClient, other_process: TestClient, database: Database
 ) -> None:
-    first = create(client)
-    restarted = make_app(state.settings)
-    own = restarted.state.brushwork
-    restarted.state.brushwork = dataclasses.replace(own, database=database)
-    after = create(TestClient(restarted, base_url="http://localhost"))
-    own.close()
+    first, after = create(client), create(other_process)
     assert (after.content, after.headers[REPLAYED]) == (first.content, "true")
     let_expire(database)
     with database.write() as session:
