@@ -28,6 +28,7 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
+from app.registry.renders.covers import take_cover
 from app.registry.runs import progress, requests, stopping
 from app.registry.runs.checkpoint_adapters import NewAdapter, add_adapter
 from app.registry.runs.progress import MetricPoints, NewSample
@@ -281,6 +282,7 @@ def draw(state: AppState) -> list[Render]:
             choose_precision(session, render.base_model_id)
             values = {"progress": render.steps, "seconds": 0.8, "precision": PRECISION}
             jobs.finish(session, Render, claim, JobStatus.SUCCEEDED, **values)
+            take_cover(session, render)
             drawn.append(render)
     return drawn
 

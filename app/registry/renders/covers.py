@@ -7,9 +7,15 @@ from sqlmodel import Session, col, select
 from app.registry.adapters import service
 from app.registry.adapters.library.cards import belongs_to_version
 from app.registry.renders.adapter_images import find_sample, require_adapter_image
-from app.registry.renders.listing import find_render_of
+from app.registry.renders.listing import find_render_of, first_images
 from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.renders import Render
 from app.registry.tables.runs import Sample
+
+# Slots of drafts that a person does not order; those of the API have no colon.
+COVER_SLOT = "cover:{adapter}"
+TOOL_SLOT = "tool:{job}:{place}"  # of the images of a tool's result, which stay with it
+RESULT = "result"  # place of the image of what the tool made
 
 
 def choose_cover(session: Session, adapter_id: int, sha256: str | None) -> Adapter:
@@ -53,3 +59,15 @@ def put_cover(session: Session, adapter: Adapter, sha256: str | None) -> None:
     """Store the cover; the default download, which contains it, is written again."""
     with service.renewed_download(session, adapter):
         adapter.cover_sha256 = sha256
+
+
+def take_cover(session: Session, render: Render) -> None:
+    """Make the image of an adapter the cover that it was drawn as, unless there is one."""
+    slot = render.draft_slot or ""
+    is_cover = slot.startswith(COVER_SLOT.format(adapter="")) or slot.endswith(f":{RESULT}")
+    image = first_images(session, [render]).get(render.key) if is_cover else None
+    if image is None or not render.stack:
+        return
+    adapter = session.get(Adapter, render.stack[0].adapter_id, with_for_update=True)
+    if adapter is not None and adapter.cover_sha256 is None:
+        put_cover(session, adapter, image.sha256)

@@ -14,13 +14,13 @@ from app.registry.errors import Conflict
 from app.registry.job_kinds.states import NOT_FINAL, JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.renders import service
+from app.registry.renders.covers import take_cover
 from app.registry.renders.plan import RenderPlan, plan_render
 from app.registry.renders.requests import RenderRequest
 from app.registry.storage.store import BlobStore
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.renders import Render
 
-TOOL_SLOT = "tool:{job}:{place}"  # of the images of a tool's result, which stay with it
 RECENT = 5  # renders that an estimate is made from
 
 
@@ -49,6 +49,7 @@ def store_draft(session: Session, plan: RenderPlan, store: BlobStore, *, slot: s
             draft.created_at = min(places) + timedelta(microseconds=number)
         session.add(draft)
     session.flush()
+    take_cover(session, render)
     return render
 
 

@@ -10,8 +10,7 @@ from app.registry.adapters.library.cards import belongs_to_version
 from app.registry.errors import AppError
 from app.registry.job_kinds.states import NOT_FINAL, JobStatus
 from app.registry.job_kinds.weighted import WeightedAdapter
-from app.registry.renders import listing
-from app.registry.renders.covers import put_cover
+from app.registry.renders.covers import COVER_SLOT
 from app.registry.renders.drafts import create_draft
 from app.registry.renders.requests import RenderRequest
 from app.registry.renders.tool_images import prompt_of
@@ -20,7 +19,6 @@ from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library
 from app.registry.tables.renders import Render
 from app.registry.tables.runs import Sample
 
-SLOT = "cover:{adapter}"  # no other draft can be in it: slots of the API have no colon
 PRIORITY = 50  # after what people wait for
 AT_ONCE = 100
 NEWEST = 1_000  # adapters that are looked at, so that the list of many stays quick
@@ -37,7 +35,7 @@ class MissingCovers:
 
 def missing_covers(session: Session) -> MissingCovers:
     """The adapters without cover or sample, at most AT_ONCE, of the NEWEST in the library."""
-    drafts = select(Render).where(col(Render.draft_slot).startswith(SLOT.format(adapter="")))
+    drafts = select(Render).where(col(Render.draft_slot).startswith(COVER_SLOT.format(adapter="")))
     unfinished = session.exec(drafts.where(col(Render.status).in_(NOT_FINAL))).all()
     waiting = {used.adapter_id for draft in unfinished for used in draft.stack}
     sampled = select(Sample.id).join(AdapterVersion, belongs_to_version())
@@ -64,21 +62,9 @@ def order_covers(session: Session, store: BlobStore) -> tuple[int, list[str]]:
         request = RenderRequest(prompt="", adapters=[WeightedAdapter(adapter_id=adapter.key)])
         try:
             asked = request.model_copy(update=prompt_of(session, request))
-            draft = create_draft(session, asked, store, slot=SLOT.format(adapter=adapter.key))
+            draft = create_draft(session, asked, store, slot=COVER_SLOT.format(adapter=adapter.key))
         except AppError as error:
             left_out.append(" ".join(error.fields.values()) or error.detail)
             continue
         draft.priority, ordered = PRIORITY, ordered + 1
-        take_cover(session, draft)
     return ordered, left_out
-
-
-def take_cover(session: Session, render: Render) -> None:
-    """Make the image of a finished draft the cover that it was ordered as, unless there is one."""
-    key = render.stack[0].adapter_id if render.stack else 0
-    if render.draft_slot != SLOT.format(adapter=key):
-        return
-    image = listing.first_images(session, [render]).get(render.key)
-    adapter = session.get(Adapter, key)
-    if image is not None and adapter is not None and adapter.cover_sha256 is None:
-        put_cover(session, adapter, image.sha256)

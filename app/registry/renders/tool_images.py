@@ -25,8 +25,9 @@ from app.registry.job_kinds.kinds import (
 )
 from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import WeightedAdapter
-from app.registry.renders import drafts, listing
-from app.registry.renders import service as playground
+from app.registry.renders import listing
+from app.registry.renders.covers import RESULT, TOOL_SLOT
+from app.registry.renders.drafts import create_draft
 from app.registry.renders.requests import RenderRequest
 from app.registry.storage.store import BlobStore
 from app.registry.tables.adapters import AdapterVersion
@@ -100,9 +101,8 @@ def order_images(session: Session, job_id: int, store: BlobStore) -> ToolImages:
     drawn = prompt_of(session, *requests)
     renders = []
     for place, side in enumerate(requests):
-        render = playground.create_render(session, side.model_copy(update=drawn), store)
-        render.draft_slot = drafts.TOOL_SLOT.format(job=job.key, place=place)
-        renders.append(render)
+        slot = TOOL_SLOT.format(job=job.key, place=RESULT if side is requests[-1] else place)
+        renders.append(create_draft(session, side.model_copy(update=drawn), store, slot=slot))
     keys = {"before_render_id": renders[0].key, "after_render_id": renders[-1].key}
     keys |= {"second_render_id": renders[1].key} if len(renders) > 2 else {}
     job.result = job.result | keys

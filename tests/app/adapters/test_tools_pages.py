@@ -194,6 +194,10 @@ def test_a_merge_is_shown_beside_both_adapters_with_their_trigger_words(
     shown = client.get(place, headers=FRAGMENT).text
     places = [shown.index(f">{name}, version 1<") for name in ("Ink", "Chalk", "Both")]
     assert places == sorted(places)
+    with state.database.read() as session:
+        covers = [session.get_one(Adapter, key).cover_sha256 for key in (1, 2, 3)]
+        drawn = listing.first_images(session, renders)
+    assert covers == [None, None, drawn[renders[2].key].sha256]  # only what the tool made
 
 
 def test_a_name_of_several_adapters_is_refused_with_their_slugs(
