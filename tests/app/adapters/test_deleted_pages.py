@@ -91,7 +91,10 @@ def test_what_was_made_with_it_can_still_be_read(client: TestClient, state: AppS
         made = {"tool": "merge", "method": "linear", "parts": [part]}
         new = NewVersion("Both", "sd1", "0" * 64, 5, 8, 8.0, details={"made": made})
         publish(session, new)
-    assert 'href="/adapters/chalk?v=1"' in client.get("/adapters/both").text
+    page = client.get("/adapters/both").text
+    facts = page[page.index(">Facts<") :].partition("</section>")[0]
+    assert 'href="/adapters/chalk?v=1"' in facts
+    assert "merged from Chalk<" in client.get("/adapters").text
     assert 'href="/adapters/chalk?v=1"' in client.get(f"/renders/{render}").text
     delete_for_good(client, adapter)
     for address in (

@@ -155,7 +155,7 @@ def test_a_tool_shows_an_image_before_and_after(client: TestClient, state: AppSt
     )
     assert "Generating an image before and after" in client.post(place, headers=FRAGMENT).text
     assert "Generating" in client.post(place).text  # again, without a script
-    assert client.post(f"/api/v1{place}").json() == {"before": 1, "after": 2}
+    assert client.post(f"/api/v1{place}").json() == {"before": 1, "second": None, "after": 2}
     before, after = fake_workers.draw(state)
     assert (before.prompt, before.seed) == (after.prompt, after.seed) == ("a castle", 0)
     shown = client.get(place, headers=FRAGMENT).text
@@ -189,6 +189,7 @@ def test_a_merge_is_shown_beside_both_adapters_with_their_trigger_words(
     job = end(state, JobStatus.SUCCEEDED, result=figures | made)
     place = f"/tool-jobs/{job.key}/images"
     client.post(place, headers=FRAGMENT)
+    assert client.post(f"/api/v1{place}").json() == {"before": 1, "second": 2, "after": 3}
     renders = fake_workers.draw(state)
     assert {render.prompt for render in renders} == {"a castle, ink style, chalk style"}
     shown = client.get(place, headers=FRAGMENT).text

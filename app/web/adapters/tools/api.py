@@ -134,6 +134,7 @@ class ToolImagesOut(BaseModel):
 
     address: ClassVar[str] = "/api/v1/renders/{after}"
     before: int = Field(description="Id of the render before: poll `/renders/{id}`.")
+    second: int | None = Field(description="Of a merge: id of the render of its second adapter.")
     after: int = Field(description="Id of the render after.")
 
 
@@ -269,11 +270,14 @@ def cancel_tool_job(job_id: Id, state: State) -> ToolJobOut:
 def order_tool_images(job_id: Id, state: State) -> ToolImagesOut:
     """Generate an image before and after a tool.
 
-    Both have the same prompt and seed. Ordered again, the same renders are named; poll both.
+    All have the same prompt and seed. Ordered again, the same renders are named; poll each.
     """
     with state.database.write() as session:
-        found = tool_images.order_images(session, job_id, state.store)
-        return ToolImagesOut(before=found.sides[0].render.key, after=found.sides[-1].render.key)
+        keys = [
+            side.render.key for side in tool_images.order_images(session, job_id, state.store).sides
+        ]
+        second = keys[1] if len(keys) > 2 else None
+        return ToolImagesOut(before=keys[0], second=second, after=keys[-1])
 
 
 @router.get(
