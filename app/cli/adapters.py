@@ -89,10 +89,11 @@ def keep(arguments: Namespace, settings: Settings, database: Database) -> str:
     with database.write() as session:
         adapter = service.adapter_by_slug(session, arguments.slug)
         version = arguments.version or LATEST
-        kept = folders.keep(
-            session, settings, adapter, arguments.keep_in, version, removes=arguments.stop
-        )
-        path = folders.require_folder(settings, arguments.keep_in) / kept.file
+        if arguments.stop:
+            kept = folders.remove(session, adapter.key, arguments.keep_in, version)
+        else:
+            kept = folders.keep(session, settings, adapter, arguments.keep_in, version)
+        path = folders.require_folder(settings, arguments.keep_in) / kept.args.file
     return f"An io worker {'removes' if arguments.stop else 'keeps'} {path}."
 
 

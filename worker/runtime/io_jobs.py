@@ -53,7 +53,7 @@ class IoJobs:
         folder_jobs = FolderJobs(settings, database, store, export_jobs.download)
         hub = HubJobs(settings, database, store, export_jobs.download)
         inspections = InspectionJobs(database)
-        self._clock = UpkeepClock(database)
+        self._clock = UpkeepClock(settings, database)
         self.handlers: Mapping[str, Handler] = {
             JobKind.INSPECT_BASE: inspections.inspect_base,
             JobKind.DOWNLOAD_BASE: hub.download_base,

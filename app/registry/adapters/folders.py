@@ -5,6 +5,8 @@ The newest job for a version and a folder is the memory that it is kept there; t
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,23 +16,29 @@ from pathlib import Path
 
 from sqlmodel import Session, col, select
 
-from app.registry.adapters.imports import ReceivedFile, receive_path
+from app.registry.adapters.imports import ReceivedFile, name_of_path, receive_path
 from app.registry.adapters.service import find_file, get_version, require_listed
 from app.registry.adapters.versions.aliases import NUMBER
 from app.registry.config import Settings
 from app.registry.db import Database, database_now
 from app.registry.errors import AppError, Conflict, InvalidInput, NotFound
-from app.registry.job_kinds.kinds import JobKind, KeepInFolderArgs, KeepInFolderResult
-from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.kinds import (
+    JobKind,
+    KeepInFolderArgs,
+    KeepInFolderResult,
+)
+from app.registry.job_kinds.states import ACTIVE, JobStatus
 from app.registry.jobs.service import enqueue_io
 from app.registry.state import AppState
-from app.registry.tables.adapters import LATEST, Adapter, AdapterVersion
+from app.registry.tables.adapters import LATEST, Adapter
 from app.registry.tables.jobs import IoJob
 from app.registry.wording import aware
 from worker.core.words import FileFormat, WeightDtype
 
 WEIGHTS = ".safetensors"
+IN_THE_WAY = "file_in_the_way"  # error of a job that found a file of somebody else
 RETRY_AFTER = timedelta(minutes=10)
+RETRY_OTHERS_AFTER = timedelta(days=1)  # what failed for another reason than the folder
 MAX_FILES = 1_000  # of a folder that are looked at
 
 
@@ -44,14 +52,17 @@ class FolderUnusable(AppError):
 
 @dataclass(frozen=True)
 class KeptAdapter:
-    """A version, or what an alias points to, in a folder; `job` writes or wrote it."""
+    """A version, or what an alias points to, in a folder; `job` writes or wrote it.
 
-    adapter: Adapter
+    `adapter`: None once it is deleted for good.
+    """
+
+    adapter: Adapter | None
     job: IoJob
 
     @property
     def args(self) -> KeepInFolderArgs:
-        """The folder and the version or alias."""
+        """The folder, the version or alias, and the name of the file."""
         return self.job.arguments(KeepInFolderArgs)
 
     @property
@@ -59,103 +70,113 @@ class KeptAdapter:
         """The version that was written, once it was."""
         return self.job.outcome(KeepInFolderResult)
 
-    @property
-    def file(self) -> str:
-        """The name of its weights there: `chalk` for the version in use, else `chalk_best`."""
-        version = self.args.version
-        return self.adapter.slug + ("" if version == LATEST else f"_{version}") + WEIGHTS
 
-
-def list_kept(session: Session, folder: str | None = None) -> list[KeptAdapter]:
-    """The adapters that are kept in this folder or in all, those not yet removed included."""
-    query = select(Adapter, IoJob).join(IoJob, col(IoJob.subject_id) == col(Adapter.id))
-    query = query.where(IoJob.kind == JobKind.KEEP_IN_FOLDER).order_by(Adapter.slug, col(IoJob.id))
-    kept = [KeptAdapter(adapter, job) for adapter, job in session.exec(query)]
+def list_kept(session: Session, folder: str) -> list[KeptAdapter]:
+    """The adapters that are kept in this folder, those not yet removed included."""
+    query = select(IoJob, Adapter).outerjoin(Adapter, col(Adapter.id) == col(IoJob.subject_id))
+    query = query.where(IoJob.kind == JobKind.KEEP_IN_FOLDER).order_by(col(IoJob.id))
+    kept = [KeptAdapter(adapter, job) for job, adapter in session.exec(query)]
     return [
         row
         for row in kept
         if row.job.readable_arguments() is not None
-        and folder in (None, row.args.folder)
+        and row.args.folder == folder
         and not (row.args.removes and row.job.state is JobStatus.SUCCEEDED)
     ]
 
 
 def keep(
-    session: Session,
-    settings: Settings,
-    adapter: Adapter,
-    folder: str,
-    version: str = LATEST,
-    *,
-    removes: bool = False,
+    session: Session, settings: Settings, adapter: Adapter, folder: str, version: str = LATEST
 ) -> KeptAdapter:
-    """Keep a version in a folder of the settings, or no longer: its files are then removed.
+    """Keep a version in a folder of the settings; what an alias points to is kept up to date.
 
-    What an alias points to is kept up to date. Raises InvalidInput, NotFound and Conflict.
+    Raises InvalidInput, NotFound and Conflict.
     """
     require_folder(settings, folder)
+    name = _read_name(version)
+    get_version(session, require_listed(adapter), name)
+    file = adapter.slug + ("" if name == LATEST else f"_{name}") + WEIGHTS
+    args = KeepInFolderArgs(folder=folder, version=name, file=file)
+    return KeptAdapter(adapter, _order(session, adapter.key, args))
+
+
+def remove(session: Session, adapter_id: int, folder: str, version: str) -> KeptAdapter:
+    """Keep a version in a folder no longer: its files are removed, also of a deleted adapter.
+
+    Raises NotFound and Conflict.
+    """
+    named = (adapter_id, _read_name(version))
+    for kept in list_kept(session, folder):
+        if (kept.job.subject_id, kept.args.version) == named:
+            args = kept.args.model_copy(update={"removes": True})
+            return KeptAdapter(kept.adapter, _order(session, adapter_id, args))
+    raise NotFound("This is not kept in this folder; it may have been removed already.")
+
+
+def _read_name(version: str) -> str:
+    """The name of a version or alias as it is stored: `v2`, `latest`."""
     name = version.strip().lower() or LATEST
-    if number := NUMBER.fullmatch(name):
-        name = f"v{number[1]}"
-    if not removes:
-        get_version(session, require_listed(adapter), name)
-    elif not any(
-        (kept.adapter.key, kept.args.version) == (adapter.key, name)
-        for kept in list_kept(session, folder)
-    ):
-        raise NotFound("This is not kept in this folder; it may have been removed already.")
-    return KeptAdapter(adapter, _order(session, adapter.key, folder, name, removes=removes))
+    number = NUMBER.fullmatch(name)
+    return f"v{number[1]}" if number else name
 
 
-def _order(
-    session: Session, adapter_id: int, folder: str, version: str, *, removes: bool = False
-) -> IoJob:
+def _order(session: Session, adapter_id: int, args: KeepInFolderArgs) -> IoJob:
+    """The job that writes or removes a file, in place of the one before."""
     session.get(Adapter, adapter_id, with_for_update=True)  # nobody else orders it meanwhile
     hashes: set[str] = set()
-    mine = select(IoJob).where(IoJob.kind == JobKind.KEEP_IN_FOLDER, IoJob.subject_id == adapter_id)
-    for job in session.exec(mine):
-        args = job.readable_arguments()
-        if not isinstance(args, KeepInFolderArgs):
-            continue  # damaged
-        if (args.folder, args.version) != (folder, version):
+    for kept in list_kept(session, args.folder):
+        if (kept.job.subject_id, kept.args.version) != (adapter_id, args.version):
             continue
-        if job.state.is_active and args.removes == removes:
-            return job
-        if job.state.is_active:
+        if kept.job.state.is_active:
+            if kept.args.removes == args.removes:
+                return kept.job
             raise Conflict("This file is being written. Try again in a moment.")
-        hashes |= {*args.hashes, *job.outcome(KeepInFolderResult).hashes}
-        session.delete(job)
-    args = KeepInFolderArgs(
-        folder=folder, version=version, removes=removes, hashes=tuple(sorted(hashes))
-    )
+        hashes |= {*kept.args.hashes, *kept.result.hashes}
+        session.delete(kept.job)
+    args = args.model_copy(update={"hashes": tuple(sorted(hashes))})
     return enqueue_io(session, args, subject_id=adapter_id)
 
 
-def order_due(database: Database) -> None:
-    """Order again what is out of date, and what failed some minutes ago."""
-    with database.read() as session:
-        due = [kept for kept in list_kept(session) if _is_due(session, kept)]
-    for kept in due:
-        args = kept.args
-        # somebody may have ordered it meanwhile
-        with suppress(Conflict), database.write() as session:
-            _order(session, kept.adapter.key, args.folder, args.version, removes=args.removes)
+def order_due(settings: Settings, database: Database) -> None:
+    """Order again what is out of date, and what failed some minutes ago.
+
+    Nothing is ordered for a folder that is away or read-only, or has no room.
+    """
+    for folder, path in settings.export_folder_paths.items():
+        try:
+            room = shutil.disk_usage(path).free if os.access(path, os.W_OK) else 0
+        except OSError:
+            continue
+        with database.read() as session:
+            due = [kept for kept in list_kept(session, folder) if _is_due(session, kept, room)]
+        for kept in due:
+            if kept.job.error_code == IN_THE_WAY and os.path.lexists(path / kept.args.file):
+                continue
+            # somebody may have ordered it meanwhile
+            with suppress(Conflict), database.write() as session:
+                _order(session, kept.job.subject_id or 0, kept.args)
 
 
-def _is_due(session: Session, kept: KeptAdapter) -> bool:
-    job = kept.job
-    if kept.adapter.deleted_at and not kept.args.removes:
-        return False
+def _is_due(session: Session, kept: KeptAdapter, room: int) -> bool:
+    job, args = kept.job, kept.args
     if job.state is JobStatus.FAILED and job.finished_at:
-        return aware(job.finished_at) < database_now(session) - RETRY_AFTER
-    if job.state is not JobStatus.SUCCEEDED:
+        is_folder = job.error_code in (FolderUnusable.code, IN_THE_WAY)
+        wait = RETRY_AFTER if is_folder else RETRY_OTHERS_AFTER
+        if aware(job.finished_at) > database_now(session) - wait:
+            return False
+    elif job.state is not JobStatus.SUCCEEDED:
+        return False
+    if args.removes:
+        return True
+    if kept.adapter is None or kept.adapter.deleted_at:
         return False
     try:
-        version = get_version(session, kept.adapter, kept.args.version)
+        version = get_version(session, kept.adapter, args.version)
     except NotFound:
         return False  # the alias is gone: what was written stays
     file = find_file(session, version.key, FileFormat.BUNDLE, WeightDtype.FP16)
-    return file is None or file.sha256 != kept.result.sha256
+    is_old = file is None or file.sha256 != kept.result.sha256
+    return room > version.size_bytes and (is_old or job.state is JobStatus.FAILED)
 
 
 def require_folder(settings: Settings, folder: str) -> Path:
@@ -179,7 +200,7 @@ def explained(folder: str, path: Path) -> Iterator[None]:
     except OSError as error:
         raise FolderUnusable(
             f"The folder of {folder}, {path}, cannot be used: {error.strerror}. "
-            "It is tried again every ten minutes."
+            "This goes on by itself once it can."
         ) from error
 
 
@@ -192,11 +213,13 @@ def other_files(session: Session, settings: Settings, folder: str) -> list[str]:
     with explained(folder, path):
         files = islice(path.rglob(f"*{WEIGHTS}"), MAX_FILES)
         found = sorted(file for file in files if file.is_file() and not file.is_symlink())
-    imported = col(AdapterVersion.details)["imported"].as_string()
-    names = [file.name for file in found]
-    known = set(session.exec(select(imported).where(imported.in_(names))))
-    known |= {kept.file for kept in list_kept(session, folder)}
-    return [file.relative_to(path).as_posix() for file in found if file.name not in known]
+    names = {file: name_of_path(file) for file in found}
+    imported = col(IoJob.args)["filename"].as_string()
+    here = select(imported).where(IoJob.kind == JobKind.IMPORT_ADAPTER)
+    here = here.where(col(IoJob.status).in_([*ACTIVE, JobStatus.SUCCEEDED]))
+    known = set(session.exec(here.where(imported.in_(set(names.values())))))
+    known |= {kept.args.file for kept in list_kept(session, folder)}
+    return [file.relative_to(path).as_posix() for file in found if names[file] not in known]
 
 
 def import_files(state: AppState, folder: str, names: Sequence[str]) -> list[ReceivedFile]:

@@ -91,10 +91,25 @@ def receive(
 
 
 def receive_path(state: AppState, weights: Path, *, allow_loss: bool = False) -> list[ReceivedFile]:
-    """Store a LoRA file of this machine with the sidecars of the same name; queue its import.
+    """Store a LoRA file of this machine with the sidecars of the same name; queue its import."""
+    name, beside = name_of_path(weights), _sidecars_of(weights)
+    uploads = [UploadedFile(name, weights)] + [UploadedFile(p.name, p) for p in beside]
+    return receive_all(state, uploads, allow_loss=allow_loss)
 
-    Sidecars that are links are left out, unless the file is a link as well.
+
+def name_of_path(weights: Path) -> str:
+    """The name under which a LoRA file of this machine is imported.
+
+    Peft gives every file the same name, so that of its folder tells more.
     """
+    is_peft = weights.name == WEIGHTS_NAME and _sidecars_of(weights) == [config_beside(weights)]
+    return clean_filename(
+        f"{weights.resolve().parent.name}{weights.suffix}" if is_peft else weights.name
+    )
+
+
+def _sidecars_of(weights: Path) -> list[Path]:
+    """The sidecars of a file; those that are links are left out, unless it is a link as well."""
     companions = [
         path
         for ending in ENDINGS
@@ -103,12 +118,7 @@ def receive_path(state: AppState, weights: Path, *, allow_loss: bool = False) ->
     ]
     if config := config_beside(weights):
         companions.append(config)
-    companions = [path for path in companions if weights.is_symlink() or not path.is_symlink()]
-    # peft gives every file the same name, so its folder tells more
-    is_peft = weights.name == WEIGHTS_NAME and companions == [config]
-    name = f"{weights.resolve().parent.name}{weights.suffix}" if is_peft else weights.name
-    uploads = [UploadedFile(name, weights)] + [UploadedFile(p.name, p) for p in companions]
-    return receive_all(state, uploads, allow_loss=allow_loss)
+    return [path for path in companions if weights.is_symlink() or not path.is_symlink()]
 
 
 def receive_all(

@@ -157,14 +157,16 @@ class ExportAdapterResult(JobResult):
 
 
 class KeepInFolderArgs(JobArgs):
-    """The folder of another program and the version or alias; the subject is the adapter.
+    """The folder of another program, the version or alias, and the name of its weights there.
 
+    The subject is the adapter.
     `hashes`: of files that earlier jobs wrote there, which may be replaced and removed.
     """
 
     kind = JobKind.KEEP_IN_FOLDER
     folder: str
     version: str
+    file: str
     removes: bool = False
     hashes: tuple[str, ...] = ()
 

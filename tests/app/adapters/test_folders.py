@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from sqlmodel import select
 
 from app.cli.main import main
-from app.registry.adapters import folders
+from app.registry.adapters import folders, service
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.config import Settings
 from app.registry.db import Database, database_now
@@ -49,15 +49,18 @@ def jobs(state: AppState) -> list[dict[str, object]]:
 
 def test_an_adapter_is_kept_and_removed_on_the_page(client: TestClient, state: AppState) -> None:
     assert 'href="/folders?adapter=chalk"' in client.get("/adapters/chalk").text
+    assert 'To begin, open one of the <a href="/adapters">' in client.get("/folders").text
     page = client.get("/folders?adapter=chalk").text
     assert '<option value="latest" selected>latest, now version 1</option>' in page
     sent = {"adapter": "chalk", "version": "latest"}
     told = client.post("/folders/ComfyUI", data=sent).text
-    assert jobs(state) == [{"folder": "ComfyUI", "version": "latest"}]
+    told_job = {"folder": "ComfyUI", "version": "latest", "file": "chalk.safetensors"}
+    assert jobs(state) == [told_job]
     assert "chalk.safetensors: being written…" in told
     client.post("/folders/ComfyUI", data=sent)
     assert len(jobs(state)) == 1  # it is at work
-    assert client.post("/folders/ComfyUI", data=sent | {"removes": "true"}).status_code == 409
+    removal = {"adapter": "1", "version": "latest"}
+    assert client.post("/folders/ComfyUI/removals", data=removal).status_code == 409
     kept = {"version": 1, "sha256": "5" * 64, "hashes": ["6" * 64]}
     end_io_job(
         state.database,
@@ -66,7 +69,12 @@ def test_an_adapter_is_kept_and_removed_on_the_page(client: TestClient, state: A
         result=kept,
     )
     assert "chalk.safetensors, version 1, written" in client.get("/folders").text
-    client.post("/folders/ComfyUI", data=sent | {"removes": "true"})
+    client.post("/adapters/chalk/delete")
+    client.delete("/api/v1/storage/forever/adapters/1")
+    page = client.get("/folders").text
+    assert "An adapter that was deleted for good" in page
+    assert 'aria-label="Remove chalk.safetensors from ComfyUI"' in page
+    client.post("/folders/ComfyUI/removals", data=removal)
     assert [job["hashes"] for job in jobs(state)] == [["6" * 64]]
     end_io_job(state.database, lambda job: job.kind == "keep_in_folder", JobStatus.SUCCEEDED)
     assert "chalk.safetensors" not in client.get("/folders").text
@@ -92,13 +100,27 @@ def test_files_of_others_are_offered_for_import(client: TestClient, state: AppSt
     for name in ("ink.safetensors", "styles/oil.safetensors", "known.safetensors"):
         (folder / name).write_bytes(safetensors())
     (folder / "link.safetensors").symlink_to(folder / "ink.safetensors")
+    (folder / "peft").mkdir()
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        (folder / "peft" / name).write_bytes(safetensors())
+    known = ("known.safetensors", "peft.safetensors")
+    for name in known:  # be it that an equal adapter was here before
+        with state.database.write() as session:
+            service.order_import(session, sha256="0" * 64, filename=name)
+        end_io_job(
+            state.database,
+            lambda job: job.kind == "import_adapter",
+            JobStatus.SUCCEEDED,
+            result={"adapter_id": 1, "version": 1, "duplicate": True},
+        )
     with state.database.write() as session:
-        imported = NewVersion("Known", "sd1", "0" * 64, 1, 4, 4.0)
-        publish(session, dataclasses.replace(imported, details={"imported": "known.safetensors"}))
+        service.order_import(session, sha256="0" * 64, filename="ink.safetensors")
+    end_io_job(state.database, lambda job: job.kind == "import_adapter", JobStatus.FAILED)
     assert "2 files of others, to import" in client.get("/folders").text
     sent = {"file": ["ink.safetensors", "styles/oil.safetensors"]}
     told = client.post("/folders/ComfyUI/imports", data=sent).text
     assert "2 files: 2 to go" in told
+    assert "to import" not in client.get("/folders").text
     for name in ("../secret.safetensors", "link.safetensors", "/etc/passwd"):
         with pytest.raises(InvalidInput, match="Choose files of this folder"):
             folders.import_files(state, "ComfyUI", [name])
@@ -140,29 +162,28 @@ def test_both_databases_know_what_is_kept_imported_and_due(
     for name in ("other", "known"):
         (folder / f"{name}.safetensors").write_bytes(b"x")
     settings = Settings(_env_file=None, data_dir=tmp_path, export_folders=f"ComfyUI={folder}")
-    imported = {"imported": "known.safetensors"}
     with database.write() as session:
-        version = publish(
-            session, NewVersion("Known", "sd1", "0" * 64, 1, 4, 4.0, details=imported)
-        )
+        version = publish(session, NewVersion("Known", "sd1", "0" * 64, 1, 4, 4.0))
+        service.order_import(session, sha256="0" * 64, filename="known.safetensors")
         adapter = session.get_one(Adapter, version.adapter_id)
         job = folders.keep(session, settings, adapter, "ComfyUI").job
         assert folders.other_files(session, settings, "ComfyUI") == ["other.safetensors"]
         assert missing_covers(session).adapters == [adapter]
         job.status, job.finished_at = JobStatus.FAILED, database_now(session) - timedelta(hours=1)
+        job.error_code = folders.FolderUnusable.code
         session.add(job)
-    folders.order_due(database)
+    folders.order_due(settings, database)
     with database.read() as session:
-        (kept,) = folders.list_kept(session)
+        (kept,) = folders.list_kept(session, "ComfyUI")
         assert (kept.job.status, kept.job.id != job.id) == ("queued", True)
         deleted = session.get_one(Adapter, adapter.key)
     with database.write() as session:
         deleted.deleted_at = kept.job.finished_at = database_now(session) - timedelta(hours=1)
         kept.job.status = JobStatus.FAILED
         session.add_all([deleted, kept.job])
-    folders.order_due(database)
+    folders.order_due(settings, database)
     with database.read() as session:
-        assert [row.job.status for row in folders.list_kept(session)] == ["failed"]
+        assert [row.job.status for row in folders.list_kept(session, "ComfyUI")] == ["failed"]
 
 
 def test_what_two_order_at_once_is_written_once(database: Database, tmp_path: Path) -> None:
@@ -181,4 +202,4 @@ def test_what_two_order_at_once_is_written_once(database: Database, tmp_path: Pa
         second.join(0.5)
     second.join()
     with database.read() as session:
-        assert len(folders.list_kept(session)) == 1
+        assert len(folders.list_kept(session, "ComfyUI")) == 1

@@ -57,8 +57,11 @@ STORED_ARGS: list[tuple[str, dict[str, Any]]] = [
     ("download_base", {"repo": "a/b", "revision": "v1", "file": "x.st", "precision": "fp32"}),
     ("export_adapter", {"format": "kohya", "dtype": "fp16"}),
     ("export_adapter", {"format": "bundle", "dtype": "bf16", "with_tags": True}),
-    ("keep_in_folder", {"folder": "ComfyUI", "version": "latest"}),
-    ("keep_in_folder", {"folder": "Forge", "version": "v1", "removes": True, "hashes": [A]}),
+    ("keep_in_folder", {"folder": "ComfyUI", "version": "latest", "file": "ink.safetensors"}),
+    (
+        "keep_in_folder",
+        {"folder": "Forge", "version": "v1", "file": "a.st", "removes": True, "hashes": [A]},
+    ),
     ("import_adapter", {"sha256": A, "filename": "ink.safetensors"}),
     (
         "import_adapter",

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import sqlalchemy as sa
 
 from app.registry.adapters import folders
 from app.registry.blobs import check_jobs as background
 from app.registry.blobs import sweep
+from app.registry.config import Settings
 from app.registry.datasets.measures import backfill
 from app.registry.db import Database
 from app.registry.deletion import drafts
 
 FIRST_LOOK_SECONDS = 60.0  # do not slow down the start of a worker
 LOOK_SECONDS = 60.0
-SELDOM = 10  # looks
-OFTEN = (folders.order_due,)
+SELDOM_SECONDS = 600.0
 ORDERS = (drafts.order_if_due, sweep.order_if_due, backfill.order_if_due, background.order_if_due)
 
 log = logging.getLogger(__name__)
@@ -29,23 +32,33 @@ log = logging.getLogger(__name__)
 class UpkeepClock:
     """Queues due jobs while it is open."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
         self._database = database
         self._closed = threading.Event()
 
     def open(self) -> None:
-        """Start the clock."""
-        threading.Thread(target=self._run, name="upkeep-clock", daemon=True).start()
+        """Start the clock.
+
+        The folders of other programs, if there are any, have a thread of their own, because a
+        network drive that is away can make it wait for long.
+        """
+        self._start("upkeep-clock", SELDOM_SECONDS, ORDERS)
+        if self._settings.export_folder_paths:
+            in_folders = partial(folders.order_due, self._settings)
+            self._start("folder-clock", LOOK_SECONDS, [in_folders])
+
+    def _start(self, name: str, *arguments: Any) -> None:
+        threading.Thread(target=self._run, args=arguments, name=name, daemon=True).start()
 
     def close(self) -> None:
         """Stop the clock."""
         self._closed.set()
 
-    def _run(self) -> None:
-        wait, looks = FIRST_LOOK_SECONDS, 0
+    def _run(self, seconds: float, orders: Sequence[Callable[[Database], Any]]) -> None:
+        wait = FIRST_LOOK_SECONDS
         while not self._closed.wait(wait):
-            orders = OFTEN if looks % SELDOM else (*OFTEN, *ORDERS)
-            wait, looks = LOOK_SECONDS, looks + 1
+            wait = seconds
             try:
                 for order in orders:
                     order(self._database)

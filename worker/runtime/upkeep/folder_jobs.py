@@ -11,7 +11,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 from app.registry.adapters import folders
-from app.registry.adapters.folders import WEIGHTS, KeptAdapter
+from app.registry.adapters.folders import IN_THE_WAY, WEIGHTS
 from app.registry.adapters.service import get_adapter, get_version
 from app.registry.adapters.versions.create_version import NewFile
 from app.registry.config import Settings
@@ -20,7 +20,6 @@ from app.registry.job_kinds.kinds import KeepInFolderArgs, KeepInFolderResult
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.storage.store import BlobStore
-from app.registry.tables.adapters import Adapter
 from app.registry.tables.jobs import IoJob
 from worker.core.safetensors_header import replacing
 from worker.core.words import FileFormat, WeightDtype
@@ -28,7 +27,6 @@ from worker.runtime.job_progress import RefusedError
 from worker.runtime.lease import Lease
 
 SUFFIXES = (WEIGHTS, ".json", ".png")  # the programs find all three by one stem
-CODE = "folder"
 FOREIGN = (
     "{path} is not a file that Brushwork wrote, or was changed since, so it is left as it is. "
     "Move it away; this goes on by itself then."
@@ -52,29 +50,27 @@ class FolderJobs:
 
     def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
         """Write or remove the files of a job. Raises RefusedError with what is in the way."""
-        path = folders.require_folder(self._settings, job.arguments(KeepInFolderArgs).folder)
-        with self._database.read() as session:
-            kept = KeptAdapter(session.get_one(Adapter, job.subject_id), job)
-        target = path / kept.file
-        known = {*kept.args.hashes, *kept.result.hashes}
-        result = KeepInFolderResult()
-        if kept.args.removes:
-            with folders.explained(kept.args.folder, target.parent):
+        args, result = job.arguments(KeepInFolderArgs), job.outcome(KeepInFolderResult)
+        target = folders.require_folder(self._settings, args.folder) / args.file
+        known = {*args.hashes, *result.hashes}
+        if args.removes:
+            with folders.explained(args.folder, target.parent):
                 for file in (target.with_suffix(suffix) for suffix in SUFFIXES):
                     if _is_ours(file, known):
                         file.unlink(missing_ok=True)
+            result = KeepInFolderResult()
         else:
-            result = self._write(kept, target, known, lease, scratch)
+            result = self._write(job, target, known, lease, scratch)
         with self._database.write() as session:
             stored = result.stored()
             jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=stored)
 
     def _write(
-        self, kept: KeptAdapter, target: Path, known: set[str], lease: Lease, scratch: Path
+        self, job: IoJob, target: Path, known: set[str], lease: Lease, scratch: Path
     ) -> KeepInFolderResult:
+        args = job.arguments(KeepInFolderArgs)
         with self._database.read() as session:
-            adapter = get_adapter(session, kept.adapter.key)
-            version = get_version(session, adapter, kept.args.version)
+            version = get_version(session, get_adapter(session, job.subject_id or 0), args.version)
         file = self._download(version.key, FileFormat.BUNDLE, WeightDtype.FP16, scratch)
         with ZipFile(self._store.local_path(file.sha256, scratch)) as bundle:
             members = {Path(name).suffix: name for name in bundle.namelist()}
@@ -83,9 +79,9 @@ class FolderJobs:
             with self._database.write() as session:  # they are ours, however this ends
                 noted = KeepInFolderResult(hashes=tuple(sorted(known))).stored()
                 jobs.update_owned(session, IoJob, lease.claim, result=noted)
-            with folders.explained(kept.args.folder, target.parent):
+            with folders.explained(args.folder, target.parent):
                 if not _is_ours(target, known):
-                    raise RefusedError(CODE, FOREIGN.format(path=target))
+                    raise RefusedError(IN_THE_WAY, FOREIGN.format(path=target))
                 for suffix in (suffix for suffix in SUFFIXES if suffix in members):
                     place = target.with_suffix(suffix)
                     if _is_ours(place, known):

@@ -33,9 +33,9 @@ class KeptOut(Answer):
         """An adapter in a folder."""
         return cls.of(
             kept.job,
-            adapter_id=kept.adapter.key,
+            adapter_id=kept.job.subject_id,
             version=kept.args.version,
-            file=kept.file,
+            file=kept.args.file,
             written=kept.result.version,
         )
 
@@ -68,9 +68,9 @@ def keep_in_folder(
 def remove_from_folder(
     folder: Slug, adapter_id: AdapterId, state: State, version: Version = None
 ) -> KeptOut:
-    """Remove the files of an adapter from a folder."""
+    """Remove the files of an adapter from a folder.
+
+    An adapter that was deleted for good is named by its id.
+    """
     with state.database.write() as session:
-        adapter = service.get_adapter(session, adapter_id)
-        name = version or LATEST
-        kept = folders.keep(session, state.settings, adapter, folder, name, removes=True)
-        return KeptOut.of_kept(kept)
+        return KeptOut.of_kept(folders.remove(session, adapter_id, folder, version or LATEST))

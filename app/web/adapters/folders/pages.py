@@ -82,18 +82,22 @@ def show(
 
 
 @router.post("/folders/{folder}")
-def keep(
-    state: State,
-    folder: Slug,
-    adapter: Words,
-    version: Words = "",
-    removes: Annotated[bool, Form()] = False,
-) -> Response:
-    """Keep a version of an adapter in a folder, or remove it from there."""
+def keep(state: State, folder: Slug, adapter: Words, version: Words = "") -> Response:
+    """Keep a version of an adapter in a folder."""
     with state.database.write() as session:
         row = service.adapter_by_slug(session, adapter)
-        folders.keep(session, state.settings, row, folder, version, removes=removes)
+        folders.keep(session, state.settings, row, folder, version)
     return RedirectResponse(f"/folders?{urlencode({'adapter': adapter})}", status_code=303)
+
+
+@router.post("/folders/{folder}/removals")
+def remove(
+    state: State, folder: Slug, adapter: Annotated[int, Form()], version: Words = ""
+) -> Response:
+    """Remove the files of an adapter from a folder."""
+    with state.database.write() as session:
+        folders.remove(session, adapter, folder, version)
+    return RedirectResponse("/folders", status_code=303)
 
 
 @router.post("/folders/{folder}/imports")

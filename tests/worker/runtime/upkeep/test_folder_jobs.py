@@ -54,10 +54,14 @@ class Kept:
 
     def keep(self, version: str = LATEST, *, removes: bool = False) -> IoJob:
         with self.registry.database.write() as session:
-            kept = folders.keep(
-                session, self.settings, self.adapter, "ComfyUI", version, removes=removes
-            )
+            if removes:
+                kept = folders.remove(session, self.adapter.key, "ComfyUI", version)
+            else:
+                kept = folders.keep(session, self.settings, self.adapter, "ComfyUI", version)
         return self.ended(kept.job.key)
+
+    def order_due(self) -> None:
+        folders.order_due(self.settings, self.registry.database)
 
     def ended(self, key: int | None = None) -> IoJob:
         """The job, or the only one of the adapter, once it has ended."""
@@ -92,7 +96,7 @@ def test_a_version_in_use_is_kept_up_to_date_with_sidecar_and_then_removed(kept:
     ]
     assert json.loads(kept.path(".json").read_text())["activation text"] == "chalk"
     assert read_adapter(kept.path(".safetensors")).modules
-    folders.order_due(kept.registry.database)
+    kept.order_due()
     assert kept.ended().key == job.key  # nothing is out of date
     kept.publish(kept.adapter.key)  # `latest` moves
     with kept.registry.database.write() as session:
@@ -100,7 +104,7 @@ def test_a_version_in_use_is_kept_up_to_date_with_sidecar_and_then_removed(kept:
             session, kept.adapter.key, adapters.AdapterChange(trigger_words=["slate"])
         )
     kept.path(".json").write_text("edited in the program")
-    folders.order_due(kept.registry.database)
+    kept.order_due()
     assert kept.ended().result["version"] == 2
     assert b"slate" in kept.path(".safetensors").read_bytes()
     assert kept.path(".json").read_text() == "edited in the program"
@@ -110,7 +114,9 @@ def test_a_version_in_use_is_kept_up_to_date_with_sidecar_and_then_removed(kept:
     kept.keep("v1", removes=True)
     assert [file.name for file in kept.folder.iterdir()] == [f"{kept.stem}.json"]
     with kept.registry.database.read() as session:
-        assert all(row.adapter.key != kept.adapter.key for row in folders.list_kept(session))
+        assert all(
+            row.job.subject_id != kept.adapter.key for row in folders.list_kept(session, "ComfyUI")
+        )
 
 
 def test_a_file_of_another_is_never_replaced(kept: Kept, tmp_path: Path) -> None:
@@ -118,16 +124,16 @@ def test_a_file_of_another_is_never_replaced(kept: Kept, tmp_path: Path) -> None
     theirs = kept.path(".safetensors")
     theirs.write_bytes(b"theirs")
     job = kept.keep()
-    assert (job.status, job.error_code) == ("failed", "folder")
+    assert (job.status, job.error_code) == ("failed", "file_in_the_way")
     assert f"{theirs} is not a file that Brushwork wrote" in (job.error or "")
     assert [file.name for file in kept.folder.iterdir()] == [theirs.name]
     outside = tmp_path / "outside"
     theirs.rename(outside)
     theirs.symlink_to(outside)
-    folders.order_due(kept.registry.database)
-    assert kept.ended().status == "failed"
+    kept.order_due()
+    assert (kept.ended().key, kept.ended().status) == (job.key, "failed")  # it is not tried in vain
     theirs.unlink()
-    folders.order_due(kept.registry.database)
+    kept.order_due()
     assert kept.ended().status == "succeeded"
     assert outside.read_bytes() == b"theirs"
 
@@ -138,6 +144,8 @@ def test_a_folder_that_is_missing_or_full_is_tried_again(
     job = kept.keep()
     assert "cannot be used: No such file or directory" in (job.error or "")
     assert not kept.folder.exists()
+    kept.order_due()
+    assert kept.ended().key == job.key  # nothing is tried while it is away
     kept.folder.mkdir()
 
     @contextmanager
@@ -147,7 +155,7 @@ def test_a_folder_that_is_missing_or_full_is_tried_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(folder_jobs, "replacing", full)
-        folders.order_due(kept.registry.database)
+        kept.order_due()
         assert "cannot be used: No space left on device" in (kept.ended().error or "")
-    folders.order_due(kept.registry.database)
+    kept.order_due()
     assert kept.ended().status == "succeeded"
