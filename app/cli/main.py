@@ -23,7 +23,7 @@ from worker.core.words import FileFormat, WeightDtype, values
 if TYPE_CHECKING:
     from app.registry.config import Settings
 
-OUTPUT_MODULES = frozenset({"adapter_files", "demo", "train"})
+OUTPUT_MODULES = frozenset({"adapter_files", "demo", "evaluate", "train"})
 OUTPUT_COMMANDS = frozenset({"export"})
 OUTPUT_ACTIONS = frozenset({("datasets", "export")})
 """They make files to pass on; all others write to the data folder, or an archive of it."""
@@ -147,6 +147,7 @@ def _add_processes(commands: CommandParsers) -> None:
 
 def _add_work(commands: CommandParsers) -> None:
     commands.forward("train", "Train an adapter from a folder of images, without a server.")
+    commands.forward("evaluate", "Say which checkpoint of a training on a folder to keep.")
     commands.forward("name", "Name what images show.")
     demo = commands.add("demo", "Run the whole workflow through the REST API and judge the result.")
     demo.add_argument(

@@ -17,6 +17,7 @@ from app.registry.wording import size_text
 if TYPE_CHECKING:
     from worker.core.hub.models import HubReference
 
+CORE = "worker.core.training"
 MODEL, DOWNLOAD = "--model", "--download"
 BASE_MODEL = re.compile(r"^--base-model(?==|$)")  # the same
 PROGRESS_STEP = 5  # percent
@@ -31,21 +32,21 @@ class MissingModelError(Exception):
     """The base model cannot be used; the message says what to do."""
 
 
-def run(arguments: Namespace, settings: Settings) -> int:
-    """Replace this process with the training core's command, which gets all flags."""
+def run(arguments: Namespace, settings: Settings, *, module: str = CORE) -> int:
+    """Replace this process with a command of the core, the training's, which gets all flags."""
     try:
         words = with_model_here(arguments.words, settings)
         sys.stdout.flush()
-        os.execv(sys.executable, command(words, settings))
+        os.execv(sys.executable, command(words, settings, module))
     except MissingModelError as error:
         print(error, file=sys.stderr)
         return 2
 
 
-def command(words: list[str], settings: Settings) -> list[str]:
+def command(words: list[str], settings: Settings, module: str = CORE) -> list[str]:
     """The core's command line; the user's arguments come last and override the settings."""
     ours = ["--device", settings.device, "--threads", str(settings.threads)]
-    return [sys.executable, "-m", "worker.core.training", *ours, *words]
+    return [sys.executable, "-m", module, *ours, *words]
 
 
 def with_model_here(words: list[str], settings: Settings) -> list[str]:

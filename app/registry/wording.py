@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from app.registry.db import utcnow
@@ -13,6 +12,7 @@ from worker.core.wording import (
     count_text,
     duration,
     epochs_text,
+    join_words,
     percent,
     plural,
     rate_text,
@@ -70,9 +70,3 @@ def clock(moment: datetime, *, now: datetime) -> str:
 def aware(moment: datetime) -> datetime:
     """The moment with a time zone; naive times are taken as UTC."""
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def join_words(words: Iterable[str]) -> str:
-    """“a, b and c”; empty without words."""
-    *first, last = (*words,) or ("",)
-    return f"{', '.join(first)} and {last}" if first else last

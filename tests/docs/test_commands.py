@@ -16,6 +16,7 @@ import pytest
 from app.cli.adapter_files.arguments import TOOLS, tool_parser
 from app.cli.main import build_parser
 from tests.docs.pages import DOCS, ROOT, section, shell_commands, text
+from worker.core.evaluation import __main__ as evaluation
 from worker.core.eyes import __main__ as eyes
 from worker.core.training.command_line import flags
 from worker.core.training.command_line.settings import ALIASES, settings
@@ -23,7 +24,7 @@ from worker.core.training.command_line.settings import ALIASES, settings
 PAGE = DOCS / "command-line.md"
 FLAG = re.compile(r"(?<![\w-])(-{1,2}[a-z][a-z-]*)")
 SECTIONS = {"backup": "backup and restore", "restore": "backup and restore"}
-FORWARDED = {"train", "name"}
+FORWARDED = {"evaluate", "name", "train"}
 """Commands whose flags the core reads, each with a test of its own here."""
 
 NEGATED = re.compile(r"^--no-(?!browser)")
@@ -92,8 +93,9 @@ def test_the_flags_of_train_are_documented_once() -> None:
     assert set(ALIASES.values()) <= found
 
 
-def test_the_flags_of_name_are_documented() -> None:
+def test_the_flags_of_name_and_evaluate_are_documented() -> None:
     assert documented("name") == options(commands(eyes.build_parser())["name"])
+    assert documented("evaluate") == options(evaluation.build_parser()) | {"--out"}  # of train
 
 
 def commands_in_documents() -> Iterator[tuple[str, str]]:
@@ -125,6 +127,8 @@ def parse(words: list[str]) -> None:
                 flags.parse_arguments(arguments.words)
             if arguments.command == "name":
                 eyes.build_parser().parse_args(["name", *arguments.words])
+            if arguments.command == "evaluate":
+                evaluation.build_parser().parse_args(arguments.words)
     except SystemExit as end:
         if end.code:
             pytest.fail(said.getvalue())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 KILO = 1_000
 MINUTE, HOUR = 60, 3_600
 UNKNOWN = "not known"
@@ -12,6 +14,12 @@ def plural(count: int, noun: str, many: str | None = None) -> str:
     if count == 1:
         return f"1 {noun}"
     return f"{count:,} {many or noun + ('es' if noun.endswith('s') else 's')}"
+
+
+def join_words(words: Iterable[str]) -> str:
+    """“a, b and c”; empty without words."""
+    *first, last = (*words,) or ("",)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def shortened(text: str, most: int) -> str:

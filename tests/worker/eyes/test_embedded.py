@@ -38,6 +38,16 @@ def test_embeddings_have_unit_length_and_are_the_same_each_time(
     assert np.array_equal(seen, eyes.embed_images(images))
 
 
+def test_the_look_of_an_image_is_the_mean_and_deviation_of_channels(
+    eyes: EmbeddedEyes, images: list[Image.Image]
+) -> None:
+    found = eyes.channel_statistics(images * 8)
+    assert [block.shape for block in found] == [(40, 2 * 40), (40, 2 * 40), (40, 2 * 80)]
+    assert np.allclose(found[0][:5], eyes.channel_statistics(images)[0], atol=1e-4)
+    plain = eyes.channel_statistics([Image.new("RGB", (64, 64), "white")])[0][0]
+    assert plain[40:].mean() < found[0][0, 40:].mean()  # deviations
+
+
 def test_an_image_is_seen_alike_alone_and_among_others(
     eyes: EmbeddedEyes, images: list[Image.Image]
 ) -> None:

@@ -96,6 +96,17 @@ def test_dino_compares_images(dino: Path, images: list[Image.Image]) -> None:
     assert np.allclose(seen[:5], seen[5:10], atol=1e-4)
 
 
+def test_the_look_of_an_image_is_that_of_its_patches_in_two_layers(
+    clip: Path, dino: Path, images: list[Image.Image]
+) -> None:
+    for source in (clip, dino):
+        eyes = open_eyes(source, device="cpu")
+        early, middle = eyes.channel_statistics(images * 4)
+        assert early.shape == middle.shape == (20, 2 * 32)
+        assert np.allclose(early[:5], early[5:10], atol=1e-4)
+        assert not np.allclose(early[0], early[1], atol=1e-2)
+
+
 def test_dino_has_no_text_side(dino: Path, images: list[Image.Image]) -> None:
     eyes = open_eyes(dino, device="cpu")
     for ask in (

@@ -8,7 +8,7 @@ made.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,14 @@ from worker.core.device import choose_device
 from worker.core.eyes.efficientnet import EfficientNetLite0
 from worker.core.eyes.head import EyesHead
 from worker.core.eyes.images import check_images, square
-from worker.core.eyes.interface import Embeddings, EyesError, UnknownText, check_texts, unit_length
+from worker.core.eyes.interface import (
+    ChannelStatistics,
+    Embeddings,
+    EyesError,
+    UnknownText,
+    check_texts,
+    unit_length,
+)
 from worker.core.eyes.vocabulary import Vocabulary
 
 WEIGHTS: Path = Path(__file__).parent / "weights" / "eyes.safetensors"
@@ -31,6 +38,10 @@ SIZE = 128
 """Side of the square that the network sees, in pixels."""
 
 BATCH = 32
+STYLE_BLOCKS = (3, 4, 5)
+"""Those whose statistics agree best with a reader about styles: earlier ones see single colors and
+edges, later ones the subject."""
+
 FORMAT = "brushwork-eyes-1"
 
 
@@ -66,14 +77,28 @@ class EmbeddedEyes:
 
     @torch.no_grad()
     def embed_images(self, images: Sequence[Image.Image]) -> Embeddings:
+        parts = [self.head.embed(self.network(batch)) for batch in self._batches(images)]
+        return unit_length(torch.cat(parts).cpu().numpy())
+
+    @torch.no_grad()
+    def channel_statistics(self, images: Sequence[Image.Image]) -> ChannelStatistics:
+        found: list[list[Tensor]] = [[] for _ in STYLE_BLOCKS]
+        for hidden in map(self.network.stem, self._batches(images)):
+            for number, block in enumerate(self.network.block_list()[: STYLE_BLOCKS[-1] + 1]):
+                hidden = block(hidden)
+                if number in STYLE_BLOCKS:
+                    pixels = hidden.flatten(2)
+                    moments = torch.cat([pixels.mean(dim=2), pixels.std(dim=2)], dim=1)
+                    found[STYLE_BLOCKS.index(number)].append(moments.float().cpu())
+        return tuple(torch.cat(parts).numpy() for parts in found)
+
+    def _batches(self, images: Sequence[Image.Image]) -> Iterator[Tensor]:
+        """What the network reads, (at most BATCH, 3, SIZE, SIZE) each. Raises EyesError."""
         check_images(images)
-        parts = []
         for start in range(0, len(images), BATCH):
             pixels = np.stack([square(image, SIZE) for image in images[start : start + BATCH]])
             seen = network_input(torch.from_numpy(pixels).to(self.device))
-            seen = seen.contiguous(memory_format=torch.channels_last)
-            parts.append(self.head.embed(self.network(seen)).cpu().numpy())
-        return unit_length(np.concatenate(parts))
+            yield seen.contiguous(memory_format=torch.channels_last)
 
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         check_texts(texts)

@@ -13,6 +13,9 @@ from PIL import Image
 Embeddings = NDArray[np.float32]
 """(n, dimensions), each row of unit length, so that a product of two is a cosine."""
 
+ChannelStatistics = tuple[NDArray[np.float32], ...]
+"""For each of a few blocks (n, 2 × channels): the mean and the deviation of each channel."""
+
 
 class EyesError(Exception):
     """The eyes cannot do what was asked; the message says what to do."""
@@ -65,6 +68,9 @@ class Eyes(Protocol):
 
     def embed_images(self, images: Sequence[Image.Image]) -> Embeddings:
         """(n, dimensions) for images of any size and mode. Raises EyesError for none."""
+
+    def channel_statistics(self, images: Sequence[Image.Image]) -> ChannelStatistics:
+        """The look of each image, whatever it shows, from early blocks. Raises EyesError."""
 
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         """(n, dimensions). Raises UnknownText, NoTextSide, and EyesError for none or empty ones."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +18,7 @@ from transformers.utils import cached_file
 
 from worker.core.eyes.images import as_rgb, check_images
 from worker.core.eyes.interface import (
+    ChannelStatistics,
     Embeddings,
     Eyes,
     EyesError,
@@ -71,6 +72,7 @@ class _ImageSide:
         self.model = model.to(device).eval()
         self.preprocessing = preprocessing
         self.device = device
+        self._others = 1 + getattr(model.config, "num_register_tokens", 0)  # before the patches
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -78,15 +80,34 @@ class _ImageSide:
 
     @torch.no_grad()
     def embed_images(self, images: Sequence[Image.Image]) -> Embeddings:
+        parts = [self._see(batch).float().cpu() for batch in self._batches(images)]
+        return unit_length(torch.cat(parts).numpy())
+
+    @torch.no_grad()
+    def channel_statistics(self, images: Sequence[Image.Image]) -> ChannelStatistics:
+        """Of the patches after the layers at a quarter and at half of the depth."""
+        found: list[tuple[Tensor, ...]] = []
+        for batch in self._batches(images):
+            layers = self._layers(batch)
+            depth = len(layers) - 1  # the first one is the input
+            chosen = [layers[max(1, depth // 4)], layers[max(1, depth // 2)]]
+            patches = [hidden[:, self._others :].float() for hidden in chosen]
+            moments = (torch.cat([one.mean(dim=1), one.std(dim=1)], dim=1) for one in patches)
+            found.append(tuple(one.cpu() for one in moments))
+        return tuple(torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+
+    def _batches(self, images: Sequence[Image.Image]) -> Iterator[Tensor]:
+        """What the model reads, at most BATCH images each. Raises EyesError."""
         check_images(images)
-        parts = []
         for start in range(0, len(images), BATCH):
             batch = [self.preprocessing.apply(image) for image in images[start : start + BATCH]]
-            seen = self._see(torch.from_numpy(np.stack(batch)).to(self.device))
-            parts.append(seen.float().cpu().numpy())
-        return unit_length(np.concatenate(parts))
+            yield torch.from_numpy(np.stack(batch)).to(self.device)
 
     def _see(self, pixels: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _layers(self, pixels: Tensor) -> Sequence[Tensor]:
+        """The hidden states (n, 1 + patches, width) of the input and after each layer."""
         raise NotImplementedError
 
 
@@ -106,6 +127,10 @@ class ClipEyes(_ImageSide):
     def _see(self, pixels: Tensor) -> Tensor:
         hidden = self.model.vision_model(pixel_values=pixels).pooler_output
         return cast(Tensor, self.model.visual_projection(hidden))
+
+    def _layers(self, pixels: Tensor) -> Sequence[Tensor]:
+        seen = self.model.vision_model(pixel_values=pixels, output_hidden_states=True)
+        return cast("Sequence[Tensor]", seen.hidden_states)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
@@ -138,6 +163,10 @@ class DinoEyes(_ImageSide):
 
     def _see(self, pixels: Tensor) -> Tensor:
         return cast(Tensor, self.model(pixel_values=pixels).last_hidden_state[:, 0])
+
+    def _layers(self, pixels: Tensor) -> Sequence[Tensor]:
+        seen = self.model(pixel_values=pixels, output_hidden_states=True)
+        return cast("Sequence[Tensor]", seen.hidden_states)
 
     @property
     def scale(self) -> float:

@@ -153,7 +153,7 @@ def parse_arguments(words: Sequence[str]) -> TrainArguments:
         parser.error(" ".join(_error_sentences(error, None)))
     folders = _data_folders(where.data)
     return TrainArguments(
-        model=_resolve_model(where.model),
+        model=resolve_model(where.model),
         data=folders,
         out=where.out,
         cache=where.cache,
@@ -229,29 +229,31 @@ def _add_choices(parser: ArgumentParser) -> None:
         help="number type of the file (default: fp16)",
     )  # fmt: skip
     choices.add_argument(
-        "--device", type=_parse_device, default="auto", metavar="DEVICE",
+        "--device", type=parse_device, default="auto", metavar="DEVICE",
         help="auto, cpu, cuda, cuda:1, mps (default: auto)",
     )  # fmt: skip
     choices.add_argument(
-        "--threads", type=_parse_threads, default=0, metavar="N",
+        "--threads", type=parse_threads, default=0, metavar="N",
         help="maximum CPU threads; 0: torch's default (default: 0)",
     )  # fmt: skip
 
 
-def _parse_device(text: str) -> str:
+def parse_device(text: str) -> str:
+    """The device of a flag. Raises ArgumentTypeError."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
         raise ArgumentTypeError(f"must be auto, cpu, cuda, cuda:1 or mps, not {text!r}")
     return text
 
 
-def _parse_threads(text: str) -> int:
+def parse_threads(text: str) -> int:
+    """The number of threads of a flag. Raises ArgumentTypeError."""
     if not text.isdecimal():
         raise ArgumentTypeError(f"must be a whole number from 0, not {text!r}")
     return int(text)
 
 
-def _resolve_model(model: Path) -> Path:
-    """The embedded base by its name, unless a file or folder has that name."""
+def resolve_model(model: Path) -> Path:
+    """The path of a base; the embedded one by its name, unless a file or folder has that."""
     return starter.PATH if str(model) == STARTER and not model.exists() else model
 
 

@@ -1,0 +1,101 @@
+"""`brushwork evaluate` on a real training of the embedded base."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from worker.core.evaluation import drawing
+from worker.core.evaluation.__main__ import main
+from worker.core.inference.pipeline import ResidentPipeline
+from worker.core.starter.examples import LINOCUT
+from worker.core.training.__main__ import main as train
+from worker.core.training.command_line.console import Console
+
+IMAGES = 8
+SUBJECTS = 6
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for file in sorted(LINOCUT.folder.glob("*.webp"))[:IMAGES]:
+        shutil.copy(file, folder)
+        (folder / f"{file.stem}.txt").write_text(f"{file.stem}, linocut style")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def out(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training of four steps with two checkpoints, and half of the images held out."""
+    folder = tmp_path_factory.mktemp("out")
+    words = f"--model starter --data {data} --out {folder} --steps 4 --batch-size 1 --rank 2"
+    words += " --learning-rate 2e-3 --checkpoint-every 2 --sample-every 0 --validation-share 0.5"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Console, "listen", lambda _console: None)
+        assert train([*words.split(), "--sample-prompts"]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing, "STEPS", 1)
+
+
+def evaluate(out: Path, data: Path, *more: str) -> int:
+    words = [str(out), "--data", str(data), "--model", "starter", "--subjects", str(SUBJECTS)]
+    return main([*words, *more])
+
+
+def test_checkpoints_are_compared_on_the_same_subjects_and_one_is_recommended(
+    out: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert evaluate(out, data, "--trigger-word", "linocut") == 0
+    printed = capsys.readouterr().out
+    rows = [line.split()[:2] for line in printed.splitlines()[1:3]]
+    assert rows == [["step", "2"], ["step", "4"]]
+    assert "Recommended: step " in printed
+    assert (out / "evaluation/sheet.png").is_file()
+    drawn = [*(out / "evaluation").glob("*.png")]
+    assert len(drawn) == SUBJECTS + 2 * (SUBJECTS + IMAGES) + 1
+
+    # What is drawn is kept: the same command reads it, and draws nothing.
+    monkeypatch.setattr(ResidentPipeline, "render", None)
+    assert evaluate(out, data, "--trigger-word", "linocut", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in found["candidates"]] == ["step 2", "step 4"]
+    assert found["choice"]["name"] in {"step 2", "step 4"}
+    assert all(row["copy_ratio"] is not None for row in found["candidates"])
+
+
+def test_the_last_of_few_checkpoints_is_among_them(
+    out: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(out, data, "--trigger-word", "linocut", "--checkpoints", "1", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in found["candidates"]] == ["step 4"]
+
+
+def test_what_cannot_be_evaluated_is_explained(
+    out: Path,
+    data: Path,
+    tmp_path: Path,
+    smallest_sd15_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refusal(*words: object) -> str:
+        assert main([*map(str, words), "--model", "starter"]) == 1
+        return capsys.readouterr().err.strip()
+
+    assert refusal(tmp_path, "--data", data) == (
+        f"There are no checkpoints in {tmp_path}. Give the --out folder of brushwork train."
+    )
+    assert "learned from other images or captions" in refusal(out, "--data", LINOCUT.folder)
+    assert "at least 1" in refusal(out, "--data", data, "--checkpoints", 0)
+    assert "Use --subjects 6 or more" in refusal(out, "--data", data, "--subjects", 5)
+    assert "40 subjects, and 99 are wanted" in refusal(out, "--data", data, "--subjects", 99)
+    assert main([str(out), "--data", str(data), "--model", str(smallest_sd15_folder)]) == 1
+    assert "has another base model" in capsys.readouterr().err

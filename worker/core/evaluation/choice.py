@@ -1,0 +1,146 @@
+"""Chooses the candidate to keep, and says why in a sentence.
+
+Ruined candidates and those that copy are left out. Of the others, those whose style cannot be told
+from the best one's count as equal; of these the better adherence decides where its interval says
+so, else the one that remembers its images least.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.core.evaluation.errors import EvaluationError
+from worker.core.evaluation.intervals import FEWEST, Interval, mean_interval
+from worker.core.evaluation.measures import Memory
+from worker.core.evaluation.style import StyleScore
+from worker.core.wording import join_words
+
+COPIES = 0.5
+"""`Memory.ratio` below which the dataset's captions give its images back."""
+
+LOST = 0.1
+"""Adherence below which, and below half of the best, the prompts have no effect."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What was measured of a candidate; candidates are in the order of training or weight.
+
+    `adherence`: one value for each prompt, 1 as the base; None if it is not measured.
+    """
+
+    name: str
+    style: StyleScore
+    adherence: NDArray[np.floating] | None = None
+    memory: Memory | None = None
+
+    @property
+    def style_interval(self) -> Interval:
+        """The score with the interval of its mean over the prompts."""
+        return mean_interval(self.style.parts)
+
+    @property
+    def mean_adherence(self) -> float | None:
+        """The mean over the prompts; None if it is not measured."""
+        return None if self.adherence is None else float(np.mean(self.adherence))
+
+    @property
+    def copies(self) -> bool:
+        """True if it draws the images that it was trained on."""
+        ratio = None if self.memory is None else self.memory.ratio
+        return ratio is not None and ratio < COPIES
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The recommended candidate; None if none is left.
+
+    `equal`: the others that look equally close. `left_out`: why, by name.
+    """
+
+    name: str | None
+    reason: str
+    equal: tuple[str, ...]
+    left_out: dict[str, str]
+
+
+def choose(candidates: Sequence[Candidate]) -> Choice:
+    """The recommendation. Raises EvaluationError without candidates or with under six prompts."""
+    if not candidates:
+        raise EvaluationError("There is nothing to compare. Give at least one candidate.")
+    if len(candidates[0].style.parts) < FEWEST:
+        raise EvaluationError(
+            f"At least {FEWEST} prompts are needed to tell candidates apart. Use more."
+        )
+    left_out = _left_out(candidates)
+    kept = [one for one in candidates if one.name not in left_out]
+    if not kept:
+        return Choice(None, "None is usable: each is ruined or copies its images.", (), left_out)
+    best = max(kept, key=lambda one: one.style.score)
+    near = [one for one in kept if not _is_below(one.style.parts, best.style.parts, len(kept))]
+    chosen, reason = _among_equals(near, best)
+    equal = tuple(one.name for one in near if one is not chosen)
+    return Choice(chosen.name, reason, equal, left_out)
+
+
+def difference(one: Candidate, other: Candidate, *, comparisons: int = 1) -> Interval:
+    """The style of one above that of the other, paired by prompt."""
+    return mean_interval(one.style.parts - other.style.parts, comparisons=comparisons)
+
+
+def _left_out(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """The reason by name of those that nobody would keep."""
+    best = max((one.mean_adherence or 0.0 for one in candidates), default=0.0)
+    found = {}
+    for one in candidates:
+        follows = one.mean_adherence
+        if one.style.score < 0:
+            found[one.name] = "ruined: farther from the style than the base model"
+        elif follows is not None and follows < min(LOST, best / 2):
+            found[one.name] = "ruined: it draws the same whatever the prompt says"
+        elif one.copies:
+            found[one.name] = "draws its training images again when asked with their captions"
+    return found
+
+
+def _is_below(one: NDArray[np.floating], best: NDArray[np.floating], count: int) -> bool:
+    found = mean_interval(one - best, comparisons=count - 1)
+    return found.high is not None and found.high < 0
+
+
+def _among_equals(near: Sequence[Candidate], best: Candidate) -> tuple[Candidate, str]:
+    """The one to keep of those that look equally close, and the sentence."""
+    if len(near) == 1:
+        return best, f"{best.name} is closest to the style, beyond chance."
+    follow = _best_adherence(near)
+    if len(follow) == 1:
+        others = join_words([one.name for one in near if one is not follow[0]])
+        return follow[0], (
+            f"{follow[0].name} and {others} look equally close; {follow[0].name} follows the "
+            "prompts best."
+        )
+    names = join_words([one.name for one in follow])
+    ratios = [one.memory.ratio for one in follow if one.memory and one.memory.ratio is not None]
+    if len(ratios) == len(follow):
+        chosen = follow[int(np.argmax(ratios))]
+        return chosen, (
+            f"{names} look equally close; kept: {chosen.name}, which remembers your images least."
+        )
+    return follow[0], f"{names} look equally close; kept: {follow[0].name}, the least trained."
+
+
+def _best_adherence(near: Sequence[Candidate]) -> list[Candidate]:
+    """Those that follow the prompts best, beyond chance; all if it is not measured."""
+    measured = [one.adherence for one in near if one.adherence is not None]
+    if len(measured) < len(near):
+        return list(near)
+    best = max(measured, key=lambda values: float(np.mean(values)))
+    return [
+        one
+        for one, values in zip(near, measured, strict=True)
+        if not _is_below(values, best, len(near))
+    ]

@@ -1,0 +1,101 @@
+"""Draws what an evaluation measures, and keeps each image, so that it can be continued."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from worker.core.inference.config import RenderConfig
+from worker.core.inference.pipeline import ResidentPipeline
+from worker.core.inference.sampling import decode_latent, to_image
+from worker.core.inference.source_images import encode_source
+from worker.core.lora_files.canonical import load_adapter
+from worker.core.lora_files.loaded import LoadedAdapter
+from worker.core.training.atomic_write import write_atomically
+
+STEPS = 12
+"""Twenty give the same numbers on the embedded base, at 1.6 times the cost."""
+
+
+@dataclass(frozen=True)
+class AdapterFile:
+    """A canonical adapter to evaluate, at a weight; `name` is what people read."""
+
+    name: str
+    path: Path
+    weight: float = 1.0
+
+    def load(self) -> LoadedAdapter:
+        """The adapter in memory. Raises AdapterError."""
+        return LoadedAdapter(self.fingerprint, load_adapter(self.path), self.weight)
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash of its file."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Drawing:
+    """Images of one base, kept in a folder under the hash of all that they depend on."""
+
+    def __init__(
+        self,
+        pipeline: ResidentPipeline,
+        folder: Path,
+        *,
+        guidance: float,
+        on_image: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._pipeline = pipeline
+        self._folder = folder
+        self._settings = {"guidance": guidance, "steps": STEPS}
+        self._on_image = on_image
+
+    def images(self, adapter: AdapterFile | None, prompts: Sequence[str]) -> list[Image.Image]:
+        """An image of each prompt; the seed of a prompt is its place, whoever draws it.
+
+        Raises AdapterError and RenderError.
+        """
+        key = None if adapter is None else (adapter.fingerprint, adapter.weight)
+        paths = [self._path(key, prompt, seed) for seed, prompt in enumerate(prompts)]
+        if not all(path.is_file() for path in paths):
+            self._pipeline.set_adapters([] if adapter is None else [adapter.load()])
+        return [
+            self._draw(path, prompt, seed)
+            for seed, (path, prompt) in enumerate(zip(paths, prompts, strict=True))
+        ]
+
+    def through_autoencoder(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        """The images as this base can draw them, at its native size."""
+        vae, side = self._pipeline.base.vae, self._pipeline.base.info.resolution
+        with torch.inference_mode():
+            sources = (
+                encode_source(vae, image, width=side, height=side, strength=0.0) for image in images
+            )
+            return [
+                to_image(decode_latent(vae, one.mean.to(self._pipeline.device))) for one in sources
+            ]
+
+    def _draw(self, path: Path, prompt: str, seed: int) -> Image.Image:
+        if not path.is_file():
+            config = RenderConfig(prompt=prompt, seed=seed, **self._settings)
+            content = io.BytesIO()
+            self._pipeline.render(config)[0].image.save(content, format="PNG")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content.getvalue(), durable=False)
+        self._on_image()
+        with Image.open(path) as image:
+            return image.convert("RGB")
+
+    def _path(self, adapter: tuple[str, float] | None, prompt: str, seed: int) -> Path:
+        base = self._pipeline.base.info.fingerprint
+        key = json.dumps([base, adapter, prompt, seed, self._settings])
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.png"

@@ -1,0 +1,115 @@
+"""Evaluates the checkpoints in the folder of a training. Importing it loads torch and diffusers."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from worker.core.evaluation.drawing import AdapterFile, Drawing
+from worker.core.evaluation.errors import EvaluationError
+from worker.core.evaluation.evaluate import Captioned, Question, Report, evaluate
+from worker.core.evaluation.intervals import FEWEST
+from worker.core.evaluation.subjects import propose_subjects
+from worker.core.eyes import open_eyes
+from worker.core.inference.pipeline import ResidentPipeline
+from worker.core.starter.sheet import contact_sheet
+from worker.core.training.checkpoints.folder import checkpoints_in, read_manifest
+from worker.core.training.data.images import (
+    TrainingImage,
+    dataset_fingerprint,
+    open_image,
+    read_folder,
+)
+from worker.core.training.data.validation import split
+from worker.core.training.events import ADAPTERS
+from worker.core.training.presets import default_guidance, usual_form
+
+SHOWN = 8
+"""Subjects in the sheet of images."""
+
+
+def evaluate_training(
+    options: Namespace, device: str, on_image: Callable[[int, int], None]
+) -> tuple[Report, Path]:
+    """The report on the checkpoints in `options.out`, and the sheet of their images.
+
+    `options` are those of `brushwork evaluate`; `on_image` gets the images that are drawn and those
+    of the whole evaluation. Raises EvaluationError and the errors of what it
+    reads and draws.
+    """
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    files = _spread(_adapters(options.out), options.checkpoints)
+    pipeline = ResidentPipeline.load(options.model, device)
+    question = _question(options, pipeline.base.info.fingerprint)
+    total = len(question.prompts) + question.renders * len(files)
+    drawn = count(1)
+    drawing = Drawing(
+        pipeline,
+        options.out / "evaluation",
+        guidance=default_guidance(pipeline.base.info.resolution),
+        on_image=lambda: on_image(next(drawn), total),
+    )
+    report = evaluate(question, files, drawing=drawing, eyes=open_eyes(options.eyes, device=device))
+    sheet = options.out / "evaluation" / "sheet.png"
+    prompts = question.prompts[:SHOWN]
+    rows = [drawing.images(file, prompts) for file in (None, *files)]
+    names = ["base", *(file.name for file in files)]
+    contact_sheet(names, question.subjects[:SHOWN], rows).save(sheet)
+    return report, sheet
+
+
+def _adapters(out: Path) -> list[AdapterFile]:
+    """The adapters of all checkpoints, the oldest first. Raises EvaluationError."""
+    paths = checkpoints_in(out / "checkpoints" / ADAPTERS)
+    if not paths:
+        raise EvaluationError(
+            f"There are no checkpoints in {out}. Give the --out folder of brushwork train."
+        )
+    return [AdapterFile(f"step {int(path.stem.rpartition('-')[2])}", path) for path in paths]
+
+
+def _spread(files: Sequence[AdapterFile], most: int) -> list[AdapterFile]:
+    """At most so many, evenly over the training, the last one among them."""
+    if most < 1:
+        raise EvaluationError("--checkpoints must be at least 1.")
+    kept = min(most, len(files))
+    return [files[(place + 1) * len(files) // kept - 1] for place in range(kept)]
+
+
+def _question(options: Namespace, base: str) -> Question:
+    """The prompts and images. Raises EvaluationError if they are of another training."""
+    if options.subjects < FEWEST:
+        raise EvaluationError(f"Too few subjects. Use --subjects {FEWEST} or more.")
+    images = read_folder(options.data)
+    identity = _identity(options.out)
+    if identity["pictures"] != dataset_fingerprint(images):
+        raise EvaluationError(
+            f"The training in {options.out} learned from other images or captions than those in "
+            f"{options.data}. Give its --data folder as it was."
+        )
+    if identity["base_model"] != base:
+        raise EvaluationError(f"The training in {options.out} has another base model. Give that.")
+    trained, held_out = split(images, identity["validation_share"], seed=identity["seed"])
+    subjects = propose_subjects([image.caption for image in images], options.subjects)
+    before, after = usual_form(options.trigger_word)
+    prompts = [f"{before}{subject}{after}" for subject in subjects]
+    return Question(prompts, subjects, *map(_captioned, (trained, held_out)))
+
+
+def _identity(out: Path) -> dict[str, Any]:
+    """What the newest training state says of its training. Raises CheckpointError."""
+    states = checkpoints_in(out / "checkpoints")
+    if not states:
+        raise EvaluationError(f"The training states in {out} are gone: train again.")
+    found: dict[str, Any] = read_manifest(states[-1])["identity"]
+    return found
+
+
+def _captioned(images: Sequence[TrainingImage]) -> list[Captioned]:
+    return [Captioned(open_image(one), one.caption) for one in images if one.caption]
