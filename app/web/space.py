@@ -13,8 +13,9 @@ from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-FREEING = frozenset({"delete", "forever", "remove", "cancel"})
+FREEING = frozenset({"delete", "remove", "cancel"})
 """Last parts of the addresses to which pages post a form that frees space."""
+FINAL = "/storage/forever/"  # begins the others
 RESERVE_BYTES = 8_000_000  # the database's log of a large deletion takes some megabytes
 ROOM_FACTOR = 4  # the reserve is only taken from a disk with this many times as much free
 NAME = "reserve"
@@ -74,4 +75,5 @@ class SpaceLender:
 
 def frees_space(method: str, path: str) -> bool:
     """True for a request that deletes or ends something."""
-    return method == "DELETE" or (method == "POST" and path.rpartition("/")[2] in FREEING)
+    is_form = path.startswith(FINAL) or path.rpartition("/")[2] in FREEING
+    return method == "DELETE" or (method == "POST" and is_form)

@@ -10,7 +10,7 @@ from app.registry.deletion import runs as deletion
 from app.registry.deletion.usage import FileKind, storage_use
 from app.registry.state import make_state
 from app.registry.tables.runs import Checkpoint
-from app.web.space import SpaceReserve
+from app.web.space import SpaceReserve, frees_space
 from tests import fake_workers
 from tests.conftest import make_base_ready, make_settings
 from tests.disks import fill, mounted_disk
@@ -40,3 +40,10 @@ def test_deleting_works_on_a_full_disk(tmp_path: Path, sqlite_template: Path) ->
         assert free is not None
         assert free > STATE_BYTES // 2  # the rest went back into the reserve and the log
         state.database.dispose()
+
+
+def test_the_forms_that_free_space_have_the_reserve() -> None:
+    for address in ("/runs/3/delete", "/storage/forever/runs/3", "/storage/forever/checkpoints"):
+        assert frees_space("POST", address), address
+    assert not frees_space("POST", "/runs/3/restore")
+    assert not frees_space("GET", "/storage/forever/runs/3")
