@@ -75,18 +75,19 @@ def read_rows(
     *conditions: ColumnElement[bool],
     size: int,
     number: int = 1,
-    before: int | None = None,
+    before: int | ColumnElement[bool] | None = None,
     order: Sequence[ColumnElement[Any]] = (),
 ) -> Page[RowT]:
     """The rows of a table under these conditions, those with the highest ids first.
 
-    `before`: only those with a lower id, for programs; `total` counts all. `order`: another order.
+    `before`: only those with a lower id, or under this condition, for programs; `total` counts all.
+    `order`: another order.
     """
     key = sa.inspect(table).primary_key[0]
     total = session.exec(select(func.count()).select_from(table).where(*conditions)).one()
     query = select(table).where(*conditions).order_by(*(order or (key.desc(),)))
     if before is not None:
-        query = query.where(key < before)
+        query = query.where(key < before if isinstance(before, int) else before)
     rows = session.exec(query.offset((number - 1) * size).limit(size)).all()
     return Page(rows, total, number, size)
 

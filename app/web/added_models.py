@@ -22,7 +22,8 @@ from app.registry.errors import AppError
 from app.registry.hub_source import is_allowed
 from app.registry.state import AppState
 from app.web.answers import Answer
-from app.web.deletion.api import FOREVER, FreedOut
+from app.web.deletion.api import FreedOut
+from app.web.deletion.nouns import FOREVER
 from app.web.forms import SentForm
 from app.web.problems import problems
 from app.web.state import Id, State, named

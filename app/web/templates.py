@@ -132,9 +132,14 @@ def render(request: Request, template: str, context: object, *, status: int = 20
     return response
 
 
-def redirect_with_notice(address: str, text: str, *, undo: str = "") -> RedirectResponse:
-    """Redirect to a page that shows this text once, with a button that posts to `undo`."""
-    response = RedirectResponse(address, status_code=303)
+def redirect_with_notice(
+    address: str, text: str, *, undo: str = "", request: Request | None = None
+) -> Response:
+    """Redirect to a page that shows this text once, with a button that posts to `undo`.
+
+    `request`: of a form that htmx may have sent.
+    """
+    response = go_to(request, address) if request else RedirectResponse(address, status_code=303)
     response.set_cookie(
         NOTICE_COOKIE,
         f"{quote(text[:NOTICE_LENGTH])}|{quote(undo)}",

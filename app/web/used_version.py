@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
-from starlette.responses import RedirectResponse
+from starlette.responses import Response
 
 from app.registry.adapters.in_use import UsedVersion
 from app.web.templates import redirect_with_notice
 
 
-def redirect_to_used(used: UsedVersion, back: str, what: str = "") -> RedirectResponse:
+def redirect_to_used(used: UsedVersion, back: str, what: str = "") -> Response:
     """Go back to a page that says which version is in use now and can undo it.
 
     `what`: a remark on the version.

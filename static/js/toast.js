@@ -46,5 +46,11 @@
     said.forEach((name) => address.searchParams.delete(name));
     history.replaceState(history.state, "", address);
   }
+  // a page that follows on a form begins at its Undo, else at the place in its address, else at the content
+  window.addEventListener("load", () => {
+    const undo = toasts.querySelector("form button");
+    const isLost = toasts.firstElementChild && document.activeElement === document.body;
+    (undo ?? (isLost ? document.getElementById("content") : null))?.focus({ preventScroll: true });
+  });
   window.brushwork = Object.assign(window.brushwork ?? {}, { toast });
 })();

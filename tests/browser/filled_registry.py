@@ -227,8 +227,11 @@ def add_adapters(state: AppState, client: httpx.Client) -> Ids:
         "rows": {"kind": "prompt", "values": "a fox\nan owl"},
         "sheets": {"kind": "steps", "values": "10, 20"},
     }
-    grids = [client.post("/api/v1/grids", json=grid | {"title": title}) for title in ("", "Gone")]
+    grids = [
+        client.post("/api/v1/grids", json=grid | {"title": title}) for title in ("", "Gone", "Old")
+    ]
     client.post(f"/grids/{grids[1].json()['id']}/cancel")
+    client.post(f"/grids/{grids[2].json()['id']}/delete")
     fake_workers.draw(state)
     kept = {"prompt": "a castle", "seed": 7, "adapters": [{"id": chalk.key, "weight": 0.8}]}
     client.post("/api/v1/recipes", json={"name": "Evening chalk", "request": kept})
@@ -243,6 +246,7 @@ def add_adapters(state: AppState, client: httpx.Client) -> Ids:
         "canceled_render": refused,
         "grid": grids[0].json()["id"],
         "canceled_grid": grids[1].json()["id"],
+        "deleted_grid": grids[2].json()["id"],
         "gone": gone.adapter_id,
         "chalk": chalk.key,
     }

@@ -290,12 +290,6 @@ def restore_dataset(session: Session, dataset_id: int) -> Dataset:
     return dataset
 
 
-def deleted_dataset(session: Session, dataset_id: int) -> Dataset | None:
-    """The dataset if it is deleted and can be restored."""
-    dataset = session.get(Dataset, dataset_id)
-    return dataset if dataset is not None and dataset.deleted_at is not None else None
-
-
 def list_images(session: Session, dataset_id: int, *, lock: bool = False) -> list[Image]:
     """The images of a dataset, oldest first; with `lock`, nobody else changes them meanwhile."""
     images = select(Image).where(Image.dataset_id == dataset_id, col(Image.deleted_at).is_(None))

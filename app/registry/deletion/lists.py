@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TypeVar
 
 import sqlalchemy as sa
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
-from app.registry.db import MAX_ID
 from app.registry.errors import Conflict, NotFound
 from app.registry.paging import Page, read_rows
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.datasets import Dataset
+from app.registry.tables.datasets import Dataset, Image
+from app.registry.tables.grids import Grid
+from app.registry.tables.recipes import Recipe
 from app.registry.tables.rows import Restorable, deleted_too
 from app.registry.tables.runs import OwnPreset, Run
 
 DELETED_A_PAGE = 24
-RowT = TypeVar("RowT", Adapter, AdapterVersion, Dataset, OwnPreset, Run)
+RowT = TypeVar("RowT", Adapter, AdapterVersion, Dataset, Grid, Image, OwnPreset, Recipe, Run)
 RestorableT = TypeVar("RestorableT", bound=Restorable)
 
 
@@ -31,22 +33,44 @@ def deleted_row(session: Session, table: type[RestorableT], key: int) -> Restora
     return row
 
 
-def has_deleted(session: Session, table: type[Adapter | Dataset | Run]) -> bool:
+def has_deleted(session: Session, table: type[Restorable]) -> bool:
     """True if there is a deleted row that can be restored."""
-    query = select(table.id).where(col(table.deleted_at).is_not(None))
+    return count_deleted(session, table) > 0
+
+
+def count_deleted(
+    session: Session, table: type[Restorable], *conditions: sa.ColumnElement[bool]
+) -> int:
+    """The number of deleted rows under these conditions."""
+    query = select(func.count()).select_from(table)
     with deleted_too(session):
-        return session.exec(query.limit(1)).first() is not None
+        return session.exec(query.where(col(table.deleted_at).is_not(None), *conditions)).one()
 
 
 def deleted_rows(
     session: Session,
     table: type[RowT],
-    number: int | None,
     *conditions: sa.ColumnElement[bool],
+    page: int = 1,
+    size: int | None = None,
+    after: tuple[datetime, int] | None = None,
 ) -> Page[RowT]:
-    """The rows of this page, or of all pages, the last deleted first."""
-    newest = (col(table.deleted_at).desc(), col(table.id).desc())
-    chosen = (col(table.deleted_at).is_not(None), *conditions)
-    size = DELETED_A_PAGE if number else MAX_ID
+    """The rows of this page, the last deleted first.
+
+    `after`: when the last row of the part before was deleted, and its id, for programs.
+    """
+    moment, key = col(table.deleted_at), col(table.id)
+    rest = None
+    if after is not None:
+        rest = (moment < after[0]) | ((moment == after[0]) & (key < after[1]))
     with deleted_too(session):
-        return read_rows(session, table, *chosen, size=size, number=number or 1, order=newest)
+        return read_rows(
+            session,
+            table,
+            moment.is_not(None),
+            *conditions,
+            size=size or DELETED_A_PAGE,
+            number=page,
+            before=rest,
+            order=(moment.desc(), key.desc()),
+        )

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
+import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
 from app.registry.adapters.library.cards import summarize
 from app.registry.datasets.used_datasets import count_runs
-from app.registry.deletion.lists import deleted_rows
+from app.registry.deletion.lists import count_deleted, deleted_rows
 from app.registry.paging import Page
+from app.registry.renders.grids.views import grid_rows
+from app.registry.renders.recipes.service import find_covers
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library, is_listed
 from app.registry.tables.datasets import Dataset, Image
+from app.registry.tables.grids import Grid
+from app.registry.tables.recipes import Recipe
 from app.registry.tables.runs import OwnPreset, Run
 from app.registry.wording import plural
 
@@ -25,6 +32,8 @@ class DeletedKind(StrEnum):
     VERSIONS = "versions"
     ADAPTERS = "adapters"
     DATASETS = "datasets"
+    GRIDS = "grids"
+    RECIPES = "recipes"
     PRESETS = "presets"
 
 
@@ -36,88 +45,131 @@ class DeletedThing:
     its images.
     """
 
+    id: int
     name: str
     about: str
     place: str
-    deleted_at: datetime | None
+    deleted_at: datetime
     cover: str | None = None
 
 
-def list_things(
-    session: Session, kind: DeletedKind, *, page: int | None = None
-) -> Page[DeletedThing]:
-    """A page of the deleted things of a kind, or all pages, the last deleted first."""
-    return LISTS[kind](session, page)
+def list_things(session: Session, kind: DeletedKind, **part: Any) -> Page[DeletedThing]:
+    """The deleted things of a kind, the last deleted first; `part`: as of `deleted_rows`."""
+    table, conditions, describe = KINDS[kind]
+    found = deleted_rows(session, table, *conditions, **part)
+    return found.of(describe(session, found.items))
 
 
-def _runs(session: Session, page: int | None) -> Page[DeletedThing]:
-    found = deleted_rows(session, Run, page)
+def count_things(session: Session) -> dict[DeletedKind, int]:
+    """The number of deleted things of each kind."""
+    return {
+        kind: count_deleted(session, table, *conditions)
+        for kind, (table, conditions, _) in KINDS.items()
+    }
+
+
+def list_images(session: Session, dataset: Dataset, *, page: int = 1) -> Page[DeletedThing]:
+    """The deleted images of a dataset, the last deleted first."""
+    found = deleted_rows(session, Image, col(Image.dataset_id) == dataset.key, page=page)
+    place = f"/datasets/{dataset.slug}/images"
     return found.of(
         [
-            DeletedThing(run.name, f"run {run.key}", f"/runs/{run.key}", run.deleted_at)
-            for run in found.items
+            _thing(
+                image,
+                image.filename,
+                f"{image.width} × {image.height}",
+                place,
+                cover=image.thumbnail_sha256,
+            )
+            for image in found.items
         ]
     )
 
 
-def _presets(session: Session, page: int | None) -> Page[DeletedThing]:
-    found = deleted_rows(session, OwnPreset, page)
-    return found.of(
-        [
-            DeletedThing(one.name, "preset", f"/presets/{one.key}", one.deleted_at)
-            for one in found.items
-        ]
-    )
+def _thing(
+    row: Any, name: str, about: str, place: str, *, number: int = 0, cover: str | None = None
+) -> DeletedThing:
+    address = f"{place}/{number or row.key}"
+    return DeletedThing(row.key, name, about, address, row.deleted_at, cover)
 
 
-def _versions(session: Session, page: int | None) -> Page[DeletedThing]:
-    runs = select(Run.id).where(col(Run.deleted_at).is_(None))
-    owners = select(Adapter.id).where(is_in_library() | col(Adapter.run_id).in_(runs))
-    is_of_them = col(AdapterVersion.adapter_id).in_(owners)
-    found = deleted_rows(session, AdapterVersion, page, is_of_them)
+def _runs(session: Session, rows: Sequence[Run]) -> list[DeletedThing]:
+    return [_thing(row, row.name, f"run {row.key}", "/runs") for row in rows]
+
+
+def _presets(session: Session, rows: Sequence[OwnPreset]) -> list[DeletedThing]:
+    return [_thing(row, row.name, "preset", "/presets") for row in rows]
+
+
+def _grids(session: Session, rows: Sequence[Grid]) -> list[DeletedThing]:
+    return [
+        _thing(
+            one.grid,
+            one.grid.title,
+            plural(one.cells, "image"),
+            "/grids",
+            cover=next((image.sha256 for image in one.images), None),
+        )
+        for one in grid_rows(session, rows)
+    ]
+
+
+def _recipes(session: Session, rows: Sequence[Recipe]) -> list[DeletedThing]:
+    covers = find_covers(session, rows)
+    return [_thing(row, row.name, "recipe", "/recipes", cover=covers.get(row.key)) for row in rows]
+
+
+def _versions(session: Session, rows: Sequence[AdapterVersion]) -> list[DeletedThing]:
     things = []
-    for version in found.items:
-        adapter = session.get_one(Adapter, version.adapter_id)
-        place = f"/adapters/{adapter.key}/versions/{version.version}"
+    for row in rows:
+        adapter = session.get_one(Adapter, row.adapter_id)
+        place = f"/adapters/{adapter.key}/versions"
         if not adapter.is_listed:
-            place = f"/runs/{adapter.run_id}/checkpoints/{version.version}"
-        about = adapter.version_label(version.version)
-        things.append(DeletedThing(adapter.name, about, place, version.deleted_at))
-    return found.of(things)
+            place = f"/runs/{adapter.run_id}/checkpoints"
+        about = adapter.version_label(row.version)
+        things.append(_thing(row, adapter.name, about, place, number=row.version))
+    return things
 
 
-def _adapters(session: Session, page: int | None) -> Page[DeletedThing]:
-    found = deleted_rows(session, Adapter, page, is_listed())
-    known = {row.adapter.key: row for row in summarize(session, found.items)}
+def _adapters(session: Session, rows: Sequence[Adapter]) -> list[DeletedThing]:
+    known = {row.adapter.key: row for row in summarize(session, rows)}
     things = []
-    for adapter in found.items:
-        row = known.get(adapter.key)
-        number = plural(row.version_count if row else 0, "version")
-        about, place = f"{adapter.family_label}, {number}", f"/adapters/{adapter.key}"
-        cover = row.covers[0] if row and row.covers else None
-        things.append(DeletedThing(adapter.name, about, place, adapter.deleted_at, cover))
-    return found.of(things)
+    for row in rows:
+        card = known.get(row.key)
+        about = f"{row.family_label}, {plural(card.version_count if card else 0, 'version')}"
+        cover = card.covers[0] if card and card.covers else None
+        things.append(_thing(row, row.name, about, "/adapters", cover=cover))
+    return things
 
 
-def _datasets(session: Session, page: int | None) -> Page[DeletedThing]:
-    found = deleted_rows(session, Dataset, page)
-    keys = [row.key for row in found.items]
+def _datasets(session: Session, rows: Sequence[Dataset]) -> list[DeletedThing]:
+    keys = [row.key for row in rows]
     of_dataset = col(Image.dataset_id)
     counted = select(of_dataset, func.count()).where(of_dataset.in_(keys)).group_by(of_dataset)
     images, runs = dict(session.exec(counted).all()), count_runs(session, keys)
     things = []
-    for row in found.items:
+    for row in rows:
         about = plural(images.get(row.key, 0), "image")
         if number := runs.get(row.key):
             about += f", {plural(number, 'run')} trained on it"
-        things.append(DeletedThing(row.name, about, f"/datasets/{row.key}", row.deleted_at))
-    return found.of(things)
+        things.append(_thing(row, row.name, about, "/datasets"))
+    return things
 
 
-LISTS = {
-    DeletedKind.RUNS: _runs,
-    DeletedKind.VERSIONS: _versions,
-    DeletedKind.ADAPTERS: _adapters,
-    DeletedKind.DATASETS: _datasets,
-    DeletedKind.PRESETS: _presets,
+def _is_of_listed() -> sa.ColumnElement[bool]:
+    """Condition for versions whose adapter is there, or the run whose checkpoints they are."""
+    runs = select(Run.id).where(col(Run.deleted_at).is_(None))
+    owners = select(Adapter.id).where(is_in_library() | col(Adapter.run_id).in_(runs))
+    return col(AdapterVersion.adapter_id).in_(owners)
+
+
+Describe = Callable[[Session, Sequence[Any]], list[DeletedThing]]
+KINDS: dict[DeletedKind, tuple[type[Any], tuple[sa.ColumnElement[bool], ...], Describe]] = {
+    DeletedKind.RUNS: (Run, (), _runs),
+    DeletedKind.VERSIONS: (AdapterVersion, (_is_of_listed(),), _versions),
+    DeletedKind.ADAPTERS: (Adapter, (is_listed(),), _adapters),
+    DeletedKind.DATASETS: (Dataset, (), _datasets),
+    DeletedKind.GRIDS: (Grid, (), _grids),
+    DeletedKind.RECIPES: (Recipe, (), _recipes),
+    DeletedKind.PRESETS: (OwnPreset, (), _presets),
 }

@@ -39,7 +39,7 @@ from app.web.adapters.renders import pages as render_pages
 from app.web.adapters.renders.pages import ImageAction, RemovedImage
 from app.web.adapters.versions import pages as version_pages
 from app.web.forms import SentForm
-from app.web.state import Id, Slug, State
+from app.web.state import Slug, State
 from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
 from app.web.uploads import uploaded
 from worker.core.bases.family import BaseFamily, find_family
@@ -118,7 +118,6 @@ class AdaptersPage:
     imports: list[ImportRow]
     summary: ImportSummary
     covers: MissingCovers
-    deleted: int | None
     has_deleted: bool
 
 
@@ -134,7 +133,6 @@ def index(
     page: Annotated[int, Query(ge=1, le=100_000)] = 1,
     after: Cursor = "",
     before: Cursor = "",
-    deleted: OptionalId = None,
     imported: ImportedIds = [],  # noqa: B006  (FastAPI copies it)
 ) -> Response:
     """List adapters, newest first by default."""
@@ -150,7 +148,7 @@ def index(
     )
     with state.database.read() as session:
         shown = [shown_import(session, job_id) for job_id in imported]
-        context = _list_page(session, filters, imports=shown, deleted=deleted)
+        context = _list_page(session, filters, imports=shown)
     return render(request, "adapters/index.html", context)
 
 
@@ -159,7 +157,6 @@ def _list_page(
     filters: Filter,
     *,
     imports: Sequence[ImportRow] = (),
-    deleted: int | None = None,
 ) -> AdaptersPage:
     found = service.list_adapters(session, filters)
     tags = Counter(tag for item in found.items for tag in item.tags if tag not in filters.tags)
@@ -180,7 +177,6 @@ def _list_page(
         imports=list(imports),
         summary=summarize_imports(imports),
         covers=missing_covers(session),
-        deleted=deleted,
         has_deleted=has_deleted(session, Adapter),
     )
 
@@ -329,20 +325,3 @@ def set_cover(slug: Slug, state: State, sent: SentForm) -> Response:
         sha256 = str(sent.get("sha256", ""))
         choose_cover(session, adapter.key, sha256)
     return RedirectResponse(_address(slug, str(sent.get("v", ""))[:60], "#lead"), status_code=303)
-
-
-@router.post("/adapters/{slug}/delete")
-def delete(slug: Slug, state: State) -> Response:
-    """Delete an adapter; the list then offers to undo it."""
-    with state.database.write() as session:
-        adapter = service.adapter_by_slug(session, slug)
-        service.delete_adapter(session, adapter.key)
-    return RedirectResponse(f"/adapters?deleted={adapter.key}", status_code=303)
-
-
-@router.post("/adapters/{adapter_id}/restore")
-def restore(adapter_id: Id, state: State) -> Response:
-    """Restore a deleted adapter."""
-    with state.database.write() as session:
-        adapter = service.restore_adapter(session, adapter_id)
-    return RedirectResponse(f"/adapters/{adapter.slug}", status_code=303)

@@ -33,7 +33,7 @@ from app.web.datasets.filter_parameters import PageImages
 from app.web.datasets.forms import DatasetForm, name_from_file, read_dataset_form
 from app.web.datasets.page_view import dataset_page, redirect_to
 from app.web.forms import Text
-from app.web.state import Id, Slug, State
+from app.web.state import Slug, State
 from app.web.uploads import uploaded
 
 router = APIRouter(include_in_schema=False)
@@ -61,7 +61,6 @@ class DatasetsPage:
     q: str
     form: DatasetForm
     examples: list[ExampleOffer]
-    deleted: Dataset | None
     has_deleted: bool
 
 
@@ -83,10 +82,9 @@ def index(
     state: State,
     q: Words = "",
     page: Annotated[int, Query(ge=1, le=100_000)] = 1,
-    deleted: Deleted = None,
 ) -> Response:
     """List datasets, newest first."""
-    return _index_page(request, state, q=q, page=page, deleted=deleted)
+    return _index_page(request, state, q=q, page=page)
 
 
 def _index_page(
@@ -95,7 +93,6 @@ def _index_page(
     *,
     q: str = "",
     page: int = 1,
-    deleted: int | None = None,
     form: DatasetForm = NO_FORM,
 ) -> Response:
     with state.database.read() as session:
@@ -106,7 +103,6 @@ def _index_page(
             q=q,
             form=form,
             examples=example_offers(),
-            deleted=service.deleted_dataset(session, deleted) if deleted else None,
             has_deleted=has_deleted(session, Dataset),
         )
     status = 200 if form.is_valid else 422
@@ -134,13 +130,6 @@ def create(
     if chosen:
         return _receive_files(request, state, dataset, chosen)
     return redirect_to(dataset)
-
-
-@router.post("/datasets/{dataset_id}/restore")
-def restore(state: State, dataset_id: Id) -> Response:
-    """Restore a deleted dataset."""
-    with state.database.write() as session:
-        return redirect_to(service.restore_dataset(session, dataset_id))
 
 
 @router.get("/datasets/{slug}")
@@ -184,15 +173,6 @@ def change(
         dataset = service.dataset_by_slug(session, slug)
         service.change_dataset(session, dataset.key, name=form.name, trigger_word=form.trigger_word)
     return redirect_to(dataset)
-
-
-@router.post("/datasets/{slug}/delete")
-def delete(request: Request, state: State, slug: Slug) -> Response:
-    """Delete a dataset; the list then offers to undo it."""
-    with state.database.write() as session:
-        dataset = service.dataset_by_slug(session, slug)
-        service.delete_dataset(session, dataset.key)
-    return templates.go_to(request, f"/datasets?deleted={dataset.key}")
 
 
 @router.post("/datasets/{slug}/images")

@@ -1,7 +1,6 @@
 """Pages that say what deleting for good removes and frees, and ask for it.
 
-`CONFIRMATIONS` is the table of what can be deleted on a page; a loop makes the routes. The cache of
-encoded images has routes of its own.
+The routes of nouns have the addresses of the API. The cache of encoded images has its own.
 """
 
 from __future__ import annotations
@@ -15,66 +14,28 @@ from starlette.responses import Response
 
 from app.registry.blobs import deletion as freeing
 from app.registry.blobs import latents
-from app.registry.blobs.deletion import FreedSpace
+from app.registry.blobs.deletion import Deletion, FreedSpace
+from app.registry.deletion import datasets, renders
 from app.registry.errors import Conflict
 from app.registry.state import AppState
 from app.registry.wording import plural, size_text
-from app.web.deletion import removals
-from app.web.deletion.api import FOREVER, NOUNS
-from app.web.deletion.removals import Removal
+from app.web.deletion.nouns import FOREVER, NOUNS, Acting, Removal
 from app.web.state import State
 from app.web.templates import redirect_with_notice, render
 
 router = APIRouter(include_in_schema=False)
 
-RUNS, RUN = "/runs", "/runs/{run_id}"
-RENDER, PLAYGROUND = "/renders/{render_id}", "/play"
-DATASET, IMAGES = "/datasets/{slug}", "/datasets/{slug}/deleted"
 STORAGE, DELETED = "/storage", "/storage/deleted?kind="
-LISTED = {
+RENDER, DATASET = "/renders/{render_id}", "/datasets/{dataset_id}"
+IMAGES = f"{DATASET}/deleted"
+NEXT = {
     **dict.fromkeys(("run", "deleted_runs"), f"{DELETED}runs"),
     **dict.fromkeys(("version", "checkpoint"), f"{DELETED}versions"),
-    "preset": f"{DELETED}presets",
-    "adapter": "/adapters/deleted",
-    "dataset": "/datasets/deleted",
+    **{noun: f"{DELETED}{noun}s" for noun in ("adapter", "dataset", "grid", "recipe", "preset")},
+    "checkpoints": "/runs/{run_id}",
+    **dict.fromkeys(("deleted_images", "deleted_renders", "renders", "all_checkpoints"), STORAGE),
 }
-"""The list of what is deleted that the confirmation of each noun leads back to."""
-
-
-@dataclass(frozen=True)
-class Confirmation:
-    """A page that asks before something is deleted for good; its form posts to the same address.
-
-    `removal`: a dependency. `back` and `to`: the addresses that the page leads to if it is kept
-    and once it is deleted, with the path parameters of `address`.
-    """
-
-    address: str
-    removal: Callable[..., Removal]
-    back: str
-    to: str
-
-
-CONFIRMATIONS = (
-    *(
-        Confirmation(f"{FOREVER}{noun.address}", noun.final, back=listed, to=listed)
-        for noun in NOUNS
-        if (listed := LISTED.get(noun.noun))
-    ),
-    Confirmation(f"{RUN}/checkpoints/delete", removals.of_checkpoints, back=RUN, to=RUN),
-    Confirmation(f"{RENDER}/delete", removals.of_render, back=RENDER, to=PLAYGROUND),
-    Confirmation(f"{IMAGES}/delete", removals.of_images, back=IMAGES, to=DATASET),
-    Confirmation(f"{IMAGES}/{{image_id}}/delete", removals.of_image, back=IMAGES, to=IMAGES),
-    *(
-        Confirmation(f"{STORAGE}/{kind}/delete", removal, back=STORAGE, to=STORAGE)
-        for kind, removal in (
-            ("checkpoints", removals.of_all_checkpoints),
-            ("renders", removals.of_renders),
-            ("deleted-renders", removals.of_deleted_renders),
-            ("images", removals.of_all_images),
-        )
-    ),
-)
+"""The page that the question about each noun leads to."""
 
 
 @dataclass(frozen=True)
@@ -95,21 +56,31 @@ class ConfirmPage:
     alternative: Alternative | None
 
 
-def _add_routes(page: Confirmation) -> None:
-    def ask(request: Request, state: State, removal: Removal = Depends(page.removal)) -> Response:
-        return _ask(request, state, removal, back=page.back.format_map(request.path_params))
+def _add_routes(address: str, remove: Callable[..., Deletion], back: str, to: str) -> None:
+    """A page that asks first, at an address that its form posts to.
 
-    def delete(
-        request: Request, state: State, removal: Removal = Depends(page.removal)
-    ) -> Response:
-        return _delete(state, removal, to=page.to.format_map(request.path_params))
+    It leads `back` if the thing is kept, else `to` what follows: with the parts of the address.
+    """
+    removal = Depends(Acting(address, remove))
 
-    router.add_api_route(page.address, ask, methods=["GET"])
-    router.add_api_route(page.address, delete, methods=["POST"])
+    def ask(request: Request, state: State, act: Removal = removal) -> Response:
+        return _ask(request, state, act, back=back.format_map(request.path_params))
+
+    def delete(request: Request, state: State, act: Removal = removal) -> Response:
+        freed = freeing.delete(state, act)
+        text = f"Deleted {freed.title}: {size_text(freed.size_bytes)} freed."
+        return redirect_with_notice(to.format_map(request.path_params), text)
+
+    router.add_api_route(address, ask, methods=["GET"])
+    router.add_api_route(address, delete, methods=["POST"])
 
 
-for confirmation in CONFIRMATIONS:
-    _add_routes(confirmation)
+for noun in NOUNS:
+    if following := NEXT.get(noun.noun):
+        _add_routes(FOREVER + noun.address, noun.remove, following, following)
+_add_routes(FOREVER + RENDER, renders.delete_render, RENDER, "/play")
+_add_routes(f"{FOREVER}{DATASET}/images", datasets.delete_deleted_images, IMAGES, DATASET)
+_add_routes(f"{FOREVER}{DATASET}/images/{{image_id}}", datasets.delete_image, IMAGES, IMAGES)
 
 
 @router.get("/storage/cache/delete")
@@ -163,9 +134,3 @@ def _alternative(
         return None
     words = f"Delete these runs too, which frees {size_text(together.size_bytes)} in all"
     return Alternative(f"{request.url.path}?with_runs=true", words)
-
-
-def _delete(state: AppState, removal: Removal, *, to: str) -> Response:
-    """Delete for good, then go to this page, which says so."""
-    freed = freeing.delete(state, removal)
-    return redirect_with_notice(to, f"Deleted {freed.title}: {size_text(freed.size_bytes)} freed.")

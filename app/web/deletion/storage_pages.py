@@ -52,11 +52,11 @@ KINDS: dict[FileKind, tuple[str, str, str, str]] = {
         "See runs",
     ),
     FileKind.DELETED_DATASETS: ("Deleted datasets", "", "/datasets/deleted", "Delete for good"),
-    FileKind.DELETED_IMAGES: ("Deleted images", "", "/storage/images/delete", "Delete for good"),
+    FileKind.DELETED_IMAGES: ("Deleted images", "", "/storage/forever/images", "Delete for good"),
     FileKind.DELETED_RENDERS: (
         "Deleted images of the playground",
         "",
-        "/storage/deleted-renders/delete",
+        "/storage/forever/deleted-renders",
         "Delete for good",
     ),
     FileKind.DELETED_ADAPTERS: ("Deleted adapters", "", "/adapters/deleted", "Delete for good"),

@@ -1,21 +1,18 @@
-"""Forms that delete runs, checkpoints, versions and presets, with Undo."""
+"""Forms that delete what can be restored, with Undo."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from app.registry.deletion import runs, versions
-from app.registry.runs import own_presets
+from app.registry.deletion import runs
 from app.registry.tables.runs import Run
 from app.registry.wording import plural
 from app.web.addresses import MAX_ADDRESS, own_address
-from app.web.deletion.api import NOUNS, SOFT_DELETES, Noun, SoftDelete
-from app.web.deletion.removals import Removal
+from app.web.deletion.nouns import NOUNS, Act, Noun, SoftDelete
 from app.web.form_reader import as_id
 from app.web.forms import SentForm
 from app.web.state import RunIds, State
@@ -25,36 +22,36 @@ router = APIRouter(include_in_schema=False)
 Back = Annotated[str, Query(max_length=MAX_ADDRESS)]
 
 
-RESTORES: dict[str, Callable[..., object]] = {
-    "run": runs.restore_run,
-    "checkpoint": runs.restore_checkpoint,
-    "version": versions.restore_version,
-    "preset": own_presets.restore_preset,
-}
-"""The undo of the nouns that pages delete and restore in one way, with a removal's keywords."""
+def _add_routes(noun: Noun, soft: SoftDelete) -> None:
+    """Routes that delete and restore, then go `back`, by default to the list of the noun."""
+    usual = noun.address.partition("/{")[0]
+    deletion, restoration = noun.acting(soft.delete), noun.acting(soft.restore)
 
+    def words(row: Any) -> str:
+        name = getattr(row, "name", "")
+        return f"“{name}” was" if name else f"The {noun.noun} was"
 
-def _add_routes(noun: Noun, soft: SoftDelete, undo: Callable[..., object]) -> None:
-    def delete(state: State, back: Back, final: Removal = Depends(noun.final)) -> Response:
+    def delete(request: Request, state: State, back: Back = usual, act: Act = deletion) -> Response:
         with state.database.write() as session:
-            soft.delete(session, **final.keywords)
-        place = noun.address.format_map(final.keywords)
-        address = f"{place}/restore?{urlencode({'back': back})}"
-        text = f"The {noun.noun} was deleted."
-        return redirect_with_notice(own_address(back), text, undo=address)
+            row = act(session)
+        undo = f"{noun.place(row, act)}/restore?{urlencode({'back': back})}"
+        text = f"{words(row)} deleted."
+        return redirect_with_notice(own_address(back), text, undo=undo, request=request)
 
-    def restore(state: State, back: Back, final: Removal = Depends(noun.final)) -> Response:
+    def restore(state: State, back: Back = usual, act: Act = restoration) -> Response:
         with state.database.write() as session:
-            undo(session, **final.keywords)
-        return redirect_with_notice(own_address(back), f"The {noun.noun} was restored.")
+            row = act(session)
+        shown = soft.page.format(row)
+        address = own_address(back) + shown if shown.startswith("#") else shown
+        return redirect_with_notice(address, f"{words(row)} restored.")
 
     router.add_api_route(f"{noun.address}/delete", delete, methods=["POST"])
     router.add_api_route(f"{noun.address}/restore", restore, methods=["POST"])
 
 
 for each in NOUNS:
-    if each.noun in RESTORES:
-        _add_routes(each, SOFT_DELETES[each.noun], RESTORES[each.noun])
+    if each.soft and each.soft.page:
+        _add_routes(each, each.soft)
 
 
 @router.post("/runs/delete")
@@ -76,7 +73,8 @@ def restore_runs(state: State, run: RunIds, back: Back) -> Response:
     """Restore runs."""
     with state.database.write() as session:
         found, _ = runs.each_run(session, run, runs.restore_run)
-    return redirect_with_notice(own_address(back), f"{_counted(found)} restored.")
+    address = f"{own_address(back)}#run-{found[0].key}"
+    return redirect_with_notice(address, f"{_counted(found)} restored.")
 
 
 def _counted(found: list[Run]) -> str:

@@ -24,7 +24,10 @@ def drawn_with(client: TestClient, state: AppState, adapter: Adapter) -> int:
 def delete_for_good(client: TestClient, adapter: Adapter) -> None:
     client.post(f"/adapters/{adapter.slug}/delete")
     answer = client.post(f"/storage/forever/adapters/{adapter.key}", follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/adapters/deleted")
+    assert (answer.status_code, answer.headers["location"]) == (
+        303,
+        "/storage/deleted?kind=adapters",
+    )
 
 
 def test_deleted_adapters_are_found_and_brought_back(client: TestClient, state: AppState) -> None:

@@ -213,9 +213,9 @@ def test_an_image_is_hidden_or_deleted_and_that_is_undone(
     assert 'id="lead" hx-swap-oob="true"' in removed  # with the usual cover again
     assert "This image was deleted" in client.get(f"/renders/{key}").text
     assert client.post(f"{address}/renders/99/hide", headers=HTML).status_code == 404
-    asked = client.get("/storage/deleted-renders/delete").text
+    asked = client.get("/storage/forever/deleted-renders").text
     assert "1 render" in asked
-    client.post("/storage/deleted-renders/delete")
+    client.post("/storage/forever/deleted-renders")
     assert "No hidden images" in client.get(f"{address}/hidden").text
 
 
@@ -258,7 +258,7 @@ def test_a_star_answers_with_itself_for_scripts(client: TestClient, state: AppSt
 def test_a_deleted_adapter_can_be_brought_back(client: TestClient, state: AppState) -> None:
     adapter = fake_workers.adapter(state)
     page = client.post(f"/adapters/{adapter.slug}/delete").text
-    assert f'action="/adapters/{adapter.key}/restore"' in page
+    assert f'action="/adapters/{adapter.key}/restore?back=%2Fadapters"' in page
     gone = client.get(f"/adapters/{adapter.slug}", headers=HTML)
     assert gone.status_code == 404
     assert "You can restore it on the page of deleted adapters" in gone.text

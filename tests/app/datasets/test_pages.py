@@ -308,7 +308,7 @@ def test_a_picture_deleted_by_script_leaves_its_place_and_an_undo(
 def test_a_deleted_dataset_is_offered_back(client: TestClient, state: AppState, boats: str) -> None:
     key = row(state).key
     page = client.post(f"{boats}/delete", headers=HTML)
-    assert "“Boats” deleted." in page.text
+    assert "“Boats” was deleted." in page.text
     assert client.get(boats, headers=HTML).status_code == 404
     page = client.post(f"/datasets/{key}/restore", headers=HTML)
     assert page.url.path == boats
@@ -499,4 +499,4 @@ def test_a_dataset_in_use_says_by_whom_and_leads_to_it(client: TestClient, state
     with state.database.write() as session:
         runs.cancel_run(session, run.key)
     done = client.post(address, headers={"hx-request": "true"})
-    assert done.headers["hx-redirect"] == f"/datasets?deleted={dataset.key}"
+    assert done.headers["hx-redirect"] == "/datasets"

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from fastapi.testclient import TestClient
+from sqlmodel import Session
 
+from app.registry.adapters.library import cards
+from app.registry.adapters.library.cards import AdapterSummary
+from app.registry.deletion import things
 from app.registry.runs import service as runs
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter
 from tests import fake_workers
 
 API = "/api/v1"
@@ -108,6 +115,33 @@ def test_what_is_deleted_is_listed_by_kind(client: TestClient) -> None:
         (row,) = answer.json()
         assert (row["name"], row["about"], row["deleted"]) == ("Chalk", about, f"{API}/{place}")
         assert row["deleted_at"]
+
+
+def test_a_program_reads_what_is_deleted_part_by_part(
+    client: TestClient, state: AppState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described: list[int] = []
+
+    def summarize(session: Session, rows: Sequence[Adapter]) -> list[AdapterSummary]:
+        described.append(len(rows))
+        return cards.summarize(session, rows)
+
+    monkeypatch.setattr(things, "summarize", summarize)
+    keys = [fake_workers.adapter(state, name).key for name in ("One", "Two", "Three")]
+    for key in keys:
+        client.delete(f"{API}/adapters/{key}")
+    address = f"{API}/storage/deleted?kind=adapters&limit=1"
+    names = []
+    while address:
+        answer = client.get(address)
+        (row,) = answer.json()
+        names.append(row["name"])
+        client.post(row["restore"])  # the next part begins where this one ended
+        address = answer.links.get("next", {}).get("url", "")
+    assert names == ["Three", "Two", "One"]
+    assert described == [2, 2, 1]
+    foreign = client.get(f"{API}/storage/deleted?kind=adapters&cursor=x")
+    assert foreign.status_code == 422
 
 
 @pytest.mark.usefixtures("filled")

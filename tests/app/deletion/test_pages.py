@@ -23,8 +23,8 @@ FORMS = (
 @pytest.mark.parametrize(
     ("shown_on", "address", "leads_to"),
     [
-        ("/runs/1", "/runs/1/checkpoints/delete", "/runs/1"),
-        ("/renders/2", "/renders/2/delete", "/play"),
+        ("/runs/1", f"{FOREVER}/runs/1/checkpoints", "/runs/1"),
+        ("/renders/2", f"{FOREVER}/renders/2", "/play"),
         (f"{DELETED}runs", f"{FOREVER}/runs/1", f"{DELETED}runs"),
         (f"{DELETED}runs", f"{FOREVER}/runs", f"{DELETED}runs"),
         (f"{DELETED}versions", f"{FOREVER}/adapters/1/versions/2", f"{DELETED}versions"),
@@ -70,7 +70,7 @@ def test_a_form_deletes_and_the_next_page_offers_undo(
     assert f'action="{form}"' in client.get(page).text
     answer = client.post(form)
     assert str(answer.url.path) == leads_to
-    assert f'<form method="post" action="{undo}"><button>Undo' in answer.text
+    assert f'<form method="post" action="{undo}"><button autofocus>Undo' in answer.text
     assert f'action="{form}"' not in answer.text
     assert " was restored." in client.post(html.unescape(undo)).text
     assert f'action="{form}"' in client.get(page).text
@@ -117,7 +117,7 @@ def test_a_deleted_dataset_goes_with_or_without_its_runs(client: TestClient) -> 
     assert "run 1, “Chalk”" in with_runs
     assert 'href="/storage/forever/datasets/1">Keep the runs' in with_runs
     answer = client.post(both)
-    assert str(answer.url.path) == "/datasets/deleted"
+    assert str(answer.url).endswith("/storage/deleted?kind=datasets")
     assert "No deleted datasets" in answer.text
     assert client.get("/adapters/chalk").status_code == 200
     for address in ("/", "/runs", "/adapters/chalk/compare", "/train/new", "/play", "/storage"):
@@ -134,16 +134,28 @@ def test_deleted_images_are_listed_restored_and_deleted(
         'href="/datasets/chalk/deleted">3 deleted images</a>' in client.get("/datasets/chalk").text
     )
     page = client.get("/datasets/chalk/deleted").text
-    assert 'action="/datasets/chalk/images/1/restore"' in page
-    assert 'href="/datasets/chalk/deleted/1/delete"' in page
-    assert "Delete these runs too" not in client.get("/datasets/chalk/deleted/1/delete").text
-    client.post("/datasets/chalk/deleted/1/delete")
+    assert 'action="/datasets/chalk/images/1/restore?' in page
+    forever = f"{FOREVER}/datasets/chalk/images"
+    assert f'href="{forever}/1"' in page
+    assert "Delete these runs too" not in client.get(f"{forever}/1").text
+    client.post(f"{forever}/1")
     client.post("/datasets/chalk/images/2/restore")
-    assert "image “2.png”" not in client.get("/datasets/chalk/deleted/delete").text
-    answer = client.post("/datasets/chalk/deleted/delete")
+    assert "image “2.png”" not in client.get(forever).text
+    answer = client.post(forever)
     assert str(answer.url.path) == "/datasets/chalk"
     assert "deleted image" not in answer.text.partition("toasts")[0]
     assert "No deleted images" in client.get("/datasets/chalk/deleted").text
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_list_of_what_is_deleted_opens_where_there_is_something(client: TestClient) -> None:
+    assert "No deleted runs" in client.get("/storage/deleted").text
+    client.post("/adapters/1/versions/2/delete")
+    page = client.get("/storage/deleted").text
+    assert "<h1>Deleted versions and checkpoints</h1>" in page
+    for words in ("Runs 0", "Versions and checkpoints 1", "Grids 0", "Recipes 0"):
+        assert f">{words}</a>" in page
+    assert 'kind=versions" aria-current="true"' in page
 
 
 @pytest.mark.usefixtures("filled")
@@ -155,15 +167,15 @@ def test_the_storage_page_frees_space_by_kind(client: TestClient, state: AppStat
     page = client.get("/storage").text
     for words in ("Training states of runs that", "Images of the playground", "Cache of"):
         assert words in page
-    assert client.get("/storage/checkpoints/delete", headers=HTML).status_code == 422
-    asked = client.get("/storage/checkpoints/delete?older_than_days=0").text
+    assert client.get("/storage/forever/checkpoints", headers=HTML).status_code == 422
+    asked = client.get("/storage/forever/checkpoints?older_than_days=0").text
     assert "<li>2 training states</li>" in asked
     assert (
-        "<strong>0 B</strong>" in client.get("/storage/checkpoints/delete?older_than_days=30").text
+        "<strong>0 B</strong>" in client.get("/storage/forever/checkpoints?older_than_days=30").text
     )
-    client.post("/storage/checkpoints/delete?older_than_days=0")
-    client.post("/storage/renders/delete?older_than_days=0&keep_covers=false")
-    client.post("/storage/images/delete")
+    client.post("/storage/forever/checkpoints?older_than_days=0")
+    client.post("/storage/forever/renders?older_than_days=0&keep_covers=false")
+    client.post("/storage/forever/images")
     assert "frees <strong>5 KB</strong> in 1 file" in client.get("/storage/cache/delete").text
     shown = client.post("/storage/cache/delete").text
     assert "Deleted the cache: 5 KB freed." in shown

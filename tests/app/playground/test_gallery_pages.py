@@ -99,7 +99,7 @@ def test_chosen_images_are_deleted_and_the_page_offers_to_undo_it(
 
 def test_the_page_of_an_image_deletes_it_with_undo(client: TestClient, drawn: list[int]) -> None:
     page = client.get(f"/renders/{drawn[0]}").text
-    for_good = f'href="/renders/{drawn[0]}/delete"'
+    for_good = f'href="/storage/forever/renders/{drawn[0]}"'
     assert 'action="/renders/delete"' in page
     assert 'action="/renders/star"' in page
     assert for_good not in page

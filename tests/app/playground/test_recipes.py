@@ -153,11 +153,13 @@ def test_a_recipe_is_renamed_deleted_and_restored(client: TestClient, state: App
     assert refused.status_code == 422
     assert f'value="{"x" * 121}"' in refused.text
     gone = client.post("/recipes/1/delete")
-    assert "The recipe was deleted." in gone.text
-    assert 'action="/recipes/1/restore"' in gone.text
-    assert "Softer" in page_of(client, "/recipes?show=deleted&page=99")
+    assert "“Softer” was deleted." in gone.text
+    assert 'action="/recipes/1/restore?back=%2Frecipes"' in gone.text
+    assert 'href="/storage/deleted?kind=recipes"' in gone.text
+    assert "Softer" in page_of(client, "/storage/deleted?kind=recipes&page=99")
     page_of(client, "/recipes/soft", 404)
-    client.post("/recipes/1/restore")
+    back = client.post("/recipes/1/restore", follow_redirects=False)
+    assert back.headers["location"] == "/recipes#recipe-1"
     assert "Softer" in page_of(client, "/recipes/soft")  # its address stayed
     for key in (9, 2**31):
         assert client.post(f"/recipes/{key}/delete").status_code in (404, 422)

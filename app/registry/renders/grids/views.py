@@ -190,13 +190,14 @@ def list_grids(
     moment = col(Grid.deleted_at)
     there = moment.is_not(None) if deleted else moment.is_(None)
     found = read_rows(session, Grid, there, size=size, number=number, before=before)
-    return found.of(_rows(session, found.items))
+    return found.of(grid_rows(session, found.items))
 
 
 COVERS = 4
 
 
-def _rows(session: Session, grids: Sequence[Grid]) -> list[GridRow]:
+def grid_rows(session: Session, grids: Sequence[Grid]) -> list[GridRow]:
+    """These grids with their first images, and how many cells have theirs."""
     keys = [grid.key for grid in grids]
     columns = (col(GridCell.grid_id), func.count(), func.count(col(RenderImage.id)))
     joined = (

@@ -103,11 +103,6 @@ def _is_listed(*, deleted: bool = False) -> ColumnElement[bool]:
     return moment.is_not(None) if deleted else moment.is_(None)
 
 
-def has_deleted_recipes(session: Session) -> bool:
-    """True if a recipe was deleted that can be restored."""
-    return session.exec(select(Recipe.id).where(_is_listed(deleted=True))).first() is not None
-
-
 def find_covers(session: Session, recipes: Sequence[Recipe]) -> dict[int, str]:
     """The newest image of a render of each recipe, else the cover of its first adapter."""
     keys = {recipe.cache_key for recipe in recipes}

@@ -11,6 +11,7 @@ from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.db import MAX_ID, Session
+from app.registry.deletion.lists import has_deleted
 from app.registry.errors import AppError, Conflict, InvalidInput
 from app.registry.paging import find_page
 from app.registry.renders.grids import service, winner
@@ -18,6 +19,7 @@ from app.registry.renders.grids.plan import GridPlan, plan_grid
 from app.registry.renders.grids.views import CellView, grid_view, list_grids
 from app.registry.renders.grids.winner import WinnerAction
 from app.registry.state import AppState
+from app.registry.tables.grids import Grid
 from app.web.addresses import MAX_ADDRESS
 from app.web.comparison import ComparedImage
 from app.web.forms import SentForm
@@ -73,15 +75,11 @@ NO_PROMPT = "Enter a prompt to see how many images it will be, and how long they
 
 
 @router.get("/grids")
-def grids(
-    request: Request, state: State, page: Page = 1, show: str = "", undo: Key = None
-) -> Response:
+def grids(request: Request, state: State, page: Page = 1) -> Response:
     """List grids, newest first; a page number past the end shows the last page."""
-    is_deleted = show == "deleted"
     with state.database.read() as session:
-        found = find_page(lambda n: list_grids(session, deleted=is_deleted, number=n), page)
-        has_deleted = list_grids(session, deleted=True, size=1).total > 0
-    context = GridsPage(found, is_deleted, has_deleted, undo)
+        found = find_page(lambda number: list_grids(session, number=number), page)
+        context = GridsPage(found, has_deleted(session, Grid))
     return render(request, "playground/grids/list.html", context)
 
 
@@ -378,20 +376,4 @@ def rename(grid_id: Id, state: State, sent: SentForm) -> Response:
     """Rename a grid."""
     with state.database.write() as session:
         service.rename_grid(session, grid_id, str(sent.get("title", "")))
-    return RedirectResponse(f"/grids/{grid_id}", status_code=303)
-
-
-@router.post("/grids/{grid_id}/delete")
-def delete(grid_id: Id, state: State) -> Response:
-    """Delete a grid; the list that follows offers to undo it."""
-    with state.database.write() as session:
-        service.delete_grid(session, grid_id)
-    return RedirectResponse(f"/grids?undo={grid_id}", status_code=303)
-
-
-@router.post("/grids/{grid_id}/restore")
-def restore(grid_id: Id, state: State) -> Response:
-    """Restore a deleted grid."""
-    with state.database.write() as session:
-        service.restore_grid(session, grid_id)
     return RedirectResponse(f"/grids/{grid_id}", status_code=303)

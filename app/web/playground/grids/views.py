@@ -66,12 +66,10 @@ class NewGridPage:
 
 @dataclass(frozen=True)
 class GridsPage:
-    """All grids; `undo`: the id of the one that was just deleted."""
+    """All grids."""
 
     found: Page[GridRow]
-    is_deleted: bool
     has_deleted: bool
-    undo: int | None
 
 
 @dataclass(frozen=True)

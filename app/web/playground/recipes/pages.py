@@ -1,4 +1,4 @@
-"""Pages of recipes: save the playground's form as one, list, open, rename, delete and restore."""
+"""Pages of recipes: save the playground's form as one, list, open and rename."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from app.registry.db import Session
+from app.registry.deletion.lists import has_deleted
 from app.registry.errors import AppError, InvalidInput
 from app.registry.paging import Page, find_page
 from app.registry.renders.recipes import service
@@ -61,13 +62,11 @@ class RecipeRow:
 
 @dataclass(frozen=True)
 class RecipesPage:
-    """A page of recipes; `undo`: the id of the one that was just deleted."""
+    """A page of recipes."""
 
     found: Page[RecipeRow]
     pages_link: str
-    deleted: bool
     has_deleted: bool
-    undo: int | None
 
 
 @router.post(RECIPES)
@@ -94,25 +93,16 @@ def save(request: Request, state: State, sent: SentForm) -> Response:
 def recipes(
     request: Request,
     state: State,
-    show: Annotated[str, Query(max_length=20)] = "",
     page: Annotated[int, Query(ge=1, le=100_000)] = 1,
-    undo: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
 ) -> Response:
     """List the recipes, newest first; a page number past the end shows the last page."""
     with state.database.read() as session:
-        context = _list_page(session, page, deleted=show == "deleted", undo=undo)
+        context = _list_page(session, page)
     return render(request, "playground/recipes.html", context)
 
 
-def _list_page(
-    session: Session,
-    page: int = 1,
-    *,
-    deleted: bool = False,
-    undo: int | None = None,
-    wrong: RecipeRow | None = None,
-) -> RecipesPage:
-    found = find_page(lambda n: service.list_recipes(session, deleted=deleted, number=n), page)
+def _list_page(session: Session, page: int = 1, *, wrong: RecipeRow | None = None) -> RecipesPage:
+    found = find_page(lambda n: service.list_recipes(session, number=n), page)
     covers = service.find_covers(session, found.items)
     rows = [
         RecipeRow(service.open_recipe(session, one), covers.get(one.key), one.name)
@@ -122,10 +112,8 @@ def _list_page(
         rows = [wrong if row.recipe.key == wrong.recipe.key else row for row in rows]
     return RecipesPage(
         found=found.of(rows),
-        pages_link=page_prefix(f"{RECIPES}?show=deleted" if deleted else RECIPES),
-        deleted=deleted,
-        has_deleted=service.has_deleted_recipes(session),
-        undo=undo,
+        pages_link=page_prefix(RECIPES),
+        has_deleted=has_deleted(session, Recipe),
     )
 
 
@@ -155,19 +143,3 @@ def rename(request: Request, recipe_id: Id, state: State, sent: SentForm) -> Res
             context = _list_page(session, wrong=wrong)
         return render(request, "playground/recipes.html", context, status=422)
     return redirect_with_notice(RECIPES, f"The recipe is called “{recipe.name}” now.")
-
-
-@router.post(f"{RECIPES}/{{recipe_id}}/delete")
-def delete(recipe_id: Id, state: State) -> Response:
-    """Delete a recipe; the list then offers to undo it."""
-    with state.database.write() as session:
-        service.delete_recipe(session, recipe_id)
-    return RedirectResponse(f"{RECIPES}?undo={recipe_id}", status_code=303)
-
-
-@router.post(f"{RECIPES}/{{recipe_id}}/restore")
-def restore(recipe_id: Id, state: State) -> Response:
-    """Restore a deleted recipe."""
-    with state.database.write() as session:
-        recipe = service.restore_recipe(session, recipe_id)
-    return redirect_with_notice(RECIPES, f"“{recipe.name}” was restored.")

@@ -1,0 +1,175 @@
+"""The nouns that can be deleted: loops over `NOUNS` make the routes of the API and the pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any
+
+from fastapi import Depends, Path, Query
+
+from app.registry.adapters.service import delete_adapter, restore_adapter
+from app.registry.blobs.deletion import Deletion
+from app.registry.datasets.service import (
+    delete_dataset,
+    delete_image,
+    restore_dataset,
+    restore_image,
+)
+from app.registry.db import MAX_ID, utcnow
+from app.registry.deletion import adapters, datasets, renders, runs, versions
+from app.registry.renders.grids.service import delete_grid, restore_grid
+from app.registry.renders.recipes.service import delete_recipe, restore_recipe
+from app.registry.renders.removal import delete_render, restore_render
+from app.registry.runs.own_presets import delete_preset, restore_preset
+from app.web.state import AdapterId, DatasetId, Id, RecipeId
+
+MAX_DAYS = 36_500
+FOREVER = "/storage/forever"
+Act = partial[Any]
+"""A function that only lacks the session."""
+Removal = partial[Deletion]
+
+
+def time_before(
+    older_than_days: Annotated[
+        int,
+        Query(
+            ge=0,
+            le=MAX_DAYS,
+            description="Only what ended this many days ago or earlier; 0: all.",
+        ),
+    ],
+) -> datetime | None:
+    """The moment so many days ago; None: no limit."""
+    return utcnow() - timedelta(days=older_than_days) if older_than_days else None
+
+
+def keep_covers(
+    keep_covers: Annotated[
+        bool, Query(description="Keep renders with the cover of an adapter.")
+    ] = True,
+) -> bool:
+    """True if renders with the cover of an adapter stay."""
+    return keep_covers
+
+
+def with_runs(
+    with_runs: Annotated[
+        bool,
+        Query(description="Also delete the runs that were trained on it, which keep its images."),
+    ] = False,
+) -> bool:
+    """True if runs go with the images that they were trained on."""
+    return with_runs
+
+
+PARAMETERS = {
+    **dict.fromkeys(("run_id", "image_id", "render_id", "grid_id", "preset_id"), Id),
+    "step": Annotated[int, Path(ge=0, le=MAX_ID)],
+    "adapter_id": AdapterId,
+    "version": Annotated[str, Path(max_length=60)],
+    "dataset_id": DatasetId,
+    "recipe_id": RecipeId,
+}
+"""What the parts of addresses are, by their names."""
+QUERY = {
+    "before": Annotated[datetime | None, Depends(time_before)],
+    "keep_covers": Annotated[bool, Depends(keep_covers)],
+    "with_runs": Annotated[bool, Depends(with_runs)],
+}
+"""What the query of an address may have, where the function has a parameter of this name."""
+
+
+class Acting:
+    """A dependency: a function of a session with the parameters of a request as its keywords."""
+
+    def __init__(self, address: str, function: Callable[..., Any]) -> None:
+        self._function = function
+        known = {name: one for name, one in PARAMETERS.items() if f"{{{name}}}" in address} | QUERY
+        self.__signature__ = Signature(
+            [
+                Parameter(name, Parameter.KEYWORD_ONLY, annotation=known[name])
+                for name in signature(function).parameters
+                if name in known
+            ]
+        )
+
+    def __call__(self, **values: Any) -> Act:
+        """The function with these values."""
+        return partial(self._function, **values)
+
+
+@dataclass(frozen=True)
+class SoftDelete:
+    """The deletion of a noun that can be undone.
+
+    `page`: where the restored row, `{0}`, is shown: an address, or a place on the page that one
+    came from; empty for nouns whose pages have routes of their own.
+    """
+
+    delete: Callable[..., Any]
+    restore: Callable[..., Any]
+    page: str = ""
+
+
+@dataclass(frozen=True)
+class Noun:
+    """Something that can be deleted for good by `remove`; with `soft` only once it is deleted.
+
+    The functions have the parts of the address as keywords.
+    """
+
+    noun: str
+    address: str
+    words: str
+    remove: Callable[..., Deletion]
+    soft: SoftDelete | None = None
+
+    def acting(self, function: Callable[..., Any]) -> Any:
+        """The dependency for one of its functions."""
+        return Depends(Acting(self.address, function))
+
+    def place(self, row: Any, act: Act) -> str:
+        """The address of a row that was found by these parameters."""
+        return self.address.format_map(
+            {name: getattr(row, name, value) for name, value in act.keywords.items()}
+        )
+
+
+RUN = SoftDelete(runs.discard_run, runs.restore_run, "#run-{0.id}")
+CHECKPOINT = SoftDelete(runs.discard_checkpoint, runs.restore_checkpoint, "#step-{0.step}")
+VERSION = SoftDelete(versions.discard_version, versions.restore_version, "#versions")
+ADAPTER = SoftDelete(delete_adapter, restore_adapter, "/adapters/{0.slug}")
+DATASET = SoftDelete(delete_dataset, restore_dataset, "/datasets/{0.slug}")
+IMAGE = SoftDelete(delete_image, restore_image)
+RENDER = SoftDelete(delete_render, restore_render)
+GRID = SoftDelete(delete_grid, restore_grid, "/grids/{0.id}")
+RECIPE = SoftDelete(delete_recipe, restore_recipe, "#recipe-{0.id}")
+PRESET = SoftDelete(delete_preset, restore_preset, "#preset-{0.id}")
+STEP, NUMBER = "/runs/{run_id}/checkpoints/{step}", "/adapters/{adapter_id}/versions/{version}"
+IMAGES, RENDERS = "all deleted images of datasets", "all deleted renders, grids and recipes"
+CHECKPOINTS = "the checkpoints of a run that nobody keeps"
+STATES = "the training states of runs that have ended"
+delete_deleted_render = partial(renders.delete_render, only_deleted=True)
+NOUNS = (
+    Noun("run", "/runs/{run_id}", "a run", runs.delete_deleted_run, RUN),
+    Noun("checkpoint", STEP, "a checkpoint", runs.delete_deleted_checkpoint, CHECKPOINT),
+    Noun("version", NUMBER, "a version", versions.delete_version, VERSION),
+    Noun("adapter", "/adapters/{adapter_id}", "an adapter", adapters.delete_forever, ADAPTER),
+    Noun("dataset", "/datasets/{dataset_id}", "a dataset", datasets.delete_dataset, DATASET),
+    Noun("image", "/images/{image_id}", "an image", datasets.delete_image, IMAGE),
+    Noun("render", "/renders/{render_id}", "a render", delete_deleted_render, RENDER),
+    Noun("grid", "/grids/{grid_id}", "a grid", renders.delete_grid, GRID),
+    Noun("recipe", "/recipes/{recipe_id}", "a recipe", renders.delete_recipe, RECIPE),
+    Noun("preset", "/presets/{preset_id}", "a preset of your own", runs.delete_preset, PRESET),
+    Noun("deleted_runs", "/runs", "all deleted runs", runs.delete_deleted_runs),
+    Noun("deleted_images", "/images", IMAGES, datasets.delete_all_deleted_images),
+    Noun("deleted_renders", "/deleted-renders", RENDERS, renders.delete_deleted_renders),
+    Noun("renders", "/renders", "the renders that have ended", renders.delete_ended_renders),
+    Noun("checkpoints", "/runs/{run_id}/checkpoints", CHECKPOINTS, runs.delete_checkpoints),
+    Noun("all_checkpoints", "/checkpoints", STATES, runs.delete_all_checkpoints),
+)
