@@ -139,9 +139,11 @@
     const total = list.childElementCount;
     const good = rowsIn("good").length;
     const bad = rowsIn("bad");
+    const known = rowsIn("known").length;
     const canceled = rowsIn("canceled").length;
-    const left = total - good - bad.length - canceled;
-    const counts = [[good, "imported"], [bad.length, "not imported"], [canceled, "canceled"], [left, "to go"]];
+    const left = total - good - known - bad.length - canceled;
+    const here = known === 1 ? "was here already" : "were here already";
+    const counts = [[good, "imported"], [known, here], [bad.length, "not imported"], [canceled, "canceled"], [left, "to go"]];
     const parts = counts.filter(([number]) => number).map(([number, word]) => `${number} ${word}`);
     const words = `${total} file${total === 1 ? "" : "s"}: ${parts.join(", ")}`;
     panel.hidden = !total;

@@ -83,8 +83,12 @@ def compare(
 ) -> TwoVersions:
     """Compare two versions, given by numbers or aliases. Raises NotFound.
 
-    The second defaults to `latest`, the first to the version before the second.
+    The second defaults to `latest`, the first to the version before the second; without both, the
+    two newest are compared.
     """
+    newest = service.list_versions(session, adapter.key, limit=2)
+    if a is None and b is None and len(newest) > 1:
+        a, b = newest[1].version, newest[0].version
     second = service.get_version(session, adapter, b)
     first = (
         service.get_version(session, adapter, a)

@@ -360,8 +360,12 @@ def test_versions_are_compared_by_their_samples_first(client: TestClient, state:
             name="x", base_family="sd1", sha256="e" * 64, size_bytes=10, rank=4, alpha=4,
             run_id=first.run_id, steps=40,
         )  # fmt: skip
+        only = client.get(f"/adapters/{adapter.slug}/compare").text
+        assert "This adapter has only one version." in only
         publish(session, new, adapter_id=adapter.key)
         publish(session, replace(new, run_id=None, sha256="d" * 64), adapter_id=adapter.key)
+    client.post(f"/adapters/{adapter.slug}/versions/1/use")
+    assert "version 2 and version 3." in client.get(f"/adapters/{adapter.slug}/compare").text
     page = client.get(f"/adapters/{adapter.slug}/compare?a=1&b=2").text
     assert page.count('class="comparison" data-comparison>') == 2
     assert page.index('class="comparison"') < page.index('id="settings-title"')
@@ -447,6 +451,12 @@ def test_without_scripts_every_import_is_shown(client: TestClient, state: AppSta
     page = client.get(str(answer.url)).text
     assert "data-import-summary>2 files: 1 not imported, 1 to go<" in page
     assert '<progress max="2" value="1"' in page
+    adapter = fake_workers.adapter(state)
+    known = {"adapter_id": adapter.key, "version": 1, "duplicate": True}
+    end_import(state, JobStatus.SUCCEEDED, result=known)
+    page = client.get(str(answer.url)).text
+    assert "data-import-summary>2 files: 1 was here already, 1 not imported<" in page
+    assert 'data-import-state="known"' in page
     assert 'id="import-panel" aria-label="Imports" hidden' in client.get("/adapters").text
 
 

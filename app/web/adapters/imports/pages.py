@@ -79,13 +79,14 @@ class ImportRow:
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """The numbers of files that were imported, refused or canceled, and of all.
+    """The numbers of files that were imported, here before, refused or canceled, and of all.
 
     `active`: the imports that can still be canceled, by id.
     """
 
     total: int
     imported: int
+    known: int
     refused: int
     canceled: int
     active: list[int] = field(default_factory=list)
@@ -93,13 +94,14 @@ class ImportSummary:
     @property
     def ended(self) -> int:
         """Number of files that nothing more happens to."""
-        return self.imported + self.refused + self.canceled
+        return self.imported + self.known + self.refused + self.canceled
 
     @property
     def words(self) -> str:
         """The counts in one line, such as “3 files: 1 imported, 2 to go”."""
         counts = (
             (self.imported, "imported"),
+            (self.known, "was here already" if self.known == 1 else "were here already"),
             (self.refused, "not imported"),
             (self.canceled, "canceled"),
             (self.total - self.ended, "to go"),
@@ -113,9 +115,10 @@ def summarize_imports(rows: Sequence[ImportRow]) -> ImportSummary:
     ended = [row for row in rows if not row.is_active]
     canceled = [row for row in ended if row.job and row.job.state is JobStatus.CANCELED]
     refused = [row for row in ended if row.error and row not in canceled]
-    imported = len(ended) - len(canceled) - len(refused)
+    known = sum(row.is_known and row.adapter is not None for row in ended)
+    imported = len(ended) - known - len(canceled) - len(refused)
     active = [row.job.key for row in rows if row.job and row.is_active]
-    return ImportSummary(len(rows), imported, len(refused), len(canceled), active)
+    return ImportSummary(len(rows), imported, known, len(refused), len(canceled), active)
 
 
 def shown_import(session: Session, job_id: int) -> ImportRow:

@@ -229,7 +229,8 @@ def compare_versions(
 ) -> CompareOut:
     """Compare two versions.
 
-    `b` defaults to `latest`, `a` to the version before `b`.
+    `b` defaults to `latest`, `a` to the version before `b`; without both, the two newest are
+    compared.
     """
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
