@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,22 +90,42 @@ LONGEST_FIRST = (
     "unit",
 )
 
-PLAIN_SQL = {
-    "app/access/test_sessions.py",
-    "app/adapters/test_fitting.py",
-    "app/adapters/test_metadata.py",
-    "app/adapters/test_service.py",
-    "app/caption_models/test_service.py",
-    "app/datasets/auto_caption/test_orders.py",
-    "app/datasets/auto_caption/test_proposals.py",
-    "app/datasets/test_export.py",
-    "app/playground/grids/test_grids.py",
-    "app/playground/test_service.py",
-    "app/runs/test_service.py",
+ON_POSTGRESQL = {
+    "app/adapters/test_listing.py",
+    "app/blobs/test_ownership.py",
+    "app/datasets/test_filters.py",
+    "app/deletion/test_concurrent.py",
+    "app/jobs/test_leases.py",
+    "app/jobs/test_presence.py",
+    "app/runs/test_listing.py",
+    "app/test_migrate.py",
+    "app/test_slugs.py",
+    "app/web/test_idempotency.py",
+    "app/web/test_nul.py",
+    "app/web/test_outages.py",
+    "worker/runtime/test_outages.py",
+    "worker/runtime/upkeep/test_store_recorder.py",
+    "app/adapters/test_aliases.py::test_adapters_of_one_name_made_at_once_get_addresses_of_their_own",
+    "app/adapters/test_aliases.py::test_the_same_tensors_published_at_once_are_one_adapter",
+    "app/adapters/test_aliases.py::test_two_who_move_one_alias_leave_one",
+    "app/adapters/test_aliases.py::test_versions_published_at_once_get_numbers_of_their_own",
+    "app/adapters/test_deleted.py::test_a_deleted_list_needs_no_look_at_every_adapter",
+    "app/adapters/test_folders.py::test_what_two_order_at_once_is_written_once",
+    "app/adapters/test_trained_on.py::test_no_version_is_read_that_was_trained_on_others",
+    "app/blobs/test_sweep.py::test_of_workers_that_ask_at_once_one_gets_it",
+    "app/blobs/test_sweep.py::test_what_two_sweeps_take_at_once_stays_in_the_trash",
+    "app/blobs/test_thumbnails.py::test_a_job_is_ordered_where_thumbnails_are_missing",
+    "app/datasets/edits/test_edits.py::"
+    "test_two_moves_between_the_same_datasets_do_not_wait_for_each_other",
+    "app/datasets/test_service.py::test_a_caption_written_during_an_upload_is_kept",
+    "app/runs/test_checkpoints.py::test_using_it_twice_at_once_makes_one_version",
+    "app/runs/test_several_datasets.py::"
+    "test_requests_with_the_same_datasets_do_not_wait_for_each_other",
 }
-"""Files about rules whose SQL every database runs alike: their cases on PostgreSQL are `wide`.
+"""Files and tests whose subject differs between databases: in `make test`, they run on both.
 
-Search, order of text, JSON, locks, upserts, triggers and concurrency stay on both in `make test`.
+These are search, plans and order of text, upserts, locks, triggers and concurrency, and outages.
+Other cases on PostgreSQL run statements that every database runs alike: they are `wide`.
 """
 
 TOGETHER = {
@@ -194,7 +215,13 @@ def add_markers(items: Iterable[pytest.Item]) -> None:
 def is_wide(item: pytest.Item) -> bool:
     """True for a case on PostgreSQL of a test that says the same of every database."""
     file = item.path.relative_to(TESTS).as_posix()
-    return file in PLAIN_SQL and database_of(item) == "postgresql"
+    test = f"{file}::{getattr(item, 'originalname', item.name)}"
+    return database_of(item) == "postgresql" and not {file, test} & ON_POSTGRESQL
+
+
+def wide_but(cases: Iterable[Any], *kept: Any) -> list[Any]:
+    """The cases of a product, of which `make test` runs those that are kept."""
+    return [case if case in kept else pytest.param(case, marks=pytest.mark.wide) for case in cases]
 
 
 def database_of(item: pytest.Item) -> str | None:

@@ -10,7 +10,7 @@ import pytest
 from tests.costs import (
     FOLDERS,
     LONGEST_FIRST,
-    PLAIN_SQL,
+    ON_POSTGRESQL,
     SECONDS,
     TESTS,
     TOGETHER,
@@ -21,6 +21,7 @@ from tests.costs import (
     is_wide,
     place_of,
     scope_of,
+    wide_but,
     worker_count,
 )
 
@@ -85,13 +86,23 @@ def test_a_case_that_is_marked_wide_costs_that_alone(request: pytest.FixtureRequ
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-@pytest.mark.parametrize("place", ["app/runs/test_service.py", "app/jobs/test_leases.py"])
-def test_plain_sql_runs_on_postgresql_in_make_wide_only(
-    database: str, place: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("file", ["app/runs/test_service.py", "app/jobs/test_leases.py"])
+def test_most_files_run_on_postgresql_in_make_wide_only(
+    database: str, file: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert all((TESTS / file).exists() for file in PLAIN_SQL)
-    monkeypatch.setattr(request.node, "path", TESTS / place)
-    assert is_wide(request.node) == (database == "postgresql" and place in PLAIN_SQL)
+    monkeypatch.setattr(request.node, "path", TESTS / file)
+    assert is_wide(request.node) == (database == "postgresql" and file not in ON_POSTGRESQL)
+
+
+@pytest.mark.parametrize("place", ON_POSTGRESQL)
+def test_files_and_tests_that_run_on_postgresql_are_there(place: str) -> None:
+    file, _, test = place.partition("::")
+    assert f"def {test}" in (TESTS / file).read_text()
+
+
+def test_cases_of_a_product_that_are_not_kept_are_wide() -> None:
+    wide = pytest.param("b", marks=pytest.mark.wide)
+    assert wide_but("abc", "a", "c") == ["a", wide, "c"]
 
 
 @pytest.mark.parametrize("case", ["sqlite", "postgresql"])
