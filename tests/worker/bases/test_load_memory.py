@@ -32,6 +32,7 @@ def components() -> Components:
 
 
 @needs_linux
+@pytest.mark.wide
 def test_a_base_is_never_in_memory_twice(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "base", torch.float32, components())
     file = write_single_file(tmp_path / "base.safetensors", torch.float32, components())

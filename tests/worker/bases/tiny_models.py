@@ -36,6 +36,11 @@ SHALLOW_SD15: dict[str, Any] = {
     "up_block_types": ("UpBlock2D", "UpBlock2D"),
     "layers_per_block": 1,
 }
+SYMMETRIC: dict[str, Any] = {
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "layers_per_block": 2,
+}
+"""Beside `SHALLOW_SD15`, a UNet whose layers have the names of a single file."""
 SHALLOW_SDXL: dict[str, Any] = {
     "block_out_channels": (32, 64),
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
@@ -73,15 +78,16 @@ def sdxl_unet(**changes: Any) -> UNet2DConditionModel:
     return UNet2DConditionModel(**(settings | changes))
 
 
-def sd2_unet() -> UNet2DConditionModel:
-    return UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(32, 64, 64, 64),
-        cross_attention_dim=1024,
-        attention_head_dim=(1, 1, 1, 1),
-        use_linear_projection=True,
-        upcast_attention=True,
-    )
+def sd2_unet(**changes: Any) -> UNet2DConditionModel:
+    settings = {
+        "sample_size": 8,
+        "block_out_channels": (32, 64, 64, 64),
+        "cross_attention_dim": 1024,
+        "attention_head_dim": 1,
+        "use_linear_projection": True,
+        "upcast_attention": True,
+    }
+    return UNet2DConditionModel(**(settings | changes))
 
 
 def autoencoder(scaling_factor: float = 0.18215) -> AutoencoderKL:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from tests.costs import wide_but
 from tests.worker.lora_files.random_adapters import random_adapter
 from worker.core import starter
 from worker.core.inference import batches
@@ -53,7 +54,7 @@ def unet_calls(
     hook.remove()
 
 
-@pytest.mark.parametrize("base", ["starter", "sd15", "sdxl"])
+@pytest.mark.parametrize("base", wide_but(["starter", "sd15", "sdxl"], "sd15", "sdxl"))
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
 def test_an_image_is_the_same_alone_and_in_a_batch(
     base: str, guidance: float, smallest_sdxl_folder: Path, request: pytest.FixtureRequest

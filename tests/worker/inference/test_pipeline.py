@@ -92,9 +92,10 @@ def test_more_layers_than_there_are_cannot_be_skipped(pipeline: ResidentPipeline
 
 @pytest.mark.parametrize("layout", ["starter", "sd15", "sdxl"])
 def test_diffusers_draws_the_same_with_our_downloads(
-    layout: str, sd15_folder: Path, sdxl_folder: Path, tmp_path: Path
+    layout: str, shallow_sd15_folder: Path, sdxl_folder: Path, tmp_path: Path
 ) -> None:
-    folder = {"starter": worker.core.starter.PATH, "sd15": sd15_folder, "sdxl": sdxl_folder}[layout]
+    starter = worker.core.starter.PATH
+    folder = {"starter": starter, "sd15": shallow_sd15_folder, "sdxl": sdxl_folder}[layout]
     family = BaseFamily.SDXL if layout == "sdxl" else BaseFamily.SD1
     kind = StableDiffusionXLPipeline if layout == "sdxl" else StableDiffusionPipeline
     ours, pipe = ResidentPipeline.load(folder), open_official(kind, folder)

@@ -16,7 +16,7 @@ from diffusers import DDIMScheduler
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.worker.bases.tiny_models import save_sd15, save_sdxl
+from tests.worker.bases.tiny_models import SHALLOW_SDXL, save_sd15, save_sdxl
 from tests.worker.training.adapters import scramble
 from worker.core import starter
 from worker.core.bases.load import LoadedBase, load_base
@@ -86,7 +86,7 @@ TIMESTEPS = {
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small real base for each scheduler config."""
     root = tmp_path_factory.mktemp("sampling")
-    sd15, sdxl = save_sd15(root / "sd15"), save_sdxl(root / "sdxl")
+    sd15, sdxl = save_sd15(root / "sd15"), save_sdxl(root / "sdxl", **SHALLOW_SDXL)
     folders = {"sd15": sd15, "sdxl": sdxl, "starter": starter.PATH}
     for name in ("sd21-v", "bare"):
         folders[name] = shutil.copytree(sd15, root / name)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.costs import wide_but
 from worker.core.bases.load import LoadedBase, load_base
 from worker.core.bases.text import PromptEmbeddings, encode_prompts
 from worker.core.inference.sampling import Conditioning, generate_latents, make_scheduler
@@ -94,11 +95,17 @@ def test_the_words_are_unknown_and_the_subjects_are_not() -> None:
             assert (len(reading.unknown), reading.has_subject) == (1, True)
 
 
+@pytest.mark.parametrize("words", wide_but([1, len(BESIDE)], 1))
 def test_an_unknown_word_beside_a_subject_leaves_the_drawing(
-    base: LoadedBase, plain: Tensor
+    words: int, base: LoadedBase, plain: Tensor
 ) -> None:
-    prompts = [beside.format(subject=subject) for subject in SUBJECTS for beside in BESIDE]
-    moved = difference(sample(base, prompts), plain.repeat_interleave(len(BESIDE), 0))
+    """Each subject with one of the words in turn; all of them are `wide`."""
+    prompts = [
+        BESIDE[(place + word) % len(BESIDE)].format(subject=subject)
+        for place, subject in enumerate(SUBJECTS)
+        for word in range(words)
+    ]
+    moved = difference(sample(base, prompts), plain.repeat_interleave(words, 0))
     share = moved / between_subjects(plain).median()
     too_far = {
         prompt: f"{far:.2f}" for prompt, far in zip(prompts, share, strict=True) if far > LIMIT

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.costs import wide_but
 from tests.worker.lora_files.proof.files import (
     attention,
     everything,
@@ -208,7 +209,7 @@ def test_files_that_the_rule_rejects_are_rejected(
 
 
 @pytest.mark.parametrize("form", [FileFormat.KOHYA, FileFormat.PEFT])
-@pytest.mark.parametrize("kind", ["even", "uneven"])
+@pytest.mark.parametrize("kind", wide_but(["even", "uneven"], "uneven"))
 @pytest.mark.parametrize("family", [SD1, SDXL])
 def test_diffusers_loads_our_files_as_they_were_trained(
     form: FileFormat, kind: str, family: BaseFamily, request: Any, tmp_path: Path

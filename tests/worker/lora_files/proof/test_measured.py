@@ -44,9 +44,9 @@ def golden(tmp_path: Path):
 @pytest.mark.parametrize(
     ("family", "choose", "tensors", "modules"),
     [
-        (SD1, attention, 528, 176),
+        pytest.param(SD1, attention, 528, 176, marks=pytest.mark.wide),
         (SD1, everything, 1050, 350),
-        (SDXL, attention, 2208, 736),
+        pytest.param(SDXL, attention, 2208, 736, marks=pytest.mark.wide),
         (SDXL, everything, 3156, 1052),
         (SD2, everything, None, None),
     ],
