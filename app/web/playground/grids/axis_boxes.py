@@ -10,7 +10,6 @@ from app.registry.adapters import service as adapters
 from app.registry.db import Session
 from app.registry.errors import AppError
 from app.registry.renders.grids.axes import AxisContext, AxisRequest, read_axis
-from app.registry.runs import service as runs
 from app.registry.tables.axes import AxisKind, AxisValue
 from app.web.playground.grids.forms import USUAL_SEEDS, USUAL_WEIGHTS, GridForm
 from app.web.playground.stack import CheckedStack
@@ -82,30 +81,28 @@ def axis_boxes(session: Session, form: GridForm, stack: CheckedStack) -> dict[st
 def _boxes_of(wanted: AxisRequest, context: AxisContext) -> AxisBoxes:
     """The values of an axis; of checkpoints, also those of its run that it leaves out."""
     axis = read_axis(wanted, context).axis
-    every, samples = axis.values, {}
+    every = axis.values
     if axis.run_id is not None:
         every = read_axis(replace(wanted, text=str(axis.run_id)), context).axis.values
-        samples = {one.step: one.sha256 for one in runs.run_samples(context.session, axis.run_id)}
     boxes = [
-        AxisBox(*_words(context.session, wanted.kind, value, samples), value in axis.values)
+        AxisBox(*_words(context.session, wanted.kind, value), value in axis.values)
         for value in every
     ]
     return AxisBoxes(boxes, "\n" if wanted.kind is AxisKind.PROMPT else ", ", axis.run_id)
 
 
-def _words(
-    session: Session, kind: AxisKind, value: AxisValue, samples: dict[int, str]
-) -> tuple[str, str, str | None]:
-    """A value as it is written, in words, and the hash of its image."""
+def _words(session: Session, kind: AxisKind, value: AxisValue) -> tuple[str, str, str | None]:
+    """A value as it is written, in words, and the hash of its image: that of the first prompt."""
     own: Any = value.value
+    if kind not in (AxisKind.CHECKPOINT, AxisKind.ADAPTER) or own is None:
+        text = value.label if kind is AxisKind.SAMPLER else "none" if own is None else str(own)
+        return text, value.label, None
+    adapter = adapters.get_adapter(session, own["adapter_id"])
+    version = adapters.get_version(session, adapter, own["version"])
+    samples = adapters.version_samples(session, version)
+    image = samples[0].sha256 if samples else adapter.cover_sha256
     if kind is AxisKind.CHECKPOINT:
-        step = own["version"]
-        before = max((one for one in samples if one <= step), default=0)
-        return str(step), f"Step {step:,}", samples.get(before)
-    if kind is AxisKind.ADAPTER and own is not None:
-        summary = adapters.summary(session, adapters.get_adapter(session, own["adapter_id"]))
-        text = f"{summary.adapter.slug}@{own['version']}"
-        text += "" if own["weight"] is None else f":{own['weight']:g}"
-        return text, value.label, next(iter(summary.covers), None)
-    text = value.label if kind is AxisKind.SAMPLER else "none" if own is None else str(own)
-    return text, value.label, None
+        return str(version.version), f"Step {version.version:,}", image
+    text = f"{adapter.slug}@{own['version']}"
+    text += "" if own["weight"] is None else f":{own['weight']:g}"
+    return text, value.label, image

@@ -124,9 +124,9 @@ def test_choosing_an_axis_fills_it_and_its_adapter_is_named_everywhere(
 ) -> None:
     fake_workers.queued_run(state, fake_workers.dataset(state))
     training = fake_workers.FakeTraining(state)
-    for _ in range(2):
+    for prompts in (("a castle", "a rocket"), ("a castle",)):  # the last row is not complete
         training.train(20)
-        training.sample(training.step)
+        training.sample(training.step, prompts)
         training.checkpoint()
     trained = training.finish()
     fake_workers.adapter(state, "Night")
@@ -137,11 +137,16 @@ def test_choosing_an_axis_fills_it_and_its_adapter_is_named_everywhere(
     ).text
     assert 'data-run="1"' in filled_in
     assert re.findall(r'value="(\d+)" checked', filled_in) == ["20", "40"]
-    assert filled_in.count("<img") == 2  # the samples of both steps
+    castles = [fake_workers.blob(state, fake_workers.make_png(step * 10)) for step in (20, 40)]
+    assert re.findall(r'src="/media/(\w{64})/', filled_in) == castles
     fields |= {"columns-values": "1: 40", "rows-what": "sampler", "sheets-what": "adapter:2"}
     typed = client.post("/grids/stack", data=fields | {"axis": "columns"}, headers=FRAGMENT).text
     assert re.findall(r'value="(\d+)" checked', typed) == ["40"]
     assert 'value="20">Step 20' in typed
+    versions = fields | {"axis": "rows", "rows-what": "adapter:0"}
+    versions["rows-values"] = f"{trained.slug}@1, night"
+    listed = client.post("/grids/stack", data=versions, headers=FRAGMENT).text
+    assert castles[1] in listed  # of its version, in place of a cover
     for axis, text in (("rows", "DDIM, Euler"), ("sheets", f"{trained.slug}, night")):
         answer = client.post("/grids/stack", data=fields | {"fill": axis}, headers=FRAGMENT)
         assert text in answer.text
