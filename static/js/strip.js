@@ -17,8 +17,14 @@
   const weightsOf = (cell) => cell.dataset.weights.split(" ").map(Number);
   const least = (list, measure) => list.reduce((best, one) => (measure(one) < measure(best) ? one : best));
 
+  function center(cell) {
+    const line = cell.closest(".weights");
+    if (line) line.scrollLeft = cell.offsetLeft - (line.clientWidth - cell.offsetWidth) / 2;
+  }
+
   // the one cell that Tab reaches and that is outlined
   function mark(strip, cell) {
+    center(cell);
     for (const other of cellsOf(strip)) {
       other.setAttribute("aria-pressed", String(other === cell));
       other.tabIndex = other === cell ? 0 : -1;
@@ -81,6 +87,7 @@
   function showFirst(strip) {
     const cell = strip.querySelector(".strip-cell[aria-pressed=true]");
     const lacking = document.querySelector("#result :is([data-no-result], .out-of-date)");
+    if (cell) center(cell);
     if (!cell || !lacking) return;
     const numbers = numbersOf(strip);
     const isSame = numbers.every((number, axis) => number && Math.abs(Number(number.value.replace(",", ".")) - weightsOf(cell)[axis]) < EXACT);

@@ -356,7 +356,9 @@ def test_a_strip_shows_its_images_as_the_weight_moves_without_a_request(
     fake_workers.draw(live.state)
     expect(page.locator("#strip img")).to_have_count(9)
     page.set_viewport_size({"width": 1440, "height": 900})
-    assert box_of(page.locator("#strip img").first)["width"] >= 120
+    first, last = (box_of(image) for image in page.locator("#strip img").all()[::8])
+    assert (first["width"] >= 120, first["y"]) == (True, last["y"])  # large, in one line
+    expect(page.locator("#strip [aria-pressed=true]")).to_be_in_viewport()
     page.get_by_label("Redraw while a weight moves").uncheck()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -398,6 +400,7 @@ def test_on_a_phone_a_strip_that_comes_is_in_view_and_shows_its_first_image(
     expect(page.locator("#result figcaption")).to_have_text("Chalk 1.00, Night 1.00")
     expect(page.locator("#strip [aria-pressed=true]")).to_be_in_viewport()
     expect(page.locator("#strip-title")).to_be_in_viewport()
+    assert box_of(page.locator("#strip-panel"))["y"] < box_of(page.locator("#prompt"))["y"]
 
 
 def test_the_words_below_a_weight_slider_touch_nothing_on_a_phone(live: Live, page: Page) -> None:
@@ -681,8 +684,14 @@ def test_the_stack_grows_and_shrinks_without_losing_the_prompt(live: Live, page:
     page.get_by_role("button", name="Remove Chalk").press("Enter")
     expect(page.get_by_label("Weight of Chalk", exact=True)).to_have_count(0)
     expect(page.get_by_role("button", name="Add an adapter")).to_be_focused()
-    expect(page.get_by_label("Prompt", exact=True)).to_have_value("half a thought, nightboard")
+    prompt, chip = page.get_by_label("Prompt", exact=True), page.locator("#trigger-chips .chip")
+    expect(prompt).to_have_value("half a thought, nightboard")
     expect(page).to_have_url(re.compile("adapter=night"))
+    prompt.fill("a boat")  # the word is offered once
+    expect(page.get_by_role("button", name="Add nightboard to the prompt")).to_be_visible()
+    expect(chip).to_be_hidden()
+    prompt.fill("")
+    expect(chip).to_be_visible()
 
 
 def test_back_brings_the_settings_and_the_image_before(live: Live, page: Page) -> None:
