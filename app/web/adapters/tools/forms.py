@@ -23,29 +23,14 @@ LAYOUTS = [
     ("download single", "Single .safetensors file to download"),
 ]
 DTYPES = [(dtype.value, dtype.label) for dtype in FusedDtype]
-DEFAULTS = {
-    "weight": "",
-    "text-weight": "",
-    **{f"other-{row}": "" for row in ROWS},
-    **{f"weight-{row}": "" for row in ROWS},
-    **{f"text-weight-{row}": "" for row in ROWS},
-    "merge-name": "",
+DEFAULTS = {  # of fields that are not empty
     "method": "linear",
     "rank": "16",
     "density": f"{USUAL_DENSITY:g}",
     "seed": "0",
-    "resize-rank": "",
-    "energy": "",
-    "dynamic": "",
-    "use": "",
     **{f"block-{name}": "1" for name in BlockWeights.model_fields},
-    "fuse-name": "",
-    "base": "",
     "output": "base_model diffusers",
     "dtype": "fp16",
-    "extract-name": "",
-    "from": "",
-    "tuned": "",
     "extract-rank": "16",
 }
 

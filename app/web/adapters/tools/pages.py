@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,7 +28,6 @@ from app.registry.renders import tool_images
 from app.registry.renders.tool_images import ToolImages
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from app.registry.validation import MAX_NAME
 from app.web.adapters.tools import forms as tool_forms
@@ -143,7 +143,7 @@ class ToolJob:
 class ToolForms:
     """Choices and values of the forms: compatible adapters and base models, all base models.
 
-    `values` and `errors` are by tool. `jobs`: those that are shown below the forms, `ordered`: the
+    Base models are a slug and a name. `values` and `errors` are by tool. `jobs`: those that are shown below the forms, `ordered`: the
     id of the one that was asked for; `shown` names the form that is open.
     """
 
@@ -151,8 +151,8 @@ class ToolForms:
     version: AdapterVersion
     cover: str | None
     choices: AdapterChoices
-    bases: list[BaseModel]
-    fitting: list[BaseModel]
+    bases: list[tuple[str, str]]
+    fitting: list[tuple[str, str]]
     jobs: list[ToolJob]
     ordered: int
     values: Mapping[Tool, Mapping[str, str]]
@@ -303,12 +303,13 @@ def _tool_forms(
         version=version,
         cover=next(iter(service.summary(session, adapter).covers), None),
         choices=_find_choices(session, adapter, version),
-        bases=ready,
-        fitting=fitting.fitting(kind, ready),
+        bases=[(base.slug, base.name) for base in ready],
+        fitting=[(base.slug, base.name) for base in fitting.fitting(kind, ready)],
         jobs=jobs,
         ordered=ordered or 0,
         values={
-            tool: values | (dict(sent.typed) if sent and sent.tool is tool else {}) for tool in Tool
+            tool: defaultdict(str, values | dict(sent.typed if sent and sent.tool is tool else {}))
+            for tool in Tool
         },
         errors={tool: sent.errors if sent and sent.tool is tool else {} for tool in Tool},
         shown=sent.tool if sent else jobs[-1].tool if jobs else "",
