@@ -37,7 +37,6 @@ from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import JOB_FILES_KEPT, IoJob
 from app.registry.validation import checked_name
-from worker.core.inference.config import BlockWeights
 from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
 
@@ -64,29 +63,6 @@ class MergeOrder:
     rank: int | None = None
     density: float = 0.5
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class ResizeOrder:
-    """The new rank, or the share of energy that every module keeps.
-
-    `use`: the result becomes the version in use.
-    """
-
-    version: int | str | None = None
-    rank: int | None = None
-    energy: float | None = None
-    dynamic: bool = False
-    use: bool = False
-
-
-@dataclass(frozen=True)
-class ScaleOrder:
-    """The factors in the blocks of the UNet; `use`: the result becomes the version in use."""
-
-    blocks: BlockWeights
-    version: int | str | None = None
-    use: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,10 +107,11 @@ def order_merge(session: Session, order: MergeOrder) -> IoJob:
     return enqueue_io(session, args)
 
 
-def order_resize(session: Session, adapter_id: int, order: ResizeOrder) -> IoJob:
+def order_resize(
+    session: Session, adapter_id: int, order: ResizeAdapterArgs, version: int | str | None = None
+) -> IoJob:
     """Queue a smaller version of an adapter. Raises InvalidInput with the reason."""
-    adapter = service.get_adapter(session, adapter_id)
-    version = service.get_version(session, adapter, order.version)
+    row = service.get_version(session, service.get_adapter(session, adapter_id), version)
     if (order.rank is None) == (order.energy is None):
         raise _invalid_field("rank", "Choose either a rank or a share of energy to keep.")
     if order.rank is not None:
@@ -145,23 +122,20 @@ def order_resize(session: Session, adapter_id: int, order: ResizeOrder) -> IoJob
             )
     if order.energy is not None:
         _check_share("energy", "The energy to keep", order.energy)
-    args = ResizeAdapterArgs(
-        rank=order.rank, energy=order.energy, dynamic=order.dynamic, use=order.use
-    )
-    return enqueue_io(session, args, subject_id=version.key)
+    return enqueue_io(session, order, subject_id=row.key)
 
 
-def order_scale(session: Session, adapter_id: int, order: ScaleOrder) -> IoJob:
+def order_scale(
+    session: Session, adapter_id: int, order: ScaleAdapterArgs, version: int | str | None = None
+) -> IoJob:
     """Queue a version of an adapter with its block weights. Raises InvalidInput with the reason."""
-    adapter = service.get_adapter(session, adapter_id)
-    version = service.get_version(session, adapter, order.version)
+    row = service.get_version(session, service.get_adapter(session, adapter_id), version)
     if all(factor == 1 for factor in order.blocks.factors):
         raise _invalid_field(
             "block_weights",
             "All factors are 1, which changes nothing. Give a block another factor.",
         )
-    args = ScaleAdapterArgs(blocks=order.blocks, use=order.use)
-    return enqueue_io(session, args, subject_id=version.key)
+    return enqueue_io(session, order, subject_id=row.key)
 
 
 def order_fuse(session: Session, order: FuseOrder) -> IoJob:

@@ -11,6 +11,7 @@ from app.registry.adapters import service as adapters
 from app.registry.adapters import tools
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
+from app.registry.job_kinds.kinds import ScaleAdapterArgs
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.jobs import IoJob
 from app.web.forms import SentForm
@@ -55,5 +56,5 @@ def _order(session: Session, form: PlayForm, place: str) -> tuple[Adapter, IoJob
     if problem := next(iter(row.block_problems.values()), ""):
         raise InvalidInput(problem)
     adapter = adapters.adapter_by_slug(session, row.slug)
-    order = tools.ScaleOrder(row.block_weights, version=row.version)
-    return adapter, tools.order_scale(session, adapter.key, order)
+    order = ScaleAdapterArgs(blocks=row.block_weights)
+    return adapter, tools.order_scale(session, adapter.key, order, row.version)

@@ -18,6 +18,7 @@ from app.registry.db import Database
 from app.registry.deletion import runs as deletion
 from app.registry.deletion.usage import FileKind, storage_use
 from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.job_kinds.kinds import ResizeAdapterArgs
 from app.registry.renders import service as renders
 from app.registry.renders.requests import RenderRequest
 from app.registry.runs import checkpoints, requests, service
@@ -145,8 +146,8 @@ def test_checkpoints_are_in_no_list_and_can_be_used_by_their_address(registry: R
             session, canonical=version.sha256, uploaded="", tensors=version.tensor_sha256
         )
         assert twin is None
-        resize = tools.ResizeOrder(version=20, rank=1)
-        assert tools.order_resize(session, address.key, resize).subject_id == version.key
+        resize = ResizeAdapterArgs(rank=1, energy=None, dynamic=False)
+        assert tools.order_resize(session, address.key, resize, 20).subject_id == version.key
     run.finish()
     with registry.database.read() as session:
         (only,) = adapters.list_adapters(session, Filter(q="chalk")).items

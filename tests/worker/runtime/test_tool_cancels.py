@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from app.registry.adapters import service, tools
-from app.registry.adapters.tools import FuseOrder, MergeOrder, ResizeOrder
+from app.registry.adapters.tools import FuseOrder, MergeOrder
+from app.registry.job_kinds.kinds import ResizeAdapterArgs
 from app.registry.storage.store import Blob
 from app.registry.tables.adapters import AdapterVersion
 from app.registry.tables.base_models import BaseModel
@@ -87,7 +88,8 @@ def ordered(kind: str, registry: Registry, folder: Path) -> IoJob:
             order = MergeOrder("Both", [weighted(ink.key), weighted(chalk.key)])
             return tools.order_merge(session, order)
         if kind == "resize":
-            return tools.order_resize(session, ink.key, ResizeOrder(rank=1))
+            smaller = ResizeAdapterArgs(rank=1, energy=None, dynamic=False)
+            return tools.order_resize(session, ink.key, smaller)
         job = tools.order_fuse(session, FuseOrder("Inked", [weighted(ink.key)]))
         job.args = job.args | {"keep": kind}
         return job

@@ -16,12 +16,11 @@ from app.registry.adapters.tools import (
     FuseOrder,
     FuseOutput,
     MergeOrder,
-    ResizeOrder,
-    ScaleOrder,
 )
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.added_models import service as added_models
 from app.registry.base_models import service as base_models
+from app.registry.job_kinds.kinds import ResizeAdapterArgs, ScaleAdapterArgs
 from app.registry.jobs.service import Claim, LostLease
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
@@ -81,6 +80,10 @@ def add(registry: Registry, folder: Path, name: str, seed: int, *, rank: int = 3
         return session.get_one(Adapter, publish(session, new).adapter_id)
 
 
+def resize(*, rank: int | None = None, energy: float | None = None) -> ResizeAdapterArgs:
+    return ResizeAdapterArgs(rank=rank, energy=energy, dynamic=False)
+
+
 def weights(registry: Registry, result: dict[str, object], folder: Path) -> canonical.LoraAdapter:
     with registry.database.read() as session:
         adapter = service.get_adapter(session, int(str(result["adapter_id"])))
@@ -138,7 +141,7 @@ def test_a_resize_becomes_a_version_with_the_energy_it_kept(
     ink = add(registry, tmp_path, "Ink", 1, rank=4)
     with registry.database.write() as session:
         usual_weight.set_usual_weight(session, ink.key, 1, 0.6)
-        job = tools.order_resize(session, ink.key, ResizeOrder(rank=2))
+        job = tools.order_resize(session, ink.key, resize(rank=2))
     ended = done(registry, job)
     assert (ended.status, ended.error) == ("succeeded", None)
     version = newest(registry, ink)
@@ -159,7 +162,7 @@ def test_a_scaled_version_does_what_the_block_weights_did(
     ink = add(registry, tmp_path, "Ink", 1)
     blocks = BlockWeights(input=0.3, middle=0, output=-1.7)
     with registry.database.write() as session:
-        job = tools.order_scale(session, ink.key, ScaleOrder(blocks, use=True))
+        job = tools.order_scale(session, ink.key, ScaleAdapterArgs(blocks=blocks, use=True))
     ended = done(registry, job)
     assert (ended.status, ended.error) == ("succeeded", None)
     version = newest(registry, ink)
@@ -187,7 +190,7 @@ def test_a_resize_that_makes_nothing_smaller_makes_no_version(
     registry: Registry, loop: JobLoop, tmp_path: Path
 ) -> None:
     ink = add(registry, tmp_path, "Ink", 1, rank=4)
-    for order in (ResizeOrder(rank=4), ResizeOrder(energy=1.0)):
+    for order in (resize(rank=4), resize(energy=1.0)):
         with registry.database.write() as session:
             job = tools.order_resize(session, ink.key, order)
         ended = done(registry, job)
@@ -310,7 +313,7 @@ def test_a_job_waits_while_the_disk_is_full_and_goes_on_when_there_is_room(
     monkeypatch.setattr(patience, "LONGEST_SECONDS", 0.2)
     ink = add(registry, tmp_path, "Ink", 1)
     with registry.database.write() as session:
-        job = tools.order_resize(session, ink.key, ResizeOrder(rank=1))
+        job = tools.order_resize(session, ink.key, resize(rank=1))
     tried: list[object] = []
 
     def full(*arguments: object) -> None:

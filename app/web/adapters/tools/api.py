@@ -11,7 +11,12 @@ from pydantic import BaseModel, Field
 from app.registry.adapters import service, tools
 from app.registry.adapters.tools import FuseOutput
 from app.registry.base_models.service import BaseReference
-from app.registry.job_kinds.kinds import FuseAdapterResult, StepProgress
+from app.registry.job_kinds.kinds import (
+    FuseAdapterResult,
+    ResizeAdapterArgs,
+    ScaleAdapterArgs,
+    StepProgress,
+)
 from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import VersionReference, WeightedAdapter
 from app.registry.renders import tool_images
@@ -195,9 +200,9 @@ def resize_adapter(adapter_id: AdapterId, body: ResizeIn, state: State) -> ToolJ
 
     `latest` stays where it is, unless you `use` the result.
     """
-    order = tools.ResizeOrder(**body.model_dump())
+    order = ResizeAdapterArgs(**body.model_dump(exclude={"version"}))
     with state.database.write() as session:
-        return tool_job_out(tools.order_resize(session, adapter_id, order))
+        return tool_job_out(tools.order_resize(session, adapter_id, order, body.version))
 
 
 @router.post("/adapters/{adapter_id}/scale", status_code=202)
@@ -207,9 +212,9 @@ def scale_adapter(adapter_id: AdapterId, body: ScaleIn, state: State) -> ToolJob
     The version at any weight is what this one is with the block weights. `latest` stays where it
     is, unless you `use` the result.
     """
-    order = tools.ScaleOrder(body.block_weights, body.version, body.use)
+    order = ScaleAdapterArgs(blocks=body.block_weights, use=body.use)
     with state.database.write() as session:
-        return tool_job_out(tools.order_scale(session, adapter_id, order))
+        return tool_job_out(tools.order_scale(session, adapter_id, order, body.version))
 
 
 @router.post("/adapters/{adapter_id}/fuse", status_code=202, responses=problems(BASE_NEEDED))

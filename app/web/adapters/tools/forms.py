@@ -6,6 +6,7 @@ from app.registry.adapters import service, tools
 from app.registry.adapters.resolve import find_version
 from app.registry.adapters.tools import FuseOutput
 from app.registry.db import Session
+from app.registry.job_kinds.kinds import ResizeAdapterArgs, ScaleAdapterArgs
 from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.jobs import IoJob
@@ -53,15 +54,15 @@ def merge_order(session: Session, adapter: Adapter, form: FormReader) -> IoJob:
 def resize_order(session: Session, adapter: Adapter, form: FormReader) -> IoJob:
     """Order a version of this adapter with a lower rank."""
     energy = form.number("energy", None)
-    order = tools.ResizeOrder(
-        version=form.whole("version", None),
+    order = ResizeAdapterArgs(
         rank=form.whole("resize-rank", None),
         energy=None if energy is None else energy / 100,
         dynamic=form.flag("dynamic"),
         use=form.flag("use"),
     )
+    version = form.whole("version", None)
     form.check()
-    return tools.order_resize(session, adapter.key, order)
+    return tools.order_resize(session, adapter.key, order, version)
 
 
 def scale_order(session: Session, adapter: Adapter, form: FormReader) -> IoJob:
@@ -72,8 +73,8 @@ def scale_order(session: Session, adapter: Adapter, form: FormReader) -> IoJob:
     version, use = form.whole("version", None), form.flag("use")
     form.check()
     given = {name: factor for name, factor in factors.items() if factor is not None}
-    order = tools.ScaleOrder(BlockWeights.model_validate(given), version, use)
-    return tools.order_scale(session, adapter.key, order)
+    order = ScaleAdapterArgs(blocks=BlockWeights.model_validate(given), use=use)
+    return tools.order_scale(session, adapter.key, order, version)
 
 
 def fuse_order(session: Session, adapter: Adapter, form: FormReader) -> IoJob:

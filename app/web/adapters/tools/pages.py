@@ -143,8 +143,9 @@ class ToolJob:
 class ToolForms:
     """Choices and values of the forms: compatible adapters and base models, all base models.
 
-    Base models are a slug and a name. `values` and `errors` are by tool. `jobs`: those that are shown below the forms, `ordered`: the
-    id of the one that was asked for; `shown` names the form that is open.
+    Base models are a slug and a name. `values` and `errors` are by tool. `jobs`: those that are
+    shown below the forms, `ordered`: the id of the one that was asked for; `shown` names the form
+    that is open.
     """
 
     adapter: Adapter
