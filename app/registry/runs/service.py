@@ -21,6 +21,7 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.presence import present_workers
 from app.registry.runs.presets import misfit
 from app.registry.tables.jobs import Event
+from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import WARNING, Run, Sample
 from worker.core.training.config import TrainConfig
 from worker.core.training.presets import Preset, for_optimizer, preset_config
@@ -66,11 +67,20 @@ def trigger_warnings(session: Session, run: Run) -> list[str]:
     ]
 
 
+UNKNOWN = "This run does not exist. The runs page lists all runs."
+DELETED = (
+    "This run was deleted. You can restore it on the page of deleted runs "
+    "(/storage/deleted?kind=runs)."
+)
+
+
 def get_run(session: Session, run_id: int, *, lock: bool = False) -> Run:
     """Look up a run. Raises NotFound."""
     run = session.get(Run, run_id, with_for_update=lock or None)
     if run is None:
-        raise NotFound("This run does not exist. The runs page lists all runs.")
+        with deleted_too(session):
+            is_deleted = session.get(Run, run_id) is not None
+        raise NotFound(DELETED if is_deleted else UNKNOWN)
     return run
 
 

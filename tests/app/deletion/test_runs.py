@@ -123,8 +123,8 @@ def test_a_deleted_run_is_nowhere_until_it_is_restored(registry: Registry) -> No
     assert registry.size() == size
     with registry.database.read() as session:
         assert list_runs(session, RunFilter()).items == []
-        with pytest.raises(NotFound):
-            service.get_run(session, run_id)
+        with pytest.raises(NotFound, match=r"This run was deleted\. You can restore it"):
+            rerun.train_again(session, run_id)
         assert address
         assert adapters.list_versions(session, address.key) == []
         assert [shown_samples(session, adapter, number) for number in (1, 2)] == before
