@@ -169,11 +169,3 @@ def change_adapter(adapter_id: AdapterId, body: AdapterPatch, state: State) -> A
         if "cover_sha256" in body.model_fields_set:
             choose_cover(session, adapter_id, body.cover_sha256)
         return adapter_out(service.summary(session, adapter))
-
-
-@router.post("/adapters/{adapter_id}/restore")
-def restore_adapter(adapter_id: AdapterId, state: State) -> AdapterOut:
-    """Restore a deleted adapter."""
-    with state.database.write() as session:
-        adapter = service.restore_adapter(session, adapter_id)
-        return adapter_out(service.summary(session, adapter))

@@ -206,15 +206,6 @@ def change_dataset(dataset_id: DatasetId, body: DatasetPatch, state: State) -> D
     return DatasetOut.of(dataset, image_count=row.image_count)
 
 
-@router.post("/datasets/{dataset_id}/restore")
-def restore_dataset(dataset_id: DatasetId, state: State) -> DatasetOut:
-    """Restore a deleted dataset."""
-    with state.database.write() as session:
-        dataset = service.restore_dataset(session, dataset_id)
-        row = service.summary(session, dataset)
-    return DatasetOut.of(dataset, image_count=row.image_count)
-
-
 @router.post(
     "/datasets/{dataset_id}/images",
     response_model=UploadOut,
@@ -307,10 +298,3 @@ def change_image(image_id: Id, body: ImagePatch, state: State) -> ImageOut:
                 session, image_id, body.caption, seen_version=body.caption_version
             )
     return ImageOut.of_image(image)
-
-
-@router.post("/images/{image_id}/restore")
-def restore_image(image_id: Id, state: State) -> ImageOut:
-    """Restore a deleted image."""
-    with state.database.write() as session:
-        return ImageOut.of_image(service.restore_image(session, image_id))

@@ -5,8 +5,9 @@ All that is final is below `FOREVER`, where GET says what DELETE would remove an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 from fastapi import APIRouter, Query
 from pydantic import Field
@@ -16,10 +17,18 @@ from app.registry.db import MAX_ID
 from app.registry.deletion.things import DeletedKind, list_things
 from app.registry.deletion.usage import FileKind, storage_use
 from app.registry.paging import foreign_cursor
+from app.web.adapters.api import get_adapter
+from app.web.adapters.versions.api import get_version
 from app.web.answers import Answer
-from app.web.deletion.nouns import FOREVER, NOUNS, Act, Noun, Removal, SoftDelete
+from app.web.datasets.api import get_dataset, get_image
+from app.web.deletion.nouns import FOREVER, NOUNS, Act, Noun, Removal, SoftDelete, named
+from app.web.playground.api import get_render
+from app.web.playground.grids.api import get_grid
+from app.web.playground.recipes.api import get_recipe
 from app.web.problems import problems
 from app.web.rest.lists import ListPart, Part
+from app.web.runs.api import get_run
+from app.web.runs.presets_api import get_preset
 from app.web.state import State
 
 router = APIRouter(tags=["deletion"])
@@ -39,6 +48,17 @@ ABOUT = {
     "preset": "Runs keep their settings. Its name is free.",
 }
 """What the descriptions of deletions that can be undone add."""
+READ: dict[str, Callable[..., Any]] = {
+    "run": get_run,
+    "version": get_version,
+    "adapter": get_adapter,
+    "dataset": get_dataset,
+    "image": get_image,
+    "render": get_render,
+    "grid": get_grid,
+    "recipe": get_recipe,
+    "preset": get_preset,
+}
 NAMES = {"checkpoints": "delete_run_checkpoints"}  # of operations that delete for good
 
 
@@ -169,7 +189,28 @@ def _add_soft_delete(noun: Noun, soft: SoftDelete) -> None:
     )
 
 
+def _add_restoration(noun: Noun, soft: SoftDelete, read: Callable[..., Any]) -> None:
+    """The answer is that of `read`, the endpoint that gets the noun."""
+    restoration = noun.acting(soft.restore)
+
+    def restore(state: State, act: Act = restoration) -> Any:
+        with state.database.write() as session:
+            row = act(session)
+        return read(**named(row, act), state=state)
+
+    router.add_api_route(
+        f"{noun.address}/restore",
+        restore,
+        methods=["POST"],
+        name=f"restore_{noun.noun}",
+        description=f"Restore {noun.words} that was deleted.",
+        response_model=get_type_hints(read)["return"],
+    )
+
+
 for each in NOUNS:
     _add_final(each)
     if each.soft:
         _add_soft_delete(each, each.soft)
+        if each.noun in READ:
+            _add_restoration(each, each.soft, READ[each.noun])

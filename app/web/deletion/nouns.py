@@ -135,9 +135,12 @@ class Noun:
 
     def place(self, row: Any, act: Act) -> str:
         """The address of a row that was found by these parameters."""
-        return self.address.format_map(
-            {name: getattr(row, name, value) for name, value in act.keywords.items()}
-        )
+        return self.address.format_map(named(row, act))
+
+
+def named(row: Any, act: Act) -> dict[str, Any]:
+    """The parts of the address of a row that was found by these parameters, maybe by an alias."""
+    return {name: getattr(row, name, value) for name, value in act.keywords.items()}
 
 
 RUN = SoftDelete(runs.discard_run, runs.restore_run, "#run-{0.id}")

@@ -13,7 +13,7 @@ from app.registry.db import Session
 from app.registry.errors import InvalidInput
 from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import WeightedAdapter
-from app.registry.renders import drafts, listing, recall, removal, selection, service, sources
+from app.registry.renders import drafts, listing, recall, selection, service, sources
 from app.registry.renders.requests import RenderRequest
 from app.registry.renders.sources import SourceImage
 from app.registry.tables.renders import MAX_SLOT, Render, RenderImage
@@ -273,13 +273,6 @@ def change_render(render_id: Id, body: RenderPatch, state: State) -> RenderOut:
         if body.starred is not None:
             selection.star_chosen(session, [render_id], starred=body.starred)
         return render_out(session, service.get_render(session, render_id))
-
-
-@router.post("/renders/{render_id}/restore")
-def restore_render(render_id: Id, state: State) -> RenderOut:
-    """Restore a deleted render, and those with the same image."""
-    with state.database.write() as session:
-        return render_out(session, removal.restore_render(session, render_id))
 
 
 @router.post("/renders/{render_id}/keep")

@@ -12,7 +12,6 @@ from pydantic import BaseModel, Field
 from app.registry.adapters import service as adapters
 from app.registry.datasets.used_datasets import UsedDataset, used_datasets
 from app.registry.db import MAX_ID, Session
-from app.registry.deletion.runs import restore_run as restore_deleted_run
 from app.registry.job_kinds.states import JobStatus
 from app.registry.runs import listing, service, stopping
 from app.registry.runs.active import queue_places
@@ -274,13 +273,6 @@ def change_run(run_id: Id, body: RunPatch, state: State) -> RunOut:
     with state.database.write() as session:
         run = change_description(session, run_id, RunChange(**body.model_dump()))
         return run_out(session, run)
-
-
-@router.post("/runs/{run_id}/restore")
-def restore_run(run_id: Id, state: State) -> RunOut:
-    """Restore a deleted run, with its checkpoints."""
-    with state.database.write() as session:
-        return run_out(session, restore_deleted_run(session, run_id))
 
 
 @router.post("/runs/{run_id}/cancel", **CANCEL)

@@ -94,10 +94,3 @@ def rename_preset(preset_id: Id, body: PresetChange, state: State) -> PresetOut:
     """Rename a preset of your own."""
     with state.database.write() as session:
         return PresetOut.of(own_presets.rename_preset(session, preset_id, body.name))
-
-
-@router.post("/presets/{preset_id}/restore", responses=NO_PRESET)
-def restore_preset(preset_id: Id, state: State) -> PresetOut:
-    """Restore a deleted preset; a 422 if its name was taken since."""
-    with state.database.write() as session:
-        return PresetOut.of(own_presets.restore_preset(session, preset_id))

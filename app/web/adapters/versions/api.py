@@ -13,7 +13,6 @@ from app.registry.adapters.usual_weight import set_usual_weight
 from app.registry.adapters.versions import aliases
 from app.registry.comparison.versions import compare
 from app.registry.db import Session
-from app.registry.deletion.versions import restore_version as restore_deleted_version
 from app.registry.job_kinds.weighted import VersionName
 from app.registry.runs.rerun import require_run, train_again
 from app.registry.runs.settings import Difference
@@ -25,7 +24,7 @@ from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.runs.start_api import RunCreated
 from app.web.runs.two_runs_api import ComparedSamplesOut, samples_out
-from app.web.state import AdapterId, Id, State
+from app.web.state import AdapterId, State
 from worker.core.inference.config import AdapterWeight
 
 router = APIRouter(tags=["versions"])
@@ -151,14 +150,6 @@ def change_version(
     """Set the usual weight of a version, or of a checkpoint; all else never changes."""
     with state.database.write() as session:
         row = set_usual_weight(session, adapter_id, version, body.usual_weight)
-        return version_out(row, aliases.alias_numbers(session, adapter_id))
-
-
-@router.post("/adapters/{adapter_id}/versions/{version}/restore")
-def restore_version(adapter_id: AdapterId, version: Id, state: State) -> VersionOut:
-    """Restore a deleted version, by its number; so does `latest` if it pointed to it."""
-    with state.database.write() as session:
-        row = restore_deleted_version(session, adapter_id, version)
         return version_out(row, aliases.alias_numbers(session, adapter_id))
 
 

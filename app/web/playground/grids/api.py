@@ -161,10 +161,3 @@ def get_grid_sheet(
     outlined.
     """
     return sheet_response(state, grid_id, sheet)
-
-
-@router.post("/grids/{grid_id}/restore")
-def restore_grid(grid_id: Id, state: State) -> GridOut:
-    """Restore a deleted grid."""
-    with state.database.write() as session:
-        return grid_out(session, service.restore_grid(session, grid_id))

@@ -123,13 +123,6 @@ def change_recipe(recipe_id: RecipeId, body: RecipePatch, state: State) -> Recip
         return _recipe_out(session, service.rename_recipe(session, recipe_id, body.name))
 
 
-@router.post("/recipes/{recipe_id}/restore", responses=NO_RECIPE)
-def restore_recipe(recipe_id: RecipeId, state: State) -> RecipeOut:
-    """Restore a deleted recipe."""
-    with state.database.write() as session:
-        return _recipe_out(session, service.restore_recipe(session, recipe_id))
-
-
 @router.post(
     "/recipes/{recipe_id}/renders",
     status_code=202,
