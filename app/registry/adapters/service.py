@@ -253,16 +253,6 @@ def delete_adapter(session: Session, adapter_id: int) -> Adapter:
     return adapter
 
 
-def restore_adapter(session: Session, adapter_id: int) -> Adapter:
-    """Undo `delete_adapter`."""
-    adapter = session.get(Adapter, adapter_id, with_for_update=True)
-    if adapter is None:
-        raise NotFound("There is no such adapter; it may have been deleted for good.")
-    adapter.deleted_at = None
-    session.add(adapter)
-    return adapter
-
-
 def find_file(
     session: Session,
     version_id: int,

@@ -280,16 +280,6 @@ def delete_dataset(session: Session, dataset_id: int) -> Dataset:
     return dataset
 
 
-def restore_dataset(session: Session, dataset_id: int) -> Dataset:
-    """Undo `delete_dataset`."""
-    dataset = session.get(Dataset, dataset_id)
-    if dataset is None:
-        raise NotFound("There is no such dataset.")
-    dataset.deleted_at = None
-    session.add(dataset)
-    return dataset
-
-
 def list_images(session: Session, dataset_id: int, *, lock: bool = False) -> list[Image]:
     """The images of a dataset, oldest first; with `lock`, nobody else changes them meanwhile."""
     images = select(Image).where(Image.dataset_id == dataset_id, col(Image.deleted_at).is_(None))
@@ -457,15 +447,6 @@ def delete_image(session: Session, image_id: int) -> Image:
     """Delete an image from its dataset; dataset versions of runs keep it."""
     image = get_image(session, image_id, lock=True)
     image.deleted_at = utcnow()
-    return _store_image(session, image)
-
-
-def restore_image(session: Session, image_id: int) -> Image:
-    """Undo `delete_image`."""
-    image = session.get(Image, image_id)
-    if image is None:
-        raise NotFound("There is no such image.")
-    image.deleted_at = None
     return _store_image(session, image)
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, select
 
 from app.registry.blobs.deletion import Deletion
 from app.registry.datasets import pinned, used_datasets
 from app.registry.datasets.trained_on import forget_datasets, trained_on
 from app.registry.db import in_chunks
 from app.registry.deletion import runs as run_deletion
-from app.registry.deletion.lists import deleted_row
+from app.registry.deletion.lists import count_deleted, deleted_row
 from app.registry.errors import NotFound
 from app.registry.tables.auto_caption import CaptionProposal
 from app.registry.tables.datasets import (
@@ -41,9 +41,7 @@ def list_deleted_images(session: Session, dataset_id: int) -> list[Image]:
 
 def count_deleted_images(session: Session, dataset_id: int) -> int:
     """Number of deleted images of a dataset."""
-    query = select(func.count()).select_from(Image)
-    deleted = col(Image.deleted_at).is_not(None)
-    return session.exec(query.where(Image.dataset_id == dataset_id, deleted)).one()
+    return count_deleted(session, Image, col(Image.dataset_id) == dataset_id)
 
 
 def delete_image(session: Session, image_id: int, *, with_runs: bool = False) -> Deletion:

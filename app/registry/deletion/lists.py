@@ -24,13 +24,31 @@ RestorableT = TypeVar("RestorableT", bound=Restorable)
 
 def deleted_row(session: Session, table: type[RestorableT], key: int) -> RestorableT:
     """A deleted row, locked. Raises NotFound, or Conflict if it is not deleted."""
-    row = session.get(table, key, with_for_update=True)
-    noun = str(table.__tablename__).replace("_", " ")
-    if row is None:
-        raise NotFound(f"There is no such {noun}; it may have been deleted for good already.")
+    row = _locked_row(session, table, key)
     if row.deleted_at is None:
-        raise Conflict(f"This {noun} is not deleted. Delete it first, then for good.")
+        raise Conflict(f"This {_noun(table)} is not deleted. Delete it first, then for good.")
     return row
+
+
+def restore(session: Session, table: type[RestorableT], key: int) -> RestorableT:
+    """Undo the deletion of a row that nothing was deleted with. Raises NotFound."""
+    row = _locked_row(session, table, key)
+    row.deleted_at = None
+    session.add(row)
+    session.flush()
+    return row
+
+
+def _locked_row(session: Session, table: type[RestorableT], key: int) -> RestorableT:
+    row = session.get(table, key, with_for_update=True)
+    if row is None:
+        noun = _noun(table)
+        raise NotFound(f"There is no such {noun}; it may have been deleted for good already.")
+    return row
+
+
+def _noun(table: type[Restorable]) -> str:
+    return str(table.__tablename__).replace("_", " ")
 
 
 def has_deleted(session: Session, table: type[Restorable]) -> bool:

@@ -15,6 +15,7 @@ from app.registry.datasets.caption_tokens import CaptionTokens, tokens_of
 from app.registry.datasets.caption_writes import BY_HAND, STILL_TYPING
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import MAX_ID
+from app.registry.deletion.lists import restore
 from app.registry.errors import Conflict
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset, Image
@@ -171,7 +172,7 @@ def restore_image(request: Request, state: State, slug: Slug, image_id: Id) -> R
         dataset = service.dataset_by_slug(session, slug)
         image = service.deleted_image(session, dataset.key, image_id)
         if image is not None:
-            service.restore_image(session, image_id)
+            restore(session, Image, image_id)
         dataset, image = image_of(session, slug, image_id)
         summary = service.summary(session, dataset)
     if templates.wants_fragment(request):

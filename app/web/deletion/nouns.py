@@ -11,20 +11,20 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query
 
-from app.registry.adapters.service import delete_adapter, restore_adapter
+from app.registry.adapters.service import delete_adapter
 from app.registry.blobs.deletion import Deletion
-from app.registry.datasets.service import (
-    delete_dataset,
-    delete_image,
-    restore_dataset,
-    restore_image,
-)
+from app.registry.datasets.service import delete_dataset, delete_image
 from app.registry.db import MAX_ID, utcnow
 from app.registry.deletion import adapters, datasets, renders, runs, versions
-from app.registry.renders.grids.service import delete_grid, restore_grid
-from app.registry.renders.recipes.service import delete_recipe, restore_recipe
+from app.registry.deletion.lists import restore
+from app.registry.renders.grids.service import delete_grid
+from app.registry.renders.recipes.service import delete_recipe
 from app.registry.renders.removal import delete_render, restore_render
 from app.registry.runs.own_presets import delete_preset, restore_preset
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.datasets import Dataset, Image
+from app.registry.tables.grids import Grid
+from app.registry.tables.recipes import Recipe
 from app.web.state import AdapterId, DatasetId, Id, RecipeId
 
 MAX_DAYS = 36_500
@@ -146,12 +146,24 @@ def named(row: Any, act: Act) -> dict[str, Any]:
 RUN = SoftDelete(runs.discard_run, runs.restore_run, "#run-{0.id}")
 CHECKPOINT = SoftDelete(runs.discard_checkpoint, runs.restore_checkpoint, "#step-{0.step}")
 VERSION = SoftDelete(versions.discard_version, versions.restore_version, "#versions")
-ADAPTER = SoftDelete(delete_adapter, restore_adapter, "/adapters/{0.slug}")
-DATASET = SoftDelete(delete_dataset, restore_dataset, "/datasets/{0.slug}")
-IMAGE = SoftDelete(delete_image, restore_image)
+ADAPTER = SoftDelete(
+    delete_adapter,
+    lambda session, adapter_id: restore(session, Adapter, adapter_id),
+    "/adapters/{0.slug}",
+)
+DATASET = SoftDelete(
+    delete_dataset,
+    lambda session, dataset_id: restore(session, Dataset, dataset_id),
+    "/datasets/{0.slug}",
+)
+IMAGE = SoftDelete(delete_image, lambda session, image_id: restore(session, Image, image_id))
 RENDER = SoftDelete(delete_render, restore_render)
-GRID = SoftDelete(delete_grid, restore_grid, "/grids/{0.id}")
-RECIPE = SoftDelete(delete_recipe, restore_recipe, "#recipe-{0.id}")
+GRID = SoftDelete(
+    delete_grid, lambda session, grid_id: restore(session, Grid, grid_id), "/grids/{0.id}"
+)
+RECIPE = SoftDelete(
+    delete_recipe, lambda session, recipe_id: restore(session, Recipe, recipe_id), "#recipe-{0.id}"
+)
 PRESET = SoftDelete(delete_preset, restore_preset, "#preset-{0.id}")
 STEP, NUMBER = "/runs/{run_id}/checkpoints/{step}", "/adapters/{adapter_id}/versions/{version}"
 IMAGES, RENDERS = "all deleted images of datasets", "all deleted renders, grids and recipes"

@@ -148,7 +148,7 @@ def test_nothing_is_left_of_what_was_deleted_for_good(database: Database) -> Non
     with pytest.raises(NotFound, match="for good already"):
         for_good(database, key)
     with pytest.raises(NotFound, match="for good"), database.write() as session:
-        service.restore_adapter(session, key)
+        lists.restore(session, Adapter, key)
 
 
 def test_no_id_is_given_twice(database: Database) -> None:

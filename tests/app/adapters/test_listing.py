@@ -19,6 +19,7 @@ from app.registry.adapters.library import listing, search
 from app.registry.adapters.library.listing import Filter, Sort, list_adapters
 from app.registry.adapters.service import AdapterChange
 from app.registry.db import Database
+from app.registry.deletion.lists import restore
 from app.registry.errors import InvalidInput
 from app.registry.tables.adapters import Adapter, AdapterTag, AdapterVersion, is_in_library
 from tests.conftest import make_base_ready
@@ -132,7 +133,7 @@ def test_what_changes_is_found_anew_at_once(database: Database) -> None:
         service.delete_adapter(session, key)
     assert names(database, q="slate") == names(database) == []
     with database.write() as session:
-        service.restore_adapter(session, key)
+        restore(session, Adapter, key)
     assert names(database, q="slate") == ["Slate"]
 
 
@@ -145,8 +146,10 @@ def test_the_text_of_each_adapter_is_the_one_its_rows_make(database: Database) -
             key = dice.choice(keys)
             if dice.random() < 0.2:
                 row = session.get_one(Adapter, key)
-                change = service.restore_adapter if row.deleted_at else service.delete_adapter
-                change(session, key)
+                if row.deleted_at:
+                    restore(session, Adapter, key)
+                else:
+                    service.delete_adapter(session, key)
             elif session.get_one(Adapter, key).deleted_at is None:
                 tags = dice.sample(["red", "blue", "grün"], dice.randrange(3))
                 change = AdapterChange(name=dice.choice(["Über", "Sea"]), tags=tags)

@@ -12,6 +12,7 @@ from app.registry.comparison.versions import compare
 from app.registry.deletion import adapters as deleted_adapters
 from app.registry.deletion import datasets, versions
 from app.registry.deletion import runs as deletion
+from app.registry.deletion.lists import restore
 from app.registry.deletion.things import DeletedKind, list_things
 from app.registry.deletion.usage import FileKind, storage_use
 from app.registry.errors import Conflict, NotFound
@@ -317,5 +318,5 @@ def test_a_version_of_a_deleted_adapter_keeps_its_samples_too(registry: Registry
     freed = registry.delete(lambda session: deletion.delete_run(session, run_id))
     assert "Version 2 of the deleted adapter “Cats” stays, with its 2 samples." in freed.stays
     with registry.database.write() as session:
-        adapters.restore_adapter(session, adapter.key)
+        restore(session, Adapter, adapter.key)
         assert len(shown_samples(session, adapter, 2)) == 2

@@ -227,13 +227,6 @@ def delete_recipe(session: Session, recipe_id: int) -> Recipe:
     return _store(session, recipe)
 
 
-def restore_recipe(session: Session, recipe_id: int) -> Recipe:
-    """Undo `delete_recipe`."""
-    recipe = get_recipe(session, recipe_id)
-    recipe.deleted_at = None
-    return _store(session, recipe)
-
-
 def _store(session: Session, recipe: Recipe) -> Recipe:
     session.add(recipe)
     session.flush()

@@ -23,6 +23,7 @@ from app.registry.datasets.image_captions.changes import (
 from app.registry.datasets.new_images import NewImage
 from app.registry.datasets.several_captions import captions_of_image
 from app.registry.db import Database
+from app.registry.deletion.lists import restore
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.tables.datasets import CaptionRevision, DatasetEdit, Image, ImageCaption
 from tests.row_locks import start_and_wait
@@ -215,7 +216,7 @@ def test_a_copy_that_comes_back_gets_the_captions_that_it_lacks(database: Databa
             remove_caption(session, image.key, CaptionKind.TAGS)
             remove_caption(session, image.key, CaptionKind.SHORT)
             service.delete_image(session, image.key)
-        change_first_kind(session, service.restore_image(session, image.key).key, CaptionKind.TAGS)
+        change_first_kind(session, restore(session, Image, image.key).key, CaptionKind.TAGS)
         service.delete_image(session, image.key)
     ink.apply(copy)
     with database.read() as session:
