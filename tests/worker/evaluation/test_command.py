@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -59,16 +60,21 @@ def test_checkpoints_are_compared_on_the_same_subjects_and_one_is_recommended(
     assert rows == [["step", "2"], ["step", "4"]]
     assert "Recommended: step " in printed
     assert (out / "evaluation/sheet.png").is_file()
-    drawn = [*(out / "evaluation").glob("*.png")]
-    assert len(drawn) == SUBJECTS + 2 * (SUBJECTS + IMAGES) + 1
+    drawn = [file for file in (out / "evaluation").iterdir() if file.name != "sheet.png"]
+    assert len(drawn) == SUBJECTS + 2 * (SUBJECTS + IMAGES)
 
-    # What is drawn is kept: the same command reads it, and draws nothing.
-    monkeypatch.setattr(ResidentPipeline, "render", None)
+    # What is drawn is kept: the same command draws only what a kill cut off.
+    drawn[0].write_bytes(drawn[0].read_bytes()[:99])
+    render, calls = ResidentPipeline.render, []
+    monkeypatch.setattr(
+        ResidentPipeline, "render", lambda *given: calls.append(given) or render(*given)
+    )
     assert evaluate(out, data, "--trigger-word", "linocut", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in found["candidates"]] == ["step 2", "step 4"]
     assert found["choice"]["name"] in {"step 2", "step 4"}
     assert all(row["copy_ratio"] is not None for row in found["candidates"])
+    assert len(calls) == 1
 
 
 def test_the_last_of_few_checkpoints_is_among_them(
@@ -77,6 +83,21 @@ def test_the_last_of_few_checkpoints_is_among_them(
     assert evaluate(out, data, "--trigger-word", "linocut", "--checkpoints", "1", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in found["candidates"]] == ["step 4"]
+
+
+def test_weights_of_one_checkpoint_give_a_card(
+    out: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--trigger-word", "linocut", "--weights", "4,0,1", "--step", "2"]
+    assert evaluate(out, data, *words) == 0
+    printed = capsys.readouterr().out
+    rows = [line.split()[:2] for line in printed.splitlines()[1:4]]
+    assert rows == [["weight", "0"], ["weight", "1"], ["weight", "4"]]
+    assert re.search(r"^Starts at .*, best at [14], breaks at .*\.$", printed, re.MULTILINE)
+    assert evaluate(out, data, *words, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["weights"][0]["patches"] == pytest.approx(0)  # as the base
+    assert found["card"]["best"] in (1, 4)
 
 
 def test_what_cannot_be_evaluated_is_explained(
@@ -94,8 +115,13 @@ def test_what_cannot_be_evaluated_is_explained(
         f"There are no checkpoints in {tmp_path}. Give the --out folder of brushwork train."
     )
     assert "learned from other images or captions" in refusal(out, "--data", LINOCUT.folder)
+    assert "no checkpoint of step 3" in refusal(out, "--data", data, "--step", 3)
     assert "at least 1" in refusal(out, "--data", data, "--checkpoints", 0)
     assert "Use --subjects 6 or more" in refusal(out, "--data", data, "--subjects", 5)
     assert "40 subjects, and 99 are wanted" in refusal(out, "--data", data, "--subjects", 99)
     assert main([str(out), "--data", str(data), "--model", str(smallest_sd15_folder)]) == 1
     assert "has another base model" in capsys.readouterr().err
+    for weights in ("strong", "", "1,nan", "99"):
+        with pytest.raises(SystemExit):
+            main([str(out), "--data", str(data), "--model", "starter", "--weights", weights])
+        assert "must be numbers from -10 to 10" in capsys.readouterr().err

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from worker.core.bases.family import BaseModelError
 from worker.core.device import choose_device
 from worker.core.evaluation.errors import EvaluationError, NotMeasured
+from worker.core.evaluation.report import plain, text
 from worker.core.eyes import EMBEDDED, EyesError
 from worker.core.inference.errors import RenderError
 from worker.core.lean_imports import lean_imports
 from worker.core.lora_files.errors import AdapterError
+from worker.core.lora_files.weights import MAX_WEIGHT, weight_problem
+from worker.core.training.command_line.console import INTERRUPTED, print_failure
 from worker.core.training.command_line.flags import parse_device, parse_threads, resolve_model
 from worker.core.training.errors import TrainingError
 
@@ -53,6 +54,12 @@ def build_parser() -> ArgumentParser:
         "--checkpoints", type=int, default=CHECKPOINTS, metavar="N",
         help=f"at most so many, spread over the training (default: {CHECKPOINTS})",
     )  # fmt: skip
+    parser.add_argument("--step", type=int, metavar="N", help="only the checkpoint of this step")
+    parser.add_argument(
+        "--weights", type=_parse_weights, metavar="0.5,0.75,1",
+        help="compare weights of the last checkpoint, or of --step, in place of checkpoints: where "
+        "the style starts to show, is best, and breaks",
+    )  # fmt: skip
     parser.add_argument(
         "--eyes", default=EMBEDDED, metavar="MODEL", help="folder or Hub id of a CLIP or DINO model"
     )
@@ -63,7 +70,7 @@ def build_parser() -> ArgumentParser:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Evaluate and print; 0 done, 1 with a message on standard error."""
+    """Evaluate and print; 0 done, 1 failed with a message, 75 interrupted."""
     options = build_parser().parse_args(words)
     options.model = resolve_model(options.model)
     device = choose_device(options.device)
@@ -71,42 +78,31 @@ def main(words: Sequence[str] | None = None) -> int:
         with lean_imports(device):
             from worker.core.evaluation.training_folder import evaluate_training
 
-        report, renders = evaluate_training(options, device, _print_progress)
+        report, sheet = evaluate_training(options, device, _print_progress)
     except (
         AdapterError, BaseModelError, EvaluationError, EyesError, NotMeasured, RenderError,
         TrainingError,
     ) as error:  # fmt: skip
-        print(error, file=sys.stderr)
-        return 1
-    print(json.dumps(_plain(report)) if options.json else _text(report, renders, options))
+        return print_failure(error)
+    except OSError as error:
+        return print_failure(f"A file could not be read or written: {error}.")
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on.", file=sys.stderr)
+        return INTERRUPTED
+    print(json.dumps(plain(report)) if options.json else text(report, sheet))
     return 0
 
 
-def _plain(report: Any) -> dict[str, Any]:
-    rows = [
-        {
-            "name": one.name,
-            "style": asdict(one.style_interval),
-            "adherence": one.mean_adherence,
-            "variety": variety,
-            "copy_ratio": None if one.memory is None else one.memory.ratio,
-        }
-        for one, variety in zip(report.candidates, report.varieties, strict=True)
-    ]
-    return {"candidates": rows, "choice": asdict(report.choice), "not_measured": report.notes}
-
-
-def _text(report: Any, sheet: Path, options: Namespace) -> str:
-    lines = [f"{'':<12} {'style (0 base, 1 dataset)':<26} prompts  variety  copy ratio"]
-    for row in _plain(report)["candidates"]:
-        style = row["style"]
-        span = f"{style['mean']:.2f} ({style['low']:.2f} to {style['high']:.2f})"
-        parts = [_number(row[name]) for name in ("adherence", "variety", "copy_ratio")]
-        lines.append(f"{row['name']:<12} {span:<26} {parts[0]:>7}  {parts[1]:>7}  {parts[2]:>10}")
-    choice = report.choice
-    lines += [f"{name}: {reason}." for name, reason in choice.left_out.items()]
-    lines += [*report.notes, f"The images: {sheet}", f"Recommended: {choice.name or 'none'}."]
-    return "\n".join([*lines, choice.reason])
+def _parse_weights(text: str) -> list[float]:
+    try:
+        weights = [float(part) for part in text.split(",")]
+    except ValueError:
+        weights = []
+    if not weights or any(weight_problem(weight) for weight in weights):
+        raise ArgumentTypeError(
+            f"must be numbers from -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}, not {text!r}"
+        )
+    return weights
 
 
 def _print_progress(done: int, total: int) -> None:
@@ -114,10 +110,6 @@ def _print_progress(done: int, total: int) -> None:
     if sys.stderr.isatty() and done <= total:
         end = "\n" if done == total else "\r"
         print(f"Image {done} of {total}", end=end, file=sys.stderr, flush=True)
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
 
 
 if __name__ == "__main__":

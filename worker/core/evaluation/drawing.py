@@ -65,13 +65,18 @@ class Drawing:
         Raises AdapterError and RenderError.
         """
         key = None if adapter is None else (adapter.fingerprint, adapter.weight)
-        paths = [self._path(key, prompt, seed) for seed, prompt in enumerate(prompts)]
-        if not all(path.is_file() for path in paths):
-            self._pipeline.set_adapters([] if adapter is None else [adapter.load()])
-        return [
-            self._draw(path, prompt, seed)
-            for seed, (path, prompt) in enumerate(zip(paths, prompts, strict=True))
-        ]
+        found, is_ready = [], False
+        for seed, prompt in enumerate(prompts):
+            path = self._path(key, prompt, seed)
+            image = _read(path)
+            if image is None:
+                if not is_ready:
+                    self._pipeline.set_adapters([] if adapter is None else [adapter.load()])
+                    is_ready = True
+                image = self._draw(path, prompt, seed)
+            found.append(image)
+            self._on_image()
+        return found
 
     def through_autoencoder(self, images: Sequence[Image.Image]) -> list[Image.Image]:
         """The images as this base can draw them, at its native size."""
@@ -85,17 +90,24 @@ class Drawing:
             ]
 
     def _draw(self, path: Path, prompt: str, seed: int) -> Image.Image:
-        if not path.is_file():
-            config = RenderConfig(prompt=prompt, seed=seed, **self._settings)
-            content = io.BytesIO()
-            self._pipeline.render(config)[0].image.save(content, format="PNG")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, content.getvalue(), durable=False)
-        self._on_image()
-        with Image.open(path) as image:
-            return image.convert("RGB")
+        config = RenderConfig(prompt=prompt, seed=seed, **self._settings)
+        image = self._pipeline.render(config)[0].image
+        content = io.BytesIO()
+        image.save(content, format="PNG")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content.getvalue(), durable=False)
+        return image
 
     def _path(self, adapter: tuple[str, float] | None, prompt: str, seed: int) -> Path:
         base = self._pipeline.base.info.fingerprint
         key = json.dumps([base, adapter, prompt, seed, self._settings])
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.png"
+
+
+def _read(path: Path) -> Image.Image | None:
+    """The image that was kept; None if there is none, or only a part of it."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except OSError:
+        return None

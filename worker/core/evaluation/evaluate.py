@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
-from worker.core.evaluation.choice import Candidate, Choice, choose
+from worker.core.evaluation.choice import Candidate, choose
 from worker.core.evaluation.drawing import AdapterFile, Drawing
 from worker.core.evaluation.errors import EvaluationError, NotMeasured
 from worker.core.evaluation.measures import Adherence, Memory, MemoryScale, variety
+from worker.core.evaluation.patches import PatchScale
+from worker.core.evaluation.report import Report, WeightReport
 from worker.core.evaluation.style import StyleScale
+from worker.core.evaluation.weights import WeightMeasure, weight_card
 from worker.core.eyes.interface import Eyes
 
 MOST_CAPTIONS = 24
@@ -44,39 +47,44 @@ class Question:
         return len(self.prompts) + min(MOST_CAPTIONS, len(self.trained)) + len(self.held_out)
 
 
-@dataclass(frozen=True)
-class Report:
-    """The candidates with their measures; `notes`: what was not measured, and why."""
+class References:
+    """What all candidates are compared with: the base's images of the prompts, and the dataset."""
 
-    candidates: Sequence[Candidate]
-    varieties: Sequence[float]
-    choice: Choice
-    notes: Sequence[str]
+    def __init__(self, question: Question, *, drawing: Drawing, eyes: Eyes) -> None:
+        """Raises EvaluationError, RenderError, and NotMeasured if the style is not."""
+        if len(question.prompts) != len(question.subjects):
+            raise EvaluationError("Each prompt needs its subject.")
+        self.notes: list[str] = []
+        self.base = drawing.images(None, question.prompts)
+        images = [one.image for one in (*question.trained, *question.held_out)]
+        self.dataset = drawing.through_autoencoder(images)
+        self._eyes = eyes
+        self._scale = StyleScale(
+            eyes.channel_statistics(self.base), eyes.channel_statistics(self.dataset)
+        )
+        self._adherence: Adherence | None = None
+        try:
+            self._adherence = Adherence(eyes, question.subjects, self.base)
+        except NotMeasured as error:
+            self.notes.append(str(error))
+
+    def measure(self, name: str, images: Sequence[Image.Image]) -> Candidate:
+        """Style and adherence of one image for each prompt."""
+        style = self._scale.score(self._eyes.channel_statistics(images))
+        adherence = None if self._adherence is None else self._adherence.of(images)
+        return Candidate(name, style, adherence)
 
 
 def evaluate(
     question: Question, files: Sequence[AdapterFile], *, drawing: Drawing, eyes: Eyes
 ) -> Report:
-    """The report on these files, which are in the order of training or of weight.
+    """The report on these files, which are in the order of training.
 
     Raises EvaluationError, AdapterError, RenderError, and NotMeasured if the style is not.
     """
     if not files:
         raise EvaluationError("There is nothing to compare. Give at least one adapter.")
-    if len(question.prompts) != len(question.subjects):
-        raise EvaluationError("Each prompt needs its subject.")
-    notes: list[str] = []
-    style_images = [one.image for one in (*question.trained, *question.held_out)]
-    base = drawing.images(None, question.prompts)
-    scale = StyleScale(
-        eyes.channel_statistics(base),
-        eyes.channel_statistics(drawing.through_autoencoder(style_images)),
-    )
-    adherence = None
-    try:
-        adherence = Adherence(eyes, question.subjects, base)
-    except NotMeasured as error:
-        notes.append(str(error))
+    references = References(question, drawing=drawing, eyes=eyes)
     trained = _spread(question.trained, MOST_CAPTIONS)
     memory = MemoryScale(
         eyes, [one.image for one in trained], [one.image for one in question.held_out]
@@ -84,20 +92,32 @@ def evaluate(
     candidates, varieties = [], []
     for file in files:
         images = drawing.images(file, question.prompts)
-        candidates.append(
-            Candidate(
-                file.name,
-                scale.score(eyes.channel_statistics(images)),
-                None if adherence is None else adherence.of(images),
-                _memory_of(file, memory, trained, question.held_out, drawing),
-            )
-        )
-        varieties.append(variety(images, base))
-    if candidates[0].memory is not None and candidates[0].memory.ratio is None:
+        found = references.measure(file.name, images)
+        remembered = _memory_of(file, memory, trained, question.held_out, drawing)
+        candidates.append(replace(found, memory=remembered))
+        varieties.append(variety(images, references.base))
+    notes = list(references.notes)
+    if remembered.ratio is None:
         notes.append(
             "Copying is not measured: no images, or fewer than 4, were held out of the training."
         )
     return Report(candidates, varieties, choose(candidates), notes)
+
+
+def evaluate_weights(
+    question: Question, files: Sequence[AdapterFile], *, drawing: Drawing, eyes: Eyes
+) -> WeightReport:
+    """The report on one adapter at several weights, in rising order. Raises as `evaluate`."""
+    references = References(question, drawing=drawing, eyes=eyes)
+    patches = PatchScale(references.base, references.dataset)
+    measures, styles = [], []
+    for file in files:
+        images = drawing.images(file, question.prompts)
+        found = references.measure(file.name, images)
+        score = patches.score(images)
+        measures.append(WeightMeasure(file.weight, score, found.mean_adherence))
+        styles.append(found.style)
+    return WeightReport(measures, styles, weight_card(measures), references.notes)
 
 
 def _memory_of(

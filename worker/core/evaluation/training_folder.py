@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import torch
 
 from worker.core.evaluation.drawing import AdapterFile, Drawing
 from worker.core.evaluation.errors import EvaluationError
-from worker.core.evaluation.evaluate import Captioned, Question, Report, evaluate
+from worker.core.evaluation.evaluate import Captioned, Question, evaluate, evaluate_weights
 from worker.core.evaluation.intervals import FEWEST
+from worker.core.evaluation.report import Report, WeightReport
 from worker.core.evaluation.subjects import propose_subjects
 from worker.core.eyes import open_eyes
 from worker.core.inference.pipeline import ResidentPipeline
+from worker.core.old_names import rename_old
 from worker.core.starter.sheet import contact_sheet
 from worker.core.training.checkpoints.folder import checkpoints_in, read_manifest
 from worker.core.training.data.images import (
@@ -35,8 +38,8 @@ SHOWN = 8
 
 def evaluate_training(
     options: Namespace, device: str, on_image: Callable[[int, int], None]
-) -> tuple[Report, Path]:
-    """The report on the checkpoints in `options.out`, and the sheet of their images.
+) -> tuple[Report | WeightReport, Path]:
+    """The report on the checkpoints in `options.out`, or weights, and the sheet of their images.
 
     `options` are those of `brushwork evaluate`; `on_image` gets the images that are drawn and those
     of the whole evaluation. Raises EvaluationError and the errors of what it
@@ -44,10 +47,11 @@ def evaluate_training(
     """
     if options.threads:
         torch.set_num_threads(options.threads)
-    files = _spread(_adapters(options.out), options.checkpoints)
+    files = _candidates(options)
     pipeline = ResidentPipeline.load(options.model, device)
     question = _question(options, pipeline.base.info.fingerprint)
-    total = len(question.prompts) + question.renders * len(files)
+    renders = len(question.prompts) if options.weights else question.renders
+    total = len(question.prompts) + renders * len(files)
     drawn = count(1)
     drawing = Drawing(
         pipeline,
@@ -55,13 +59,27 @@ def evaluate_training(
         guidance=default_guidance(pipeline.base.info.resolution),
         on_image=lambda: on_image(next(drawn), total),
     )
-    report = evaluate(question, files, drawing=drawing, eyes=open_eyes(options.eyes, device=device))
+    measure = evaluate_weights if options.weights else evaluate
+    report = measure(question, files, drawing=drawing, eyes=open_eyes(options.eyes, device=device))
     sheet = options.out / "evaluation" / "sheet.png"
     prompts = question.prompts[:SHOWN]
     rows = [drawing.images(file, prompts) for file in (None, *files)]
     names = ["base", *(file.name for file in files)]
     contact_sheet(names, question.subjects[:SHOWN], rows).save(sheet)
     return report, sheet
+
+
+def _candidates(options: Namespace) -> list[AdapterFile]:
+    """The checkpoints to compare, or one at the weights that were asked for."""
+    saved = _adapters(options.out)
+    if options.step is not None:
+        saved = [one for one in saved if one.name == f"step {options.step}"]
+        if not saved:
+            raise EvaluationError(f"There is no checkpoint of step {options.step}.")
+    if not options.weights:
+        return _spread(saved, options.checkpoints)
+    weights = sorted(set(options.weights))
+    return [replace(saved[-1], name=f"weight {one:g}", weight=one) for one in weights]
 
 
 def _adapters(out: Path) -> list[AdapterFile]:
@@ -107,8 +125,7 @@ def _identity(out: Path) -> dict[str, Any]:
     states = checkpoints_in(out / "checkpoints")
     if not states:
         raise EvaluationError(f"The training states in {out} are gone: train again.")
-    found: dict[str, Any] = read_manifest(states[-1])["identity"]
-    return found
+    return rename_old(read_manifest(states[-1])["identity"])
 
 
 def _captioned(images: Sequence[TrainingImage]) -> list[Captioned]:

@@ -1,0 +1,84 @@
+"""The results of an evaluation, as JSON values and as lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from worker.core.evaluation.choice import Candidate, Choice
+from worker.core.evaluation.intervals import mean_interval
+from worker.core.evaluation.style import StyleScore
+from worker.core.evaluation.weights import WeightCard, WeightMeasure
+
+
+@dataclass(frozen=True)
+class Report:
+    """The candidates with their measures; `notes`: what was not measured, and why."""
+
+    candidates: Sequence[Candidate]
+    varieties: Sequence[float]
+    choice: Choice
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class WeightReport:
+    """Weights of one adapter with their measures; `styles` is the score of each."""
+
+    measures: Sequence[WeightMeasure]
+    styles: Sequence[StyleScore]
+    card: WeightCard
+    notes: Sequence[str]
+
+
+def plain(report: Report | WeightReport) -> dict[str, Any]:
+    """The report as JSON values."""
+    if isinstance(report, WeightReport):
+        rows = [
+            asdict(one) | {"style": asdict(mean_interval(style.parts))}
+            for one, style in zip(report.measures, report.styles, strict=True)
+        ]
+        return {"weights": rows, "card": asdict(report.card), "not_measured": report.notes}
+    rows = [
+        {
+            "name": one.name,
+            "style": asdict(one.style_interval),
+            "adherence": one.mean_adherence,
+            "variety": variety,
+            "copy_ratio": None if one.memory is None else one.memory.ratio,
+        }
+        for one, variety in zip(report.candidates, report.varieties, strict=True)
+    ]
+    return {"candidates": rows, "choice": asdict(report.choice), "not_measured": report.notes}
+
+
+def text(report: Report | WeightReport, sheet: Path) -> str:
+    """The report as lines, with the sheet of its images."""
+    found = plain(report)
+    by_weight = isinstance(report, WeightReport)
+    columns = ["adherence", "patches"] if by_weight else ["adherence", "variety", "copy_ratio"]
+    heads = "".join(f"{name.replace('_', ' '):>12}" for name in columns)
+    lines = [f"{'':<13}{'style (0 base, 1 dataset)':<26}{heads}"]
+    for row in found["weights" if by_weight else "candidates"]:
+        style, name = row["style"], f"weight {row['weight']:g}" if by_weight else row["name"]
+        span = f"{style['mean']:.2f} ({style['low']:.2f} to {style['high']:.2f})"
+        numbers = "".join(f"{_number(row[column]):>12}" for column in columns)
+        lines.append(f"{name:<13}{span:<26}{numbers}")
+    lines += [*report.notes, f"The images: {sheet}"]
+    if isinstance(report, WeightReport):
+        card = report.card
+        start, breaks = (_weight(one) for one in (card.start, card.breaks))
+        return "\n".join([*lines, f"Starts at {start}, best at {card.best:g}, breaks at {breaks}."])
+    choice = report.choice
+    lines += [f"{name}: {reason}." for name, reason in choice.left_out.items()]
+    return "\n".join([*lines, f"Recommended: {choice.name or 'none'}.", choice.reason])
+
+
+def _weight(value: float | None) -> str:
+    return "no weight tried" if value is None else f"{value:g}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"

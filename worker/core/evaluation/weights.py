@@ -1,0 +1,65 @@
+"""The weights at which an adapter's style starts to show, is best, and breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from worker.core.evaluation.errors import NotMeasured
+
+STARTS = 0.5
+"""Share of the best patch score at which the style shows."""
+
+BREAKS = 0.7
+"""Share of the best patch score below which a larger weight is too much."""
+
+FOLLOWS = 0.75
+"""Share of the adherence at the best weight below which a larger weight is too much."""
+
+
+@dataclass(frozen=True)
+class WeightMeasure:
+    """A weight with its patch score and adherence; None: adherence is not measured."""
+
+    weight: float
+    patches: float
+    adherence: float | None
+
+
+@dataclass(frozen=True)
+class WeightCard:
+    """`start`: the style shows halfway, between two of the weights tried; `best`: it is closest;
+    `breaks`: the first weight tried at which too much is lost. None: outside the weights tried."""
+
+    start: float | None
+    best: float
+    breaks: float | None
+
+
+def weight_card(measures: Sequence[WeightMeasure]) -> WeightCard:
+    """The card of weights in rising order. Raises NotMeasured where no weight shows the style."""
+    if not measures or max(one.patches for one in measures) <= 0:
+        raise NotMeasured("No weight brings the images nearer to the style than the base model.")
+    place = max(range(len(measures)), key=lambda at: measures[at].patches)
+    best, beyond = measures[place], measures[place + 1 :]
+    broken = (one.weight for one in beyond if _is_broken(one, best))
+    return WeightCard(_start(measures[: place + 1]), best.weight, next(broken, None))
+
+
+def _start(rising: Sequence[WeightMeasure]) -> float | None:
+    """Where the score first passes half of the best one, by a straight line; None: before them."""
+    wanted = STARTS * rising[-1].patches
+    at = next(at for at, one in enumerate(rising) if one.patches >= wanted)
+    if at == 0:
+        return None
+    low, high = rising[at - 1], rising[at]
+    share = (wanted - low.patches) / (high.patches - low.patches)
+    return round(low.weight + share * (high.weight - low.weight), 2)
+
+
+def _is_broken(one: WeightMeasure, best: WeightMeasure) -> bool:
+    if one.patches < BREAKS * best.patches:
+        return True
+    if one.adherence is None or best.adherence is None:
+        return False
+    return one.adherence < FOLLOWS * best.adherence
