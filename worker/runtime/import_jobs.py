@@ -18,7 +18,6 @@ from sqlmodel import Session, col, select
 from app.registry.adapters import service as adapters
 from app.registry.adapters.service import AdapterChange
 from app.registry.adapters.versions.create_version import NewVersion, find_equal, publish
-from app.registry.adapters.versions.duplicates import same_tensors
 from app.registry.blobs import findings, thumbnails
 from app.registry.blobs.report import report
 from app.registry.db import Database
@@ -339,8 +338,7 @@ class ImportJobs:
 
 def _find_known(session: Session, hash_of_file: str | None, uploaded: str) -> AdapterVersion | None:
     """The version that has these tensors or is this file."""
-    known = same_tensors(session, hash_of_file) if hash_of_file else None
-    return known or find_equal(session, canonical=uploaded, uploaded=uploaded)
+    return find_equal(session, canonical=uploaded, uploaded=uploaded, tensors_of_file=hash_of_file)
 
 
 def _lacks_alpha_tensors(found: FileLayout) -> bool:

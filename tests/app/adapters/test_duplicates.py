@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from app.registry.adapters.service import delete_adapter
-from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.adapters.versions.duplicates import same_tensors
-from app.registry.db import Database
+from app.registry.adapters.versions.create_version import NewVersion, find_equal, publish
+from app.registry.db import Database, Session
+from app.registry.tables.adapters import AdapterVersion
+
+
+def find(session: Session, tensors: str) -> AdapterVersion | None:
+    return find_equal(session, canonical="", uploaded="", tensors_of_file=tensors)
 
 
 def test_the_same_tensors_are_found_until_their_adapter_is_deleted(database: Database) -> None:
@@ -15,10 +19,10 @@ def test_the_same_tensors_are_found_until_their_adapter_is_deleted(database: Dat
             new = NewVersion("Ink", "sd1", f"{number}" * 64, 1, 4, 4.0, details=details)
             publish(session, new)
     with database.write() as session:
-        found = same_tensors(session, "b" * 64)
+        found = find(session, "b" * 64)
         assert found is not None
         assert found.sha256 == "1" * 64
-        assert same_tensors(session, "c" * 64) is None
+        assert find(session, "c" * 64) is None
         delete_adapter(session, found.adapter_id)
     with database.read() as session:
-        assert same_tensors(session, "b" * 64) is None
+        assert find(session, "b" * 64) is None

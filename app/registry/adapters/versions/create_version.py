@@ -162,10 +162,17 @@ def add_file(session: Session, version_id: int, file: NewFile) -> AdapterFile:
 
 
 def find_equal(
-    session: Session, *, canonical: str, uploaded: str, tensors: str | None = None
+    session: Session,
+    *,
+    canonical: str,
+    uploaded: str,
+    tensors: str | None = None,
+    tensors_of_file: str | None = None,
 ) -> AdapterVersion | None:
     """The version with these weights, or one with a download identical to the uploaded file.
 
+    `tensors_of_file`: the hash of a file's bytes after its header, by which other programs identify
+    a LoRA; found is also a version imported from, or offered as, such a file.
     On PostgreSQL, concurrent calls for the same `tensors` are serialized, so two imports of one
     file create one adapter. SQLite has one writer anyway.
     """
@@ -177,6 +184,8 @@ def find_equal(
     ways = [col(AdapterVersion.sha256) == canonical, col(AdapterVersion.id).in_(downloads)]
     if tensors is not None:
         ways.insert(0, col(AdapterVersion.tensor_sha256) == tensors)
+    if tensors_of_file is not None:
+        ways.insert(0, col(AdapterVersion.file_tensor_sha256) == tensors_of_file)
     for way in ways:
         version = session.exec(same.where(way).order_by(col(AdapterVersion.id))).first()
         if version is not None:
