@@ -1,0 +1,96 @@
+"""The bench of recommendations: its plans, the truth, and what its table counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.verdict import (
+    KINDS,
+    PLANS,
+    STYLES,
+    UNSEEN,
+    describe,
+    distances,
+    is_right,
+    least_loss,
+    print_table,
+    recommended,
+)
+from worker.core.starter.examples import CHALKBOARD, LINOCUT
+from worker.core.training.data.epochs import held_out_count
+
+WOBBLE = np.array([0.02, -0.02, 0.01, -0.01, 0.03, -0.03, 0.0, 0.0])
+
+
+def row(
+    name: str, chosen: str | None, *truths: float, left_out: dict[str, str] | None = None
+) -> Any:
+    points = [
+        {
+            "step": 50 * (place + 1),
+            "style": {"mean": 0.5 + 0.1 * place},
+            "copy_ratio": 0.8,
+            "held_out_loss": 0.1 * (place + 1),
+            "truth": (truth + np.roll(WOBBLE, place)).tolist(),
+        }
+        for place, truth in enumerate(truths)
+    ]
+    choice = {"name": chosen, "left_out": left_out or {}}
+    return {"name": name, "checkpoints": points, "choice": choice}
+
+
+def test_the_plans_are_twenty_healthy_five_copying_and_five_ruined_runs_of_five_styles() -> None:
+    expected = [kind.expected for _, kind in PLANS.values()]
+    assert {word: expected.count(word) for word in set(expected)} == {
+        "healthy": 20,
+        "copies": 5,
+        "ruined": 5,
+    }
+    assert len(STYLES) == 5
+    assert set(UNSEEN) < set(STYLES)
+    for kind in KINDS:
+        assert held_out_count(kind.share, kind.images + 4) == 4 if kind.share else kind.images == 3
+
+
+def test_the_truth_is_nearer_for_the_same_subject_and_style() -> None:
+    fox, pear = (Image.open(LINOCUT.folder / f"{name}.webp") for name in ("fox", "pear"))
+    chalk = Image.open(CHALKBOARD.folder / "fox.webp")
+    near = fox.resize((128, 128))
+    found = distances([near, pear, chalk], [fox, fox, fox])
+    assert found.argmin() == 0
+    assert [part.shape for part in describe(fox)] == [(32, 32), (6, 6, 6)]
+
+
+def test_a_choice_is_right_if_it_cannot_be_told_from_the_best() -> None:
+    found = row("glass, usual", "100", 0.9, 0.41, 0.4)
+    assert [is_right(found, place) for place in range(3)] == [False, True, True]
+    assert (recommended(found), least_loss(found)) == (1, 0)
+
+
+def test_the_table_counts_each_way_to_choose(capsys: pytest.CaptureFixture[str]) -> None:
+    copy = {"150": "draws its training images again when asked with their captions"}
+    print_table(
+        [
+            row("glass, usual", "100", 0.9, 0.41, 0.4),
+            row("neon, rate ×3", "50", 0.9, 0.4, 0.7),
+            row("neon, copy", "50", 0.6, 0.5, 0.4, left_out=copy),
+        ]
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].endswith("| 150 | 100 |  |")
+    assert lines[3].endswith("| 100 | 50 (wrong) |  |")
+    assert lines[4].endswith("| 150: draws |")
+    assert lines[6:14] == [
+        "all styles: 2 healthy runs",
+        "recommended: right in 1 of 2",
+        "the last: right in 1 of 2",
+        "lowest held-out loss: right in 0 of 2",
+        "a random one: right in 1.0 of 2 on average",
+        "rank correlation of style and truth within a run: 0.75 on average",
+        "false alarms: 0 of 2 healthy runs",
+        "copies: 1 of 1 caught",
+    ]
