@@ -41,9 +41,8 @@
   });
   // a message from the URL is shown once: a reload does not show it again
   const address = new URL(location.href);
-  const said = ["deleted", "hide", "delete", "undo"].filter((name) => address.searchParams.has(name));
-  if (said.length) {
-    said.forEach((name) => address.searchParams.delete(name));
+  if (address.searchParams.has("undo")) {
+    address.searchParams.delete("undo");
     history.replaceState(history.state, "", address);
   }
   // a page that follows on a form begins at its Undo, else at the place in its address, else at the content

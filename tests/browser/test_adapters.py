@@ -190,7 +190,7 @@ def test_a_deleted_adapter_comes_back_with_undo(live: Live, page: Page) -> None:
     fake_workers.adapter(live.state)
     page.goto("/adapters/chalk")
     page.get_by_role("button", name="Delete").click()
-    expect(page.get_by_text("The adapter was deleted.")).to_be_visible()
+    expect(page.get_by_text("“Chalk” was deleted.")).to_be_visible()
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Chalk")
 

@@ -448,11 +448,3 @@ def delete_image(session: Session, image_id: int) -> Image:
     image = get_image(session, image_id, lock=True)
     image.deleted_at = utcnow()
     return _store_image(session, image)
-
-
-def deleted_image(session: Session, dataset_id: int, image_id: int) -> Image | None:
-    """The image if it is deleted from this dataset and can be restored."""
-    image = session.get(Image, image_id)
-    if image is None or image.dataset_id != dataset_id or image.deleted_at is None:
-        return None
-    return image

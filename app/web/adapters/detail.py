@@ -11,7 +11,6 @@ from app.registry.errors import InvalidInput
 from app.registry.state import AppState
 from app.web.adapters.forms import LICENSES
 from app.web.adapters.page_view import AdapterView, adapter_view
-from app.web.adapters.renders.pages import RemovedImage
 from app.web.forms import SentForm
 from app.web.templates import render
 
@@ -28,7 +27,6 @@ class AdapterDetailPage:
     errors: dict[str, str]
     is_editing: bool = False
     is_done: bool = False
-    removed: RemovedImage | None = None
     licenses: tuple[str, ...] = LICENSES
 
 

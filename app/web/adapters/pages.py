@@ -36,7 +36,6 @@ from app.web.adapters.imports.pages import (
 )
 from app.web.adapters.page_view import adapter_view
 from app.web.adapters.renders import pages as render_pages
-from app.web.adapters.renders.pages import ImageAction, RemovedImage
 from app.web.adapters.versions import pages as version_pages
 from app.web.forms import SentForm
 from app.web.state import Slug, State
@@ -250,15 +249,11 @@ def show(
     before: OptionalId = None,
     image: Annotated[str, Query(max_length=64)] = "",
     edit: bool = False,
-    hide: OptionalId = None,
-    delete: OptionalId = None,
 ) -> Response:
     """Show one adapter at its current version, or at the one given by number or alias."""
     with state.database.read() as session:
         view = adapter_view(session, slug, v or None, versions=versions, before=before, image=image)
-    actions = ((ImageAction.HIDE, hide), (ImageAction.DELETE, delete))
-    removed = next((RemovedImage(key, action) for action, key in actions if key), None)
-    page = AdapterDetailPage(view, form_values(view), {}, is_editing=edit, removed=removed)
+    page = AdapterDetailPage(view, form_values(view), {}, is_editing=edit)
     return render(request, "adapters/show.html", page)
 
 

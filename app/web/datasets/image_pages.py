@@ -26,6 +26,7 @@ from app.web.datasets.one_image_pages import image_of
 from app.web.datasets.page_view import (
     CaptionConflict,
     dataset_page,
+    image_address,
     redirect_to_image,
 )
 from app.web.datasets.statistics_view import read_statistics_panel
@@ -162,17 +163,16 @@ def delete_image(request: Request, state: State, slug: Slug, image_id: Id) -> Re
     if templates.wants_fragment(request):
         context = _image_fragment(state, dataset, summary, image)
         return _changed("datasets/_image_deleted.html", context)
-    return redirect_to_image(state, dataset, image_id, is_deleted=True)
+    address = image_address(state, dataset, image_id)
+    undo = f"/datasets/{slug}/images/{image_id}/restore"
+    return templates.redirect_with_notice(address, f"“{image.filename}” deleted.", undo=undo)
 
 
 @router.post("/datasets/{slug}/images/{image_id}/restore")
 def restore_image(request: Request, state: State, slug: Slug, image_id: Id) -> Response:
     """Restore a deleted image."""
     with state.database.write() as session:
-        dataset = service.dataset_by_slug(session, slug)
-        image = service.deleted_image(session, dataset.key, image_id)
-        if image is not None:
-            restore(session, Image, image_id)
+        restore(session, Image, image_id)
         dataset, image = image_of(session, slug, image_id)
         summary = service.summary(session, dataset)
     if templates.wants_fragment(request):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from urllib.parse import urlencode
 
 from fastapi import Request
 from fastapi.responses import RedirectResponse
@@ -20,7 +19,7 @@ from app.registry.datasets.listing.pages import page_of_image
 from app.registry.datasets.service import DatasetSummary
 from app.registry.deletion.datasets import count_deleted_images
 from app.registry.state import AppState
-from app.registry.tables.datasets import Dataset, Image
+from app.registry.tables.datasets import Dataset
 from app.web import templates
 from app.web.datasets.check_view import ChecksPanel, checks_panel
 from app.web.datasets.edit_forms import EditForm
@@ -63,7 +62,6 @@ class DatasetPage:
     form: DatasetForm
     outcome: uploads.UploadOutcome | None
     conflict: CaptionConflict | None
-    deleted: Image | None
     bad_files: list[str]
     deleted_images: int
     checks: ChecksPanel
@@ -78,7 +76,6 @@ def dataset_page(
     slug: str,
     *,
     shown: ShownImages = ALL_SHOWN,
-    deleted: int | None = None,
     form: DatasetForm | None = None,
     status: int = 200,
     outcome: uploads.UploadOutcome | None = None,
@@ -106,7 +103,6 @@ def dataset_page(
             form=form or DatasetForm(dataset.name, dataset.trigger_word or ""),
             outcome=outcome,
             conflict=conflict,
-            deleted=service.deleted_image(session, dataset.key, deleted) if deleted else None,
             bad_files=bad_files_of(session, Subject.DATASET, dataset.key),
             deleted_images=count_deleted_images(session, dataset.key),
             checks=checks_panel(session, summary),
@@ -119,15 +115,17 @@ def dataset_page(
     return templates.render(request, "datasets/show.html", context, status=status)
 
 
-def redirect_to_image(
-    state: AppState, dataset: Dataset, image_id: int, *, is_deleted: bool = False
-) -> RedirectResponse:
-    """Redirect to the page that shows the image, or that offers to undo its deletion."""
+def redirect_to_image(state: AppState, dataset: Dataset, image_id: int) -> RedirectResponse:
+    """Redirect to the page that shows the image."""
+    return RedirectResponse(image_address(state, dataset, image_id), status_code=303)
+
+
+def image_address(state: AppState, dataset: Dataset, image_id: int) -> str:
+    """The page of the dataset that shows the image, or did until it was deleted."""
     with state.database.read() as session:
         page = page_of_image(session, dataset, image_id)
-    values = ({"page": page} if page > 1 else {}) | ({"deleted": image_id} if is_deleted else {})
-    query = f"?{urlencode(values)}" if values else ""
-    return redirect_to(dataset, query if is_deleted else f"{query}#image-{image_id}")
+    query = f"?page={page}" if page > 1 else ""
+    return f"/datasets/{dataset.slug}{query}#image-{image_id}"
 
 
 def redirect_to(dataset: Dataset, more: str = "") -> RedirectResponse:

@@ -46,7 +46,6 @@ router.include_router(edit_pages.router)
 NO_FORM = DatasetForm()
 
 Words = Annotated[str, Query(max_length=200)]
-Deleted = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 
 
 @dataclass(frozen=True)
@@ -138,8 +137,7 @@ def show(
     state: State,
     slug: Slug,
     shown: PageImages,
-    deleted: Deleted = None,
-    edited: Deleted = None,
+    edited: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
 ) -> Response:
     """Show one dataset with a page of its images.
 
@@ -150,7 +148,6 @@ def show(
         state,
         slug,
         shown=shown,
-        deleted=deleted,
         edited=edited,
         selection=asked_selection(request.query_params),
         edit=asked_edit(request.query_params),

@@ -22,7 +22,7 @@ from app.registry.tables.adapters import Adapter
 from app.web.adapters.page_view import AdapterView, adapter_view
 from app.web.forms import SentForm
 from app.web.state import Id, Slug, State
-from app.web.templates import render, render_fragment, wants_fragment
+from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
 
 router = APIRouter(include_in_schema=False)
 
@@ -47,9 +47,13 @@ class RemovedImage:
     act: ImageAction
 
     @property
-    def undo(self) -> ImageAction:
-        """The action that undoes it."""
-        return UNDO[self.act]
+    def sentence(self) -> str:
+        """What happened to it."""
+        return f"The image {'is hidden' if self.act is ImageAction.HIDE else 'was deleted'}."
+
+    def undo(self, slug: str) -> str:
+        """The address of the action that undoes it, on the page of an adapter."""
+        return f"/adapters/{slug}/renders/{self.render_id}/{UNDO[self.act]}"
 
 
 @dataclass(frozen=True)
@@ -111,16 +115,19 @@ def change(
         cover = adapter.cover_sha256
         _do(session, adapter, render_id, act)
         has_other_cover = adapter.cover_sha256 != cover
+    removed = RemovedImage(render_id, act)
     if not wants_fragment(request):
-        if sent.get("back"):
-            return RedirectResponse(f"/adapters/{slug}/hidden", status_code=303)
-        query = f"?{act}={render_id}" if act in UNDO else ""
-        return RedirectResponse(f"/adapters/{slug}{query}#renders", status_code=303)
+        if act in UNDO:
+            return redirect_with_notice(
+                f"/adapters/{slug}#renders", removed.sentence, undo=removed.undo(slug)
+            )
+        place = "/hidden" if sent.get("back") else "#renders"
+        return RedirectResponse(f"/adapters/{slug}{place}", status_code=303)
     with state.database.read() as session:
         view = adapter_view(session, slug) if has_other_cover else None
         if act in UNDO:
-            removed = RemovedFragment(adapter, RemovedImage(render_id, act), view)
-            return render_fragment("adapters/_render_removed.html", removed)
+            fragment = RemovedFragment(adapter, removed, view)
+            return render_fragment("adapters/_render_removed.html", fragment)
         image = render_image(session, service.summary(session, adapter), render_id)
     return render_fragment("adapters/_render_back.html", BackFragment(adapter, image, view))
 
