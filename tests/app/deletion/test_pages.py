@@ -152,7 +152,7 @@ def test_the_list_of_what_is_deleted_opens_where_there_is_something(client: Test
     assert "No deleted runs" in client.get("/storage/deleted").text
     client.post("/adapters/1/versions/2/delete")
     page = client.get("/storage/deleted").text
-    assert "<h1>Deleted versions and checkpoints</h1>" in page
+    assert '<h1 dir="auto">Deleted versions and checkpoints</h1>' in page
     for words in ("Runs 0", "Versions and checkpoints 1", "Grids 0", "Recipes 0"):
         assert f">{words}</a>" in page
     assert 'kind=versions" aria-current="true"' in page
