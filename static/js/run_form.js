@@ -68,6 +68,21 @@
     tellsKept = false;
   });
 
+  // a base model that is added in the other tab is chosen
+  const bases = () => [...form.elements.base_model.options].map((option) => option.value);
+  let known = null;
+  form.addEventListener("click", (event) => {
+    if (event.target.closest("#base-field a")) known = bases();
+  });
+  addEventListener("focus", () => known && htmx.trigger("#base_model", "change"));
+  form.addEventListener("htmx:afterSettle", (event) => {
+    const added = known && event.target.id === "this-run" && bases().find((base) => !known.includes(base));
+    if (!added) return;
+    known = null;
+    form.elements.base_model.value = added;
+    htmx.trigger("#base_model", "change");
+  });
+
   // the Back button restores the values, but not their marks
   addEventListener("pageshow", () => form.querySelectorAll("[data-setting] [name]").forEach(mark));
 

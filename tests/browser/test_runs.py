@@ -9,6 +9,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from sqlmodel import select
 
 from app.registry.runs import service
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.runs import Run
 from tests import fake_workers
 from tests.browser.conftest import Live
@@ -70,6 +71,20 @@ def test_the_summary_follows_the_choices_and_changes_survive_another_preset(
     with live.database.read() as session:
         (run,) = session.exec(select(Run))
     assert (run.total_steps, run.config["alpha"], run.config["rank"]) == (600, 2.0, thorough.rank)
+
+
+def test_a_base_model_added_in_another_tab_is_chosen_in_the_form(live: Live, page: Page) -> None:
+    fake_workers.dataset(live.state)
+    page.goto("/train/new")
+    page.get_by_label("Name", exact=True).fill("Mine")
+    with page.expect_popup() as tab:
+        page.get_by_role("link", name="Add a base model").click()
+    expect(tab.value.get_by_role("heading", name="Base models")).to_be_visible()
+    with live.database.write() as session:
+        session.add(BaseModel(slug="sd", name="SD", source="hub", status="checking"))
+    page.evaluate("dispatchEvent(new Event('focus'))")  # of a window without a screen
+    expect(page.get_by_label("Base model", exact=True)).to_have_value("sd")
+    expect(page.get_by_label("Name", exact=True)).to_have_value("Mine")
 
 
 def test_errors_come_with_a_summary_that_leads_into_the_closed_settings(

@@ -556,7 +556,7 @@ def test_base_models_are_offered_with_their_times(client: TestClient, state: App
     fake_workers.ready_base(state)
     page = client.get("/train/new").text
     assert 'data-words="A small teaching model' in page
-    assert '<a href="/base-models">Add a base model…</a>' in page
+    assert '<a href="/base-models" target="_blank">Add a base model…</a>' in page
 
 
 def test_a_form_with_old_names_is_accepted(client: TestClient, state: AppState) -> None:
