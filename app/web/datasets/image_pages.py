@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form, Request
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi import APIRouter, Request
+from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
 from app.registry.datasets import service
 from app.registry.datasets.caption_tokens import CaptionTokens, tokens_of
-from app.registry.datasets.caption_writes import BY_HAND, STILL_TYPING
+from app.registry.datasets.image_captions.changes import CaptionChange
 from app.registry.datasets.service import DatasetSummary
-from app.registry.db import MAX_ID
 from app.registry.deletion.lists import restore
-from app.registry.errors import Conflict
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset, Image
 from app.web import templates
 from app.web.datasets.filter_parameters import PageImages
 from app.web.datasets.listing_view import Tiles, read_filter_bar, read_tiles
-from app.web.datasets.one_image_pages import image_of
+from app.web.datasets.one_image_pages import SeenVersion, image_of, save_typed
 from app.web.datasets.page_view import (
     CaptionConflict,
     dataset_page,
@@ -96,38 +93,18 @@ def caption(
     slug: Slug,
     image_id: Id,
     caption: Text = "",
-    version: Annotated[int | None, Form(ge=0, le=MAX_ID)] = None,
+    version: SeenVersion = None,
     typing: Text = "",
 ) -> Response:
     """Save a caption, unless it was changed elsewhere since `version`.
 
     `typing`: it continues what the same field saved a moment ago.
     """
-    origin = STILL_TYPING if typing else BY_HAND
-    try:
-        with state.database.write() as session:
-            dataset, image = image_of(session, slug, image_id)
-            image = service.caption_image(
-                session, image.key, caption, seen_version=version, origin=origin
-            )
-            summary = service.summary(session, dataset)
-            tokens = tokens_of(session, dataset.key)
-    except Conflict as conflict:
-        if not templates.wants_page(request):
-            raise
-        theirs, newer = conflict.fields["caption"], conflict.fields["caption_version"]
-        shown = CaptionConflict(image_id, caption, theirs, newer)
-        return dataset_page(request, state, slug, conflict=shown, status=409)
-    if templates.wants_page(request):
-        return redirect_to_image(state, dataset, image_id)
-    return JSONResponse(
-        {
-            "caption": image.caption,
-            "version": image.caption_version,
-            "uncaptioned": summary.image_count - summary.captioned_count,
-            "tokens": tokens.count(image.caption),
-        }
-    )
+    change = CaptionChange(caption, seen_version=version)
+    found = save_typed(request, state, slug, image_id, change, is_typing=bool(typing))
+    if isinstance(found, CaptionConflict):
+        return dataset_page(request, state, slug, conflict=found, status=409)
+    return found or redirect_to_image(state, slug, image_id)
 
 
 @router.post("/datasets/{slug}/images/{image_id}/rules")
@@ -146,11 +123,10 @@ def change_rules(
         image = service.change_image(
             session, image.key, repeats=number, never_flip=bool(never_flip)
         )
-        summary = service.summary(session, dataset)
     if templates.wants_fragment(request):
-        context = _image_fragment(state, dataset, summary, image)
+        context = _image_fragment(state, dataset, image)
         return templates.render_fragment("datasets/_rules.html", context)
-    return redirect_to_image(state, dataset, image_id)
+    return redirect_to_image(state, slug, image_id)
 
 
 @router.post("/datasets/{slug}/images/{image_id}/delete")
@@ -159,11 +135,10 @@ def delete_image(request: Request, state: State, slug: Slug, image_id: Id) -> Re
     with state.database.write() as session:
         dataset, image = image_of(session, slug, image_id)
         service.delete_image(session, image.key)
-        summary = service.summary(session, dataset)
     if templates.wants_fragment(request):
-        context = _image_fragment(state, dataset, summary, image)
+        context = _image_fragment(state, dataset, image)
         return _changed("datasets/_image_deleted.html", context)
-    address = image_address(state, dataset, image_id)
+    address = image_address(state, slug, image_id)
     undo = f"/datasets/{slug}/images/{image_id}/restore"
     return templates.redirect_with_notice(address, f"“{image.filename}” deleted.", undo=undo)
 
@@ -174,11 +149,10 @@ def restore_image(request: Request, state: State, slug: Slug, image_id: Id) -> R
     with state.database.write() as session:
         restore(session, Image, image_id)
         dataset, image = image_of(session, slug, image_id)
-        summary = service.summary(session, dataset)
     if templates.wants_fragment(request):
-        context = _image_fragment(state, dataset, summary, image)
+        context = _image_fragment(state, dataset, image)
         return _changed("datasets/_image_restored.html", context)
-    return redirect_to_image(state, dataset, image_id)
+    return redirect_to_image(state, slug, image_id)
 
 
 def _changed(template: str, context: ImageFragment) -> Response:
@@ -188,9 +162,7 @@ def _changed(template: str, context: ImageFragment) -> Response:
     return answer
 
 
-def _image_fragment(
-    state: AppState, dataset: Dataset, summary: DatasetSummary, image: Image
-) -> ImageFragment:
+def _image_fragment(state: AppState, dataset: Dataset, image: Image) -> ImageFragment:
     with state.database.read() as session:
-        tokens = tokens_of(session, dataset.key)
-    return ImageFragment(dataset, summary, image, tokens=tokens)
+        summary = service.summary(session, dataset)
+        return ImageFragment(dataset, summary, image, tokens_of(session, dataset.key))

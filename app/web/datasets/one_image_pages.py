@@ -17,6 +17,7 @@ from app.registry.datasets.image_captions.changes import CaptionChange
 from app.registry.datasets.image_captions.completion import complete_tag
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset, Image
 from app.web import templates
 from app.web.datasets.one_image_view import OneImage, one_image
@@ -128,21 +129,42 @@ def save_caption(
 ) -> Response:
     """Save a caption; `typing`: it continues what the same field saved a moment ago."""
     change = CaptionChange(caption, seen_version=version)
-    origin = STILL_TYPING if typing else BY_HAND
+    found = save_typed(request, state, slug, image_id, change, kind, is_typing=bool(typing))
+    if isinstance(found, CaptionConflict):
+        return _page(request, state, slug, image_id, conflict=(kind, found))
+    return found or _changed(request, state, slug, image_id, "", f"#caption-{kind}")
+
+
+def save_typed(
+    request: Request,
+    state: AppState,
+    slug: str,
+    image_id: int,
+    change: CaptionChange,
+    kind: CaptionKind | None = None,
+    *,
+    is_typing: bool,
+) -> JSONResponse | CaptionConflict | None:
+    """Save a caption, unless it was changed elsewhere since the version of the change.
+
+    `kind` None: the first one. The answer for a script, which may be an error; for a page None, or
+    the conflict.
+    """
+    origin = STILL_TYPING if is_typing else BY_HAND
     try:
         with state.database.write() as session:
-            dataset, _ = image_of(session, slug, image_id)
-            saved = changes.change_caption(session, image_id, kind, change, origin=origin)
+            dataset, image = image_of(session, slug, image_id)
+            of = kind or CaptionKind(image.caption_kind)
+            saved = changes.change_caption(session, image_id, of, change, origin=origin)
             summary = service.summary(session, dataset)
             tokens = tokens_of(session, dataset.key)
     except Conflict as conflict:
         if not templates.wants_page(request):
             raise
         theirs, newer = conflict.fields["caption"], conflict.fields["caption_version"]
-        contested = CaptionConflict(image_id, caption, theirs, newer)
-        return _page(request, state, slug, image_id, conflict=(kind, contested))
+        return CaptionConflict(image_id, change.caption or "", theirs, newer)
     if templates.wants_page(request):
-        return _changed(request, state, slug, image_id, "", f"#caption-{kind}")
+        return None
     return JSONResponse(
         {
             "caption": saved.caption,

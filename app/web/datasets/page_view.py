@@ -115,14 +115,15 @@ def dataset_page(
     return templates.render(request, "datasets/show.html", context, status=status)
 
 
-def redirect_to_image(state: AppState, dataset: Dataset, image_id: int) -> RedirectResponse:
+def redirect_to_image(state: AppState, slug: str, image_id: int) -> RedirectResponse:
     """Redirect to the page that shows the image."""
-    return RedirectResponse(image_address(state, dataset, image_id), status_code=303)
+    return RedirectResponse(image_address(state, slug, image_id), status_code=303)
 
 
-def image_address(state: AppState, dataset: Dataset, image_id: int) -> str:
+def image_address(state: AppState, slug: str, image_id: int) -> str:
     """The page of the dataset that shows the image, or did until it was deleted."""
     with state.database.read() as session:
+        dataset = service.dataset_by_slug(session, slug)
         page = page_of_image(session, dataset, image_id)
     query = f"?page={page}" if page > 1 else ""
     return f"/datasets/{dataset.slug}{query}#image-{image_id}"
