@@ -11,7 +11,6 @@ from app.web.runs import plan as plans
 from app.web.runs.forms import TrainForm
 
 FIELD = "preset_name"
-MAX_SHOWN = 1_000  # characters of a refused name that come back
 NOT_TAKEN = "This preset was not saved yet. Choose “Save the preset”, or empty this field."
 
 
@@ -22,16 +21,6 @@ class FormPreset:
     name: str = ""
     saved: str = ""
     is_refused: bool = False
-
-
-def typed(name: str) -> FormPreset:
-    """A name that was typed and is to be shown again."""
-    return FormPreset(name[:MAX_SHOWN])
-
-
-def refused(name: str) -> FormPreset:
-    """A name that is to be shown again because its preset cannot be saved."""
-    return FormPreset(name[:MAX_SHOWN], is_refused=True)
 
 
 def save_form(session: Session, form: TrainForm, name: str) -> tuple[TrainForm, FormPreset]:

@@ -170,10 +170,9 @@ def new_run(
 @router.post("/train/new")
 def start_run(request: Request, state: State, sent: TypedForm) -> Response:
     """Queue the run; on errors, show the form again with each error next to its field."""
-    form, text = read_form(sent), str(sent.get(pasted.FIELD, ""))
-    own = form_preset.typed(str(sent.get(form_preset.FIELD, "")))
+    form, paste, own = _read_typed(sent)
     try:
-        if text.strip():
+        if paste.text.strip():
             raise InvalidInput(pasted.NOT_TAKEN, fields={pasted.FIELD: pasted.NOT_TAKEN})
         if own.name.strip():
             raise InvalidInput(
@@ -186,9 +185,7 @@ def start_run(request: Request, state: State, sent: TypedForm) -> Response:
         if not error.fields and error.status not in (422, 503):
             raise
         with state.database.read() as session:
-            context = _new_run_page(
-                session, form, error, paste=PastedSettings(text[:MAX_TEXT]), own=own
-            )
+            context = _new_run_page(session, form, error, paste=paste, own=own)
         return render(request, "runs/new.html", context, status=422)
     return RedirectResponse(f"/runs/{run.key}", status_code=303)
 
@@ -196,15 +193,14 @@ def start_run(request: Request, state: State, sent: TypedForm) -> Response:
 @router.post("/train/new/preset")
 def save_preset(request: Request, state: State, sent: TypedForm) -> Response:
     """Save the settings of the form as a preset and choose it; nothing typed is lost."""
-    form, text = read_form(sent), str(sent.get(pasted.FIELD, ""))
-    paste, name = PastedSettings(text[:MAX_TEXT]), str(sent.get(form_preset.FIELD, ""))
+    form, paste, own = _read_typed(sent)
     try:
         with state.database.write() as session:
-            form, own = form_preset.save_form(session, form, name)
-            context = _new_run_page(session, form, paste=paste, own=own)
+            form, saved = form_preset.save_form(session, form, own.name)
+            context = _new_run_page(session, form, paste=paste, own=saved)
     except InvalidInput as error:
         with state.database.read() as session:
-            own = form_preset.refused(name)
+            own = replace(own, is_refused=True)
             context = _new_run_page(session, form, error, paste=paste, own=own)
         return render(request, "runs/new.html", context, status=422)
     return render(request, "runs/new.html", context)
@@ -213,12 +209,10 @@ def save_preset(request: Request, state: State, sent: TypedForm) -> Response:
 @router.post("/train/new/datasets")
 def change_datasets(request: Request, state: State, sent: TypedForm) -> Response:
     """Add a dataset to the form or take one away, without starting anything."""
-    form, text = read_form(sent), str(sent.get(pasted.FIELD, ""))
-    own = form_preset.typed(str(sent.get(form_preset.FIELD, "")))
+    form, paste, own = _read_typed(sent)
     rows = form_datasets.change_rows(form.further, str(sent.get(form_datasets.FIELD, "")))
     form = replace(form, further=rows)
     with state.database.read() as session:
-        paste = PastedSettings(text[:MAX_TEXT])
         context = _new_run_page(session, form, paste=paste, own=own)
     return render(request, "runs/new.html", context)
 
@@ -234,8 +228,7 @@ def reload_form() -> Response:
 @router.post("/train/new/paste")
 def paste_settings(request: Request, state: State, sent: TypedForm) -> Response:
     """Fill pasted settings into the form; say which of them cannot be used."""
-    form, text = read_form(sent), str(sent.get(pasted.FIELD, ""))
-    form, paste = pasted.fill_in(form, text)
+    form, paste = pasted.fill_in(read_form(sent), str(sent.get(pasted.FIELD, "")))
     with state.database.read() as session:
         context = _new_run_page(session, form, paste=paste)
     return render(request, "runs/new.html", context, status=200 if paste.used else 422)
@@ -270,6 +263,12 @@ def plan_run(
     with state.database.read() as session:
         context = _new_run_page(session, read_form(sent), with_fields=part == "fields")
     return render_fragment("runs/_plan.html", context)
+
+
+def _read_typed(sent: TypedForm) -> tuple[TrainForm, PastedSettings, FormPreset]:
+    """A submitted form, with the text and the name in it that are not used yet."""
+    text, name = (str(sent.get(field, "")) for field in (pasted.FIELD, form_preset.FIELD))
+    return read_form(sent), PastedSettings(text[:MAX_TEXT]), FormPreset(name)
 
 
 def _new_run_page(
