@@ -101,8 +101,8 @@ def test_balancing_moves_powers_of_two_alone() -> None:
     ("family", "format", "dtype"),
     [
         ("shallow_sd15", FileFormat.KOHYA, WeightDtype.FP16),
-        ("shallow_sd15", FileFormat.KOHYA, WeightDtype.BF16),
-        ("shallow_sd15", FileFormat.KOHYA, WeightDtype.FP32),
+        pytest.param("shallow_sd15", FileFormat.KOHYA, WeightDtype.BF16, marks=pytest.mark.wide),
+        pytest.param("shallow_sd15", FileFormat.KOHYA, WeightDtype.FP32, marks=pytest.mark.wide),
         ("shallow_sd15", FileFormat.PEFT, WeightDtype.FP32),
         ("shallow_sdxl", FileFormat.KOHYA, WeightDtype.FP16),
     ],

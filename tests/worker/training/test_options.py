@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.costs import wide_but
 from tests.worker.training.conftest import MakeBase, Recorder
 from worker.core.lora_files import canonical
 from worker.core.training.config import TrainConfig
@@ -67,6 +68,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "bf16": {"precision": "bf16"},
     "fp16": {"precision": "fp16"},
 }
+OPTIONS_OF_SDXL = (
+    "LoKr on all layers",
+    "chosen blocks",
+    "text encoder with a rank, a rate and an end of its own",
+    "every change of loss and noise",
+    "bf16",
+)
+"""Those that meet layers, encoders or numbers which SD does not have."""
 STEPS = 2
 
 
@@ -94,7 +103,7 @@ def test_an_option_trains_sd_and_survives_a_kill_bit_for_bit(
     assert again.read_bytes() == whole.read_bytes()
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", wide_but(OPTIONS, *OPTIONS_OF_SDXL))
 def test_an_option_trains_sdxl(
     option: str, pictures: list[TrainingImage], smallest_sdxl: MakeBase, tmp_path: Path
 ) -> None:
