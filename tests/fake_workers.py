@@ -42,6 +42,7 @@ from app.registry.tables.renders import Render, RenderImage
 from app.registry.tables.runs import RUINED, Run
 from tests.conftest import embedded_info
 from tests.images import make_png
+from tests.made_once import made_once
 from worker.core.training.config import TrainConfig
 from worker.core.training.presets import Preset, preset_config
 
@@ -258,13 +259,22 @@ def _publish(state: AppState, session: Session, run: Run, claim: Claim, **outcom
 
 
 def adapter(state: AppState, name: str = "Chalk", *, trigger_word: str = "chalkboard") -> Adapter:
-    """An adapter trained on a dataset of the same name, with a row of samples."""
-    queued_run(state, dataset(state, name, trigger_word=trigger_word))
-    training = FakeTraining(state)
-    training.sample(0)
-    training.train(40)
-    training.sample(40)
-    return training.finish()
+    """An adapter trained on a dataset of the same name, with a row of samples.
+
+    On a database without others, it is made once and then copied with all rows and files.
+    """
+
+    def train() -> int:
+        queued_run(state, dataset(state, name, trigger_word=trigger_word))
+        training = FakeTraining(state)
+        training.sample(0)
+        training.train(40)
+        training.sample(40)
+        return training.finish().key
+
+    key = made_once(state, (name, trigger_word), train)
+    with state.database.read() as session:
+        return session.get_one(Adapter, key)
 
 
 def draw(state: AppState) -> list[Render]:
