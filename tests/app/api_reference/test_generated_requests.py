@@ -1,6 +1,7 @@
-"""No answer is undocumented: a request of each kind for every operation of the REST API.
+"""No answer is undocumented: an invalid request for operations of the REST API.
 
-`tests/faults/test_generated_requests.py` sends many more.
+For every fourth in `make test`, for all in `make wide`; `tests/faults/test_generated_requests.py`
+sends many more, and the client of all other tests looks at every answer that it gets.
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ from schemathesis import GenerationMode
 
 from app.registry.state import AppState
 from tests import fake_workers
+from tests.costs import wide_but
 from tests.generated_requests import document_of, generated_operations, send_requests
 
 
+@pytest.mark.parametrize("of", wide_but([4, 1], 4))
 def test_every_answer_to_an_invalid_request_is_documented(
-    app: FastAPI, state: AppState, monkeypatch: pytest.MonkeyPatch
+    of: int, app: FastAPI, state: AppState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.web.polling.FILE_PATIENCE_SECONDS", 0.0)
     fake_workers.adapter(state, "Ink")
-    sent = 0
-    for operation in generated_operations(app):
+    found = list(generated_operations(app))
+    assert len(found) == sum(len(methods) for methods in document_of(app)["paths"].values())
+    for operation in found[::of]:
         send_requests(operation, examples=1, modes=[GenerationMode.NEGATIVE])
-        sent += 1
-    assert sent == sum(len(methods) for methods in document_of(app)["paths"].values())
 
 
 def test_an_answer_that_is_not_documented_is_found(app: FastAPI, state: AppState) -> None:

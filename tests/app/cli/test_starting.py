@@ -232,11 +232,10 @@ def test_a_server_that_does_not_answer_is_named(
     assert "hunter2" not in shown
 
 
-@pytest.mark.process
 @pytest.mark.parametrize("command", ["migrate", "sweep"])
 def test_the_data_folder_and_its_files_are_private(command: str, tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    brushwork(command, "--data-dir", str(folder))
+    main([command, "--data-dir", str(folder)])
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.rglob("*"))}
     assert modes
     assert not [path for path, mode in modes.items() if mode & 0o077]
