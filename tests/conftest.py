@@ -419,7 +419,7 @@ def routed_app(
     unused.database.dispose()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_app(routed_app: FastAPI) -> AppMaker:
     """A function: the app that `create_app` makes with these settings, on the routes made once.
 

@@ -17,7 +17,7 @@ from app.cli.migrate import migrate
 from app.registry.config import DEFAULT_PORT, SECRETS, Settings
 from app.registry.storage.bucket import ObjectBlobStore
 from app.registry.storage.store import StorageUnavailable
-from app.web.main import create_app
+from tests.conftest import AppMaker
 from tests.docs.pages import DOCS, rows, section
 
 ROOT = Path(__file__).parents[1]
@@ -128,7 +128,9 @@ def test_the_published_port_is_the_one_web_listens_on() -> None:
     assert f"EXPOSE {DEFAULT_PORT}" in (ROOT / "Dockerfile").read_text()
 
 
-def test_the_health_check_asks_a_route_that_answers_without_a_password(tmp_path: Path) -> None:
+def test_the_health_check_asks_a_route_that_answers_without_a_password(
+    tmp_path: Path, make_app: AppMaker
+) -> None:
     text = " ".join(SERVICES["web"]["healthcheck"]["test"])
     url = urlsplit(re.findall(r"http://[^']+", text)[0])
     arguments = build_parser().parse_args(SERVICES["web"]["command"])
@@ -138,7 +140,7 @@ def test_the_health_check_asks_a_route_that_answers_without_a_password(tmp_path:
         host="0.0.0.0", password=SecretStr("x"), data_dir=tmp_path, allowed_hosts=hosts
     )
     migrate(settings)
-    with TestClient(create_app(settings), base_url=f"http://{url.netloc}") as client:
+    with TestClient(make_app(settings), base_url=f"http://{url.netloc}") as client:
         assert client.get("/").status_code == 401
         assert client.get(url.path).status_code == 200
 

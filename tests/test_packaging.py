@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
 from app.cli.main import main
 from app.registry import code_version
-from app.registry.config import Settings
-from app.web.main import create_app
 from tests.wheel import ROOT
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -87,17 +86,12 @@ def test_everything_that_is_imported_is_declared() -> None:
 # the version
 
 
-def test_the_version_stands_in_one_place(
-    capsys: pytest.CaptureFixture[str], settings: Settings
-) -> None:
+def test_the_version_stands_in_one_place(capsys: pytest.CaptureFixture[str], app: FastAPI) -> None:
     version = PROJECT["version"]
     assert code_version.release() == version
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out.startswith(f"Brushwork {version}")
-    app = create_app(settings)
-    app.state.brushwork.wakeups.close()
-    app.state.brushwork.database.dispose()
     assert app.version == version
     files = (path for path in ROOT.rglob("*.py") if path.is_relative_to(ROOT / "app"))
     assert [path for path in files if f'"{version}"' in path.read_text()] == []

@@ -10,17 +10,17 @@ from pydantic import SecretStr
 
 from app.registry.access import service
 from app.registry.config import Settings
-from app.web.main import create_app
+from tests.conftest import AppMaker
 from tests.live_server import Live, serve
 
 PASSWORD = "correct horse"
 
 
 @pytest.fixture
-def locked(settings: Settings) -> Iterator[Live]:
+def locked(settings: Settings, make_app: AppMaker) -> Iterator[Live]:
     """A running app that asks for a password."""
     changed = settings.model_copy(update={"password": SecretStr(PASSWORD)})
-    with serve(create_app(changed), changed) as found:
+    with serve(make_app(changed), changed) as found:
         yield found
 
 

@@ -31,8 +31,8 @@ from app.registry.jobs.service import claim_next
 from app.registry.state import AppState
 from app.registry.tables.adapters import AdapterFile
 from app.registry.tables.jobs import IoJob
-from app.web.main import create_app
 from tests.compat.old_starter import FINGERPRINT, save_old_starter
+from tests.conftest import AppMaker
 from tests.worker.training.conftest import Recorder
 from worker.core import starter
 from worker.core.bases.load import load_base
@@ -192,7 +192,10 @@ class Imported:
 
 @pytest.fixture(scope="module")
 def imported(
-    archive: Path, old_starter: Path, tmp_path_factory: pytest.TempPathFactory
+    archive: Path,
+    old_starter: Path,
+    make_app: AppMaker,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Imported]:
     folder = tmp_path_factory.mktemp("imported")
     settings = Settings(
@@ -204,7 +207,7 @@ def imported(
         threads=1,
     )
     migrate.upgrade(make_engine(settings.sqlalchemy_url))
-    app = create_app(settings)
+    app = make_app(settings)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(starter, "PATH", old_starter)  # the base model that the file was made for
         with TestClient(app, base_url="http://localhost") as client:

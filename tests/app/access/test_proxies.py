@@ -23,7 +23,6 @@ from pydantic import SecretStr
 
 from app.registry.config import Settings
 from app.web.access.login import Login
-from app.web.main import create_app
 from tests.app.access.conftest import PASSWORD
 from tests.conftest import AppMaker, skip_unless_ci
 from tests.docs.pages import DOCS, FENCE
@@ -196,11 +195,11 @@ COMMANDS = {"nginx": nginx_command, "caddy": caddy_command}
 
 
 @pytest.fixture
-def live(settings: Settings) -> Iterator[Live]:
+def live(settings: Settings, make_app: AppMaker) -> Iterator[Live]:
     """An app with a password that answers to the name of the examples."""
     named = {"allowed_hosts": f"{NAME},localhost", "password": SecretStr(PASSWORD)}
     changed = settings.model_copy(update=named)
-    with serve(create_app(changed), changed) as found:
+    with serve(make_app(changed), changed) as found:
         yield found
 
 

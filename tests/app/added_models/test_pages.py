@@ -12,8 +12,8 @@ from app.registry.config import Settings
 from app.registry.db import utcnow
 from app.registry.job_kinds.states import JobStatus
 from app.registry.state import AppState
-from app.web.main import create_app
 from tests.app.added_models.kinds import KINDS, MEGABYTE, Models, both_kinds, make_folder
+from tests.conftest import AppMaker
 
 
 @both_kinds
@@ -118,11 +118,11 @@ def test_a_download_whose_worker_was_lost_too_often_can_be_started_again_or_remo
 
 @pytest.mark.parametrize("hub", ["off", "on"])
 def test_where_only_one_kind_of_place_is_allowed_the_form_says_so(
-    settings: Settings, tmp_path: Path, hub: str
+    settings: Settings, make_app: AppMaker, tmp_path: Path, hub: str
 ) -> None:
     update = {"hub": hub, "host": "0.0.0.0", "model_folders": ""}
     changed = settings.model_copy(update=update)
-    with TestClient(create_app(changed), base_url="http://localhost") as client:
+    with TestClient(make_app(changed), base_url="http://localhost") as client:
         for kind in KINDS:
             page = client.get(kind.address).text
             assert (f"Adding {kind.name}s is off" in page) == (hub == "off")

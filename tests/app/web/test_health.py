@@ -25,7 +25,6 @@ from app.registry.state import AppState
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.tables.runs import Run
 from app.registry.wakeups import WakeUps
-from app.web.main import create_app
 from app.web.problems import MEDIA_TYPE
 from tests import fake_workers
 from tests.conftest import AppMaker
@@ -184,9 +183,11 @@ def test_an_unknown_address_is_a_problem(client: TestClient) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_starting_registers_the_embedded_base_once_and_ready_to_use(settings: Settings) -> None:
+def test_starting_registers_the_embedded_base_once_and_ready_to_use(
+    settings: Settings, make_app: AppMaker
+) -> None:
     for _ in range(2):
-        with TestClient(create_app(settings), base_url="http://localhost") as client:
+        with TestClient(make_app(settings), base_url="http://localhost") as client:
             bases = client.get("/api/v1/base-models").json()
     assert [(base["slug"], base["status"]) for base in bases] == [("starter", "ready")]
     assert bases[0]["family"] == "sd1"
