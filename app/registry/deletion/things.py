@@ -53,6 +53,9 @@ class DeletedThing:
     cover: str | None = None
 
 
+Describe = Callable[[Session, Sequence[Any]], list[DeletedThing]]
+
+
 def list_things(session: Session, kind: DeletedKind, **part: Any) -> Page[DeletedThing]:
     """The deleted things of a kind, the last deleted first; `part`: as of `deleted_rows`."""
     table, conditions, describe = KINDS[kind]
@@ -93,12 +96,9 @@ def _thing(
     return DeletedThing(row.key, name, about, address, row.deleted_at, cover)
 
 
-def _runs(session: Session, rows: Sequence[Run]) -> list[DeletedThing]:
-    return [_thing(row, row.name, f"run {row.key}", "/runs") for row in rows]
-
-
-def _presets(session: Session, rows: Sequence[OwnPreset]) -> list[DeletedThing]:
-    return [_thing(row, row.name, "preset", "/presets") for row in rows]
+def _named(place: str, about: Callable[[Any], str]) -> Describe:
+    """Describes rows by their names."""
+    return lambda session, rows: [_thing(row, row.name, about(row), place) for row in rows]
 
 
 def _grids(session: Session, rows: Sequence[Grid]) -> list[DeletedThing]:
@@ -163,13 +163,12 @@ def _is_of_listed() -> sa.ColumnElement[bool]:
     return col(AdapterVersion.adapter_id).in_(owners)
 
 
-Describe = Callable[[Session, Sequence[Any]], list[DeletedThing]]
 KINDS: dict[DeletedKind, tuple[type[Any], tuple[sa.ColumnElement[bool], ...], Describe]] = {
-    DeletedKind.RUNS: (Run, (), _runs),
+    DeletedKind.RUNS: (Run, (), _named("/runs", lambda run: f"run {run.key}")),
     DeletedKind.VERSIONS: (AdapterVersion, (_is_of_listed(),), _versions),
     DeletedKind.ADAPTERS: (Adapter, (is_listed(),), _adapters),
     DeletedKind.DATASETS: (Dataset, (), _datasets),
     DeletedKind.GRIDS: (Grid, (), _grids),
     DeletedKind.RECIPES: (Recipe, (), _recipes),
-    DeletedKind.PRESETS: (OwnPreset, (), _presets),
+    DeletedKind.PRESETS: (OwnPreset, (), _named("/presets", lambda _: "preset")),
 }

@@ -28,7 +28,7 @@ from app.registry.tables.recipes import Recipe
 from app.web.state import AdapterId, DatasetId, Id, RecipeId
 
 MAX_DAYS = 36_500
-FOREVER = "/storage/forever"
+FOREVER, DELETED = "/storage/forever", "/storage/deleted?kind="
 Act = partial[Any]
 """A function that only lacks the session."""
 Removal = partial[Deletion]

@@ -19,13 +19,13 @@ from app.registry.deletion import datasets, renders
 from app.registry.errors import Conflict
 from app.registry.state import AppState
 from app.registry.wording import plural, size_text
-from app.web.deletion.nouns import FOREVER, NOUNS, Acting, Removal
+from app.web.deletion.nouns import DELETED, FOREVER, NOUNS, Acting, Removal
 from app.web.state import State
 from app.web.templates import redirect_with_notice, render
 
 router = APIRouter(include_in_schema=False)
 
-STORAGE, DELETED = "/storage", "/storage/deleted?kind="
+STORAGE = "/storage"
 RENDER, DATASET = "/renders/{render_id}", "/datasets/{dataset_id}"
 IMAGES = f"{DATASET}/deleted"
 NEXT = {

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from app.registry.deletion.usage import FileKind, StorageUse, storage_use
 from app.registry.storage.store import StorageUnavailable
+from app.web.deletion.nouns import DELETED, FOREVER
 from app.web.state import State
 from app.web.templates import render
 
@@ -22,66 +23,44 @@ AGES = (
     (MONTH_DAYS, "More than 30 days ago"),
 )
 COVERS = (("true", "Keep them"), ("false", "Delete them, the covers stay"))
-KINDS: dict[FileKind, tuple[str, str, str, str]] = {
-    FileKind.DATASETS: ("Images of datasets", "", "/datasets", "See datasets"),
-    FileKind.ADAPTERS: ("Adapters and their downloads", "", "/adapters", "See adapters"),
+KINDS = {
+    FileKind.DATASETS: ("Images of datasets", "", "/datasets"),
+    FileKind.ADAPTERS: ("Adapters and their downloads", "", "/adapters"),
     FileKind.CHECKPOINT_ADAPTERS: (
         "Adapters of checkpoints",
         "Each can be tried and used on the page of its run.",
         "/runs",
-        "See runs",
     ),
-    FileKind.SAMPLES: (
-        "Samples of runs",
-        "They go with their run or version.",
-        "/runs",
-        "See runs",
-    ),
-    FileKind.RENDERS: ("Images of the playground", "", "#old-renders", "Delete"),
-    FileKind.RUNNING: ("Training states of runs that go on", "They are needed.", "", ""),
+    FileKind.SAMPLES: ("Samples of runs", "They go with their run or version.", "/runs"),
+    FileKind.RENDERS: ("Images of the playground", "", "#old-renders"),
+    FileKind.RUNNING: ("Training states of runs that go on", "They are needed.", ""),
     FileKind.CHECKPOINTS: (
         "Training states of runs that have ended",
         "Only needed to continue these runs.",
         "#old-checkpoints",
-        "Delete",
     ),
     FileKind.PINNED: (
         "Images that runs were trained on",
         "They left their dataset, and go with the runs.",
         "/runs",
-        "See runs",
     ),
-    FileKind.DELETED_DATASETS: ("Deleted datasets", "", "/datasets/deleted", "Delete for good"),
-    FileKind.DELETED_IMAGES: ("Deleted images", "", "/storage/forever/images", "Delete for good"),
+    FileKind.DELETED_DATASETS: ("Deleted datasets", "", f"{DELETED}datasets"),
+    FileKind.DELETED_IMAGES: ("Deleted images", "", f"{FOREVER}/images"),
     FileKind.DELETED_RENDERS: (
         "Deleted images of the playground",
         "",
-        "/storage/forever/deleted-renders",
-        "Delete for good",
+        f"{FOREVER}/deleted-renders",
     ),
-    FileKind.DELETED_ADAPTERS: ("Deleted adapters", "", "/adapters/deleted", "Delete for good"),
-    FileKind.DELETED_RUNS: ("Deleted runs", "", "/storage/deleted?kind=runs", "Delete for good"),
-    FileKind.DELETED_VERSIONS: (
-        "Deleted versions and checkpoints",
-        "",
-        "/storage/deleted?kind=versions",
-        "Delete for good",
-    ),
-    FileKind.JOBS: ("Uploads and fused files", "Kept for 7 days after their job.", "", ""),
-    FileKind.UNUSED: ("Files that nothing needs", "The daily sweep removes them.", "", ""),
-    FileKind.TRASH: (
-        "Trash of the sweep",
-        "Emptied automatically after 14 days.",
-        "",
-        "",
-    ),
-    FileKind.CACHE: (
-        "Cache of encoded images",
-        "Runs make it again.",
-        "/storage/cache/delete",
-        "Delete",
-    ),
+    FileKind.DELETED_ADAPTERS: ("Deleted adapters", "", f"{DELETED}adapters"),
+    FileKind.DELETED_RUNS: ("Deleted runs", "", f"{DELETED}runs"),
+    FileKind.DELETED_VERSIONS: ("Deleted versions and checkpoints", "", f"{DELETED}versions"),
+    FileKind.JOBS: ("Uploads and fused files", "Kept for 7 days after their job.", ""),
+    FileKind.UNUSED: ("Files that nothing needs", "The daily sweep removes them.", ""),
+    FileKind.TRASH: ("Trash of the sweep", "Emptied automatically after 14 days.", ""),
+    FileKind.CACHE: ("Cache of encoded images", "Runs make it again.", "/storage/cache/delete"),
 }
+"""The title of each kind, a remark, and the address where its space can be freed."""
+LISTS = {"/datasets": "See datasets", "/adapters": "See adapters", "/runs": "See runs"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +71,12 @@ class StorageRow:
     title: str
     remark: str
     href: str
-    action: str
+
+    @property
+    def action(self) -> str:
+        """What the page of its address does, as the text of the link."""
+        is_deleted = self.use.kind.startswith("deleted")
+        return LISTS.get(self.href, "Delete for good" if is_deleted else "Delete")
 
 
 @dataclass(frozen=True)
