@@ -60,14 +60,6 @@ class AdapterChoices:
         return bool(self.adapters) and all(choice.is_used for choice in self.adapters)
 
 
-@dataclass(frozen=True)
-class FoundAdapters:
-    """The results of a search; `stack_path`: where the form with the picker is sent."""
-
-    choices: AdapterChoices
-    stack_path: str
-
-
 def find_adapter_choices(
     session: Session,
     words: str,

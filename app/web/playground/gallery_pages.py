@@ -24,7 +24,6 @@ from app.registry.renders.gallery import (
     has_deleted,
 )
 from app.registry.state import AppState
-from app.registry.tables.renders import Render
 from app.web.addresses import MAX_ADDRESS, own_address, page_prefix
 from app.web.form_reader import as_id
 from app.web.forms import SentForm
@@ -95,13 +94,6 @@ class ImagesPage:
     is_fragment: bool
     is_empty: bool
     restyle_links: dict[int, str]
-
-
-@dataclass(frozen=True)
-class StarFragment:
-    """The star of a render."""
-
-    render: Render
 
 
 @router.get(GALLERY)
@@ -203,7 +195,7 @@ def star(request: Request, state: State, sent: SentForm) -> Response:
     with state.database.write() as session:
         rows = selection.star_chosen(session, keys, starred=sent.get("starred") == "1")
     if sent.get("one") and wants_fragment(request):
-        return render_fragment("playground/_render_star.html", StarFragment(rows[0]))
+        return render_fragment("playground/_render_star.html", render=rows[0])
     return _redirect_back(back)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -20,13 +20,6 @@ from app.web.templates import render_fragment
 router = APIRouter(include_in_schema=False)
 
 SLOT = re.compile(r"[0-9a-f]{16,64}", re.ASCII)
-
-
-@dataclass(frozen=True)
-class LiveProblem:
-    """The reason why a redraw was refused, as a sentence."""
-
-    problem: str
 
 
 @router.post("/play/live")
@@ -48,7 +41,7 @@ def redraw(state: State, sent: SentForm) -> Response:
             drawn = replace(form, seed=str(draft.seed))
             context = result_fragment(session, draft, drawn, shown=read_shown(sent))
     except AppError as error:
-        refused = render_fragment("playground/_live_problem.html", LiveProblem(error.detail))
+        refused = render_fragment("playground/_live_problem.html", problem=error.detail)
         refused.headers["HX-Retarget"] = "#live-told"
         refused.headers["HX-Reswap"] = "innerHTML"  # the next one is said there, too
         return refused

@@ -43,7 +43,7 @@ from app.web.playground.source_panel import SourcePanel, source_panel, with_base
 from app.web.playground.stack import StackView, change_words, choices_beside, look_up
 from app.web.playground.strip import pairs_of, rows_with_checkpoints
 from app.web.playground.subjects import SubjectChoices, find_subjects, note_of
-from app.web.playground.together import TogetherFragment, TogetherView, compare_stack
+from app.web.playground.together import TogetherView, compare_stack
 from app.web.playground.training_sample import SampleView, sample_to_try
 from app.web.playground.trigger_words import missing_words, with_trigger_words
 from app.web.state import State
@@ -105,35 +105,6 @@ class PlayPage:
     recalled: Sequence[str] = ()
     undo: int | None = None
     is_fragment: bool = False
-
-
-@dataclass(frozen=True)
-class AdapterChoicesFragment:
-    """The results of a search for adapters."""
-
-    choices: AdapterChoices
-
-
-@dataclass(frozen=True)
-class SubjectsFragment:
-    """The results of a search for subjects."""
-
-    subjects: SubjectChoices | None
-
-
-@dataclass(frozen=True)
-class PromptNoteFragment:
-    """The words of the prompt that the base model does not know, and those of adapters it lacks."""
-
-    prompt_note: str
-    missing_words: Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class SizeNoteFragment:
-    """A warning for a size far from the base model's own."""
-
-    size_note: str
 
 
 @dataclass(frozen=True)
@@ -258,7 +229,7 @@ def find(state: State, sent: SentForm) -> Response:
     form = read_form(sent.multi_items())
     with state.database.read() as session:
         choices = choices_beside(session, form, look_up(session, form))
-    return render_fragment("playground/_found.html", AdapterChoicesFragment(choices))
+    return render_fragment("playground/_found.html", choices=choices)
 
 
 @router.post("/play/together")
@@ -268,7 +239,7 @@ def check_together(request: Request, state: State, sent: SentForm) -> Response:
     together = compare_stack(state.database, form)
     if wants_fragment(request):
         return render_fragment(
-            "playground/_together.html", TogetherFragment(together, "told" in sent)
+            "playground/_together.html", together=together, is_on_page="told" in sent
         )
     with state.database.read() as session:
         context = play_page(session, form, together=together)
@@ -288,8 +259,8 @@ def choose_subject(request: Request, state: State, sent: SentForm) -> Response:
     if not wants_fragment(request):
         return whole_page(request, state, form)
     if not is_known:
-        found = SubjectsFragment(find_subjects(form, stack.base))
-        return render_fragment("playground/_subjects_found.html", found)
+        found = find_subjects(form, stack.base)
+        return render_fragment("playground/_subjects_found.html", subjects=found)
     lacks = missing_words(form.prompt, stack.rows)
     told = f"The prompt starts with {subject}."
     context = PromptFragment(form, note_of(form, stack), lacks, told, {})
@@ -302,8 +273,10 @@ def note_prompt(state: State, sent: SentForm) -> Response:
     form = read_form(sent.multi_items())
     with state.database.read() as session:
         stack = look_up(session, form)
-    context = PromptNoteFragment(note_of(form, stack), missing_words(form.prompt, stack.rows))
-    return render_fragment("playground/_prompt_note.html", context)
+    lacks = missing_words(form.prompt, stack.rows)
+    return render_fragment(
+        "playground/_prompt_note.html", prompt_note=note_of(form, stack), missing_words=lacks
+    )
 
 
 @router.post("/play/size")
@@ -311,8 +284,8 @@ def note_size(state: State, sent: SentForm) -> Response:
     """Say whether the size is far from that of the base model."""
     form = read_form(sent.multi_items())
     with state.database.read() as session:
-        context = SizeNoteFragment(size_note_of(session, form, look_up(session, form).base))
-    return render_fragment("playground/_size_note.html", context)
+        note = size_note_of(session, form, look_up(session, form).base)
+    return render_fragment("playground/_size_note.html", size_note=note)
 
 
 def whole_page(request: Request, state: State, form: PlayForm) -> Response:

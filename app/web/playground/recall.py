@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fastapi import APIRouter, Request
 from starlette.datastructures import UploadFile
@@ -21,14 +21,6 @@ from worker.core.inference.read_infotext import InfotextError, parse_infotext, r
 router = APIRouter(include_in_schema=False)
 
 
-@dataclass(frozen=True)
-class RecallAnswer:
-    """The reason why nothing was recalled, or what is missing and the address of the rest."""
-
-    sentences: list[str]
-    link: str
-
-
 @router.post("/play/recall")
 def recall(request: Request, state: State, sent: SentForm) -> Response:
     """Open the playground with the settings of the text or the image in the form."""
@@ -45,7 +37,7 @@ def recall(request: Request, state: State, sent: SentForm) -> Response:
     except InfotextError as error:
         if not wants_fragment(request):
             raise InvalidInput(str(error)) from error
-        return render_fragment("playground/_recalled.html", RecallAnswer([str(error)], ""))
+        return render_fragment("playground/_recalled.html", sentences=[str(error)], link="")
     if not recalled.missing:
         return go_to(request, form.link)
     if not wants_fragment(request):
@@ -53,5 +45,4 @@ def recall(request: Request, state: State, sent: SentForm) -> Response:
             context = play_page(session, form)
         context = replace(context, recalled=recalled.missing)
         return render(request, "playground/play.html", context)
-    answer = RecallAnswer(recalled.missing, form.link)
-    return render_fragment("playground/_recalled.html", answer)
+    return render_fragment("playground/_recalled.html", sentences=recalled.missing, link=form.link)

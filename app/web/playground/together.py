@@ -65,14 +65,6 @@ class TogetherView:
         return sorted(layers, key=lambda layer: -abs(layer.cosine))[:MOST_LAYERS]
 
 
-@dataclass(frozen=True)
-class TogetherFragment:
-    """The panel; `is_on_page`: what it says was told before."""
-
-    together: TogetherView
-    is_on_page: bool
-
-
 def _bar(layer: LayerCosine) -> Bar:
     kind = "" if abs(layer.cosine) < NOTABLE else "same" if layer.cosine > 0 else "against"
     return Bar(max(1.0, round(HEIGHT * abs(layer.cosine), 1)), kind)

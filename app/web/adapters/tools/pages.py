@@ -35,7 +35,7 @@ from app.web.adapters.tools.api import progress_of
 from app.web.adapters.tools.forms import DEFAULTS, DTYPES, LAYOUTS, METHODS, ROWS
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm
-from app.web.playground.adapter_picker import AdapterChoices, FoundAdapters, find_adapter_choices
+from app.web.playground.adapter_picker import AdapterChoices, find_adapter_choices
 from app.web.state import Id, Slug, State
 from app.web.templates import render, render_fragment, wants_fragment
 from worker.core.words import MergeMethod
@@ -193,8 +193,8 @@ def find(slug: Slug, state: State, sent: SentForm) -> Response:
         adapter = service.adapter_by_slug(session, slug)
         version = service.get_version(session, adapter)
         choices = _find_choices(session, adapter, version, FormReader(sent).text("find"))
-    found = FoundAdapters(choices, f"/adapters/{slug}/tools")
-    return render_fragment("playground/_found.html", found)
+    stack_path = f"/adapters/{slug}/tools"
+    return render_fragment("playground/_found.html", choices=choices, stack_path=stack_path)
 
 
 @router.post("/adapters/{slug}/tools/{tool}")

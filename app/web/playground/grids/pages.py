@@ -24,7 +24,7 @@ from app.web.addresses import MAX_ADDRESS
 from app.web.comparison import ComparedImage
 from app.web.forms import SentForm
 from app.web.media import content_disposition
-from app.web.playground.adapter_picker import FoundAdapters, with_exact
+from app.web.playground.adapter_picker import with_exact
 from app.web.playground.forms import read_form, unknown_choices
 from app.web.playground.grids import views
 from app.web.playground.grids.axis_boxes import axis_boxes, fill_axis
@@ -153,7 +153,7 @@ def find(state: State, sent: SentForm) -> Response:
     form = read_form(sent.multi_items())
     with state.database.read() as session:
         choices = choices_beside(session, form, look_up(session, form), with_used=True)
-    return render_fragment("playground/_found.html", FoundAdapters(choices, views.STACK_PATH))
+    return render_fragment("playground/_found.html", choices=choices, stack_path=views.STACK_PATH)
 
 
 @router.post("/grids")

@@ -29,14 +29,6 @@ Slug = Annotated[str, Path(max_length=140)]
 
 
 @dataclass(frozen=True)
-class RecipeSaved:
-    """The answer to saving a recipe: its row, or why there is none."""
-
-    saved: Recipe | None
-    error: str
-
-
-@dataclass(frozen=True)
 class RecipeRow:
     """A recipe of the list, with what was typed to rename it."""
 
@@ -79,13 +71,13 @@ def save(request: Request, state: State, sent: SentForm) -> Response:
             saved = service.save_recipe(session, name, wanted, mix=form.mix)
     except AppError as error:
         if wants_fragment(request):
-            return render_fragment("playground/_recipe_saved.html", RecipeSaved(None, error.detail))
+            return render_fragment("playground/_recipe_saved.html", saved=None, error=error.detail)
         with state.database.read() as session:
             panel = RecipePanel(name, error.detail)
             context = play_page(session, form, recipe=panel)
         return render(request, "playground/play.html", context, status=422)
     if wants_fragment(request):
-        return render_fragment("playground/_recipe_saved.html", RecipeSaved(saved, ""))
+        return render_fragment("playground/_recipe_saved.html", saved=saved, error="")
     return redirect_with_notice(f"{RECIPES}/{saved.slug}", f"“{saved.name}” was saved.")
 
 
