@@ -1,7 +1,7 @@
 """One request stops nothing: long texts in every field, on a real server.
 
-Each field gets one of the six kinds of text; `tests/faults/test_long_input.py` sends all of them,
-and longer ones.
+Each field gets one of the six kinds of text, every third of them in `make test` and all in
+`make wide`; `tests/faults/test_long_input.py` sends all kinds, and longer ones.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from app.registry.hub_source import read_source
 from app.registry.renders.lora_tags import take_tags
 from app.web.openapi import Schema, operations
 from tests import fake_workers, long_input
+from tests.costs import wide_but
 from tests.documented import resolved
 from tests.live_server import Live, serve
 from tests.long_input import (
@@ -53,13 +54,14 @@ def live(app: FastAPI, settings: Settings) -> Iterator[Live]:
         yield running
 
 
+@pytest.mark.parametrize("of", wide_but([3, 1], 3))
 def test_a_long_text_in_any_field_is_refused_and_stops_nothing(
-    app: FastAPI, live: Live, monkeypatch: pytest.MonkeyPatch
+    of: int, app: FastAPI, live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(long_input, "LONG", LONG_ENOUGH)
     turns = itertools.cycle([(kind,) for kind in KINDS])
     for shots in (api_shots, page_shots):
-        found = fire(live.url, shots(app, lambda: next(turns)))
+        found = fire(live.url, itertools.islice(shots(app, lambda: next(turns)), 0, None, of))
         assert len(found) > 100
         assert [
             (shot.about, status) for shot, status in found if status not in REFUSED | FINE
