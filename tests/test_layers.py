@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests import costs
+from tests.statements import statements
 
 ROOT = Path(__file__).parents[1]
 REGISTRY = "app.registry"
@@ -45,7 +46,7 @@ def module_name(path: Path) -> str:
 
 def imported(path: Path) -> Iterator[str]:
     """Every module that a file names in an import, wherever the import stands."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in statements(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -53,11 +54,11 @@ def imported(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def loaded_by(names: list[str], then: str = "") -> set[str]:
+def loaded_by(names: list[str], then: str = "", before: str = "") -> set[str]:
     """The top-level packages in `sys.modules` of a new process that imported these modules."""
     program = (
         # garbage collection would look through the same objects again and again
-        f"import gc, sys\ngc.disable()\nimport {', '.join(names)}\n{then}\n"
+        f"import gc, sys\ngc.disable()\n{before}\nimport {', '.join(names)}\n{then}\n"
         "print(*{n.split('.')[0] for n in sys.modules})"
     )
     done = subprocess.run(
@@ -128,7 +129,9 @@ def test_the_trainer_opens_its_pipes_before_it_loads_torch() -> None:
 @pytest.mark.process
 def test_the_core_loads_neither_a_web_framework_nor_a_database() -> None:
     names = [module_name(path) for path in modules("worker/core") if path.stem != "__main__"]
-    found = loaded_by([name for name in names if not name.startswith("tools.starter")])
+    lean = "from worker.core.lean_imports import lean_imports as imports"
+    lean += "\nlean = imports('cpu')\nlean.__enter__()"
+    found = loaded_by(names, before=lean)
     assert found & (WEB_FRAMEWORKS - {"jinja2"} | DATABASES | {"app", "celery"}) == set()
 
 

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 
 from app.cli.main import main
 from app.registry import code_version
+from tests.statements import statements
 from tests.wheel import ROOT
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -51,7 +52,7 @@ def declared(extras: tuple[str, ...]) -> set[str]:
 
 def imported(path: Path) -> Iterator[str]:
     """The top-level packages of others that a file imports, wherever the import stands."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in statements(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

@@ -19,6 +19,7 @@ from app.registry.tables.jobs import IoJob
 from tests import fake_workers
 from tests.app.adapters.test_pages import end_import
 from tests.browser.conftest import Live
+from tests.costs import wide_but
 
 pytestmark = pytest.mark.browser
 
@@ -195,7 +196,7 @@ def test_a_deleted_adapter_comes_back_with_undo(live: Live, page: Page) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("Chalk")
 
 
-@pytest.mark.parametrize("width", [360, 768, 1440])
+@pytest.mark.parametrize("width", wide_but([360, 768, 1440], 360))
 def test_a_long_name_and_the_list_of_formats_fit_the_window(
     live: Live, page: Page, width: int
 ) -> None:

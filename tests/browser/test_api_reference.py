@@ -9,6 +9,7 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect
 
 from app.registry.datasets import service as datasets
 from tests.browser.conftest import Live
+from tests.costs import wide_but
 from tests.images import make_png
 
 
@@ -84,7 +85,7 @@ def test_it_is_filtered_and_opened_by_keyboard_in_both_themes(
 
 
 @pytest.mark.usefixtures("few_operations")
-@pytest.mark.parametrize("width", [360, 1440])
+@pytest.mark.parametrize("width", wide_but([360, 1440], 360))
 def test_a_link_opens_its_operation_and_nothing_is_wider_than_the_window(
     page: Page, width: int
 ) -> None:
