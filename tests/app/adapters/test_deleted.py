@@ -110,6 +110,9 @@ def test_the_one_deleted_last_comes_first(
             put_away(database, key, days_ago=number)
     with database.read() as session:
         first, second = (list_things(session, DeletedKind.ADAPTERS, page=n) for n in (1, 2))
+        last = first.items[-1]
+        rest = list_things(session, DeletedKind.ADAPTERS, after=(last.deleted_at, last.id))
+    assert rest.items == second.items
     found = [(row.name, row.about.split(", ")[1]) for row in (*first.items, *second.items)]
     assert found == [("Old", "1 version"), ("Older", "2 versions"), ("Oldest", "3 versions")]
     assert (first.total, first.pages) == (3, 2)
