@@ -37,6 +37,11 @@ class InvalidInput(AppError):
     code = "invalid_input"
 
 
+def invalid_field(field: str, sentence: str) -> InvalidInput:
+    """The error of a request in which one field is wrong."""
+    return InvalidInput(sentence, fields={field: sentence})
+
+
 class NotFound(AppError):
     """The requested object does not exist, or no longer does."""
 

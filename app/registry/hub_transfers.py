@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from app.registry.adapters import service
 from app.registry.adapters.downloads.metadata import version_metadata
 from app.registry.config import Settings
-from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.errors import Conflict, NotFound, invalid_field
 from app.registry.hub_source import PART, SCHEME, HubSource, read_source, require_allowed
 from app.registry.job_kinds.kinds import (
     FetchHubAdapterArgs,
@@ -113,13 +113,13 @@ def order_fetch(session: Session, text: str, settings: Settings) -> IoJob:
     require_allowed(settings)
     source = read_source(text)
     if source is None:
-        raise _invalid_field(
+        raise invalid_field(
             "source",
             "Enter the name of an adapter on the Hub as owner/name, optionally followed by "
             "@revision and /file.safetensors, or the URL of its page.",
         )
     if source.file is not None and not source.file.endswith(".safetensors"):
-        raise _invalid_field(
+        raise invalid_field(
             "source", f"{source.file} is not a .safetensors file. Choose one that is."
         )
     args = FetchHubAdapterArgs(repo=source.repo, revision=source.revision, file=source.file)
@@ -177,13 +177,13 @@ def order_publication(
     require_allowed(settings)
     repo, base_model = options.repo.strip().removeprefix(SCHEME), options.base_model.strip()
     if not REPO.fullmatch(repo) or "--" in repo or ".." in repo or len(repo) > MAX_REPO:
-        raise _invalid_field(
+        raise invalid_field(
             "repo",
             "Enter the name of the repository as name or owner/name: letters, digits, dots, dashes "
             f"and underscores, at most {MAX_REPO} characters.",
         )
     if base_model and (named := read_source(base_model)) is None:
-        raise _invalid_field("base_model", "Enter the base model's name on the Hub as owner/name.")
+        raise invalid_field("base_model", "Enter the base model's name on the Hub as owner/name.")
     version = service.get_version(session, adapter, options.version)
     earlier = publications(session, adapter)
     if any(row.job.state.is_active for row in earlier):
@@ -208,11 +208,9 @@ def _chosen_images(
     if hashes is None:
         hashes = list(by_hash)[:USUAL_IMAGES]
     if len(hashes) > MAX_IMAGES:
-        raise _invalid_field("pictures", f"Choose at most {MAX_IMAGES} images.")
+        raise invalid_field("pictures", f"Choose at most {MAX_IMAGES} images.")
     if any(sha256 not in by_hash for sha256 in hashes):
-        raise _invalid_field(
-            "pictures", "Choose only images that were generated with this adapter."
-        )
+        raise invalid_field("pictures", "Choose only images that were generated with this adapter.")
     return tuple(PublishedImage(sha256=key, prompt=by_hash[key].title) for key in hashes)
 
 
@@ -277,7 +275,3 @@ def cancel_publication(session: Session, adapter: Adapter, job_id: int) -> Publi
     row = get_publication(session, adapter, job_id)
     jobs.request_cancel(session, IoJob, row.job)
     return row
-
-
-def _invalid_field(name: str, sentence: str) -> InvalidInput:
-    return InvalidInput(sentence, fields={name: sentence})

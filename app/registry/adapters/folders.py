@@ -21,7 +21,7 @@ from app.registry.adapters.service import find_file, get_version, require_listed
 from app.registry.adapters.versions.aliases import NUMBER
 from app.registry.config import Settings
 from app.registry.db import Database, database_now
-from app.registry.errors import AppError, Conflict, InvalidInput, NotFound
+from app.registry.errors import AppError, Conflict, InvalidInput, NotFound, invalid_field
 from app.registry.job_kinds.kinds import (
     JobKind,
     KeepInFolderArgs,
@@ -227,7 +227,6 @@ def import_files(state: AppState, folder: str, names: Sequence[str]) -> list[Rec
     with state.database.read() as session:
         offered = other_files(session, state.settings, folder)
     if not names or not set(names) <= set(offered):
-        sentence = "Choose files of this folder that are not here yet."
-        raise InvalidInput(sentence, fields={"files": sentence})
+        raise invalid_field("files", "Choose files of this folder that are not here yet.")
     path = require_folder(state.settings, folder)
     return [row for name in names for row in receive_path(state, path / name)]

@@ -15,7 +15,7 @@ from app.registry.adapters import fitting, service
 from app.registry.adapters.fitting import AdapterAndVersion
 from app.registry.adapters.resolve import resolve
 from app.registry.base_models import service as base_models
-from app.registry.errors import AppError, InvalidInput, NotFound
+from app.registry.errors import AppError, InvalidInput, NotFound, invalid_field
 from app.registry.job_kinds.choices import FuseOutput as FuseOutput
 from app.registry.job_kinds.kinds import (
     ExtractAdapterArgs,
@@ -91,7 +91,7 @@ def order_merge(session: Session, order: MergeOrder) -> IoJob:
     """Queue a merge of adapters into a new one. Raises InvalidInput with the reason."""
     found = _resolve_parts(session, order.parts)
     if len(found) < 2:
-        raise _invalid_field("adapters", "Choose at least two adapters to merge.")
+        raise invalid_field("adapters", "Choose at least two adapters to merge.")
     _check_same(session, [made for _, made in found])
     if order.method is not MergeMethod.LINEAR:
         _check_rank(order.rank)
@@ -113,11 +113,11 @@ def order_resize(
     """Queue a smaller version of an adapter. Raises InvalidInput with the reason."""
     row = service.get_version(session, service.get_adapter(session, adapter_id), version)
     if (order.rank is None) == (order.energy is None):
-        raise _invalid_field("rank", "Choose either a rank or a share of energy to keep.")
+        raise invalid_field("rank", "Choose either a rank or a share of energy to keep.")
     if order.rank is not None:
         _check_rank(order.rank)
         if order.dynamic:
-            raise _invalid_field(
+            raise invalid_field(
                 "dynamic", "Individual ranks need a share of energy instead of a rank."
             )
     if order.energy is not None:
@@ -131,7 +131,7 @@ def order_scale(
     """Queue a version of an adapter with its block weights. Raises InvalidInput with the reason."""
     row = service.get_version(session, service.get_adapter(session, adapter_id), version)
     if all(factor == 1 for factor in order.blocks.factors):
-        raise _invalid_field(
+        raise invalid_field(
             "block_weights",
             "All factors are 1, which changes nothing. Give a block another factor.",
         )
@@ -142,20 +142,20 @@ def order_fuse(session: Session, order: FuseOrder) -> IoJob:
     """Queue a fusion of adapters into a base model. Raises InvalidInput with the reason."""
     found = _resolve_parts(session, order.parts)
     if not found:
-        raise _invalid_field("adapters", "Choose at least one adapter to fuse.")
+        raise invalid_field("adapters", "Choose at least one adapter to fuse.")
     if all(part.is_off for part, _ in found):
-        raise _invalid_field(
+        raise invalid_field(
             "weight", "All weights are 0, which changes nothing. Enter another weight."
         )
     reference = order.base if order.base is not None else found[0][0].base_model_id
     if reference is None:
-        raise _invalid_field(
+        raise invalid_field(
             "base_model", "Choose a base model, because the adapter's own is unknown."
         )
     base = _ready_base(session, reference, "base_model")
     _check_fit(session, [made for _, made in found], base)
     if order.keep is FuseOutput.DOWNLOAD and order.layout is not FuseLayout.SINGLE:
-        raise _invalid_field(
+        raise invalid_field(
             "keep",
             "A folder cannot be downloaded. Choose a single file, or keep it as a base model.",
         )
@@ -174,9 +174,9 @@ def order_extract(session: Session, order: ExtractOrder) -> IoJob:
     base = _ready_base(session, order.base, "base")
     tuned = _ready_base(session, order.tuned, "tuned")
     if base.key == tuned.key:
-        raise _invalid_field("tuned", "Both are the same base model. Choose two different ones.")
+        raise invalid_field("tuned", "Both are the same base model. Choose two different ones.")
     if base.family != tuned.family:
-        raise _invalid_field(
+        raise invalid_field(
             "tuned",
             f"“{base.name}” is {base.family_label} and “{tuned.name}” is {tuned.family_label}; "
             "choose two base models of the same family.",
@@ -253,14 +253,14 @@ def _resolve_parts(
     session: Session, parts: Sequence[WeightedAdapter]
 ) -> list[tuple[ResolvedAdapter, AdapterAndVersion]]:
     if len(parts) > MAX_MERGE_ADAPTERS:
-        raise _invalid_field(
+        raise invalid_field(
             "adapters", f"At most {MAX_MERGE_ADAPTERS} adapters; this is {len(parts)}."
         )
     found: dict[int, tuple[ResolvedAdapter, AdapterAndVersion]] = {}
     for part in parts:
         resolved, made = resolve(session, part)
         if resolved.version_id in found:
-            raise _invalid_field(
+            raise invalid_field(
                 "adapters",
                 f"“{resolved.name}” is named twice. Name it once, with the sum of both weights.",
             )
@@ -273,13 +273,13 @@ def _ready_base(session: Session, reference: str | int | None, field: str) -> Ba
         base = base_models.find_base_model(session, reference)
         base_models.require_ready(base)
     except InvalidInput as error:
-        raise _invalid_field(field, error.detail) from error
+        raise invalid_field(field, error.detail) from error
     return base
 
 
 def _check_same(session: Session, made: Sequence[AdapterAndVersion]) -> None:
     if sentence := fitting.stranger(made, fitting.kinds(session, made)):
-        raise _invalid_field("adapters", sentence)
+        raise invalid_field("adapters", sentence)
 
 
 def _check_fit(session: Session, made: Sequence[AdapterAndVersion], base: BaseModel) -> None:
@@ -287,20 +287,16 @@ def _check_fit(session: Session, made: Sequence[AdapterAndVersion], base: BaseMo
     kinds = fitting.kinds(session, made, known=bases)
     for (adapter, _), kind in zip(made, kinds, strict=True):
         if sentence := fitting.misfit(adapter, kind, base, bases):
-            raise _invalid_field("base_model", sentence)
+            raise invalid_field("base_model", sentence)
 
 
 def _check_rank(rank: int | None) -> None:
     if rank is None:
-        raise _invalid_field("rank", "Choose the rank of the result.")
+        raise invalid_field("rank", "Choose the rank of the result.")
     if not 1 <= rank <= MAX_RANK:
-        raise _invalid_field("rank", f"The rank is {rank}. Enter a rank from 1 to {MAX_RANK:,}.")
+        raise invalid_field("rank", f"The rank is {rank}. Enter a rank from 1 to {MAX_RANK:,}.")
 
 
 def _check_share(field: str, what: str, value: float) -> None:
     if not 0 < value <= 1:
-        raise _invalid_field(field, f"{what} is {value:g}. Enter a share above 0 and up to 1.")
-
-
-def _invalid_field(field: str, sentence: str) -> InvalidInput:
-    return InvalidInput(sentence, fields={field: sentence})
+        raise invalid_field(field, f"{what} is {value:g}. Enter a share above 0 and up to 1.")

@@ -21,7 +21,7 @@ from app.registry.datasets.image_conditions import Scope, any_caption
 from app.registry.datasets.new_images import NewImage
 from app.registry.datasets.sent_files.pairing import LooseCaption
 from app.registry.db import in_chunks, utcnow
-from app.registry.errors import Conflict, InUse, InvalidInput, NotFound
+from app.registry.errors import Conflict, InUse, InvalidInput, NotFound, invalid_field
 from app.registry.paging import Page, read_rows
 from app.registry.slugs import insert_named
 from app.registry.tables.datasets import MAX_REPEATS, Dataset, Image
@@ -417,8 +417,7 @@ def change_image(
 ) -> Image:
     """Change how runs use an image; None leaves a value unchanged."""
     if repeats is not None and not 1 <= repeats <= MAX_REPEATS:
-        sentence = f"Enter a number of repeats from 1 to {MAX_REPEATS}."
-        raise InvalidInput(sentence, fields={"repeats": sentence})
+        raise invalid_field("repeats", f"Enter a number of repeats from 1 to {MAX_REPEATS}.")
     image = get_image(session, image_id, lock=True)
     image.repeats = image.repeats if repeats is None else repeats
     image.never_flip = image.never_flip if never_flip is None else never_flip

@@ -18,7 +18,7 @@ from app.registry.adapters.resolve import resolve
 from app.registry.base_models import precisions
 from app.registry.base_models import service as base_models
 from app.registry.base_models.sizes import USUAL_SIDE, size_note, size_problem
-from app.registry.errors import InvalidInput, NotFound
+from app.registry.errors import InvalidInput, NotFound, invalid_field
 from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.renders import sources
 from app.registry.renders.lora_tags import take_tags
@@ -118,10 +118,6 @@ def plan_single(session: Session, request: RenderRequest) -> Render:
     return plan_render(session, request.model_copy(update={"twin": False})).render
 
 
-def _invalid(field: str, sentence: str) -> InvalidInput:
-    return InvalidInput(sentence, fields={field: sentence})
-
-
 def _with_named(session: Session, request: RenderRequest) -> RenderRequest:
     """The request with the LoRA tags moved from the prompt to the stack."""
     prompt, named = take_tags(session, request.prompt)
@@ -133,7 +129,7 @@ def _limited(request: RenderRequest) -> Sequence[WeightedAdapter]:
     """The adapters of a request. Raises InvalidInput if there are too many."""
     limit = MAX_RENDER_ADAPTERS if request.weights is None else MAX_STRIP_ADAPTERS
     if len(request.adapters) > limit:
-        raise _invalid("adapters", f"At most {limit} adapters can be combined.")
+        raise invalid_field("adapters", f"At most {limit} adapters can be combined.")
     return request.adapters
 
 
@@ -141,12 +137,12 @@ def _find_source(session: Session, request: RenderRequest) -> FoundSource | None
     """The image to start from. Raises InvalidInput if it is gone."""
     if request.source is None:
         if request.strength is not None:
-            raise _invalid("strength", NO_SOURCE)
+            raise invalid_field("strength", NO_SOURCE)
         return None
     try:
         return sources.find_source(session, request.source)
     except NotFound:
-        raise _invalid("source", sources.SOURCE_MISSING) from None
+        raise invalid_field("source", sources.SOURCE_MISSING) from None
 
 
 def _trained_skip(stack: Sequence[ResolvedAdapter]) -> int:
@@ -188,7 +184,7 @@ def _check_fit(session: Session, base: BaseModel, made: Sequence[AdapterAndVersi
         for (adapter, _), kind in zip(made, kinds, strict=True)
     )
     if sentence := " ".join(dict.fromkeys(filter(None, found))):
-        raise _invalid("adapters", sentence)
+        raise invalid_field("adapters", sentence)
 
 
 def _check_weights(
@@ -202,7 +198,7 @@ def _check_weights(
     named = [used.weight for used in stack[asked:]]
     weights = [[*row, *named] if len(row) == asked else list(row) for row in rows]
     if problem := _strip_problem(weights, len(stack)):
-        raise _invalid("weights", problem)
+        raise invalid_field("weights", problem)
     return weights
 
 
@@ -252,15 +248,15 @@ def _check_config(
         _explain_sides(base, fields, width=values["width"], height=values["height"])
         raise InvalidInput(" ".join(fields.values()), fields=fields) from error
     if reason := size_problem(base, config.width or side, config.height or side):
-        raise _invalid("width", reason)
+        raise invalid_field("width", reason)
     if config.seed + config.count - 1 > MAX_SEED:
-        raise _invalid(
+        raise invalid_field(
             "seed",
             f"Each image has the next seed, so with {config.count} images it is "
             f"{MAX_SEED - config.count + 1:,} at most.",
         )
     if base.family == BaseFamily.SDXL and config.clip_skip > 1:
-        raise _invalid("clip_skip", NO_CLIP_SKIP)
+        raise invalid_field("clip_skip", NO_CLIP_SKIP)
     return config
 
 

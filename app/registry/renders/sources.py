@@ -21,7 +21,7 @@ from app.registry.blobs import thumbnails
 from app.registry.datasets import intake
 from app.registry.datasets import service as datasets
 from app.registry.db import database_now, upsert, utcnow
-from app.registry.errors import InvalidInput, NotFound
+from app.registry.errors import InvalidInput, NotFound, invalid_field
 from app.registry.slugs import RowId
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset
@@ -141,8 +141,7 @@ def receive(state: AppState, content: IO[bytes]) -> FoundSource:
         scratch=state.settings.scratch,
     )
     if not taken.accepted:
-        reason = taken.rejected[0][1]
-        raise InvalidInput(reason, fields={"source": reason})
+        raise invalid_field("source", taken.rejected[0][1])
     (image,) = taken.accepted
     source = FoundSource(image.clean_sha256, image.width, image.height, "an image")
     made = Thumbnail(

@@ -8,7 +8,7 @@ from app.registry.adapters import service as adapters
 from app.registry.adapters.versions import next_version as versions
 from app.registry.adapters.versions.create_version import adapter_of_child
 from app.registry.db import Session
-from app.registry.errors import InvalidInput, NotFound
+from app.registry.errors import NotFound, invalid_field
 from app.registry.runs import service as runs
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.base_models import BaseModel
@@ -75,8 +75,7 @@ def check_offer(session: Session, form: TrainForm) -> None:
         return
     if form.offer == _key(adapter.key, form.dataset, form.base):
         return
-    sentence = CHANGED.format(name=adapter.name)
-    raise InvalidInput(sentence, fields={"adapter_id": sentence})
+    raise invalid_field("adapter_id", CHANGED.format(name=adapter.name))
 
 
 def _key(adapter_id: int, dataset: int | str, base: str) -> str:

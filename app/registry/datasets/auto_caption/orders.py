@@ -16,7 +16,7 @@ from app.registry.datasets.auto_caption.from_file_names import (
 )
 from app.registry.datasets.auto_caption.providers import CaptionRequest, check_request
 from app.registry.db import in_chunks
-from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.errors import Conflict, InvalidInput, NotFound, invalid_field
 from app.registry.job_kinds.caption_kinds import (
     CaptionArgs,
     CaptionImagesArgs,
@@ -140,8 +140,7 @@ def _choose_images(
     if not rows:
         raise InvalidInput(NO_IMAGES, fields={"images": NO_IMAGES})
     if not chosen:
-        sentence = ALL_CAPTIONED.format(count=len(rows))
-        raise InvalidInput(sentence, fields={"mode": sentence})
+        raise invalid_field("mode", ALL_CAPTIONED.format(count=len(rows)))
     if len(chosen) > MAX_IMAGES:
         sentence = f"Caption at most {MAX_IMAGES:,} images at once; these are {len(chosen):,}."
         raise InvalidInput(sentence, fields={"images": sentence})

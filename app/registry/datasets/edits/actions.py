@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from app.registry.datasets.captions import MAX_CHARACTERS
-from app.registry.errors import InvalidInput
+from app.registry.errors import invalid_field
 from app.registry.tables.datasets import MAX_REPEATS, TRIGGER_LENGTH
 from app.registry.wording import plural
 from worker.core.words import CaptionKind
@@ -125,7 +125,7 @@ def check_edit(edit: Edit) -> Edit:
     Raises InvalidInput with the field that is wrong.
     """
     if edit.action in MADE_ELSEWHERE:
-        raise _refuse("action", "Captions of a model or of files are not edited in bulk.")
+        raise invalid_field("action", "Captions of a model or of files are not edited in bulk.")
     needs = {
         EditAction.ADD_TRIGGER: "Enter the trigger word to add.",
         EditAction.PREPEND: "Enter the text to put before the captions.",
@@ -134,35 +134,31 @@ def check_edit(edit: Edit) -> Edit:
         EditAction.REMOVE_WORDS: "Enter the words to remove.",
     }
     if edit.action in needs and not edit.text.strip(" ,"):
-        raise _refuse("text", needs[edit.action])
+        raise invalid_field("text", needs[edit.action])
     if edit.action is EditAction.REMOVE_TAG and "," in edit.text.strip(" ,"):
-        raise _refuse("text", "Enter one tag; tags have no comma.")
+        raise invalid_field("text", "Enter one tag; tags have no comma.")
     if edit.action is EditAction.REPLACE:
         _check_find(edit)
     if edit.action is EditAction.REPEATS and not 1 <= edit.repeats <= MAX_REPEATS:
-        raise _refuse("repeats", f"Enter a number of repeats from 1 to {MAX_REPEATS}.")
+        raise invalid_field("repeats", f"Enter a number of repeats from 1 to {MAX_REPEATS}.")
     if edit.action in TO_DATASETS and edit.dataset_id is None:
-        raise _refuse("dataset_id", "Choose the other dataset.")
+        raise invalid_field("dataset_id", "Choose the other dataset.")
     if edit.sets_trigger and (len(edit.text.strip()) > TRIGGER_LENGTH or "," in edit.text):
-        sentence = f"A trigger word has at most {TRIGGER_LENGTH} characters and no comma."
-        raise _refuse("text", f"{sentence} Shorten it, or leave that of the dataset as it is.")
+        rule = f"A trigger word has at most {TRIGGER_LENGTH} characters and no comma."
+        raise invalid_field("text", f"{rule} Shorten it, or leave that of the dataset as it is.")
     if len(edit.text) > MAX_CHARACTERS:
-        raise _refuse("text", f"Enter at most {MAX_CHARACTERS:,} characters.")
+        raise invalid_field("text", f"Enter at most {MAX_CHARACTERS:,} characters.")
     used = SETTINGS[edit.action] + (("kind",) if edit.changes_captions else ())
     return Edit(edit.action, **{name: getattr(edit, name) for name in used})
 
 
 def _check_find(edit: Edit) -> None:
     if not edit.find:
-        raise _refuse("find", "Enter the text to find.")
+        raise invalid_field("find", "Enter the text to find.")
     limit = MAX_PATTERN if edit.is_regex else MAX_CHARACTERS
     for field, text in (("find", edit.find), ("replacement", edit.replacement)):
         if len(text) > limit:
-            raise _refuse(field, f"Enter at most {limit:,} characters.")
-
-
-def _refuse(field: str, sentence: str) -> InvalidInput:
-    return InvalidInput(sentence, fields={field: sentence})
+            raise invalid_field(field, f"Enter at most {limit:,} characters.")
 
 
 def describe_edit(edit: Edit, changed: int, *, target: str = "") -> str:

@@ -16,7 +16,7 @@ import re2
 
 from app.registry.datasets.captions import CaptionRefused
 from app.registry.datasets.edits.actions import Edit
-from app.registry.errors import InvalidInput
+from app.registry.errors import InvalidInput, invalid_field
 
 CPU_SECONDS = 20.0  # for all captions of an edit; read before each search and each caption
 
@@ -123,7 +123,7 @@ def _compile(pattern: str, edit: Edit) -> Any:
         reason = next((text for said, text in ADVICE.items() if re.search(said, reason)), reason)
     finally:
         re2.purge()  # it would keep 128 patterns with what they have allocated
-    raise _invalid("find", f"The regular expression is invalid: {reason}.")
+    raise invalid_field("find", f"The regular expression is invalid: {reason}.")
 
 
 def _with_unicode_classes(find: str) -> str:
@@ -153,14 +153,10 @@ def _pieces(replacement: str, pattern: Any) -> list[bytes | int]:
             named = pattern.groupindex.get(name.encode(), 0)
             number = int(name) + 1 if name.isdecimal() else named
             if not 0 < number <= pattern.groups:
-                raise _invalid("replacement", f"The pattern has no group {name}.")
+                raise invalid_field("replacement", f"The pattern has no group {name}.")
             pieces.append(number)
         elif found[3]:
             pieces.append(b" " if found[3] in "nt" else found[3].encode(errors="ignore"))
         else:
-            raise _invalid("replacement", r"Write \\ in the replacement for a backslash.")
+            raise invalid_field("replacement", r"Write \\ in the replacement for a backslash.")
     return [*pieces, replacement[end:].encode(errors="ignore")]
-
-
-def _invalid(field: str, sentence: str) -> InvalidInput:
-    return InvalidInput(sentence, fields={field: sentence})

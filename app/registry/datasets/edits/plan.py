@@ -31,7 +31,7 @@ from app.registry.datasets.edits.selection import (
 )
 from app.registry.datasets.service import get_dataset
 from app.registry.db import in_chunks
-from app.registry.errors import InvalidInput
+from app.registry.errors import invalid_field
 from app.registry.tables.datasets import Dataset, DatasetEdit, Image, ImageCaption
 from app.registry.validation import one_line
 from worker.core.captioning.file_names import captions_of_files
@@ -263,8 +263,7 @@ def _plan_copies(
 ) -> None:
     assert plan.edit.dataset_id is not None
     if plan.edit.dataset_id == dataset.key:
-        sentence = "Choose another dataset than this one."
-        raise InvalidInput(sentence, fields={"dataset_id": sentence})
+        raise invalid_field("dataset_id", "Choose another dataset than this one.")
     target = get_dataset(session, plan.edit.dataset_id)
     plan.target_name = target.name
     has = set(

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from app.registry.datasets.filters import ALL_IMAGES, ImageFilter
 from app.registry.datasets.listing.image_search import matching_ids
 from app.registry.db import MAX_ID, in_chunks
-from app.registry.errors import InvalidInput
+from app.registry.errors import InvalidInput, invalid_field
 from app.registry.tables.datasets import Dataset, Image, point
 
 MAX_SELECTED = 20_000
@@ -165,6 +165,5 @@ def read_ids(text: str) -> frozenset[int]:
             if len(found) > MAX_SELECTED:
                 break
     except ValueError:
-        sentence = "Select images by their ids, such as 3 5 8-12."
-        raise InvalidInput(sentence, fields={"image_ids": sentence}) from None
+        raise invalid_field("image_ids", "Select images by their ids, such as 3 5 8-12.") from None
     return frozenset(found)

@@ -19,7 +19,7 @@ from app.registry.datasets.caption_writes import (
 )
 from app.registry.datasets.several_captions import OneCaption, captions_of_image, further_captions
 from app.registry.db import in_chunks
-from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.errors import Conflict, NotFound, invalid_field
 from app.registry.tables.datasets import MAX_SHARE, CaptionRevision, Image, ImageCaption
 from worker.core.words import CaptionKind
 
@@ -49,8 +49,7 @@ def change_caption(
     Raises InvalidInput, NotFound, and Conflict with the new text as `service.caption_image` does.
     """
     if change.share is not None and not 1 <= change.share <= MAX_SHARE:
-        sentence = f"Enter a share from 1 to {MAX_SHARE}."
-        raise InvalidInput(sentence, fields={"share": sentence})
+        raise invalid_field("share", f"Enter a share from 1 to {MAX_SHARE}.")
     image = service.get_image(session, image_id, lock=True)
     if kind == image.caption_kind:
         if change.caption is not None:

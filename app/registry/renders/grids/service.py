@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.base_models import service as base_models
 from app.registry.db import in_chunks, utcnow
-from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.errors import Conflict, InvalidInput, NotFound, invalid_field
 from app.registry.job_kinds.states import NOT_FINAL, JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.renders import service as renders
@@ -216,8 +216,7 @@ def rename_grid(session: Session, grid_id: int, title: str) -> Grid:
     grid = get_grid(session, grid_id)
     title = one_line(title)
     if len(title) > MAX_TITLE:
-        sentence = too_long(title, MAX_TITLE)
-        raise InvalidInput(sentence, fields={"title": sentence})
+        raise invalid_field("title", too_long(title, MAX_TITLE))
     grid.title = title or usual_title(grid.varied)
     session.add(grid)
     session.flush()

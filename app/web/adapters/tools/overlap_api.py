@@ -9,7 +9,7 @@ from app.registry.adapters import overlap
 from app.registry.adapters.fitting import AdapterAndVersion
 from app.registry.adapters.overlap import PairOverlap, PairState
 from app.registry.adapters.resolve import resolve
-from app.registry.errors import InvalidInput
+from app.registry.errors import invalid_field
 from app.registry.job_kinds.weighted import WeightedAdapter
 from app.web.answers import Answer
 from app.web.problems import problems
@@ -95,8 +95,7 @@ def compare_adapters(body: OverlapIn, state: State) -> StackCheckOut:
     with state.database.read() as session:
         made = [resolve(session, one)[1] for one in body.adapters]
     if len({version.key for _, version in made}) < len(made):
-        sentence = "The same version is named twice. Name different ones."
-        raise InvalidInput(sentence, fields={"adapters": sentence})
+        raise invalid_field("adapters", "The same version is named twice. Name different ones.")
     check = overlap.check_stack(state.database, made)
     return StackCheckOut.of(
         check,
