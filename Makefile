@@ -29,7 +29,7 @@ help:
 	@echo "make test   install, check style and types, run the tests         (ARGS=\"-k guard\")"
 	@echo "make costs  print what the last make test cost in CPU seconds, beside the budget of each folder"
 	@echo "make lines  print the lines of each area beside the budget in pyproject.toml"
-	@echo "make wide   install, run the tests in all windows, themes and databases (ARGS=\"-k axe\")"
+	@echo "make wide   install, run the tests in all windows, themes, databases, options (ARGS=\"-k axe\")"
 	@echo "make tools  install, run the tests of builders, benchmarks, installer, package (ARGS=\"-k eyes\")"
 	@echo "make faults install, break real stacks in all ways of docs/faults.md (ARGS=\"-k lock\")"
 	@echo "make faults-table  write the times of the last whole run of them into docs/faults.md"
@@ -60,10 +60,10 @@ costs: $(INSTALLED_TEST)
 lines: $(INSTALLED_TEST)
 	@$(BIN)/python -m tests.lines
 
-# A test whose cases are a product (windows and themes, databases) marks those `wide` of which others
-# say nearly the same.
+# A test whose cases are a product (windows and themes, databases, options) marks those `wide` of which
+# others say nearly the same.
 wide: $(INSTALLED_TEST)
-	@echo "== Wide: the full products of windows, themes and databases"
+	@echo "== Wide: the full products of windows, themes, databases and options"
 	@$(PYTEST) -m wide $(WIDE) $(ARGS)
 
 tools: $(INSTALLED_TEST)

@@ -221,7 +221,13 @@ def is_wide(item: pytest.Item) -> bool:
 
 def wide_but(cases: Iterable[Any], *kept: Any) -> list[Any]:
     """The cases of a product, of which `make test` runs those that are kept."""
-    return [case if case in kept else pytest.param(case, marks=pytest.mark.wide) for case in cases]
+    wide = pytest.mark.wide
+    return [
+        case
+        if case in kept
+        else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=wide)
+        for case in cases
+    ]
 
 
 def database_of(item: pytest.Item) -> str | None:
