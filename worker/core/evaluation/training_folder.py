@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from worker.core.bases.inspect import inspect_base
 from worker.core.evaluation.drawing import AdapterFile, Drawing
 from worker.core.evaluation.errors import EvaluationError
 from worker.core.evaluation.evaluate import Captioned, Question, evaluate, evaluate_weights
@@ -48,15 +49,15 @@ def evaluate_training(
     if options.threads:
         torch.set_num_threads(options.threads)
     files = _candidates(options)
-    pipeline = ResidentPipeline.load(options.model, device)
-    question = _question(options, pipeline.base.info.fingerprint)
+    base = inspect_base(options.model)
+    question = _question(options, base.fingerprint)
     renders = len(question.prompts) if options.weights else question.renders
     total = len(question.prompts) + renders * len(files)
     drawn = count(1)
     drawing = Drawing(
-        pipeline,
+        ResidentPipeline.load(options.model, device),
         options.out / "evaluation",
-        guidance=default_guidance(pipeline.base.info.resolution),
+        guidance=default_guidance(base.resolution),
         on_image=lambda: on_image(next(drawn), total),
     )
     measure = evaluate_weights if options.weights else evaluate
