@@ -94,7 +94,7 @@ def test_most_files_run_on_postgresql_in_make_wide_only(
     assert is_wide(request.node) == (database == "postgresql" and file not in ON_POSTGRESQL)
 
 
-@pytest.mark.parametrize("place", ON_POSTGRESQL)
+@pytest.mark.parametrize("place", sorted(ON_POSTGRESQL))
 def test_files_and_tests_that_run_on_postgresql_are_there(place: str) -> None:
     file, _, test = place.partition("::")
     assert f"def {test}" in (TESTS / file).read_text()
