@@ -18,7 +18,7 @@ LONGEST_SLUG = 140  # that the tables hold
 TRIES = 4  # to find a slug that nobody takes at the same moment
 Row = TypeVar("Row", bound=SQLModel)
 RESERVED = frozenset(  # used by addresses of pages and of the API
-    {"deleted", "extract", "import", "imports", "merge", "overlap"}
+    {"covers", "deleted", "extract", "import", "imports", "merge", "overlap"}
 )
 RowId = Annotated[int, Field(ge=1, le=MAX_ID)]
 Number = Annotated[int, Field(ge=0, le=MAX_ID)]

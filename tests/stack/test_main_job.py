@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.browser, pytest.mark.timeout(1_800)
 
 PATIENCE_SECONDS = 600.0  # generous: it is the longest test of a suite that shares two cores
 PATIENCE_MS = 240_000
-PICTURES = 6
+PICTURES = 24
 
 expect.set_options(timeout=PATIENCE_MS)
 

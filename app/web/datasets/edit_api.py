@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, WithJsonSchema
 
 from app.registry.datasets import service
 from app.registry.datasets.captions import MAX_CHARACTERS
-from app.registry.datasets.edits.actions import Edit, EditAction
+from app.registry.datasets.edits.actions import MADE_ELSEWHERE, Edit, EditAction
 from app.registry.datasets.edits.applying import apply_edit
 from app.registry.datasets.edits.plan import EditOutcome, plan_edit
 from app.registry.datasets.edits.selection import MAX_SELECTED, Selection, read_seen
@@ -29,7 +29,7 @@ from worker.core.words import CaptionKind
 router = APIRouter(tags=["datasets"])
 
 SHOWN = 100  # changes in an answer
-ASKED = [action for action in EditAction if action is not EditAction.AUTO_CAPTION]
+ASKED = [action for action in EditAction if action not in MADE_ELSEWHERE]
 AskedAction = Annotated[EditAction, WithJsonSchema({"type": "string", "enum": ASKED})]
 
 

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 
+from app.registry.slugs import RESERVED
 from app.web.access.needs import make_rules
 from app.web.methods import PathMethods
 from tests.costs import wide_but
@@ -45,6 +46,14 @@ def test_every_address_refuses_the_methods_that_it_does_not_have(
             if found != (405, allowed):
                 wrong.append((method, path, *found))
     assert wrong == []
+
+
+def test_no_slug_is_a_word_that_stands_in_its_place_in_another_address(app: FastAPI) -> None:
+    paths = [str(context.path) for context in iter_route_contexts(list(app.routes))]
+    with_slugs = r"(?:/api/v1)?/(?:adapters|base-models|caption-models|datasets|recipes)/([a-z-]+)"
+    words = {found[1] for path in paths if (found := re.fullmatch(with_slugs, path))}
+    assert "covers" in words
+    assert words <= RESERVED
 
 
 @pytest.mark.parametrize(
