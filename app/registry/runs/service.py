@@ -68,10 +68,7 @@ def trigger_warnings(session: Session, run: Run) -> list[str]:
 
 
 UNKNOWN = "This run does not exist. The runs page lists all runs."
-DELETED = (
-    "This run was deleted. You can restore it on the page of deleted runs "
-    "(/storage/deleted?kind=runs)."
-)
+DELETED = "This run was deleted. You can restore it on the page of deleted runs."
 
 
 def get_run(session: Session, run_id: int, *, lock: bool = False) -> Run:

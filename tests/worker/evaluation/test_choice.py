@@ -29,7 +29,9 @@ def test_a_candidate_that_is_closer_beyond_chance_is_chosen() -> None:
     early, late = candidate("step 50", 0.4), candidate("step 100", 0.7, wobble=WOBBLE[::-1])
     found = choose([early, late])
     assert found.name == "step 100"
-    assert found.reason == "step 100 is closest to the style, beyond chance."
+    assert found.reason == (
+        "step 100 is closest to the style; the others are farther by more than chance explains."
+    )
     assert found.equal == ()
     assert difference(late, early).excludes_zero
 
@@ -72,7 +74,7 @@ def test_ruined_and_copying_candidates_are_left_out_with_the_reason() -> None:
 
 
 def test_one_candidate_is_kept_and_none_or_few_prompts_are_an_error() -> None:
-    assert choose([candidate("step 50", 0.5)]).name == "step 50"
+    assert choose([candidate("step 50", 0.5)]).reason == "step 50 is the only one to choose."
     with pytest.raises(EvaluationError, match="at least one candidate"):
         choose([])
     with pytest.raises(EvaluationError, match="At least 6 prompts"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from inspect import signature
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -128,6 +129,12 @@ def preload_fp32(files: Iterable[Path]) -> None:
                 _preloaded[file, stored.offset] = values.astype(np.float32)
 
 
+def _known(kind: str, config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a config that the class reads: diffusers warns of the rest and ignores it."""
+    names = signature(_DIFFUSERS[kind].__init__).parameters
+    return {name: value for name, value in config.items() if name in names or name[:1] == "_"}
+
+
 def build_module(kind: str, config: dict[str, Any]) -> nn.Module:
     """A module of class `kind` whose weights have no memory yet (on torch's meta device)."""
     try:
@@ -135,7 +142,7 @@ def build_module(kind: str, config: dict[str, Any]) -> nn.Module:
             if kind in _TRANSFORMERS:
                 return _TRANSFORMERS[kind](CLIPTextConfig(**config))  # type: ignore[no-any-return]
             if kind in _DIFFUSERS:
-                return _DIFFUSERS[kind].from_config(config)  # type: ignore[no-any-return]
+                return _DIFFUSERS[kind].from_config(_known(kind, config))  # type: ignore[no-any-return]
     except (TypeError, ValueError, KeyError, AssertionError) as error:
         raise BaseModelError(
             f"The config of the base model's {kind} is invalid. Use another model."

@@ -80,6 +80,8 @@ def choose(candidates: Sequence[Candidate]) -> Choice:
     kept = [one for one in candidates if one.name not in left_out]
     if not kept:
         return Choice(None, "None is usable: each is ruined or copies its images.", (), left_out)
+    if len(kept) == 1:
+        return Choice(kept[0].name, f"{kept[0].name} is the only one to choose.", (), left_out)
     best = max(kept, key=lambda one: one.style.score)
     near = [one for one in kept if not _is_below(one.style.parts, best.style.parts, len(kept))]
     chosen, reason = _among_equals(near, best)
@@ -115,7 +117,10 @@ def _is_below(one: NDArray[np.floating], best: NDArray[np.floating], count: int)
 def _among_equals(near: Sequence[Candidate], best: Candidate) -> tuple[Candidate, str]:
     """The one to keep of those that look equally close, and the sentence."""
     if len(near) == 1:
-        return best, f"{best.name} is closest to the style, beyond chance."
+        return best, (
+            f"{best.name} is closest to the style; the others are farther by more than chance "
+            "explains."
+        )
     follow = _best_adherence(near)
     if len(follow) == 1:
         others = join_words([one.name for one in near if one is not follow[0]])

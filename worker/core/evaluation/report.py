@@ -33,6 +33,15 @@ class WeightReport:
     notes: Sequence[str]
 
 
+MEANINGS = {
+    "style": "0 as the base model draws, 1 as the dataset; more is closer",
+    "adherence": "how far images show what the prompt says; 1 as the base model's; more is better",
+    "variety": "difference between images of different subjects; 1 as the base model's",
+    "copy_ratio": "below 0.5 it draws its training images again; more is better",
+    "patches": "closeness of small patches, 0 as the base model, 1 as the dataset; more is closer",
+}
+
+
 def plain(report: Report | WeightReport) -> dict[str, Any]:
     """The report as JSON values."""
     if isinstance(report, WeightReport):
@@ -60,13 +69,14 @@ def text(report: Report | WeightReport, sheet: Path) -> str:
     by_weight = isinstance(report, WeightReport)
     columns = ["adherence", "patches"] if by_weight else ["adherence", "variety", "copy_ratio"]
     heads = "".join(f"{name.replace('_', ' '):>12}" for name in columns)
-    lines = [f"{'':<13}{'style (0 base, 1 dataset)':<26}{heads}"]
+    lines = [f"{'':<13}{'style (95 % interval)':<26}{heads}"]
     for row in found["weights" if by_weight else "candidates"]:
         style, name = row["style"], f"weight {row['weight']:g}" if by_weight else row["name"]
         span = f"{style['mean']:.2f} ({style['low']:.2f} to {style['high']:.2f})"
         numbers = "".join(f"{_number(row[column]):>12}" for column in columns)
         lines.append(f"{name:<13}{span:<26}{numbers}")
-    lines += [*report.notes, f"The images: {sheet}"]
+    meanings = [f"{name.replace('_', ' ')}: {MEANINGS[name]}" for name in ("style", *columns)]
+    lines += ["", *meanings, "", *report.notes, f"The images: {sheet}"]
     if isinstance(report, WeightReport):
         card = report.card
         start, breaks = (_weight(one) for one in (card.start, card.breaks))
