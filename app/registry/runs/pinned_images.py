@@ -149,7 +149,10 @@ def _images_of(
                 height=item["height"],
                 repeats=item.get("repeats", 1) * repeats,
                 never_flip=item.get("never_flip", False),
-                captions=[PinnedCaption(**one) for one in item.get("captions", ())],
+                captions=[
+                    PinnedCaption(**one | {"kind": CaptionKind(one["kind"])})
+                    for one in item.get("captions", ())
+                ],
                 focus=tuple(item["focus"]) if "focus" in item else None,
             )
         )

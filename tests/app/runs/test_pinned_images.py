@@ -81,6 +81,17 @@ def test_a_deleted_dataset_leaves_the_images_to_the_run(
     assert html.unescape(page_of(client, f"/runs/{run.key}/images")).count("a fox") == 2
 
 
+def test_several_captions_of_an_image_are_listed_by_kind(client: TestClient, run: Run) -> None:
+    first = client.get(f"/api/v1/datasets/{run.dataset_id}/images").json()[0]
+    written = client.put(
+        f"/api/v1/images/{first['id']}/captions/tags", json={"caption": "fox, red"}
+    )
+    assert written.status_code == 200, written.text
+    queued = client.post("/api/v1/runs", json={"dataset_id": run.dataset_id}).json()
+    found = client.get(f"/api/v1/runs/{queued['id']}/images").json()[0]["captions"]
+    assert [one["kind"] for one in found] == ["long", "tags"]
+
+
 def test_many_images_come_in_pages(
     client: TestClient, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
