@@ -101,7 +101,7 @@ def run_one(name: str, out: Path, *, scale: float, threads: int) -> dict[str, An
     guidance = default_guidance(pipeline.base.info.resolution)
     drawing = Drawing(pipeline, folder / "evaluation", guidance=guidance)
     names = [one.caption.partition(",")[0] for one in others]
-    chosen = [at for at, one in enumerate(names) if pipeline_knows(one)][:SUBJECTS]
+    chosen = [at for at, one in enumerate(names) if base_knows(one)][:SUBJECTS]
     question = Question(
         [others[at].caption for at in chosen],
         [names[at] for at in chosen],
@@ -177,7 +177,7 @@ def train_plan(
     return losses
 
 
-def pipeline_knows(subject: str) -> bool:
+def base_knows(subject: str) -> bool:
     """True if the embedded base was taught this subject by its name."""
     from worker.core.starter.prompt_words import read_prompt
 

@@ -22,11 +22,7 @@ from app.registry.adapters.versions.aliases import NUMBER
 from app.registry.config import Settings
 from app.registry.db import Database, database_now
 from app.registry.errors import AppError, Conflict, InvalidInput, NotFound, invalid_field
-from app.registry.job_kinds.kinds import (
-    JobKind,
-    KeepInFolderArgs,
-    KeepInFolderResult,
-)
+from app.registry.job_kinds.kinds import JobKind, KeepInFolderArgs, KeepInFolderResult
 from app.registry.job_kinds.states import ACTIVE, JobStatus
 from app.registry.jobs.service import enqueue_io
 from app.registry.state import AppState

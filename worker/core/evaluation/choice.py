@@ -89,11 +89,6 @@ def choose(candidates: Sequence[Candidate]) -> Choice:
     return Choice(chosen.name, reason, equal, left_out)
 
 
-def difference(one: Candidate, other: Candidate, *, comparisons: int = 1) -> Interval:
-    """The style of one above that of the other, paired by prompt."""
-    return mean_interval(one.style.parts - other.style.parts, comparisons=comparisons)
-
-
 def _left_out(candidates: Sequence[Candidate]) -> dict[str, str]:
     """The reason by name of those that nobody would keep."""
     best = max((one.mean_adherence or 0.0 for one in candidates), default=0.0)
@@ -111,7 +106,7 @@ def _left_out(candidates: Sequence[Candidate]) -> dict[str, str]:
 
 def _is_below(one: NDArray[np.floating], best: NDArray[np.floating], count: int) -> bool:
     found = mean_interval(one - best, comparisons=count - 1)
-    return found.high is not None and found.high < 0
+    return found.excludes_zero and found.mean < 0
 
 
 def _among_equals(near: Sequence[Candidate], best: Candidate) -> tuple[Candidate, str]:

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -36,7 +37,7 @@ class AdapterFile:
         """The adapter in memory. Raises AdapterError."""
         return LoadedAdapter(self.fingerprint, load_adapter(self.path), self.weight)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """The hash of its file."""
         with self.path.open("rb") as file:
