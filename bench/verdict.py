@@ -73,13 +73,13 @@ def run_one(name: str, out: Path, *, scale: float, threads: int) -> dict[str, An
     from bench.styles import draw_style
     from tools.starter.artwork import load_artwork
     from worker.core import starter
-    from worker.core.evaluation.drawing import AdapterFile, Drawing
+    from worker.core.evaluation.drawing import AdapterFile, FolderDrawing
     from worker.core.evaluation.evaluate import Captioned, Question, evaluate
     from worker.core.eyes import open_eyes
     from worker.core.inference.pipeline import ResidentPipeline
     from worker.core.training.checkpoints.folder import checkpoints_in
     from worker.core.training.data.images import open_image, read_folder
-    from worker.core.training.data.validation import split
+    from worker.core.training.data.split import split
     from worker.core.training.events import ADAPTERS
     from worker.core.training.presets import default_guidance
 
@@ -99,7 +99,9 @@ def run_one(name: str, out: Path, *, scale: float, threads: int) -> dict[str, An
         losses = train_plan(kind, trained, folder, scale=scale)
     pipeline = ResidentPipeline.load(starter.PATH)
     guidance = default_guidance(pipeline.base.info.resolution)
-    drawing = Drawing(pipeline, folder / "evaluation", guidance=guidance)
+    paths = checkpoints_in(folder / "checkpoints" / ADAPTERS)
+    files = {str(int(path.stem.rpartition("-")[2])): AdapterFile(path) for path in paths}
+    drawing = FolderDrawing(pipeline, folder / "evaluation", files, guidance=guidance)
     names = [one.caption.partition(",")[0] for one in others]
     chosen = [at for at, one in enumerate(names) if base_knows(one)][:SUBJECTS]
     question = Question(
@@ -108,21 +110,19 @@ def run_one(name: str, out: Path, *, scale: float, threads: int) -> dict[str, An
         [Captioned(open_image(one), one.caption) for one in trained],
         [Captioned(open_image(one), one.caption) for one in held_out],
     )
-    paths = checkpoints_in(folder / "checkpoints" / ADAPTERS)
-    files = [AdapterFile(str(int(path.stem.rpartition("-")[2])), path) for path in paths]
-    report = evaluate(question, files, drawing=drawing, eyes=open_eyes(device="cpu"))
+    report = evaluate(question, [*files], drawing=drawing, eyes=open_eyes(device="cpu"))
     true = drawing.through_autoencoder([open_image(others[at]) for at in chosen])
     rows = []
-    for file, one in zip(files, report.candidates, strict=True):
+    for one in report.candidates:
         ratio = None if one.memory is None else one.memory.ratio
-        truth = distances(drawing.images(file, question.prompts), true)
+        truth = distances(drawing.images(one.name, question.prompts), true)
         rows.append(
             {
-                "step": int(file.name),
+                "step": int(one.name),
                 "style": asdict(one.style_interval),
                 "adherence": one.mean_adherence,
                 "copy_ratio": ratio,
-                "held_out_loss": losses.get(int(file.name)),
+                "held_out_loss": losses.get(int(one.name)),
                 "truth": [round(value, 5) for value in truth.tolist()],
             }
         )

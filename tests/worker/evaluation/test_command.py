@@ -21,23 +21,28 @@ SUBJECTS = 6
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    for file in sorted(LINOCUT.folder.glob("*.webp"))[:IMAGES]:
+def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two folders of a style, one image without a caption, and regularization images."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("one", "two", "regularization")]
+    files = sorted(LINOCUT.folder.glob("*.webp"))
+    for place, file in enumerate(files[: IMAGES + 2]):
+        folder = folders[place % 2 if place < IMAGES else 2]
         shutil.copy(file, folder)
-        (folder / f"{file.stem}.txt").write_text(f"{file.stem}, linocut style")
-    return folder
+        if place != 2:  # one that is trained
+            (folder / f"{file.stem}.txt").write_text(f"{file.stem}, linocut style")
+    one, two, regularization = map(str, folders)
+    return ["--data", one, "--data", f"{two}:2", "--regularization", regularization]
 
 
 @pytest.fixture(scope="module")
-def out(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(data: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training of four steps with two checkpoints, and half of the images held out."""
     folder = tmp_path_factory.mktemp("out")
-    words = f"--model starter --data {data} --out {folder} --steps 4 --batch-size 1 --rank 2"
+    words = f"--model starter --out {folder} --steps 4 --batch-size 1 --rank 2"
     words += " --learning-rate 2e-3 --checkpoint-every 2 --sample-every 0 --validation-share 0.5"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Console, "listen", lambda _console: None)
-        assert train([*words.split(), "--sample-prompts"]) == 0
+        assert train([*words.split(), *data, "--sample-prompts"]) == 0
     return folder
 
 
@@ -46,13 +51,12 @@ def _one_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "STEPS", 1)
 
 
-def evaluate(out: Path, data: Path, *more: str) -> int:
-    words = [str(out), "--data", str(data), "--model", "starter", "--subjects", str(SUBJECTS)]
-    return main([*words, *more])
+def evaluate(out: Path, data: list[str], *more: str) -> int:
+    return main([str(out), *data, "--model", "starter", "--subjects", str(SUBJECTS), *more])
 
 
 def test_checkpoints_are_compared_on_the_same_subjects_and_one_is_recommended(
-    out: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    out: Path, data: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert evaluate(out, data, "--trigger-word", "linocut") == 0
     printed = capsys.readouterr().out
@@ -61,7 +65,7 @@ def test_checkpoints_are_compared_on_the_same_subjects_and_one_is_recommended(
     assert "Recommended: step " in printed
     assert (out / "evaluation/sheet.png").is_file()
     drawn = [file for file in (out / "evaluation").iterdir() if file.name != "sheet.png"]
-    assert len(drawn) == SUBJECTS + 2 * (SUBJECTS + IMAGES)
+    assert len(drawn) == SUBJECTS + 2 * (SUBJECTS + IMAGES - 1)  # one image has no caption
 
     # What is drawn is kept: the same command draws only what a kill cut off.
     drawn[0].write_bytes(drawn[0].read_bytes()[:99])
@@ -82,7 +86,7 @@ def test_checkpoints_are_compared_on_the_same_subjects_and_one_is_recommended(
 
 
 def test_weights_of_one_checkpoint_give_a_card(
-    out: Path, data: Path, capsys: pytest.CaptureFixture[str]
+    out: Path, data: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--trigger-word", "linocut", "--weights", "4,0,1", "--step", "2"]
     assert evaluate(out, data, *words) == 0
@@ -95,7 +99,7 @@ def test_weights_of_one_checkpoint_give_a_card(
 
 def test_what_cannot_be_evaluated_is_explained(
     out: Path,
-    data: Path,
+    data: list[str],
     tmp_path: Path,
     smallest_sd15_folder: Path,
     capsys: pytest.CaptureFixture[str],
@@ -104,17 +108,18 @@ def test_what_cannot_be_evaluated_is_explained(
         assert main([*map(str, words), "--model", "starter"]) == 1
         return capsys.readouterr().err.strip()
 
-    assert refusal(tmp_path, "--data", data) == (
+    assert refusal(tmp_path, *data) == (
         f"There are no checkpoints in {tmp_path}. Give the --out folder of brushwork train."
     )
-    assert "learned from other images or captions" in refusal(out, "--data", LINOCUT.folder)
-    assert "no checkpoint of step 3" in refusal(out, "--data", data, "--step", 3)
-    assert "at least 1" in refusal(out, "--data", data, "--checkpoints", 0)
-    assert "Use --subjects 6 or more" in refusal(out, "--data", data, "--subjects", 5)
-    assert "40 subjects, and 99 are wanted" in refusal(out, "--data", data, "--subjects", 99)
-    assert main([str(out), "--data", str(data), "--model", str(smallest_sd15_folder)]) == 1
+    assert "learned from other images or captions" in refusal(out, *data[:-2])
+    assert "is named twice" in refusal(out, *data, *data[:2])
+    assert "no checkpoint of step 3" in refusal(out, *data, "--step", 3)
+    assert "at least 1" in refusal(out, *data, "--checkpoints", 0)
+    assert "Use --subjects 6 or more" in refusal(out, *data, "--subjects", 5)
+    assert "40 subjects, and 99 are wanted" in refusal(out, *data, "--subjects", 99)
+    assert main([str(out), *data, "--model", str(smallest_sd15_folder)]) == 1
     assert "has another base model" in capsys.readouterr().err
     for weights in ("strong", "", "1,nan", "99"):
         with pytest.raises(SystemExit):
-            main([str(out), "--data", str(data), "--model", "starter", "--weights", weights])
+            main([str(out), *data, "--model", "starter", "--weights", weights])
         assert "must be numbers from -10 to 10" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from worker.core.training.data.buckets import Size
 from worker.core.training.data.epochs import steps_per_epoch
 from worker.core.training.data.images import TrainingImage, WeightedCaption
 from worker.core.training.data.latent_cache import EncodedBucket
+from worker.core.training.data.split import split
 from worker.core.training.data.validation import ValidationSet, fixed_set
 from worker.core.training.errors import DatasetError
 
@@ -222,13 +223,21 @@ def test_an_epoch_is_as_long_as_the_batches_say() -> None:
     assert uses == pytest.approx([3, 3, 1, 1, 1, 1, 1, 1], rel=0.1)
 
 
+def test_images_are_held_out_as_torch_shuffles_them() -> None:
+    images = [TrainingImage(Path(f"{number}.png"), str(number), "") for number in range(40)]
+    for seed in (0, 7, 2**32 + 5, 123_456_789_012):
+        order = torch.randperm(40, generator=torch.Generator().manual_seed(seed)).tolist()
+        held_out = split(images, 0.25, seed=seed)[1]
+        assert [int(image.sha256) for image in held_out] == sorted(order[:10])
+
+
 def test_a_held_out_image_is_trained_in_no_other_dataset() -> None:
     images = [
         TrainingImage(Path(f"{dataset}-{name}"), name, "", dataset=dataset)
         for dataset in (0, 1)
         for name in "abcd"
     ]
-    trained, held = validation.split(images, 0.25, seed=0)
+    trained, held = split(images, 0.25, seed=0)
     hashes = {image.sha256 for image in held}
     assert not hashes & {image.sha256 for image in trained}
     assert len(held) == 2 * len(hashes)
@@ -236,6 +245,6 @@ def test_a_held_out_image_is_trained_in_no_other_dataset() -> None:
         str(image.path) for image in images
     ]
     copies = [replace(image, dataset=0) for image in images]
-    assert len(validation.split(copies, 0.25, seed=0)[1]) == 2  # within one, as it always was
+    assert len(split(copies, 0.25, seed=0)[1]) == 2  # within one, as it always was
     with pytest.raises(DatasetError, match="too few images"):
-        validation.split([images[0], images[4]], 0.5, seed=0)
+        split([images[0], images[4]], 0.5, seed=0)

@@ -18,7 +18,12 @@ from worker.core.lean_imports import lean_imports
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.weights import MAX_WEIGHT, weight_problem
 from worker.core.training.command_line.console import INTERRUPTED, print_failure
-from worker.core.training.command_line.flags import parse_device, parse_threads, resolve_model
+from worker.core.training.command_line.flags import (
+    ArgumentsError,
+    parse_device,
+    parse_threads,
+    resolve_model,
+)
 from worker.core.training.errors import TrainingError
 
 DESCRIPTION = """\
@@ -41,7 +46,11 @@ def build_parser() -> ArgumentParser:
         help="the base model of the training, as for brushwork train",
     )  # fmt: skip
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="FOLDER", help="its --data: the images"
+        "--data", type=Path, action="append", required=True, metavar="FOLDER[:REPEATS]",
+        help="its --data: the images; several times, if it was",
+    )  # fmt: skip
+    parser.add_argument(
+        "--regularization", type=Path, metavar="FOLDER", help="its --regularization, if it had that"
     )
     parser.add_argument(
         "--trigger-word", metavar="WORD", help="the word of the captions that names the style"
@@ -80,8 +89,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
         report, sheet = evaluate_training(options, device, _print_progress)
     except (
-        AdapterError, BaseModelError, EvaluationError, EyesError, NotMeasured, RenderError,
-        TrainingError,
+        AdapterError, ArgumentsError, BaseModelError, EvaluationError, EyesError, NotMeasured,
+        RenderError, TrainingError,
     ) as error:  # fmt: skip
         return print_failure(error)
     except OSError as error:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -27,9 +28,8 @@ STEPS = 12
 
 @dataclass(frozen=True)
 class AdapterFile:
-    """A canonical adapter to evaluate, at a weight; `name` is what people read."""
+    """A canonical adapter to evaluate, at a weight."""
 
-    name: str
     path: Path
     weight: float = 1.0
 
@@ -44,36 +44,38 @@ class AdapterFile:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class Drawing:
+class FolderDrawing:
     """Images of one base, kept in a folder under the hash of all that they depend on."""
 
     def __init__(
         self,
         pipeline: ResidentPipeline,
         folder: Path,
+        files: Mapping[str, AdapterFile],
         *,
         guidance: float,
         on_image: Callable[[], None] = lambda: None,
     ) -> None:
         self._pipeline = pipeline
         self._folder = folder
+        self._files = files
+        self._loaded: str | None = None
         self._settings = {"guidance": guidance, "steps": STEPS}
         self._on_image = on_image
 
-    def images(self, adapter: AdapterFile | None, prompts: Sequence[str]) -> list[Image.Image]:
+    def images(self, candidate: str | None, prompts: Sequence[str]) -> list[Image.Image]:
         """An image of each prompt; the seed of a prompt is its place, whoever draws it.
 
         Raises AdapterError and RenderError.
         """
-        key = None if adapter is None else (adapter.fingerprint, adapter.weight)
-        found, is_ready = [], False
+        file = None if candidate is None else self._files[candidate]
+        key = None if file is None else (file.fingerprint, file.weight)
+        found = []
         for seed, prompt in enumerate(prompts):
             path = self._path(key, prompt, seed)
             image = _read(path)
             if image is None:
-                if not is_ready:
-                    self._pipeline.set_adapters([] if adapter is None else [adapter.load()])
-                    is_ready = True
+                self._use(candidate)
                 image = self._draw(path, prompt, seed)
             found.append(image)
             self._on_image()
@@ -81,14 +83,15 @@ class Drawing:
 
     def through_autoencoder(self, images: Sequence[Image.Image]) -> list[Image.Image]:
         """The images as this base can draw them, at its native size."""
-        vae, side = self._pipeline.base.vae, self._pipeline.base.info.resolution
-        with torch.inference_mode():
-            sources = (
-                encode_source(vae, image, width=side, height=side, strength=0.0) for image in images
-            )
-            return [
-                to_image(decode_latent(vae, one.mean.to(self._pipeline.device))) for one in sources
-            ]
+        base = self._pipeline.base
+        return through_autoencoder(base.vae, images, side=base.info.resolution)
+
+    def _use(self, candidate: str | None) -> None:
+        """Load the adapter, unless it drew the last image."""
+        if candidate != self._loaded:
+            stack = [] if candidate is None else [self._files[candidate].load()]
+            self._pipeline.set_adapters(stack)
+            self._loaded = candidate
 
     def _draw(self, path: Path, prompt: str, seed: int) -> Image.Image:
         config = RenderConfig(prompt=prompt, seed=seed, **self._settings)
@@ -103,6 +106,17 @@ class Drawing:
         base = self._pipeline.base.info.fingerprint
         key = json.dumps([base, adapter, prompt, seed, self._settings])
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.png"
+
+
+def through_autoencoder(vae: Any, images: Sequence[Image.Image], *, side: int) -> list[Image.Image]:
+    """The images as this autoencoder returns them, as squares of this side in pixels."""
+    device = next(vae.parameters()).device
+    found = []
+    with torch.inference_mode():
+        for image in images:
+            latents = encode_source(vae, image, width=side, height=side, strength=0.0).mean
+            found.append(to_image(decode_latent(vae, latents.to(device))))
+    return found
 
 
 def _read(path: Path) -> Image.Image | None:

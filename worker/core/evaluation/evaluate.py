@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 from PIL import Image
 
 from worker.core.evaluation.choice import Candidate, choose
-from worker.core.evaluation.drawing import AdapterFile, Drawing
 from worker.core.evaluation.errors import EvaluationError, NotMeasured
-from worker.core.evaluation.measures import Adherence, Memory, MemoryScale, variety
+from worker.core.evaluation.measures import Adherence, MemoryScale, variety
 from worker.core.evaluation.patches import PatchScale
 from worker.core.evaluation.report import Report, WeightReport
 from worker.core.evaluation.style import StyleScale
@@ -18,7 +18,19 @@ from worker.core.evaluation.weights import WeightMeasure, weight_card
 from worker.core.eyes.interface import Eyes
 
 MOST_CAPTIONS = 24
-"""Captions of trained images that are rendered for each candidate, to find copies."""
+"""Captions of trained images, and of held-out ones, that each candidate draws to find copies."""
+
+T = TypeVar("T")
+
+
+class Drawing(Protocol):
+    """Draws with the base or a candidate, or has what was drawn."""
+
+    def images(self, candidate: str | None, prompts: Sequence[str]) -> list[Image.Image]:
+        """An image of each prompt; None: without an adapter. The seed of a prompt is its place."""
+
+    def through_autoencoder(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        """The images as the base can draw them, at its native size."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +54,18 @@ class Question:
     held_out: Sequence[Captioned] = ()
 
     @property
+    def to_recall(self) -> tuple[list[Captioned], list[Captioned]]:
+        """The trained and held-out images whose captions are drawn: some of those that have one."""
+        trained, held_out = (
+            spread([one for one in row if one.caption], MOST_CAPTIONS)
+            for row in (self.trained, self.held_out)
+        )
+        return trained, held_out
+
+    @property
     def renders(self) -> int:
         """The images to draw for each candidate."""
-        return len(self.prompts) + min(MOST_CAPTIONS, len(self.trained)) + len(self.held_out)
+        return len(self.prompts) + sum(map(len, self.to_recall))
 
 
 class References:
@@ -75,25 +96,24 @@ class References:
         return Candidate(name, style, adherence)
 
 
-def evaluate(
-    question: Question, files: Sequence[AdapterFile], *, drawing: Drawing, eyes: Eyes
-) -> Report:
-    """The report on these files, which are in the order of training.
+def evaluate(question: Question, names: Sequence[str], *, drawing: Drawing, eyes: Eyes) -> Report:
+    """The report on these candidates, which are in the order of training.
 
-    Raises EvaluationError, AdapterError, RenderError, and NotMeasured if the style is not.
+    Raises EvaluationError, NotMeasured if the style is not, and the errors of `drawing`.
     """
-    if not files:
+    if not names:
         raise EvaluationError("There is nothing to compare. Give at least one adapter.")
     references = References(question, drawing=drawing, eyes=eyes)
-    trained = _spread(question.trained, MOST_CAPTIONS)
-    memory = MemoryScale(
-        eyes, [one.image for one in trained], [one.image for one in question.held_out]
-    )
+    trained, held_out = question.to_recall
+    captions = [one.caption for one in (*trained, *held_out)]
+    memory = MemoryScale(eyes, [one.image for one in trained], [one.image for one in held_out])
     candidates, varieties = [], []
-    for file in files:
-        images = drawing.images(file, question.prompts)
-        found = references.measure(file.name, images)
-        remembered = _memory_of(file, memory, trained, question.held_out, drawing)
+    for name in names:
+        images = drawing.images(name, question.prompts)
+        found = references.measure(name, images)
+        # one call, so that trained and held-out captions have seeds in one row
+        drawn = drawing.images(name, captions)
+        remembered = memory.of(drawn[: len(trained)], drawn[len(trained) :])
         candidates.append(replace(found, memory=remembered))
         varieties.append(variety(images, references.base))
     notes = list(references.notes)
@@ -105,35 +125,29 @@ def evaluate(
 
 
 def evaluate_weights(
-    question: Question, files: Sequence[AdapterFile], *, drawing: Drawing, eyes: Eyes
+    question: Question, weights: Sequence[float], *, drawing: Drawing, eyes: Eyes
 ) -> WeightReport:
-    """The report on one adapter at several weights, in rising order. Raises as `evaluate`."""
+    """The report on one adapter at these weights, in rising order. Raises as `evaluate`.
+
+    `drawing` knows each weight as `weight_name` calls it.
+    """
     references = References(question, drawing=drawing, eyes=eyes)
     patches = PatchScale(references.base, references.dataset)
     measures, styles = [], []
-    for file in files:
-        images = drawing.images(file, question.prompts)
-        found = references.measure(file.name, images)
-        score = patches.score(images)
-        measures.append(WeightMeasure(file.weight, score, found.mean_adherence))
+    for weight in weights:
+        images = drawing.images(weight_name(weight), question.prompts)
+        found = references.measure(weight_name(weight), images)
+        measures.append(WeightMeasure(weight, patches.score(images), found.mean_adherence))
         styles.append(found.style)
     return WeightReport(measures, styles, weight_card(measures), references.notes)
 
 
-def _memory_of(
-    file: AdapterFile,
-    scale: MemoryScale,
-    trained: Sequence[Captioned],
-    held_out: Sequence[Captioned],
-    drawing: Drawing,
-) -> Memory:
-    """One call of `images`, so that trained and held-out captions have seeds in one row."""
-    drawn = drawing.images(file, [one.caption for one in (*trained, *held_out)])
-    return scale.of(drawn[: len(trained)], drawn[len(trained) :])
+def weight_name(weight: float) -> str:
+    """What people read of a weight."""
+    return f"weight {weight:g}"
 
 
-def _spread(images: Sequence[Captioned], most: int) -> list[Captioned]:
-    """At most so many, evenly over the whole list."""
-    if len(images) <= most:
-        return list(images)
-    return [images[place * len(images) // most] for place in range(most)]
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """At most so many, evenly over the whole row, the last one among them."""
+    kept = min(most, len(items))
+    return [items[(place + 1) * len(items) // kept - 1] for place in range(kept)]

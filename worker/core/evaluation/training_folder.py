@@ -12,9 +12,16 @@ from typing import Any
 import torch
 
 from worker.core.bases.inspect import inspect_base
-from worker.core.evaluation.drawing import AdapterFile, Drawing
+from worker.core.evaluation.drawing import AdapterFile, FolderDrawing
 from worker.core.evaluation.errors import EvaluationError
-from worker.core.evaluation.evaluate import Captioned, Question, evaluate, evaluate_weights
+from worker.core.evaluation.evaluate import (
+    Captioned,
+    Question,
+    evaluate,
+    evaluate_weights,
+    spread,
+    weight_name,
+)
 from worker.core.evaluation.intervals import FEWEST
 from worker.core.evaluation.report import Report, WeightReport
 from worker.core.evaluation.subjects import propose_subjects
@@ -23,13 +30,10 @@ from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.old_names import rename_old
 from worker.core.starter.sheet import contact_sheet
 from worker.core.training.checkpoints.folder import checkpoints_in, read_manifest
-from worker.core.training.data.images import (
-    TrainingImage,
-    dataset_fingerprint,
-    open_image,
-    read_folder,
-)
-from worker.core.training.data.validation import split
+from worker.core.training.command_line.flags import data_folders
+from worker.core.training.command_line.run import read_images
+from worker.core.training.data.images import TrainingImage, dataset_fingerprint, open_image
+from worker.core.training.data.split import split
 from worker.core.training.events import ADAPTERS
 from worker.core.training.presets import default_guidance, usual_form
 
@@ -54,71 +58,73 @@ def evaluate_training(
     renders = len(question.prompts) if options.weights else question.renders
     total = len(question.prompts) + renders * len(files)
     drawn = count(1)
-    drawing = Drawing(
+    drawing = FolderDrawing(
         ResidentPipeline.load(options.model, device),
         options.out / "evaluation",
+        files,
         guidance=default_guidance(base.resolution),
         on_image=lambda: on_image(next(drawn), total),
     )
-    measure = evaluate_weights if options.weights else evaluate
-    report = measure(question, files, drawing=drawing, eyes=open_eyes(options.eyes, device=device))
+    eyes = open_eyes(options.eyes, device=device)
+    report: Report | WeightReport
+    if options.weights:
+        weights = [file.weight for file in files.values()]
+        report = evaluate_weights(question, weights, drawing=drawing, eyes=eyes)
+    else:
+        report = evaluate(question, [*files], drawing=drawing, eyes=eyes)
     sheet = options.out / "evaluation" / "sheet.png"
     prompts = question.prompts[:SHOWN]
-    rows = [drawing.images(file, prompts) for file in (None, *files)]
-    names = ["base", *(file.name for file in files)]
-    contact_sheet(names, question.subjects[:SHOWN], rows).save(sheet)
+    rows = [drawing.images(name, prompts) for name in (None, *files)]
+    contact_sheet(["base", *files], question.subjects[:SHOWN], rows).save(sheet)
     return report, sheet
 
 
-def _candidates(options: Namespace) -> list[AdapterFile]:
-    """The checkpoints to compare, or one at the weights that were asked for."""
+def _candidates(options: Namespace) -> dict[str, AdapterFile]:
+    """The checkpoints to compare by name, or one at the weights that were asked for."""
+    if options.checkpoints < 1:
+        raise EvaluationError("--checkpoints must be at least 1.")
     saved = _adapters(options.out)
     if options.step is not None:
-        saved = [one for one in saved if one.name == f"step {options.step}"]
-        if not saved:
+        name = f"step {options.step}"
+        if name not in saved:
             raise EvaluationError(f"There is no checkpoint of step {options.step}.")
+        saved = {name: saved[name]}
     if not options.weights:
-        return _spread(saved, options.checkpoints)
-    weights = sorted(set(options.weights))
-    return [replace(saved[-1], name=f"weight {one:g}", weight=one) for one in weights]
+        return {name: saved[name] for name in spread([*saved], options.checkpoints)}
+    (*_, last), weights = saved.values(), sorted(set(options.weights))
+    return {weight_name(weight): replace(last, weight=weight) for weight in weights}
 
 
-def _adapters(out: Path) -> list[AdapterFile]:
-    """The adapters of all checkpoints, the oldest first. Raises EvaluationError."""
+def _adapters(out: Path) -> dict[str, AdapterFile]:
+    """The adapters of all checkpoints by name, the oldest first. Raises EvaluationError."""
     paths = checkpoints_in(out / "checkpoints" / ADAPTERS)
     if not paths:
         raise EvaluationError(
             f"There are no checkpoints in {out}. Give the --out folder of brushwork train."
         )
-    return [AdapterFile(f"step {int(path.stem.rpartition('-')[2])}", path) for path in paths]
-
-
-def _spread(files: Sequence[AdapterFile], most: int) -> list[AdapterFile]:
-    """At most so many, evenly over the training, the last one among them."""
-    if most < 1:
-        raise EvaluationError("--checkpoints must be at least 1.")
-    kept = min(most, len(files))
-    return [files[(place + 1) * len(files) // kept - 1] for place in range(kept)]
+    return {f"step {int(path.stem.rpartition('-')[2])}": AdapterFile(path) for path in paths}
 
 
 def _question(options: Namespace, base: str) -> Question:
     """The prompts and images. Raises EvaluationError if they are of another training."""
     if options.subjects < FEWEST:
         raise EvaluationError(f"Too few subjects. Use --subjects {FEWEST} or more.")
-    images = read_folder(options.data)
+    images = read_images(data_folders(options.data), options.regularization)
     identity = _identity(options.out)
     if identity["pictures"] != dataset_fingerprint(images):
         raise EvaluationError(
-            f"The training in {options.out} learned from other images or captions than those in "
-            f"{options.data}. Give its --data folder as it was."
+            f"The training in {options.out} learned from other images or captions. Give its --data "
+            "and --regularization as they were."
         )
     if identity["base_model"] != base:
         raise EvaluationError(f"The training in {options.out} has another base model. Give that.")
     trained, held_out = split(images, identity["validation_share"], seed=identity["seed"])
-    subjects = propose_subjects([image.caption for image in images], options.subjects)
+    own = [image for image in trained if not image.is_regularization]
+    captions = [text for image in (*own, *held_out) for text in image.texts]
+    subjects = propose_subjects(captions, options.subjects)
     before, after = usual_form(options.trigger_word)
     prompts = [f"{before}{subject}{after}" for subject in subjects]
-    return Question(prompts, subjects, *map(_captioned, (trained, held_out)))
+    return Question(prompts, subjects, *map(_captioned, (own, held_out)))
 
 
 def _identity(out: Path) -> dict[str, Any]:
@@ -130,4 +136,4 @@ def _identity(out: Path) -> dict[str, Any]:
 
 
 def _captioned(images: Sequence[TrainingImage]) -> list[Captioned]:
-    return [Captioned(open_image(one), one.caption) for one in images if one.caption]
+    return [Captioned(open_image(one), one.caption) for one in images]

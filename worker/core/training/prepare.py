@@ -15,13 +15,14 @@ from worker.core.training.config import Precision, PredictionType, TrainConfig
 from worker.core.training.data.batches import Batches
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.data.latent_cache import EncodedBucket, encode_images
+from worker.core.training.data.split import split
 from worker.core.training.data.text import (
     CaptionEncoder,
     LiveCaptionEncoder,
     LruCaptionEncoder,
     PrecomputedCaptionEncoder,
 )
-from worker.core.training.data.validation import ValidationSet, fixed_set, split
+from worker.core.training.data.validation import ValidationSet, fixed_set
 from worker.core.training.errors import UnsupportedError
 from worker.core.training.learner import Learner, Model
 from worker.core.training.loss import NoiseSchedule

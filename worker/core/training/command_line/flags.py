@@ -151,7 +151,7 @@ def parse_arguments(words: Sequence[str]) -> TrainArguments:
         TrainConfig.model_validate(rename_old(file_values) | flags)
     except ValidationError as error:
         parser.error(" ".join(_error_sentences(error, None)))
-    folders = _data_folders(where.data)
+    folders = data_folders(where.data)
     return TrainArguments(
         model=resolve_model(where.model),
         data=folders,
@@ -257,7 +257,7 @@ def resolve_model(model: Path) -> Path:
     return starter.PATH if str(model) == STARTER and not model.exists() else model
 
 
-def _data_folders(data: Path | list[Path]) -> tuple[DataFolder, ...]:
+def data_folders(data: Path | list[Path]) -> tuple[DataFolder, ...]:
     """The folders of `--data` or of a job. Raises ArgumentsError."""
     words = data if isinstance(data, list) else [data]
     if not words:

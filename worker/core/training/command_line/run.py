@@ -33,7 +33,12 @@ from worker.core.training.command_line.console import (
     format_share,
     print_failure,
 )
-from worker.core.training.command_line.flags import STARTER, ArgumentsError, TrainArguments
+from worker.core.training.command_line.flags import (
+    STARTER,
+    ArgumentsError,
+    DataFolder,
+    TrainArguments,
+)
 from worker.core.training.config import Precision, TrainConfig
 from worker.core.training.data.epochs import MAX_REPEATS
 from worker.core.training.data.images import TrainingImage, read_folder
@@ -51,7 +56,7 @@ from worker.core.words import FileFormat, WeightDtype
 def run(arguments: TrainArguments, console: Console) -> int:
     """Train and write the download; returns the exit code."""
     try:
-        images = _read_images(arguments)
+        images = read_images(arguments.data, arguments.regularization)
         _warn_of_missing_trigger_word(arguments, images, console)
         trained, base, config = _train(arguments, images, console)
         if trained.outcome is Outcome.INTERRUPTED:
@@ -72,10 +77,13 @@ def run(arguments: TrainArguments, console: Console) -> int:
     return 0
 
 
-def _read_images(arguments: TrainArguments) -> list[TrainingImage]:
-    """The images of the style, followed by the regularization images."""
+def read_images(folders: Sequence[DataFolder], regularization: Path | None) -> list[TrainingImage]:
+    """The images of the style, followed by the regularization images.
+
+    Raises DatasetError and ArgumentsError.
+    """
     images: list[TrainingImage] = []
-    for number, folder in enumerate(arguments.data):
+    for number, folder in enumerate(folders):
         for image in read_folder(folder.path):
             uses = image.repeats * folder.repeats
             if uses > MAX_REPEATS:
@@ -84,8 +92,8 @@ def _read_images(arguments: TrainArguments) -> list[TrainingImage]:
                     f"{MAX_REPEATS:,} are possible. Use fewer repeats of {folder.path}."
                 )
             images.append(replace(image, repeats=uses, dataset=number))
-    if arguments.regularization:
-        others = read_folder(arguments.regularization)
+    if regularization:
+        others = read_folder(regularization)
         images += [replace(image, is_regularization=True) for image in others]
     return images
 

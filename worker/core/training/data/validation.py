@@ -4,7 +4,7 @@ Noise and timesteps are fixed, so two results differ only by what was learned in
 """
 
 import math
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,17 +12,14 @@ from torch import Tensor
 
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.batches import Batch, loss_mask
-from worker.core.training.data.epochs import held_out_count
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.data.latent_cache import EncodedBucket
-from worker.core.training.errors import DatasetError
 
 LEVELS = 8
 FIXED_IMAGES = 4
 FIXED_PREDICTIONS = 16
 NORMAL_95 = 1.96
 SEED_SHIFT = 0x4E1D
-TOO_FEW = "The dataset has too few images for a validation split. Set “Validation split” to 0."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,45 +42,6 @@ class PredictionError:
     timestep: int
     error: float
     guess: float
-
-
-def split(
-    images: Sequence[TrainingImage], share: float, *, seed: int
-) -> tuple[list[TrainingImage], list[TrainingImage]]:
-    """(training, validation) images, split by the seed; regularization images are never held out.
-
-    At least one image is held out if the share is not 0; DatasetError when none is left to train
-    on. The same image in another dataset of the training is held out with it.
-    """
-    own = [index for index, image in enumerate(images) if not image.is_regularization]
-    if not share:
-        return list(images), []
-    count = held_out_count(share, len(own))
-    if count >= len(own):
-        raise DatasetError(TOO_FEW)
-    order = torch.randperm(len(own), generator=torch.Generator().manual_seed(seed)).tolist()
-    chosen = {own[place] for place in order[:count]}
-    chosen |= _copies_elsewhere(images, own, chosen)
-    if len(chosen) == len(own):
-        raise DatasetError(TOO_FEW)
-    return (
-        [image for index, image in enumerate(images) if index not in chosen],
-        [images[index] for index in sorted(chosen)],
-    )
-
-
-def _copies_elsewhere(
-    images: Sequence[TrainingImage], own: Sequence[int], chosen: Set[int]
-) -> set[int]:
-    """The indices of equal files in other datasets: trained on, they would be no test."""
-    places = {(images[index].sha256, images[index].dataset) for index in chosen}
-    held = {sha256 for sha256, _ in places}
-    return {
-        index
-        for index in own
-        if images[index].sha256 in held
-        and (images[index].sha256, images[index].dataset) not in places
-    }
 
 
 class ValidationSet:
