@@ -284,7 +284,7 @@ def draw(state: AppState) -> list[Render]:
         while claimed := jobs.claim_next(session, Render, lease_seconds=LEASE_SECONDS):
             render, claim = claimed
             for index in range(render.count):
-                sha256 = blob(state, make_png(100 + render.key + 1_000 * index))
+                sha256 = blob(state, make_png(100 + render.key + 1_000 * index, drawn_size(render)))
                 shown = {"index": index, "seed": render.seed + index, "sha256": sha256}
                 if render.weights is not None:
                     shown["seed"] = render.seed
@@ -295,6 +295,12 @@ def draw(state: AppState) -> list[Render]:
             take_cover(session, render)
             drawn.append(render)
     return drawn
+
+
+def drawn_size(render: Render) -> tuple[int, int]:
+    """A small size in the proportions of the render: its page keeps its place for the image."""
+    longest = max(render.width, render.height)
+    return 80 * render.width // longest, 80 * render.height // longest
 
 
 def choose_precision(session: Session, base_model_id: int) -> None:

@@ -18,6 +18,7 @@ from app.registry.renders.service import create_render
 from app.registry.tables.jobs import IoJob
 from tests import fake_workers
 from tests.app.adapters.test_pages import end_import
+from tests.browser.boxes import boxes_of
 from tests.browser.conftest import Live
 from tests.costs import wide_but
 
@@ -177,9 +178,7 @@ def test_facts_and_versions_come_before_the_images_in_one_column(
     page.set_viewport_size({"width": width, "height": 900})
     page.goto("/adapters/chalk")
     places = ["#usual-weight", "#facts-title", "#versions-title", "#renders-title", "#use-title"]
-    tops = [page.locator(place).bounding_box() for place in places]
-    heights = [box["y"] for box in tops if box]
-    assert len(heights) == len(places)
+    heights = [box["y"] for box in boxes_of(*(page.locator(place) for place in places))]
     if width < 960:
         assert heights == sorted(heights)
     else:  # beside the cover
@@ -203,9 +202,7 @@ def test_a_long_name_and_the_list_of_formats_fit_the_window(
     adapter = fake_workers.adapter(live.state, "C" * 120, trigger_word="a long chalkboard trigger")
     page.set_viewport_size({"width": width, "height": 900})
     page.goto("/adapters")
-    star, card = page.locator(".star").bounding_box(), page.locator(".card").bounding_box()
-    assert star is not None
-    assert card is not None
+    star, card = boxes_of(page.locator(".star"), page.locator(".card"))
     assert star["x"] + star["width"] <= card["x"] + card["width"]
     page.goto(f"/adapters/{adapter.slug}")
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect
 
 from app.registry.datasets import service as datasets
+from tests.browser.boxes import boxes_of
 from tests.browser.conftest import Live
 from tests.costs import wide_but
 from tests.images import make_png
@@ -95,9 +96,6 @@ def test_a_link_opens_its_operation_and_nothing_is_wider_than_the_window(
     expect(opened.get_by_text("Queue a training run")).to_be_in_viewport()
     expect(opened.locator(".responses-table")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    bar = page.locator(".bar").bounding_box()
-    box = opened.bounding_box()
-    assert bar is not None
-    assert box is not None
+    bar, box = boxes_of(page.locator(".bar"), opened)
     assert box["y"] >= bar["y"] + bar["height"]
     assert box["x"] + box["width"] <= width

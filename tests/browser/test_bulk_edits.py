@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from app.registry.datasets import service
 from app.registry.datasets.new_images import NewImage
 from app.web.datasets.edit_forms import CHOICES
+from tests.browser.boxes import boxes_of
 from tests.browser.test_datasets import captions, png
 from tests.costs import wide_but
 
@@ -138,9 +139,7 @@ def test_every_action_is_in_reach_and_the_undo_beside_the_images(
     page.get_by_role("button", name="Apply").click()
     undo = page.get_by_role("button", name="Undo: No more flips of 1 image")
     expect(undo).to_be_visible()
-    tiles, steps = (page.locator(name).bounding_box() for name in ("[data-tiles]", "#edit-steps"))
-    assert tiles
-    assert steps
+    tiles, steps = boxes_of(page.locator("[data-tiles]"), page.locator("#edit-steps"))
     is_above = steps["y"] + steps["height"] <= tiles["y"]
     assert is_above or (steps["x"] >= tiles["x"] + tiles["width"] and steps["y"] == tiles["y"])
     undo.click()

@@ -19,6 +19,7 @@ from app.registry.datasets import service
 from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
 from app.registry.datasets.new_images import NewImage
 from app.web.datasets import listing_view
+from tests.browser.boxes import box_of, boxes_of
 from worker.core.words import CaptionKind
 
 pytestmark = pytest.mark.browser
@@ -295,16 +296,14 @@ def test_the_page_of_an_image_by_keyboard(page: Page, live, dataset: str) -> Non
     expect(page.locator("[data-focus-state]")).to_have_text(
         "Saved: 39 % from the left, 50 % from the top."
     )
-    box = handle.locator(".focus-dot").bounding_box()
-    assert box
+    box = box_of(handle.locator(".focus-dot"))
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
     page.mouse.move(box["x"] - 2_000, box["y"])  # stays inside of the image
     page.mouse.up()
     expect(page.locator("[data-focus-state]")).to_contain_text("Saved: 0 % from the left")
 
-    box = handle.locator(".focus-dot").bounding_box()
-    assert box
+    box = box_of(handle.locator(".focus-dot"))
     finger = page.context.new_cdp_session(page)
     kinds = ["touchStart", *8 * ["touchMove"], "touchEnd"]
     for step, kind in enumerate(kinds):  # far enough that the page would scroll instead
@@ -312,8 +311,7 @@ def test_the_page_of_an_image_by_keyboard(page: Page, live, dataset: str) -> Non
         place = {"x": middle[0] + 4 + step * 10, "y": middle[1] + step * 10}
         points = [] if kind == "touchEnd" else [place]
         finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-    left = handle.locator(".focus-dot").bounding_box()
-    assert left
+    left = box_of(handle.locator(".focus-dot"))
     assert 70 < left["x"] - box["x"] < 90
     expect(page.locator("[data-focus-state]")).not_to_contain_text("Saved: 0 %")
     page.get_by_label("Left, %").fill("0")
@@ -525,12 +523,11 @@ def test_on_narrow_windows_order_is_beside_the_search_and_more_below_the_caption
     for width in (360, 768):
         page.set_viewport_size({"width": width, "height": 800})
         page.goto(dataset)
-        search = page.get_by_role("searchbox").bounding_box()
-        order = page.locator(".sort-menu > summary").bounding_box()
-        assert search
-        assert order
+        places = ("[type=search]:visible", ".sort-menu > summary", "#filter-all")
+        search, order, all_images = boxes_of(*(page.locator(place) for place in places))
         assert abs(search["y"] - order["y"]) < 4
-        assert page.locator("#filter-all").bounding_box()["y"] > search["y"]
+        assert all_images["y"] > search["y"]
     page.set_viewport_size({"width": 360, "height": 800})
-    picture = page.locator(".tile-picture").first.bounding_box()
-    assert page.locator(".tile-rules").first.bounding_box()["x"] >= picture["x"] + picture["width"]
+    names = (".tile-picture", ".tile-rules")
+    picture, rules = boxes_of(*(page.locator(name).first for name in names))
+    assert rules["x"] >= picture["x"] + picture["width"]

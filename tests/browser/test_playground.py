@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
-from playwright.sync_api import BrowserContext, FloatRect, Locator, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 from sqlmodel import col, select
 
 from app.registry.adapters.usual_weight import set_usual_weight
@@ -17,16 +17,11 @@ from app.registry.slugs import slugify
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.renders import Render
 from tests import fake_workers
+from tests.browser.boxes import box_of, boxes_of
 from tests.browser.conftest import Live
 from tests.images import make_png
 
 pytestmark = pytest.mark.browser
-
-
-def box_of(element: Locator) -> FloatRect:
-    box = element.bounding_box()
-    assert box is not None
-    return box
 
 
 IS_IN_VIEW = """() => {
@@ -356,7 +351,7 @@ def test_a_strip_shows_its_images_as_the_weight_moves_without_a_request(
     fake_workers.draw(live.state)
     expect(page.locator("#strip img")).to_have_count(9)
     page.set_viewport_size({"width": 1440, "height": 900})
-    first, last = (box_of(image) for image in page.locator("#strip img").all()[::8])
+    first, last = boxes_of(*page.locator("#strip img").all()[::8])
     assert (first["width"] >= 120, first["y"]) == (True, last["y"])  # large, in one line
     expect(page.locator("#strip [aria-pressed=true]")).to_be_in_viewport()
     page.get_by_label("Redraw while a weight moves").uncheck()
@@ -400,7 +395,8 @@ def test_on_a_phone_a_strip_that_comes_is_in_view_and_shows_its_first_image(
     expect(page.locator("#result figcaption")).to_have_text("Chalk 1.00, Night 1.00")
     expect(page.locator("#strip [aria-pressed=true]")).to_be_in_viewport()
     expect(page.locator("#strip-title")).to_be_in_viewport()
-    assert box_of(page.locator("#strip-panel"))["y"] < box_of(page.locator("#prompt"))["y"]
+    panel, prompt = boxes_of(page.locator("#strip-panel"), page.locator("#prompt"))
+    assert panel["y"] < prompt["y"]
 
 
 def test_the_words_below_a_weight_slider_touch_nothing_on_a_phone(live: Live, page: Page) -> None:
@@ -412,9 +408,9 @@ def test_the_words_below_a_weight_slider_touch_nothing_on_a_phone(live: Live, pa
         page.goto("/play?adapter=chalk")
         words = page.locator("#stack .weight-ticks").first.locator("text")
         expect(words).to_have_text(["0", "1", "usual"])
-        boxes = sorted((box["x"], box["x"] + box["width"]) for box in map(box_of, words.all()))
+        slider, *ticks = boxes_of(page.get_by_label("Weight of Chalk, slider"), *words.all())
+        boxes = sorted((box["x"], box["x"] + box["width"]) for box in ticks)
         assert all(end + 2 < start for (_, end), (start, _) in pairwise(boxes)), usual
-        slider = box_of(page.get_by_label("Weight of Chalk, slider"))
         assert boxes[0][0] >= slider["x"], usual
         assert boxes[-1][1] <= slider["x"] + slider["width"], usual
     assert page.locator("#stack").aria_snapshot().count("usual") == 1  # the button
@@ -444,7 +440,8 @@ def test_a_square_is_dragged_and_walked_and_moves_both_weights_without_a_request
         assert box_of(chosen)["width"] >= least, width
         assert page.evaluate("document.documentElement.scrollWidth") == width
     page.set_viewport_size({"width": 1440, "height": 900})
-    assert box_of(square)["y"] < box_of(page.locator("#result"))["y"]
+    above, below = boxes_of(square, page.locator("#result"))
+    assert above["y"] < below["y"]
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     sliders = [page.get_by_label(f"Weight of {name}, slider") for name in ("Chalk", "Night")]
@@ -730,15 +727,15 @@ def test_the_image_stays_in_view_of_the_whole_form_and_the_page_alone_is_scrolle
     label = generate(live, page, "/play?adapter=chalk:0.5&adapter=night:1&prompt=a+castle&seed=7")
     expect(label).to_be_visible()
     images = page.locator(".result-images")
-    panel = box_of(page.locator("#result"))
-    assert box_of(images)["width"] >= panel["width"] - 34  # it fills its panel
+    panel, shown = boxes_of(page.locator("#result"), images)
+    assert shown["width"] >= panel["width"] - 34  # it fills its panel
     for control in ("#prompt", "#sampler", "#recall summary"):
         page.locator(control).scroll_into_view_if_needed()
         expect(images).to_be_in_viewport(ratio=0.9)
     assert page.evaluate(SCROLLERS) == []
     page.evaluate("scrollTo({ top: 9999, behavior: 'instant' })")
-    last = box_of(page.locator("#recall"))
-    assert last["y"] + last["height"] < box_of(page.locator("#earlier"))["y"]
+    last, earlier = boxes_of(page.locator("#recall"), page.locator("#earlier"))
+    assert last["y"] + last["height"] < earlier["y"]
 
 
 def test_a_result_is_deleted_and_restored_while_the_form_is_kept(live: Live, page: Page) -> None:
