@@ -43,15 +43,20 @@ class AxisBoxes:
     run: int | None
 
 
-def fill_axis(session: Session, form: GridForm, name: str, stack: CheckedStack) -> GridForm:
-    """The form with the usual values of what an axis varies, such as all checkpoints of a run."""
+def fill_axes(session: Session, form: GridForm, stack: CheckedStack, name: str | None) -> GridForm:
+    """The form with the usual values of what axes vary, such as all checkpoints of a run.
+
+    These are of the axis of this name; without one, of those that have no values.
+    """
     used = ", ".join(item.row.reference for item in stack.rows)
     own = {**USUAL, "prompt": form.play.prompt, "adapter": used}
     axes = []
     for axis in form.axes:
         kind, _, row = axis.what.partition(":")
-        values = own.get(kind) or (_run_of(session, stack, row) if kind == "checkpoint" else "")
-        axes.append(replace(axis, values=values) if axis.name == name else axis)
+        if axis.name == name or not (name or axis.values):
+            values = own.get(kind) or (_run_of(session, stack, row) if kind == "checkpoint" else "")
+            axis = replace(axis, values=values)
+        axes.append(axis)
     return replace(form, axes=axes)
 
 

@@ -27,7 +27,7 @@ from app.web.media import content_disposition
 from app.web.playground.adapter_picker import with_exact
 from app.web.playground.forms import read_form, unknown_choices
 from app.web.playground.grids import views
-from app.web.playground.grids.axis_boxes import axis_boxes, fill_axis
+from app.web.playground.grids.axis_boxes import axis_boxes, fill_axes
 from app.web.playground.grids.forms import (
     GridForm,
     choices_of,
@@ -133,8 +133,8 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
             change = with_exact(session, change)
         after = before.with_stack(change)
         stack = look_up(session, after.play)
-        if name := change.get("fill"):
-            after = fill_axis(session, after, name, stack)
+        if "axis" not in change:
+            after = fill_axes(session, after, stack, change.get("fill"))
         told = change_words(session, before.play, stack.rows, change)
         page = _new_page(session, after, announcement=told)
     if not wants_fragment(request):

@@ -163,6 +163,24 @@ def test_choosing_an_axis_fills_it_and_its_adapter_is_named_everywhere(
     assert "run 1, 1 checkpoint<" in page
 
 
+def test_an_axis_without_values_is_filled_when_its_adapter_is_added(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.queued_run(state, fake_workers.dataset(state))
+    training = fake_workers.FakeTraining(state)
+    training.train(20)
+    training.checkpoint()
+    trained = training.finish()
+    fields = form(client, "prompt=a+castle") | {"rows-what": "checkpoint:0", "rows-values": ""}
+    fields |= {"columns-values": "0.5"}
+    chosen = client.post("/grids/stack", data=fields | {"fill": "rows"}, headers=FRAGMENT)
+    assert "data-run" not in chosen.text
+    added = client.post("/grids/stack", data=fields | {"add": trained.slug}, headers=FRAGMENT).text
+    assert 'data-run="1"' in added
+    assert re.findall(r'value="(\d+)" checked', added) == ["20"]
+    assert ">\n0.5</textarea>" in added  # what was typed stays
+
+
 def test_a_checkpoint_that_wins_becomes_a_version_first(
     client: TestClient, state: AppState
 ) -> None:
