@@ -1,16 +1,13 @@
-"""The tokens of captions, as the base model counts them that a dataset was last trained on."""
+"""The tokens of captions, as the base model counts them that a dataset is trained with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
-from app.registry.datasets.used_datasets import is_of_datasets
-from app.registry.db import cached_by_snapshot
-from app.registry.tables.base_models import EMBEDDED, BaseModel
-from app.registry.tables.runs import Run
+from app.registry.datasets.training_side import TrainingSide, training_side
 from worker.core.bases.token_counts import TokenCounter, clip_counter, starter_counter
 
 KEPT_COUNTS = 20_000  # captions whose number of tokens is kept
@@ -18,10 +15,10 @@ KEPT_COUNTS = 20_000  # captions whose number of tokens is kept
 
 @dataclass(frozen=True)
 class CaptionTokens:
-    """Counts tokens; `base` is the name of the base model, None before the first run."""
+    """Counts tokens; `base` is the name of the base model, empty if there is none."""
 
     counter: TokenCounter
-    base: str | None
+    base: str
 
     @property
     def limit(self) -> int:
@@ -45,17 +42,11 @@ def _count(counter: TokenCounter, caption: str) -> int:
     return counter.count(caption)
 
 
-@cached_by_snapshot
+def tokens_for(side: TrainingSide) -> CaptionTokens:
+    """The token counter of this base model; CLIP's for one that is not embedded."""
+    return CaptionTokens(starter_counter() if side.is_embedded else clip_counter(), side.base_name)
+
+
 def tokens_of(session: Session, dataset_id: int) -> CaptionTokens:
-    """The token counter of the base model of the dataset's last run; before a run, CLIP's."""
-    last = (
-        select(BaseModel)
-        .join(Run, col(Run.base_model_id) == col(BaseModel.id))
-        .where(is_of_datasets([dataset_id]))
-        .order_by(col(Run.id).desc())
-    )
-    base = session.exec(last.limit(1)).first()
-    is_embedded = base is not None and base.source == EMBEDDED
-    return CaptionTokens(
-        starter_counter() if is_embedded else clip_counter(), base.name if base else None
-    )
+    """The token counter of the base model that the dataset is trained with."""
+    return tokens_for(training_side(session, dataset_id))

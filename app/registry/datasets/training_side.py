@@ -1,8 +1,8 @@
-"""The size at which a dataset is trained."""
+"""The size and the base model with which a dataset is trained."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlmodel import Session, col, select
 
@@ -17,28 +17,35 @@ from app.registry.tables.runs import Run
 class TrainingSide:
     """The side in pixels at which a dataset is trained, and the base model that it is of.
 
-    `squares`: every image is cropped to a square.
+    `is_embedded`: the base model is. `squares`: every image is cropped to a square.
     """
 
     pixels: int
     base_name: str
-    squares: bool = False
+    is_embedded: bool = False
+    squares: bool = field(default=False, compare=False)  # no finding depends on it
+
+
+def side_of(
+    base: BaseModel, resolution: int | None = None, *, squares: bool = False
+) -> TrainingSide:
+    """The side at which a run of this base model trains; without a resolution, the base's own."""
+    pixels = resolution or base.resolution or USUAL_SIDE
+    return TrainingSide(pixels, base.name, base.source == EMBEDDED, squares)
 
 
 @cached_by_snapshot
 def training_side(session: Session, dataset_id: int) -> TrainingSide:
     """The side of the dataset's last run; without a run, that of the embedded base model."""
     last = (
-        select(Run.config, BaseModel.resolution, BaseModel.name)
-        .join(BaseModel, col(BaseModel.id) == col(Run.base_model_id))
+        select(BaseModel, Run.config)
+        .join(Run, col(BaseModel.id) == col(Run.base_model_id))
         .where(is_of_datasets([dataset_id]))
         .order_by(col(Run.id).desc())
     )
-    found = session.exec(last.limit(1)).first()
-    if found is not None:
-        config, native, name = found
-        pixels = config.get("resolution") or native or USUAL_SIDE
-        return TrainingSide(pixels, name, squares=config.get("aspect_buckets") is False)
-    embedded = select(BaseModel.resolution, BaseModel.name).where(BaseModel.source == EMBEDDED)
-    native, name = session.exec(embedded).first() or (None, "")
-    return TrainingSide(native or USUAL_SIDE, name)
+    if (found := session.exec(last.limit(1)).first()) is not None:
+        base, config = found
+        squares = config.get("aspect_buckets") is False
+        return side_of(base, config.get("resolution"), squares=squares)
+    embedded = session.exec(select(BaseModel).where(BaseModel.source == EMBEDDED)).first()
+    return side_of(embedded) if embedded else TrainingSide(USUAL_SIDE, "")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from app.registry.datasets import service
-from app.registry.datasets.checks.findings import Report
 from app.registry.datasets.checks.reading import CheckedImage, read_some
 from app.registry.datasets.service import DatasetSummary
 from app.web import templates
-from app.web.datasets.check_view import ChecksPanel, checks_panel, make_panel
+from app.web.datasets.check_view import AskedSide, ChecksPanel, checks_panel
 from app.web.state import Slug, State
 
 router = APIRouter(include_in_schema=False)
@@ -31,28 +31,29 @@ class ChecksPage:
 
 
 @router.get("/datasets/{slug}/checks")
-def checks(request: Request, state: State, slug: Slug) -> Response:
+def checks(
+    request: Request, state: State, slug: Slug, asked: Annotated[AskedSide, Depends()]
+) -> Response:
     """All findings of a dataset with their images."""
     with state.database.snapshot() as session:
         dataset = service.dataset_by_slug(session, slug)
         summary = service.summary(session, dataset)
-        report = checks_panel(session, summary, now=True).report
-        assert report is not None
+        panel = checks_panel(session, summary, asked, now=True, listed=None)
         context = ChecksPage(
             summary=summary,
-            checks=make_panel(dataset, report, listed=len(report.findings)),
-            images=read_some(session, dataset, _shown_ids(report)),
+            checks=panel,
+            images=read_some(session, dataset, _shown_ids(panel)),
             images_shown=IMAGES_SHOWN,
         )
     return templates.render(request, "datasets/checks.html", context)
 
 
-def _shown_ids(report: Report) -> set[int]:
+def _shown_ids(panel: ChecksPanel) -> set[int]:
     """The images that the page shows: the first of each finding, or of each of its first piles."""
     piles = [
         pile
-        for finding in report.findings
-        for pile in (finding.piles or (finding.image_ids,))[:IMAGES_SHOWN]
+        for shown in panel.findings
+        for pile in (shown.finding.piles or (shown.finding.image_ids,))[:IMAGES_SHOWN]
     ]
     return {image_id for pile in piles for image_id in pile[:IMAGES_SHOWN]}
 
@@ -67,9 +68,9 @@ def panel(state: State, slug: Slug) -> Response:
 
 
 @router.get("/datasets/{slug}/checks/brief")
-def brief(state: State, slug: Slug) -> Response:
+def brief(state: State, slug: Slug, asked: Annotated[AskedSide, Depends()]) -> Response:
     """The open findings of a dataset in a few lines."""
     with state.database.snapshot() as session:
         dataset = service.dataset_by_slug(session, slug)
-        panel = checks_panel(session, service.summary(session, dataset), now=True)
+        panel = checks_panel(session, service.summary(session, dataset), asked, now=True)
     return templates.render_fragment("datasets/_checks_brief.html", checks=panel)

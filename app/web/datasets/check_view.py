@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 from urllib.parse import urlencode
 
+from fastapi import Query
+
+from app.registry.base_models.service import find_base_model
 from app.registry.datasets.checks.findings import Check, Finding, Report, Severity
 from app.registry.datasets.checks.service import check_dataset, known_report
 from app.registry.datasets.filters import ImageFilter, Show
 from app.registry.datasets.service import DatasetSummary
-from app.registry.db import Session
+from app.registry.datasets.training_side import side_of, training_side
+from app.registry.db import MAX_ID, Session
 from app.registry.tables.datasets import TRIGGER_LENGTH, Dataset
 
 CHECKED_AT_ONCE = 200  # images; a check of more is loaded after the page
@@ -28,6 +33,24 @@ FILTERS = {
     Check.SHAPE: Show.ELONGATED,
     Check.TRANSPARENCY: Show.TRANSPARENT,
 }
+BY_SIDE = (Check.LONG, Check.SIZE)  # the filters know only what is usually trained with
+
+
+@dataclass(frozen=True)
+class AskedSide:
+    """The base model and the size that a dataset is checked for; without one, its usual ones."""
+
+    base: Annotated[str, Query(max_length=300)] = ""
+    resolution: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None
+
+    @property
+    def pairs(self) -> dict[str, str]:
+        """The same as the query of an address."""
+        size = {"resolution": str(self.resolution)} if self.resolution else {}
+        return {"base": self.base, **size}
+
+
+USUAL = AskedSide()
 
 
 @dataclass(frozen=True)
@@ -43,10 +66,12 @@ class ShownFinding:
 class ChecksPanel:
     """The findings of a dataset; without a report, they are loaded after the page.
 
-    `open`: those that are not mere advice. `more`: how many are not listed in `findings`.
+    `open`: those that are not mere advice. `more`: how many are not listed in `findings`. `query`:
+    of the base model and size that they are for; empty for those that it is usually trained with.
     """
 
     dataset: Dataset
+    query: str
     report: Report | None
     findings: list[ShownFinding]
     open: list[ShownFinding]
@@ -66,41 +91,50 @@ class ChecksPanel:
     @property
     def address(self) -> str:
         """The page with all findings and their images."""
-        return f"/datasets/{self.dataset.slug}/checks"
+        return self.part("")
+
+    def part(self, path: str) -> str:
+        """The address of a part of that page."""
+        return f"/datasets/{self.dataset.slug}/checks{path}{self.query}"
 
 
-def checks_panel(session: Session, summary: DatasetSummary, *, now: bool = False) -> ChecksPanel:
-    """The panel of a dataset; `now`: with its findings, however long that takes."""
+def checks_panel(
+    session: Session,
+    summary: DatasetSummary,
+    asked: AskedSide = USUAL,
+    *,
+    now: bool = False,
+    listed: int | None = LISTED,
+) -> ChecksPanel:
+    """The panel of a dataset with its first findings; `now`: however long the check takes."""
     dataset = summary.dataset
-    if now or summary.image_count <= CHECKED_AT_ONCE:
-        report: Report | None = check_dataset(session, dataset)
-    else:
-        report = known_report(session, dataset)
-    return make_panel(dataset, report)
-
-
-def make_panel(dataset: Dataset, report: Report | None, *, listed: int = LISTED) -> ChecksPanel:
-    """The panel for a report, with this many findings."""
-    found = shown_findings(dataset, report) if report else []
+    side = usual = training_side(session, dataset.key)
+    if asked.base:
+        side = side_of(find_base_model(session, asked.base), asked.resolution)
+    query = f"?{urlencode(asked.pairs)}" if side != usual else ""
+    is_quick = now or summary.image_count <= CHECKED_AT_ONCE
+    report = (check_dataset if is_quick else known_report)(session, dataset, side)
+    found = _shown_findings(dataset, report, query) if report else []
     return ChecksPanel(
         dataset=dataset,
+        query=query,
         report=report,
         findings=found[:listed],
         open=[shown for shown in found if shown.finding.level is not Severity.ADVICE],
-        more=len(found[listed:]),
+        more=len(found) - len(found[:listed]),
     )
 
 
-def shown_findings(dataset: Dataset, report: Report) -> list[ShownFinding]:
+def _shown_findings(dataset: Dataset, report: Report, query: str) -> list[ShownFinding]:
     """All findings with their links."""
     shown = []
     for place, finding in enumerate(report.findings, start=1):
         anchor = f"finding-{place}"
-        shown.append(ShownFinding(finding, anchor, _links(dataset, finding, anchor)))
+        shown.append(ShownFinding(finding, anchor, _links(dataset, finding, anchor, query)))
     return shown
 
 
-def _links(dataset: Dataset, finding: Finding, anchor: str) -> list[tuple[str, str]]:
+def _links(dataset: Dataset, finding: Finding, anchor: str, query: str) -> list[tuple[str, str]]:
     """The addresses that put a finding right, the likeliest first, and what they are called."""
     page = f"/datasets/{dataset.slug}"
     if finding.check is Check.TRIGGER_WORD:
@@ -111,10 +145,11 @@ def _links(dataset: Dataset, finding: Finding, anchor: str) -> list[tuple[str, s
         if is_repeated and len(finding.phrase) <= TRIGGER_LENGTH:
             return [(_add_address(page, finding.phrase), "Make it the trigger word"), strip]
         return [strip]
-    if finding.check in FILTERS:
+    is_usual = not query or finding.check not in BY_SIDE
+    if finding.check in FILTERS and is_usual:
         shown = ImageFilter(show=frozenset({FILTERS[finding.check]})).query
         return [(f"{page}?{shown}", "Look")]
-    return [(f"{page}/checks#{anchor}", "Look" if finding.image_ids else "Details")]
+    return [(f"{page}/checks{query}#{anchor}", "Look" if finding.image_ids else "Details")]
 
 
 def _add_address(page: str, word: str) -> str:

@@ -30,7 +30,7 @@ from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.runs import OwnPreset, Run
 from app.registry.wording import about, plural
-from app.web.datasets.check_view import ChecksPanel, checks_panel
+from app.web.datasets.check_view import AskedSide, ChecksPanel, checks_panel
 from app.web.form_reader import as_id
 from app.web.runs.form_datasets import DatasetRow, FormDataset, dataset_rows
 from app.web.runs.forms import OWN_PRESET, TrainForm, from_text, to_texts
@@ -220,16 +220,17 @@ def make_plan(session: Session, form: TrainForm, choices: RunChoices) -> RunPlan
         is_machine_busy=is_machine_busy(session),
         warnings=_preset_warnings(choices)
         + plan_warnings(session, choices.rows, base, config, choices.valid_trigger, usual=usual),
-        checks=_checks(session, choices),
+        checks=_checks(session, choices, config),
         is_checking=base is not None and base.status == ModelStatus.CHECKING,
         errors=errors,
     )
 
 
-def _checks(session: Session, choices: RunChoices) -> list[ChecksPanel]:
-    """The findings of each chosen dataset that has images."""
+def _checks(session: Session, choices: RunChoices, config: TrainConfig) -> list[ChecksPanel]:
+    """The findings of each chosen dataset that has images, for this base model and size."""
     found = {row.summary.dataset.key: row.summary for row in choices.rows if row.summary}
-    return [checks_panel(session, summary) for summary in found.values() if summary.image_count]
+    asked = AskedSide(choices.base.slug if choices.base else "", config.resolution)
+    return [checks_panel(session, one, asked) for one in found.values() if one.image_count]
 
 
 def _preset_warnings(choices: RunChoices) -> list[PlanWarning]:

@@ -27,7 +27,7 @@ def test_an_image_gets_a_second_caption_and_every_change_is_kept(
     client.patch(image, json={"caption": "a red fox"})
     body = {"caption": "fox, red", "share": 3}
     found = client.put(f"{image}/captions/tags", json=body).json()
-    assert found["token_limit"] == 75
+    assert found["token_limit"] == 22
     assert [(one["kind"], one["used"], one["tokens"]) for one in found["captions"]] == [
         ("long", 0.25, 3),
         ("tags", 0.75, 3),

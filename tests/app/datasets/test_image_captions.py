@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlmodel import Session, col, select
 
+from app.registry.base_models.service import ensure_embedded
 from app.registry.datasets import pinned, service
 from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.caption_writes import STILL_TYPING
@@ -180,7 +181,12 @@ def test_what_is_typed_at_one_go_is_one_change(database: Database) -> None:
     assert rows == [("a red fox", 1), ("a gray fox", 4)]
 
 
-def test_tokens_are_counted_as_clip_does_before_the_first_run(database: Database) -> None:
+def test_tokens_are_counted_as_the_base_model_does_that_a_form_begins_with(
+    database: Database,
+) -> None:
     with database.write() as session:
-        tokens = tokens_of(session, make_image(session).dataset_id)
-    assert (tokens.limit, tokens.base, tokens.count("a red fox")) == (75, None, 3)
+        key = make_image(session).dataset_id
+        tokens = tokens_of(session, key)
+        assert (tokens.limit, tokens.base, tokens.count("a red fox")) == (75, "", 3)
+        ensure_embedded(session)
+        assert (tokens_of(session, key).limit, tokens_of(session, key).base) == (22, "starter")

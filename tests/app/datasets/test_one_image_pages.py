@@ -49,13 +49,13 @@ def test_the_page_shows_the_image_with_captions_tokens_history_and_facts(
     answer = client.get(image)
     page = text_of(answer)
     assert "Image 1 of 3 in Boats. 80 × 64" in page
-    assert "6 / 75 tokens" in page
+    assert "8 / 22 tokens, limit of starter" in page
     assert "from one.txt" in page
     assert "no run" in page
     assert 'href="/datasets/boats/images/2"' in answer.text
     tile = client.get("/datasets/boats").text
     assert f'href="{image}"' in tile
-    assert "<span data-tokens-count>6 / 75</span>" in tile
+    assert "<span data-tokens-count>8 / 22</span>" in tile
 
 
 def test_the_neighbors_are_those_of_the_filter_that_led_to_it(

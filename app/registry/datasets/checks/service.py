@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlmodel import Session
 
-from app.registry.datasets.caption_tokens import CaptionTokens, tokens_of
+from app.registry.datasets.caption_tokens import CaptionTokens, tokens_for
 from app.registry.datasets.checks.caption_lint import MIN_CAPTIONS, lint_captions, read_captions
 from app.registry.datasets.checks.coverage import coverage
 from app.registry.datasets.checks.findings import (
@@ -24,51 +24,51 @@ from app.registry.datasets.training_side import TrainingSide, training_side
 from app.registry.tables.datasets import Dataset
 from app.registry.wording import plural
 
-MAX_DATASETS = 50  # reports of datasets in one process
+MAX_REPORTS = 50  # in one process
 CHECKS_OF_MANY_CAPTIONS = (Check.REPEATED_WORDS, Check.ONE_SUBJECT, Check.ONE_GROUND)
 
-_kept: dict[tuple[str, int], tuple[object, Report]] = {}  # by database and dataset
+_Key = tuple[str, int, TrainingSide]  # database, dataset, what it is trained with
+_kept: dict[_Key, tuple[object, Report]] = {}
 _lock = threading.Lock()
 
 
-def check_dataset(session: Session, dataset: Dataset) -> Report:
+def check_dataset(session: Session, dataset: Dataset, side: TrainingSide | None = None) -> Report:
     """The findings of a dataset, from the last check if nothing has changed since.
 
     A check of 5,000 images takes up to a second, a look at an earlier one some milliseconds.
+    `side`: the size and base model to check for; None: those that it is usually trained with.
     """
-    side = training_side(session, dataset.key)
-    state = (*read_state(session, dataset), side)
-    if (known := _known_report(session, dataset.key, state)) is not None:
-        return known
-    images = read_images(session, dataset)
-    report = make_report(
-        images,
-        trigger_word=dataset.trigger_word,
-        side=side,
-        tokens=tokens_of(session, dataset.key),
-    )
-    with _lock:
-        _kept.pop(_key(session, dataset.key), None)
-        _kept[_key(session, dataset.key)] = (state, report)
-        while len(_kept) > MAX_DATASETS:
-            del _kept[next(iter(_kept))]
+    key, state = _read_state(session, dataset, side)
+    if (report := _known_report(key, state)) is None:
+        images = read_images(session, dataset)
+        report = make_report(images, trigger_word=dataset.trigger_word, side=key[-1])
+        with _lock:
+            _kept.pop(key, None)
+            _kept[key] = (state, report)
+            while len(_kept) > MAX_REPORTS:
+                del _kept[next(iter(_kept))]
     return report
 
 
-def known_report(session: Session, dataset: Dataset) -> Report | None:
+def known_report(
+    session: Session, dataset: Dataset, side: TrainingSide | None = None
+) -> Report | None:
     """The findings, if the dataset was checked since it was changed; takes some milliseconds."""
-    state = (*read_state(session, dataset), training_side(session, dataset.key))
-    return _known_report(session, dataset.key, state)
+    return _known_report(*_read_state(session, dataset, side))
 
 
-def _known_report(session: Session, dataset_id: int, state: object) -> Report | None:
+def _known_report(key: _Key, state: object) -> Report | None:
     with _lock:
-        found = _kept.get(_key(session, dataset_id))
+        found = _kept.get(key)
     return found[1] if found is not None and found[0] == state else None
 
 
-def _key(session: Session, dataset_id: int) -> tuple[str, int]:
-    return str(session.get_bind().engine.url), dataset_id
+def _read_state(
+    session: Session, dataset: Dataset, side: TrainingSide | None
+) -> tuple[_Key, object]:
+    side = side or training_side(session, dataset.key)
+    key = (str(session.get_bind().engine.url), dataset.key, side)
+    return key, read_state(session, dataset)
 
 
 def make_report(
@@ -76,18 +76,14 @@ def make_report(
     *,
     trigger_word: str | None,
     side: TrainingSide,
-    tokens: CaptionTokens,
 ) -> Report:
-    """Carry out all checks of these images.
-
-    `side`: the size at which they are trained; `tokens`: how the base model counts them.
-    """
+    """Carry out all checks of these images, which are trained at this side."""
     captions = [CheckedCaption(image.id, text) for image in images for text in image.captions]
     read = read_captions(captions, trigger_word)
     found = [
         *_unusable(images),
         *_no_caption(images),
-        *_too_long(captions, tokens),
+        *_too_long(captions, tokens_for(side)),
         *lint_captions(read, trigger_word=trigger_word),
         *check_pixels(images, side),
     ]

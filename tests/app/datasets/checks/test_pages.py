@@ -12,6 +12,8 @@ from app.registry.datasets import service
 from app.registry.state import AppState
 from app.registry.tables.datasets import ImageMeasure
 from app.web.datasets import check_view
+from tests.app.adapters.test_fitting import add_base
+from tests.app.runs.test_pages import form_of
 
 Png = Callable[..., bytes]
 
@@ -140,10 +142,42 @@ def test_the_form_of_a_run_shows_what_is_open(
     assert "2 captions lack the trigger word. " in client.get("/datasets/boats/checks/brief").text
 
 
+def test_the_form_of_a_run_checks_for_its_base_model_and_size(
+    client: TestClient, state: AppState, png: Png, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with state.database.write() as session:
+        add_base(session, "other", None)
+    upload(client, png, "ink, a boat", "ink, " + "rain " * 30)
+    sent = form_of(client.get("/train/new?dataset=boats").text)
+    assert sent["base_model"] == "starter"
+    told = client.post("/train/new/plan", data=sent).text
+    assert "1 caption has more than 22 tokens. " in told
+    assert 'href="/datasets/boats?show=long"' in told  # as on the page of the dataset
+    told = client.post(
+        "/train/new/plan", data=sent | {"base_model": "other", "resolution": "640"}
+    ).text
+    assert "tokens. " not in told
+    assert "2 images are smaller than 640 px. " in told
+    address = "/datasets/boats/checks?base=other&amp;resolution=640"
+    look = re.search(rf'href="{re.escape(address)}#(finding-\d)" aria-label="Look: 2 images', told)
+    assert look is not None
+    page = client.get(address.replace("&amp;", "&")).text
+    assert f'id="{look[1]}-title">2 images are smaller than 640 px</h2>' in page
+    assert "more than" not in page
+    assert "2 images are smaller than 128 px" in client.get("/datasets/boats/checks").text
+    monkeypatch.setattr(check_view, "CHECKED_AT_ONCE", 1)
+    told = client.post(
+        "/train/new/plan", data=sent | {"base_model": "other", "resolution": "704"}
+    ).text
+    brief = "/datasets/boats/checks/brief?base=other&amp;resolution=704"
+    assert f'hx-get="{brief}"' in told
+    assert "smaller than 704 px. " in client.get(brief.replace("&amp;", "&")).text
+
+
 def test_captions_that_are_too_long_lead_to_their_filter(client: TestClient, png: Png) -> None:
     upload(client, png, "ink, a boat", "ink, " + "rain " * 80)
     text = client.get("/datasets/boats/checks").text
-    assert "1 caption has more than 75 tokens" in text
+    assert "1 caption has more than 22 tokens" in text
     assert 'href="/datasets/boats?show=long"' in text
     report = client.get("/api/v1/datasets/1/checks").json()
     assert ("long", 1) in [(one["check"], one["count"]) for one in report["findings"]]
