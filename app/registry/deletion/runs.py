@@ -332,9 +332,7 @@ def _steps_words(rows: Sequence[RunCheckpoint]) -> str:
 
 def _ended_run(session: Session, run_id: int) -> Run:
     """The run, locked. Raises NotFound, or Conflict if it has not ended."""
-    run = session.get(Run, run_id, with_for_update=True)
-    if run is None:
-        raise NotFound("There is no such run; it may have been deleted for good already.")
+    run = get_run(session, run_id, lock=True)
     if not run.state.is_final:
         words = STATUS_PHRASES.get(run.state, IS_TRAINING)
         raise Conflict(f"“{run.name}” {words}. Cancel it first, then delete it.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ class GalleryItem:
 
 @dataclass(frozen=True)
 class AdapterChoice:
-    """An adapter to filter by; its label says if it was deleted."""
+    """An adapter to filter by; its label has its slug if another has its name."""
 
     slug: str
     label: str
@@ -84,10 +85,13 @@ def adapter_choices(session: Session, chosen: str = "") -> list[AdapterChoice]:
     is_other = col(Adapter.slug) != chosen
     query = select(Adapter).where(has_renders | sa.not_(is_other)).limit(CHOICES_SHOWN)
     rows = session.exec(query.order_by(is_other, col(Adapter.id).desc())).all()
-    choices = [
-        AdapterChoice(row.slug, f"{row.name}{' (deleted)' if row.deleted_at else ''}")
-        for row in rows
-    ]
+    named = Counter(row.name for row in rows)
+    choices = []
+    for row in rows:
+        marks = [row.slug] if named[row.name] > 1 else []
+        marks += ["deleted"] if row.deleted_at else []
+        label = f"{row.name} ({', '.join(marks)})" if marks else row.name
+        choices.append(AdapterChoice(row.slug, label))
     if chosen and all(row.slug != chosen for row in rows):
         choices.append(AdapterChoice(chosen, f"{chosen} (unknown)"))
     return sorted(choices, key=lambda choice: (choice.label.casefold(), choice.slug))

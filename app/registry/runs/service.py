@@ -67,7 +67,7 @@ def trigger_warnings(session: Session, run: Run) -> list[str]:
     ]
 
 
-UNKNOWN = "This run does not exist. The runs page lists all runs."
+UNKNOWN = "This run does not exist; it may have been deleted for good already."
 DELETED = "This run was deleted. You can restore it on the page of deleted runs."
 
 

@@ -90,6 +90,13 @@ def test_what_has_not_ended_is_a_conflict_with_a_sentence(
         assert runs.get_run(session, 1)
 
 
+@pytest.mark.usefixtures("filled")
+def test_a_run_that_is_deleted_twice_says_that_it_can_be_restored(client: TestClient) -> None:
+    answers = [client.delete(f"{API}/runs/1") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 404]
+    assert answers[1].json()["detail"].startswith("This run was deleted. You can restore it")
+
+
 def test_what_does_not_exist_is_not_found(client: TestClient) -> None:
     for address in (
         *("runs/9", "runs/9/checkpoints", "runs/9/checkpoints/3", "renders/9"),

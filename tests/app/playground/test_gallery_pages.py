@@ -161,6 +161,18 @@ def test_an_action_impossible_for_the_chosen_images_gives_the_reason(
     assert tiles(client.get("/renders").text) == drawn[1::-1]
 
 
+def test_adapters_of_one_name_are_told_apart(
+    client: TestClient, state: AppState, drawn: list[int]
+) -> None:
+    other = fake_workers.adapter(state)
+    body = {"prompt": "an owl", "adapters": [{"id": other.key}]}
+    client.post("/api/v1/renders", json=body)
+    client.delete("/api/v1/adapters/1")
+    page = client.get("/renders").text
+    assert '<option value="chalk">Chalk (chalk, deleted)</option>' in page
+    assert f'<option value="{other.slug}">Chalk ({other.slug})</option>' in page
+
+
 def test_nothing_chosen_leads_back_with_a_sentence(client: TestClient, drawn: list[int]) -> None:
     for path in ("delete", "restore", "star"):
         page = client.post(f"/renders/{path}", data={"back": "/renders?q=fox"}).text
