@@ -17,6 +17,7 @@ from app.registry.deletion.lists import count_deleted, deleted_rows
 from app.registry.paging import Page
 from app.registry.renders.grids.views import grid_rows
 from app.registry.renders.recipes.service import find_covers
+from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library, is_listed
 from app.registry.tables.datasets import Dataset, Image
 from app.registry.tables.grids import Grid
@@ -69,6 +70,15 @@ def count_things(session: Session) -> dict[DeletedKind, int]:
         kind: count_deleted(session, table, *conditions)
         for kind, (table, conditions, _) in KINDS.items()
     }
+
+
+def title_of(session: Session, row: Any) -> str:
+    """The title of a row that was deleted or restored: “Chalk”, Version 2 of “Chalk”."""
+    version = row.version if isinstance(row, RunCheckpoint) else row
+    if not isinstance(version, AdapterVersion):
+        return f"“{row.title if isinstance(row, Grid) else row.name}”"
+    adapter = session.get_one(Adapter, version.adapter_id)
+    return f"{adapter.version_label(version.version).capitalize()} of “{adapter.name}”"
 
 
 def list_images(session: Session, dataset: Dataset, *, page: int = 1) -> Page[DeletedThing]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
@@ -13,36 +15,50 @@ from app.registry.blobs.deletion import Deletion
 from app.registry.db import utcnow
 from app.registry.deletion.lists import deleted_row
 from app.registry.errors import Conflict
+from app.registry.renders.covers import put_cover, usual_cover
 from app.registry.renders.dependents import dependents_of_version
 from app.registry.tables.adapters import LATEST, Adapter, AdapterAlias, AdapterVersion
 from app.registry.tables.rows import deleted_too
+from app.registry.tables.runs import Sample
 
 
 def discard_version(session: Session, adapter_id: int, version: int | str) -> AdapterVersion:
     """Delete a version, given by its number or an alias, until it is restored.
 
-    The alias `latest` means the newest version that is left until then. Raises Conflict for the
-    only version, for one that another alias points to, and while jobs need it.
+    Until then `latest` means the newest version that is left, and a cover that is a sample of the
+    deleted one is replaced. Raises Conflict for the only version, for one that another alias points
+    to, and while jobs need it.
     """
     adapter = _locked_adapter(session, adapter_id)
     row = service.get_version(session, adapter, version)
     _require_deletable(session, adapter, row, _words(adapter, row))
+    samples = service.version_samples(session, row)
     row.deleted_at = utcnow()
     adapter.last_version = max(adapter.last_version, row.version)
     session.add_all([adapter, row])
     session.flush()
+    _replace_cover(session, adapter, samples)
     return row
 
 
 def restore_version(session: Session, adapter_id: int, version: int | str) -> AdapterVersion:
     """Undo `discard_version`; `latest` means it again if it did, unless it was moved since."""
     adapter = _locked_adapter(session, adapter_id)
+    used = service.get_version(session, adapter)
     with deleted_too(session):
         row = service.get_version(session, adapter, version)
     row.deleted_at = None
     session.add(row)
     session.flush()
+    if service.get_version(session, adapter).key != used.key:
+        _replace_cover(session, adapter, service.version_samples(session, used))
     return row
+
+
+def _replace_cover(session: Session, adapter: Adapter, samples: Sequence[Sample]) -> None:
+    """Give an adapter its usual cover, where the present one is one of these samples."""
+    if adapter.cover_sha256 in [sample.sha256 for sample in samples]:
+        put_cover(session, adapter, usual_cover(session, adapter))
 
 
 def delete_version(session: Session, adapter_id: int, version: int | str) -> Deletion:

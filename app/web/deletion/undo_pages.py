@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from app.registry.deletion import runs
+from app.registry.deletion.things import title_of
 from app.registry.tables.runs import Run
 from app.registry.wording import plural
 from app.web.addresses import MAX_ADDRESS, own_address
@@ -27,23 +28,20 @@ def _add_routes(noun: Noun, soft: SoftDelete) -> None:
     usual = noun.address.partition("/{")[0]
     deletion, restoration = noun.acting(soft.delete), noun.acting(soft.restore)
 
-    def words(row: Any) -> str:
-        name = getattr(row, "name", "")
-        return f"“{name}” was" if name else f"The {noun.noun} was"
-
     def delete(request: Request, state: State, back: Back = usual, act: Act = deletion) -> Response:
         with state.database.write() as session:
             row = act(session)
+            text = f"{title_of(session, row)} was deleted."
         undo = f"{noun.place(row, act)}/restore?{urlencode({'back': back})}"
-        text = f"{words(row)} deleted."
         return redirect_with_notice(own_address(back), text, undo=undo, request=request)
 
     def restore(state: State, back: Back = usual, act: Act = restoration) -> Response:
         with state.database.write() as session:
             row = act(session)
+            text = f"{title_of(session, row)} was restored."
         shown = soft.page.format(row)
         address = own_address(back) + shown if shown.startswith("#") else shown
-        return redirect_with_notice(address, f"{words(row)} restored.")
+        return redirect_with_notice(address, text)
 
     router.add_api_route(f"{noun.address}/delete", delete, methods=["POST"])
     router.add_api_route(f"{noun.address}/restore", restore, methods=["POST"])

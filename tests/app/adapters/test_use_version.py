@@ -6,6 +6,7 @@ import html
 import re
 
 import pytest
+import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
 from app.registry.adapters import service
@@ -13,6 +14,7 @@ from app.registry.adapters.in_use import use_version
 from app.registry.errors import Conflict, NotFound
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
+from app.registry.tables.jobs import IoJob
 from app.web.templates import NOTICE_COOKIE
 from tests import fake_workers
 from tests.fake_workers import FakeTraining
@@ -76,6 +78,29 @@ def test_the_alias_latest_of_the_api_takes_the_cover_along(
     assert cover(client, adapter) != before
 
 
+def test_the_cover_of_a_deleted_version_goes_and_comes_with_it(
+    client: TestClient, state: AppState, adapter: Adapter
+) -> None:
+    before = cover(client, adapter)
+    with state.database.write() as session:  # no download of version 2 is being written
+        session.connection().execute(sa.delete(IoJob))
+    page = client.post(f"/adapters/{adapter.key}/versions/2/delete", headers=HTML).text
+    assert "<p>Version 2 of “Chalk” was deleted.</p>" in html.unescape(page)
+    first = cover(client, adapter)
+    assert first != before
+    client.post(f"/api/v1/adapters/{adapter.key}/versions/2/restore")
+    assert cover(client, adapter) == before
+    client.post("/adapters/chalk/versions/1/use")
+    assert cover(client, adapter) == first
+
+
+def test_deleted_checkpoints_are_named_by_their_step(client: TestClient, adapter: Adapter) -> None:
+    page = client.post("/runs/1/checkpoints/20/delete?back=/runs/1", headers=HTML).text
+    assert "<p>Step 20 of “Chalk” was deleted.</p>" in html.unescape(page)
+    page = client.post(undo_of(page), headers=HTML).text
+    assert "<p>Step 20 of “Chalk” was restored.</p>" in html.unescape(page)
+
+
 def test_a_chosen_cover_stays(client: TestClient, adapter: Adapter, state: AppState) -> None:
     with state.database.write() as session:
         session.get_one(Adapter, adapter.key).cover_sha256 = "c" * 64
@@ -86,6 +111,8 @@ def test_a_chosen_cover_stays(client: TestClient, adapter: Adapter, state: AppSt
 def test_every_page_that_shows_a_version_offers_it(client: TestClient, adapter: Adapter) -> None:
     button = 'action="/adapters/chalk/versions/{}/use?back='
     page = client.get("/adapters/chalk").text
+    assert ">in use</span>" in page
+    assert ">latest<" not in page
     assert page.count(button.format(1)) == 1  # beside the version in the list
     assert button.format(2) not in page
     page = client.get("/adapters/chalk?v=1").text

@@ -107,7 +107,7 @@ def test_the_winner_gives_its_adapter_weight_alias_and_cover_and_stays_in_the_ga
         assert [used.weight for used in kept.stack] == [0.5]
         assert [one.key for one in listing.adapter_renders(session, adapter.key)] == [kept.key]
     gone = client.post("/grids/1/delete", headers=HTML).text
-    assert "The grid was deleted." in gone
+    assert "<p>“Weight” was deleted.</p>" in gone
     client.post("/grids/1/restore")
     assert states(client, {"id": 1}) == ["succeeded"] * 5
     for sent, status in (
