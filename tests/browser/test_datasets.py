@@ -122,6 +122,13 @@ def test_findings_follow_what_is_typed(page: Page, dataset: str) -> None:
     expect(findings).to_contain_text("1 caption lacks the trigger word", timeout=20_000)
 
 
+def test_findings_of_an_empty_dataset_come_with_its_first_images(page: Page, live) -> None:
+    page.goto(long_dataset(live, 0))
+    expect(page.locator("#checks")).to_be_hidden()
+    choose(page, [payload("new.png", png(9))])
+    expect(page.locator("#checks")).to_contain_text("1 image has no caption")
+
+
 def test_a_refused_file_is_named_with_its_reason_and_the_others_are_taken(
     page: Page, dataset: str
 ) -> None:

@@ -20,7 +20,7 @@ from app.registry.tables.datasets import TRIGGER_LENGTH, Dataset
 
 CHECKED_AT_ONCE = 200  # images; a check of more is loaded after the page
 SPELLINGS = 20  # of one phrase that are removed at once
-CHANGED = "captions-changed from:body delay:2s, images-changed from:body delay:2s"
+CHANGED = "captions-changed from:body delay:300ms, images-changed from:body delay:300ms"
 LISTED = 8  # findings in a panel; the page of the checks has all
 
 # filters of the page of a dataset that show the images of a finding
@@ -42,15 +42,6 @@ class AskedSide:
 
     base: Annotated[str, Query(max_length=300)] = ""
     resolution: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None
-
-    @property
-    def pairs(self) -> dict[str, str]:
-        """The same as the query of an address."""
-        size = {"resolution": str(self.resolution)} if self.resolution else {}
-        return {"base": self.base, **size}
-
-
-USUAL = AskedSide()
 
 
 @dataclass(frozen=True)
@@ -91,17 +82,13 @@ class ChecksPanel:
     @property
     def address(self) -> str:
         """The page with all findings and their images."""
-        return self.part("")
-
-    def part(self, path: str) -> str:
-        """The address of a part of that page."""
-        return f"/datasets/{self.dataset.slug}/checks{path}{self.query}"
+        return f"/datasets/{self.dataset.slug}/checks{self.query}"
 
 
 def checks_panel(
     session: Session,
     summary: DatasetSummary,
-    asked: AskedSide = USUAL,
+    asked: AskedSide | None = None,
     *,
     now: bool = False,
     listed: int | None = LISTED,
@@ -109,9 +96,11 @@ def checks_panel(
     """The panel of a dataset with its first findings; `now`: however long the check takes."""
     dataset = summary.dataset
     side = usual = training_side(session, dataset.key)
-    if asked.base:
+    query = ""
+    if asked and asked.base:
         side = side_of(find_base_model(session, asked.base), asked.resolution)
-    query = f"?{urlencode(asked.pairs)}" if side != usual else ""
+        if side != usual:
+            query = f"?{urlencode({'base': asked.base, 'resolution': side.pixels})}"
     is_quick = now or summary.image_count <= CHECKED_AT_ONCE
     report = (check_dataset if is_quick else known_report)(session, dataset, side)
     found = _shown_findings(dataset, report, query) if report else []
@@ -145,8 +134,7 @@ def _links(dataset: Dataset, finding: Finding, anchor: str, query: str) -> list[
         if is_repeated and len(finding.phrase) <= TRIGGER_LENGTH:
             return [(_add_address(page, finding.phrase), "Make it the trigger word"), strip]
         return [strip]
-    is_usual = not query or finding.check not in BY_SIDE
-    if finding.check in FILTERS and is_usual:
+    if finding.check in FILTERS and not (query and finding.check in BY_SIDE):
         shown = ImageFilter(show=frozenset({FILTERS[finding.check]})).query
         return [(f"{page}?{shown}", "Look")]
     return [(f"{page}/checks{query}#{anchor}", "Look" if finding.image_ids else "Details")]

@@ -68,6 +68,19 @@ def test_a_check_of_many_images_is_loaded_after_the_page(
     assert "1 caption lacks the trigger word" in client.get("/datasets/boats").text  # known now
 
 
+def test_the_panel_of_an_empty_dataset_comes_with_its_first_images(
+    client: TestClient, png: Png
+) -> None:
+    client.post("/datasets", data={"name": "Boats"})
+    empty = re.search(r'id="checks"(.*)></section>', client.get("/datasets/boats").text)
+    assert empty is not None
+    assert "images-changed from:body" in empty[1]
+    files = [("files", ("1.png", png(1), "image/png"))]
+    client.post("/datasets/boats/images", files=files)
+    assert ">Before you train</h2>" in client.get("/datasets/boats/checks/panel").text
+    assert ">Before you train</h2>" in client.get("/datasets/boats").text
+
+
 def test_words_are_stripped_in_all_their_spellings_with_a_preview(
     client: TestClient, state: AppState, png: Png
 ) -> None:
