@@ -538,3 +538,17 @@ def test_on_narrow_windows_order_is_beside_the_search_and_more_below_the_caption
     names = (".tile-picture", ".tile-rules")
     picture, rules = boxes_of(*(page.locator(name).first for name in names))
     assert rules["x"] >= picture["x"] + picture["width"]
+
+
+def test_on_touch_screens_tiles_have_one_control_at_any_width(chromium, live, dataset: str) -> None:
+    context = chromium.new_context(
+        base_url=live.url, viewport={"width": 768, "height": 900}, has_touch=True, is_mobile=True
+    )
+    page = context.new_page()
+    page.goto(dataset)
+    tile = page.locator(".tile").first
+    delete = tile.get_by_role("button", name="Delete")
+    expect(delete).to_be_hidden()
+    tile.get_by_text("More").tap()
+    expect(delete).to_be_visible()
+    context.close()
