@@ -183,7 +183,7 @@ def test_the_form_of_a_run_checks_for_its_base_model_and_size(
         "/train/new/plan", data=sent | {"base_model": "other", "resolution": "704"}
     ).text
     brief = "/datasets/boats/checks/brief?base=other&amp;resolution=704"
-    assert f'hx-get="{brief}"' in told
+    assert f'<p hx-get="{brief}"' in told  # no small print
     assert "smaller than 704 px. " in client.get(brief.replace("&amp;", "&")).text
 
 
