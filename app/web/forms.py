@@ -15,6 +15,7 @@ from app.web.nul import refuse_nul_in
 MAX_TEXT = 100_000
 """Characters of any field of a form; fields that are kept have lower bounds of their own."""
 MAX_FIELD_BYTES = 4 * MAX_TEXT
+MAX_FILES = 500  # of one form
 MAX_FIELD_NAME = 80  # characters of a field's name that an error repeats
 MAX_SHOWN_AGAIN = 2_000_000  # bytes of a field of a form; the body of one has no more
 
@@ -27,7 +28,7 @@ async def typed_form(request: Request) -> AsyncIterator[FormData]:
 
     Raises InvalidInput for the character NUL.
     """
-    async with request.form(max_part_size=MAX_SHOWN_AGAIN) as form:
+    async with request.form(max_files=MAX_FILES, max_part_size=MAX_SHOWN_AGAIN) as form:
         refuse_nul_in(form.multi_items())
         yield form
 

@@ -58,7 +58,7 @@ from app.web.deletion import list_pages as deleted_list_pages
 from app.web.deletion import pages as deletion_pages
 from app.web.deletion import storage_pages, undo_pages
 from app.web.error_answers import ErrorAnswers, add_error_answers
-from app.web.forms import MAX_FIELD_BYTES
+from app.web.forms import MAX_FIELD_BYTES, MAX_FILES
 from app.web.home import pages as home_pages
 from app.web.idempotency import IdempotencyKeys
 from app.web.jobs import api as jobs_api
@@ -95,7 +95,6 @@ from app.web.system import pages as system_pages
 API_PREFIX = "/api/v1"
 UPLOAD_BYTES = 12_000_000_000  # an export of 5,000 images
 OTHER_BYTES = 2_000_000
-MAX_FILES = 500
 
 
 def create_app(settings: Settings) -> FastAPI:

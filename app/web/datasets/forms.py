@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from app.registry.datasets.service import NAMELESS
 from app.registry.tables.datasets import NAME_LENGTH, TRIGGER_LENGTH
@@ -24,9 +26,9 @@ class DatasetForm:
         return not self.errors
 
 
-def read_dataset_form(name: str, trigger_word: str) -> DatasetForm:
+def read_dataset_form(sent: Mapping[str, Any]) -> DatasetForm:
     """Trim and validate the fields."""
-    form = FormReader({"name": name, "trigger_word": trigger_word})
+    form = FormReader(sent)
     name = form.name("name", most=NAME_LENGTH, empty=NAMELESS)
     trigger_word = form.name("trigger_word", most=TRIGGER_LENGTH)
     if "," in trigger_word:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, File, Query, Request, UploadFile
+from fastapi import APIRouter, Query, Request
+from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response
 
 from app.registry.datasets import service, uploads
@@ -32,7 +33,7 @@ from app.web.datasets.example_pages import ExampleOffer, example_offers
 from app.web.datasets.filter_parameters import PageImages
 from app.web.datasets.forms import DatasetForm, name_from_file, read_dataset_form
 from app.web.datasets.page_view import dataset_page, redirect_to
-from app.web.forms import Text
+from app.web.forms import TypedForm
 from app.web.state import Slug, State
 from app.web.uploads import uploaded
 
@@ -109,19 +110,13 @@ def _index_page(
 
 
 @router.post("/datasets")
-def create(
-    request: Request,
-    state: State,
-    name: Text = "",
-    trigger_word: Text = "",
-    files: Annotated[list[UploadFile] | None, File()] = None,
-) -> Response:
+def create(request: Request, state: State, sent: TypedForm) -> Response:
     """Create a dataset from the form and its files."""
-    chosen = _named_files(files)
-    if chosen and not name:
+    chosen, fields = _named_files(sent), dict(sent)
+    if chosen and not fields.get("name"):
         about = uploads.read_about([uploaded(file) for file in chosen])
-        name = about.name or name_from_file(chosen[0].filename)
-    form = read_dataset_form(name, trigger_word)
+        fields["name"] = about.name or name_from_file(chosen[0].filename)
+    form = read_dataset_form(fields)
     if not form.is_valid:
         return _index_page(request, state, form=form)
     with state.database.write() as session:
@@ -155,15 +150,9 @@ def show(
 
 
 @router.post("/datasets/{slug}")
-def change(
-    request: Request,
-    state: State,
-    slug: Slug,
-    name: Text = "",
-    trigger_word: Text = "",
-) -> Response:
+def change(request: Request, state: State, slug: Slug, sent: TypedForm) -> Response:
     """Change the name or the trigger word of a dataset."""
-    form = read_dataset_form(name, trigger_word)
+    form = read_dataset_form(sent)
     if not form.is_valid:
         return dataset_page(request, state, slug, form=form, status=422)
     with state.database.write() as session:
@@ -173,21 +162,17 @@ def change(
 
 
 @router.post("/datasets/{slug}/images")
-def upload(
-    request: Request,
-    state: State,
-    slug: Slug,
-    files: Annotated[list[UploadFile] | None, File()] = None,
-) -> Response:
+def upload(request: Request, state: State, slug: Slug, sent: TypedForm) -> Response:
     """Add images, captions and archives to a dataset."""
     with state.database.read() as session:
         dataset = service.dataset_by_slug(session, slug)
-    return _receive_files(request, state, dataset, _named_files(files))
+    return _receive_files(request, state, dataset, _named_files(sent))
 
 
-def _named_files(files: list[UploadFile] | None) -> list[UploadFile]:
+def _named_files(sent: FormData) -> list[UploadFile]:
     """The files with a name: browsers send an unnamed file for an empty field."""
-    return [file for file in files or [] if file.filename]
+    files = sent.getlist("files")
+    return [file for file in files if isinstance(file, UploadFile) and file.filename]
 
 
 def _receive_files(

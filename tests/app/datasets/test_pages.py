@@ -53,6 +53,17 @@ def row(state: AppState, slug: str = "boats") -> Dataset:
         return service.dataset_by_slug(session, slug)
 
 
+def test_a_name_of_a_megabyte_is_refused_beside_its_field(client: TestClient) -> None:
+    files = [("files", ("", b"", "application/octet-stream"))]  # as browsers send an empty field
+    data = {"name": "n" * 1_000_000, "trigger_word": "ink"}
+    for address in ("/datasets", "/datasets/boats"):
+        answer = client.post(address, data=data, files=files)
+        assert answer.status_code == 422
+        assert 'id="field-name-error"' in answer.text
+        assert 'value="ink"' in answer.text
+        client.post("/datasets", data={"name": "Boats"})
+
+
 def test_it_creates_a_dataset_with_pictures_in_one_form(
     client: TestClient, state: AppState, boats: str
 ) -> None:
@@ -97,7 +108,7 @@ def test_a_first_file_suggests_a_name(filename: str | None, name: str) -> None:
 def test_a_wrong_name_or_word_is_told_beside_its_field(
     client: TestClient, name: str, word: str, field: str
 ) -> None:
-    assert list(read_dataset_form(name, word).errors) == [field]
+    assert list(read_dataset_form({"name": name, "trigger_word": word}).errors) == [field]
     answer = client.post("/datasets", data={"name": name, "trigger_word": word}, headers=HTML)
     assert answer.status_code == 422
     assert f'id="field-{field}-error"' in answer.text
