@@ -85,6 +85,4 @@
 
   // the Back button restores the values, but not their marks
   addEventListener("pageshow", () => form.querySelectorAll("[data-setting] [name]").forEach(mark));
-
-  document.querySelector("[data-focus]")?.focus();
 })();

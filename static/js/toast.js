@@ -45,11 +45,15 @@
     address.searchParams.delete("undo");
     history.replaceState(history.state, "", address);
   }
-  // a page that follows on a form begins at its Undo, else at the place in its address, else at the content
+  // a page that follows on a form begins at its Undo, else at the place in its address, at what it says or what is wrong,
+  // else at the content
   window.addEventListener("load", () => {
     const undo = toasts.querySelector("form button");
+    if (undo) undo.focus({ preventScroll: true });
+    if (document.activeElement !== document.body) return;
+    (document.querySelector("[data-focus]") ?? document.querySelector("[aria-invalid=true]"))?.focus();
     const isLost = toasts.firstElementChild && document.activeElement === document.body;
-    (undo ?? (isLost ? document.getElementById("content") : null))?.focus({ preventScroll: true });
+    if (isLost) document.getElementById("content").focus({ preventScroll: true });
   });
   window.brushwork = Object.assign(window.brushwork ?? {}, { toast });
 })();

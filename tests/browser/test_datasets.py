@@ -552,3 +552,12 @@ def test_on_touch_screens_tiles_have_one_control_at_any_width(chromium, live, da
     tile.get_by_text("More").tap()
     expect(delete).to_be_visible()
     context.close()
+
+
+def test_a_saved_trigger_word_is_said_where_the_page_begins(page: Page, dataset: str) -> None:
+    page.goto(dataset)
+    page.locator("#edit > summary").click()
+    page.get_by_label("Trigger word", exact=True).fill("sailboat")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator("#toasts")).to_contain_text("Name and trigger word are saved.")
+    expect(page.locator("#content")).to_be_focused()

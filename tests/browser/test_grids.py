@@ -92,3 +92,9 @@ def test_a_grid_fills_while_keys_walk_it_and_its_winner_is_used(live: Live, page
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("button", name="Undo").click()
     expect(cells).to_have_count(6)
+
+
+def test_what_is_wrong_with_a_grid_has_the_focus(live: Live, page: Page) -> None:
+    page.goto("/grids/new")
+    page.get_by_role("button", name="Start the grid").click()
+    expect(page.locator("p", has_text="Nothing was generated.")).to_be_focused()

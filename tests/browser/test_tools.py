@@ -27,6 +27,7 @@ def test_a_refused_fuse_stays_open_and_is_mended_where_it_is_wrong(live: Live, p
     form.get_by_label("Text encoder weight").first.fill("0.25")
     form.get_by_role("button", name="Fuse").click()
     expect(page.locator("#tool-fuse-other-1-error")).to_be_visible()
+    expect(form.get_by_label("Another adapter").first).to_be_focused()
     expect(form.get_by_label("Text encoder weight").first).to_have_value("0.25")
     form.get_by_label("Another adapter").first.fill("night")
     form.get_by_role("button", name="Fuse").click()

@@ -137,7 +137,7 @@ def _result_facts(session: Session, run: Run) -> Facts:
     lowest = _lowest_held_out(session, run)
     size = adapters.download_bytes(session, trained[1]) if trained else None
     seconds = run.training_seconds or None
-    speed = run.step / seconds if seconds and run.step else None
+    speed = run.steps_per_second
     return {
         "status": ("State", run.status, service.STATUS_PHRASES.get(run.state, "is training")),
         "step": ("Steps trained", run.step, count_text(run.step)),
@@ -145,7 +145,7 @@ def _result_facts(session: Session, run: Run) -> Facts:
         "loss": ("Loss, smoothed", run.loss, _figure(run.loss, 3)),
         "held_out": ("Lowest validation loss", lowest, _figure(lowest, 3)),
         "training_seconds": ("Training time", seconds, duration(seconds)),
-        "steps_per_second": ("Steps per second", speed, _figure(speed, 2)),
+        "steps_per_second": ("Steps per second", speed, _figure(speed, 1)),
         **column_facts(run, SIZES),
         "adapter_bytes": ("Adapter file", size, size_text(size)),
         "adapter": (

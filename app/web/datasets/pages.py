@@ -158,7 +158,9 @@ def change(request: Request, state: State, slug: Slug, sent: TypedForm) -> Respo
     with state.database.write() as session:
         dataset = service.dataset_by_slug(session, slug)
         service.change_dataset(session, dataset.key, name=form.name, trigger_word=form.trigger_word)
-    return redirect_to(dataset)
+    return templates.redirect_with_notice(
+        f"/datasets/{dataset.slug}", "Name and trigger word are saved."
+    )
 
 
 @router.post("/datasets/{slug}/images")

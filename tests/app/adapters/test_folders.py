@@ -57,6 +57,7 @@ def test_an_adapter_is_kept_and_removed_on_the_page(client: TestClient, state: A
     told_job = {"folder": "ComfyUI", "version": "latest", "file": "chalk.safetensors"}
     assert jobs(state) == [told_job]
     assert "chalk.safetensors: being written…" in told
+    assert "<p>“Chalk” is being written to ComfyUI.</p>" in told  # where the page begins
     client.post("/folders/ComfyUI", data=sent)
     assert len(jobs(state)) == 1  # it is at work
     removal = {"adapter": "1", "version": "latest"}

@@ -327,6 +327,7 @@ def test_a_waiting_run_says_what_it_waits_for(client: TestClient, state: AppStat
     assert "no training worker is running" in page
     assert "<code>brushwork worker --queue train</code>" in page
     assert "2 waiting · no worker" in page
+    assert "then a new row at each checkpoint." in page  # it has fewer steps than lie between rows
     assert "1 run ahead of it" in client.get(f"/runs/{second.key}").text
     fake_workers.worker_seen(state, "train")
     page = client.get(f"/runs/{first.key}").text

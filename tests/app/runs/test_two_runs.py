@@ -55,6 +55,7 @@ def test_the_page_leads_with_the_settings_that_differ(
     assert '<th scope="row">Alpha</th>' not in page
     assert '<th scope="row">Steps trained</th><td dir="auto">20</td><td dir="auto">10</td>' in page
     assert '<th scope="row">Epochs</th><td dir="auto">53.3</td><td dir="auto">26.7</td>' in page
+    assert '<th scope="row">Steps per second</th><td dir="auto">4.0</td>' in page  # as on its page
     assert '<th scope="row">State</th><td dir="auto">has finished</td>' in page
     assert "Between run 1 and run 2 the dataset changed: 1 caption changed." in page
     assert "base models" not in page

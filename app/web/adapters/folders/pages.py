@@ -87,7 +87,8 @@ def keep(state: State, folder: Slug, adapter: Words, version: Words = "") -> Res
     with state.database.write() as session:
         row = service.adapter_by_slug(session, adapter)
         folders.keep(session, state.settings, row, folder, version)
-    return RedirectResponse(f"/folders?{urlencode({'adapter': adapter})}", status_code=303)
+        text = f"“{row.name}” is being written to {folder}."
+    return redirect_with_notice(f"/folders?{urlencode({'adapter': adapter})}", text)
 
 
 @router.post("/folders/{folder}/removals")
@@ -97,7 +98,7 @@ def remove(
     """Remove the files of an adapter from a folder."""
     with state.database.write() as session:
         folders.remove(session, adapter, folder, version)
-    return RedirectResponse("/folders", status_code=303)
+    return redirect_with_notice("/folders", f"It is being removed from {folder}.")
 
 
 @router.post("/folders/{folder}/imports")
