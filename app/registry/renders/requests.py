@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from app.registry.base_models.service import BaseReference
 from app.registry.job_kinds.weighted import WeightedAdapter
@@ -62,7 +62,7 @@ class RenderRequest(BaseModel):
         description="How much of that image changes, from 0 to 1: `steps` × `strength` steps are "
         "run. Absent: 0.6.",
     )
-    twin: bool = Field(False, description="Also render the same seed without adapters.")
+    twin: StrictBool = Field(False, description="Also render the same seed without adapters.")
     weights: list[Weights] | None = Field(
         None,
         max_length=MAX_STRIP,

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Query, Response
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StrictBool, StringConstraints, model_validator
 
 from app.registry.adapters import service
 from app.registry.adapters.service import AdapterSummary
@@ -85,7 +85,7 @@ class AdapterPatch(Patch):
         description="SHA-256 of an image made with it or by its run; null: the usual cover, its "
         "first sample.",
     )
-    starred: bool = change("Starred ones can be listed on their own.")
+    starred: StrictBool = change("Starred ones can be listed on their own.")
     trigger_words: Annotated[list[Line], Field(max_length=20)] = change(
         "Replaces the trigger words."
     )

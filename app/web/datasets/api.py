@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Self
 
 from fastapi import APIRouter, File, Query, Request, Response, UploadFile
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StrictBool, StringConstraints
 
 from app.registry.datasets import examples, service, uploads
 from app.registry.datasets.captions import MAX_CHARACTERS
@@ -141,8 +141,8 @@ class ImagePatch(Patch):
     caption: CaptionText = change("What the image shows.")
     caption_version: Number = change("The version you saw; a caption changed since is a 409.")
     repeats: Repeats = change("How often one pass over the dataset shows it.")
-    never_flip: bool = change("Not mirrored, whatever a run says.")
-    set_aside: bool = change("Kept, but not trained on.")
+    never_flip: StrictBool = change("Not mirrored, whatever a run says.")
+    set_aside: StrictBool = change("Kept, but not trained on.")
     focus: list[Fraction] | None = Field(
         None,
         min_length=2,

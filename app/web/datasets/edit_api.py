@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field, WithJsonSchema
+from pydantic import BaseModel, Field, StrictBool, WithJsonSchema
 
 from app.registry.datasets import service
 from app.registry.datasets.captions import MAX_CHARACTERS
@@ -43,7 +43,7 @@ class EditIn(BaseModel):
         max_length=MAX_SELECTED,
         description="Ids of the images; with `all`, of those to leave out.",
     )
-    all: bool = Field(False, description="All images that match `filter`.")
+    all: StrictBool = Field(False, description="All images that match `filter`.")
     filter: str = Field(
         "",
         max_length=2_000,
@@ -61,27 +61,27 @@ class EditIn(BaseModel):
         max_length=MAX_CHARACTERS,
         description=r"What takes its place; with `is_regex`, `\1` and `\g<name>` are groups.",
     )
-    is_regex: bool = Field(False, description="True if `find` is a regular expression of RE2.")
-    match_case: bool = Field(False, description="True if “Fox” is not “fox”.")
-    whole_words: bool = Field(False, description="True if “fox” is not found in “foxglove”.")
-    at_end: bool = Field(False, description="True to add the trigger word at the end.")
-    sets_trigger: bool = Field(
+    is_regex: StrictBool = Field(False, description="True if `find` is an expression of RE2.")
+    match_case: StrictBool = Field(False, description="True if “Fox” is not “fox”.")
+    whole_words: StrictBool = Field(False, description="True if “fox” is not found in “foxglove”.")
+    at_end: StrictBool = Field(False, description="True to add the trigger word at the end.")
+    sets_trigger: StrictBool = Field(
         False,
         description="True to make the added trigger word that of the dataset, too, also where all "
         "captions have it.",
     )
-    with_space: bool = Field(False, description="True to join text by a space, not by a comma.")
+    with_space: StrictBool = Field(False, description="True to join text by a space, not a comma.")
     repeats: Annotated[int, Field(ge=1, le=MAX_REPEATS)] = Field(
         1, description="How often one epoch shows the images."
     )
-    value: bool = Field(True, description="False takes never flip or set aside back.")
+    value: StrictBool = Field(True, description="False takes never flip or set aside back.")
     dataset_id: Reference | None = Field(
         None, description="The dataset to move or copy to: its id or slug."
     )
     kind: CaptionKind | None = Field(
         None, description="Only captions of this kind; null: all captions of an image."
     )
-    preview: bool = Field(False, description="True to see the changes without making them.")
+    preview: StrictBool = Field(False, description="True to see the changes without making them.")
     seen: str | None = Field(
         None,
         max_length=400_000,

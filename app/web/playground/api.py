@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, ClassVar
 
 from fastapi import APIRouter, File, Form, UploadFile
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictBool
 
 from app.registry.db import Session
 from app.registry.errors import InvalidInput
@@ -128,7 +128,7 @@ class RenderPatch(Patch):
     """The change of a render; what is absent stays."""
 
     model_config = example(starred=True)
-    starred: bool = change("True: it is marked, to be found again.")
+    starred: StrictBool = change("True: it is marked, to be found again.")
 
 
 def render_out(session: Session, render: Render) -> RenderOut:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictBool
 
 from app.registry.adapters import service as adapters
 from app.registry.datasets.used_datasets import UsedDataset, used_datasets
@@ -75,7 +75,7 @@ class StopIn(BaseModel):
     """The choice for the result of a run that is stopped."""
 
     model_config = example()
-    make_latest: bool | None = Field(
+    make_latest: StrictBool | None = Field(
         None,
         description="True: the result becomes the version in use. False: `latest` stays. Null: as "
         "true, unless the result has under half the steps of the version in use, or its samples "

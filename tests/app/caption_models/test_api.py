@@ -36,10 +36,10 @@ def test_captions_take_a_local_model_by_id_or_slug(
     of = "/api/v1/datasets/1/captions"
     found = {one["provider"]: one for one in client.get(f"{of}/providers").json()["providers"]}
     assert (found["local"]["model_id"], found["local"]["takes_prompt"]) == (1, False)
-    for asked in ({"model_id": 1}, {"model": "blip"}):
+    for asked in ({"model_id": 1}, {"model_id": "blip"}, {"model": "blip"}):
         body = {"provider": "local", "image_id": 1} | asked
         assert client.post(f"{of}/previews", json=body).status_code == 202
-    for asked in ({}, {"model_id": 2}, {"model": "nobody"}):
+    for asked in ({}, {"model_id": 2}, {"model_id": "nobody"}, {"model": "nobody"}):
         body = {"provider": "local"} | asked
         answer = client.post(f"{of}/orders", json=body)
         assert answer.status_code == 422

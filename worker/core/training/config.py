@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    StrictBool,
     StringConstraints,
     ValidationInfo,
     field_validator,
@@ -182,7 +183,7 @@ class TrainConfig(BaseModel):
         description="Scale of the adapter: alpha ÷ rank. Alpha equal to rank gives 1.0.",
         json_schema_extra=_in_group(Group.ADAPTER),
     )
-    rank_stabilized: bool = Field(
+    rank_stabilized: StrictBool = Field(
         False,
         title="Rank-stabilized LoRA",
         description="rsLoRA: scale by alpha ÷ √rank instead, so that high ranks learn as fast as "
@@ -206,7 +207,7 @@ class TrainConfig(BaseModel):
         "style or content (B-LoRA).",
         json_schema_extra=_in_group(Group.ADAPTER),
     )
-    train_text_encoder: bool = Field(
+    train_text_encoder: StrictBool = Field(
         False,
         title="Train the text encoder",
         description="Helps the model learn the meaning of the trigger word. Needs more time and "
@@ -384,7 +385,7 @@ class TrainConfig(BaseModel):
         "0.3 helps large even areas. Empty: off.",
         json_schema_extra=_in_group(Group.NOISE),
     )
-    zero_terminal_snr: bool = Field(
+    zero_terminal_snr: StrictBool = Field(
         False,
         title="Zero terminal SNR",
         description="Makes the last step of the noise schedule pure noise, for base models "
@@ -400,7 +401,7 @@ class TrainConfig(BaseModel):
         "depend on words.",
         json_schema_extra=_in_group(Group.CAPTIONS),
     )
-    shuffle_tags: bool = Field(
+    shuffle_tags: StrictBool = Field(
         False,
         title="Shuffle tags",
         description="Shuffles the comma-separated tags of a caption each time.",
@@ -426,21 +427,21 @@ class TrainConfig(BaseModel):
         "base model's native resolution.",
         json_schema_extra=_in_group(Group.PICTURES),
     )
-    aspect_buckets: bool = Field(
+    aspect_buckets: StrictBool = Field(
         True,
         title="Aspect-ratio bucketing",
         description="Images keep roughly their aspect ratio; each batch has one shape. Off: all "
         "images are cropped to squares.",
         json_schema_extra=_in_group(Group.PICTURES),
     )
-    flip: bool = Field(
+    flip: StrictBool = Field(
         False,
         title="Horizontal flip",
         description="Mirrors half of the images. Not for text, nor for styles with light from "
         "one side. Images marked “Never flip” are left as they are.",
         json_schema_extra=_in_group(Group.PICTURES),
     )
-    masked_loss: bool = Field(
+    masked_loss: StrictBool = Field(
         False,
         title="Masked loss",
         description="Uses alpha as the mask: transparent areas turn white and are not learned.",
@@ -479,14 +480,14 @@ class TrainConfig(BaseModel):
         "The adapter itself is always trained in fp32.",
         json_schema_extra=_in_group(Group.SPEED),
     )
-    gradient_checkpointing: bool = Field(
+    gradient_checkpointing: StrictBool = Field(
         False,
         title="Gradient checkpointing",
         description="Saves memory: activations are recomputed instead of stored. About 1.5 "
         "times slower, with much less memory.",
         json_schema_extra=_in_group(Group.SPEED),
     )
-    compile: bool = Field(
+    compile: StrictBool = Field(
         False,
         title="Compile",
         description="Compiles the UNet for this NVIDIA GPU (torch.compile): a few minutes at the "

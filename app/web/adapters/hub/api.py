@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, ClassVar
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictBool
 
 from app.registry import hub_transfers as hub
 from app.registry.adapters import service
@@ -55,7 +55,7 @@ class PublicationIn(BaseModel):
         max_length=hub.MAX_REPO,
         description="Name of the repository; without an owner it belongs to the token's user.",
     )
-    private: bool = Field(True, description="False makes a new repository public.")
+    private: StrictBool = Field(True, description="False makes a new repository public.")
     version: VersionReference = None
     base_model: str = Field(
         "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictBool
 
 from app.registry.adapters import service
 from app.registry.db import Session
@@ -35,7 +35,7 @@ class RenderOfAdapterPatch(BaseModel):
     """The change of how an adapter shows a render."""
 
     model_config = example(hidden=True)
-    hidden: bool = Field(description="True: the page of the adapter does not show it.")
+    hidden: StrictBool = Field(description="True: the page of the adapter does not show it.")
 
 
 @router.get("/adapters/{adapter_id}/renders")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import anyio.to_thread
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictBool
 
 from app.registry.adapters import service, tools
 from app.registry.adapters.tools import FuseOutput
@@ -76,8 +76,8 @@ class ResizeIn(BaseModel):
     energy: Annotated[
         Portion | None, Field(description="Share of its energy that every module keeps.")
     ] = None
-    dynamic: Annotated[bool, Field(description="With energy: a rank for each module.")] = False
-    use: Annotated[bool, Field(description="True: the result becomes `latest`.")] = False
+    dynamic: Annotated[StrictBool, Field(description="With energy: a rank per module.")] = False
+    use: Annotated[StrictBool, Field(description="True: the result becomes `latest`.")] = False
 
 
 class ScaleIn(BaseModel):
@@ -88,7 +88,7 @@ class ScaleIn(BaseModel):
     block_weights: Annotated[
         BlockWeights, Field(description="Factors of the changes; absent ones are 1.")
     ]
-    use: Annotated[bool, Field(description="True: the result becomes `latest`.")] = False
+    use: Annotated[StrictBool, Field(description="True: the result becomes `latest`.")] = False
 
 
 class FuseIn(BaseModel):

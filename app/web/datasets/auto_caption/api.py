@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, TypeVar
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from app.registry.datasets import service
 from app.registry.datasets.auto_caption import guesses, orders, proposals
@@ -20,7 +20,7 @@ from app.registry.datasets.auto_caption.providers import (
     local_models,
 )
 from app.registry.job_kinds.states import JobStatus
-from app.registry.slugs import Number, RowId
+from app.registry.slugs import Number, Reference, RowId
 from app.registry.tables.auto_caption import ProposalState
 from app.registry.tables.datasets import Dataset
 from app.registry.validation import Fraction
@@ -82,7 +82,9 @@ class AskIn(BaseModel):
         max_length=MAX_MODEL,
         description="Model of the server, empty: the configured one; or the slug of a local model.",
     )
-    model_id: RowId | None = Field(None, description="Id of a local model, for `local`.")
+    model_id: Reference | None = Field(
+        None, description="Id or slug of a local model, for `local`."
+    )
     prompt: str = Field(
         DEFAULT_PROMPT, max_length=MAX_PROMPT, description="What captions should describe."
     )
@@ -96,6 +98,8 @@ class AskIn(BaseModel):
     def request(self, dataset: Dataset) -> CaptionRequest:
         """The request as the registry takes it."""
         values = self.model_dump(include={"provider", "address", "model", "model_id", "prompt"})
+        if isinstance(self.model_id, str):
+            values |= {"model": self.model_id, "model_id": None}
         words = self.do_not_name
         given = default_words(dataset) if words is None else [w for w in words if w.strip()]
         return CaptionRequest(**values, do_not_name=tuple(given))
@@ -140,7 +144,7 @@ class OrderIn(AskIn):
         None,
         description="Which caption of each image, added where it is missing; null: the first one.",
     )
-    write: bool = Field(False, description="Write the captions when all are made; for `fill` only.")
+    write: StrictBool = Field(False, description="Write them when all are made; for `fill` only.")
 
 
 class OrderOut(Answer):
