@@ -11,6 +11,7 @@ that no core is idle at the end.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -214,9 +215,11 @@ def add_markers(items: Iterable[pytest.Item]) -> None:
 
 def is_wide(item: pytest.Item) -> bool:
     """True for a case on PostgreSQL of a test that says the same of every database."""
+    if database_of(item) != "postgresql":
+        return False
     file = item.path.relative_to(TESTS).as_posix()
     test = f"{file}::{getattr(item, 'originalname', item.name)}"
-    return database_of(item) == "postgresql" and not {file, test} & ON_POSTGRESQL
+    return not {file, test} & ON_POSTGRESQL
 
 
 def wide_but(cases: Iterable[Any], *kept: Any) -> list[Any]:
@@ -238,12 +241,11 @@ def database_of(item: pytest.Item) -> str | None:
 
 def cost_of(item: pytest.Item) -> str:
     """The marker the test or its file carries itself, else the one of its folder."""
-    for cost in LONGEST_FIRST:
-        if item.get_closest_marker(cost) is not None:
-            return cost
-    return cost_of_folder(item.path)
+    own = {marker.name for marker in item.iter_markers()}
+    return next((cost for cost in LONGEST_FIRST if cost in own), None) or cost_of_folder(item.path)
 
 
+@functools.cache
 def cost_of_folder(path: Path) -> str:
     """The marker of this file's folder in `FOLDERS`, the nearest one above it."""
     place = path.relative_to(TESTS)
