@@ -142,7 +142,7 @@ def test_settings_are_found_by_the_names_of_other_programs(
     assert set(SEARCH_TERMS) <= set(TrainConfig.model_fields)
     page = client.get("/train/new").text
     terms = re.search(
-        r'data-terms="([^"]*)"[^>]*>\s*<div class="label-line"><label for="rank"', page
+        r'data-terms="([^"]*)"[^>]*>\s*<div class="label-line row"><label for="rank"', page
     )
     assert "network_dim" in terms[1].split()  # type: ignore[index]
 

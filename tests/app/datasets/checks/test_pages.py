@@ -48,7 +48,7 @@ def test_all_findings_have_their_images_on_a_page(client: TestClient, png: Png) 
     text = client.get("/datasets/boats/checks").text
     assert "“watercolor” is in 1 of 4 captions" in text
     assert "2 images share the same caption" in text
-    assert text.count('class="finding-images"') == 4  # they are small and alike, too
+    assert text.count('class="finding-images row above-3"') == 4  # they are small and alike, too
     assert "<i>, watercolor" not in text
     client.post("/datasets", data={"name": "Empty"})
     assert "no images to check yet" in client.get("/datasets/empty/checks").text
