@@ -54,6 +54,7 @@ PATH_PARAMETERS = {
     "dataset_id": "Id or slug of the dataset.",
     "edit_id": "Id of the step of a bulk edit.",
     "folder": "Name of the folder in the settings.",
+    "evaluation_id": "Id of the evaluation.",
     "grid_id": "Id of the grid.",
     "image_id": "Id of the image.",
     "job": "Id of the job among all kinds, such as `run-12`.",

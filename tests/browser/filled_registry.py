@@ -271,7 +271,18 @@ def add_jobs(state: AppState, client: httpx.Client, ids: Ids) -> Ids:
     tool = end_resize(state, JobStatus.SUCCEEDED, result=result)
     post(client, f"/tool-jobs/{tool}/images")
     client.post(f"/renders/{ids['waiting_render']}/cancel")
+    post(client, f"/runs/{ids['trained']}/evaluation", subjects="6", checkpoints="2")
     fake_workers.draw(state)
+    steps = [
+        {"step": step, "style": style, "low": style - 0.1, "high": style + 0.1, "variety": 1.0}
+        | {"adherence": 0.9, "copy_ratio": None, "is_equal": step == 40, "closest": [[0, 0.4]]}
+        for step, style in ((20, 0.6), (40, 0.65))
+    ]
+    found = {"steps": steps, "recommended": 20, "reason": "Both look equally close."}
+    found |= {"deciding": [2, 0], "notes": ["Copying is not measured: no images were held out."]}
+    end_io_job(
+        state.database, lambda job: job.kind == "evaluate_run", JobStatus.SUCCEEDED, result=found
+    )
     waiting = client.post("/api/v1/renders", json={"prompt": "a boat at night"}).json()["id"]
     post(client, "/adapters/chalk/tools/resize", **data | {"resize-rank": "2"})
     failed = end_resize(state, JobStatus.FAILED, error="The disk became full.")

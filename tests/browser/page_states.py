@@ -203,6 +203,8 @@ RUNS = (
     PageState(
         "run, compare with the slider", "/runs/{trained}/compare?a=10&b=40", click("[value=slider]")
     ),
+    PageState("run, which checkpoint to keep", "/runs/{trained}/evaluation"),
+    PageState("run, compare other checkpoints", "/runs/{trained}/evaluation?new=true"),
     PageState("run, compare one step", "/runs/{trained}/compare?a=10&b=10", repeats=True),
     PageState("compare runs", "/runs/compare?a={trained}&b={ruined}"),
     PageState("compare a run with itself", "/runs/compare?a={trained}&b={trained}", repeats=True),

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from worker.runtime.caption_jobs import CaptionJobs
     from worker.runtime.import_jobs import ImportJobs
     from worker.runtime.overlap_jobs import OverlapJobs
+    from worker.runtime.renders.evaluation_jobs import EvaluationJobs
     from worker.runtime.tool_jobs import ToolJobs
 
 
@@ -68,6 +69,7 @@ class IoJobs:
             JobKind.FUSE_ADAPTER: lambda *job: self._tool_jobs.fuse(*job),
             JobKind.EXTRACT_ADAPTER: lambda *job: self._tool_jobs.extract(*job),
             JobKind.MEASURE_OVERLAP: lambda *job: self._overlap_jobs.run(*job),
+            JobKind.EVALUATE_RUN: lambda *job: self._evaluation_jobs.run(*job),
             JobKind.SWEEP: SweepJobs(database, store).run,
             JobKind.MAKE_THUMBNAILS: ThumbnailJobs(database, store).run,
             JobKind.DELETE_DRAFTS: DraftJobs(settings, database, store).run,
@@ -104,6 +106,12 @@ class IoJobs:
         from worker.runtime.overlap_jobs import OverlapJobs
 
         return OverlapJobs(self._database, self._store)
+
+    @cached_property
+    def _evaluation_jobs(self) -> EvaluationJobs:
+        from worker.runtime.renders.evaluation_jobs import EvaluationJobs
+
+        return EvaluationJobs(self._database, self._store)
 
     def prepare(self) -> None:
         """Start the upkeep clock; the first job that needs torch imports it."""

@@ -26,6 +26,8 @@ from app.registry.job_kinds.kinds import (
     DeleteDraftsResult,
     DownloadBaseArgs,
     DownloadBaseResult,
+    EvaluateRunArgs,
+    EvaluateRunResult,
     ExportAdapterArgs,
     ExportAdapterResult,
     ExtractAdapterArgs,
@@ -113,6 +115,7 @@ FILE_LIMIT = TimeLimit(300, MEGABYTE)  # the size of the adapters that are read
 BASE_LIMIT = TimeLimit(600, 2 * MEGABYTE)  # the size of the base models as well
 PART_LIMIT = TimeLimit(300)  # one image, or one piece of a file
 FOLDER_LIMIT = TimeLimit(600)  # an adapter, to a folder that may be on a network
+EVALUATION_LIMIT = TimeLimit(600)  # one image through the autoencoder, or all of a checkpoint seen
 CAPTION_LIMIT = TimeLimit(600)  # one image, after a model of gigabytes was read
 JOB_TYPES: Mapping[str, JobType] = {
     job_type.kind: job_type
@@ -130,6 +133,7 @@ JOB_TYPES: Mapping[str, JobType] = {
         JobType(FuseAdapterArgs, FuseAdapterResult, is_long=True, limit=BASE_LIMIT),
         JobType(ExtractAdapterArgs, ExtractAdapterResult, is_long=True, limit=BASE_LIMIT),
         JobType(MeasureOverlapArgs, MeasureOverlapResult, limit=FILE_LIMIT),
+        JobType(EvaluateRunArgs, EvaluateRunResult, is_long=True, limit=EVALUATION_LIMIT),
         JobType(SweepArgs, SweepResult, is_long=True),
         # these two give their thread to any other job
         JobType(MakeThumbnailsArgs, MakeThumbnailsResult, limit=PART_LIMIT),

@@ -38,6 +38,7 @@ class JobKind(StrEnum):
     FUSE_ADAPTER = "fuse_adapter"
     EXTRACT_ADAPTER = "extract_adapter"
     MEASURE_OVERLAP = "measure_overlap"
+    EVALUATE_RUN = "evaluate_run"
     SWEEP = "sweep"
     MAKE_THUMBNAILS = "make_thumbnails"
     CHECK_FILES = "check_files"
@@ -399,6 +400,60 @@ class MeasureOverlapResult(StepProgress):
     cosine: float | None = None
     changed: int | None = None
     layers: tuple[LayerOverlap, ...] | None = None
+
+
+# Evaluating runs
+
+
+class EvaluateRunArgs(JobArgs):
+    """The grid of images to measure; the subject is the run.
+
+    Its columns are the base model and the checkpoints at `steps`; its rows `prompts`, each of the
+    subject at its place, then `captions`: of the images of the run at the places `trained` and
+    `held_out`, empty where a caption cannot be drawn, which then has no row.
+    """
+
+    kind = JobKind.EVALUATE_RUN
+    grid_id: int
+    steps: tuple[int, ...]
+    subjects: tuple[str, ...]
+    prompts: tuple[str, ...]
+    trained: tuple[int, ...]
+    held_out: tuple[int, ...]
+    captions: tuple[str, ...]
+
+
+class EvaluatedStep(BaseModel):
+    """The measures of a checkpoint; None: not measured.
+
+    `low` and `high`: the interval of `style`. `closest`: for the trained images that it remembers
+    best, their place in `trained` and the distance to its image of their caption.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    step: int
+    style: float | None
+    low: float | None
+    high: float | None
+    adherence: float | None
+    variety: float | None
+    copy_ratio: float | None
+    left_out: str = ""
+    is_equal: bool = False
+    closest: tuple[tuple[int, float], ...] = ()
+
+
+class EvaluateRunResult(StepProgress):
+    """The measures, and the step to keep with the reason; `deciding`: the prompts that differ most.
+
+    `notes`: what was not measured, and why. `steps` is empty where the style was not.
+    """
+
+    steps: tuple[EvaluatedStep, ...] = ()
+    recommended: int | None = None
+    reason: str = ""
+    deciding: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 # Storage

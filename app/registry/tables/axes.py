@@ -50,6 +50,7 @@ class AxisValue(BaseModel, frozen=True):
     """A value with its label.
 
     `value`: a number, text, or of an adapter: adapter_id, version and weight; None: no adapter.
+    Prompts of an evaluation have a seed of their own: prompt and seed.
     """
 
     label: str

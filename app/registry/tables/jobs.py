@@ -15,7 +15,7 @@ from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.job_kinds.job_types import LONG_KINDS, read_arguments, read_result
 from app.registry.job_kinds.kinds import DamagedJob, JobArgs, JobKind, JobResult
 from app.registry.job_kinds.queues import Queue
-from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.states import NOT_FINAL, JobStatus
 from app.registry.tables.rows import NumberedRow
 
 STATUS_CHECK = "status IN ({})".format(", ".join(f"'{status}'" for status in JobStatus))
@@ -25,6 +25,8 @@ IO_THREADS = 3  # per io worker: a base model download, another long job, and sh
 MAX_LONG_JOBS = IO_THREADS - 1
 ArgsT = TypeVar("ArgsT", bound=JobArgs)
 ResultT = TypeVar("ResultT", bound=JobResult)
+_CELLS = sa.table("grid_cell", sa.column("grid_id"), sa.column("render_id"))
+_RENDERS = sa.table("render", sa.column("id"), sa.column("status"))
 CLAIM_LOCK = 0x62727573  # key of PostgreSQL's advisory lock for claiming io jobs
 
 
@@ -128,13 +130,22 @@ class IoJob(Job, table=True):
 
     @classmethod
     def claimable(cls) -> sa.ColumnElement[bool]:
-        """Long jobs leave one thread to short jobs; base models are downloaded one at a time."""
+        """Long jobs leave one thread to short jobs; base models are downloaded one at a time.
+
+        What measures images waits until all of them are drawn, or will not be.
+        """
         other = aliased(cls)
         running = col(other.status) == JobStatus.RUNNING
         at_work = sa.exists().where(running, col(other.kind) == JobKind.DOWNLOAD_BASE)
         long_ones = sa.select(sa.func.count()).where(running, col(other.kind).in_(LONG_KINDS))
+        undrawn = sa.exists().where(
+            _CELLS.c.grid_id == col(cls.args)["grid_id"].as_integer(),
+            _RENDERS.c.id == _CELLS.c.render_id,
+            _RENDERS.c.status.in_(NOT_FINAL),
+        )
         return sa.and_(
             sa.or_(col(cls.kind) != JobKind.DOWNLOAD_BASE, sa.not_(at_work)),
+            sa.or_(col(cls.kind) != JobKind.EVALUATE_RUN, sa.not_(undrawn)),
             sa.or_(
                 col(cls.kind).not_in(LONG_KINDS),
                 long_ones.select_from(other).scalar_subquery() < MAX_LONG_JOBS,

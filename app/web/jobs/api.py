@@ -22,6 +22,7 @@ from app.web.playground.api import RenderOut
 from app.web.playground.grids.bodies import GridOut
 from app.web.rest.lists import Part
 from app.web.runs.api import RunOut
+from app.web.runs.evaluations.api import EvaluationOut
 from app.web.state import State
 
 router = APIRouter(tags=["jobs"])
@@ -37,6 +38,7 @@ ADDRESSES: dict[str, str] = {
     JobKind.EXPORT_ADAPTER: "/api/v1/adapters/{adapter_id}",
     JobKind.CAPTION_IMAGES: OrderOut.address,
     JobKind.PREVIEW_CAPTION: PreviewOut.address,
+    JobKind.EVALUATE_RUN: EvaluationOut.address,
     **dict.fromkeys(tools.KINDS, ToolJobOut.address),
     **dict.fromkeys((JobKind.INSPECT_BASE, JobKind.DOWNLOAD_BASE), "/api/v1/base-models/{subject}"),
     **dict.fromkeys(

@@ -34,6 +34,7 @@ from app.web.runs import (
 )
 from app.web.runs import plan as plans
 from app.web.runs.chart_view import CHART_METRICS
+from app.web.runs.evaluations import pages as evaluation_pages
 from app.web.runs.form_preset import FormPreset
 from app.web.runs.forms import (
     PROMPTS,
@@ -63,6 +64,7 @@ router.include_router(image_pages.router)
 router.include_router(preset_pages.router)
 router.include_router(description_pages.router)
 router.include_router(stop_pages.router)
+router.include_router(evaluation_pages.router)
 
 REGULARIZATION = "regularization_dataset_id"  # a field among the advanced settings
 IMAGES_SHOWN = 8  # of the dataset, on the page of a run

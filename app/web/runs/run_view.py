@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from app.registry import evaluations
 from app.registry.actor import actor_text
 from app.registry.adapters import service as adapters
 from app.registry.adapters.versions.aliases import alias_numbers
@@ -15,6 +16,7 @@ from app.registry.blobs.report import bad_files_of
 from app.registry.blobs.subjects import Subject
 from app.registry.datasets.used_datasets import UsedDataset, image_total, used_datasets
 from app.registry.db import Session
+from app.registry.job_kinds.kinds import EvaluateRunResult
 from app.registry.job_kinds.states import JobStatus
 from app.registry.runs import checkpoints, service, stopping
 from app.registry.runs.active import runs_ahead
@@ -106,6 +108,7 @@ class RunView:
     adapter_bytes: int | None
     bad_files: list[str]
     good_checkpoint: RunCheckpoint | None = None
+    recommendation: EvaluateRunResult | None = None
 
     @property
     def is_active(self) -> bool:
@@ -320,6 +323,7 @@ def run_view(session: Session, run_id: int, *, samples_before: int | None = None
         adapter_bytes=adapters.download_bytes(session, trained[1]) if trained else None,
         bad_files=bad_files_of(session, Subject.RUN, run_id),
         good_checkpoint=checkpoints.good_checkpoint(session, run),
+        recommendation=evaluations.recommendation(session, run_id),
     )
 
 

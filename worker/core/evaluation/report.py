@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from worker.core.evaluation.choice import Candidate, Choice
 from worker.core.evaluation.intervals import mean_interval
 from worker.core.evaluation.style import StyleScore
@@ -21,6 +23,12 @@ class Report:
     varieties: Sequence[float]
     choice: Choice
     notes: Sequence[str]
+
+    @property
+    def deciding(self) -> list[int]:
+        """The places of the prompts, those on whose style the candidates differ most first."""
+        parts = np.stack([one.style.parts for one in self.candidates])
+        return [int(place) for place in np.argsort(-parts.std(axis=0), kind="stable")]
 
 
 @dataclass(frozen=True)

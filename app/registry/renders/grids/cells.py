@@ -62,7 +62,8 @@ def cell_request(base: RenderRequest, axes: Sequence[Axis], place: int) -> Rende
 def _with_value(request: RenderRequest, axis: Axis, value: Any) -> RenderRequest:
     """The request with one value of an axis; an adapter that is left out is None until the end."""
     if not axis.kind.is_of_row:
-        return request.model_copy(update={axis.kind.value: value})
+        given = value if isinstance(value, dict) else {axis.kind.value: value}
+        return request.model_copy(update=given)
     stack: list[Any] = list(request.adapters)
     before = stack[axis.row] if axis.row < len(stack) else None
     if axis.kind is AxisKind.WEIGHT:

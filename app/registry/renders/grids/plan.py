@@ -31,6 +31,7 @@ from app.registry.validation import Reasons, one_line, too_long
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS, MAX_STRIP
 
 MAX_CELLS = MAX_VALUES
+GRID_PRIORITY = 10  # after live redraws and single images
 BATCH_SECONDS = 6.0  # others wait for no more than one batch
 UNKNOWN_BATCH = 4  # images in a batch while nothing is known of the base model's speed
 
@@ -72,6 +73,7 @@ class GridPlan:
     seconds: float | None
     batch: int = UNKNOWN_BATCH
     is_continued: bool = False
+    priority: int = GRID_PRIORITY
     refused: Mapping[int, str] = field(default_factory=dict)
 
     @property
@@ -108,10 +110,23 @@ def plan_grid(session: Session, wanted: GridRequest) -> GridPlan:
     context = AxisContext(session, wanted.request.prompt, names, base)
     axes, notes = _read_axes(wanted.axes, context, problems)
     problems.check()
-    request = _with_fixed(session, wanted.request, base)
-    planned = _plan_cells(session, request, axes, problems)
+    return plan_axes(session, wanted.request, axes, base, title=title, notes=notes)
+
+
+def plan_axes(
+    session: Session,
+    wanted: RenderRequest,
+    axes: list[Axis],
+    base: BaseModel,
+    *,
+    title: str = "",
+    notes: Sequence[str] = (),
+) -> GridPlan:
+    """Plan the cells of axes that were read. Raises InvalidInput like `plan_grid`."""
+    request = _with_fixed(session, wanted, base)
+    planned = _plan_cells(session, request, axes, Reasons())
     request = _as_read(request, planned[0])
-    notes += [planned[0].note] if planned[0].note else []
+    notes = [*notes, *([planned[0].note] if planned[0].note else [])]
     each = drafts.expected_seconds(session, base, steps=1, width=1, height=1)
     cached = find_cached(session, list(planned.values()))
     new = {row.cache_key: row for row in planned.values() if row.cache_key not in cached}

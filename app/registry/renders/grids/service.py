@@ -28,7 +28,6 @@ from app.registry.tables.grids import MAX_TITLE, Grid, GridCell
 from app.registry.tables.renders import Render
 from app.registry.validation import one_line, too_long
 
-GRID_PRIORITY = 10  # after live redraws and single images
 SLOT = "grid:{grid}:{place}"  # no other draft can be in it: slots of the API have no colon
 
 
@@ -87,7 +86,7 @@ def _queue(session: Session, grid: Grid, plan: GridPlan, batch: Batch, store: Bl
         strip = {"prompt": row.prompt, "adapters": batch.stack, "weights": batch.weights}
         row = plan_single(session, request.model_copy(update=strip))
     row.draft_slot = SLOT.format(grid=grid.key, place=batch.places[0])
-    row.priority = GRID_PRIORITY
+    row.priority = plan.priority
     return renders.store_planned(session, row, store)
 
 

@@ -1,0 +1,333 @@
+"""Evaluations of a run's checkpoints: a grid of images of the same prompts, measured by a job.
+
+The grid has the base model and the checkpoints as columns, and as rows subjects that no caption
+names, followed by captions of trained and of held-out images. The job waits until they are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sqlmodel import Session, col, select
+
+from app.registry.base_models import service as base_models
+from app.registry.base_models.sizes import USUAL_SIDE
+from app.registry.datasets.used_datasets import used_datasets
+from app.registry.errors import Conflict, InvalidInput, NotFound, invalid_field
+from app.registry.job_kinds.kinds import EvaluateRunArgs, EvaluateRunResult, JobKind
+from app.registry.job_kinds.states import JobStatus
+from app.registry.jobs import service as jobs
+from app.registry.renders import drafts
+from app.registry.renders.grids import service as grids
+from app.registry.renders.grids.plan import MAX_CELLS, GridPlan, plan_axes
+from app.registry.renders.grids.views import GridView, grid_view
+from app.registry.renders.requests import RenderRequest
+from app.registry.renders.strips import spread
+from app.registry.runs import checkpoints
+from app.registry.runs import service as runs
+from app.registry.runs.presets import prompt_form_of
+from app.registry.storage.store import BlobStore
+from app.registry.tables.axes import Axis, AxisKind, AxisValue
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.datasets import DatasetVersion
+from app.registry.tables.grids import MAX_TITLE
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.runs import Run
+from worker.core.evaluation.errors import EvaluationError
+from worker.core.evaluation.subjects import EVERYDAY, propose_subjects
+from worker.core.inference.config import MAX_PROMPT_CHARACTERS
+from worker.core.inference.prompt_syntax import has_syntax
+from worker.core.training.config import TrainConfig
+from worker.core.training.data.images import TrainingImage, WeightedCaption
+from worker.core.training.data.split import split
+
+PRIORITY = 20  # after grids, which a person waits for
+STEPS = 12
+"""Twenty give the same numbers on the embedded base, at 1.6 times the cost."""
+SUBJECTS = 24
+FEWEST_SUBJECTS = 6
+MOST_SUBJECTS = len(EVERYDAY)
+CHECKPOINTS = 4
+MOST_CHECKPOINTS = 8
+MOST_READ = 20  # of the newest evaluations of a run
+MOST_CAPTIONS = 24
+"""Trained images, and held-out ones, that the style is read from and whose captions are drawn."""
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to compare: so many checkpoints of a run, spread over it, on so many subjects."""
+
+    subjects: int = SUBJECTS
+    checkpoints: int = CHECKPOINTS
+
+
+@dataclass(frozen=True)
+class EvaluationDraft:
+    """What an evaluation would compare; `columns`: the base model and the checkpoints.
+
+    `seconds`: of all its images, about; None while nothing is known of the base model's speed.
+    """
+
+    run: Run
+    base: BaseModel
+    columns: list[AxisValue]
+    args: EvaluateRunArgs
+    seconds: float | None
+
+    @property
+    def rows(self) -> list[AxisValue]:
+        """The prompts and captions, each with its place among its kind as its seed."""
+        captions = [caption for caption in self.args.captions if caption]
+        return [
+            AxisValue(label=prompt, value={"prompt": prompt, "seed": seed})
+            for prompts in (self.args.prompts, captions)
+            for seed, prompt in enumerate(prompts)
+        ]
+
+    @property
+    def images(self) -> int:
+        """The number of images to compare."""
+        return len(self.columns) * len(self.rows)
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """An evaluation that can be started, with its grid; nothing is stored."""
+
+    draft: EvaluationDraft
+    grid: GridPlan
+
+
+def draft_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) -> EvaluationDraft:
+    """Check an evaluation and estimate its cost.
+
+    Raises NotFound, Conflict for a run without checkpoints or images, and InvalidInput.
+    """
+    run = runs.get_run(session, run_id)
+    if not FEWEST_SUBJECTS <= wanted.subjects <= MOST_SUBJECTS:
+        raise invalid_field(
+            "subjects", f"Use {FEWEST_SUBJECTS} to {MOST_SUBJECTS} subjects, not {wanted.subjects}."
+        )
+    steps, columns = _candidates(session, run, wanted.checkpoints)
+    trained, held_out = _images(session, run)
+    try:
+        texts = [text for _, image in (*trained, *held_out) for text in image.texts]
+        subjects = propose_subjects(texts, wanted.subjects)
+    except EvaluationError as error:
+        raise invalid_field("subjects", str(error)) from error
+    left = max(0, MAX_CELLS // len(columns) - len(subjects))
+    control = _some(held_out, min(MOST_CAPTIONS, left // 2))
+    chosen = _some(trained, min(MOST_CAPTIONS, left - len(control)))
+    before, after = prompt_form_of(session, run.dataset_id, run.trigger_word)
+    args = EvaluateRunArgs(
+        grid_id=0,
+        steps=tuple(steps),
+        subjects=tuple(subjects),
+        prompts=tuple(f"{before}{subject}{after}" for subject in subjects),
+        trained=tuple(place for place, _ in chosen),
+        held_out=tuple(place for place, _ in control),
+        captions=tuple(_drawn_caption(image) for _, image in (*chosen, *control)),
+    )
+    base = base_models.get_base_model(session, run.base_model_id)
+    side = base.resolution or USUAL_SIDE
+    each = drafts.expected_seconds(session, base, steps=STEPS, width=side, height=side)
+    draft = EvaluationDraft(run, base, columns, args, None)
+    return draft if each is None else replace(draft, seconds=each * draft.images)
+
+
+def plan_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) -> EvaluationPlan:
+    """Plan every image of an evaluation. Raises like `draft_evaluation`."""
+    draft = draft_evaluation(session, run_id, wanted)
+    request = RenderRequest(prompt="", base_model=draft.base.key, seed=0, steps=STEPS)
+    prompts = "\n".join(value.label for value in draft.rows)
+    axes = [
+        Axis(kind=AxisKind.ADAPTER, text="", values=draft.columns),
+        Axis(kind=AxisKind.PROMPT, text=prompts, values=draft.rows),
+    ]
+    title = f"Which checkpoint of {draft.run.name}?"[:MAX_TITLE]
+    grid = plan_axes(session, request, axes, draft.base, title=title)
+    return EvaluationPlan(draft, replace(grid, priority=PRIORITY))
+
+
+def _candidates(session: Session, run: Run, most: int) -> tuple[list[int], list[AxisValue]]:
+    """Steps of the checkpoints to compare, and the columns: the base, then these."""
+    if not 1 <= most <= MOST_CHECKPOINTS:
+        raise invalid_field("checkpoints", f"Compare 1 to {MOST_CHECKPOINTS} checkpoints.")
+    saved = checkpoints.list_checkpoints(session, run.key)
+    rows = [row for row in reversed(saved) if row.version is not None and row.address is not None]
+    if not rows:
+        raise Conflict("This run has no checkpoint that can draw images, so there is none to keep.")
+    kept = min(most, len(rows))  # the last one among them: the first ones have hardly begun
+    rows = [rows[(place + 1) * len(rows) // kept - 1] for place in range(kept)]
+    values = [AxisValue(label="Base model", value=None)]
+    for row in rows:
+        assert row.address is not None
+        value = {"adapter_id": row.address.key, "version": row.step, "weight": 1.0}
+        values.append(AxisValue(label=f"Step {row.step:,}", value=value))
+    return [row.step for row in rows], values
+
+
+Placed = tuple[int, TrainingImage]
+
+
+def _images(session: Session, run: Run) -> tuple[list[Placed], list[Placed]]:
+    """The trained and the held-out images of a run, with their places among all of its images."""
+    used = [
+        (one, session.get_one(DatasetVersion, one.version_id))
+        for one in used_datasets(session, run)
+    ]
+    if not all(version.items and version.is_kept for _, version in used):
+        raise Conflict("Images of this run were deleted for good: no style is left to compare.")
+    images = [
+        TrainingImage(
+            Path(),
+            item["clean_sha256"],
+            item["caption"],
+            captions=tuple(WeightedCaption(other["caption"]) for other in item.get("captions", ())),
+            dataset=one.place - 1,
+        )
+        for one, version in used
+        for item in version.items
+    ]
+    place = {id(image): number for number, image in enumerate(images)}
+    config = TrainConfig.model_validate(run.config)
+    trained, held_out = split(images, config.validation_share, seed=config.seed)
+    return [(place[id(one)], one) for one in trained], [(place[id(one)], one) for one in held_out]
+
+
+def _some(images: Sequence[Placed], most: int) -> list[Placed]:
+    return [images[place] for place in spread(len(images), most)] if most > 1 else []
+
+
+def _drawn_caption(image: TrainingImage) -> str:
+    """Its caption; empty if prompts would read weights or an adapter in it, or not all of it."""
+    caption = image.caption
+    is_plain = len(caption) <= MAX_PROMPT_CHARACTERS and not has_syntax(caption)
+    return caption if is_plain else ""
+
+
+def start_evaluation(session: Session, plan: EvaluationPlan, store: BlobStore) -> IoJob:
+    """Queue the images that are not there yet, and the job that measures them."""
+    grid = grids.create_grid(session, plan.grid, store)
+    args = plan.draft.args.model_copy(update={"grid_id": grid.key})
+    return jobs.enqueue_io(session, args, subject_id=plan.draft.run.key, priority=PRIORITY)
+
+
+def get_evaluation(session: Session, evaluation_id: int) -> IoJob:
+    """Look up an evaluation. Raises NotFound."""
+    job = session.get(IoJob, evaluation_id)
+    if job is None or job.kind != JobKind.EVALUATE_RUN:
+        raise NotFound("There is no such evaluation.")
+    return job
+
+
+def list_evaluations(
+    session: Session, *, run_id: int | None = None, limit: int, before: int | None = None
+) -> list[IoJob]:
+    """The newest evaluations, or those of a run; `before`: those with lower ids."""
+    query = select(IoJob).where(IoJob.kind == JobKind.EVALUATE_RUN)
+    if run_id is not None:
+        query = query.where(IoJob.subject_id == run_id)
+    if before is not None:
+        query = query.where(col(IoJob.id) < before)
+    return list(session.exec(query.order_by(col(IoJob.id).desc()).limit(limit)))
+
+
+def recommendation(session: Session, run_id: int) -> EvaluateRunResult | None:
+    """The result of the newest evaluation of a run that recommends a checkpoint."""
+    for job in list_evaluations(session, run_id=run_id, limit=MOST_READ):
+        if job.state is JobStatus.SUCCEEDED:
+            result = job.outcome(EvaluateRunResult)
+            return result if result.recommended is not None else None
+    return None
+
+
+@dataclass(frozen=True)
+class EvaluationView:
+    """An evaluation as it is now; `grid` is None once that was deleted for good."""
+
+    job: IoJob
+    args: EvaluateRunArgs
+    result: EvaluateRunResult
+    grid: GridView | None
+
+    @property
+    def images(self) -> int:
+        """The number of its images."""
+        return len(self.grid.cells) if self.grid else 0
+
+    @property
+    def drawn(self) -> int:
+        """The number of images that are there."""
+        return self.grid.done if self.grid else 0
+
+    @property
+    def progress(self) -> float:
+        """The share that is done, 0 to 1; measuring takes a tenth of the time or less."""
+        if self.job.state is JobStatus.SUCCEEDED:
+            return 1.0
+        return 0.9 * self.drawn / max(1, self.images) + 0.1 * self.result.share
+
+    def image(self, step: int | None, row: int) -> str | None:
+        """The hash of the image of a row by a checkpoint, or by the base model (None)."""
+        column = 0 if step is None else 1 + self.args.steps.index(step)
+        place = row * (1 + len(self.args.steps)) + column
+        cell = self.grid.cells[place] if self.grid else None
+        return cell.image.sha256 if cell and cell.image else None
+
+    def caption_row(self, place: int) -> int:
+        """The row of the caption of the image at this place among the trained ones."""
+        before = sum(1 for caption in self.args.captions[:place] if caption)
+        return len(self.args.prompts) + before
+
+
+def view_evaluation(session: Session, evaluation_id: int) -> EvaluationView:
+    """An evaluation with its images. Raises NotFound."""
+    job = get_evaluation(session, evaluation_id)
+    args = job.arguments(EvaluateRunArgs)
+    try:
+        grid = grid_view(session, grids.get_grid(session, args.grid_id))
+    except NotFound:
+        grid = None
+    return EvaluationView(job, args, job.outcome(EvaluateRunResult), grid)
+
+
+def trained_image(session: Session, run_id: int, place: int) -> str | None:
+    """The hash of a run's image by its place among all that it was trained on."""
+    run = runs.get_run(session, run_id)
+    for one in used_datasets(session, run):
+        items = session.get_one(DatasetVersion, one.version_id).items
+        if place < len(items):
+            return str(items[place]["clean_sha256"])
+        place -= len(items)
+    return None
+
+
+def cancel_evaluation(session: Session, evaluation_id: int) -> IoJob:
+    """Cancel an evaluation and the images that are still to come; idempotent. Raises Conflict."""
+    job = get_evaluation(session, evaluation_id)
+    jobs.request_cancel(session, IoJob, job)
+    with suppress(Conflict, NotFound):  # all images are there, or the grid was deleted
+        grids.cancel_grid(session, job.arguments(EvaluateRunArgs).grid_id)
+    return job
+
+
+def repeat_evaluation(session: Session, evaluation_id: int, store: BlobStore) -> IoJob:
+    """Measure again what failed or was canceled, drawing only the images that are missing.
+
+    Raises Conflict while it is active, InvalidInput if its images cannot be drawn any more.
+    """
+    job = get_evaluation(session, evaluation_id)
+    if job.state.is_active:
+        raise Conflict("This evaluation has not ended yet.")
+    args = job.arguments(EvaluateRunArgs)
+    plan = grids.plan_missing(session, args.grid_id)
+    if plan is not None:
+        if plan.refused:
+            raise InvalidInput(" ".join(dict.fromkeys(plan.refused.values())))
+        grids.continue_grid(session, args.grid_id, replace(plan, priority=PRIORITY), store)
+    return jobs.enqueue_io(session, args, subject_id=job.subject_id, priority=PRIORITY)

@@ -1,0 +1,173 @@
+"""The page that says which checkpoint of a run to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fastapi import APIRouter, Request
+from starlette.responses import RedirectResponse, Response
+
+from app.registry import evaluations
+from app.registry.db import Session
+from app.registry.errors import AppError, InvalidInput
+from app.registry.evaluations import EvaluationDraft, EvaluationRequest, EvaluationView
+from app.registry.job_kinds.kinds import EvaluatedStep
+from app.registry.runs import checkpoints, service
+from app.registry.runs.checkpoints import RunCheckpoint
+from app.registry.tables.runs import Run
+from app.web.form_reader import FormReader
+from app.web.forms import SentForm
+from app.web.state import Id, State
+from app.web.templates import render
+
+router = APIRouter(include_in_schema=False)
+
+SCALE = (-0.1, 1.15)
+"""The ends of the scale of styles on the page; a score beyond is drawn at the end."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A trained image, what the checkpoint draws for its caption, and how far they are apart."""
+
+    trained: str
+    drawn: str
+    caption: str
+    distance: float
+
+
+@dataclass(frozen=True)
+class EvaluationPage:
+    """A run with its newest evaluation, or what one would cost; `problem`: why there can be none.
+
+    `saved`: its checkpoints by step; `copies`: what the recommended one remembers best.
+    """
+
+    run: Run
+    view: EvaluationView | None
+    draft: EvaluationDraft | None
+    wanted: EvaluationRequest
+    problem: str = ""
+    errors: Mapping[str, str] = field(default_factory=dict)
+    saved: dict[int, RunCheckpoint] = field(default_factory=dict)
+    copies: list[Copy] = field(default_factory=list)
+
+    @property
+    def is_active(self) -> bool:
+        """True while the page should keep polling."""
+        return self.view is not None and self.view.job.state.is_active
+
+    @property
+    def kept(self) -> EvaluatedStep | None:
+        """The recommended checkpoint."""
+        if self.view is None:
+            return None
+        result = self.view.result
+        return next((one for one in result.steps if one.step == result.recommended), None)
+
+    @staticmethod
+    def place(score: float | None) -> float:
+        """Where a style is on the scale, in percent of its width."""
+        low, high = SCALE
+        value = low if score is None else min(max(score, low), high)
+        return round(100 * (value - low) / (high - low), 1)
+
+    def verdict(self, one: EvaluatedStep) -> str:
+        """What is to be said of a checkpoint beside its figures."""
+        kept = self.kept
+        if one.left_out:
+            return one.left_out[:1].upper() + one.left_out[1:]
+        if kept is None or one is kept:
+            return ""
+        return "Looks equally close" if one.is_equal else f"Less close than step {kept.step:,}"
+
+
+@dataclass(frozen=True)
+class EvaluationContext:
+    """What the template knows."""
+
+    page: EvaluationPage
+
+
+@router.get("/runs/{run_id}/evaluation")
+def show(request: Request, run_id: Id, state: State, new: bool = False) -> Response:
+    """Show the newest evaluation of a run, or the form of a new one."""
+    with state.database.read() as session:
+        page = _page(session, run_id, EvaluationRequest(), new=new)
+    return render(request, "runs/evaluation.html", EvaluationContext(page))
+
+
+@router.post("/runs/{run_id}/evaluation")
+def start(request: Request, run_id: Id, state: State, sent: SentForm) -> Response:
+    """Start an evaluation."""
+    form = FormReader(sent)
+    wanted = EvaluationRequest(
+        form.whole("subjects", evaluations.SUBJECTS),
+        form.whole("checkpoints", evaluations.CHECKPOINTS),
+    )
+    try:
+        form.check()
+        with state.database.read() as session:
+            plan = evaluations.plan_evaluation(session, run_id, wanted)
+    except InvalidInput as error:
+        with state.database.read() as session:
+            page = _page(session, run_id, wanted, new=True, errors=error.fields)
+        return render(request, "runs/evaluation.html", EvaluationContext(page), status=422)
+    with state.database.write() as session:
+        evaluations.start_evaluation(session, plan, state.store)
+    return RedirectResponse(f"/runs/{run_id}/evaluation", status_code=303)
+
+
+@router.post("/evaluations/{evaluation_id}/cancel")
+def cancel(evaluation_id: Id, state: State) -> Response:
+    """Cancel an evaluation."""
+    with state.database.write() as session:
+        job = evaluations.cancel_evaluation(session, evaluation_id)
+        return RedirectResponse(f"/runs/{job.subject_id}/evaluation", status_code=303)
+
+
+@router.post("/evaluations/{evaluation_id}/repeat")
+def repeat(evaluation_id: Id, state: State) -> Response:
+    """Measure again; only images that are missing are drawn again."""
+    with state.database.write() as session:
+        job = evaluations.repeat_evaluation(session, evaluation_id, state.store)
+        return RedirectResponse(f"/runs/{job.subject_id}/evaluation", status_code=303)
+
+
+def _page(
+    session: Session,
+    run_id: int,
+    wanted: EvaluationRequest,
+    *,
+    new: bool,
+    errors: Mapping[str, str] | None = None,
+) -> EvaluationPage:
+    run = service.get_run(session, run_id)
+    newest = [] if new else evaluations.list_evaluations(session, run_id=run_id, limit=1)
+    if not newest:
+        try:
+            usual = EvaluationRequest() if errors else wanted
+            draft = evaluations.draft_evaluation(session, run_id, usual)
+        except AppError as error:
+            return EvaluationPage(run, None, None, wanted, error.detail)
+        return EvaluationPage(run, None, draft, wanted, errors=errors or {})
+    view = evaluations.view_evaluation(session, newest[0].key)
+    rows = checkpoints.list_checkpoints(session, run_id, steps=view.args.steps)
+    page = EvaluationPage(run, view, None, wanted, saved={row.step: row for row in rows})
+    page.copies.extend(_copies(session, page))
+    return page
+
+
+def _copies(session: Session, page: EvaluationPage) -> list[Copy]:
+    """The pairs that are closest, of the recommended checkpoint, or of the last one."""
+    view, found = page.view, list[Copy]()
+    if view is None or not view.result.steps:
+        return found
+    one = page.kept or view.result.steps[-1]
+    for place, distance in one.closest:
+        trained = evaluations.trained_image(session, page.run.key, view.args.trained[place])
+        drawn = view.image(one.step, view.caption_row(place))
+        if trained and drawn:
+            found.append(Copy(trained, drawn, view.args.captions[place], distance))
+    return found

@@ -1,0 +1,159 @@
+"""Evaluations of the checkpoints of a run, on its pages and over REST."""
+
+from __future__ import annotations
+
+import html
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.registry.job_kinds.kinds import EvaluatedStep, EvaluateRunResult
+from app.registry.job_kinds.states import JobStatus
+from app.registry.jobs import service as jobs
+from app.registry.state import AppState
+from app.registry.tables.jobs import IoJob
+from tests import fake_workers
+from tests.fake_workers import FakeTraining
+
+API = "/api/v1"
+PAGE = "/runs/1/evaluation"
+IMAGES = 3 * (6 + 3)
+
+
+@pytest.fixture
+def run(state: AppState) -> int:
+    """A run that ended, with checkpoints at steps 20 and 40."""
+    fake_workers.queued_run(state, fake_workers.dataset(state))
+    training = FakeTraining(state)
+    for _ in range(2):
+        training.train(20)
+        training.checkpoint()
+    training.finish()
+    return training.run_id
+
+
+def measured(step: int, style: float, **values: object) -> EvaluatedStep:
+    usual = {"low": style - 0.1, "high": style + 0.1, "adherence": 0.9, "variety": 1.0}
+    return EvaluatedStep(**{"step": step, "style": style, "copy_ratio": 0.8} | usual | values)
+
+
+def measure(state: AppState, result: EvaluateRunResult) -> None:
+    """End the job that measures, as an io worker would."""
+    with state.database.write() as session:
+        while claimed := jobs.claim_next(session, IoJob, lease_seconds=60):
+            job, claim = claimed
+            values = {"result": result.stored()} if job.kind == "evaluate_run" else {}
+            jobs.finish(session, IoJob, claim, JobStatus.SUCCEEDED, **values)
+
+
+def text(client: TestClient, address: str = PAGE) -> str:
+    return html.unescape(client.get(address, headers={"accept": "text/html"}).text)
+
+
+def test_checkpoints_are_compared_and_one_is_recommended(
+    client: TestClient, state: AppState, run: int
+) -> None:
+    assert PAGE in text(client, f"/runs/{run}")
+    assert "held no images out" in text(client)
+    started = client.post(PAGE, data={"subjects": "6", "checkpoints": "8"}, follow_redirects=False)
+    assert (started.status_code, started.headers["location"]) == (303, PAGE)
+    assert f"0 of {IMAGES} images are drawn" in text(client)
+    with state.database.write() as session:  # nothing is measured before all images are there
+        claimed = jobs.claim_next(session, IoJob, lease_seconds=60)
+        assert claimed is None or claimed[0].kind != "evaluate_run"
+    fake_workers.draw(state)
+    assert "measuring waits for a worker" in text(client)
+    result = EvaluateRunResult(
+        steps=(
+            measured(20, 0.66, closest=((0, 0.5), (2, 0.6))),
+            measured(40, 0.68, is_equal=True, adherence=None, copy_ratio=None),
+        ),
+        recommended=20,
+        reason="step 20 and step 40 look equally close; kept: step 20, the least trained.",
+        deciding=(4, 0, 1, 2),
+        notes=("Copying is not measured: no images were held out.",),
+    )
+    measure(state, result)
+    page = text(client)
+    assert "Keep <span" in page
+    assert result.reason in page
+    assert "0.66, between 0.56 and 0.76" in page
+    assert "Looks equally close" in page
+    assert "Copying is not measured" in page
+    assert page.count("Drawn for its caption") == 2
+    assert f'action="/runs/{run}/checkpoints/20/use"' in page
+    shown = text(client, f"/runs/{run}")
+    assert f'<a href="{PAGE}">step 20</a>. {result.reason}' in shown
+    assert "recommended</a>" in shown
+
+    client.post(f"/runs/{run}/checkpoints/20/use")
+    assert "in use</a>" in text(client)
+
+
+def test_an_evaluation_is_ordered_watched_and_canceled_over_rest(
+    client: TestClient, state: AppState, run: int
+) -> None:
+    answer = client.post(f"{API}/runs/{run}/evaluations", json={"subjects": 6})
+    assert answer.status_code == 202
+    order = answer.json()
+    address = answer.headers["location"]
+    assert address == f"{API}/evaluations/{order['id']}"
+    assert (order["run_id"], order["status"], order["images"]) == (run, "queued", IMAGES)
+    assert client.get(f"{API}/grids/{order['grid_id']}").json()["cells"] == IMAGES
+    listed = client.get(f"{API}/jobs?kind=evaluate_run").json()
+    assert [job["url"] for job in listed] == [address]
+    for _ in range(2):
+        canceled = client.post(f"{address}/cancel")
+        assert (canceled.status_code, canceled.json()["status"]) == (202, "canceled")
+    assert "Canceled" in text(client)
+    again = client.post(f"{address}/repeat").json()
+    assert again["id"] > order["id"]
+    assert client.post(f"{API}/evaluations/{again['id']}/repeat").status_code == 409
+    fake_workers.draw(state)
+    result = EvaluateRunResult(
+        steps=(measured(20, 0.6, left_out="ruined: it draws the same"), measured(40, 0.7)),
+        recommended=40,
+        reason="step 40 is the only one to choose.",
+    )
+    measure(state, result)
+    ended = client.get(f"{API}/evaluations/{again['id']}").json()
+    assert (ended["status"], ended["progress"], ended["recommended"]) == ("succeeded", 1.0, 40)
+    assert ended["checkpoints"][0]["left_out"] == "ruined: it draws the same"
+    assert ended["checkpoints"][1]["style_low"] == pytest.approx(0.6)
+    assert client.post(f"{API}/evaluations/{again['id']}/cancel").status_code == 409
+    found = client.get(f"{API}/evaluations?run_id={run}&limit=1")
+    assert [one["id"] for one in found.json()] == [again["id"]]
+    assert 'rel="next"' in found.headers["link"]
+    assert client.get(f"{API}/evaluations?run_id=99").json() == []
+    assert client.get(f"{API}/evaluations/99").status_code == 404
+
+
+def test_what_cannot_be_compared_is_explained(
+    client: TestClient, state: AppState, run: int
+) -> None:
+    for field, value, sentence in (
+        ("subjects", "5", "Use 6 to 40 subjects"),
+        ("checkpoints", "0", "Compare 1 to 8 checkpoints"),
+        ("subjects", "many", "whole number"),
+    ):
+        refused = client.post(PAGE, data={field: value}, headers={"accept": "text/html"})
+        assert refused.status_code == 422
+        assert sentence in html.unescape(refused.text)
+    waiting = fake_workers.queued_run(state, fake_workers.dataset(state, "Ink"))
+    assert "no checkpoint that can draw images" in text(client, f"/runs/{waiting.key}/evaluation")
+    refused = client.post(f"{API}/runs/{waiting.key}/evaluations", json={})
+    assert refused.status_code == 409
+    assert client.post(f"{API}/runs/{run}/evaluations", json={"subjects": 41}).status_code == 422
+    assert client.get("/runs/99/evaluation").status_code == 404
+
+
+def test_a_style_that_is_not_measured_says_why(
+    client: TestClient, state: AppState, run: int
+) -> None:
+    client.post(f"{API}/runs/{run}/evaluations", json={"subjects": 6})
+    fake_workers.draw(state)
+    measure(state, EvaluateRunResult(notes=("The style is not measured: 3 images.",)))
+    page = text(client)
+    assert "Not measured" in page
+    assert "The style is not measured: 3 images." in page
+    assert "Recommended" not in text(client, f"/runs/{run}")

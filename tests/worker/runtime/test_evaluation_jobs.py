@@ -1,0 +1,215 @@
+"""Evaluations of runs: from the order over the images to the measures in the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlmodel import Session
+
+from app.registry import evaluations
+from app.registry.adapters.versions.create_version import NewVersion, make_version
+from app.registry.errors import AppError, Conflict
+from app.registry.evaluations import EvaluationRequest
+from app.registry.job_kinds.kinds import EvaluateRunArgs, EvaluateRunResult
+from app.registry.jobs import listing
+from app.registry.renders.grids import service as grids
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.datasets import DatasetVersion
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Render
+from tests.worker.lora_files.random_adapters import random_adapter
+from tests.worker.runtime.job_loops import Registry, picture
+from worker.core import starter
+from worker.core.evaluation.subjects import EVERYDAY
+from worker.core.lora_files import canonical
+from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
+from worker.runtime.io_jobs import IoJobs
+from worker.runtime.render_jobs import RenderJobs
+
+STEPS = (2, 4)
+IMAGES = 9
+CAPTIONS = {1: "", 4: "(shape)"}  # of trained images; the other ones can be drawn
+SUBJECTS = 6
+ASKED = EvaluationRequest(subjects=SUBJECTS, checkpoints=3)
+
+
+@pytest.fixture(autouse=True)
+def _one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluations, "STEPS", 1)
+
+
+@pytest.fixture
+def run_id(registry: Registry, tmp_path: Path) -> int:
+    """A run with two checkpoints on nine images, of which four are held out."""
+    run_id = registry.new_run(validation_share=0.45)
+    items = [
+        {
+            "sha256": (sha256 := registry.store.put_bytes(picture(number)).sha256),
+            "clean_sha256": sha256,
+            "caption": CAPTIONS.get(number, f"shape {number}"),
+            "width": 64,
+            "height": 64,
+        }
+        for number in range(IMAGES)
+    ]
+    with registry.database.write() as session:
+        version = session.get_one(DatasetVersion, registry.version_id)
+        version.items, version.image_count = items, len(items)
+        add_checkpoints(registry, session, run_id, tmp_path)
+    return run_id
+
+
+def add_checkpoints(registry: Registry, session: Session, run_id: int, folder: Path) -> None:
+    """Adapters of checkpoints, with random weights."""
+    with BaseCheckpoint(starter.PATH) as base:
+        shapes = dict(sorted(base.target_shapes.items())[::7])
+    address = Adapter(run_id=run_id, slug="chalk-run", name="Chalk", base_family="sd1")
+    session.add(address)
+    session.flush()
+    for step in STEPS:
+        path = folder / f"{step}.safetensors"
+        canonical.save_adapter(random_adapter(shapes, seed=step, rank=2), path)
+        blob = registry.store.put_file(path)
+        new = NewVersion(
+            name="Chalk",
+            base_family="sd1",
+            sha256=blob.sha256,
+            size_bytes=blob.size,
+            rank=2,
+            alpha=2.0,
+            base_model_id=registry.base_id,
+            run_id=run_id,
+            number=step,
+        )
+        session.add(make_version(session, new, address))
+
+
+@pytest.fixture
+def renders(registry: Registry) -> Iterator[None]:
+    """A loop of render jobs at work."""
+    work = RenderJobs(registry.settings, registry.database, registry.store)
+    with registry.working(work):
+        yield
+
+
+@pytest.fixture
+def measures(registry: Registry) -> Iterator[None]:
+    """A loop of io jobs at work."""
+    with registry.working(IoJobs(registry.settings, registry.database, registry.store)):
+        yield
+
+
+def start(registry: Registry, run_id: int) -> int:
+    with registry.database.read() as session:
+        plan = evaluations.plan_evaluation(session, run_id, ASKED)
+    with registry.database.write() as session:
+        return evaluations.start_evaluation(session, plan, registry.store).key
+
+
+def result_of(registry: Registry, evaluation_id: int) -> EvaluateRunResult:
+    job = registry.until_final(IoJob, evaluation_id)
+    assert (job.status, job.error) == ("succeeded", None)
+    result = job.outcome(EvaluateRunResult)
+    assert isinstance(result, EvaluateRunResult)
+    return result
+
+
+@pytest.mark.usefixtures("measures")
+def test_checkpoints_are_measured_once_their_images_are_drawn(
+    registry: Registry, run_id: int
+) -> None:
+    evaluation_id = start(registry, run_id)
+    args = registry.row(IoJob, evaluation_id).arguments(EvaluateRunArgs)
+    assert (args.steps, len(args.prompts)) == (STEPS, SUBJECTS)
+    assert args.prompts[0] == f"{args.subjects[0]}, chalk style"
+    assert len(args.trained) + len(args.held_out) == IMAGES
+    assert len(args.held_out) == 4
+    assert args.captions.count("") == 2  # none, and one with a weight in it
+    with registry.database.read() as session:
+        assert len(grids.cells_of(session, args.grid_id)) == 3 * (SUBJECTS + IMAGES - 2)
+    assert {row.priority for row in registry.rows(Render)} == {evaluations.PRIORITY}
+    assert registry.row(IoJob, evaluation_id).status == "queued"  # nothing is drawn yet
+
+    work = RenderJobs(registry.settings, registry.database, registry.store)
+    with registry.working(work):
+        result = result_of(registry, evaluation_id)
+    assert [one.step for one in result.steps] == list(STEPS)
+    assert result.recommended in (*STEPS, None)
+    assert result.reason
+    assert all(one.low < one.style < one.high for one in result.steps)
+    assert all(one.copy_ratio is not None for one in result.steps)
+    assert all(args.captions[place] for one in result.steps for place, _ in one.closest)
+    assert len(result.deciding) == 4
+    assert set(result.deciding) < set(range(SUBJECTS))
+    with registry.database.read() as session:
+        assert listing.get_job(session, f"evaluate_run-{evaluation_id}").subject_id == run_id
+        kept = evaluations.recommendation(session, run_id)
+        assert kept == (result if result.recommended else None)
+
+    again = result_of(registry, start(registry, run_id))  # every image is there
+    assert again == result
+
+
+@pytest.mark.usefixtures("measures")
+def test_a_canceled_evaluation_draws_only_what_is_missing_when_it_is_repeated(
+    registry: Registry, run_id: int
+) -> None:
+    evaluation_id = start(registry, run_id)
+    for _ in range(2):  # canceling twice is no error
+        with registry.database.write() as session:
+            evaluations.cancel_evaluation(session, evaluation_id)
+    assert registry.row(IoJob, evaluation_id).status == "canceled"
+    assert {row.status for row in registry.rows(Render)} == {"canceled"}
+    with registry.database.write() as session:
+        repeated = evaluations.repeat_evaluation(session, evaluation_id, registry.store).key
+        with pytest.raises(Conflict):
+            evaluations.repeat_evaluation(session, repeated, registry.store)
+    with registry.working(RenderJobs(registry.settings, registry.database, registry.store)):
+        assert result_of(registry, repeated).steps
+    with registry.database.write() as session, pytest.raises(Conflict):
+        evaluations.cancel_evaluation(session, repeated)
+
+
+@pytest.mark.usefixtures("measures")
+def test_an_evaluation_without_its_images_says_so(registry: Registry, run_id: int) -> None:
+    evaluation_id = start(registry, run_id)
+    args = registry.row(IoJob, evaluation_id).arguments(EvaluateRunArgs)
+    with registry.database.write() as session:
+        grids.cancel_grid(session, args.grid_id)
+    job = registry.until_final(IoJob, evaluation_id)
+    assert job.error == (
+        "39 of 39 images of this evaluation could not be drawn or were deleted. "
+        "Measure again to draw them."
+    )
+
+
+@pytest.mark.usefixtures("measures", "renders")
+def test_the_style_of_a_few_images_is_not_measured(registry: Registry, run_id: int) -> None:
+    with registry.database.write() as session:
+        version = session.get_one(DatasetVersion, registry.version_id)
+        version.items, version.image_count = version.items[:4], 4
+    result = result_of(registry, start(registry, run_id))
+    assert (result.steps, result.recommended) == ((), None)
+    assert "the dataset has 4 images" in result.notes[0]
+
+
+def test_what_cannot_be_evaluated_is_explained(registry: Registry, run_id: int) -> None:
+    def refusal(run: int, **asked: int) -> str:
+        with registry.database.read() as session, pytest.raises(AppError) as caught:
+            evaluations.plan_evaluation(session, run, EvaluationRequest(**asked))
+        return caught.value.detail
+
+    assert "Use 6 to 40 subjects" in refusal(run_id, subjects=5)
+    assert "Compare 1 to 8 checkpoints" in refusal(run_id, checkpoints=9)
+    assert "no checkpoint that can draw" in refusal(registry.new_run())
+    assert "does not exist" in refusal(999)
+    with registry.database.write() as session:
+        version = session.get_one(DatasetVersion, registry.version_id)
+        version.items = []
+    assert "deleted for good" in refusal(run_id)
+    with registry.database.write() as session:
+        version = session.get_one(DatasetVersion, registry.version_id)
+        version.items = [{"clean_sha256": name, "caption": " ".join(EVERYDAY)} for name in "abc"]
+    assert "The captions leave" in refusal(run_id)
