@@ -82,9 +82,7 @@ class AskIn(BaseModel):
         max_length=MAX_MODEL,
         description="Model of the server, empty: the configured one; or the slug of a local model.",
     )
-    model_id: Reference | None = Field(
-        None, description="Id or slug of a local model, for `local`."
-    )
+    model_id: Reference | None = Field(None, description="A local model, by its id or slug.")
     prompt: str = Field(
         DEFAULT_PROMPT, max_length=MAX_PROMPT, description="What captions should describe."
     )

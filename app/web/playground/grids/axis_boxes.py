@@ -44,10 +44,7 @@ class AxisBoxes:
 
 
 def fill_axes(session: Session, form: GridForm, stack: CheckedStack, name: str | None) -> GridForm:
-    """The form with the usual values of what axes vary, such as all checkpoints of a run.
-
-    These are of the axis of this name; without one, of those that have no values.
-    """
+    """The form with the usual values of the axis `name`, or without one of those that have none."""
     used = ", ".join(item.row.reference for item in stack.rows)
     own = {**USUAL, "prompt": form.play.prompt, "adapter": used}
     axes = []
