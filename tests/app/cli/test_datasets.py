@@ -63,7 +63,8 @@ def test_it_checks_a_dataset_and_says_so_in_its_exit_code(
     assert main(["datasets", "check", "boats", *folder]) == 3
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("2 images and 1 caption checked, ")
-    assert lines[1].startswith("warning: 1 image has no caption. ")
+    assert lines[1].startswith("warning: Only 2 images to train on. ")
+    assert lines[2].startswith("warning: 1 image has no caption. ")
     assert main(["datasets", "check", "boats", "--json", *folder]) == 3
     report = json.loads(capsys.readouterr().out)
     found = {(one["check"], one["count"]) for one in report["findings"]}

@@ -20,6 +20,7 @@ class Check(StrEnum):
     """The checks, in the order in which findings are shown."""
 
     FILES = "files"
+    FEW_IMAGES = "few_images"
     NO_CAPTION = "no_caption"
     TRIGGER_WORD = "trigger_word"
     LONG = "long"
@@ -44,6 +45,7 @@ class Check(StrEnum):
 
 _LABELS = {
     Check.FILES: "Files",
+    Check.FEW_IMAGES: "Number of images",
     Check.NO_CAPTION: "Captions",
     Check.TRIGGER_WORD: "Trigger word",
     Check.LONG: "Length",

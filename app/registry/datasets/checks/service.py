@@ -18,7 +18,7 @@ from app.registry.datasets.checks.findings import (
     Report,
     Severity,
 )
-from app.registry.datasets.checks.pixel_checks import check_pixels, not_measured
+from app.registry.datasets.checks.pixel_checks import MIN_IMAGES, check_pixels, not_measured
 from app.registry.datasets.checks.reading import CheckedImage, read_images, read_state
 from app.registry.datasets.training_side import TrainingSide, training_side
 from app.registry.tables.datasets import Dataset
@@ -82,6 +82,7 @@ def make_report(
     read = read_captions(captions, trigger_word)
     found = [
         *_unusable(images),
+        *_few(images),
         *_no_caption(images),
         *_too_long(captions, tokens_for(side)),
         *lint_captions(read, trigger_word=trigger_word),
@@ -114,6 +115,15 @@ def _unusable(images: Sequence[CheckedImage]) -> list[Finding]:
         "set them aside."
     )
     return [Finding(Check.FILES, Severity.ERROR, title, reason, image_ids=ids)]
+
+
+def _few(images: Sequence[CheckedImage]) -> list[Finding]:
+    if not 0 < len(images) < MIN_IMAGES:
+        return []
+    title = f"Only {plural(len(images), 'image')} to train on"
+    reason = "A style is what many images share. Of so few, the subjects are learned too."
+    ids = tuple(image.id for image in images)
+    return [Finding(Check.FEW_IMAGES, Severity.WARNING, title, reason, image_ids=ids)]
 
 
 def _no_caption(images: Sequence[CheckedImage]) -> list[Finding]:

@@ -48,7 +48,7 @@ def test_all_findings_have_their_images_on_a_page(client: TestClient, png: Png) 
     text = client.get("/datasets/boats/checks").text
     assert "“watercolor” is in 1 of 4 captions" in text
     assert "2 images share the same caption" in text
-    assert text.count('class="finding-images row above-3"') == 4  # they are small and alike, too
+    assert text.count('class="finding-images row above-3"') == 5  # few, small, alike
     assert "<i>, watercolor" not in text
     client.post("/datasets", data={"name": "Empty"})
     assert "no images to check yet" in client.get("/datasets/empty/checks").text
@@ -148,7 +148,7 @@ def test_the_form_of_a_run_shows_what_is_open(
     form = client.get("/train/new?dataset=boats").text
     assert form.count("data-warning") == 4
     assert "1 caption lacks the trigger word. " in form
-    assert 'href="/datasets/boats/checks">1 more finding, and why each matters</a>' in form
+    assert 'href="/datasets/boats/checks">2 more findings, and why each matters</a>' in form
     monkeypatch.setattr(check_view, "CHECKED_AT_ONCE", 1)
     client.patch("/api/v1/datasets/1", json={"trigger_word": "zork"})
     assert 'hx-get="/datasets/boats/checks/brief"' in client.get("/train/new?dataset=boats").text
@@ -204,8 +204,9 @@ def test_the_checks_of_no_dataset_are_not_found(client: TestClient, address: str
 def test_the_api_gives_the_findings_with_the_images(client: TestClient, png: Png) -> None:
     upload(client, png, "ink, a boat", "watercolor of a fox, ink", "an owl")
     report = client.get("/api/v1/datasets/1/checks").json()
-    assert (report["image_count"], report["open"]) == (3, 4)
-    trigger, style, alike, size = report["findings"]
+    assert (report["image_count"], report["open"]) == (3, 5)
+    few, trigger, style, alike, size = report["findings"]
+    assert (few["check"], few["count"]) == ("few_images", 3)
     assert (alike["check"], alike["count"]) == ("near_duplicates", 3)
     assert (size["check"], size["count"]) == ("size", 3)
     assert (trigger["check"], trigger["image_ids"]) == ("trigger_word", [3])

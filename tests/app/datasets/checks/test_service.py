@@ -40,7 +40,9 @@ def checked(database: Database, key: int) -> Report:
 
 
 def found(database: Database, key: int) -> list[tuple[Check, int]]:
-    return [(one.check, one.count) for one in checked(database, key).findings]
+    """What was found, but that the datasets of these tests are small."""
+    findings = checked(database, key).findings
+    return [(one.check, one.count) for one in findings if one.check is not Check.FEW_IMAGES]
 
 
 def image(database: Database, key: int, number: int) -> Image:
@@ -52,12 +54,23 @@ def test_captions_and_files_are_checked_and_what_is_clear_is_named(database: Dat
     key = filled(database, "ink, a fox", "an owl", "")
     report = checked(database, key)
     assert [(one.check, one.count) for one in report.findings] == [
+        (Check.FEW_IMAGES, 3),
         (Check.NO_CAPTION, 1),
         (Check.TRIGGER_WORD, 1),
     ]
     assert Check.STYLE_WORDS in report.clear
     assert Check.REPEATED_WORDS not in report.clear  # nothing can be said of two captions
     assert (report.image_count, report.caption_count) == (3, 2)
+
+
+def test_a_dataset_of_fewer_than_five_images_says_so(database: Database) -> None:
+    titles = []
+    for count in (1, 4, 5):
+        report = checked(database, filled(database, *["ink"] * count))
+        few = [one.title for one in report.open if one.check is Check.FEW_IMAGES]
+        assert (not few) == (Check.FEW_IMAGES in report.clear)
+        titles += few
+    assert titles == ["Only 1 image to train on", "Only 4 images to train on"]
 
 
 def test_a_report_is_kept_until_something_it_reads_changes(database: Database) -> None:
@@ -100,7 +113,7 @@ def test_further_captions_are_checked_if_they_have_a_share(database: Database) -
 def test_captions_that_the_base_model_cuts_off_are_found(database: Database) -> None:
     key = filled(database, "ink, a fox", "ink, " + "word " * 80, "ink, " + "owl " * 73)
     assert found(database, key) == [(Check.LONG, 1)]
-    (one,) = checked(database, key).findings
+    _, one = checked(database, key).findings
     assert one.title == "1 caption has more than 75 tokens"
     assert one.image_ids == (image(database, key, 1).key,)
     with database.write() as session:
@@ -115,7 +128,7 @@ def test_an_image_whose_file_is_lost_cannot_train(database: Database) -> None:
     with database.write() as session:
         lost = image(database, key, 1).clean_sha256
         findings.note(session, [lost], FileProblem.MISSING)
-    (one,) = checked(database, key).findings
+    one, _ = checked(database, key).findings
     assert (one.check, one.level, one.title) == (Check.FILES, "error", "1 image cannot be read")
 
 
