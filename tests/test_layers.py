@@ -21,7 +21,6 @@ REGISTRY = "app.registry"
 CODE = ("app", "worker", "tools")
 HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate"}
 WEB_FRAMEWORKS = {"fastapi", "starlette", "uvicorn", "jinja2"}
-DATABASES = {"sqlmodel", "sqlalchemy", "alembic"}
 MAX_MODULES = 30
 SESSION_CALLS = {
     "add",
@@ -54,17 +53,15 @@ def imported(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def loaded_by(names: list[str], then: str = "", before: str = "") -> set[str]:
-    """The top-level packages in `sys.modules` of a new process that imported these modules."""
-    program = (
-        # garbage collection would look through the same objects again and again
-        f"import gc, sys\ngc.disable()\n{before}\nimport {', '.join(names)}\n{then}\n"
-        "print(*{n.split('.')[0] for n in sys.modules})"
-    )
+def loaded_by(*imports: str) -> list[set[str]]:
+    """The top-level packages in `sys.modules` of one new process, after each of these lines."""
+    say = "print(*{n.split('.')[0] for n in sys.modules})"
+    # garbage collection would look through the same objects again and again
+    program = "\n".join(["import gc, sys; gc.disable()", *(f"{line}; {say}" for line in imports)])
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    return set(done.stdout.split())
+    return [set(line.split()) for line in done.stdout.splitlines()]
 
 
 @pytest.mark.process
@@ -100,39 +97,26 @@ def test_a_broken_contract_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_the_registry_loads_neither_a_web_framework_nor_torch() -> None:
-    names = [module_name(path) for path in modules("app/registry")]
-    assert loaded_by(names) & (WEB_FRAMEWORKS | HEAVY) == set()
+def test_trainer_worker_registry_and_web_load_no_torch_and_the_web_alone_its_framework() -> None:
+    """In one process, in this order: what one of them loads, those before it did not.
 
-
-@pytest.mark.process
-def test_the_web_loads_no_torch() -> None:
-    names = [module_name(path) for path in modules("app/web")]
-    assert loaded_by(names) & HEAVY == set()
-
-
-@pytest.mark.process
-def test_a_worker_starts_without_torch() -> None:
-    """An io worker idles without it; the others load it when their loop or trainer starts."""
-    found = loaded_by(
-        ["worker.runtime.process", "worker.runtime.launch", "worker.runtime.tasks"],
-        then="worker.runtime.process.LimitedIoJobs(settings=None, database=None, store=None)",
+    A trainer opens its pipes before it loads torch. An io worker idles without it; the others load
+    it when their loop or trainer starts. `tests/worker/test_lean_imports.py` looks at the core.
+    """
+    names = {
+        folder: ", ".join(module_name(path) for path in modules(folder))
+        for folder in ("app/registry", "app/web")
+    }
+    worker = "import worker.runtime.process, worker.runtime.launch, worker.runtime.tasks"
+    trainer, worker, registry, web = loaded_by(
+        "import worker.runtime.trainer",
+        f"{worker}; worker.runtime.process.LimitedIoJobs(settings=None, database=None, store=None)",
+        f"import {names['app/registry']}",
+        f"import {names['app/web']}",
     )
-    assert found & (HEAVY | {"safetensors", "numpy"}) == set()
-
-
-@pytest.mark.process
-def test_the_trainer_opens_its_pipes_before_it_loads_torch() -> None:
-    assert loaded_by(["worker.runtime.trainer"]) & (HEAVY | {"safetensors", "numpy"}) == set()
-
-
-@pytest.mark.process
-def test_the_core_loads_neither_a_web_framework_nor_a_database() -> None:
-    names = [module_name(path) for path in modules("worker/core") if path.stem != "__main__"]
-    lean = "from worker.core.lean_imports import lean_imports as imports"
-    lean += "\nlean = imports('cpu')\nlean.__enter__()"
-    found = loaded_by(names, before=lean)
-    assert found & (WEB_FRAMEWORKS - {"jinja2"} | DATABASES | {"app", "celery"}) == set()
+    assert (trainer | worker) & (HEAVY | {"safetensors", "numpy"}) == set()
+    assert registry & (WEB_FRAMEWORKS | HEAVY) == set()
+    assert web & HEAVY == set()
 
 
 def test_quick_tests_import_no_networks() -> None:

@@ -1,4 +1,4 @@
-"""Imports of a process that stays on a CPU: no compiler, until somebody compiles."""
+"""Imports of the core, and of a process that stays on a CPU: no compiler until one compiles."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# a render and a training step
+CORE = ROOT / "worker" / "core"
+NOT_IN_THE_CORE = {"fastapi", "starlette", "uvicorn", "sqlmodel", "sqlalchemy", "alembic"}
+NOT_IN_THE_CORE |= {"app", "celery"}
+# all of the core, in a fork; a render and a training step
 PROGRAM = """
-import json, sys
+import gc, importlib, json, os, sys
+gc.disable()  # it would look through the same objects again and again
 from pathlib import Path
 from worker.core.lean_imports import lean_imports
 
@@ -22,6 +26,14 @@ def loaded():
     return [name for name in names if name in sys.modules]
 
 with lean_imports("cpu"):
+    import worker.core.inference.pipeline, worker.core.training.calibrate
+    if os.fork() == 0:
+        for name in sys.argv[3:]:
+            importlib.import_module(name)
+        packages = {name.partition(".")[0] for name in sys.modules}
+        Path(sys.argv[2]).write_text(json.dumps(sorted(packages)))
+        os._exit(0)
+    assert os.wait()[1] == 0
     from worker.runtime import trainer_orders
     from worker.runtime.renders import warm_pipelines
 imported = loaded()
@@ -71,8 +83,16 @@ def printed(program: str, *arguments: str) -> Any:
 
 
 @pytest.mark.slow
-def test_a_process_on_a_cpu_loads_no_compiler_to_render_and_train(small_starter: Path) -> None:
-    assert printed(PROGRAM, str(small_starter)) == [[], []]
+def test_the_core_loads_no_web_no_database_and_on_a_cpu_no_compiler(
+    small_starter: Path, tmp_path: Path
+) -> None:
+    """All of it is imported in one process with its libraries; the other renders and trains."""
+    files = [file for file in sorted(CORE.rglob("*.py")) if file.stem != "__main__"]
+    names = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files]
+    names = [name.removesuffix(".__init__") for name in names]
+    packages = tmp_path / "packages.json"
+    assert printed(PROGRAM, str(small_starter), str(packages), *names) == [[], []]
+    assert NOT_IN_THE_CORE & set(json.loads(packages.read_text())) == set()
 
 
 @pytest.mark.wide
