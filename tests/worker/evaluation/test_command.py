@@ -1,4 +1,4 @@
-"""`brushwork evaluate` on a real training of the embedded base."""
+"""`brushwork evaluate` on real trainings of the embedded base, most of them of a small one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.worker.brief_measure import measure_briefly
+from worker.core import starter
 from worker.core.evaluation import drawing
 from worker.core.evaluation.__main__ import main
 from worker.core.inference.pipeline import ResidentPipeline
@@ -16,8 +18,17 @@ from worker.core.starter.examples import LINOCUT
 from worker.core.training.__main__ import main as train
 from worker.core.training.command_line.console import Console
 
+measure_briefly()
+
+EMBEDDED = starter.PATH
 IMAGES = 8
 SUBJECTS = 6
+
+
+@pytest.fixture
+def small_embedded(small_starter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded base has few layers and 64 px, where what images show is not the subject."""
+    monkeypatch.setattr(starter, "PATH", small_starter)
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +46,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def out(data: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training of four steps with two checkpoints, and half of the images held out."""
+def out(data: list[str], small_starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four steps of the small base with two checkpoints, and half of the images held out."""
     folder = tmp_path_factory.mktemp("out")
-    words = f"--model starter --out {folder} --steps 4 --batch-size 1 --rank 2"
-    words += " --learning-rate 2e-3 --checkpoint-every 2 --sample-every 0 --validation-share 0.5"
+    train_on(small_starter, data, folder, "--steps", "4", "--validation-share", "0.5")
+    return folder
+
+
+def train_on(model: Path, data: list[str], folder: Path, *more: str) -> None:
+    words = f"--model {model} --out {folder} --batch-size 1 --rank 2 --resolution 64"
+    words += " --learning-rate 2e-3 --checkpoint-every 2 --sample-every 0"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Console, "listen", lambda _console: None)
-        assert train([*words.split(), *data, "--sample-prompts"]) == 0
-    return folder
+        assert train([*words.split(), *data, "--sample-prompts", *more]) == 0
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +70,7 @@ def evaluate(out: Path, data: list[str], *more: str) -> int:
     return main([str(out), *data, "--model", "starter", "--subjects", str(SUBJECTS), *more])
 
 
+@pytest.mark.usefixtures("small_embedded")
 def test_checkpoints_are_compared_on_the_same_subjects_and_one_is_recommended(
     out: Path, data: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,10 +102,12 @@ def test_checkpoints_are_compared_on_the_same_subjects_and_one_is_recommended(
 
 
 def test_weights_of_one_checkpoint_give_a_card(
-    out: Path, data: list[str], capsys: pytest.CaptureFixture[str]
+    data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    train_on(EMBEDDED, data, tmp_path, "--steps", "2")
+    capsys.readouterr()
     words = ["--trigger-word", "linocut", "--weights", "4,0,1", "--step", "2"]
-    assert evaluate(out, data, *words) == 0
+    assert evaluate(tmp_path, data, *words) == 0
     printed = capsys.readouterr().out
     rows = [line.split() for line in printed.splitlines()[1:4]]
     assert [row[:2] for row in rows] == [["weight", "0"], ["weight", "1"], ["weight", "4"]]
@@ -97,11 +115,11 @@ def test_weights_of_one_checkpoint_give_a_card(
     assert re.search(r"^Starts at .*, best at [14], breaks at .*\.$", printed, re.MULTILINE)
 
 
+@pytest.mark.usefixtures("small_embedded")
 def test_what_cannot_be_evaluated_is_explained(
     out: Path,
     data: list[str],
     tmp_path: Path,
-    smallest_sd15_folder: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def refusal(*words: object) -> str:
@@ -117,7 +135,7 @@ def test_what_cannot_be_evaluated_is_explained(
     assert "at least 1" in refusal(out, *data, "--checkpoints", 0)
     assert "Use --subjects 6 or more" in refusal(out, *data, "--subjects", 5)
     assert "40 subjects, and 99 are wanted" in refusal(out, *data, "--subjects", 99)
-    assert main([str(out), *data, "--model", str(smallest_sd15_folder)]) == 1
+    assert main([str(out), *data, "--model", str(EMBEDDED)]) == 1
     assert "has another base model" in capsys.readouterr().err
     for weights in ("strong", "", "1,nan", "99"):
         with pytest.raises(SystemExit):
