@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from tests.worker.bases.tiny_models import save_two_blocks
 from tests.worker.fake_gpu import WrongDeviceError, fake_gpu
 from tests.worker.lora_files.random_adapters import random_adapter
 from tests.worker.training.conftest import (  # noqa: F401  (fixtures)
@@ -58,9 +57,10 @@ def test_a_training_and_one_that_goes_on_from_it(
     lengths: tuple[int, ...],
     short: TrainConfig,  # noqa: F811
     images: list[TrainingImage],  # noqa: F811
+    request: pytest.FixtureRequest,
     tmp_path: Path,
 ) -> None:
-    base = save_two_blocks(tmp_path / "base", is_sdxl=is_sdxl)
+    base = request.getfixturevalue("smallest_sdxl_folder" if is_sdxl else "smallest_sd15_folder")
     config = TrainConfig.model_validate(short.model_dump() | ONCE | options)
     for steps in lengths:
         heard = Recorder()
@@ -84,12 +84,10 @@ def test_a_training_and_one_that_goes_on_from_it(
 def test_a_training_after_a_few_steps_to_find_how_long_one_takes(
     short: TrainConfig,  # noqa: F811
     images: list[TrainingImage],  # noqa: F811
+    smallest_sd15_folder: Path,
     tmp_path: Path,
 ) -> None:
-    base, config = (
-        load_base(save_two_blocks(tmp_path / "base")),
-        short.model_copy(update={"steps": 1}),
-    )
+    base, config = load_base(smallest_sd15_folder), short.model_copy(update={"steps": 1})
     with fake_gpu():  # as the warm spare does
         found = calibrate(base, config, device="cuda", timed_steps=1)
         trained = train(
@@ -99,10 +97,10 @@ def test_a_training_after_a_few_steps_to_find_how_long_one_takes(
     assert trained.steps == 1
 
 
-def test_a_picture_with_an_adapter_and_one_without(tmp_path: Path) -> None:
+def test_a_picture_with_an_adapter_and_one_without(smallest_sd15_folder: Path) -> None:
     config = RenderConfig(prompt="a castle", negative_prompt="blue", steps=1, width=64, height=64)
     with fake_gpu():
-        pipeline = ResidentPipeline.load(save_two_blocks(tmp_path / "base"), "cuda")
+        pipeline = ResidentPipeline.load(smallest_sd15_folder, "cuda")
         assert pipeline.base.unet.dtype is torch.float16
         shapes = {
             f"{component}.{path}": tuple(layer.weight.shape)  # type: ignore[arg-type]

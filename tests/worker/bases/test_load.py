@@ -44,6 +44,12 @@ def single_file_of(folder: Path, file: Path, **options: Any) -> Path:
     return save_single(file, unet=base.unet, vae=base.vae, encoders=encoders, **options)
 
 
+@pytest.fixture(scope="module")
+def sd15_file(sd15_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All blocks of an SD 1.5 in a single file."""
+    return single_file_of(sd15_folder, tmp_path_factory.mktemp("file") / "model.safetensors")
+
+
 def test_a_folder_loads_with_the_weights_that_diffusers_reads(sd15_folder: Path) -> None:
     folder = sd15_folder
     base = load_base(folder)
@@ -74,11 +80,9 @@ def test_a_unet_can_stay_as_it_is_stored() -> None:
 
 @pytest.mark.parametrize("layout", ["folder", "file"])
 def test_a_unet_in_bf16_is_read_again_when_more_is_needed(
-    layout: str, sd15_folder: Path, tmp_path: Path
+    layout: str, request: pytest.FixtureRequest
 ) -> None:
-    path = sd15_folder
-    if layout == "file":
-        path = single_file_of(sd15_folder, tmp_path / "model.safetensors")
+    path = request.getfixturevalue({"folder": "smallest_sd15_folder", "file": "sd15_file"}[layout])
     exact, short = load_base(path), load_base(path, unet_dtype=torch.bfloat16)
     assert same_weights(short.unet, load_base(path, dtype=torch.bfloat16).unet)
     assert short.text_encoders[0].dtype is torch.float32
@@ -92,8 +96,8 @@ def test_a_unet_in_bf16_is_read_again_when_more_is_needed(
     assert same_weights(short.unet, exact.unet)
 
 
-def test_a_file_that_ends_early_is_a_sentence(sd15_folder: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(sd15_folder, tmp_path / "base")
+def test_a_file_that_ends_early_is_a_sentence(smallest_sd15_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(smallest_sd15_folder, tmp_path / "base")
     weights = folder / "unet/diffusion_pytorch_model.safetensors"
     base = load_base(folder, components=["unet"])
     weights.write_bytes(weights.read_bytes()[:5_000])
@@ -111,8 +115,8 @@ def test_only_the_parts_asked_for_are_loaded() -> None:
     assert base.text_encoders == []
 
 
-def test_the_fp16_variant_is_found(sd15_folder: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(sd15_folder, tmp_path / "base")
+def test_the_fp16_variant_is_found(smallest_sd15_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(smallest_sd15_folder, tmp_path / "base")
     plain = folder / "unet/diffusion_pytorch_model.safetensors"
     tensors = {name: tensor.half() for name, tensor in load_file(plain).items()}
     save_file(tensors, plain.with_name("diffusion_pytorch_model.fp16.safetensors"))
@@ -121,8 +125,10 @@ def test_the_fp16_variant_is_found(sd15_folder: Path, tmp_path: Path) -> None:
     assert torch.equal(unet.conv_in.weight, tensors["conv_in.weight"].float())
 
 
-def test_old_names_of_encoder_and_autoencoder_are_read(sd15_folder: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(sd15_folder, tmp_path / "base")
+def test_old_names_of_encoder_and_autoencoder_are_read(
+    smallest_sd15_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(smallest_sd15_folder, tmp_path / "base")
     before = load_base(folder)
     encoder = folder / "text_encoder/model.safetensors"
     save_file({f"text_model.{name}": t for name, t in load_file(encoder).items()}, encoder)
@@ -139,9 +145,8 @@ def test_old_names_of_encoder_and_autoencoder_are_read(sd15_folder: Path, tmp_pa
     assert same_weights(before.text_encoders[0], after.text_encoders[0])
 
 
-def test_a_single_sd15_file_loads_as_the_folder_does(sd15_folder: Path, tmp_path: Path) -> None:
-    folder = sd15_folder
-    file = single_file_of(folder, tmp_path / "model.safetensors")
+def test_a_single_sd15_file_loads_as_the_folder_does(sd15_folder: Path, sd15_file: Path) -> None:
+    folder, file = sd15_folder, sd15_file
     info = inspect_base(file)
     assert (info.layout, info.family, info.resolution) == ("single_file", BaseFamily.SD1, 512)
     expected, base = load_base(folder), load_base(file)
@@ -215,8 +220,8 @@ def test_an_sd2_file_made_of_a_folder_has_lost_the_last_layer_already(layers: in
     assert text_config_of(shapes, BaseFamily.SD2)["num_hidden_layers"] == 23
 
 
-def test_missing_weights_are_named(sd15_folder: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(sd15_folder, tmp_path / "base")
+def test_missing_weights_are_named(smallest_sd15_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(smallest_sd15_folder, tmp_path / "base")
     weights = folder / "unet/diffusion_pytorch_model.safetensors"
     tensors = load_file(weights)
     del tensors["conv_out.bias"]
@@ -226,9 +231,9 @@ def test_missing_weights_are_named(sd15_folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_config_that_does_not_fit_the_weights_is_a_sentence(
-    sd15_folder: Path, tmp_path: Path
+    smallest_sd15_folder: Path, tmp_path: Path
 ) -> None:
-    folder = shutil.copytree(sd15_folder, tmp_path / "base")
+    folder = shutil.copytree(smallest_sd15_folder, tmp_path / "base")
     config = folder / "unet/config.json"
     width = '"cross_attention_dim": {}'
     config.write_text(config.read_text().replace(width.format(64), width.format(32)))

@@ -64,7 +64,7 @@ def open_official(kind: Any, folder: Path) -> Any:
 
 
 def adapter_for(pipeline: ResidentPipeline, **options: Any) -> LoraAdapter:
-    return random_adapter(base_shapes(pipeline.base), strength=0.05, **options)
+    return random_adapter(base_shapes(pipeline.base), **({"strength": 0.05} | options))
 
 
 def test_the_base_draws_what_diffusers_draws(embedded: ResidentPipeline) -> None:
@@ -92,14 +92,18 @@ def test_more_layers_than_there_are_cannot_be_skipped(pipeline: ResidentPipeline
 
 @pytest.mark.parametrize("layout", ["starter", "sd15", "sdxl"])
 def test_diffusers_draws_the_same_with_our_downloads(
-    layout: str, shallow_sd15_folder: Path, sdxl_folder: Path, tmp_path: Path
+    layout: str,
+    small_starter: Path,
+    shallow_sd15_folder: Path,
+    sdxl_folder: Path,
+    tmp_path: Path,
 ) -> None:
-    starter = worker.core.starter.PATH
-    folder = {"starter": starter, "sd15": shallow_sd15_folder, "sdxl": sdxl_folder}[layout]
+    folders = {"starter": small_starter, "sd15": shallow_sd15_folder, "sdxl": sdxl_folder}
+    folder = folders[layout]
     family = BaseFamily.SDXL if layout == "sdxl" else BaseFamily.SD1
     kind = StableDiffusionXLPipeline if layout == "sdxl" else StableDiffusionPipeline
     ours, pipe = ResidentPipeline.load(folder), open_official(kind, folder)
-    adapter = adapter_for(ours)
+    adapter = adapter_for(ours, strength=1.0 if layout == "starter" else 0.05)  # in few layers
     plain = picture(ours, steps=2)
     assert np.abs(plain - official(pipe, steps=2)).max() <= 1
     ours.set_adapters([LoadedAdapter("a", adapter)])

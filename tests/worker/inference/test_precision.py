@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from tests.worker.lora_files.random_adapters import random_adapter
-from worker.core import starter
 from worker.core.bases.load import load_base
 from worker.core.inference import precision
 from worker.core.inference.config import RenderConfig
@@ -23,8 +24,8 @@ CONFIG = RenderConfig(prompt="red apple", seed=5, steps=2)
 
 
 @pytest.fixture
-def short() -> ResidentPipeline:
-    return ResidentPipeline.load(starter.PATH, precision=RenderPrecision.BF16)
+def short(small_starter: Path) -> ResidentPipeline:
+    return ResidentPipeline.load(small_starter, precision=RenderPrecision.BF16)
 
 
 def picture(pipeline: ResidentPipeline, *stack: LoadedAdapter) -> NDArray[np.int16]:
@@ -51,10 +52,10 @@ def test_bf16_must_be_clearly_faster_and_show_small_steps(
     )
 
 
-def test_in_bf16_only_the_unet_is_rounded(short: ResidentPipeline) -> None:
+def test_in_bf16_only_the_unet_is_rounded(short: ResidentPipeline, small_starter: Path) -> None:
     assert short.precision is RenderPrecision.BF16
     assert short.base.text_encoders[0].dtype is torch.float32
-    exact = picture(ResidentPipeline.load(starter.PATH))
+    exact = picture(ResidentPipeline.load(small_starter))
     assert 0 < np.abs(picture(short) - exact).mean() < 4
 
 
@@ -79,31 +80,35 @@ def test_a_weight_step_is_lost_if_the_original_weights_are_rounded(
 
 @pytest.mark.parametrize("chosen", ["fp32", "bf16"])
 def test_the_pipeline_is_cast_to_what_was_chosen(
-    chosen: str, monkeypatch: pytest.MonkeyPatch
+    chosen: str, small_starter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choice = PrecisionChoice(RenderPrecision(chosen), 1.0, 1.0, 1.0)
     monkeypatch.setattr(precision, "_has_bf16_kernels", lambda: True)
     monkeypatch.setattr(precision, "decide", lambda *_: choice)
-    pipeline, calls = ResidentPipeline.load(starter.PATH), []
+    pipeline, calls = ResidentPipeline.load(small_starter), []
     found = choose_precision(pipeline, CONFIG, on_call=lambda: calls.append(1) is None)
     assert found is choice
     assert len(calls) == 4
     assert pipeline.precision is choice.precision
-    expected = load_base(starter.PATH, unet_dtype=pipeline.base.unet.dtype).unet.state_dict()
+    expected = load_base(small_starter, unet_dtype=pipeline.base.unet.dtype).unet.state_dict()
     actual = pipeline.base.unet.state_dict()
     assert all(torch.equal(actual[name], value) for name, value in expected.items())
 
 
-def test_nothing_is_timed_where_bf16_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_timed_where_bf16_is_emulated(
+    small_starter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(precision, "_has_bf16_kernels", lambda: False)
-    pipeline = ResidentPipeline.load(starter.PATH)
+    pipeline = ResidentPipeline.load(small_starter)
     found = choose_precision(pipeline, CONFIG, on_call=lambda: pytest.fail("a call"))
     assert found == PrecisionChoice(RenderPrecision.FP32)
     assert pipeline.precision is RenderPrecision.FP32
 
 
-def test_a_canceled_choice_ends_before_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_canceled_choice_ends_before_the_next_call(
+    small_starter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(precision, "_has_bf16_kernels", lambda: True)
-    pipeline, answers = ResidentPipeline.load(starter.PATH), iter([True, False])
+    pipeline, answers = ResidentPipeline.load(small_starter), iter([True, False])
     with pytest.raises(RenderCanceled):
         choose_precision(pipeline, CONFIG, on_call=lambda: next(answers))

@@ -19,7 +19,6 @@ from app.registry.adapters.service import AdapterChange
 from app.registry.tables.adapters import AdapterFile, AdapterVersion
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
-from tests.worker.bases.tiny_models import save_sd15
 from tests.worker.lora_files.random_adapters import random_adapter
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import Registry
@@ -105,11 +104,11 @@ def test_a_small_base_is_loaded_patched_and_drawn_with(
     assert by_name["diffusers"]["verdict"] == "right"
 
 
-def test_a_large_base_is_checked_by_its_shapes(tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_large_base_is_checked_by_its_shapes(
+    small_adapter: LoraAdapter, embedded_base: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(prove_downloads, "MOMENT_BYTES", 0)
-    folder = save_sd15(tmp_path / "base")
-    shapes = Prover(folder, SD1, ()).shapes
-    (file,) = write(random_adapter(shapes, rank=2), tmp_path, FileFormat.KOHYA, base=folder)
+    (file,) = write(small_adapter, tmp_path, FileFormat.KOHYA, base=embedded_base)
     assert file.problem == ""
     assert (file.proof["loaded"]["weights"], file.proof["drawn"]) == (False, None)
     assert file.proof["loaded"]["worst_error"] < 2e-3
@@ -175,9 +174,11 @@ def test_a_picture_that_comes_out_otherwise_is_a_fault(proved: list[ExportFile])
     )
 
 
-def test_an_adapter_whose_own_numbers_run_away_is_offered_and_says_so(tmp_path: Path) -> None:
-    wild = random_adapter(Prover(EMBEDDED, SD1, ()).shapes, rank=1, strength=100)
-    (file,) = write(wild, tmp_path, FileFormat.KOHYA, base=EMBEDDED)
+def test_an_adapter_whose_own_numbers_run_away_is_offered_and_says_so(
+    embedded_base: Path, tmp_path: Path
+) -> None:
+    wild = random_adapter(Prover(embedded_base, SD1, ()).shapes, rank=1, strength=1e4)
+    (file,) = write(wild, tmp_path, FileFormat.KOHYA, base=embedded_base)
     assert file.problem == ""
     assert file.proof["drawn"] is None
     assert any(line.startswith("No images were compared") for line in checks_of(file.proof))
