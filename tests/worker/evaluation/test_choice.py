@@ -31,7 +31,7 @@ def test_a_candidate_that_is_closer_beyond_chance_is_chosen() -> None:
     found = choose([early, late])
     assert found.name == "step 100"
     assert found.reason == (
-        "step 100 is closest to the style; the others are farther by more than chance explains."
+        "Step 100 is closest to the style; the others are farther by more than chance explains."
     )
     assert found.equal == ()
     assert mean_interval(late.style.parts - early.style.parts).excludes_zero
@@ -43,14 +43,14 @@ def test_of_equals_the_one_that_follows_prompts_is_kept_then_the_one_that_rememb
     found = choose([early, late])
     assert (found.name, found.equal) == ("step 100", ("step 200",))
     assert found.reason == (
-        "step 100 and step 200 look equally close; kept: step 100, which remembers your images "
+        "Step 100 and step 200 look equally close; kept: step 100, which remembers your images "
         "least."
     )
     obedient = candidate("step 200", 0.70, ratio=0.7, adherence=0.95)
     found = choose([early, obedient])
     assert found.name == "step 200"
     assert found.reason == (
-        "step 200 and step 100 look equally close; step 200 follows the prompts best."
+        "Step 200 and step 100 look equally close; step 200 follows the prompts best."
     )
 
 
@@ -75,7 +75,7 @@ def test_ruined_and_copying_candidates_are_left_out_with_the_reason() -> None:
 
 
 def test_one_candidate_is_kept_and_none_or_few_prompts_are_an_error() -> None:
-    assert choose([candidate("step 50", 0.5)]).reason == "step 50 is the only one to choose."
+    assert choose([candidate("step 50", 0.5)]).reason == "Step 50 is the only one to choose."
     with pytest.raises(EvaluationError, match="at least one candidate"):
         choose([])
     with pytest.raises(EvaluationError, match="At least 6 prompts"):

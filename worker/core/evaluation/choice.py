@@ -81,12 +81,18 @@ def choose(candidates: Sequence[Candidate]) -> Choice:
     if not kept:
         return Choice(None, "None is usable: each is ruined or copies its images.", (), left_out)
     if len(kept) == 1:
-        return Choice(kept[0].name, f"{kept[0].name} is the only one to choose.", (), left_out)
+        return _chosen(kept[0], f"{kept[0].name} is the only one to choose.", left_out)
     best = max(kept, key=lambda one: one.style.score)
     near = [one for one in kept if not _is_below(one.style.parts, best.style.parts, len(kept))]
     chosen, reason = _among_equals(near, best)
     equal = tuple(one.name for one in near if one is not chosen)
-    return Choice(chosen.name, reason, equal, left_out)
+    return _chosen(chosen, reason, left_out, equal)
+
+
+def _chosen(
+    one: Candidate, reason: str, left_out: dict[str, str], equal: tuple[str, ...] = ()
+) -> Choice:
+    return Choice(one.name, reason[:1].upper() + reason[1:], equal, left_out)
 
 
 def _left_out(candidates: Sequence[Candidate]) -> dict[str, str]:
