@@ -19,6 +19,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_FLAGS = ("--no-sandbox", "--disable-gpu", "--hide-scrollbars")
 WAIT_MS = 120_000  # a busy machine trains beside the browser
 QUALITIES = (75, 70, 65, 60, 55, 50)  # of WebP, 0 to 100; the first whose file is small enough
+EFFORT = 6  # of the encoder, 0 to 6: the most makes the smallest files
 MAX_BYTES = 90_000
 """Size limit of one image; the README shows several, in two themes each."""
 
@@ -124,5 +125,5 @@ def encode_webp(png: bytes, quality: int) -> bytes:
     """The PNG as a WebP file of this quality, 0 to 100."""
     content = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
-        image.save(content, "WEBP", quality=quality, method=6)
+        image.save(content, "WEBP", quality=quality, method=EFFORT)
     return content.getvalue()

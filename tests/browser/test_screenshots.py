@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageStat
 from playwright.sync_api import Browser
 
-from docs.screenshots import scenes
+from docs.screenshots import camera, scenes
 from docs.screenshots.camera import DESKTOP, Camera
 from docs.screenshots.overview import Overview, SampleRow, overview_page
 from docs.screenshots.workflow import Pair
@@ -17,6 +17,12 @@ from tests.browser.conftest import Live
 from tests.images import make_png
 
 pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(autouse=True)
+def quick_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last tenth of a file takes the encoder four fifths of its time; all limits hold."""
+    monkeypatch.setattr(camera, "EFFORT", 2)
 
 
 def brightness(path: Path) -> float:
