@@ -52,6 +52,7 @@ FEWEST_SUBJECTS = 6
 MOST_SUBJECTS = len(EVERYDAY)
 CHECKPOINTS = 4
 MOST_CHECKPOINTS = 8
+MOST_PLAIN = 8  # prompts without the trigger word
 MOST_READ = 20  # of the newest evaluations of a run
 MOST_CAPTIONS = 24
 """Trained images, and held-out ones, that the style is read from and whose captions are drawn."""
@@ -84,7 +85,7 @@ class EvaluationDraft:
         captions = [caption for caption in self.args.captions if caption]
         return [
             AxisValue(label=prompt, value={"prompt": prompt, "seed": seed})
-            for prompts in (self.args.prompts, captions)
+            for prompts in (self.args.prompts, captions, self.args.plain)
             for seed, prompt in enumerate(prompts)
         ]
 
@@ -119,7 +120,8 @@ def draft_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) -
         subjects = propose_subjects(texts, wanted.subjects)
     except EvaluationError as error:
         raise invalid_field("subjects", str(error)) from error
-    left = max(0, MAX_CELLS // len(columns) - len(subjects))
+    plain = subjects[:MOST_PLAIN] if run.trigger_word else []
+    left = max(0, MAX_CELLS // len(columns) - len(subjects) - len(plain))
     control = _some(held_out, min(MOST_CAPTIONS, left // 2))
     chosen = _some(trained, min(MOST_CAPTIONS, left - len(control)))
     before, after = prompt_form_of(session, run.dataset_id, run.trigger_word)
@@ -131,6 +133,7 @@ def draft_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) -
         trained=tuple(place for place, _ in chosen),
         held_out=tuple(place for place, _ in control),
         captions=tuple(_drawn_caption(image) for _, image in (*chosen, *control)),
+        plain=tuple(plain),
     )
     base = base_models.get_base_model(session, run.base_model_id)
     side = base.resolution or USUAL_SIDE

@@ -410,7 +410,8 @@ class EvaluateRunArgs(JobArgs):
 
     Its columns are the base model and the checkpoints at `steps`; its rows `prompts`, each of the
     subject at its place, then `captions`: of the images of the run at the places `trained` and
-    `held_out`, empty where a caption cannot be drawn, which then has no row.
+    `held_out`, empty where a caption cannot be drawn, which then has no row; then `plain`: the
+    first prompts without the trigger word.
     """
 
     kind = JobKind.EVALUATE_RUN
@@ -421,13 +422,15 @@ class EvaluateRunArgs(JobArgs):
     trained: tuple[int, ...]
     held_out: tuple[int, ...]
     captions: tuple[str, ...]
+    plain: tuple[str, ...] = ()
 
 
 class EvaluatedStep(BaseModel):
     """The measures of a checkpoint; None: not measured.
 
-    `low` and `high`: the interval of `style`. `closest`: for the trained images that it remembers
-    best, their place in `trained` and the distance to its image of their caption.
+    `low` and `high`: the interval of `style`. `leak`: the style without the trigger word.
+    `closest`: for the trained images that it remembers best, their place in `trained` and the
+    distance to its image of their caption.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -438,6 +441,7 @@ class EvaluatedStep(BaseModel):
     adherence: float | None
     variety: float | None
     copy_ratio: float | None
+    leak: float | None = None
     left_out: str = ""
     is_equal: bool = False
     closest: tuple[tuple[int, float], ...] = ()

@@ -176,6 +176,7 @@ STORED_RESULTS: list[tuple[str, dict[str, Any]]] = [
                     "adherence": None,
                     "variety": 1.0,
                     "copy_ratio": 0.8,
+                    "leak": None,
                     "left_out": "",
                     "is_equal": False,
                     "closest": [[0, 0.4]],

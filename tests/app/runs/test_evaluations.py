@@ -17,7 +17,7 @@ from tests.fake_workers import FakeTraining
 
 API = "/api/v1"
 PAGE = "/runs/1/evaluation"
-IMAGES = 3 * (6 + 3)
+IMAGES = 3 * (6 + 3 + 6)
 
 
 @pytest.fixture

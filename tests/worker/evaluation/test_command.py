@@ -81,7 +81,8 @@ def test_checkpoints_are_compared_on_the_same_subjects_and_one_is_recommended(
     assert "Recommended: step " in printed
     assert (out / "evaluation/sheet.png").is_file()
     drawn = [file for file in (out / "evaluation").iterdir() if file.name != "sheet.png"]
-    assert len(drawn) == SUBJECTS + 2 * (SUBJECTS + IMAGES - 1)  # one image has no caption
+    # with the trigger word and without; one image has no caption
+    assert len(drawn) == 2 * SUBJECTS + 2 * (2 * SUBJECTS + IMAGES - 1)
 
     # What is drawn is kept: the same command draws only what a kill cut off.
     drawn[0].write_bytes(drawn[0].read_bytes()[:99])

@@ -126,9 +126,10 @@ def test_checkpoints_are_measured_once_their_images_are_drawn(
     assert args.prompts[0] == f"{args.subjects[0]}, chalk style"
     assert len(args.trained) + len(args.held_out) == IMAGES
     assert len(args.held_out) == 4
+    assert args.plain == args.subjects  # without the trigger word
     assert args.captions.count("") == 2  # none, and one with a weight in it
     with registry.database.read() as session:
-        assert len(grids.cells_of(session, args.grid_id)) == 3 * (SUBJECTS + IMAGES - 2)
+        assert len(grids.cells_of(session, args.grid_id)) == 3 * (2 * SUBJECTS + IMAGES - 2)
     assert {row.priority for row in registry.rows(Render)} == {evaluations.PRIORITY}
     assert registry.row(IoJob, evaluation_id).status == "queued"  # nothing is drawn yet
 
@@ -139,7 +140,7 @@ def test_checkpoints_are_measured_once_their_images_are_drawn(
     assert result.recommended in (*STEPS, None)
     assert result.reason
     assert all(one.low < one.style < one.high for one in result.steps)
-    assert all(one.copy_ratio is not None for one in result.steps)
+    assert all(None not in (one.copy_ratio, one.leak) for one in result.steps)
     assert all(args.captions[place] for one in result.steps for place, _ in one.closest)
     assert len(result.deciding) == 4
     assert set(result.deciding) < set(range(SUBJECTS))
@@ -180,7 +181,7 @@ def test_an_evaluation_without_its_images_says_so(registry: Registry, run_id: in
         grids.cancel_grid(session, args.grid_id)
     job = registry.until_final(IoJob, evaluation_id)
     assert job.error == (
-        "39 of 39 images of this evaluation could not be drawn or were deleted. "
+        "57 of 57 images of this evaluation could not be drawn or were deleted. "
         "Measure again to draw them."
     )
 

@@ -31,12 +31,14 @@ class Candidate:
     """What was measured of a candidate; candidates are in the order of training or weight.
 
     `adherence`: one value for each prompt, 1 as the base; None if it is not measured.
+    `leak`: the style of prompts without the trigger word; None if there is none.
     """
 
     name: str
     style: StyleScore
     adherence: NDArray[np.floating] | None = None
     memory: Memory | None = None
+    leak: float | None = None
 
     @property
     def style_interval(self) -> Interval:

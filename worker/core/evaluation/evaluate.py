@@ -20,6 +20,9 @@ from worker.core.eyes.interface import Eyes
 MOST_CAPTIONS = 24
 """Captions of trained images, and of held-out ones, that each candidate draws to find copies."""
 
+MOST_PLAIN = 8
+"""Prompts without the trigger word that each candidate draws, to see if the style comes anyway."""
+
 T = TypeVar("T")
 
 
@@ -46,12 +49,14 @@ class Question:
     """The prompts with the subject of each, and the images that the candidates learned from.
 
     `held_out` are images of the same style that they did not learn from; there may be none.
+    `plain`: the first prompts without the trigger word; empty if there is no trigger word.
     """
 
     prompts: Sequence[str]
     subjects: Sequence[str]
     trained: Sequence[Captioned]
     held_out: Sequence[Captioned] = ()
+    plain: Sequence[str] = ()
 
     @property
     def to_recall(self) -> tuple[list[Captioned], list[Captioned]]:
@@ -65,7 +70,7 @@ class Question:
     @property
     def renders(self) -> int:
         """The images to draw for each candidate."""
-        return len(self.prompts) + sum(map(len, self.to_recall))
+        return len(self.prompts) + len(self.plain) + sum(map(len, self.to_recall))
 
 
 class References:
@@ -80,9 +85,12 @@ class References:
         images = [one.image for one in (*question.trained, *question.held_out)]
         self.dataset = drawing.through_autoencoder(images)
         self._eyes = eyes
-        self._scale = StyleScale(
-            eyes.channel_statistics(self.base), eyes.channel_statistics(self.dataset)
-        )
+        dataset = eyes.channel_statistics(self.dataset)
+        self._scale = StyleScale(eyes.channel_statistics(self.base), dataset)
+        self._plain: StyleScale | None = None
+        if question.plain:
+            plain = drawing.images(None, question.plain)
+            self._plain = StyleScale(eyes.channel_statistics(plain), dataset)
         self._adherence: Adherence | None = None
         try:
             self._adherence = Adherence(eyes, question.subjects, self.base)
@@ -94,6 +102,12 @@ class References:
         style = self._scale.score(self._eyes.channel_statistics(images))
         adherence = None if self._adherence is None else self._adherence.of(images)
         return Candidate(name, style, adherence)
+
+    def style_of_plain(self, images: Sequence[Image.Image]) -> float | None:
+        """The style of images of the prompts without the trigger word; None if there are none."""
+        if self._plain is None:
+            return None
+        return self._plain.score(self._eyes.channel_statistics(images)).score
 
 
 def evaluate(question: Question, names: Sequence[str], *, drawing: Drawing, eyes: Eyes) -> Report:
@@ -114,7 +128,9 @@ def evaluate(question: Question, names: Sequence[str], *, drawing: Drawing, eyes
         # one call, so that trained and held-out captions have seeds in one row
         drawn = drawing.images(name, captions)
         remembered = memory.of(drawn[: len(trained)], drawn[len(trained) :])
-        candidates.append(replace(found, memory=remembered))
+        plain = drawing.images(name, question.plain) if question.plain else []
+        leak = references.style_of_plain(plain)
+        candidates.append(replace(found, memory=remembered, leak=leak))
         varieties.append(variety(images, references.base))
     notes = list(references.notes)
     if remembered.ratio is None:

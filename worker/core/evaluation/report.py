@@ -46,6 +46,7 @@ MEANINGS = {
     "adherence": "how far images show what the prompt says; 1 as the base model's; more is better",
     "variety": "difference between images of different subjects; 1 as the base model's",
     "copy_ratio": "below 0.5 it draws its training images again; more is better",
+    "leak": "style of prompts without the trigger word; 0: it comes with the word alone",
     "patches": "closeness of small patches, 0 as the base model, 1 as the dataset; more is closer",
 }
 
@@ -65,6 +66,7 @@ def plain(report: Report | WeightReport) -> dict[str, Any]:
             "adherence": one.mean_adherence,
             "variety": variety,
             "copy_ratio": None if one.memory is None else one.memory.ratio,
+            "leak": one.leak,
         }
         for one, variety in zip(report.candidates, report.varieties, strict=True)
     ]
@@ -75,7 +77,9 @@ def text(report: Report | WeightReport, sheet: Path) -> str:
     """The report as lines, with the sheet of its images."""
     found = plain(report)
     by_weight = isinstance(report, WeightReport)
-    columns = ["adherence", "patches"] if by_weight else ["adherence", "variety", "copy_ratio"]
+    columns = ["adherence", "patches"]
+    if not by_weight:
+        columns = ["adherence", "variety", "copy_ratio", "leak"]
     heads = "".join(f"{name.replace('_', ' '):>12}" for name in columns)
     lines = [f"{'':<13}{'style (95 % interval)':<26}{heads}"]
     for row in found["weights" if by_weight else "candidates"]:

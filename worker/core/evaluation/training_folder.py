@@ -15,6 +15,7 @@ from worker.core.bases.inspect import inspect_base
 from worker.core.evaluation.drawing import AdapterFile, FolderDrawing
 from worker.core.evaluation.errors import EvaluationError
 from worker.core.evaluation.evaluate import (
+    MOST_PLAIN,
     Captioned,
     Question,
     evaluate,
@@ -56,7 +57,7 @@ def evaluate_training(
     base = inspect_base(options.model)
     question = _question(options, base.fingerprint)
     renders = len(question.prompts) if options.weights else question.renders
-    total = len(question.prompts) + renders * len(files)
+    total = len(question.prompts) + len(question.plain) + renders * len(files)
     drawn = count(1)
     drawing = FolderDrawing(
         ResidentPipeline.load(options.model, device),
@@ -124,7 +125,8 @@ def _question(options: Namespace, base: str) -> Question:
     subjects = propose_subjects(captions, options.subjects)
     before, after = usual_form(options.trigger_word)
     prompts = [f"{before}{subject}{after}" for subject in subjects]
-    return Question(prompts, subjects, *map(_captioned, (own, held_out)))
+    plain = subjects[:MOST_PLAIN] if options.trigger_word and not options.weights else []
+    return Question(prompts, subjects, _captioned(own), _captioned(held_out), plain)
 
 
 def _identity(out: Path) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class EvaluationJobs:
             ]
             trained = captioned[: len(args.trained)]
             held_out = captioned[len(args.trained) :]
-            question = Question(args.prompts, args.subjects, trained, held_out)
+            question = Question(args.prompts, args.subjects, trained, held_out, args.plain)
             try:
                 names = [_name(step) for step in args.steps]
                 result = _result(args, evaluate(question, names, drawing=drawing, eyes=open_eyes()))
@@ -125,7 +125,9 @@ class _GridDrawing:
         open_image: Callable[[str], Image.Image],
     ) -> None:
         self._columns = {None: 0} | {_name(step): 1 + at for at, step in enumerate(args.steps)}
-        self._prompts = list(args.prompts)
+        captions = [caption for caption in args.captions if caption]
+        self._rows = [*args.prompts, *captions, *args.plain]
+        self._parts = 2 + bool(args.plain)
         self._cells = cells
         self._base = base
         self._open = open_image
@@ -134,12 +136,13 @@ class _GridDrawing:
 
     def parts(self, images: int) -> int:
         """How often `on_part` is called for a dataset of so many images."""
-        return images + 2 * len(self._columns) - 1
+        return images + self._parts * len(self._columns) - 1
 
     def images(self, candidate: str | None, prompts: Sequence[str]) -> list[Image.Image]:
         """The images in the column of a candidate, of the prompts or of the captions."""
-        first = 0 if list(prompts) == self._prompts else len(self._prompts)
         width, column = len(self._columns), self._columns[candidate]
+        starts = range(len(self._rows) - len(prompts) + 1)
+        first = next(at for at in starts if self._rows[at : at + len(prompts)] == [*prompts])
         rows = range(first, first + len(prompts))
         found = [self._open(self._cells[row * width + column]) for row in rows]
         self.on_part(next(self._done))
@@ -175,6 +178,7 @@ def _result(args: EvaluateRunArgs, report: Report) -> EvaluateRunResult:
             adherence=_rounded(one.mean_adherence),
             variety=_rounded(variety),
             copy_ratio=_rounded(one.memory.ratio if one.memory else None),
+            leak=_rounded(one.leak),
             left_out=choice.left_out.get(one.name, ""),
             is_equal=one.name in choice.equal,
             closest=_closest(one, drawn),

@@ -56,6 +56,9 @@ class EvaluatedCheckpointOut(Answer):
     copy_ratio: float | None = Field(
         description="Below 0.5 it draws its training images again when asked with their captions."
     )
+    leak: float | None = Field(
+        description="Style of prompts without the trigger word: 0 if it comes with the word alone."
+    )
     left_out: str | None = Field(description="Why it is not to be kept; null if nothing is wrong.")
     equal: bool = Field(description="True if it cannot be told from the recommended one.")
 
