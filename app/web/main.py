@@ -80,6 +80,7 @@ from app.web.rest.answer_headers import AnswerHeaders
 from app.web.rest.unknown_parameters import refuse_unknown
 from app.web.runs import api as runs_api
 from app.web.runs import pages as runs_pages
+from app.web.runs.evaluations import api as evaluations_api
 from app.web.security import (
     AddressLimit,
     BodyLimit,
@@ -186,6 +187,7 @@ def _all_routers() -> Iterator[APIRouter]:
         hub_api,
         tools_api,
         grids_api,
+        evaluations_api,
         overlap_api,
         recipes_api,
         jobs_api,

@@ -616,7 +616,7 @@ def test_no_control_that_has_the_focus_is_behind_the_image_of_a_phone(
 
 PARTS = """() => {
   const names = [
-    ...["#result .result-images", "#result > .row", "#prompt", "#draw"],
+    ...["#result .result-images", "#result > .row:not(.comparison-tools)", "#prompt", "#draw"],
     ...["#strip-panel", "#earlier", "#recipe-panel"],
   ];
   return [...document.querySelectorAll(names.join())].map((part) => {
@@ -633,7 +633,10 @@ def test_on_a_phone_what_can_be_done_is_below_the_image_and_strips_below_the_for
     page.set_viewport_size({"width": 360, "height": 740})
     label = generate(live, page, "/play?adapter=chalk:0.5&prompt=a+castle&seed=7")
     expect(label).to_have_text("Chalk 0.50")
-    form, result = ["#prompt", "#draw"], ["#result .result-images", "#result > .row"]
+    form, result = (
+        ["#prompt", "#draw"],
+        ["#result .result-images", "#result > .row:not(.comparison-tools)"],
+    )
     below = ["#strip-panel", "#recipe-panel", "#earlier"]
     page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")
     parts = dict(page.evaluate(PARTS))

@@ -38,14 +38,12 @@ from app.web.runs import (
     start_api,
     two_runs_api,
 )
-from app.web.runs.evaluations import api as evaluation_api
 from app.web.state import Id, State, find_id
 from worker.core.training.events import Phase
 
 router = APIRouter(tags=["runs"])
 router.include_router(start_api.router)
 router.include_router(checkpoints_api.router)
-router.include_router(evaluation_api.router)
 router.include_router(two_runs_api.router)  # before the others: `compare` is not an id
 router.include_router(settings_api.router)
 router.include_router(images_api.router)

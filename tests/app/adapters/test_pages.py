@@ -376,7 +376,7 @@ def test_versions_are_compared_by_their_samples_first(client: TestClient, state:
     assert client.get(f"{place}?a=1&b=3").json()["samples"] == []
     none = client.get(f"/adapters/{adapter.slug}/compare?a=1&b=3").text
     assert "Samples are compared when both versions have some" in none
-    assert "<details>" in none  # the hashes are folded
+    assert '<details class="fold">' in none  # the hashes are folded
 
 
 def test_a_file_that_another_adapter_has_makes_no_version_and_says_so(

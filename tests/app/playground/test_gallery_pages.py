@@ -105,7 +105,7 @@ def test_the_page_of_an_image_deletes_it_with_undo(client: TestClient, drawn: li
     assert for_good not in page
     after = client.post("/renders/delete", data={"id": str(drawn[0])}).text
     assert "The image was deleted." in after
-    assert '<p class="deleted-images"><a href="/renders?show=deleted">' in after  # no small print
+    assert '<p class="above-5"><a href="/renders?show=deleted">' in after  # no small print
     assert tiles(after) == drawn[:0:-1]
     assert for_good in client.get(f"/renders/{drawn[0]}").text
 

@@ -213,4 +213,5 @@ def test_what_cannot_be_evaluated_is_explained(registry: Registry, run_id: int) 
     with registry.database.write() as session:
         version = session.get_one(DatasetVersion, registry.version_id)
         version.items = [{"clean_sha256": name, "caption": " ".join(EVERYDAY)} for name in "abc"]
+        version.image_count = 3
     assert "The captions leave" in refusal(run_id)

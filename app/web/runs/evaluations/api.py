@@ -17,7 +17,7 @@ from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import Id, State
 
-router = APIRouter()
+router = APIRouter(tags=["evaluations"])
 
 NOT_POSSIBLE = problems({409: "The run has no checkpoint or image left to compare."})
 
