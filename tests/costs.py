@@ -158,6 +158,8 @@ the whole stack: more than twenty CPU seconds a second time.
 SECONDS = {
     "faults/test_away_services.py": 280,
     "faults/test_one_machine.py": 260,
+    "faults/test_generated_requests.py": 220,
+    "faults/test_long_input.py": 180,
     "faults/test_full_disk.py": 170,
     "trained": 120,
     "browser/test_axe.py": 80,
