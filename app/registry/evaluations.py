@@ -6,7 +6,6 @@ names, followed by captions of trained and of held-out images. The job waits unt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.base_models import service as base_models
 from app.registry.base_models.sizes import USUAL_SIDE
-from app.registry.datasets.used_datasets import used_datasets
+from app.registry.datasets.used_datasets import UsedDataset, used_datasets
 from app.registry.errors import Conflict, InvalidInput, NotFound, invalid_field
 from app.registry.job_kinds.kinds import EvaluateRunArgs, EvaluateRunResult, JobKind
 from app.registry.job_kinds.states import JobStatus
@@ -25,7 +24,6 @@ from app.registry.renders.grids import service as grids
 from app.registry.renders.grids.plan import MAX_CELLS, GridPlan, plan_axes
 from app.registry.renders.grids.views import GridView, grid_view
 from app.registry.renders.requests import RenderRequest
-from app.registry.renders.strips import spread
 from app.registry.runs import checkpoints
 from app.registry.runs import service as runs
 from app.registry.runs.presets import prompt_form_of
@@ -37,7 +35,14 @@ from app.registry.tables.grids import MAX_TITLE
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
 from worker.core.evaluation.errors import EvaluationError
-from worker.core.evaluation.subjects import EVERYDAY, propose_subjects
+from worker.core.evaluation.subjects import (
+    EVERYDAY,
+    MOST_CAPTIONS,
+    MOST_PLAIN,
+    STEPS,
+    propose_subjects,
+    spread,
+)
 from worker.core.inference.config import MAX_PROMPT_CHARACTERS
 from worker.core.inference.prompt_syntax import has_syntax
 from worker.core.training.config import TrainConfig
@@ -45,17 +50,11 @@ from worker.core.training.data.images import TrainingImage, WeightedCaption
 from worker.core.training.data.split import split
 
 PRIORITY = 20  # after grids, which a person waits for
-STEPS = 12
-"""Twenty give the same numbers on the embedded base, at 1.6 times the cost."""
 SUBJECTS = 24
 FEWEST_SUBJECTS = 6
 MOST_SUBJECTS = len(EVERYDAY)
 CHECKPOINTS = 4
 MOST_CHECKPOINTS = 8
-MOST_PLAIN = 8  # prompts without the trigger word
-MOST_READ = 20  # of the newest evaluations of a run
-MOST_CAPTIONS = 24
-"""Trained images, and held-out ones, that the style is read from and whose captions are drawn."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +121,8 @@ def draft_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) -
         raise invalid_field("subjects", str(error)) from error
     plain = subjects[:MOST_PLAIN] if run.trigger_word else []
     left = max(0, MAX_CELLS // len(columns) - len(subjects) - len(plain))
-    control = _some(held_out, min(MOST_CAPTIONS, left // 2))
-    chosen = _some(trained, min(MOST_CAPTIONS, left - len(control)))
+    control = spread(held_out, min(MOST_CAPTIONS, left // 2))
+    chosen = spread(trained, min(MOST_CAPTIONS, left - len(control)))
     before, after = prompt_form_of(session, run.dataset_id, run.trigger_word)
     args = EvaluateRunArgs(
         grid_id=0,
@@ -164,8 +163,7 @@ def _candidates(session: Session, run: Run, most: int) -> tuple[list[int], list[
     rows = [row for row in reversed(saved) if row.version is not None and row.address is not None]
     if not rows:
         raise Conflict("This run has no checkpoint that can draw images, so there is none to keep.")
-    kept = min(most, len(rows))  # the last one among them: the first ones have hardly begun
-    rows = [rows[(place + 1) * len(rows) // kept - 1] for place in range(kept)]
+    rows = spread(rows, most)  # the last one among them: the first ones have hardly begun
     values = [AxisValue(label="Base model", value=None)]
     for row in rows:
         assert row.address is not None
@@ -179,10 +177,7 @@ Placed = tuple[int, TrainingImage]
 
 def _images(session: Session, run: Run) -> tuple[list[Placed], list[Placed]]:
     """The trained and the held-out images of a run, with their places among all of its images."""
-    used = [
-        (one, session.get_one(DatasetVersion, one.version_id))
-        for one in used_datasets(session, run)
-    ]
+    used = _versions(session, run)
     if not all(version.items and version.is_kept for _, version in used):
         raise Conflict("Images of this run were deleted for good: no style is left to compare.")
     images = [
@@ -202,8 +197,18 @@ def _images(session: Session, run: Run) -> tuple[list[Placed], list[Placed]]:
     return [(place[id(one)], one) for one in trained], [(place[id(one)], one) for one in held_out]
 
 
-def _some(images: Sequence[Placed], most: int) -> list[Placed]:
-    return [images[place] for place in spread(len(images), most)] if most > 1 else []
+def image_hashes(session: Session, run: Run) -> list[str]:
+    """The hashes of all images that a run was trained on, by their places."""
+    return [
+        item["clean_sha256"] for _, version in _versions(session, run) for item in version.items
+    ]
+
+
+def _versions(session: Session, run: Run) -> list[tuple[UsedDataset, DatasetVersion]]:
+    return [
+        (one, session.get_one(DatasetVersion, one.version_id))
+        for one in used_datasets(session, run)
+    ]
 
 
 def _drawn_caption(image: TrainingImage) -> str:
@@ -229,10 +234,17 @@ def get_evaluation(session: Session, evaluation_id: int) -> IoJob:
 
 
 def list_evaluations(
-    session: Session, *, run_id: int | None = None, limit: int, before: int | None = None
+    session: Session,
+    *,
+    limit: int,
+    run_id: int | None = None,
+    before: int | None = None,
+    status: JobStatus | None = None,
 ) -> list[IoJob]:
-    """The newest evaluations, or those of a run; `before`: those with lower ids."""
+    """The newest evaluations, of a run or in a status; `before`: those with lower ids."""
     query = select(IoJob).where(IoJob.kind == JobKind.EVALUATE_RUN)
+    if status is not None:
+        query = query.where(IoJob.status == status)
     if run_id is not None:
         query = query.where(IoJob.subject_id == run_id)
     if before is not None:
@@ -241,12 +253,10 @@ def list_evaluations(
 
 
 def recommendation(session: Session, run_id: int) -> EvaluateRunResult | None:
-    """The result of the newest evaluation of a run that recommends a checkpoint."""
-    for job in list_evaluations(session, run_id=run_id, limit=MOST_READ):
-        if job.state is JobStatus.SUCCEEDED:
-            result = job.outcome(EvaluateRunResult)
-            return result if result.recommended is not None else None
-    return None
+    """The result of the newest finished evaluation of a run, if it recommends a checkpoint."""
+    newest = list_evaluations(session, run_id=run_id, status=JobStatus.SUCCEEDED, limit=1)
+    result = newest[0].outcome(EvaluateRunResult) if newest else None
+    return result if result and result.recommended is not None else None
 
 
 @dataclass(frozen=True)
@@ -297,17 +307,6 @@ def view_evaluation(session: Session, evaluation_id: int) -> EvaluationView:
     except NotFound:
         grid = None
     return EvaluationView(job, args, job.outcome(EvaluateRunResult), grid)
-
-
-def trained_image(session: Session, run_id: int, place: int) -> str | None:
-    """The hash of a run's image by its place among all that it was trained on."""
-    run = runs.get_run(session, run_id)
-    for one in used_datasets(session, run):
-        items = session.get_one(DatasetVersion, one.version_id).items
-        if place < len(items):
-            return str(items[place]["clean_sha256"])
-        place -= len(items)
-    return None
 
 
 def cancel_evaluation(session: Session, evaluation_id: int) -> IoJob:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from worker.core.evaluation.subjects import STEPS
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.inference.sampling import decode_latent, to_image
@@ -21,9 +22,6 @@ from worker.core.inference.source_images import encode_source
 from worker.core.lora_files.canonical import load_adapter
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.training.atomic_write import write_atomically
-
-STEPS = 12
-"""Twenty give the same numbers on the embedded base, at 1.6 times the cost."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from PIL import Image
 
@@ -14,16 +14,9 @@ from worker.core.evaluation.measures import Adherence, MemoryScale, variety
 from worker.core.evaluation.patches import PatchScale
 from worker.core.evaluation.report import Report, WeightReport
 from worker.core.evaluation.style import StyleScale
+from worker.core.evaluation.subjects import MOST_CAPTIONS, spread
 from worker.core.evaluation.weights import WeightMeasure, weight_card
 from worker.core.eyes.interface import Eyes
-
-MOST_CAPTIONS = 24
-"""Captions of trained images, and of held-out ones, that each candidate draws to find copies."""
-
-MOST_PLAIN = 8
-"""Prompts without the trigger word that each candidate draws, to see if the style comes anyway."""
-
-T = TypeVar("T")
 
 
 class Drawing(Protocol):
@@ -90,7 +83,13 @@ class References:
         self._plain: StyleScale | None = None
         if question.plain:
             plain = drawing.images(None, question.plain)
-            self._plain = StyleScale(eyes.channel_statistics(plain), dataset)
+            try:
+                self._plain = StyleScale(eyes.channel_statistics(plain), dataset)
+            except NotMeasured:
+                self.notes.append(
+                    "The style without the trigger word is not measured: on these few prompts, "
+                    "base model and dataset cannot be told apart."
+                )
         self._adherence: Adherence | None = None
         try:
             self._adherence = Adherence(eyes, question.subjects, self.base)
@@ -161,9 +160,3 @@ def evaluate_weights(
 def weight_name(weight: float) -> str:
     """What people read of a weight."""
     return f"weight {weight:g}"
-
-
-def spread(items: Sequence[T], most: int) -> list[T]:
-    """At most so many, evenly over the whole row, the last one among them."""
-    kept = min(most, len(items))
-    return [items[(place + 1) * len(items) // kept - 1] for place in range(kept)]

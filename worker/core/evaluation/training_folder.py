@@ -15,17 +15,15 @@ from worker.core.bases.inspect import inspect_base
 from worker.core.evaluation.drawing import AdapterFile, FolderDrawing
 from worker.core.evaluation.errors import EvaluationError
 from worker.core.evaluation.evaluate import (
-    MOST_PLAIN,
     Captioned,
     Question,
     evaluate,
     evaluate_weights,
-    spread,
     weight_name,
 )
 from worker.core.evaluation.intervals import FEWEST
 from worker.core.evaluation.report import Report, WeightReport
-from worker.core.evaluation.subjects import propose_subjects
+from worker.core.evaluation.subjects import MOST_PLAIN, propose_subjects, spread
 from worker.core.eyes import open_eyes
 from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.old_names import rename_old

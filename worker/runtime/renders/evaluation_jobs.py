@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from app.registry import evaluations
 from app.registry.base_models import service as base_models
-from app.registry.datasets.used_datasets import used_datasets
 from app.registry.db import Database
 from app.registry.errors import NotFound
 from app.registry.job_kinds.kinds import EvaluatedStep, EvaluateRunArgs, EvaluateRunResult
@@ -22,7 +22,6 @@ from app.registry.renders.grids import views
 from app.registry.runs import service as runs
 from app.registry.storage.store import BlobStore
 from app.registry.tables.base_models import BaseModel
-from app.registry.tables.datasets import DatasetVersion
 from app.registry.tables.jobs import IoJob
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.load import LoadedBase, load_base
@@ -87,11 +86,7 @@ class EvaluationJobs:
             run = runs.get_run(session, run_id)
             base = base_models.get_base_model(session, run.base_model_id)
             base_models.require_ready(base)
-            hashes = [
-                item["clean_sha256"]
-                for one in used_datasets(session, run)
-                for item in session.get_one(DatasetVersion, one.version_id).items
-            ]
+            hashes = evaluations.image_hashes(session, run)
         places = [*args.trained, *args.held_out]
         if places and max(places) >= len(hashes):
             raise RefusedError("gone", "The images of this run were deleted for good.")

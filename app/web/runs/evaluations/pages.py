@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
@@ -155,8 +155,7 @@ def _page(
     view = evaluations.view_evaluation(session, newest[0].key)
     rows = checkpoints.list_checkpoints(session, run_id, steps=view.args.steps)
     page = EvaluationPage(run, view, None, wanted, saved={row.step: row for row in rows})
-    page.copies.extend(_copies(session, page))
-    return page
+    return replace(page, copies=_copies(session, page))
 
 
 def _copies(session: Session, page: EvaluationPage) -> list[Copy]:
@@ -165,9 +164,9 @@ def _copies(session: Session, page: EvaluationPage) -> list[Copy]:
     if view is None or not view.result.steps:
         return found
     one = page.kept or view.result.steps[-1]
-    for place, distance in one.closest:
-        trained = evaluations.trained_image(session, page.run.key, view.args.trained[place])
-        drawn = view.image(one.step, view.caption_row(place))
-        if trained and drawn:
-            found.append(Copy(trained, drawn, view.args.captions[place], distance))
+    hashes = evaluations.image_hashes(session, page.run)
+    for at, distance in one.closest:
+        place, drawn = view.args.trained[at], view.image(one.step, view.caption_row(at))
+        if place < len(hashes) and drawn:
+            found.append(Copy(hashes[place], drawn, view.args.captions[at], distance))
     return found
