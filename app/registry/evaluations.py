@@ -74,7 +74,7 @@ class EvaluationDraft:
 
     run: Run
     base: BaseModel
-    columns: list[AxisValue]
+    columns: Axis
     args: EvaluateRunArgs
     seconds: float | None
 
@@ -91,7 +91,7 @@ class EvaluationDraft:
     @property
     def images(self) -> int:
         """The number of images to compare."""
-        return len(self.columns) * len(self.rows)
+        return len(self.columns.values) * len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def draft_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) -
     except EvaluationError as error:
         raise invalid_field("subjects", str(error)) from error
     plain = subjects[:MOST_PLAIN] if run.trigger_word else []
-    left = max(0, MAX_CELLS // len(columns) - len(subjects) - len(plain))
+    left = max(0, MAX_CELLS // len(columns.values) - len(subjects) - len(plain))
     control = spread(held_out, min(MOST_CAPTIONS, left // 2))
     chosen = spread(trained, min(MOST_CAPTIONS, left - len(control)))
     before, after = prompt_form_of(session, run.dataset_id, run.trigger_word)
@@ -147,7 +147,7 @@ def plan_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) ->
     request = RenderRequest(prompt="", base_model=draft.base.key, seed=0, steps=STEPS)
     prompts = "\n".join(value.label for value in draft.rows)
     axes = [
-        Axis(kind=AxisKind.ADAPTER, text="", values=draft.columns),
+        draft.columns,
         Axis(kind=AxisKind.PROMPT, text=prompts, values=draft.rows),
     ]
     title = f"Which checkpoint of {draft.run.name}?"[:MAX_TITLE]
@@ -155,7 +155,7 @@ def plan_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) ->
     return EvaluationPlan(draft, replace(grid, priority=PRIORITY))
 
 
-def _candidates(session: Session, run: Run, most: int) -> tuple[list[int], list[AxisValue]]:
+def _candidates(session: Session, run: Run, most: int) -> tuple[list[int], Axis]:
     """Steps of the checkpoints to compare, and the columns: the base, then these."""
     if not 1 <= most <= MOST_CHECKPOINTS:
         raise invalid_field("checkpoints", f"Compare 1 to {MOST_CHECKPOINTS} checkpoints.")
@@ -169,7 +169,8 @@ def _candidates(session: Session, run: Run, most: int) -> tuple[list[int], list[
         assert row.address is not None
         value = {"adapter_id": row.address.key, "version": row.step, "weight": 1.0}
         values.append(AxisValue(label=f"Step {row.step:,}", value=value))
-    return [row.step for row in rows], values
+    text = ", ".join(["none", *(f"{row.reference}:1" for row in rows)])  # can be asked for again
+    return [row.step for row in rows], Axis(kind=AxisKind.ADAPTER, text=text, values=values)
 
 
 Placed = tuple[int, TrainingImage]

@@ -99,7 +99,12 @@ def test_an_evaluation_is_ordered_watched_and_canceled_over_rest(
     address = answer.headers["location"]
     assert address == f"{API}/evaluations/{order['id']}"
     assert (order["run_id"], order["status"], order["images"]) == (run, "queued", IMAGES)
-    assert client.get(f"{API}/grids/{order['grid_id']}").json()["cells"] == IMAGES
+    grid = client.get(f"{API}/grids/{order['grid_id']}").json()
+    assert grid["cells"] == IMAGES
+    columns = {name: grid["columns"][name] for name in ("kind", "values")}
+    asked = {"request": {"prompt": "a fox"}, "columns": columns}
+    estimate = client.post(f"{API}/grids/estimate", json=asked)
+    assert estimate.json()["cells"] == 3  # the columns can be asked for again
     listed = client.get(f"{API}/jobs?kind=evaluate_run").json()
     assert [job["url"] for job in listed] == [address]
     for _ in range(2):
