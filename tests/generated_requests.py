@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterable, Iterator
+from urllib.parse import quote
 
 import hypothesis
 import schemathesis
@@ -54,6 +55,16 @@ def generated_operations(app: FastAPI, document: Schema | None = None) -> Iterat
         yield found.ok()
 
 
+def quote_path(case: schemathesis.Case) -> None:
+    """Quote arrays and objects of the path too.
+
+    Schemathesis 4.32 quotes only texts: a `?` in a list makes it the request of another address.
+    """
+    for name, value in case.path_parameters.items():
+        if not isinstance(value, str):
+            case.path_parameters[name] = quote(str(value), safe="")
+
+
 def send_requests(
     operation: APIOperation, *, examples: int, modes: Iterable[GenerationMode] = GenerationMode
 ) -> None:
@@ -70,6 +81,7 @@ def send_requests(
         )
         @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
         def send(case: schemathesis.Case) -> None:
+            quote_path(case)
             answer = case.call(base_url="http://localhost")
             assert answer.status_code != 500, case.as_curl_command()
             case.validate_response(answer, checks=ANSWER_CHECKS)

@@ -13,7 +13,12 @@ from schemathesis import GenerationMode
 from app.registry.state import AppState
 from tests import fake_workers
 from tests.costs import wide_but
-from tests.generated_requests import document_of, generated_operations, send_requests
+from tests.generated_requests import (
+    document_of,
+    generated_operations,
+    quote_path,
+    send_requests,
+)
 
 
 @pytest.mark.parametrize("of", wide_but([4, 1], 4))
@@ -37,3 +42,11 @@ def test_an_answer_that_is_not_documented_is_found(app: FastAPI, state: AppState
     (operation,) = (one for one in found if one.label == "GET /api/v1/datasets/{dataset_id}")
     with pytest.raises(BaseExceptionGroup, match="failure"):
         send_requests(operation, examples=2, modes=[GenerationMode.POSITIVE])
+
+
+def test_an_array_in_a_path_does_not_reach_another_operation(app: FastAPI) -> None:
+    label = "POST /api/v1/datasets/{dataset_id}/edits/{edit_id}/undo"
+    (operation,) = (one for one in generated_operations(app) if one.label == label)
+    case = operation.Case(path_parameters={"dataset_id": [["a?b#c"]], "edit_id": 1})
+    quote_path(case)
+    assert case.call(base_url="http://localhost").status_code == 404  # and not 405
