@@ -20,6 +20,8 @@ TOOLS = {
     "fuse": "Fuse LoRA files into a base model: a diffusers folder or a single file.",
     "extract": "Extract the difference of two base models as a LoRA file.",
 }
+MODULES = {"inspect": "inspection", "fuse": "base_models", "extract": "base_models"}
+"""The modules of tools that are not in `files`."""
 WEIGHTED = "FILE[:WEIGHT[:TEXT_WEIGHT]]"
 
 
@@ -53,10 +55,19 @@ def weighted_file(word: str) -> WeightedFile:
 
 def _add_output(parser: ArgumentParser) -> None:
     """Add the format and number type of the output file."""
-    parser.add_argument("--format", choices=values(LORA_FORMATS), default="kohya", help="(kohya)")
+    help_text = "kohya: for all common programs; peft: for diffusers (kohya)"
+    parser.add_argument("--format", choices=values(LORA_FORMATS), default="kohya", help=help_text)
     parser.add_argument(
         "--dtype", choices=values(WeightDtype), default="fp16", help="number type (fp16)"
     )
+
+
+def _add_base(parser: ArgumentParser, what: str, *flags: str, required: bool = False) -> None:
+    """Add a base model, by these flags or the usual ones."""
+    names = flags or ("--base-model", "--base")
+    help_text = f"{what}: diffusers folder, .safetensors, or starter"
+    settings = {"dest": names[-1][2:], "metavar": "BASE", "help": help_text}
+    parser.add_argument(*names, **settings, required=required)
 
 
 def tool_parser(name: str, parser_class: type[ArgumentParser]) -> ArgumentParser:
@@ -72,13 +83,7 @@ def tool_parser(name: str, parser_class: type[ArgumentParser]) -> ArgumentParser
 def _add_inspect(parser: ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="any LoRA .safetensors file")
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
-    parser.add_argument(
-        "--base-model",
-        "--base",
-        dest="base",
-        metavar="BASE",
-        help="the base model of a DoRA: diffusers folder, .safetensors, or starter",
-    )
+    _add_base(parser, "the base model of a DoRA")
 
 
 def _add_check(parser: ArgumentParser) -> None:
@@ -95,22 +100,8 @@ def _add_check(parser: ArgumentParser) -> None:
 def _add_convert(parser: ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="IN", help="any LoRA .safetensors file")
     parser.add_argument("target", type=Path, metavar="OUT", help="the file to write")
-    parser.add_argument(
-        "--format",
-        choices=values(LORA_FORMATS),
-        default="kohya",
-        help="kohya: for all common programs; peft: for diffusers (kohya)",
-    )
-    parser.add_argument(
-        "--dtype", choices=values(WeightDtype), default="fp16", help="number type (fp16)"
-    )
-    parser.add_argument(
-        "--base-model",
-        "--base",
-        dest="base",
-        metavar="BASE",
-        help="the base model of a DoRA: diffusers folder, .safetensors, or starter",
-    )
+    _add_output(parser)
+    _add_base(parser, "the base model of a DoRA")
     parser.add_argument(
         "--allow-loss",
         action="store_true",
@@ -162,14 +153,7 @@ def _add_scale(parser: ArgumentParser) -> None:
 
 
 def _add_fuse(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--base-model",
-        "--base",
-        dest="base",
-        required=True,
-        metavar="BASE",
-        help="diffusers folder, .safetensors, or starter",
-    )
+    _add_base(parser, "the base model", required=True)
     parser.add_argument(
         "--adapter",
         action="append",
@@ -193,15 +177,8 @@ def _add_fuse(parser: ArgumentParser) -> None:
 
 
 def _add_extract(parser: ArgumentParser) -> None:
-    models = {("--base-model", "--base"): "the base model", ("--tuned",): "the fine-tuned model"}
-    for names, help_text in models.items():
-        parser.add_argument(
-            *names,
-            dest=names[-1][2:],
-            required=True,
-            metavar="BASE",
-            help=f"{help_text}: diffusers folder, .safetensors, or starter",
-        )
+    _add_base(parser, "the base model", required=True)
+    _add_base(parser, "the fine-tuned model", "--tuned", required=True)
     parser.add_argument("--rank", type=int, required=True, help="rank for every changed layer")
     parser.add_argument("out", type=Path, metavar="OUT", help="the file to write")
     _add_output(parser)

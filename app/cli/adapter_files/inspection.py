@@ -1,4 +1,4 @@
-"""`brushwork adapters inspect FILE`: show the properties of a LoRA file, as text or JSON."""
+"""The tool `inspect`: shows the properties of a LoRA file, as text or JSON."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from app.cli.adapter_files.sources import weights_of
+from app.cli.adapter_files.files import weights_of
 from app.cli.progress_line import layer_progress
 from worker.core.lora_files.inspecting import inspect_file
 from worker.core.wording import size_text
 
 if TYPE_CHECKING:
-    from app.registry.config import Settings
     from worker.core.lora_files.inspecting import Inspection
 
 SHOWN = 12  # number of dead layers to list
@@ -23,7 +22,7 @@ BAR = 24
 UNKNOWN_BASE = "unknown (its shapes fit none of SD 1.x, SD 2.x, SDXL)"
 
 
-def run(arguments: Namespace, settings: Settings) -> int:
+def inspect(arguments: Namespace) -> None:
     """Print the properties of the file."""
     weights = weights_of(arguments.base)
     with layer_progress() as progress:
@@ -33,7 +32,6 @@ def run(arguments: Namespace, settings: Settings) -> int:
     else:
         for line in lines(found, arguments.file.name):
             print(line)
-    return 0
 
 
 def as_json(found: Inspection) -> dict[str, Any]:
