@@ -1,7 +1,7 @@
 """`brushwork datasets ACTION …`: what the pages of datasets do, without a server.
 
-Each action is a module of this folder with `run(arguments, state)`, which returns the exit code; it
-is imported on use. `arguments` parses without them.
+Each action is a function of a module of this folder, such as `run_list(arguments, state)`, which
+returns the exit code. The modules are imported on use; `arguments` parses without them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import sys
 from argparse import Namespace
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from app.cli.datasets.arguments import MODULES
 
 if TYPE_CHECKING:
     from app.registry.config import Settings
@@ -27,7 +29,8 @@ def run(arguments: Namespace, settings: Settings) -> int:
     require_database(settings)
     state = make_state(settings)
     try:
-        code: int = import_module(f"{__name__}.{arguments.action}_command").run(arguments, state)
+        module = import_module(f"{__name__}.{MODULES[arguments.action]}")
+        code: int = getattr(module, f"run_{arguments.action}")(arguments, state)
     except AppError as error:
         print(error.detail, file=sys.stderr)
         return 1

@@ -23,7 +23,14 @@ ACTIONS = {
     "duplicate": "Copy a dataset with its images and captions.",
     "compare": "Show what differs between two versions, or from a version to now.",
 }
-"""Each is a module of `app.cli.datasets`, named `<action>_command`."""
+MODULES = {
+    **dict.fromkeys(("list", "show", "check", "compare"), "listing"),
+    **dict.fromkeys(("export", "import", "duplicate"), "transfer"),
+    **dict.fromkeys(("captions", "write", "restore", "focus"), "one_image"),
+    **dict.fromkeys(("edit", "undo"), "edits"),
+    "caption": "captioning",
+}
+"""The module of `app.cli.datasets` in which each action is a function."""
 
 
 EDITS = (

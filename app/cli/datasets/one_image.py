@@ -1,22 +1,93 @@
-"""One image of a dataset, as the commands about it name and print it."""
+"""The commands about one image of a dataset: its captions, and the point that crops keep."""
 
 from __future__ import annotations
 
+import json
+from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
 
 from sqlmodel import Session
 
 from app.registry.datasets import service
 from app.registry.datasets.caption_tokens import tokens_of
-from app.registry.datasets.image_captions.history import caption_history
+from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
+from app.registry.datasets.image_captions.history import caption_history, restore_caption
 from app.registry.datasets.several_captions import OneCaption, captions_of_image
+from app.registry.datasets.training_side import training_side
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput, NotFound
-from app.registry.tables.datasets import Dataset, Image
+from app.registry.runs.crops import crop_of
+from app.registry.state import AppState
+from app.registry.tables.datasets import Image
+from worker.core.words import CaptionKind
 
 
-def find_image(session: Session, dataset: Dataset, named: str) -> Image:
+def run_captions(arguments: Namespace, state: AppState) -> int:
+    """Print the captions of an image. Raises NotFound and InvalidInput."""
+    with state.database.read() as session:
+        image = _find_image(session, arguments)
+        if not arguments.json:
+            print("\n".join(_caption_lines(session, image)))
+            return 0
+        captions = [asdict(one) for one in captions_of_image(session, image)]
+        history = [asdict(row) for row in caption_history(session, image)]
+    found = {"image_id": image.key, "captions": captions, "history": history}
+    print(json.dumps(found, indent=2, ensure_ascii=False, default=datetime.isoformat))
+    return 0
+
+
+def run_write(arguments: Namespace, state: AppState) -> int:
+    """Change a caption and print all of the image. Raises NotFound and InvalidInput."""
+    if arguments.text is None and arguments.share is None:
+        raise InvalidInput("Say what to write, or a share with --share.")
+    with state.database.write() as session:
+        image = _find_image(session, arguments)
+        kind = CaptionKind(arguments.kind or image.caption_kind)
+        change_caption(session, image.key, kind, CaptionChange(arguments.text, arguments.share))
+        print("\n".join(_caption_lines(session, image)))
+    return 0
+
+
+def run_restore(arguments: Namespace, state: AppState) -> int:
+    """Restore a caption and print all of the image. Raises NotFound and InvalidInput."""
+    with state.database.write() as session:
+        image = _find_image(session, arguments)
+        kind = CaptionKind(arguments.kind or image.caption_kind)
+        restore_caption(session, image.key, kind, arguments.version)
+        print("\n".join(_caption_lines(session, image)))
+    return 0
+
+
+def run_focus(arguments: Namespace, state: AppState) -> int:
+    """Set the focus point, if one is given, and print the crop. Raises NotFound, InvalidInput."""
+    point = arguments.point
+    if point and (len(point) != 2 or arguments.center):
+        raise InvalidInput("Give two numbers from 0 to 1, from the left and the top, or --center.")
+    with state.database.write() as session:
+        image = _find_image(session, arguments)
+        if point or arguments.center:
+            image = service.set_focus(session, image.key, (point[0], point[1]) if point else None)
+        side = training_side(session, image.dataset_id)
+    crop = crop_of(image, side.pixels, squares=side.squares)
+    print(f"{image.filename}: {_focus(image)}")
+    print(
+        f"At {crop.bucket.width}x{crop.bucket.height}, training keeps {crop.kept:.0%}: "
+        f"{crop.width:.0f}x{crop.height:.0f} pixels from {crop.left:.0f}, {crop.top:.0f}."
+    )
+    return 0
+
+
+def _focus(image: Image) -> str:
+    if image.focus is None:
+        return "focus in the center"
+    return f"focus at {image.focus[0]:g} from the left, {image.focus[1]:g} from the top"
+
+
+def _find_image(session: Session, arguments: Namespace) -> Image:
     """The image of this number or file name. Raises NotFound, and InvalidInput if several match."""
+    dataset, named = service.dataset_by_slug(session, arguments.slug), arguments.image
     images = service.list_images(session, dataset.key)
     if named.isascii() and named.isdigit() and int(named[:11]) <= MAX_ID:
         images_found = [image for image in images if image.key == int(named)]
@@ -30,7 +101,7 @@ def find_image(session: Session, dataset: Dataset, named: str) -> Image:
     return images_found[0]
 
 
-def caption_lines(session: Session, image: Image) -> Iterator[str]:
+def _caption_lines(session: Session, image: Image) -> Iterator[str]:
     """The captions of an image with shares and tokens, then their history."""
     tokens = tokens_of(session, image.dataset_id)
     yield f"{image.filename} (image {image.key})"

@@ -26,7 +26,7 @@ NO_WORKER = (
 )
 
 
-def run(arguments: Namespace, state: AppState) -> int:
+def run_caption(arguments: Namespace, state: AppState) -> int:
     """Caption one image, or order captions and print or write them; 1 if something failed.
 
     Raises NotFound, InvalidInput, Conflict and NotReady.

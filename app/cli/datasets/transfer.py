@@ -1,23 +1,27 @@
-"""`brushwork datasets import`: images with captions, folders and ZIP archives of this machine."""
+"""Datasets in and out: `import`, `export` and `duplicate`."""
 
 from __future__ import annotations
 
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from app.cli.progress_line import progress_line
 from app.registry.datasets import service, uploads
+from app.registry.datasets.transfer.contents import Contents, dataset_contents, version_contents
+from app.registry.datasets.transfer.duplicating import duplicate_dataset
+from app.registry.datasets.transfer.exporting import export_chunks
 from app.registry.datasets.uploads import UploadOutcome
-from app.registry.errors import InvalidInput
+from app.registry.errors import InvalidInput, NotFound
 from app.registry.state import AppState
 from app.registry.tables.datasets import NAME_LENGTH, TRIGGER_LENGTH, Dataset
 from app.registry.uploads import UploadedFile
-from app.registry.wording import plural, shortened
+from app.registry.wording import plural, shortened, size_text
 
 
-def run(arguments: Namespace, state: AppState) -> int:
+def run_import(arguments: Namespace, state: AppState) -> int:
     """Import the files and print what became of them; 1 if one was refused.
 
     Raises NotFound for a dataset that does not exist.
@@ -76,3 +80,52 @@ def _sentence(outcome: UploadOutcome) -> str:
     if outcome.captioned:
         words.append(f"{plural(len(outcome.captioned), 'caption')} read")
     return ", ".join(words)
+
+
+def run_export(arguments: Namespace, state: AppState) -> int:
+    """Write the archive and print its path; 1 if the file cannot be written.
+
+    Raises NotFound or Conflict.
+    """
+    contents = _contents(state, arguments.slug, arguments.version)
+    target: Path = arguments.output or Path(contents.filename)
+    if target.is_dir():
+        target = target / contents.filename
+    unfinished = target.with_name(f"{target.name}.part")
+    try:
+        with unfinished.open("wb") as file, progress_line() as show:
+            for chunk in export_chunks(state.store, contents):
+                file.write(chunk)
+                show(f"{size_text(file.tell())} written")
+        print(unfinished.replace(target))
+    except OSError as error:
+        print(f"{target} cannot be written: {error.strerror or error}.", file=sys.stderr)
+        return 1
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+    return 0
+
+
+def _contents(state: AppState, slug: str, version: int | None) -> Contents:
+    with state.database.snapshot() as session:
+        dataset = service.dataset_by_slug(session, slug)
+        if version is None:
+            return dataset_contents(session, dataset.key)
+        contents = version_contents(session, version)
+    if contents.slug != slug:
+        raise NotFound(f"“{slug}” has no version {version}: `brushwork datasets show {slug}`.")
+    return contents
+
+
+def run_duplicate(arguments: Namespace, state: AppState) -> int:
+    """Copy a dataset and print the slug of the copy. Raises NotFound and InvalidInput."""
+    name = " ".join((arguments.name or "").split()) or None
+    if name and len(name) > NAME_LENGTH:
+        raise InvalidInput(f"Use a name of at most {NAME_LENGTH} letters.")
+    with state.database.write() as session:
+        dataset = service.dataset_by_slug(session, arguments.slug)
+        copy = duplicate_dataset(session, dataset.key, name=name)
+        summary = service.summary(session, copy)
+    print(f"{copy.slug}: {plural(summary.image_count, 'image')}")
+    return 0

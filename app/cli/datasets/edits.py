@@ -1,8 +1,9 @@
-"""`brushwork datasets edit`: changes many images at once, or shows what would change."""
+"""Bulk edits of a dataset: `edit` shows or makes them, `undo` takes one back."""
 
 from __future__ import annotations
 
 import json
+import sys
 from argparse import Namespace
 from collections.abc import Iterator
 
@@ -11,15 +12,16 @@ from app.registry.datasets.edits.actions import Edit, EditAction
 from app.registry.datasets.edits.applying import apply_edit
 from app.registry.datasets.edits.plan import Change, EditPlan, LeftOut, plan_edit
 from app.registry.datasets.edits.selection import Selection, read_ids
-from app.registry.datasets.edits.steps import describe_step
+from app.registry.datasets.edits.steps import NOTHING_UNDONE, describe_step, list_steps, undo_edit
 from app.registry.datasets.filters import ImageFilter
+from app.registry.errors import Conflict
 from app.registry.state import AppState
 from worker.core.words import CaptionKind
 
 SHOWN = 20  # changes
 
 
-def run(arguments: Namespace, state: AppState) -> int:
+def run_edit(arguments: Namespace, state: AppState) -> int:
     """Print what would change, or what has with `--apply`. Raises InvalidInput and NotFound."""
     edit, selection = _edit(arguments, state), _selection(arguments)
     with state.database.read() as session:
@@ -95,3 +97,25 @@ def _change(change: Change) -> Iterator[str]:
 def _left_out(rows: list[LeftOut]) -> Iterator[str]:
     for row in rows:
         yield f"Left out: {row.filename}. {row.reason}"
+
+
+def run_undo(arguments: Namespace, state: AppState) -> int:
+    """Undo a step, or the last one; 1 if nothing was left to undo.
+
+    Raises Conflict if there is none, and NotFound.
+    """
+    with state.database.write() as session:
+        dataset = service.dataset_by_slug(session, arguments.slug)
+        steps = list_steps(session, dataset.key, limit=1, to_undo=True)
+        if arguments.step is None and not steps:
+            raise Conflict("This dataset has no step that can be undone.")
+        outcome = undo_edit(session, dataset.key, arguments.step or steps[0].id)
+        assert outcome.step is not None
+        sentence = describe_step(session, outcome.step)
+    done = bool(outcome.changed or outcome.edit.sets_trigger)
+    said = f"Undone: {sentence[:1].lower()}{sentence[1:]}" if done else NOTHING_UNDONE
+    out = sys.stdout if done else sys.stderr
+    print(f"{said}.", file=out)
+    for row in _left_out(outcome.left_out):
+        print(row, file=out)
+    return 0 if done else 1
