@@ -52,11 +52,9 @@ from app.web.datasets.auto_caption import api as auto_caption_api
 from app.web.datasets.auto_caption import pages as auto_caption_pages
 from app.web.datasets.transfer import api as transfer_api
 from app.web.datasets.transfer import pages as transfer_pages
-from app.web.datasets.transfer import version_pages as dataset_version_pages
 from app.web.deletion import api as deletion_api
-from app.web.deletion import list_pages as deleted_list_pages
 from app.web.deletion import pages as deletion_pages
-from app.web.deletion import storage_pages, undo_pages
+from app.web.deletion import storage_pages
 from app.web.error_answers import ErrorAnswers, add_error_answers
 from app.web.forms import MAX_FIELD_BYTES, MAX_FILES
 from app.web.home import pages as home_pages
@@ -66,7 +64,7 @@ from app.web.methods import AllowedMethods
 from app.web.nul import refuse_nul
 from app.web.openapi import DescribedApp, operation_id
 from app.web.playground import api as playground_api
-from app.web.playground import compare_pages, gallery_api, gallery_pages, render_pages, source_pages
+from app.web.playground import gallery_api, gallery_pages, render_pages, source_pages
 from app.web.playground import live as live_pages
 from app.web.playground import pages as playground_pages
 from app.web.playground import recall as recall_pages
@@ -208,21 +206,17 @@ def _all_routers() -> Iterator[APIRouter]:
         access_pages,
         home_pages,
         deletion_pages,  # before the others: their addresses would match, too
-        deleted_list_pages,
         storage_pages,
-        undo_pages,
         auto_caption_pages,
         datasets_pages,
         transfer_pages,
-        dataset_version_pages,
         base_models_pages,
         caption_models_pages,
         runs_pages,
         adapters_pages,
         hub_pages,
         tools_pages,
-        gallery_pages,  # before the playground: `compare` and `zip` are not ids
-        compare_pages,
+        gallery_pages,  # before the images: `zip` is not an id
         grids_pages,
         playground_pages,
         source_pages,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
@@ -11,19 +11,22 @@ from app.registry.adapters import service as adapters
 from app.registry.adapters.service import AdapterSummary
 from app.registry.datasets import service as datasets
 from app.registry.datasets.service import DatasetSummary
+from app.registry.job_kinds.states import JobStatus
 from app.registry.runs.active import ActiveRuns, active_runs, ended_runs
 from app.registry.runs.epochs import Epochs, epochs_of_runs
 from app.registry.runs.listing import newest_samples
-from app.registry.tables.runs import Sample
+from app.registry.runs.service import STATUS_PHRASES
+from app.registry.tables.runs import RUINED, Run, Sample
+from app.registry.wording import plural
 from app.web import templates
 from app.web.datasets.example_pages import ExampleOffer, example_offers
-from app.web.runs.notices import end_notice
 from app.web.state import State
 
 router = APIRouter(include_in_schema=False)
 
 SHOWN_ADAPTERS = 4
 SHOWN_DATASETS = 4
+SHOWN_REASON = 200  # characters of an error that a notification repeats
 
 
 @dataclass(frozen=True)
@@ -74,3 +77,32 @@ def running(request: Request, state: State, ended: bool = False) -> HTMLResponse
             notices = [end_notice(run).as_json() for run in ended_runs(session)]
     running = templates.running_strip(request)
     return templates.render_fragment("_running.html", running=running, ended=notices)
+
+
+@dataclass(frozen=True)
+class EndNotice:
+    """One end of one run; browsers remember by `key` which ones they have shown."""
+
+    key: str
+    title: str
+    text: str
+    href: str
+
+    def as_json(self) -> dict[str, str]:
+        """The notice as the script of the pages reads it."""
+        return asdict(self)
+
+
+def end_notice(run: Run) -> EndNotice:
+    """The notice of a run that has ended: its outcome and where to see it."""
+    steps = plural(run.step, "step")
+    title = f"“{run.name}” {STATUS_PHRASES[JobStatus(run.status)]}"
+    key, href = f"{run.key} {run.finished_at}", f"/runs/{run.key}"
+    if run.outcome == RUINED:
+        return EndNotice(key, f"{title}, ruined", (run.outcome_reason or "")[:SHOWN_REASON], href)
+    text = {
+        JobStatus.SUCCEEDED: f"Trained {steps}.",
+        JobStatus.FAILED: (run.error or "")[:SHOWN_REASON],
+        JobStatus.CANCELED: f"It had trained {steps}.",
+    }[JobStatus(run.status)]
+    return EndNotice(key, title, text, href)

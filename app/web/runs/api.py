@@ -32,9 +32,8 @@ from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
 from app.web.runs import (
     checkpoints_api,
-    images_api,
+    inputs_api,
     presets_api,
-    settings_api,
     start_api,
     two_runs_api,
 )
@@ -45,8 +44,7 @@ router = APIRouter(tags=["runs"])
 router.include_router(start_api.router)
 router.include_router(checkpoints_api.router)
 router.include_router(two_runs_api.router)  # before the others: `compare` is not an id
-router.include_router(settings_api.router)
-router.include_router(images_api.router)
+router.include_router(inputs_api.router)
 router.include_router(presets_api.router)
 NOT_RUNNING = problems({409: "The run is not running."})
 

@@ -21,15 +21,12 @@ from app.registry.runs.several_datasets import place_of_field
 from app.web.form_reader import as_id
 from app.web.forms import MAX_TEXT, TypedForm
 from app.web.runs import (
-    checkpoint_pages,
-    description_pages,
     form_datasets,
     form_preset,
-    image_pages,
     list_pages,
+    one_run_pages,
     pasted,
     preset_pages,
-    stop_pages,
     two_runs_pages,
 )
 from app.web.runs import plan as plans
@@ -59,11 +56,8 @@ from worker.core.training.config import TrainConfig
 router = APIRouter(include_in_schema=False)
 router.include_router(two_runs_pages.router)  # before the others: `compare` is not an id
 router.include_router(list_pages.router)
-router.include_router(checkpoint_pages.router)
-router.include_router(image_pages.router)
+router.include_router(one_run_pages.router)
 router.include_router(preset_pages.router)
-router.include_router(description_pages.router)
-router.include_router(stop_pages.router)
 router.include_router(evaluation_pages.router)
 
 REGULARIZATION = "regularization_dataset_id"  # a field among the advanced settings

@@ -1,23 +1,36 @@
-"""Downloads of datasets and of their pinned versions."""
+"""The versions of a dataset that runs were trained on, copies, and downloads of both."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
+from app.registry.comparison.datasets import VersionChanges, compare_versions
 from app.registry.datasets import service
+from app.registry.datasets.transfer import versions
 from app.registry.datasets.transfer.contents import (
     Contents,
     dataset_contents,
     version_contents,
 )
+from app.registry.datasets.transfer.duplicating import duplicate_dataset
 from app.registry.datasets.transfer.exporting import export_chunks
+from app.registry.datasets.transfer.versions import VersionSummary
 from app.registry.errors import NotFound
 from app.registry.state import AppState
+from app.registry.tables.datasets import Dataset
+from app.web.datasets.page_view import redirect_to
+from app.web.form_reader import as_id
 from app.web.media import content_disposition
 from app.web.state import Id, Slug, State
+from app.web.templates import render
 
 router = APIRouter(include_in_schema=False)
+Side = Annotated[str, Query(max_length=20)]
+NOW = "now"
 
 
 @router.get("/datasets/{slug}/export")
@@ -47,3 +60,58 @@ def zip_response(state: AppState, contents: Contents) -> Response:
     }
     chunks = export_chunks(state.store, contents)
     return StreamingResponse(chunks, media_type="application/zip", headers=headers)
+
+
+@dataclass(frozen=True)
+class VersionsPage:
+    """The pinned versions of a dataset, newest first; `can_compare`: there is one with images."""
+
+    dataset: Dataset
+    versions: list[VersionSummary]
+    can_compare: bool
+
+
+@dataclass(frozen=True)
+class ChangesPage:
+    """Differences between two states of a dataset; `pager_url`: the address without the page."""
+
+    dataset: Dataset
+    found: VersionChanges
+    pager_url: str
+
+
+@router.get("/datasets/{slug}/versions")
+def show_versions(request: Request, state: State, slug: Slug) -> Response:
+    """List the versions of a dataset with the runs and adapters that used them."""
+    with state.database.read() as session:
+        dataset = service.dataset_by_slug(session, slug)
+        found = versions.list_versions(session, dataset.key)
+    context = VersionsPage(dataset, found, any(version.is_kept for version in found))
+    return render(request, "datasets/transfer/versions.html", context)
+
+
+@router.get("/datasets/{slug}/versions/compare")
+def compare(
+    request: Request,
+    state: State,
+    slug: Slug,
+    a: Side = NOW,
+    b: Side = NOW,
+    page: Annotated[int, Query(ge=1, le=10_000)] = 1,
+) -> Response:
+    """Show which images and captions differ from `a` to `b`: ids of versions, or `now`."""
+    with state.database.snapshot() as session:
+        dataset = service.dataset_by_slug(session, slug)
+        before, after = (None if side == NOW else as_id(side) or 0 for side in (a, b))
+        found = compare_versions(session, dataset.key, before, after, page=page)
+    sides = f"a={before if before is not None else NOW}&b={after if after is not None else NOW}"
+    url = f"/datasets/{dataset.slug}/versions/compare?{sides}&page="
+    return render(request, "datasets/transfer/changes.html", ChangesPage(dataset, found, url))
+
+
+@router.post("/datasets/{slug}/duplicate")
+def duplicate(state: State, slug: Slug) -> Response:
+    """Copy a dataset with its images and captions, and show the copy."""
+    with state.database.write() as session:
+        dataset = service.dataset_by_slug(session, slug)
+        return redirect_to(duplicate_dataset(session, dataset.key))

@@ -1,15 +1,19 @@
-"""REST: the settings of a run, compared with its preset."""
+"""REST: what a run was trained with: its settings, and its images with their captions."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from app.registry.datasets.used_datasets import regularization_dataset, used_datasets
 from app.registry.db import Session
 from app.registry.runs import service
+from app.registry.runs.pinned_images import PinnedImage, PinnedSet, pinned_images
 from app.registry.runs.settings import Setting, run_settings
 from app.registry.tables.runs import Run
+from app.web.rest.lists import Part
 from app.web.runs.start_api import ContinuesIn, RunDatasetIn, RunIn
 from app.web.state import Id, State
 from worker.core.training.presets import Preset
@@ -50,3 +54,24 @@ def _request_of(session: Session, run: Run) -> RunIn:
         adapter_id=run.adapter_id,
         continues=ContinuesIn(run_id=run.parent_id) if run.parent_id else None,
     )
+
+
+@router.get("/runs/{run_id}/images")
+def list_run_images(
+    run_id: Id,
+    state: State,
+    part: Part,
+    of: Annotated[PinnedSet, Query(description="Which images.")] = PinnedSet.TRAINING,
+    dataset: Annotated[
+        int, Query(ge=1, le=1_000, description="Which dataset of a run on several, from 1.")
+    ] = 1,
+) -> list[PinnedImage]:
+    """List the images and captions that a run was trained on.
+
+    They are those that its dataset had when the run was queued, in its order; their repeats include
+    its own. A run on several datasets has a list for each.
+    """
+    with state.database.read() as session:
+        run = service.get_run(session, run_id)
+        found = pinned_images(session, run, of=of, place=dataset, page=None)
+    return [image for _, image in part.of([*enumerate(found.items)], lambda item: item[0])]

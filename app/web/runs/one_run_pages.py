@@ -1,0 +1,207 @@
+"""Pages beside that of a run: stop it, its images, its name and notes, its checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import RedirectResponse, Response
+
+from app.registry.comparison.steps import compare_steps
+from app.registry.datasets.used_datasets import UsedDataset, used_datasets
+from app.registry.db import MAX_ID
+from app.registry.errors import InvalidInput
+from app.registry.job_kinds.states import JobStatus
+from app.registry.runs import checkpoints, requests, service, stopping
+from app.registry.runs.description import MAX_NOTES, RunChange, change_run
+from app.registry.runs.pinned_images import PinnedImages, PinnedSet, pinned_images
+from app.registry.runs.stopping import StopProposal
+from app.registry.tables.runs import Run
+from app.web.addresses import MAX_ADDRESS, own_address
+from app.web.comparison import ComparePage, compared_prompts
+from app.web.form_reader import FormReader
+from app.web.forms import SentForm
+from app.web.state import Id, State
+from app.web.templates import redirect_with_notice, render
+from app.web.used_version import redirect_to_used
+
+router = APIRouter(include_in_schema=False)
+CHOICES = {"yes": True, "no": False}
+FIELDS = ("name", "notes")
+Back = Annotated[str, Query(max_length=MAX_ADDRESS)]
+Step = Annotated[int, Path(ge=1, le=MAX_ID)]
+Before = Annotated[
+    int | None, Query(ge=1, le=MAX_ID, description="The page of the run: steps before this one.")
+]
+Compared = Annotated[int | None, Query(ge=0, le=MAX_ID)]
+
+
+@dataclass(frozen=True)
+class StopPage:
+    """A run that trains, and what its result would become."""
+
+    run: Run
+    proposal: StopProposal
+
+
+@router.get("/runs/{run_id}/stop")
+def ask_stop(request: Request, run_id: Id, state: State) -> Response:
+    """Ask whether the result becomes the version in use; a run that has ended is shown."""
+    with state.database.read() as session:
+        run = service.get_run(session, run_id)
+        page = StopPage(run, stopping.propose(session, run))
+    if run.state is not JobStatus.RUNNING:
+        return RedirectResponse(f"/runs/{run_id}", status_code=303)
+    return render(request, "runs/stop.html", page)
+
+
+@router.post("/runs/{run_id}/stop")
+def stop_run(run_id: Id, state: State, sent: SentForm) -> Response:
+    """Stop a training and keep its result; without a choice it follows the proposal."""
+    choice = CHOICES.get(str(sent.get("make_latest", "")))
+    with state.database.write() as session:
+        stopping.request_stop(session, run_id, make_latest=choice)
+    return RedirectResponse(f"/runs/{run_id}", status_code=303)
+
+
+@dataclass(frozen=True)
+class RunImagesPage:
+    """A page of the images that a run was trained on."""
+
+    run: Run
+    shown: PinnedSet
+    found: PinnedImages
+    datasets: list[UsedDataset]
+
+
+@router.get("/runs/{run_id}/images")
+def run_images(
+    request: Request,
+    run_id: Id,
+    state: State,
+    of: PinnedSet = PinnedSet.TRAINING,
+    dataset: Annotated[int, Query(ge=1, le=1_000)] = 1,
+    page: Annotated[int, Query(ge=1, le=10_000)] = 1,
+) -> Response:
+    """Show the images and captions of a run, also when its dataset changed or was deleted."""
+    with state.database.read() as session:
+        run = service.get_run(session, run_id)
+        found = pinned_images(session, run, of=of, place=dataset, page=page)
+        context = RunImagesPage(run, of, found, used_datasets(session, run))
+    return render(request, "runs/images.html", context)
+
+
+@dataclass(frozen=True)
+class DescriptionPage:
+    """The form: typed values, errors by field, and the stored texts it began with, as tokens.
+
+    `other`: the stored value of a field that was changed elsewhere meanwhile.
+    """
+
+    run: Run
+    values: dict[str, str]
+    tokens: dict[str, str]
+    back: str
+    errors: dict[str, str] = field(default_factory=dict)
+    other: dict[str, str] = field(default_factory=dict)
+    max_name: int = requests.MAX_NAME
+    max_notes: int = MAX_NOTES
+
+
+@router.get("/runs/{run_id}/edit")
+def edit_run(request: Request, run_id: Id, state: State, back: Back = "") -> Response:
+    """Show the form that renames and annotates a run."""
+    with state.database.read() as session:
+        run = service.get_run(session, run_id)
+    values = {name: str(getattr(run, name)) for name in FIELDS}
+    page = DescriptionPage(run, values, _tokens(run), _back(run_id, back))
+    return render(request, "runs/edit.html", page)
+
+
+@router.post("/runs/{run_id}/edit")
+def save_run(request: Request, run_id: Id, state: State, sent: SentForm) -> Response:
+    """Save what was changed in the form, then go back; nothing that came from elsewhere is lost.
+
+    A field that was changed here and meanwhile elsewhere is shown again, with both values.
+    """
+    form = FormReader(sent)
+    back = _back(run_id, form.text("back"))
+    values = {name: form.text(name) for name in FIELDS}
+    other: dict[str, str] = {}
+    try:
+        with state.database.write() as session:
+            run = service.get_run(session, run_id, lock=True)
+            tokens = _tokens(run)
+            changed = {name for name in FIELDS if _token(values[name]) != form.text(f"seen_{name}")}
+            for name in changed:
+                if tokens[name] not in (form.text(f"seen_{name}"), _token(values[name])):
+                    other[name] = str(getattr(run, name))
+            if not other:
+                change = RunChange(**{name: values[name] for name in changed})
+                run = change_run(session, run_id, change)
+    except InvalidInput as error:
+        page = DescriptionPage(run, values, tokens, back, errors=error.fields)
+        return render(request, "runs/edit.html", page, status=422)
+    if other:
+        page = DescriptionPage(run, values, tokens, back, other=other)
+        return render(request, "runs/edit.html", page, status=409)
+    return redirect_with_notice(back, f"Saved “{run.name}”.")
+
+
+def _back(run_id: int, address: str) -> str:
+    return own_address(address) if address else f"/runs/{run_id}"
+
+
+def _tokens(run: Run) -> dict[str, str]:
+    return {name: _token(str(getattr(run, name))) for name in FIELDS}
+
+
+def _token(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+@router.get("/runs/{run_id}/compare")
+def compare(
+    request: Request, run_id: Id, state: State, a: Compared = None, b: Compared = None
+) -> Response:
+    """Compare the samples of two steps, by default of the newest and the one before it."""
+    with state.database.read() as session:
+        found = compare_steps(session, run_id, a, b)
+    options = [(step.step, step.option) for step in found.steps]
+    return render(
+        request, "runs/compare.html", ComparePage(found, options, compared_prompts(found))
+    )
+
+
+@router.post("/runs/{run_id}/checkpoints/{step}/keep")
+def keep(run_id: Id, step: Step, state: State, before: Before = None) -> Response:
+    """Keep a checkpoint, so that later ones never replace it."""
+    return _mark(state, run_id, step, before, kept=True)
+
+
+@router.post("/runs/{run_id}/checkpoints/{step}/release")
+def release(run_id: Id, step: Step, state: State, before: Before = None) -> Response:
+    """Keep a checkpoint no longer."""
+    return _mark(state, run_id, step, before, kept=False)
+
+
+@router.post("/runs/{run_id}/checkpoints/{step}/use")
+def use(run_id: Id, step: Step, state: State, before: Before = None) -> Response:
+    """Make a version of a checkpoint, then show the run again, which says so."""
+    with state.database.write() as session:
+        used = checkpoints.use_checkpoint(session, run_id, step)
+    return redirect_to_used(used, _row(run_id, step, before), f": step {step:,}")
+
+
+def _mark(state: State, run_id: int, step: int, before: int | None, *, kept: bool) -> Response:
+    with state.database.write() as session:
+        checkpoints.keep_checkpoint(session, run_id, step, kept=kept)
+    return RedirectResponse(_row(run_id, step, before), status_code=303)
+
+
+def _row(run_id: int, step: int, before: int | None) -> str:
+    """The page of the run that was shown, at the row of the checkpoint."""
+    page = f"?before={before}" if before else ""
+    return f"/runs/{run_id}{page}#step-{step}"
