@@ -21,7 +21,7 @@ from app.registry.db import Database, make_engine
 from app.registry.errors import UnusableDatabase
 from app.registry.migrate import head_revision, upgrade, usable_revision
 from app.registry.outages import outage
-from app.registry.tables.file_checks import FileProblem
+from app.registry.tables.blobs import FileProblem
 
 DATABASE = "brushwork.db"
 BLOBS = "blobs"

@@ -30,7 +30,7 @@ from app.registry.config import Settings
 from app.registry.outages import outage
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.storage.store import BlobDamaged, BlobNotFound
-from app.registry.tables.file_checks import FileProblem
+from app.registry.tables.blobs import FileProblem
 from app.registry.wording import size_text
 
 NOT_ALL_SOUND = (

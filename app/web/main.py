@@ -25,7 +25,6 @@ from app.web.access.proxies import TrustedProxies
 from app.web.adapters import api as adapters_api
 from app.web.adapters import pages as adapters_pages
 from app.web.adapters.downloads import api as downloads_api
-from app.web.adapters.downloads import originals_api, proof_api
 from app.web.adapters.folders import api as folders_api
 from app.web.adapters.hub import api as hub_api
 from app.web.adapters.hub import pages as hub_pages
@@ -179,8 +178,6 @@ def _all_routers() -> Iterator[APIRouter]:
         adapter_renders_api,
         downloads_api,
         folders_api,
-        proof_api,
-        originals_api,
         imports_api,
         hub_api,
         tools_api,

@@ -13,7 +13,7 @@ from app.registry.errors import NotFound
 from app.registry.images.image_types import HEAD_BYTES, image_type
 from app.registry.state import AppState
 from app.registry.storage.store import BlobDamaged, BlobNotFound, blob_chunks
-from app.registry.tables.thumbnails import ThumbnailSize
+from app.registry.tables.blobs import ThumbnailSize
 from app.web.state import State
 
 router = APIRouter(include_in_schema=False)

@@ -29,8 +29,8 @@ from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import BaseModel
+from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.jobs import IoJob
-from app.registry.tables.thumbnails import Thumbnail
 from worker.core.bases.family import FALLBACK_FAMILY, BaseFamily, BaseModelError, family_label
 from worker.core.lora_files import canonical
 from worker.core.lora_files.adaptable_shapes import adaptable_shapes

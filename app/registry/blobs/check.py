@@ -16,7 +16,7 @@ from app.registry.blobs import findings, thumbnails
 from app.registry.blobs.subjects import list_references
 from app.registry.db import Database
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore, verify
-from app.registry.tables.file_checks import BlobCheck, FileProblem
+from app.registry.tables.blobs import BlobCheck, FileProblem
 
 NOTED_AT_ONCE = 200  # results in one transaction
 NOTE_SECONDS = 2.0

@@ -25,7 +25,7 @@ from app.registry.blobs.references import find_referenced
 from app.registry.config import Settings
 from app.registry.db import Database, in_chunks, utcnow
 from app.registry.storage.store import BlobNotFound, BlobStore
-from app.registry.tables.erased_hashes import ErasedHash
+from app.registry.tables.blobs import ErasedHash
 from app.registry.tables.rows import deleted_too
 from app.registry.wording import plural
 

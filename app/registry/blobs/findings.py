@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.db import cached_by_snapshot, in_chunks, upsert, utcnow
-from app.registry.tables.file_checks import BlobCheck, FileProblem
+from app.registry.tables.blobs import BlobCheck, FileProblem
 
 
 def note(session: Session, checked: Iterable[str], problem: FileProblem | None = None) -> None:

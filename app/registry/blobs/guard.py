@@ -17,7 +17,7 @@ from sqlmodel import Session, col, select
 from app.registry.blobs.references import HASH, reference_columns
 from app.registry.db import allow_idling
 from app.registry.storage.store import BlobStore, StorageUnavailable
-from app.registry.tables.erased_hashes import ErasedHash
+from app.registry.tables.blobs import ErasedHash
 
 DELETION_LOCK = 0x62727364  # key of PostgreSQL's advisory lock; SQLite has one writer anyway
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlmodel import col, select
 
 from app.registry.db import Database
-from app.registry.tables.erased_hashes import ErasedHash
+from app.registry.tables.blobs import ErasedHash
 
 CACHE = Path("cache", "latents")
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from app.registry.images.decoding import FORMATS, MAX_PIXELS, on_white, shrink_to_webp
 from app.registry.storage.store import Blob, BlobDamaged, BlobNotFound, BlobStore
-from app.registry.tables.thumbnails import Thumbnail, ThumbnailSize
+from app.registry.tables.blobs import Thumbnail, ThumbnailSize
 
 log = logging.getLogger(__name__)
 

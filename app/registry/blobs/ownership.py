@@ -31,8 +31,8 @@ from app.registry.blobs.marker import (
 )
 from app.registry.db import Database, utcnow
 from app.registry.storage.store import BlobStore
+from app.registry.tables.blobs import ONLY_ROW, Registry
 from app.registry.tables.jobs import Event
-from app.registry.tables.store_owner import ONLY_ROW, Registry
 
 SETTLED = timedelta(minutes=2)  # age from which an event survives a power failure
 OTHERS_SEEN = timedelta(days=7)  # how long another database counts as one that uses the store

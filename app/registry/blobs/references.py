@@ -19,8 +19,8 @@ from sqlmodel import Session, SQLModel, col
 import app.registry.tables.all  # noqa: F401  (fills the metadata)
 from app.registry.blobs import thumbnails
 from app.registry.db import KEEPS_NO_BLOB, Database, in_chunks, utcnow
+from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.jobs import JOB_FILES_KEPT, IoJob
-from app.registry.tables.thumbnails import Thumbnail
 
 ROWS_AT_ONCE = 1_000
 HASH_LENGTH = 64

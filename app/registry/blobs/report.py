@@ -13,7 +13,7 @@ from app.registry.blobs import findings
 from app.registry.blobs.subjects import Reference, Subject, list_references
 from app.registry.db import Database
 from app.registry.storage.store import BlobDamaged, UnusableBlob
-from app.registry.tables.file_checks import FileProblem
+from app.registry.tables.blobs import FileProblem
 from app.registry.wording import plural
 
 NOT_USED = "nothing refers to it"

@@ -21,13 +21,13 @@ from app.registry.db import database_now
 from app.registry.job_kinds.kinds import DamagedJob, FuseAdapterResult, ImportAdapterArgs, JobKind
 from app.registry.job_kinds.states import ACTIVE
 from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion, is_listed
+from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image
 from app.registry.tables.jobs import JOB_FILES_KEPT, IoJob
 from app.registry.tables.recipes import Recipe
 from app.registry.tables.renders import Render, RenderImage, RenderSource
 from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import Checkpoint, Run, Sample
-from app.registry.tables.thumbnails import Thumbnail
 
 FILTERED_BY_DATABASE = 500  # hashes; more are filtered while reading
 

@@ -11,10 +11,10 @@ from sqlmodel import Session, col, select
 from app.registry.blobs import findings
 from app.registry.db import in_chunks, upsert
 from app.registry.tables.adapters import Adapter
+from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.datasets import Image
 from app.registry.tables.renders import RenderImage, RenderSource
 from app.registry.tables.runs import Sample
-from app.registry.tables.thumbnails import Thumbnail
 
 SHOWN_SMALL = (
     RenderImage.sha256,

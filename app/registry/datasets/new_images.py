@@ -21,8 +21,8 @@ from app.registry.datasets.measures import service as measures
 from app.registry.datasets.sent_files.image_facts import ImageFacts, KindCaption
 from app.registry.datasets.sent_files.metadata_lines import NOTHING_ELSE
 from app.registry.datasets.sent_files.pairing import LooseCaption
+from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.datasets import CaptionRevision, CaptionSource, Image, ImageCaption
-from app.registry.tables.thumbnails import Thumbnail
 
 
 @dataclass(frozen=True)

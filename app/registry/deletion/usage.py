@@ -16,11 +16,11 @@ from app.registry.deletion.grids import is_only_in
 from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion, is_listed
+from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.renders import Render, RenderImage, RenderSource
 from app.registry.tables.runs import Checkpoint, Run, Sample
-from app.registry.tables.thumbnails import Thumbnail
 
 
 class FileKind(StrEnum):

@@ -13,8 +13,8 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim, LostLease
 from app.registry.storage.store import BlobStore, StorageUnavailable
+from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.renders import Render, RenderImage
-from app.registry.tables.thumbnails import Thumbnail
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from sqlmodel import Session, col, select
 from app.registry.blobs import findings, thumbnails
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
+from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import Checkpoint, MetricChunk, Run, Sample
-from app.registry.tables.thumbnails import Thumbnail
 
 CHUNK_POINTS = 200
 HELD_OUT = ("held_out", "held_out_low", "held_out_high")

@@ -7,18 +7,14 @@ from app.registry.tables import (  # noqa: F401
     adapters,
     auto_caption,
     base_models,
+    blobs,
     caption_models,
     datasets,
-    erased_hashes,
-    file_checks,
     grids,
-    idempotency,
     jobs,
     recipes,
     renders,
     runs,
-    store_owner,
-    thumbnails,
 )
 
 JOB_TABLES = (runs.Run, renders.Render, jobs.IoJob)

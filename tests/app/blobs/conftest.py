@@ -21,12 +21,11 @@ from app.registry.storage import open_store
 from app.registry.storage.bucket import ObjectBlobStore
 from app.registry.storage.store import BlobStore
 from app.registry.tables.adapters import Adapter
+from app.registry.tables.blobs import FileProblem, Thumbnail
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image
-from app.registry.tables.file_checks import FileProblem
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.renders import Render, RenderImage, RenderSource
 from app.registry.tables.runs import Checkpoint, Run, Sample
-from app.registry.tables.thumbnails import Thumbnail
 
 AN_HOUR = 3_600.0  # older than what the clock of a file system cannot tell apart
 

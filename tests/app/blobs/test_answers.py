@@ -13,9 +13,8 @@ from app.registry.adapters import service as adapters
 from app.registry.blobs.check import StoreCheck
 from app.registry.state import AppState
 from app.registry.storage.store import BlobDamaged
-from app.registry.tables.file_checks import FileProblem
+from app.registry.tables.blobs import FileProblem, Thumbnail, ThumbnailSize
 from app.registry.tables.jobs import IoJob
-from app.registry.tables.thumbnails import Thumbnail, ThumbnailSize
 from tests.app.blobs.conftest import Filled, fill
 from tests.images import make_png
 from worker.core.words import FileFormat, WeightDtype

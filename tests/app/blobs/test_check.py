@@ -11,7 +11,7 @@ from app.registry.blobs import thumbnails
 from app.registry.blobs.check import StoreCheck
 from app.registry.db import utcnow
 from app.registry.storage.store import BlobDamaged, BlobNotFound
-from app.registry.tables.file_checks import FileProblem
+from app.registry.tables.blobs import FileProblem
 from app.registry.tables.renders import RenderImage
 from app.registry.tables.runs import Checkpoint
 from tests.app.blobs.conftest import Filled

@@ -12,7 +12,7 @@ from app.registry.blobs import make_thumbnails as make
 from app.registry.blobs.make_thumbnails import make_thumbnails, remake_thumbnails
 from app.registry.images import decoding
 from app.registry.storage.folder import LocalBlobStore
-from app.registry.tables.thumbnails import ThumbnailSize
+from app.registry.tables.blobs import ThumbnailSize
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from app.registry.blobs.ownership import Owner, OwnerCheck
 from app.registry.db import Database, utcnow
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore
+from app.registry.tables.blobs import Registry
 from app.registry.tables.jobs import Event
-from app.registry.tables.store_owner import Registry
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from sqlmodel import func, select
 from app.registry.blobs.check import StoreCheck
 from app.registry.db import Database, make_engine
 from app.registry.storage.bucket import ObjectBlobStore
-from app.registry.tables.file_checks import FileProblem
+from app.registry.tables.blobs import FileProblem
 from app.registry.tables.renders import RenderImage
 from tests.app.blobs.conftest import Filled, fill
 from tests.conftest import empty_tables

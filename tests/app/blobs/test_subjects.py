@@ -7,7 +7,7 @@ from sqlmodel import SQLModel
 import app.registry.tables.all  # noqa: F401  (fills the metadata)
 from app.registry.blobs.report import describe
 from app.registry.blobs.subjects import list_references
-from app.registry.tables.file_checks import FileProblem
+from app.registry.tables.blobs import FileProblem
 from tests.app.blobs.conftest import Filled
 
 NO_BLOBS = {

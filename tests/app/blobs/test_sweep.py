@@ -31,11 +31,11 @@ from app.registry.storage import open_store
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.storage.store import BlobStat, BlobStore
 from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
+from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image
 from app.registry.tables.jobs import JOB_FILES_KEPT, Event, IoJob
 from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 from app.registry.tables.runs import Checkpoint, Run, Sample
-from app.registry.tables.thumbnails import Thumbnail
 
 TOMORROW = timedelta(hours=25)
 

@@ -19,8 +19,8 @@ from app.registry.db import Database, utcnow
 from app.registry.job_kinds.states import JobStatus
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore
+from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.jobs import JOB_FILES_KEPT, Event, IoJob
-from app.registry.tables.thumbnails import Thumbnail
 
 TOMORROW = timedelta(hours=25)
 

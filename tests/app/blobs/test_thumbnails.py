@@ -15,11 +15,11 @@ from app.registry.db import Database, utcnow
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.adapters import Adapter
+from app.registry.tables.blobs import Thumbnail, ThumbnailSize
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.renders import Render, RenderImage
 from app.registry.tables.runs import Run, Sample
-from app.registry.tables.thumbnails import Thumbnail, ThumbnailSize
 
 RENDER, SAMPLE, COVER, IMAGE = (letter * 64 for letter in "abcd")
 SMALL, LARGE = "e" * 64, "f" * 64

@@ -15,7 +15,7 @@ from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.paths import TEMPLATES
 from app.registry.state import AppState
-from app.registry.tables.thumbnails import Thumbnail
+from app.registry.tables.blobs import Thumbnail
 from tests import fake_workers
 from tests.app.runs.test_pages import form_of
 from tests.images import make_png

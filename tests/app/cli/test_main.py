@@ -31,8 +31,8 @@ from app.registry.config import Settings
 from app.registry.db import Database, make_engine, utcnow
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.storage.store import BlobStat
+from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.jobs import Event
-from app.registry.tables.thumbnails import Thumbnail
 from tests.app.cli.conftest import ROOT, brushwork
 from worker.core import starter
 from worker.core.eyes import __main__ as eyes

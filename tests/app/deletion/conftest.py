@@ -25,9 +25,9 @@ from app.registry.runs import progress, requests
 from app.registry.runs import service as runs
 from app.registry.state import AppState
 from app.registry.storage.folder import LocalBlobStore
+from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.datasets import Dataset, Image
 from app.registry.tables.runs import Checkpoint, Run
-from app.registry.tables.thumbnails import Thumbnail
 from tests import fake_workers
 from tests.conftest import close_file
 from tests.images import make_png

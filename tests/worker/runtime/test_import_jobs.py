@@ -22,8 +22,8 @@ from app.registry.adapters import service as adapters
 from app.registry.blobs import findings
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
+from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.jobs import IoJob
-from app.registry.tables.thumbnails import Thumbnail
 from tests.conftest import embedded_info
 from tests.worker.runtime.job_loops import Registry
 from worker.core import starter

@@ -30,10 +30,9 @@ from app.registry.renders.sources import FoundSource, SourceImage
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import BaseModel, BasePrecision
-from app.registry.tables.file_checks import FileProblem
+from app.registry.tables.blobs import FileProblem, Thumbnail
 from app.registry.tables.renders import Render, RenderImage
 from app.registry.tables.runs import Run
-from app.registry.tables.thumbnails import Thumbnail
 from tests.worker.bases.tiny_models import save_two_blocks
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import SIDE, Registry

@@ -24,9 +24,9 @@ from app.registry.runs import checkpoints
 from app.registry.runs.metrics import run_metrics
 from app.registry.tables.adapters import Adapter, AdapterAlias, AdapterVersion
 from app.registry.tables.base_models import BaseSpeed
+from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.jobs import Event
 from app.registry.tables.runs import Checkpoint, Run, Sample
-from app.registry.tables.thumbnails import Thumbnail
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import CONFIG, PATIENCE_SECONDS, Registry, wait_for
 from worker.core.lora_files import canonical

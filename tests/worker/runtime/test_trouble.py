@@ -11,8 +11,8 @@ import pytest
 from app.registry.blobs import findings
 from app.registry.runs.metrics import run_metrics
 from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.blobs import FileProblem
 from app.registry.tables.datasets import DatasetVersion
-from app.registry.tables.file_checks import FileProblem
 from app.registry.tables.jobs import Event
 from app.registry.tables.runs import Checkpoint, Run
 from tests.worker.runtime.conftest import TrainedRegistry

@@ -14,8 +14,8 @@ from app.registry.blobs import findings
 from app.registry.datasets.listing import image_search
 from app.registry.datasets.measures.service import MEASURED
 from app.registry.db import in_chunks
+from app.registry.tables.blobs import BlobCheck
 from app.registry.tables.datasets import Dataset, Image, ImageCaption, ImageMeasure, point
-from app.registry.tables.file_checks import BlobCheck
 
 COLUMNS = ("id", "filename", "clean_sha256", "thumbnail_sha256", "width", "height")
 MEASURES = ("sharpness", "has_transparency", "ground")

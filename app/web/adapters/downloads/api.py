@@ -1,27 +1,30 @@
-"""REST: the files of adapters, checked before they are sent."""
+"""REST: the files of adapters, checked before they are sent, their proofs, and the originals."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio.to_thread
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field
 
 from app.registry.adapters import service
 from app.registry.adapters.downloads.failed_exports import is_refused
 from app.registry.blobs.report import report
-from app.registry.errors import InvalidInput, NotReady
+from app.registry.errors import InvalidInput, NotFound, NotReady
 from app.registry.job_kinds.states import JobStatus
 from app.registry.state import AppState
 from app.registry.storage.store import BlobDamaged, BlobNotFound
 from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
+from app.web.answers import Answer
 from app.web.media import blob_response
 from app.web.openapi import FILE_ANSWERS
 from app.web.polling import poll_until_found
 from app.web.problems import problems
 from app.web.state import AdapterId, State
-from worker.core.lora_files.file_names import file_name
+from worker.core.lora_files.file_names import file_name, original_name
+from worker.core.lora_files.proof.result import Verdict
 from worker.core.words import FileFormat, WeightDtype
 
 router = APIRouter(tags=["files"])
@@ -160,3 +163,106 @@ class _FileRequest:
             report(self.state.database, error)
             return False
         return True
+
+
+@router.get("/adapters/{adapter_id}/original", response_class=Response, responses=FILE_ANSWERS)
+def download_original(
+    adapter_id: AdapterId, request: Request, state: State, version: Version = None
+) -> Response:
+    """Download the file that a version was imported from, byte for byte.
+
+    A version that was not imported has none: 404.
+    """
+    adapter, row = find_version(state, adapter_id, version)
+    return blob_response(
+        state,
+        request,
+        _source_sha256(state, adapter, row),
+        media_type="application/octet-stream",
+        filename=original_name(adapter.slug, row.version),
+    )
+
+
+def _source_sha256(state: AppState, adapter: Adapter, version: AdapterVersion) -> str:
+    sha256 = version.details.get("source_sha256")
+    if not isinstance(sha256, str):
+        raise NotFound(
+            f"Version {version.version} of “{adapter.name}” has no original file: it was made "
+            "here, or imported before originals were kept. Use its download."
+        )
+    if not state.store.exists(sha256):
+        raise NotFound(
+            f"The original file of version {version.version} of “{adapter.name}” is no longer in "
+            "the store. Use its download."
+        )
+    return sha256
+
+
+class LoaderOut(BaseModel):
+    """The way one program reads the file."""
+
+    name: str = Field(description="Short name of the program.")
+    title: str = Field(description="Its name.")
+    verdict: Verdict = Field(description="The result as a word.")
+    sentence: str = Field(description="The result as a sentence.")
+    needed: bool = Field(description="True if the file is only offered if this program reads it.")
+    used: int = Field(description="Tensors that the program uses.")
+    tensors: int = Field(description="Tensors in the file.")
+    modules: int = Field(description="Layers in the file.")
+    right: int = Field(description="Layers that are applied as trained.")
+    wrong: int = Field(description="Layers that are applied at another strength.")
+    missed: int = Field(description="Layers that are ignored although the program supports them.")
+    beyond: int = Field(description="Layers that the program does not support.")
+    strength: float = Field(description="Strength of the layers that are wrong.")
+    worst_error: float = Field(description="Largest relative error of a layer.")
+    worst_module: str = Field(description="The layer with the largest error.")
+    seen_as: str = Field(description="The format the program takes it for.")
+
+
+class ProofOut(Answer):
+    """The checks of one download."""
+
+    adapter_id: int = Field(description="Its adapter.")
+    version: int = Field(description="Number of the version.")
+    format: FileFormat = Field(description="Format of the file.")
+    dtype: WeightDtype = Field(description="Number type of the weights.")
+    sha256: str = Field(description="SHA-256 of the file.")
+    size_bytes: int = Field(description="Size of the file.")
+    passed: bool = Field(description="True if the file is offered.")
+    loaders: list[LoaderOut] = Field(description="How each program reads it.")
+    read_back: dict[str, Any] = Field(description="Differences to the registry, read back.")
+    loaded: dict[str, Any] | None = Field(description="As the installed diffusers loads it.")
+    drawn: dict[str, Any] | None = Field(
+        description="Images of the same seed, generated by diffusers and by Brushwork."
+    )
+    not_loaded: str = Field(description="Why diffusers did not load it; empty if it did.")
+    not_drawn: str = Field(description="Why no image was generated; empty if one was.")
+
+
+@router.get("/adapters/{adapter_id}/proof", responses=FILE_ERRORS)
+async def get_proof(
+    adapter_id: AdapterId,
+    state: State,
+    file_format: Format = FileFormat.KOHYA,
+    dtype: Dtype = WeightDtype.FP16,
+    version: Version = None,
+) -> ProofOut:
+    """Get the checks of a download: how seven programs read it.
+
+    A new combination of format and dtype is written first, which takes a moment.
+    """
+    adapter, row = await anyio.to_thread.run_sync(find_version, state, adapter_id, version)
+    file = await proved_file(state, row.key, file_format, dtype)
+    found = file.proof
+    return ProofOut.of(
+        file,
+        adapter_id=adapter.key,
+        version=row.version,
+        passed=found.get("passed", False),
+        loaders=[LoaderOut(**result) for result in found.get("loaders", [])],
+        read_back=found.get("read_back", {}),
+        loaded=found.get("loaded"),
+        drawn=found.get("drawn"),
+        not_loaded=found.get("not_loaded", ""),
+        not_drawn=found.get("not_drawn", ""),
+    )

@@ -8,8 +8,8 @@ from app.registry.datasets.checks.findings import Check, Report
 from app.registry.datasets.checks.service import check_dataset, known_report
 from app.registry.datasets.new_images import NewImage
 from app.registry.db import Database
+from app.registry.tables.blobs import FileProblem
 from app.registry.tables.datasets import Image, ImageCaption
-from app.registry.tables.file_checks import FileProblem
 
 
 def picture(number: int, caption: str) -> NewImage:

@@ -14,7 +14,7 @@ from app.registry.db import utcnow
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.jobs.service import claim_next, enqueue
 from app.registry.storage import open_store
-from app.registry.tables.file_checks import BlobCheck, FileProblem
+from app.registry.tables.blobs import BlobCheck, FileProblem
 from app.registry.tables.jobs import IoJob
 from tests.worker.runtime.job_loops import Registry
 from worker.runtime.io_jobs import IoJobs

@@ -12,9 +12,9 @@ from sqlmodel import select
 from app.registry.datasets.measures import backfill
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.jobs.service import claim_next, enqueue
+from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.datasets import Image, ImageMeasure
 from app.registry.tables.jobs import IoJob
-from app.registry.tables.thumbnails import Thumbnail
 from tests.worker.runtime.job_loops import Registry, wait_for
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.lease import Lease
