@@ -31,7 +31,6 @@ from app.registry.job_kinds.caption_kinds import (
     PreviewCaptionArgs,
     PreviewCaptionResult,
 )
-from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.runs.active import is_any_active
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
@@ -43,7 +42,7 @@ from worker.core.captioning.local.opening import open_builtin, open_server
 from worker.core.captioning.remote.requests import Server
 from worker.core.captioning.words import CaptionMode, ProviderKind
 from worker.runtime.device import threads
-from worker.runtime.job_progress import JobProgress, JobWatch, RefusedError, cancelable
+from worker.runtime.job_progress import JobProgress, JobWatch, RefusedError, cancelable, succeed
 from worker.runtime.lease import Lease
 from worker.runtime.local_captions.captioner import LocalCaptioner, LocalModel
 
@@ -165,7 +164,7 @@ class CaptionJobs:
                 applied = apply_proposals(session, dataset_id, _of_order(session, order.job_id))
                 written = {"written": applied.changed, "edit_id": applied.edit_id}
                 result = result.model_copy(update=written)
-            jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result.stored())
+            succeed(session, lease, result)
 
     def preview(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
         """Caption one image and keep the answer with the job. Raises RefusedError."""
@@ -182,9 +181,7 @@ class CaptionJobs:
                 except ImageNotCaptioned as failed:
                     raise RefusedError("caption", str(failed)) from failed
             with self._database.write() as session:
-                jobs.finish(
-                    session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result.stored()
-                )
+                succeed(session, lease, result)
 
     @contextmanager
     def _open(

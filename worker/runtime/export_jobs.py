@@ -18,7 +18,6 @@ from app.registry.adapters.versions.create_version import NewFile, add_file
 from app.registry.code_version import code_version
 from app.registry.db import Database
 from app.registry.job_kinds.kinds import ExportAdapterArgs, ExportAdapterResult
-from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.storage.store import BlobStore
 from app.registry.tables.adapters import AdapterVersion
@@ -28,7 +27,7 @@ from worker.core.bases.family import BaseModelError
 from worker.core.lora_files.errors import AdapterError
 from worker.core.words import FileFormat, WeightDtype
 from worker.runtime.inspection.limited import NoAnswerError, inspect_in_time
-from worker.runtime.job_progress import JobWatch, RefusedError, cancelable
+from worker.runtime.job_progress import JobWatch, RefusedError, cancelable, succeed
 from worker.runtime.lease import Lease
 from worker.runtime.messages import Export, ExportFile
 
@@ -83,8 +82,7 @@ class ExportJobs:
                 jobs.update_owned(session, IoJob, lease.claim, result=why.stored())
             raise
         with self._database.write() as session:
-            result = ExportAdapterResult(sha256=file.sha256).stored()
-            jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
+            succeed(session, lease, ExportAdapterResult(sha256=file.sha256))
             add_file(session, version_id, file)
 
     def download(

@@ -52,6 +52,7 @@ from worker.runtime.hub_process import (
     make_order,
     run_order,
 )
+from worker.runtime.job_progress import succeed
 from worker.runtime.lease import Lease
 
 WriteFile = Callable[[int, FileFormat, WeightDtype, Path], NewFile]
@@ -102,7 +103,7 @@ class HubJobs:
             answer = self._run_request(job.kind, args, lease, stopping, folder=str(home))
         except HubFailure as error:
             with self._database.write() as session:
-                self._finish_job(session, lease, JobStatus.FAILED, error=error)
+                self._finish_job(session, lease, JobStatus.FAILED, error)
                 added_models.write_unusable(session, kind, model_id, str(error))
         except HubInterruption as broken:
             with self._database.write() as session:
@@ -133,8 +134,7 @@ class HubJobs:
             import_id = hub.order_fetched_import(
                 session, sha256=blob.sha256, filename=answer.values["name"], sidecars=sidecars
             )
-            result = FetchHubAdapterResult(import_id=import_id).stored()
-            self._finish_job(session, lease, JobStatus.SUCCEEDED, result=result)
+            succeed(session, lease, FetchHubAdapterResult(import_id=import_id))
 
     def _make_sidecars(self, repo: str, answer: HubReply, scratch: Path) -> list[StoredSidecar]:
         """Metadata of the repository in the form of sidecar files."""
@@ -190,8 +190,7 @@ class HubJobs:
             self._finish_failed(lease, error)
             return
         with self._database.write() as session:
-            result = PublishAdapterResult(**answer.values).stored()
-            self._finish_job(session, lease, JobStatus.SUCCEEDED, result=result)
+            succeed(session, lease, PublishAdapterResult(**answer.values))
 
     def _files_to_publish(self, version_id: int, kohya_file: str, scratch: Path) -> dict[str, Path]:
         """The files to publish next to the model card, by name."""
@@ -216,7 +215,7 @@ class HubJobs:
             if isinstance(error, HubInterruption):
                 self._finish_interrupted(session, lease, error)
             else:
-                self._finish_job(session, lease, JobStatus.FAILED, error=error)
+                self._finish_job(session, lease, JobStatus.FAILED, error)
 
     def _run_request(
         self, what: str, args: JobArgs, lease: Lease, stopping: threading.Event, **values: Any
@@ -240,22 +239,15 @@ class HubJobs:
     def _finish_interrupted(self, session: Session, lease: Lease, broken: HubInterruption) -> None:
         if broken.why is InterruptReason.CANCELED:
             left = HubFailure(LEFT, broken.left) if broken.left else None
-            self._finish_job(session, lease, JobStatus.CANCELED, error=left)
+            self._finish_job(session, lease, JobStatus.CANCELED, left)
         else:
             jobs.give_back(session, IoJob, lease.claim)
 
     def _finish_job(
-        self,
-        session: Session,
-        lease: Lease,
-        status: JobStatus,
-        *,
-        error: HubFailure | None = None,
-        **values: Any,
+        self, session: Session, lease: Lease, status: JobStatus, error: HubFailure | None = None
     ) -> None:
-        if error is not None:
-            values |= {"error": str(error), "error_code": error.code}
-        jobs.finish(session, IoJob, lease.claim, status, **values)
+        why = {"error": str(error), "error_code": error.code} if error else {}
+        jobs.finish(session, IoJob, lease.claim, status, **why)
 
 
 def _license_of_card(card: dict[str, str]) -> str:

@@ -23,7 +23,6 @@ from app.registry.blobs.report import report
 from app.registry.db import Database
 from app.registry.images.decoder import ImageDecoder, ImageRefused
 from app.registry.job_kinds.kinds import LOSS_CODE, ImportAdapterArgs, ImportAdapterResult
-from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from app.registry.tables.adapters import Adapter, AdapterVersion
@@ -55,7 +54,13 @@ from worker.core.lora_files.reading import (
 )
 from worker.core.safetensors_header import tensor_hash
 from worker.core.wording import shortened
-from worker.runtime.job_progress import JobProgress, RefusedError, cancelable, require_not_canceled
+from worker.runtime.job_progress import (
+    JobProgress,
+    RefusedError,
+    cancelable,
+    require_not_canceled,
+    succeed,
+)
 from worker.runtime.lease import Lease
 
 PUBLISH_TRIES = 5
@@ -185,8 +190,8 @@ class ImportJobs:
             jobs.require_owner(session, IoJob, lease.claim)
             result = ImportAdapterResult(
                 adapter_id=known.adapter_id, version=known.version, duplicate=True
-            ).stored()
-            jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
+            )
+            succeed(session, lease, result)
         return True
 
     def _is_sound(self, version: AdapterVersion) -> bool:
@@ -328,8 +333,8 @@ class ImportJobs:
                         duplicate=duplicate,
                         notes=() if duplicate else tuple(new.details["import_notes"]),
                         loss=new.details["loss"],
-                    ).stored()
-                    jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
+                    )
+                    succeed(session, lease, result)
                 return
             except sa.exc.IntegrityError:  # the name was just taken
                 if attempt == PUBLISH_TRIES - 1:

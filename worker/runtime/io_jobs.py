@@ -26,9 +26,8 @@ from worker.runtime.lease import Lease
 from worker.runtime.outages.patience import reason_to_wait
 from worker.runtime.upkeep.check_jobs import CheckJobs
 from worker.runtime.upkeep.clock import UpkeepClock
-from worker.runtime.upkeep.draft_jobs import DraftJobs
 from worker.runtime.upkeep.folder_jobs import FolderJobs
-from worker.runtime.upkeep.sweep_jobs import SweepJobs
+from worker.runtime.upkeep.sweep_jobs import DraftJobs, SweepJobs
 from worker.runtime.upkeep.thumbnail_jobs import ThumbnailJobs
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlmodel import Session
 
 from app.registry.db import Database
-from app.registry.job_kinds.kinds import StepProgress
+from app.registry.job_kinds.kinds import JobResult, StepProgress
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.tables.jobs import IoJob
@@ -67,6 +67,11 @@ def require_not_canceled(session: Session, lease: Lease) -> None:
     jobs.require_owner(session, IoJob, lease.claim)
     if session.get_one(IoJob, lease.claim.job_id, populate_existing=True).cancel_requested:
         raise JobCanceled
+
+
+def succeed(session: Session, lease: Lease, result: JobResult) -> None:
+    """Finish a job with its result. Raises LostLease."""
+    jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result.stored())
 
 
 class _JobCheck:

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from app.registry.db import Database
 from app.registry.job_kinds.kinds import MeasureOverlapArgs, MeasureOverlapResult
-from app.registry.job_kinds.states import JobStatus
-from app.registry.jobs import service as jobs
 from app.registry.storage.store import BlobStore
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.jobs import IoJob
@@ -16,7 +14,7 @@ from worker.core.lora_files import canonical
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools.overlap import measure_overlap
-from worker.runtime.job_progress import RefusedError, cancelable
+from worker.runtime.job_progress import RefusedError, cancelable, succeed
 from worker.runtime.lease import Lease
 
 DIGITS = 4
@@ -49,9 +47,7 @@ class OverlapJobs:
                 ),
             )
             with self._database.write() as session:
-                jobs.finish(
-                    session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result.stored()
-                )
+                succeed(session, lease, result)
 
     def _load(self, version_id: int, scratch: Path) -> LoadedAdapter:
         with self._database.read() as session:

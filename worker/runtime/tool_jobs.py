@@ -56,7 +56,13 @@ from worker.core.lora_files.tools.scale import scale_blocks
 from worker.core.lora_files.tools.stack import ToolError
 from worker.core.safetensors_header import tensor_hash
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
-from worker.runtime.job_progress import Handler, JobProgress, cancelable, require_not_canceled
+from worker.runtime.job_progress import (
+    Handler,
+    JobProgress,
+    cancelable,
+    require_not_canceled,
+    succeed,
+)
 from worker.runtime.lease import Lease
 
 KEPT_DETAILS = ("author", "datasets")  # of a version that a tool changes
@@ -248,8 +254,7 @@ class ToolJobs:
             kept = {"sha256": blob.sha256, "filename": filename}
             with self._database.write() as session:
                 require_not_canceled(session, lease)
-                result = figures.model_copy(update=kept).stored()
-                jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
+                succeed(session, lease, figures.model_copy(update=kept))
             delete_model_files(out)
         except BaseException:
             delete_model_files(out)
@@ -263,8 +268,7 @@ class ToolJobs:
             session.add(base)
             session.flush()
             known = {"base_model_id": base.key, "slug": base.slug, "name": name}
-            result = figures.model_copy(update=known).stored()
-            jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
+            succeed(session, lease, figures.model_copy(update=known))
 
     def _publish(
         self,
@@ -304,8 +308,8 @@ class ToolJobs:
                 slug=adapter.slug,
                 name=adapter.name,
                 version=version.version,
-            ).stored()
-            jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
+            )
+            succeed(session, lease, result)
 
     def _stack(self, parts: Sequence[ResolvedAdapter], scratch: Path) -> list[LoadedAdapter]:
         return [

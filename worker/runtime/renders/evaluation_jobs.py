@@ -15,8 +15,6 @@ from app.registry.base_models import service as base_models
 from app.registry.db import Database
 from app.registry.errors import NotFound
 from app.registry.job_kinds.kinds import EvaluatedStep, EvaluateRunArgs, EvaluateRunResult
-from app.registry.job_kinds.states import JobStatus
-from app.registry.jobs import service as jobs
 from app.registry.renders.grids import service as grids
 from app.registry.renders.grids import views
 from app.registry.runs import service as runs
@@ -31,7 +29,7 @@ from worker.core.evaluation.errors import EvaluationError, NotMeasured
 from worker.core.evaluation.evaluate import Captioned, Question, evaluate
 from worker.core.evaluation.report import Report
 from worker.core.eyes import open_eyes
-from worker.runtime.job_progress import RefusedError, cancelable
+from worker.runtime.job_progress import RefusedError, cancelable, succeed
 from worker.runtime.lease import Lease
 
 DIGITS = 4
@@ -76,9 +74,7 @@ class EvaluationJobs:
             except (BaseModelError, EvaluationError) as error:
                 raise RefusedError("evaluation", str(error)) from error
             with self._database.write() as session:
-                jobs.finish(
-                    session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result.stored()
-                )
+                succeed(session, lease, result)
 
     def _inputs(self, run_id: int, args: EvaluateRunArgs) -> tuple[BaseModel, list[str]]:
         """The base model, and the hashes of the trained and held-out images."""

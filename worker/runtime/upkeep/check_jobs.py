@@ -12,11 +12,9 @@ from app.registry.blobs.check import StoreCheck
 from app.registry.blobs.check_jobs import READ_INTERVAL, SLICE_SECONDS
 from app.registry.db import Database, utcnow
 from app.registry.job_kinds.kinds import CheckFilesResult
-from app.registry.job_kinds.states import JobStatus
-from app.registry.jobs import service as jobs
 from app.registry.storage.store import BlobStore
 from app.registry.tables.jobs import IoJob
-from worker.runtime.job_progress import JobProgress, cancelable, give_way
+from worker.runtime.job_progress import JobProgress, cancelable, give_way, succeed
 from worker.runtime.lease import Lease
 
 LOOK_SECONDS = 0.5  # between two looks for other jobs
@@ -55,9 +53,9 @@ class CheckJobs:
                 size_bytes=check.bytes_read,
                 problems=len(check.problems),
                 left=left,
-            ).stored()
+            )
             with self._database.write() as session:
-                jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
+                succeed(session, lease, result)
 
 
 class _Pace:

@@ -17,13 +17,12 @@ from app.registry.adapters.versions.create_version import NewFile
 from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.job_kinds.kinds import KeepInFolderArgs, KeepInFolderResult
-from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.storage.store import BlobStore
 from app.registry.tables.jobs import IoJob
 from worker.core.safetensors_header import replacing
 from worker.core.words import FileFormat, WeightDtype
-from worker.runtime.job_progress import RefusedError
+from worker.runtime.job_progress import RefusedError, succeed
 from worker.runtime.lease import Lease
 
 SUFFIXES = (WEIGHTS, ".json", ".png")  # the programs find all three by one stem
@@ -62,8 +61,7 @@ class FolderJobs:
         else:
             result = self._write(job, target, known, lease, scratch)
         with self._database.write() as session:
-            stored = result.stored()
-            jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=stored)
+            succeed(session, lease, result)
 
     def _write(
         self, job: IoJob, target: Path, known: set[str], lease: Lease, scratch: Path

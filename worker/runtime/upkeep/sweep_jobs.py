@@ -1,20 +1,22 @@
-"""Sweep jobs of the io worker: what nothing refers to goes to the trash; old answers go, too."""
+"""Jobs of the io worker that remove what nothing needs: sweeps, and deletion of old drafts."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.registry.access import idempotency
+from app.registry.blobs import deletion as freeing
 from app.registry.blobs.sweep import ADOPT_COMMAND, SweepSummary, sweep
+from app.registry.config import Settings
 from app.registry.db import Database
-from app.registry.job_kinds.kinds import SweepResult
-from app.registry.job_kinds.states import JobStatus
-from app.registry.jobs import service as jobs
+from app.registry.deletion import drafts
+from app.registry.job_kinds.kinds import DeleteDraftsResult, SweepResult
 from app.registry.storage.store import BlobStore
 from app.registry.tables.jobs import IoJob
-from worker.runtime.job_progress import cancelable
+from worker.runtime.job_progress import cancelable, succeed
 from worker.runtime.lease import Lease
 
 log = logging.getLogger(__name__)
@@ -35,10 +37,9 @@ class SweepJobs:
                 log.warning(
                     "Nothing was swept. %s To go on, run `%s`.", swept.report, ADOPT_COMMAND
                 )
-            result = _result(swept).stored()
             with self._database.write() as session:
                 idempotency.delete_expired(session)
-                jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
+                succeed(session, lease, _result(swept))
 
 
 def _result(swept: SweepSummary) -> SweepResult:
@@ -53,3 +54,19 @@ def _result(swept: SweepSummary) -> SweepResult:
     return SweepResult.model_validate(
         {"files": swept.files, "size_bytes": swept.size_bytes, **happened}
     )
+
+
+@dataclass(frozen=True)
+class DraftJobs:
+    """Deletes the drafts that ended an hour ago."""
+
+    settings: Settings
+    database: Database
+    store: BlobStore
+
+    def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
+        """Delete the rows, then the files that nothing else refers to."""
+        freed = freeing.delete(self, drafts.delete_old_drafts)
+        result = DeleteDraftsResult(files=freed.files, size_bytes=freed.size_bytes)
+        with self.database.write() as session:
+            succeed(session, lease, result)

@@ -12,11 +12,9 @@ from app.registry.blobs.make_thumbnails import remake_thumbnails
 from app.registry.datasets.measures import service as measures
 from app.registry.db import Database
 from app.registry.job_kinds.kinds import MakeThumbnailsResult
-from app.registry.job_kinds.states import JobStatus
-from app.registry.jobs import service as jobs
 from app.registry.storage.store import BlobStore
 from app.registry.tables.jobs import IoJob
-from worker.runtime.job_progress import JobProgress, cancelable, give_way
+from worker.runtime.job_progress import JobProgress, cancelable, give_way, succeed
 from worker.runtime.lease import Lease
 
 IMAGES_AT_ONCE = 100  # hashes looked up together
@@ -37,9 +35,8 @@ class ThumbnailJobs:
         """Make thumbnails and measures until none is missing."""
         with cancelable(self._database, lease, stopping) as progress:
             made = self._make_missing(job, progress, stopping)
-            result = MakeThumbnailsResult(done=made, total=made).stored()
             with self._database.write() as session:
-                jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
+                succeed(session, lease, MakeThumbnailsResult(done=made, total=made))
 
     def _make_missing(self, job: IoJob, progress: JobProgress, stopping: threading.Event) -> int:
         """Make what is missing until nothing is; return the number of things made."""
