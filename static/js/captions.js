@@ -113,12 +113,7 @@
 
   function retryLater(area) {
     const place = show(area, "Not saved ", "state-bad");
-    const retry = document.createElement("button");
-    retry.type = "button";
-    retry.className = "link-button";
-    retry.textContent = "Retry";
-    retry.addEventListener("click", () => save(area));
-    place.append(retry);
+    place.append(window.brushwork.makeButton("Retry", () => save(area), "link-button"));
     announce(area, "not saved, trying again");
     stateOf(area).timer = setTimeout(save, RETRY_MS, area);
   }
@@ -135,19 +130,15 @@
     const words = document.createElement("p");
     words.textContent = theirs.caption ? `Theirs: “${theirs.caption}”` : "Theirs: no caption";
     const choose = (label, act) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.className = "button";
-      button.textContent = label;
-      button.addEventListener("click", () => {
+      const chosen = () => {
         box.remove();
         state.stuck = false;
         state.saved = theirs.caption;
         area.form.elements.version.value = theirs.caption_version;
         act();
         area.focus();
-      });
-      return button;
+      };
+      return window.brushwork.makeButton(label, chosen, "button");
     };
     const buttons = document.createElement("div");
     buttons.className = "row";

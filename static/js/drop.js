@@ -1,11 +1,10 @@
-// Collects files that are dropped, pasted or chosen on the page; upload.js sends them.
+// Collects files that are dropped, pasted or chosen on the page; upload.js or import.js sends them.
 (() => {
-  const root = document.querySelector("[data-upload]");
-  if (!root) return;
+  const veil = document.querySelector("[data-drop-veil]");
+  if (!veil) return;
   const addFiles = (files) => window.brushwork.addFiles(files);
-  const veil = root.querySelector("[data-drop-veil]");
-  const form = root.querySelector("[data-upload-form]");
-  const input = root.querySelector("[data-upload-input]");
+  const form = document.querySelector("[data-upload-form]");
+  const input = document.querySelector("[data-upload-input]");
 
   // Folders are walked; browsers return their entries a hundred at a time.
   async function filesOf(transfer) {

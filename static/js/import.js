@@ -1,7 +1,7 @@
-// Imports .safetensors files that are chosen or dropped anywhere on the page. Files with the same
-// name next to one (.json, .civitai.info, an image) are sent with it, PEFT's adapter_config.json
-// with its adapter_model.safetensors or the only file. One panel shows them with a total: each file
-// is a row with its `data-import-state`. The cards below are reloaded as adapters come in.
+// Imports .safetensors files that drop.js collects on the page. Files with the same name next to one
+// (.json, .civitai.info, an image) are sent with it, PEFT's adapter_config.json with its
+// adapter_model.safetensors or the only file. One panel shows them with a total: each file is a row
+// with its `data-import-state`. The cards below are reloaded as adapters come in.
 (() => {
   const form = document.querySelector("[data-import]");
   const panel = document.getElementById("import-panel");
@@ -16,7 +16,6 @@
   const besides = /(\.preview)?\.(png|jpe?g|webp)$|\.civitai\.info$|\.json$/i;
   const waiting = []; // groups of files that are not sent yet, each with its row
   let sending = 0;
-  let depth = 0;
   let shown = 0; // imported adapters that the cards below show
   let reload = null;
   let wasActive = false;
@@ -66,15 +65,11 @@
       if (unwanted.delete(row)) await cancel(keysOf(rows));
     } catch {
       say(row, "bad", `${name} was not uploaded: Brushwork cannot be reached. `);
-      const again = document.createElement("button");
-      again.type = "button";
-      again.className = "link-button";
-      again.textContent = "Try again";
-      again.addEventListener("click", () => {
+      const sendAgain = () => {
         waiting.push({ files, row });
         next();
-      });
-      row.append(again);
+      };
+      row.append(window.brushwork.makeButton("Try again", sendAgain, "link-button"));
     }
     sending -= 1;
     next();
@@ -114,8 +109,7 @@
     summarize();
   }
 
-  function sendAll(chosen) {
-    const files = [...chosen];
+  function sendAll(files) {
     const stem = (file) => file.name.replace(besides, "").replace(/\.safetensors$/i, "");
     const groups = files.filter((file) => !besides.test(file.name)).map((file) => [file]);
     const owner = (file) => {
@@ -196,26 +190,10 @@
   });
   list.addEventListener("htmx:afterSettle", summarize);
 
-  const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
-  const show = (on) => document.body.classList.toggle("dropping", on);
-
-  input.addEventListener("change", () => {
-    sendAll(input.files);
-    form.reset();
-  });
-  addEventListener("dragenter", (event) => carriesFiles(event) && show(++depth > 0));
-  addEventListener("dragleave", (event) => carriesFiles(event) && show(--depth > 0));
-  addEventListener("dragover", (event) => carriesFiles(event) && event.preventDefault());
-  addEventListener("drop", (event) => {
-    if (!carriesFiles(event)) return;
-    event.preventDefault();
-    depth = 0;
-    show(false);
-    sendAll(event.dataTransfer.files);
-  });
   addEventListener("beforeunload", (event) => {
     if (sending || waiting.length) event.preventDefault();
   });
+  window.brushwork.addFiles = sendAll;
   shown = rowsIn("good").length;
   summarize();
 })();

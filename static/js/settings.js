@@ -148,10 +148,7 @@
     for (const setting of changed()) setValue(inputOf(setting), setting.dataset.default);
     form.elements.kept.value = "{}";
     tell(before.map(([name]) => form.elements[name]));
-    const undo = document.createElement("button");
-    undo.type = "button";
-    undo.textContent = "Undo";
-    undo.addEventListener("click", () => {
+    const undo = window.brushwork.makeButton("Undo", () => {
       for (const [name, value] of before) setValue(form.elements[name], value);
       form.elements.kept.value = kept;
       tell(before.map(([name]) => form.elements[name]));

@@ -1,16 +1,22 @@
-// Short messages at the bottom: `toast("Saved")`, errors of htmx requests, and a close button.
+// Short messages at the bottom: `toast("Saved")`, errors of htmx requests, and a close button. `makeButton` is
+// for all scripts.
 (() => {
   const toasts = document.getElementById("toasts");
+
+  function makeButton(words, act, className = "") {
+    const button = document.createElement("button");
+    Object.assign(button, { type: "button", className, textContent: words });
+    if (act) button.addEventListener("click", act);
+    return button;
+  }
 
   function toast(text) {
     const box = document.createElement("div");
     box.className = "toast";
     const words = document.createElement("p");
     words.textContent = text;
-    const close = document.createElement("button");
-    close.type = "button";
+    const close = makeButton("Close");
     close.dataset.closeToast = "";
-    close.textContent = "Close";
     box.append(words, close);
     toasts.append(box);
     return box;
@@ -55,5 +61,5 @@
     const isLost = toasts.firstElementChild && document.activeElement === document.body;
     if (isLost) document.getElementById("content").focus({ preventScroll: true });
   });
-  window.brushwork = Object.assign(window.brushwork ?? {}, { toast });
+  window.brushwork = Object.assign(window.brushwork ?? {}, { toast, makeButton });
 })();

@@ -9,10 +9,7 @@
 
   function tell() {
     isTold = true;
-    const reload = document.createElement("button");
-    reload.type = "button";
-    reload.textContent = "Reload";
-    reload.addEventListener("click", () => location.reload());
+    const reload = window.brushwork.makeButton("Reload", () => location.reload());
     window.brushwork.toast(TEXT).lastElementChild.before(reload);
   }
 

@@ -224,19 +224,15 @@
   function fail(part) {
     counts.failed += 1;
     tell(part, "Not sent: Brushwork cannot be reached. ");
-    const retry = document.createElement("button");
-    retry.type = "button";
-    retry.className = "link-button";
-    retry.textContent = "Retry";
-    retry.addEventListener("click", () => {
+    const retry = () => {
       counts.failed -= 1;
       part.tries = 0;
       part.sent = 0;
       part.isSettled = false;
       waiting.push(part);
       next();
-    });
-    part.row.querySelector(".hint").append(retry);
+    };
+    part.row.querySelector(".hint").append(window.brushwork.makeButton("Retry", retry, "link-button"));
   }
 
   // the share of an archive is that of its images; while it is sent, only its own bar moves
