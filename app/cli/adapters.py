@@ -14,7 +14,7 @@ from app.registry.adapters.service import AdapterSummary, Filter
 from app.registry.blobs.report import report
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
-from app.registry.errors import AppError
+from app.registry.errors import NotReady
 from app.registry.job_kinds.states import JobStatus
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobDamaged, BlobNotFound
@@ -27,14 +27,10 @@ WRITE_SECONDS = 60.0
 POLL_SECONDS = 0.2
 
 
-class ExportCommandError(Exception):
-    """The file could not be written; the message gives the reason."""
-
-
 def run(arguments: Namespace, settings: Settings) -> int:
-    """List adapters or export one; print a message and return 1 on failure.
+    """List adapters or export one; return 1 if its file is damaged.
 
-    Raises UnusableDatabase.
+    Raises UnusableDatabase, NotFound and NotReady.
     """
     require_database(settings)
     wakeups = WakeUps(settings.broker_url)
@@ -50,12 +46,6 @@ def run(arguments: Namespace, settings: Settings) -> int:
             print(export(arguments, settings, database))
     except (BlobNotFound, BlobDamaged) as error:
         print(report(database, error), file=sys.stderr)
-        return 1
-    except AppError as error:
-        print(error.detail, file=sys.stderr)
-        return 1
-    except ExportCommandError as error:
-        print(error, file=sys.stderr)
         return 1
     finally:
         wakeups.close()
@@ -134,8 +124,8 @@ def _wait_for_file(
         if file is not None:
             return file
         if job is not None and job.id == order.id and job.state is JobStatus.FAILED:
-            raise ExportCommandError(f"The file could not be written: {job.error}")
+            raise NotReady(f"The file could not be written: {job.error}")
         time.sleep(POLL_SECONDS)
-    raise ExportCommandError(
+    raise NotReady(
         "No io worker wrote the file. Start Brushwork (`brushwork serve`), then try again."
     )

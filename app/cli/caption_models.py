@@ -8,7 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from app.cli.database import require_database
+from app.cli.database import open_state
 from app.cli.io_jobs import wait_for_io
 from app.registry.added_models import service as added_models
 from app.registry.added_models.service import ListedModel
@@ -16,8 +16,7 @@ from app.registry.added_models.sources import delete_model_files
 from app.registry.caption_models import service
 from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.config import Settings
-from app.registry.errors import AppError
-from app.registry.state import AppState, make_state
+from app.registry.state import AppState
 from app.registry.tables.caption_models import CaptionModel
 from app.registry.wording import size_text
 
@@ -28,20 +27,10 @@ NO_WORKER = (
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Carry out an action; print a message and return 1 on failure.
-
-    Raises UnusableDatabase.
-    """
-    require_database(settings)
-    state = make_state(settings)
+    """Carry out an action; return its exit code. Raises UnusableDatabase."""
     act = {"list": _list, "add": _add, "remove": _remove}[arguments.action]
-    try:
+    with open_state(settings) as state:
         return act(arguments, state)
-    except AppError as error:
-        print(error.detail, file=sys.stderr)
-        return 1
-    finally:
-        state.close()
 
 
 def _list(arguments: Namespace, state: AppState) -> int:

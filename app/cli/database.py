@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import sqlalchemy as sa
 
 from app.registry.config import Settings
 from app.registry.db import make_engine
 from app.registry.errors import UnusableDatabase
 from app.registry.migrate import complete_search_index, require_current
+
+if TYPE_CHECKING:
+    from app.registry.state import AppState
 
 
 class UnreachableDatabase(UnusableDatabase):
@@ -32,6 +39,19 @@ def require_database(settings: Settings, *, was_migrated: bool = False) -> None:
         ) from error
     finally:
         engine.dispose()
+
+
+@contextmanager
+def open_state(settings: Settings) -> Iterator[AppState]:
+    """The services on a database that can be used, closed at the end. Raises UnusableDatabase."""
+    from app.registry.state import make_state  # workers do without
+
+    require_database(settings)
+    state = make_state(settings)
+    try:
+        yield state
+    finally:
+        state.close()
 
 
 def first_line(error: sa.exc.OperationalError) -> str:

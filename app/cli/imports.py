@@ -8,14 +8,13 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from app.cli.database import require_database
+from app.cli.database import open_state
 from app.registry.adapters import imports, service
 from app.registry.adapters.imports import ReceivedFile
 from app.registry.config import Settings
-from app.registry.errors import AppError
 from app.registry.job_kinds.kinds import LOSS_CODE, ImportAdapterResult
 from app.registry.job_kinds.states import JobStatus
-from app.registry.state import AppState, make_state
+from app.registry.state import AppState
 from app.registry.tables.jobs import IoJob
 from worker.core.lora_files.file_names import WEIGHTS_NAME
 
@@ -29,20 +28,13 @@ def run(arguments: Namespace, settings: Settings) -> int:
 
     Raises UnusableDatabase.
     """
-    require_database(settings)
-    state = make_state(settings)
     every = True
-    try:
+    with open_state(settings) as state:
         for line, was_imported in import_paths(
             state, arguments.paths, allow_loss=arguments.allow_loss
         ):
             print(line, file=sys.stdout if was_imported else sys.stderr, flush=True)
             every &= was_imported
-    except AppError as error:
-        print(error.detail, file=sys.stderr)
-        return 1
-    finally:
-        state.close()
     return 0 if every else 1
 
 

@@ -23,7 +23,7 @@ from worker.core.words import FileFormat, WeightDtype, values
 if TYPE_CHECKING:
     from app.registry.config import Settings
 
-OUTPUT_MODULES = frozenset({"adapter_files", "demo", "evaluate", "train"})
+OUTPUT_MODULES = frozenset({"adapter_files", "demo", "train"})
 OUTPUT_COMMANDS = frozenset({"export"})
 OUTPUT_ACTIONS = frozenset({("datasets", "export")})
 """They make files to pass on; all others write to the data folder, or an archive of it."""
@@ -99,10 +99,10 @@ class CommandParsers:
         )
         return command
 
-    def forward(self, name: str, help_text: str) -> None:
+    def forward(self, name: str, help_text: str, **settings: str) -> None:
         """Add a command that forwards its arguments to another program."""
         command = self._commands.add_parser(name, help=help_text, forwards=True)
-        command.set_defaults(module=name)
+        command.set_defaults(**{"module": name, **settings})
 
 
 def build_parser() -> ArgumentParser:
@@ -146,8 +146,11 @@ def _add_processes(commands: CommandParsers) -> None:
 
 
 def _add_work(commands: CommandParsers) -> None:
-    commands.forward("train", "Train an adapter from a folder of images, without a server.")
-    commands.forward("evaluate", "Say which checkpoint of a training on a folder to keep.")
+    for name, core, help_text in (
+        ("train", "training", "Train an adapter from a folder of images, without a server."),
+        ("evaluate", "evaluation", "Say which checkpoint of a training on a folder to keep."),
+    ):
+        commands.forward(name, help_text, module="train", core=f"worker.core.{core}")
     commands.forward("name", "Name what images show.")
     demo = commands.add("demo", "Run the whole workflow through the REST API and judge the result.")
     demo.add_argument(

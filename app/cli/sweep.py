@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 
 from app.cli.database import require_database
@@ -12,17 +11,17 @@ from app.registry.blobs.trash import Amount
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
 from app.registry.storage import open_store
-from app.registry.storage.store import BlobStore, StorageUnavailable
+from app.registry.storage.store import BlobStore
 from app.registry.wording import plural
 
 REPORTED = 3  # exit code when nothing was taken because the files may not be this database's
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Sweep and print the result; return 1 if the storage cannot be used.
+    """Sweep and print the result.
 
     Return 3 if the files may belong to another database, so that nothing was deleted. Raises
-    UnusableDatabase.
+    UnusableDatabase and StorageUnavailable.
     """
     require_database(settings)  # another version may refer to files in other places
     database = Database(make_engine(settings.sqlalchemy_url))
@@ -32,9 +31,6 @@ def run(arguments: Namespace, settings: Settings) -> int:
             print(_restore(store, dry_run=arguments.dry_run))
             return 0
         swept = _sweep(database, store, arguments)
-    except StorageUnavailable as error:
-        print(error.detail, file=sys.stderr)
-        return 1
     finally:
         database.dispose()
     for line in lines(swept, arguments):

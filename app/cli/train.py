@@ -1,4 +1,4 @@
-"""`brushwork train`: trains an adapter from a folder of images, without server or database."""
+"""`brushwork train` and `evaluate`: work on a folder of images, without server or database."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class MissingModelError(Exception):
     """The base model cannot be used; the message says what to do."""
 
 
-def run(arguments: Namespace, settings: Settings, *, module: str = CORE) -> int:
-    """Replace this process with a command of the core, the training's, which gets all flags."""
+def run(arguments: Namespace, settings: Settings) -> int:
+    """Replace this process with a command of the core, which gets all flags."""
     try:
         words = with_model_here(arguments.words, settings)
         sys.stdout.flush()
-        os.execv(sys.executable, command(words, settings, module))
+        os.execv(sys.executable, command(words, settings, arguments.core))
     except MissingModelError as error:
         print(error, file=sys.stderr)
         return 2

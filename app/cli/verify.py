@@ -12,23 +12,20 @@ from app.registry.blobs.report import bad_files, summary
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
 from app.registry.storage import open_store
-from app.registry.storage.store import BlobStore, StorageUnavailable
+from app.registry.storage.store import BlobStore
 from app.registry.wording import plural, size_text
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Check the files; return 1 if some are damaged or missing, or the store cannot be used.
+    """Check the files; return 1 if some are damaged or missing.
 
-    Raises UnusableDatabase.
+    Raises UnusableDatabase and StorageUnavailable.
     """
     require_database(settings)  # another version may refer to files in other places
     database = Database(make_engine(settings.sqlalchemy_url))
     try:
         store = open_store(settings.storage_url, settings.data_dir)
         return verify_store(database, store, reads=store.is_local or arguments.full)
-    except StorageUnavailable as error:
-        print(error.detail, file=sys.stderr)
-        return 1
     finally:
         database.dispose()
 

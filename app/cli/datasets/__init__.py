@@ -6,7 +6,6 @@ returns the exit code. The modules are imported on use; `arguments` parses witho
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -18,22 +17,10 @@ if TYPE_CHECKING:
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Carry out an action; print a message and return 1 on failure.
+    """Carry out an action; return its exit code. Raises UnusableDatabase."""
+    from app.cli.database import open_state  # loads SQLAlchemy, which --help does without
 
-    Raises UnusableDatabase.
-    """
-    from app.cli.database import require_database  # loads SQLAlchemy, which --help does without
-    from app.registry.errors import AppError
-    from app.registry.state import make_state
-
-    require_database(settings)
-    state = make_state(settings)
-    try:
+    with open_state(settings) as state:
         module = import_module(f"{__name__}.{MODULES[arguments.action]}")
         code: int = getattr(module, f"run_{arguments.action}")(arguments, state)
-    except AppError as error:
-        print(error.detail, file=sys.stderr)
-        return 1
-    finally:
-        state.close()
-    return code
+        return code
