@@ -1,11 +1,13 @@
-"""Evaluations of a run's checkpoints: a grid of images of the same prompts, measured by a job.
+"""Evaluations: a grid of images of the same prompts, measured by a job once they are drawn.
 
-The grid has the base model and the checkpoints as columns, and as rows subjects that no caption
-names, followed by captions of trained and of held-out images. The job waits until they are drawn.
+Of a run's checkpoints, here: the grid has the base model and the checkpoints as columns, and as
+rows subjects that no caption names, followed by captions of trained and of held-out images. Of the
+weights of a version: `weight_evaluations`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +18,16 @@ from app.registry.base_models import service as base_models
 from app.registry.base_models.sizes import USUAL_SIDE
 from app.registry.datasets.used_datasets import UsedDataset, used_datasets
 from app.registry.errors import Conflict, InvalidInput, NotFound, invalid_field
-from app.registry.job_kinds.kinds import EvaluateRunArgs, EvaluateRunResult, JobKind
+from app.registry.job_kinds.kinds import (
+    EVALUATIONS,
+    EvaluateRunArgs,
+    EvaluateRunResult,
+    EvaluateWeightsArgs,
+    EvaluateWeightsResult,
+    EvaluationArgs,
+    EvaluationResult,
+    JobKind,
+)
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.renders import drafts
@@ -67,24 +78,25 @@ class EvaluationRequest:
 
 @dataclass(frozen=True)
 class EvaluationDraft:
-    """What an evaluation would compare; `columns`: the base model and the checkpoints.
+    """What an evaluation would compare; `columns`: the base model and the candidates.
 
-    `seconds`: of all its images, about; None while nothing is known of the base model's speed.
+    `subject_id`: the run or version. `title`: of the grid. `seconds`: of all its images, about;
+    None while nothing is known of the base model's speed.
     """
 
-    run: Run
+    subject_id: int
+    title: str
     base: BaseModel
     columns: Axis
-    args: EvaluateRunArgs
-    seconds: float | None
+    args: EvaluateRunArgs | EvaluateWeightsArgs
+    seconds: float | None = None
 
     @property
     def rows(self) -> list[AxisValue]:
         """The prompts and captions, each with its place among its kind as its seed."""
-        captions = [caption for caption in self.args.captions if caption]
         return [
             AxisValue(label=prompt, value={"prompt": prompt, "seed": seed})
-            for prompts in (self.args.prompts, captions, self.args.plain)
+            for prompts in self.args.row_groups
             for seed, prompt in enumerate(prompts)
         ]
 
@@ -108,17 +120,11 @@ def draft_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) -
     Raises NotFound, Conflict for a run without checkpoints or images, and InvalidInput.
     """
     run = runs.get_run(session, run_id)
-    if not FEWEST_SUBJECTS <= wanted.subjects <= MOST_SUBJECTS:
-        raise invalid_field(
-            "subjects", f"Use {FEWEST_SUBJECTS} to {MOST_SUBJECTS} subjects, not {wanted.subjects}."
-        )
+    check_subjects(wanted.subjects)
     steps, columns = _candidates(session, run, wanted.checkpoints)
     trained, held_out = _images(session, run)
-    try:
-        texts = [text for _, image in (*trained, *held_out) for text in image.texts]
-        subjects = propose_subjects(texts, wanted.subjects)
-    except EvaluationError as error:
-        raise invalid_field("subjects", str(error)) from error
+    texts = [text for _, image in (*trained, *held_out) for text in image.texts]
+    subjects = subjects_beside(texts, wanted.subjects)
     plain = subjects[:MOST_PLAIN] if run.trigger_word else []
     left = max(0, MAX_CELLS // len(columns.values) - len(subjects) - len(plain))
     control = spread(held_out, min(MOST_CAPTIONS, left // 2))
@@ -135,23 +141,47 @@ def draft_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) -
         plain=tuple(plain),
     )
     base = base_models.get_base_model(session, run.base_model_id)
-    side = base.resolution or USUAL_SIDE
-    each = drafts.expected_seconds(session, base, steps=STEPS, width=side, height=side)
-    draft = EvaluationDraft(run, base, columns, args, None)
+    title = f"Which checkpoint of {run.name}?"
+    return with_seconds(session, EvaluationDraft(run.key, title, base, columns, args))
+
+
+def check_subjects(count: int) -> None:
+    """Raise InvalidInput for a number of subjects that is not possible."""
+    if not FEWEST_SUBJECTS <= count <= MOST_SUBJECTS:
+        raise invalid_field(
+            "subjects", f"Use {FEWEST_SUBJECTS} to {MOST_SUBJECTS} subjects, not {count}."
+        )
+
+
+def subjects_beside(captions: Sequence[str], count: int) -> list[str]:
+    """As many subjects that no caption names. Raises InvalidInput if there are not so many."""
+    try:
+        return propose_subjects(captions, count)
+    except EvaluationError as error:
+        raise invalid_field("subjects", str(error)) from error
+
+
+def with_seconds(session: Session, draft: EvaluationDraft) -> EvaluationDraft:
+    """The draft with the time that its images take, if that is known."""
+    side = draft.base.resolution or USUAL_SIDE
+    each = drafts.expected_seconds(session, draft.base, steps=STEPS, width=side, height=side)
     return draft if each is None else replace(draft, seconds=each * draft.images)
 
 
 def plan_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) -> EvaluationPlan:
     """Plan every image of an evaluation. Raises like `draft_evaluation`."""
-    draft = draft_evaluation(session, run_id, wanted)
+    return plan_images(session, draft_evaluation(session, run_id, wanted))
+
+
+def plan_images(session: Session, draft: EvaluationDraft) -> EvaluationPlan:
+    """Plan the grid of a draft. Raises InvalidInput for what cannot be drawn."""
     request = RenderRequest(prompt="", base_model=draft.base.key, seed=0, steps=STEPS)
     prompts = "\n".join(value.label for value in draft.rows)
     axes = [
         draft.columns,
         Axis(kind=AxisKind.PROMPT, text=prompts, values=draft.rows),
     ]
-    title = f"Which checkpoint of {draft.run.name}?"[:MAX_TITLE]
-    grid = plan_axes(session, request, axes, draft.base, title=title)
+    grid = plan_axes(session, request, axes, draft.base, title=draft.title[:MAX_TITLE])
     return EvaluationPlan(draft, replace(grid, priority=PRIORITY))
 
 
@@ -223,13 +253,13 @@ def start_evaluation(session: Session, plan: EvaluationPlan, store: BlobStore) -
     """Queue the images that are not there yet, and the job that measures them."""
     grid = grids.create_grid(session, plan.grid, store)
     args = plan.draft.args.model_copy(update={"grid_id": grid.key})
-    return jobs.enqueue_io(session, args, subject_id=plan.draft.run.key, priority=PRIORITY)
+    return jobs.enqueue_io(session, args, subject_id=plan.draft.subject_id, priority=PRIORITY)
 
 
 def get_evaluation(session: Session, evaluation_id: int) -> IoJob:
     """Look up an evaluation. Raises NotFound."""
     job = session.get(IoJob, evaluation_id)
-    if job is None or job.kind != JobKind.EVALUATE_RUN:
+    if job is None or job.kind not in EVALUATIONS:
         raise NotFound("There is no such evaluation.")
     return job
 
@@ -239,15 +269,18 @@ def list_evaluations(
     *,
     limit: int,
     run_id: int | None = None,
+    version_id: int | None = None,
     before: int | None = None,
     status: JobStatus | None = None,
 ) -> list[IoJob]:
-    """The newest evaluations, of a run or in a status; `before`: those with lower ids."""
-    query = select(IoJob).where(IoJob.kind == JobKind.EVALUATE_RUN)
+    """The newest evaluations, of a run, of a version or in a status; `before`: lower ids."""
+    query = select(IoJob).where(col(IoJob.kind).in_(EVALUATIONS))
     if status is not None:
         query = query.where(IoJob.status == status)
-    if run_id is not None:
-        query = query.where(IoJob.subject_id == run_id)
+    of_kinds = {JobKind.EVALUATE_RUN: run_id, JobKind.EVALUATE_WEIGHTS: version_id}
+    for kind, subject_id in of_kinds.items():
+        if subject_id is not None:
+            query = query.where(IoJob.kind == kind, IoJob.subject_id == subject_id)
     if before is not None:
         query = query.where(col(IoJob.id) < before)
     return list(session.exec(query.order_by(col(IoJob.id).desc()).limit(limit)))
@@ -265,8 +298,8 @@ class EvaluationView:
     """An evaluation as it is now; `grid` is None once that was deleted for good."""
 
     job: IoJob
-    args: EvaluateRunArgs
-    result: EvaluateRunResult
+    args: EvaluationArgs
+    result: EvaluationResult
     grid: GridView | None
 
     @property
@@ -286,12 +319,24 @@ class EvaluationView:
             return 1.0
         return 0.9 * self.drawn / max(1, self.images) + 0.1 * self.result.share
 
+    def image_at(self, column: int, row: int) -> str | None:
+        """The hash of the image of a row by a candidate, from 1, or by the base model (0)."""
+        if self.grid is None:
+            return None
+        cell = self.grid.cells[row * len(self.grid.axes[0].values) + column]
+        return cell.image.sha256 if cell.image else None
+
+
+@dataclass(frozen=True)
+class RunEvaluation(EvaluationView):
+    """An evaluation of the checkpoints of a run."""
+
+    args: EvaluateRunArgs
+    result: EvaluateRunResult
+
     def image(self, step: int | None, row: int) -> str | None:
         """The hash of the image of a row by a checkpoint, or by the base model (None)."""
-        column = 0 if step is None else 1 + self.args.steps.index(step)
-        place = row * (1 + len(self.args.steps)) + column
-        cell = self.grid.cells[place] if self.grid else None
-        return cell.image.sha256 if cell and cell.image else None
+        return self.image_at(0 if step is None else 1 + self.args.steps.index(step), row)
 
     def caption_row(self, place: int) -> int:
         """The row of the caption of the image at this place among the trained ones."""
@@ -299,15 +344,27 @@ class EvaluationView:
         return len(self.args.prompts) + before
 
 
-def view_evaluation(session: Session, evaluation_id: int) -> EvaluationView:
+@dataclass(frozen=True)
+class WeightEvaluation(EvaluationView):
+    """An evaluation of the weights of a version."""
+
+    args: EvaluateWeightsArgs
+    result: EvaluateWeightsResult
+
+
+def view_evaluation(session: Session, evaluation_id: int) -> RunEvaluation | WeightEvaluation:
     """An evaluation with its images. Raises NotFound."""
     job = get_evaluation(session, evaluation_id)
-    args = job.arguments(EvaluateRunArgs)
+    args, result = job.arguments(EvaluationArgs), job.outcome(EvaluationResult)
     try:
         grid = grid_view(session, grids.get_grid(session, args.grid_id))
     except NotFound:
         grid = None
-    return EvaluationView(job, args, job.outcome(EvaluateRunResult), grid)
+    if isinstance(args, EvaluateWeightsArgs) and isinstance(result, EvaluateWeightsResult):
+        return WeightEvaluation(job, args, result, grid)
+    assert isinstance(args, EvaluateRunArgs)
+    assert isinstance(result, EvaluateRunResult)
+    return RunEvaluation(job, args, result, grid)
 
 
 def cancel_evaluation(session: Session, evaluation_id: int) -> IoJob:
@@ -315,7 +372,7 @@ def cancel_evaluation(session: Session, evaluation_id: int) -> IoJob:
     job = get_evaluation(session, evaluation_id)
     jobs.request_cancel(session, IoJob, job)
     with suppress(Conflict, NotFound):  # all images are there, or the grid was deleted
-        grids.cancel_grid(session, job.arguments(EvaluateRunArgs).grid_id)
+        grids.cancel_grid(session, job.arguments(EvaluationArgs).grid_id)
     return job
 
 
@@ -327,7 +384,7 @@ def repeat_evaluation(session: Session, evaluation_id: int, store: BlobStore) ->
     job = get_evaluation(session, evaluation_id)
     if job.state.is_active:
         raise Conflict("This evaluation has not ended yet.")
-    args = job.arguments(EvaluateRunArgs)
+    args = job.arguments(EvaluationArgs)
     plan = grids.plan_missing(session, args.grid_id)
     if plan is not None:
         if plan.refused:

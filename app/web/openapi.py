@@ -33,7 +33,7 @@ TAGS = {
     "base-models": "Stable Diffusion models to train on and to generate with.",
     "caption-models": "Models that caption images on this machine.",
     "runs": "Trainings: queue, watch, stop, continue.",
-    "evaluations": "Checkpoints of a run compared, with the one to keep.",
+    "evaluations": "Checkpoints of a run, or weights of a version, compared.",
     "adapters": "Trained and imported LoRAs.",
     "versions": "Versions of an adapter, their aliases and differences.",
     "files": "Downloads of an adapter, and the checks each has passed.",

@@ -12,7 +12,7 @@ from app.registry.blobs.report import report
 from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.errors import AppError
-from app.registry.job_kinds.kinds import JobKind
+from app.registry.job_kinds.kinds import EVALUATIONS, JobKind
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
@@ -68,7 +68,7 @@ class IoJobs:
             JobKind.FUSE_ADAPTER: lambda *job: self._tool_jobs.fuse(*job),
             JobKind.EXTRACT_ADAPTER: lambda *job: self._tool_jobs.extract(*job),
             JobKind.MEASURE_OVERLAP: lambda *job: self._overlap_jobs.run(*job),
-            JobKind.EVALUATE_RUN: lambda *job: self._evaluation_jobs.run(*job),
+            **dict.fromkeys(EVALUATIONS, lambda *job: self._evaluation_jobs.run(*job)),
             JobKind.SWEEP: SweepJobs(database, store).run,
             JobKind.MAKE_THUMBNAILS: ThumbnailJobs(database, store).run,
             JobKind.DELETE_DRAFTS: DraftJobs(settings, database, store).run,

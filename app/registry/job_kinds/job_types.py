@@ -28,6 +28,8 @@ from app.registry.job_kinds.kinds import (
     DownloadBaseResult,
     EvaluateRunArgs,
     EvaluateRunResult,
+    EvaluateWeightsArgs,
+    EvaluateWeightsResult,
     ExportAdapterArgs,
     ExportAdapterResult,
     ExtractAdapterArgs,
@@ -134,6 +136,7 @@ JOB_TYPES: Mapping[str, JobType] = {
         JobType(ExtractAdapterArgs, ExtractAdapterResult, is_long=True, limit=BASE_LIMIT),
         JobType(MeasureOverlapArgs, MeasureOverlapResult, limit=FILE_LIMIT),
         JobType(EvaluateRunArgs, EvaluateRunResult, is_long=True, limit=EVALUATION_LIMIT),
+        JobType(EvaluateWeightsArgs, EvaluateWeightsResult, is_long=True, limit=EVALUATION_LIMIT),
         JobType(SweepArgs, SweepResult, is_long=True),
         # these two give their thread to any other job
         JobType(MakeThumbnailsArgs, MakeThumbnailsResult, limit=PART_LIMIT),

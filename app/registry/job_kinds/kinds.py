@@ -19,6 +19,7 @@ from app.registry.errors import AppError
 from app.registry.job_kinds.choices import FuseOutput
 from app.registry.job_kinds.weighted import ResolvedAdapter
 from worker.core.inference.config import BlockWeights
+from worker.core.lora_files.weights import WeightCard
 from worker.core.words import FileFormat, FusedDtype, FuseLayout, MergeMethod, WeightDtype
 
 
@@ -39,6 +40,7 @@ class JobKind(StrEnum):
     EXTRACT_ADAPTER = "extract_adapter"
     MEASURE_OVERLAP = "measure_overlap"
     EVALUATE_RUN = "evaluate_run"
+    EVALUATE_WEIGHTS = "evaluate_weights"
     SWEEP = "sweep"
     MAKE_THUMBNAILS = "make_thumbnails"
     CHECK_FILES = "check_files"
@@ -47,6 +49,9 @@ class JobKind(StrEnum):
     PREVIEW_CAPTION = "preview_caption"
     DOWNLOAD_CAPTION_MODEL = "download_caption_model"
     CHECK_CAPTION_MODEL = "check_caption_model"
+
+
+EVALUATIONS = (JobKind.EVALUATE_RUN, JobKind.EVALUATE_WEIGHTS)
 
 
 class DamagedJob(AppError):
@@ -402,27 +407,52 @@ class MeasureOverlapResult(StepProgress):
     layers: tuple[LayerOverlap, ...] | None = None
 
 
-# Evaluating runs
+# Evaluations
 
 
-class EvaluateRunArgs(JobArgs):
-    """The grid of images to measure; the subject is the run.
+class EvaluationArgs(JobArgs):
+    """The grid of images to measure.
 
-    Its columns are the base model and the checkpoints at `steps`; its rows `prompts`, each of the
-    subject at its place, then `captions`: of the images of the run at the places `trained` and
-    `held_out`, empty where a caption cannot be drawn, which then has no row; then `plain`: the
-    first prompts without the trigger word.
+    Its columns are the base model and the candidates; its rows `prompts`, each of the subject at
+    its place, then those `captions` that are not empty, then `plain`: the first prompts without the
+    trigger word.
+    """
+
+    grid_id: int
+    subjects: tuple[str, ...]
+    prompts: tuple[str, ...]
+    captions: tuple[str, ...] = ()
+    plain: tuple[str, ...] = ()
+
+    @property
+    def row_groups(self) -> tuple[tuple[str, ...], ...]:
+        """The rows by kind; the seed of each is its place among its kind."""
+        return self.prompts, tuple(filter(None, self.captions)), self.plain
+
+
+class EvaluateRunArgs(EvaluationArgs):
+    """The checkpoints at `steps` are compared; the subject is the run.
+
+    `captions`: of the images of the run at the places `trained` and `held_out`, empty where a
+    caption cannot be drawn.
     """
 
     kind = JobKind.EVALUATE_RUN
-    grid_id: int
     steps: tuple[int, ...]
-    subjects: tuple[str, ...]
-    prompts: tuple[str, ...]
     trained: tuple[int, ...]
     held_out: tuple[int, ...]
-    captions: tuple[str, ...]
-    plain: tuple[str, ...] = ()
+
+
+class EvaluateWeightsArgs(EvaluationArgs):
+    """Weights of a version are compared, in rising order; the subject is the version.
+
+    `dataset_id`: whose images have the style; None: those that the version was trained on.
+    """
+
+    kind = JobKind.EVALUATE_WEIGHTS
+    weights: tuple[float, ...]
+    base_model_id: int
+    dataset_id: int | None = None
 
 
 class EvaluatedStep(BaseModel):
@@ -447,17 +477,41 @@ class EvaluatedStep(BaseModel):
     closest: tuple[tuple[int, float], ...] = ()
 
 
-class EvaluateRunResult(StepProgress):
+class EvaluationResult(StepProgress):
+    """`notes`: what was not measured, and why."""
+
+    notes: tuple[str, ...] = ()
+
+
+class EvaluateRunResult(EvaluationResult):
     """The measures, and the step to keep with the reason; `deciding`: the prompts that differ most.
 
-    `notes`: what was not measured, and why. `steps` is empty where the style was not.
+    `steps` is empty where the style was not measured.
     """
 
     steps: tuple[EvaluatedStep, ...] = ()
     recommended: int | None = None
     reason: str = ""
     deciding: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()
+
+
+class EvaluatedWeight(BaseModel):
+    """The measures of a weight: style with its interval, closeness of patches, adherence."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    weight: float
+    style: float | None
+    low: float | None
+    high: float | None
+    patches: float
+    adherence: float | None
+
+
+class EvaluateWeightsResult(EvaluationResult):
+    """The measures, and the weight card; both are missing where the style was not measured."""
+
+    weights: tuple[EvaluatedWeight, ...] = ()
+    card: WeightCard | None = None
 
 
 # Storage

@@ -11,9 +11,10 @@ from sqlmodel import Field, SQLModel, col
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.tables.rows import NumberedRow, Restorable, hide_deleted
 from worker.core.bases.family import family_label
-from worker.core.lora_files.weights import USUAL_WEIGHT
+from worker.core.lora_files.weights import USUAL_WEIGHT, WeightCard
 
 LATEST = "latest"  # the alias of the version that is used when none is named
+WEIGHT_CARDS = "weight_cards"  # of the details
 LIVE = sa.text("deleted_at IS NULL AND run_id IS NULL")  # what lists contain
 HAS_RUN = sa.text("run_id IS NOT NULL")  # so that no list is read by it
 DELETED = sa.text("deleted_at IS NOT NULL")
@@ -102,7 +103,8 @@ class Adapter(Restorable, NumberedRow, table=True):
 class AdapterVersion(Restorable, NumberedRow, table=True):
     """An immutable trained or imported set of weights, with its origin.
 
-    Only its usual weight can be edited, and of a checkpoint whether it is kept.
+    Only its usual weight can be edited, and of a checkpoint whether it is kept. Weight cards are
+    added to its details once they are measured.
     """
 
     __tablename__ = "adapter_version"
@@ -160,6 +162,12 @@ class AdapterVersion(Restorable, NumberedRow, table=True):
         default=None, max_length=80, description="Version of the program that created it."
     )
     created_at: datetime = Field(default_factory=utcnow)
+
+    @property
+    def weight_cards(self) -> dict[str, WeightCard]:
+        """Where its style starts to show, is best, and breaks, by the key of the base model."""
+        cards = self.details.get(WEIGHT_CARDS, {})
+        return {key: WeightCard(**card) for key, card in cards.items()}
 
     @property
     def is_imported(self) -> bool:

@@ -13,7 +13,7 @@ from sqlmodel import Field, Session, SQLModel, col
 from app.registry.actor import MAX_CHARACTERS, current_actor
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.job_kinds.job_types import LONG_KINDS, read_arguments, read_result
-from app.registry.job_kinds.kinds import DamagedJob, JobArgs, JobKind, JobResult
+from app.registry.job_kinds.kinds import EVALUATIONS, DamagedJob, JobArgs, JobKind, JobResult
 from app.registry.job_kinds.queues import Queue
 from app.registry.job_kinds.states import NOT_FINAL, JobStatus
 from app.registry.tables.rows import NumberedRow
@@ -145,7 +145,7 @@ class IoJob(Job, table=True):
         )
         return sa.and_(
             sa.or_(col(cls.kind) != JobKind.DOWNLOAD_BASE, sa.not_(at_work)),
-            sa.or_(col(cls.kind) != JobKind.EVALUATE_RUN, sa.not_(undrawn)),
+            sa.or_(col(cls.kind).not_in(EVALUATIONS), sa.not_(undrawn)),
             sa.or_(
                 col(cls.kind).not_in(LONG_KINDS),
                 long_ones.select_from(other).scalar_subquery() < MAX_LONG_JOBS,

@@ -18,6 +18,7 @@ from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
 from app.web.state import AdapterId, State
+from app.web.weight_cards import WeightCardOut, cards_out
 from worker.core.bases.family import BaseFamily
 from worker.core.old_names import accept_old_names
 
@@ -51,6 +52,9 @@ class AdapterOut(Answer):
     rank: int = Field(description="Rank of its matrices.")
     alpha: float = Field(description="Alpha: the strength is alpha / rank.")
     usual_weight: float = Field(description="The weight that is used when none is named.")
+    weight_cards: list[WeightCardOut] = Field(
+        description="Where its style starts to show, is best, and breaks, by base model."
+    )
     size_bytes: int = Field(description="Size of the canonical file.")
     steps: int | None = Field(description="Training steps.")
     ruined: str | None = Field(description="Why its training was ruined; null: it was not.")
@@ -105,6 +109,7 @@ def adapter_out(row: AdapterSummary) -> AdapterOut:
         version,
         **{name: getattr(adapter, name) for name in ADAPTER_FIELDS},
         base_model=version.base_model_id,
+        weight_cards=cards_out(version),
         tags=row.tags,
         versions=row.version_count,
         cover_sha256=cover,

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import Field
 
 from app.registry.adapters import tools
-from app.registry.job_kinds.kinds import JobKind
+from app.registry.job_kinds.kinds import EVALUATIONS, JobKind
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import listing
 from app.registry.jobs.listing import ListedJob
@@ -38,7 +38,7 @@ ADDRESSES: dict[str, str] = {
     JobKind.EXPORT_ADAPTER: "/api/v1/adapters/{adapter_id}",
     JobKind.CAPTION_IMAGES: OrderOut.address,
     JobKind.PREVIEW_CAPTION: PreviewOut.address,
-    JobKind.EVALUATE_RUN: EvaluationOut.address,
+    **dict.fromkeys(EVALUATIONS, EvaluationOut.address),
     **dict.fromkeys(tools.KINDS, ToolJobOut.address),
     **dict.fromkeys((JobKind.INSPECT_BASE, JobKind.DOWNLOAD_BASE), "/api/v1/base-models/{subject}"),
     **dict.fromkeys(

@@ -97,6 +97,7 @@ OPERATION_IDS = [
     "endSession",
     "estimateGrid",
     "evaluateRun",
+    "evaluateWeights",
     "exportDataset",
     "exportDatasetVersion",
     "extractAdapter",

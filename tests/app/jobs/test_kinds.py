@@ -122,6 +122,17 @@ STORED_ARGS: list[tuple[str, dict[str, Any]]] = [
             "captions": ["a fox", "", "a boat"],
         },
     ),
+    (
+        "evaluate_weights",
+        {
+            "grid_id": 3,
+            "subjects": ["cat"],
+            "prompts": ["cat, ink"],
+            "weights": [0.5, 1.0, 2.0],
+            "base_model_id": 1,
+            "dataset_id": 4,
+        },
+    ),
     ("sweep", {}),
     ("make_thumbnails", {}),
     ("check_files", {}),
@@ -188,6 +199,23 @@ STORED_RESULTS: list[tuple[str, dict[str, Any]]] = [
             "notes": [],
         },
     ),
+    (
+        "evaluate_weights",
+        {
+            "notes": ["Adherence is not measured."],
+            "weights": [
+                {
+                    "weight": 0.5,
+                    "style": 0.6,
+                    "low": 0.5,
+                    "high": 0.7,
+                    "patches": 0.4,
+                    "adherence": None,
+                }
+            ],
+            "card": {"start": None, "best": 0.5, "breaks": 1.5, "base": "starter"},
+        },
+    ),
     ("sweep", {"files": 1, "size_bytes": 4}),
     ("make_thumbnails", STEPS),
     ("check_files", {"files": 3, "size_bytes": 9, "problems": 1, "left": 0}),
@@ -217,6 +245,7 @@ def test_long_kinds_are_those_that_a_stopping_worker_returns_to_the_queue() -> N
         "fuse_adapter",
         "extract_adapter",
         "evaluate_run",
+        "evaluate_weights",
         "sweep",
         "caption_images",
         "download_caption_model",

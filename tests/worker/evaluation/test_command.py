@@ -113,7 +113,7 @@ def test_weights_of_one_checkpoint_give_a_card(
     rows = [line.split() for line in printed.splitlines()[1:4]]
     assert [row[:2] for row in rows] == [["weight", "0"], ["weight", "1"], ["weight", "4"]]
     assert rows[0][-1] == "0.00"  # patches, as the base
-    assert re.search(r"^Starts at .*, best at [14], breaks at .*\.$", printed, re.MULTILINE)
+    assert re.search(r"^The style .*is best at [14].*\.$", printed, re.MULTILINE)
 
 
 @pytest.mark.usefixtures("small_embedded")

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from worker.core.evaluation.errors import NotMeasured
-from worker.core.evaluation.weights import WeightCard, WeightMeasure, weight_card
+from worker.core.evaluation.weights import WeightMeasure, weight_card
+from worker.core.lora_files.weights import WeightCard
 
 # an adapter on linocuts: weight, patch score, adherence
 LINOCUT = [

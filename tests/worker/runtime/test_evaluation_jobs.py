@@ -6,19 +6,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlmodel import Session
+from sqlmodel import Session, select
 
-from app.registry import evaluations
+from app.registry import evaluations, weight_evaluations
+from app.registry.adapters import service as adapters
+from app.registry.adapters.usual_weight import weight_card_of
 from app.registry.adapters.versions.create_version import NewVersion, make_version
 from app.registry.errors import AppError, Conflict
 from app.registry.evaluations import EvaluationRequest
-from app.registry.job_kinds.kinds import EvaluateRunArgs, EvaluateRunResult
+from app.registry.job_kinds.kinds import (
+    EvaluateRunArgs,
+    EvaluateRunResult,
+    EvaluateWeightsResult,
+)
 from app.registry.jobs import listing
 from app.registry.renders.grids import service as grids
-from app.registry.tables.adapters import Adapter
+from app.registry.runs import checkpoints
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import DatasetVersion
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.renders import Render
+from app.registry.weight_evaluations import WeightRequest
 from tests.worker.lora_files.random_adapters import random_adapter
 from tests.worker.runtime.job_loops import Registry, picture
 from worker.core import starter
@@ -81,6 +90,8 @@ def add_checkpoints(registry: Registry, session: Session, run_id: int, folder: P
             alpha=2.0,
             base_model_id=registry.base_id,
             run_id=run_id,
+            dataset_version_id=registry.version_id,
+            trigger_words=["chalk style"],
             number=step,
         )
         session.add(make_version(session, new, address))
@@ -151,6 +162,37 @@ def test_checkpoints_are_measured_once_their_images_are_drawn(
 
     again = result_of(registry, start(registry, run_id))  # every image is there
     assert again == result
+
+
+@pytest.mark.usefixtures("measures", "renders")
+def test_weights_are_measured_and_the_card_is_kept_with_the_version(
+    registry: Registry, run_id: int
+) -> None:
+    wanted = WeightRequest(subjects=SUBJECTS, weights=(6.0, 0.5, 1.5))
+    with registry.database.read() as session:
+        address = session.exec(select(Adapter).where(Adapter.run_id == run_id)).one()
+        made = address, adapters.get_version(session, address, STEPS[1])
+        draft = weight_evaluations.draft_weights(session, made, wanted)
+        plan = evaluations.plan_images(session, draft)
+    assert (draft.images, draft.args.weights) == (4 * SUBJECTS, (0.5, 1.5, 6.0))
+    assert draft.args.prompts[0] == f"{draft.args.subjects[0]}, chalk style"
+    with registry.database.write() as session:
+        job_id = evaluations.start_evaluation(session, plan, registry.store).key
+    job = registry.until_final(IoJob, job_id)
+    assert (job.status, job.error) == ("succeeded", None)
+    result = job.outcome(EvaluateWeightsResult)
+    assert [one.weight for one in result.weights] == [0.5, 1.5, 6.0]
+    assert all(one.low < one.style < one.high for one in result.weights)
+    best = max(result.weights, key=lambda one: one.patches)
+    assert result.card is not None
+    assert (result.card.best, result.card.base) == (best.weight, "starter")
+    with registry.database.read() as session:
+        version = session.get_one(AdapterVersion, draft.subject_id)
+        base = session.get_one(BaseModel, registry.base_id)
+        assert weight_card_of(version, base) == result.card
+        assert version.usual_weight == 1.0  # it is proposed, not set
+        copied = checkpoints.use_checkpoint(session, run_id, STEPS[1]).version
+        assert copied.weight_cards == version.weight_cards
 
 
 @pytest.mark.usefixtures("measures")

@@ -144,6 +144,8 @@ def evaluate_weights(
 ) -> WeightReport:
     """The report on one adapter at these weights, in rising order. Raises as `evaluate`.
 
+    Where no weight shows the style, it has a note in place of the card.
+
     `drawing` knows each weight as `weight_name` calls it.
     """
     references = References(question, drawing=drawing, eyes=eyes)
@@ -154,7 +156,12 @@ def evaluate_weights(
         found = references.measure(weight_name(weight), images)
         measures.append(WeightMeasure(weight, patches.score(images), found.mean_adherence))
         styles.append(found.style)
-    return WeightReport(measures, styles, weight_card(measures), references.notes)
+    card, notes = None, list(references.notes)
+    try:
+        card = weight_card(measures)
+    except NotMeasured as error:
+        notes.append(str(error))
+    return WeightReport(measures, styles, card, notes)
 
 
 def weight_name(weight: float) -> str:

@@ -12,7 +12,8 @@ import numpy as np
 from worker.core.evaluation.choice import Candidate, Choice
 from worker.core.evaluation.intervals import mean_interval
 from worker.core.evaluation.style import StyleScore
-from worker.core.evaluation.weights import WeightCard, WeightMeasure
+from worker.core.evaluation.weights import WeightMeasure
+from worker.core.lora_files.weights import WeightCard
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class WeightReport:
 
     measures: Sequence[WeightMeasure]
     styles: Sequence[StyleScore]
-    card: WeightCard
+    card: WeightCard | None
     notes: Sequence[str]
 
 
@@ -58,7 +59,8 @@ def plain(report: Report | WeightReport) -> dict[str, Any]:
             asdict(one) | {"style": asdict(mean_interval(style.parts))}
             for one, style in zip(report.measures, report.styles, strict=True)
         ]
-        return {"weights": rows, "card": asdict(report.card), "not_measured": report.notes}
+        card = asdict(report.card) if report.card else None
+        return {"weights": rows, "card": card, "not_measured": report.notes}
     rows = [
         {
             "name": one.name,
@@ -90,16 +92,10 @@ def text(report: Report | WeightReport, sheet: Path) -> str:
     meanings = [f"{name.replace('_', ' ')}: {MEANINGS[name]}" for name in ("style", *columns)]
     lines += ["", *meanings, "", *report.notes, f"The images: {sheet}"]
     if isinstance(report, WeightReport):
-        card = report.card
-        start, breaks = (_weight(one) for one in (card.start, card.breaks))
-        return "\n".join([*lines, f"Starts at {start}, best at {card.best:g}, breaks at {breaks}."])
+        return "\n".join([*lines, f"The style {report.card.words}."] if report.card else lines)
     choice = report.choice
     lines += [f"{name}: {reason}." for name, reason in choice.left_out.items()]
     return "\n".join([*lines, f"Recommended: {choice.name or 'none'}.", choice.reason])
-
-
-def _weight(value: float | None) -> str:
-    return "no weight tried" if value is None else f"{value:g}"
 
 
 def _number(value: float | None) -> str:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.core.evaluation.errors import NotMeasured
+from worker.core.evaluation.subjects import FEWEST_IMAGES
 from worker.core.eyes.interface import ChannelStatistics
 
-FEWEST_IMAGES = 8
 CLEAR = 3.0
 """Base and dataset are told apart if their distance is this many times its own noise."""
 

@@ -17,6 +17,9 @@ MOST_CAPTIONS = 24
 MOST_PLAIN = 8
 """Prompts without the trigger word that each candidate draws, to see if the style comes anyway."""
 
+FEWEST_IMAGES = 8
+"""Images of a dataset below which its style cannot be told from its subjects."""
+
 T = TypeVar("T")
 WORD = re.compile(r"[^\W\d_]+")
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from worker.core.evaluation.errors import NotMeasured
+from worker.core.lora_files.weights import WeightCard
 
 STARTS = 0.5
 """Share of the best patch score at which the style shows."""
@@ -24,16 +25,6 @@ class WeightMeasure:
     weight: float
     patches: float
     adherence: float | None
-
-
-@dataclass(frozen=True)
-class WeightCard:
-    """`start`: the style shows halfway, between two of the weights tried; `best`: it is closest;
-    `breaks`: the first weight tried at which too much is lost. None: outside the weights tried."""
-
-    start: float | None
-    best: float
-    breaks: float | None
 
 
 def weight_card(measures: Sequence[WeightMeasure]) -> WeightCard:

@@ -1,8 +1,11 @@
-"""Limits of adapter weights, without torch, for forms and workers."""
+"""Limits of adapter weights and what was found of them, without torch, for forms and workers."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+
+from worker.core.wording import join_words
 
 MAX_WEIGHT = 10.0
 USUAL_WEIGHT = 1.0  # of a version whose usual weight nobody edited
@@ -21,3 +24,22 @@ def weight_problem(weight: float, name: str = "") -> str:
     if abs(weight) > MAX_WEIGHT:
         return f"{what} is {weight:g}; weights from {-MAX_WEIGHT:g} to {MAX_WEIGHT:g} are accepted."
     return ""
+
+
+@dataclass(frozen=True)
+class WeightCard:
+    """`start`: the style shows halfway, between two of the weights tried; `best`: it is closest;
+    `breaks`: the first weight tried at which too much is lost. None: outside the weights tried.
+    `base`: the name of the base model."""
+
+    start: float | None
+    best: float
+    breaks: float | None
+    base: str = ""
+
+    @property
+    def words(self) -> str:
+        """What the style does, such as “shows from 0.45, is best at 1 and breaks at 1.5”."""
+        shows = [] if self.start is None else [f"shows from {self.start:g}"]
+        breaks = [] if self.breaks is None else [f"breaks at {self.breaks:g}"]
+        return join_words([*shows, f"is best at {self.best:g}", *breaks])

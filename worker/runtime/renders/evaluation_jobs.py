@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
 
 from PIL import Image
 
-from app.registry import evaluations
+from app.registry import evaluations, weight_evaluations
 from app.registry.base_models import service as base_models
-from app.registry.db import Database
-from app.registry.errors import NotFound
-from app.registry.job_kinds.kinds import EvaluatedStep, EvaluateRunArgs, EvaluateRunResult
+from app.registry.db import Database, Session
+from app.registry.errors import AppError, NotFound
+from app.registry.job_kinds.kinds import (
+    EvaluatedStep,
+    EvaluatedWeight,
+    EvaluateRunArgs,
+    EvaluateRunResult,
+    EvaluateWeightsArgs,
+    EvaluateWeightsResult,
+    EvaluationArgs,
+    EvaluationResult,
+)
 from app.registry.renders.grids import service as grids
 from app.registry.renders.grids import views
 from app.registry.runs import service as runs
@@ -26,8 +36,15 @@ from worker.core.bases.load import LoadedBase, load_base
 from worker.core.evaluation.choice import Candidate
 from worker.core.evaluation.drawing import through_autoencoder
 from worker.core.evaluation.errors import EvaluationError, NotMeasured
-from worker.core.evaluation.evaluate import Captioned, Question, evaluate
-from worker.core.evaluation.report import Report
+from worker.core.evaluation.evaluate import (
+    Captioned,
+    Question,
+    evaluate,
+    evaluate_weights,
+    weight_name,
+)
+from worker.core.evaluation.intervals import mean_interval
+from worker.core.evaluation.report import Report, WeightReport
 from worker.core.eyes import open_eyes
 from worker.runtime.job_progress import RefusedError, cancelable, succeed
 from worker.runtime.lease import Lease
@@ -39,6 +56,7 @@ MISSING = (
     "{count} of {total} images of this evaluation could not be drawn or were deleted. "
     "Measure again to draw them."
 )
+DELETED = "The version of this evaluation was deleted. Restore it, then measure again."
 GONE = "The images of this evaluation were deleted. Start a new one."
 
 
@@ -52,41 +70,40 @@ class EvaluationJobs:
     def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
         """Measure the images of a job's grid. Raises RefusedError."""
         assert job.subject_id is not None
-        args = job.arguments(EvaluateRunArgs)
+        args = job.arguments(EvaluationArgs)
         with cancelable(self._database, lease, stopping, result={}) as progress:
-            base, images = self._inputs(job.subject_id, args)
+            base, found = self._inputs(job.subject_id, args)
             drawing = _GridDrawing(
                 args, self._cells(args.grid_id), base, lambda sha256: self._open(sha256, scratch)
             )
-            drawing.on_part = lambda done: progress(done, drawing.parts(len(images)))
-            captioned = [
-                Captioned(self._open(sha256, scratch), caption)
-                for sha256, caption in zip(images, args.captions, strict=True)
-            ]
-            trained = captioned[: len(args.trained)]
-            held_out = captioned[len(args.trained) :]
-            question = Question(args.prompts, args.subjects, trained, held_out, args.plain)
+            drawing.on_part = lambda done: progress(done, drawing.parts(len(found)))
+            images = [Captioned(self._open(sha256, scratch), text) for sha256, text in found]
             try:
-                names = [_name(step) for step in args.steps]
-                result = _result(args, evaluate(question, names, drawing=drawing, eyes=open_eyes()))
+                result = _measure(args, images, drawing, base.original_name)
             except NotMeasured as error:
-                result = EvaluateRunResult(notes=(str(error),))
+                result = EvaluationResult(notes=(str(error),))
             except (BaseModelError, EvaluationError) as error:
                 raise RefusedError("evaluation", str(error)) from error
             with self._database.write() as session:
                 succeed(session, lease, result)
+                if isinstance(result, EvaluateWeightsResult) and result.card:
+                    weight_evaluations.keep_card(session, job.subject_id, base, result.card)
 
-    def _inputs(self, run_id: int, args: EvaluateRunArgs) -> tuple[BaseModel, list[str]]:
-        """The base model, and the hashes of the trained and held-out images."""
+    def _inputs(
+        self, subject_id: int, args: EvaluationArgs
+    ) -> tuple[BaseModel, list[tuple[str, str]]]:
+        """The base model, and the images to compare with: their hashes and captions."""
         with self._database.read() as session:
-            run = runs.get_run(session, run_id)
-            base = base_models.get_base_model(session, run.base_model_id)
-            base_models.require_ready(base)
-            hashes = evaluations.image_hashes(session, run)
-        places = [*args.trained, *args.held_out]
-        if places and max(places) >= len(hashes):
-            raise RefusedError("gone", "The images of this run were deleted for good.")
-        return base, [hashes[place] for place in places]
+            try:
+                if isinstance(args, EvaluateWeightsArgs):
+                    base, found = _images_of_version(session, subject_id, args)
+                else:
+                    assert isinstance(args, EvaluateRunArgs)
+                    base, found = _images_of_run(session, subject_id, args)
+                base_models.require_ready(base)
+            except AppError as error:
+                raise RefusedError("gone", error.detail) from error
+        return base, found
 
     def _cells(self, grid_id: int) -> Mapping[int, str]:
         """The hash of the image in each cell. Raises RefusedError if some are missing."""
@@ -105,20 +122,56 @@ class EvaluationJobs:
             return image.convert("RGB")
 
 
+def _images_of_run(
+    session: Session, run_id: int, args: EvaluateRunArgs
+) -> tuple[BaseModel, list[tuple[str, str]]]:
+    run = runs.get_run(session, run_id)
+    hashes = evaluations.image_hashes(session, run)
+    places = [*args.trained, *args.held_out]
+    if places and max(places) >= len(hashes):
+        raise NotFound("The images of this run were deleted for good.")
+    found = zip((hashes[place] for place in places), args.captions, strict=True)
+    return base_models.get_base_model(session, run.base_model_id), [*found]
+
+
+def _images_of_version(
+    session: Session, version_id: int, args: EvaluateWeightsArgs
+) -> tuple[BaseModel, list[tuple[str, str]]]:
+    made = weight_evaluations.subject_of(session, version_id)
+    if made is None:
+        raise NotFound(DELETED)
+    items = weight_evaluations.style_items(session, made[1], args.dataset_id)
+    found = [(item["clean_sha256"], "") for item in items]
+    return base_models.get_base_model(session, args.base_model_id), found
+
+
+def _measure(
+    args: EvaluationArgs, images: Sequence[Captioned], drawing: _GridDrawing, base: str
+) -> EvaluationResult:
+    """`base`: its name. Raises NotMeasured, BaseModelError and EvaluationError."""
+    if isinstance(args, EvaluateWeightsArgs):
+        question = Question(args.prompts, args.subjects, images)
+        report = evaluate_weights(question, args.weights, drawing=drawing, eyes=open_eyes())
+        return _result_of_weights(report, base)
+    assert isinstance(args, EvaluateRunArgs)
+    trained, held_out = images[: len(args.trained)], images[len(args.trained) :]
+    question = Question(args.prompts, args.subjects, trained, held_out, args.plain)
+    return _result(args, evaluate(question, _names(args), drawing=drawing, eyes=open_eyes()))
+
+
 class _GridDrawing:
     """The images of a grid, as `evaluate` asks for them."""
 
     def __init__(
         self,
-        args: EvaluateRunArgs,
+        args: EvaluationArgs,
         cells: Mapping[int, str],
         base: BaseModel,
         open_image: Callable[[str], Image.Image],
     ) -> None:
-        self._columns = {None: 0} | {_name(step): 1 + at for at, step in enumerate(args.steps)}
-        captions = [caption for caption in args.captions if caption]
-        self._rows = [*args.prompts, *captions, *args.plain]
-        self._parts = 2 + bool(args.plain)
+        self._columns = {None: 0} | {name: 1 + at for at, name in enumerate(_names(args))}
+        self._rows = [prompt for prompts in args.row_groups for prompt in prompts]
+        self._groups = [bool(prompts) for prompts in args.row_groups]
         self._cells = cells
         self._base = base
         self._open = open_image
@@ -127,7 +180,8 @@ class _GridDrawing:
 
     def parts(self, images: int) -> int:
         """How often `on_part` is called for a dataset of so many images."""
-        return images + self._parts * len(self._columns) - 1
+        of_columns = sum(self._groups) * len(self._columns)
+        return images + of_columns - self._groups[1]  # the base draws no captions
 
     def images(self, candidate: str | None, prompts: Sequence[str]) -> list[Image.Image]:
         """The images in the column of a candidate, of the prompts or of the captions."""
@@ -151,6 +205,14 @@ class _GridDrawing:
     @cached_property
     def _loaded(self) -> LoadedBase:
         return load_base(self._base.location, components=["vae"])
+
+
+def _names(args: EvaluationArgs) -> list[str]:
+    """The candidates in the order of their columns."""
+    if isinstance(args, EvaluateWeightsArgs):
+        return [weight_name(weight) for weight in args.weights]
+    assert isinstance(args, EvaluateRunArgs)
+    return [_name(step) for step in args.steps]
 
 
 def _name(step: int) -> str:
@@ -181,6 +243,26 @@ def _result(args: EvaluateRunArgs, report: Report) -> EvaluateRunResult:
         recommended=next((step for step in args.steps if _name(step) == choice.name), None),
         reason=choice.reason,
         deciding=tuple(report.deciding[:SHOWN_PROMPTS]),
+        notes=tuple(report.notes),
+    )
+
+
+def _result_of_weights(report: WeightReport, base: str) -> EvaluateWeightsResult:
+    styles = [mean_interval(style.parts) for style in report.styles]
+    weights = [
+        EvaluatedWeight(
+            weight=one.weight,
+            style=_rounded(style.mean),
+            low=_rounded(style.low),
+            high=_rounded(style.high),
+            patches=round(one.patches, DIGITS),
+            adherence=_rounded(one.adherence),
+        )
+        for one, style in zip(report.measures, styles, strict=True)
+    ]
+    return EvaluateWeightsResult(
+        weights=tuple(weights),
+        card=report.card and replace(report.card, base=base),
         notes=tuple(report.notes),
     )
 

@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.job_kinds.caption_kinds import CaptionArgs
 from app.registry.job_kinds.kinds import (
-    EvaluateRunArgs,
+    EvaluationArgs,
     ExtractAdapterArgs,
     FuseAdapterArgs,
     ImportAdapterArgs,
@@ -29,7 +29,7 @@ def input_size(session: Session, store: BlobStore, job: IoJob) -> int:
     args = job.readable_arguments()
     if isinstance(args, ImportAdapterArgs):
         return store.stat(args.sha256).size
-    if isinstance(args, CaptionArgs | EvaluateRunArgs):
+    if isinstance(args, CaptionArgs | EvaluationArgs):
         return 0
     adapters: list[int | None] = []
     bases: list[int | None] = []

@@ -24,6 +24,7 @@ VERSION_KINDS = (  # job kinds whose subject is a version
     JobKind.SCALE_ADAPTER,
     JobKind.PUBLISH_ADAPTER,
     JobKind.MEASURE_OVERLAP,
+    JobKind.EVALUATE_WEIGHTS,
 )
 PERSONAL_ARGS: dict[str, Any] = {"filename": "deleted file", "sha256": "", "sidecars": []}
 PERSONAL_ARGS |= {"name": "deleted"}

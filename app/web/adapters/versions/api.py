@@ -17,7 +17,7 @@ from app.registry.job_kinds.weighted import VersionName
 from app.registry.runs.rerun import require_run, train_again
 from app.registry.runs.settings import Difference
 from app.registry.slugs import RowId
-from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.adapters import WEIGHT_CARDS, Adapter, AdapterVersion
 from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.bodies import example
@@ -25,6 +25,7 @@ from app.web.rest.lists import Part
 from app.web.runs.start_api import RunCreated
 from app.web.runs.two_runs_api import ComparedSamplesOut, samples_out
 from app.web.state import AdapterId, State
+from app.web.weight_cards import WeightCardOut, cards_out
 from worker.core.inference.config import AdapterWeight
 
 router = APIRouter(tags=["versions"])
@@ -52,6 +53,10 @@ class VersionOut(Answer):
     rank: int = Field(description="Rank of its matrices.")
     alpha: float = Field(description="Alpha: the strength is alpha / rank.")
     usual_weight: float = Field(description="The weight that is used when none is named.")
+    weight_cards: list[WeightCardOut] = Field(
+        description="Where its style starts to show, is best, and breaks, by base model; empty "
+        "until that is measured."
+    )
     steps: int | None = Field(description="Training steps.")
     trigger_words: list[str] = Field(description="Its trigger words when it was made.")
     ruined: str | None = Field(description="Why its training was ruined; null: it was not.")
@@ -113,7 +118,13 @@ class CompareOut(Answer):
 def version_out(version: AdapterVersion, names: dict[str, int]) -> VersionOut:
     """A version as the API shows it."""
     named = list(aliases.by_number(names, version.version))
-    return VersionOut.of(version, aliases=named, base_model=version.base_model_id)
+    return VersionOut.of(
+        version,
+        aliases=named,
+        base_model=version.base_model_id,
+        weight_cards=cards_out(version),
+        details={key: value for key, value in version.details.items() if key != WEIGHT_CARDS},
+    )
 
 
 def _find_version(

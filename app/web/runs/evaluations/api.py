@@ -1,21 +1,27 @@
-"""REST: evaluations of the checkpoints of a run."""
+"""REST: evaluations of the checkpoints of a run, and of the weights of a version."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
-from app.registry import evaluations
-from app.registry.db import MAX_ID
-from app.registry.evaluations import EvaluationRequest, EvaluationView
+from app.registry import evaluations, weight_evaluations
+from app.registry.adapters import service as adapters
+from app.registry.base_models.service import BaseReference
+from app.registry.db import MAX_ID, Session
+from app.registry.evaluations import EvaluationRequest, RunEvaluation, WeightEvaluation
 from app.registry.job_kinds.states import JobStatus
+from app.registry.slugs import RowId
+from app.registry.weight_evaluations import WeightRequest
 from app.web.answers import Answer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import Id, State
+from app.web.state import AdapterId, Id, State
+from app.web.weight_cards import WeightCardOut, card_out
+from worker.core.inference.config import AdapterWeight
 
 router = APIRouter(tags=["evaluations"])
 
@@ -37,6 +43,30 @@ class EvaluationIn(BaseModel):
         ge=1,
         le=evaluations.MOST_CHECKPOINTS,
         description="At most so many, spread over the run, the last one among them.",
+    )
+
+
+class WeightEvaluationIn(BaseModel):
+    """Which weights to compare."""
+
+    model_config = example(subjects=16)
+    subjects: int = Field(
+        weight_evaluations.SUBJECTS,
+        ge=evaluations.FEWEST_SUBJECTS,
+        le=evaluations.MOST_SUBJECTS,
+        description="Subjects to draw at each weight, which no caption names.",
+    )
+    weights: list[AdapterWeight] = Field(
+        list(weight_evaluations.WEIGHTS),
+        min_length=weight_evaluations.FEWEST_WEIGHTS,
+        max_length=weight_evaluations.MOST_WEIGHTS,
+        description="The weights to compare, above 0.",
+    )
+    base_model: BaseReference | None = Field(None, description="Absent: that of the version.")
+    dataset_id: RowId | None = Field(
+        None,
+        description="The dataset whose images have the style; absent: the images that the version "
+        "was trained on. An imported version needs one.",
     )
 
 
@@ -63,12 +93,30 @@ class EvaluatedCheckpointOut(Answer):
     equal: bool = Field(description="True if it cannot be told from the recommended one.")
 
 
+class EvaluatedWeightOut(Answer):
+    """The measures of a weight; null: not measured."""
+
+    weight: float = Field(description="The weight.")
+    style: float | None = Field(description="0: as the base model draws, 1: as the dataset.")
+    style_low: float | None = Field(description="Low end of its interval of 95 %.")
+    style_high: float | None = Field(description="High end of its interval of 95 %.")
+    patches: float = Field(
+        description="Closeness of small patches to the dataset's; 0: as the base model. The best "
+        "weight has the largest."
+    )
+    adherence: float | None = Field(
+        description="How far images show what the prompt says; 1: as the base model's."
+    )
+
+
 class EvaluationOut(Answer):
-    """An evaluation of the checkpoints of a run."""
+    """An evaluation of the checkpoints of a run, or of the weights of a version."""
 
     address: ClassVar[str] = "/api/v1/evaluations/{id}"
     id: int = Field(description="Its id: poll `/evaluations/{id}`.")
-    run_id: int = Field(description="The run.")
+    run_id: int | None = Field(description="The run; null for weights of a version.")
+    adapter_id: int | None = Field(description="The adapter; null for a run, or once deleted.")
+    version: int | None = Field(description="Number of its version.")
     grid_id: int = Field(description="The grid of its images.")
     status: JobStatus = Field(description="`queued` until all images are drawn.")
     progress: float = Field(description="Share of the work that is done, 0 to 1.")
@@ -81,12 +129,38 @@ class EvaluationOut(Answer):
     checkpoints: list[EvaluatedCheckpointOut] = Field(
         description="Their measures by step; empty before the end, or if none was measured."
     )
+    weights: list[EvaluatedWeightOut] = Field(
+        description="Their measures; empty before the end, or if none was measured."
+    )
+    weight_card: WeightCardOut | None = Field(
+        description="Where the style starts to show, is best, and breaks; null: not measured."
+    )
     not_measured: list[str] = Field(description="What was not measured, and why, as sentences.")
 
 
-def evaluation_out(view: EvaluationView) -> EvaluationOut:
-    """An evaluation as the API shows it."""
-    result = view.result
+def evaluation_out(session: Session, evaluation_id: int) -> EvaluationOut:
+    """An evaluation as the API shows it. Raises NotFound."""
+    view = evaluations.view_evaluation(session, evaluation_id)
+    of_kind = _of_run(view) if isinstance(view, RunEvaluation) else _of_weights(session, view)
+    nothing: dict[str, Any] = {
+        "recommended": None,
+        "reason": None,
+        "checkpoints": [],
+        "weights": [],
+    }
+    nothing |= {"run_id": None, "adapter_id": None, "version": None, "weight_card": None}
+    return EvaluationOut.of(
+        view.job,
+        grid_id=view.args.grid_id,
+        progress=view.progress,
+        images=view.images,
+        images_drawn=view.drawn,
+        not_measured=list(view.result.notes),
+        **nothing | of_kind,
+    )
+
+
+def _of_run(view: RunEvaluation) -> dict[str, Any]:
     checkpoints = [
         EvaluatedCheckpointOut.of(
             one,
@@ -95,20 +169,28 @@ def evaluation_out(view: EvaluationView) -> EvaluationOut:
             left_out=one.left_out or None,
             equal=one.is_equal,
         )
-        for one in result.steps
+        for one in view.result.steps
     ]
-    return EvaluationOut.of(
-        view.job,
-        run_id=view.job.subject_id,
-        grid_id=view.args.grid_id,
-        progress=view.progress,
-        images=view.images,
-        images_drawn=view.drawn,
-        recommended=result.recommended,
-        reason=result.reason or None,
-        checkpoints=checkpoints,
-        not_measured=list(result.notes),
-    )
+    return {
+        "run_id": view.job.subject_id,
+        "recommended": view.result.recommended,
+        "reason": view.result.reason or None,
+        "checkpoints": checkpoints,
+    }
+
+
+def _of_weights(session: Session, view: WeightEvaluation) -> dict[str, Any]:
+    made = weight_evaluations.subject_of(session, view.job.subject_id)
+    card = view.result.card
+    return {
+        "adapter_id": made[0].key if made else None,
+        "version": made[1].version if made else None,
+        "weights": [
+            EvaluatedWeightOut.of(one, style_low=one.low, style_high=one.high)
+            for one in view.result.weights
+        ],
+        "weight_card": card_out(card) if card else None,
+    }
 
 
 @router.post("/runs/{run_id}/evaluations", status_code=202, responses=NOT_POSSIBLE)
@@ -121,7 +203,34 @@ def evaluate_run(run_id: Id, body: EvaluationIn, state: State) -> EvaluationOut:
         plan = evaluations.plan_evaluation(session, run_id, EvaluationRequest(**body.model_dump()))
     with state.database.write() as session:
         job = evaluations.start_evaluation(session, plan, state.store)
-        return evaluation_out(evaluations.view_evaluation(session, job.key))
+        return evaluation_out(session, job.key)
+
+
+@router.post(
+    "/adapters/{adapter_id}/versions/{version}/evaluations",
+    status_code=202,
+    responses=problems({422: "No images show the style, or the base model does not fit."}),
+)
+def evaluate_weights(
+    adapter_id: AdapterId,
+    version: Annotated[str, Path(max_length=60)],
+    body: WeightEvaluationIn,
+    state: State,
+) -> EvaluationOut:
+    """Compare weights of a version: where its style shows, is best, and breaks.
+
+    Its images are drawn behind everything a person waits for, then they are measured. What is
+    found is kept with the version; its usual weight stays.
+    """
+    wanted = WeightRequest(**body.model_dump())
+    with state.database.read() as session:
+        adapter = adapters.get_adapter(session, adapter_id)
+        made = adapter, adapters.get_version(session, adapter, version)
+        draft = weight_evaluations.draft_weights(session, made, wanted)
+        plan = evaluations.plan_images(session, draft)
+    with state.database.write() as session:
+        job = evaluations.start_evaluation(session, plan, state.store)
+        return evaluation_out(session, job.key)
 
 
 @router.get("/evaluations")
@@ -138,14 +247,14 @@ def list_evaluations(
             session, run_id=run_id, limit=part.size, before=part.after
         )
         shown = part.cut(jobs, lambda job: job.key)
-        return [evaluation_out(evaluations.view_evaluation(session, job.key)) for job in shown]
+        return [evaluation_out(session, job.key) for job in shown]
 
 
 @router.get("/evaluations/{evaluation_id}")
 def get_evaluation(evaluation_id: Id, state: State) -> EvaluationOut:
     """Get an evaluation."""
     with state.database.read() as session:
-        return evaluation_out(evaluations.view_evaluation(session, evaluation_id))
+        return evaluation_out(session, evaluation_id)
 
 
 @router.post("/evaluations/{evaluation_id}/cancel", **CANCEL)
@@ -153,7 +262,7 @@ def cancel_evaluation(evaluation_id: Id, state: State) -> EvaluationOut:
     """Cancel an evaluation and the images that are still to come."""
     with state.database.write() as session:
         evaluations.cancel_evaluation(session, evaluation_id)
-        return evaluation_out(evaluations.view_evaluation(session, evaluation_id))
+        return evaluation_out(session, evaluation_id)
 
 
 @router.post(
@@ -165,4 +274,4 @@ def repeat_evaluation(evaluation_id: Id, state: State) -> EvaluationOut:
     """Measure again; only images that are missing are drawn again."""
     with state.database.write() as session:
         job = evaluations.repeat_evaluation(session, evaluation_id, state.store)
-        return evaluation_out(evaluations.view_evaluation(session, job.key))
+        return evaluation_out(session, job.key)

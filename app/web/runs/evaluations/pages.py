@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from app.registry import evaluations
+from app.registry import evaluations, weight_evaluations
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
-from app.registry.evaluations import EvaluationDraft, EvaluationRequest, EvaluationView
-from app.registry.job_kinds.kinds import EvaluatedStep
+from app.registry.evaluations import EvaluationDraft, EvaluationRequest, RunEvaluation
+from app.registry.job_kinds.kinds import EvaluatedStep, JobKind
 from app.registry.runs import checkpoints, service
 from app.registry.runs.checkpoints import RunCheckpoint
+from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm
@@ -45,7 +46,7 @@ class EvaluationPage:
     """
 
     run: Run
-    view: EvaluationView | None
+    view: RunEvaluation | None
     draft: EvaluationDraft | None
     wanted: EvaluationRequest
     problem: str = ""
@@ -124,7 +125,7 @@ def cancel(evaluation_id: Id, state: State) -> Response:
     """Cancel an evaluation."""
     with state.database.write() as session:
         job = evaluations.cancel_evaluation(session, evaluation_id)
-        return RedirectResponse(f"/runs/{job.subject_id}/evaluation", status_code=303)
+        return RedirectResponse(_address_of(session, job), status_code=303)
 
 
 @router.post("/evaluations/{evaluation_id}/repeat")
@@ -132,7 +133,15 @@ def repeat(evaluation_id: Id, state: State) -> Response:
     """Measure again; only images that are missing are drawn again."""
     with state.database.write() as session:
         job = evaluations.repeat_evaluation(session, evaluation_id, state.store)
-        return RedirectResponse(f"/runs/{job.subject_id}/evaluation", status_code=303)
+        return RedirectResponse(_address_of(session, job), status_code=303)
+
+
+def _address_of(session: Session, job: IoJob) -> str:
+    """The page of an evaluation; the list of adapters if it is of a version that was deleted."""
+    if job.kind == JobKind.EVALUATE_RUN:
+        return f"/runs/{job.subject_id}/evaluation"
+    made = weight_evaluations.subject_of(session, job.subject_id)
+    return f"/adapters/{made[0].slug}/weights?v={made[1].version}" if made else "/adapters"
 
 
 def _page(
@@ -153,6 +162,7 @@ def _page(
             return EvaluationPage(run, None, None, wanted, error.detail)
         return EvaluationPage(run, None, draft, wanted, errors=errors or {})
     view = evaluations.view_evaluation(session, newest[0].key)
+    assert isinstance(view, RunEvaluation)
     rows = checkpoints.list_checkpoints(session, run_id, steps=view.args.steps)
     page = EvaluationPage(run, view, None, wanted, saved={row.step: row for row in rows})
     return replace(page, copies=_copies(session, page))

@@ -155,6 +155,7 @@ def test_every_short_kind_has_a_limit_that_is_generous() -> None:
         JobKind.EXTRACT_ADAPTER: 600,
         JobKind.MEASURE_OVERLAP: 300,
         JobKind.EVALUATE_RUN: 600,
+        JobKind.EVALUATE_WEIGHTS: 600,
         JobKind.MAKE_THUMBNAILS: 300,
         JobKind.CHECK_FILES: 300,
         JobKind.DELETE_DRAFTS: 300,

@@ -1,0 +1,151 @@
+"""Evaluations of the weights of a version, on its pages and over REST, and what they leave."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.registry.adapters.usual_weight import keep_weight_card
+from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.base_models import service as base_models
+from app.registry.db import Session
+from app.registry.job_kinds.kinds import EvaluatedWeight, EvaluateWeightsResult
+from app.registry.job_kinds.states import JobStatus
+from app.registry.jobs import service as jobs
+from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.jobs import IoJob
+from tests import fake_workers
+from tests.app.adapters.test_fitting import add_base
+from tests.fake_workers import FakeTraining
+from worker.core.lora_files.weights import WeightCard
+
+API = "/api/v1"
+VERSION = f"{API}/adapters/1/versions/1"
+ASKED = {"subjects": 6, "weights": [1.5, 0.5, 1]}
+IMAGES = 6 * 4
+CARD = WeightCard(start=0.3, best=0.8, breaks=1.5, base="starter")
+
+
+@pytest.fixture
+def chalk(state: AppState) -> Adapter:
+    """An adapter that was trained on nine images."""
+    fake_workers.ready_base(state)
+    fake_workers.queued_run(state, fake_workers.dataset(state, pictures=9))
+    training = FakeTraining(state)
+    training.train(40)
+    return training.finish()
+
+
+def measure(state: AppState, card: WeightCard | None = CARD, note: str = "") -> None:
+    """Draw the images and end the job that measures, as workers would."""
+    fake_workers.draw(state)
+    rows = [
+        EvaluatedWeight(weight=one, style=one / 2, low=0.1, high=0.9, patches=0.4, adherence=None)
+        for one in (0.5, 1.0, 1.5)
+    ]
+    result = EvaluateWeightsResult(weights=tuple(rows), card=card, notes=(note,) if note else ())
+    with state.database.write() as session:
+        while claimed := jobs.claim_next(session, IoJob, lease_seconds=60):
+            job, claim = claimed
+            values = {"result": result.stored()} if job.kind == "evaluate_weights" else {}
+            jobs.finish(session, IoJob, claim, JobStatus.SUCCEEDED, **values)
+        if card:
+            keep(session)
+
+
+def keep(session: Session, card: WeightCard = CARD) -> None:
+    version = session.get_one(AdapterVersion, 1)
+    base = base_models.ensure_embedded(session)
+    keep_weight_card(session, session.get_one(Adapter, version.adapter_id), version, base, card)
+
+
+def test_weights_are_compared_and_the_card_is_kept_with_the_version(
+    client: TestClient, state: AppState, chalk: Adapter
+) -> None:
+    answer = client.post(f"{VERSION}/evaluations", json=ASKED)
+    assert answer.status_code == 202, answer.text
+    order, address = answer.json(), answer.headers["location"]
+    assert address == f"{API}/evaluations/{order['id']}"
+    facts = [order[name] for name in ("run_id", "adapter_id", "version", "images", "weight_card")]
+    assert facts == [None, chalk.key, 1, IMAGES, None]
+    grid = client.get(f"{API}/grids/{order['grid_id']}").json()
+    assert grid["columns"]["values"] == "none, chalk@1:0.5, chalk@1:1, chalk@1:1.5"
+    assert [job["url"] for job in client.get(f"{API}/jobs?kind=evaluate_weights").json()] == [
+        address
+    ]
+    assert client.get(f"{API}/evaluations?run_id=1").json() == []
+    for _ in range(2):
+        canceled = client.post(f"{address}/cancel")
+        assert (canceled.status_code, canceled.json()["status"]) == (202, "canceled")
+    again = client.post(f"{address}/repeat")
+    assert again.status_code == 202
+    measure(state)
+    ended = client.get(again.headers["location"]).json()
+    assert [one["style"] for one in ended["weights"]] == [0.25, 0.5, 0.75]
+    card = {"base_name": "starter", "start": 0.3, "best": 0.8, "breaks": 1.5}
+    assert ended["weight_card"] == card
+    assert [one["id"] for one in client.get(f"{API}/evaluations").json()] == [
+        ended["id"],
+        order["id"],
+    ]
+    found = client.get(VERSION).json()
+    assert (found["weight_cards"], found["usual_weight"]) == ([card], 1.0)
+    assert "weight_cards" not in found["details"]
+    assert client.get(f"{API}/adapters/1").json()["weight_cards"] == [card]
+
+
+@pytest.mark.parametrize(
+    ("asked", "field", "sentence"),
+    [
+        ({"weights": [0.5, 0.5, 1]}, "weights", "3 to 12 different weights above 0"),
+        ({"weights": [0, 0.5, 1]}, "weights", "above 0"),
+        ({"dataset_id": 2}, "dataset_id", "8 images or more, and there is 1 image"),
+        ({"dataset_id": 99}, "dataset_id", "no such dataset"),
+        ({"base_model": "gone"}, "base_model", "Unknown base model"),
+        ({"base_model": "large"}, "base_model", "does not fit"),
+    ],
+)
+def test_what_cannot_be_compared_is_explained_before_anything_is_drawn(
+    client: TestClient,
+    state: AppState,
+    chalk: Adapter,
+    asked: dict[str, Any],
+    field: str,
+    sentence: str,
+) -> None:
+    fake_workers.dataset(state, "Ink", pictures=1)
+    with state.database.write() as session:
+        add_base(session, "large", 859_520_964)
+    refused = client.post(f"{VERSION}/evaluations", json=asked)
+    assert refused.status_code == 422
+    assert sentence in str(refused.json()["errors"]), refused.text
+    assert field in str(refused.json()["errors"])
+    assert client.get(f"{API}/grids").json() == []
+
+
+def test_an_import_needs_a_dataset_of_its_style(client: TestClient, state: AppState) -> None:
+    fake_workers.ready_base(state)
+    dataset = fake_workers.dataset(state, pictures=9)
+    with state.database.write() as session:
+        base = base_models.ensure_embedded(session).key
+        publish(session, NewVersion("Ink", "sd1", "a" * 64, 1, 4, 4.0, base_model_id=base))
+    refused = client.post(f"{VERSION}/evaluations", json=ASKED)
+    assert refused.status_code == 422
+    assert "Choose a dataset of the style" in refused.text
+    answer = client.post(f"{VERSION}/evaluations", json=ASKED | {"dataset_id": dataset.key})
+    assert answer.status_code == 202
+
+
+def test_a_deleted_version_leaves_the_evaluation_readable(
+    client: TestClient, state: AppState, chalk: Adapter
+) -> None:
+    address = client.post(f"{VERSION}/evaluations", json=ASKED).headers["location"]
+    measure(state, card=None, note="No weight brings the images nearer to the style.")
+    assert client.delete(f"{API}/adapters/1").status_code == 200
+    found = client.get(address).json()
+    assert (found["adapter_id"], found["version"], found["images_drawn"]) == (None, None, IMAGES)
+    assert found["not_measured"] == ["No weight brings the images nearer to the style."]
+    assert client.post(f"{VERSION}/evaluations", json=ASKED).status_code == 404
