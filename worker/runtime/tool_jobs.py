@@ -40,6 +40,8 @@ from app.registry.job_kinds.kinds import (
 from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.jobs import service as jobs
+from app.registry.runs import service
+from app.registry.runs.checkpoints import adapter_for_next_version
 from app.registry.storage.store import BlobStore, translate_full_disk
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
@@ -112,6 +114,13 @@ class ToolJobs:
         args = job.arguments(MergeAdaptersArgs)
         options = MergeOptions(MergeMethod(args.method), args.rank, args.density, args.seed)
         made = merge_adapters(self._stack(args.parts, scratch), options, on_module=progress)
+        if args.run_id is not None:
+            told = {"tool": "average", **args.model_dump(mode="json", include={"rank", "parts"})}
+            source = self._averaged(args.run_id, args.parts[-1].version_id)
+            self._publish_next(
+                lease, scratch, made, MergeAdaptersResult, source, told, use=args.use
+            )
+            return
         told = {"tool": "merge", **args.model_dump(mode="json", include=MERGE_FACTS)}
         with self._database.read() as session:
             versions = [session.get_one(AdapterVersion, p.version_id) for p in args.parts]
@@ -130,6 +139,13 @@ class ToolJobs:
             license=_license(sources),
             details={"made": told},
         )
+
+    def _averaged(self, run_id: int, version_id: int) -> tuple[Adapter, AdapterVersion]:
+        """The adapter that gets the average as a version, with the newest checkpoint in it."""
+        with self._database.read() as session:
+            version = session.get_one(AdapterVersion, version_id)
+            extended = adapter_for_next_version(session, service.get_run(session, run_id))
+            return session.get_one(Adapter, extended or version.adapter_id), version
 
     def _resize(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
         args = job.arguments(ResizeAdapterArgs)

@@ -276,7 +276,11 @@ Part = Annotated[ResolvedAdapter, PlainSerializer(lambda adapter: adapter.for_jo
 
 
 class MergeAdaptersArgs(JobArgs):
-    """The adapters to merge, and how; `rank` is None for the method that needs none."""
+    """The adapters to merge, and how; `rank` is None for the method that needs none.
+
+    `run_id`: they are checkpoints of this run, whose adapter gets the result as its next version.
+    `use`: that becomes the version in use.
+    """
 
     kind = JobKind.MERGE_ADAPTERS
     name: str
@@ -285,6 +289,8 @@ class MergeAdaptersArgs(JobArgs):
     rank: int | None
     density: float
     seed: int
+    run_id: int | None = None
+    use: bool = False
 
 
 class ResizeAdapterArgs(JobArgs):

@@ -33,6 +33,7 @@ from app.registry.storage.store import BlobStore
 from app.registry.tables.adapters import AdapterVersion
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.renders import Render
+from worker.core.lora_files.weights import USUAL_WEIGHT
 
 ANY_PROMPT = "a castle"
 
@@ -156,7 +157,12 @@ def _requests(session: Session, job: IoJob) -> list[RenderRequest]:
         before = [WeightedAdapter(adapter_id=version.adapter_id, version=version.version)]
         return [_request(before), _request(after)]
     if isinstance(args, MergeAdaptersArgs):
-        return [*(_request([part.named]) for part in args.parts[:2]), _request(after)]
+        parts = args.parts[:2]
+        if args.run_id is not None:  # of an average: the first and the last checkpoint, whole
+            parts = tuple(
+                part.with_weight(USUAL_WEIGHT) for part in args.parts[:: len(args.parts) - 1]
+            )
+        return [*(_request([part.named]) for part in parts), _request(after)]
     if isinstance(args, ExtractAdapterArgs):
         return [_request(base=args.tuned_id), _request(after, job.subject_id)]
     raise Conflict("The settings of this job cannot be read any more.")

@@ -184,7 +184,7 @@ def use_checkpoint(session: Session, run_id: int, step: int) -> UsedVersion:
             "adapter. Continue from it instead."
         )
     new = _new_version(session, run, found.address, found.version)
-    extended = _adapter_to_extend(session, run)
+    extended = adapter_for_next_version(session, run)
     used = session.get(Adapter, extended) if extended is not None else None
     before = adapters.get_version(session, used) if used is not None else None
     version = publish(session, new, adapter_id=extended)
@@ -227,7 +227,7 @@ def _new_version(
     return NewVersion(name=run.name, base_family=address.base_family, cover_sha256=cover, **copied)
 
 
-def _adapter_to_extend(session: Session, run: Run) -> int | None:
+def adapter_for_next_version(session: Session, run: Run) -> int | None:
     """The adapter that gets the next version of this run; None: a new one."""
     made = _versions_made(session, run.key)
     return made[0][0].key if made else adapter_of_parent(session, run)

@@ -23,6 +23,7 @@ OPERATION_IDS = [
     "allowLoss",
     "applyCaptionGuesses",
     "applyCaptionProposals",
+    "averageCheckpoints",
     "cancelBaseModel",
     "cancelCaptionModel",
     "cancelCaptionOrder",

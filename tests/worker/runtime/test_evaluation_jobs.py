@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlmodel import Session, select
+from sqlmodel import select
 
 from app.registry import evaluations, weight_evaluations
 from app.registry.adapters import service as adapters
 from app.registry.adapters.usual_weight import weight_card_of
-from app.registry.adapters.versions.create_version import NewVersion, make_version
 from app.registry.errors import AppError, Conflict
 from app.registry.evaluations import EvaluationRequest
 from app.registry.job_kinds.kinds import (
@@ -28,12 +27,9 @@ from app.registry.tables.datasets import DatasetVersion
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.renders import Render
 from app.registry.weight_evaluations import WeightRequest
-from tests.worker.lora_files.random_adapters import random_adapter
+from tests.worker.runtime.checkpoint_rows import add_checkpoints
 from tests.worker.runtime.job_loops import Registry, picture
-from worker.core import starter
 from worker.core.evaluation.subjects import EVERYDAY
-from worker.core.lora_files import canonical
-from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.render_jobs import RenderJobs
 
@@ -66,35 +62,8 @@ def run_id(registry: Registry, tmp_path: Path) -> int:
     with registry.database.write() as session:
         version = session.get_one(DatasetVersion, registry.version_id)
         version.items, version.image_count = items, len(items)
-        add_checkpoints(registry, session, run_id, tmp_path)
+        add_checkpoints(registry, session, run_id, tmp_path, steps=STEPS)
     return run_id
-
-
-def add_checkpoints(registry: Registry, session: Session, run_id: int, folder: Path) -> None:
-    """Adapters of checkpoints, with random weights."""
-    with BaseCheckpoint(starter.PATH) as base:
-        shapes = dict(sorted(base.target_shapes.items())[::7])
-    address = Adapter(run_id=run_id, slug="chalk-run", name="Chalk", base_family="sd1")
-    session.add(address)
-    session.flush()
-    for step in STEPS:
-        path = folder / f"{step}.safetensors"
-        canonical.save_adapter(random_adapter(shapes, seed=step, rank=2), path)
-        blob = registry.store.put_file(path)
-        new = NewVersion(
-            name="Chalk",
-            base_family="sd1",
-            sha256=blob.sha256,
-            size_bytes=blob.size,
-            rank=2,
-            alpha=2.0,
-            base_model_id=registry.base_id,
-            run_id=run_id,
-            dataset_version_id=registry.version_id,
-            trigger_words=["chalk style"],
-            number=step,
-        )
-        session.add(make_version(session, new, address))
 
 
 @pytest.fixture

@@ -22,12 +22,16 @@ from app.registry.added_models import service as added_models
 from app.registry.base_models import service as base_models
 from app.registry.job_kinds.kinds import ResizeAdapterArgs, ScaleAdapterArgs
 from app.registry.jobs.service import Claim, LostLease
+from app.registry.renders import tool_images
+from app.registry.runs import checkpoints
+from app.registry.runs.averages import order_average
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from tests.fake_workers import weighted
 from tests.worker.bases.tiny_models import save_sd15
 from tests.worker.lora_files.random_adapters import random_adapter
+from tests.worker.runtime.checkpoint_rows import add_checkpoints
 from tests.worker.runtime.job_loops import Registry, wait_for
 from worker.core import starter
 from worker.core.bases.load import load_base
@@ -133,6 +137,46 @@ def test_a_merge_becomes_an_adapter_that_says_of_what_it_was_made(
         factor = -0.5 if module.component == "unet" else 0.25
         expected = 0.8 * first[module.key].delta() + factor * second[module.key].delta()
         assert torch.allclose(module.delta(), expected, atol=1e-6)
+
+
+def test_an_average_of_checkpoints_becomes_the_next_version_of_the_runs_adapter(
+    registry: Registry, loop: JobLoop, tmp_path: Path
+) -> None:
+    run_id = registry.new_run()
+    with registry.database.write() as session:
+        add_checkpoints(registry, session, run_id, tmp_path, steps=(2, 4))
+        used = checkpoints.use_checkpoint(session, run_id, 2)
+        address = checkpoints.address_of(session, run_id)
+        job = order_average(session, run_id, [2, 4])
+    ended = done(registry, job)
+    assert (ended.status, ended.error) == ("succeeded", None)
+    result = ended.result
+    assert (result["adapter_id"], result["version"]) == (used.adapter.key, 2)
+    assert 0 < result["relative_error"] < 1
+    version = newest(registry, used.adapter)
+    assert (version.rank, version.base_model_id) == (used.version.rank, registry.base_id)
+    assert version.details["made"]["tool"] == "average"
+    with registry.database.read() as session:
+        assert service.get_version(session, used.adapter).version == 1  # the one in use stays
+    with registry.database.write() as session:
+        images = tool_images.order_images(session, job.key, registry.store)
+    shown = [(one.version, one.weight) for side in images.sides for one in side.render.stack]
+    assert shown == [(2, 1.0), (4, 1.0), (2, 1.0)]
+    first, second = (
+        {
+            module.key: module.delta()
+            for module in weights(
+                registry, {"adapter_id": address.key, "version": step}, tmp_path
+            ).modules
+        }
+        for step in (2, 4)
+    )
+    error = total = 0.0
+    for module in weights(registry, result, tmp_path).modules:
+        mean = (first[module.key] + second[module.key]) / 2
+        error += float((module.delta() - mean).square().sum())
+        total += float(mean.square().sum())
+    assert (error / total) ** 0.5 == pytest.approx(result["relative_error"], rel=0.01)
 
 
 def test_a_resize_becomes_a_version_with_the_energy_it_kept(

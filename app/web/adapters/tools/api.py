@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, StrictBool
 from app.registry.adapters import service, tools
 from app.registry.adapters.tools import FuseOutput
 from app.registry.base_models.service import BaseReference
+from app.registry.db import MAX_ID
 from app.registry.job_kinds.kinds import (
     FuseAdapterResult,
     ResizeAdapterArgs,
@@ -20,6 +21,7 @@ from app.registry.job_kinds.kinds import (
 from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import VersionReference, WeightedAdapter
 from app.registry.renders import tool_images
+from app.registry.runs.averages import order_average
 from app.registry.state import AppState
 from app.registry.tables.jobs import IoJob
 from app.registry.validation import Name
@@ -87,6 +89,17 @@ class ScaleIn(BaseModel):
     version: VersionReference = None
     block_weights: Annotated[
         BlockWeights, Field(description="Factors of the changes; absent ones are 1.")
+    ]
+    use: Annotated[StrictBool, Field(description="True: the result becomes `latest`.")] = False
+
+
+class AverageIn(BaseModel):
+    """The checkpoints of a run whose weight changes are averaged."""
+
+    model_config = example(steps=[20, 40])
+    steps: Annotated[
+        list[Annotated[int, Field(ge=1, le=MAX_ID)]],
+        Field(min_length=2, max_length=MAX_MERGE_ADAPTERS, description="Steps of checkpoints."),
     ]
     use: Annotated[StrictBool, Field(description="True: the result becomes `latest`.")] = False
 
@@ -192,6 +205,21 @@ def merge_adapters(body: MergeIn, state: State) -> ToolJobOut:
     order = tools.MergeOrder(parts=body.adapters, **body.model_dump(exclude={"adapters"}))
     with state.database.write() as session:
         return tool_job_out(tools.order_merge(session, order))
+
+
+@router.post(
+    "/runs/{run_id}/checkpoints/average",
+    status_code=202,
+    responses=problems({409: "Only the training state of a checkpoint is stored."}),
+)
+def average_checkpoints(run_id: Id, body: AverageIn, state: State) -> ToolJobOut:
+    """Average checkpoints of a run, as the next version of its adapter.
+
+    The mean of their weight changes is cut to the rank of the run; `relative_error` says what that
+    costs. `latest` stays where it is, unless you `use` the result.
+    """
+    with state.database.write() as session:
+        return tool_job_out(order_average(session, run_id, body.steps, use=body.use))
 
 
 @router.post("/adapters/{adapter_id}/resize", status_code=202)

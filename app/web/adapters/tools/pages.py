@@ -26,6 +26,7 @@ from app.registry.job_kinds.kinds import (
 )
 from app.registry.renders import tool_images
 from app.registry.renders.tool_images import ToolImages
+from app.registry.runs.averages import order_average
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.jobs import IoJob
@@ -33,7 +34,7 @@ from app.registry.validation import MAX_NAME
 from app.web.adapters.tools import forms as tool_forms
 from app.web.adapters.tools.api import progress_of
 from app.web.adapters.tools.forms import DEFAULTS, DTYPES, LAYOUTS, METHODS, ROWS
-from app.web.form_reader import FormReader
+from app.web.form_reader import INTEGER, FormReader
 from app.web.forms import SentForm
 from app.web.playground.adapter_picker import AdapterChoices, find_adapter_choices
 from app.web.state import Id, Slug, State
@@ -111,7 +112,9 @@ class ToolJob:
         """
         args, made = self.job.readable_arguments(), self.version
         is_first = made is None or made.version == 1
-        if not isinstance(args, ResizeAdapterArgs | ScaleAdapterArgs):
+        if isinstance(args, MergeAdaptersArgs) and args.run_id is None:
+            return False  # a new adapter
+        if not isinstance(args, ResizeAdapterArgs | ScaleAdapterArgs | MergeAdaptersArgs):
             return False
         return not (args.use or is_first)
 
@@ -130,6 +133,9 @@ class ToolJob:
     @property
     def what(self) -> str:
         """The name of the activity."""
+        args = self.job.readable_arguments()
+        if isinstance(args, MergeAdaptersArgs) and args.run_id is not None:
+            return "Averaging"
         return {
             JobKind.MERGE_ADAPTERS: "Merging",
             JobKind.RESIZE_ADAPTER: "Resizing",
@@ -218,6 +224,19 @@ def order(request: Request, slug: Slug, tool: Tool, state: State, sent: SentForm
     if wants_fragment(request):
         return render_fragment("adapters/_tool_forms.html", context, status=status)
     return render(request, "adapters/tools.html", context, status=status)
+
+
+@router.post("/runs/{run_id}/checkpoints/average")
+def average(request: Request, run_id: Id, state: State, sent: SentForm) -> Response:
+    """Average the chosen checkpoints of a run, and show the progress."""
+    steps = [int(step) for step in map(str, sent.getlist("step")) if INTEGER.fullmatch(step)]
+    with state.database.write() as session:
+        job = order_average(session, run_id, steps)
+        (adapter_id,) = tools.needed_adapters(job)
+        slug = service.get_adapter(session, adapter_id).slug
+    if wants_fragment(request):
+        return render_fragment("adapters/_tool_job.html", tool=_tool_job(job), ordered=job.key)
+    return RedirectResponse(f"/adapters/{slug}/tools?job={job.key}#tool-merge", status_code=303)
 
 
 @router.get("/tool-jobs/{job_id}")
