@@ -29,6 +29,9 @@ from app.web.problems import problems
 from app.web.state import Id, State, named
 
 Out = TypeVar("Out", bound=Answer)
+NOT_ADDED = problems(
+    {403: "Hugging Face access is off on this server.", 409: "It has already been added."}
+)
 PRECISIONS = {
     "fp16": "fp16: half the download size",
     "fp32": "fp32: full precision if available",

@@ -15,9 +15,9 @@ from app.registry.db import Session
 from app.registry.deletion import base_models as removal
 from app.registry.tables import base_models as models
 from app.registry.tables.added_models import ModelStatus
-from app.web.added_models import DownloadOut, add_removal, model_out
+from app.web.added_models import NOT_ADDED, DownloadOut, add_removal, model_out
 from app.web.answers import Answer
-from app.web.problems import CANCEL, problems
+from app.web.problems import CANCEL
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import BaseModelId, State
@@ -66,11 +66,7 @@ class BaseModelOut(Answer):
 
 def _answers(session: Session, bases: Sequence[models.BaseModel]) -> list[BaseModelOut]:
     return [
-        model_out(
-            BaseModelOut,
-            row,
-            parameters=sum(row.model.parameters.values()) or None,
-        )
+        model_out(BaseModelOut, row, parameters=sum(row.model.parameters.values()) or None)
         for row in added_models.list_with_progress(session, BASE_MODELS, bases)
     ]
 
@@ -87,16 +83,7 @@ def list_base_models(state: State, part: Part) -> list[BaseModelOut]:
         return _answers(session, part.of(bases, lambda base: base.key))
 
 
-@router.post(
-    "/base-models",
-    status_code=202,
-    responses=problems(
-        {
-            403: "Hugging Face access is off on this server.",
-            409: "It has already been added.",
-        }
-    ),
-)
+@router.post("/base-models", status_code=202, responses=NOT_ADDED)
 def add_base_model(body: BaseModelIn, state: State) -> BaseModelOut:
     """Add a base model from a path or from the Hugging Face Hub.
 

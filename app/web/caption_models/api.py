@@ -13,7 +13,7 @@ from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.db import Session
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.caption_models import CaptionModel
-from app.web.added_models import DownloadOut, add_removal, model_out
+from app.web.added_models import NOT_ADDED, DownloadOut, add_removal, model_out
 from app.web.answers import Answer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
@@ -67,16 +67,7 @@ def list_caption_models(state: State, part: Part) -> list[CaptionModelOut]:
     return [model_out(CaptionModelOut, row) for row in shown]
 
 
-@router.post(
-    "/caption-models",
-    status_code=202,
-    responses=problems(
-        {
-            403: "Hugging Face access is off on this server.",
-            409: "It has already been added.",
-        }
-    ),
-)
+@router.post("/caption-models", status_code=202, responses=NOT_ADDED)
 def add_caption_model(body: CaptionModelIn, state: State) -> CaptionModelOut:
     """Add a caption model from a folder or from the Hugging Face Hub.
 
