@@ -201,12 +201,6 @@ def _loose_references(connection: sa.Connection) -> Iterator[None]:
         driver.execute("PRAGMA foreign_keys=ON")
 
 
-def make_revision(engine: Engine, message: str) -> None:
-    """Write a migration for the difference between the code's tables and the database."""
-    with engine.connect() as connection:
-        command.revision(alembic_config(connection), message=message, autogenerate=True)
-
-
 def check(engine: Engine) -> None:
     """Raise if the code's tables differ from the migrated database."""
     with engine.connect() as connection:

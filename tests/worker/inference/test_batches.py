@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from tests.costs import wide_but
+from tests.worker.base_shapes import base_shapes
 from tests.worker.lora_files.random_adapters import random_adapter
 from worker.core import starter
 from worker.core.inference import batches
@@ -20,7 +21,6 @@ from worker.core.inference.batches import images_at_once
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderError
 from worker.core.inference.pipeline import RenderedImage, ResidentPipeline
-from worker.core.lora_files.compatible import base_shapes
 from worker.core.lora_files.loaded import LoadedAdapter
 
 STEPS = 2

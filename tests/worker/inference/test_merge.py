@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.worker.base_shapes import base_shapes
 from tests.worker.lora_files.random_adapters import random_adapter
 from worker.core.bases.load import LoadedBase, load_base
 from worker.core.inference.merge import MergedWeights
-from worker.core.lora_files.compatible import AdapterMismatchError, base_shapes
+from worker.core.lora_files.compatible import AdapterMismatchError
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.parts import Part, part_of
 

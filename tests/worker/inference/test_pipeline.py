@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import worker.core.starter
+from tests.worker.base_shapes import base_shapes
 from tests.worker.lora_files.random_adapters import metadata, random_adapter
 from worker.core.bases.family import BaseFamily
 from worker.core.inference.config import RenderConfig
@@ -21,7 +22,6 @@ from worker.core.inference.errors import RenderCanceled, RenderError
 from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.inference.weighted_prompts import MAX_CHUNKS
 from worker.core.lora_files.canonical import LoraAdapter
-from worker.core.lora_files.compatible import base_shapes
 from worker.core.lora_files.export import export
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.words import FileFormat, WeightDtype

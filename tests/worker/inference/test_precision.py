@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from tests.worker.base_shapes import base_shapes
 from tests.worker.lora_files.random_adapters import random_adapter
 from worker.core.bases.load import load_base
 from worker.core.inference import precision
@@ -16,7 +17,6 @@ from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled
 from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.inference.precision import PrecisionChoice, choose_precision, decide
-from worker.core.lora_files.compatible import base_shapes
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.words import RenderPrecision
 

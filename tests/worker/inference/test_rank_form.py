@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from tests.worker.base_shapes import base_shapes
 from tests.worker.inference.test_batches import unet_calls
 from tests.worker.lora_files.random_adapters import random_adapter
 from worker.core.inference import rank_form
@@ -20,7 +21,7 @@ from worker.core.inference.errors import RenderCanceled
 from worker.core.inference.pipeline import RenderedImage, ResidentPipeline
 from worker.core.inference.rank_form import AdaptersBeside
 from worker.core.inference.sampling import image_generators, initial_noise, predict_noise
-from worker.core.lora_files.compatible import AdapterMismatchError, base_shapes
+from worker.core.lora_files.compatible import AdapterMismatchError
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.parts import Part
 

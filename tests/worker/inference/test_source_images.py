@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from tests.costs import wide_but
+from tests.worker.base_shapes import base_shapes
 from tests.worker.inference.conftest import SCHEDULES
 from tests.worker.inference.test_samplers import OFFICIAL, Official
 from tests.worker.lora_files.random_adapters import random_adapter
@@ -24,7 +25,6 @@ from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled, RenderError
 from worker.core.inference.pipeline import RenderedImage, ResidentPipeline
 from worker.core.inference.source_images import fit_source
-from worker.core.lora_files.compatible import base_shapes
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.words import SamplerName
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.worker.base_shapes import base_shapes
 from tests.worker.lora_files.random_adapters import random_adapter
 from worker.core import starter
 from worker.core.bases.load import LoadedBase, load_base
@@ -18,7 +19,6 @@ from worker.core.inference.config import RenderConfig
 from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.inference.prompt_syntax import parse_prompt
 from worker.core.inference.weighted_prompts import MAX_CHUNKS, encode_prompt, find_unread
-from worker.core.lora_files.compatible import base_shapes
 from worker.core.lora_files.loaded import LoadedAdapter
 
 PLAIN = "a red apple, on a table"

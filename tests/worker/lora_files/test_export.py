@@ -20,11 +20,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from safetensors.torch import save as serialize
 
+from tests.worker.base_shapes import base_shapes
 from tests.worker.lora_files.random_adapters import metadata, random_adapter
 from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import load_base
 from worker.core.lora_files.canonical import LoraAdapter, load_adapter, save_adapter
-from worker.core.lora_files.compatible import base_shapes
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.export import ExportError, export, read_adapter
 from worker.core.lora_files.proof.result import Proof

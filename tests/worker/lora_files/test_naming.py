@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.worker.base_shapes import base_shapes
 from tests.worker.bases.tiny_models import unet_to_ldm
 from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import load_base
 from worker.core.lora_files.canonical import Component
-from worker.core.lora_files.compatible import base_shapes
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.naming import from_kohya_stem, kohya_stem
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from torch import nn
 
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.canonical import Component
 from worker.core.lora_files.errors import AdapterError
-
-if TYPE_CHECKING:
-    from worker.core.bases.load import LoadedBase
 
 BaseShapes = Mapping[str, tuple[int, ...]]
 TEXT_PREFIX = "text_model."
@@ -51,15 +48,6 @@ def adaptable_layers(component: str, module: nn.Module) -> dict[str, nn.Module]:
         f"{prefix}{name}": layer
         for name, layer in root.named_modules()
         if isinstance(layer, nn.Linear | nn.Conv2d)
-    }
-
-
-def base_shapes(base: LoadedBase) -> dict[str, tuple[int, ...]]:
-    """The weight shape of every layer that an adapter can change, by `<component>.<path>`."""
-    return {
-        f"{component}.{path}": tuple(layer.weight.shape)  # type: ignore[arg-type]
-        for component, module in base.adaptable().items()
-        for path, layer in adaptable_layers(component, module).items()
     }
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import worker.core.starter
+from tests.worker.base_shapes import base_shapes
 from tests.worker.bases.tiny_models import (
     SHALLOW_SD15,
     SYMMETRIC,
@@ -33,7 +34,7 @@ from worker.core.inference.config import RenderConfig
 from worker.core.inference.merge import MergedWeights
 from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
-from worker.core.lora_files.compatible import AdapterMismatchError, base_shapes
+from worker.core.lora_files.compatible import AdapterMismatchError
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools import stream
 from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
