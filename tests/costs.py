@@ -136,6 +136,8 @@ TOGETHER = {
     "worker/runtime/local_captions/test_jobs.py": "trained",
     "worker/runtime/test_calibration.py": "trained",
     "worker/runtime/test_caption_jobs.py": "trained",
+    "worker/runtime/test_hub_adapters.py": "trained",
+    "worker/runtime/test_hub_jobs.py": "trained",
     "worker/runtime/test_io_jobs.py": "trained",
     "worker/runtime/test_joint_runs.py": "trained",
     "worker/runtime/test_outages.py": "trained",
@@ -147,6 +149,7 @@ TOGETHER = {
     "worker/runtime/test_train_jobs.py": "trained",
     "worker/runtime/test_trouble.py": "trained",
     "worker/runtime/time_limits/test_limited_jobs.py": "trained",
+    "worker/runtime/upkeep/test_folder_jobs.py": "trained",
 }
 """The fixtures of a whole session that these files share: one process runs all of them.
 
@@ -154,6 +157,8 @@ Two processes would both start a trainer, train a run and start the process that
 the whole stack: more than twenty CPU seconds a second time.
 """
 
+USES_OF_SHARED_FIXTURES = ("trained: TrainedRegistry", "stack: Stack", '"forked_hub"')
+"""A file of tests that has one of these makes such a fixture, so it is in `TOGETHER`."""
 
 SECONDS = {
     "faults/test_away_services.py": 280,
@@ -161,7 +166,7 @@ SECONDS = {
     "faults/test_generated_requests.py": 220,
     "faults/test_long_input.py": 180,
     "faults/test_full_disk.py": 170,
-    "trained": 120,
+    "trained": 140,
     "browser/test_axe.py": 80,
     "faults/test_clocks.py": 70,
     "one stack": 60,

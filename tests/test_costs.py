@@ -14,6 +14,7 @@ from tests.costs import (
     SECONDS,
     TESTS,
     TOGETHER,
+    USES_OF_SHARED_FIXTURES,
     add_markers,
     cost_of,
     cost_of_folder,
@@ -136,5 +137,16 @@ def test_the_tests_of_a_file_share_one_process() -> None:
 @pytest.mark.parametrize("file", TOGETHER)
 def test_files_that_share_a_costly_fixture_share_one_process(file: str) -> None:
     words = set(re.findall(r"\w+", (TESTS / file).read_text()))
-    assert words & {"trained", "trainers", "train_jobs", "limited", "stack"}  # a server, or a stack
+    servers_or_stacks = {"trained", "trainers", "train_jobs", "limited", "forked_hub", "stack"}
+    assert words & servers_or_stacks
     assert scope_of(f"tests/{file}::test_it") == TOGETHER[file]
+
+
+def test_no_file_makes_a_costly_fixture_again_in_a_process_of_its_own() -> None:
+    uses = re.compile("|".join(USES_OF_SHARED_FIXTURES))
+    files = {
+        path.relative_to(TESTS).as_posix()
+        for path in TESTS.glob("**/test_*.py")
+        if cost_of_folder(path) not in ("faults", "tools") and uses.search(path.read_text())
+    }
+    assert sorted(files - set(TOGETHER)) == []
