@@ -146,7 +146,7 @@ def test_no_file_makes_a_costly_fixture_again_in_a_process_of_its_own() -> None:
     uses = re.compile("|".join(USES_OF_SHARED_FIXTURES))
     files = {
         path.relative_to(TESTS).as_posix()
-        for path in TESTS.glob("**/test_*.py")
+        for path in TESTS.glob("*/**/test_*.py")
         if cost_of_folder(path) not in ("faults", "tools") and uses.search(path.read_text())
     }
     assert sorted(files - set(TOGETHER)) == []
