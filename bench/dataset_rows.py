@@ -19,6 +19,7 @@ from app.registry.datasets.pinned import fingerprint_of
 from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import EMBEDDED, BaseModel
+from app.registry.tables.blobs import BlobCheck
 from app.registry.tables.datasets import (
     CaptionRevision,
     CaptionSource,
@@ -27,7 +28,6 @@ from app.registry.tables.datasets import (
     Image,
     ImageMeasure,
 )
-from app.registry.tables.file_checks import BlobCheck
 from app.registry.tables.runs import Run
 from bench.registry_rows import BATCH, START, insert, row, sha
 from worker.core.starter.subjects import known_subjects
