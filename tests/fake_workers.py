@@ -70,7 +70,7 @@ def ready_base(state: AppState) -> BaseModel:
 
 def embedded_preset(preset: Preset) -> TrainConfig:
     """The config of a preset for the embedded base and 24 images."""
-    return preset_config(preset, resolution=embedded_info().resolution, images=24)
+    return preset_config(preset, resolution=embedded_info().resolution, images=24, evaluate=True)
 
 
 def measured_base(state: AppState) -> BaseModel:

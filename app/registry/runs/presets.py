@@ -41,6 +41,11 @@ OPTIMIZER_SETTINGS = frozenset(
 """Settings that are left out of a preset of one's own when another optimizer is chosen."""
 
 
+def asks_for_evaluation(*changes: Mapping[str, Any]) -> bool:
+    """True unless the first of these changes to a preset that names it says otherwise."""
+    return next((one["evaluate"] for one in changes if "evaluate" in one), True) is not False
+
+
 def get_preset(session: Session, preset_id: int) -> OwnPreset:
     """Look up a preset that somebody saved. Raises NotFound."""
     found = session.get(OwnPreset, preset_id)
@@ -93,11 +98,12 @@ def values_to_compare(
 ) -> dict[str, Any]:
     """The settings to compare those of this optimizer with: a preset with the changes of one's own.
 
-    The optimizer is that of the preset, so that another one counts as changed; the other values are
-    those that go with `optimizer`, as the form fills them in.
+    The optimizer and whether to evaluate are those of the preset, so that others count as changed;
+    the other values are those that go with `optimizer` and `preset`, as the form fills them in.
     """
     usual = with_changes(preset, changes, optimizer).model_dump(mode="json")
-    return usual | {"optimizer": with_changes(preset, changes).optimizer.value}
+    optimizer = with_changes(preset, changes).optimizer.value
+    return usual | {"optimizer": optimizer, "evaluate": asks_for_evaluation(changes)}
 
 
 def misfit(saved: Mapping[str, Any], base: BaseModel) -> str:

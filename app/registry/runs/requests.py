@@ -15,7 +15,12 @@ from app.registry.datasets import pinned
 from app.registry.datasets import service as datasets
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.jobs import service as jobs
-from app.registry.runs.presets import get_preset, prompt_form_of, with_changes
+from app.registry.runs.presets import (
+    asks_for_evaluation,
+    get_preset,
+    prompt_form_of,
+    with_changes,
+)
 from app.registry.runs.progress import checkpoints
 from app.registry.runs.sample_sizes import sample_size_problems
 from app.registry.runs.service import get_run
@@ -103,16 +108,17 @@ def plan_config(
 
     Raises InvalidInput with a reason for each invalid field.
     """
+    try:
+        changes = accept_old_names(request.config or {})
+    except ValueError as error:
+        raise InvalidInput(str(error), fields={"config": str(error)}) from None
     preset = preset_config(
         Preset(own.preset) if own else request.preset,
         resolution=base.resolution or 512,
         images=image_count,
         prompt_form=prompt_form,
+        evaluate=asks_for_evaluation(changes, own.config if own else {}),
     )
-    try:
-        changes = accept_old_names(request.config or {})
-    except ValueError as error:
-        raise InvalidInput(str(error), fields={"config": str(error)}) from None
     optimizer = changes.get("optimizer")
     if parent is None:
         default = with_changes(preset, own.config if own else {}, optimizer)

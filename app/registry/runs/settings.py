@@ -84,7 +84,10 @@ def shipped_values(session: Session, run: Run) -> dict[str, Any]:
 
 
 def _values_for(session: Session, run: Run, own: Mapping[str, Any]) -> dict[str, Any]:
-    return values_to_compare(_shipped(session, run), own, run.config.get("optimizer"))
+    usual = values_to_compare(_shipped(session, run), own, run.config.get("optimizer"))
+    if "evaluate" not in run.config:  # of an earlier release: no preset asked for it
+        del usual["evaluate"]
+    return usual
 
 
 def _shipped(session: Session, run: Run) -> TrainConfig:
@@ -94,6 +97,7 @@ def _shipped(session: Session, run: Run) -> TrainConfig:
         resolution=base.resolution or 512,
         images=image_total(used_datasets(session, run)),
         prompt_form=form_of(run.config.get("sample_prompts", [])) or usual_form(run.trigger_word),
+        evaluate=bool(run.config.get("evaluate")),
     )
 
 

@@ -23,6 +23,8 @@ from worker.core.training.presets import Preset
 from worker.core.words import ENUM_LABELS
 
 PROMPTS = "sample_prompts"
+EVALUATE = "evaluate"
+APART = (PROMPTS, EVALUATE)  # settings outside the groups
 OWN_PRESET = "own-"  # and the id: a saved preset
 GROUP_TITLES = {
     Group.LENGTH: "Length",
@@ -150,6 +152,12 @@ class TrainForm:
         }
 
     @property
+    def asked_evaluation(self) -> dict[str, bool]:
+        """Whether to evaluate at the end, if the form differs in that from the preset it showed."""
+        said = self.values if self.shown is None else self.changed
+        return {EVALUATE: said[EVALUATE] == "on"} if EVALUATE in said else {}
+
+    @property
     def dataset_id(self) -> int | None:
         """The id of the dataset; None when none was chosen."""
         return as_id(self.dataset)
@@ -268,11 +276,11 @@ def from_text(name: str, text: str) -> Any:
 def config_groups(
     default: Mapping[str, str], values: Mapping[str, str], errors: Mapping[str, str]
 ) -> list[ConfigGroup]:
-    """All settings except the sample prompts, in the order and groups of `TrainConfig`."""
+    """All settings that are not apart, in the order and groups of `TrainConfig`."""
     groups: dict[Group, list[ConfigField]] = {group: [] for group in Group}
     for name, info in TrainConfig.model_fields.items():
         extra = info.json_schema_extra
-        if name == PROMPTS or not isinstance(extra, dict):
+        if name in APART or not isinstance(extra, dict):
             continue
         groups[Group(str(extra["group"]))].append(
             config_field(name, default=default, values=values, errors=errors)

@@ -34,6 +34,8 @@ from app.web.runs.chart_view import CHART_METRICS
 from app.web.runs.evaluations import pages as evaluation_pages
 from app.web.runs.form_preset import FormPreset
 from app.web.runs.forms import (
+    APART,
+    EVALUATE,
     PROMPTS,
     ConfigField,
     ConfigGroup,
@@ -86,6 +88,7 @@ class NewRunPage:
     plan: RunPlan
     groups: list[ConfigGroup]
     prompts: ConfigField
+    evaluate: ConfigField
     changed: list[str]
     changed_count: int
     shown: str
@@ -292,8 +295,9 @@ def _new_run_page(
         plan=plan,
         groups=config_groups(default, values, errors),
         prompts=config_field(PROMPTS, default=default, values=values, errors=errors),
+        evaluate=config_field(EVALUATE, default=default, values=values, errors=errors),
         changed=[_field_label(name) for name in changed],
-        changed_count=len([name for name in changed if name != PROMPTS])
+        changed_count=len([name for name in changed if name not in APART])
         + bool(form.regularization),
         shown=json.dumps(default),
         kept=json.dumps(form.changed),
@@ -302,7 +306,7 @@ def _new_run_page(
         problems=[Problem(name, _field_label(name), reason) for name, reason in errors.items()],
         summary=error.detail if error else "",
         with_fields=with_fields,
-        advanced_open=bool(error and set(errors) & {*default, REGULARIZATION} - {PROMPTS}),
+        advanced_open=bool(error and set(errors) & {*default, REGULARIZATION} - {*APART}),
         offer=version_offer(session, form, choices),
         pasted=paste or PastedSettings(),
         own=own or FormPreset(),

@@ -20,6 +20,7 @@ from app.registry.runs.estimates import Estimate
 from app.registry.runs.own_presets import list_presets
 from app.registry.runs.presets import (
     PRESET_WORDS,
+    asks_for_evaluation,
     misfit,
     prompt_form_of,
     values_to_compare,
@@ -33,9 +34,10 @@ from app.registry.wording import about, plural
 from app.web.datasets.check_view import AskedSide, ChecksPanel, checks_panel
 from app.web.form_reader import as_id
 from app.web.runs.form_datasets import DatasetRow, FormDataset, dataset_rows
-from app.web.runs.forms import OWN_PRESET, TrainForm, from_text, to_texts
+from app.web.runs.forms import OWN_PRESET, TrainForm, from_text, to_text, to_texts
 from app.web.runs.plan_warnings import PlanWarning, plan_warnings
 from worker.core.training.config import TrainConfig
+from worker.core.training.data.epochs import held_out_count
 from worker.core.training.presets import Preset, PromptForm, for_optimizer, preset_config
 
 
@@ -80,11 +82,17 @@ class RunPlan:
         return f"{plural(self.config.steps, 'step')}{time}."
 
     @property
+    def held_out(self) -> int:
+        """Number of images that are held out."""
+        return held_out_count(self.config.validation_share, self.images) if self.images else 0
+
+    @property
     def seen(self) -> float | None:
         """Number of times each image is trained on; None without images, or with repeats."""
-        if not self.images or len(self.rows) > 1:
+        trained = self.images - self.held_out
+        if trained < 1 or len(self.rows) > 1:
             return None
-        return self.config.steps * self.config.images_per_step / self.images
+        return self.config.steps * self.config.images_per_step / trained
 
     @property
     def seen_by_dataset(self) -> list[tuple[str, float]]:
@@ -106,7 +114,7 @@ class RunChoices:
 
     `dataset`: the first of the `rows`; `trigger_word`: that of the run, empty for none; `preset`:
     the shipped one, which `own_preset` changes; `optimizer`: that of the form, None for the
-    preset's.
+    preset's; `evaluate`: whether the form asks for an evaluation.
     """
 
     datasets: list[DatasetChoice]
@@ -119,6 +127,7 @@ class RunChoices:
     own_presets: list[OwnPreset]
     own_preset: OwnPreset | None
     optimizer: str | None
+    evaluate: bool
     prompt_form: PromptForm = ("", "")
 
     @cached_property
@@ -130,6 +139,7 @@ class RunChoices:
                 resolution=(self.base.resolution if self.base else None) or 512,
                 images=self.image_count,
                 prompt_form=self.prompt_form,
+                evaluate=self.evaluate,
             )
             for preset in Preset
         }
@@ -141,12 +151,18 @@ class RunChoices:
 
     @cached_property
     def default_texts(self) -> dict[str, str]:
-        """The values of `default` as text; the optimizer itself stays that of the preset."""
-        return to_texts(self.default) | {"optimizer": self._preset_config(None).optimizer.value}
+        """The values of `default` as text; optimizer and evaluation stay those of the preset."""
+        return to_texts(self.default) | {
+            "optimizer": self._preset_config(None).optimizer.value,
+            "evaluate": to_text(asks_for_evaluation(self._own_changes)),
+        }
+
+    @property
+    def _own_changes(self) -> Mapping[str, Any]:
+        return self.own_preset.config if self.own_preset else {}
 
     def _preset_config(self, optimizer: str | None) -> TrainConfig:
-        changes = self.own_preset.config if self.own_preset else {}
-        return with_changes(self.shipped[self.preset], changes, optimizer)
+        return with_changes(self.shipped[self.preset], self._own_changes, optimizer)
 
     @property
     def image_count(self) -> int:
@@ -195,6 +211,7 @@ def find_choices(session: Session, form: TrainForm) -> RunChoices:
         own_presets=own_presets,
         own_preset=own,
         optimizer=form.values.get("optimizer"),
+        evaluate=asks_for_evaluation(form.asked_evaluation, own.config if own else {}),
     )
     key = first.dataset.key if first else None
     return replace(choices, prompt_form=prompt_form_of(session, key, choices.valid_trigger))

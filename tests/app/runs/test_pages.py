@@ -236,13 +236,40 @@ def test_the_plan_follows_the_settings(client: TestClient, state: AppState) -> N
     shown = form_of(client.get("/train/new").text)
     plan = client.post("/train/new/plan", data=shown | {"steps": "300", "rank": "16"}).text
     assert "<dt>Steps</dt><dd>300</dd>" in plan
-    assert "Each image is seen 100 times." in plan
+    assert "Each image is seen 120 times." in plan
     assert "562,000 of 19.3 M" in plan
     assert "2 changed" in plan
     assert "data-poll" not in plan.partition("<dl")[0]  # measured: no need to ask again
     wrong = client.post("/train/new/plan", data=shown | {"rank": "0"}).text
     link = '<a href="#rank" data-field-link>Rank</a>'
     assert f"1 setting has an error ({link}); the estimate ignores it." in wrong
+
+
+def test_the_form_says_how_many_images_an_evaluation_holds_out(
+    client: TestClient, state: AppState
+) -> None:
+    dataset = fake_workers.dataset(state, pictures=24)
+    address, said = f"/train/new?dataset={dataset.slug}", "images are held out and not trained on."
+    page = client.get(address).text
+    shown = form_of(page)
+    assert (shown["evaluate"], shown["validation_share"]) == ("on", "0.167")
+    assert f"4 of 24 {said}" in page
+    plan = client.post("/train/new/plan", data=shown | {"validation_share": "0.5"}).text
+    assert f"12 of 24 {said}" in plan
+    unticked = {name: text for name, text in shown.items() if name != "evaluate"}
+    plan = client.post("/train/new/plan?part=fields", data=unticked).text
+    assert "held out" not in plan.partition("</section>")[0]
+    again = form_of(f'<form id="train-form">{plan}</form>')
+    assert ("evaluate" in again, again["validation_share"]) == (False, "0")
+    for sent in (unticked, unticked | again):
+        client.post("/train/new", data=sent)
+        config = runs_of(state)[0].config
+        assert (config["evaluate"], config["validation_share"]) == (False, 0)
+    page = client.get(f"/runs/{runs_of(state)[0].key}").text
+    assert "1 setting differs from the preset “Balanced”." in page
+    few = fake_workers.dataset(state, "Ink")
+    page = client.get(f"/train/new?dataset={few.slug}").text
+    assert "No image is held out, so copying will not be measured." in page
 
 
 def test_warnings_stand_above_the_button(client: TestClient, state: AppState) -> None:

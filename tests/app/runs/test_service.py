@@ -16,7 +16,7 @@ from app.registry.errors import Conflict, InvalidInput, NotReady
 from app.registry.job_kinds.kinds import SweepArgs
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.runs import estimates, progress, requests, service
+from app.registry.runs import estimates, own_presets, progress, requests, service
 from app.registry.runs.active import active_runs, runs_ahead
 from app.registry.runs.metrics import run_metrics
 from app.registry.runs.requests import RunRequest, StartCheckpoint
@@ -428,6 +428,33 @@ def test_defaults_follow_the_optimizer_but_not_over_what_was_asked(
     assert followed == usual | expected | {"optimizer": optimizer}
     asked = start(sqlite_database, config={"optimizer": optimizer, "learning_rate": 0.3}).config
     assert asked["learning_rate"] == 0.3
+
+
+def test_a_run_that_is_evaluated_holds_images_out_unless_a_share_is_named(
+    sqlite_database: Database,
+) -> None:
+    make_base_ready(sqlite_database)
+    many = dataset(sqlite_database, pictures=24)
+    with sqlite_database.write() as session:
+        named = own_presets.create_preset(session, "All", Preset.QUICK, {"validation_share": 0})
+        unasked = own_presets.create_preset(session, "Plain", Preset.QUICK, {"evaluate": False})
+
+    def found(**wishes: Any) -> tuple[bool, float]:
+        config = start(sqlite_database, **{"dataset_id": many} | wishes).config
+        return config["evaluate"], config["validation_share"]
+
+    assert found() == (True, 0.167)
+    assert found(dataset_id=dataset(sqlite_database, pictures=15)) == (True, 0)
+    assert found(config={"evaluate": False}) == (False, 0)
+    assert found(config={"validation_share": 0.5}) == (True, 0.5)
+    assert found(config={"validation_share": 0}) == (True, 0)
+    assert found(own_preset_id=named.key) == (True, 0)
+    assert found(own_preset_id=unasked.key) == (False, 0)
+    assert found(own_preset_id=unasked.key, config={"evaluate": True}) == (True, 0.167)
+    assert refusal(sqlite_database, config={"evaluate": "maybe"}).keys() == {"evaluate"}
+    parent = trained_run(sqlite_database, rank=3, evaluate=False)
+    later = StartCheckpoint(parent.key)  # what it was trained on is not held out afterwards
+    assert found(continues=later, config={"steps": 99, "evaluate": True}) == (True, 0)
 
 
 def test_a_trigger_word_that_no_caption_has_is_reported(

@@ -47,6 +47,19 @@ def test_the_page_marks_what_differs_from_the_preset(client: TestClient, state: 
         assert f"<h3>{title}</h3>" in panel
 
 
+def test_a_run_of_an_earlier_release_does_not_differ_for_lack_of_an_evaluation(
+    client: TestClient, state: AppState
+) -> None:
+    run = fake_workers.queued_run(state, fake_workers.dataset(state, pictures=24))
+    with state.database.write() as session:
+        row = session.get_one(Run, run.key)
+        row.config = {name: value for name, value in run.config.items() if name != "evaluate"}
+        row.config = row.config | {"validation_share": 0.0}
+    found = settings_of(client, run.key)
+    assert {name for name, row in found.items() if row["changed"]} == {"steps", "sample_prompts"}
+    assert (found["evaluate"]["value"], found["evaluate"]["changed"]) == (False, False)
+
+
 def test_the_copied_json_trains_the_same_again(client: TestClient, state: AppState) -> None:
     prompt = 'a "castle" <b>&amp;'
     run = fake_workers.queued_run(state, fake_workers.dataset(state), sample_prompts=[prompt])

@@ -11,6 +11,7 @@ import pytest
 
 from tests.worker.brief_measure import measure_briefly
 from worker.core import starter
+from worker.core.evaluation import __main__ as command
 from worker.core.evaluation import drawing
 from worker.core.evaluation.__main__ import main
 from worker.core.inference.pipeline import ResidentPipeline
@@ -23,6 +24,7 @@ measure_briefly()
 EMBEDDED = starter.PATH
 IMAGES = 8
 SUBJECTS = 6
+TRAINING = ("--steps", "4", "--validation-share", "0.5")
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def out(data: list[str], small_starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four steps of the small base with two checkpoints, and half of the images held out."""
     folder = tmp_path_factory.mktemp("out")
-    train_on(small_starter, data, folder, "--steps", "4", "--validation-share", "0.5")
+    train_on(small_starter, data, folder, *TRAINING)
     return folder
 
 
@@ -72,11 +74,17 @@ def evaluate(out: Path, data: list[str], *more: str) -> int:
 
 @pytest.mark.usefixtures("small_embedded")
 def test_checkpoints_are_compared_on_the_same_subjects_and_one_is_recommended(
-    out: Path, data: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    out: Path,
+    data: list[str],
+    small_starter: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert evaluate(out, data, "--trigger-word", "linocut") == 0
+    monkeypatch.setattr(command, "SUBJECTS", SUBJECTS)
+    # the training has ended: the same command only evaluates
+    train_on(small_starter, data, out, *TRAINING, "--evaluate", "--trigger-word", "linocut")
     printed = capsys.readouterr().out
-    rows = [line.split()[:2] for line in printed.splitlines()[1:3]]
+    rows = [line.split()[:2] for line in printed.splitlines() if line.startswith("step")]
     assert rows == [["step", "2"], ["step", "4"]]
     assert "Recommended: step " in printed
     assert (out / "evaluation/sheet.png").is_file()

@@ -142,6 +142,13 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("preset", [[], ["--preset", "balanced"]])
+def test_an_evaluation_holds_images_out_unless_a_share_is_set(preset: list[str]) -> None:
+    assert config(*preset).validation_share == 0
+    assert config(*preset, "--evaluate").validation_share == 0.2  # 4 of 20
+    assert config(*preset, "--evaluate", "--validation-share", "0").validation_share == 0
+
+
+@pytest.mark.parametrize("preset", [[], ["--preset", "balanced"]])
 def test_unset_values_follow_the_optimizer(preset: list[str], tmp_path: Path) -> None:
     assert config(*preset, "--optimizer", "prodigy").learning_rate == 1.0
     assert config(*preset, "--optimizer", "prodigy", "--lr", "0.5").learning_rate == 0.5

@@ -49,10 +49,12 @@ def test_a_fallback_is_used_for_the_same_training_only(tmp_path: Path) -> None:
         assert load_fallback(tmp_path, asked) == asked
 
 
-def test_a_fallback_saved_under_old_names_is_used(tmp_path: Path) -> None:
+def test_a_fallback_of_an_earlier_release_is_used(tmp_path: Path) -> None:
     requested = TrainConfig(batch_size=4, regularization_weight=0.5)
     used = requested.model_copy(update={"batch_size": 2})
     save_fallback(tmp_path, requested=requested, used=used)
     file = tmp_path / fallback.FALLBACK_FILE
-    file.write_text(file.read_text().replace("regularization_weight", "regularisation_weight"))
+    old = file.read_text().replace("regularization_weight", "regularisation_weight")
+    file.write_text(old.replace('  "evaluate": false,\n', ""))
+    assert "evaluate" not in file.read_text()
     assert load_fallback(tmp_path, requested) == used

@@ -301,6 +301,10 @@ def test_another_config_or_damage_in_the_folder_chooses_the_arithmetic_again(
         ArithmeticFile(tmp_path, config, fingerprint="a", threads=1),
     ):
         assert other.load() is None
+    content = json.loads((tmp_path / ARITHMETIC_FILE).read_text())
+    del content["training"]["config"]["evaluate"]  # as an earlier release wrote it
+    (tmp_path / ARITHMETIC_FILE).write_text(json.dumps(content))
+    assert file.load() == Arithmetic("bf16", 2)
     for damage in ("", "{", "[]", '{"training": {}}', "null"):
         (tmp_path / ARITHMETIC_FILE).write_text(damage)
         assert file.load() is None

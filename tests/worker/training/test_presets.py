@@ -1,6 +1,14 @@
 import pytest
 
-from worker.core.training.presets import Preset, for_optimizer, form_of, preset_config, usual_form
+from worker.core.training.data.epochs import held_out_count
+from worker.core.training.presets import (
+    Preset,
+    for_optimizer,
+    form_of,
+    hold_out_share,
+    preset_config,
+    usual_form,
+)
 from worker.core.training.rate_warnings import rate_warnings
 
 
@@ -87,3 +95,14 @@ def test_rates_far_above_the_preset_for_the_optimizer_warn(
     config = type(usual).model_validate(usual.model_dump() | changes)
     found = rate_warnings(config, usual)
     assert [text[: len(expected)] for text in found] == ([expected] if expected else [])
+
+
+def test_an_evaluated_run_holds_out_four_images_or_15_percent() -> None:
+    held_out = [held_out_count(hold_out_share(images), images) for images in range(200)]
+    assert held_out[:16] == [0] * 16
+    assert held_out[16:30] == [4] * 14
+    assert held_out[40:200:40] == [6, 12, 18, 24]
+    usual = preset_config(Preset.QUICK, resolution=128, images=24)
+    assert (usual.evaluate, usual.validation_share) == (False, 0)
+    asked = preset_config(Preset.QUICK, resolution=128, images=24, evaluate=True)
+    assert asked == usual.model_copy(update={"evaluate": True, "validation_share": 0.167})

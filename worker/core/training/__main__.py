@@ -8,11 +8,15 @@ from collections.abc import Sequence
 from worker.core.device import choose_device
 from worker.core.lean_imports import lean_imports
 from worker.core.training.command_line.console import Console, print_failure
-from worker.core.training.command_line.flags import ArgumentsError, parse_arguments
+from worker.core.training.command_line.flags import (
+    ArgumentsError,
+    TrainArguments,
+    parse_arguments,
+)
 
 
 def main(words: Sequence[str]) -> int:
-    """Train as the command line says; 0 done, 75 interrupted and saved, 1 failed."""
+    """Train as the command line says; 0 done, 75 interrupted, 1 failed, or as `evaluate`."""
     try:
         arguments = parse_arguments(words)
     except ArgumentsError as error:
@@ -25,7 +29,22 @@ def main(words: Sequence[str]) -> int:
     with lean_imports(choose_device(arguments.device)):  # after the flags, which need no torch
         from worker.core.training.command_line.run import run
 
-    return run(arguments, console)
+    return run(arguments, console) or (_evaluate(arguments) if arguments.evaluate else 0)
+
+
+def _evaluate(arguments: TrainArguments) -> int:
+    """Say which checkpoint to keep, as `brushwork evaluate` does."""
+    from worker.core.evaluation.__main__ import main as evaluate
+
+    words = ["--device", arguments.device, "--threads", str(arguments.threads)]
+    words += ["--base-model", str(arguments.model)]
+    for folder in arguments.data:
+        words += ["--data", f"{folder.path}:{folder.repeats}"]
+    if arguments.regularization:
+        words += ["--regularization", str(arguments.regularization)]
+    if arguments.trigger_word:
+        words += ["--trigger-word", arguments.trigger_word]
+    return evaluate([*words, str(arguments.out)])
 
 
 if __name__ == "__main__":

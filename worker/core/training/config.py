@@ -523,6 +523,15 @@ class TrainConfig(BaseModel):
         json_schema_extra=_in_group(Group.CHECKPOINTS),
     )
 
+    evaluate: StrictBool = Field(
+        False,
+        title="Evaluate at the end",
+        description="Afterwards compares the checkpoints by style, adherence to the prompts and "
+        "copying, and says which one to keep. Of 16 images or more, 15 %, at least 4, are held out "
+        "for that, unless a validation split is set.",
+        json_schema_extra=_in_group(Group.CHECKPOINTS),
+    )
+
     sample_every: int = Field(
         100,
         ge=0,

@@ -4,7 +4,6 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 
-from worker.core.old_names import rename_old
 from worker.core.training.atomic_write import write_atomically
 from worker.core.training.config import Optimizer, TrainConfig
 
@@ -42,7 +41,7 @@ def load_fallback(out: Path, requested: TrainConfig) -> TrainConfig:
     """
     try:
         kept = json.loads((out / FALLBACK_FILE).read_text(encoding="utf-8"))
-        if rename_old(kept["asked"]) == _as_json(requested):
+        if TrainConfig.model_validate(kept["asked"]) == requested:
             return TrainConfig.model_validate(kept["used"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass

@@ -11,6 +11,9 @@ from worker.core.training.config import LossWeighting, LrScheduler, Optimizer, T
 SMALL_RESOLUTION = 128
 LARGE_RESOLUTION = 768
 MAX_STEPS = 20_000
+HELD_OUT_SHARE = 0.15
+FEWEST_HELD_OUT = 4  # fewer are no control for copying
+FEWEST_IMAGES = 4 * FEWEST_HELD_OUT
 SAMPLE_SUBJECTS = ("castle", "rocket", "red apple", "house", "frog")
 
 PromptForm = tuple[str, str]
@@ -54,13 +57,20 @@ _LARGE = {
 
 
 def preset_config(
-    preset: Preset, *, resolution: int, images: int, prompt_form: PromptForm = ("", "")
+    preset: Preset,
+    *,
+    resolution: int,
+    images: int,
+    prompt_form: PromptForm = ("", ""),
+    evaluate: bool = False,
 ) -> TrainConfig:
     """Return the config of a preset for a base model of this native `resolution` (pixels).
 
     Learning rate and batch size depend on the native resolution, not on the name: a small base
     model takes ten times the learning rate of one of 512 pixels. A large dataset gets more steps,
     so that each image is still seen a few times.
+
+    With `evaluate` the checkpoints are compared at the end, and images are held out for that.
 
     The text encoder is never trained: with few images it loses the subjects that none of them
     shows, long before the style is learned.
@@ -80,11 +90,20 @@ def preset_config(
         warmup_steps=min(steps // 20, 100),
         loss_weighting=LossWeighting.NONE if small else LossWeighting.MIN_SNR,
         gradient_checkpointing=resolution >= LARGE_RESOLUTION,
+        validation_share=hold_out_share(images) if evaluate else 0.0,
         checkpoint_every=every,
+        evaluate=evaluate,
         sample_every=every,
         sample_prompts=_sample_prompts(prompt_form),
         sample_guidance=default_guidance(resolution),
     )
+
+
+def hold_out_share(images: int) -> float:
+    """The share of the images that an evaluated run holds out; 0 where there are too few."""
+    if images < FEWEST_IMAGES:
+        return 0.0
+    return max(HELD_OUT_SHARE, round(FEWEST_HELD_OUT / images, 3))
 
 
 def is_small_resolution(resolution: int) -> bool:

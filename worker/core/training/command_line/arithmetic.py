@@ -36,7 +36,9 @@ class ArithmeticFile:
         """The arithmetic of an earlier start of this training; None if there was none."""
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
-            if content["training"] == self._training:
+            config = TrainConfig.model_validate(content["training"]["config"])
+            known = content["training"] | {"config": config.model_dump(mode="json")}
+            if known == self._training:
                 found = Arithmetic(**content["arithmetic"])
                 return found if found.threads > 0 else None
         except (OSError, ValueError, KeyError, TypeError):

@@ -25,7 +25,13 @@ from worker.core.old_names import rename_old
 from worker.core.training.command_line.settings import settings
 from worker.core.training.config import Group, TrainConfig, TrainJob
 from worker.core.training.data.epochs import MAX_REPEATS
-from worker.core.training.presets import Preset, for_optimizer, preset_config, usual_form
+from worker.core.training.presets import (
+    Preset,
+    for_optimizer,
+    hold_out_share,
+    preset_config,
+    usual_form,
+)
 from worker.core.words import WeightDtype, values
 
 PLACES = ("model", "data", "out", "cache")
@@ -78,18 +84,31 @@ class TrainArguments:
     device: str
     threads: int
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings that were named; those of flags win."""
+        return {**self.file_values, **self.flag_values}
+
+    @property
+    def evaluate(self) -> bool:
+        """True if the checkpoints are to be compared at the end."""
+        return bool(self.options.get("evaluate"))
+
     def config(self, *, resolution: int, images: int) -> TrainConfig:
         """The complete config, for a base of this native resolution (pixels) and number of images.
 
         Raises ArgumentsError when the preset and the other values conflict.
         """
-        usual = TrainConfig()
+        options = self.options
+        usual = TrainConfig(validation_share=hold_out_share(images) if self.evaluate else 0)
         if self.preset:
-            form = usual_form(self.trigger_word)
             usual = preset_config(
-                self.preset, resolution=resolution, images=images, prompt_form=form
+                self.preset,
+                resolution=resolution,
+                images=images,
+                prompt_form=usual_form(self.trigger_word),
+                evaluate=self.evaluate,
             )
-        options = {**self.file_values, **self.flag_values}
         values = for_optimizer(usual, options.get("optimizer")).model_dump()
         try:
             return TrainConfig.model_validate(values | options)
