@@ -46,6 +46,8 @@ AppMaker = Callable[["Settings"], "FastAPI"]
 POSTGRES = os.environ.get(
     "BRUSHWORK_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres"
 )
+# no run is evaluated at its end, but where a test is about that
+os.environ["BRUSHWORK_EVALUATE_RUNS"] = "off"
 IN_CI = os.environ.get("CI") == "true"
 
 # Read when torch is imported, here and in processes that a test starts. The models are so small

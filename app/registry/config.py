@@ -91,6 +91,11 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         20.0, gt=1, description="A worker that is silent for this long loses its job to another."
     )
+    evaluate_runs: bool = Field(
+        True,
+        description="Compare the checkpoints of runs that ask for it once they have completed: on "
+        "or off.",
+    )
     job_time_factor: float = Field(
         1.0,
         gt=0,

@@ -70,10 +70,16 @@ MOST_CHECKPOINTS = 8
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What to compare: so many checkpoints of a run, spread over it, on so many subjects."""
+    """What to compare: so many checkpoints of a run, spread over it, on so many subjects.
+
+    `captions`: at most so many of trained images, and of held-out ones; `plain`: prompts without
+    the trigger word.
+    """
 
     subjects: int = SUBJECTS
     checkpoints: int = CHECKPOINTS
+    captions: int = MOST_CAPTIONS
+    plain: int = MOST_PLAIN
 
 
 @dataclass(frozen=True)
@@ -125,10 +131,10 @@ def draft_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) -
     trained, held_out = _images(session, run)
     texts = [text for _, image in (*trained, *held_out) for text in image.texts]
     subjects = subjects_beside(texts, wanted.subjects)
-    plain = subjects[:MOST_PLAIN] if run.trigger_word else []
+    plain = subjects[: wanted.plain] if run.trigger_word else []
     left = max(0, MAX_CELLS // len(columns.values) - len(subjects) - len(plain))
-    control = spread(held_out, min(MOST_CAPTIONS, left // 2))
-    chosen = spread(trained, min(MOST_CAPTIONS, left - len(control)))
+    control = spread(held_out, min(wanted.captions, left // 2))
+    chosen = spread(trained, min(wanted.captions, left - len(control)))
     before, after = prompt_form_of(session, run.dataset_id, run.trigger_word)
     args = EvaluateRunArgs(
         grid_id=0,
@@ -173,7 +179,9 @@ def plan_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) ->
     return plan_images(session, draft_evaluation(session, run_id, wanted))
 
 
-def plan_images(session: Session, draft: EvaluationDraft) -> EvaluationPlan:
+def plan_images(
+    session: Session, draft: EvaluationDraft, *, priority: int = PRIORITY
+) -> EvaluationPlan:
     """Plan the grid of a draft. Raises InvalidInput for what cannot be drawn."""
     request = RenderRequest(prompt="", base_model=draft.base.key, seed=0, steps=STEPS)
     prompts = "\n".join(value.label for value in draft.rows)
@@ -182,7 +190,7 @@ def plan_images(session: Session, draft: EvaluationDraft) -> EvaluationPlan:
         Axis(kind=AxisKind.PROMPT, text=prompts, values=draft.rows),
     ]
     grid = plan_axes(session, request, axes, draft.base, title=draft.title[:MAX_TITLE])
-    return EvaluationPlan(draft, replace(grid, priority=PRIORITY))
+    return EvaluationPlan(draft, replace(grid, priority=priority))
 
 
 def _candidates(session: Session, run: Run, most: int) -> tuple[list[int], Axis]:
@@ -303,6 +311,11 @@ class EvaluationView:
     grid: GridView | None
 
     @property
+    def is_planned(self) -> bool:
+        """False until the images of a quick form are chosen, and if none fits."""
+        return bool(self.args.grid_id)
+
+    @property
     def images(self) -> int:
         """The number of its images."""
         return len(self.grid.cells) if self.grid else 0
@@ -367,6 +380,15 @@ def view_evaluation(session: Session, evaluation_id: int) -> RunEvaluation | Wei
     return RunEvaluation(job, args, result, grid)
 
 
+def evaluation_to_tell(session: Session, run_id: int) -> EvaluationView | None:
+    """The newest evaluation of a run, while it is active or if no quick form fitted."""
+    newest = list_evaluations(session, run_id=run_id, limit=1)
+    if not newest:
+        return None
+    is_told = newest[0].state.is_active or not newest[0].arguments(EvaluateRunArgs).grid_id
+    return view_evaluation(session, newest[0].key) if is_told else None
+
+
 def cancel_evaluation(session: Session, evaluation_id: int) -> IoJob:
     """Cancel an evaluation and the images that are still to come; idempotent. Raises Conflict."""
     job = get_evaluation(session, evaluation_id)
@@ -385,7 +407,7 @@ def repeat_evaluation(session: Session, evaluation_id: int, store: BlobStore) ->
     if job.state.is_active:
         raise Conflict("This evaluation has not ended yet.")
     args = job.arguments(EvaluationArgs)
-    plan = grids.plan_missing(session, args.grid_id)
+    plan = grids.plan_missing(session, args.grid_id) if args.grid_id else None
     if plan is not None:
         if plan.refused:
             raise InvalidInput(" ".join(dict.fromkeys(plan.refused.values())))

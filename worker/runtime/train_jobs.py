@@ -100,7 +100,12 @@ class TrainJobs:
         self._cancel_calibration()
         self._forget_erased()
         host = TrainingHost(
-            self.settings.data_dir, self.database, self.store, self.trainers, self.timeouts
+            self.settings.data_dir,
+            self.database,
+            self.store,
+            self.trainers,
+            self.timeouts,
+            self.settings.evaluate_runs,
         )
         attempt = Attempt(host, job, lease, stopping)
         try:

@@ -21,10 +21,11 @@ class TrainerTimeouts:
 
 @dataclass(frozen=True)
 class TrainingHost:
-    """Services shared by all attempts of this worker."""
+    """Services shared by all attempts of this worker; `evaluates`: runs that ask for it."""
 
     data_dir: Path
     database: Database
     store: BlobStore
     trainers: WarmTrainer
     timeouts: TrainerTimeouts
+    evaluates: bool

@@ -417,16 +417,16 @@ class MeasureOverlapResult(StepProgress):
 
 
 class EvaluationArgs(JobArgs):
-    """The grid of images to measure.
+    """The grid of images to measure; 0 while the quick form of a run is still to be planned.
 
     Its columns are the base model and the candidates; its rows `prompts`, each of the subject at
     its place, then those `captions` that are not empty, then `plain`: the first prompts without the
     trigger word.
     """
 
-    grid_id: int
-    subjects: tuple[str, ...]
-    prompts: tuple[str, ...]
+    grid_id: int = 0
+    subjects: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()
     plain: tuple[str, ...] = ()
 
@@ -444,9 +444,9 @@ class EvaluateRunArgs(EvaluationArgs):
     """
 
     kind = JobKind.EVALUATE_RUN
-    steps: tuple[int, ...]
-    trained: tuple[int, ...]
-    held_out: tuple[int, ...]
+    steps: tuple[int, ...] = ()
+    trained: tuple[int, ...] = ()
+    held_out: tuple[int, ...] = ()
 
 
 class EvaluateWeightsArgs(EvaluationArgs):

@@ -12,11 +12,14 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.blobs import findings, thumbnails
+from app.registry.job_kinds.kinds import EvaluateRunArgs
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
 from app.registry.tables.blobs import Thumbnail
+from app.registry.tables.jobs import AFTER_RUNS
 from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import Checkpoint, MetricChunk, Run, Sample
+from worker.core.training.config import TrainConfig
 
 CHUNK_POINTS = 200
 HELD_OUT = ("held_out", "held_out_low", "held_out_high")
@@ -201,6 +204,13 @@ def add_checkpoint(
     with deleted_too(session):  # a run that continues this one may refer to the same blob
         named = session.exec(select(Checkpoint.sha256).where(col(Checkpoint.sha256).in_(unused)))
     return sorted(set(unused) - set(named))
+
+
+def order_evaluation(session: Session, run: Run) -> None:
+    """Queue the evaluation of a run that completes in this transaction, if it asked for one."""
+    if TrainConfig.model_validate(run.config).evaluate:
+        args = EvaluateRunArgs()
+        jobs.enqueue_io(session, args, subject_id=run.key, priority=AFTER_RUNS)
 
 
 def checkpoints(session: Session, run_id: int) -> list[Checkpoint]:

@@ -27,6 +27,8 @@ ArgsT = TypeVar("ArgsT", bound=JobArgs)
 ResultT = TypeVar("ResultT", bound=JobResult)
 _CELLS = sa.table("grid_cell", sa.column("grid_id"), sa.column("render_id"))
 _RENDERS = sa.table("render", sa.column("id"), sa.column("status"))
+_RUNS = sa.table("run", sa.column("status"))
+AFTER_RUNS = 60  # priority of what nobody waits for; it also waits until no run is active
 CLAIM_LOCK = 0x62727573  # key of PostgreSQL's advisory lock for claiming io jobs
 
 
@@ -62,6 +64,12 @@ class Job(NumberedRow):
     def claimable(cls) -> sa.ColumnElement[bool]:
         """An additional condition on queued rows that a worker may claim."""
         return sa.true()
+
+    @classmethod
+    def lets_runs_go_first(cls) -> sa.ColumnElement[bool]:
+        """False for what nobody waits for while a run trains or waits."""
+        active = sa.exists().where(_RUNS.c.status.in_((JobStatus.QUEUED, JobStatus.RUNNING)))
+        return sa.or_(col(cls.priority) < AFTER_RUNS, sa.not_(active))
 
     @classmethod
     def lock_claims(cls, session: Session) -> None:
@@ -132,7 +140,8 @@ class IoJob(Job, table=True):
     def claimable(cls) -> sa.ColumnElement[bool]:
         """Long jobs leave one thread to short jobs; base models are downloaded one at a time.
 
-        What measures images waits until all of them are drawn, or will not be.
+        What measures images waits until all of them are drawn, or will not be; if nobody waits for
+        it, also for runs.
         """
         other = aliased(cls)
         running = col(other.status) == JobStatus.RUNNING
@@ -145,7 +154,10 @@ class IoJob(Job, table=True):
         )
         return sa.and_(
             sa.or_(col(cls.kind) != JobKind.DOWNLOAD_BASE, sa.not_(at_work)),
-            sa.or_(col(cls.kind).not_in(EVALUATIONS), sa.not_(undrawn)),
+            sa.or_(
+                col(cls.kind).not_in(EVALUATIONS),
+                sa.and_(sa.not_(undrawn), cls.lets_runs_go_first()),
+            ),
             sa.or_(
                 col(cls.kind).not_in(LONG_KINDS),
                 long_ones.select_from(other).scalar_subquery() < MAX_LONG_JOBS,

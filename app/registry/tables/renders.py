@@ -95,6 +95,11 @@ class Render(Restorable, Job, table=True):
         description="A small WebP of the image so far, only while it is generated.",
     )
 
+    @classmethod
+    def claimable(cls) -> sa.ColumnElement[bool]:
+        """What nobody waits for lets runs go first."""
+        return cls.lets_runs_go_first()
+
     @property
     def stack(self) -> list[ResolvedAdapter]:
         """The adapters with their weights."""

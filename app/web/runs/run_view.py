@@ -16,6 +16,7 @@ from app.registry.blobs.report import bad_files_of
 from app.registry.blobs.subjects import Subject
 from app.registry.datasets.used_datasets import UsedDataset, image_total, used_datasets
 from app.registry.db import Session
+from app.registry.evaluations import EvaluationView
 from app.registry.job_kinds.kinds import EvaluateRunResult
 from app.registry.job_kinds.states import JobStatus
 from app.registry.runs import checkpoints, service, stopping
@@ -109,6 +110,7 @@ class RunView:
     bad_files: list[str]
     good_checkpoint: RunCheckpoint | None = None
     recommendation: EvaluateRunResult | None = None
+    evaluation: EvaluationView | None = None
 
     @property
     def is_active(self) -> bool:
@@ -324,6 +326,7 @@ def run_view(session: Session, run_id: int, *, samples_before: int | None = None
         bad_files=bad_files_of(session, Subject.RUN, run_id),
         good_checkpoint=checkpoints.good_checkpoint(session, run),
         recommendation=evaluations.recommendation(session, run_id),
+        evaluation=evaluations.evaluation_to_tell(session, run_id),
     )
 
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import html
+from contextlib import suppress
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlmodel import select
 
+from app.registry import automatic_evaluations
+from app.registry.errors import Conflict
 from app.registry.job_kinds.kinds import EvaluatedStep, EvaluateRunResult
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
+from app.registry.renders import drafts
+from app.registry.runs import progress
 from app.registry.state import AppState
 from app.registry.tables.jobs import IoJob
+from app.registry.tables.runs import Run
 from tests import fake_workers
 from tests.fake_workers import FakeTraining
 
@@ -162,3 +169,102 @@ def test_a_style_that_is_not_measured_says_why(
     assert "Not measured" in page
     assert "The style is not measured: 3 images." in page
     assert "Recommended" not in text(client, f"/runs/{run}")
+
+
+def order(state: AppState, run_id: int) -> IoJob:
+    """Order what the run asked for, as the worker does that completes it."""
+    with state.database.write() as session:
+        run = session.get_one(Run, run_id)
+        run.training_seconds = 400.0
+        run.config = run.config | {"evaluate": True}
+        progress.order_evaluation(session, run)
+        (job,) = session.exec(select(IoJob).where(IoJob.kind == "evaluate_run"))
+        return job
+
+
+def test_a_run_page_tells_of_the_evaluation_that_the_run_asked_for(
+    client: TestClient, state: AppState, run: int
+) -> None:
+    job = order(state, run)
+    begins = "begins once no run trains or waits"
+    assert f"Evaluating</a> {begins}" in text(client, f"/runs/{run}")
+    assert "It begins once no run trains or waits." in text(client)
+    shown = client.get(f"{API}/evaluations/{job.key}").json()
+    assert (shown["grid_id"], shown["images"], shown["status"]) == (None, 0, "queued")
+    with state.database.read() as session:
+        plan = automatic_evaluations.plan_at_end(session, run)
+    with state.database.write() as session:
+        claimed = jobs.claim_next(session, IoJob, lease_seconds=60)
+        while claimed and claimed[0].key != job.key:
+            jobs.finish(session, IoJob, claimed[1], JobStatus.SUCCEEDED)
+            claimed = jobs.claim_next(session, IoJob, lease_seconds=60)
+        assert claimed is not None
+        automatic_evaluations.start_planned(session, claimed[1], plan, state.store)
+    assert f"Evaluating</a>: 0 of {plan.draft.images} images." in text(client, f"/runs/{run}")
+    fake_workers.draw(state)
+    measure(state, EvaluateRunResult(steps=(measured(20, 0.6),), recommended=20, reason="Best."))
+    page = text(client, f"/runs/{run}")
+    assert "Evaluating" not in page
+    assert f'<a href="{PAGE}">step 20</a>. Best.' in page
+
+
+def test_a_quick_form_that_does_not_fit_leaves_the_offer_and_says_why(
+    client: TestClient, state: AppState, run: int
+) -> None:
+    job = order(state, run)
+    sentence = "Not compared by itself: even 42 images would take 3 min."
+    measure(state, EvaluateRunResult(notes=(sentence,)))
+    assert sentence in text(client, f"/runs/{run}")
+    page = text(client)
+    assert sentence in page
+    assert "Compare</button>" in page
+    client.post(PAGE, data={"subjects": "6", "checkpoints": "2"})
+    assert sentence not in text(client, f"/runs/{run}")
+    assert client.post(f"{API}/evaluations/{job.key}/cancel").status_code == 409
+
+
+def test_a_canceled_order_leaves_the_offer_and_can_be_repeated(
+    client: TestClient, state: AppState, run: int
+) -> None:
+    job = order(state, run)
+    client.post(f"/evaluations/{job.key}/cancel")
+    assert "Evaluating" not in text(client, f"/runs/{run}")
+    assert "Compare</button>" in text(client)
+    again = client.post(f"{API}/evaluations/{job.key}/repeat").json()
+    assert (again["status"], again["grid_id"]) == ("queued", None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "subjects"), [(0.1, 24), (1.5, 16), (2.0, 12), (3.0, 6), (9.0, None)]
+)
+def test_a_quick_form_takes_a_quarter_of_the_training_at_most(
+    state: AppState,
+    run: int,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    subjects: int | None,
+) -> None:
+    order(state, run)
+    monkeypatch.setattr(drafts, "expected_seconds", lambda *_, **__: seconds)
+    with state.database.read() as session:
+        if subjects is None:
+            with pytest.raises(Conflict, match="more than a quarter of the training"):
+                automatic_evaluations.plan_at_end(session, run)
+            return
+        draft = automatic_evaluations.plan_at_end(session, run).draft
+    assert len(draft.args.subjects) == subjects
+    assert seconds * draft.images * 1.1 <= 100
+
+
+@pytest.mark.parametrize(("speed", "fits"), [(4.0, True), (0.1, False)])
+def test_without_a_measured_image_the_run_s_own_steps_tell_the_time(
+    state: AppState, run: int, speed: float, fits: bool
+) -> None:
+    order(state, run)
+    with state.database.write() as session:
+        session.get_one(Run, run).steps_per_second = speed
+    with state.database.read() as session:
+        plan = None
+        with suppress(Conflict):
+            plan = automatic_evaluations.plan_at_end(session, run)
+    assert (plan is not None) == fits

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,8 +83,12 @@ def test_checkpoints_are_compared_on_the_same_subjects_and_one_is_recommended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(command, "SUBJECTS", SUBJECTS)
+    after: list[str] = []
+    monkeypatch.setattr(os, "execv", lambda _, words: after.extend(words))
     # the training has ended: the same command only evaluates
     train_on(small_starter, data, out, *TRAINING, "--evaluate", "--trigger-word", "linocut")
+    assert after[:3] == [sys.executable, "-m", "worker.core.evaluation"]
+    assert main(after[3:]) == 0
     printed = capsys.readouterr().out
     rows = [line.split()[:2] for line in printed.splitlines() if line.startswith("step")]
     assert rows == [["step", "2"], ["step", "4"]]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlmodel import select
 
-from app.registry import evaluations, weight_evaluations
+from app.registry import automatic_evaluations, evaluations, weight_evaluations
 from app.registry.adapters import service as adapters
 from app.registry.adapters.usual_weight import weight_card_of
 from app.registry.errors import AppError, Conflict
@@ -19,16 +20,18 @@ from app.registry.job_kinds.kinds import (
     EvaluateWeightsResult,
 )
 from app.registry.jobs import listing
+from app.registry.jobs import service as jobs
 from app.registry.renders.grids import service as grids
-from app.registry.runs import checkpoints
+from app.registry.runs import checkpoints, progress
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import DatasetVersion
-from app.registry.tables.jobs import IoJob
+from app.registry.tables.jobs import AFTER_RUNS, IoJob
 from app.registry.tables.renders import Render
+from app.registry.tables.runs import Run
 from app.registry.weight_evaluations import WeightRequest
 from tests.worker.runtime.checkpoint_rows import add_checkpoints
-from tests.worker.runtime.job_loops import Registry, picture
+from tests.worker.runtime.job_loops import Registry, picture, wait_for
 from worker.core.evaluation.subjects import EVERYDAY
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.render_jobs import RenderJobs
@@ -48,7 +51,15 @@ def _one_step(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def run_id(registry: Registry, tmp_path: Path) -> int:
     """A run with two checkpoints on nine images, of which four are held out."""
+    use_nine_images(registry)
     run_id = registry.new_run(validation_share=0.45)
+    with registry.database.write() as session:
+        add_checkpoints(registry, session, run_id, tmp_path, steps=STEPS)
+    return run_id
+
+
+def use_nine_images(registry: Registry) -> None:
+    """Make the dataset one that a style can be measured of."""
     items = [
         {
             "sha256": (sha256 := registry.store.put_bytes(picture(number)).sha256),
@@ -62,8 +73,6 @@ def run_id(registry: Registry, tmp_path: Path) -> int:
     with registry.database.write() as session:
         version = session.get_one(DatasetVersion, registry.version_id)
         version.items, version.image_count = items, len(items)
-        add_checkpoints(registry, session, run_id, tmp_path, steps=STEPS)
-    return run_id
 
 
 @pytest.fixture
@@ -226,3 +235,72 @@ def test_what_cannot_be_evaluated_is_explained(registry: Registry, run_id: int) 
         version.items = [{"clean_sha256": name, "caption": " ".join(EVERYDAY)} for name in "abc"]
         version.image_count = 3
     assert "The captions leave" in refusal(run_id)
+
+
+def ordered(registry: Registry) -> list[IoJob]:
+    return registry.rows(IoJob, kind="evaluate_run")
+
+
+def test_a_run_that_asked_for_it_is_evaluated_once_when_it_has_completed(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_nine_images(registry)
+    config = {"evaluate": True, "validation_share": 0.45, "checkpoint_every": 4}
+    unasked = registry.new_run(evaluate=True)
+    with registry.working(registry.train_jobs()):  # where the installation turns it off
+        assert registry.until_final(Run, unasked).status == "succeeded"
+    assert ordered(registry) == []
+
+    # a training of seconds leaves no time for one image
+    monkeypatch.setattr(automatic_evaluations, "SHARE", 1_000)
+    monkeypatch.setattr(
+        automatic_evaluations, "QUICK_FORMS", automatic_evaluations.QUICK_FORMS[-1:]
+    )
+    asking = registry.settings.model_copy(update={"evaluate_runs": True})
+    registry = replace(registry, settings=asking)
+    run_id = registry.new_run(**config)
+    with registry.working(registry.train_jobs(command=registry.trainers.command)):
+        run = registry.until_final(Run, run_id)
+    (job,) = ordered(registry)
+    assert (job.subject_id, job.status, job.priority) == (run_id, "queued", AFTER_RUNS)
+
+    next_run = registry.new_run()  # it goes first
+    with registry.database.write() as session:
+        assert jobs.claim_next(session, IoJob, lease_seconds=60) is None
+    registry.cancel(Run, next_run)
+    with registry.working(IoJobs(registry.settings, registry.database, registry.store)):
+        wait_for(lambda: registry.rows(Render))
+        next_run = registry.new_run()
+        with registry.database.read() as session:
+            assert not jobs.has_waiting(session, Render)
+        registry.cancel(Run, next_run)
+        with registry.working(RenderJobs(registry.settings, registry.database, registry.store)):
+            result = result_of(registry, job.key)
+    assert {row.priority for row in registry.rows(Render)} == {AFTER_RUNS}
+    assert [one.step for one in result.steps] == [4, 8]
+    assert all(one.copy_ratio is not None for one in result.steps)
+    assert [one.key for one in ordered(registry)] == [job.key]
+    assert registry.row(IoJob, job.key).finished_at > run.finished_at
+
+
+@pytest.mark.usefixtures("measures")
+def test_an_evaluation_that_takes_too_long_is_not_ordered_and_says_why(
+    registry: Registry, run_id: int
+) -> None:
+    registry.cancel(Run, run_id)
+    with registry.database.write() as session:
+        run = session.get_one(Run, run_id)
+        run.training_seconds, run.steps_per_second = 1.0, 8.0
+        run.config = run.config | {"evaluate": True}
+        progress.order_evaluation(session, run)
+    (job,) = ordered(registry)
+    result = result_of(registry, job.key)
+    assert result.notes[0].startswith("Not compared by itself: even 39 images would take")
+    assert registry.rows(Render) == []
+
+
+def test_what_was_ordered_by_hand_is_not_ordered_again(registry: Registry, run_id: int) -> None:
+    start(registry, run_id)
+    with registry.database.read() as session, pytest.raises(Conflict) as caught:
+        automatic_evaluations.plan_at_end(session, run_id)
+    assert caught.value.detail == automatic_evaluations.BY_HAND

@@ -16,7 +16,10 @@ from worker.core.training.command_line.flags import (
 
 
 def main(words: Sequence[str]) -> int:
-    """Train as the command line says; 0 done, 75 interrupted, 1 failed, or as `evaluate`."""
+    """Train as the command line says; 0 done, 75 interrupted and saved, 1 failed.
+
+    With `--evaluate` the comparison of its checkpoints replaces this process at the end.
+    """
     try:
         arguments = parse_arguments(words)
     except ArgumentsError as error:
@@ -29,13 +32,15 @@ def main(words: Sequence[str]) -> int:
     with lean_imports(choose_device(arguments.device)):  # after the flags, which need no torch
         from worker.core.training.command_line.run import run
 
-    return run(arguments, console) or (_evaluate(arguments) if arguments.evaluate else 0)
+    code = run(arguments, console)
+    if arguments.evaluate and code == 0:
+        sys.stdout.flush()
+        os.execv(sys.executable, _evaluation(arguments))
+    return code
 
 
-def _evaluate(arguments: TrainArguments) -> int:
-    """Say which checkpoint to keep, as `brushwork evaluate` does."""
-    from worker.core.evaluation.__main__ import main as evaluate
-
+def _evaluation(arguments: TrainArguments) -> list[str]:
+    """The command that says which checkpoint of this training to keep."""
     words = ["--device", arguments.device, "--threads", str(arguments.threads)]
     words += ["--base-model", str(arguments.model)]
     for folder in arguments.data:
@@ -44,7 +49,7 @@ def _evaluate(arguments: TrainArguments) -> int:
         words += ["--regularization", str(arguments.regularization)]
     if arguments.trigger_word:
         words += ["--trigger-word", arguments.trigger_word]
-    return evaluate([*words, str(arguments.out)])
+    return [sys.executable, "-m", "worker.core.evaluation", *words, str(arguments.out)]
 
 
 if __name__ == "__main__":

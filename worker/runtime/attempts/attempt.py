@@ -76,6 +76,7 @@ class Attempt:
         self._store = host.store
         self._trainers = host.trainers
         self._timeouts = host.timeouts
+        self._evaluates = host.evaluates
         self._run = run
         self._lease = lease
         self._stopping = stopping
@@ -214,7 +215,14 @@ class Attempt:
         self._control = Control.CONTINUE
         self._reporter.set(phase="saving")
         self._result = TrainingResult(
-            self._database, self._store, self._run, self._lease, self._reporter, inputs, message
+            self._database,
+            self._store,
+            self._run,
+            self._lease,
+            self._reporter,
+            inputs,
+            message,
+            evaluates=self._evaluates,
         )
         self._finish_uploads()
         trainer.send(self._result.export_order())

@@ -50,6 +50,8 @@ class TrainingResult:
         reporter: Reporter,
         inputs: RunInputs,
         trained: TrainedAdapter,
+        *,
+        evaluates: bool,
     ) -> None:
         self._database = database
         self._store = store
@@ -58,6 +60,7 @@ class TrainingResult:
         self._reporter = reporter
         self._inputs = inputs
         self._trained = trained
+        self._evaluates = evaluates
         self._config = TrainConfig.model_validate(run.config)
         assert trained.path is not None
         self._canonical: Path = trained.path
@@ -143,6 +146,8 @@ class TrainingResult:
             phase=None,
             **self._outcome(),
         )
+        if self._evaluates:
+            progress.order_evaluation(session, now)
 
     def _result_choice(self, session: Session) -> StopProposal | None:
         """Whether the result becomes the version in use; None: it is ruined, and does not."""

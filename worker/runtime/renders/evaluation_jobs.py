@@ -11,10 +11,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from app.registry import evaluations, weight_evaluations
+from app.registry import automatic_evaluations, evaluations, weight_evaluations
 from app.registry.base_models import service as base_models
 from app.registry.db import Database, Session
-from app.registry.errors import AppError, NotFound
+from app.registry.errors import AppError, Conflict, InvalidInput, NotFound
 from app.registry.job_kinds.kinds import (
     EvaluatedStep,
     EvaluatedWeight,
@@ -68,9 +68,12 @@ class EvaluationJobs:
         self._store = store
 
     def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
-        """Measure the images of a job's grid. Raises RefusedError."""
+        """Measure the images of a job's grid, or order them. Raises RefusedError."""
         assert job.subject_id is not None
         args = job.arguments(EvaluationArgs)
+        if not args.grid_id:
+            self._order(job.subject_id, lease)
+            return
         with cancelable(self._database, lease, stopping, result={}) as progress:
             base, found = self._inputs(job.subject_id, args)
             drawing = _GridDrawing(
@@ -88,6 +91,18 @@ class EvaluationJobs:
                 succeed(session, lease, result)
                 if isinstance(result, EvaluateWeightsResult) and result.card:
                     weight_evaluations.keep_card(session, job.subject_id, base, result.card)
+
+    def _order(self, run_id: int, lease: Lease) -> None:
+        """Order the images of the quick form; if none fits, the result says why."""
+        try:
+            with self._database.read() as session:
+                plan = automatic_evaluations.plan_at_end(session, run_id)
+        except (Conflict, InvalidInput, NotFound) as error:
+            with self._database.write() as session:
+                succeed(session, lease, EvaluationResult(notes=(error.detail,)))
+            return
+        with self._database.write() as session:
+            automatic_evaluations.start_planned(session, lease.claim, plan, self._store)
 
     def _inputs(
         self, subject_id: int, args: EvaluationArgs

@@ -117,7 +117,9 @@ class EvaluationOut(Answer):
     run_id: int | None = Field(description="The run; null for weights of a version.")
     adapter_id: int | None = Field(description="The adapter; null for a run, or once deleted.")
     version: int | None = Field(description="Number of its version.")
-    grid_id: int = Field(description="The grid of its images.")
+    grid_id: int | None = Field(
+        description="The grid of its images; null while what a run asked for is not planned."
+    )
     status: JobStatus = Field(description="`queued` until all images are drawn.")
     progress: float = Field(description="Share of the work that is done, 0 to 1.")
     images: int = Field(description="Number of its images.")
@@ -151,7 +153,7 @@ def evaluation_out(session: Session, evaluation_id: int) -> EvaluationOut:
     nothing |= {"run_id": None, "adapter_id": None, "version": None, "weight_card": None}
     return EvaluationOut.of(
         view.job,
-        grid_id=view.args.grid_id,
+        grid_id=view.args.grid_id or None,
         progress=view.progress,
         images=view.images,
         images_drawn=view.drawn,

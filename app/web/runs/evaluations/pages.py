@@ -42,6 +42,7 @@ class Copy:
 class EvaluationPage:
     """A run with its newest evaluation, or what one would cost; `problem`: why there can be none.
 
+    `note`: why the run was not evaluated by itself.
     `saved`: its checkpoints by step; `copies`: what the recommended one remembers best.
     """
 
@@ -50,6 +51,7 @@ class EvaluationPage:
     draft: EvaluationDraft | None
     wanted: EvaluationRequest
     problem: str = ""
+    note: str = ""
     errors: Mapping[str, str] = field(default_factory=dict)
     saved: dict[int, RunCheckpoint] = field(default_factory=dict)
     copies: list[Copy] = field(default_factory=list)
@@ -154,14 +156,15 @@ def _page(
 ) -> EvaluationPage:
     run = service.get_run(session, run_id)
     newest = [] if new else evaluations.list_evaluations(session, run_id=run_id, limit=1)
-    if not newest:
+    view = evaluations.view_evaluation(session, newest[0].key) if newest else None
+    if view is None or not (view.is_planned or view.job.state.is_active):
         try:
             usual = EvaluationRequest() if errors else wanted
             draft = evaluations.draft_evaluation(session, run_id, usual)
         except AppError as error:
             return EvaluationPage(run, None, None, wanted, error.detail)
-        return EvaluationPage(run, None, draft, wanted, errors=errors or {})
-    view = evaluations.view_evaluation(session, newest[0].key)
+        note = view.result.notes[0] if view and view.result.notes else ""
+        return EvaluationPage(run, None, draft, wanted, note=note, errors=errors or {})
     assert isinstance(view, RunEvaluation)
     rows = checkpoints.list_checkpoints(session, run_id, steps=view.args.steps)
     page = EvaluationPage(run, view, None, wanted, saved={row.step: row for row in rows})
