@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import httpx
 from sqlmodel import col, select
 
 from app.registry.adapters.service import delete_adapter
+from app.registry.adapters.usual_weight import keep_weight_card
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.added_models import service as added_models
+from app.registry.base_models import service as base_models
 from app.registry.base_models.embedded import RETIRED
 from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.datasets import pinned
@@ -19,7 +23,7 @@ from app.registry.job_kinds.caption_kinds import CaptionImagesArgs
 from app.registry.job_kinds.states import JobStatus
 from app.registry.runs.own_presets import delete_preset, save_run_as_preset
 from app.registry.state import AppState
-from app.registry.tables.adapters import Adapter
+from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.auto_caption import CaptionProposal, ProposalState
 from app.registry.tables.base_models import BaseModel
@@ -31,6 +35,7 @@ from tests.browser.conftest import Live
 from tests.claims import end_io_job
 from tests.fake_workers import FakeTraining
 from worker.core.captioning.words import CaptionMode, ProviderKind
+from worker.core.lora_files.weights import WeightCard
 
 Ids = dict[str, int | str]
 """Ids of rows by the names that the addresses of page states have for them."""
@@ -283,6 +288,29 @@ def add_jobs(state: AppState, client: httpx.Client, ids: Ids) -> Ids:
     end_io_job(
         state.database, lambda job: job.kind == "evaluate_run", JobStatus.SUCCEEDED, result=found
     )
+    style = fake_workers.dataset(state, "Chalk drawings", pictures=8)
+    post(client, "/adapters/chalk/weights?v=1", subjects="6", dataset_id=str(style.key))
+    fake_workers.draw(state)
+    card = WeightCard(start=0.37, best=0.8, breaks=1.5, base="starter")
+    rows = [
+        {"weight": weight, "style": style, "low": style - 0.1, "high": style + 0.1}
+        | {"patches": style, "adherence": 1 - weight / 4}
+        for weight, style in ((0.2, 0.05), (0.4, 0.4), (0.6, 0.7), (0.8, 0.8), (1.0, 0.79))
+    ]
+    found = {"weights": rows, "card": asdict(card)}
+    end_io_job(
+        state.database,
+        lambda job: job.kind == "evaluate_weights",
+        JobStatus.SUCCEEDED,
+        result=found,
+    )
+    with state.database.write() as session:
+        version = session.exec(
+            select(AdapterVersion).where(
+                AdapterVersion.adapter_id == chalk.key, AdapterVersion.version == 1
+            )
+        ).one()
+        keep_weight_card(session, chalk, version, base_models.ensure_embedded(session), card)
     waiting = client.post("/api/v1/renders", json={"prompt": "a boat at night"}).json()["id"]
     post(client, "/adapters/chalk/tools/resize", **data | {"resize-rank": "2"})
     failed = end_resize(state, JobStatus.FAILED, error="The disk became full.")

@@ -340,6 +340,8 @@ ADAPTERS = (
     PageState("adapter, hidden images", "/adapters/chalk/hidden"),
     PageState("adapter, no hidden images", "/adapters/ink/hidden", repeats=True),
     PageState("adapter, publish", "/adapters/chalk/hub?v=1"),
+    PageState("adapter, which weight", "/adapters/chalk/weights?v=1"),
+    PageState("adapter, measure weights", "/adapters/ink/weights"),
     PageState("deleted adapters", "/adapters/deleted", repeats=True),
     PageState("no folder of another program", "/folders"),
     PageState("delete an adapter", "/storage/forever/adapters/{gone}", repeats=True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from app.registry.adapters.usual_weight import keep_weight_card
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models import service as base_models
 from app.registry.db import Session
+from app.registry.evaluations import list_evaluations
 from app.registry.job_kinds.kinds import EvaluatedWeight, EvaluateWeightsResult
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
@@ -23,6 +26,8 @@ from tests.fake_workers import FakeTraining
 from worker.core.lora_files.weights import WeightCard
 
 API = "/api/v1"
+HTML = {"accept": "text/html"}
+PAGE = "/adapters/chalk/weights?v=1"
 VERSION = f"{API}/adapters/1/versions/1"
 ASKED = {"subjects": 6, "weights": [1.5, 0.5, 1]}
 IMAGES = 6 * 4
@@ -95,6 +100,44 @@ def test_weights_are_compared_and_the_card_is_kept_with_the_version(
     assert (found["weight_cards"], found["usual_weight"]) == ([card], 1.0)
     assert "weight_cards" not in found["details"]
     assert client.get(f"{API}/adapters/1").json()["weight_cards"] == [card]
+
+
+def test_the_page_finds_the_weight_and_proposes_it(
+    client: TestClient, state: AppState, chalk: Adapter
+) -> None:
+    assert f'href="{PAGE}"' in client.get("/adapters/chalk").text
+    form = client.get(PAGE).text
+    assert "It takes about 144 images of starter" in form
+    assert "Those it was trained on" in form
+    refused = client.post(PAGE, data={"subjects": "5", "dataset_id": "1"}, headers=HTML)
+    assert refused.status_code == 422
+    assert "Use 6 to 40 subjects" in refused.text
+    assert 'value="1" selected' in refused.text
+    started = client.post(PAGE, data={"subjects": "6"}, follow_redirects=False)
+    assert (started.status_code, started.headers["location"]) == (303, PAGE)
+    assert "0 of 54 images are drawn" in client.get(PAGE).text
+    for action in ("cancel", "cancel", "repeat"):
+        moved = client.post(f"/evaluations/{jobs_of(state)[-1]}/{action}", follow_redirects=False)
+        assert moved.headers["location"] == PAGE
+    measure(state)
+    page = client.get(PAGE).text
+    assert "With starter the style shows from 0.3, is best at 0.8 and breaks at 1.5." in page
+    assert "0.25, between 0.10 and 0.90" in page
+    assert '<span class="chip warn">breaks</span>' in page
+    shown = client.get("/adapters/chalk").text
+    assert "Use 0.8 as the usual weight" in shown
+    used = client.post("/adapters/chalk/usual-weight", data={"version": 1, "usual_weight": 0.8})
+    assert "The usual weight of version 1 is now 0.8." in used.text
+    assert "Use 0.8 as the usual weight" not in used.text
+    undo = re.search(r'action="(/adapters/chalk/usual-weight\?[^"]+)"', used.text)
+    assert undo
+    undone = client.post(html.unescape(undo[1]))
+    assert "The usual weight of version 1 is now 1." in undone.text
+
+
+def jobs_of(state: AppState) -> list[int]:
+    with state.database.read() as session:
+        return [job.key for job in reversed(list_evaluations(session, limit=9))]
 
 
 @pytest.mark.parametrize(

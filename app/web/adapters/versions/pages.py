@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
@@ -14,6 +15,7 @@ from app.registry.comparison.versions import compare
 from app.registry.errors import InvalidInput
 from app.registry.runs.rerun import require_run, train_again
 from app.web.adapters.detail import refuse_change
+from app.web.adapters.versions import weight_pages
 from app.web.addresses import MAX_ADDRESS, own_address
 from app.web.comparison import ComparePage, compared_prompts
 from app.web.form_reader import FormReader
@@ -23,6 +25,7 @@ from app.web.templates import redirect_with_notice, render
 from app.web.used_version import redirect_to_used
 
 router = APIRouter(include_in_schema=False)
+router.include_router(weight_pages.router)
 
 Reference = Annotated[str | None, Query(max_length=60)]
 Used = Annotated[str, Path(max_length=60)]
@@ -76,20 +79,27 @@ def use_version(slug: Slug, version: Used, state: State, back: Back = "") -> Res
 
 @router.post("/adapters/{slug}/usual-weight")
 def set_weight(request: Request, slug: Slug, state: State, sent: SentForm) -> Response:
-    """Set the usual weight of a version; an error appears next to the field."""
-    form = FormReader(sent)
+    """Set the usual weight of a version; an error appears next to the field.
+
+    The address may have the fields in place of the form, as that which undoes it does.
+    """
+    form = FormReader({**request.query_params, **sent})
     weight = form.number("usual_weight", 0.0)
     try:
         form.check()
         with state.database.write() as session:
             adapter = service.adapter_by_slug(session, slug)
-            named = form.text("version") or None
-            version = set_usual_weight(session, adapter.key, named, weight)
+            version = service.get_version(session, adapter, form.text("version") or None)
+            before = version.usual_weight
+            set_usual_weight(session, adapter.key, version.version, weight)
             what = adapter.version_label(version.version)
     except InvalidInput as error:
         return refuse_change(request, state, slug, sent, error)
-    text = f"The usual weight of {what} is now {version.usual_weight:g}."
-    return redirect_with_notice(f"/adapters/{slug}?v={version.version}#usual-weight", text)
+    text = f"The usual weight of {what} is now {weight:g}."
+    values = urlencode({"version": version.version, "usual_weight": before})
+    undo = "" if before == weight else f"/adapters/{slug}/usual-weight?{values}"
+    page = f"/adapters/{slug}?v={version.version}#usual-weight"
+    return redirect_with_notice(page, text, undo=undo)
 
 
 @router.post("/adapters/{slug}/aliases/remove")

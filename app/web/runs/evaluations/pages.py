@@ -24,9 +24,6 @@ from app.web.templates import render
 
 router = APIRouter(include_in_schema=False)
 
-SCALE = (-0.1, 1.15)
-"""The ends of the scale of styles on the page; a score beyond is drawn at the end."""
-
 
 @dataclass(frozen=True)
 class Copy:
@@ -68,13 +65,6 @@ class EvaluationPage:
             return None
         result = self.view.result
         return next((one for one in result.steps if one.step == result.recommended), None)
-
-    @staticmethod
-    def place(score: float | None) -> float:
-        """Where a style is on the scale, in percent of its width."""
-        low, high = SCALE
-        value = low if score is None else min(max(score, low), high)
-        return round(100 * (value - low) / (high - low), 1)
 
     def verdict(self, one: EvaluatedStep) -> str:
         """What is to be said of a checkpoint beside its figures."""
