@@ -10,6 +10,7 @@ from app.registry.adapters import service as adapters
 from app.registry.adapters.fitting import AdapterAndVersion, BaseKind
 from app.registry.adapters.resolve import trained_skip
 from app.registry.adapters.service import AdapterSummary
+from app.registry.adapters.usual_weight import weight_card_of
 from app.registry.adapters.versions.names import VersionNames, names_of
 from app.registry.base_models import service as base_models
 from app.registry.db import Session
@@ -22,7 +23,7 @@ from app.web.playground.adapter_picker import AdapterChoices, find_adapter_choic
 from app.web.playground.adapter_rows import BLOCKS, AdapterRow
 from app.web.playground.forms import PlayForm
 from app.web.playground.weight_ticks import WeightTick, weight_ticks
-from worker.core.lora_files.weights import USUAL_WEIGHT
+from worker.core.lora_files.weights import USUAL_WEIGHT, WeightCard
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class StackView:
     Its weight is filled in. `usual_weight`: that of the version. `misfit` says why it does not fit
     the base model; empty if it fits. `has_text_encoder`: False if it is known to have no layers in
     the text encoders. `versions`: references to choose from, with their labels; empty: only one.
+    `card`: where its style shows with the base model, if that was measured.
     """
 
     row: AdapterRow
@@ -45,6 +47,7 @@ class StackView:
     has_text_encoder: bool = True
     block_errors: Mapping[str, str] = field(default_factory=dict)
     versions: Sequence[tuple[str, str]] = ()
+    card: WeightCard | None = None
 
     @property
     def label(self) -> str:
@@ -54,7 +57,7 @@ class StackView:
     @property
     def ticks(self) -> list[WeightTick]:
         """The ticks of its weight."""
-        return weight_ticks(self.usual_weight)
+        return weight_ticks(self.usual_weight, self.card)
 
     @property
     def plain_ticks(self) -> list[WeightTick]:
@@ -136,6 +139,7 @@ def look_up(
                 has_text_encoder=version.config.get("train_text_encoder") is not False,
                 block_errors=block_errors,
                 versions=_versions(row, summaries[adapter.key], names.get(adapter.key)),
+                card=weight_card_of(version, base),
             )
         )
     return CheckedStack(rows, bases, base, base_kind, usual_base, usual_clip_skip)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import floor
 
+from worker.core.lora_files.weights import WeightCard
+
 LEAST, MOST = -1, 2  # ends of the slider
 NUMBERS = (0, 1)
 NEAR = 0.45  # a word so close to a whole number would touch the number below it
@@ -15,7 +17,8 @@ BESIDE_PX = 8  # from the middle of a number to a word beside it
 class WeightTick:
     """A tick: `at` is its place in percent; the word stands `shift` pixels beside it.
 
-    `anchor`: which end of the word is there, as SVG names it.
+    `anchor`: which end of the word is there, as SVG names it. Without a word it is a mark of the
+    weight card.
     """
 
     weight: float
@@ -25,13 +28,15 @@ class WeightTick:
     shift: int = 0
 
 
-def weight_ticks(usual: float | None = None) -> list[WeightTick]:
-    """The ticks at 0 and 1, and at the usual weight if the slider reaches it.
+def weight_ticks(usual: float | None = None, card: WeightCard | None = None) -> list[WeightTick]:
+    """The ticks at 0 and 1, at the usual weight if the slider reaches it, and those of the card.
 
     Its word stands below it, or between it and the whole number next to it, so that it touches
     no number.
     """
     ticks = [WeightTick(number, str(number), _percent(number)) for number in NUMBERS]
+    marks = (card.start, card.best, card.breaks) if card else ()
+    ticks += [WeightTick(one, "", _percent(one)) for one in marks if one and one <= MOST]
     if usual is None or not LEAST <= usual <= MOST:
         return ticks
     below = min(floor(usual), MOST - 1)

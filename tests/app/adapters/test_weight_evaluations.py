@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from app.registry import hub_transfers
+from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
 from app.registry.adapters.usual_weight import keep_weight_card
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models import service as base_models
 from app.registry.db import Session
 from app.registry.evaluations import list_evaluations
-from app.registry.job_kinds.kinds import EvaluatedWeight, EvaluateWeightsResult
+from app.registry.job_kinds.kinds import EvaluatedWeight, EvaluateWeightsResult, PublishAdapterArgs
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.state import AppState
@@ -23,6 +25,7 @@ from app.registry.tables.jobs import IoJob
 from tests import fake_workers
 from tests.app.adapters.test_fitting import add_base
 from tests.fake_workers import FakeTraining
+from worker.core.hub.card import make_card
 from worker.core.lora_files.weights import WeightCard
 
 API = "/api/v1"
@@ -133,6 +136,28 @@ def test_the_page_finds_the_weight_and_proposes_it(
     assert undo
     undone = client.post(html.unescape(undo[1]))
     assert "The usual weight of version 1 is now 1." in undone.text
+
+
+def test_the_card_is_on_the_slider_and_in_the_downloads(
+    client: TestClient, state: AppState, chalk: Adapter
+) -> None:
+    with state.database.write() as session:
+        before = facts_sha256(version_metadata(session, session.get_one(AdapterVersion, 1)))
+        keep(session)
+    play = client.get("/play?adapter=chalk").text
+    assert "The style shows from 0.3, is best at 0.8 and breaks at 1.5." in play
+    assert all(f'<option value="{tick}"></option>' in play for tick in (0.3, 0.8, 1.5))
+    assert 'name="weight-0" id="weight-0" value="1"' in play  # the usual weight, as before
+    with state.database.read() as session:
+        version = session.get_one(AdapterVersion, 1)
+        metadata = version_metadata(session, version)
+        assert metadata.weight_cards == (CARD,)
+        assert facts_sha256(metadata) != before
+        args = PublishAdapterArgs(
+            repo="ada/chalk", update=False, private=True, base_model="", pictures=()
+        )
+        card = make_card(hub_transfers.model_card(session, chalk, version, args), "ada/chalk")
+    assert "| Measured weights | With starter the style shows from 0.3, is best" in card
 
 
 def jobs_of(state: AppState) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.web.playground.weight_ticks import WeightTick, weight_ticks
+from worker.core.lora_files.weights import WeightCard
 
 NUMBERS = [WeightTick(0, "0", 33.33), WeightTick(1, "1", 66.67)]
 
@@ -35,3 +36,14 @@ def test_the_usual_weight_stands_below_its_tick_or_beside_a_number(
 @pytest.mark.parametrize("usual", [None, -1.05, 2.05, 10.0])
 def test_a_weight_that_the_slider_does_not_reach_has_no_tick(usual: float | None) -> None:
     assert weight_ticks(usual) == NUMBERS
+
+
+def test_a_weight_card_has_ticks_where_the_slider_reaches() -> None:
+    *others, last = weight_ticks(0.5, WeightCard(start=0.25, best=0.8, breaks=2.5))
+    assert [(tick.weight, tick.word) for tick in others] == [
+        (0, "0"),
+        (1, "1"),
+        (0.25, ""),
+        (0.8, ""),
+    ]
+    assert last.word == "usual"

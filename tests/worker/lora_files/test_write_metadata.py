@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
 from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.lora_files.read_metadata import Sidecar, read_source_metadata
+from worker.core.lora_files.weights import WeightCard
 from worker.core.lora_files.write_metadata import kohya_metadata, model_metadata, sidecar
 
 METADATA = AdapterMetadata(
@@ -83,6 +85,29 @@ def test_a_usual_weight_is_in_the_file_if_it_is_not_one() -> None:
     assert found == MODELSPEC | added
     assert b'"preferred weight": -0.75' in sidecar(edited)
     assert read_source_metadata(found, [], "a.safetensors").usual_weight == -0.75
+
+
+def test_measured_weights_are_in_the_file_and_its_sidecar_for_people_and_programs() -> None:
+    cards = (WeightCard(0.45, 0.8, 1.5, "acme/tiny-base"), WeightCard(None, 1.0, None, "other"))
+    measured = replace(METADATA, weight_cards=cards)
+    words = (
+        "With tiny-base the style shows from 0.45, is best at 0.8 and breaks at 1.5. "
+        "With other the style is best at 1."
+    )
+    found = model_metadata(measured)
+    assert found["modelspec.usage_hint"] == words
+    assert json.loads(found["brushwork.weight_cards"]) == [
+        {"base": "tiny-base", "start": 0.45, "best": 0.8, "breaks": 1.5},
+        {"base": "other", "start": None, "best": 1.0, "breaks": None},
+    ]
+    assert model_metadata(replace(measured, usual_weight=0.8))["modelspec.usage_hint"] == (
+        f"Usual weight: 0.8. {words}"
+    )
+    read = json.loads(sidecar(measured))
+    assert read["notes"] == f"Made for tiny-base with Brushwork. {words}"
+    assert read["preferred weight"] == 1.0  # it is a person's choice
+    messages = TypeAdapter(AdapterMetadata)
+    assert messages.validate_json(messages.dump_json(measured)) == measured
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,7 @@ def _facts_table(card: ModelCard) -> str:
         ("Training images", f"{card.metadata.images:,}" if card.metadata.images else None),
         ("Resolution", f"{card.metadata.resolution} px" if card.metadata.resolution else None),
         ("Prediction", "v" if card.metadata.predicts_v else None),
+        ("Measured weights", _one_line(" ".join(card.metadata.card_words)) or None),
         ("License", _one_line(card.metadata.license) or None),
         ("Version", str(card.version)),
     ]

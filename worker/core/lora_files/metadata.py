@@ -10,10 +10,11 @@ from typing import Any
 
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.file_names import safe_stem
-from worker.core.lora_files.weights import USUAL_WEIGHT
+from worker.core.lora_files.weights import USUAL_WEIGHT, WeightCard
 
 USUAL_RESOLUTION = 512
 WEIGHT_KEY = "brushwork.usual_weight"
+CARDS_KEY = "brushwork.weight_cards"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ class AdapterMetadata:
     license: str = ""
     tags: tuple[str, ...] = ()
     usual_weight: float = USUAL_WEIGHT
+    weight_cards: tuple[WeightCard, ...] = ()
     images: int | None = None
     cover: Path | None = None
     cover_sha256: str | None = None
@@ -51,6 +53,13 @@ class AdapterMetadata:
     def base(self) -> str:
         """The name of the base model without folder or owner."""
         return PurePath(self.base_name).name
+
+    @property
+    def card_words(self) -> list[str]:
+        """A sentence on each base model for which it was measured where the style shows."""
+        return [
+            f"With {PurePath(one.base).name} the style {one.words}." for one in self.weight_cards
+        ]
 
     @property
     def stem(self) -> str:

@@ -10,8 +10,9 @@ import base64
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from datetime import UTC
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from PIL import Image
@@ -19,7 +20,7 @@ from PIL import Image
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.canonical import Component, LoraAdapter
 from worker.core.lora_files.errors import AdapterError
-from worker.core.lora_files.metadata import WEIGHT_KEY, AdapterMetadata
+from worker.core.lora_files.metadata import CARDS_KEY, WEIGHT_KEY, AdapterMetadata
 from worker.core.lora_files.weights import USUAL_WEIGHT
 
 THUMBNAIL_SIDE = 256
@@ -50,8 +51,7 @@ def model_metadata(metadata: AdapterMetadata) -> dict[str, str]:
         "modelspec.tags": ", ".join(metadata.tags),
         "modelspec.trigger_phrase": ", ".join(metadata.trigger_words),
     }
-    if metadata.usual_weight != USUAL_WEIGHT:
-        entries |= _weight_entries(metadata.usual_weight)
+    entries |= _weight_entries(metadata)
     if metadata.cover is not None:
         entries["modelspec.thumbnail"] = thumbnail(metadata.cover)
     if metadata.train_config:
@@ -59,9 +59,18 @@ def model_metadata(metadata: AdapterMetadata) -> dict[str, str]:
     return _without_empty(entries)
 
 
-def _weight_entries(weight: float) -> dict[str, str]:
-    """The usual weight, for people and for the import; a file whose weight is 1 has neither."""
-    return {"modelspec.usage_hint": f"Usual weight: {weight:g}.", WEIGHT_KEY: f"{weight:g}"}
+def _weight_entries(metadata: AdapterMetadata) -> dict[str, str]:
+    """The usual weight, for people and for the import, unless it is 1, and the weight cards."""
+    words, entries = list(metadata.card_words), dict[str, str]()
+    if metadata.usual_weight != USUAL_WEIGHT:
+        words.insert(0, f"Usual weight: {metadata.usual_weight:g}.")
+        entries[WEIGHT_KEY] = f"{metadata.usual_weight:g}"
+    if metadata.weight_cards:
+        cards = [
+            asdict(replace(one, base=PurePath(one.base).name)) for one in metadata.weight_cards
+        ]
+        entries[CARDS_KEY] = _to_json(cards)
+    return {"modelspec.usage_hint": " ".join(words)} | entries
 
 
 def _architecture_name(metadata: AdapterMetadata) -> str:
@@ -119,13 +128,14 @@ def _most_frequent(metadata: AdapterMetadata) -> dict[str, int]:
 
 def sidecar(metadata: AdapterMetadata) -> bytes:
     """The JSON sidecar of a file, as A1111, Forge and InvokeAI read it."""
+    made = f"Made for {metadata.base} with Brushwork." if metadata.base else USUAL_NOTE
     content = {
         "description": metadata.description,
         "sd version": metadata.family.facts.sidecar_version,
         "activation text": ", ".join(metadata.trigger_words),
         "preferred weight": metadata.usual_weight,
         "negative text": "",
-        "notes": f"Made for {metadata.base} with Brushwork." if metadata.base else USUAL_NOTE,
+        "notes": " ".join([made, *metadata.card_words]),
     }
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 

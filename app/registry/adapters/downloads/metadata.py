@@ -61,7 +61,8 @@ def facts_sha256(metadata: AdapterMetadata) -> str:
     """The hash of what may change later, which tells files apart that say different things.
 
     It is stored with every download, so its input has to stay as it is, byte for byte: the keys,
-    their order, and which fields it has. The usual weight is part of it once somebody edited it.
+    their order, and which fields it has. The usual weight is part of it once somebody edited it,
+    weight cards once there is one.
     """
     facts: dict[str, object] = {
         "title": metadata.title,
@@ -77,6 +78,8 @@ def facts_sha256(metadata: AdapterMetadata) -> str:
     }
     if metadata.usual_weight != USUAL_WEIGHT:
         facts["usual_weight"] = metadata.usual_weight
+    if metadata.weight_cards:
+        facts["weight_cards"] = metadata.card_words
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -96,6 +99,7 @@ def _metadata_of(session: Session, adapter: Adapter, version: AdapterVersion) ->
         author=str(version.details.get("author") or ""),
         license=adapter.license,
         usual_weight=version.usual_weight,
+        weight_cards=tuple(version.weight_cards.values()),
         images=version.details.get("images"),
         cover_sha256=adapter.cover_sha256,
         train_config=version.config,
