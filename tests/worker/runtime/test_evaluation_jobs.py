@@ -12,6 +12,7 @@ from sqlmodel import select
 from app.registry import automatic_evaluations, evaluations, weight_evaluations
 from app.registry.adapters import service as adapters
 from app.registry.adapters.usual_weight import weight_card_of
+from app.registry.db import utcnow
 from app.registry.errors import AppError, Conflict
 from app.registry.evaluations import EvaluationRequest
 from app.registry.job_kinds.kinds import (
@@ -164,13 +165,18 @@ def test_weights_are_measured_and_the_card_is_kept_with_the_version(
     best = max(result.weights, key=lambda one: one.patches)
     assert result.card is not None
     assert (result.card.best, result.card.base) == (best.weight, "starter")
-    with registry.database.read() as session:
+    with registry.database.write() as session:
         version = session.get_one(AdapterVersion, draft.subject_id)
         base = session.get_one(BaseModel, registry.base_id)
         assert weight_card_of(version, base) == result.card
         assert version.usual_weight == 1.0  # it is proposed, not set
         copied = checkpoints.use_checkpoint(session, run_id, STEPS[1]).version
         assert copied.weight_cards == version.weight_cards
+        version.deleted_at = utcnow()
+        again = evaluations.repeat_evaluation(session, job_id, registry.store).key
+    assert registry.until_final(IoJob, again).error == (
+        "The version of this evaluation was deleted. Restore it, then measure again."
+    )
 
 
 @pytest.mark.usefixtures("measures")
