@@ -50,7 +50,8 @@ def wait_for_base(api: Api) -> None:
 
 def start_run(api: Api, dataset_id: int, name: str, preset: Preset) -> int:
     """Queue a run on the embedded base model, with the seed of every preset; return its id."""
-    body = {"dataset_id": dataset_id, "name": name, "preset": preset}
+    config = {"evaluate": False}  # what is drawn meanwhile would be in the photographs
+    body = {"dataset_id": dataset_id, "name": name, "preset": preset, "config": config}
     return int(api.post("/api/v1/runs", body)["id"])
 
 

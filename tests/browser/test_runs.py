@@ -46,7 +46,7 @@ def test_the_summary_follows_the_choices_and_changes_survive_another_preset(
     page.goto("/train/new?preset=quick")
     facts = page.locator("#this-run")
     quick, thorough = map(fake_workers.embedded_preset, (Preset.QUICK, Preset.THOROUGH))
-    seen = round(quick.steps * quick.batch_size / 24)
+    seen = round(quick.steps * quick.batch_size / 20)  # four are held out
     expect(facts).to_contain_text(re.compile(rf"Each image is seen (about )?{seen} times\."))
     expect(facts.locator("dd").first).to_have_text(f"{quick.steps:,}")
     page.get_by_text("Advanced").click()
@@ -63,14 +63,20 @@ def test_the_summary_follows_the_choices_and_changes_survive_another_preset(
     expect(page.locator("#form-status")).to_contain_text("another preset: Alpha.")
     expect(page.get_by_role("radio", name=re.compile("Thorough"))).to_be_focused()
     page.get_by_label("Steps", exact=True).fill("600")
-    expect(facts).to_contain_text("Each image is seen 200 times.")
+    expect(facts).to_contain_text("Each image is seen 240 times.")
     expect(facts.locator("dd").first).to_have_text("600")
     expect(page.get_by_label("Steps", exact=True)).to_be_focused()
+    tick = page.get_by_role("checkbox", name="Evaluate at the end")
+    tick.press("Space")
+    expect(facts).to_contain_text("Each image is seen 200 times.")
+    expect(page.locator("#validation_share")).to_have_value("0")
+    expect(tick).to_be_focused()
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Chalk")
     with live.database.read() as session:
         (run,) = session.exec(select(Run))
     assert (run.total_steps, run.config["alpha"], run.config["rank"]) == (600, 2.0, thorough.rank)
+    assert (run.config["evaluate"], run.config["validation_share"]) == (False, 0)
 
 
 def test_a_base_model_added_in_another_tab_is_chosen_in_the_form(live: Live, page: Page) -> None:

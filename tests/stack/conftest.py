@@ -58,6 +58,7 @@ def start_stack(brushwork: Sequence[str], data_dir: Path, **environment: str) ->
     command = [*brushwork, "serve", *flags]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("BRUSHWORK_")}
     clean.pop("PYTHONPATH", None)
+    clean["BRUSHWORK_EVALUATE_RUNS"] = "off"  # measured by its own tests
     process = subprocess.Popen(
         command,
         cwd=data_dir,
