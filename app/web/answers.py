@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasGenerator, BaseModel, ConfigDict
+
+NAMES = AliasGenerator(serialization_alias=lambda name: name.removeprefix("is_"))
+"""`is_kept` of a row is `kept` in an answer, as all booleans of the API."""
 
 
 class Answer(BaseModel):
     """An answer that reads its fields from a row; a new column of the row never appears in it."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, alias_generator=NAMES)
 
     @classmethod
     def of(cls, row: object, **derived: Any) -> Self:

@@ -59,9 +59,11 @@ class EditIn(BaseModel):
     replacement: str = Field(
         "",
         max_length=MAX_CHARACTERS,
-        description=r"What takes its place; with `is_regex`, `\1` and `\g<name>` are groups.",
+        description=r"What takes its place; with `regex`, `\1` and `\g<name>` are groups.",
     )
-    is_regex: StrictBool = Field(False, description="True if `find` is an expression of RE2.")
+    is_regex: StrictBool = Field(
+        False, alias="regex", description="True if `find` is an expression of RE2."
+    )
     match_case: StrictBool = Field(False, description="True if “Fox” is not “fox”.")
     whole_words: StrictBool = Field(False, description="True if “fox” is not found in “foxglove”.")
     at_end: StrictBool = Field(False, description="True to add the trigger word at the end.")
@@ -185,7 +187,10 @@ def list_dataset_edits(dataset_id: DatasetId, state: State, part: Part) -> list[
     with state.database.read() as session:
         service.get_dataset(session, dataset_id)
         steps = list_steps(session, dataset_id, limit=None)
-    return [StepOut.of(step) for step in part.of(steps, lambda step: step.id)]
+    return [
+        StepOut.of(step, settings=_named(step.settings))
+        for step in part.of(steps, lambda step: step.id)
+    ]
 
 
 @router.post(
@@ -200,3 +205,8 @@ def undo_dataset_edit(dataset_id: DatasetId, edit_id: Id, state: State) -> EditO
     """
     with state.database.write() as session:
         return EditOut.of_outcome(undo_edit(session, dataset_id, edit_id))
+
+
+def _named(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a step by their names in a request."""
+    return {name.removeprefix("is_"): value for name, value in settings.items()}

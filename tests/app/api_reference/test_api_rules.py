@@ -215,6 +215,12 @@ def test_words_of_fixed_sets_are_enums(document: Schema) -> None:
     assert open_sets == []
 
 
+def test_booleans_are_named_without_a_verb(document: Schema) -> None:
+    schemas = document["components"]["schemas"].items()
+    named = {f"{schema}.{name}" for schema, body in schemas for name in body.get("properties", ())}
+    assert sorted(name for name in named if ".is_" in name) == []
+
+
 def test_numbers_of_a_request_have_bounds(document: Schema) -> None:
     """The lengths of its texts and lists are looked at by tests/app/web/test_long_input.py."""
     schemas = document["components"]["schemas"]

@@ -109,7 +109,7 @@ def test_what_was_made_with_the_old_base_is_listed_and_marked(
     row = client.get("/base-models").text.partition("starter (64 px)")[2]
     assert "No longer shipped" in row
     assert "Its adapters, runs and images stay." in row
-    retired = [row for row in client.get("/api/v1/base-models").json() if row["is_retired"]]
+    retired = [row for row in client.get("/api/v1/base-models").json() if row["retired"]]
     assert [(row["id"], row["status"]) for row in retired] == [(old.base_id, "removed")]
     assert SENTENCE in retired[0]["error"]
     assert client.get(f"/api/v1/base-models/{old.base_id}").json() == retired[0]

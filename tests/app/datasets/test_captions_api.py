@@ -33,7 +33,7 @@ def test_an_image_gets_a_second_caption_and_every_change_is_kept(
         ("tags", 0.75, 3),
     ]
     assert [
-        (one["kind"], one["version"], one["source"], one["source_name"], one["is_current"])
+        (one["kind"], one["version"], one["source"], one["source_name"], one["current"])
         for one in found["history"]
     ] == [
         ("tags", 1, "hand", None, True),

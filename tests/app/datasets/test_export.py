@@ -218,7 +218,7 @@ def test_a_pinned_version_stays_as_it_was(
     assert unpack(page.content) == files
     assert client.get(f"/datasets/others/versions/{version.key}/export").status_code == 404
     (listed,) = client.get(f"/api/v1/datasets/{foxes.key}/versions").json()
-    assert (listed["id"], listed["is_kept"], listed["runs"]) == (version.key, True, [])
+    assert (listed["id"], listed["kept"], listed["runs"]) == (version.key, True, [])
 
 
 def test_a_version_without_its_images_says_so(
@@ -230,7 +230,7 @@ def test_a_version_without_its_images_says_so(
     answer = client.get(f"/api/v1/dataset-versions/{gone.key}/export")
     assert answer.status_code == 409
     assert "deleted for good" in answer.json()["detail"]
-    assert client.get(f"/api/v1/datasets/{foxes.key}/versions").json()[0]["is_kept"] is False
+    assert client.get(f"/api/v1/datasets/{foxes.key}/versions").json()[0]["kept"] is False
 
 
 def test_an_empty_dataset_is_an_archive_too(store: LocalBlobStore) -> None:

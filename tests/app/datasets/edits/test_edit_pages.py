@@ -234,7 +234,7 @@ def test_the_api_previews_applies_lists_and_undoes(
     undone = client.post(f"{edits}/{step['id']}/undo")
     assert (undone.status_code, undone.json()["changed"]) == (200, 1)
     assert client.post(f"{edits}/{step['id']}/undo").status_code == 409
-    replace = {"action": "replace", "is_regex": True, "all": True, "preview": True}
+    replace = {"action": "replace", "regex": True, "all": True, "preview": True}
     for find, said in (("a{99999999}", "at most 1,000"), ("fox(?= )", "Look-around, such as")):
         refused = client.post(edits, json=replace | {"find": find})
         assert refused.status_code == 422
