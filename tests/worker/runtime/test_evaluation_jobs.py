@@ -172,7 +172,11 @@ def test_weights_are_measured_and_the_card_is_kept_with_the_version(
         assert version.usual_weight == 1.0  # it is proposed, not set
         copied = checkpoints.use_checkpoint(session, run_id, STEPS[1]).version
         assert copied.weight_cards == version.weight_cards
-        version.deleted_at = utcnow()
+        session.get_one(DatasetVersion, registry.version_id).items = []
+        emptied = evaluations.repeat_evaluation(session, job_id, registry.store).key
+    assert registry.until_final(IoJob, emptied).error == weight_evaluations.NO_IMAGES
+    with registry.database.write() as session:
+        session.get_one(AdapterVersion, draft.subject_id).deleted_at = utcnow()
         again = evaluations.repeat_evaluation(session, job_id, registry.store).key
     assert registry.until_final(IoJob, again).error == (
         "The version of this evaluation was deleted. Restore it, then measure again."

@@ -156,6 +156,8 @@ def _images_of_version(
     if made is None:
         raise NotFound(DELETED)
     items = weight_evaluations.style_items(session, made[1], args.dataset_id)
+    if not items:
+        raise NotFound(weight_evaluations.NO_IMAGES)
     found = [(item["clean_sha256"], "") for item in items]
     return base_models.get_base_model(session, args.base_model_id), found
 
