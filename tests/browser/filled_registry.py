@@ -232,8 +232,10 @@ def add_adapters(state: AppState, client: httpx.Client) -> Ids:
         "rows": {"kind": "prompt", "values": "a fox\nan owl"},
         "sheets": {"kind": "steps", "values": "10, 20"},
     }
+    wide = {"columns": {"kind": "weight", "values": "0.2 to 1 by 0.2"}}
     grids = [
-        client.post("/api/v1/grids", json=grid | {"title": title}) for title in ("", "Gone", "Old")
+        client.post("/api/v1/grids", json=grid | {"title": title} | more)
+        for title, more in (("", {}), ("Gone", wide), ("Old", {}))
     ]
     client.post(f"/grids/{grids[1].json()['id']}/cancel")
     client.post(f"/grids/{grids[2].json()['id']}/delete")
