@@ -549,6 +549,8 @@ def test_on_touch_screens_tiles_have_one_control_at_any_width(chromium, live, da
     tile = page.locator(".tile").first
     delete = tile.get_by_role("button", name="Delete")
     expect(delete).to_be_hidden()
+    boxes = boxes_of(tile.locator(".tile-select"), tile.get_by_text("More"))
+    assert min(box["height"] for box in boxes) >= 40  # as high as a finger is wide
     tile.get_by_text("More").tap()
     expect(delete).to_be_visible()
     context.close()
