@@ -21,7 +21,7 @@ def test_a_refused_fuse_stays_open_and_is_mended_where_it_is_wrong(live: Live, p
     page.goto("/adapters/chalk/tools")
     page.get_by_text("Fuse into a base model").click()
     form = page.locator("#tool-fuse")
-    form.get_by_text("+ Another adapter").first.click()
+    form.get_by_text("One more adapter").first.click()
     form.get_by_label("Another adapter").first.fill("nobody")
     form.get_by_text("Text encoder: same weight").first.click()
     form.get_by_label("Text encoder weight").first.fill("0.25")
