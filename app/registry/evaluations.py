@@ -316,6 +316,13 @@ class EvaluationView:
         return bool(self.args.grid_id)
 
     @property
+    def not_ordered(self) -> str:
+        """Why a run was not compared by itself; empty if it was, or may be."""
+        if self.is_planned or self.job.state.is_active:
+            return ""
+        return " ".join(self.result.notes) or self.job.error or ""
+
+    @property
     def images(self) -> int:
         """The number of its images."""
         return len(self.grid.cells) if self.grid else 0

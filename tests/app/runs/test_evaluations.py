@@ -223,14 +223,20 @@ def test_a_quick_form_that_does_not_fit_leaves_the_offer_and_says_why(
     assert client.post(f"{API}/evaluations/{job.key}/cancel").status_code == 409
 
 
-def test_a_canceled_order_leaves_the_offer_and_can_be_repeated(
+def test_an_order_that_failed_or_was_canceled_leaves_the_offer_and_can_be_repeated(
     client: TestClient, state: AppState, run: int
 ) -> None:
-    job = order(state, run)
-    client.post(f"/evaluations/{job.key}/cancel")
+    order(state, run)
+    with state.database.write() as session:
+        (waiting,) = session.exec(select(IoJob).where(IoJob.kind == "evaluate_run"))
+        waiting.status, waiting.error = JobStatus.FAILED, "The base model is not ready."
+    for address in (f"/runs/{run}", PAGE):
+        assert "The base model is not ready." in text(client, address)
+    job = client.post(f"{API}/evaluations/{waiting.key}/repeat").json()
+    client.post(f"/evaluations/{job['id']}/cancel")
     assert "Evaluating" not in text(client, f"/runs/{run}")
     assert "Compare</button>" in text(client)
-    again = client.post(f"{API}/evaluations/{job.key}/repeat").json()
+    again = client.post(f"{API}/evaluations/{job['id']}/repeat").json()
     assert (again["status"], again["grid_id"]) == ("queued", None)
 
 

@@ -153,7 +153,7 @@ def _page(
             draft = evaluations.draft_evaluation(session, run_id, usual)
         except AppError as error:
             return EvaluationPage(run, None, None, wanted, error.detail)
-        note = view.result.notes[0] if view and view.result.notes else ""
+        note = view.not_ordered if view else ""
         return EvaluationPage(run, None, draft, wanted, note=note, errors=errors or {})
     assert isinstance(view, RunEvaluation)
     rows = checkpoints.list_checkpoints(session, run_id, steps=view.args.steps)
