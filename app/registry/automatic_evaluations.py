@@ -39,7 +39,7 @@ QUICK_FORMS = (
 """From the form that a person gets to the smallest that has intervals and finds copies."""
 
 STEP_PASSES = 3  # a backward pass costs about two forward passes
-IMAGE_PASSES = 2 * STEPS + 6  # with guidance, and the autoencoder
+IMAGE_PASSES = 2 * STEPS  # with guidance; on a busy CPU a trainer gives way, so it errs to fewer
 TOO_LONG = (
     "Not compared by itself: even {images} would take {time}, more than a quarter of the training."
 )
