@@ -25,7 +25,7 @@ from bench.registry import describe_machine
 
 TIMES = 3
 ENDLESS = r"^(([a-z ,])+)+[^a-z ,]$"
-SWAPPED = {"find": r"(\w+), (\w+)", "replacement": r"\2, \1", "is_regex": True}
+SWAPPED = {"find": r"(\w+), (\w+)", "replacement": r"\2, \1", "regex": True}
 
 
 class Changer:
@@ -63,7 +63,7 @@ class Changer:
         for name, body in edits.items():
             step = await self._edit(name, body)
             await self._post(f"undo: {name}", f"{self._api}/edits/{step['id']}/undo")
-        endless = {"action": "replace", "find": ENDLESS, "is_regex": True}
+        endless = {"action": "replace", "find": ENDLESS, "regex": True}
         await self._edit("a regex that re would never end", endless, preview=True)
         run = await self._post(
             "a run: pin the version", "/api/v1/runs", json={"dataset_id": self._made.id}, expect=202
