@@ -424,7 +424,7 @@ class EvaluationArgs(JobArgs):
     trigger word.
     """
 
-    grid_id: int = 0
+    grid_id: int
     subjects: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()

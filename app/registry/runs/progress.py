@@ -209,7 +209,7 @@ def add_checkpoint(
 def order_evaluation(session: Session, run: Run) -> None:
     """Queue the evaluation of a run that completes in this transaction, if it asked for one."""
     if TrainConfig.model_validate(run.config).evaluate:
-        args = EvaluateRunArgs()
+        args = EvaluateRunArgs(grid_id=0)
         jobs.enqueue_io(session, args, subject_id=run.key, priority=AFTER_RUNS)
 
 
