@@ -109,7 +109,7 @@ class EvaluationDraft:
     @property
     def images(self) -> int:
         """The number of images to compare."""
-        return len(self.columns.values) * len(self.rows)
+        return len(self.columns.values) * sum(map(len, self.args.row_groups))
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,18 @@ from typing import Any, Self
 
 from pydantic import AliasGenerator, BaseModel, ConfigDict
 
-NAMES = AliasGenerator(serialization_alias=lambda name: name.removeprefix("is_"))
-"""`is_kept` of a row is `kept` in an answer, as all booleans of the API."""
+
+def name_of(field: str) -> str:
+    """The name of a field in the API: `is_kept` of a row is `kept`, as all booleans are."""
+    return field.removeprefix("is_")
 
 
 class Answer(BaseModel):
     """An answer that reads its fields from a row; a new column of the row never appears in it."""
 
-    model_config = ConfigDict(from_attributes=True, alias_generator=NAMES)
+    model_config = ConfigDict(
+        from_attributes=True, alias_generator=AliasGenerator(serialization_alias=name_of)
+    )
 
     @classmethod
     def of(cls, row: object, **derived: Any) -> Self:

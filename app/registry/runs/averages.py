@@ -6,9 +6,10 @@ from collections.abc import Collection
 
 from sqlmodel import Session
 
+from app.registry.adapters.resolve import resolve
 from app.registry.errors import Conflict, invalid_field
 from app.registry.job_kinds.kinds import MergeAdaptersArgs
-from app.registry.job_kinds.weighted import ResolvedAdapter
+from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.jobs.service import enqueue_io
 from app.registry.runs import checkpoints, service
 from app.registry.runs.checkpoints import RunCheckpoint
@@ -34,7 +35,7 @@ def order_average(
     found = [checkpoints.get_checkpoint(session, run_id, step) for step in wanted]
     args = MergeAdaptersArgs(
         name=run.name,
-        parts=tuple(_part(row, 1 / len(found)) for row in found),
+        parts=tuple(_part(session, row, 1 / len(found)) for row in found),
         method=MergeMethod.SVD,
         rank=max(row.version.rank for row in found if row.version),
         density=1.0,
@@ -45,17 +46,11 @@ def order_average(
     return enqueue_io(session, args)
 
 
-def _part(row: RunCheckpoint, weight: float) -> ResolvedAdapter:
+def _part(session: Session, row: RunCheckpoint, weight: float) -> ResolvedAdapter:
     if row.version is None or row.address is None:
         raise Conflict(
             f"Of the checkpoint at step {row.step:,} only the training state is stored, not its "
             "adapter. Leave it out."
         )
-    return ResolvedAdapter(
-        adapter_id=row.address.key,
-        version=row.step,
-        version_id=row.version.key,
-        name=row.address.name,
-        slug=row.address.slug,
-        weight=weight,
-    )
+    named = WeightedAdapter(adapter_id=row.address.key, version=row.step, weight=weight)
+    return resolve(session, named)[0]

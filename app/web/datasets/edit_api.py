@@ -19,7 +19,7 @@ from app.registry.datasets.filters import ImageFilter
 from app.registry.slugs import Reference, RowId
 from app.registry.state import AppState
 from app.registry.tables.datasets import MAX_REPEATS, Dataset
-from app.web.answers import Answer
+from app.web.answers import Answer, name_of
 from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
@@ -188,7 +188,7 @@ def list_dataset_edits(dataset_id: DatasetId, state: State, part: Part) -> list[
         service.get_dataset(session, dataset_id)
         steps = list_steps(session, dataset_id, limit=None)
     return [
-        StepOut.of(step, settings=_named(step.settings))
+        StepOut.of(step, settings={name_of(name): one for name, one in step.settings.items()})
         for step in part.of(steps, lambda step: step.id)
     ]
 
@@ -205,8 +205,3 @@ def undo_dataset_edit(dataset_id: DatasetId, edit_id: Id, state: State) -> EditO
     """
     with state.database.write() as session:
         return EditOut.of_outcome(undo_edit(session, dataset_id, edit_id))
-
-
-def _named(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a step by their names in a request."""
-    return {name.removeprefix("is_"): value for name, value in settings.items()}
