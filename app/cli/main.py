@@ -148,7 +148,7 @@ def _add_processes(commands: CommandParsers) -> None:
 def _add_work(commands: CommandParsers) -> None:
     for name, core, help_text in (
         ("train", "training", "Train an adapter from a folder of images, without a server."),
-        ("evaluate", "evaluation", "Say which checkpoint of a training on a folder to keep."),
+        ("evaluate", "evaluate_folder", "Say which checkpoint of a training on a folder to keep."),
     ):
         commands.forward(name, help_text, module="train", core=f"worker.core.{core}")
     commands.forward("name", "Name what images show.")

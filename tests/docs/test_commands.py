@@ -16,7 +16,7 @@ import pytest
 from app.cli.adapter_files.arguments import TOOLS, tool_parser
 from app.cli.main import build_parser
 from tests.docs.pages import DOCS, ROOT, section, shell_commands, text
-from worker.core.evaluation import __main__ as evaluation
+from worker.core.evaluate_folder import __main__ as evaluation
 from worker.core.eyes import __main__ as eyes
 from worker.core.training.command_line import flags
 from worker.core.training.command_line.settings import ALIASES, settings

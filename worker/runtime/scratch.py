@@ -17,7 +17,7 @@ from app.registry.errors import AppError
 from app.registry.images.image_types import image_suffix
 from app.registry.storage.store import Blob, BlobStore
 from app.registry.tables.runs import Checkpoint, Sample
-from worker.core.training.atomic_write import link_or_copy
+from worker.core.atomic_write import link_or_copy
 from worker.core.training.events import ADAPTER, ADAPTERS
 from worker.runtime.outages.patience import reason_to_wait
 

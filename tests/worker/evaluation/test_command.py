@@ -13,9 +13,9 @@ import pytest
 
 from tests.worker.brief_measure import measure_briefly
 from worker.core import starter
-from worker.core.evaluation import __main__ as command
+from worker.core.evaluate_folder import __main__ as command
+from worker.core.evaluate_folder.__main__ import main
 from worker.core.evaluation import drawing
-from worker.core.evaluation.__main__ import main
 from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.starter.examples import LINOCUT
 from worker.core.training.__main__ import main as train
@@ -87,7 +87,7 @@ def test_checkpoints_are_compared_on_the_same_subjects_and_one_is_recommended(
     monkeypatch.setattr(os, "execv", lambda _, words: after.extend(words))
     # the training has ended: the same command only evaluates
     train_on(small_starter, data, out, *TRAINING, "--evaluate", "--trigger-word", "linocut")
-    assert after[:3] == [sys.executable, "-m", "worker.core.evaluation"]
+    assert after[:3] == [sys.executable, "-m", "worker.core.evaluate_folder"]
     assert main(after[3:]) == 0
     printed = capsys.readouterr().out
     rows = [line.split()[:2] for line in printed.splitlines() if line.startswith("step")]

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from worker.core.atomic_write import write_atomically
 from worker.core.evaluation.subjects import STEPS
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.pipeline import ResidentPipeline
@@ -21,7 +22,6 @@ from worker.core.inference.sampling import decode_latent, to_image
 from worker.core.inference.source_images import encode_source
 from worker.core.lora_files.canonical import load_adapter
 from worker.core.lora_files.loaded import LoadedAdapter
-from worker.core.training.atomic_write import write_atomically
 
 
 @dataclass(frozen=True)

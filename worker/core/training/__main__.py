@@ -49,7 +49,7 @@ def _evaluation(arguments: TrainArguments) -> list[str]:
         words += ["--regularization", str(arguments.regularization)]
     if arguments.trigger_word:
         words += ["--trigger-word", arguments.trigger_word]
-    return [sys.executable, "-m", "worker.core.evaluation", *words, str(arguments.out)]
+    return [sys.executable, "-m", "worker.core.evaluate_folder", *words, str(arguments.out)]
 
 
 if __name__ == "__main__":

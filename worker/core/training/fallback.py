@@ -4,7 +4,7 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 
-from worker.core.training.atomic_write import write_atomically
+from worker.core.atomic_write import write_atomically
 from worker.core.training.config import Optimizer, TrainConfig
 
 MAX_ACCUMULATION = 64

@@ -19,10 +19,10 @@ from typing import Any
 
 import torch
 
+from worker.core.atomic_write import link_or_copy, sync_folder, write_atomically
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.old_names import rename_old
-from worker.core.training.atomic_write import link_or_copy, sync_folder, write_atomically
 from worker.core.training.errors import CheckpointError
 from worker.core.training.events import ADAPTER, ADAPTERS
 

@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from worker.core.training.atomic_write import write_atomically
+from worker.core.atomic_write import write_atomically
 from worker.core.training.config import TrainConfig
 from worker.core.training.events import Arithmetic, Callbacks, Commands, Event
 

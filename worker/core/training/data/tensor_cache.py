@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from worker.core.training.atomic_write import write_atomically
+from worker.core.atomic_write import write_atomically
 
 CHECKSUM = "crc32"
 LENGTH_BYTES = 8  # the length field before the header

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from worker.core.training.atomic_write import write_atomically
+from worker.core.atomic_write import write_atomically
 from worker.core.training.events import SampleSaved
 from worker.core.training.samples.sampler import SampleImage
 

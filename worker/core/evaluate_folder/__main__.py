@@ -1,4 +1,4 @@
-"""`brushwork evaluate` (`python -m worker.core.evaluation`): which checkpoint to keep."""
+"""`brushwork evaluate` (`python -m worker.core.evaluate_folder`): which checkpoint to keep."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def main(words: Sequence[str] | None = None) -> int:
     device = choose_device(options.device)
     try:
         with lean_imports(device):
-            from worker.core.evaluation.training_folder import evaluate_training
+            from worker.core.evaluate_folder.training_folder import evaluate_training
 
         report, sheet = evaluate_training(options, device, _print_progress)
     except (
