@@ -464,9 +464,10 @@ class EvaluateWeightsArgs(EvaluationArgs):
 class EvaluatedStep(BaseModel):
     """The measures of a checkpoint; None: not measured.
 
-    `low` and `high`: the interval of `style`. `leak`: the style without the trigger word.
-    `closest`: for the trained images that it remembers best, their place in `trained` and the
-    distance to its image of their caption.
+    `low` and `high`: the interval of `style`. `leak` and `drift`: the style without the trigger
+    word, and how far these images are from the base's. `inside`: the style of the dataset's own
+    captions. `closest`: for the trained images that it remembers best, their place in `trained` and
+    the distance to its image of their caption.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -478,6 +479,8 @@ class EvaluatedStep(BaseModel):
     variety: float | None
     copy_ratio: float | None
     leak: float | None = None
+    drift: float | None = None
+    inside: float | None = None
     left_out: str = ""
     is_equal: bool = False
     closest: tuple[tuple[int, float], ...] = ()

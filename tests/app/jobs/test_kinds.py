@@ -188,6 +188,8 @@ STORED_RESULTS: list[tuple[str, dict[str, Any]]] = [
                     "variety": 1.0,
                     "copy_ratio": 0.8,
                     "leak": None,
+                    "drift": None,
+                    "inside": None,
                     "left_out": "",
                     "is_equal": False,
                     "closest": [[0, 0.4]],

@@ -72,7 +72,7 @@ def test_checkpoints_are_compared_and_one_is_recommended(
     assert "measuring waits for a worker" in text(client)
     result = EvaluateRunResult(
         steps=(
-            measured(20, 0.66, closest=((0, 0.5), (2, 0.6))),
+            measured(20, 0.66, inside=0.81, closest=((0, 0.5), (2, 0.6))),
             measured(40, 0.68, is_equal=True, adherence=None, copy_ratio=None),
         ),
         recommended=20,
@@ -84,7 +84,8 @@ def test_checkpoints_are_compared_and_one_is_recommended(
     page = text(client)
     assert "Keep <span" in page
     assert result.reason in page
-    assert "0.66, between 0.56 and 0.76" in page
+    assert "0.66, between 0.56 and 0.76; your own captions 0.81" in page
+    assert '0.68, between 0.58 and 0.78"' in page
     assert "Looks equally close" in page
     assert "Copying is not measured" in page
     assert page.count("Drawn for its caption") == 2

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from worker.core.evaluation.errors import NotMeasured
-from worker.core.evaluation.measures import Adherence, MemoryScale, variety
+from worker.core.evaluation.measures import Adherence, MemoryScale, drift, variety
 from worker.core.eyes import Eyes, NoTextSide, open_eyes
 from worker.core.starter.examples import CHALKBOARD, LINOCUT, Example
 
@@ -38,6 +38,12 @@ def test_adherence_falls_when_images_show_another_subject(eyes: Eyes) -> None:
     assert right.mean() > wrong.mean() + 0.3
     same = measure.of([CHALK[names[0]]] * COUNT)
     assert abs(same.mean()) < 0.1
+
+
+def test_drift_is_nothing_for_the_same_images_and_one_for_another_subject(eyes: Eyes) -> None:
+    base = [CUT[name] for name in SHARED[:COUNT]]
+    assert drift(eyes, base, base) == pytest.approx(0, abs=1e-3)
+    assert drift(eyes, base[1:] + base[:1], base) == pytest.approx(1, abs=0.3)
 
 
 def test_subjects_without_a_name_are_compared_with_the_images_of_the_base(eyes: Eyes) -> None:

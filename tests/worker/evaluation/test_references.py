@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from worker.core.evaluation.evaluate import Captioned, Question, References
@@ -52,5 +53,7 @@ def test_a_style_that_plain_prompts_have_already_leaves_only_that_measure_out() 
     assert [note.partition(":")[0] for note in references.notes] == [
         "The style without the trigger word is not measured"
     ]
-    assert references.style_of_plain(paint(100, 8)) is None
+    assert references.without_trigger(paint(100, 8)) == (None, 0)
+    assert references.style_inside(paint(200, 8)) == pytest.approx(1, abs=0.1)
+    assert references.style_inside(paint(200, 7)) is None
     assert references.measure("step 1", paint(200, 8)).style.score > 0.9

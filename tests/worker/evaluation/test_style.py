@@ -32,6 +32,10 @@ def test_the_base_itself_is_at_zero_for_every_prompt() -> None:
     assert found.parts == pytest.approx(np.zeros(12), abs=1e-6)
 
 
+def test_images_of_other_prompts_have_a_score_on_the_same_scale() -> None:
+    assert SCALE.score_of_others(statistics(30, mean=3.0, seed=6)) == pytest.approx(0.75, abs=0.05)
+
+
 def test_the_parts_tell_which_prompts_are_near() -> None:
     far, near = statistics(12, mean=0.0, seed=4), statistics(12, mean=4.0, seed=5)
     images = tuple(np.concatenate([a[:6], b[6:]]) for a, b in zip(far, near, strict=True))

@@ -130,7 +130,9 @@ def test_checkpoints_are_measured_once_their_images_are_drawn(
     assert result.recommended in (*STEPS, None)
     assert result.reason
     assert all(one.low < one.style < one.high for one in result.steps)
-    assert all(None not in (one.copy_ratio, one.leak) for one in result.steps)
+    for one in result.steps:
+        assert None not in (one.copy_ratio, one.leak, one.drift)
+        assert one.inside is None  # six captions are too few
     assert all(args.captions[place] for one in result.steps for place, _ in one.closest)
     assert len(result.deciding) == 4
     assert set(result.deciding) < set(range(SUBJECTS))

@@ -16,7 +16,12 @@ from worker.core.training.data.epochs import steps_per_epoch
 from worker.core.training.data.images import TrainingImage, WeightedCaption
 from worker.core.training.data.latent_cache import EncodedBucket
 from worker.core.training.data.split import split
-from worker.core.training.data.validation import ValidationSet, fixed_set
+from worker.core.training.data.validation import (
+    PredictionError,
+    ValidationSet,
+    fixed_set,
+    summarize_errors,
+)
 from worker.core.training.errors import DatasetError
 
 
@@ -248,3 +253,16 @@ def test_a_held_out_image_is_trained_in_no_other_dataset() -> None:
     assert len(split(copies, 0.25, seed=0)[1]) == 2  # within one, as it always was
     with pytest.raises(DatasetError, match="too few images"):
         split([images[0], images[4]], 0.5, seed=0)
+
+
+def test_the_interval_of_a_validation_loss_is_that_of_its_change_image_by_image() -> None:
+    def errors(*values: float) -> list[PredictionError]:
+        return [PredictionError(image, 1, value, 1.0) for image, value in enumerate(values)]
+
+    first = summarize_errors(errors(0.1, 0.5, 0.9), {})
+    assert (first.low, first.mean, first.high) == pytest.approx((0.5, 0.5, 0.5))
+    equal = summarize_errors(errors(0.11, 0.51, 0.91), first.images)  # each rose alike
+    assert equal.low == pytest.approx(equal.high) == pytest.approx(0.51)
+    mixed = summarize_errors(errors(0.11, 0.49, 0.93), first.images)  # changes 0.01, -0.01, 0.03
+    assert (mixed.low, mixed.high) == pytest.approx((0.5604 - 0.1, 0.5596), abs=1e-3)
+    assert summarize_errors(errors(0.1), first.images).low == 0.1  # of other images

@@ -209,8 +209,8 @@ def test_validation_loss_ignores_masked_areas(setup: Setup) -> None:
         def __init__(self, *batches: Batch) -> None:
             self.batches = lambda: iter(batches)
 
-    whole = learner.held_out_loss(Asked(batch)).mean  # type: ignore[arg-type]
-    masked = learner.held_out_loss(Asked(replace(batch, mask=half))).mean  # type: ignore[arg-type]
+    whole = learner.held_out_loss(Asked(batch), {}).mean  # type: ignore[arg-type]
+    masked = learner.held_out_loss(Asked(replace(batch, mask=half)), {}).mean  # type: ignore[arg-type]
     assert 0.2 * whole < masked < 0.8 * whole
 
 

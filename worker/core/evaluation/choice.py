@@ -31,7 +31,9 @@ class Candidate:
     """What was measured of a candidate; candidates are in the order of training or weight.
 
     `adherence`: one value for each prompt, 1 as the base; None if it is not measured.
-    `leak`: the style of prompts without the trigger word; None if there is none.
+    `leak`: the style of prompts without the trigger word; `drift`: how far their images are from
+    the base's, 1 as another subject; None if there is no trigger word. `inside`: the style of the
+    subjects of the dataset, drawn from its captions; None if there are too few.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Candidate:
     adherence: NDArray[np.floating] | None = None
     memory: Memory | None = None
     leak: float | None = None
+    drift: float | None = None
+    inside: float | None = None
 
     @property
     def style_interval(self) -> Interval:

@@ -10,11 +10,17 @@ from PIL import Image
 
 from worker.core.evaluation.choice import Candidate, choose
 from worker.core.evaluation.errors import EvaluationError, NotMeasured
-from worker.core.evaluation.measures import Adherence, MemoryScale, variety
+from worker.core.evaluation.measures import (
+    FEWEST_SUBJECTS,
+    Adherence,
+    MemoryScale,
+    drift,
+    variety,
+)
 from worker.core.evaluation.patches import PatchScale
 from worker.core.evaluation.report import Report, WeightReport
 from worker.core.evaluation.style import StyleScale
-from worker.core.evaluation.subjects import MOST_CAPTIONS, spread
+from worker.core.evaluation.subjects import FEWEST_IMAGES, MOST_CAPTIONS, spread
 from worker.core.evaluation.weights import WeightMeasure, weight_card
 from worker.core.eyes.interface import Eyes
 
@@ -81,10 +87,10 @@ class References:
         dataset = eyes.channel_statistics(self.dataset)
         self._scale = StyleScale(eyes.channel_statistics(self.base), dataset)
         self._plain: StyleScale | None = None
+        self._base_of_plain = drawing.images(None, question.plain) if question.plain else []
         if question.plain:
-            plain = drawing.images(None, question.plain)
             try:
-                self._plain = StyleScale(eyes.channel_statistics(plain), dataset)
+                self._plain = StyleScale(eyes.channel_statistics(self._base_of_plain), dataset)
             except NotMeasured:
                 self.notes.append(
                     "The style without the trigger word is not measured: on these few prompts, "
@@ -102,11 +108,20 @@ class References:
         adherence = None if self._adherence is None else self._adherence.of(images)
         return Candidate(name, style, adherence)
 
-    def style_of_plain(self, images: Sequence[Image.Image]) -> float | None:
-        """The style of images of the prompts without the trigger word; None if there are none."""
+    def without_trigger(self, images: Sequence[Image.Image]) -> tuple[float | None, float | None]:
+        """Style and drift of images of the prompts without the trigger word; None: not measured."""
+        if len(images) < FEWEST_SUBJECTS:
+            return None, None
+        moved = drift(self._eyes, images, self._base_of_plain)
         if self._plain is None:
+            return None, moved
+        return self._plain.score(self._eyes.channel_statistics(images)).score, moved
+
+    def style_inside(self, images: Sequence[Image.Image]) -> float | None:
+        """The style of renders of the dataset's captions; None if there are too few."""
+        if len(images) < FEWEST_IMAGES:
             return None
-        return self._plain.score(self._eyes.channel_statistics(images)).score
+        return self._scale.score_of_others(self._eyes.channel_statistics(images))
 
 
 def evaluate(question: Question, names: Sequence[str], *, drawing: Drawing, eyes: Eyes) -> Report:
@@ -128,8 +143,9 @@ def evaluate(question: Question, names: Sequence[str], *, drawing: Drawing, eyes
         drawn = drawing.images(name, captions)
         remembered = memory.of(drawn[: len(trained)], drawn[len(trained) :])
         plain = drawing.images(name, question.plain) if question.plain else []
-        leak = references.style_of_plain(plain)
-        candidates.append(replace(found, memory=remembered, leak=leak))
+        leak, moved = references.without_trigger(plain)
+        inside = references.style_inside(drawn[: len(trained)])
+        candidates.append(replace(found, memory=remembered, leak=leak, drift=moved, inside=inside))
         varieties.append(variety(images, references.base))
     notes = list(references.notes)
     if remembered.ratio is None:

@@ -72,6 +72,13 @@ def _centered(points: Embeddings) -> Embeddings:
     return np.asarray(moved / np.maximum(length, 1e-6), dtype=np.float32)
 
 
+def drift(eyes: Eyes, images: Sequence[Image.Image], base: Sequence[Image.Image]) -> float:
+    """The mean distance of images from the base's of the same prompts; 1: as another subject."""
+    seen, before = eyes.embed_images(images), eyes.embed_images(base)
+    apart = [np.linalg.norm(one - other) for one, other in combinations(before, 2)]
+    return float(np.linalg.norm(seen - before, axis=1).mean() / max(np.mean(apart), 1e-6))
+
+
 def variety(images: Sequence[Image.Image], base: Sequence[Image.Image]) -> float:
     """The mean difference between images of different subjects, as a share of the base's."""
     return _mean_difference(images) / max(_mean_difference(base), 1e-6)

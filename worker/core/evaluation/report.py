@@ -48,6 +48,8 @@ MEANINGS = {
     "variety": "difference between images of different subjects; 1 as the base model's",
     "copy_ratio": "below 0.5 it draws its training images again; more is better",
     "leak": "style of prompts without the trigger word; 0: it comes with the word alone",
+    "drift": "change of images of such prompts; 0 as the base model's, 1 as another subject",
+    "inside": "style of the dataset's own captions; far above the style: use more varied images",
     "patches": "closeness of small patches, 0 as the base model, 1 as the dataset; more is closer",
 }
 
@@ -69,6 +71,8 @@ def plain(report: Report | WeightReport) -> dict[str, Any]:
             "variety": variety,
             "copy_ratio": None if one.memory is None else one.memory.ratio,
             "leak": one.leak,
+            "drift": one.drift,
+            "inside": one.inside,
         }
         for one, variety in zip(report.candidates, report.varieties, strict=True)
     ]
@@ -81,7 +85,7 @@ def text(report: Report | WeightReport, sheet: Path) -> str:
     by_weight = isinstance(report, WeightReport)
     columns = ["adherence", "patches"]
     if not by_weight:
-        columns = ["adherence", "variety", "copy_ratio", "leak"]
+        columns = ["adherence", "variety", "copy_ratio", "leak", "drift", "inside"]
     heads = "".join(f"{name.replace('_', ' '):>12}" for name in columns)
     lines = [f"{'':<13}{'style (95 % interval)':<26}{heads}"]
     for row in found["weights" if by_weight else "candidates"]:

@@ -50,10 +50,10 @@ class _BlockScale:
         deviation = np.maximum(deviation, 1e-6)
         return cls(base / deviation, dataset / deviation, deviation)
 
-    def score(self, images: Values, kept: Values) -> float:
-        """The score of the images of the prompts that are kept."""
-        here, base = images[kept] / self.deviation, self.base[kept]
-        return 1 - distance(here, self.dataset) / max(distance(base, self.dataset), 1e-6)
+    def score(self, images: Values, base: Values) -> float:
+        """The score of images; `base`: the base's that they are compared with, of `self.base`."""
+        away = distance(images / self.deviation, self.dataset)
+        return 1 - away / max(distance(base, self.dataset), 1e-6)
 
 
 class StyleScale:
@@ -82,9 +82,14 @@ class StyleScale:
         parts = np.array([count * whole - (count - 1) * other for other in without])
         return StyleScore(whole, parts)
 
+    def score_of_others(self, images: ChannelStatistics) -> float:
+        """The score of images of other prompts than the base's."""
+        pairs = zip(self._blocks, images, strict=True)
+        return float(np.mean([block.score(here, block.base) for block, here in pairs]))
+
     def _mean_score(self, images: ChannelStatistics, kept: Values) -> float:
         pairs = zip(self._blocks, images, strict=True)
-        return float(np.mean([block.score(here, kept) for block, here in pairs]))
+        return float(np.mean([block.score(here[kept], block.base[kept]) for block, here in pairs]))
 
 
 def distance(one: Values, other: Values) -> float:

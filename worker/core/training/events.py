@@ -83,7 +83,10 @@ class CheckpointSaved:
 
 @dataclass(frozen=True, slots=True)
 class ValidationDone:
-    """The validation loss with its 95 % confidence interval; step 0 is the base model."""
+    """The validation loss with the 95 % interval of its change; step 0 is the base model.
+
+    The change is since the measurement before, as in `ValidationLoss`.
+    """
 
     step: int
     loss: float

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -138,9 +138,14 @@ class Learner:
             found += map(PredictionError, batch.images, timesteps, errors, guesses)
         return found
 
-    def held_out_loss(self, validation: ValidationSet) -> ValidationLoss:
-        """The validation loss: how well the current adapter predicts held-out images."""
-        return summarize_errors(self.prediction_errors(validation))
+    def held_out_loss(
+        self, validation: ValidationSet, before: Mapping[int, float]
+    ) -> ValidationLoss:
+        """The validation loss: how well the current adapter predicts held-out images.
+
+        `before`: the loss of each at the measurement before, for the interval of the change.
+        """
+        return summarize_errors(self.prediction_errors(validation), before)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -3,7 +3,7 @@
 import copy
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
@@ -93,6 +93,7 @@ class TrainingLoop:
         self._saved_step: int | None = None
         self._durations: deque[float] = deque(maxlen=STEPS_IN_SPEED)
         self._lr_scale = 1.0
+        self._held_out: Mapping[int, float] = {}  # the last validation loss of each image
         self._can_sample = True
         self._samples = SampleStore(out / "samples", count=len(config.sample_prompts))
 
@@ -283,6 +284,7 @@ class TrainingLoop:
         if same_batches:
             self._batches.load(restored.state["batches"])
         self._health.load(restored.state.get("health") if same_measure else None)
+        self._held_out = restored.state.get("held_out", {}) if same_measure else {}
         self._lr_scale = restored.state["slower"]
         self.step = self._saved_step = restored.step
 
@@ -294,7 +296,8 @@ class TrainingLoop:
 
     def _emit_validation_loss(self, step: int) -> None:
         assert self._validation is not None
-        loss = self._learner.held_out_loss(self._validation)
+        loss = self._learner.held_out_loss(self._validation, self._held_out)
+        self._held_out = loss.images
         self._emit(ValidationDone(step, loss.mean, loss.low, loss.high))
 
     def _check_effect(self, adapter: LoraAdapter) -> None:
@@ -347,6 +350,7 @@ class TrainingLoop:
             "batches": self._batches.state(),
             "slower": self._lr_scale,
             "health": self._health.state(),
+            "held_out": dict(self._held_out),
         }
 
     def _generate_due_samples(self) -> None:

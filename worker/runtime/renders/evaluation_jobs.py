@@ -249,6 +249,8 @@ def _result(args: EvaluateRunArgs, report: Report) -> EvaluateRunResult:
             variety=_rounded(variety),
             copy_ratio=_rounded(one.memory.ratio if one.memory else None),
             leak=_rounded(one.leak),
+            drift=_rounded(one.drift),
+            inside=_rounded(one.inside),
             left_out=choice.left_out.get(one.name, ""),
             is_equal=one.name in choice.equal,
             closest=_closest(one, drawn),

@@ -89,6 +89,13 @@ class EvaluatedCheckpointOut(Answer):
     leak: float | None = Field(
         description="Style of prompts without the trigger word: 0 if it comes with the word alone."
     )
+    drift: float | None = Field(
+        description="Change of images of such prompts: 0 as the base model's, 1 as another subject."
+    )
+    inside: float | None = Field(
+        description="Style of the dataset's own captions. Where it is far above `style`, more "
+        "varied images help, not more steps."
+    )
     left_out: str | None = Field(description="Why it is not to be kept; null if nothing is wrong.")
     equal: bool = Field(description="True if it cannot be told from the recommended one.")
 

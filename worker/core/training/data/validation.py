@@ -4,12 +4,14 @@ Noise and timesteps are fixed, so two results differ only by what was learned in
 """
 
 import math
-from collections.abc import Iterator, Sequence
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from worker.core.evaluation.intervals import CONFIDENCE, t_quantile
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.batches import Batch, loss_mask
 from worker.core.training.data.images import TrainingImage
@@ -18,20 +20,22 @@ from worker.core.training.data.latent_cache import EncodedBucket
 LEVELS = 8
 FIXED_IMAGES = 4
 FIXED_PREDICTIONS = 16
-NORMAL_95 = 1.96
 SEED_SHIFT = 0x4E1D
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationLoss:
-    """The mean squared error of the validation set, and its 95 % confidence interval.
+    """The mean squared error of the validation set, and of each image by its number.
 
-    The interval is of the mean over images; with a single image it is the mean itself.
+    `low` and `high`: the 95 % interval of the change since an earlier loss, image by image
+    (Student's t), placed at this mean: the losses differ if the earlier mean lies outside. Without
+    an earlier loss, and with a single image, both are the mean.
     """
 
     mean: float
     low: float
     high: float
+    images: Mapping[int, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +144,16 @@ def fixed_set(
     )
 
 
-def summarize_errors(errors: Sequence[PredictionError]) -> ValidationLoss:
-    """The mean and confidence interval of these errors."""
+def summarize_errors(
+    errors: Sequence[PredictionError], before: Mapping[int, float]
+) -> ValidationLoss:
+    """The loss of these errors; `before`: the earlier loss of each image, or nothing."""
     by_image: dict[int, list[float]] = {}
     for error in errors:
         by_image.setdefault(error.image, []).append(error.error)
-    means = [sum(values) / len(values) for values in by_image.values()]
-    mean = sum(means) / len(means)
-    if len(means) == 1:
-        return ValidationLoss(mean, mean, mean)
-    variance = sum((value - mean) ** 2 for value in means) / (len(means) - 1)
-    reach = NORMAL_95 * math.sqrt(variance / len(means))
-    return ValidationLoss(mean, mean - reach, mean + reach)
+    images = {image: statistics.fmean(values) for image, values in by_image.items()}
+    mean, reach, count = statistics.fmean(images.values()), 0.0, len(images)
+    if count > 1 and before.keys() == images.keys():
+        changes = [loss - before[image] for image, loss in images.items()]
+        reach = t_quantile(CONFIDENCE, count - 1) * statistics.stdev(changes) / math.sqrt(count)
+    return ValidationLoss(mean, mean - reach, mean + reach, images)
