@@ -96,6 +96,11 @@ class Settings(BaseSettings):
         description="Compare the checkpoints of runs that ask for it once they have completed: on "
         "or off.",
     )
+    evaluation_eyes: str = Field(
+        "embedded",
+        description="Model that measures in evaluations: embedded, or the folder or Hub id of a "
+        "CLIP or DINO model.",
+    )
     job_time_factor: float = Field(
         1.0,
         gt=0,

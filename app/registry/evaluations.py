@@ -7,7 +7,7 @@ weights of a version: `weight_evaluations`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +37,9 @@ from app.registry.renders.grids.views import GridView, grid_view
 from app.registry.renders.requests import RenderRequest
 from app.registry.runs import checkpoints
 from app.registry.runs import service as runs
+from app.registry.runs.metrics import values_by_step
 from app.registry.runs.presets import prompt_form_of
+from app.registry.runs.progress import FIXED_LOSS, HELD_OUT
 from app.registry.storage.store import BlobStore
 from app.registry.tables.axes import Axis, AxisKind, AxisValue
 from app.registry.tables.base_models import BaseModel
@@ -349,10 +351,11 @@ class EvaluationView:
 
 @dataclass(frozen=True)
 class RunEvaluation(EvaluationView):
-    """An evaluation of the checkpoints of a run."""
+    """An evaluation of the checkpoints of a run; `gaps`: see `loss_gaps`."""
 
     args: EvaluateRunArgs
     result: EvaluateRunResult
+    gaps: Mapping[int, float]
 
     def image(self, step: int | None, row: int) -> str | None:
         """The hash of the image of a row by a checkpoint, or by the base model (None)."""
@@ -384,7 +387,22 @@ def view_evaluation(session: Session, evaluation_id: int) -> RunEvaluation | Wei
         return WeightEvaluation(job, args, result, grid)
     assert isinstance(args, EvaluateRunArgs)
     assert isinstance(result, EvaluateRunResult)
-    return RunEvaluation(job, args, result, grid)
+    gaps = loss_gaps(session, job.subject_id) if job.subject_id else {}
+    return RunEvaluation(job, args, result, grid, gaps)
+
+
+def loss_gaps(session: Session, run_id: int) -> dict[int, float]:
+    """By step the loss on held-out images over that on trained ones, each as a share of the base's.
+
+    Far above 1 a checkpoint predicts the images that it was trained on better than others.
+    """
+    held_out, trained = (values_by_step(session, run_id, key) for key in (HELD_OUT[0], FIXED_LOSS))
+    base = held_out.pop(0, 0) / (trained.pop(0, 0) or 1)
+    return {
+        step: loss / trained[step] / base
+        for step, loss in held_out.items()
+        if base and trained.get(step)
+    }
 
 
 def evaluation_to_tell(session: Session, run_id: int) -> EvaluationView | None:

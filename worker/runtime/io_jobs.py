@@ -110,7 +110,7 @@ class IoJobs:
     def _evaluation_jobs(self) -> EvaluationJobs:
         from worker.runtime.renders.evaluation_jobs import EvaluationJobs
 
-        return EvaluationJobs(self._database, self._store)
+        return EvaluationJobs(self._settings, self._database, self._store)
 
     def prepare(self) -> None:
         """Start the upkeep clock; the first job that needs torch imports it."""

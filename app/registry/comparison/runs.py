@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlmodel import Session, col, func, select
 
@@ -26,7 +25,7 @@ from app.registry.datasets.used_datasets import image_total, is_of_datasets, lab
 from app.registry.errors import NotFound
 from app.registry.runs import service
 from app.registry.runs.epochs import run_epochs
-from app.registry.runs.metrics import run_metrics
+from app.registry.runs.metrics import values_by_step
 from app.registry.runs.presets import preset_title
 from app.registry.runs.progress import HELD_OUT
 from app.registry.runs.settings import Difference, config_differences, setting_names
@@ -162,10 +161,7 @@ def _figure(value: float | None, digits: int) -> str:
 
 
 def _lowest_held_out(session: Session, run: Run) -> float | None:
-    key = HELD_OUT[0]
-    series: Mapping[str, Any] = run_metrics(session, run.key, keys=[key])["series"]
-    values = [value for value in series.get(key, {}).get("values", []) if value is not None]
-    return min(values, default=None)
+    return min(values_by_step(session, run.key, HELD_OUT[0]).values(), default=None)
 
 
 def _notes(session: Session, a: Run, b: Run) -> list[str]:

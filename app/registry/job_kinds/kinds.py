@@ -487,9 +487,11 @@ class EvaluatedStep(BaseModel):
 
 
 class EvaluationResult(StepProgress):
-    """`notes`: what was not measured, and why."""
+    """`notes`: what was not measured, and why. `eyes`: the model that measured, and its use."""
 
     notes: tuple[str, ...] = ()
+    eyes: str = ""
+    eyes_use: str = ""
 
 
 class EvaluateRunResult(EvaluationResult):

@@ -21,7 +21,7 @@ from app.registry.adapters.versions.create_version import NewVersion, adapter_of
 from app.registry.errors import Conflict, NotFound
 from app.registry.jobs import service as jobs
 from app.registry.runs import service
-from app.registry.runs.metrics import run_metrics
+from app.registry.runs.metrics import values_by_step
 from app.registry.runs.progress import FIXED_LOSS
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library
 from app.registry.tables.runs import NOTICE, Checkpoint, Run, Sample
@@ -146,10 +146,9 @@ def good_checkpoint(session: Session, run: Run) -> RunCheckpoint | None:
 
 def _good_steps_so_far(session: Session, run: Run) -> list[int]:
     """The steps whose loss on fixed images was at most that of the base model."""
-    points = run_metrics(session, run.key, keys={FIXED_LOSS})["series"].get(FIXED_LOSS)
-    losses = dict(zip(points["steps"], points["values"], strict=True)) if points else {}
+    losses = values_by_step(session, run.key, FIXED_LOSS)
     base = losses.pop(0, None)
-    return [step for step, loss in losses.items() if None not in (base, loss) and loss <= base]
+    return [step for step, loss in losses.items() if base is not None and loss <= base]
 
 
 def keep_checkpoint(session: Session, run_id: int, step: int, *, kept: bool) -> RunCheckpoint:

@@ -51,3 +51,10 @@ def run_metrics(
     ]
     last = min(last_steps, default=after)
     return {"last_step": last, "series": series}
+
+
+def values_by_step(session: Session, run_id: int, key: str) -> dict[int, float]:
+    """The finite values of one metric by step."""
+    points = run_metrics(session, run_id, keys={key})["series"].get(key)
+    pairs = zip(points["steps"], points["values"], strict=True) if points else ()
+    return {step: value for step, value in pairs if value is not None}

@@ -81,7 +81,12 @@ def test_checkpoints_are_compared_and_one_is_recommended(
         notes=("Copying is not measured: no images were held out.",),
     )
     measure(state, result)
+    with state.database.write() as session:
+        for key, values in (("held_out", [0.2, 0.15]), ("fixed_loss", [0.4, 0.2])):
+            for step, value in zip((0, 20), values, strict=True):  # 0.75 and 0.5 of the base's
+                progress.append_points(session, run, key, step, [value])
     page = text(client)
+    assert '<td class="number">1.50</td>' in page
     assert "Keep <span" in page
     assert result.reason in page
     assert "0.66, between 0.56 and 0.76; your own captions 0.81" in page

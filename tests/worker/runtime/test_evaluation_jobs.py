@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlmodel import select
+from transformers import Dinov2Config, Dinov2Model
 
 from app.registry import automatic_evaluations, evaluations, weight_evaluations
 from app.registry.adapters import service as adapters
@@ -106,9 +108,17 @@ def result_of(registry: Registry, evaluation_id: int) -> EvaluateRunResult:
     return result
 
 
-@pytest.mark.usefixtures("measures")
+def tiny_dino(folder: Path) -> str:
+    """A DINO model of random weights, as it lies on the Hub."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    Dinov2Model(Dinov2Config(**sizes, image_size=32, patch_size=8)).save_pretrained(folder)
+    plain = {"size": 32, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(plain))
+    return str(folder)
+
+
 def test_checkpoints_are_measured_once_their_images_are_drawn(
-    registry: Registry, run_id: int
+    registry: Registry, run_id: int, tmp_path: Path
 ) -> None:
     evaluation_id = start(registry, run_id)
     args = registry.row(IoJob, evaluation_id).arguments(EvaluateRunArgs)
@@ -124,8 +134,10 @@ def test_checkpoints_are_measured_once_their_images_are_drawn(
     assert registry.row(IoJob, evaluation_id).status == "queued"  # nothing is drawn yet
 
     work = RenderJobs(registry.settings, registry.database, registry.store)
-    with registry.working(work):
+    measures = IoJobs(registry.settings, registry.database, registry.store)
+    with registry.working(measures), registry.working(work):
         result = result_of(registry, evaluation_id)
+    assert result.eyes == "The embedded eyes"
     assert [one.step for one in result.steps] == list(STEPS)
     assert result.recommended in (*STEPS, None)
     assert result.reason
@@ -141,8 +153,20 @@ def test_checkpoints_are_measured_once_their_images_are_drawn(
         kept = evaluations.recommendation(session, run_id)
         assert kept == (result if result.recommended else None)
 
-    again = result_of(registry, start(registry, run_id))  # every image is there
+    def with_eyes(eyes: str) -> IoJobs:
+        settings = registry.settings.model_copy(update={"evaluation_eyes": eyes})
+        return IoJobs(settings, registry.database, registry.store)
+
+    with registry.working(with_eyes("embedded")):
+        again = result_of(registry, start(registry, run_id))  # every image is there
     assert again == result
+    with registry.working(with_eyes(tiny_dino(tmp_path / "dino"))):
+        other = result_of(registry, start(registry, run_id))
+    assert other.eyes == "DINO"
+    assert [one.style for one in other.steps] != [one.style for one in result.steps]
+    with registry.working(with_eyes(str(tmp_path))):
+        job = registry.until_final(IoJob, start(registry, run_id))
+    assert "cannot be opened as eyes" in (job.error or "")
 
 
 @pytest.mark.usefixtures("measures", "renders")

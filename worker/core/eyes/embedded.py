@@ -49,6 +49,7 @@ class EmbeddedEyes:
     """Eyes from one weights file, see `open_eyes`."""
 
     title = "The embedded eyes"
+    use = "They see style and kinds of things, not faces or text."
 
     def __init__(
         self,

@@ -55,6 +55,10 @@ class Eyes(Protocol):
         """The model's name in messages and tables."""
 
     @property
+    def use(self) -> str:
+        """The things that it sees well, and those that it does not, as a sentence."""
+
+    @property
     def dimensions(self) -> int:
         """The length of an embedding."""
 

@@ -66,6 +66,7 @@ class _ImageSide:
     """The common part of CLIP and DINO: images in batches through a model."""
 
     title: str
+    use: str
     dimensions: int
 
     def __init__(self, model: Any, preprocessing: Preprocessing, *, device: str) -> None:
@@ -115,6 +116,9 @@ class ClipEyes(_ImageSide):
     """CLIP (Radford et al., 2021, arXiv:2103.00020): any text can be compared with any image."""
 
     title = "CLIP"
+    use = (
+        "It sees subjects and scenes as any text says them; limits of copying were not set for it."
+    )
 
     def __init__(
         self, model: Any, tokenizer: Any, preprocessing: Preprocessing, *, device: str
@@ -156,6 +160,10 @@ class DinoEyes(_ImageSide):
     """DINO, DINOv2 or DINOv3 (Oquab et al., 2023, arXiv:2304.07193): images alone."""
 
     title = "DINO"
+    use = (
+        "It sees how alike subjects are and reads no text, so prompts are compared with the base "
+        "model's images; limits of copying were not set for it."
+    )
 
     def __init__(self, model: Any, preprocessing: Preprocessing, *, device: str) -> None:
         super().__init__(model, preprocessing, device=device)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from app.registry import automatic_evaluations, evaluations, weight_evaluations
 from app.registry.base_models import service as base_models
+from app.registry.config import Settings
 from app.registry.db import Database, Session
 from app.registry.errors import AppError, Conflict, InvalidInput, NotFound
 from app.registry.job_kinds.kinds import (
@@ -45,7 +46,7 @@ from worker.core.evaluation.evaluate import (
 )
 from worker.core.evaluation.intervals import mean_interval
 from worker.core.evaluation.report import Report, WeightReport
-from worker.core.eyes import open_eyes
+from worker.core.eyes import Eyes, EyesError, open_eyes
 from worker.runtime.job_progress import RefusedError, cancelable, succeed
 from worker.runtime.lease import Lease
 
@@ -63,7 +64,8 @@ GONE = "The images of this evaluation were deleted. Start a new one."
 class EvaluationJobs:
     """Measures the images of evaluations."""
 
-    def __init__(self, database: Database, store: BlobStore) -> None:
+    def __init__(self, settings: Settings, database: Database, store: BlobStore) -> None:
+        self._settings = settings
         self._database = database
         self._store = store
 
@@ -82,11 +84,11 @@ class EvaluationJobs:
             drawing.on_part = lambda done: progress(done, drawing.parts(len(found)))
             images = [Captioned(self._open(sha256, scratch), text) for sha256, text in found]
             try:
-                result = _measure(args, images, drawing, base.original_name)
-            except NotMeasured as error:
-                result = EvaluationResult(notes=(str(error),))
-            except (BaseModelError, EvaluationError) as error:
+                eyes = open_eyes(self._settings.evaluation_eyes)
+                result = _measure(args, images, drawing, eyes, base.original_name)
+            except (BaseModelError, EvaluationError, EyesError) as error:
                 raise RefusedError("evaluation", str(error)) from error
+            result = result.model_copy(update={"eyes": eyes.title, "eyes_use": eyes.use})
             with self._database.write() as session:
                 succeed(session, lease, result)
                 if isinstance(result, EvaluateWeightsResult) and result.card:
@@ -163,17 +165,26 @@ def _images_of_version(
 
 
 def _measure(
-    args: EvaluationArgs, images: Sequence[Captioned], drawing: _GridDrawing, base: str
+    args: EvaluationArgs, images: Sequence[Captioned], drawing: _GridDrawing, eyes: Eyes, base: str
 ) -> EvaluationResult:
-    """`base`: its name. Raises NotMeasured, BaseModelError and EvaluationError."""
+    """`base`: its name. Raises BaseModelError, EvaluationError and EyesError."""
+    try:
+        return _report(args, images, drawing, eyes, base)
+    except NotMeasured as error:
+        return EvaluationResult(notes=(str(error),))
+
+
+def _report(
+    args: EvaluationArgs, images: Sequence[Captioned], drawing: _GridDrawing, eyes: Eyes, base: str
+) -> EvaluationResult:
     if isinstance(args, EvaluateWeightsArgs):
         question = Question(args.prompts, args.subjects, images)
-        report = evaluate_weights(question, args.weights, drawing=drawing, eyes=open_eyes())
+        report = evaluate_weights(question, args.weights, drawing=drawing, eyes=eyes)
         return _result_of_weights(report, base)
     assert isinstance(args, EvaluateRunArgs)
     trained, held_out = images[: len(args.trained)], images[len(args.trained) :]
     question = Question(args.prompts, args.subjects, trained, held_out, args.plain)
-    return _result(args, evaluate(question, _names(args), drawing=drawing, eyes=open_eyes()))
+    return _result(args, evaluate(question, _names(args), drawing=drawing, eyes=eyes))
 
 
 class _GridDrawing:

@@ -96,6 +96,10 @@ class EvaluatedCheckpointOut(Answer):
         description="Style of the dataset's own captions. Where it is far above `style`, more "
         "varied images help, not more steps."
     )
+    loss_gap: float | None = Field(
+        description="Loss on held-out images over that on trained ones, each as a share of the "
+        "base model's. Far above 1 it remembers its images."
+    )
     left_out: str | None = Field(description="Why it is not to be kept; null if nothing is wrong.")
     equal: bool = Field(description="True if it cannot be told from the recommended one.")
 
@@ -138,6 +142,7 @@ class EvaluationOut(Answer):
     checkpoints: list[EvaluatedCheckpointOut] = Field(
         description="Their measures by step; empty before the end, or if none was measured."
     )
+    eyes: str | None = Field(description="The model that measured; null before the end.")
     weights: list[EvaluatedWeightOut] = Field(
         description="Their measures; empty before the end, or if none was measured."
     )
@@ -164,6 +169,7 @@ def evaluation_out(session: Session, evaluation_id: int) -> EvaluationOut:
         progress=view.progress,
         images=view.images,
         images_drawn=view.drawn,
+        eyes=view.result.eyes or None,
         not_measured=list(view.result.notes),
         **nothing | of_kind,
     )
@@ -175,6 +181,7 @@ def _of_run(view: RunEvaluation) -> dict[str, Any]:
             one,
             style_low=one.low,
             style_high=one.high,
+            loss_gap=view.gaps.get(one.step),
             left_out=one.left_out or None,
             equal=one.is_equal,
         )
