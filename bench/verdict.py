@@ -11,15 +11,25 @@ responses, and colors. Printed beside the recommendation: always the last checkp
 lowest held-out loss, and the expectation of a random one. A choice is right if it is the best by
 truth, or its paired interval over the subjects includes the best.
 
+Each healthy run also gives a sheet for blind choices: rows in a random order, their key in the
+results. Answers stand in `choices.json`: {judge: {run: letters of the best and of those that look
+equally good}}. Intervals are checked on 24 other subjects: those of two halves are to differ as
+little as they say.
+
 Each run is a process of its own and gives a line of `results.jsonl`; what has one is not run again.
 """
 
 from __future__ import annotations
 
+import json
+import random
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from string import ascii_uppercase as LETTERS
 from typing import Any
 
 import numpy as np
@@ -31,7 +41,9 @@ from bench.trainings import LEAST_STEPS, append_line, read_lines, read_options, 
 RESULTS = "results.jsonl"
 STYLES = ("chalkboard", "linocut", "neon", "blueprint", "glass")
 UNSEEN = ("blueprint", "glass")
+CHOICES_FILE = "choices.json"
 SUBJECTS = 24
+SHOWN = 8  # subjects in the sheet of a blind choice
 CHECKPOINTS = 5
 HELD_OUT = 4
 MAX_SHARE = 0.5  # that a training holds out
@@ -47,11 +59,12 @@ class Kind:
     images: int = 20
     changes: Mapping[str, Any] = field(default_factory=dict)
     expected: str = "healthy"
+    held_out: int = HELD_OUT
 
     @property
     def share(self) -> float:
-        """The share of the images to hold out, which gives four; 0 where training takes none."""
-        share = HELD_OUT / (self.images + HELD_OUT)
+        """The share of the images to hold out; 0 where training takes none."""
+        share = self.held_out / (self.images + self.held_out)
         return share if share <= MAX_SHARE else 0.0
 
 
@@ -60,7 +73,7 @@ KINDS = (
     Kind("constant rate", 240, changes={"lr_scheduler": "constant"}),
     Kind("rate ×3", 160, changes={"learning_rate": 6e-3, "lr_scheduler": "constant"}),
     Kind("8 images", 400, 8),
-    Kind("copy", 240, 3, {"learning_rate": 3e-3, "lr_scheduler": "constant"}, "copies"),
+    Kind("copy", 240, 3, {"learning_rate": 3e-3, "lr_scheduler": "constant"}, "copies", 8),
     Kind("ruined", 50, changes={"learning_rate": 4e-2, "warmup_steps": 0}, expected="ruined"),
 )
 PLANS = {f"{style}, {kind.name}": (style, kind) for style in STYLES for kind in KINDS}
@@ -74,9 +87,10 @@ def run_one(name: str, out: Path, *, scale: float, threads: int) -> dict[str, An
     from tools.starter.artwork import load_artwork
     from worker.core import starter
     from worker.core.evaluation.drawing import AdapterFile, FolderDrawing
-    from worker.core.evaluation.evaluate import Captioned, Question, evaluate
+    from worker.core.evaluation.evaluate import Captioned, Question, References, evaluate
     from worker.core.eyes import open_eyes
     from worker.core.inference.pipeline import ResidentPipeline
+    from worker.core.starter.sheet import contact_sheet
     from worker.core.training.checkpoints.folder import checkpoints_in
     from worker.core.training.data.images import open_image, read_folder
     from worker.core.training.data.split import split
@@ -88,7 +102,7 @@ def run_one(name: str, out: Path, *, scale: float, threads: int) -> dict[str, An
     artwork = out / "artwork"
     subjects = load_artwork(artwork if artwork.is_dir() else None)
     shown, others = (read_folder(folder) for folder in draw_style(style, subjects, out / "styles"))
-    used = shown[: kind.images + HELD_OUT]
+    used = shown[: kind.images + kind.held_out]
     started = time.monotonic()
     folder = out / "trainings" / name.replace(", ", "-").replace(" ", "-")
     if kind.share:
@@ -103,14 +117,34 @@ def run_one(name: str, out: Path, *, scale: float, threads: int) -> dict[str, An
     files = {str(int(path.stem.rpartition("-")[2])): AdapterFile(path) for path in paths}
     drawing = FolderDrawing(pipeline, folder / "evaluation", files, guidance=guidance)
     names = [one.caption.partition(",")[0] for one in others]
-    chosen = [at for at, one in enumerate(names) if base_knows(one)][:SUBJECTS]
-    question = Question(
-        [others[at].caption for at in chosen],
-        [names[at] for at in chosen],
-        [Captioned(open_image(one), one.caption) for one in trained],
-        [Captioned(open_image(one), one.caption) for one in held_out],
-    )
-    report = evaluate(question, [*files], drawing=drawing, eyes=open_eyes(device="cpu"))
+    known = [at for at, one in enumerate(names) if base_knows(one)]
+
+    def ask(places: Sequence[int]) -> Question:
+        """Subjects at these places of the ones that nothing was trained on."""
+        return Question(
+            [others[at].caption for at in places],
+            [names[at] for at in places],
+            [Captioned(open_image(one), one.caption) for one in trained],
+            [Captioned(open_image(one), one.caption) for one in held_out],
+        )
+
+    chosen, question = known[:SUBJECTS], ask(known[:SUBJECTS])
+    eyes = open_eyes(device="cpu")
+    report = evaluate(question, [*files], drawing=drawing, eyes=eyes)
+    order, again = [*files], dict[str, Values]()
+    random.Random(zlib.crc32(name.encode())).shuffle(order)
+    if kind.expected == "healthy":
+        other = ask(known[SUBJECTS : 2 * SUBJECTS])
+        references = References(other, drawing=drawing, eyes=eyes)
+        for step in files:
+            drawn = drawing.images(step, other.prompts)
+            again[step] = references.measure(step, drawn).style.parts
+        columns = question.subjects[:SHOWN]
+        images = [drawing.images(step, question.prompts)[:SHOWN] for step in order]
+        dataset = drawing.through_autoencoder([one.image for one in question.trained[:SHOWN]])
+        sheet = contact_sheet(["dataset", *LETTERS[: len(order)]], columns, [dataset, *images])
+        (out / "sheets").mkdir(exist_ok=True)
+        sheet.save(out / "sheets" / f"{folder.name}.png")
     true = drawing.through_autoencoder([open_image(others[at]) for at in chosen])
     rows = []
     for one in report.candidates:
@@ -120,10 +154,14 @@ def run_one(name: str, out: Path, *, scale: float, threads: int) -> dict[str, An
             {
                 "step": int(one.name),
                 "style": asdict(one.style_interval),
+                "parts": rounded(one.style.parts),
+                "other_parts": rounded(again.get(one.name, np.array([]))),
                 "adherence": one.mean_adherence,
+                "adherence_parts": [] if one.adherence is None else rounded(one.adherence),
+                "memory": None if one.memory is None else asdict(one.memory),
                 "copy_ratio": ratio,
                 "held_out_loss": losses.get(int(one.name)),
-                "truth": [round(value, 5) for value in truth.tolist()],
+                "truth": rounded(truth),
             }
         )
     return {
@@ -131,8 +169,14 @@ def run_one(name: str, out: Path, *, scale: float, threads: int) -> dict[str, An
         "scale": scale,
         "checkpoints": rows,
         "choice": asdict(report.choice),
+        "sheet": dict(zip(LETTERS, map(int, order), strict=False)),
         "seconds": round(time.monotonic() - started),
     }
+
+
+def rounded(values: Values) -> list[float]:
+    """Numbers for a line of the results."""
+    return [round(value, 5) for value in values.tolist()]
 
 
 def train_plan(
@@ -249,7 +293,50 @@ CHOICES: Mapping[str, Callable[[Mapping[str, Any]], int | None]] = {
 }
 
 
-def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+def agreement(rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """How often an interval of a difference held, and of how many.
+
+    Each difference of neighbors is measured on two halves of the subjects: the two means are to
+    differ by no more than the intervals of both, added as their squares.
+    """
+    from worker.core.evaluation.intervals import mean_interval
+
+    held = total = 0
+    for row in rows:
+        for one, other in pairwise(row["checkpoints"]):
+            halves = [
+                mean_interval(np.array(other[key]) - np.array(one[key]))
+                for key in ("parts", "other_parts")
+            ]
+            reach = np.hypot(*[(half.high or 0) - half.mean for half in halves])
+            held += abs(halves[0].mean - halves[1].mean) <= reach
+            total += 1
+    return held, total
+
+
+def print_blind(
+    rows: Sequence[Mapping[str, Any]], choices: Mapping[str, Mapping[str, str]]
+) -> None:
+    """How often each way to choose takes a checkpoint that a judge would keep."""
+    for judge, chosen in choices.items():
+        seen = [(row, kept_by(row, chosen[row["name"]])) for row in rows if row["name"] in chosen]
+        found = [
+            f"{name} {sum(choose(row) in kept for row, kept in seen)}"
+            for name, choose in CHOICES.items()
+        ]
+        chance = sum(len(kept) / len(row["checkpoints"]) for row, kept in seen)
+        print(f"{judge}, of {len(seen)}: {', '.join(found)}, a random one {chance:.1f}")
+
+
+def kept_by(row: Mapping[str, Any], letters: str) -> set[int]:
+    """The places of the checkpoints behind the letters of a sheet."""
+    steps = [one["step"] for one in row["checkpoints"]]
+    return {steps.index(row["sheet"][letter]) for letter in letters}
+
+
+def print_table(
+    rows: Sequence[Mapping[str, Any]], choices: Mapping[str, Mapping[str, str]]
+) -> None:
     """Print each run, then how often each way to choose was right."""
     print("| Run | Steps | Style | Copy ratio | Best by truth | Recommended | Left out |")
     print("|---|---|---|---|---|---|---|")
@@ -273,10 +360,14 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
         ]
         print(f"| {' | '.join(cells)} |")
     for title, styles in (("all styles", STYLES), ("unseen styles", UNSEEN)):
-        print_summary(title, [row for row in rows if PLANS[row["name"]][0] in styles])
+        print_summary(title, [row for row in rows if PLANS[row["name"]][0] in styles], choices)
 
 
-def print_summary(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def print_summary(
+    title: str,
+    rows: Sequence[Mapping[str, Any]],
+    choices: Mapping[str, Mapping[str, str]],
+) -> None:
     """How often each way to choose was right among healthy runs, and what was caught."""
     healthy = [row for row in rows if PLANS[row["name"]][1].expected == "healthy"]
     if not healthy:
@@ -297,6 +388,8 @@ def print_summary(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         for row in healthy
     ]
     print(f"rank correlation of style and truth within a run: {np.mean(ranks):.2f} on average")
+    print("{} of {} differences of neighbors agree on two halves".format(*agreement(healthy)))
+    print_blind(healthy, choices)
     alarms = sum(bool(row["choice"]["left_out"]) for row in healthy)
     print(f"false alarms: {alarms} of {len(healthy)} healthy runs")
     for expected, word in (("copies", "draws"), ("ruined", "ruined")):
@@ -318,7 +411,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not options.table:
         train_missing("bench.verdict", PLANS, options, done={row["name"] for row in rows})
         rows = [row for row in read_lines(out / RESULTS) if row["scale"] == scale]
-    print_table(rows)
+    answers = out / CHOICES_FILE
+    print_table(rows, json.loads(answers.read_text()) if answers.is_file() else {})
 
 
 if __name__ == "__main__":

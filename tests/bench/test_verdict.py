@@ -27,7 +27,11 @@ WOBBLE = np.array([0.02, -0.02, 0.01, -0.01, 0.03, -0.03, 0.0, 0.0])
 
 
 def row(
-    name: str, chosen: str | None, *truths: float, left_out: dict[str, str] | None = None
+    name: str,
+    chosen: str | None,
+    *truths: float,
+    left_out: dict[str, str] | None = None,
+    shift: float = 0.0,
 ) -> Any:
     points = [
         {
@@ -35,12 +39,15 @@ def row(
             "style": {"mean": 0.5 + 0.1 * place},
             "copy_ratio": 0.8,
             "held_out_loss": 0.1 * (place + 1),
+            "parts": (place + np.roll(WOBBLE, place)).tolist(),
+            "other_parts": ((1 + shift) * place - np.roll(WOBBLE, place)).tolist(),
             "truth": (truth + np.roll(WOBBLE, place)).tolist(),
         }
         for place, truth in enumerate(truths)
     ]
     choice = {"name": chosen, "left_out": left_out or {}}
-    return {"name": name, "checkpoints": points, "choice": choice}
+    sheet = {"A": 100, "B": 50, "C": 150}
+    return {"name": name, "checkpoints": points, "choice": choice, "sheet": sheet}
 
 
 def test_the_plans_are_twenty_healthy_five_copying_and_five_ruined_runs_of_five_styles() -> None:
@@ -76,21 +83,24 @@ def test_the_table_counts_each_way_to_choose(capsys: pytest.CaptureFixture[str])
     print_table(
         [
             row("glass, usual", "100", 0.9, 0.41, 0.4),
-            row("neon, rate ×3", "50", 0.9, 0.4, 0.7),
+            row("neon, rate ×3", "50", 0.9, 0.4, 0.7, shift=0.5),
             row("neon, copy", "50", 0.6, 0.5, 0.4, left_out=copy),
-        ]
+        ],
+        {"judge 1": {"glass, usual": "A", "neon, rate ×3": "AC"}},
     )
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].endswith("| 150 | 100 |  |")
     assert lines[3].endswith("| 100 | 50 (wrong) |  |")
     assert lines[4].endswith("| 150: draws |")
-    assert lines[6:14] == [
+    assert lines[6:16] == [
         "all styles: 2 healthy runs",
         "recommended: right in 1 of 2",
         "the last: right in 1 of 2",
         "lowest held-out loss: right in 0 of 2",
         "a random one: right in 1.0 of 2 on average",
         "rank correlation of style and truth within a run: 0.75 on average",
+        "2 of 4 differences of neighbors agree on two halves",
+        "judge 1, of 2: recommended 1, the last 1, lowest held-out loss 0, a random one 1.0",
         "false alarms: 0 of 2 healthy runs",
         "copies: 1 of 1 caught",
     ]
