@@ -13,8 +13,8 @@ truth, or its paired interval over the subjects includes the best.
 
 Each healthy run also gives a sheet for blind choices: rows in a random order, their key in the
 results. Answers stand in `choices.json`: {judge: {run: letters of the best and of those that look
-equally good}}. Intervals are checked on 24 other subjects: those of two halves are to differ as
-little as they say.
+equally good}}. Ten runs are measured on 24 other subjects too: two halves are to differ by
+no more than their intervals say.
 
 Each run is a process of its own and gives a line of `results.jsonl`; what has one is not run again.
 """
@@ -46,6 +46,7 @@ SUBJECTS = 24
 SHOWN = 8  # subjects in the sheet of a blind choice
 CHECKPOINTS = 5
 HELD_OUT = 4
+HALVES = ("usual", "constant rate")  # kinds that are measured on other subjects too
 MAX_SHARE = 0.5  # that a training holds out
 Values = NDArray[np.floating]
 
@@ -133,12 +134,13 @@ def run_one(name: str, out: Path, *, scale: float, threads: int) -> dict[str, An
     report = evaluate(question, [*files], drawing=drawing, eyes=eyes)
     order, again = [*files], dict[str, Values]()
     random.Random(zlib.crc32(name.encode())).shuffle(order)
-    if kind.expected == "healthy":
+    if kind.name in HALVES:
         other = ask(known[SUBJECTS : 2 * SUBJECTS])
         references = References(other, drawing=drawing, eyes=eyes)
         for step in files:
             drawn = drawing.images(step, other.prompts)
             again[step] = references.measure(step, drawn).style.parts
+    if kind.expected == "healthy":
         columns = question.subjects[:SHOWN]
         images = [drawing.images(step, question.prompts)[:SHOWN] for step in order]
         dataset = drawing.through_autoencoder([one.image for one in question.trained[:SHOWN]])
@@ -304,6 +306,8 @@ def agreement(rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
     held = total = 0
     for row in rows:
         for one, other in pairwise(row["checkpoints"]):
+            if not one["other_parts"]:
+                continue
             halves = [
                 mean_interval(np.array(other[key]) - np.array(one[key]))
                 for key in ("parts", "other_parts")
