@@ -165,13 +165,17 @@ class FakeTraining:
                 new = NewSample(step, index, prompt, seed=index, sha256=sha256)
                 progress.add_sample(session, self.claim, new)
 
-    def checkpoint(self, *, requested: bool = False, keep: int | None = None) -> None:
+    def checkpoint(
+        self, *, requested: bool = False, keep: int | None = None, best: int | None = None
+    ) -> None:
         """Keep the state and the adapter of this step; `keep` limits the adapters."""
         text = f"run {self.run_id}, step {self.step}"
         adapter = self.state.store.put_bytes(f"adapter of {text}".encode())
         folder = self.state.store.put_bytes(f"state of {text}".encode() * 9)
         with self.state.database.write() as session:
-            new = NewAdapter(self.step, adapter.sha256, adapter.size, adapter.sha256, requested)
+            new = NewAdapter(
+                self.step, adapter.sha256, adapter.size, adapter.sha256, requested, best
+            )
             add_adapter(session, self.claim, new, keep=keep)
             progress.add_checkpoint(
                 session,
@@ -181,6 +185,7 @@ class FakeTraining:
                 size_bytes=folder.size,
                 keep=2,
                 is_requested=requested,
+                best=best,
             )
 
     def cancel(self) -> None:

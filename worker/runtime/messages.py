@@ -14,6 +14,7 @@ from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.training.config import TrainConfig
 from worker.core.training.events import Arithmetic, Control, Event
 from worker.core.training.outcome import TrainedAdapter
+from worker.core.training.presets import PromptForm
 from worker.core.words import FileFormat, WeightDtype
 
 
@@ -43,7 +44,7 @@ class Exit:
 
 @dataclass(frozen=True)
 class Train:
-    """To the trainer: train; each process does this once."""
+    """To the trainer: train; each process does this once. `prompt_form`: as for `train`."""
 
     model: Path
     data: Path
@@ -52,6 +53,7 @@ class Train:
     config: TrainConfig
     continues: bool = False
     arithmetic: Arithmetic | None = None
+    prompt_form: PromptForm = ("", "")
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,7 @@ class Trainer:
             arithmetic=order.arithmetic,
             continues=order.continues,
             waits_for_space=True,
+            prompt_form=order.prompt_form,
         )
         self._outbox.send(trained)
         if trained.path is not None:

@@ -29,7 +29,8 @@ SLUG_OF_NAME = 60  # characters
 class NewAdapter:
     """The adapter of a checkpoint, whose canonical file is stored.
 
-    `is_requested`: a person saved it, so it is kept.
+    `is_requested`: a person saved it, so it is kept. `best`: the step of the one that is closest
+    to the style so far, if the run measures that.
     """
 
     step: int
@@ -37,12 +38,14 @@ class NewAdapter:
     size_bytes: int
     tensor_sha256: str
     is_requested: bool = False
+    best: int | None = None
 
 
 def add_adapter(session: Session, claim: Claim, new: NewAdapter, *, keep: int | None) -> None:
     """Store the adapter of a checkpoint, replacing that of the same step; drop all but `keep`.
 
-    None: all are kept. Those that a person keeps do not count, nor those that a job needs now.
+    None: all are kept. Those that a person keeps do not count, nor those that a job needs now. The
+    best one stays.
     """
     jobs.require_owner(session, Run, claim)
     run = session.get_one(Run, claim.job_id)
@@ -65,7 +68,7 @@ def add_adapter(session: Session, claim: Claim, new: NewAdapter, *, keep: int | 
     session.flush()
     findings.forget_problems(session, new.sha256)
     if keep is not None:
-        _drop_old(session, address, keep)
+        _drop_old(session, address, keep, best=new.best)
 
 
 def _add_address(session: Session, run: Run) -> Adapter:
@@ -118,13 +121,17 @@ def _forget_files(session: Session, version: AdapterVersion) -> None:
     session.connection().execute(files)
 
 
-def _drop_old(session: Session, address: Adapter, keep: int) -> None:
+def _drop_old(session: Session, address: Adapter, keep: int, *, best: int | None) -> None:
     """Delete old adapters that nobody keeps or needs; the sweep deletes their files."""
     query = select(AdapterVersion).where(
         AdapterVersion.adapter_id == address.key, col(AdapterVersion.kept).is_(False)
     )
     newest_first = session.exec(query.order_by(col(AdapterVersion.version).desc())).all()
-    old = [row for row in newest_first[keep:] if not version_users(session, row)]
+    old = [
+        row
+        for row in newest_first[keep:]
+        if row.version != best and not version_users(session, row)
+    ]
     if not old:
         return
     keys = [row.key for row in old]

@@ -173,12 +173,13 @@ def add_checkpoint(
     size_bytes: int,
     keep: int,
     is_requested: bool = False,
+    best: int | None = None,
 ) -> list[str]:
     """Store a training state and drop all but `keep`; return the blobs to delete.
 
     One of a higher step than any before is progress: attempts are counted from here on. Those of
     higher steps go first: the run could not resume from them, so they are damaged. What a person
-    requested or keeps stays, and does not count.
+    requested or keeps stays, and does not count; that of step `best` stays.
     """
     jobs.require_owner(session, Run, claim)
     rows = {row.step: row for row in checkpoints(session, claim.job_id)}
@@ -197,7 +198,8 @@ def add_checkpoint(
     session.add(row)
     findings.forget_problems(session, sha256)
     rotating = [number for number in rows if not rows[number].kept]
-    for old in sorted(rotating, key=lambda found: (found <= step, found))[:-keep]:
+    oldest_first = sorted(rotating, key=lambda found: (found <= step, found))
+    for old in (number for number in oldest_first[:-keep] if number != best):
         unused.append(rows[old].sha256)
         session.delete(rows[old])
     session.flush()

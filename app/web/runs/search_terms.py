@@ -48,6 +48,7 @@ SEARCH_TERMS = {
     "checkpoint_every": "save_every_n_steps save_every",
     "keep_checkpoints": "save_last_n_steps max_step_saves_to_keep",
     "keep_adapters": "max_step_saves_to_keep",
+    "patience": "early stopping",
     "sample_every": "sample_every_n_steps preview",
     "sample_negative_prompt": "neg",
     "sample_steps": "num_inference_steps",

@@ -108,6 +108,18 @@ def test_what_a_person_saved_or_keeps_is_never_rotated_away(registry: Registry) 
     ]
 
 
+def test_the_best_one_is_not_rotated_away_until_another_one_is_better(registry: Registry) -> None:
+    fake_workers.queued_run(registry.state, registry.dataset())
+    run = FakeTraining(registry.state)
+    for best in (10, 10, 30, 30, 30, 60):
+        run.train(10)
+        run.checkpoint(keep=2, best=best)
+        if run.step == 50:
+            kept = [50, 40, 30]
+            assert steps(registry, run.run_id) == {"states": kept, "adapters": kept}
+    assert steps(registry, run.run_id) == {"states": [60, 50], "adapters": [60, 50]}
+
+
 def test_an_adapter_that_a_job_needs_is_not_rotated_away(registry: Registry) -> None:
     run = training(registry)
     order_render(registry, run.run_id, 10)

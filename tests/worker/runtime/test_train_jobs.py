@@ -25,8 +25,10 @@ from app.registry.runs.metrics import run_metrics
 from app.registry.tables.adapters import Adapter, AdapterAlias, AdapterVersion
 from app.registry.tables.base_models import BaseSpeed
 from app.registry.tables.blobs import Thumbnail
+from app.registry.tables.datasets import DatasetVersion
 from app.registry.tables.jobs import Event
 from app.registry.tables.runs import Checkpoint, Run, Sample
+from tests.images import make_png
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import CONFIG, PATIENCE_SECONDS, Registry, wait_for
 from worker.core.lora_files import canonical
@@ -300,6 +302,32 @@ def test_a_training_asked_to_stop_keeps_what_it_has(trained: TrainedRegistry) ->
     assert (last.step, last.is_in_use, by_hand.kept) == (run.step, True, True)
     assert registry.rows(Sample, run_id=run_id, step=run.step)
     assert registry.rows(Sample, run_id=run_id, step=by_hand.step)
+
+
+def test_a_training_that_stops_by_itself_keeps_what_it_has_and_its_best_checkpoint(
+    registry: Registry,
+) -> None:
+    with registry.database.write() as session:
+        version = session.get_one(DatasetVersion, registry.version_id)
+        more = [registry.store.put_bytes(make_png(number)).sha256 for number in range(4)]
+        items = [
+            row | {"sha256": blob, "clean_sha256": blob}
+            for row, blob in zip(version.items, more, strict=True)
+        ]
+        version.items = [*version.items, *items]
+    config = {"steps": 9, "patience": 1, "learning_rate": 1e-6, "sample_prompts": []}
+    run_id = registry.new_run(**config, keep_adapters=1, keep_checkpoints=1)
+    with registry.working(registry.train_jobs(command=registry.trainers.command)):
+        run = registry.until_final(Run, run_id)
+    assert (run.status, run.error, run.step) == ("succeeded", None, 4)
+    version = registry.row(AdapterVersion, run.adapter_version_id)
+    assert (version.steps, version.details["outcome"]) == (4, "stopped")
+    reason = "Stopped at step 4: the style has not come clearly closer since step 2."
+    assert version.details["notices"] == [reason]
+    assert [row.step for row in registry.rows(Checkpoint, run_id=run_id)] == [2, 4]
+    with registry.database.read() as session:
+        found = checkpoints.list_checkpoints(session, run_id)
+    assert [row.step for row in found] == [4, 2]
 
 
 def _set(registry: Registry, run_id: int, **values: bool) -> None:

@@ -71,6 +71,17 @@ def test_adapters_outlive_their_states(tmp_path: Path, keep: int | None, kept: l
     }
 
 
+def test_the_best_one_stays_beside_the_newest(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, identity=IDENTITY, keep=2, keep_adapters=1)
+    for step, best in ((9, 9), (10, 9), (11, 9), (12, 12), (13, 12)):
+        folder.save(step, {}, _adapter(), best=best)
+        if step == 11:
+            assert _states(tmp_path) == [f"step-{kept:06d}" for kept in (9, 10, 11)]
+    assert _states(tmp_path) == ["step-000012", "step-000013"]
+    adapters = sorted(path.stem for path in (tmp_path / "adapters").iterdir())
+    assert adapters == ["step-000012", "step-000013"]
+
+
 @pytest.mark.parametrize("name", ["state.pt", "adapter.safetensors", "manifest.json"])
 @pytest.mark.parametrize("damage", ["cut", "gone", "flipped"])
 def test_a_damaged_checkpoint_gives_way_to_an_older_one(

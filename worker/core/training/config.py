@@ -21,6 +21,7 @@ from pydantic import (
 from worker.core.old_names import accept_old_names
 from worker.core.training.prompts import parse_prompt
 
+MAX_STEPS = 100_000
 MAX_SAMPLE_PROMPTS = 8
 MAX_PROMPT_LENGTH = 1_000
 MAX_SEED = 2**32 - 1
@@ -127,7 +128,7 @@ class TrainConfig(BaseModel):
     steps: int = Field(
         1_000,
         ge=1,
-        le=100_000,
+        le=MAX_STEPS,
         title="Steps",
         description="Training steps. More steps learn the style better, then start to "
         "memorize the images.",
@@ -531,6 +532,16 @@ class TrainConfig(BaseModel):
         "for that, unless a validation split is set.",
         json_schema_extra=_in_group(Group.CHECKPOINTS),
     )
+    patience: int = Field(
+        0,
+        ge=0,
+        le=100,
+        title="Stop by itself after",
+        description="Checkpoints without a closer style after which the training ends and keeps "
+        "its adapter; it also ends when it begins to copy its images. Each checkpoint draws a few "
+        "subjects for that. 0: never.",
+        json_schema_extra=_in_group(Group.CHECKPOINTS),
+    )
 
     sample_every: int = Field(
         100,
@@ -625,6 +636,18 @@ class TrainConfig(BaseModel):
         free = info.data.get("optimizer") is Optimizer.ADAMW_SCHEDULE_FREE
         if free and value is not LrScheduler.CONSTANT:
             raise ValueError("Schedule-free AdamW needs no LR scheduler: choose constant.")
+        return value
+
+    @field_validator("patience")
+    @classmethod
+    def _within_the_run(cls, value: int, info: ValidationInfo) -> int:
+        steps = info.data.get("steps", MAX_STEPS)
+        count = (steps - 1) // (info.data.get("checkpoint_every", 1) or steps)
+        if value and value >= count:
+            raise ValueError(
+                f"It takes {value + 1} checkpoints before the last step, and the run has {count}. "
+                "Use fewer, or fewer steps between checkpoints."
+            )
         return value
 
     @field_validator("ema_decay")

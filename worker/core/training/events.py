@@ -72,13 +72,15 @@ class SampleSaved:
 class CheckpointSaved:
     """A complete checkpoint folder was saved; a run can continue from it.
 
-    `is_requested`: it was asked for. If it exists already, it is reported a second time.
+    `is_requested`: it was asked for. If it exists already, it is reported a second time. `best`:
+    the step that is closest to the style so far, whose checkpoint stays; None: it is not measured.
     """
 
     step: int
     path: Path
     size_bytes: int
     is_requested: bool = False
+    best: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 
 from worker.core.bases.load import LoadedBase
+from worker.core.evaluation.errors import NotMeasured
+from worker.core.eyes import EyesError
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.training.checkpoints.folder import CheckpointFolder, RestoredState
@@ -36,6 +38,7 @@ from worker.core.training.events import (
     BaseFacts,
     Callbacks,
     CheckpointSaved,
+    Control,
     Notice,
     Phase,
     PhaseStarted,
@@ -50,11 +53,13 @@ from worker.core.training.memory import release_memory
 from worker.core.training.outcome import OUTCOMES, Outcome, Verdict
 from worker.core.training.precision import autocast
 from worker.core.training.prepare import base_parameters, check_supported, encode_dataset, prepare
+from worker.core.training.presets import PromptForm, default_guidance
 from worker.core.training.room import RoomToWrite
 from worker.core.training.ruined import judge
 from worker.core.training.samples.checks import check_samples
 from worker.core.training.samples.sampler import sample_requests
 from worker.core.training.samples.store import SampleStore
+from worker.core.training.style_watch import StyleWatch, reason_to_stop, subject_prompts
 
 ADAPTER = "adapter.safetensors"
 STEPS_BETWEEN_RELEASES = 50
@@ -64,6 +69,7 @@ SAMPLES_OUT_OF_MEMORY = (
     "Out of memory while generating a sample, so the training continues without samples. Use "
     "smaller ones (--w and --h in a prompt)."
 )
+GOES_ON = "The training cannot stop by itself and goes on to its last step."
 
 
 class TrainingLoop:
@@ -94,7 +100,9 @@ class TrainingLoop:
         self._durations: deque[float] = deque(maxlen=STEPS_IN_SPEED)
         self._lr_scale = 1.0
         self._held_out: Mapping[int, float] = {}  # the last validation loss of each image
+        self._validated_step: int | None = None
         self._can_sample = True
+        self._watch: StyleWatch | None = None
         self._samples = SampleStore(out / "samples", count=len(config.sample_prompts))
 
     def prepare(
@@ -104,6 +112,7 @@ class TrainingLoop:
         arithmetic: Arithmetic | None,
         *,
         continues: bool,
+        prompt_form: PromptForm,
     ) -> None:
         """Encode the images, inject the adapter, and restore the newest checkpoint."""
         config = self._config
@@ -138,12 +147,16 @@ class TrainingLoop:
         precision = config.precision
         if arithmetic and precision is Precision.AUTO:
             precision = Precision(arithmetic.precision)
+        prompts = subject_prompts(self._images, prompt_form) if config.patience else []
         parts = prepare(
-            base, encoded, config, device=self._device, precision=precision, cache=cache
+            base, encoded, config, prompts, device=self._device, precision=precision, cache=cache
         )
         self._lora, self._learner, self._batches = parts.lora, parts.learner, parts.batches
         self._validation = parts.validation
         self._health = TrainingHealth(parts.learner, parts.lora, parts.fixed, self._emit)
+        if config.patience:
+            guidance = default_guidance(base.info.resolution)
+            self._watch = StyleWatch(prompts, encoded, parts, guidance)
         self._sampler, self._precision = parts.sampler, parts.precision
         self._arithmetic = Arithmetic(parts.precision.value, torch.get_num_threads())
         self.trainable_parameters = parts.lora.size
@@ -166,6 +179,7 @@ class TrainingLoop:
         config = self._config
         self._emit(PhaseStarted(Phase.TRAINING))
         self._generate_due_samples()
+        self._stop_if_enough()
         while self.step < config.steps:
             self._requests.poll()
             self._handle_requests()
@@ -173,6 +187,7 @@ class TrainingLoop:
                 continue
             if self._is_due(config.checkpoint_every):
                 self._run_validation()
+                self._stop_if_enough()
                 self._save_checkpoint()
             self._generate_due_samples()
             if self.step % STEPS_BETWEEN_RELEASES == 0:
@@ -285,12 +300,16 @@ class TrainingLoop:
             self._batches.load(restored.state["batches"])
         self._health.load(restored.state.get("health") if same_measure else None)
         self._held_out = restored.state.get("held_out", {}) if same_measure else {}
+        self._validated_step = None
+        if self._watch:
+            self._watch.load(restored.state.get("style") if same_measure else None)
         self._lr_scale = restored.state["slower"]
         self.step = self._saved_step = restored.step
 
     def _run_validation(self) -> None:
-        """Report the validation loss of the current adapter."""
-        if self._validation:
+        """Report the validation loss of the current adapter, once."""
+        if self._validation and self.step != self._validated_step:
+            self._validated_step = self.step
             with self._learner.averaged():
                 self._emit_validation_loss(self.step)
 
@@ -299,6 +318,34 @@ class TrainingLoop:
         loss = self._learner.held_out_loss(self._validation, self._held_out)
         self._held_out = loss.images
         self._emit(ValidationDone(step, loss.mean, loss.low, loss.high))
+
+    def _stop_if_enough(self) -> None:
+        """Measure the style at a checkpoint, once; raise StopRequested when it stopped rising.
+
+        Where it cannot be measured, the training goes on without.
+        """
+        watch, config = self._watch, self._config
+        if watch is None or not self._is_due(config.checkpoint_every) or self.step == config.steps:
+            return
+        if self.step and not watch.has(self.step):
+            self._measure_style(watch)
+        if reason := reason_to_stop(watch.measures, config.patience):
+            self._emit(Notice(reason))
+            raise StopRequested(Control.STOP_AND_KEEP)
+
+    def _measure_style(self, watch: StyleWatch) -> None:
+        self._emit(PhaseStarted(Phase.SAMPLING))
+        try:
+            with translate_failures(self._config):
+                watch.measure(self.step, self._poll)
+        except (NotMeasured, EyesError) as error:
+            self._watch = None
+            self._emit(Notice(f"{GOES_ON} {error}", is_warning=True))
+        except OutOfMemoryError:  # as for a sample
+            self._watch = None
+            self._emit(Notice(f"{GOES_ON} Drawing for it ran out of memory.", is_warning=True))
+        release_memory()
+        self._emit(PhaseStarted(Phase.TRAINING))
 
     def _check_effect(self, adapter: LoraAdapter) -> None:
         """Raise an error for an adapter without effect, warn about one that shows in no sample."""
@@ -334,12 +381,14 @@ class TrainingLoop:
             self._health.measure(self.step)
         state = self._full_state()
         adapter = self._extract_adapter()
+        best = self._watch.best if self._watch else None
         saved = self._room.write(
-            lambda: self._checkpoints.save(self.step, state, adapter), phase=Phase.TRAINING
+            lambda: self._checkpoints.save(self.step, state, adapter, best=best),
+            phase=Phase.TRAINING,
         )
         self._saved_step = self.step
         self._last_good = RestoredState(self.step, copy.deepcopy(state))
-        self._saved = CheckpointSaved(saved.step, saved.path, saved.size_bytes, is_requested)
+        self._saved = CheckpointSaved(saved.step, saved.path, saved.size_bytes, is_requested, best)
         self._emit(self._saved)
 
     def _full_state(self) -> dict[str, Any]:
@@ -351,6 +400,7 @@ class TrainingLoop:
             "slower": self._lr_scale,
             "health": self._health.state(),
             "held_out": dict(self._held_out),
+            "style": self._watch.state() if self._watch else None,
         }
 
     def _generate_due_samples(self) -> None:

@@ -103,6 +103,7 @@ def prepare(
     base: LoadedBase,
     encoded: EncodedDataset,
     config: TrainConfig,
+    prompts: Sequence[str] = (),
     *,
     device: str,
     precision: Precision,
@@ -110,13 +111,15 @@ def prepare(
 ) -> PreparedTraining:
     """Inject the adapter into the base and build everything else; consumes the base.
 
-    Raises UnsupportedError when the adapter could not be saved.
+    `prompts`: what its sampler draws beside captions and samples. Raises UnsupportedError when the
+    adapter could not be saved.
     """
     prediction = prediction_of(config, base)
     precision = choose_precision(base, encoded.buckets[0], config, precision, device=device)
     restore_rounded_unet(base, precision, device=device)
     lora = add_adapter(base, config)
-    text = _make_caption_encoder(base, encoded.captions, config, device=device, cache=cache)
+    texts = [*encoded.captions, *prompts]
+    text = _make_caption_encoder(base, texts, config, device=device, cache=cache)
     cast_and_move(base, precision, device=device)
     if config.compile:
         base.unet.compile_repeated_blocks(fullgraph=False)

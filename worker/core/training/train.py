@@ -14,6 +14,7 @@ from worker.core.training.loop import TrainingLoop
 from worker.core.training.memory import peak_memory_bytes
 from worker.core.training.outcome import NOT_RUINED, OUTCOMES, Outcome, TrainedAdapter
 from worker.core.training.prepare import base_parameters
+from worker.core.training.presets import PromptForm
 
 
 def train(
@@ -28,6 +29,7 @@ def train(
     arithmetic: Arithmetic | None = None,
     continues: bool = False,
     waits_for_space: bool = False,
+    prompt_form: PromptForm = ("", ""),
 ) -> TrainedAdapter:
     """Train an adapter for `base` on captioned images and write it to `out`.
 
@@ -36,7 +38,8 @@ def train(
     checkpoint reported; else it is chosen here, with torch's current threads. With `continues`, the
     checkpoint may be of another training of the same kind of adapter, which continues with this
     config and these images up to this number of steps. On a full disk it `waits_for_space` or
-    raises. Consumes the base. Raises TrainingError.
+    raises. `prompt_form`: for the subjects that tell it to stop by itself. Consumes the base.
+    Raises TrainingError.
     """
     started = time.monotonic()
     check_images(images)
@@ -46,7 +49,7 @@ def train(
             config, images, callbacks, out=out, device=device, waits_for_space=waits_for_space
         )
         try:
-            training.prepare(base, cache, arithmetic, continues=continues)
+            training.prepare(base, cache, arithmetic, continues=continues, prompt_form=prompt_form)
             training.run()
             outcome = Outcome.FINISHED
         except StopRequested as request:

@@ -15,6 +15,7 @@ from app.registry.errors import AppError, StorageFullError
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.runs import progress
+from app.registry.runs.presets import prompt_form_of
 from app.registry.storage.store import BlobDamaged, BlobNotFound
 from app.registry.tables.runs import WARNING, Checkpoint, Run
 from worker.core.training.config import TrainConfig
@@ -127,6 +128,7 @@ class Attempt:
             with self._database.read() as session:
                 rows = progress.checkpoints(session, self._run.key)
                 samples = progress.samples_until(session, self._run.key, rows)
+                form = prompt_form_of(session, self._run.dataset_id, self._run.trigger_word)
             resumed = self._restore_checkpoint(rows, folder / "out")
             if self._run.parent_id is not None and not resumed:
                 raise UnusableRun("checkpoint", NO_START)
@@ -143,6 +145,7 @@ class Attempt:
                     # checkpoints of this run or its parent, possibly with other memory settings
                     continues=bool(rows),
                     arithmetic=Arithmetic(**known) if (known := self._run.arithmetic) else None,
+                    prompt_form=form,
                 )
             )
             self._trainers.warm_during_run(self.model)

@@ -123,7 +123,9 @@ class TrainingFiles:
                 log.warning("The adapter of step %s is not kept: %s", event.step, error)
                 return
             stored.append(
-                NewAdapter(event.step, blob.sha256, blob.size, tensors, event.is_requested)
+                NewAdapter(
+                    event.step, blob.sha256, blob.size, tensors, event.is_requested, event.best
+                )
             )
 
         def write() -> None:
@@ -148,6 +150,7 @@ class TrainingFiles:
                 size_bytes=blob.size,
                 keep=self._config.keep_checkpoints,
                 is_requested=event.is_requested,
+                best=event.best,
             )
         for sha256 in unused:
             with contextlib.suppress(OSError, AppError):  # the sweep finds it

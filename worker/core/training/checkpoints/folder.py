@@ -60,8 +60,8 @@ class CheckpointFolder:
 
     `identity` is what a state depends on (config, images, base), as JSON values. Of the states, the
     newest `keep` stay; of their adapters, which also lie in the folder `adapters`, the newest
-    `keep_adapters`, or all. With `adopts`, checkpoints of any training are accepted, to
-    continue from.
+    `keep_adapters`, or all; of both also the best. With `adopts`, checkpoints of any training are
+    accepted, to continue from.
     """
 
     def __init__(
@@ -80,8 +80,13 @@ class CheckpointFolder:
         self._identity = json.loads(json.dumps(identity))
         self._keep = keep
 
-    def save(self, step: int, state: Mapping[str, Any], adapter: LoraAdapter) -> SavedCheckpoint:
-        """Write a checkpoint, then delete all but the newest few. May raise OSError."""
+    def save(
+        self, step: int, state: Mapping[str, Any], adapter: LoraAdapter, *, best: int | None = None
+    ) -> SavedCheckpoint:
+        """Write a checkpoint, then delete all but the newest few and the best. May raise OSError.
+
+        `best`: the step of the best one; None: there is none.
+        """
         self._root.mkdir(parents=True, exist_ok=True)
         final = self._root / checkpoint_name(step)
         unfinished = Path(tempfile.mkdtemp(dir=self._root, prefix=UNFINISHED))
@@ -99,8 +104,8 @@ class CheckpointFolder:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
         sync_folder(self._root)
-        self._keep_adapter(final)
-        self._delete_all_but(final)
+        self._keep_adapter(final, best)
+        self._delete_all_but(final, best)
         size = sum(file.stat().st_size for file in final.iterdir())
         return SavedCheckpoint(step, final, size)
 
@@ -127,7 +132,7 @@ class CheckpointFolder:
             for folder in self._root.glob(f"{UNFINISHED}*"):
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _keep_adapter(self, newest: Path) -> None:
+    def _keep_adapter(self, newest: Path, best: int | None) -> None:
         """Link the adapter of a checkpoint aside, so that it outlives its state."""
         self._adapters.mkdir(exist_ok=True)
         target = self._adapters / f"{newest.name}{SUFFIX}"
@@ -135,17 +140,15 @@ class CheckpointFolder:
         link_or_copy(newest / ADAPTER, target)
         sync_folder(self._adapters)
         files = checkpoints_in(self._adapters)
-        end = files.index(target) + 1
-        kept = files[:end][-self._keep_adapters :] if self._keep_adapters else files[:end]
+        kept = _kept(files, target, self._keep_adapters, best)
         for file in files:
             if file not in kept:
                 file.unlink(missing_ok=True)
 
-    def _delete_all_but(self, newest: Path) -> None:
-        """Keep this checkpoint and the few before it; later ones are damaged or undone."""
+    def _delete_all_but(self, newest: Path, best: int | None) -> None:
+        """Keep this one, the few before it and the best; later ones are damaged or undone."""
         folders = checkpoints_in(self._root)
-        end = folders.index(newest) + 1
-        kept = folders[:end][-self._keep :]
+        kept = _kept(folders, newest, self._keep, best)
         for folder in folders:
             if folder not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -190,6 +193,13 @@ def checkpoints_in(root: Path) -> list[Path]:
         return []
     names = (path for path in root.iterdir() if path.name.startswith(PREFIX))
     return sorted(names, key=lambda path: (len(path.name), path.name))
+
+
+def _kept(paths: list[Path], newest: Path, keep: int | None, best: int | None) -> list[Path]:
+    """The newest and those before it, at most `keep` in all, and that of step `best`."""
+    until = paths[: paths.index(newest) + 1]
+    spared = [path for path in until if best is not None and path.stem == checkpoint_name(best)]
+    return spared + (until if keep is None else until[-keep:])
 
 
 def _read_checked_manifest(folder: Path) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from worker.core.bases.load import LoadedBase
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import TrainingImage, dataset_fingerprint
 
-NOT_IN_IDENTITY = frozenset({"checkpoint_every", "keep_checkpoints", "keep_adapters", "evaluate"})
+NOT_IN_IDENTITY = frozenset(
+    {"checkpoint_every", "keep_checkpoints", "keep_adapters", "evaluate", "patience"}
+)
 SAME_BATCHES = (
     "pictures",
     "batch_size",

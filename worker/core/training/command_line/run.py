@@ -48,6 +48,7 @@ from worker.core.training.fallback import load_fallback, reduce_memory_use, save
 from worker.core.training.load import load_for_training
 from worker.core.training.memory import release_memory
 from worker.core.training.outcome import Outcome, TrainedAdapter
+from worker.core.training.presets import usual_form
 from worker.core.training.train import train
 from worker.core.wording import duration, size_text
 from worker.core.words import FileFormat, WeightDtype
@@ -192,6 +193,7 @@ def _try_config(
             device=device,
             arithmetic=file.load(),
             continues=continues,
+            prompt_form=usual_form(arguments.trigger_word),
         )
     except OutOfMemoryError:
         if reduce_memory_use(config) is None:

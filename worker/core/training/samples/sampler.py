@@ -98,12 +98,20 @@ class Sampler:
     resolution: int
     device: str
 
-    @torch.no_grad()
     def generate(self, check_stop: Callable[[], None]) -> Iterator[SampleImage]:
-        """Yield the images as they are finished; `check_stop` is called in every step and may
-        raise."""
+        """Yield the images of the config as they are finished; see `draw`."""
+        for one, image in self.draw(sample_requests(self.config, self.resolution), check_stop):
+            line = self.config.sample_prompts[one.prompt_index]
+            yield SampleImage(one.prompt_index, line, one.seed, image)
+
+    @torch.no_grad()
+    def draw(
+        self, requests: Sequence[SampleRequest], check_stop: Callable[[], None]
+    ) -> Iterator[tuple[SampleRequest, Image.Image]]:
+        """Yield the images as they are finished, in order of their settings; `check_stop` is called
+        in every step and may raise."""
         groups: dict[SampleSettings, list[SampleRequest]] = {}
-        for request in sample_requests(self.config, self.resolution):
+        for request in requests:
             groups.setdefault(request.settings, []).append(request)
         for settings, group in groups.items():
             at_once = max(1, PIXELS_AT_ONCE // (settings.width * settings.height))
@@ -117,16 +125,14 @@ class Sampler:
         settings: SampleSettings,
         group: Sequence[SampleRequest],
         check_stop: Callable[[], None],
-    ) -> Iterator[SampleImage]:
+    ) -> Iterator[tuple[SampleRequest, Image.Image]]:
         if settings.weight == 1:
             latents = self._generate_latents(settings, group, check_stop)
         else:
             with self.scaled(settings.weight):
                 latents = self._generate_latents(settings, group, check_stop)
         for one, latent in zip(group, latents, strict=True):
-            line = self.config.sample_prompts[one.prompt_index]
-            image = to_image(decode_latent(self.vae, latent))
-            yield SampleImage(one.prompt_index, line, one.seed, image)
+            yield one, to_image(decode_latent(self.vae, latent))
 
     def _generate_latents(
         self,
