@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sqlmodel import Session, col, select
 
+from app.registry import prompt_sets
 from app.registry.base_models import service as base_models
 from app.registry.base_models.sizes import USUAL_SIDE
 from app.registry.datasets.used_datasets import UsedDataset, used_datasets
@@ -27,6 +28,7 @@ from app.registry.job_kinds.kinds import (
     EvaluationArgs,
     EvaluationResult,
     JobKind,
+    UsedPromptSet,
 )
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
@@ -49,10 +51,10 @@ from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
 from worker.core.evaluation.errors import EvaluationError
 from worker.core.evaluation.subjects import (
-    EVERYDAY,
     MOST_CAPTIONS,
     MOST_PLAIN,
     STEPS,
+    named_subjects,
     propose_subjects,
     spread,
 )
@@ -61,11 +63,12 @@ from worker.core.inference.prompt_syntax import has_syntax
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import TrainingImage, WeightedCaption
 from worker.core.training.data.split import split
+from worker.core.training.presets import prompts_of
 
 PRIORITY = 20  # after grids, which a person waits for
 SUBJECTS = 24
-FEWEST_SUBJECTS = 6
-MOST_SUBJECTS = len(EVERYDAY)
+FEWEST_SUBJECTS = prompt_sets.FEWEST_SUBJECTS
+MOST_SUBJECTS = prompt_sets.MOST_SUBJECTS
 CHECKPOINTS = 4
 MOST_CHECKPOINTS = 8
 
@@ -74,12 +77,13 @@ MOST_CHECKPOINTS = 8
 class EvaluationRequest:
     """What to compare: so many checkpoints of a run, spread over it, on so many subjects.
 
-    `captions`: at most so many of trained images, and of held-out ones; `plain`: prompts without
-    the trigger word.
+    `prompt_set`: names the subjects to draw in place of proposed ones. `captions`: at most so many
+    of trained images, and of held-out ones; `plain`: prompts without the trigger word.
     """
 
     subjects: int = SUBJECTS
     checkpoints: int = CHECKPOINTS
+    prompt_set: int | str | None = None
     captions: int = MOST_CAPTIONS
     plain: int = MOST_PLAIN
 
@@ -128,21 +132,22 @@ def draft_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) -
     Raises NotFound, Conflict for a run without checkpoints or images, and InvalidInput.
     """
     run = runs.get_run(session, run_id)
-    check_subjects(wanted.subjects)
     steps, columns = _candidates(session, run, wanted.checkpoints)
     trained, held_out = _images(session, run)
     texts = [text for _, image in (*trained, *held_out) for text in image.texts]
-    subjects = subjects_beside(texts, wanted.subjects)
-    plain = subjects[: wanted.plain] if run.trigger_word else []
-    left = max(0, MAX_CELLS // len(columns.values) - len(subjects) - len(plain))
+    subjects, used = choose_subjects(session, texts, wanted.subjects, wanted.prompt_set)
+    most = MAX_CELLS // len(columns.values)
+    plain = subjects[: min(wanted.plain, most - len(subjects))] if run.trigger_word else []
+    left = most - len(subjects) - len(plain)
     control = spread(held_out, min(wanted.captions, left // 2))
     chosen = spread(trained, min(wanted.captions, left - len(control)))
-    before, after = prompt_form_of(session, run.dataset_id, run.trigger_word)
+    form = prompt_form_of(session, run.dataset_id, run.trigger_word)
     args = EvaluateRunArgs(
         grid_id=0,
+        prompt_set=used,
         steps=tuple(steps),
         subjects=tuple(subjects),
-        prompts=tuple(f"{before}{subject}{after}" for subject in subjects),
+        prompts=tuple(prompts_of(subjects, form)),
         trained=tuple(place for place, _ in chosen),
         held_out=tuple(place for place, _ in control),
         captions=tuple(_drawn_caption(image) for _, image in (*chosen, *control)),
@@ -153,18 +158,20 @@ def draft_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) -
     return with_seconds(session, EvaluationDraft(run.key, title, base, columns, args))
 
 
-def check_subjects(count: int) -> None:
-    """Raise InvalidInput for a number of subjects that is not possible."""
+def choose_subjects(
+    session: Session, captions: Sequence[str], count: int, prompt_set: int | str | None
+) -> tuple[list[str], UsedPromptSet | None]:
+    """The subjects of a prompt set, or as many that no caption names. Raises InvalidInput."""
+    if prompt_set is not None:
+        used, subjects = prompt_sets.find_version(session, prompt_set)
+        named = tuple(named_subjects(subjects, captions))
+        return subjects, used.model_copy(update={"named": named})
     if not FEWEST_SUBJECTS <= count <= MOST_SUBJECTS:
         raise invalid_field(
             "subjects", f"Use {FEWEST_SUBJECTS} to {MOST_SUBJECTS} subjects, not {count}."
         )
-
-
-def subjects_beside(captions: Sequence[str], count: int) -> list[str]:
-    """As many subjects that no caption names. Raises InvalidInput if there are not so many."""
     try:
-        return propose_subjects(captions, count)
+        return propose_subjects(captions, count), None
     except EvaluationError as error:
         raise invalid_field("subjects", str(error)) from error
 

@@ -32,6 +32,7 @@ from app.registry.tables.base_models import BaseModel
 from app.registry.wording import plural
 from worker.core.evaluation.subjects import FEWEST_IMAGES, spread
 from worker.core.lora_files.weights import WeightCard
+from worker.core.training.presets import prompts_of
 
 WEIGHTS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0)
 FEWEST_WEIGHTS = 3
@@ -46,7 +47,7 @@ NO_IMAGES = (
 
 @dataclass(frozen=True)
 class WeightRequest:
-    """What to compare: weights of a version, on so many subjects.
+    """What to compare: weights of a version, on so many subjects or those of `prompt_set`.
 
     `base_model`: None for that of the version. `dataset_id`: whose images have the style; None for
     those that the version was trained on.
@@ -56,6 +57,7 @@ class WeightRequest:
     weights: Sequence[float] = WEIGHTS
     base_model: BaseReference | None = None
     dataset_id: int | None = None
+    prompt_set: int | str | None = None
 
 
 def draft_weights(
@@ -66,7 +68,6 @@ def draft_weights(
     Raises InvalidInput with the reason by field, and NotReady for a base model that is not ready.
     """
     adapter, version = made
-    evaluations.check_subjects(wanted.subjects)
     weights = tuple(sorted(set(wanted.weights)))
     if not FEWEST_WEIGHTS <= len(weights) <= MOST_WEIGHTS or weights[0] <= 0:
         raise invalid_field(
@@ -75,14 +76,15 @@ def draft_weights(
     items = _checked_items(session, version, wanted.dataset_id)
     base = _fitting_base(session, made, wanted.base_model)
     texts = [text for item in items for text in item_captions(item)]
-    subjects = evaluations.subjects_beside(texts, wanted.subjects)
+    subjects, used = evaluations.choose_subjects(session, texts, wanted.subjects, wanted.prompt_set)
     own = [one.dataset.key for one in version_datasets(session, version)]
     word = next(iter(version.trigger_words or adapter.trigger_words), None)
-    before, after = prompt_form_of(session, wanted.dataset_id or next(iter(own), None), word)
+    form = prompt_form_of(session, wanted.dataset_id or next(iter(own), None), word)
     args = EvaluateWeightsArgs(
         grid_id=0,
+        prompt_set=used,
         subjects=tuple(subjects),
-        prompts=tuple(f"{before}{subject}{after}" for subject in subjects),
+        prompts=tuple(prompts_of(subjects, form)),
         weights=weights,
         base_model_id=base.key,
         dataset_id=wanted.dataset_id,

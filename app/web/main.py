@@ -77,6 +77,7 @@ from app.web.rest.answer_headers import AnswerHeaders
 from app.web.rest.unknown_parameters import refuse_unknown
 from app.web.runs import api as runs_api
 from app.web.runs import pages as runs_pages
+from app.web.runs import prompt_sets_api
 from app.web.runs.evaluations import api as evaluations_api
 from app.web.security import (
     AddressLimit,
@@ -183,6 +184,7 @@ def _all_routers() -> Iterator[APIRouter]:
         tools_api,
         grids_api,
         evaluations_api,
+        prompt_sets_api,
         overlap_api,
         recipes_api,
         jobs_api,

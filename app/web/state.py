@@ -14,6 +14,7 @@ from app.registry.tables.adapters import Adapter
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.caption_models import CaptionModel
 from app.registry.tables.datasets import Dataset
+from app.registry.tables.prompt_sets import PromptSet
 from app.registry.tables.recipes import Recipe
 
 Id = Annotated[int, Path(ge=1, le=MAX_ID)]
@@ -59,5 +60,6 @@ AdapterId = Annotated[int, named("adapter_id", Adapter)]
 DatasetId = Annotated[int, named("dataset_id", Dataset)]
 BaseModelId = Annotated[int, named("base_id", BaseModel)]
 CaptionModelId = Annotated[int, named("model_id", CaptionModel)]
+PromptSetId = Annotated[int, named("set_id", PromptSet)]
 RecipeId = Annotated[int, named("recipe_id", Recipe)]
 """The id of a row that a URL names by its id or slug; 0 if no row has the slug: that is a 404."""

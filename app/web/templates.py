@@ -37,6 +37,7 @@ MACHINE_PATHS = ("/api/", "/media/", "/static/", "/healthz", "/readyz", "/metric
 PLACES = {
     "/datasets": "datasets",
     "/train": "training",
+    "/prompt-sets": "training",
     "/runs": "training",
     "/base-models": "training",
     "/caption-models": "datasets",

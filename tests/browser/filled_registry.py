@@ -242,6 +242,7 @@ def add_adapters(state: AppState, client: httpx.Client) -> Ids:
     fake_workers.draw(state)
     kept = {"prompt": "a castle", "seed": 7, "adapters": [{"id": chalk.key, "weight": 0.8}]}
     client.post("/api/v1/recipes", json={"name": "Evening chalk", "request": kept})
+    assert client.post("/api/v1/prompt-sets", json={"name": "Everyday"}).status_code == 201
     post(client, f"/adapters/chalk/renders/{renders[1]}/hide")
     post(client, f"/adapters/chalk/renders/{renders[2]}/delete")
     waiting = client.post("/api/v1/renders", json={"prompt": "a boat"}).json()["id"]

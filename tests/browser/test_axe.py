@@ -60,6 +60,7 @@ NO_PAGES = {
     "/train/new/datasets",
     "/train/new/paste",
     "/train/new/preset",
+    "/train/new/prompts",
 }
 """Addresses of files, of parts that a page loads, and two that lead elsewhere."""
 

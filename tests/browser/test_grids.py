@@ -7,7 +7,9 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
+from app.registry import prompt_sets
 from app.registry.adapters import service as adapters
+from app.web.runs.prompt_sets_api import ANIMALS
 from tests import fake_workers
 from tests.browser.conftest import Live
 
@@ -98,3 +100,21 @@ def test_what_is_wrong_with_a_grid_has_the_focus(live: Live, page: Page) -> None
     page.goto("/grids/new")
     page.get_by_role("button", name="Start the grid").click()
     expect(page.locator("p", has_text="Nothing was generated.")).to_be_focused()
+
+
+def test_an_axis_is_filled_with_a_prompt_set_by_keyboard(live: Live, page: Page) -> None:
+    fake_workers.adapter(live.state)
+    with live.state.database.write() as session:
+        prompt_sets.create_set(session, "Animals", ANIMALS)
+    page.goto("/grids/new?adapter=chalk:0.8&prompt=a+castle&seed=7")
+    page.locator("#rows-what").select_option("prompt")
+    page.get_by_label("Prompts of a set").focus()
+    page.keyboard.press("a")
+    rows = page.get_by_role("group", name="Values of the rows")
+    expect(rows.get_by_role("checkbox")).to_have_count(len(ANIMALS))
+    expect(rows.get_by_label("a snail, chalkboard style")).to_be_checked()
+    page.locator("#rows-axis").get_by_text("Type values").click()
+    expect(page.locator("#rows-values")).to_have_value(
+        "\n".join(f"{one}, chalkboard style" for one in ANIMALS)
+    )
+    expect(page.locator("#estimate")).to_contain_text("30 images.")

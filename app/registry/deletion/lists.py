@@ -13,12 +13,15 @@ from app.registry.paging import Page, read_rows
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.datasets import Dataset, Image
 from app.registry.tables.grids import Grid
+from app.registry.tables.prompt_sets import PromptSet
 from app.registry.tables.recipes import Recipe
 from app.registry.tables.rows import Restorable, deleted_too
 from app.registry.tables.runs import OwnPreset, Run
 
 DELETED_A_PAGE = 24
-RowT = TypeVar("RowT", Adapter, AdapterVersion, Dataset, Grid, Image, OwnPreset, Recipe, Run)
+RowT = TypeVar(
+    "RowT", Adapter, AdapterVersion, Dataset, Grid, Image, OwnPreset, PromptSet, Recipe, Run
+)
 RestorableT = TypeVar("RestorableT", bound=Restorable)
 
 

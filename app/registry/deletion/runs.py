@@ -28,6 +28,7 @@ from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.runs.service import STATUS_PHRASES, get_run
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_listed
 from app.registry.tables.jobs import Event
+from app.registry.tables.prompt_sets import PromptSet
 from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import (
     NOTICE,
@@ -373,3 +374,10 @@ def delete_preset(session: Session, preset_id: int) -> Deletion:
     preset = deleted_row(session, OwnPreset, preset_id)
     session.delete(preset)
     return Deletion(f"the preset “{preset.name}”")
+
+
+def delete_prompt_set(session: Session, set_id: int) -> Deletion:
+    """Delete a deleted prompt set; what was drawn with it stays. Raises Conflict if it is not."""
+    row = deleted_row(session, PromptSet, set_id)
+    session.delete(row)
+    return Deletion(f"the prompt set “{row.name}”")

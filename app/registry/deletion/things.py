@@ -21,6 +21,7 @@ from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library, is_listed
 from app.registry.tables.datasets import Dataset, Image
 from app.registry.tables.grids import Grid
+from app.registry.tables.prompt_sets import PromptSet
 from app.registry.tables.recipes import Recipe
 from app.registry.tables.runs import OwnPreset, Run
 from app.registry.wording import plural
@@ -36,6 +37,7 @@ class DeletedKind(StrEnum):
     GRIDS = "grids"
     RECIPES = "recipes"
     PRESETS = "presets"
+    PROMPT_SETS = "prompt_sets"
 
 
 @dataclass(frozen=True)
@@ -181,4 +183,5 @@ KINDS: dict[DeletedKind, tuple[type[Any], tuple[sa.ColumnElement[bool], ...], De
     DeletedKind.GRIDS: (Grid, (), _grids),
     DeletedKind.RECIPES: (Recipe, (), _recipes),
     DeletedKind.PRESETS: (OwnPreset, (), _named("/presets", lambda _: "preset")),
+    DeletedKind.PROMPT_SETS: (PromptSet, (), _named("/prompt-sets", lambda _: "prompt set")),
 }

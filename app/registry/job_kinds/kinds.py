@@ -13,7 +13,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from app.registry.errors import AppError
 from app.registry.job_kinds.choices import FuseOutput
@@ -416,15 +416,28 @@ class MeasureOverlapResult(StepProgress):
 # Evaluations
 
 
+class UsedPromptSet(BaseModel):
+    """The version of a prompt set that was drawn, as it was called then."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    id: int = Field(description="The set; it may have been deleted since.")
+    name: str = Field(description="Its name then.")
+    version: int = Field(description="The number of its version.")
+    named: tuple[str, ...] = Field(
+        (), description="Its subjects that captions of the images name, so that they are not new."
+    )
+
+
 class EvaluationArgs(JobArgs):
     """The grid of images to measure; 0 while the quick form of a run is still to be planned.
 
     Its columns are the base model and the candidates; its rows `prompts`, each of the subject at
     its place, then those `captions` that are not empty, then `plain`: the first prompts without the
-    trigger word.
+    trigger word. `prompt_set`: where the subjects come from; None: they were proposed.
     """
 
     grid_id: int
+    prompt_set: UsedPromptSet | None = None
     subjects: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()

@@ -9,11 +9,12 @@ from typing import Any
 from pydantic import ValidationError
 from sqlmodel import Session
 
+from app.registry import prompt_sets
 from app.registry.adapters import service as adapters
 from app.registry.base_models import service as base_models
 from app.registry.datasets import pinned
 from app.registry.datasets import service as datasets
-from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.errors import Conflict, InvalidInput, NotFound, invalid_field
 from app.registry.jobs import service as jobs
 from app.registry.runs.presets import (
     asks_for_evaluation,
@@ -39,8 +40,14 @@ from app.registry.tables.datasets import Dataset
 from app.registry.tables.runs import NOTICE, Checkpoint, OwnPreset, Run
 from app.registry.validation import named_reasons, one_line, reason, too_long
 from worker.core.old_names import accept_old_names
-from worker.core.training.config import TrainConfig
-from worker.core.training.presets import Preset, PromptForm, for_optimizer, preset_config
+from worker.core.training.config import MAX_SAMPLE_PROMPTS, TrainConfig
+from worker.core.training.presets import (
+    Preset,
+    PromptForm,
+    for_optimizer,
+    preset_config,
+    prompts_of,
+)
 
 MAX_NAME = 120
 SHAPE_FIELDS = (
@@ -75,6 +82,7 @@ class RunRequest:
     own_preset_id: int | None = None  # a saved preset, which has its own `preset`
     name: str | None = None
     config: Mapping[str, Any] | None = None
+    prompt_set: int | str | None = None  # its first subjects are the sample prompts
     continues: StartCheckpoint | None = None
     regularization_dataset_id: int | None = None
     adapter_id: int | None = None  # the result is its next version; None: a new adapter
@@ -190,10 +198,11 @@ def check_request(session: Session, request: RunRequest, *, lock: bool = False) 
     _require_adapter(session, request, base, fields)
     own = _find_own_preset(session, request, fields)
     config = None
+    prompt_form = prompt_form_of(session, first.key, trigger_word)
     try:
         config = plan_config(
-            request,
-            prompt_form=prompt_form_of(session, first.key, trigger_word),
+            _with_prompts(session, request, prompt_form),
+            prompt_form=prompt_form,
             image_count=image_count,
             base=base,
             own=own,
@@ -271,6 +280,18 @@ def create_run(session: Session, request: RunRequest) -> Run:
         text = f"Continues from step {checkpoint.step:,} of “{parent.name}” (run {parent.key})."
         jobs.record(session, Run, run.key, NOTICE, text=text)
     return run
+
+
+def _with_prompts(session: Session, request: RunRequest, form: PromptForm) -> RunRequest:
+    """The request with the first subjects of its prompt set as sample prompts in this form."""
+    if request.prompt_set is None:
+        return request
+    changes = request.config or {}
+    if "sample_prompts" in changes:
+        raise invalid_field("prompt_set", "Send this or sample_prompts, not both.")
+    _, subjects = prompt_sets.find_version(session, request.prompt_set)
+    prompts = prompts_of(subjects[:MAX_SAMPLE_PROMPTS], form)
+    return replace(request, config={**changes, "sample_prompts": prompts})
 
 
 def _find_own_preset(

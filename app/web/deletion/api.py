@@ -29,6 +29,7 @@ from app.web.problems import problems
 from app.web.rest.lists import ListPart, Part
 from app.web.runs.api import get_run
 from app.web.runs.presets_api import get_preset
+from app.web.runs.prompt_sets_api import get_prompt_set
 from app.web.state import State
 
 router = APIRouter(tags=["deletion"])
@@ -46,6 +47,7 @@ ABOUT = {
     "its usual cover, and the chosen one back with the render.",
     "grid": "Its unfinished images are canceled.",
     "preset": "Runs keep their settings. Its name is free.",
+    "prompt_set": "What was drawn with it stays.",
 }
 """What the descriptions of deletions that can be undone add."""
 READ: dict[str, Callable[..., Any]] = {
@@ -58,6 +60,7 @@ READ: dict[str, Callable[..., Any]] = {
     "grid": get_grid,
     "recipe": get_recipe,
     "preset": get_preset,
+    "prompt_set": get_prompt_set,
 }
 NAMES = {"checkpoints": "delete_run_checkpoints"}  # of operations that delete for good
 

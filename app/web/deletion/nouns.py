@@ -17,6 +17,7 @@ from app.registry.datasets.service import delete_dataset, delete_image
 from app.registry.db import MAX_ID, utcnow
 from app.registry.deletion import adapters, datasets, renders, runs, versions
 from app.registry.deletion.lists import restore
+from app.registry.prompt_sets import delete_set
 from app.registry.renders.grids.service import delete_grid
 from app.registry.renders.recipes.service import delete_recipe
 from app.registry.renders.removal import delete_render, restore_render
@@ -24,8 +25,9 @@ from app.registry.runs.own_presets import delete_preset, restore_preset
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.datasets import Dataset, Image
 from app.registry.tables.grids import Grid
+from app.registry.tables.prompt_sets import PromptSet
 from app.registry.tables.recipes import Recipe
-from app.web.state import AdapterId, DatasetId, Id, RecipeId
+from app.web.state import AdapterId, DatasetId, Id, PromptSetId, RecipeId
 
 MAX_DAYS = 36_500
 FOREVER, DELETED = "/storage/forever", "/storage/deleted?kind="
@@ -74,6 +76,7 @@ PARAMETERS = {
     "version": Annotated[str, Path(max_length=60)],
     "dataset_id": DatasetId,
     "recipe_id": RecipeId,
+    "set_id": PromptSetId,
 }
 """What the parts of addresses are, by their names."""
 QUERY = {
@@ -165,7 +168,11 @@ RECIPE = SoftDelete(
     delete_recipe, lambda session, recipe_id: restore(session, Recipe, recipe_id), "#recipe-{0.id}"
 )
 PRESET = SoftDelete(delete_preset, restore_preset, "#preset-{0.id}")
+PROMPT_SET = SoftDelete(
+    delete_set, lambda session, set_id: restore(session, PromptSet, set_id), "#set-{0.id}"
+)
 STEP, NUMBER = "/runs/{run_id}/checkpoints/{step}", "/adapters/{adapter_id}/versions/{version}"
+SET = "/prompt-sets/{set_id}"
 IMAGES, RENDERS = "all deleted images of datasets", "all deleted renders, grids and recipes"
 CHECKPOINTS = "the checkpoints of a run that nobody keeps"
 STATES = "the training states of runs that have ended"
@@ -181,6 +188,7 @@ NOUNS = (
     Noun("grid", "/grids/{grid_id}", "a grid", renders.delete_grid, GRID),
     Noun("recipe", "/recipes/{recipe_id}", "a recipe", renders.delete_recipe, RECIPE),
     Noun("preset", "/presets/{preset_id}", "a preset of your own", runs.delete_preset, PRESET),
+    Noun("prompt_set", SET, "a prompt set", runs.delete_prompt_set, PROMPT_SET),
     Noun("deleted_runs", "/runs", "all deleted runs", runs.delete_deleted_runs),
     Noun("deleted_images", "/images", IMAGES, datasets.delete_all_deleted_images),
     Noun("deleted_renders", "/deleted-renders", RENDERS, renders.delete_deleted_renders),

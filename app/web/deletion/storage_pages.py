@@ -74,7 +74,7 @@ KINDS = {
 """The title of each kind, a remark, and the address where its space can be freed."""
 LISTS = {"/datasets": "See datasets", "/adapters": "See adapters", "/runs": "See runs"}
 Number = Annotated[int, Query(ge=1, le=100_000)]
-TITLES = {DeletedKind.VERSIONS: "versions and checkpoints"}
+TITLES = {DeletedKind.VERSIONS: "versions and checkpoints", DeletedKind.PROMPT_SETS: "prompt sets"}
 WITH_IMAGES = (DeletedKind.ADAPTERS, DeletedKind.GRIDS, DeletedKind.RECIPES)
 
 

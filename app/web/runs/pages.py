@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
+from app.registry import prompt_sets
 from app.registry.datasets import service as datasets
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import AppError, InvalidInput
@@ -27,6 +28,7 @@ from app.web.runs import (
     one_run_pages,
     pasted,
     preset_pages,
+    prompt_set_pages,
     two_runs_pages,
 )
 from app.web.runs import plan as plans
@@ -53,13 +55,15 @@ from app.web.runs.settings_view import SettingsPanel, settings_panel
 from app.web.runs.version_offer import VersionOffer, check_offer, version_offer
 from app.web.state import Id, State
 from app.web.templates import RunningStrip, render, render_fragment, running_strip
-from worker.core.training.config import TrainConfig
+from worker.core.training.config import MAX_SAMPLE_PROMPTS, TrainConfig
+from worker.core.training.presets import prompts_of
 
 router = APIRouter(include_in_schema=False)
 router.include_router(two_runs_pages.router)  # before the others: `compare` is not an id
 router.include_router(list_pages.router)
 router.include_router(one_run_pages.router)
 router.include_router(preset_pages.router)
+router.include_router(prompt_set_pages.router)
 router.include_router(evaluation_pages.router)
 
 REGULARIZATION = "regularization_dataset_id"  # a field among the advanced settings
@@ -88,6 +92,7 @@ class NewRunPage:
     plan: RunPlan
     groups: list[ConfigGroup]
     prompts: ConfigField
+    prompt_sets: list[tuple[object, str]]
     evaluate: ConfigField
     changed: list[str]
     changed_count: int
@@ -216,8 +221,22 @@ def change_datasets(request: Request, state: State, sent: TypedForm) -> Response
     return render(request, "runs/new.html", context)
 
 
+@router.post("/train/new/prompts")
+def fill_prompts(request: Request, state: State, sent: TypedForm) -> Response:
+    """Fill the first subjects of a prompt set into the form, without starting anything."""
+    form, paste, own = _read_typed(sent)
+    with state.database.read() as session:
+        _, subjects = prompt_sets.find_version(session, str(sent.get("prompt_set", "")))
+        prompt_form = plans.find_choices(session, form).prompt_form
+        prompts = prompts_of(subjects[:MAX_SAMPLE_PROMPTS], prompt_form)
+        form = replace(form, values={**form.values, PROMPTS: "\n".join(prompts)})
+        context = _new_run_page(session, form, paste=paste, own=own)
+    return render(request, "runs/new.html", context)
+
+
 @router.get("/train/new/datasets")
 @router.get("/train/new/preset")
+@router.get("/train/new/prompts")
 @router.get("/train/new/paste")
 def reload_form() -> Response:
     """Show the form again where an address is opened that a form was sent to."""
@@ -295,6 +314,7 @@ def _new_run_page(
         plan=plan,
         groups=config_groups(default, values, errors),
         prompts=config_field(PROMPTS, default=default, values=values, errors=errors),
+        prompt_sets=prompt_sets.set_choices(session),
         evaluate=config_field(EVALUATE, default=default, values=values, errors=errors),
         changed=[_field_label(name) for name in changed],
         changed_count=len([name for name in changed if name not in APART])

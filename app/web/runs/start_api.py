@@ -76,6 +76,9 @@ class RunIn(BaseModel):
     config: dict[str, Any] = Field(
         default_factory=dict, description="Settings that differ from the preset."
     )
+    prompt_set: Reference | None = Field(
+        None, description="Id or slug of a prompt set: its first 8 subjects are the sample prompts."
+    )
     regularization_dataset_id: Reference | None = Field(
         None, description="Images that keep the base from forgetting: id or slug of their dataset."
     )
@@ -129,6 +132,7 @@ def create_run(body: RunIn, state: State) -> RunCreated:
         own_preset_id=body.preset if isinstance(body.preset, int) else None,
         name=body.name,
         config=body.config,
+        prompt_set=body.prompt_set,
         regularization_dataset_id=find_id(state, Dataset, body.regularization_dataset_id),
         adapter_id=find_id(state, Adapter, body.adapter_id),
         continues=(

@@ -40,6 +40,7 @@ def filled(client: TestClient, state: AppState) -> TestClient:
     for name in ("Soft", "Hard"):
         body = {"name": name, "config": {"rank": 8}}
         assert client.post(f"{API}/presets", json=body).status_code == 201
+        assert client.post(f"{API}/prompt-sets", json={"name": name}).status_code == 201
     return client
 
 
@@ -52,6 +53,7 @@ ADDRESSES = [
     "/base-models",
     "/base-models/1/subjects?q=bird",
     "/presets",
+    "/prompt-sets",
     "/runs",
     "/runs?sort=loss",
     "/runs?sort=name",

@@ -32,6 +32,8 @@ def sent(client: TestClient, path: str, body: dict[str, Any], status: int = 202)
 @pytest.mark.usefixtures("ink")
 def test_a_path_names_a_row_by_its_id_or_slug(client: TestClient) -> None:
     slugs = {"datasets": "ink", "adapters": "ink", "base-models": "starter", "recipes": "evening"}
+    assert sent(client, "prompt-sets", {"name": "Animals"}, 201)
+    slugs |= {"prompt-sets": "animals"}
     for path, slug in slugs.items():
         found = client.get(f"{API}/{path}/{slug}").json()
         assert found["slug"] == slug

@@ -22,6 +22,7 @@ FEWEST_IMAGES = 8
 
 T = TypeVar("T")
 WORD = re.compile(r"[^\W\d_]+")
+RELATION = re.compile(r"\b(?:at|by|from|in|of|on|under|with)\b")
 
 EVERYDAY = (
     "cat", "castle", "apple", "bicycle", "tree", "boat", "frog", "cake", "house", "butterfly",
@@ -35,14 +36,35 @@ EVERYDAY = (
 
 def propose_subjects(captions: Sequence[str], count: int) -> list[str]:
     """As many subjects that no caption names. Raises EvaluationError if there are not so many."""
-    named = {word.removesuffix("s") for text in captions for word in WORD.findall(text.lower())}
-    free = [one for one in EVERYDAY if not named.intersection(one.removesuffix("s").split())]
+    free = free_subjects(captions)
     if len(free) < count:
         raise EvaluationError(
             f"The captions leave {len(free)} of {len(EVERYDAY)} subjects, and {count} are wanted. "
             "Write prompts of your own."
         )
     return free[:count]
+
+
+def free_subjects(captions: Sequence[str]) -> list[str]:
+    """All everyday subjects that no caption names."""
+    named = _words(captions)
+    return [one for one in EVERYDAY if not named.intersection(one.removesuffix("s").split())]
+
+
+def named_subjects(subjects: Sequence[str], captions: Sequence[str]) -> list[str]:
+    """Those of these subjects whose noun a caption has: of "a red fox in snow" the fox."""
+    named = _words(captions)
+    nouns = [WORD.findall(RELATION.split(one.lower())[0])[-1:] for one in subjects]
+    return [
+        one
+        for one, noun in zip(subjects, nouns, strict=True)
+        if named.intersection(word.removesuffix("s") for word in noun)
+    ]
+
+
+def _words(captions: Sequence[str]) -> set[str]:
+    """All words of captions, without the s of a plural."""
+    return {word.removesuffix("s") for text in captions for word in WORD.findall(text.lower())}
 
 
 def spread(items: Sequence[T], most: int) -> list[T]:

@@ -94,7 +94,7 @@ def preset_config(
         checkpoint_every=every,
         evaluate=evaluate,
         sample_every=every,
-        sample_prompts=_sample_prompts(prompt_form),
+        sample_prompts=prompts_of(SAMPLE_SUBJECTS, prompt_form),
         sample_guidance=default_guidance(resolution),
     )
 
@@ -146,9 +146,10 @@ def _rounded(steps: float) -> int:
     return max(50, 25 * math.ceil(steps / 25))
 
 
-def _sample_prompts(form: PromptForm) -> list[str]:
+def prompts_of(subjects: Sequence[str], form: PromptForm) -> list[str]:
+    """Subjects with what stands before and after them."""
     before, after = form
-    return [f"{before}{subject}{after}" for subject in SAMPLE_SUBJECTS]
+    return [f"{before}{subject}{after}" for subject in subjects]
 
 
 def usual_form(trigger_word: str | None) -> PromptForm:
@@ -161,4 +162,6 @@ def usual_form(trigger_word: str | None) -> PromptForm:
 def form_of(prompts: Sequence[str]) -> PromptForm | None:
     """The form of which a preset made these prompts; None for others."""
     before, _, after = "".join(prompts[:1]).partition(SAMPLE_SUBJECTS[0])
-    return (before, after) if list(prompts) == _sample_prompts((before, after)) else None
+    return (
+        (before, after) if list(prompts) == prompts_of(SAMPLE_SUBJECTS, (before, after)) else None
+    )

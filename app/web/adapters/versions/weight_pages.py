@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from app.registry import evaluations, weight_evaluations
+from app.registry import evaluations, prompt_sets, weight_evaluations
 from app.registry.adapters import fitting, service
 from app.registry.base_models import service as base_models
 from app.registry.datasets.choices import dataset_choices
@@ -45,6 +45,7 @@ class WeightsPage:
     errors: Mapping[str, str] | None = None
     datasets: list[tuple[object, str]] | None = None
     bases: list[tuple[object, str]] | None = None
+    prompt_sets: list[tuple[object, str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def start(request: Request, slug: Slug, state: State, sent: SentForm, v: Number 
         form.whole("subjects", weight_evaluations.SUBJECTS),
         base_model=form.text("base_model", most=1_000) or None,
         dataset_id=form.whole("dataset_id", None),
+        prompt_set=form.text("prompt_set") or None,
     )
     with state.database.read() as session:
         adapter = service.adapter_by_slug(session, slug)
@@ -124,8 +126,10 @@ def _form(
             "dataset_id": wanted.dataset_id or "",
             "base_model": wanted.base_model or (draft.base.slug if draft else ""),
             "subjects": wanted.subjects,
+            "prompt_set": wanted.prompt_set,
         },
         errors=errors or {},
         datasets=[("", own), *datasets],
         bases=[(base.slug, base.name) for base in bases],
+        prompt_sets=prompt_sets.set_choices(session),
     )

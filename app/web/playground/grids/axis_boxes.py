@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from app.registry import prompt_sets
 from app.registry.adapters import service as adapters
 from app.registry.db import Session
-from app.registry.errors import AppError
+from app.registry.errors import AppError, InvalidInput
 from app.registry.renders.grids.axes import AxisContext, AxisRequest, read_axis
 from app.registry.tables.axes import AxisKind, AxisValue
 from app.web.playground.grids.forms import USUAL_SEEDS, USUAL_WEIGHTS, GridForm
 from app.web.playground.stack import CheckedStack
+from worker.core.training.presets import prompts_of, usual_form
 from worker.core.words import SamplerName
 
 USUAL = {
@@ -43,10 +46,20 @@ class AxisBoxes:
     run: int | None
 
 
-def fill_axes(session: Session, form: GridForm, stack: CheckedStack, name: str | None) -> GridForm:
-    """The form with the usual values of the axis `name`, or without one of those that have none."""
+def fill_axes(
+    session: Session, form: GridForm, stack: CheckedStack, name: str | None, prompt_set: str = ""
+) -> GridForm:
+    """The form with the usual values of the axis `name`, or without one of those that have none.
+
+    `prompt_set`: its subjects with the trigger word of the stack are the usual prompts, if it is
+    there.
+    """
     used = ", ".join(item.row.reference for item in stack.rows)
     own = {**USUAL, "prompt": form.play.prompt, "adapter": used}
+    with suppress(InvalidInput):
+        _, subjects = prompt_sets.find_version(session, prompt_set)
+        words = [word for item in stack.rows if item.adapter for word in item.adapter.trigger_words]
+        own["prompt"] = "\n".join(prompts_of(subjects, usual_form(next(iter(words), None))))
     axes = []
     for axis in form.axes:
         kind, _, row = axis.what.partition(":")

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
+from app.registry import prompt_sets
 from app.registry.db import MAX_ID, Session
 from app.registry.deletion.lists import has_deleted
 from app.registry.errors import AppError, Conflict, InvalidInput
@@ -134,7 +135,8 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
         after = before.with_stack(change)
         stack = look_up(session, after.play)
         if "axis" not in change:
-            after = fill_axes(session, after, stack, change.get("fill"))
+            name = change.get("fill")
+            after = fill_axes(session, after, stack, name, change.get(f"{name}-set", ""))
         told = change_words(session, before.play, stack.rows, change)
         page = _new_page(session, after, announcement=told)
     if not wants_fragment(request):
@@ -201,6 +203,7 @@ def _new_page(
         choices=choices_beside(session, form.play, stack, with_used=True),
         axis_choices=choices_of(stack.rows),
         boxes=axis_boxes(session, form, stack),
+        prompt_sets=prompt_sets.set_choices(session),
         source=source_panel(session, form.play, errors),
         samplers=[(name.value, name.label) for name in SamplerName],
         errors=errors,

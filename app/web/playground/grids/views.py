@@ -54,6 +54,7 @@ class NewGridPage:
     choices: AdapterChoices
     axis_choices: list[Choice]
     boxes: Mapping[str, AxisBoxes]
+    prompt_sets: list[tuple[object, str]]
     source: SourcePanel
     samplers: list[Choice]
     errors: dict[str, str]

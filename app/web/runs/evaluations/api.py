@@ -12,8 +12,9 @@ from app.registry.adapters import service as adapters
 from app.registry.base_models.service import BaseReference
 from app.registry.db import MAX_ID, Session
 from app.registry.evaluations import EvaluationRequest, RunEvaluation, WeightEvaluation
+from app.registry.job_kinds.kinds import UsedPromptSet
 from app.registry.job_kinds.states import JobStatus
-from app.registry.slugs import RowId
+from app.registry.slugs import Reference, RowId
 from app.registry.weight_evaluations import WeightRequest
 from app.web.answers import Answer
 from app.web.problems import CANCEL, problems
@@ -25,6 +26,7 @@ from worker.core.inference.config import AdapterWeight
 
 router = APIRouter(tags=["evaluations"])
 
+BY_SET = "Id or slug of a prompt set to draw instead, whole; `animals@2`: its version 2."
 NOT_POSSIBLE = problems({409: "The run has no checkpoint or image left to compare."})
 
 
@@ -44,6 +46,7 @@ class EvaluationIn(BaseModel):
         le=evaluations.MOST_CHECKPOINTS,
         description="At most so many, spread over the run, the last one among them.",
     )
+    prompt_set: Reference | None = Field(None, description=BY_SET)
 
 
 class WeightEvaluationIn(BaseModel):
@@ -68,6 +71,7 @@ class WeightEvaluationIn(BaseModel):
         description="The dataset whose images have the style; absent: the images that the version "
         "was trained on. An imported version needs one.",
     )
+    prompt_set: Reference | None = Field(None, description=BY_SET)
 
 
 class EvaluatedCheckpointOut(Answer):
@@ -131,6 +135,9 @@ class EvaluationOut(Answer):
     grid_id: int | None = Field(
         description="The grid of its images; null while what a run asked for is not planned."
     )
+    prompt_set: UsedPromptSet | None = Field(
+        description="The prompt set that it draws; null: subjects that were proposed."
+    )
     status: JobStatus = Field(description="`queued` until all images are drawn.")
     progress: float = Field(description="Share of the work that is done, 0 to 1.")
     images: int = Field(description="Number of its images.")
@@ -166,6 +173,7 @@ def evaluation_out(session: Session, evaluation_id: int) -> EvaluationOut:
     return EvaluationOut.of(
         view.job,
         grid_id=view.args.grid_id or None,
+        prompt_set=view.args.prompt_set,
         progress=view.progress,
         images=view.images,
         images_drawn=view.drawn,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from app.registry import evaluations, weight_evaluations
+from app.registry import evaluations, prompt_sets, weight_evaluations
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
 from app.registry.evaluations import EvaluationDraft, EvaluationRequest, RunEvaluation
@@ -52,6 +52,7 @@ class EvaluationPage:
     errors: Mapping[str, str] = field(default_factory=dict)
     saved: dict[int, RunCheckpoint] = field(default_factory=dict)
     copies: list[Copy] = field(default_factory=list)
+    prompt_sets: list[tuple[object, str]] = field(default_factory=list)
 
     @property
     def is_active(self) -> bool:
@@ -98,6 +99,7 @@ def start(request: Request, run_id: Id, state: State, sent: SentForm) -> Respons
     wanted = EvaluationRequest(
         form.whole("subjects", evaluations.SUBJECTS),
         form.whole("checkpoints", evaluations.CHECKPOINTS),
+        form.text("prompt_set") or None,
     )
     try:
         form.check()
@@ -154,7 +156,8 @@ def _page(
         except AppError as error:
             return EvaluationPage(run, None, None, wanted, error.detail)
         note = view.not_ordered if view else ""
-        return EvaluationPage(run, None, draft, wanted, note=note, errors=errors or {})
+        page = EvaluationPage(run, None, draft, wanted, note=note, errors=errors or {})
+        return replace(page, prompt_sets=prompt_sets.set_choices(session))
     assert isinstance(view, RunEvaluation)
     rows = checkpoints.list_checkpoints(session, run_id, steps=view.args.steps)
     page = EvaluationPage(run, view, None, wanted, saved={row.step: row for row in rows})

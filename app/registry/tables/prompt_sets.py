@@ -1,0 +1,36 @@
+"""Table of prompt sets: named lists of subjects that runs, evaluations and grids draw."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlmodel import Field
+
+from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB
+from app.registry.slugs import LONGEST_SLUG
+from app.registry.tables.rows import NumberedRow, Restorable
+from app.registry.validation import MAX_NAME
+
+
+class PromptSet(Restorable, NumberedRow, table=True):
+    """A set with all of its versions, which never change; its slug stays when it is renamed."""
+
+    __tablename__ = "prompt_set"
+    __table_args__ = AUTOINCREMENT
+
+    slug: str = Field(max_length=LONGEST_SLUG, unique=True)
+    name: str = Field(max_length=MAX_NAME)
+    versions: list[list[str]] = Field(
+        sa_type=sa.JSON,
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # no files
+        description="The subjects of each version, the first one first.",
+    )
+
+    @property
+    def version(self) -> int:
+        """The number of its newest version, from 1."""
+        return len(self.versions)
+
+    @property
+    def subjects(self) -> list[str]:
+        """The subjects of its newest version."""
+        return self.versions[-1]
