@@ -21,7 +21,10 @@ from app.registry.deletion.runs import discard_checkpoint, discard_run
 from app.registry.deletion.versions import discard_version
 from app.registry.job_kinds.caption_kinds import CaptionImagesArgs
 from app.registry.job_kinds.states import JobStatus
+from app.registry.jobs import service as jobs
+from app.registry.runs import dry_runs
 from app.registry.runs.own_presets import delete_preset, save_run_as_preset
+from app.registry.runs.requests import RunRequest
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus
@@ -31,6 +34,7 @@ from app.registry.tables.caption_models import CaptionModel
 from app.registry.tables.datasets import Image, ImageCaption
 from app.registry.tables.jobs import IoJob
 from tests import fake_workers
+from tests.app.runs.test_dry_runs import MEASURED
 from tests.browser.conftest import Live
 from tests.claims import end_io_job
 from tests.fake_workers import FakeTraining
@@ -152,6 +156,9 @@ def add_runs(state: AppState) -> Ids:
         ruined.sample(step)
     ruined.finish(ruined=REASON, good_steps=[10])
     with state.database.write() as session:
+        dry_run = dry_runs.order_dry_run(session, RunRequest(of.key))
+        dry_run.result = MEASURED.stored()
+        jobs.store_finished(session, dry_run)
         save_run_as_preset(session, trained.run_id, "My preset")
         old = save_run_as_preset(session, trained.run_id, "Old preset")
         delete_preset(session, old.key)

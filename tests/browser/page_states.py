@@ -235,6 +235,12 @@ RUNS = (
     ),
     # the form of a run
     PageState("train", "/train/new"),
+    PageState(
+        "train, measuring",
+        "/train/new",
+        do(click("#measure"), see("[name=stop_measuring]")),
+        "#this-run",
+    ),
     PageState("train, all folds", "/train/new?dataset=boats", open_folds),
     PageState("train again", "/train/new?from={trained}", repeats=True),
     PageState("train on", "/train/new?from={trained}&checkpoint=40"),

@@ -58,6 +58,7 @@ NO_PAGES = {
     "/runs/{run_id}/live",
     "/tool-jobs/{job_id}",
     "/train/new/datasets",
+    "/train/new/measure",
     "/train/new/paste",
     "/train/new/preset",
     "/train/new/prompts",

@@ -45,7 +45,14 @@ class IoJobs:
     device = "CPU"
     machine = ""
 
-    def __init__(self, settings: Settings, database: Database, store: BlobStore) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        store: BlobStore,
+        handlers: Mapping[str, Handler] | None = None,
+    ) -> None:
+        """`handlers`: of another queue, in place of its own."""
         self._settings = settings
         self._database = database
         self._store = store
@@ -54,7 +61,7 @@ class IoJobs:
         hub = HubJobs(settings, database, store, export_jobs.download)
         inspections = InspectionJobs(database)
         self._clock = UpkeepClock(settings, database)
-        self.handlers: Mapping[str, Handler] = {
+        self.handlers: Mapping[str, Handler] = handlers or {
             JobKind.INSPECT_BASE: inspections.inspect_base,
             JobKind.DOWNLOAD_BASE: hub.download_base,
             JobKind.EXPORT_ADAPTER: export_jobs.run,

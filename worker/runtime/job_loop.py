@@ -13,11 +13,12 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from app.registry.db import Database, Session
+from app.registry.job_kinds.queues import Queue
 from app.registry.jobs import presence
 from app.registry.jobs import service as jobs
 from app.registry.jobs.reaper import Reaper
 from app.registry.jobs.service import Claim, LostLease
-from app.registry.tables.jobs import Job
+from app.registry.tables.jobs import IoJob, Job
 from worker.runtime.device import unused_gpu
 from worker.runtime.job_progress import JobProcessFailed
 from worker.runtime.lease import Lease
@@ -202,37 +203,46 @@ class JobLoop:
                 self._changed.notify_all()
 
     def _claim_job(self) -> tuple[Job, Claim] | None:
-        with self._database.read() as session:
-            if not jobs.has_waiting(session, self.work.table):
-                return None
-        with self._database.write() as session:
-            return jobs.claim_next(session, self.work.table, lease_seconds=self._lease_seconds)
+        """The next job of the own table, else an io job that is left to this queue."""
+        queue, seconds = self.work.table.queue, self._lease_seconds
+        for table in (self.work.table, IoJob) if queue == Queue.TRAIN else (self.work.table,):
+            with self._database.read() as session:
+                is_waiting = jobs.has_waiting(session, table, queue=queue)
+            if is_waiting:
+                with self._database.write() as session:
+                    return jobs.claim_next(session, table, lease_seconds=seconds, queue=queue)
+        return None
 
     def _process_job(self, job: Job, claim: Claim) -> None:
-        label = f"{self.work.table.__tablename__} {claim.job_id}"
+        table = type(job)
+        label = f"{table.__tablename__} {claim.job_id}"
         log.info("%s: attempt %s started.", label, job.attempt)
-        with Lease(self._database, self.work.table, claim, seconds=self._lease_seconds) as lease:
+        with Lease(self._database, table, claim, seconds=self._lease_seconds) as lease:
             try:
                 self.work.run(job, lease, self.stopping)
                 self._pause.note_success()
             except LostLease as lost:
                 log.warning("%s: %s", label, lost)
             except GaveUp:
-                self._write_end(partial(self._give_back, claim=claim, reason=None))
+                self._write_end(partial(self._give_back, table, claim=claim, reason=None))
             except Exception as error:
                 reason = reason_to_wait(error)
                 if reason is None:
                     log.exception("%s: the worker failed.", label)
-                    self._write_end(partial(self._retry_job, claim=claim, error=error))
+                    self._write_end(partial(self._retry_job, table, claim=claim, error=error))
                 else:
                     log.warning("%s returns to the queue: %s", label, reason)
                     self._pause.begin(reason)
-                    self._write_end(partial(self._give_back, claim=claim, reason=reason))
+                    self._write_end(partial(self._give_back, table, claim=claim, reason=reason))
 
-    def _give_back(self, session: Session, *, claim: Claim, reason: str | None) -> None:
-        jobs.give_back(session, self.work.table, claim, waits_for=reason)
+    def _give_back(
+        self, table: type[Job], session: Session, *, claim: Claim, reason: str | None
+    ) -> None:
+        jobs.give_back(session, table, claim, waits_for=reason)
 
-    def _retry_job(self, session: Session, *, claim: Claim, error: Exception) -> None:
+    def _retry_job(
+        self, table: type[Job], session: Session, *, claim: Claim, error: Exception
+    ) -> None:
         """Queue a job again after an internal error; fail it with the trace after the last try."""
         trace = "".join(traceback.format_exception(error))
         text = str(error)
@@ -241,7 +251,7 @@ class JobLoop:
         sentence = f"Internal error in the worker: {text}"
         jobs.give_up_or_retry(
             session,
-            self.work.table,
+            table,
             claim,
             code="worker_error",
             error=sentence[:500],

@@ -16,17 +16,21 @@ from app.registry.base_models.speeds import record_speed, step_speed, trained_la
 from app.registry.blobs import latents
 from app.registry.config import Settings
 from app.registry.db import Database
+from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs.owner import is_gone
 from app.registry.storage.store import BlobStore
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import BaseModel, BaseSpeed
+from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
 from worker.core import starter
 from worker.core.bases.inspect import BaseModelError, inspect_base
 from worker.core.training.presets import Preset, preset_config
 from worker.runtime import device, scratch
 from worker.runtime.attempts.attempt import Attempt
+from worker.runtime.attempts.dry_run import DryRuns
+from worker.runtime.io_jobs import IoJobs
 from worker.runtime.lease import Lease
 from worker.runtime.messages import Calibrate, CalibrationReport
 from worker.runtime.trainer_process import COMMAND, TrainerProcess, WarmTrainer
@@ -41,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 class TrainJobs:
-    """Processes the runs of the `train` queue."""
+    """Processes the runs of the `train` queue, and its dry runs while there are none."""
 
     table = Run
 
@@ -66,6 +70,8 @@ class TrainJobs:
         self.trainers = WarmTrainer(self._start_trainer, forks=forks)
         self._calibrates_after = calibrates_after
         self._calibration: threading.Timer | None = None
+        dry_runs = DryRuns(database, store, self.trainers)
+        self._io_jobs = IoJobs(settings, database, store, {JobKind.DRY_RUN: dry_runs.run})
         self._erased = 0  # the last deletion whose encodings were deleted here, too
 
     @property
@@ -96,8 +102,11 @@ class TrainJobs:
         self._erased = latents.forget_erased(self.database, folder, after=self._erased)
 
     def run(self, job: Any, lease: Lease, stopping: threading.Event) -> None:
-        """Train a run to its end, or return it to the queue."""
+        """Train a run to its end, or return it to the queue; or carry out a dry run."""
         self._cancel_calibration()
+        if isinstance(job, IoJob):
+            self._io_jobs.run(job, lease, stopping)
+            return
         self._forget_erased()
         host = TrainingHost(
             self.settings.data_dir,

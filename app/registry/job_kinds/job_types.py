@@ -26,6 +26,8 @@ from app.registry.job_kinds.kinds import (
     DeleteDraftsResult,
     DownloadBaseArgs,
     DownloadBaseResult,
+    DryRunArgs,
+    DryRunResult,
     EvaluateRunArgs,
     EvaluateRunResult,
     EvaluateWeightsArgs,
@@ -62,6 +64,7 @@ from app.registry.job_kinds.kinds import (
     SweepArgs,
     SweepResult,
 )
+from app.registry.job_kinds.queues import Queue
 from app.registry.validation import named_reasons, reason
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -92,10 +95,12 @@ class JobType:
     thread of a worker is kept free of such jobs.
 
     `limit`: it runs in a process of its own, which is ended when this has passed. Every kind has
-    one but transfers to and from the Hub, which have a process and limits for each request, and
-    sweeps, which only list and move files.
+    one but transfers to and from the Hub, which have a process and limits for each request, sweeps,
+    which only list and move files, and dry runs, which have a process of their own.
 
     `keeps_parts`: what is done of it when it ends too early stays.
+
+    `queue`: whose workers carry it out.
     """
 
     args: type[JobArgs]
@@ -103,6 +108,7 @@ class JobType:
     is_long: bool = False
     limit: TimeLimit | None = None
     keeps_parts: bool = False
+    queue: Queue = Queue.IO
 
     @property
     def kind(self) -> JobKind:
@@ -135,6 +141,7 @@ JOB_TYPES: Mapping[str, JobType] = {
         JobType(FuseAdapterArgs, FuseAdapterResult, is_long=True, limit=BASE_LIMIT),
         JobType(ExtractAdapterArgs, ExtractAdapterResult, is_long=True, limit=BASE_LIMIT),
         JobType(MeasureOverlapArgs, MeasureOverlapResult, limit=FILE_LIMIT),
+        JobType(DryRunArgs, DryRunResult, queue=Queue.TRAIN),
         JobType(EvaluateRunArgs, EvaluateRunResult, is_long=True, limit=EVALUATION_LIMIT),
         JobType(EvaluateWeightsArgs, EvaluateWeightsResult, is_long=True, limit=EVALUATION_LIMIT),
         JobType(SweepArgs, SweepResult, is_long=True),
@@ -155,6 +162,7 @@ JOB_TYPES: Mapping[str, JobType] = {
     )
 }
 LONG_KINDS = tuple(kind for kind, job_type in JOB_TYPES.items() if job_type.is_long)
+TRAIN_KINDS = tuple(kind for kind, one in JOB_TYPES.items() if one.queue is Queue.TRAIN)
 
 
 def read_arguments(kind: str, args: Mapping[str, Any]) -> JobArgs:

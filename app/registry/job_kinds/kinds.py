@@ -39,6 +39,7 @@ class JobKind(StrEnum):
     FUSE_ADAPTER = "fuse_adapter"
     EXTRACT_ADAPTER = "extract_adapter"
     MEASURE_OVERLAP = "measure_overlap"
+    DRY_RUN = "dry_run"
     EVALUATE_RUN = "evaluate_run"
     EVALUATE_WEIGHTS = "evaluate_weights"
     SWEEP = "sweep"
@@ -411,6 +412,35 @@ class MeasureOverlapResult(StepProgress):
     cosine: float | None = None
     changed: int | None = None
     layers: tuple[LayerOverlap, ...] | None = None
+
+
+# Dry runs
+
+
+class DryRunArgs(JobArgs):
+    """The config of the training that is measured, and its datasets; the subject is the base."""
+
+    kind = JobKind.DRY_RUN
+    config: dict[str, Any]
+    dataset_ids: tuple[int, ...]
+
+
+class DryRunResult(JobResult):
+    """What a training takes on this machine; null or empty before the end."""
+
+    device: str = Field("", description="What it was measured on.")
+    seconds_per_step: float | None = Field(None, description="Mean time of a step.")
+    seconds_low: float | None = Field(None, description="Low end of its interval of 95 %.")
+    seconds_high: float | None = Field(None, description="High end of its interval of 95 %.")
+    sample_seconds: float | None = Field(None, description="Time of a sample; null: none was made.")
+    peak_memory_bytes: int | None = Field(
+        None, description="Most memory at a time: of the GPU; on a CPU of the whole process."
+    )
+    layers: int = Field(0, description="Layers that get an adapter.")
+    all_layers: int = Field(0, description="Layers of the base model that could have one.")
+    changes: tuple[str, ...] = Field(
+        (), description="What a run changes by itself to fit into memory; measured with that."
+    )
 
 
 # Evaluations

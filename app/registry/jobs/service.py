@@ -12,6 +12,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.db import Database, database_now, wake_after_commit
 from app.registry.errors import Conflict
+from app.registry.job_kinds.job_types import JOB_TYPES
 from app.registry.job_kinds.kinds import JobArgs
 from app.registry.job_kinds.states import JobStatus, can_move
 from app.registry.jobs.owner import new_token
@@ -116,15 +117,15 @@ def store_finished(session: Session, job: JobT) -> JobT:
 
 
 def claim_next(
-    session: Session, job: type[JobT], *, lease_seconds: float
+    session: Session, job: type[JobT], *, lease_seconds: float, queue: str | None = None
 ) -> tuple[JobT, Claim] | None:
-    """Claim the next waiting job; None if there is none."""
+    """Claim the next waiting job for this queue, that of the table if None; None: there is none."""
     waiting = (
         select(job.id, job.attempt)
         .where(
             col(job.status) == JobStatus.QUEUED,
             col(job.cancel_requested).is_(False),
-            job.claimable(),
+            job.claimable(queue or job.queue),
         )
         .order_by(*job.queue_order())
         .limit(1)
@@ -289,9 +290,15 @@ def release(
     )
 
 
-def has_waiting(session: Session, job: type[Job], *, before: int | None = None) -> bool:
-    """True if a job of this table is waiting for a worker; `before`: one that goes before these."""
-    waiting = select(job.id).where(col(job.status) == JobStatus.QUEUED, job.claimable()).limit(1)
+def has_waiting(
+    session: Session, job: type[Job], *, before: int | None = None, queue: str | None = None
+) -> bool:
+    """True if a job of this table is waiting for a worker; `before`: one that goes before these.
+
+    `queue`: of the worker; None for that of the table.
+    """
+    can_start = job.claimable(queue or job.queue)
+    waiting = select(job.id).where(col(job.status) == JobStatus.QUEUED, can_start).limit(1)
     if before is not None:
         waiting = waiting.where(col(job.priority) < before)
     return session.exec(waiting).first() is not None
@@ -305,7 +312,7 @@ def enqueue_io(
     priority: int = 0,
     max_attempts: int = DEFAULT_MAX_ATTEMPTS,
 ) -> IoJob:
-    """Store a job for the io worker; its kind is that of the arguments."""
+    """Store an io job; its kind is that of the arguments, which says whose workers carry it out."""
     job = IoJob(
         kind=args.kind,
         subject_id=subject_id,
@@ -313,6 +320,7 @@ def enqueue_io(
         priority=priority,
         max_attempts=max_attempts,
     )
+    wake_after_commit(session, JOB_TYPES[args.kind].queue)
     return enqueue(session, job)
 
 

@@ -12,7 +12,7 @@ from sqlmodel import Field, Session, SQLModel, col
 
 from app.registry.actor import MAX_CHARACTERS, current_actor
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
-from app.registry.job_kinds.job_types import LONG_KINDS, read_arguments, read_result
+from app.registry.job_kinds.job_types import LONG_KINDS, TRAIN_KINDS, read_arguments, read_result
 from app.registry.job_kinds.kinds import EVALUATIONS, DamagedJob, JobArgs, JobKind, JobResult
 from app.registry.job_kinds.queues import Queue
 from app.registry.job_kinds.states import NOT_FINAL, JobStatus
@@ -61,8 +61,8 @@ class Job(NumberedRow):
         return (col(cls.priority), col(cls.created_at), col(cls.id))
 
     @classmethod
-    def claimable(cls) -> sa.ColumnElement[bool]:
-        """An additional condition on queued rows that a worker may claim."""
+    def claimable(cls, queue: str) -> sa.ColumnElement[bool]:
+        """An additional condition on queued rows that a worker of this queue may claim."""
         return sa.true()
 
     @classmethod
@@ -137,12 +137,14 @@ class IoJob(Job, table=True):
             return None
 
     @classmethod
-    def claimable(cls) -> sa.ColumnElement[bool]:
+    def claimable(cls, queue: str) -> sa.ColumnElement[bool]:
         """Long jobs leave one thread to short jobs; base models are downloaded one at a time.
 
         What measures images waits until all of them are drawn, or will not be; if nobody waits for
-        it, also for runs.
+        it, also for runs. Workers that train claim their kinds alone, and no others do.
         """
+        if queue == Queue.TRAIN:
+            return sa.and_(col(cls.kind).in_(TRAIN_KINDS), cls.lets_runs_go_first())
         other = aliased(cls)
         running = col(other.status) == JobStatus.RUNNING
         at_work = sa.exists().where(running, col(other.kind) == JobKind.DOWNLOAD_BASE)
@@ -153,6 +155,7 @@ class IoJob(Job, table=True):
             _RENDERS.c.status.in_(NOT_FINAL),
         )
         return sa.and_(
+            col(cls.kind).not_in(TRAIN_KINDS),
             sa.or_(col(cls.kind) != JobKind.DOWNLOAD_BASE, sa.not_(at_work)),
             sa.or_(
                 col(cls.kind).not_in(EVALUATIONS),

@@ -96,7 +96,7 @@ class Render(Restorable, Job, table=True):
     )
 
     @classmethod
-    def claimable(cls) -> sa.ColumnElement[bool]:
+    def claimable(cls, queue: str) -> sa.ColumnElement[bool]:
         """What nobody waits for lets runs go first."""
         return cls.lets_runs_go_first()
 

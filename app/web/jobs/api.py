@@ -23,6 +23,7 @@ from app.web.playground.grids.bodies import GridOut
 from app.web.rest.lists import Part
 from app.web.runs.api import RunOut
 from app.web.runs.evaluations.api import EvaluationOut
+from app.web.runs.start_api import DryRunOut
 from app.web.state import State
 
 router = APIRouter(tags=["jobs"])
@@ -35,6 +36,7 @@ ADDRESSES: dict[str, str] = {
     JobKind.IMPORT_ADAPTER: ImportOut.address,
     JobKind.FETCH_HUB_ADAPTER: FetchOut.address,
     JobKind.PUBLISH_ADAPTER: PublicationOut.address,
+    JobKind.DRY_RUN: DryRunOut.address,
     JobKind.EXPORT_ADAPTER: "/api/v1/adapters/{adapter_id}",
     JobKind.CAPTION_IMAGES: OrderOut.address,
     JobKind.PREVIEW_CAPTION: PreviewOut.address,

@@ -13,8 +13,8 @@ from starlette.responses import RedirectResponse, Response
 from app.registry import prompt_sets
 from app.registry.datasets import service as datasets
 from app.registry.db import MAX_ID, Session
-from app.registry.errors import AppError, InvalidInput
-from app.registry.runs import requests, service
+from app.registry.errors import AppError, Conflict, InvalidInput
+from app.registry.runs import dry_runs, requests, service
 from app.registry.runs.crops import crops_of
 from app.registry.runs.metrics import run_metrics
 from app.registry.runs.pinned_images import PinnedImages, pinned_images
@@ -54,7 +54,13 @@ from app.web.runs.run_view import RunView, run_view
 from app.web.runs.settings_view import SettingsPanel, settings_panel
 from app.web.runs.version_offer import VersionOffer, check_offer, version_offer
 from app.web.state import Id, State
-from app.web.templates import RunningStrip, render, render_fragment, running_strip
+from app.web.templates import (
+    RunningStrip,
+    render,
+    render_fragment,
+    running_strip,
+    wants_fragment,
+)
 from worker.core.training.config import MAX_SAMPLE_PROMPTS, TrainConfig
 from worker.core.training.presets import prompts_of
 
@@ -234,7 +240,30 @@ def fill_prompts(request: Request, state: State, sent: TypedForm) -> Response:
     return render(request, "runs/new.html", context)
 
 
+@router.post("/train/new/measure")
+def measure(request: Request, state: State, sent: TypedForm) -> Response:
+    """Measure what the run of the form takes, or stop that; nothing typed is lost."""
+    form, paste, own = _read_typed(sent)
+    refused = None
+    try:
+        with state.database.write() as session:
+            if job_id := as_id(str(sent.get("stop_measuring", ""))):
+                dry_runs.cancel_dry_run(session, job_id)
+            else:
+                dry_runs.order_dry_run(session, form.request())
+    except AppError as error:
+        if not error.fields and not isinstance(error, Conflict):
+            raise
+        refused = error
+    with state.database.read() as session:
+        context = _new_run_page(session, form, refused, paste=paste, own=own)
+    if wants_fragment(request):
+        return render_fragment("runs/_plan.html", context)
+    return render(request, "runs/new.html", context, status=422 if refused else 200)
+
+
 @router.get("/train/new/datasets")
+@router.get("/train/new/measure")
 @router.get("/train/new/preset")
 @router.get("/train/new/prompts")
 @router.get("/train/new/paste")

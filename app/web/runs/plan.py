@@ -14,8 +14,9 @@ from app.registry.datasets.service import DatasetSummary
 from app.registry.datasets.used_datasets import used_datasets
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput, NotFound
-from app.registry.runs import estimates, requests, service
+from app.registry.runs import dry_runs, estimates, requests, service
 from app.registry.runs.active import active_runs, is_machine_busy
+from app.registry.runs.dry_runs import DryRun
 from app.registry.runs.estimates import Estimate
 from app.registry.runs.own_presets import list_presets
 from app.registry.runs.presets import (
@@ -60,6 +61,7 @@ class RunPlan:
     images: int
     rows: list[DatasetRow]
     estimate: Estimate
+    dry_run: DryRun
     base_parameters: int | None
     base_bytes: int | None
     runs_ahead: int
@@ -230,6 +232,7 @@ def make_plan(session: Session, form: TrainForm, choices: RunChoices) -> RunPlan
         estimate=(
             estimates.estimate(session, base, config) if base else Estimate(None, None, None)
         ),
+        dry_run=dry_runs.find_dry_run(session, base.key, config) if base else DryRun(),
         base_parameters=base.tunable_parameters if base else None,
         base_bytes=base.size_bytes if base else None,
         runs_ahead=ahead.total,

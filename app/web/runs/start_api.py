@@ -1,7 +1,10 @@
-"""REST: starts runs."""
+"""REST: starts runs, and measures before what they take."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, NoReturn
 
 from fastapi import APIRouter
@@ -9,21 +12,31 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.registry.base_models.service import BaseReference
 from app.registry.errors import InvalidInput
+from app.registry.job_kinds.kinds import DryRunResult
 from app.registry.job_kinds.states import JobStatus
-from app.registry.runs import requests, service
+from app.registry.runs import dry_runs, requests, service
 from app.registry.runs.several_datasets import MAX_DATASETS, DatasetWish, place_of_field
 from app.registry.slugs import Number, Reference, RowId
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.datasets import MAX_REPEATS, TRIGGER_LENGTH, Dataset
+from app.registry.tables.jobs import IoJob
 from app.registry.validation import Name, named_reasons
-from app.web.problems import problems
+from app.web.answers import Answer
+from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
-from app.web.state import State, find_id
+from app.web.state import Id, State, find_id
 from worker.core.old_names import accept_old_names
 from worker.core.training.presets import Preset
 
 router = APIRouter()
+
+NOT_THERE = problems(
+    {
+        404: "There is no such dataset, base model, adapter or run.",
+        503: "The base model is still being downloaded or inspected.",
+    }
+)
 
 
 class ContinuesIn(BaseModel):
@@ -106,23 +119,64 @@ class RunCreated(BaseModel):
     )
 
 
-@router.post(
-    "/runs",
-    status_code=202,
-    responses=problems(
-        {
-            404: "There is no such dataset, base model, adapter or run.",
-            503: "The base model is still being downloaded or inspected.",
-        }
-    ),
-)
+class DryRunOut(Answer):
+    """A dry run."""
+
+    address: ClassVar[str] = "/api/v1/dry-runs/{id}"
+    id: int = Field(description="Its id: poll `/dry-runs/{id}`.")
+    status: JobStatus = Field(description="`queued` while a run trains or waits.")
+    finished_at: datetime | None = Field(description="When it ended.")
+    error: str | None = Field(description="Why it failed, as a sentence.")
+    measured: DryRunResult = Field(description="What it measured.")
+
+
+@router.post("/runs", status_code=202, responses=NOT_THERE)
 def create_run(body: RunIn, state: State) -> RunCreated:
     """Queue a training run.
 
     The answer comes at once; a train worker starts the run when it is free.
     """
+    request = run_request(state, body)
+    with _as_sent(body), state.database.write() as session:
+        run = requests.create_run(session, request)
+        warnings = service.run_warnings(session, run)
+    return RunCreated(id=run.key, status=run.state, warnings=warnings)
+
+
+@router.post("/dry-runs", status_code=202, responses=NOT_THERE)
+def create_dry_run(body: RunIn, state: State) -> DryRunOut:
+    """Measure what a training takes, by its first steps and one sample.
+
+    A train worker does it while no run trains or waits. If one with these settings has not ended,
+    it is the answer.
+    """
+    request = run_request(state, body)
+    with _as_sent(body), state.database.write() as session:
+        return _dry_run_out(dry_runs.order_dry_run(session, request))
+
+
+@router.get("/dry-runs/{job_id}")
+def get_dry_run(job_id: Id, state: State) -> DryRunOut:
+    """Get a dry run with what it measured."""
+    with state.database.read() as session:
+        return _dry_run_out(dry_runs.get_dry_run(session, job_id))
+
+
+@router.post("/dry-runs/{job_id}/cancel", **CANCEL)
+def cancel_dry_run(job_id: Id, state: State) -> DryRunOut:
+    """Cancel a dry run."""
+    with state.database.write() as session:
+        return _dry_run_out(dry_runs.cancel_dry_run(session, job_id))
+
+
+def _dry_run_out(job: IoJob) -> DryRunOut:
+    return DryRunOut.of(job, measured=job.outcome(DryRunResult))
+
+
+def run_request(state: AppState, body: RunIn) -> requests.RunRequest:
+    """The request for the service. Raises InvalidInput and NotFound."""
     first, *further = _wishes(state, body)
-    request = requests.RunRequest(
+    return requests.RunRequest(
         dataset_id=first.dataset_id,
         repeats=first.repeats,
         further=further,
@@ -141,16 +195,18 @@ def create_run(body: RunIn, state: State) -> RunCreated:
             else None
         ),
     )
+
+
+@contextmanager
+def _as_sent(body: RunIn) -> Iterator[None]:
+    """Name invalid fields as they were sent."""
     try:
-        with state.database.write() as session:
-            run = requests.create_run(session, request)
-            warnings = service.run_warnings(session, run)
+        yield
     except InvalidInput as error:
         if body.datasets is None:
             raise
         fields = {_sent_name(name): reason for name, reason in error.fields.items()}
         raise InvalidInput(named_reasons(fields) or error.detail, fields=fields) from error
-    return RunCreated(id=run.key, status=run.state, warnings=warnings)
 
 
 def _wishes(state: AppState, body: RunIn) -> list[DatasetWish]:

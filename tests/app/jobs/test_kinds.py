@@ -110,6 +110,7 @@ STORED_ARGS: list[tuple[str, dict[str, Any]]] = [
     ("extract_adapter", {"tuned_id": 2, "rank": 16, "name": "Difference"}),
     ("scale_adapter", {"blocks": {"input": 0.5, "middle": 1.0, "output": 0.0}, "use": True}),
     ("measure_overlap", {"other_id": 8}),
+    ("dry_run", {"config": {"steps": 9, "rank": 4}, "dataset_ids": [2, 5]}),
     (
         "evaluate_run",
         {
@@ -174,6 +175,20 @@ STORED_RESULTS: list[tuple[str, dict[str, Any]]] = [
     ("scale_adapter", FIGURES | VERSION),
     ("extract_adapter", FIGURES | VERSION),
     ("measure_overlap", {"cosine": 0.5, "changed": 2, "layers": [["unet.x", 0.5, 0.1, 0.2]]}),
+    (
+        "dry_run",
+        {
+            "device": "CPU, 1 thread",
+            "seconds_per_step": 0.25,
+            "seconds_low": 0.2,
+            "seconds_high": 0.3,
+            "sample_seconds": None,
+            "peak_memory_bytes": 1_200_000_000,
+            "layers": 24,
+            "all_layers": 66,
+            "changes": ["The batch size is now 1."],
+        },
+    ),
     ("evaluate_run", STEPS),
     (
         "evaluate_run",

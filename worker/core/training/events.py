@@ -29,10 +29,15 @@ class PhaseStarted:
 
 @dataclass(frozen=True, slots=True)
 class BaseFacts:
-    """The number of trained and of all parameters, known before the first step."""
+    """The number of trained and of all parameters, known before the first step.
+
+    `layers` have an adapter, of `all_layers` of the base that could have one.
+    """
 
     trainable_parameters: int
     base_parameters: int
+    layers: int = 0
+    all_layers: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,7 +172,8 @@ class TrainingLoop:
         self._last_good = RestoredState(self.step, copy.deepcopy(self._full_state()))
         release_memory()
         self._emit(self._arithmetic)
-        self._emit(BaseFacts(self.trainable_parameters, base_parameters(base)))
+        lora, every = parts.lora, base_parameters(base)
+        self._emit(BaseFacts(lora.size, every, len(lora.sites), lora.all_layers))
 
     def run(self) -> None:
         """Train until the last step; raises StopRequested for an early stop."""

@@ -29,7 +29,7 @@ from worker.core.training.adapter.kinds import (
     peft_config,
 )
 from worker.core.training.adapter.targets import text_targets, unet_targets
-from worker.core.training.config import AdapterKind, TrainConfig
+from worker.core.training.config import AdapterKind, Targets, TrainConfig
 from worker.core.training.errors import UnsupportedError
 from worker.core.wording import size_text
 
@@ -72,10 +72,14 @@ class LoraSite:
 
 
 class Lora:
-    """The adapter in training: its layers in a fixed order, and its parameters by name."""
+    """The adapter in training: its layers in a fixed order, and its parameters by name.
 
-    def __init__(self, sites: list[LoraSite]) -> None:
+    `all_layers`: the number of layers of the base that could have an adapter.
+    """
+
+    def __init__(self, sites: list[LoraSite], all_layers: int = 0) -> None:
         self.sites = sites
+        self.all_layers = all_layers
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
         """Every trained matrix as `<component>.<path>.<factor>`: down and up for a LoRA."""
@@ -158,6 +162,9 @@ def inject_adapter(
     could not be saved.
     """
     sites = []
+    all_layers = len(unet_targets(unet, Targets.ALL, family=family)) + sum(
+        len(text_targets(encoder, Targets.ALL)) for encoder in text_encoders
+    )
     for component, model, targets in target_layers(unet, text_encoders, config, family=family):
         sites += _inject_component(model, component, targets, config)
     _check_file_limits(sites, config.kind)
@@ -165,7 +172,7 @@ def inject_adapter(
         for name, factor in site.factors.items():
             values = initial_values(config.kind, name, factor.shape, generator)
             factor.data = values.to(factor.device)
-    return Lora(sites)
+    return Lora(sites, all_layers)
 
 
 def target_layers(
