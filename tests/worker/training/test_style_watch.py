@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
 from tests.worker.training.conftest import MakeBase, Recorder, _copies
 from worker.core.evaluation.subjects import EVERYDAY
@@ -88,14 +87,6 @@ def test_it_stops_when_it_copies_and_an_earlier_checkpoint_does_not() -> None:
     always = measures((0.2, 0.4), (0.4, 0.4), (0.6, 0.4))
     assert reason_to_stop(always, 2) is None
     assert best_of(always).step == 150
-
-
-@pytest.mark.parametrize(("every", "patience"), [(100, 2), (300, 1), (0, 1), (30, 9)])
-def test_a_patience_that_the_run_cannot_have_is_refused(every: int, patience: int) -> None:
-    with pytest.raises(ValidationError, match="checkpoints before the last step, and the run has"):
-        TrainConfig(steps=300, checkpoint_every=every, patience=patience)
-    assert TrainConfig(steps=300, checkpoint_every=every).patience == 0
-    assert TrainConfig(steps=301, checkpoint_every=100, patience=2)
 
 
 @pytest.fixture(scope="module")
@@ -215,9 +206,9 @@ def test_a_resumed_training_takes_the_same_decision_with_the_same_numbers(
 def test_what_cannot_be_measured_is_said_once_and_the_training_goes_on(
     base: MakeBase, pictures: list[TrainingImage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def notices(images: list[TrainingImage], name: str) -> list[str]:
+    def notices(images: list[TrainingImage], name: str, **changes: int) -> list[str]:
         recorder = Recorder()
-        config = watched(steps=4, patience=1)
+        config = watched(**{"steps": 4, "patience": 1} | changes)
         trained = train(config, images, recorder, base=base(), out=tmp_path / name, cache=None)
         assert (trained.outcome, trained.steps) == (Outcome.FINISHED, 4)
         assert {event.best for event in recorder.of(CheckpointSaved)} == {None}
@@ -235,6 +226,11 @@ def test_what_cannot_be_measured_is_said_once_and_the_training_goes_on(
     ]
     (all_named,) = notices(named, "named")
     assert "The captions leave too few subjects" in all_named
+
+    (short,) = notices(pictures, "short", checkpoint_every=2)
+    assert short.endswith("That takes 2 checkpoints before it, and there are 1.")
+    (without,) = notices(pictures, "without", checkpoint_every=0)
+    assert without.endswith("That takes 2 checkpoints before it, and there are 0.")
 
     def full(*_: object) -> None:
         raise MemoryError

@@ -21,7 +21,6 @@ from pydantic import (
 from worker.core.old_names import accept_old_names
 from worker.core.training.prompts import parse_prompt
 
-MAX_STEPS = 100_000
 MAX_SAMPLE_PROMPTS = 8
 MAX_PROMPT_LENGTH = 1_000
 MAX_SEED = 2**32 - 1
@@ -128,7 +127,7 @@ class TrainConfig(BaseModel):
     steps: int = Field(
         1_000,
         ge=1,
-        le=MAX_STEPS,
+        le=100_000,
         title="Steps",
         description="Training steps. More steps learn the style better, then start to "
         "memorize the images.",
@@ -636,18 +635,6 @@ class TrainConfig(BaseModel):
         free = info.data.get("optimizer") is Optimizer.ADAMW_SCHEDULE_FREE
         if free and value is not LrScheduler.CONSTANT:
             raise ValueError("Schedule-free AdamW needs no LR scheduler: choose constant.")
-        return value
-
-    @field_validator("patience")
-    @classmethod
-    def _within_the_run(cls, value: int, info: ValidationInfo) -> int:
-        steps = info.data.get("steps", MAX_STEPS)
-        count = (steps - 1) // (info.data.get("checkpoint_every", 1) or steps)
-        if value and value >= count:
-            raise ValueError(
-                f"It takes {value + 1} checkpoints before the last step, and the run has {count}. "
-                "Use fewer, or fewer steps between checkpoints."
-            )
         return value
 
     @field_validator("ema_decay")
