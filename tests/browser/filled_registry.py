@@ -20,6 +20,7 @@ from app.registry.db import utcnow
 from app.registry.deletion.runs import discard_checkpoint, discard_run
 from app.registry.deletion.versions import discard_version
 from app.registry.job_kinds.caption_kinds import CaptionImagesArgs
+from app.registry.job_kinds.kinds import RoundTrip
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.runs import dry_runs
@@ -38,6 +39,7 @@ from tests.app.runs.test_dry_runs import MEASURED
 from tests.browser.conftest import Live
 from tests.claims import end_io_job
 from tests.fake_workers import FakeTraining
+from tests.images import make_png
 from worker.core.captioning.words import CaptionMode, ProviderKind
 from worker.core.lora_files.weights import WeightCard
 
@@ -157,7 +159,9 @@ def add_runs(state: AppState) -> Ids:
     ruined.finish(ruined=REASON, good_steps=[10])
     with state.database.write() as session:
         dry_run = dry_runs.order_dry_run(session, RunRequest(of.key))
-        dry_run.result = MEASURED.stored()
+        drawn = state.store.put_bytes(make_png(1)).sha256
+        shown = RoundTrip(before=drawn, after=drawn, psnr=21.5)
+        dry_run.result = MEASURED.model_copy(update={"round_trips": (shown,)}).stored()
         jobs.store_finished(session, dry_run)
         save_run_as_preset(session, trained.run_id, "My preset")
         old = save_run_as_preset(session, trained.run_id, "Old preset")
@@ -170,6 +174,7 @@ def add_runs(state: AppState) -> Ids:
         checkpoints = session.exec(select(Adapter).where(Adapter.run_id == trained.run_id)).all()
     unlisted = next(row.slug for row in checkpoints if not row.is_listed)
     return {
+        "dry_run": dry_run.key,
         "trained": trained.run_id,
         "failed": failed.run_id,
         "canceled": canceled.run_id,

@@ -235,6 +235,7 @@ RUNS = (
     ),
     # the form of a run
     PageState("train", "/train/new"),
+    PageState("lost at this resolution", "/train/dry-runs/{dry_run}"),
     PageState(
         "train, measuring",
         "/train/new",

@@ -44,7 +44,10 @@ class Exit:
 
 @dataclass(frozen=True)
 class Train:
-    """To the trainer: train; each process does this once. `prompt_form`: as for `train`."""
+    """To the trainer: train; each process does this once. `prompt_form`: as for `train`.
+
+    `sends_round_trips`: first it sends what the images lose in the autoencoder.
+    """
 
     model: Path
     data: Path
@@ -54,6 +57,14 @@ class Train:
     continues: bool = False
     arithmetic: Arithmetic | None = None
     prompt_form: PromptForm = ("", "")
+    sends_round_trips: bool = False
+
+
+@dataclass(frozen=True)
+class RoundTrips:
+    """From the trainer: images that lose most in the autoencoder: PSNR in dB, before, after."""
+
+    found: list[tuple[float, Path, Path]]
 
 
 @dataclass(frozen=True)
@@ -138,6 +149,7 @@ Message = (
     | Calibrate
     | Exit
     | Train
+    | RoundTrips
     | TrainerCommand
     | Export
     | Ready

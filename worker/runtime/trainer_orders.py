@@ -24,6 +24,7 @@ from worker.core.training.events import Commands, Event
 from worker.core.training.load import USUAL_BATCH, load_for_training
 from worker.core.training.memory import release_memory
 from worker.core.training.presets import Preset, preset_config
+from worker.core.training.round_trip import worst_round_trips
 from worker.core.training.train import train
 from worker.runtime.device import describe_device
 from worker.runtime.messages import (
@@ -35,6 +36,7 @@ from worker.runtime.messages import (
     Heartbeat,
     Preload,
     Ready,
+    RoundTrips,
     Train,
 )
 from worker.runtime.trainer_pipes import MessageInbox, MessageOutbox
@@ -162,11 +164,16 @@ class Trainer:
     def _run_training(self, order: Train) -> None:
         if self._device == "cpu" and hasattr(os, "nice"):
             os.nice(CPU_NICENESS)
+        images, base = read_folder(order.data), self._load(order.model, order)
+        if order.sends_round_trips:
+            base.vae.to(self._device)
+            folder = order.out / "round-trips"
+            self._outbox.send(RoundTrips(worst_round_trips(base, images, order.config, folder)))
         trained = train(
             order.config,
-            read_folder(order.data),
+            images,
             PipeCallbacks(self._outbox, self._inbox),
-            base=self._load(order.model, order),
+            base=base,
             out=order.out,
             cache=order.cache,
             device=self._device,

@@ -425,6 +425,15 @@ class DryRunArgs(JobArgs):
     dataset_ids: tuple[int, ...]
 
 
+class RoundTrip(BaseModel):
+    """An image before and after the autoencoder of the base."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    before: str = Field(description="Hash of the image as it is trained on: `/media/{hash}`.")
+    after: str = Field(description="Hash of what the autoencoder returns.")
+    psnr: float = Field(description="Peak signal-to-noise ratio in dB; higher is closer.")
+
+
 class DryRunResult(JobResult):
     """What a training takes on this machine; null or empty before the end."""
 
@@ -440,6 +449,9 @@ class DryRunResult(JobResult):
     all_layers: int = Field(0, description="Layers of the base model that could have one.")
     changes: tuple[str, ...] = Field(
         (), description="What a run changes by itself to fit into memory; measured with that."
+    )
+    round_trips: tuple[RoundTrip, ...] = Field(
+        (), description="The images that lose most in the autoencoder, kept for a week."
     )
 
 

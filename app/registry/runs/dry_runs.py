@@ -14,13 +14,15 @@ from sqlmodel import Session, col, select
 
 from app.registry.datasets import service as datasets
 from app.registry.datasets.pinned import current_items
+from app.registry.db import utcnow
 from app.registry.errors import NotFound
 from app.registry.job_kinds.kinds import DryRunArgs, DryRunResult, JobKind
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.runs.active import is_any_active
 from app.registry.runs.requests import RunRequest, check_request
-from app.registry.tables.jobs import AFTER_RUNS, IoJob
+from app.registry.tables.jobs import AFTER_RUNS, JOB_FILES_KEPT, IoJob
+from app.registry.wording import aware
 from worker.core.training.config import TrainConfig
 
 SEARCHED = 50  # newest dry runs of a base model
@@ -98,6 +100,11 @@ def get_dry_run(session: Session, job_id: int) -> IoJob:
     if job is None or job.kind != JobKind.DRY_RUN:
         raise NotFound("There is no such dry run.")
     return job
+
+
+def is_old(job: IoJob) -> bool:
+    """True once the images of a dry run may be deleted."""
+    return job.finished_at is not None and aware(job.finished_at) < utcnow() - JOB_FILES_KEPT
 
 
 def cancel_dry_run(session: Session, job_id: int) -> IoJob:

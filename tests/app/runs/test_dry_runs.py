@@ -8,11 +8,11 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
-from app.registry.job_kinds.kinds import DryRunResult
+from app.registry.job_kinds.kinds import DryRunResult, RoundTrip
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.state import AppState
-from app.registry.tables.jobs import IoJob
+from app.registry.tables.jobs import JOB_FILES_KEPT, IoJob
 from tests import fake_workers
 from tests.app.runs.test_pages import form_of
 
@@ -27,6 +27,7 @@ MEASURED = DryRunResult(
     layers=24,
     all_layers=66,
     changes=("“Gradient checkpointing” was turned on: steps take about 50 % longer.",),
+    round_trips=(RoundTrip(before="a" * 64, after="b" * 64, psnr=21.5),),
 )
 FORM = {"dataset_id": "1", "base_model": "starter", "preset": "quick"}
 
@@ -118,6 +119,25 @@ def test_a_dry_run_is_stopped_and_its_error_shown(client: TestClient, state: App
     sentence = "This base has no UNet block down.3."
     work(state, JobStatus.FAILED, error=sentence, error_code="unsupported")
     assert sentence in client.post("/train/new/plan", data=FORM).text
+
+
+def test_what_the_autoencoder_loses_is_shown_for_a_week(
+    client: TestClient, state: AppState
+) -> None:
+    key = client.post(API, json={"dataset_id": 1, "preset": "quick"}).json()["id"]
+    assert "not measured yet" in client.get(f"/train/dry-runs/{key}").text
+    work(state, result=MEASURED.stored())
+    assert f'href="/train/dry-runs/{key}"' in client.post("/train/new/plan", data=FORM).text
+    page = client.get(f"/train/dry-runs/{key}").text
+    assert re.findall(r'src="/media/(\w)\w+"', page) == ["a", "b"]
+    assert "21.5 dB" in page
+    with state.database.write() as session:
+        job = session.get_one(IoJob, key)
+        assert job.finished_at is not None
+        job.finished_at -= JOB_FILES_KEPT
+    assert "/media/a" not in client.get(f"/train/dry-runs/{key}").text
+    assert "kept for a week" in client.get(f"/train/dry-runs/{key}").text
+    assert client.get("/train/dry-runs/99").status_code == 404
 
 
 def test_the_form_names_a_field_that_is_wrong(client: TestClient) -> None:

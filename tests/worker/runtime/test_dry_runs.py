@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from PIL import Image as Picture
 from sqlmodel import select
 
 from app.registry.job_kinds.kinds import DryRunArgs, DryRunResult
@@ -62,6 +63,14 @@ def test_real_steps_measure_time_and_memory(registry: Registry) -> None:
     assert 0 < found.layers < found.all_layers
     assert found.changes == ()
     assert found.device == "CPU, 1 thread"
+    assert len(found.round_trips) == 4
+    losses = [one.psnr for one in found.round_trips]
+    assert losses == sorted(losses)
+    assert 5 < losses[0] < 60
+    for one in found.round_trips:
+        for sha256 in (one.before, one.after):
+            with registry.store.open(sha256) as blob, Picture.open(blob) as image:
+                assert image.size == (64, 64)
     assert registry.rows(Run) == []
     (speed,) = registry.rows(BaseSpeed, rank=3)
     assert speed.trainable_parameters > 0

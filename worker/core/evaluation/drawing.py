@@ -106,13 +106,16 @@ class FolderDrawing:
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.png"
 
 
-def through_autoencoder(vae: Any, images: Sequence[Image.Image], *, side: int) -> list[Image.Image]:
-    """The images as this autoencoder returns them, as squares of this side in pixels."""
+def through_autoencoder(
+    vae: Any, images: Sequence[Image.Image], *, side: int | None = None
+) -> list[Image.Image]:
+    """The images as this autoencoder returns them, as squares of this side; None: in their size."""
     device = next(vae.parameters()).device
     found = []
     with torch.inference_mode():
         for image in images:
-            latents = encode_source(vae, image, width=side, height=side, strength=0.0).mean
+            width, height = (side, side) if side else image.size
+            latents = encode_source(vae, image, width=width, height=height, strength=0.0).mean
             found.append(to_image(decode_latent(vae, latents.to(device))))
     return found
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from app.registry.base_models import service as base_models
 from app.registry.base_models.speeds import record_speed, step_speed
 from app.registry.db import Database
-from app.registry.job_kinds.kinds import DryRunArgs, DryRunResult
+from app.registry.job_kinds.kinds import DryRunArgs, DryRunResult, RoundTrip
 from app.registry.jobs import service as jobs
 from app.registry.runs import dry_runs
 from app.registry.storage.store import BlobStore
@@ -40,7 +40,7 @@ from worker.runtime.job_progress import (
     succeed,
 )
 from worker.runtime.lease import Lease
-from worker.runtime.messages import FailureReport, Message, Ready, Train, TrainerCommand
+from worker.runtime.messages import FailureReport, Message, Ready, RoundTrips, Train, TrainerCommand
 from worker.runtime.scratch import ItemsToTrain, write_images
 from worker.runtime.trainer_process import TrainerExit, WarmTrainer
 
@@ -94,9 +94,11 @@ class DryRuns:
         folder = Path(tempfile.mkdtemp(dir=scratch))
         short = config.model_copy(update={**SHORT, "sample_prompts": config.sample_prompts[:1]})
         heard: Heard = []
+        out, cache = folder / "out", folder / "cache"
+        order = Train(model, scratch / "data", out, cache, short, sends_round_trips=True)
         trainer = self.trainers.take(model)
         try:
-            trainer.send(Train(model, scratch / "data", folder / "out", folder / "cache", short))
+            trainer.send(order)
             while not heard or not isinstance(heard[-1][1], TrainedAdapter | FailureReport):
                 watch()
                 message = trainer.receive(POLL_SECONDS)
@@ -143,6 +145,16 @@ class DryRuns:
             layers=facts.layers,
             all_layers=facts.all_layers,
             changes=(*changes, *warnings),
+            round_trips=tuple(
+                RoundTrip(
+                    before=self.store.put_file(before).sha256,
+                    after=self.store.put_file(after).sha256,
+                    psnr=round(psnr, 1),
+                )
+                for one in said
+                if isinstance(one, RoundTrips)
+                for psnr, before, after in one.found
+            ),
         )
         speed = step_speed(
             base.key,
