@@ -205,3 +205,26 @@ def test_a_base_or_a_dataset_that_is_gone_is_named(registry: Registry) -> None:
     with registry.working(registry.train_jobs()):
         job, _ = until_ended(registry, key)
     assert (job.status, job.error) == ("failed", "The images to measure with were deleted.")
+
+
+def test_that_of_a_killed_worker_is_taken_over_and_the_next_one_replaces_it(
+    registry: Registry,
+) -> None:
+    key = order(registry)
+    with registry.database.write() as session:
+        claimed = jobs.claim_next(session, IoJob, lease_seconds=0.1, queue="train")
+        assert claimed is not None
+    with registry.working(registry.train_jobs()) as loop:
+        job, found = until_ended(registry, key)
+        with registry.database.write() as session:
+            args = job.arguments(DryRunArgs)
+            again = jobs.enqueue_io(session, args, subject_id=registry.base_id).key
+        loop.wake()
+        second, _ = until_ended(registry, again)
+    assert (job.status, job.attempt) == ("succeeded", 2)
+    assert found.seconds_per_step is not None
+    assert (second.status, second.attempt) == ("succeeded", 1)
+    with registry.database.read() as session:
+        known = dry_runs.find_dry_run(session, registry.base_id, config_of())
+    assert known.measured is not None
+    assert known.measured.id == again
