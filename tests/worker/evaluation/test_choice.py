@@ -74,6 +74,13 @@ def test_ruined_and_copying_candidates_are_left_out_with_the_reason() -> None:
     assert choose([copy, broken]).name is None
 
 
+def test_a_candidate_that_is_no_closer_to_the_style_than_the_base_is_left_out() -> None:
+    plain, early = candidate("step 50", 0.005), candidate("step 100", 0.1)
+    found = choose([plain, early])
+    assert found.name == "step 100"
+    assert found.left_out == {"step 50": "without the style: no closer to it than the base model"}
+
+
 def test_one_candidate_is_kept_and_none_or_few_prompts_are_an_error() -> None:
     assert choose([candidate("step 50", 0.5)]).reason == "Step 50 is the only one to choose."
     with pytest.raises(EvaluationError, match="at least one candidate"):

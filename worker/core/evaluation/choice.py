@@ -1,8 +1,8 @@
 """Chooses the candidate to keep, and says why in a sentence.
 
-Ruined candidates and those that copy are left out. Of the others, those whose style cannot be told
-from the best one's count as equal; of these the better adherence decides where its interval says
-so, else the one that remembers its images least.
+Candidates without the style, ruined ones and those that copy are left out. Of the others, those
+whose style cannot be told from the best one's count as equal; of these the better adherence decides
+where its interval says so, else the one that remembers its images least.
 """
 
 from __future__ import annotations
@@ -85,7 +85,12 @@ def choose(candidates: Sequence[Candidate]) -> Choice:
     left_out = _left_out(candidates)
     kept = [one for one in candidates if one.name not in left_out]
     if not kept:
-        return Choice(None, "None is usable: each is ruined or copies its images.", (), left_out)
+        return Choice(
+            None,
+            "None is usable: each lacks the style, is ruined, or copies its images.",
+            (),
+            left_out,
+        )
     if len(kept) == 1:
         return _chosen(kept[0], f"{kept[0].name} is the only one to choose.", left_out)
     best = max(kept, key=lambda one: one.style.score)
@@ -106,9 +111,11 @@ def _left_out(candidates: Sequence[Candidate]) -> dict[str, str]:
     best = max((one.mean_adherence or 0.0 for one in candidates), default=0.0)
     found = {}
     for one in candidates:
-        follows = one.mean_adherence
+        follows, low = one.mean_adherence, one.style_interval.low
         if one.style.score < 0:
             found[one.name] = "ruined: farther from the style than the base model"
+        elif low is not None and low <= 0:
+            found[one.name] = "without the style: no closer to it than the base model"
         elif follows is not None and follows < min(LOST, best / 2):
             found[one.name] = "ruined: it draws the same whatever the prompt says"
         elif one.copies:
