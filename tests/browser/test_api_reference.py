@@ -68,7 +68,7 @@ def test_it_is_filtered_and_opened_by_keyboard_in_both_themes(
     page.keyboard.press("/")
     field = page.get_by_label("Filter operations")
     expect(field).to_be_focused()
-    field.press_sequentially("cancel runs")
+    field.press_sequentially("cancel run_id")
     expect(page.locator(".opblock")).to_have_count(1)
     summary = page.locator("#operations-runs-cancelRun .opblock-summary-control")
     for _ in range(5):

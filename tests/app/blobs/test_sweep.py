@@ -363,6 +363,7 @@ def test_every_table_is_read() -> None:
         "image.sha256",
         "image_measure.clean_sha256",
         "own_preset.config",
+        "prompt_set.versions",
         "recipe.adapters",
         "render.adapters",
         "run.arithmetic",
