@@ -160,7 +160,7 @@ def run_one(name: str, out: Path, *, scale: float, threads: int) -> dict[str, An
                 "other_parts": rounded(again.get(one.name, np.array([]))),
                 "adherence": one.mean_adherence,
                 "adherence_parts": [] if one.adherence is None else rounded(one.adherence),
-                "memory": None if one.memory is None else asdict(one.memory),
+                "memory": asdict(one.memory) if one.memory else {"distances": (), "ratio": None},
                 "copy_ratio": ratio,
                 "held_out_loss": losses.get(int(one.name)),
                 "truth": rounded(truth),
@@ -170,7 +170,6 @@ def run_one(name: str, out: Path, *, scale: float, threads: int) -> dict[str, An
         "name": name,
         "scale": scale,
         "checkpoints": rows,
-        "choice": asdict(report.choice),
         "sheet": dict(zip(LETTERS, map(int, order), strict=False)),
         "seconds": round(time.monotonic() - started),
     }
@@ -273,6 +272,24 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
     """Spearman's, without ties."""
     ranks = [np.argsort(np.argsort(values)) for values in (one, other)]
     return float(np.corrcoef(*ranks)[0, 1])
+
+
+def with_choice(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the results with the choice that today's rule makes of its measures."""
+    from worker.core.evaluation.choice import Candidate, choose
+    from worker.core.evaluation.measures import Memory
+    from worker.core.evaluation.style import StyleScore
+
+    candidates = [
+        Candidate(
+            str(one["step"]),
+            StyleScore(one["style"]["mean"], np.array(one["parts"])),
+            np.array(one["adherence_parts"]) if one["adherence_parts"] else None,
+            Memory(**one["memory"]),
+        )
+        for one in row["checkpoints"]
+    ]
+    return {**row, "choice": asdict(choose(candidates))}
 
 
 def recommended(row: Mapping[str, Any]) -> int | None:
@@ -415,6 +432,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not options.table:
         train_missing("bench.verdict", PLANS, options, done={row["name"] for row in rows})
         rows = [row for row in read_lines(out / RESULTS) if row["scale"] == scale]
+    rows = [with_choice(row) for row in rows]
     answers = out / CHOICES_FILE
     print_table(rows, json.loads(answers.read_text()) if answers.is_file() else {})
 

@@ -19,6 +19,7 @@ from bench.verdict import (
     least_loss,
     print_table,
     recommended,
+    with_choice,
 )
 from worker.core.starter.examples import CHALKBOARD, LINOCUT
 from worker.core.training.data.epochs import held_out_count
@@ -76,6 +77,14 @@ def test_a_choice_is_right_if_it_cannot_be_told_from_the_best() -> None:
     found = row("glass, usual", "100", 0.9, 0.41, 0.4)
     assert [is_right(found, place) for place in range(3)] == [False, True, True]
     assert (recommended(found), least_loss(found)) == (1, 0)
+
+
+def test_a_choice_is_made_anew_of_the_measures_of_a_run() -> None:
+    found = row("glass, usual", None, 0.9, 0.41, 0.4)
+    for one, ratio in zip(found["checkpoints"], (0.9, 0.9, 0.3), strict=True):
+        one |= {"adherence_parts": [], "memory": {"distances": [], "ratio": ratio}}
+    choice = with_choice(found)["choice"]
+    assert (choice["name"], list(choice["left_out"])) == ("100", ["50", "150"])
 
 
 def test_the_table_counts_each_way_to_choose(capsys: pytest.CaptureFixture[str]) -> None:
