@@ -155,7 +155,7 @@ def train_one(task: TrainingTask) -> dict[str, Any]:
             release_memory()
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
     peak = peak_memory_bytes("cpu")
-    after = learner.held_out_loss(questions)
+    after = learner.held_out_loss(questions, {})
     samples = _generate_samples(sampler)
     if task.pictures:
         for place, picture in enumerate(samples):
