@@ -37,14 +37,18 @@ def test_a_candidate_that_is_closer_beyond_chance_is_chosen() -> None:
     assert mean_interval(late.style.parts - early.style.parts).excludes_zero
 
 
-def test_of_equals_the_one_that_follows_prompts_is_kept_then_the_one_that_remembers_least() -> None:
+def test_of_equals_the_one_that_follows_prompts_is_kept_then_the_most_trained() -> None:
     early = candidate("step 100", 0.69, ratio=0.9, wobble=WOBBLE[::-1])
-    late = candidate("step 200", 0.70, ratio=0.7)
+    late = candidate("step 200", 0.70, ratio=0.75)
     found = choose([early, late])
-    assert (found.name, found.equal) == ("step 100", ("step 200",))
+    assert (found.name, found.equal) == ("step 200", ("step 100",))
     assert found.reason == (
-        "Step 100 and step 200 look equally close; kept: step 100, which remembers your images "
-        "least."
+        "Step 100 and step 200 look equally close; kept: step 200, the most trained one."
+    )
+    found = choose([early, candidate("step 200", 0.70, ratio=0.65)])
+    assert found.name == "step 100"
+    assert found.reason.endswith(
+        "kept: step 100, the most trained one that does not begin to remember your images."
     )
     obedient = candidate("step 200", 0.70, ratio=0.7, adherence=0.95)
     found = choose([early, obedient])
@@ -54,9 +58,9 @@ def test_of_equals_the_one_that_follows_prompts_is_kept_then_the_one_that_rememb
     )
 
 
-def test_without_held_out_images_the_least_trained_of_equals_is_kept() -> None:
+def test_without_held_out_images_the_most_trained_of_equals_is_kept() -> None:
     found = choose([candidate("step 100", 0.69, wobble=WOBBLE[::-1]), candidate("step 200", 0.70)])
-    assert found.reason.endswith("kept: step 100, the least trained.")
+    assert found.reason.endswith("kept: step 200, the most trained one.")
 
 
 def test_ruined_and_copying_candidates_are_left_out_with_the_reason() -> None:

@@ -2,7 +2,8 @@
 
 Candidates without the style, ruined ones and those that copy are left out. Of the others, those
 whose style cannot be told from the best one's count as equal; of these the better adherence decides
-where its interval says so, else the one that remembers its images least.
+where its interval says so, else the most trained one that does not begin to remember its images:
+`bench/verdict.py` found it the better one more often than the least trained.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from worker.core.wording import join_words
 
 COPIES = 0.5
 """`Memory.ratio` below which the dataset's captions give its images back."""
+
+REMEMBERS = 0.7
+"""`Memory.ratio` below which it begins to: one above is kept where they look equal."""
 
 LOST = 0.1
 """Adherence below which, and below half of the best, the prompts have no effect."""
@@ -54,11 +58,10 @@ class Candidate:
         """The mean over the prompts; None if it is not measured."""
         return None if self.adherence is None else float(np.mean(self.adherence))
 
-    @property
-    def copies(self) -> bool:
-        """True if it draws the images that it was trained on."""
+    def is_below(self, limit: float) -> bool:
+        """True if its `Memory.ratio` was measured and is below a limit."""
         ratio = None if self.memory is None else self.memory.ratio
-        return ratio is not None and ratio < COPIES
+        return ratio is not None and ratio < limit
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def _left_out(candidates: Sequence[Candidate]) -> dict[str, str]:
             found[one.name] = "without the style: no closer to it than the base model"
         elif follows is not None and follows < min(LOST, best / 2):
             found[one.name] = "ruined: it draws the same whatever the prompt says"
-        elif one.copies:
+        elif one.is_below(COPIES):
             found[one.name] = "draws its training images again when asked with their captions"
     return found
 
@@ -143,13 +146,13 @@ def _among_equals(near: Sequence[Candidate], best: Candidate) -> tuple[Candidate
             "prompts best."
         )
     names = join_words([one.name for one in follow])
-    ratios = [one.memory.ratio for one in follow if one.memory and one.memory.ratio is not None]
-    if len(ratios) == len(follow):
-        chosen = follow[int(np.argmax(ratios))]
-        return chosen, (
-            f"{names} look equally close; kept: {chosen.name}, which remembers your images least."
-        )
-    return follow[0], f"{names} look equally close; kept: {follow[0].name}, the least trained."
+    fresh = [one for one in follow if not one.is_below(REMEMBERS)] or follow
+    chosen, of_these = fresh[-1], ""
+    if chosen is not follow[-1]:
+        of_these = " that does not begin to remember your images"
+    return chosen, (
+        f"{names} look equally close; kept: {chosen.name}, the most trained one{of_these}."
+    )
 
 
 def _best_adherence(near: Sequence[Candidate]) -> list[Candidate]:
