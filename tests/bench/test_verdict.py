@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from bench.trainings import ROOT
 from bench.verdict import (
     KINDS,
     PLANS,
@@ -17,6 +19,7 @@ from bench.verdict import (
     distances,
     is_right,
     least_loss,
+    main,
     print_table,
     recommended,
     with_choice,
@@ -113,3 +116,21 @@ def test_the_table_counts_each_way_to_choose(capsys: pytest.CaptureFixture[str])
         "false alarms: 0 of 2 healthy runs",
         "copies: 1 of 1 caught",
     ]
+
+
+def test_the_documented_table_is_that_of_the_recorded_measures_and_todays_rule(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(["--out", str(ROOT / "bench/recorded/verdict"), "--table"])
+    printed = capsys.readouterr().out
+    documented = (ROOT / "docs/benchmarks.md").read_text().splitlines()
+    rows = [line for line in printed.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + len(PLANS)
+    assert set(rows) < set(documented)
+    right = re.findall(r": right in (\S+) of (?:20|8)", printed)
+    shown = [
+        line.split("|")
+        for line in documented
+        if re.match(r"\| (recomm|always|lowest h|a rand)", line)
+    ]
+    assert [row[2].strip() for row in shown] + [row[4].strip() for row in shown] == right
