@@ -39,7 +39,7 @@ from app.registry.renders.grids.views import GridView, grid_view
 from app.registry.renders.requests import RenderRequest
 from app.registry.runs import checkpoints
 from app.registry.runs import service as runs
-from app.registry.runs.metrics import values_by_step
+from app.registry.runs.metrics import run_metrics, values_of
 from app.registry.runs.presets import prompt_form_of
 from app.registry.runs.progress import FIXED_LOSS, HELD_OUT
 from app.registry.storage.store import BlobStore
@@ -394,7 +394,7 @@ def view_evaluation(session: Session, evaluation_id: int) -> RunEvaluation | Wei
         return WeightEvaluation(job, args, result, grid)
     assert isinstance(args, EvaluateRunArgs)
     assert isinstance(result, EvaluateRunResult)
-    gaps = loss_gaps(session, job.subject_id) if job.subject_id else {}
+    gaps = loss_gaps(session, job.subject_id) if job.subject_id and result.steps else {}
     return RunEvaluation(job, args, result, grid, gaps)
 
 
@@ -403,7 +403,9 @@ def loss_gaps(session: Session, run_id: int) -> dict[int, float]:
 
     Far above 1 a checkpoint predicts the images that it was trained on better than others.
     """
-    held_out, trained = (values_by_step(session, run_id, key) for key in (HELD_OUT[0], FIXED_LOSS))
+    keys = HELD_OUT[0], FIXED_LOSS
+    metrics = run_metrics(session, run_id, keys=keys)
+    held_out, trained = (values_of(metrics, key) for key in keys)
     base = held_out.pop(0, 0) / (trained.pop(0, 0) or 1)
     return {
         step: loss / trained[step] / base

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlmodel import Session, col, select
@@ -55,6 +55,11 @@ def run_metrics(
 
 def values_by_step(session: Session, run_id: int, key: str) -> dict[int, float]:
     """The finite values of one metric by step."""
-    points = run_metrics(session, run_id, keys={key})["series"].get(key)
-    pairs = zip(points["steps"], points["values"], strict=True) if points else ()
+    return values_of(run_metrics(session, run_id, keys={key}), key)
+
+
+def values_of(metrics: Mapping[str, Any], key: str) -> dict[int, float]:
+    """The finite values of a metric by step, of what `run_metrics` found."""
+    points = metrics["series"].get(key, {"steps": [], "values": []})
+    pairs = zip(points["steps"], points["values"], strict=True)
     return {step: value for step, value in pairs if value is not None}

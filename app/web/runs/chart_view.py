@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from app.registry.runs.checkpoints import RunCheckpoint
+from app.registry.runs.metrics import values_of
 from app.registry.runs.progress import HELD_OUT
 from app.registry.runs.sample_pages import MarkedStep
 from app.registry.wording import rate_text
@@ -142,8 +143,8 @@ class Chart:
 
 def chart_of(metrics: dict[str, Any], marks: list[Mark]) -> Chart:
     """The chart of these metrics (`service.run_metrics`) with these marks."""
-    rates = _points(metrics, LEARNING_RATE)
-    return Chart(_loss_rows(_points(metrics, "loss"), rates), _held_out(metrics), rates, marks)
+    rates = values_of(metrics, LEARNING_RATE)
+    return Chart(_loss_rows(values_of(metrics, "loss"), rates), _held_out(metrics), rates, marks)
 
 
 def marks_of(
@@ -162,13 +163,6 @@ def thin_out(rows: Sequence[Row], *, most: int = TABLE_ROWS) -> list[Row]:
     return kept if not rows or kept[-1] is rows[-1] else [*kept, rows[-1]]
 
 
-def _points(metrics: dict[str, Any], key: str) -> dict[int, float]:
-    """The finite values of a metric by step."""
-    points = metrics["series"].get(key, {"steps": [], "values": []})
-    pairs = zip(points["steps"], points["values"], strict=True)
-    return {step: value for step, value in pairs if value is not None}
-
-
 def _loss_rows(losses: dict[int, float], rates: dict[int, float]) -> list[LossRow]:
     """About twenty rows of the loss with its debiased moving average, including the last step."""
     average, weight = 0.0, 0.0
@@ -181,9 +175,9 @@ def _loss_rows(losses: dict[int, float], rates: dict[int, float]) -> list[LossRo
 
 
 def _held_out(metrics: dict[str, Any]) -> list[ValidationRow]:
-    low, high = _points(metrics, HELD_OUT[1]), _points(metrics, HELD_OUT[2])
+    low, high = values_of(metrics, HELD_OUT[1]), values_of(metrics, HELD_OUT[2])
     return [
         ValidationRow(step, loss, low[step], high[step])
-        for step, loss in _points(metrics, HELD_OUT[0]).items()
+        for step, loss in values_of(metrics, HELD_OUT[0]).items()
         if step in low and step in high
     ]

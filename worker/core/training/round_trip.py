@@ -31,9 +31,9 @@ def worst_round_trips(
     Raises DatasetError.
     """
     worst: list[tuple[float, Image.Image, Image.Image]] = []
+    side = resolution_of(config, base)
     for image in images:
         size = Size(*image_size(image))
-        side = resolution_of(config, base)
         fitted = fit(size, side, squares=not config.aspect_buckets, focus=image.focus)
         before = crop_to_bucket(fitted, open_image(image))
         (after,) = through_autoencoder(base.vae, [before])
