@@ -19,7 +19,6 @@ from app.registry.errors import NotFound
 from app.registry.job_kinds.kinds import DryRunArgs, DryRunResult, JobKind
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.runs.active import is_any_active
 from app.registry.runs.requests import RunRequest, check_request
 from app.registry.tables.jobs import AFTER_RUNS, JOB_FILES_KEPT, IoJob
 from app.registry.wording import aware
@@ -37,14 +36,10 @@ COSTLY = (
 
 @dataclass(frozen=True)
 class DryRun:
-    """The newest dry run of these settings, None without one, and the last one that measured.
-
-    `waits`: a run goes first.
-    """
+    """The newest dry run of these settings, None without one, and the last one that measured."""
 
     newest: IoJob | None = None
     measured: IoJob | None = None
-    waits: bool = False
 
     @property
     def is_active(self) -> bool:
@@ -82,7 +77,7 @@ def find_dry_run(session: Session, base_id: int, config: TrainConfig) -> DryRun:
         and _costly(args.config) == wanted
     ]
     measured = (job for job in found if job.state is JobStatus.SUCCEEDED)
-    return DryRun(next(iter(found), None), next(measured, None), is_any_active(session))
+    return DryRun(next(iter(found), None), next(measured, None))
 
 
 def items_of(session: Session, args: DryRunArgs) -> list[dict[str, Any]]:
