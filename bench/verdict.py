@@ -411,14 +411,29 @@ def print_summary(
     print(f"rank correlation of style and truth within a run: {np.mean(ranks):.2f} on average")
     print("{} of {} differences of neighbors agree on two halves".format(*agreement(healthy)))
     print_blind(healthy, choices)
-    alarms = sum(bool(row["choice"]["left_out"]) for row in healthy)
-    print(f"false alarms: {alarms} of {len(healthy)} healthy runs")
+    print_alarms(healthy, choices)
     for expected, word in (("copies", "draws"), ("ruined", "ruined")):
         bad = [row for row in rows if PLANS[row["name"]][1].expected == expected]
         caught = sum(
             any(why.startswith(word) for why in row["choice"]["left_out"].values()) for row in bad
         )
         print(f"{expected}: {caught} of {len(bad)} caught")
+
+
+def print_alarms(
+    rows: Sequence[Mapping[str, Any]], choices: Mapping[str, Mapping[str, str]]
+) -> None:
+    """In how many healthy runs a checkpoint is left out, and in how many wrongly."""
+    alarms = equal = kept = 0
+    for row in rows:
+        steps = [str(one["step"]) for one in row["checkpoints"]]
+        places = {steps.index(name) for name in row["choice"]["left_out"]}
+        letters = [chosen.get(row["name"], "") for chosen in choices.values()]
+        alarms += bool(places)
+        equal += any(is_right(row, place) for place in places)
+        kept += any(places & kept_by(row, kept_rows) for kept_rows in letters)
+    print(f"a checkpoint left out in {alarms} of {len(rows)} healthy runs")
+    print(f"of these, not told from the best by the truth: {equal}; kept by a judge: {kept}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

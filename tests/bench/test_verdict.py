@@ -92,19 +92,20 @@ def test_a_choice_is_made_anew_of_the_measures_of_a_run() -> None:
 
 def test_the_table_counts_each_way_to_choose(capsys: pytest.CaptureFixture[str]) -> None:
     copy = {"150": "draws its training images again when asked with their captions"}
+    ruined = {"150": "ruined: it draws the same whatever the prompt says"}
     print_table(
         [
             row("glass, usual", "100", 0.9, 0.41, 0.4),
-            row("neon, rate ×3", "50", 0.9, 0.4, 0.7, shift=0.5),
+            row("neon, rate ×3", "50", 0.9, 0.4, 0.7, left_out=ruined, shift=0.5),
             row("neon, copy", "50", 0.6, 0.5, 0.4, left_out=copy),
         ],
         {"judge 1": {"glass, usual": "A", "neon, rate ×3": "AC"}},
     )
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].endswith("| 150 | 100 |  |")
-    assert lines[3].endswith("| 100 | 50 (wrong) |  |")
+    assert lines[3].endswith("| 100 | 50 (wrong) | 150: ruined |")
     assert lines[4].endswith("| 150: draws |")
-    assert lines[6:16] == [
+    assert lines[6:17] == [
         "all styles: 2 healthy runs",
         "recommended: right in 1 of 2",
         "the last: right in 1 of 2",
@@ -113,7 +114,8 @@ def test_the_table_counts_each_way_to_choose(capsys: pytest.CaptureFixture[str])
         "rank correlation of style and truth within a run: 0.75 on average",
         "2 of 4 differences of neighbors agree on two halves",
         "judge 1, of 2: recommended 1, the last 1, lowest held-out loss 0, a random one 1.0",
-        "false alarms: 0 of 2 healthy runs",
+        "a checkpoint left out in 1 of 2 healthy runs",
+        "of these, not told from the best by the truth: 0; kept by a judge: 1",
         "copies: 1 of 1 caught",
     ]
 

@@ -67,7 +67,7 @@ def test_ruined_and_copying_candidates_are_left_out_with_the_reason() -> None:
     good = candidate("step 50", 0.5, ratio=0.9)
     copy = candidate("step 200", 0.9, ratio=0.38)
     broken = candidate("step 300", -0.4)
-    deaf = candidate("step 400", 0.8, adherence=0.02)
+    deaf = candidate("step 400", 0.8, adherence=0.01)
     found = choose([good, copy, broken, deaf])
     assert found.name == "step 50"
     assert found.left_out == {
@@ -76,6 +76,16 @@ def test_ruined_and_copying_candidates_are_left_out_with_the_reason() -> None:
         "step 400": "ruined: it draws the same whatever the prompt says",
     }
     assert choose([copy, broken]).name is None
+
+
+def test_low_adherence_counts_as_none_only_where_its_interval_reaches_zero() -> None:
+    sure, unsure = 0.08 + WOBBLE, 0.08 + 20 * WOBBLE
+    candidates = [
+        Candidate(name, StyleScore(0.5, 0.5 + WOBBLE), values)
+        for name, values in (("step 100", sure), ("step 200", unsure))
+    ]
+    assert list(choose(candidates).left_out) == ["step 200"]
+    assert list(choose(candidates[1:]).left_out) == ["step 200"]
 
 
 def test_a_candidate_that_is_no_closer_to_the_style_than_the_base_is_left_out() -> None:

@@ -27,7 +27,7 @@ REMEMBERS = 0.7
 """`Memory.ratio` below which it begins to: one above is kept where they look equal."""
 
 LOST = 0.1
-"""Adherence below which, and below half of the best, the prompts have no effect."""
+"""Adherence below which, where its interval reaches 0, the prompts have no effect."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,14 @@ class Candidate:
     def mean_adherence(self) -> float | None:
         """The mean over the prompts; None if it is not measured."""
         return None if self.adherence is None else float(np.mean(self.adherence))
+
+    @property
+    def draws_the_same(self) -> bool:
+        """True if the prompts have no effect that can be told from none."""
+        if self.adherence is None:
+            return False
+        follows = mean_interval(self.adherence)
+        return follows.low is not None and follows.low <= 0 and follows.mean < LOST
 
     def is_below(self, limit: float) -> bool:
         """True if its `Memory.ratio` was measured and is below a limit."""
@@ -111,15 +119,14 @@ def _chosen(
 
 def _left_out(candidates: Sequence[Candidate]) -> dict[str, str]:
     """The reason by name of those that nobody would keep."""
-    best = max((one.mean_adherence or 0.0 for one in candidates), default=0.0)
     found = {}
     for one in candidates:
-        follows, low = one.mean_adherence, one.style_interval.low
+        low = one.style_interval.low
         if one.style.score < 0:
             found[one.name] = "ruined: farther from the style than the base model"
         elif low is not None and low <= 0:
             found[one.name] = "without the style: no closer to it than the base model"
-        elif follows is not None and follows < min(LOST, best / 2):
+        elif one.draws_the_same:
             found[one.name] = "ruined: it draws the same whatever the prompt says"
         elif one.is_below(COPIES):
             found[one.name] = "draws its training images again when asked with their captions"
