@@ -118,6 +118,7 @@ def make_environment() -> jinja2.Environment:
         "percent": wording.percent,
         "rate": wording.rate_text,
     }
+    environment.globals["ui"] = environment.get_template("_ui.html").module
     return environment
 
 
