@@ -125,10 +125,21 @@ def make_environment() -> jinja2.Environment:
 environment = make_environment()
 
 
-def render(request: Request, template: str, context: object, *, status: int = 200) -> HTMLResponse:
-    """Render a full page; the fields of the context dataclass are its variables."""
+def render(
+    request: Request,
+    template: str,
+    context: object = None,
+    *,
+    status: int = 200,
+    **variables: object,
+) -> HTMLResponse:
+    """Render a full page.
+
+    It reads the fields of a context dataclass, or `variables` if they are one or two.
+    """
     shell = make_shell(request)
-    response = _html_response(template, as_variables(context) | {"shell": shell}, status)
+    variables |= as_variables(context) | {"shell": shell}
+    response = _html_response(template, variables, status)
     if shell.notice:
         response.delete_cookie(NOTICE_COOKIE)
     return response
@@ -163,17 +174,14 @@ def render_outside(
 def render_fragment(
     template: str, context: object = None, *, status: int = 200, **variables: object
 ) -> HTMLResponse:
-    """Render a part of a page, without the shell.
-
-    It reads the fields of a context dataclass, or `variables` if they are one or two.
-    """
-    if context is not None:
-        variables |= as_variables(context)
-    return _html_response(template, variables, status)
+    """Render a part of a page as `render` does, without the shell."""
+    return _html_response(template, variables | as_variables(context), status)
 
 
 def as_variables(context: object) -> dict[str, Any]:
-    """The fields of a context dataclass by name, not copied."""
+    """The fields of a context dataclass by name, not copied; of None there are none."""
+    if context is None:
+        return {}
     assert dataclasses.is_dataclass(context)
     return {field.name: getattr(context, field.name) for field in dataclasses.fields(context)}
 

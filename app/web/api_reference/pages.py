@@ -32,26 +32,16 @@ class OperationGroup:
     operations: list[Operation]
 
 
-@dataclass(frozen=True)
-class ApiReferencePage:
-    """All operations; the viewer takes their place once it has loaded.
+@router.get("/docs")
+def api_reference(request: Request) -> HTMLResponse:
+    """Show the REST API: all operations; the viewer takes their place once it has loaded.
 
     `about` has the paragraphs of the introduction, each as pieces of text and code in turn.
     """
-
-    about: list[list[str]]
-    groups: list[OperationGroup]
-
-
-@router.get("/docs")
-def api_reference(request: Request) -> HTMLResponse:
-    """Show the REST API."""
     document: Schema = request.app.openapi()
-    context = ApiReferencePage(
-        about=[text.split("`") for text in document["info"]["description"].split("\n\n")],
-        groups=operation_groups(document),
-    )
-    return templates.render(request, "api_reference/api_reference.html", context)
+    about = [text.split("`") for text in document["info"]["description"].split("\n\n")]
+    groups = operation_groups(document)
+    return templates.render(request, "api_reference/api_reference.html", about=about, groups=groups)
 
 
 def operation_groups(document: Schema) -> list[OperationGroup]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -12,18 +10,11 @@ from app.registry.added_models.removal import file_removal
 from app.registry.caption_models import service
 from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.state import AppState
-from app.web.added_models import ModelPages, ModelsPage, SentModel, models_page
+from app.web.added_models import ModelPages, SentModel, models_page
 from app.web.state import Id, State
 from app.web.templates import render
 
 router = APIRouter(include_in_schema=False)
-
-
-@dataclass(frozen=True)
-class CaptionModelsPage:
-    """All caption models, with the treatment of the files of each that is removed."""
-
-    page: ModelsPage
 
 
 def _show(request: Request, state: AppState, sent: SentModel, status: int) -> Response:
@@ -34,8 +25,8 @@ def _show(request: Request, state: AppState, sent: SentModel, status: int) -> Re
             for row in rows
             if row.download is None
         }
-    context = CaptionModelsPage(models_page(state, CAPTION_MODELS, rows, fates, sent))
-    return render(request, "caption_models/index.html", context, status=status)
+    page = models_page(state, CAPTION_MODELS, rows, fates, sent)
+    return render(request, "caption_models/index.html", status=status, page=page)
 
 
 PAGES = ModelPages(CAPTION_MODELS, _show, service.remove)

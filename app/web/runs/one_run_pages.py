@@ -17,7 +17,6 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.runs import checkpoints, requests, service, stopping
 from app.registry.runs.description import MAX_NOTES, RunChange, change_run
 from app.registry.runs.pinned_images import PinnedImages, PinnedSet, pinned_images
-from app.registry.runs.stopping import StopProposal
 from app.registry.tables.runs import Run
 from app.web.addresses import MAX_ADDRESS, own_address
 from app.web.comparison import ComparePage, compared_prompts
@@ -38,23 +37,15 @@ Before = Annotated[
 Compared = Annotated[int | None, Query(ge=0, le=MAX_ID)]
 
 
-@dataclass(frozen=True)
-class StopPage:
-    """A run that trains, and what its result would become."""
-
-    run: Run
-    proposal: StopProposal
-
-
 @router.get("/runs/{run_id}/stop")
 def ask_stop(request: Request, run_id: Id, state: State) -> Response:
     """Ask whether the result becomes the version in use; a run that has ended is shown."""
     with state.database.read() as session:
         run = service.get_run(session, run_id)
-        page = StopPage(run, stopping.propose(session, run))
+        proposal = stopping.propose(session, run)
     if run.state is not JobStatus.RUNNING:
         return RedirectResponse(f"/runs/{run_id}", status_code=303)
-    return render(request, "runs/stop.html", page)
+    return render(request, "runs/stop.html", run=run, proposal=proposal)
 
 
 @router.post("/runs/{run_id}/stop")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any
@@ -15,13 +14,12 @@ from app.registry import prompt_sets
 from app.registry.datasets import service as datasets
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import AppError, Conflict, InvalidInput
-from app.registry.job_kinds.kinds import DryRunResult, RoundTrip
+from app.registry.job_kinds.kinds import DryRunResult
 from app.registry.runs import dry_runs, requests, service
 from app.registry.runs.crops import crops_of
 from app.registry.runs.metrics import run_metrics
 from app.registry.runs.pinned_images import PinnedImages, pinned_images
 from app.registry.runs.several_datasets import place_of_field
-from app.registry.tables.jobs import IoJob
 from app.web.form_reader import as_id
 from app.web.forms import MAX_TEXT, TypedForm
 from app.web.runs import (
@@ -116,14 +114,6 @@ class NewRunPage:
     offer: VersionOffer | None
     pasted: PastedSettings
     own: FormPreset
-
-
-@dataclass(frozen=True)
-class RoundTripsPage:
-    """A dry run, and the images that lose most in the autoencoder."""
-
-    job: IoJob
-    found: Sequence[RoundTrip]
 
 
 @dataclass(frozen=True)
@@ -279,7 +269,7 @@ def round_trips(request: Request, job_id: Id, state: State) -> Response:
     with state.database.read() as session:
         job = dry_runs.get_dry_run(session, job_id)
     found = () if dry_runs.is_old(job) else job.outcome(DryRunResult).round_trips
-    return render(request, "runs/round_trips.html", RoundTripsPage(job, found))
+    return render(request, "runs/round_trips.html", job=job, found=found)
 
 
 @router.get("/train/new/datasets")

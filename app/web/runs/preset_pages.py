@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -43,13 +43,6 @@ class PresetRow:
     changes: list[tuple[str, str]]
     name: str
     error: str = ""
-
-
-@dataclass(frozen=True)
-class PresetsPage:
-    """All saved presets."""
-
-    rows: list[PresetRow] = field(default_factory=list)
 
 
 @router.get("/runs/{run_id}/preset")
@@ -102,8 +95,8 @@ def _list_page(
 ) -> Response:
     with state.database.read() as session:
         found = own_presets.list_presets(session)
-    context = PresetsPage([_row(preset, wrong) for preset in found])
-    return render(request, "runs/presets.html", context, status=422 if wrong else 200)
+    rows = [_row(preset, wrong) for preset in found]
+    return render(request, "runs/presets.html", status=422 if wrong else 200, rows=rows)
 
 
 def _row(preset: OwnPreset, wrong: tuple[int, str, str] | None) -> PresetRow:

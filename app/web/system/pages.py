@@ -122,12 +122,7 @@ def _storage_figures(state: AppState) -> StorageFigures:
     )
 
 
-@dataclass(frozen=True)
-class PatternsPage:
-    """The page of all components needs no variables."""
-
-
 @router.get("/patterns")
 def patterns(request: Request) -> HTMLResponse:
     """Show every component of the pages, for developers."""
-    return templates.render(request, "patterns/patterns.html", PatternsPage())
+    return templates.render(request, "patterns/patterns.html")

@@ -32,7 +32,7 @@ FORM_METHODS = {
 
 @dataclasses.dataclass(frozen=True)
 class Variables:
-    """The variables that a call of `render_fragment` gives by name."""
+    """The variables that a call of `render` or `render_fragment` gives by name."""
 
     template: str
     names: frozenset[str]
@@ -74,21 +74,30 @@ def rendered_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tu
 
 
 def named_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[Variables]:
-    """The calls of `render_fragment` without a context dataclass."""
+    """The calls of `render` and `render_fragment` without a context dataclass."""
     for call in ast.walk(function):
-        if not isinstance(call, ast.Call) or not is_fragment(call):
+        if not isinstance(call, ast.Call) or not is_rendered(call):
             continue
         names = {str(keyword.arg) for keyword in call.keywords} - {"status"}
-        if len(call.args) > 1:
+        place = 0 if is_fragment(call) else 1  # after the request
+        if len(call.args) > place + 1:
             assert not names, f"{function.name}: give a context dataclass or variables, not both"
             continue
-        template = call.args[0]
+        template = call.args[place]
         assert isinstance(template, ast.Constant), f"{function.name}: name the template"
         yield Variables(template.value, frozenset(names))
 
 
 def is_fragment(call: ast.Call) -> bool:
-    return ast.unparse(call.func).rpartition(".")[2] == "render_fragment"
+    return name_of(call) == "render_fragment"
+
+
+def is_rendered(call: ast.Call) -> bool:
+    return name_of(call) in {"render", "render_fragment", "render_page"}
+
+
+def name_of(call: ast.Call) -> str:
+    return ast.unparse(call.func).rpartition(".")[2]
 
 
 def made_by(context: ast.expr, where: str) -> str:

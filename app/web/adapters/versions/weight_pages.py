@@ -48,13 +48,6 @@ class WeightsPage:
     prompt_sets: list[tuple[object, str]] | None = None
 
 
-@dataclass(frozen=True)
-class WeightsContext:
-    """What the template knows."""
-
-    page: WeightsPage
-
-
 @router.get("/adapters/{slug}/weights")
 def show(
     request: Request, slug: Slug, state: State, v: Number = None, new: bool = False
@@ -70,7 +63,7 @@ def show(
             page = WeightsPage(adapter, version, view)
         else:
             page = _form(session, adapter, version, WeightRequest())
-    return render(request, "adapters/weights.html", WeightsContext(page))
+    return render(request, "adapters/weights.html", page=page)
 
 
 @router.post("/adapters/{slug}/weights")
@@ -92,7 +85,7 @@ def start(request: Request, slug: Slug, state: State, sent: SentForm, v: Number 
             plan = evaluations.plan_images(session, draft)
         except InvalidInput as error:
             page = _form(session, adapter, version, wanted, error.fields)
-            return render(request, "adapters/weights.html", WeightsContext(page), status=422)
+            return render(request, "adapters/weights.html", status=422, page=page)
     with state.database.write() as session:
         evaluations.start_evaluation(session, plan, state.store)
     return RedirectResponse(f"/adapters/{slug}/weights?v={version.version}", status_code=303)

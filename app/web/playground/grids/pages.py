@@ -40,7 +40,6 @@ from app.web.playground.grids.forms import (
 from app.web.playground.grids.views import (
     CompareCellsPage,
     EstimateFragment,
-    GridsPage,
     NewGridPage,
     ProgressFragment,
 )
@@ -80,8 +79,8 @@ def grids(request: Request, state: State, page: Page = 1) -> Response:
     """List grids, newest first; a page number past the end shows the last page."""
     with state.database.read() as session:
         found = find_page(lambda number: list_grids(session, number=number), page)
-        context = GridsPage(found, has_deleted(session, Grid))
-    return render(request, "playground/grids/list.html", context)
+        deleted = has_deleted(session, Grid)
+    return render(request, "playground/grids/list.html", found=found, has_deleted=deleted)
 
 
 @router.get("/grids/new")

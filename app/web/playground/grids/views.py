@@ -11,11 +11,10 @@ from app.registry.adapters import service as adapters
 from app.registry.base_models import service as base_models
 from app.registry.db import Session
 from app.registry.errors import AppError
-from app.registry.paging import Page
 from app.registry.renders.grids.axes import PLACES, weight_text
 from app.registry.renders.grids.cells import place_of, title_at
 from app.registry.renders.grids.plan import GridPlan
-from app.registry.renders.grids.views import CellView, GridRow, GridView
+from app.registry.renders.grids.views import CellView, GridView
 from app.registry.renders.grids.winner import subject_of
 from app.registry.tables.axes import Axis, AxisKind
 from app.registry.tables.renders import Render
@@ -63,14 +62,6 @@ class NewGridPage:
     problem: str
     announcement: str
     stack_path: str = STACK_PATH
-
-
-@dataclass(frozen=True)
-class GridsPage:
-    """All grids."""
-
-    found: Page[GridRow]
-    has_deleted: bool
 
 
 @dataclass(frozen=True)

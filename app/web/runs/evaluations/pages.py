@@ -77,19 +77,12 @@ class EvaluationPage:
         return "Looks equally close" if one.is_equal else f"Less close than step {kept.step:,}"
 
 
-@dataclass(frozen=True)
-class EvaluationContext:
-    """What the template knows."""
-
-    page: EvaluationPage
-
-
 @router.get("/runs/{run_id}/evaluation")
 def show(request: Request, run_id: Id, state: State, new: bool = False) -> Response:
     """Show the newest evaluation of a run, or the form of a new one."""
     with state.database.read() as session:
         page = _page(session, run_id, EvaluationRequest(), new=new)
-    return render(request, "runs/evaluation.html", EvaluationContext(page))
+    return render(request, "runs/evaluation.html", page=page)
 
 
 @router.post("/runs/{run_id}/evaluation")
@@ -108,7 +101,7 @@ def start(request: Request, run_id: Id, state: State, sent: SentForm) -> Respons
     except InvalidInput as error:
         with state.database.read() as session:
             page = _page(session, run_id, wanted, new=True, errors=error.fields)
-        return render(request, "runs/evaluation.html", EvaluationContext(page), status=422)
+        return render(request, "runs/evaluation.html", status=422, page=page)
     with state.database.write() as session:
         evaluations.start_evaluation(session, plan, state.store)
     return RedirectResponse(f"/runs/{run_id}/evaluation", status_code=303)
