@@ -13,13 +13,13 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
 from app.registry.errors import AppError
 from app.registry.job_kinds.choices import FuseOutput
 from app.registry.job_kinds.weighted import ResolvedAdapter
 from worker.core.inference.config import BlockWeights
-from worker.core.lora_files.weights import WeightCard
+from worker.core.lora_files.weights import WeightCard, weight_name
 from worker.core.words import FileFormat, FusedDtype, FuseLayout, MergeMethod, WeightDtype
 
 
@@ -490,6 +490,11 @@ class EvaluationArgs(JobArgs):
         """The rows by kind; the seed of each is its place among its kind."""
         return self.prompts, tuple(filter(None, self.captions)), self.plain
 
+    @property
+    def candidates(self) -> list[str]:
+        """The names of the columns after that of the base model."""
+        raise NotImplementedError
+
 
 class EvaluateRunArgs(EvaluationArgs):
     """The checkpoints at `steps` are compared; the subject is the run.
@@ -503,6 +508,11 @@ class EvaluateRunArgs(EvaluationArgs):
     trained: tuple[int, ...] = ()
     held_out: tuple[int, ...] = ()
 
+    @property
+    def candidates(self) -> list[str]:
+        """The names of the columns after that of the base model."""
+        return [f"step {step}" for step in self.steps]
+
 
 class EvaluateWeightsArgs(EvaluationArgs):
     """Weights of a version are compared, in rising order; the subject is the version.
@@ -515,30 +525,42 @@ class EvaluateWeightsArgs(EvaluationArgs):
     base_model_id: int
     dataset_id: int | None = None
 
+    @property
+    def candidates(self) -> list[str]:
+        """The names of the columns after that of the base model."""
+        return [weight_name(weight) for weight in self.weights]
 
-class EvaluatedStep(BaseModel):
-    """The measures of a checkpoint; None: not measured.
 
-    `low` and `high`: the interval of `style`. `leak` and `drift`: the style without the trigger
-    word, and how far these images are from the base's. `inside`: the style of the dataset's own
-    captions. `closest`: for the trained images that it remembers best, their place in `trained` and
-    the distance to its image of their caption.
-    """
+Measured = Annotated[float, AfterValidator(lambda value: round(value, 4))]
+
+
+class Evaluated(BaseModel):
+    """The measures of a candidate; None: not measured. `low`, `high`: the interval of `style`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+    style: Measured | None
+    low: Measured | None
+    high: Measured | None
+    adherence: Measured | None
+
+
+class EvaluatedStep(Evaluated):
+    """The measures of a checkpoint.
+
+    `leak` and `drift`: the style without the trigger word, and how far these images are from the
+    base's. `inside`: the style of the dataset's own captions. `closest`: for the trained images
+    that it remembers best, their place in `trained` and the distance to its image of their caption.
+    """
+
     step: int
-    style: float | None
-    low: float | None
-    high: float | None
-    adherence: float | None
-    variety: float | None
-    copy_ratio: float | None
-    leak: float | None = None
-    drift: float | None = None
-    inside: float | None = None
+    variety: Measured | None
+    copy_ratio: Measured | None
+    leak: Measured | None = None
+    drift: Measured | None = None
+    inside: Measured | None = None
     left_out: str = ""
     is_equal: bool = False
-    closest: tuple[tuple[int, float], ...] = ()
+    closest: tuple[tuple[int, Measured], ...] = ()
 
 
 class EvaluationResult(StepProgress):
@@ -561,16 +583,11 @@ class EvaluateRunResult(EvaluationResult):
     deciding: tuple[int, ...] = ()
 
 
-class EvaluatedWeight(BaseModel):
-    """The measures of a weight: style with its interval, closeness of patches, adherence."""
+class EvaluatedWeight(Evaluated):
+    """The measures of a weight, with the closeness of patches."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
     weight: float
-    style: float | None
-    low: float | None
-    high: float | None
-    patches: float
-    adherence: float | None
+    patches: Measured
 
 
 class EvaluateWeightsResult(EvaluationResult):

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from worker.core.evaluation.choice import Candidate, choose
 from worker.core.evaluation.errors import EvaluationError
-from worker.core.evaluation.intervals import mean_interval
+from worker.core.evaluation.intervals import is_above
 from worker.core.evaluation.measures import Memory
 from worker.core.evaluation.style import StyleScore
 
@@ -34,7 +34,7 @@ def test_a_candidate_that_is_closer_beyond_chance_is_chosen() -> None:
         "Step 100 is closest to the style; the others are farther by more than chance explains."
     )
     assert found.equal == ()
-    assert mean_interval(late.style.parts - early.style.parts).excludes_zero
+    assert is_above(late.style.parts, early.style.parts)
 
 
 def test_of_equals_the_one_that_follows_prompts_is_kept_then_the_most_trained() -> None:

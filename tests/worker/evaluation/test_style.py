@@ -33,7 +33,7 @@ def test_the_base_itself_is_at_zero_for_every_prompt() -> None:
 
 
 def test_images_of_other_prompts_have_a_score_on_the_same_scale() -> None:
-    assert SCALE.score_of_others(statistics(30, mean=3.0, seed=6)) == pytest.approx(0.75, abs=0.05)
+    assert SCALE.mean_score(statistics(30, mean=3.0, seed=6)) == pytest.approx(0.75, abs=0.05)
 
 
 def test_the_parts_tell_which_prompts_are_near() -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from worker.core.evaluation.errors import NotMeasured
+from worker.core.evaluation.style import StyleScore
 from worker.core.evaluation.weights import WeightMeasure, weight_card
 from worker.core.lora_files.weights import WeightCard
 
@@ -19,7 +21,18 @@ LINOCUT = [
 
 
 def card(rows: list[tuple[float, float, float | None]]) -> WeightCard:
-    return weight_card([WeightMeasure(*row) for row in rows])
+    return weight_card(
+        [
+            WeightMeasure(
+                name=f"weight {weight:g}",
+                style=StyleScore(0.5, np.full(8, 0.5)),
+                adherence=None if adherence is None else np.full(8, adherence),
+                weight=weight,
+                patches=patches,
+            )
+            for weight, patches, adherence in rows
+        ]
+    )
 
 
 def test_a_style_starts_is_best_and_breaks_where_a_reader_saw_it() -> None:

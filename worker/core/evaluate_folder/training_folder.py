@@ -14,18 +14,13 @@ import torch
 from worker.core.bases.inspect import inspect_base
 from worker.core.evaluation.drawing import AdapterFile, FolderDrawing
 from worker.core.evaluation.errors import EvaluationError
-from worker.core.evaluation.evaluate import (
-    Captioned,
-    Question,
-    evaluate,
-    evaluate_weights,
-    weight_name,
-)
+from worker.core.evaluation.evaluate import Captioned, Question, evaluate, evaluate_weights
 from worker.core.evaluation.intervals import FEWEST
-from worker.core.evaluation.report import Report, WeightReport
+from worker.core.evaluation.report import CheckpointReport, WeightReport
 from worker.core.evaluation.subjects import MOST_PLAIN, propose_subjects, spread
 from worker.core.eyes import open_eyes
 from worker.core.inference.pipeline import ResidentPipeline
+from worker.core.lora_files.weights import weight_name
 from worker.core.old_names import rename_old
 from worker.core.starter.sheet import contact_sheet
 from worker.core.training.checkpoints.folder import checkpoints_in, read_manifest
@@ -34,7 +29,7 @@ from worker.core.training.command_line.run import read_images
 from worker.core.training.data.images import TrainingImage, dataset_fingerprint, open_image
 from worker.core.training.data.split import split
 from worker.core.training.events import ADAPTERS
-from worker.core.training.presets import default_guidance, usual_form
+from worker.core.training.presets import default_guidance, prompts_of, usual_form
 
 SHOWN = 8
 """Subjects in the sheet of images."""
@@ -42,7 +37,7 @@ SHOWN = 8
 
 def evaluate_training(
     options: Namespace, device: str, on_image: Callable[[int, int], None]
-) -> tuple[Report | WeightReport, Path]:
+) -> tuple[CheckpointReport | WeightReport, Path]:
     """The report on the checkpoints in `options.out`, or weights, and the sheet of their images.
 
     `options` are those of `brushwork evaluate`; `on_image` gets the images that are drawn and those
@@ -65,7 +60,7 @@ def evaluate_training(
         on_image=lambda: on_image(next(drawn), total),
     )
     eyes = open_eyes(options.eyes, device=device)
-    report: Report | WeightReport
+    report: CheckpointReport | WeightReport
     if options.weights:
         weights = [file.weight for file in files.values()]
         report = evaluate_weights(question, weights, drawing=drawing, eyes=eyes)
@@ -121,8 +116,7 @@ def _question(options: Namespace, base: str) -> Question:
     own = [image for image in trained if not image.is_regularization]
     captions = [text for image in (*own, *held_out) for text in image.texts]
     subjects = propose_subjects(captions, options.subjects)
-    before, after = usual_form(options.trigger_word)
-    prompts = [f"{before}{subject}{after}" for subject in subjects]
+    prompts = prompts_of(subjects, usual_form(options.trigger_word))
     plain = subjects[:MOST_PLAIN] if options.trigger_word and not options.weights else []
     return Question(prompts, subjects, _captioned(own), _captioned(held_out), plain)
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.core.evaluation.errors import EvaluationError
-from worker.core.evaluation.intervals import FEWEST, Interval, mean_interval
+from worker.core.evaluation.intervals import FEWEST, Interval, is_above, mean_interval
 from worker.core.evaluation.measures import Memory
 from worker.core.evaluation.style import StyleScore
 from worker.core.wording import join_words
@@ -37,7 +37,8 @@ class Candidate:
     `adherence`: one value for each prompt, 1 as the base; None if it is not measured.
     `leak`: the style of prompts without the trigger word; `drift`: how far their images are from
     the base's, 1 as another subject; None if there is no trigger word. `inside`: the style of the
-    subjects of the dataset, drawn from its captions; None if there are too few.
+    subjects of the dataset, drawn from its captions; None if there are too few. `variety`: as
+    `measures.variety` has it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Candidate:
     leak: float | None = None
     drift: float | None = None
     inside: float | None = None
+    variety: float | None = None
 
     @property
     def style_interval(self) -> Interval:
@@ -66,10 +68,27 @@ class Candidate:
         follows = mean_interval(self.adherence)
         return follows.low is not None and follows.low <= 0 and follows.mean < LOST
 
-    def is_below(self, limit: float) -> bool:
-        """True if its `Memory.ratio` was measured and is below a limit."""
-        ratio = None if self.memory is None else self.memory.ratio
-        return ratio is not None and ratio < limit
+    @property
+    def copy_ratio(self) -> float | None:
+        """Its `Memory.ratio`; None if it is not measured."""
+        return None if self.memory is None else self.memory.ratio
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """What is shown beside the style, by name; None: not measured."""
+        return {
+            "adherence": self.mean_adherence,
+            "variety": self.variety,
+            "copy_ratio": self.copy_ratio,
+            "leak": self.leak,
+            "drift": self.drift,
+            "inside": self.inside,
+        }
+
+
+def recalls(ratio: float | None, limit: float = COPIES) -> bool:
+    """True if a `Memory.ratio` was measured and is below a limit."""
+    return ratio is not None and ratio < limit
 
 
 @dataclass(frozen=True)
@@ -102,19 +121,16 @@ def choose(candidates: Sequence[Candidate]) -> Choice:
             (),
             left_out,
         )
-    if len(kept) == 1:
-        return _chosen(kept[0], f"{kept[0].name} is the only one to choose.", left_out)
     best = max(kept, key=lambda one: one.style.score)
-    near = [one for one in kept if not _is_below(one.style.parts, best.style.parts, len(kept))]
-    chosen, reason = _among_equals(near, best)
+    others = len(kept) - 1
+    near = [
+        one for one in kept if not is_above(best.style.parts, one.style.parts, comparisons=others)
+    ]
+    chosen, reason = best, f"{best.name} is the only one to choose."
+    if others:
+        chosen, reason = _among_equals(near, best)
     equal = tuple(one.name for one in near if one is not chosen)
-    return _chosen(chosen, reason, left_out, equal)
-
-
-def _chosen(
-    one: Candidate, reason: str, left_out: dict[str, str], equal: tuple[str, ...] = ()
-) -> Choice:
-    return Choice(one.name, reason[:1].upper() + reason[1:], equal, left_out)
+    return Choice(chosen.name, reason[:1].upper() + reason[1:], equal, left_out)
 
 
 def _left_out(candidates: Sequence[Candidate]) -> dict[str, str]:
@@ -128,14 +144,9 @@ def _left_out(candidates: Sequence[Candidate]) -> dict[str, str]:
             found[one.name] = "without the style: no closer to it than the base model"
         elif one.draws_the_same:
             found[one.name] = "ruined: it draws the same whatever the prompt says"
-        elif one.is_below(COPIES):
+        elif recalls(one.copy_ratio):
             found[one.name] = "draws its training images again when asked with their captions"
     return found
-
-
-def _is_below(one: NDArray[np.floating], best: NDArray[np.floating], count: int) -> bool:
-    found = mean_interval(one - best, comparisons=count - 1)
-    return found.excludes_zero and found.mean < 0
 
 
 def _among_equals(near: Sequence[Candidate], best: Candidate) -> tuple[Candidate, str]:
@@ -153,7 +164,7 @@ def _among_equals(near: Sequence[Candidate], best: Candidate) -> tuple[Candidate
             "prompts best."
         )
     names = join_words([one.name for one in follow])
-    fresh = [one for one in follow if not one.is_below(REMEMBERS)] or follow
+    fresh = [one for one in follow if not recalls(one.copy_ratio, REMEMBERS)] or follow
     chosen, of_these = fresh[-1], ""
     if chosen is not follow[-1]:
         of_these = " that does not begin to remember your images"
@@ -171,5 +182,5 @@ def _best_adherence(near: Sequence[Candidate]) -> list[Candidate]:
     return [
         one
         for one, values in zip(near, measured, strict=True)
-        if not _is_below(values, best, len(near))
+        if not is_above(best, values, comparisons=len(near) - 1)
     ]

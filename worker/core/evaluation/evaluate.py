@@ -18,11 +18,12 @@ from worker.core.evaluation.measures import (
     variety,
 )
 from worker.core.evaluation.patches import PatchScale
-from worker.core.evaluation.report import Report, WeightReport
+from worker.core.evaluation.report import CheckpointReport, WeightReport
 from worker.core.evaluation.style import StyleScale
 from worker.core.evaluation.subjects import FEWEST_IMAGES, MOST_CAPTIONS, spread
 from worker.core.evaluation.weights import WeightMeasure, weight_card
 from worker.core.eyes.interface import Eyes
+from worker.core.lora_files.weights import weight_name
 
 
 class Drawing(Protocol):
@@ -103,10 +104,10 @@ class References:
             self.notes.append(str(error))
 
     def measure(self, name: str, images: Sequence[Image.Image]) -> Candidate:
-        """Style and adherence of one image for each prompt."""
+        """Style, adherence and variety of one image for each prompt."""
         style = self._scale.score(self._eyes.channel_statistics(images))
         adherence = None if self._adherence is None else self._adherence.of(images)
-        return Candidate(name, style, adherence)
+        return Candidate(name, style, adherence, variety=variety(images, self.base))
 
     def without_trigger(self, images: Sequence[Image.Image]) -> tuple[float | None, float | None]:
         """Style and drift of images of the prompts without the trigger word; None: not measured."""
@@ -121,10 +122,12 @@ class References:
         """The style of renders of the dataset's captions; None if there are too few."""
         if len(images) < FEWEST_IMAGES:
             return None
-        return self._scale.score_of_others(self._eyes.channel_statistics(images))
+        return self._scale.mean_score(self._eyes.channel_statistics(images))
 
 
-def evaluate(question: Question, names: Sequence[str], *, drawing: Drawing, eyes: Eyes) -> Report:
+def evaluate(
+    question: Question, names: Sequence[str], *, drawing: Drawing, eyes: Eyes
+) -> CheckpointReport:
     """The report on these candidates, which are in the order of training.
 
     Raises EvaluationError, NotMeasured if the style is not, and the errors of `drawing`.
@@ -135,10 +138,9 @@ def evaluate(question: Question, names: Sequence[str], *, drawing: Drawing, eyes
     trained, held_out = question.to_recall
     captions = [one.caption for one in (*trained, *held_out)]
     memory = MemoryScale(eyes, [one.image for one in trained], [one.image for one in held_out])
-    candidates, varieties = [], []
+    candidates = []
     for name in names:
-        images = drawing.images(name, question.prompts)
-        found = references.measure(name, images)
+        found = references.measure(name, drawing.images(name, question.prompts))
         # one call, so that trained and held-out captions have seeds in one row
         drawn = drawing.images(name, captions)
         remembered = memory.of(drawn[: len(trained)], drawn[len(trained) :])
@@ -146,13 +148,12 @@ def evaluate(question: Question, names: Sequence[str], *, drawing: Drawing, eyes
         leak, moved = references.without_trigger(plain)
         inside = references.style_inside(drawn[: len(trained)])
         candidates.append(replace(found, memory=remembered, leak=leak, drift=moved, inside=inside))
-        varieties.append(variety(images, references.base))
     notes = list(references.notes)
     if remembered.ratio is None:
         notes.append(
             "Copying is not measured: no images, or fewer than 4, were held out of the training."
         )
-    return Report(candidates, varieties, choose(candidates), notes)
+    return CheckpointReport(candidates, notes, choose(candidates))
 
 
 def evaluate_weights(
@@ -166,20 +167,15 @@ def evaluate_weights(
     """
     references = References(question, drawing=drawing, eyes=eyes)
     patches = PatchScale(references.base, references.dataset)
-    measures, styles = [], []
+    measures = []
     for weight in weights:
         images = drawing.images(weight_name(weight), question.prompts)
         found = references.measure(weight_name(weight), images)
-        measures.append(WeightMeasure(weight, patches.score(images), found.mean_adherence))
-        styles.append(found.style)
+        score = patches.score(images)
+        measures.append(WeightMeasure(**vars(found), weight=weight, patches=score))
     card, notes = None, list(references.notes)
     try:
         card = weight_card(measures)
     except NotMeasured as error:
         notes.append(str(error))
-    return WeightReport(measures, styles, card, notes)
-
-
-def weight_name(weight: float) -> str:
-    """What people read of a weight."""
-    return f"weight {weight:g}"
+    return WeightReport(measures, notes, card)

@@ -27,11 +27,6 @@ class Interval:
     low: float | None = None
     high: float | None = None
 
-    @property
-    def excludes_zero(self) -> bool:
-        """True if the mean can be told from 0."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
-
 
 def mean_interval(values: Values, *, comparisons: int = 1) -> Interval:
     """The mean of one value for each prompt.
@@ -45,6 +40,12 @@ def mean_interval(values: Values, *, comparisons: int = 1) -> Interval:
     error = float(np.std(values, ddof=1)) / math.sqrt(count)
     half = error * t_quantile(1 - (1 - CONFIDENCE) / max(1, comparisons), count - 1)
     return Interval(mean, mean - half, mean + half)
+
+
+def is_above(one: Values, other: Values, *, comparisons: int = 1) -> bool:
+    """True if the mean of one is above that of the other by more than chance explains."""
+    low = mean_interval(one - other, comparisons=comparisons).low
+    return low is not None and low > 0
 
 
 def t_quantile(share: float, freedom: int) -> float:

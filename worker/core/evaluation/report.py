@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 
 from worker.core.evaluation.choice import Candidate, Choice
-from worker.core.evaluation.intervals import mean_interval
-from worker.core.evaluation.style import StyleScore
 from worker.core.evaluation.weights import WeightMeasure
 from worker.core.lora_files.weights import WeightCard
 
@@ -21,9 +19,14 @@ class Report:
     """The candidates with their measures; `notes`: what was not measured, and why."""
 
     candidates: Sequence[Candidate]
-    varieties: Sequence[float]
-    choice: Choice
     notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class CheckpointReport(Report):
+    """Checkpoints of one training, and which one to keep."""
+
+    choice: Choice
 
     @property
     def deciding(self) -> list[int]:
@@ -33,13 +36,11 @@ class Report:
 
 
 @dataclass(frozen=True)
-class WeightReport:
-    """Weights of one adapter with their measures; `styles` is the score of each."""
+class WeightReport(Report):
+    """Weights of one adapter."""
 
-    measures: Sequence[WeightMeasure]
-    styles: Sequence[StyleScore]
+    candidates: Sequence[WeightMeasure]
     card: WeightCard | None
-    notes: Sequence[str]
 
 
 MEANINGS = {
@@ -54,45 +55,28 @@ MEANINGS = {
 }
 
 
-def plain(report: Report | WeightReport) -> dict[str, Any]:
+def plain(report: CheckpointReport | WeightReport) -> dict[str, Any]:
     """The report as JSON values."""
+    rows: list[dict[str, Any]] = []
+    for one in report.candidates:
+        key = {"weight": one.weight} if isinstance(one, WeightMeasure) else {"name": one.name}
+        rows.append({**key, "style": asdict(one.style_interval), **one.figures})
     if isinstance(report, WeightReport):
-        rows = [
-            asdict(one) | {"style": asdict(mean_interval(style.parts))}
-            for one, style in zip(report.measures, report.styles, strict=True)
-        ]
         card = asdict(report.card) if report.card else None
         return {"weights": rows, "card": card, "not_measured": report.notes}
-    rows = [
-        {
-            "name": one.name,
-            "style": asdict(one.style_interval),
-            "adherence": one.mean_adherence,
-            "variety": variety,
-            "copy_ratio": None if one.memory is None else one.memory.ratio,
-            "leak": one.leak,
-            "drift": one.drift,
-            "inside": one.inside,
-        }
-        for one, variety in zip(report.candidates, report.varieties, strict=True)
-    ]
     return {"candidates": rows, "choice": asdict(report.choice), "not_measured": report.notes}
 
 
-def text(report: Report | WeightReport, sheet: Path) -> str:
+def text(report: CheckpointReport | WeightReport, sheet: Path) -> str:
     """The report as lines, with the sheet of its images."""
-    found = plain(report)
-    by_weight = isinstance(report, WeightReport)
-    columns = ["adherence", "patches"]
-    if not by_weight:
-        columns = ["adherence", "variety", "copy_ratio", "leak", "drift", "inside"]
+    columns = [*report.candidates[0].figures]
     heads = "".join(f"{name.replace('_', ' '):>12}" for name in columns)
     lines = [f"{'':<13}{'style (95 % interval)':<26}{heads}"]
-    for row in found["weights" if by_weight else "candidates"]:
-        style, name = row["style"], f"weight {row['weight']:g}" if by_weight else row["name"]
-        span = f"{style['mean']:.2f} ({style['low']:.2f} to {style['high']:.2f})"
-        numbers = "".join(f"{_number(row[column]):>12}" for column in columns)
-        lines.append(f"{name:<13}{span:<26}{numbers}")
+    for one in report.candidates:
+        style = one.style_interval
+        span = f"{style.mean:.2f} ({style.low:.2f} to {style.high:.2f})"
+        numbers = "".join(f"{_number(value):>12}" for value in one.figures.values())
+        lines.append(f"{one.name:<13}{span:<26}{numbers}")
     meanings = [f"{name.replace('_', ' ')}: {MEANINGS[name]}" for name in ("style", *columns)]
     lines += ["", *meanings, "", *report.notes, f"The images: {sheet}"]
     if isinstance(report, WeightReport):

@@ -21,6 +21,7 @@ from worker.core.eyes.interface import ChannelStatistics
 CLEAR = 3.0
 """Base and dataset are told apart if their distance is this many times its own noise."""
 
+ALL = slice(None)
 Values = NDArray[np.floating]
 
 
@@ -77,17 +78,13 @@ class StyleScale:
     def score(self, images: ChannelStatistics) -> StyleScore:
         """The score of one image for each prompt of the base's images, in the same order."""
         count = len(images[0])
-        whole = self._mean_score(images, np.ones(count, dtype=bool))
-        without = [self._mean_score(images, np.arange(count) != left) for left in range(count)]
+        whole = self.mean_score(images)
+        without = [self.mean_score(images, np.arange(count) != left) for left in range(count)]
         parts = np.array([count * whole - (count - 1) * other for other in without])
         return StyleScore(whole, parts)
 
-    def score_of_others(self, images: ChannelStatistics) -> float:
-        """The score of images of other prompts than the base's."""
-        pairs = zip(self._blocks, images, strict=True)
-        return float(np.mean([block.score(here, block.base) for block, here in pairs]))
-
-    def _mean_score(self, images: ChannelStatistics, kept: Values) -> float:
+    def mean_score(self, images: ChannelStatistics, kept: Values | slice = ALL) -> float:
+        """The score of any images; `kept`: only these, of one image for each of the base's."""
         pairs = zip(self._blocks, images, strict=True)
         return float(np.mean([block.score(here[kept], block.base[kept]) for block, here in pairs]))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from worker.core.evaluation.choice import Candidate
 from worker.core.evaluation.errors import NotMeasured
 from worker.core.lora_files.weights import WeightCard
 
@@ -18,13 +19,17 @@ FOLLOWS = 0.75
 """Share of the adherence at the best weight below which a larger weight is too much."""
 
 
-@dataclass(frozen=True)
-class WeightMeasure:
-    """A weight with its patch score and adherence; None: adherence is not measured."""
+@dataclass(frozen=True, kw_only=True)
+class WeightMeasure(Candidate):
+    """What was measured of a weight; `patches`: its patch score."""
 
     weight: float
     patches: float
-    adherence: float | None
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """What is shown beside the style, by name; None: not measured."""
+        return {"adherence": self.mean_adherence, "patches": self.patches}
 
 
 def weight_card(measures: Sequence[WeightMeasure]) -> WeightCard:
@@ -51,6 +56,5 @@ def _start(rising: Sequence[WeightMeasure]) -> float | None:
 def _is_broken(one: WeightMeasure, best: WeightMeasure) -> bool:
     if one.patches < BREAKS * best.patches:
         return True
-    if one.adherence is None or best.adherence is None:
-        return False
-    return one.adherence < FOLLOWS * best.adherence
+    follows, most = one.mean_adherence, best.mean_adherence
+    return follows is not None and most is not None and follows < FOLLOWS * most

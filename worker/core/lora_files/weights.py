@@ -26,6 +26,11 @@ def weight_problem(weight: float, name: str = "") -> str:
     return ""
 
 
+def weight_name(weight: float) -> str:
+    """What people read of a weight."""
+    return f"weight {weight:g}"
+
+
 @dataclass(frozen=True)
 class WeightCard:
     """`start`: the style shows halfway, between two of the weights tried; `best`: it is closest;

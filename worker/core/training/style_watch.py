@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from worker.core.evaluation.choice import COPIES
+from worker.core.evaluation.choice import recalls
 from worker.core.evaluation.errors import EvaluationError, NotMeasured
-from worker.core.evaluation.intervals import mean_interval
+from worker.core.evaluation.intervals import is_above
 from worker.core.evaluation.measures import FEWEST_HELD_OUT, MemoryScale
 from worker.core.evaluation.style import StyleScale
 from worker.core.evaluation.subjects import STEPS, propose_subjects, spread
@@ -23,7 +23,7 @@ from worker.core.training.data.images import TrainingImage
 from worker.core.training.data.latent_cache import EncodedBucket
 from worker.core.training.precision import autocast
 from worker.core.training.prepare import EncodedDataset, PreparedTraining
-from worker.core.training.presets import PromptForm
+from worker.core.training.presets import PromptForm, prompts_of
 from worker.core.training.samples.sampler import SampleRequest, SampleSettings
 
 SUBJECTS = 8
@@ -39,18 +39,12 @@ class Measure:
     style: tuple[float, ...]
     ratio: float | None = None
 
-    @property
-    def copies(self) -> bool:
-        """True if it draws the images that it was trained on."""
-        return self.ratio is not None and self.ratio < COPIES
-
 
 def best_of(measures: Sequence[Measure]) -> Measure:
     """The one that none after it is clearly closer to the style than; one that copies is none."""
-    best, *others = [one for one in measures if not one.copies] or measures
+    best, *others = [one for one in measures if not recalls(one.ratio)] or measures
     for one in others:
-        rise = mean_interval(np.subtract(one.style, best.style))
-        if rise.excludes_zero and rise.mean > 0:
+        if is_above(np.array(one.style), np.array(best.style)):
             best = one
     return best
 
@@ -60,7 +54,7 @@ def reason_to_stop(measures: Sequence[Measure], patience: int) -> str | None:
     if len(measures) <= patience:
         return None
     last, best = measures[-1], best_of(measures)
-    if last.copies and not best.copies:
+    if recalls(last.ratio) and not recalls(best.ratio):
         return (
             f"Stopped at step {last.step:,}: it draws its training images again when asked with "
             f"their captions. Step {best.step:,} does not."
@@ -77,7 +71,7 @@ def subject_prompts(images: Sequence[TrainingImage], form: PromptForm) -> list[s
     """Prompts of subjects that no caption of the style names; none if too few are left."""
     captions = [text for one in images if not one.is_regularization for text in one.texts]
     try:
-        return [f"{form[0]}{one}{form[1]}" for one in propose_subjects(captions, SUBJECTS)]
+        return prompts_of(propose_subjects(captions, SUBJECTS), form)
     except EvaluationError:
         return []
 

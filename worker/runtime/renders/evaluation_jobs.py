@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property
+from dataclasses import asdict, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -33,24 +34,16 @@ from app.registry.storage.store import BlobStore
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from worker.core.bases.family import BaseModelError
-from worker.core.bases.load import LoadedBase, load_base
+from worker.core.bases.load import load_base
 from worker.core.evaluation.choice import Candidate
 from worker.core.evaluation.drawing import through_autoencoder
 from worker.core.evaluation.errors import EvaluationError, NotMeasured
-from worker.core.evaluation.evaluate import (
-    Captioned,
-    Question,
-    evaluate,
-    evaluate_weights,
-    weight_name,
-)
-from worker.core.evaluation.intervals import mean_interval
-from worker.core.evaluation.report import Report, WeightReport
+from worker.core.evaluation.evaluate import Captioned, Question, evaluate, evaluate_weights
+from worker.core.evaluation.report import CheckpointReport, WeightReport
 from worker.core.eyes import Eyes, EyesError, open_eyes
 from worker.runtime.job_progress import RefusedError, cancelable, succeed
 from worker.runtime.lease import Lease
 
-DIGITS = 4
 SHOWN_PROMPTS = 4
 SHOWN_COPIES = 3
 MISSING = (
@@ -78,11 +71,13 @@ class EvaluationJobs:
             return
         with cancelable(self._database, lease, stopping, result={}) as progress:
             base, found = self._inputs(job.subject_id, args)
+            cells, done = self._cells(args.grid_id), count(1)
+            total = len(cells) + len(found)  # nearly: nobody asks for the captions by the base
+            open_image = partial(self._open, scratch=scratch)
             drawing = _GridDrawing(
-                args, self._cells(args.grid_id), base, lambda sha256: self._open(sha256, scratch)
+                args, cells, base, open_image, lambda: progress(next(done), total)
             )
-            drawing.on_part = lambda done: progress(done, drawing.parts(len(found)))
-            images = [Captioned(self._open(sha256, scratch), text) for sha256, text in found]
+            images = [Captioned(open_image(sha256), text) for sha256, text in found]
             try:
                 eyes = open_eyes(self._settings.evaluation_eyes)
                 result = _measure(args, images, drawing, eyes, base.original_name)
@@ -169,22 +164,16 @@ def _measure(
 ) -> EvaluationResult:
     """`base`: its name. Raises BaseModelError, EvaluationError and EyesError."""
     try:
-        return _report(args, images, drawing, eyes, base)
+        if isinstance(args, EvaluateWeightsArgs):
+            question = Question(args.prompts, args.subjects, images)
+            report = evaluate_weights(question, args.weights, drawing=drawing, eyes=eyes)
+            return _result_of_weights(report, base)
+        assert isinstance(args, EvaluateRunArgs)
+        trained, held_out = images[: len(args.trained)], images[len(args.trained) :]
+        question = Question(args.prompts, args.subjects, trained, held_out, args.plain)
+        return _result(args, evaluate(question, args.candidates, drawing=drawing, eyes=eyes))
     except NotMeasured as error:
         return EvaluationResult(notes=(str(error),))
-
-
-def _report(
-    args: EvaluationArgs, images: Sequence[Captioned], drawing: _GridDrawing, eyes: Eyes, base: str
-) -> EvaluationResult:
-    if isinstance(args, EvaluateWeightsArgs):
-        question = Question(args.prompts, args.subjects, images)
-        report = evaluate_weights(question, args.weights, drawing=drawing, eyes=eyes)
-        return _result_of_weights(report, base)
-    assert isinstance(args, EvaluateRunArgs)
-    trained, held_out = images[: len(args.trained)], images[len(args.trained) :]
-    question = Question(args.prompts, args.subjects, trained, held_out, args.plain)
-    return _result(args, evaluate(question, _names(args), drawing=drawing, eyes=eyes))
 
 
 class _GridDrawing:
@@ -196,81 +185,52 @@ class _GridDrawing:
         cells: Mapping[int, str],
         base: BaseModel,
         open_image: Callable[[str], Image.Image],
+        on_image: Callable[[], None],
     ) -> None:
-        self._columns = {None: 0} | {name: 1 + at for at, name in enumerate(_names(args))}
+        self._columns = [None, *args.candidates]
         self._rows = [prompt for prompts in args.row_groups for prompt in prompts]
-        self._groups = [bool(prompts) for prompts in args.row_groups]
         self._cells = cells
         self._base = base
         self._open = open_image
-        self._done = count(1)
-        self.on_part: Callable[[int], None] = lambda done: None
-
-    def parts(self, images: int) -> int:
-        """How often `on_part` is called for a dataset of so many images."""
-        of_columns = sum(self._groups) * len(self._columns)
-        return images + of_columns - self._groups[1]  # the base draws no captions
+        self._on_image = on_image
 
     def images(self, candidate: str | None, prompts: Sequence[str]) -> list[Image.Image]:
         """The images in the column of a candidate, of the prompts or of the captions."""
-        width, column = len(self._columns), self._columns[candidate]
+        width, column = len(self._columns), self._columns.index(candidate)
         starts = range(len(self._rows) - len(prompts) + 1)
         first = next(at for at in starts if self._rows[at : at + len(prompts)] == [*prompts])
-        rows = range(first, first + len(prompts))
-        found = [self._open(self._cells[row * width + column]) for row in rows]
-        self.on_part(next(self._done))
+        found = []
+        for row in range(first, first + len(prompts)):
+            found.append(self._open(self._cells[row * width + column]))
+            self._on_image()
         return found
 
     def through_autoencoder(self, images: Sequence[Image.Image]) -> list[Image.Image]:
         """The images as the base can draw them, at its native size."""
-        loaded = self._loaded
+        loaded = load_base(self._base.location, components=["vae"])
         found = []
         for image in images:
             found += through_autoencoder(loaded.vae, [image], side=loaded.info.resolution)
-            self.on_part(next(self._done))
+            self._on_image()
         return found
 
-    @cached_property
-    def _loaded(self) -> LoadedBase:
-        return load_base(self._base.location, components=["vae"])
 
-
-def _names(args: EvaluationArgs) -> list[str]:
-    """The candidates in the order of their columns."""
-    if isinstance(args, EvaluateWeightsArgs):
-        return [weight_name(weight) for weight in args.weights]
-    assert isinstance(args, EvaluateRunArgs)
-    return [_name(step) for step in args.steps]
-
-
-def _name(step: int) -> str:
-    return f"step {step}"
-
-
-def _result(args: EvaluateRunArgs, report: Report) -> EvaluateRunResult:
-    choice = report.choice
+def _result(args: EvaluateRunArgs, report: CheckpointReport) -> EvaluateRunResult:
+    choice, steps = report.choice, dict(zip(args.candidates, args.steps, strict=True))
     drawn = [at for at, caption in enumerate(args.captions[: len(args.trained)]) if caption]
-    steps = [
+    rows = [
         EvaluatedStep(
-            step=step,
-            style=_rounded(one.style_interval.mean),
-            low=_rounded(one.style_interval.low),
-            high=_rounded(one.style_interval.high),
-            adherence=_rounded(one.mean_adherence),
-            variety=_rounded(variety),
-            copy_ratio=_rounded(one.memory.ratio if one.memory else None),
-            leak=_rounded(one.leak),
-            drift=_rounded(one.drift),
-            inside=_rounded(one.inside),
+            step=steps[one.name],
+            **_measures(one),
             left_out=choice.left_out.get(one.name, ""),
             is_equal=one.name in choice.equal,
             closest=_closest(one, drawn),
         )
-        for step, one, variety in zip(args.steps, report.candidates, report.varieties, strict=True)
+        for one in report.candidates
     ]
     return EvaluateRunResult(
-        steps=tuple(steps),
-        recommended=next((step for step in args.steps if _name(step) == choice.name), None),
+        steps=tuple(rows),
+        recommended=steps.get(choice.name or ""),
         reason=choice.reason,
         deciding=tuple(report.deciding[:SHOWN_PROMPTS]),
         notes=tuple(report.notes),
@@ -278,30 +238,20 @@ def _result(args: EvaluateRunArgs, report: Report) -> EvaluateRunResult:
 
 
 def _result_of_weights(report: WeightReport, base: str) -> EvaluateWeightsResult:
-    styles = [mean_interval(style.parts) for style in report.styles]
-    weights = [
-        EvaluatedWeight(
-            weight=one.weight,
-            style=_rounded(style.mean),
-            low=_rounded(style.low),
-            high=_rounded(style.high),
-            patches=round(one.patches, DIGITS),
-            adherence=_rounded(one.adherence),
-        )
-        for one, style in zip(report.measures, styles, strict=True)
-    ]
     return EvaluateWeightsResult(
-        weights=tuple(weights),
+        weights=tuple(
+            EvaluatedWeight(weight=one.weight, **_measures(one)) for one in report.candidates
+        ),
         card=report.card and replace(report.card, base=base),
         notes=tuple(report.notes),
     )
 
 
+def _measures(one: Candidate) -> dict[str, Any]:
+    return {**asdict(one.style_interval), "style": one.style_interval.mean, **one.figures}
+
+
 def _closest(candidate: Candidate, drawn: Sequence[int]) -> tuple[tuple[int, float], ...]:
     memory = candidate.memory
     places = memory.closest[:SHOWN_COPIES] if memory else []
-    return tuple((drawn[at], round(memory.distances[at], DIGITS)) for at in places if memory)
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, DIGITS)
+    return tuple((drawn[at], memory.distances[at]) for at in places if memory)
