@@ -7,7 +7,7 @@ weights of a version: `weight_evaluations`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,14 +17,13 @@ from sqlmodel import Session, col, select
 from app.registry import prompt_sets
 from app.registry.base_models import service as base_models
 from app.registry.base_models.sizes import USUAL_SIDE
-from app.registry.datasets.used_datasets import UsedDataset, used_datasets
+from app.registry.datasets.several_captions import item_captions
+from app.registry.datasets.used_datasets import used_datasets
 from app.registry.errors import Conflict, InvalidInput, NotFound, invalid_field
 from app.registry.job_kinds.kinds import (
     EVALUATIONS,
     EvaluateRunArgs,
-    EvaluateRunResult,
     EvaluateWeightsArgs,
-    EvaluateWeightsResult,
     EvaluationArgs,
     EvaluationResult,
     JobKind,
@@ -133,8 +132,9 @@ def draft_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) -
     """
     run = runs.get_run(session, run_id)
     steps, columns = _candidates(session, run, wanted.checkpoints)
-    trained, held_out = _images(session, run)
-    texts = [text for _, image in (*trained, *held_out) for text in image.texts]
+    images = run_images(session, run)
+    trained, held_out = _split(run, images)
+    texts = [text for image in images for text in image.texts]
     subjects, used = choose_subjects(session, texts, wanted.subjects, wanted.prompt_set)
     most = MAX_CELLS // len(columns.values)
     plain = subjects[: min(wanted.plain, most - len(subjects))] if run.trigger_word else []
@@ -148,9 +148,9 @@ def draft_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) -
         steps=tuple(steps),
         subjects=tuple(subjects),
         prompts=tuple(prompts_of(subjects, form)),
-        trained=tuple(place for place, _ in chosen),
-        held_out=tuple(place for place, _ in control),
-        captions=tuple(_drawn_caption(image) for _, image in (*chosen, *control)),
+        trained=tuple(chosen),
+        held_out=tuple(control),
+        captions=tuple(_drawn_caption(images[place]) for place in (*chosen, *control)),
         plain=tuple(plain),
     )
     base = base_models.get_base_model(session, run.base_model_id)
@@ -220,43 +220,31 @@ def _candidates(session: Session, run: Run, most: int) -> tuple[list[int], Axis]
     return [row.step for row in rows], Axis(kind=AxisKind.ADAPTER, text=text, values=values)
 
 
-Placed = tuple[int, TrainingImage]
+def run_images(session: Session, run: Run) -> list[TrainingImage]:
+    """All images that a run was trained on, without their files. Raises Conflict if some are gone.
+
+    Their order is that of the places which an evaluation names.
+    """
+    found = []
+    for one in used_datasets(session, run):
+        version = session.get_one(DatasetVersion, one.version_id)
+        if not (version.items and version.is_kept):
+            raise Conflict("Images of this run were deleted for good: no style is left to compare.")
+        for item in version.items:
+            texts = tuple(WeightedCaption(text) for text in item_captions(item))
+            name = item["clean_sha256"]
+            found.append(
+                TrainingImage(Path(), name, item["caption"], captions=texts, dataset=one.place - 1)
+            )
+    return found
 
 
-def _images(session: Session, run: Run) -> tuple[list[Placed], list[Placed]]:
-    """The trained and the held-out images of a run, with their places among all of its images."""
-    used = _versions(session, run)
-    if not all(version.items and version.is_kept for _, version in used):
-        raise Conflict("Images of this run were deleted for good: no style is left to compare.")
-    images = [
-        TrainingImage(
-            Path(),
-            item["clean_sha256"],
-            item["caption"],
-            captions=tuple(WeightedCaption(other["caption"]) for other in item.get("captions", ())),
-            dataset=one.place - 1,
-        )
-        for one, version in used
-        for item in version.items
-    ]
+def _split(run: Run, images: Sequence[TrainingImage]) -> tuple[list[int], list[int]]:
+    """The places of the trained and of the held-out images."""
     place = {id(image): number for number, image in enumerate(images)}
     config = TrainConfig.model_validate(run.config)
     trained, held_out = split(images, config.validation_share, seed=config.seed)
-    return [(place[id(one)], one) for one in trained], [(place[id(one)], one) for one in held_out]
-
-
-def image_hashes(session: Session, run: Run) -> list[str]:
-    """The hashes of all images that a run was trained on, by their places."""
-    return [
-        item["clean_sha256"] for _, version in _versions(session, run) for item in version.items
-    ]
-
-
-def _versions(session: Session, run: Run) -> list[tuple[UsedDataset, DatasetVersion]]:
-    return [
-        (one, session.get_one(DatasetVersion, one.version_id))
-        for one in used_datasets(session, run)
-    ]
+    return [place[id(one)] for one in trained], [place[id(one)] for one in held_out]
 
 
 def _drawn_caption(image: TrainingImage) -> str:
@@ -303,16 +291,19 @@ def list_evaluations(
     return list(session.exec(query.order_by(col(IoJob.id).desc()).limit(limit)))
 
 
-def recommendation(session: Session, run_id: int) -> EvaluateRunResult | None:
+def recommendation(session: Session, run_id: int) -> EvaluationResult | None:
     """The result of the newest finished evaluation of a run, if it recommends a checkpoint."""
     newest = list_evaluations(session, run_id=run_id, status=JobStatus.SUCCEEDED, limit=1)
-    result = newest[0].outcome(EvaluateRunResult) if newest else None
+    result = newest[0].outcome(EvaluationResult) if newest else None
     return result if result and result.recommended is not None else None
 
 
 @dataclass(frozen=True)
 class EvaluationView:
-    """An evaluation as it is now; `grid` is None once that was deleted for good."""
+    """An evaluation as it is now; `grid` is None once that was deleted for good.
+
+    `args`: of checkpoints EvaluateRunArgs, of weights EvaluateWeightsArgs.
+    """
 
     job: IoJob
     args: EvaluationArgs
@@ -356,46 +347,14 @@ class EvaluationView:
         return cell.image.sha256 if cell.image else None
 
 
-@dataclass(frozen=True)
-class RunEvaluation(EvaluationView):
-    """An evaluation of the checkpoints of a run; `gaps`: see `loss_gaps`."""
-
-    args: EvaluateRunArgs
-    result: EvaluateRunResult
-    gaps: Mapping[int, float]
-
-    def image(self, step: int | None, row: int) -> str | None:
-        """The hash of the image of a row by a checkpoint, or by the base model (None)."""
-        return self.image_at(0 if step is None else 1 + self.args.steps.index(step), row)
-
-    def caption_row(self, place: int) -> int:
-        """The row of the caption of the image at this place among the trained ones."""
-        before = sum(1 for caption in self.args.captions[:place] if caption)
-        return len(self.args.prompts) + before
-
-
-@dataclass(frozen=True)
-class WeightEvaluation(EvaluationView):
-    """An evaluation of the weights of a version."""
-
-    args: EvaluateWeightsArgs
-    result: EvaluateWeightsResult
-
-
-def view_evaluation(session: Session, evaluation_id: int) -> RunEvaluation | WeightEvaluation:
+def view_evaluation(session: Session, evaluation_id: int) -> EvaluationView:
     """An evaluation with its images. Raises NotFound."""
     job = get_evaluation(session, evaluation_id)
     args, result = job.arguments(EvaluationArgs), job.outcome(EvaluationResult)
-    try:
+    grid = None
+    with suppress(NotFound):
         grid = grid_view(session, grids.get_grid(session, args.grid_id))
-    except NotFound:
-        grid = None
-    if isinstance(args, EvaluateWeightsArgs) and isinstance(result, EvaluateWeightsResult):
-        return WeightEvaluation(job, args, result, grid)
-    assert isinstance(args, EvaluateRunArgs)
-    assert isinstance(result, EvaluateRunResult)
-    gaps = loss_gaps(session, job.subject_id) if job.subject_id and result.steps else {}
-    return RunEvaluation(job, args, result, grid, gaps)
+    return EvaluationView(job, args, result, grid)
 
 
 def loss_gaps(session: Session, run_id: int) -> dict[int, float]:

@@ -14,7 +14,6 @@ from sqlmodel import Session, select
 from app.registry import evaluations
 from app.registry.adapters import fitting
 from app.registry.adapters.fitting import AdapterAndVersion
-from app.registry.adapters.usual_weight import keep_weight_card
 from app.registry.base_models import service as base_models
 from app.registry.base_models.service import BaseReference
 from app.registry.datasets import service as datasets
@@ -31,7 +30,6 @@ from app.registry.tables.axes import Axis, AxisKind, AxisValue
 from app.registry.tables.base_models import BaseModel
 from app.registry.wording import plural
 from worker.core.evaluation.subjects import FEWEST_IMAGES, spread
-from worker.core.lora_files.weights import WeightCard
 from worker.core.training.presets import prompts_of
 
 WEIGHTS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0)
@@ -117,12 +115,6 @@ def subject_of(session: Session, version_id: int | None) -> AdapterAndVersion | 
     adapter = session.get(Adapter, version.adapter_id) if version else None
     is_there = adapter is not None and adapter.deleted_at is None
     return (adapter, version) if adapter and version and is_there else None
-
-
-def keep_card(session: Session, version_id: int, base: BaseModel, card: WeightCard) -> None:
-    """Keep what was found with the version, unless that was deleted meanwhile."""
-    if made := subject_of(session, version_id):
-        keep_weight_card(session, *made, base, card)
 
 
 def _checked_items(

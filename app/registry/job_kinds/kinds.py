@@ -563,26 +563,6 @@ class EvaluatedStep(Evaluated):
     closest: tuple[tuple[int, Measured], ...] = ()
 
 
-class EvaluationResult(StepProgress):
-    """`notes`: what was not measured, and why. `eyes`: the model that measured, and its use."""
-
-    notes: tuple[str, ...] = ()
-    eyes: str = ""
-    eyes_use: str = ""
-
-
-class EvaluateRunResult(EvaluationResult):
-    """The measures, and the step to keep with the reason; `deciding`: the prompts that differ most.
-
-    `steps` is empty where the style was not measured.
-    """
-
-    steps: tuple[EvaluatedStep, ...] = ()
-    recommended: int | None = None
-    reason: str = ""
-    deciding: tuple[int, ...] = ()
-
-
 class EvaluatedWeight(Evaluated):
     """The measures of a weight, with the closeness of patches."""
 
@@ -590,11 +570,28 @@ class EvaluatedWeight(Evaluated):
     patches: Measured
 
 
-class EvaluateWeightsResult(EvaluationResult):
-    """The measures, and the weight card; both are missing where the style was not measured."""
+class EvaluationResult(StepProgress):
+    """The measures; empty where the style was not measured.
 
+    Of checkpoints the one to keep with the `reason`, and the prompts that differ most (`deciding`);
+    of weights the `card`. `notes`: what was not measured, and why. `eyes`: the model that measured,
+    and its use.
+    """
+
+    steps: tuple[EvaluatedStep, ...] = ()
+    recommended: int | None = None
+    reason: str = ""
+    deciding: tuple[int, ...] = ()
     weights: tuple[EvaluatedWeight, ...] = ()
     card: WeightCard | None = None
+    notes: tuple[str, ...] = ()
+    eyes: str = ""
+    eyes_use: str = ""
+
+    @property
+    def kept(self) -> EvaluatedStep | None:
+        """The recommended checkpoint."""
+        return next((one for one in self.steps if one.step == self.recommended), None)
 
 
 # Storage

@@ -17,7 +17,7 @@ from app.registry.blobs.subjects import Subject
 from app.registry.datasets.used_datasets import UsedDataset, image_total, used_datasets
 from app.registry.db import Session
 from app.registry.evaluations import EvaluationView
-from app.registry.job_kinds.kinds import EvaluateRunResult
+from app.registry.job_kinds.kinds import EvaluationResult
 from app.registry.job_kinds.states import JobStatus
 from app.registry.runs import checkpoints, service, stopping
 from app.registry.runs.active import runs_ahead
@@ -109,7 +109,7 @@ class RunView:
     adapter_bytes: int | None
     bad_files: list[str]
     good_checkpoint: RunCheckpoint | None = None
-    recommendation: EvaluateRunResult | None = None
+    recommendation: EvaluationResult | None = None
     evaluation: EvaluationView | None = None
 
     @property

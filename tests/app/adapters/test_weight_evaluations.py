@@ -16,7 +16,7 @@ from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models import service as base_models
 from app.registry.db import Session
 from app.registry.evaluations import list_evaluations
-from app.registry.job_kinds.kinds import EvaluatedWeight, EvaluateWeightsResult, PublishAdapterArgs
+from app.registry.job_kinds.kinds import EvaluatedWeight, EvaluationResult, PublishAdapterArgs
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.state import AppState
@@ -54,7 +54,7 @@ def measure(state: AppState, card: WeightCard | None = CARD, note: str = "") -> 
         EvaluatedWeight(weight=one, style=one / 2, low=0.1, high=0.9, patches=0.4, adherence=None)
         for one in (0.5, 1.0, 1.5)
     ]
-    result = EvaluateWeightsResult(weights=tuple(rows), card=card, notes=(note,) if note else ())
+    result = EvaluationResult(weights=tuple(rows), card=card, notes=(note,) if note else ())
     with state.database.write() as session:
         while claimed := jobs.claim_next(session, IoJob, lease_seconds=60):
             job, claim = claimed

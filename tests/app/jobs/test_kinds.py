@@ -248,7 +248,8 @@ def test_every_kind_is_registered_once() -> None:
     assert {kind for kind, _ in STORED_ARGS} == set(JobKind)
     args = [job_type.args for job_type in JOB_TYPES.values()]
     results = [job_type.result for job_type in JOB_TYPES.values()]
-    assert len({*args, *results}) == 2 * len(JobKind)
+    assert len({*args}) == len(JobKind)
+    assert len({*results}) == len(JobKind) - 1  # both evaluations have the same
 
 
 def test_long_kinds_are_those_that_a_stopping_worker_returns_to_the_queue() -> None:

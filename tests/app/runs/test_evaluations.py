@@ -11,7 +11,7 @@ from sqlmodel import select
 
 from app.registry import automatic_evaluations
 from app.registry.errors import Conflict
-from app.registry.job_kinds.kinds import EvaluatedStep, EvaluateRunResult
+from app.registry.job_kinds.kinds import EvaluatedStep, EvaluationResult
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.renders import drafts
@@ -44,7 +44,7 @@ def measured(step: int, style: float, **values: object) -> EvaluatedStep:
     return EvaluatedStep(**{"step": step, "style": style, "copy_ratio": 0.8} | usual | values)
 
 
-def measure(state: AppState, result: EvaluateRunResult) -> None:
+def measure(state: AppState, result: EvaluationResult) -> None:
     """End the job that measures, as an io worker would."""
     with state.database.write() as session:
         while claimed := jobs.claim_next(session, IoJob, lease_seconds=60):
@@ -70,7 +70,7 @@ def test_checkpoints_are_compared_and_one_is_recommended(
         assert claimed is None or claimed[0].kind != "evaluate_run"
     fake_workers.draw(state)
     assert "measuring waits for a worker" in text(client)
-    result = EvaluateRunResult(
+    result = EvaluationResult(
         steps=(
             measured(20, 0.66, inside=0.81, closest=((0, 0.5), (2, 0.6))),
             measured(40, 0.68, is_equal=True, adherence=None, copy_ratio=None),
@@ -128,7 +128,7 @@ def test_an_evaluation_is_ordered_watched_and_canceled_over_rest(
     assert again["id"] > order["id"]
     assert client.post(f"{API}/evaluations/{again['id']}/repeat").status_code == 409
     fake_workers.draw(state)
-    result = EvaluateRunResult(
+    result = EvaluationResult(
         steps=(measured(20, 0.6, left_out="ruined: it draws the same"), measured(40, 0.7)),
         recommended=40,
         reason="step 40 is the only one to choose.",
@@ -170,7 +170,7 @@ def test_a_style_that_is_not_measured_says_why(
 ) -> None:
     client.post(f"{API}/runs/{run}/evaluations", json={"subjects": 6})
     fake_workers.draw(state)
-    measure(state, EvaluateRunResult(notes=("The style is not measured: 3 images.",)))
+    measure(state, EvaluationResult(notes=("The style is not measured: 3 images.",)))
     page = text(client)
     assert "Not measured" in page
     assert "The style is not measured: 3 images." in page
@@ -208,7 +208,7 @@ def test_a_run_page_tells_of_the_evaluation_that_the_run_asked_for(
         automatic_evaluations.start_planned(session, claimed[1], plan, state.store)
     assert f"Evaluating</a>: 0 of {plan.draft.images} images." in text(client, f"/runs/{run}")
     fake_workers.draw(state)
-    measure(state, EvaluateRunResult(steps=(measured(20, 0.6),), recommended=20, reason="Best."))
+    measure(state, EvaluationResult(steps=(measured(20, 0.6),), recommended=20, reason="Best."))
     page = text(client, f"/runs/{run}")
     assert "Evaluating" not in page
     assert f'<a href="{PAGE}">step 20</a>. Best.' in page
@@ -219,7 +219,7 @@ def test_a_quick_form_that_does_not_fit_leaves_the_offer_and_says_why(
 ) -> None:
     job = order(state, run)
     sentence = "Not compared by itself: even 42 images would take 3 min."
-    measure(state, EvaluateRunResult(notes=(sentence,)))
+    measure(state, EvaluationResult(notes=(sentence,)))
     assert sentence in text(client, f"/runs/{run}")
     page = text(client)
     assert sentence in page

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from app.registry import prompt_sets
 from app.registry.datasets import service as datasets
 from app.registry.errors import Conflict, InvalidInput, NotFound
-from app.registry.job_kinds.kinds import EvaluateRunResult, EvaluateWeightsResult
+from app.registry.job_kinds.kinds import EvaluationResult
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.state import AppState
@@ -243,7 +243,7 @@ def test_a_result_names_what_of_its_set_is_not_new(
     address = "/runs/1" if of_run else "/adapters/chalk/versions/1"
     client.post(f"{API}{address}/evaluations", json={"prompt_set": 1})
     fake_workers.draw(state)
-    result = EvaluateRunResult(steps=(measured(20, 0.6),)) if of_run else EvaluateWeightsResult()
+    result = EvaluationResult(steps=(measured(20, 0.6),)) if of_run else EvaluationResult()
     with state.database.write() as session:
         while claimed := jobs.claim_next(session, IoJob, lease_seconds=60):
             job, claim = claimed

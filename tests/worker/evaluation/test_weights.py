@@ -21,16 +21,11 @@ LINOCUT = [
 
 
 def card(rows: list[tuple[float, float, float | None]]) -> WeightCard:
+    style = StyleScore(0.5, np.full(8, 0.5))
     return weight_card(
         [
-            WeightMeasure(
-                name=f"weight {weight:g}",
-                style=StyleScore(0.5, np.full(8, 0.5)),
-                adherence=None if adherence is None else np.full(8, adherence),
-                weight=weight,
-                patches=patches,
-            )
-            for weight, patches, adherence in rows
+            WeightMeasure("", style, seen and np.array([seen]), weight=weight, patches=score)
+            for weight, score, seen in rows
         ]
     )
 

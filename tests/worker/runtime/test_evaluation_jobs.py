@@ -17,11 +17,7 @@ from app.registry.adapters.usual_weight import weight_card_of
 from app.registry.db import utcnow
 from app.registry.errors import AppError, Conflict
 from app.registry.evaluations import EvaluationRequest
-from app.registry.job_kinds.kinds import (
-    EvaluateRunArgs,
-    EvaluateRunResult,
-    EvaluateWeightsResult,
-)
+from app.registry.job_kinds.kinds import EvaluateRunArgs, EvaluationResult
 from app.registry.jobs import listing
 from app.registry.jobs import service as jobs
 from app.registry.renders.grids import service as grids
@@ -100,12 +96,10 @@ def start(registry: Registry, run_id: int) -> int:
         return evaluations.start_evaluation(session, plan, registry.store).key
 
 
-def result_of(registry: Registry, evaluation_id: int) -> EvaluateRunResult:
+def result_of(registry: Registry, evaluation_id: int) -> EvaluationResult:
     job = registry.until_final(IoJob, evaluation_id)
     assert (job.status, job.error) == ("succeeded", None)
-    result = job.outcome(EvaluateRunResult)
-    assert isinstance(result, EvaluateRunResult)
-    return result
+    return job.outcome(EvaluationResult)
 
 
 def tiny_dino(folder: Path) -> str:
@@ -185,7 +179,7 @@ def test_weights_are_measured_and_the_card_is_kept_with_the_version(
         job_id = evaluations.start_evaluation(session, plan, registry.store).key
     job = registry.until_final(IoJob, job_id)
     assert (job.status, job.error) == ("succeeded", None)
-    result = job.outcome(EvaluateWeightsResult)
+    result = job.outcome(EvaluationResult)
     assert [one.weight for one in result.weights] == [0.5, 1.5, 6.0]
     assert all(one.low < one.style < one.high for one in result.weights)
     best = max(result.weights, key=lambda one: one.patches)

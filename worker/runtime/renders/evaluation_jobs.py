@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from app.registry import automatic_evaluations, evaluations, weight_evaluations
+from app.registry.adapters.usual_weight import keep_weight_card
 from app.registry.base_models import service as base_models
 from app.registry.config import Settings
 from app.registry.db import Database, Session
@@ -21,9 +22,7 @@ from app.registry.job_kinds.kinds import (
     EvaluatedStep,
     EvaluatedWeight,
     EvaluateRunArgs,
-    EvaluateRunResult,
     EvaluateWeightsArgs,
-    EvaluateWeightsResult,
     EvaluationArgs,
     EvaluationResult,
 )
@@ -86,8 +85,9 @@ class EvaluationJobs:
             result = result.model_copy(update={"eyes": eyes.title, "eyes_use": eyes.use})
             with self._database.write() as session:
                 succeed(session, lease, result)
-                if isinstance(result, EvaluateWeightsResult) and result.card:
-                    weight_evaluations.keep_card(session, job.subject_id, base, result.card)
+                made = result.card and weight_evaluations.subject_of(session, job.subject_id)
+                if made and result.card:
+                    keep_weight_card(session, *made, base, result.card)
 
     def _order(self, run_id: int, lease: Lease) -> None:
         """Order the images of the quick form; if none fits, the result says why."""
@@ -138,12 +138,12 @@ def _images_of_run(
     session: Session, run_id: int, args: EvaluateRunArgs
 ) -> tuple[BaseModel, list[tuple[str, str]]]:
     run = runs.get_run(session, run_id)
-    hashes = evaluations.image_hashes(session, run)
-    places = [*args.trained, *args.held_out]
-    if places and max(places) >= len(hashes):
-        raise NotFound("The images of this run were deleted for good.")
-    found = zip((hashes[place] for place in places), args.captions, strict=True)
-    return base_models.get_base_model(session, run.base_model_id), [*found]
+    images = evaluations.run_images(session, run)
+    places = (*args.trained, *args.held_out)
+    found = [
+        (images[place].sha256, text) for place, text in zip(places, args.captions, strict=True)
+    ]
+    return base_models.get_base_model(session, run.base_model_id), found
 
 
 def _images_of_version(
@@ -215,7 +215,7 @@ class _GridDrawing:
         return found
 
 
-def _result(args: EvaluateRunArgs, report: CheckpointReport) -> EvaluateRunResult:
+def _result(args: EvaluateRunArgs, report: CheckpointReport) -> EvaluationResult:
     choice, steps = report.choice, dict(zip(args.candidates, args.steps, strict=True))
     drawn = [at for at, caption in enumerate(args.captions[: len(args.trained)]) if caption]
     rows = [
@@ -228,7 +228,7 @@ def _result(args: EvaluateRunArgs, report: CheckpointReport) -> EvaluateRunResul
         )
         for one in report.candidates
     ]
-    return EvaluateRunResult(
+    return EvaluationResult(
         steps=tuple(rows),
         recommended=steps.get(choice.name or ""),
         reason=choice.reason,
@@ -237,8 +237,8 @@ def _result(args: EvaluateRunArgs, report: CheckpointReport) -> EvaluateRunResul
     )
 
 
-def _result_of_weights(report: WeightReport, base: str) -> EvaluateWeightsResult:
-    return EvaluateWeightsResult(
+def _result_of_weights(report: WeightReport, base: str) -> EvaluationResult:
+    return EvaluationResult(
         weights=tuple(
             EvaluatedWeight(weight=one.weight, **_measures(one)) for one in report.candidates
         ),

@@ -16,7 +16,7 @@ from app.registry.datasets.choices import dataset_choices
 from app.registry.datasets.trained_on import pinned_keys
 from app.registry.db import Session
 from app.registry.errors import InvalidInput
-from app.registry.evaluations import EvaluationDraft, WeightEvaluation
+from app.registry.evaluations import EvaluationDraft, EvaluationView
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.weight_evaluations import WeightRequest
 from app.registry.wording import plural
@@ -39,7 +39,7 @@ class WeightsPage:
 
     adapter: Adapter
     version: AdapterVersion
-    view: WeightEvaluation | None = None
+    view: EvaluationView | None = None
     draft: EvaluationDraft | None = None
     values: Mapping[str, object] | None = None
     errors: Mapping[str, str] | None = None
@@ -59,11 +59,10 @@ def show(
         found = evaluations.list_evaluations(session, version_id=version.key, limit=1)
         if found and not new:
             view = evaluations.view_evaluation(session, found[0].key)
-            assert isinstance(view, WeightEvaluation)
             page = WeightsPage(adapter, version, view)
         else:
             page = _form(session, adapter, version, WeightRequest())
-    return render(request, "adapters/weights.html", page=page)
+    return render(request, "adapters/weights.html", page)
 
 
 @router.post("/adapters/{slug}/weights")
@@ -85,7 +84,7 @@ def start(request: Request, slug: Slug, state: State, sent: SentForm, v: Number 
             plan = evaluations.plan_images(session, draft)
         except InvalidInput as error:
             page = _form(session, adapter, version, wanted, error.fields)
-            return render(request, "adapters/weights.html", status=422, page=page)
+            return render(request, "adapters/weights.html", page, status=422)
     with state.database.write() as session:
         evaluations.start_evaluation(session, plan, state.store)
     return RedirectResponse(f"/adapters/{slug}/weights?v={version.version}", status_code=303)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
@@ -11,8 +11,8 @@ from app.registry import evaluations, weight_evaluations
 from app.registry.adapters import service as adapters
 from app.registry.base_models.service import BaseReference
 from app.registry.db import MAX_ID, Session
-from app.registry.evaluations import EvaluationRequest, RunEvaluation, WeightEvaluation
-from app.registry.job_kinds.kinds import UsedPromptSet
+from app.registry.evaluations import EvaluationRequest
+from app.registry.job_kinds.kinds import JobKind, UsedPromptSet
 from app.registry.job_kinds.states import JobStatus
 from app.registry.slugs import Reference, RowId
 from app.registry.weight_evaluations import WeightRequest
@@ -162,59 +162,41 @@ class EvaluationOut(Answer):
 def evaluation_out(session: Session, evaluation_id: int) -> EvaluationOut:
     """An evaluation as the API shows it. Raises NotFound."""
     view = evaluations.view_evaluation(session, evaluation_id)
-    of_kind = _of_run(view) if isinstance(view, RunEvaluation) else _of_weights(session, view)
-    nothing: dict[str, Any] = {
-        "recommended": None,
-        "reason": None,
-        "checkpoints": [],
-        "weights": [],
-    }
-    nothing |= {"run_id": None, "adapter_id": None, "version": None, "weight_card": None}
+    result, subject_id = view.result, view.job.subject_id
+    run_id = subject_id if view.job.kind == JobKind.EVALUATE_RUN else None
+    made = None if run_id else weight_evaluations.subject_of(session, subject_id)
+    gaps = evaluations.loss_gaps(session, run_id) if run_id and result.steps else {}
     return EvaluationOut.of(
         view.job,
+        run_id=run_id,
+        adapter_id=made[0].key if made else None,
+        version=made[1].version if made else None,
         grid_id=view.args.grid_id or None,
         prompt_set=view.args.prompt_set,
         progress=view.progress,
         images=view.images,
         images_drawn=view.drawn,
-        eyes=view.result.eyes or None,
-        not_measured=list(view.result.notes),
-        **nothing | of_kind,
-    )
-
-
-def _of_run(view: RunEvaluation) -> dict[str, Any]:
-    checkpoints = [
-        EvaluatedCheckpointOut.of(
-            one,
-            style_low=one.low,
-            style_high=one.high,
-            loss_gap=view.gaps.get(one.step),
-            left_out=one.left_out or None,
-            equal=one.is_equal,
-        )
-        for one in view.result.steps
-    ]
-    return {
-        "run_id": view.job.subject_id,
-        "recommended": view.result.recommended,
-        "reason": view.result.reason or None,
-        "checkpoints": checkpoints,
-    }
-
-
-def _of_weights(session: Session, view: WeightEvaluation) -> dict[str, Any]:
-    made = weight_evaluations.subject_of(session, view.job.subject_id)
-    card = view.result.card
-    return {
-        "adapter_id": made[0].key if made else None,
-        "version": made[1].version if made else None,
-        "weights": [
-            EvaluatedWeightOut.of(one, style_low=one.low, style_high=one.high)
-            for one in view.result.weights
+        recommended=result.recommended,
+        reason=result.reason or None,
+        checkpoints=[
+            EvaluatedCheckpointOut.of(
+                one,
+                style_low=one.low,
+                style_high=one.high,
+                loss_gap=gaps.get(one.step),
+                left_out=one.left_out or None,
+                equal=one.is_equal,
+            )
+            for one in result.steps
         ],
-        "weight_card": card_out(card) if card else None,
-    }
+        eyes=result.eyes or None,
+        weights=[
+            EvaluatedWeightOut.of(one, style_low=one.low, style_high=one.high)
+            for one in result.weights
+        ],
+        weight_card=card_out(result.card) if result.card else None,
+        not_measured=list(result.notes),
+    )
 
 
 @router.post("/runs/{run_id}/evaluations", status_code=202, responses=NOT_POSSIBLE)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from fastapi import APIRouter, Request
@@ -10,9 +11,9 @@ from starlette.responses import RedirectResponse, Response
 
 from app.registry import evaluations, prompt_sets, weight_evaluations
 from app.registry.db import Session
-from app.registry.errors import AppError, InvalidInput
-from app.registry.evaluations import EvaluationDraft, EvaluationRequest, RunEvaluation
-from app.registry.job_kinds.kinds import EvaluatedStep, JobKind
+from app.registry.errors import AppError, Conflict, InvalidInput
+from app.registry.evaluations import EvaluationDraft, EvaluationRequest, EvaluationView
+from app.registry.job_kinds.kinds import EvaluateRunArgs, JobKind
 from app.registry.runs import checkpoints, service
 from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.tables.jobs import IoJob
@@ -39,42 +40,21 @@ class Copy:
 class EvaluationPage:
     """A run with its newest evaluation, or what one would cost; `problem`: why there can be none.
 
-    `note`: why the run was not evaluated by itself.
-    `saved`: its checkpoints by step; `copies`: what the recommended one remembers best.
+    `note`: why the run was not evaluated by itself. `saved`: its checkpoints by step; `copies`:
+    what the recommended one remembers best; `gaps`: see `loss_gaps`.
     """
 
     run: Run
-    view: RunEvaluation | None
-    draft: EvaluationDraft | None
     wanted: EvaluationRequest
+    view: EvaluationView | None = None
+    draft: EvaluationDraft | None = None
     problem: str = ""
     note: str = ""
     errors: Mapping[str, str] = field(default_factory=dict)
-    saved: dict[int, RunCheckpoint] = field(default_factory=dict)
-    copies: list[Copy] = field(default_factory=list)
-    prompt_sets: list[tuple[object, str]] = field(default_factory=list)
-
-    @property
-    def is_active(self) -> bool:
-        """True while the page should keep polling."""
-        return self.view is not None and self.view.job.state.is_active
-
-    @property
-    def kept(self) -> EvaluatedStep | None:
-        """The recommended checkpoint."""
-        if self.view is None:
-            return None
-        result = self.view.result
-        return next((one for one in result.steps if one.step == result.recommended), None)
-
-    def verdict(self, one: EvaluatedStep) -> str:
-        """What is to be said of a checkpoint beside its figures."""
-        kept = self.kept
-        if one.left_out:
-            return one.left_out[:1].upper() + one.left_out[1:]
-        if kept is None or one is kept:
-            return ""
-        return "Looks equally close" if one.is_equal else f"Less close than step {kept.step:,}"
+    saved: Mapping[int, RunCheckpoint] = field(default_factory=dict)
+    copies: Sequence[Copy] = ()
+    gaps: Mapping[int, float] = field(default_factory=dict)
+    prompt_sets: Sequence[tuple[object, str]] = ()
 
 
 @router.get("/runs/{run_id}/evaluation")
@@ -82,7 +62,7 @@ def show(request: Request, run_id: Id, state: State, new: bool = False) -> Respo
     """Show the newest evaluation of a run, or the form of a new one."""
     with state.database.read() as session:
         page = _page(session, run_id, EvaluationRequest(), new=new)
-    return render(request, "runs/evaluation.html", page=page)
+    return render(request, "runs/evaluation.html", page)
 
 
 @router.post("/runs/{run_id}/evaluation")
@@ -100,8 +80,8 @@ def start(request: Request, run_id: Id, state: State, sent: SentForm) -> Respons
             plan = evaluations.plan_evaluation(session, run_id, wanted)
     except InvalidInput as error:
         with state.database.read() as session:
-            page = _page(session, run_id, wanted, new=True, errors=error.fields)
-        return render(request, "runs/evaluation.html", status=422, page=page)
+            page = _page(session, run_id, wanted, errors=error.fields)
+        return render(request, "runs/evaluation.html", page, status=422)
     with state.database.write() as session:
         evaluations.start_evaluation(session, plan, state.store)
     return RedirectResponse(f"/runs/{run_id}/evaluation", status_code=303)
@@ -136,36 +116,43 @@ def _page(
     run_id: int,
     wanted: EvaluationRequest,
     *,
-    new: bool,
+    new: bool = False,
     errors: Mapping[str, str] | None = None,
 ) -> EvaluationPage:
-    run = service.get_run(session, run_id)
-    newest = [] if new else evaluations.list_evaluations(session, run_id=run_id, limit=1)
+    page = EvaluationPage(service.get_run(session, run_id), wanted)
+    newest = [] if new or errors else evaluations.list_evaluations(session, run_id=run_id, limit=1)
     view = evaluations.view_evaluation(session, newest[0].key) if newest else None
-    if view is None or not (view.is_planned or view.job.state.is_active):
-        try:
-            usual = EvaluationRequest() if errors else wanted
-            draft = evaluations.draft_evaluation(session, run_id, usual)
-        except AppError as error:
-            return EvaluationPage(run, None, None, wanted, error.detail)
-        note = view.not_ordered if view else ""
-        page = EvaluationPage(run, None, draft, wanted, note=note, errors=errors or {})
-        return replace(page, prompt_sets=prompt_sets.set_choices(session))
-    assert isinstance(view, RunEvaluation)
-    rows = checkpoints.list_checkpoints(session, run_id, steps=view.args.steps)
-    page = EvaluationPage(run, view, None, wanted, saved={row.step: row for row in rows})
-    return replace(page, copies=_copies(session, page))
+    if view and (view.is_planned or view.job.state.is_active):
+        return _with_result(session, page, view)
+    try:
+        usual = EvaluationRequest() if errors else wanted
+        draft = evaluations.draft_evaluation(session, run_id, usual)
+    except AppError as error:
+        return replace(page, problem=error.detail)
+    return replace(
+        page,
+        draft=draft,
+        note=view.not_ordered if view else "",
+        errors=errors or {},
+        prompt_sets=prompt_sets.set_choices(session),
+    )
 
 
-def _copies(session: Session, page: EvaluationPage) -> list[Copy]:
-    """The pairs that are closest, of the recommended checkpoint, or of the last one."""
-    view, found = page.view, list[Copy]()
-    if view is None or not view.result.steps:
-        return found
-    one = page.kept or view.result.steps[-1]
-    hashes = evaluations.image_hashes(session, page.run)
-    for at, distance in one.closest:
-        place, drawn = view.args.trained[at], view.image(one.step, view.caption_row(at))
-        if place < len(hashes) and drawn:
-            found.append(Copy(hashes[place], drawn, view.args.captions[at], distance))
-    return found
+def _with_result(session: Session, page: EvaluationPage, view: EvaluationView) -> EvaluationPage:
+    args, run, result = view.args, page.run, view.result
+    assert isinstance(args, EvaluateRunArgs)
+    rows = checkpoints.list_checkpoints(session, run.key, steps=args.steps)
+    page = replace(page, view=view, saved={row.step: row for row in rows})
+    if not result.steps:
+        return page
+    copies = list[Copy]()
+    with suppress(Conflict):  # the images were deleted for good
+        images = evaluations.run_images(session, run)
+        one = result.kept or result.steps[-1]
+        column = 1 + args.steps.index(one.step)
+        for at, distance in one.closest:
+            row = len(args.prompts) + sum(map(bool, args.captions[:at]))
+            if drawn := view.image_at(column, row):
+                trained = images[args.trained[at]].sha256
+                copies.append(Copy(trained, drawn, args.captions[at], distance))
+    return replace(page, copies=copies, gaps=evaluations.loss_gaps(session, run.key))
