@@ -1,13 +1,17 @@
-"""Dependencies of every request: the app state that `create_app` makes once, and row ids."""
+"""What endpoints take: the app state that `create_app` makes once, sessions, and row ids."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, signature
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request
+from fastapi.routing import APIRoute
 from pydantic import Field
 
-from app.registry.db import MAX_ID
+from app.registry.db import MAX_ID, Database, Session
 from app.registry.slugs import Reference, id_of
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
@@ -34,6 +38,45 @@ def app_state(request: Request) -> AppState:
 
 
 State = Annotated[AppState, Depends(app_state)]
+Reading = Annotated[Session, Database.read]
+"""A session for reading, open while the endpoint runs."""
+Writing = Annotated[Session, Database.write]
+"""A session that commits at the end of the endpoint, before the answer is sent, or rolls back."""
+
+
+class SessionRoute(APIRoute):
+    """A route whose endpoint may have a parameter `session`, a `Reading` or a `Writing`.
+
+    A dependency with `yield` would end it on another thread: while all threads wait for the write
+    lock of SQLite, none would be left for the request that holds it (measured with 48 clients: 7
+    changes a second in place of 100, and most answers were 503).
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **settings: Any) -> None:
+        super().__init__(path, _in_session(endpoint), **settings)
+
+
+def _in_session(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """The endpoint with the parameter `state` in place of `session`."""
+    asked = signature(endpoint, eval_str=True)
+    parameters = {**asked.parameters}
+    session = parameters.pop("session", None)
+    if session is None:
+        return endpoint
+    (open_session,) = session.annotation.__metadata__
+    takes_state = "state" in parameters
+    parameters["state"] = Parameter("state", Parameter.KEYWORD_ONLY, annotation=State)
+
+    @wraps(endpoint)
+    def opened(*, state: State, **values: Any) -> Any:
+        if takes_state:
+            values["state"] = state
+        with open_session(state.database) as session:
+            return endpoint(**values, session=session)
+
+    keywords = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in parameters.values()]
+    opened.__signature__ = asked.replace(parameters=keywords)  # type: ignore[attr-defined]
+    return opened
 
 
 def find_id(state: AppState, table: type[Any], reference: int | str | None) -> int | None:

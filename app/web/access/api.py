@@ -13,9 +13,9 @@ from app.web.access.gate import login_of
 from app.web.access.needs import Need, needs
 from app.web.answers import Answer
 from app.web.rest.lists import Part
-from app.web.state import Id, State
+from app.web.state import Id, Reading, SessionRoute, State
 
-router = APIRouter(tags=["sessions"])
+router = APIRouter(tags=["sessions"], route_class=SessionRoute)
 
 
 class SessionOut(Answer):
@@ -31,13 +31,12 @@ class SessionOut(Answer):
 
 @router.get("/sessions")
 @needs(Need.ADMIN)
-def list_sessions(state: State, part: Part) -> list[SessionOut]:
+def list_sessions(session: Reading, part: Part) -> list[SessionOut]:
     """List the sessions of browsers that have not ended, last used first.
 
     Programs that send the password with each request have none.
     """
-    with state.database.read() as session:
-        rows = service.list_sessions(session)
+    rows = service.list_sessions(session)
     times = ("created_at", "last_used_at", "expires_at")
     return [
         SessionOut.of(row, **{name: aware(getattr(row, name)) for name in times})

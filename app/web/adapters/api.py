@@ -17,12 +17,12 @@ from app.web.openapi import header_docs
 from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
-from app.web.state import AdapterId, State
+from app.web.state import AdapterId, Reading, SessionRoute, Writing
 from app.web.weight_cards import WeightCardOut, cards_out
 from worker.core.bases.family import BaseFamily
 from worker.core.old_names import accept_old_names
 
-router = APIRouter(tags=["adapters"])
+router = APIRouter(tags=["adapters"], route_class=SessionRoute)
 
 UNLISTED = problems({409: "It holds the checkpoints of a run."})
 ADAPTER_FIELDS = (
@@ -121,7 +121,7 @@ def adapter_out(row: AdapterSummary) -> AdapterOut:
 
 @router.get("/adapters", responses=header_docs("x-total-count-more"))
 def list_adapters(
-    state: State,
+    session: Reading,
     response: Response,
     part: Part,
     q: Annotated[
@@ -146,8 +146,7 @@ def list_adapters(
     filters = service.Filter(
         q, base or "", tuple(tag), starred, sort, after=part.mark, limit=part.limit
     )
-    with state.database.read() as session:
-        found = service.list_adapters(session, filters)
+    found = service.list_adapters(session, filters)
     part.link(found.next, found.total)
     if found.more:
         response.headers["x-total-count-more"] = "true"
@@ -155,22 +154,20 @@ def list_adapters(
 
 
 @router.get("/adapters/{adapter_id}")
-def get_adapter(adapter_id: AdapterId, state: State) -> AdapterOut:
+def get_adapter(adapter_id: AdapterId, session: Reading) -> AdapterOut:
     """Get an adapter."""
-    with state.database.read() as session:
-        adapter = service.get_adapter(session, adapter_id)
-        return adapter_out(service.summary(session, adapter))
+    adapter = service.get_adapter(session, adapter_id)
+    return adapter_out(service.summary(session, adapter))
 
 
 @router.patch("/adapters/{adapter_id}", responses=UNLISTED)
-def change_adapter(adapter_id: AdapterId, body: AdapterPatch, state: State) -> AdapterOut:
+def change_adapter(adapter_id: AdapterId, body: AdapterPatch, session: Writing) -> AdapterOut:
     """Change name, notes, license, star, cover, trigger words or tags.
 
     Its versions never change.
     """
     change = service.AdapterChange(**body.model_dump(exclude={"cover_sha256"}))
-    with state.database.write() as session:
-        adapter = service.change_adapter(session, adapter_id, change)
-        if "cover_sha256" in body.model_fields_set:
-            choose_cover(session, adapter_id, body.cover_sha256)
-        return adapter_out(service.summary(session, adapter))
+    adapter = service.change_adapter(session, adapter_id, change)
+    if "cover_sha256" in body.model_fields_set:
+        choose_cover(session, adapter_id, body.cover_sha256)
+    return adapter_out(service.summary(session, adapter))

@@ -20,9 +20,9 @@ from app.web.answers import Answer
 from app.web.problems import CANCEL
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import BaseModelId, State
+from app.web.state import BaseModelId, Reading, SessionRoute, State, Writing
 
-router = APIRouter(tags=["base-models"])
+router = APIRouter(tags=["base-models"], route_class=SessionRoute)
 
 
 class BaseModelIn(BaseModel):
@@ -72,36 +72,33 @@ def _answers(session: Session, bases: Sequence[models.BaseModel]) -> list[BaseMo
 
 
 @router.get("/base-models")
-def list_base_models(state: State, part: Part) -> list[BaseModelOut]:
+def list_base_models(session: Reading, part: Part) -> list[BaseModelOut]:
     """List all base models.
 
     Last come embedded ones of older versions that something was made with; their status is
     `removed`.
     """
-    with state.database.read() as session:
-        bases = [*service.list_base_models(session), *removal.list_retired(session)]
-        return _answers(session, part.of(bases, lambda base: base.key))
+    bases = [*service.list_base_models(session), *removal.list_retired(session)]
+    return _answers(session, part.of(bases, lambda base: base.key))
 
 
 @router.post("/base-models", status_code=202, responses=NOT_ADDED)
-def add_base_model(body: BaseModelIn, state: State) -> BaseModelOut:
+def add_base_model(body: BaseModelIn, state: State, session: Writing) -> BaseModelOut:
     """Add a base model from a path or from the Hugging Face Hub.
 
     Its status goes from `downloading` and `checking` to `ready` or `failed`. Adding one that
     failed retries it; a download resumes where it stopped.
     """
-    with state.database.write() as session:
-        base = added_models.add(
-            session, BASE_MODELS, body.source, state.settings, precision=body.precision
-        )
-        return _answers(session, [base])[0]
+    base = added_models.add(
+        session, BASE_MODELS, body.source, state.settings, precision=body.precision
+    )
+    return _answers(session, [base])[0]
 
 
 @router.get("/base-models/{base_id}")
-def get_base_model(base_id: BaseModelId, state: State) -> BaseModelOut:
+def get_base_model(base_id: BaseModelId, session: Reading) -> BaseModelOut:
     """Get a base model with the progress of its download."""
-    with state.database.read() as session:
-        return _answers(session, [service.get_base_model(session, base_id)])[0]
+    return _answers(session, [service.get_base_model(session, base_id)])[0]
 
 
 class SubjectOut(Answer):
@@ -119,7 +116,7 @@ class SubjectOut(Answer):
 @router.get("/base-models/{base_id}/subjects")
 def list_subjects(
     base_id: BaseModelId,
-    state: State,
+    session: Reading,
     part: Part,
     q: Annotated[
         str, Query(max_length=200, description="Only subjects with these words, best first.")
@@ -129,20 +126,18 @@ def list_subjects(
 
     Only `starter` brings such a list; that of any other base model is empty.
     """
-    with state.database.read() as session:
-        base = service.get_base_model(session, base_id)
+    base = service.get_base_model(session, base_id)
     found = subjects.subjects_of(base, q)
     return [SubjectOut.of(known) for known in part.of(found, lambda known: known.name)]
 
 
 @router.post("/base-models/{base_id}/cancel", **CANCEL)
-def cancel_base_model(base_id: BaseModelId, state: State) -> BaseModelOut:
+def cancel_base_model(base_id: BaseModelId, session: Writing) -> BaseModelOut:
     """Cancel the download of a base model.
 
     Adding the base model again resumes it.
     """
-    with state.database.write() as session:
-        return _answers(session, [added_models.cancel(session, BASE_MODELS, base_id)])[0]
+    return _answers(session, [added_models.cancel(session, BASE_MODELS, base_id)])[0]
 
 
 add_removal(

@@ -18,9 +18,9 @@ from app.web.answers import Answer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import CaptionModelId, State
+from app.web.state import CaptionModelId, Reading, SessionRoute, State, Writing
 
-router = APIRouter(tags=["caption-models"])
+router = APIRouter(tags=["caption-models"], route_class=SessionRoute)
 
 
 class CaptionModelIn(BaseModel):
@@ -59,32 +59,29 @@ def _model_out(session: Session, model: CaptionModel) -> CaptionModelOut:
 
 
 @router.get("/caption-models")
-def list_caption_models(state: State, part: Part) -> list[CaptionModelOut]:
+def list_caption_models(session: Reading, part: Part) -> list[CaptionModelOut]:
     """List the models that caption images on this machine."""
-    with state.database.read() as session:
-        rows = added_models.list_with_progress(session, CAPTION_MODELS)
+    rows = added_models.list_with_progress(session, CAPTION_MODELS)
     shown = part.of(rows, lambda row: row.model.key)
     return [model_out(CaptionModelOut, row) for row in shown]
 
 
 @router.post("/caption-models", status_code=202, responses=NOT_ADDED)
-def add_caption_model(body: CaptionModelIn, state: State) -> CaptionModelOut:
+def add_caption_model(body: CaptionModelIn, state: State, session: Writing) -> CaptionModelOut:
     """Add a caption model from a folder or from the Hugging Face Hub.
 
     BLIP, Florence-2 and WD taggers can be used. The status goes from `downloading` and `checking`
     to `ready` or `failed`. Adding one that failed tries it again; a download resumes where it
     stopped.
     """
-    with state.database.write() as session:
-        model = added_models.add(session, CAPTION_MODELS, body.source, state.settings)
-        return _model_out(session, model)
+    model = added_models.add(session, CAPTION_MODELS, body.source, state.settings)
+    return _model_out(session, model)
 
 
 @router.get("/caption-models/{model_id}")
-def get_caption_model(model_id: CaptionModelId, state: State) -> CaptionModelOut:
+def get_caption_model(model_id: CaptionModelId, session: Reading) -> CaptionModelOut:
     """Get a caption model with the progress of its download."""
-    with state.database.read() as session:
-        return _model_out(session, added_models.get_model(session, CAPTION_MODELS, model_id))
+    return _model_out(session, added_models.get_model(session, CAPTION_MODELS, model_id))
 
 
 @router.post(
@@ -97,23 +94,23 @@ def get_caption_model(model_id: CaptionModelId, state: State) -> CaptionModelOut
         }
     ),
 )
-def check_caption_model(model_id: CaptionModelId, state: State) -> CaptionModelOut:
+def check_caption_model(
+    model_id: CaptionModelId, state: State, session: Writing
+) -> CaptionModelOut:
     """Check a caption model again, as after its files were changed.
 
     A download that is not complete is resumed.
     """
-    with state.database.write() as session:
-        return _model_out(session, service.check_again(session, model_id, state.settings))
+    return _model_out(session, service.check_again(session, model_id, state.settings))
 
 
 @router.post("/caption-models/{model_id}/cancel", **CANCEL)
-def cancel_caption_model(model_id: CaptionModelId, state: State) -> CaptionModelOut:
+def cancel_caption_model(model_id: CaptionModelId, session: Writing) -> CaptionModelOut:
     """Cancel the download of a caption model.
 
     Checking it again resumes the download.
     """
-    with state.database.write() as session:
-        return _model_out(session, added_models.cancel(session, CAPTION_MODELS, model_id))
+    return _model_out(session, added_models.cancel(session, CAPTION_MODELS, model_id))
 
 
 add_removal(

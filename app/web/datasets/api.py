@@ -20,12 +20,12 @@ from app.web.datasets import upload_progress as progress
 from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
-from app.web.state import DatasetId, Id, State
+from app.web.state import DatasetId, Id, Reading, SessionRoute, State, Writing
 from app.web.uploads import uploaded
 from worker.core.starter.examples import EXAMPLES
 from worker.core.words import CaptionKind
 
-router = APIRouter(tags=["datasets"])
+router = APIRouter(tags=["datasets"], route_class=SessionRoute)
 router.include_router(image_captions_api.router)
 router.include_router(image_facts_api.router)
 
@@ -154,10 +154,9 @@ class ImagePatch(Patch):
 
 
 @router.post("/datasets", status_code=201)
-def create_dataset(body: DatasetIn, state: State) -> DatasetOut:
+def create_dataset(body: DatasetIn, session: Writing) -> DatasetOut:
     """Create an empty dataset."""
-    with state.database.write() as session:
-        dataset = service.create_dataset(session, body.name, trigger_word=body.trigger_word)
+    dataset = service.create_dataset(session, body.name, trigger_word=body.trigger_word)
     return DatasetOut.of(dataset, image_count=0)
 
 
@@ -180,29 +179,26 @@ def add_example(body: ExampleIn, state: State, response: Response) -> DatasetOut
 
 
 @router.get("/datasets")
-def list_datasets(state: State, part: Part, q: Search = "") -> list[DatasetOut]:
+def list_datasets(session: Reading, part: Part, q: Search = "") -> list[DatasetOut]:
     """List all datasets, newest first."""
-    with state.database.read() as session:
-        found = part.of(service.list_datasets(session, q=q[:200]), lambda row: row.dataset.key)
+    found = part.of(service.list_datasets(session, q=q[:200]), lambda row: row.dataset.key)
     return [DatasetOut.of(row.dataset, image_count=row.image_count) for row in found]
 
 
 @router.get("/datasets/{dataset_id}")
-def get_dataset(dataset_id: DatasetId, state: State) -> DatasetOut:
+def get_dataset(dataset_id: DatasetId, session: Reading) -> DatasetOut:
     """Get a dataset."""
-    with state.database.read() as session:
-        row = service.summary(session, service.get_dataset(session, dataset_id))
+    row = service.summary(session, service.get_dataset(session, dataset_id))
     return DatasetOut.of(row.dataset, image_count=row.image_count)
 
 
 @router.patch("/datasets/{dataset_id}")
-def change_dataset(dataset_id: DatasetId, body: DatasetPatch, state: State) -> DatasetOut:
+def change_dataset(dataset_id: DatasetId, body: DatasetPatch, session: Writing) -> DatasetOut:
     """Rename a dataset or change its trigger word."""
-    with state.database.write() as session:
-        dataset = service.change_dataset(
-            session, dataset_id, name=body.name, trigger_word=body.trigger_word
-        )
-        row = service.summary(session, dataset)
+    dataset = service.change_dataset(
+        session, dataset_id, name=body.name, trigger_word=body.trigger_word
+    )
+    row = service.summary(session, dataset)
     return DatasetOut.of(dataset, image_count=row.image_count)
 
 
@@ -225,6 +221,7 @@ def upload_images(
         ),
     ],
     state: State,
+    session: Reading,
 ) -> Response | UploadOut:
     """Add images to a dataset, with their captions.
 
@@ -241,8 +238,7 @@ def upload_images(
         raise InvalidInput(
             "Send at least one file in the field `files`.", fields={"files": "Empty."}
         )
-    with state.database.read() as session:
-        service.get_dataset(session, dataset_id)
+    service.get_dataset(session, dataset_id)
     sent = [uploaded(file) for file in files]
     if not progress.wants_progress(request):
         return _upload_out(uploads.receive(state, dataset_id, sent))
@@ -265,36 +261,34 @@ def _upload_out(outcome: uploads.UploadOutcome) -> UploadOut:
 
 
 @router.get("/images/{image_id}")
-def get_image(image_id: Id, state: State) -> ImageOut:
+def get_image(image_id: Id, session: Reading) -> ImageOut:
     """Get an image."""
-    with state.database.read() as session:
-        return ImageOut.of_image(service.get_image(session, image_id))
+    return ImageOut.of_image(service.get_image(session, image_id))
 
 
 @router.patch(
     "/images/{image_id}",
     responses=problems({409: "The caption was changed since `caption_version`."}),
 )
-def change_image(image_id: Id, body: ImagePatch, state: State) -> ImageOut:
+def change_image(image_id: Id, body: ImagePatch, session: Writing) -> ImageOut:
     """Change the caption of an image, or how runs use it.
 
     Earlier captions stay in its history.
     """
-    with state.database.write() as session:
-        image = service.change_image(
-            session,
-            image_id,
-            repeats=body.repeats,
-            never_flip=body.never_flip,
-            set_aside=body.set_aside,
+    image = service.change_image(
+        session,
+        image_id,
+        repeats=body.repeats,
+        never_flip=body.never_flip,
+        set_aside=body.set_aside,
+    )
+    if "focus" in body.model_fields_set:
+        focus = (body.focus[0], body.focus[1]) if body.focus else None
+        image = service.set_focus(session, image_id, focus)
+    if body.caption_kind is not None:
+        image = change_first_kind(session, image_id, body.caption_kind)
+    if body.caption is not None:
+        image = service.caption_image(
+            session, image_id, body.caption, seen_version=body.caption_version
         )
-        if "focus" in body.model_fields_set:
-            focus = (body.focus[0], body.focus[1]) if body.focus else None
-            image = service.set_focus(session, image_id, focus)
-        if body.caption_kind is not None:
-            image = change_first_kind(session, image_id, body.caption_kind)
-        if body.caption is not None:
-            image = service.caption_image(
-                session, image_id, body.caption, seen_version=body.caption_version
-            )
     return ImageOut.of_image(image)

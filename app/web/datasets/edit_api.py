@@ -23,10 +23,10 @@ from app.web.answers import Answer, name_of
 from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import DatasetId, Id, State, find_id
+from app.web.state import DatasetId, Id, Reading, SessionRoute, State, Writing, find_id
 from worker.core.words import CaptionKind
 
-router = APIRouter(tags=["datasets"])
+router = APIRouter(tags=["datasets"], route_class=SessionRoute)
 
 SHOWN = 100  # changes in an answer
 ASKED = [action for action in EditAction if action not in MADE_ELSEWHERE]
@@ -182,11 +182,10 @@ def edit_images(dataset_id: DatasetId, body: EditIn, state: State) -> EditOut:
 
 
 @router.get("/datasets/{dataset_id}/edits")
-def list_dataset_edits(dataset_id: DatasetId, state: State, part: Part) -> list[StepOut]:
+def list_dataset_edits(dataset_id: DatasetId, session: Reading, part: Part) -> list[StepOut]:
     """List the bulk edits of a dataset, newest first."""
-    with state.database.read() as session:
-        service.get_dataset(session, dataset_id)
-        steps = list_steps(session, dataset_id, limit=None)
+    service.get_dataset(session, dataset_id)
+    steps = list_steps(session, dataset_id, limit=None)
     return [
         StepOut.of(step, settings={name_of(name): one for name, one in step.settings.items()})
         for step in part.of(steps, lambda step: step.id)
@@ -197,11 +196,10 @@ def list_dataset_edits(dataset_id: DatasetId, state: State, part: Part) -> list[
     "/datasets/{dataset_id}/edits/{edit_id}/undo",
     responses=problems({409: "It was undone already, or is too old."}),
 )
-def undo_dataset_edit(dataset_id: DatasetId, edit_id: Id, state: State) -> EditOut:
+def undo_dataset_edit(dataset_id: DatasetId, edit_id: Id, session: Writing) -> EditOut:
     """Undo a bulk edit.
 
     What was changed or deleted since stays as it is and is named. If that is everything, `changed`
     is 0 and the step can still be undone, as after an undo of the edits after it.
     """
-    with state.database.write() as session:
-        return EditOut.of_outcome(undo_edit(session, dataset_id, edit_id))
+    return EditOut.of_outcome(undo_edit(session, dataset_id, edit_id))

@@ -21,10 +21,10 @@ from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
-from app.web.state import Id, State
+from app.web.state import Id, Reading, SessionRoute, Writing
 from worker.core.words import CaptionKind
 
-router = APIRouter()
+router = APIRouter(route_class=SessionRoute)
 
 Version = Annotated[int, Path(ge=1, le=MAX_ID)]
 
@@ -96,17 +96,15 @@ def _captions_out(session: Session, image_id: int) -> CaptionsOut:
 
 
 @router.get("/images/{image_id}/captions")
-def get_captions(image_id: Id, state: State) -> CaptionsOut:
+def get_captions(image_id: Id, session: Reading) -> CaptionsOut:
     """Get all captions of an image with their history."""
-    with state.database.read() as session:
-        return _captions_out(session, image_id)
+    return _captions_out(session, image_id)
 
 
 @router.get("/images/{image_id}/captions/history")
-def list_caption_history(image_id: Id, state: State, part: Part) -> list[WrittenCaptionOut]:
+def list_caption_history(image_id: Id, session: Reading, part: Part) -> list[WrittenCaptionOut]:
     """List all changes of the captions of an image, newest first."""
-    with state.database.read() as session:
-        found = history.caption_history(session, service.get_image(session, image_id), most=None)
+    found = history.caption_history(session, service.get_image(session, image_id), most=None)
     shown = part.of(found, lambda one: (one.written_at.isoformat(), one.kind, one.version))
     return [WrittenCaptionOut.of(one) for one in shown]
 
@@ -115,32 +113,31 @@ def list_caption_history(image_id: Id, state: State, part: Part) -> list[Written
     "/images/{image_id}/captions/{kind}",
     responses=problems({409: "The caption was changed since `caption_version`."}),
 )
-def put_caption(image_id: Id, kind: CaptionKind, body: CaptionIn, state: State) -> CaptionsOut:
+def put_caption(image_id: Id, kind: CaptionKind, body: CaptionIn, session: Writing) -> CaptionsOut:
     """Write the caption of one kind, or change its share.
 
     A kind that the image does not have is added. Training draws one of the captions at each use of
     the image, by their shares.
     """
     change = CaptionChange(body.caption, body.share, body.caption_version)
-    with state.database.write() as session:
-        changes.change_caption(session, image_id, kind, change)
-        return _captions_out(session, image_id)
+    changes.change_caption(session, image_id, kind, change)
+    return _captions_out(session, image_id)
 
 
 @router.delete(
     "/images/{image_id}/captions/{kind}",
     responses=problems({409: "It is the first one: empty it instead."}),
 )
-def delete_caption(image_id: Id, kind: CaptionKind, state: State) -> CaptionsOut:
+def delete_caption(image_id: Id, kind: CaptionKind, session: Writing) -> CaptionsOut:
     """Remove one of several captions; it can be restored from the history."""
-    with state.database.write() as session:
-        changes.remove_caption(session, image_id, kind)
-        return _captions_out(session, image_id)
+    changes.remove_caption(session, image_id, kind)
+    return _captions_out(session, image_id)
 
 
 @router.post("/images/{image_id}/captions/{kind}/{version}/restore")
-def restore_caption(image_id: Id, kind: CaptionKind, version: Version, state: State) -> CaptionsOut:
+def restore_caption(
+    image_id: Id, kind: CaptionKind, version: Version, session: Writing
+) -> CaptionsOut:
     """Let a caption say again what it said in this version."""
-    with state.database.write() as session:
-        history.restore_caption(session, image_id, kind, version)
-        return _captions_out(session, image_id)
+    history.restore_caption(session, image_id, kind, version)
+    return _captions_out(session, image_id)

@@ -10,9 +10,9 @@ from app.registry.datasets.image_facts import image_facts
 from app.registry.datasets.training_side import training_side
 from app.registry.runs.crops import crop_of
 from app.web.answers import Answer
-from app.web.state import Id, State
+from app.web.state import Id, Reading, SessionRoute
 
-router = APIRouter()
+router = APIRouter(route_class=SessionRoute)
 
 
 class ImageCropOut(Answer):
@@ -52,12 +52,11 @@ class ImageFactsOut(Answer):
 
 
 @router.get("/images/{image_id}/facts")
-def get_image_facts(image_id: Id, state: State) -> ImageFactsOut:
+def get_image_facts(image_id: Id, session: Reading) -> ImageFactsOut:
     """Get what is known of an image, and how it is cropped."""
-    with state.database.read() as session:
-        image = service.get_image(session, image_id)
-        facts = image_facts(session, image)
-        side = training_side(session, image.dataset_id)
+    image = service.get_image(session, image_id)
+    facts = image_facts(session, image)
+    side = training_side(session, image.dataset_id)
     crop = crop_of(image, side.pixels, squares=side.squares)
     return ImageFactsOut.of(
         facts,

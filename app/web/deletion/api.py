@@ -30,9 +30,9 @@ from app.web.rest.lists import ListPart, Part
 from app.web.runs.api import get_run
 from app.web.runs.presets_api import get_preset
 from app.web.runs.prompt_sets_api import get_prompt_set
-from app.web.state import State
+from app.web.state import Reading, SessionRoute, State, Writing
 
-router = APIRouter(tags=["deletion"])
+router = APIRouter(tags=["deletion"], route_class=SessionRoute)
 
 API = "/api/v1"
 NOT_DELETED = problems({409: "It is not deleted yet, or what needs it has not ended."})
@@ -116,11 +116,10 @@ def get_storage(state: State, part: Part) -> list[UseOut]:
 
 @router.get("/storage/deleted")
 def list_deleted(
-    state: State, part: Part, kind: Annotated[DeletedKind, Query(description="Which of them.")]
+    session: Reading, part: Part, kind: Annotated[DeletedKind, Query(description="Which of them.")]
 ) -> list[DeletedThingOut]:
     """List what is deleted and can be restored, the last one first."""
-    with state.database.read() as session:
-        found = list_things(session, kind, size=part.size, after=_place_before(part))
+    found = list_things(session, kind, size=part.size, after=_place_before(part))
     return [
         DeletedThingOut.of(row, **_addresses(row.place))
         for row in part.cut(
@@ -176,9 +175,8 @@ def _add_final(noun: Noun) -> None:
 def _add_soft_delete(noun: Noun, soft: SoftDelete) -> None:
     deletion = noun.acting(soft.delete)
 
-    def delete(state: State, act: Act = deletion) -> RestorableOut:
-        with state.database.write() as session:
-            row = act(session)
+    def delete(session: Writing, act: Act = deletion) -> RestorableOut:
+        row = act(session)
         return RestorableOut(freed_bytes=0, **_addresses(noun.place(row, act)))
 
     about = ABOUT.get(noun.noun, "")
@@ -196,10 +194,9 @@ def _add_restoration(noun: Noun, soft: SoftDelete, read: Callable[..., Any]) -> 
     """The answer is that of `read`, the endpoint that gets the noun."""
     restoration = noun.acting(soft.restore)
 
-    def restore(state: State, act: Act = restoration) -> Any:
-        with state.database.write() as session:
-            row = act(session)
-        return read(**named(row, act), state=state)
+    def restore(session: Writing, act: Act = restoration) -> Any:
+        row = act(session)
+        return read(**named(row, act), session=session)
 
     router.add_api_route(
         f"{noun.address}/restore",

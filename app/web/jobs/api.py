@@ -24,9 +24,9 @@ from app.web.rest.lists import Part
 from app.web.runs.api import RunOut
 from app.web.runs.evaluations.api import EvaluationOut
 from app.web.runs.start_api import DryRunOut
-from app.web.state import State
+from app.web.state import Reading, SessionRoute
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=SessionRoute)
 
 AnyKind = Literal["run", "render", "grid"] | JobKind
 ADDRESSES: dict[str, str] = {
@@ -78,7 +78,7 @@ def _job_out(job: ListedJob) -> JobOut:
 
 @router.get("/jobs")
 def list_jobs(
-    state: State,
+    session: Reading,
     part: Part,
     kind: Annotated[
         list[AnyKind],
@@ -93,10 +93,9 @@ def list_jobs(
 
     What is deleted, drafts, and the renders of a grid beside the grid are left out.
     """
-    with state.database.read() as session:
-        found = listing.list_jobs(
-            session, limit=part.size, after=part.position, kinds=kind, statuses=status
-        )
+    found = listing.list_jobs(
+        session, limit=part.size, after=part.position, kinds=kind, statuses=status
+    )
     shown = part.cut(found, lambda job: (job.created_at.isoformat(), job.kind, job.number))
     return [_job_out(job) for job in shown]
 
@@ -104,8 +103,7 @@ def list_jobs(
 @router.get("/jobs/{job}")
 def get_job(
     job: Annotated[str, Path(max_length=60, description="Id of the job, such as `run-12`.")],
-    state: State,
+    session: Reading,
 ) -> JobOut:
     """Get a job of any kind."""
-    with state.database.read() as session:
-        return _job_out(listing.get_job(session, job))
+    return _job_out(listing.get_job(session, job))

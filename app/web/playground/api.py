@@ -20,7 +20,7 @@ from app.registry.tables.renders import MAX_SLOT, Render, RenderImage
 from app.web.answers import Answer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import Patch, change, example
-from app.web.state import Id, State
+from app.web.state import Id, Reading, SessionRoute, State, Writing
 from worker.core.inference.read_infotext import (
     MAX_INFOTEXT,
     InfotextError,
@@ -29,7 +29,7 @@ from worker.core.inference.read_infotext import (
 )
 from worker.core.words import RenderPrecision, SamplerName
 
-router = APIRouter(tags=["renders"])
+router = APIRouter(tags=["renders"], route_class=SessionRoute)
 
 
 class RenderIn(RenderRequest):
@@ -218,23 +218,22 @@ def upload_source(
         }
     ),
 )
-def create_render(body: RenderIn, state: State) -> RenderCreated:
+def create_render(body: RenderIn, state: State, session: Writing) -> RenderCreated:
     """Generate images.
 
     The answer comes at once. A request that was rendered before has its images already.
     """
-    with state.database.write() as session:
-        if body.draft_slot is None:
-            render = service.create_render(session, body, state.store)
-        else:
-            render = drafts.create_draft(session, body, state.store, slot=body.draft_slot)
-        images = images_out(session, render)
+    if body.draft_slot is None:
+        render = service.create_render(session, body, state.store)
+    else:
+        render = drafts.create_draft(session, body, state.store, slot=body.draft_slot)
+    images = images_out(session, render)
     return RenderCreated.of(render, images=images)
 
 
 @router.post("/renders/recall")
 def recall_settings(
-    state: State,
+    session: Reading,
     infotext: Annotated[str, Form(max_length=MAX_INFOTEXT, description="A text to read.")] = "",
     image: Annotated[
         UploadFile | None, File(description="A PNG, JPEG or WebP image with such a text inside.")
@@ -250,47 +249,42 @@ def recall_settings(
     except InfotextError as error:
         field = "image" if image else "infotext"
         raise InvalidInput(str(error), fields={field: str(error)}) from error
-    with state.database.read() as session:
-        recalled = recall.recall(session, found)
-        recall.add_problems(session, recalled)
+    recalled = recall.recall(session, found)
+    recall.add_problems(session, recalled)
     return RecallOut(request=RenderIn.of(recalled.request), missing=recalled.missing)
 
 
 @router.get("/renders/{render_id}")
-def get_render(render_id: Id, state: State) -> RenderOut:
+def get_render(render_id: Id, session: Reading) -> RenderOut:
     """Get a render, with its images once it has succeeded."""
-    with state.database.read() as session:
-        return render_out(session, service.get_render(session, render_id))
+    return render_out(session, service.get_render(session, render_id))
 
 
 @router.patch("/renders/{render_id}")
-def change_render(render_id: Id, body: RenderPatch, state: State) -> RenderOut:
+def change_render(render_id: Id, body: RenderPatch, session: Writing) -> RenderOut:
     """Star a render, or take the star away.
 
     Renders with the same image are changed with it.
     """
-    with state.database.write() as session:
-        if body.starred is not None:
-            selection.star_chosen(session, [render_id], starred=body.starred)
-        return render_out(session, service.get_render(session, render_id))
+    if body.starred is not None:
+        selection.star_chosen(session, [render_id], starred=body.starred)
+    return render_out(session, service.get_render(session, render_id))
 
 
 @router.post("/renders/{render_id}/keep")
-def keep_render(render_id: Id, state: State) -> RenderOut:
+def keep_render(render_id: Id, session: Writing) -> RenderOut:
     """Keep a draft.
 
     It is listed like any other render, and not deleted. Keeping a render that is no draft is no
     error.
     """
-    with state.database.write() as session:
-        return render_out(session, drafts.keep_draft(session, render_id))
+    return render_out(session, drafts.keep_draft(session, render_id))
 
 
 @router.post("/renders/{render_id}/cancel", **CANCEL)
-def cancel_render(render_id: Id, state: State) -> RenderOut:
+def cancel_render(render_id: Id, session: Writing) -> RenderOut:
     """Cancel a render.
 
     Canceling twice is no error.
     """
-    with state.database.write() as session:
-        return render_out(session, service.cancel_render(session, render_id))
+    return render_out(session, service.cancel_render(session, render_id))

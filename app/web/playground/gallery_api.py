@@ -15,9 +15,9 @@ from app.web.playground.api import RenderOut, renders_out
 from app.web.playground.gallery_pages import zip_response
 from app.web.problems import problems
 from app.web.rest.lists import Part
-from app.web.state import State
+from app.web.state import Reading, SessionRoute, State
 
-router = APIRouter(tags=["renders"])
+router = APIRouter(tags=["renders"], route_class=SessionRoute)
 
 RenderIds = Annotated[
     list[Annotated[int, Query(ge=1, le=MAX_ID)]],
@@ -27,7 +27,7 @@ RenderIds = Annotated[
 
 @router.get("/renders")
 def list_renders(
-    state: State,
+    session: Reading,
     part: Part,
     q: Annotated[
         str,
@@ -49,10 +49,9 @@ def list_renders(
     of renders with the same image only the newest is listed.
     """
     filters = GalleryFilter(q, adapter, starred, deleted)
-    with state.database.read() as session:
-        found = gallery.list_renders(session, filters, size=part.size, before=part.after)
-        rows = part.cut(found.items, lambda render: render.key, total=found.total)
-        return renders_out(session, rows)
+    found = gallery.list_renders(session, filters, size=part.size, before=part.after)
+    rows = part.cut(found.items, lambda render: render.key, total=found.total)
+    return renders_out(session, rows)
 
 
 @router.get(

@@ -37,10 +37,10 @@ from app.web.runs import (
     start_api,
     two_runs_api,
 )
-from app.web.state import Id, State, find_id
+from app.web.state import Id, Reading, SessionRoute, State, Writing, find_id
 from worker.core.training.events import Phase
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(tags=["runs"], route_class=SessionRoute)
 router.include_router(start_api.router)
 router.include_router(checkpoints_api.router)
 router.include_router(two_runs_api.router)  # before the others: `compare` is not an id
@@ -212,6 +212,7 @@ def _run_out(
 @router.get("/runs")
 def list_runs(
     state: State,
+    session: Reading,
     part: Part,
     q: Annotated[
         str,
@@ -243,9 +244,8 @@ def list_runs(
         find_id(state, Adapter, adapter_id),
         sort,
     )
-    with state.database.read() as session:
-        ids = part.of(listing.matching_runs(session, filters), int)
-        found = listing.read_runs(session, ids)
+    ids = part.of(listing.matching_runs(session, filters), int)
+    found = listing.read_runs(session, ids)
     return [
         _run_out(
             row.run,
@@ -259,36 +259,32 @@ def list_runs(
 
 
 @router.get("/runs/{run_id}")
-def get_run(run_id: Id, state: State) -> RunOut:
+def get_run(run_id: Id, session: Reading) -> RunOut:
     """Get a run with its progress."""
-    with state.database.read() as session:
-        return run_out(session, service.get_run(session, run_id))
+    return run_out(session, service.get_run(session, run_id))
 
 
 @router.patch("/runs/{run_id}")
-def change_run(run_id: Id, body: RunPatch, state: State) -> RunOut:
+def change_run(run_id: Id, body: RunPatch, session: Writing) -> RunOut:
     """Rename or annotate a run; its adapter stays as it is."""
-    with state.database.write() as session:
-        run = change_description(session, run_id, RunChange(**body.model_dump()))
-        return run_out(session, run)
+    run = change_description(session, run_id, RunChange(**body.model_dump()))
+    return run_out(session, run)
 
 
 @router.post("/runs/{run_id}/cancel", **CANCEL)
-def cancel_run(run_id: Id, state: State) -> RunOut:
+def cancel_run(run_id: Id, session: Writing) -> RunOut:
     """Cancel a run.
 
     At once while it waits, within a step while it trains. Canceling twice is no error.
     """
-    with state.database.write() as session:
-        return run_out(session, service.cancel_run(session, run_id))
+    return run_out(session, service.cancel_run(session, run_id))
 
 
 @router.post("/runs/{run_id}/stop", status_code=202, responses=NOT_RUNNING)
-def stop_run(run_id: Id, state: State, body: StopIn = NO_CHOICE) -> RunOut:
+def stop_run(run_id: Id, session: Writing, body: StopIn = NO_CHOICE) -> RunOut:
     """End a training early and keep the adapter as it is."""
-    with state.database.write() as session:
-        run = stopping.request_stop(session, run_id, make_latest=body.make_latest)
-        return run_out(session, run)
+    run = stopping.request_stop(session, run_id, make_latest=body.make_latest)
+    return run_out(session, run)
 
 
 @router.post("/runs/{run_id}/sample", status_code=202, responses=NOT_RUNNING)
@@ -311,23 +307,21 @@ def _request_action(run_id: int, state: State, action: str) -> RunOut:
 @router.get("/runs/{run_id}/metrics")
 def get_run_metrics(
     run_id: Id,
-    state: State,
+    session: Reading,
     after: Annotated[
         int, Query(ge=0, le=MAX_ID, description="Only steps after this one: `last_step`.")
     ] = 0,
 ) -> MetricsOut:
     """Get the loss and other figures of a run, step by step."""
-    with state.database.read() as session:
-        service.get_run(session, run_id)
-        return MetricsOut.model_validate(run_metrics(session, run_id, after=after))
+    service.get_run(session, run_id)
+    return MetricsOut.model_validate(run_metrics(session, run_id, after=after))
 
 
 @router.get("/runs/{run_id}/samples")
-def list_run_samples(run_id: Id, state: State, part: Part) -> list[SampleOut]:
+def list_run_samples(run_id: Id, session: Reading, part: Part) -> list[SampleOut]:
     """List the images generated during a run, by step and prompt."""
-    with state.database.read() as session:
-        epochs = run_epochs(session, service.get_run(session, run_id))
-        found = service.run_samples(session, run_id)
+    epochs = run_epochs(session, service.get_run(session, run_id))
+    found = service.run_samples(session, run_id)
     return [
         SampleOut.of(
             row,

@@ -17,9 +17,9 @@ from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.lists import Part
-from app.web.state import Id, State
+from app.web.state import Id, Reading, SessionRoute, Writing
 
-router = APIRouter()
+router = APIRouter(route_class=SessionRoute)
 Step = Annotated[
     int, Path(ge=1, le=MAX_ID, description="Training step of the checkpoint.", examples=[40])
 ]
@@ -71,51 +71,46 @@ def _made_out(adapter: Adapter, version: AdapterVersion) -> MadeVersionOut:
 
 
 @router.get("/runs/{run_id}/checkpoints")
-def list_run_checkpoints(run_id: Id, state: State, part: Part) -> list[CheckpointOut]:
+def list_run_checkpoints(run_id: Id, session: Reading, part: Part) -> list[CheckpointOut]:
     """List the checkpoints of a run, newest first."""
-    with state.database.read() as session:
-        epochs = run_epochs(session, service.get_run(session, run_id))
-        total = checkpoints.count_checkpoints(session, run_id)
-        steps = checkpoints.newest_steps(session, run_id, limit=part.size, before=part.after)
-        shown = part.cut(steps, int, total=total)
-        rows = checkpoints.list_checkpoints(session, run_id, steps=shown)
-        return [checkpoint_out(row, epochs) for row in rows]
+    epochs = run_epochs(session, service.get_run(session, run_id))
+    total = checkpoints.count_checkpoints(session, run_id)
+    steps = checkpoints.newest_steps(session, run_id, limit=part.size, before=part.after)
+    shown = part.cut(steps, int, total=total)
+    rows = checkpoints.list_checkpoints(session, run_id, steps=shown)
+    return [checkpoint_out(row, epochs) for row in rows]
 
 
 @router.put("/runs/{run_id}/checkpoints/{step}/keep")
-def keep_checkpoint(run_id: Id, step: Step, state: State) -> CheckpointOut:
+def keep_checkpoint(run_id: Id, step: Step, session: Writing) -> CheckpointOut:
     """Keep a checkpoint, so that later ones never replace it."""
-    with state.database.write() as session:
-        row = checkpoints.keep_checkpoint(session, run_id, step, kept=True)
-        return checkpoint_out(row, run_epochs(session, service.get_run(session, run_id)))
+    row = checkpoints.keep_checkpoint(session, run_id, step, kept=True)
+    return checkpoint_out(row, run_epochs(session, service.get_run(session, run_id)))
 
 
 @router.delete("/runs/{run_id}/checkpoints/{step}/keep")
-def release_checkpoint(run_id: Id, step: Step, state: State) -> CheckpointOut:
+def release_checkpoint(run_id: Id, step: Step, session: Writing) -> CheckpointOut:
     """Keep a checkpoint no longer; while the run trains, later ones may replace it."""
-    with state.database.write() as session:
-        row = checkpoints.keep_checkpoint(session, run_id, step, kept=False)
-        return checkpoint_out(row, run_epochs(session, service.get_run(session, run_id)))
+    row = checkpoints.keep_checkpoint(session, run_id, step, kept=False)
+    return checkpoint_out(row, run_epochs(session, service.get_run(session, run_id)))
 
 
 @router.post("/runs/{run_id}/checkpoints/{step}/restore")
-def restore_checkpoint(run_id: Id, step: Step, state: State) -> CheckpointOut:
+def restore_checkpoint(run_id: Id, step: Step, session: Writing) -> CheckpointOut:
     """Restore a deleted checkpoint of a run."""
-    with state.database.write() as session:
-        row = restore_deleted_checkpoint(session, run_id, step)
-        return checkpoint_out(row, run_epochs(session, service.get_run(session, run_id)))
+    row = restore_deleted_checkpoint(session, run_id, step)
+    return checkpoint_out(row, run_epochs(session, service.get_run(session, run_id)))
 
 
 @router.post(
     "/runs/{run_id}/checkpoints/{step}/use",
     responses=problems({409: "Only its training state is stored."}),
 )
-def use_checkpoint(run_id: Id, step: Step, state: State) -> MadeVersionOut:
+def use_checkpoint(run_id: Id, step: Step, session: Writing) -> MadeVersionOut:
     """Make a version of a checkpoint and point `latest` to it.
 
     It becomes a version of the adapter of the run, or of a new adapter if there is none. Using it
     twice makes one version.
     """
-    with state.database.write() as session:
-        used = checkpoints.use_checkpoint(session, run_id, step)
-        return _made_out(used.adapter, used.version)
+    used = checkpoints.use_checkpoint(session, run_id, step)
+    return _made_out(used.adapter, used.version)

@@ -15,10 +15,10 @@ from app.registry.runs.settings import Setting, run_settings
 from app.registry.tables.runs import Run
 from app.web.rest.lists import Part
 from app.web.runs.start_api import ContinuesIn, RunDatasetIn, RunIn
-from app.web.state import Id, State
+from app.web.state import Id, Reading, SessionRoute
 from worker.core.training.presets import Preset
 
-router = APIRouter()
+router = APIRouter(route_class=SessionRoute)
 
 
 class RunSettingsOut(BaseModel):
@@ -31,11 +31,10 @@ class RunSettingsOut(BaseModel):
 
 
 @router.get("/runs/{run_id}/settings")
-def get_run_settings(run_id: Id, state: State) -> RunSettingsOut:
+def get_run_settings(run_id: Id, session: Reading) -> RunSettingsOut:
     """Get all settings of a run, and which of them differ from its preset."""
-    with state.database.read() as session:
-        run = service.get_run(session, run_id)
-        settings, request = run_settings(session, run), _request_of(session, run)
+    run = service.get_run(session, run_id)
+    settings, request = run_settings(session, run), _request_of(session, run)
     return RunSettingsOut(settings=settings, request=request)
 
 
@@ -59,7 +58,7 @@ def _request_of(session: Session, run: Run) -> RunIn:
 @router.get("/runs/{run_id}/images")
 def list_run_images(
     run_id: Id,
-    state: State,
+    session: Reading,
     part: Part,
     of: Annotated[PinnedSet, Query(description="Which images.")] = PinnedSet.TRAINING,
     dataset: Annotated[
@@ -71,7 +70,6 @@ def list_run_images(
     They are those that its dataset had when the run was queued, in its order; their repeats include
     its own. A run on several datasets has a list for each.
     """
-    with state.database.read() as session:
-        run = service.get_run(session, run_id)
-        found = pinned_images(session, run, of=of, place=dataset, page=None)
+    run = service.get_run(session, run_id)
+    found = pinned_images(session, run, of=of, place=dataset, page=None)
     return [image for _, image in part.of([*enumerate(found.items)], lambda item: item[0])]

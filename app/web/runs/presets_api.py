@@ -15,10 +15,10 @@ from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import Id, State
+from app.web.state import Id, Reading, SessionRoute, Writing
 from worker.core.training.presets import Preset
 
-router = APIRouter()
+router = APIRouter(route_class=SessionRoute)
 NO_PRESET = problems({404: "There is no such preset."})
 
 
@@ -58,39 +58,35 @@ class PresetChange(BaseModel):
 
 
 @router.get("/presets")
-def list_presets(state: State, part: Part) -> Sequence[PresetOut]:
+def list_presets(session: Reading, part: Part) -> Sequence[PresetOut]:
     """List the shipped presets, then your own by name."""
     shipped = [
         PresetOut(id=None, name=title, preset=key, config={}, base_family=None, resolution=None)
         for key, (title, _) in presets.PRESET_WORDS.items()
     ]
-    with state.database.read() as session:
-        own = [PresetOut.of(row) for row in own_presets.list_presets(session)]
+    own = [PresetOut.of(row) for row in own_presets.list_presets(session)]
     return part.of(shipped + own, lambda row: (row.id or 0, row.preset))
 
 
 @router.post("/presets", status_code=201, responses=problems({404: "There is no such run."}))
-def create_preset(body: PresetIn, state: State) -> PresetOut:
+def create_preset(body: PresetIn, session: Writing) -> PresetOut:
     """Save a preset of your own.
 
     Sample prompts are not part of it, because they belong to a dataset.
     """
-    with state.database.write() as session:
-        if body.run_id is not None:
-            return PresetOut.of(own_presets.save_run_as_preset(session, body.run_id, body.name))
-        changes = body.config or {}
-        return PresetOut.of(own_presets.create_preset(session, body.name, body.preset, changes))
+    if body.run_id is not None:
+        return PresetOut.of(own_presets.save_run_as_preset(session, body.run_id, body.name))
+    changes = body.config or {}
+    return PresetOut.of(own_presets.create_preset(session, body.name, body.preset, changes))
 
 
 @router.get("/presets/{preset_id}", responses=NO_PRESET)
-def get_preset(preset_id: Id, state: State) -> PresetOut:
+def get_preset(preset_id: Id, session: Reading) -> PresetOut:
     """Get a preset of your own."""
-    with state.database.read() as session:
-        return PresetOut.of(presets.get_preset(session, preset_id))
+    return PresetOut.of(presets.get_preset(session, preset_id))
 
 
 @router.patch("/presets/{preset_id}", responses=NO_PRESET)
-def rename_preset(preset_id: Id, body: PresetChange, state: State) -> PresetOut:
+def rename_preset(preset_id: Id, body: PresetChange, session: Writing) -> PresetOut:
     """Rename a preset of your own."""
-    with state.database.write() as session:
-        return PresetOut.of(own_presets.rename_preset(session, preset_id, body.name))
+    return PresetOut.of(own_presets.rename_preset(session, preset_id, body.name))

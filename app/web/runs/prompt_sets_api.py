@@ -16,9 +16,9 @@ from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
-from app.web.state import PromptSetId, State, find_id
+from app.web.state import PromptSetId, Reading, SessionRoute, State, Writing, find_id
 
-router = APIRouter(tags=["prompt-sets"])
+router = APIRouter(tags=["prompt-sets"], route_class=SessionRoute)
 NO_SET = problems({404: "There is no such prompt set."})
 ANIMALS = ["a bear", "a cow", "a frog", "a giraffe", "a horse", "a snail"]
 Subjects = Annotated[
@@ -60,10 +60,9 @@ class PromptSetOut(Answer):
 
 
 @router.get("/prompt-sets")
-def list_prompt_sets(state: State, part: Part) -> Sequence[PromptSetOut]:
+def list_prompt_sets(session: Reading, part: Part) -> Sequence[PromptSetOut]:
     """List prompt sets, newest first."""
-    with state.database.read() as session:
-        found = [PromptSetOut.of(row) for row in prompt_sets.list_sets(session)]
+    found = [PromptSetOut.of(row) for row in prompt_sets.list_sets(session)]
     return part.of(found, lambda row: row.id)
 
 
@@ -72,27 +71,24 @@ def list_prompt_sets(state: State, part: Part) -> Sequence[PromptSetOut]:
     status_code=201,
     responses=problems({404: "There is no such dataset.", 409: "There are too many sets."}),
 )
-def create_prompt_set(body: PromptSetIn, state: State) -> PromptSetOut:
+def create_prompt_set(body: PromptSetIn, state: State, session: Writing) -> PromptSetOut:
     """Create a prompt set: subjects that evaluations, samples and grids draw.
 
     Evaluations on the same version draw the same prompts, so that their scores compare.
     """
     dataset_id = find_id(state, Dataset, body.dataset_id)
-    with state.database.write() as session:
-        subjects = body.subjects or prompt_sets.propose(session, dataset_id)
-        return PromptSetOut.of(prompt_sets.create_set(session, body.name, subjects))
+    subjects = body.subjects or prompt_sets.propose(session, dataset_id)
+    return PromptSetOut.of(prompt_sets.create_set(session, body.name, subjects))
 
 
 @router.get("/prompt-sets/{set_id}", responses=NO_SET)
-def get_prompt_set(set_id: PromptSetId, state: State) -> PromptSetOut:
+def get_prompt_set(set_id: PromptSetId, session: Reading) -> PromptSetOut:
     """Get a prompt set."""
-    with state.database.read() as session:
-        return PromptSetOut.of(prompt_sets.get_set(session, set_id))
+    return PromptSetOut.of(prompt_sets.get_set(session, set_id))
 
 
 @router.patch("/prompt-sets/{set_id}", responses=NO_SET | problems({409: "Too many versions."}))
-def change_prompt_set(set_id: PromptSetId, body: PromptSetPatch, state: State) -> PromptSetOut:
+def change_prompt_set(set_id: PromptSetId, body: PromptSetPatch, session: Writing) -> PromptSetOut:
     """Rename a prompt set, or give it other subjects, which are its next version."""
-    with state.database.write() as session:
-        row = prompt_sets.change_set(session, set_id, body.name, body.subjects)
-        return PromptSetOut.of(row)
+    row = prompt_sets.change_set(session, set_id, body.name, body.subjects)
+    return PromptSetOut.of(row)

@@ -25,11 +25,11 @@ from app.registry.validation import Name, named_reasons
 from app.web.answers import Answer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
-from app.web.state import Id, State, find_id
+from app.web.state import Id, Reading, SessionRoute, State, Writing, find_id
 from worker.core.old_names import accept_old_names
 from worker.core.training.presets import Preset
 
-router = APIRouter()
+router = APIRouter(route_class=SessionRoute)
 
 NOT_THERE = problems(
     {
@@ -131,42 +131,40 @@ class DryRunOut(Answer):
 
 
 @router.post("/runs", status_code=202, responses=NOT_THERE)
-def create_run(body: RunIn, state: State) -> RunCreated:
+def create_run(body: RunIn, state: State, session: Writing) -> RunCreated:
     """Queue a training run.
 
     The answer comes at once; a train worker starts the run when it is free.
     """
     request = run_request(state, body)
-    with _as_sent(body), state.database.write() as session:
+    with _as_sent(body):
         run = requests.create_run(session, request)
         warnings = service.run_warnings(session, run)
     return RunCreated(id=run.key, status=run.state, warnings=warnings)
 
 
 @router.post("/dry-runs", status_code=202, responses=NOT_THERE)
-def create_dry_run(body: RunIn, state: State) -> DryRunOut:
+def create_dry_run(body: RunIn, state: State, session: Writing) -> DryRunOut:
     """Measure what a training takes, by its first steps and one sample.
 
     A train worker does it while no run trains or waits. If one with these settings has not ended,
     it is the answer.
     """
     request = run_request(state, body)
-    with _as_sent(body), state.database.write() as session:
+    with _as_sent(body):
         return _dry_run_out(dry_runs.order_dry_run(session, request))
 
 
 @router.get("/dry-runs/{job_id}")
-def get_dry_run(job_id: Id, state: State) -> DryRunOut:
+def get_dry_run(job_id: Id, session: Reading) -> DryRunOut:
     """Get a dry run with what it measured."""
-    with state.database.read() as session:
-        return _dry_run_out(dry_runs.get_dry_run(session, job_id))
+    return _dry_run_out(dry_runs.get_dry_run(session, job_id))
 
 
 @router.post("/dry-runs/{job_id}/cancel", **CANCEL)
-def cancel_dry_run(job_id: Id, state: State) -> DryRunOut:
+def cancel_dry_run(job_id: Id, session: Writing) -> DryRunOut:
     """Cancel a dry run."""
-    with state.database.write() as session:
-        return _dry_run_out(dry_runs.cancel_dry_run(session, job_id))
+    return _dry_run_out(dry_runs.cancel_dry_run(session, job_id))
 
 
 def _dry_run_out(job: IoJob) -> DryRunOut:

@@ -15,9 +15,9 @@ from app.registry.runs.settings import Difference
 from app.registry.tables.runs import Sample
 from app.web.answers import Answer
 from app.web.problems import problems
-from app.web.state import State
+from app.web.state import Reading, SessionRoute
 
-router = APIRouter()
+router = APIRouter(route_class=SessionRoute)
 
 
 class ComparedSamplesOut(Answer):
@@ -42,13 +42,12 @@ class ComparedRunsOut(Answer):
 
 @router.get("/runs/compare", responses=problems({404: "One of the runs does not exist."}))
 def compare_two_runs(
-    state: State,
+    session: Reading,
     a: Annotated[int, Query(ge=1, le=MAX_ID, description="The first run.")],
     b: Annotated[int, Query(ge=1, le=MAX_ID, description="The second run.")],
 ) -> ComparedRunsOut:
     """Compare the settings, data, results and newest samples of two runs."""
-    with state.database.read() as session:
-        found = compare_runs(session, a, b)
+    found = compare_runs(session, a, b)
     samples = samples_out(found.pairs)
     return ComparedRunsOut.of(found, a=found.a.key, b=found.b.key, samples=samples)
 

@@ -13,9 +13,9 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.adapters import LATEST
 from app.web.adapters.downloads.api import Version
 from app.web.answers import Answer
-from app.web.state import AdapterId, Slug, State
+from app.web.state import AdapterId, Reading, SessionRoute, Slug, State, Writing
 
-router = APIRouter(tags=["files"])
+router = APIRouter(tags=["files"], route_class=SessionRoute)
 
 
 class KeptOut(Answer):
@@ -41,36 +41,33 @@ class KeptOut(Answer):
 
 
 @router.get("/folders")
-def get_folders(state: State) -> dict[str, list[KeptOut]]:
+def get_folders(state: State, session: Reading) -> dict[str, list[KeptOut]]:
     """Get the adapters that are kept in each folder of the settings, by its name."""
-    with state.database.read() as session:
-        return {
-            name: [KeptOut.of_kept(kept) for kept in folders.list_kept(session, name)]
-            for name in state.settings.export_folder_paths
-        }
+    return {
+        name: [KeptOut.of_kept(kept) for kept in folders.list_kept(session, name)]
+        for name in state.settings.export_folder_paths
+    }
 
 
 @router.put("/folders/{folder}/adapters/{adapter_id}")
 def keep_in_folder(
-    folder: Slug, adapter_id: AdapterId, state: State, version: Version = None
+    folder: Slug, adapter_id: AdapterId, state: State, session: Writing, version: Version = None
 ) -> KeptOut:
     """Keep a version of an adapter in a folder.
 
     What an alias points to is kept up to date.
     """
-    with state.database.write() as session:
-        adapter = service.get_adapter(session, adapter_id)
-        kept = folders.keep(session, state.settings, adapter, folder, version or LATEST)
-        return KeptOut.of_kept(kept)
+    adapter = service.get_adapter(session, adapter_id)
+    kept = folders.keep(session, state.settings, adapter, folder, version or LATEST)
+    return KeptOut.of_kept(kept)
 
 
 @router.delete("/folders/{folder}/adapters/{adapter_id}")
 def remove_from_folder(
-    folder: Slug, adapter_id: AdapterId, state: State, version: Version = None
+    folder: Slug, adapter_id: AdapterId, session: Writing, version: Version = None
 ) -> KeptOut:
     """Remove the files of an adapter from a folder.
 
     An adapter that was deleted for good is named by its id.
     """
-    with state.database.write() as session:
-        return KeptOut.of_kept(folders.remove(session, adapter_id, folder, version or LATEST))
+    return KeptOut.of_kept(folders.remove(session, adapter_id, folder, version or LATEST))

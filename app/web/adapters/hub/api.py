@@ -16,9 +16,9 @@ from app.web.answers import Answer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import AdapterId, Id, State
+from app.web.state import AdapterId, Id, Reading, SessionRoute, State, Writing
 
-router = APIRouter(tags=["hub"])
+router = APIRouter(tags=["hub"], route_class=SessionRoute)
 HUB_OFF = {403: "Hugging Face access is off on this server."}
 
 
@@ -98,28 +98,25 @@ def _publication_out(row: hub.Publication) -> PublicationOut:
 
 
 @router.post("/hub-imports", status_code=202, responses=problems(HUB_OFF))
-def import_from_hub(body: FetchIn, state: State) -> FetchOut:
+def import_from_hub(body: FetchIn, state: State, session: Writing) -> FetchOut:
     """Import an adapter from the Hugging Face Hub."""
-    with state.database.write() as session:
-        job = hub.order_fetch(session, body.source, state.settings)
-        return _fetch_out(hub.get_hub_import(session, job.key))
+    job = hub.order_fetch(session, body.source, state.settings)
+    return _fetch_out(hub.get_hub_import(session, job.key))
 
 
 @router.get("/hub-imports/{job_id}")
-def get_hub_import(job_id: Id, state: State) -> FetchOut:
+def get_hub_import(job_id: Id, session: Reading) -> FetchOut:
     """Get the state of an import from the Hub."""
-    with state.database.read() as session:
-        return _fetch_out(hub.get_hub_import(session, job_id))
+    return _fetch_out(hub.get_hub_import(session, job_id))
 
 
 @router.post("/hub-imports/{job_id}/cancel", **CANCEL)
-def cancel_hub_import(job_id: Id, state: State) -> FetchOut:
+def cancel_hub_import(job_id: Id, session: Writing) -> FetchOut:
     """Cancel an import from the Hub.
 
     Nothing of it is kept.
     """
-    with state.database.write() as session:
-        return _fetch_out(hub.cancel_fetch(session, job_id))
+    return _fetch_out(hub.cancel_fetch(session, job_id))
 
 
 @router.post(
@@ -127,38 +124,36 @@ def cancel_hub_import(job_id: Id, state: State) -> FetchOut:
     status_code=202,
     responses=problems(HUB_OFF | {409: "It is already being published."}),
 )
-def publish_adapter(adapter_id: AdapterId, body: PublicationIn, state: State) -> PublicationOut:
+def publish_adapter(
+    adapter_id: AdapterId, body: PublicationIn, state: State, session: Writing
+) -> PublicationOut:
     """Publish a version of an adapter on the Hub, with a model card."""
-    with state.database.write() as session:
-        adapter = service.get_adapter(session, adapter_id)
-        options = hub.PublishOptions(**body.model_dump())
-        job = hub.order_publication(session, adapter, options, state.settings)
-        return _publication_out(hub.get_publication(session, adapter, job.key))
+    adapter = service.get_adapter(session, adapter_id)
+    options = hub.PublishOptions(**body.model_dump())
+    job = hub.order_publication(session, adapter, options, state.settings)
+    return _publication_out(hub.get_publication(session, adapter, job.key))
 
 
 @router.get("/adapters/{adapter_id}/publications")
-def list_publications(adapter_id: AdapterId, state: State, part: Part) -> list[PublicationOut]:
+def list_publications(adapter_id: AdapterId, session: Reading, part: Part) -> list[PublicationOut]:
     """List the publications of an adapter, newest first."""
-    with state.database.read() as session:
-        adapter = service.get_adapter(session, adapter_id)
-        rows = part.of(hub.publications(session, adapter), lambda row: row.job.key)
-        return [_publication_out(row) for row in rows]
+    adapter = service.get_adapter(session, adapter_id)
+    rows = part.of(hub.publications(session, adapter), lambda row: row.job.key)
+    return [_publication_out(row) for row in rows]
 
 
 @router.get("/adapters/{adapter_id}/publications/{job_id}")
-def get_publication(adapter_id: AdapterId, job_id: Id, state: State) -> PublicationOut:
+def get_publication(adapter_id: AdapterId, job_id: Id, session: Reading) -> PublicationOut:
     """Get the state of a publication."""
-    with state.database.read() as session:
-        adapter = service.get_adapter(session, adapter_id)
-        return _publication_out(hub.get_publication(session, adapter, job_id))
+    adapter = service.get_adapter(session, adapter_id)
+    return _publication_out(hub.get_publication(session, adapter, job_id))
 
 
 @router.post("/adapters/{adapter_id}/publications/{job_id}/cancel", **CANCEL)
-def cancel_publication(adapter_id: AdapterId, job_id: Id, state: State) -> PublicationOut:
+def cancel_publication(adapter_id: AdapterId, job_id: Id, session: Writing) -> PublicationOut:
     """Cancel a publication.
 
     Either everything is on the Hub, if it came too late, or nothing, not even a new repository.
     """
-    with state.database.write() as session:
-        adapter = service.get_adapter(session, adapter_id)
-        return _publication_out(hub.cancel_publication(session, adapter, job_id))
+    adapter = service.get_adapter(session, adapter_id)
+    return _publication_out(hub.cancel_publication(session, adapter, job_id))

@@ -22,10 +22,10 @@ from app.web.adapters.tools.api import progress_of
 from app.web.answers import Answer
 from app.web.polling import poll_until_found
 from app.web.problems import CANCEL, problems
-from app.web.state import Id, State, find_id
+from app.web.state import Id, Reading, SessionRoute, State, Writing, find_id
 from app.web.uploads import uploaded
 
-router = APIRouter(tags=["imports"])
+router = APIRouter(tags=["imports"], route_class=SessionRoute)
 
 
 class ImportedOut(AdapterOut):
@@ -130,17 +130,15 @@ async def import_adapter(
 
 
 @router.get("/adapters/imports/{job_id}")
-def get_import(job_id: Id, state: State) -> ImportOut:
+def get_import(job_id: Id, session: Reading) -> ImportOut:
     """Get the progress or the result of an import."""
-    with state.database.read() as session:
-        return _import_out(service.get_import(session, job_id))
+    return _import_out(service.get_import(session, job_id))
 
 
 @router.post("/adapters/imports/{job_id}/cancel", **CANCEL)
-def cancel_import(job_id: Id, state: State) -> ImportOut:
+def cancel_import(job_id: Id, session: Writing) -> ImportOut:
     """Cancel an import."""
-    with state.database.write() as session:
-        return _import_out(service.cancel_import(session, job_id))
+    return _import_out(service.cancel_import(session, job_id))
 
 
 @router.post(
@@ -148,10 +146,9 @@ def cancel_import(job_id: Id, state: State) -> ImportOut:
     status_code=202,
     responses=problems({409: "It was not refused over its loss."}),
 )
-def allow_loss(job_id: Id, state: State) -> ImportOut:
+def allow_loss(job_id: Id, session: Writing) -> ImportOut:
     """Import a file again that was refused because much of its change is lost."""
-    with state.database.write() as session:
-        return _import_out(service.allow_import_loss(session, job_id))
+    return _import_out(service.allow_import_loss(session, job_id))
 
 
 def _import_out(job: IoJob) -> ImportOut:

@@ -14,9 +14,9 @@ from app.registry.tables.renders import Render, RenderImage
 from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import AdapterId, Id, State
+from app.web.state import AdapterId, Id, Reading, SessionRoute, Writing
 
-router = APIRouter(tags=["versions"])
+router = APIRouter(tags=["versions"], route_class=SessionRoute)
 
 
 class RenderBrief(BaseModel):
@@ -41,18 +41,17 @@ class RenderOfAdapterPatch(BaseModel):
 @router.get("/adapters/{adapter_id}/renders")
 def list_adapter_renders(
     adapter_id: AdapterId,
-    state: State,
+    session: Reading,
     part: Part,
     hidden: Annotated[bool, Query(description="Those that are hidden, not the others.")] = False,
 ) -> list[RenderBrief]:
     """List the renders that used an adapter, newest first."""
-    with state.database.read() as session:
-        adapter = service.get_adapter(session, adapter_id)
-        rows = listing.adapter_renders(
-            session, adapter.key, limit=part.size, before=part.after, hidden=hidden
-        )
-        found = part.cut(rows, lambda row: row.key)
-        images = listing.first_images(session, found)
+    adapter = service.get_adapter(session, adapter_id)
+    rows = listing.adapter_renders(
+        session, adapter.key, limit=part.size, before=part.after, hidden=hidden
+    )
+    found = part.cut(rows, lambda row: row.key)
+    images = listing.first_images(session, found)
     return [_brief(row, images.get(row.key), hidden=hidden) for row in found]
 
 
@@ -61,16 +60,15 @@ def list_adapter_renders(
     responses=problems({404: "This adapter has no such render."}),
 )
 def change_adapter_render(
-    adapter_id: AdapterId, render_id: Id, body: RenderOfAdapterPatch, state: State
+    adapter_id: AdapterId, render_id: Id, body: RenderOfAdapterPatch, session: Writing
 ) -> RenderBrief:
     """Hide a render on the page of an adapter, or show it again.
 
     Renders with the same image are hidden and shown with it.
     """
-    with state.database.write() as session:
-        adapter = service.get_adapter(session, adapter_id)
-        row = removal.hide_render(session, adapter.key, render_id, hidden=body.hidden)
-        image = _first_image(session, row)
+    adapter = service.get_adapter(session, adapter_id)
+    row = removal.hide_render(session, adapter.key, render_id, hidden=body.hidden)
+    image = _first_image(session, row)
     return _brief(row, image, hidden=body.hidden)
 
 

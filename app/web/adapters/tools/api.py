@@ -30,12 +30,12 @@ from app.web.media import blob_response
 from app.web.openapi import FILE_ANSWERS
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
-from app.web.state import AdapterId, Id, State
+from app.web.state import AdapterId, Id, Reading, SessionRoute, State, Writing
 from worker.core.inference.config import AdapterWeight, BlockWeights
 from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
 
-router = APIRouter(tags=["tools"])
+router = APIRouter(tags=["tools"], route_class=SessionRoute)
 
 Rank = Annotated[int, Field(ge=1, le=tools.MAX_RANK)]
 Portion = Annotated[float, Field(gt=0, le=1)]
@@ -200,11 +200,10 @@ def progress_of(job: IoJob) -> float:
 
 
 @router.post("/adapters/merge", status_code=202, responses=problems(NEEDED))
-def merge_adapters(body: MergeIn, state: State) -> ToolJobOut:
+def merge_adapters(body: MergeIn, session: Writing) -> ToolJobOut:
     """Merge several adapters into a new one."""
     order = tools.MergeOrder(parts=body.adapters, **body.model_dump(exclude={"adapters"}))
-    with state.database.write() as session:
-        return tool_job_out(tools.order_merge(session, order))
+    return tool_job_out(tools.order_merge(session, order))
 
 
 @router.post(
@@ -212,82 +211,75 @@ def merge_adapters(body: MergeIn, state: State) -> ToolJobOut:
     status_code=202,
     responses=problems({409: "Only the training state of a checkpoint is stored."}),
 )
-def average_checkpoints(run_id: Id, body: AverageIn, state: State) -> ToolJobOut:
+def average_checkpoints(run_id: Id, body: AverageIn, session: Writing) -> ToolJobOut:
     """Average checkpoints of a run, as the next version of its adapter.
 
     The mean of their weight changes is cut to the rank of the run; `relative_error` says what that
     costs. `latest` stays where it is, unless you `use` the result.
     """
-    with state.database.write() as session:
-        return tool_job_out(order_average(session, run_id, body.steps, use=body.use))
+    return tool_job_out(order_average(session, run_id, body.steps, use=body.use))
 
 
 @router.post("/adapters/{adapter_id}/resize", status_code=202)
-def resize_adapter(adapter_id: AdapterId, body: ResizeIn, state: State) -> ToolJobOut:
+def resize_adapter(adapter_id: AdapterId, body: ResizeIn, session: Writing) -> ToolJobOut:
     """Reduce the rank of an adapter, as its next version.
 
     `latest` stays where it is, unless you `use` the result.
     """
     order = ResizeAdapterArgs(**body.model_dump(exclude={"version"}))
-    with state.database.write() as session:
-        return tool_job_out(tools.order_resize(session, adapter_id, order, body.version))
+    return tool_job_out(tools.order_resize(session, adapter_id, order, body.version))
 
 
 @router.post("/adapters/{adapter_id}/scale", status_code=202)
-def scale_adapter(adapter_id: AdapterId, body: ScaleIn, state: State) -> ToolJobOut:
+def scale_adapter(adapter_id: AdapterId, body: ScaleIn, session: Writing) -> ToolJobOut:
     """Save block weights in an adapter, as its next version.
 
     The version at any weight is what this one is with the block weights. `latest` stays where it
     is, unless you `use` the result.
     """
     order = ScaleAdapterArgs(blocks=body.block_weights, use=body.use)
-    with state.database.write() as session:
-        return tool_job_out(tools.order_scale(session, adapter_id, order, body.version))
+    return tool_job_out(tools.order_scale(session, adapter_id, order, body.version))
 
 
 @router.post("/adapters/{adapter_id}/fuse", status_code=202, responses=problems(BASE_NEEDED))
-def fuse_adapter(adapter_id: AdapterId, body: FuseIn, state: State) -> ToolJobOut:
+def fuse_adapter(adapter_id: AdapterId, body: FuseIn, session: Writing) -> ToolJobOut:
     """Write an adapter, and others with it, into the weights of a base model."""
-    with state.database.write() as session:
-        first = WeightedAdapter(
-            adapter_id=service.get_adapter(session, adapter_id).key,
-            version=body.version,
-            weight=body.weight,
-            text_encoder_weight=body.text_encoder_weight,
-        )
-        order = tools.FuseOrder(
-            name=body.name,
-            parts=[first, *body.others],
-            base=body.base_model,
-            layout=body.layout,
-            dtype=body.dtype,
-            keep=body.keep,
-        )
-        return tool_job_out(tools.order_fuse(session, order))
+    first = WeightedAdapter(
+        adapter_id=service.get_adapter(session, adapter_id).key,
+        version=body.version,
+        weight=body.weight,
+        text_encoder_weight=body.text_encoder_weight,
+    )
+    order = tools.FuseOrder(
+        name=body.name,
+        parts=[first, *body.others],
+        base=body.base_model,
+        layout=body.layout,
+        dtype=body.dtype,
+        keep=body.keep,
+    )
+    return tool_job_out(tools.order_fuse(session, order))
 
 
 @router.post("/base-models/extract", status_code=202, responses=problems(BASE_NEEDED))
-def extract_adapter(body: ExtractIn, state: State) -> ToolJobOut:
+def extract_adapter(body: ExtractIn, session: Writing) -> ToolJobOut:
     """Extract the difference of two base models as an adapter."""
-    with state.database.write() as session:
-        return tool_job_out(tools.order_extract(session, tools.ExtractOrder(**body.model_dump())))
+    return tool_job_out(tools.order_extract(session, tools.ExtractOrder(**body.model_dump())))
 
 
 @router.get("/tool-jobs/{job_id}")
-def get_tool_job(job_id: Id, state: State) -> ToolJobOut:
+def get_tool_job(job_id: Id, session: Reading) -> ToolJobOut:
     """Get the state and the result of a tool job."""
-    with state.database.read() as session:
-        return tool_job_out(tools.get_job(session, job_id))
+    return tool_job_out(tools.get_job(session, job_id))
 
 
 @router.post("/tool-jobs/{job_id}/cancel", **CANCEL)
-def cancel_tool_job(job_id: Id, state: State) -> ToolJobOut:
+def cancel_tool_job(job_id: Id, session: Writing) -> ToolJobOut:
     """Cancel a tool job.
 
     No partial result is left.
     """
-    with state.database.write() as session:
-        return tool_job_out(tools.cancel(session, job_id))
+    return tool_job_out(tools.cancel(session, job_id))
 
 
 @router.post(
@@ -300,17 +292,16 @@ def cancel_tool_job(job_id: Id, state: State) -> ToolJobOut:
         }
     ),
 )
-def order_tool_images(job_id: Id, state: State) -> ToolImagesOut:
+def order_tool_images(job_id: Id, state: State, session: Writing) -> ToolImagesOut:
     """Generate an image before and after a tool.
 
     All have the same prompt and seed. Ordered again, the same renders are named; poll each.
     """
-    with state.database.write() as session:
-        keys = [
-            side.render.key for side in tool_images.order_images(session, job_id, state.store).sides
-        ]
-        second = keys[1] if len(keys) > 2 else None
-        return ToolImagesOut(before=keys[0], second=second, after=keys[-1])
+    keys = [
+        side.render.key for side in tool_images.order_images(session, job_id, state.store).sides
+    ]
+    second = keys[1] if len(keys) > 2 else None
+    return ToolImagesOut(before=keys[0], second=second, after=keys[-1])
 
 
 @router.get(

@@ -24,11 +24,11 @@ from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.runs.start_api import RunCreated
 from app.web.runs.two_runs_api import ComparedSamplesOut, samples_out
-from app.web.state import AdapterId, State
+from app.web.state import AdapterId, Reading, SessionRoute, Writing
 from app.web.weight_cards import WeightCardOut, cards_out
 from worker.core.inference.config import AdapterWeight
 
-router = APIRouter(tags=["versions"])
+router = APIRouter(tags=["versions"], route_class=SessionRoute)
 
 UNLISTED = problems({409: "It holds the checkpoints of a run."})
 Version = Annotated[str, Path(max_length=60)]
@@ -135,33 +135,30 @@ def _find_version(
 
 
 @router.get("/adapters/{adapter_id}/versions")
-def list_versions(adapter_id: AdapterId, state: State, part: Part) -> list[VersionOut]:
+def list_versions(adapter_id: AdapterId, session: Reading, part: Part) -> list[VersionOut]:
     """List the versions of an adapter, newest first."""
-    with state.database.read() as session:
-        adapter = service.get_adapter(session, adapter_id)
-        found = service.list_versions(session, adapter.key, limit=part.size, before=part.after)
-        names = aliases.alias_numbers(session, adapter.key)
-        total = service.count_versions(session, adapter.key)
+    adapter = service.get_adapter(session, adapter_id)
+    found = service.list_versions(session, adapter.key, limit=part.size, before=part.after)
+    names = aliases.alias_numbers(session, adapter.key)
+    total = service.count_versions(session, adapter.key)
     shown = part.cut(found, lambda row: row.version, total=total)
     return [version_out(row, names) for row in shown]
 
 
 @router.get("/adapters/{adapter_id}/versions/{version}")
-def get_version(adapter_id: AdapterId, version: Version, state: State) -> VersionOut:
+def get_version(adapter_id: AdapterId, version: Version, session: Reading) -> VersionOut:
     """Get a version by its number or an alias."""
-    with state.database.read() as session:
-        adapter, row = _find_version(session, adapter_id, version)
-        return version_out(row, aliases.alias_numbers(session, adapter.key))
+    adapter, row = _find_version(session, adapter_id, version)
+    return version_out(row, aliases.alias_numbers(session, adapter.key))
 
 
 @router.patch("/adapters/{adapter_id}/versions/{version}")
 def change_version(
-    adapter_id: AdapterId, version: Version, body: VersionPatch, state: State
+    adapter_id: AdapterId, version: Version, body: VersionPatch, session: Writing
 ) -> VersionOut:
     """Set the usual weight of a version, or of a checkpoint; all else never changes."""
-    with state.database.write() as session:
-        row = set_usual_weight(session, adapter_id, version, body.usual_weight)
-        return version_out(row, aliases.alias_numbers(session, adapter_id))
+    row = set_usual_weight(session, adapter_id, version, body.usual_weight)
+    return version_out(row, aliases.alias_numbers(session, adapter_id))
 
 
 @router.post(
@@ -169,30 +166,28 @@ def change_version(
     status_code=202,
     responses=problems({422: "It was not trained here, or its images are gone."}),
 )
-def train_version_again(adapter_id: AdapterId, version: Version, state: State) -> RunCreated:
+def train_version_again(adapter_id: AdapterId, version: Version, session: Writing) -> RunCreated:
     """Train a version again with its settings and images, as the next version.
 
     Of a checkpoint: as a new adapter.
 
     `warnings` name the differences to the first training.
     """
-    with state.database.write() as session:
-        adapter, row = _find_version(session, adapter_id, version)
-        run_id = require_run(adapter, row)
-        into = adapter.key if adapter.is_listed else None
-        run, differences = train_again(session, run_id, adapter_id=into)
+    adapter, row = _find_version(session, adapter_id, version)
+    run_id = require_run(adapter, row)
+    into = adapter.key if adapter.is_listed else None
+    run, differences = train_again(session, run_id, adapter_id=into)
     return RunCreated(id=run.key, status=run.state, warnings=differences)
 
 
 @router.get("/adapters/{adapter_id}/aliases")
-def list_aliases(adapter_id: AdapterId, state: State, part: Part) -> list[AliasOut]:
+def list_aliases(adapter_id: AdapterId, session: Reading, part: Part) -> list[AliasOut]:
     """List the aliases of an adapter.
 
     `latest` names the version that is used by default.
     """
-    with state.database.read() as session:
-        adapter = service.get_adapter(session, adapter_id)
-        names = aliases.alias_numbers(session, adapter.key)
+    adapter = service.get_adapter(session, adapter_id)
+    names = aliases.alias_numbers(session, adapter.key)
     shown = part.of([*names.items()], lambda item: item[0])
     return [AliasOut(alias=alias, version=number) for alias, number in shown]
 
@@ -201,12 +196,11 @@ def list_aliases(adapter_id: AdapterId, state: State, part: Part) -> list[AliasO
     "/adapters/{adapter_id}/aliases/{alias}",
     responses=UNLISTED,
 )
-def set_alias(adapter_id: AdapterId, alias: Alias, body: AliasIn, state: State) -> AliasOut:
+def set_alias(adapter_id: AdapterId, alias: Alias, body: AliasIn, session: Writing) -> AliasOut:
     """Create an alias of a version, or move it to that version."""
-    with state.database.write() as session:
-        adapter, row = _find_version(session, adapter_id, body.version)
-        service.require_listed(adapter)
-        stored = in_use.set_alias(session, row, alias)
+    adapter, row = _find_version(session, adapter_id, body.version)
+    service.require_listed(adapter)
+    stored = in_use.set_alias(session, row, alias)
     return AliasOut(alias=stored, version=row.version)
 
 
@@ -215,17 +209,16 @@ def set_alias(adapter_id: AdapterId, alias: Alias, body: AliasIn, state: State) 
     status_code=204,
     responses=problems({422: "`latest` cannot be deleted."}),
 )
-def delete_alias(adapter_id: AdapterId, alias: Alias, state: State) -> None:
+def delete_alias(adapter_id: AdapterId, alias: Alias, session: Writing) -> None:
     """Delete an alias; its version stays."""
-    with state.database.write() as session:
-        adapter = service.get_adapter(session, adapter_id)
-        aliases.delete_alias(session, adapter.key, alias)
+    adapter = service.get_adapter(session, adapter_id)
+    aliases.delete_alias(session, adapter.key, alias)
 
 
 @router.get("/adapters/{adapter_id}/compare")
 def compare_versions(
     adapter_id: AdapterId,
-    state: State,
+    session: Reading,
     a: Compared = None,
     b: Compared = None,
 ) -> CompareOut:
@@ -234,9 +227,8 @@ def compare_versions(
     `b` defaults to `latest`, `a` to the version before `b`; without both, the two newest are
     compared.
     """
-    with state.database.read() as session:
-        adapter = service.get_adapter(session, adapter_id)
-        found = compare(session, adapter, a, b)
+    adapter = service.get_adapter(session, adapter_id)
+    found = compare(session, adapter, a, b)
     return CompareOut.of(
         found, a=found.a.version, b=found.b.version, samples=samples_out(found.pairs)
     )

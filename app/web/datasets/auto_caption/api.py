@@ -28,13 +28,13 @@ from app.web.answers import Answer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import DatasetId, Id, State
+from app.web.state import DatasetId, Id, Reading, SessionRoute, State, Writing
 from worker.core.captioning.do_not_name import MAX_WORD_LENGTH, MAX_WORDS
 from worker.core.captioning.interface import DEFAULT_PROMPT, MAX_PROMPT
 from worker.core.captioning.words import CaptionMode, ProviderKind
 from worker.core.words import CaptionKind
 
-router = APIRouter(tags=["datasets"])
+router = APIRouter(tags=["datasets"], route_class=SessionRoute)
 
 MAX_IDS = 20_000
 ProposalT = TypeVar("ProposalT", bound="ProposalOut")
@@ -293,42 +293,41 @@ def _proposal_out(change: ProposedChange, out: type[ProposalT]) -> ProposalT:
 
 
 @router.get("/datasets/{dataset_id}/captions/providers")
-def list_caption_providers(dataset_id: DatasetId, state: State) -> ProvidersOut:
+def list_caption_providers(dataset_id: DatasetId, state: State, session: Reading) -> ProvidersOut:
     """List who can write captions here, with the prompt and the words not to name.
 
     An Ollama on this machine is asked for its models, for at most 0.3 seconds.
     """
     models = local_models(state.settings)
-    with state.database.read() as session:
-        dataset = service.get_dataset(session, dataset_id)
-        found = list_providers(session, state.settings, models)
-        return ProvidersOut(
-            providers=[ProviderOut.of(one, provider=one.kind) for one in found],
-            prompt=DEFAULT_PROMPT,
-            do_not_name=list(default_words(dataset)),
-        )
+    dataset = service.get_dataset(session, dataset_id)
+    found = list_providers(session, state.settings, models)
+    return ProvidersOut(
+        providers=[ProviderOut.of(one, provider=one.kind) for one in found],
+        prompt=DEFAULT_PROMPT,
+        do_not_name=list(default_words(dataset)),
+    )
 
 
 @router.post("/datasets/{dataset_id}/captions/previews", status_code=202)
-def preview_caption(dataset_id: DatasetId, body: PreviewIn, state: State) -> PreviewOut:
+def preview_caption(
+    dataset_id: DatasetId, body: PreviewIn, state: State, session: Writing
+) -> PreviewOut:
     """Caption one image as an order would, and keep nothing.
 
     Ask for the preview until its status is `succeeded` or `failed`. It is `failed`, with its
     `error`, where the server or the model gave no answer, or refused; it is `succeeded` with an
     empty caption and a `note` where the model was not sure of anything.
     """
-    with state.database.write() as session:
-        dataset = service.get_dataset(session, dataset_id)
-        asked = body.request(dataset)
-        job = orders.order_preview(session, dataset, body.image_id, asked, state.settings)
-        return preview_out(orders.get_preview(session, dataset_id, job.key))
+    dataset = service.get_dataset(session, dataset_id)
+    asked = body.request(dataset)
+    job = orders.order_preview(session, dataset, body.image_id, asked, state.settings)
+    return preview_out(orders.get_preview(session, dataset_id, job.key))
 
 
 @router.get("/datasets/{dataset_id}/captions/previews/{job_id}")
-def get_caption_preview(dataset_id: DatasetId, job_id: Id, state: State) -> PreviewOut:
+def get_caption_preview(dataset_id: DatasetId, job_id: Id, session: Reading) -> PreviewOut:
     """Get a preview."""
-    with state.database.read() as session:
-        return preview_out(orders.get_preview(session, dataset_id, job_id))
+    return preview_out(orders.get_preview(session, dataset_id, job_id))
 
 
 @router.post(
@@ -336,42 +335,41 @@ def get_caption_preview(dataset_id: DatasetId, job_id: Id, state: State) -> Prev
     status_code=202,
     responses=problems({409: "Captions of this dataset are being written."}),
 )
-def order_captions(dataset_id: DatasetId, body: OrderIn, state: State) -> OrderOut:
+def order_captions(
+    dataset_id: DatasetId, body: OrderIn, state: State, session: Writing
+) -> OrderOut:
     """Order captions of images of a dataset.
 
     They become proposals, which change nothing until they are applied; with `write`, captions of
     images without one are written at the end, in one step that can be undone.
     """
-    with state.database.write() as session:
-        dataset = service.get_dataset(session, dataset_id)
-        job = orders.order_captions(
-            session,
-            dataset,
-            body.request(dataset),
-            state.settings,
-            image_ids=body.image_ids,
-            mode=body.mode,
-            kind=body.caption_kind,
-            write=body.write,
-        )
-        return order_out(orders.progress_of(session, job))
+    dataset = service.get_dataset(session, dataset_id)
+    job = orders.order_captions(
+        session,
+        dataset,
+        body.request(dataset),
+        state.settings,
+        image_ids=body.image_ids,
+        mode=body.mode,
+        kind=body.caption_kind,
+        write=body.write,
+    )
+    return order_out(orders.progress_of(session, job))
 
 
 @router.get("/datasets/{dataset_id}/captions/orders/{job_id}")
-def get_caption_order(dataset_id: DatasetId, job_id: Id, state: State) -> OrderOut:
+def get_caption_order(dataset_id: DatasetId, job_id: Id, session: Reading) -> OrderOut:
     """Get an order of captions with its progress."""
-    with state.database.read() as session:
-        return order_out(orders.get_order(session, dataset_id, job_id))
+    return order_out(orders.get_order(session, dataset_id, job_id))
 
 
 @router.post("/datasets/{dataset_id}/captions/orders/{job_id}/cancel", **CANCEL)
-def cancel_caption_order(dataset_id: DatasetId, job_id: Id, state: State) -> OrderOut:
+def cancel_caption_order(dataset_id: DatasetId, job_id: Id, session: Writing) -> OrderOut:
     """Cancel an order of captions.
 
     What it has made stays proposed.
     """
-    with state.database.write() as session:
-        return order_out(orders.cancel_order(session, dataset_id, job_id))
+    return order_out(orders.cancel_order(session, dataset_id, job_id))
 
 
 @router.post(
@@ -379,57 +377,55 @@ def cancel_caption_order(dataset_id: DatasetId, job_id: Id, state: State) -> Ord
     status_code=202,
     responses=problems({409: "It is at work, or complete."}),
 )
-def continue_caption_order(dataset_id: DatasetId, job_id: Id, state: State) -> OrderOut:
+def continue_caption_order(
+    dataset_id: DatasetId, job_id: Id, state: State, session: Writing
+) -> OrderOut:
     """Order the images that an ended order has left, those that failed included."""
-    with state.database.write() as session:
-        dataset = service.get_dataset(session, dataset_id)
-        job = orders.continue_order(session, dataset, job_id, state.settings)
-        return order_out(orders.progress_of(session, job))
+    dataset = service.get_dataset(session, dataset_id)
+    job = orders.continue_order(session, dataset, job_id, state.settings)
+    return order_out(orders.progress_of(session, job))
 
 
 @router.get("/datasets/{dataset_id}/captions/orders/{job_id}/guesses")
 def list_caption_guesses(
     dataset_id: DatasetId,
     job_id: Id,
-    state: State,
+    session: Reading,
     part: Part,
     above: Annotated[Fraction, Query(description="The least confidence, 0 to 1.")] = 0.0,
 ) -> list[GuessOut]:
     """List what the provider was too unsure to write, the surest first."""
-    with state.database.read() as session:
-        order = orders.get_order(session, dataset_id, job_id)
-        found = guesses.list_guesses(session, order, above=above)
+    order = orders.get_order(session, dataset_id, job_id)
+    found = guesses.list_guesses(session, order, above=above)
     shown = part.of(found, lambda one: (-(one.proposal.confidence or 0), one.image.key))
     return [_proposal_out(change, GuessOut) for change in shown]
 
 
 @router.post("/datasets/{dataset_id}/captions/orders/{job_id}/guesses/apply")
 def apply_caption_guesses(
-    dataset_id: DatasetId, job_id: Id, body: GuessesIn, state: State
+    dataset_id: DatasetId, job_id: Id, body: GuessesIn, session: Writing
 ) -> AppliedOut:
     """Write guesses as captions, in one step that can be undone.
 
     An order that fills empty captions leaves images that have one by now.
     """
-    with state.database.write() as session:
-        order = orders.get_order(session, dataset_id, job_id)
-        return AppliedOut.of(
-            guesses.apply_guesses(session, order, body.proposal_ids, above=body.above)
-        )
+    order = orders.get_order(session, dataset_id, job_id)
+    return AppliedOut.of(guesses.apply_guesses(session, order, body.proposal_ids, above=body.above))
 
 
 @router.get("/datasets/{dataset_id}/captions/proposals")
-def list_caption_proposals(dataset_id: DatasetId, state: State, part: Part) -> list[ProposalOut]:
+def list_caption_proposals(
+    dataset_id: DatasetId, session: Reading, part: Part
+) -> list[ProposalOut]:
     """List the proposed captions that wait for a decision, by image."""
-    with state.database.read() as session:
-        service.get_dataset(session, dataset_id)
-        found = proposals.list_proposed(session, dataset_id)
+    service.get_dataset(session, dataset_id)
+    found = proposals.list_proposed(session, dataset_id)
     shown = part.of(found, lambda one: (one.image.key, one.proposal.key))
     return [_proposal_out(change, ProposalOut) for change in shown]
 
 
 @router.post("/datasets/{dataset_id}/captions/proposals/apply")
-def apply_caption_proposals(dataset_id: DatasetId, body: ApplyIn, state: State) -> AppliedOut:
+def apply_caption_proposals(dataset_id: DatasetId, body: ApplyIn, session: Writing) -> AppliedOut:
     """Write proposed captions, in one step that can be undone.
 
     A caption that was changed after its proposal was made is left, unless `seen` names the version
@@ -437,18 +433,18 @@ def apply_caption_proposals(dataset_id: DatasetId, body: ApplyIn, state: State) 
     empty now are filled.
     """
     seen = {one.id: one.caption_version for one in body.seen}
-    with state.database.write() as session:
-        service.get_dataset(session, dataset_id)
-        return AppliedOut.of(
-            proposals.apply_proposals(session, dataset_id, body.proposal_ids, seen=seen)
-        )
+    service.get_dataset(session, dataset_id)
+    return AppliedOut.of(
+        proposals.apply_proposals(session, dataset_id, body.proposal_ids, seen=seen)
+    )
 
 
 @router.post("/datasets/{dataset_id}/captions/proposals/discard")
-def discard_caption_proposals(dataset_id: DatasetId, body: ChosenIn, state: State) -> DiscardedOut:
+def discard_caption_proposals(
+    dataset_id: DatasetId, body: ChosenIn, session: Writing
+) -> DiscardedOut:
     """Discard proposed captions."""
-    with state.database.write() as session:
-        service.get_dataset(session, dataset_id)
-        return DiscardedOut(
-            discarded=proposals.discard_proposals(session, dataset_id, body.proposal_ids)
-        )
+    service.get_dataset(session, dataset_id)
+    return DiscardedOut(
+        discarded=proposals.discard_proposals(session, dataset_id, body.proposal_ids)
+    )

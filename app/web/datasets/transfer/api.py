@@ -21,10 +21,10 @@ from app.web.openapi import file_docs
 from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import DatasetId, Id, State
+from app.web.state import DatasetId, Id, Reading, SessionRoute, State, Writing
 from worker.core.words import CaptionKind
 
-router = APIRouter(tags=["datasets"])
+router = APIRouter(tags=["datasets"], route_class=SessionRoute)
 
 VersionSide = Annotated[
     int | None,
@@ -103,14 +103,13 @@ class DuplicateIn(BaseModel):
 
 
 @router.post("/datasets/{dataset_id}/duplicate", status_code=201)
-def duplicate_dataset(dataset_id: DatasetId, body: DuplicateIn, state: State) -> DatasetOut:
+def duplicate_dataset(dataset_id: DatasetId, body: DuplicateIn, session: Writing) -> DatasetOut:
     """Copy a dataset with its images, captions and settings.
 
     The files are shared, not copied. Deleted images and the histories of captions are left out.
     """
-    with state.database.write() as session:
-        dataset = duplicating.duplicate_dataset(session, dataset_id, name=body.name)
-        row = service.summary(session, dataset)
+    dataset = duplicating.duplicate_dataset(session, dataset_id, name=body.name)
+    row = service.summary(session, dataset)
     return DatasetOut.of(dataset, image_count=row.image_count)
 
 
@@ -129,12 +128,11 @@ def export_dataset(dataset_id: DatasetId, state: State) -> Response:
 
 @router.get("/datasets/{dataset_id}/versions")
 def list_dataset_versions(
-    dataset_id: DatasetId, state: State, part: Part
+    dataset_id: DatasetId, session: Reading, part: Part
 ) -> list[DatasetVersionOut]:
     """List the versions of a dataset that runs were trained on, newest first."""
-    with state.database.read() as session:
-        service.get_dataset(session, dataset_id)
-        found = versions.list_versions(session, dataset_id)
+    service.get_dataset(session, dataset_id)
+    found = versions.list_versions(session, dataset_id)
     return [DatasetVersionOut.of(version) for version in part.of(found, lambda row: row.id)]
 
 

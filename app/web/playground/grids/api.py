@@ -26,9 +26,9 @@ from app.web.playground.grids.bodies import (
 from app.web.playground.grids.pages import sheet_response
 from app.web.problems import CANCEL, problems
 from app.web.rest.lists import Part
-from app.web.state import Id, State
+from app.web.state import Id, Reading, SessionRoute, State, Writing
 
-router = APIRouter(tags=["grids"])
+router = APIRouter(tags=["grids"], route_class=SessionRoute)
 
 BAD_REQUEST = problems({404: "There is no such base model, adapter or version."})
 NO_CELL_POSSIBLE = "None of them can be generated any more: an adapter or the base model is gone."
@@ -36,13 +36,12 @@ Place = Annotated[int, Path(ge=0, le=399)]
 
 
 @router.post("/grids/estimate", responses=BAD_REQUEST)
-def estimate_grid(body: GridIn, state: State) -> GridEstimate:
+def estimate_grid(body: GridIn, session: Reading) -> GridEstimate:
     """Estimate a grid.
 
     Nothing is stored or queued; what is wrong is said as for creating it.
     """
-    with state.database.read() as session:
-        return estimate_out(plans.plan_grid(session, body.wanted()))
+    return estimate_out(plans.plan_grid(session, body.wanted()))
 
 
 @router.post("/grids", status_code=202, responses=BAD_REQUEST)
@@ -59,39 +58,35 @@ def create_grid(body: GridIn, state: State) -> GridOut:
 
 @router.get("/grids")
 def list_grids(
-    state: State,
+    session: Reading,
     part: Part,
     deleted: Annotated[bool, Query(description="Those that were deleted, not the others.")] = False,
 ) -> list[GridSummary]:
     """List grids, newest first."""
-    with state.database.read() as session:
-        page = views.list_grids(session, deleted=deleted, size=part.size, before=part.after)
+    page = views.list_grids(session, deleted=deleted, size=part.size, before=part.after)
     rows = part.cut(page.items, lambda row: row.grid.key, total=page.total)
     return [GridSummary.of(row.grid, cells=row.cells, done=row.done) for row in rows]
 
 
 @router.get("/grids/{grid_id}")
-def get_grid(grid_id: Id, state: State) -> GridOut:
+def get_grid(grid_id: Id, session: Reading) -> GridOut:
     """Get a grid with the state of each cell."""
-    with state.database.read() as session:
-        return grid_out(session, service.get_grid(session, grid_id))
+    return grid_out(session, service.get_grid(session, grid_id))
 
 
 @router.patch("/grids/{grid_id}")
-def change_grid(grid_id: Id, body: GridPatch, state: State) -> GridOut:
+def change_grid(grid_id: Id, body: GridPatch, session: Writing) -> GridOut:
     """Rename a grid."""
-    with state.database.write() as session:
-        return grid_out(session, service.rename_grid(session, grid_id, body.title))
+    return grid_out(session, service.rename_grid(session, grid_id, body.title))
 
 
 @router.post("/grids/{grid_id}/cancel", **CANCEL)
-def cancel_grid(grid_id: Id, state: State) -> GridOut:
+def cancel_grid(grid_id: Id, session: Writing) -> GridOut:
     """Cancel the images of a grid that are still to come.
 
     Those that are there stay. Canceling twice is no error.
     """
-    with state.database.write() as session:
-        return grid_out(session, service.cancel_grid(session, grid_id))
+    return grid_out(session, service.cancel_grid(session, grid_id))
 
 
 @router.post(
@@ -121,28 +116,26 @@ def continue_grid(grid_id: Id, state: State) -> ContinuedGrid:
     "/grids/{grid_id}/winner",
     responses=problems({409: "The cell has no image, or its image no adapter."}),
 )
-def choose_winner(grid_id: Id, body: WinnerIn, state: State) -> WinnerOut:
+def choose_winner(grid_id: Id, body: WinnerIn, session: Writing) -> WinnerOut:
     """Choose a cell.
 
     Its weight becomes the usual one, its version gets the alias `best`, or its image becomes the
     cover. A checkpoint becomes a version first, as by `POST /runs/{id}/checkpoints/{step}/use`.
     """
-    with state.database.write() as session:
-        chosen = winner.choose_winner(session, grid_id, body.place, body.action)
-        return WinnerOut(winner=body.place, told=chosen.told)
+    chosen = winner.choose_winner(session, grid_id, body.place, body.action)
+    return WinnerOut(winner=body.place, told=chosen.told)
 
 
 @router.post(
     "/grids/{grid_id}/cells/{place}/keep",
     responses=problems({409: "The cell has no image."}),
 )
-def keep_cell(grid_id: Id, place: Place, state: State) -> RenderOut:
+def keep_cell(grid_id: Id, place: Place, session: Writing) -> RenderOut:
     """Keep the image of a cell.
 
     It is listed as a render of its own, which stays when the grid is deleted.
     """
-    with state.database.write() as session:
-        return render_out(session, winner.keep_cell(session, grid_id, place))
+    return render_out(session, winner.keep_cell(session, grid_id, place))
 
 
 @router.get(

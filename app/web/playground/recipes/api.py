@@ -18,9 +18,9 @@ from app.web.playground.api import RenderCreated, RenderIn, images_out
 from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import RecipeId, State
+from app.web.state import Reading, RecipeId, SessionRoute, State, Writing
 
-router = APIRouter(tags=["recipes"])
+router = APIRouter(tags=["recipes"], route_class=SessionRoute)
 
 NOT_IN_RECIPES = ("twin", "weights", "draft_slot")
 NO_RECIPE = problems({404: "There is no such recipe."})
@@ -86,41 +86,37 @@ def _recipe_out(session: Session, recipe: Recipe) -> RecipeOut:
     status_code=201,
     responses=problems({404: "There is no such base model, adapter or version."}),
 )
-def create_recipe(body: RecipeIn, state: State) -> RecipeOut:
+def create_recipe(body: RecipeIn, session: Writing) -> RecipeOut:
     """Save a stack of adapters with its prompt and settings under a name.
 
     A version that an alias names is that of the alias later, too; the others are those that the
     references name now. Nothing is generated.
     """
-    with state.database.write() as session:
-        return _recipe_out(session, service.save_recipe(session, body.name, body.request))
+    return _recipe_out(session, service.save_recipe(session, body.name, body.request))
 
 
 @router.get("/recipes")
 def list_recipes(
-    state: State,
+    session: Reading,
     part: Part,
     deleted: Annotated[bool, Query(description="Those that were deleted, not the others.")] = False,
 ) -> list[RecipeOut]:
     """List recipes, newest first."""
-    with state.database.read() as session:
-        page = service.list_recipes(session, deleted=deleted, size=part.size, before=part.after)
-        rows = part.cut(page.items, lambda recipe: recipe.key, total=page.total)
-        return [_recipe_out(session, recipe) for recipe in rows]
+    page = service.list_recipes(session, deleted=deleted, size=part.size, before=part.after)
+    rows = part.cut(page.items, lambda recipe: recipe.key, total=page.total)
+    return [_recipe_out(session, recipe) for recipe in rows]
 
 
 @router.get("/recipes/{recipe_id}", responses=NO_RECIPE)
-def get_recipe(recipe_id: RecipeId, state: State) -> RecipeOut:
+def get_recipe(recipe_id: RecipeId, session: Reading) -> RecipeOut:
     """Get a recipe with its adapters as they are now."""
-    with state.database.read() as session:
-        return _recipe_out(session, service.get_recipe(session, recipe_id))
+    return _recipe_out(session, service.get_recipe(session, recipe_id))
 
 
 @router.patch("/recipes/{recipe_id}", responses=NO_RECIPE)
-def change_recipe(recipe_id: RecipeId, body: RecipePatch, state: State) -> RecipeOut:
+def change_recipe(recipe_id: RecipeId, body: RecipePatch, session: Writing) -> RecipeOut:
     """Rename a recipe; its slug stays."""
-    with state.database.write() as session:
-        return _recipe_out(session, service.rename_recipe(session, recipe_id, body.name))
+    return _recipe_out(session, service.rename_recipe(session, recipe_id, body.name))
 
 
 @router.post(
@@ -128,13 +124,12 @@ def change_recipe(recipe_id: RecipeId, body: RecipePatch, state: State) -> Recip
     status_code=202,
     responses=NO_RECIPE | problems({409: "Something of it is not here any more."}),
 )
-def render_recipe(recipe_id: RecipeId, state: State) -> RenderCreated:
+def render_recipe(recipe_id: RecipeId, state: State, session: Writing) -> RenderCreated:
     """Generate the images of a recipe, with the adapters as they are now.
 
     Without a seed, each time others. To change something, send its `request` to `POST /renders`.
     """
-    with state.database.write() as session:
-        opened = service.open_recipe(session, service.get_recipe(session, recipe_id))
-        service.require_complete(opened)
-        render = renders.create_render(session, service.request_of(opened), state.store)
-        return RenderCreated.of(render, images=images_out(session, render))
+    opened = service.open_recipe(session, service.get_recipe(session, recipe_id))
+    service.require_complete(opened)
+    render = renders.create_render(session, service.request_of(opened), state.store)
+    return RenderCreated.of(render, images=images_out(session, render))
