@@ -7,13 +7,14 @@ import getpass
 import os
 import sys
 from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.cli.adapter_files.arguments import TOOLS, tool_parser
-from app.cli.datasets.arguments import add_actions, add_data_dir
+from app.cli.arguments import JSON, Command, actions, argument, flag, one_of
+from app.cli.datasets.arguments import ACTIONS as DATASET_ACTIONS
 from app.registry.actor import set_process_actor
 from app.registry.errors import AppError, UnusableDatabase
 from app.registry.job_kinds.queues import Queue
@@ -29,6 +30,8 @@ OUTPUT_ACTIONS = frozenset({("datasets", "export")})
 """They make files to pass on; all others write to the data folder, or an archive of it."""
 PRIVATE_UMASK = 0o077
 SETTING_FLAGS = ("host", "port", "data_dir", "open_browser")
+HOST = argument("--host", help="address to listen on (127.0.0.1)")
+PORT = argument("--port", type=int, help="port to listen on (8188; 0: a free one)")
 
 
 class CommandParser(ArgumentParser):
@@ -39,11 +42,11 @@ class CommandParser(ArgumentParser):
     """
 
     def __init__(
-        self, *, forwards: bool = False, tools: Mapping[str, str] | None = None, **settings: Any
+        self, *, forwards: bool = False, tools: Collection[str] = (), **settings: Any
     ) -> None:
         super().__init__(**settings, add_help=not forwards, allow_abbrev=False)
         self._forwards = forwards
-        self._tools = tools or {}
+        self._tools = tools
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """The namespace and the unknown arguments."""
@@ -66,191 +69,162 @@ class ShowVersion(Action):
         parser.exit()
 
 
-class CommandParsers:
-    """The main parser and its commands; each has the name of its module in `app.cli`."""
-
-    def __init__(self) -> None:
-        self.parser = ArgumentParser(
-            "brushwork",
-            description="Train, try and keep image-style LoRAs in the browser.",
-            allow_abbrev=False,
-        )
-        self.parser.add_argument(
-            "--version", action=ShowVersion, nargs=0, help="show the version and exit"
-        )
-        self._commands = self.parser.add_subparsers(
-            dest="command",
-            title="commands",
-            metavar="COMMAND",
-            required=True,
-            parser_class=CommandParser,
-        )
-
-    def add(
-        self, name: str, help_text: str, *, module: str = "", **settings: Any
-    ) -> ArgumentParser:
-        """Add a command with the common flags."""
-        command: ArgumentParser = self._commands.add_parser(
-            name, help=help_text, description=help_text, **settings
-        )
-        command.set_defaults(module=module or name)
-        command.add_argument(
-            "--data-dir", type=Path, metavar="FOLDER", help="folder for database, images, logs"
-        )
-        return command
-
-    def forward(self, name: str, help_text: str, **settings: str) -> None:
-        """Add a command that forwards its arguments to another program."""
-        command = self._commands.add_parser(name, help=help_text, forwards=True)
-        command.set_defaults(**{"module": name, **settings})
-
-
-def build_parser() -> ArgumentParser:
-    """Build the parser of all commands."""
-    commands = CommandParsers()
-    _add_processes(commands)
-    _add_work(commands)
-    _add_registry(commands)
-    return commands.parser
-
-
-def _add_processes(commands: CommandParsers) -> None:
-    serve = commands.add(
-        "serve", "Start everything on this machine: broker, web server and workers."
-    )
-    web = commands.add("web", "Start only the web server.")
-    for command in (serve, web):
-        command.add_argument("--host", help="address to listen on (127.0.0.1)")
-        command.add_argument("--port", type=int, help="port to listen on (8188; 0: a free one)")
-    serve.add_argument(
-        "--no-browser",
-        dest="open_browser",
-        action="store_const",
-        const=False,
-        help="do not open a browser",
-    )
-    web.add_argument("--fd", type=int, help="a listening socket inherited from a supervisor")
-    web.add_argument("--after-fd", type=int, help="an inherited pipe; wait until it is closed")
-    worker = commands.add("worker", "Start one worker.")
-    worker.add_argument("--queue", choices=values(Queue), required=True, help="what it works on")
-    worker.add_argument(
-        "--libraries",
-        metavar="SOCKET",
-        help="a supervisor's process that forks trainers and io jobs",
-    )
-    commands.add("migrate", "Bring the database up to date.")
-    doctor = commands.add("doctor", "Show the effective settings and check what they name.")
-    doctor.add_argument(
-        "--queue", choices=values(Queue), help="only: is a worker of this queue here?"
-    )
-
-
-def _add_work(commands: CommandParsers) -> None:
-    for name, core, help_text in (
-        ("train", "training", "Train an adapter from a folder of images, without a server."),
-        ("evaluate", "evaluate_folder", "Say which checkpoint of a training on a folder to keep."),
-    ):
-        commands.forward(name, help_text, module="train", core=f"worker.core.{core}")
-    commands.forward("name", "Name what images show.")
-    demo = commands.add("demo", "Run the whole workflow through the REST API and judge the result.")
-    demo.add_argument(
-        "--out",
-        type=Path,
-        default=Path("demo"),
-        metavar="FOLDER",
-        help="folder for the results (demo)",
-    )
-    demo.add_argument(
-        "--style",
-        action="append",
-        choices=EXAMPLES,
-        help="an example style to train, repeatable (chalkboard)",
-    )
-    demo.add_argument(
-        "--preset",
-        default="quick",
-        metavar="PRESET",
-        help="quick, balanced or thorough training (quick)",
-    )
-
-
-def _add_registry(commands: CommandParsers) -> None:
-    adapters = commands.add(
-        "adapters",
+COMMANDS = {
+    "serve": Command(
+        "Start everything on this machine: broker, web server and workers.",
+        HOST,
+        PORT,
+        argument(
+            "--no-browser",
+            dest="open_browser",
+            action="store_const",
+            const=False,
+            help="do not open a browser",
+        ),
+    ),
+    "web": Command(
+        "Start only the web server.",
+        HOST,
+        PORT,
+        argument("--fd", type=int, help="a listening socket inherited from a supervisor"),
+        argument("--after-fd", type=int, help="an inherited pipe; wait until it is closed"),
+    ),
+    "worker": Command(
+        "Start one worker.",
+        argument("--queue", choices=values(Queue), required=True, help="what it works on"),
+        argument(
+            "--libraries",
+            metavar="SOCKET",
+            help="a supervisor's process that forks trainers and io jobs",
+        ),
+    ),
+    "migrate": Command("Bring the database up to date."),
+    "doctor": Command(
+        "Show the effective settings and check what they name.",
+        argument("--queue", choices=values(Queue), help="only: is a worker of this queue here?"),
+    ),
+    "train": Command("Train an adapter from a folder of images, without a server.", forwards=True),
+    "evaluate": Command("Say which checkpoint of a training on a folder to keep.", forwards=True),
+    "name": Command("Name what images show.", forwards=True),
+    "demo": Command(
+        "Run the whole workflow through the REST API and judge the result.",
+        argument(
+            "--out",
+            type=Path,
+            default=Path("demo"),
+            metavar="FOLDER",
+            help="folder for the results (demo)",
+        ),
+        argument(
+            "--style",
+            action="append",
+            choices=EXAMPLES,
+            help="an example style to train, repeatable (chalkboard)",
+        ),
+        argument(
+            "--preset",
+            default="quick",
+            metavar="PRESET",
+            help="quick, balanced or thorough training (quick)",
+        ),
+    ),
+    "adapters": Command(
         "List the adapters, or work on LoRA files.",
+        argument("words", nargs="?", help="only adapters with these words"),
         tools=TOOLS,
         formatter_class=RawDescriptionHelpFormatter,
         epilog="tools for files, without the registry (`brushwork adapters TOOL --help`):\n"
-        + "\n".join(f"  {name:<10} {help_text}" for name, help_text in TOOLS.items()),
-    )
-    adapters.add_argument("words", nargs="?", help="only adapters with these words")
-    export = commands.add("export", "Write an adapter as a file.", module="adapters")
-    export.add_argument("slug", help="which one; `brushwork adapters` lists them")
-    export.add_argument("--format", choices=values(FileFormat), default="kohya")
-    export.add_argument("--dtype", choices=values(WeightDtype), default="fp16")
-    export.add_argument("--version", help="number or alias of another version, such as 2 or best")
-    export.add_argument(
-        "--keep-in",
-        metavar="NAME",
-        help="keep it in this folder of another program, up to date if the version is an alias",
-    )
-    export.add_argument("--stop", action="store_true", help="remove it from that folder")
-    export.add_argument("-o", "--output", type=Path, metavar="PATH", help="file or folder")
-    bring_in = commands.add("import", "Import LoRA files.", module="imports")
-    bring_in.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files or folders")
-    bring_in.add_argument(
-        "--allow-loss",
-        action="store_true",
-        help="import a file even if more than a tenth of its change is lost",
-    )
-    add_actions(commands.add("datasets", "List, show, export and import datasets."))
-    _add_caption_models(commands)
-    _add_sweep(commands)
-    verify = commands.add("verify", "Check the stored files, and list damaged and missing ones.")
-    verify.add_argument(
-        "--full", action="store_true", help="also read every file of a bucket, not only its size"
-    )
-    backup = commands.add("backup", "Write the database and files to an archive.")
-    backup.add_argument("archive", nargs="?", type=Path, help="(brushwork-DATE.tar)")
-    restore = commands.add("restore", "Restore an archive to an empty data folder.")
-    restore.add_argument("archive", type=Path)
-    restore.add_argument(
-        "--strict", action="store_true", help="restore nothing if a file is damaged or missing"
-    )
-
-
-def _add_caption_models(commands: CommandParsers) -> None:
-    models = commands.add(
-        "caption-models",
+        + "\n".join(f"  {name:<10} {tool.about}" for name, tool in TOOLS.items()),
+    ),
+    "export": Command(
+        "Write an adapter as a file.",
+        argument("slug", help="which one; `brushwork adapters` lists them"),
+        argument("--format", choices=values(FileFormat), default="kohya"),
+        argument("--dtype", choices=values(WeightDtype), default="fp16"),
+        argument("--version", help="number or alias of another version, such as 2 or best"),
+        argument(
+            "--keep-in",
+            metavar="NAME",
+            help="keep it in this folder of another program, up to date if the version is an alias",
+        ),
+        flag("--stop", "remove it from that folder"),
+        argument("-o", "--output", type=Path, metavar="PATH", help="file or folder"),
+    ),
+    "import": Command(
+        "Import LoRA files.",
+        argument("paths", nargs="+", type=Path, metavar="PATH", help="files or folders"),
+        flag("--allow-loss", "import a file even if more than a tenth of its change is lost"),
+    ),
+    "datasets": Command("List, show, export and import datasets.", actions(DATASET_ACTIONS)),
+    "caption-models": Command(
         "List, add and remove models that caption images.",
-        module="caption_models",
-    )
-    actions = models.add_subparsers(dest="action", title="actions", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="List the caption models.")
-    listing.add_argument("--json", action="store_true", help="print JSON, for other programs")
-    adding = actions.add_parser("add", help="Add one, or check one again, and wait for it.")
-    adding.add_argument("source", help="a folder, or owner/name on the Hugging Face Hub")
-    removing = actions.add_parser("remove", help="Remove one, with its downloaded files.")
-    removing.add_argument("model", help="which one; `brushwork caption-models list` lists them")
-    for action in (listing, adding, removing):
-        add_data_dir(action)
+        actions(
+            {
+                "list": Command("List the caption models.", JSON),
+                "add": Command(
+                    "Add one, or check one again, and wait for it.",
+                    argument("source", help="a folder, or owner/name on the Hugging Face Hub"),
+                ),
+                "remove": Command(
+                    "Remove one, with its downloaded files.",
+                    argument("model", help="which one; `brushwork caption-models list` lists them"),
+                ),
+            }
+        ),
+    ),
+    "sweep": Command(
+        "Move files that are no longer used to the trash.",
+        flag("--dry-run", "only show what would be done"),
+        one_of(
+            flag(
+                "--adopt",
+                "make the files those of this database, whichever they belonged to, and sweep",
+            ),
+            flag("--restore", "bring back everything in the trash"),
+            flag("--empty-trash", "delete everything in the trash for good"),
+        ),
+    ),
+    "verify": Command(
+        "Check the stored files, and list damaged and missing ones.",
+        flag("--full", "also read every file of a bucket, not only its size"),
+    ),
+    "backup": Command(
+        "Write the database and files to an archive.",
+        argument("archive", nargs="?", type=Path, help="(brushwork-DATE.tar)"),
+    ),
+    "restore": Command(
+        "Restore an archive to an empty data folder.",
+        argument("archive", type=Path),
+        flag("--strict", "restore nothing if a file is damaged or missing"),
+    ),
+}
+MODULES = {
+    "evaluate": "train",
+    "export": "adapters",
+    "import": "imports",
+    "caption-models": "caption_models",
+}
+"""The modules of commands that have another name than theirs."""
 
 
-def _add_sweep(commands: CommandParsers) -> None:
-    sweep = commands.add("sweep", "Move files that are no longer used to the trash.")
-    sweep.add_argument("--dry-run", action="store_true", help="only show what would be done")
-    instead = sweep.add_mutually_exclusive_group()
-    instead.add_argument(
-        "--adopt",
-        action="store_true",
-        help="make the files those of this database, whichever they belonged to, and sweep",
+def build_parser() -> ArgumentParser:
+    """Build the parser of all commands; `module` is the one of `app.cli` that runs the command."""
+    parser = ArgumentParser(
+        "brushwork",
+        description="Train, try and keep image-style LoRAs in the browser.",
+        allow_abbrev=False,
     )
-    instead.add_argument(
-        "--restore", action="store_true", help="bring back everything in the trash"
+    parser.add_argument("--version", action=ShowVersion, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(
+        dest="command",
+        title="commands",
+        metavar="COMMAND",
+        required=True,
+        parser_class=CommandParser,
     )
-    instead.add_argument(
-        "--empty-trash", action="store_true", help="delete everything in the trash for good"
-    )
+    for name, command in COMMANDS.items():
+        command.add_to(commands, name, module=MODULES.get(name, name))
+    return parser
 
 
 def settings_from(arguments: Namespace) -> Settings:

@@ -17,7 +17,8 @@ from app.registry.wording import size_text
 if TYPE_CHECKING:
     from worker.core.hub.models import HubReference
 
-CORE = "worker.core.training"
+CORES = {"train": "worker.core.training", "evaluate": "worker.core.evaluate_folder"}
+"""The module of the core that carries out each command."""
 MODEL, DOWNLOAD = "--model", "--download"
 BASE_MODEL = re.compile(r"^--base-model(?==|$)")  # the same
 PROGRESS_STEP = 5  # percent
@@ -37,13 +38,13 @@ def run(arguments: Namespace, settings: Settings) -> int:
     try:
         words = with_model_here(arguments.words, settings)
         sys.stdout.flush()
-        os.execv(sys.executable, command(words, settings, arguments.core))
+        os.execv(sys.executable, command(words, settings, CORES[arguments.command]))
     except MissingModelError as error:
         print(error, file=sys.stderr)
         return 2
 
 
-def command(words: list[str], settings: Settings, module: str = CORE) -> list[str]:
+def command(words: list[str], settings: Settings, module: str) -> list[str]:
     """The core's command line; the user's arguments come last and override the settings."""
     ours = ["--device", settings.device, "--threads", str(settings.threads)]
     return [sys.executable, "-m", module, *ours, *words]

@@ -6,20 +6,11 @@ from argparse import ArgumentParser, ArgumentTypeError
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.cli.arguments import Add, Command, argument, flag, one_of
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.parts import BLOCKS
 from worker.core.words import LORA_FORMATS, FusedDtype, MergeMethod, WeightDtype, values
 
-TOOLS = {
-    "inspect": "Show a LoRA file's base, ranks, strength by block, dead layers and hashes.",
-    "check": "Check how seven programs read a LoRA file.",
-    "convert": "Convert a LoRA file to another format or number type.",
-    "merge": "Merge several weighted LoRA files into one.",
-    "resize": "Reduce the rank of a LoRA file and show how much is kept.",
-    "scale": "Multiply a LoRA file's changes in the blocks of the UNet.",
-    "fuse": "Fuse LoRA files into a base model: a diffusers folder or a single file.",
-    "extract": "Extract the difference of two base models as a LoRA file.",
-}
 MODULES = {"inspect": "inspection", "fuse": "base_models", "extract": "base_models"}
 """The modules of tools that are not in `files`."""
 WEIGHTED = "FILE[:WEIGHT[:TEXT_WEIGHT]]"
@@ -53,144 +44,148 @@ def weighted_file(word: str) -> WeightedFile:
     return WeightedFile(Path(rest), *weights)
 
 
-def _add_output(parser: ArgumentParser) -> None:
-    """Add the format and number type of the output file."""
-    help_text = "kohya: for all common programs; peft: for diffusers (kohya)"
-    parser.add_argument("--format", choices=values(LORA_FORMATS), default="kohya", help=help_text)
-    parser.add_argument(
-        "--dtype", choices=values(WeightDtype), default="fp16", help="number type (fp16)"
-    )
-
-
-def _add_base(parser: ArgumentParser, what: str, *flags: str, required: bool = False) -> None:
-    """Add a base model, by these flags or the usual ones."""
-    names = flags or ("--base-model", "--base")
-    help_text = f"{what}: diffusers folder, .safetensors, or starter"
-    settings = {"dest": names[-1][2:], "metavar": "BASE", "help": help_text}
-    parser.add_argument(*names, **settings, required=required)
-
-
 def tool_parser(name: str, parser_class: type[ArgumentParser]) -> ArgumentParser:
     """The parser for a tool's arguments."""
+    tool = TOOLS[name]
     parser = parser_class(
-        prog=f"brushwork adapters {name}", description=TOOLS[name], allow_abbrev=False
+        prog=f"brushwork adapters {name}", description=tool.about, allow_abbrev=False
     )
-    ADD_ARGUMENTS[name](parser)
+    for add in tool.arguments:
+        add(parser)
     parser.set_defaults(module="adapter_files", tool=name)
     return parser
 
 
-def _add_inspect(parser: ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="any LoRA .safetensors file")
-    parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
-    _add_base(parser, "the base model of a DoRA")
+def path(name: str, metavar: str, help_text: str) -> Add:
+    """A file or folder that has to be named."""
+    return argument(name, type=Path, metavar=metavar, help=help_text)
 
 
-def _add_check(parser: ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="a LoRA .safetensors file")
-    parser.add_argument(
-        "--family",
-        "--base",
-        dest="base",
-        choices=tuple(BaseFamily),
-        help="family of the base model (detected from the file)",
+def base_model(what: str, *flags: str, required: bool = False) -> Add:
+    """A base model, by these flags or the usual ones."""
+    names = flags or ("--base-model", "--base")
+    return argument(
+        *names,
+        dest=names[-1][2:],
+        metavar="BASE",
+        help=f"{what}: diffusers folder, .safetensors, or starter",
+        required=required,
     )
 
 
-def _add_convert(parser: ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, metavar="IN", help="any LoRA .safetensors file")
-    parser.add_argument("target", type=Path, metavar="OUT", help="the file to write")
-    _add_output(parser)
-    _add_base(parser, "the base model of a DoRA")
-    parser.add_argument(
-        "--allow-loss",
-        action="store_true",
-        help="write the file even if more than a tenth of the change is lost",
-    )
+def dtype(choices: type[WeightDtype | FusedDtype], of: str = "") -> Add:
+    """The number type of the output file."""
+    help_text = f"number type{of} (fp16)"
+    return argument("--dtype", choices=values(choices), default="fp16", help=help_text)
 
 
-def _add_merge(parser: ArgumentParser) -> None:
-    parser.add_argument("adapters", nargs="+", type=weighted_file, metavar=WEIGHTED)
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
-    parser.add_argument(
-        "--method",
-        choices=values(MergeMethod),
-        default="linear",
-        help="linear: exact, ranks add up; svd: best at a rank; ties, dare: as in their papers",
-    )
-    parser.add_argument("--rank", type=int, help="rank of the result, for svd, ties and dare")
-    parser.add_argument(
-        "--density", type=float, default=0.5, help="share that ties and dare keep (0.5)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="random seed of dare (0)")
-    _add_output(parser)
-
-
-def _add_resize(parser: ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, metavar="IN", help="any LoRA .safetensors file")
-    parser.add_argument("out", type=Path, metavar="OUT", help="the file to write")
-    wanted = parser.add_mutually_exclusive_group(required=True)
-    wanted.add_argument("--rank", type=int, help="the new rank of all modules")
-    wanted.add_argument(
-        "--energy",
-        type=float,
-        metavar="SHARE",
-        help="minimum share of energy per module, such as 0.95",
-    )
-    parser.add_argument(
-        "--dynamic", action="store_true", help="with --energy: an individual rank per module"
-    )
-    _add_output(parser)
-
-
-def _add_scale(parser: ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, metavar="IN", help="any LoRA .safetensors file")
-    parser.add_argument("out", type=Path, metavar="OUT", help="the file to write")
-    for part in BLOCKS.values():
-        help_text = f"factor in the {part.value} blocks (1)"
-        parser.add_argument(f"--{part.value}", type=float, default=1.0, help=help_text)
-    _add_output(parser)
-
-
-def _add_fuse(parser: ArgumentParser) -> None:
-    _add_base(parser, "the base model", required=True)
-    parser.add_argument(
-        "--adapter",
-        action="append",
-        required=True,
-        type=weighted_file,
-        metavar=WEIGHTED,
-        help="can be repeated",
-    )
-    parser.add_argument(
-        "out",
-        type=Path,
-        metavar="OUT",
-        help="a folder, or a single file if it ends in .safetensors",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=values(FusedDtype),
-        default="fp16",
-        help="number type of all weights (fp16)",
-    )
-
-
-def _add_extract(parser: ArgumentParser) -> None:
-    _add_base(parser, "the base model", required=True)
-    _add_base(parser, "the fine-tuned model", "--tuned", required=True)
-    parser.add_argument("--rank", type=int, required=True, help="rank for every changed layer")
-    parser.add_argument("out", type=Path, metavar="OUT", help="the file to write")
-    _add_output(parser)
-
-
-ADD_ARGUMENTS = {
-    "inspect": _add_inspect,
-    "check": _add_check,
-    "convert": _add_convert,
-    "merge": _add_merge,
-    "resize": _add_resize,
-    "scale": _add_scale,
-    "fuse": _add_fuse,
-    "extract": _add_extract,
+SOURCE = path("source", "IN", "any LoRA .safetensors file")
+OUT = path("out", "OUT", "the file to write")
+FORMAT = argument(
+    "--format",
+    choices=values(LORA_FORMATS),
+    default="kohya",
+    help="kohya: for all common programs; peft: for diffusers (kohya)",
+)
+DTYPE = dtype(WeightDtype)
+TOOLS = {
+    "inspect": Command(
+        "Show a LoRA file's base, ranks, strength by block, dead layers and hashes.",
+        path("file", "FILE", "any LoRA .safetensors file"),
+        flag("--json", "print everything as one JSON object"),
+        base_model("the base model of a DoRA"),
+    ),
+    "check": Command(
+        "Check how seven programs read a LoRA file.",
+        path("file", "FILE", "a LoRA .safetensors file"),
+        argument(
+            "--family",
+            "--base",
+            dest="base",
+            choices=tuple(BaseFamily),
+            help="family of the base model (detected from the file)",
+        ),
+    ),
+    "convert": Command(
+        "Convert a LoRA file to another format or number type.",
+        SOURCE,
+        path("target", "OUT", "the file to write"),
+        FORMAT,
+        DTYPE,
+        base_model("the base model of a DoRA"),
+        flag("--allow-loss", "write the file even if more than a tenth of the change is lost"),
+    ),
+    "merge": Command(
+        "Merge several weighted LoRA files into one.",
+        argument("adapters", nargs="+", type=weighted_file, metavar=WEIGHTED),
+        argument("--out", type=Path, required=True, metavar="FILE", help="the file to write"),
+        argument(
+            "--method",
+            choices=values(MergeMethod),
+            default="linear",
+            help="linear: exact, ranks add up; svd: best at a rank; ties, dare: as in their papers",
+        ),
+        argument("--rank", type=int, help="rank of the result, for svd, ties and dare"),
+        argument("--density", type=float, default=0.5, help="share that ties and dare keep (0.5)"),
+        argument("--seed", type=int, default=0, help="random seed of dare (0)"),
+        FORMAT,
+        DTYPE,
+    ),
+    "resize": Command(
+        "Reduce the rank of a LoRA file and show how much is kept.",
+        SOURCE,
+        OUT,
+        one_of(
+            argument("--rank", type=int, help="the new rank of all modules"),
+            argument(
+                "--energy",
+                type=float,
+                metavar="SHARE",
+                help="minimum share of energy per module, such as 0.95",
+            ),
+            required=True,
+        ),
+        flag("--dynamic", "with --energy: an individual rank per module"),
+        FORMAT,
+        DTYPE,
+    ),
+    "scale": Command(
+        "Multiply a LoRA file's changes in the blocks of the UNet.",
+        SOURCE,
+        OUT,
+        *(
+            argument(
+                f"--{part.value}",
+                type=float,
+                default=1.0,
+                help=f"factor in the {part.value} blocks (1)",
+            )
+            for part in BLOCKS.values()
+        ),
+        FORMAT,
+        DTYPE,
+    ),
+    "fuse": Command(
+        "Fuse LoRA files into a base model: a diffusers folder or a single file.",
+        base_model("the base model", required=True),
+        argument(
+            "--adapter",
+            action="append",
+            required=True,
+            type=weighted_file,
+            metavar=WEIGHTED,
+            help="can be repeated",
+        ),
+        path("out", "OUT", "a folder, or a single file if it ends in .safetensors"),
+        dtype(FusedDtype, " of all weights"),
+    ),
+    "extract": Command(
+        "Extract the difference of two base models as a LoRA file.",
+        base_model("the base model", required=True),
+        base_model("the fine-tuned model", "--tuned", required=True),
+        argument("--rank", type=int, required=True, help="rank for every changed layer"),
+        OUT,
+        FORMAT,
+        DTYPE,
+    ),
 }

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.datasets.arguments import EDITS, KINDS
+from app.cli.datasets.arguments import EDITS
 from app.cli.main import main
 from app.registry.config import Settings
 from app.registry.datasets import pinned, service, uploads
 from app.registry.datasets.edits.actions import MADE_ELSEWHERE, EditAction
 from app.registry.state import make_state
 from app.registry.uploads import UploadedFile
-from worker.core.words import CaptionKind
 
 pytestmark = pytest.mark.usefixtures("no_surroundings")
 Png = Callable[..., bytes]
@@ -264,10 +263,6 @@ def test_a_slip_in_a_filter_changes_nothing(
     assert error == "There is no filter “no_trigger”. Write it like show=no_trigger&q=fox.\n"
     assert "There is no filter “tiny”" in said(capsys, *edit, "show=tiny", *folder, code=1)
     assert said(capsys, "show", "boats", *folder).splitlines()[1].startswith("2 images")
-
-
-def test_every_kind_of_caption_has_a_name() -> None:
-    assert set(KINDS) == set(CaptionKind)
 
 
 def test_every_edit_has_a_command() -> None:

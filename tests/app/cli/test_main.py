@@ -100,7 +100,7 @@ def test_train_leaves_its_words_to_the_training_core() -> None:
     words = ["--model", "base", "--steps", "3", "--help"]
     arguments = build_parser().parse_args(["train", *words])
     assert (arguments.module, arguments.words) == ("train", words)
-    command = train.command(words, Settings(device="cuda:1", threads=4))
+    command = train.command(words, Settings(device="cuda:1", threads=4), train.CORES["train"])
     assert command[1:3] == ["-m", "worker.core.training"]
     assert command[3:] == ["--device", "cuda:1", "--threads", "4", *words]
 
