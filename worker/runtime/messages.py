@@ -124,7 +124,6 @@ class CalibrationReport:
     resolution: int
     seconds_per_step: float
     trainable_parameters: int
-    adapter_bytes: int
 
 
 @dataclass(frozen=True)

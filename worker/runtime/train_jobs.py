@@ -181,7 +181,6 @@ class TrainJobs:
                                     resolution=found.resolution,
                                     seconds_per_step=found.seconds_per_step,
                                     trainable_parameters=found.trainable_parameters,
-                                    adapter_bytes=found.adapter_bytes,
                                 ),
                             )
                             return

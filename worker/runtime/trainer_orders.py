@@ -157,7 +157,6 @@ class Trainer:
                 resolution=order.resolution,
                 seconds_per_step=found.seconds_per_step,
                 trainable_parameters=found.trainable_parameters,
-                adapter_bytes=found.adapter_bytes_fp16,
             )
         )
 

@@ -10,6 +10,7 @@ from app.registry.db import utcnow
 from app.registry.tables.base_models import BaseSpeed
 from worker.core.training.config import TrainConfig
 
+BYTES_PER_FP16 = 2
 RECENT = 5
 """Measurements of which the median is taken: one run beside other work does not decide alone."""
 
@@ -33,9 +34,12 @@ def step_speed(
     resolution: int,
     seconds_per_step: float,
     trainable_parameters: int,
-    adapter_bytes: int,
+    adapter_bytes: int | None = None,
 ) -> BaseSpeed:
-    """The row for a training with this config whose steps took so long; not stored yet."""
+    """The row for a training with this config whose steps took so long; not stored yet.
+
+    `adapter_bytes`: of its file; None: what its parameters take in fp16.
+    """
     return BaseSpeed(
         base_model_id=base_model_id,
         batch_size=config.batch_size,
@@ -44,7 +48,7 @@ def step_speed(
         layers=trained_layers(config),
         seconds_per_step=seconds_per_step / config.step_cost,
         trainable_parameters=trainable_parameters,
-        adapter_bytes=adapter_bytes,
+        adapter_bytes=adapter_bytes or trainable_parameters * BYTES_PER_FP16,
     )
 
 

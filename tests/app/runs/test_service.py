@@ -201,14 +201,7 @@ def test_how_much_is_trained_is_known_from_the_same_layers_only(
 
 def test_a_measured_speed_is_of_one_batch_that_keeps_all_activations() -> None:
     config = TrainConfig(batch_size=2, rank=4, gradient_accumulation=3)
-    speed = step_speed(
-        7,
-        config,
-        resolution=64,
-        seconds_per_step=1.5,
-        trainable_parameters=10,
-        adapter_bytes=20,
-    )
+    speed = step_speed(7, config, resolution=64, seconds_per_step=1.5, trainable_parameters=10)
     assert speed.seconds_per_step == pytest.approx(1.5 / config.step_cost)
     assert (speed.base_model_id, speed.batch_size, speed.resolution, speed.rank) == (7, 2, 64, 4)
     assert (speed.trainable_parameters, speed.adapter_bytes) == (10, 20)

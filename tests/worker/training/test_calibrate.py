@@ -41,5 +41,4 @@ def test_a_calibration_counts_what_would_be_trained(starter_base: MakeBase) -> N
     counts = base.info.parameters
     found = calibrate(base, config, device="cpu")
     assert found.trainable_parameters == trained > 0
-    assert found.adapter_bytes_fp16 == 2 * trained
     assert found.base_parameters == counts["unet"] + counts["text_encoder"]

@@ -82,7 +82,7 @@ class FolderDrawing:
     def through_autoencoder(self, images: Sequence[Image.Image]) -> list[Image.Image]:
         """The images as this base can draw them, at its native size."""
         base = self._pipeline.base
-        return through_autoencoder(base.vae, images, side=base.info.resolution)
+        return [through_autoencoder(base.vae, one, side=base.info.resolution) for one in images]
 
     def _use(self, candidate: str | None) -> None:
         """Load the adapter, unless it drew the last image."""
@@ -106,18 +106,12 @@ class FolderDrawing:
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.png"
 
 
-def through_autoencoder(
-    vae: Any, images: Sequence[Image.Image], *, side: int | None = None
-) -> list[Image.Image]:
-    """The images as this autoencoder returns them, as squares of this side; None: in their size."""
-    device = next(vae.parameters()).device
-    found = []
-    with torch.inference_mode():
-        for image in images:
-            width, height = (side, side) if side else image.size
-            latents = encode_source(vae, image, width=width, height=height, strength=0.0).mean
-            found.append(to_image(decode_latent(vae, latents.to(device))))
-    return found
+@torch.inference_mode()
+def through_autoencoder(vae: Any, image: Image.Image, *, side: int | None = None) -> Image.Image:
+    """The image as this autoencoder returns it, as a square of this side; None: in its size."""
+    width, height = (side, side) if side else image.size
+    latents = encode_source(vae, image, width=width, height=height, strength=0.0).mean
+    return to_image(decode_latent(vae, latents.to(next(vae.parameters()).device)))
 
 
 def _read(path: Path) -> Image.Image | None:

@@ -32,7 +32,6 @@ from worker.core.training.prepare import (
 
 WARM_UP_STEPS = 1
 TIMED_STEPS = 2
-BYTES_PER_FP16 = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,6 @@ class Calibration:
 
     seconds_per_step: float
     trainable_parameters: int
-    adapter_bytes_fp16: int
     base_parameters: int
 
 
@@ -70,7 +68,6 @@ def calibrate(
     return Calibration(
         seconds_per_step=min(seconds[WARM_UP_STEPS:]),
         trainable_parameters=size,
-        adapter_bytes_fp16=size * BYTES_PER_FP16,
         base_parameters=base_parameters(base),
     )
 

@@ -36,7 +36,7 @@ def worst_round_trips(
         size = Size(*image_size(image))
         fitted = fit(size, side, squares=not config.aspect_buckets, focus=image.focus)
         before = crop_to_bucket(fitted, open_image(image))
-        (after,) = through_autoencoder(base.vae, [before])
+        after = through_autoencoder(base.vae, before)
         worst = sorted([*worst, (psnr(before, after), before, after)], key=lambda one: one[0])
         del worst[SHOWN:]
     folder.mkdir(parents=True)

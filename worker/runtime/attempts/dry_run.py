@@ -51,7 +51,6 @@ SHORT = {
 }
 """Settings of a training that saves nothing before it is canceled."""
 MOST_IMAGES = 24
-BYTES_PER_FP16 = 2
 
 Heard = list[tuple[float, Message]]
 """The messages of a training with the times when they came, in seconds."""
@@ -162,7 +161,6 @@ class DryRuns:
             resolution=config.resolution or base.resolution or 512,
             seconds_per_step=step.mean,
             trainable_parameters=facts.trainable_parameters,
-            adapter_bytes=facts.trainable_parameters * BYTES_PER_FP16,
         )
         with self.database.write() as session:
             succeed(session, lease, result)

@@ -210,7 +210,7 @@ class _GridDrawing:
         loaded = load_base(self._base.location, components=["vae"])
         found = []
         for image in images:
-            found += through_autoencoder(loaded.vae, [image], side=loaded.info.resolution)
+            found.append(through_autoencoder(loaded.vae, image, side=loaded.info.resolution))
             self._on_image()
         return found
 
