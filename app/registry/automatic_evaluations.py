@@ -16,6 +16,7 @@ from app.registry.job_kinds.kinds import EvaluateRunArgs
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
+from app.registry.prompt_sets import FEWEST_SUBJECTS
 from app.registry.renders.grids import service as grids
 from app.registry.runs import service as runs
 from app.registry.storage.store import BlobStore
@@ -34,7 +35,7 @@ QUICK_FORMS = (
     EvaluationRequest(12, 4, captions=8, plain=0),
     EvaluationRequest(12, 3, captions=8, plain=0),
     EvaluationRequest(8, 3, captions=8, plain=0),
-    EvaluationRequest(evaluations.FEWEST_SUBJECTS, 2, captions=8, plain=0),
+    EvaluationRequest(FEWEST_SUBJECTS, 2, captions=8, plain=0),
 )
 """From the form that a person gets to the smallest that has intervals and finds copies."""
 

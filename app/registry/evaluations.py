@@ -7,7 +7,7 @@ weights of a version: `weight_evaluations`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from app.registry.job_kinds.kinds import (
 )
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
+from app.registry.prompt_sets import FEWEST_SUBJECTS, MOST_SUBJECTS
 from app.registry.renders import drafts
 from app.registry.renders.grids import service as grids
 from app.registry.renders.grids.plan import MAX_CELLS, GridPlan, plan_axes
@@ -42,6 +43,7 @@ from app.registry.runs.metrics import run_metrics, values_of
 from app.registry.runs.presets import prompt_form_of
 from app.registry.runs.progress import FIXED_LOSS, HELD_OUT
 from app.registry.storage.store import BlobStore
+from app.registry.tables.adapters import Adapter
 from app.registry.tables.axes import Axis, AxisKind, AxisValue
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import DatasetVersion
@@ -66,8 +68,6 @@ from worker.core.training.presets import prompts_of
 
 PRIORITY = 20  # after grids, which a person waits for
 SUBJECTS = 24
-FEWEST_SUBJECTS = prompt_sets.FEWEST_SUBJECTS
-MOST_SUBJECTS = prompt_sets.MOST_SUBJECTS
 CHECKPOINTS = 4
 MOST_CHECKPOINTS = 8
 
@@ -131,12 +131,12 @@ def draft_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) -
     Raises NotFound, Conflict for a run without checkpoints or images, and InvalidInput.
     """
     run = runs.get_run(session, run_id)
-    steps, columns = _candidates(session, run, wanted.checkpoints)
+    steps, address = _candidates(session, run, wanted.checkpoints)
     images = run_images(session, run)
     trained, held_out = _split(run, images)
     texts = [text for image in images for text in image.texts]
     subjects, used = choose_subjects(session, texts, wanted.subjects, wanted.prompt_set)
-    most = MAX_CELLS // len(columns.values)
+    most = MAX_CELLS // (1 + len(steps))
     plain = subjects[: min(wanted.plain, most - len(subjects))] if run.trigger_word else []
     left = most - len(subjects) - len(plain)
     control = spread(held_out, min(wanted.captions, left // 2))
@@ -155,6 +155,7 @@ def draft_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) -
     )
     base = base_models.get_base_model(session, run.base_model_id)
     title = f"Which checkpoint of {run.name}?"
+    columns = adapter_columns(address, [(f"Step {step:,}", step, 1.0) for step in steps])
     return with_seconds(session, EvaluationDraft(run.key, title, base, columns, args))
 
 
@@ -194,30 +195,32 @@ def plan_images(
     """Plan the grid of a draft. Raises InvalidInput for what cannot be drawn."""
     request = RenderRequest(prompt="", base_model=draft.base.key, seed=0, steps=STEPS)
     prompts = "\n".join(value.label for value in draft.rows)
-    axes = [
-        draft.columns,
-        Axis(kind=AxisKind.PROMPT, text=prompts, values=draft.rows),
-    ]
-    grid = plan_axes(session, request, axes, draft.base, title=draft.title[:MAX_TITLE])
+    rows = Axis(kind=AxisKind.PROMPT, text=prompts, values=draft.rows)
+    title = draft.title[:MAX_TITLE]
+    grid = plan_axes(session, request, [draft.columns, rows], draft.base, title=title)
     return EvaluationPlan(draft, replace(grid, priority=priority))
 
 
-def _candidates(session: Session, run: Run, most: int) -> tuple[list[int], Axis]:
-    """Steps of the checkpoints to compare, and the columns: the base, then these."""
+def _candidates(session: Session, run: Run, most: int) -> tuple[list[int], Adapter]:
+    """Steps of the checkpoints to compare, and the adapter that they are versions of."""
     if not 1 <= most <= MOST_CHECKPOINTS:
         raise invalid_field("checkpoints", f"Compare 1 to {MOST_CHECKPOINTS} checkpoints.")
     saved = checkpoints.list_checkpoints(session, run.key)
-    rows = [row for row in reversed(saved) if row.version is not None and row.address is not None]
-    if not rows:
+    steps = [row.step for row in reversed(saved) if row.version is not None]
+    address = checkpoints.address_of(session, run.key)
+    if not steps or address is None:
         raise Conflict("This run has no checkpoint that can draw images, so there is none to keep.")
-    rows = spread(rows, most)  # the last one among them: the first ones have hardly begun
-    values = [AxisValue(label="Base model", value=None)]
-    for row in rows:
-        assert row.address is not None
-        value = {"adapter_id": row.address.key, "version": row.step, "weight": 1.0}
-        values.append(AxisValue(label=f"Step {row.step:,}", value=value))
-    text = ", ".join(["none", *(f"{row.reference}:1" for row in rows)])  # can be asked for again
-    return [row.step for row in rows], Axis(kind=AxisKind.ADAPTER, text=text, values=values)
+    return spread(steps, most), address  # the last one among them: the first have hardly begun
+
+
+def adapter_columns(adapter: Adapter, candidates: Iterable[tuple[str, int, float]]) -> Axis:
+    """The base model, then versions of an adapter: label, number, and weight of each."""
+    values, texts = [AxisValue(label="Base model", value=None)], ["none"]
+    for label, version, weight in candidates:
+        value = {"adapter_id": adapter.key, "version": version, "weight": weight}
+        values.append(AxisValue(label=label, value=value))
+        texts.append(f"{adapter.slug}@{version}:{weight:g}")  # can be asked for again
+    return Axis(kind=AxisKind.ADAPTER, text=", ".join(texts), values=values)
 
 
 def run_images(session: Session, run: Run) -> list[TrainingImage]:
@@ -263,10 +266,7 @@ def start_evaluation(session: Session, plan: EvaluationPlan, store: BlobStore) -
 
 def get_evaluation(session: Session, evaluation_id: int) -> IoJob:
     """Look up an evaluation. Raises NotFound."""
-    job = session.get(IoJob, evaluation_id)
-    if job is None or job.kind not in EVALUATIONS:
-        raise NotFound("There is no such evaluation.")
-    return job
+    return jobs.get_io(session, evaluation_id, "evaluation", *EVALUATIONS)
 
 
 def list_evaluations(

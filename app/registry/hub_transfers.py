@@ -128,9 +128,7 @@ def order_fetch(session: Session, text: str, settings: Settings) -> IoJob:
 
 def get_hub_import(session: Session, job_id: int) -> HubImport:
     """Look up the import of an adapter from the Hub. Raises NotFound."""
-    job = session.get(IoJob, job_id)
-    if job is None or job.kind != JobKind.FETCH_HUB_ADAPTER:
-        raise NotFound("There is no such import.")
+    job = jobs.get_io(session, job_id, "import", JobKind.FETCH_HUB_ADAPTER)
     args, result = job.arguments(FetchHubAdapterArgs), job.outcome(FetchHubAdapterResult)
     source = str(HubSource(args.repo, args.revision, args.file))
     if job.state is not JobStatus.SUCCEEDED:

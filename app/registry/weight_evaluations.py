@@ -26,7 +26,6 @@ from app.registry.job_kinds.kinds import EvaluateWeightsArgs
 from app.registry.renders.plan import usual_base_of
 from app.registry.runs.presets import prompt_form_of
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.axes import Axis, AxisKind, AxisValue
 from app.registry.tables.base_models import BaseModel
 from app.registry.wording import plural
 from worker.core.evaluation.subjects import FEWEST_IMAGES, spread
@@ -88,7 +87,9 @@ def draft_weights(
         dataset_id=wanted.dataset_id,
     )
     title = f"Which weight of {adapter.name}?"
-    draft = EvaluationDraft(version.key, title, base, _columns(made, weights), args)
+    candidates = [(f"Weight {one:g}", version.version, one) for one in weights]
+    columns = evaluations.adapter_columns(adapter, candidates)
+    draft = EvaluationDraft(version.key, title, base, columns, args)
     return evaluations.with_seconds(session, draft)
 
 
@@ -151,14 +152,3 @@ def _fitting_base(
     except (InvalidInput, NotFound) as error:
         raise invalid_field("base_model", error.detail) from error
     return base
-
-
-def _columns(made: AdapterAndVersion, weights: Sequence[float]) -> Axis:
-    """The base model, then the weights."""
-    adapter, version = made
-    named = {"adapter_id": adapter.key, "version": version.version}
-    values = [AxisValue(label="Base model", value=None)]
-    values += [AxisValue(label=f"Weight {one:g}", value=named | {"weight": one}) for one in weights]
-    reference = f"{adapter.slug}@{version.version}"
-    text = ", ".join(["none", *(f"{reference}:{one:g}" for one in weights)])
-    return Axis(kind=AxisKind.ADAPTER, text=text, values=values)

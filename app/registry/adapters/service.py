@@ -31,7 +31,7 @@ from app.registry.job_kinds.kinds import (
     JobKind,
     StoredSidecar,
 )
-from app.registry.jobs.service import enqueue_io, request_cancel
+from app.registry.jobs.service import enqueue_io, get_io, request_cancel
 from app.registry.slugs import id_of
 from app.registry.tables.adapters import (
     LATEST,
@@ -361,10 +361,7 @@ def allow_import_loss(session: Session, job_id: int) -> IoJob:
 
 def get_import(session: Session, job_id: int) -> IoJob:
     """Look up an import job. Raises NotFound."""
-    job = session.get(IoJob, job_id)
-    if job is None or job.kind != JobKind.IMPORT_ADAPTER:
-        raise NotFound("There is no such import.")
-    return job
+    return get_io(session, job_id, "import", JobKind.IMPORT_ADAPTER)
 
 
 def cancel_import(session: Session, job_id: int) -> IoJob:

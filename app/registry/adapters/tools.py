@@ -215,10 +215,7 @@ def needed_adapters(job: IoJob) -> set[int]:
 
 def get_job(session: Session, job_id: int) -> IoJob:
     """Look up a tool job. Raises NotFound."""
-    job = session.get(IoJob, job_id)
-    if job is None or job.kind not in KINDS:
-        raise NotFound("There is no such tool job.")
-    return job
+    return jobs.get_io(session, job_id, "tool job", *KINDS)
 
 
 def cancel(session: Session, job_id: int) -> IoJob:

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.db import Database, database_now, wake_after_commit
-from app.registry.errors import Conflict
+from app.registry.errors import Conflict, NotFound
 from app.registry.job_kinds.job_types import JOB_TYPES
-from app.registry.job_kinds.kinds import JobArgs
+from app.registry.job_kinds.kinds import JobArgs, JobKind
 from app.registry.job_kinds.states import JobStatus, can_move
 from app.registry.jobs.owner import new_token
 from app.registry.tables.jobs import DEFAULT_MAX_ATTEMPTS, Event, IoJob, Job
@@ -322,6 +322,14 @@ def enqueue_io(
     )
     wake_after_commit(session, JOB_TYPES[args.kind].queue)
     return enqueue(session, job)
+
+
+def get_io(session: Session, job_id: int, noun: str, *kinds: JobKind) -> IoJob:
+    """Look up an io job of one of these kinds, which people call so. Raises NotFound."""
+    job = session.get(IoJob, job_id)
+    if job is None or job.kind not in kinds:
+        raise NotFound(f"There is no such {noun}.")
+    return job
 
 
 def enqueue_io_if(

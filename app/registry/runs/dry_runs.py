@@ -91,10 +91,7 @@ def items_of(session: Session, args: DryRunArgs) -> list[dict[str, Any]]:
 
 def get_dry_run(session: Session, job_id: int) -> IoJob:
     """Look up a dry run. Raises NotFound."""
-    job = session.get(IoJob, job_id)
-    if job is None or job.kind != JobKind.DRY_RUN:
-        raise NotFound("There is no such dry run.")
-    return job
+    return jobs.get_io(session, job_id, "dry run", JobKind.DRY_RUN)
 
 
 def is_old(job: IoJob) -> bool:

@@ -14,6 +14,7 @@ from app.registry.db import MAX_ID, Session
 from app.registry.evaluations import EvaluationRequest
 from app.registry.job_kinds.kinds import JobKind, UsedPromptSet
 from app.registry.job_kinds.states import JobStatus
+from app.registry.prompt_sets import FEWEST_SUBJECTS, MOST_SUBJECTS
 from app.registry.slugs import Reference, RowId
 from app.registry.weight_evaluations import WeightRequest
 from app.web.answers import Answer
@@ -36,8 +37,8 @@ class EvaluationIn(BaseModel):
     model_config = example(subjects=24, checkpoints=4)
     subjects: int = Field(
         evaluations.SUBJECTS,
-        ge=evaluations.FEWEST_SUBJECTS,
-        le=evaluations.MOST_SUBJECTS,
+        ge=FEWEST_SUBJECTS,
+        le=MOST_SUBJECTS,
         description="Subjects to draw with each checkpoint, which no caption names.",
     )
     checkpoints: int = Field(
@@ -55,8 +56,8 @@ class WeightEvaluationIn(BaseModel):
     model_config = example(subjects=16)
     subjects: int = Field(
         weight_evaluations.SUBJECTS,
-        ge=evaluations.FEWEST_SUBJECTS,
-        le=evaluations.MOST_SUBJECTS,
+        ge=FEWEST_SUBJECTS,
+        le=MOST_SUBJECTS,
         description="Subjects to draw at each weight, which no caption names.",
     )
     weights: list[AdapterWeight] = Field(
