@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from app.registry.datasets import service
 from app.registry.datasets.checks.reading import CheckedImage, read_some
 from app.registry.datasets.service import DatasetSummary
 from app.web import templates
+from app.web.datasets.asked import OfDataset
 from app.web.datasets.check_view import AskedSide, ChecksPanel, checks_panel
-from app.web.state import Slug, State
 
 router = APIRouter(include_in_schema=False)
 
@@ -31,21 +31,18 @@ class ChecksPage:
 
 
 @router.get("/datasets/{slug}/checks")
-def checks(
-    request: Request, state: State, slug: Slug, asked: Annotated[AskedSide, Depends()]
-) -> Response:
+def checks(asked: OfDataset, side: Annotated[AskedSide, Depends()]) -> Response:
     """All findings of a dataset with their images."""
-    with state.database.snapshot() as session:
-        dataset = service.dataset_by_slug(session, slug)
+    with asked.reading() as (session, dataset):
         summary = service.summary(session, dataset)
-        panel = checks_panel(session, summary, asked, now=True, listed=None)
+        panel = checks_panel(session, summary, side, now=True, listed=None)
         context = ChecksPage(
             summary=summary,
             checks=panel,
             images=read_some(session, dataset, _shown_ids(panel)),
             images_shown=IMAGES_SHOWN,
         )
-    return templates.render(request, "datasets/checks.html", context)
+    return templates.render(asked.request, "datasets/checks.html", context)
 
 
 def _shown_ids(panel: ChecksPanel) -> set[int]:
@@ -59,18 +56,16 @@ def _shown_ids(panel: ChecksPanel) -> set[int]:
 
 
 @router.get("/datasets/{slug}/checks/panel")
-def panel(state: State, slug: Slug) -> Response:
+def panel(asked: OfDataset) -> Response:
     """The panel with the findings of a dataset."""
-    with state.database.snapshot() as session:
-        dataset = service.dataset_by_slug(session, slug)
+    with asked.reading() as (session, dataset):
         panel = checks_panel(session, service.summary(session, dataset), now=True)
     return templates.render_fragment("datasets/_checks.html", checks=panel, oob=True)
 
 
 @router.get("/datasets/{slug}/checks/brief")
-def brief(state: State, slug: Slug, asked: Annotated[AskedSide, Depends()]) -> Response:
+def brief(asked: OfDataset, side: Annotated[AskedSide, Depends()]) -> Response:
     """The open findings of a dataset in a few lines."""
-    with state.database.snapshot() as session:
-        dataset = service.dataset_by_slug(session, slug)
-        panel = checks_panel(session, service.summary(session, dataset), asked, now=True)
+    with asked.reading() as (session, dataset):
+        panel = checks_panel(session, service.summary(session, dataset), side, now=True)
     return templates.render_fragment("datasets/_checks_brief.html", checks=panel)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from starlette.datastructures import FormData, ImmutableMultiDict
 from starlette.responses import Response
 
@@ -27,13 +27,14 @@ from app.registry.errors import InvalidInput
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset, Image
 from app.web import templates
+from app.web.datasets.asked import DatasetRequest, OfDataset
 from app.web.datasets.edit_forms import EditForm, read_edit_form
 from app.web.datasets.edit_view import EditPanel, edit_panel
 from app.web.datasets.forms import DatasetForm
 from app.web.datasets.listing_view import ShownImages
 from app.web.datasets.page_view import dataset_page, redirect_to
 from app.web.forms import SentForm
-from app.web.state import Id, Slug, State
+from app.web.state import Id
 
 router = APIRouter(include_in_schema=False)
 
@@ -73,69 +74,66 @@ class AppliedFragment:
 
 
 @router.post("/datasets/{slug}/edits/preview")
-def preview(request: Request, state: State, slug: Slug, sent: SentForm) -> Response:
+def preview(asked: OfDataset, sent: SentForm) -> Response:
     """Show every change of an edit before it happens."""
-    with state.database.read() as session:
-        dataset = service.dataset_by_slug(session, slug)
+    with asked.reading() as (session, dataset):
         form = _read(sent)
-        if not templates.wants_fragment(request):
-            return _page_with(request, state, slug, form)
+        if not asked.wants_fragment:
+            return _page_with(asked, form)
         panel = edit_panel(session, dataset, form)
     return _panel(dataset, panel)
 
 
 @router.post("/datasets/{slug}/edits")
-def apply(request: Request, state: State, slug: Slug, sent: SentForm) -> Response:
+def apply(asked: OfDataset, sent: SentForm) -> Response:
     """Carry out an edit as previewed; a message then offers to undo it."""
-    with state.database.read() as session:
-        dataset = service.dataset_by_slug(session, slug)
-    form = _read(sent)
+    with asked.reading() as (_, dataset):
+        form = _read(sent)
     try:
-        outcome = apply_edit(state.database, dataset.key, form.edit, form.selection, seen=form.seen)
+        outcome = apply_edit(
+            asked.state.database, dataset.key, form.edit, form.selection, seen=form.seen
+        )
     except InvalidInput:
-        if not templates.wants_fragment(request):
-            return _page_with(request, state, slug, form, status=422)
-        with state.database.read() as session:
+        if not asked.wants_fragment:
+            return _page_with(asked, form, status=422)
+        with asked.state.database.read() as session:
             return _panel(dataset, edit_panel(session, dataset, form))
-    sentence = _sentence(state, outcome)
-    if templates.wants_fragment(request) and "elsewhere" in sent:
+    sentence = _sentence(asked.state, outcome)
+    if asked.wants_fragment and "elsewhere" in sent:
         return _message(dataset, sentence, undo=outcome.step.key if outcome.step else None)
-    if templates.wants_fragment(request):
-        return _applied(state, dataset, outcome, form.shown, sentence)
+    if asked.wants_fragment:
+        return _applied(asked.state, dataset, outcome, form.shown, sentence)
     edited = urlencode({"edited": outcome.step.key}) if outcome.step is not None else ""
     query = "&".join(part for part in (form.selection.wanted.query, edited) if part)
     more = f"?{query}" if query else ""
     if outcome.step is None or outcome.left_out:
-        return templates.redirect_with_notice(f"/datasets/{slug}{more}", sentence)
+        return templates.redirect_with_notice(f"/datasets/{asked.slug}{more}", sentence)
     return redirect_to(dataset, more)
 
 
 @router.post("/datasets/{slug}/edits/{edit_id}/undo")
-def undo(request: Request, state: State, slug: Slug, edit_id: Id, sent: SentForm) -> Response:
+def undo(asked: OfDataset, edit_id: Id, sent: SentForm) -> Response:
     """Undo an edit."""
-    with state.database.write() as session:
-        dataset = service.dataset_by_slug(session, slug)
+    with asked.writing() as (session, dataset):
         outcome = undo_edit(session, dataset.key, edit_id)
     is_undone = bool(outcome.changed or outcome.edit.sets_trigger)
-    sentence = _sentence(state, outcome, undone=True)
-    if not templates.wants_fragment(request):
-        return templates.redirect_with_notice(f"/datasets/{slug}", sentence)
+    sentence = _sentence(asked.state, outcome, undone=True)
+    if not asked.wants_fragment:
+        return templates.redirect_with_notice(f"/datasets/{asked.slug}", sentence)
     if "elsewhere" in sent:
         return _message(dataset, sentence, undone=edit_id if is_undone else None)
     shown = read_ids(str(sent.get("shown", "")))
-    return _applied(state, dataset, outcome, shown, sentence, is_undo=True)
+    return _applied(asked.state, dataset, outcome, shown, sentence, is_undo=True)
 
 
 def _read(sent: FormData) -> EditForm:
     return read_edit_form(ImmutableMultiDict(sent.multi_items()))
 
 
-def _page_with(
-    request: Request, state: AppState, slug: str, form: EditForm, *, status: int = 200
-) -> Response:
+def _page_with(asked: DatasetRequest, form: EditForm, *, status: int = 200) -> Response:
     """The whole page with the form of the edit, for browsers without scripts."""
     shown = ShownImages(form.selection.wanted)
-    return dataset_page(request, state, slug, shown=shown, edit=form, status=status)
+    return dataset_page(asked, shown=shown, edit=form, status=status)
 
 
 def _panel(dataset: Dataset, panel: EditPanel) -> Response:

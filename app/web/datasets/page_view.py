@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fastapi import Request
 from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
@@ -18,9 +17,9 @@ from app.registry.datasets.listing.image_search import kept_figures
 from app.registry.datasets.listing.pages import page_of_image
 from app.registry.datasets.service import DatasetSummary
 from app.registry.deletion.datasets import count_deleted_images
-from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset
 from app.web import templates
+from app.web.datasets.asked import DatasetRequest
 from app.web.datasets.check_view import ChecksPanel, checks_panel
 from app.web.datasets.edit_forms import EditForm
 from app.web.datasets.edit_view import NOTHING, BulkBar, bulk_bar
@@ -71,9 +70,7 @@ class DatasetPage:
 
 
 def dataset_page(
-    request: Request,
-    state: AppState,
-    slug: str,
+    asked: DatasetRequest,
     *,
     shown: ShownImages = ALL_SHOWN,
     form: DatasetForm | None = None,
@@ -85,8 +82,7 @@ def dataset_page(
     edited: int | None = None,
 ) -> Response:
     """The page of a dataset; `edit`: with the form of a bulk edit; `edited`: offers its undo."""
-    with state.database.snapshot() as session:
-        dataset = service.dataset_by_slug(session, slug)
+    with asked.reading() as (session, dataset):
         if conflict:
             shown = ShownImages(page=page_of_image(session, dataset, conflict.image_id))
         summary = service.summary(session, dataset, kept_figures(session, dataset))
@@ -112,21 +108,7 @@ def dataset_page(
             edited=step_to_undo(session, dataset.key, edited) if edited else None,
             tokens=tokens_of(session, dataset.key),
         )
-    return templates.render(request, "datasets/show.html", context, status=status)
-
-
-def redirect_to_image(state: AppState, slug: str, image_id: int) -> RedirectResponse:
-    """Redirect to the page that shows the image."""
-    return RedirectResponse(image_address(state, slug, image_id), status_code=303)
-
-
-def image_address(state: AppState, slug: str, image_id: int) -> str:
-    """The page of the dataset that shows the image, or did until it was deleted."""
-    with state.database.read() as session:
-        dataset = service.dataset_by_slug(session, slug)
-        page = page_of_image(session, dataset, image_id)
-    query = f"?page={page}" if page > 1 else ""
-    return f"/datasets/{dataset.slug}{query}#image-{image_id}"
+    return templates.render(asked.request, "datasets/show.html", context, status=status)
 
 
 def redirect_to(dataset: Dataset, more: str = "") -> RedirectResponse:

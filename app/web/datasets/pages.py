@@ -28,13 +28,14 @@ from app.web.datasets import (
     one_image_pages,
 )
 from app.web.datasets import upload_progress as progress
+from app.web.datasets.asked import DatasetRequest, OfDataset
 from app.web.datasets.edit_forms import asked_edit, asked_selection
 from app.web.datasets.example_pages import ExampleOffer, example_offers
 from app.web.datasets.filter_parameters import PageImages
 from app.web.datasets.forms import DatasetForm, name_from_file, read_dataset_form
 from app.web.datasets.page_view import dataset_page, redirect_to
 from app.web.forms import TypedForm
-from app.web.state import Slug, State
+from app.web.state import State
 from app.web.uploads import uploaded
 
 router = APIRouter(include_in_schema=False)
@@ -122,15 +123,13 @@ def create(request: Request, state: State, sent: TypedForm) -> Response:
     with state.database.write() as session:
         dataset = service.create_dataset(session, form.name, trigger_word=form.trigger_word)
     if chosen:
-        return _receive_files(request, state, dataset, chosen)
+        return _receive_files(DatasetRequest(request, state, dataset.slug), dataset, chosen)
     return redirect_to(dataset)
 
 
 @router.get("/datasets/{slug}")
 def show(
-    request: Request,
-    state: State,
-    slug: Slug,
+    asked: OfDataset,
     shown: PageImages,
     edited: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
 ) -> Response:
@@ -139,24 +138,21 @@ def show(
     `select=all` selects all images that match; `edit`, an action, opens its form for them too.
     """
     return dataset_page(
-        request,
-        state,
-        slug,
+        asked,
         shown=shown,
         edited=edited,
-        selection=asked_selection(request.query_params),
-        edit=asked_edit(request.query_params),
+        selection=asked_selection(asked.request.query_params),
+        edit=asked_edit(asked.request.query_params),
     )
 
 
 @router.post("/datasets/{slug}")
-def change(request: Request, state: State, slug: Slug, sent: TypedForm) -> Response:
+def change(asked: OfDataset, sent: TypedForm) -> Response:
     """Change the name or the trigger word of a dataset."""
     form = read_dataset_form(sent)
     if not form.is_valid:
-        return dataset_page(request, state, slug, form=form, status=422)
-    with state.database.write() as session:
-        dataset = service.dataset_by_slug(session, slug)
+        return dataset_page(asked, form=form, status=422)
+    with asked.writing() as (session, dataset):
         service.change_dataset(session, dataset.key, name=form.name, trigger_word=form.trigger_word)
     return templates.redirect_with_notice(
         f"/datasets/{dataset.slug}", "Name and trigger word are saved."
@@ -164,11 +160,11 @@ def change(request: Request, state: State, slug: Slug, sent: TypedForm) -> Respo
 
 
 @router.post("/datasets/{slug}/images")
-def upload(request: Request, state: State, slug: Slug, sent: TypedForm) -> Response:
+def upload(asked: OfDataset, sent: TypedForm) -> Response:
     """Add images, captions and archives to a dataset."""
-    with state.database.read() as session:
-        dataset = service.dataset_by_slug(session, slug)
-    return _receive_files(request, state, dataset, _named_files(sent))
+    with asked.reading() as (_, dataset):
+        files = _named_files(sent)
+    return _receive_files(asked, dataset, files)
 
 
 def _named_files(sent: FormData) -> list[UploadFile]:
@@ -177,32 +173,30 @@ def _named_files(sent: FormData) -> list[UploadFile]:
     return [file for file in files if isinstance(file, UploadFile) and file.filename]
 
 
-def _receive_files(
-    request: Request, state: State, dataset: Dataset, files: list[UploadFile]
-) -> Response:
+def _receive_files(asked: DatasetRequest, dataset: Dataset, files: list[UploadFile]) -> Response:
     sent = [uploaded(file) for file in files]
 
     def receive(on_image: progress.OnImage) -> uploads.UploadOutcome:
-        return uploads.receive(state, dataset.key, sent, on_image=on_image)
+        return uploads.receive(asked.state, dataset.key, sent, on_image=on_image)
 
     def fragment(outcome: uploads.UploadOutcome) -> Response:
-        with state.database.read() as session:
+        with asked.reading() as (session, dataset):
             summary = service.summary(session, dataset)
             steps = list_steps(session, dataset.key, to_undo=True)
             tokens = tokens_of(session, dataset.key)
         context = UploadFragment(dataset, summary, outcome, steps, tokens=tokens)
         return templates.render_fragment("datasets/_uploaded.html", context)
 
-    if progress.wants_progress(request):
+    if progress.wants_progress(asked.request):
         return progress.progress_response(
-            request.url.path,
+            asked.request.url.path,
             receive,
             lambda outcome: {"html": bytes(fragment(outcome).body).decode()},
         )
     outcome = receive(lambda _: None)
-    if templates.wants_fragment(request):
+    if asked.wants_fragment:
         return fragment(outcome)
     if not outcome.rejected:
         return redirect_to(dataset)
     status = 200 if outcome.accepted or outcome.captioned else 422
-    return dataset_page(request, state, dataset.slug, outcome=outcome, status=status)
+    return dataset_page(asked, outcome=outcome, status=status)

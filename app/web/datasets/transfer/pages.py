@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from starlette.responses import Response, StreamingResponse
 
 from app.registry.comparison.datasets import VersionChanges, compare_versions
-from app.registry.datasets import service
 from app.registry.datasets.transfer import versions
 from app.registry.datasets.transfer.contents import (
     Contents,
@@ -22,6 +21,7 @@ from app.registry.datasets.transfer.versions import VersionSummary
 from app.registry.errors import NotFound
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset
+from app.web.datasets.asked import OfDataset
 from app.web.datasets.page_view import redirect_to
 from app.web.form_reader import as_id
 from app.web.media import content_disposition
@@ -34,12 +34,11 @@ NOW = "now"
 
 
 @router.get("/datasets/{slug}/export")
-def export_dataset(state: State, slug: Slug) -> Response:
+def export_dataset(asked: OfDataset) -> Response:
     """Download a dataset as it is now."""
-    with state.database.snapshot() as session:
-        dataset = service.dataset_by_slug(session, slug)
+    with asked.reading() as (session, dataset):
         contents = dataset_contents(session, dataset.key)
-    return zip_response(state, contents)
+    return zip_response(asked.state, contents)
 
 
 @router.get("/datasets/{slug}/versions/{version_id}/export")
@@ -81,37 +80,32 @@ class ChangesPage:
 
 
 @router.get("/datasets/{slug}/versions")
-def show_versions(request: Request, state: State, slug: Slug) -> Response:
+def show_versions(asked: OfDataset) -> Response:
     """List the versions of a dataset with the runs and adapters that used them."""
-    with state.database.read() as session:
-        dataset = service.dataset_by_slug(session, slug)
+    with asked.reading() as (session, dataset):
         found = versions.list_versions(session, dataset.key)
     context = VersionsPage(dataset, found, any(version.is_kept for version in found))
-    return render(request, "datasets/transfer/versions.html", context)
+    return render(asked.request, "datasets/transfer/versions.html", context)
 
 
 @router.get("/datasets/{slug}/versions/compare")
 def compare(
-    request: Request,
-    state: State,
-    slug: Slug,
+    asked: OfDataset,
     a: Side = NOW,
     b: Side = NOW,
     page: Annotated[int, Query(ge=1, le=10_000)] = 1,
 ) -> Response:
     """Show which images and captions differ from `a` to `b`: ids of versions, or `now`."""
-    with state.database.snapshot() as session:
-        dataset = service.dataset_by_slug(session, slug)
+    with asked.reading() as (session, dataset):
         before, after = (None if side == NOW else as_id(side) or 0 for side in (a, b))
         found = compare_versions(session, dataset.key, before, after, page=page)
     sides = f"a={before if before is not None else NOW}&b={after if after is not None else NOW}"
     url = f"/datasets/{dataset.slug}/versions/compare?{sides}&page="
-    return render(request, "datasets/transfer/changes.html", ChangesPage(dataset, found, url))
+    return render(asked.request, "datasets/transfer/changes.html", ChangesPage(dataset, found, url))
 
 
 @router.post("/datasets/{slug}/duplicate")
-def duplicate(state: State, slug: Slug) -> Response:
+def duplicate(asked: OfDataset) -> Response:
     """Copy a dataset with its images and captions, and show the copy."""
-    with state.database.write() as session:
-        dataset = service.dataset_by_slug(session, slug)
+    with asked.writing() as (session, dataset):
         return redirect_to(duplicate_dataset(session, dataset.key))
