@@ -59,7 +59,7 @@ def test_every_field_has_a_flag_that_gives_it() -> None:
     defaults = TrainConfig().model_dump()
     for setting in settings():
         assert setting.flag == f"--{setting.name.replace('_', '-')}"
-        given = order(*as_words(setting, defaults[setting.name])).flag_values
+        given = order(*as_words(setting, defaults[setting.name])).options
         assert given == {setting.name: defaults[setting.name]}
 
 
@@ -110,7 +110,7 @@ def test_short_names_stand_for_long_ones() -> None:
 def test_old_flags_are_read_and_not_shown(name: str, help_text: str, tmp_path: Path) -> None:
     given = order(f"--{name}", "others", f"--{name}-weight", "0.5")
     assert given.regularization == Path("others")
-    assert given.flag_values == {"regularization_weight": 0.5}
+    assert given.options == {"regularization_weight": 0.5}
     assert order().regularization is None
     file = as_file(tmp_path, {f"{name}_weight": 0.25})
     assert config("--config", file).regularization_weight == 0.25

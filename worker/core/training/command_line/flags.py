@@ -65,7 +65,7 @@ class DataFolder:
 class TrainArguments:
     """All arguments of a command: paths, what to train, and metadata for the file.
 
-    `file_values` and `flag_values` are fields of TrainConfig. Fields in neither come from the
+    `options` are the fields of TrainConfig that a file or a flag names. The others come from the
     preset, or without one from TrainConfig's defaults, adjusted to the optimizer.
     """
 
@@ -76,18 +76,12 @@ class TrainArguments:
     regularization: Path | None
     continue_from: Path | None
     preset: Preset | None
-    file_values: Mapping[str, Any]
-    flag_values: Mapping[str, Any]
+    options: Mapping[str, Any]
     name: str
     trigger_word: str | None
     dtype: str
     device: str
     threads: int
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The settings that were named; those of flags win."""
-        return {**self.file_values, **self.flag_values}
 
     @property
     def evaluate(self) -> bool:
@@ -99,7 +93,6 @@ class TrainArguments:
 
         Raises ArgumentsError when the preset and the other values conflict.
         """
-        options = self.options
         usual = TrainConfig(validation_share=hold_out_share(images) if self.evaluate else 0)
         if self.preset:
             usual = preset_config(
@@ -109,9 +102,9 @@ class TrainArguments:
                 prompt_form=usual_form(self.trigger_word),
                 evaluate=self.evaluate,
             )
-        values = for_optimizer(usual, options.get("optimizer")).model_dump()
+        values = for_optimizer(usual, self.options.get("optimizer")).model_dump()
         try:
-            return TrainConfig.model_validate(values | options)
+            return TrainConfig.model_validate({**values, **self.options})
         except ValidationError as error:
             raise ArgumentsError(" ".join(_error_sentences(error, None))) from None
 
@@ -166,8 +159,9 @@ def parse_arguments(words: Sequence[str]) -> TrainArguments:
         TrainConfig.model_validate(file_values)
     except ValidationError as error:
         raise ArgumentsError(" ".join(_error_sentences(error, source))) from None
+    named = rename_old(file_values) | flags
     try:
-        TrainConfig.model_validate(rename_old(file_values) | flags)
+        TrainConfig.model_validate(named)
     except ValidationError as error:
         parser.error(" ".join(_error_sentences(error, None)))
     folders = data_folders(where.data)
@@ -179,8 +173,7 @@ def parse_arguments(words: Sequence[str]) -> TrainArguments:
         regularization=options["regularization"],
         continue_from=options["continue_from"],
         preset=Preset(options["preset"]) if options["preset"] else None,
-        file_values=rename_old(file_values),
-        flag_values=flags,
+        options=named,
         name=options["name"] or folders[0].path.resolve().name or "adapter",
         trigger_word=options["trigger_word"],
         dtype=options["dtype"],
@@ -298,12 +291,9 @@ def data_folders(data: Path | list[Path]) -> tuple[DataFolder, ...]:
 def _data_folder(word: Path) -> DataFolder:
     """A folder with its repeats; a folder that has a colon in its name is taken as it is."""
     name, colon, repeats = str(word).rpartition(":")
-    if not (colon and name and repeats.isdecimal()):
+    if not (colon and name and repeats.isdecimal()) or _exists(word):
         return DataFolder(word)
-    is_number = len(repeats) <= len(str(MAX_REPEATS)) and 1 <= int(repeats) <= MAX_REPEATS
-    if _exists(word):
-        return DataFolder(word)
-    if not is_number:
+    if len(repeats) > len(str(MAX_REPEATS)) or not 1 <= int(repeats) <= MAX_REPEATS:
         shown = str(word)[:MAX_SHOWN]
         raise ArgumentsError(f"--data {shown}: the repeats must be from 1 to {MAX_REPEATS:,}.")
     return DataFolder(Path(name), int(repeats))
