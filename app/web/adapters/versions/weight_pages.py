@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -41,7 +41,7 @@ class WeightsPage:
     version: AdapterVersion
     view: EvaluationView | None = None
     draft: EvaluationDraft | None = None
-    values: Mapping[str, object] | None = None
+    wanted: WeightRequest = field(default_factory=WeightRequest)
     errors: Mapping[str, str] | None = None
     datasets: list[tuple[object, str]] | None = None
     bases: list[tuple[object, str]] | None = None
@@ -114,12 +114,7 @@ def _form(
         adapter,
         version,
         draft=draft,
-        values={
-            "dataset_id": wanted.dataset_id or "",
-            "base_model": wanted.base_model or (draft.base.slug if draft else ""),
-            "subjects": wanted.subjects,
-            "prompt_set": wanted.prompt_set,
-        },
+        wanted=wanted,
         errors=errors or {},
         datasets=[("", own), *datasets],
         bases=[(base.slug, base.name) for base in bases],
