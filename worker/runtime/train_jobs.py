@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.base_models.speeds import record_speed, step_speed, trained_layers
+from app.registry.base_models.speeds import record_speed, trained_layers
 from app.registry.blobs import latents
 from app.registry.config import Settings
 from app.registry.db import Database
@@ -175,13 +175,11 @@ class TrainJobs:
                         if base.location == found.model:
                             record_speed(
                                 session,
-                                step_speed(
-                                    base.key,
-                                    found.config,
-                                    resolution=found.resolution,
-                                    seconds_per_step=found.seconds_per_step,
-                                    trainable_parameters=found.trainable_parameters,
-                                ),
+                                base.key,
+                                found.config,
+                                resolution=found.resolution,
+                                seconds_per_step=found.seconds_per_step,
+                                trainable_parameters=found.trainable_parameters,
                             )
                             return
             except sa.exc.SQLAlchemyError as error:

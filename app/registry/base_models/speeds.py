@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statistics import median
+from typing import Any
 
 from sqlmodel import Session, select
 
@@ -27,7 +28,8 @@ def trained_layers(config: TrainConfig) -> str:
     return " ".join(words)
 
 
-def step_speed(
+def record_speed(
+    session: Session,
     base_model_id: int,
     config: TrainConfig,
     *,
@@ -35,47 +37,32 @@ def step_speed(
     seconds_per_step: float,
     trainable_parameters: int,
     adapter_bytes: int | None = None,
+    steps: int | None = None,
 ) -> BaseSpeed:
-    """The row for a training with this config whose steps took so long; not stored yet.
+    """Store that steps of a training with this config took so long.
 
-    `adapter_bytes`: of its file; None: what its parameters take in fp16.
+    The median of the last measurements of the same kind is the speed. One of fewer `steps` than
+    `MEASURED_STEPS` counts only while there is no other. `adapter_bytes`: of its file; None: what
+    its parameters take in fp16.
     """
-    return BaseSpeed(
-        base_model_id=base_model_id,
-        batch_size=config.batch_size,
-        resolution=resolution,
-        rank=config.rank,
-        layers=trained_layers(config),
-        seconds_per_step=seconds_per_step / config.step_cost,
-        trainable_parameters=trainable_parameters,
-        adapter_bytes=adapter_bytes or trainable_parameters * BYTES_PER_FP16,
-    )
-
-
-def record_speed(session: Session, measured: BaseSpeed, *, steps: int | None = None) -> BaseSpeed:
-    """Store a measurement: the median of the last ones of the same kind is the speed.
-
-    One of fewer `steps` than `MEASURED_STEPS` counts only while there is no other.
-    """
-    row = session.exec(
-        select(BaseSpeed).where(
-            BaseSpeed.base_model_id == measured.base_model_id,
-            BaseSpeed.batch_size == measured.batch_size,
-            BaseSpeed.resolution == measured.resolution,
-            BaseSpeed.rank == measured.rank,
-            BaseSpeed.layers == measured.layers,
-        )
-    ).first()
+    kind: dict[str, Any] = {
+        "base_model_id": base_model_id,
+        "batch_size": config.batch_size,
+        "resolution": resolution,
+        "rank": config.rank,
+        "layers": trained_layers(config),
+    }
+    row = session.exec(select(BaseSpeed).filter_by(**kind)).first()
     is_rough = steps is not None and steps < MEASURED_STEPS
-    if row is None:
-        row = measured
-    elif is_rough:
+    if row is not None and is_rough:
         return row
+    seconds = seconds_per_step / config.step_cost
+    row = row or BaseSpeed(**kind, seconds_per_step=seconds)
     if not is_rough:
-        row.recent_seconds = [*row.recent_seconds, measured.seconds_per_step][-RECENT:]
+        row.recent_seconds = [*row.recent_seconds, seconds][-RECENT:]
         row.seconds_per_step = median(row.recent_seconds)
-    row.trainable_parameters = measured.trainable_parameters
-    row.adapter_bytes = measured.adapter_bytes
+    row.trainable_parameters = trainable_parameters
+    row.adapter_bytes = adapter_bytes or trainable_parameters * BYTES_PER_FP16
     row.measured_at = utcnow()
     session.add(row)
     return row

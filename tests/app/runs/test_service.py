@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.registry.base_models import service as base_models
-from app.registry.base_models.speeds import record_speed, step_speed, trained_layers
+from app.registry.base_models.speeds import record_speed, trained_layers
 from app.registry.datasets import service as datasets
 from app.registry.datasets.new_images import NewImage
 from app.registry.db import WAKEUPS, Database
@@ -193,17 +193,22 @@ def test_how_much_is_trained_is_known_from_the_same_layers_only(
                 trainable_parameters=trained,
                 adapter_bytes=2 * trained,
             )
-            record_speed(session, row)
+            session.add(row)
         found = estimates.estimate(session, base, TrainConfig(**(usual | asked)))
     assert found.seconds is not None
     assert (found.trainable_parameters, found.adapter_bytes) == known
 
 
-def test_a_measured_speed_is_of_one_batch_that_keeps_all_activations() -> None:
+def test_a_measured_speed_is_of_one_batch_that_keeps_all_activations(
+    database: Database, ready_base: None
+) -> None:
     config = TrainConfig(batch_size=2, rank=4, gradient_accumulation=3)
-    speed = step_speed(7, config, resolution=64, seconds_per_step=1.5, trainable_parameters=10)
+    cost = {"resolution": 64, "seconds_per_step": 1.5, "trainable_parameters": 10}
+    with database.write() as session:
+        base = base_models.find_base_model(session, "starter")
+        speed = record_speed(session, base.key, config, **cost)
     assert speed.seconds_per_step == pytest.approx(1.5 / config.step_cost)
-    assert (speed.base_model_id, speed.batch_size, speed.resolution, speed.rank) == (7, 2, 64, 4)
+    assert (speed.batch_size, speed.resolution, speed.rank) == (2, 64, 4)
     assert (speed.trainable_parameters, speed.adapter_bytes) == (10, 20)
     assert speed.layers == trained_layers(config)
 
@@ -217,15 +222,9 @@ def test_a_speed_is_the_median_of_the_last_runs_of_enough_steps(
     for seconds, steps in times:
         with database.write() as session:
             base = base_models.find_base_model(session, "starter")
-            measured = step_speed(
-                base.key,
-                config,
-                resolution=64,
-                seconds_per_step=seconds * config.step_cost,
-                trainable_parameters=10,
-                adapter_bytes=20,
-            )
-            known.append(record_speed(session, measured, steps=steps).seconds_per_step)
+            cost = {"seconds_per_step": seconds * config.step_cost, "steps": steps}
+            cost |= {"resolution": 64, "trainable_parameters": 10}
+            known.append(record_speed(session, base.key, config, **cost).seconds_per_step)
     assert known == pytest.approx([3.0, 1.0, 1.1, 1.1, 1.2, 1.15, 1.2])
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.registry.base_models import service as base_models
-from app.registry.base_models.speeds import record_speed, step_speed
+from app.registry.base_models.speeds import record_speed
 from app.registry.db import Database
 from app.registry.job_kinds.kinds import DryRunArgs, DryRunResult, RoundTrip
 from app.registry.jobs import service as jobs
@@ -155,16 +155,17 @@ class DryRuns:
                 for psnr, before, after in one.found
             ),
         )
-        speed = step_speed(
-            base.key,
-            config,
-            resolution=config.resolution or base.resolution or 512,
-            seconds_per_step=step.mean,
-            trainable_parameters=facts.trainable_parameters,
-        )
         with self.database.write() as session:
             succeed(session, lease, result)
-            record_speed(session, speed, steps=STEPS)
+            record_speed(
+                session,
+                base.key,
+                config,
+                resolution=config.resolution or base.resolution or 512,
+                seconds_per_step=step.mean,
+                trainable_parameters=facts.trainable_parameters,
+                steps=STEPS,
+            )
 
 
 class _Watch(JobWatch):

@@ -15,7 +15,7 @@ from app.registry.adapters.versions.create_version import (
     adapter_of_parent,
     publish,
 )
-from app.registry.base_models.speeds import record_speed, step_speed
+from app.registry.base_models.speeds import record_speed
 from app.registry.datasets.used_datasets import dataset_details
 from app.registry.db import Database
 from app.registry.job_kinds.states import JobStatus
@@ -206,14 +206,12 @@ class TrainingResult:
             return
         record_speed(
             session,
-            step_speed(
-                self._inputs.base.key,
-                self._config,
-                resolution=resolution,
-                seconds_per_step=seconds,
-                trainable_parameters=self._trained.trainable_parameters,
-                adapter_bytes=files[0].size_bytes,
-            ),
+            self._inputs.base.key,
+            self._config,
+            resolution=resolution,
+            seconds_per_step=seconds,
+            trainable_parameters=self._trained.trainable_parameters,
+            adapter_bytes=files[0].size_bytes,
             steps=self._reporter.measured_steps,
         )
 
