@@ -1,6 +1,7 @@
 // Captions save themselves: a moment after typing stops, on leaving the field, and when the page is
 // left. Typed text is never replaced; the text of another browser is offered next to it.
 (() => {
+  const { make, makeButton } = window.brushwork;
   const WAIT_MS = 800;
   const RETRY_MS = 4000;
   const SAVED_MS = 10_000; // for how long it says “Saved”
@@ -63,12 +64,8 @@
     const sent = area.value.trim();
     let failure = "";
     try {
-      const answer = await window.brushwork.fetch(area.form.action, {
-        method: "POST",
-        headers: { Accept: "application/json" },
-        body: new URLSearchParams({ caption: sent, version: version.value, typing: state.isTyping ? "1" : "" }),
-        keepalive: leaving,
-      });
+      const fields = { caption: sent, version: version.value, typing: state.isTyping ? "1" : "" };
+      const answer = await window.brushwork.post(area.form.action, fields, { keepalive: leaving });
       const body = await answer.json();
       if (answer.ok) took(area, sent, body);
       else if (answer.status === 409 && body.errors) offerChoice(area, body.errors);
@@ -113,7 +110,7 @@
 
   function retryLater(area) {
     const place = show(area, "Not saved ", "state-bad");
-    place.append(window.brushwork.makeButton("Retry", () => save(area), "link-button"));
+    place.append(makeButton("Retry", () => save(area), "link-button"));
     announce(area, "not saved, trying again");
     stateOf(area).timer = setTimeout(save, RETRY_MS, area);
   }
@@ -123,12 +120,7 @@
     const theirs = Object.fromEntries(errors.map((error) => [error.field, error.detail]));
     state.stuck = true;
     show(area, "Changed elsewhere", "state-bad");
-    const box = document.createElement("div");
-    box.className = "contested";
-    box.setAttribute("role", "group");
-    box.setAttribute("aria-label", "This caption was changed elsewhere");
-    const words = document.createElement("p");
-    words.textContent = theirs.caption ? `Theirs: “${theirs.caption}”` : "Theirs: no caption";
+    const words = theirs.caption ? `Theirs: “${theirs.caption}”` : "Theirs: no caption";
     const choose = (label, act) => {
       const chosen = () => {
         box.remove();
@@ -138,18 +130,19 @@
         act();
         area.focus();
       };
-      return window.brushwork.makeButton(label, chosen, "button");
+      return makeButton(label, chosen, "button");
     };
-    const buttons = document.createElement("div");
-    buttons.className = "row";
-    buttons.append(
+    const buttons = make(
+      "div",
+      { className: "row" },
       choose("Keep mine", () => (isDirty(area) ? save(area) : typed(area))),
       choose("Take theirs", () => {
         area.value = theirs.caption;
         typed(area);
       }),
     );
-    box.append(words, buttons);
+    const properties = { className: "contested", role: "group", ariaLabel: "This caption was changed elsewhere" };
+    const box = make("div", properties, make("p", { textContent: words }), buttons);
     area.after(box);
     announce(area, "changed elsewhere. Choose between theirs and yours.");
   }
@@ -239,5 +232,5 @@
   for (const area of document.querySelectorAll("[data-caption][data-unsaved]")) {
     stateOf(area).saved = area.dataset.unsaved;
   }
-  window.brushwork = Object.assign(window.brushwork ?? {}, { isCaptionDirty: isDirty, loadMoreImages: loadMore });
+  Object.assign(window.brushwork, { isCaptionDirty: isDirty, loadMoreImages: loadMore });
 })();

@@ -111,8 +111,7 @@
   function add(kind, data, { height, isLowest, series, yAxis, hooks = {}, scale = {}, bands = [] }) {
     const axis = { stroke: color("--ink-2"), font: `12px ${getComputedStyle(document.body).fontFamily}` };
     const lines = { grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
-    const holder = document.createElement("div");
-    holder.className = `chart-${kind}`;
+    const holder = window.brushwork.make("div", { className: `chart-${kind}` });
     box.append(holder);
     const plot = new uPlot(
       {

@@ -1,6 +1,7 @@
 // Completes the tag at the caret of a caption from the tags of its dataset: a listbox below the
 // field, walked by the arrows, taken by Enter or Tab, closed by Escape.
 (() => {
+  const { make } = window.brushwork;
   const WAIT_MS = 150;
   let area = null; // whose list is open
   let list = null;
@@ -46,17 +47,9 @@
 
   function open(field, tags) {
     area = field;
-    list = document.createElement("ul");
-    list.className = "completions";
-    list.id = "completions";
-    list.setAttribute("role", "listbox");
-    list.setAttribute("aria-label", "Tags of the dataset");
+    list = make("ul", { className: "completions", id: "completions", role: "listbox", ariaLabel: "Tags of the dataset" });
     tags.forEach((tag, place) => {
-      const option = document.createElement("li");
-      option.id = `completion-${place}`;
-      option.setAttribute("role", "option");
-      option.setAttribute("aria-selected", "false");
-      option.textContent = tag;
+      const option = make("li", { id: `completion-${place}`, role: "option", ariaSelected: "false", textContent: tag });
       option.addEventListener("pointerdown", (event) => {
         event.preventDefault(); // the field keeps the focus
         take(option);

@@ -5,10 +5,8 @@
 
   // without permission, or on a page without TLS, browsers still copy what is selected in a field
   function copySelected(element) {
-    const field = document.createElement("textarea");
-    field.className = "visually-hidden";
-    field.readOnly = true;
-    field.value = element.dataset.copy;
+    const properties = { className: "visually-hidden", readOnly: true, value: element.dataset.copy };
+    const field = window.brushwork.make("textarea", properties);
     element.after(field); // inside the same dialog, so that it can be focused
     field.select();
     const copied = document.execCommand("copy");

@@ -47,12 +47,7 @@
     const mine = asked;
     const [x, y] = center ? ["", ""] : point.map((value) => value.toFixed(2));
     try {
-      const answer = await window.brushwork.fetch(view.dataset.focusCrop, {
-        method: "POST",
-        headers: { Accept: "application/json" },
-        body: new URLSearchParams({ left: x, top: y }),
-        keepalive: leaving,
-      });
+      const answer = await window.brushwork.post(view.dataset.focusCrop, { left: x, top: y }, { keepalive: leaving });
       const body = await answer.json();
       if (mine !== asked) return;
       if (!answer.ok) throw new Error(body.detail);

@@ -23,8 +23,7 @@
   form.querySelector("[data-import-submit]").hidden = true;
 
   function addRow(name) {
-    const row = document.createElement("div");
-    row.className = "notice";
+    const row = window.brushwork.make("div", { className: "notice" });
     list.append(row);
     say(row, "upload", `${name} is waiting to be uploaded…`);
     return row;

@@ -96,13 +96,6 @@
     htmx.trigger(event.target, "find");
   });
 
-  document.addEventListener("keydown", (event) => {
-    // Enter in the name of a recipe saves it and generates nothing
-    if (event.key !== "Enter" || event.target.id !== "recipe") return;
-    event.preventDefault();
-    document.getElementById("save-recipe").click();
-  });
-
   document.addEventListener("input", (event) => {
     // a typed seed is kept for the next image
     if (event.target.matches("[data-seed]")) {

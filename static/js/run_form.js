@@ -23,7 +23,7 @@
     const value = input.type === "checkbox" ? (input.checked ? "on" : "") : input.value.trim();
     setting.toggleAttribute("data-changed", value !== setting.dataset.default);
   }
-  window.brushwork = Object.assign(window.brushwork ?? {}, { say, mark });
+  Object.assign(window.brushwork, { say, mark });
 
   // An answer to what the form was before the last edit is dropped: another one follows it.
   let edits = 0;

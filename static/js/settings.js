@@ -3,7 +3,7 @@
 (() => {
   const advanced = document.getElementById("advanced");
   if (!advanced) return;
-  const { say, mark, toast } = window.brushwork;
+  const { say, mark, toast, openAround } = window.brushwork;
   const form = advanced.closest("form");
   const tools = advanced.querySelector("[data-settings-tools]");
   const search = document.getElementById("settings-search");
@@ -27,10 +27,6 @@
     const remembered = localStorage.getItem(keyOf(details));
     if (remembered === "1") details.open = true;
     if (remembered === "0" && details !== advanced && !needsEye(details)) details.open = false;
-  }
-
-  function open(element) {
-    for (let box = element.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
   }
 
   // search and "only what I changed"
@@ -172,7 +168,7 @@
     if (!field) return;
     event.preventDefault();
     if (field.closest("[hidden]")) showAll();
-    open(field);
+    openAround(field);
     field.focus();
   });
 
@@ -201,5 +197,4 @@
   tools.hidden = false;
   restore(advanced);
   groups().forEach(restore);
-  window.brushwork.open = open;
 })();

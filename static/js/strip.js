@@ -176,5 +176,5 @@
     bringIntoView();
   });
 
-  window.brushwork = Object.assign(window.brushwork ?? {}, { showWeight });
+  window.brushwork.showWeight = showWeight;
 })();

@@ -12,8 +12,7 @@
     const shown = document.querySelector('[popovertarget="theme-menu"] use');
     shown?.setAttribute("href", button.querySelector("use").getAttribute("href"));
     form.hidePopover();
-    const body = new URLSearchParams({ theme: button.value, back: "/" });
     // keepalive: the cookie is set also when the person is on another page by then
-    await window.brushwork.fetch(form.action, { method: "POST", body, redirect: "manual", keepalive: true });
+    await window.brushwork.post(form.action, { theme: button.value, back: "/" }, { redirect: "manual", keepalive: true });
   });
 })();

@@ -141,10 +141,8 @@
 
   new MutationObserver(refresh).observe(list, { childList: true, subtree: true });
   refresh();
-  window.brushwork = Object.assign(window.brushwork ?? {}, {
-    focusTile(options) {
-      refresh(); // tiles may just have been replaced
-      if (current) focusBox(current, options);
-    },
-  });
+  window.brushwork.focusTile = (options) => {
+    refresh(); // tiles may just have been replaced
+    if (current) focusBox(current, options);
+  };
 })();

@@ -1,23 +1,25 @@
-// Short messages at the bottom: `toast("Saved")`, errors of htmx requests, and a close button. `makeButton` is
+// Short messages at the bottom: `toast("Saved")`, errors of htmx requests, and a close button. `make` and `makeButton` are
 // for all scripts.
 (() => {
   const toasts = document.getElementById("toasts");
 
+  // an element with its properties and its children
+  function make(tag, properties, ...children) {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
+    return element;
+  }
+
   function makeButton(words, act, className = "") {
-    const button = document.createElement("button");
-    Object.assign(button, { type: "button", className, textContent: words });
-    if (act) button.addEventListener("click", act);
+    const button = make("button", { type: "button", className, textContent: words });
+    button.addEventListener("click", act);
     return button;
   }
 
   function toast(text) {
-    const box = document.createElement("div");
-    box.className = "toast";
-    const words = document.createElement("p");
-    words.textContent = text;
-    const close = makeButton("Close");
+    const close = make("button", { type: "button", textContent: "Close" });
     close.dataset.closeToast = "";
-    box.append(words, close);
+    const box = make("div", { className: "toast" }, make("p", { textContent: text }), close);
     toasts.append(box);
     return box;
   }
@@ -61,5 +63,5 @@
     const isLost = toasts.firstElementChild && document.activeElement === document.body;
     if (isLost) document.getElementById("content").focus({ preventScroll: true });
   });
-  window.brushwork = Object.assign(window.brushwork ?? {}, { toast, makeButton });
+  window.brushwork = { toast, make, makeButton };
 })();

@@ -1,5 +1,5 @@
 // Tells once, without a reload, that Brushwork was updated while this page was open. Each answer names
-// the build that made it, and so does the head of the page. Scripts request with `brushwork.fetch`;
+// the build that made it, and so does the head of the page. Scripts request with `brushwork.fetch` and `brushwork.post`;
 // those that need an XMLHttpRequest give it to `brushwork.checkBuild`, as this does for htmx.
 (() => {
   const HEADER = "Brushwork-Build";
@@ -24,7 +24,13 @@
     return answer;
   }
 
+  // the fields of a form, answered with JSON
+  function post(address, fields, options) {
+    const headers = { Accept: "application/json" };
+    return checkedFetch(address, { method: "POST", headers, body: new URLSearchParams(fields), ...options });
+  }
+
   const checkBuild = (xhr) => check(xhr.getResponseHeader(HEADER));
   document.addEventListener("htmx:beforeOnLoad", (event) => checkBuild(event.detail.xhr));
-  window.brushwork = Object.assign(window.brushwork ?? {}, { fetch: checkedFetch, checkBuild });
+  Object.assign(window.brushwork, { fetch: checkedFetch, post, checkBuild });
 })();

@@ -106,12 +106,10 @@
       if (part.sent === 1) tell(part, "Checking");
       summarize();
     });
-    request.addEventListener("load", () => {
+    request.addEventListener("loadend", () => {
       window.brushwork.checkBuild(request);
       settle(part, request);
     });
-    request.addEventListener("error", () => settle(part, null));
-    request.addEventListener("abort", () => settle(part, null));
     request.send(form);
   }
 
@@ -138,7 +136,7 @@
       stop(part);
       return next();
     }
-    const canRetry = !request || request.status === 0 || [502, 503, 504].includes(request.status);
+    const canRetry = [0, 502, 503, 504].includes(request.status); // 0: it was not answered
     if (canRetry && part.tries < RETRY_MS.length) {
       tell(part, "No connection, trying again");
       resting += 1;

@@ -1,21 +1,13 @@
 // The texts in the panel of upload.js: a row for each file, the outcome of all, and how far it is
 // for those who hear it.
 (() => {
+  const { make } = window.brushwork;
   const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
   function makeRow(name) {
-    const row = document.createElement("li");
-    const words = document.createElement("span");
-    words.className = "upload-name";
-    words.textContent = name;
-    const state = document.createElement("span");
-    state.className = "hint";
-    const bar = document.createElement("progress");
-    bar.max = 1;
-    bar.value = 0;
-    bar.setAttribute("aria-label", name);
-    row.append(words, state, bar);
-    return row;
+    const words = make("span", { className: "upload-name", textContent: name });
+    const bar = make("progress", { max: 1, value: 0, ariaLabel: name });
+    return make("li", {}, words, make("span", { className: "hint" }), bar);
   }
 
   // what is not done yet: the images of an archive as soon as it says how many there are
@@ -48,5 +40,5 @@
     };
   }
 
-  window.brushwork = Object.assign(window.brushwork ?? {}, { uploadWords: { makeRow, summaryOf, sayAt } });
+  window.brushwork.uploadWords = { makeRow, summaryOf, sayAt };
 })();
