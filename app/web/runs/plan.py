@@ -133,6 +133,13 @@ class RunChoices:
     prompt_form: PromptForm = ("", "")
 
     @cached_property
+    def dataset_options(self) -> list[tuple[int | str, str]]:
+        """All datasets, for a select."""
+        return [
+            (one.id, f"{one.name} · {plural(one.image_count, 'image')}") for one in self.datasets
+        ]
+
+    @cached_property
     def shipped(self) -> dict[Preset, TrainConfig]:
         """The config of each shipped preset for these datasets, base model and trigger word."""
         return {
