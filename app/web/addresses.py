@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import urlencode, urlsplit
 
 MAX_ADDRESS = 48_000  # characters of a path with its query; prompts are in it percent-encoded
 
@@ -25,3 +27,37 @@ def host_of(address: str) -> str:
 def page_prefix(address: str) -> str:
     """The address of a list, to which the number of one of its pages is added."""
     return f"{address}{'&' if '?' in address else '?'}page="
+
+
+@dataclass(frozen=True)
+class ListLinks:
+    """Addresses of a list with changed filters, of which those that are empty are left out.
+
+    `kept`: the names of those that are no filters and stay when all filters are cleared.
+    """
+
+    address: str
+    filters: Mapping[str, object]
+    kept: tuple[str, ...]
+    page: int = 1
+
+    def to(self, **changes: object) -> str:
+        """The address with these values changed, at the first page unless it is one of them."""
+        values = {**self.filters, **changes}
+        query = urlencode({name: value for name, value in values.items() if value}, doseq=True)
+        return f"{self.address}?{query}" if query else self.address
+
+    @property
+    def here(self) -> str:
+        """The address of this page."""
+        return self.to(page=self.page if self.page > 1 else None)
+
+    @property
+    def pages(self) -> str:
+        """The address of a page without its number."""
+        return page_prefix(self.to())
+
+    @property
+    def cleared(self) -> str:
+        """The address without search and filters."""
+        return replace(self, filters={name: self.filters[name] for name in self.kept}).to()

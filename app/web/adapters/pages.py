@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -37,6 +37,7 @@ from app.web.adapters.imports.pages import (
 from app.web.adapters.page_view import adapter_view
 from app.web.adapters.renders import pages as render_pages
 from app.web.adapters.versions import pages as version_pages
+from app.web.addresses import ListLinks
 from app.web.forms import SentForm
 from app.web.state import Slug, State
 from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
@@ -63,42 +64,16 @@ SORTS = {
 SUGGESTED_TAGS = 8
 
 
-@dataclass(frozen=True)
-class FilterLinks:
-    """URLs of the list with a changed filter."""
-
-    filters: Filter
-
-    def to(self, **changes: str) -> str:
-        """The URL with these values changed, at the first page."""
-        filters = self.filters
-        values = {
-            "q": filters.q,
-            "base": filters.base,
-            "starred": "1" if filters.starred else "",
-            "sort": "" if filters.sort is Sort.NEWEST else filters.sort.value,
-        } | changes
-        return _list_url([*values.items(), *(("tag", tag) for tag in filters.tags)])
-
-    def with_tag(self, tag: str) -> str:
-        """The URL with this tag added."""
-        return FilterLinks(replace(self.filters, tags=(*self.filters.tags, tag))).to()
-
-    def without_tag(self, tag: str) -> str:
-        """The URL with this tag removed."""
-        return FilterLinks(
-            replace(self.filters, tags=tuple(t for t in self.filters.tags if t != tag))
-        ).to()
-
-    @property
-    def cleared(self) -> str:
-        """The URL without filters; the sort order stays."""
-        return FilterLinks(Filter(sort=self.filters.sort)).to()
-
-
-def _list_url(pairs: list[tuple[str, str]]) -> str:
-    query = urlencode([(name, value) for name, value in pairs if value])
-    return f"/adapters?{query}" if query else "/adapters"
+def filter_links(filters: Filter) -> ListLinks:
+    """Addresses of the list with a changed filter."""
+    values = {
+        "q": filters.q,
+        "base": filters.base,
+        "starred": "1" if filters.starred else "",
+        "sort": "" if filters.sort is Sort.NEWEST else filters.sort.value,
+        "tag": filters.tags,
+    }
+    return ListLinks("/adapters", values, kept=("sort",))
 
 
 @dataclass(frozen=True)
@@ -107,7 +82,7 @@ class AdaptersPage:
 
     found: AdapterPage
     filters: Filter
-    links: FilterLinks
+    links: ListLinks
     families: list[tuple[str, str, str]]
     sorts: list[tuple[str, str]]
     starred_count: str
@@ -162,7 +137,7 @@ def _list_page(
     return AdaptersPage(
         found=found,
         filters=filters,
-        links=FilterLinks(filters),
+        links=filter_links(filters),
         families=[
             (family, family.label, _count_words(found.families[family]))
             for family in BaseFamily

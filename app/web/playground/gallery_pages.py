@@ -24,7 +24,7 @@ from app.registry.renders.gallery import (
     has_deleted,
 )
 from app.registry.state import AppState
-from app.web.addresses import MAX_ADDRESS, own_address, page_prefix
+from app.web.addresses import MAX_ADDRESS, ListLinks, own_address
 from app.web.form_reader import as_id
 from app.web.forms import SentForm
 from app.web.media import content_disposition
@@ -42,38 +42,15 @@ UNDO = "undo"  # the part of the address with the ids of what was just deleted
 GALLERY = "/renders"
 
 
-@dataclass(frozen=True)
-class GalleryLinks:
-    """URLs of the gallery with changed filters."""
-
-    filters: GalleryFilter
-    page: int = 1
-
-    def to(self, **changes: str | int) -> str:
-        """The URL with these values changed, at the first page unless it is one of them."""
-        values = {
-            "q": self.filters.q,
-            "adapter": self.filters.adapter,
-            "starred": "1" if self.filters.starred else "",
-            "show": "deleted" if self.filters.deleted else "",
-        } | changes
-        query = urlencode([(name, value) for name, value in values.items() if value])
-        return f"{GALLERY}?{query}" if query else GALLERY
-
-    @property
-    def here(self) -> str:
-        """The URL of this page."""
-        return self.to(page=self.page if self.page > 1 else "")
-
-    @property
-    def pages(self) -> str:
-        """The URL of a page without its number."""
-        return page_prefix(self.to())
-
-    @property
-    def cleared(self) -> str:
-        """The URL without search and filters."""
-        return GalleryLinks(GalleryFilter(deleted=self.filters.deleted)).to()
+def gallery_links(filters: GalleryFilter, page: int) -> ListLinks:
+    """Addresses of the gallery with changed filters."""
+    values = {
+        "q": filters.q,
+        "adapter": filters.adapter,
+        "starred": "1" if filters.starred else "",
+        "show": "deleted" if filters.deleted else "",
+    }
+    return ListLinks(GALLERY, values, kept=("show",), page=page)
 
 
 @dataclass(frozen=True)
@@ -86,7 +63,7 @@ class ImagesPage:
 
     found: Page[GalleryItem]
     filters: GalleryFilter
-    links: GalleryLinks
+    links: ListLinks
     choices: list[AdapterChoice]
     here: set[int]
     has_deleted: bool
@@ -115,7 +92,7 @@ def images(
         context = ImagesPage(
             found=found,
             filters=filters,
-            links=GalleryLinks(filters, found.number),
+            links=gallery_links(filters, found.number),
             choices=adapter_choices(session, filters.adapter),
             here=here,
             has_deleted=has_deleted(session),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Annotated
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
@@ -22,7 +21,7 @@ from app.registry.runs.listing import (
     run_choices,
 )
 from app.registry.tables.runs import Run
-from app.web.addresses import MAX_ADDRESS, own_address, page_prefix
+from app.web.addresses import MAX_ADDRESS, ListLinks, own_address
 from app.web.form_reader import as_id
 from app.web.state import RunIds, State
 from app.web.templates import redirect_with_notice, render
@@ -50,40 +49,17 @@ SORTS = {
 Words = Annotated[str, Query(max_length=200)]
 
 
-@dataclass(frozen=True)
-class RunLinks:
-    """URLs of the list with changed filters."""
-
-    filters: RunFilter
-
-    def to(self, **changes: str | int | None) -> str:
-        """The URL with these values changed, at the first page unless it is one of them."""
-        filters = self.filters
-        values = {
-            "q": filters.q,
-            "status": filters.status,
-            "dataset": filters.dataset_id,
-            "base": filters.base_model_id,
-            "adapter": filters.adapter_id,
-            "sort": "" if filters.sort is RunSort.NEWEST else filters.sort.value,
-        } | changes
-        query = urlencode([(name, value) for name, value in values.items() if value])
-        return f"/runs?{query}" if query else "/runs"
-
-    @property
-    def here(self) -> str:
-        """The URL of this page."""
-        return self.to(page=self.filters.page if self.filters.page > 1 else None)
-
-    @property
-    def pages(self) -> str:
-        """The URL of a page without its number."""
-        return page_prefix(self.to())
-
-    @property
-    def cleared(self) -> str:
-        """The URL without search and filters; the sort order stays."""
-        return RunLinks(RunFilter(sort=self.filters.sort)).to()
+def run_links(filters: RunFilter) -> ListLinks:
+    """Addresses of the list with changed filters."""
+    values = {
+        "q": filters.q,
+        "status": filters.status,
+        "dataset": filters.dataset_id,
+        "base": filters.base_model_id,
+        "adapter": filters.adapter_id,
+        "sort": "" if filters.sort is RunSort.NEWEST else filters.sort.value,
+    }
+    return ListLinks("/runs", values, kept=("sort",), page=filters.page)
 
 
 @dataclass(frozen=True)
@@ -92,7 +68,7 @@ class RunsPage:
 
     found: RunPage
     filters: RunFilter
-    links: RunLinks
+    links: ListLinks
     choices: RunChoices
     counts: dict[str, int]
     words: dict[str, str]
@@ -130,7 +106,7 @@ def runs(
     context = RunsPage(
         found=found,
         filters=filters,
-        links=RunLinks(filters),
+        links=run_links(filters),
         choices=choices,
         counts={
             status: found.counts.get(status, 0)
