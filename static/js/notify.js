@@ -1,48 +1,45 @@
 // A browser notification when a run ends, if the person asked for it with the button on the page of a
 // run. Any open page shows it, one of them only: the status strip brings the runs that have ended.
-(() => {
-  const ON = "notify-runs";
-  const SHOWN = "notified-runs"; // keys of the ends that were shown in this browser
-  const KEPT = 50;
+const ON = "notify-runs";
+const SHOWN = "notified-runs"; // keys of the ends that were shown in this browser
+const KEPT = 50;
 
-  const isOn = () => localStorage.getItem(ON) === "1" && window.Notification?.permission === "granted";
-  const endedIn = (page) => JSON.parse(page.getElementById("running")?.dataset.ended ?? "[]");
+const isOn = () => localStorage.getItem(ON) === "1" && window.Notification?.permission === "granted";
+const endedIn = (page) => JSON.parse(page.getElementById("running")?.dataset.ended ?? "[]");
 
-  // Those that no tab has shown before: one at a time. Where notifications exist, so do locks.
-  function newOf(ended) {
-    return navigator.locks.request(SHOWN, () => {
-      const shown = JSON.parse(localStorage.getItem(SHOWN) ?? "[]");
-      const news = ended.filter((run) => !shown.includes(run.key));
-      localStorage.setItem(SHOWN, JSON.stringify([...shown, ...news.map((run) => run.key)].slice(-KEPT)));
-      return news;
-    });
-  }
-
-  function show(title, options, href) {
-    const icon = document.querySelector("link[rel=icon]").href;
-    const notification = new Notification(title, { icon, ...options });
-    notification.addEventListener("click", () => {
-      if (!href || location.pathname === href) window.focus();
-      else window.open(href); // this tab may hold what somebody typed
-      notification.close();
-    });
-  }
-
-  async function check() {
-    const ended = endedIn(document);
-    if (!ended.length || !isOn()) return;
-    for (const run of await newOf(ended)) show(run.title, { body: run.text, tag: `run ${run.key}` }, run.href);
-  }
-
-  document.addEventListener("htmx:configRequest", (event) => {
-    if (event.detail.elt.id === "running" && isOn()) event.detail.parameters.ended = "true";
+// Those that no tab has shown before: one at a time. Where notifications exist, so do locks.
+function newOf(ended) {
+  return navigator.locks.request(SHOWN, () => {
+    const shown = JSON.parse(localStorage.getItem(SHOWN) ?? "[]");
+    const news = ended.filter((run) => !shown.includes(run.key));
+    localStorage.setItem(SHOWN, JSON.stringify([...shown, ...news.map((run) => run.key)].slice(-KEPT)));
+    return news;
   });
-  document.addEventListener("htmx:afterSwap", check);
+}
 
-  // the bell; it stays where the rest of the head is replaced
+function show(title, options, href) {
+  const icon = document.querySelector("link[rel=icon]").href;
+  const notification = new Notification(title, { icon, ...options });
+  notification.addEventListener("click", () => {
+    if (!href || location.pathname === href) window.focus();
+    else window.open(href); // this tab may hold what somebody typed
+    notification.close();
+  });
+}
 
-  const button = document.getElementById("notify");
-  if (!button) return;
+async function check() {
+  const ended = endedIn(document);
+  if (!ended.length || !isOn()) return;
+  for (const run of await newOf(ended)) show(run.title, { body: run.text, tag: `run ${run.key}` }, run.href);
+}
+
+document.addEventListener("htmx:configRequest", (event) => {
+  if (event.detail.elt.id === "running" && isOn()) event.detail.parameters.ended = "true";
+});
+document.addEventListener("htmx:afterSwap", check);
+
+// the bell; it stays where the rest of the head is replaced
+function startBell(button) {
   let told; // the message about the last click
   const NOTES = {
     insecure:
@@ -95,4 +92,7 @@
   });
   button.hidden = false;
   update();
-})();
+}
+
+const bell = document.getElementById("notify");
+if (bell) startBell(bell);
