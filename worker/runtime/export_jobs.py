@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,19 +15,14 @@ from app.registry.adapters.downloads.metadata import (
 from app.registry.adapters.service import find_file
 from app.registry.adapters.versions.create_version import NewFile, add_file
 from app.registry.code_version import code_version
-from app.registry.db import Database
 from app.registry.job_kinds.kinds import ExportAdapterArgs, ExportAdapterResult
-from app.registry.jobs import service as jobs
-from app.registry.storage.store import BlobStore
 from app.registry.tables.adapters import AdapterVersion
 from app.registry.tables.base_models import BaseModel
-from app.registry.tables.jobs import IoJob
 from worker.core.bases.family import BaseModelError
 from worker.core.lora_files.errors import AdapterError
 from worker.core.words import FileFormat, WeightDtype
 from worker.runtime.inspection.limited import NoAnswerError, inspect_in_time
-from worker.runtime.job_progress import JobWatch, RefusedError, cancelable, succeed
-from worker.runtime.lease import Lease
+from worker.runtime.job_progress import IoWork, RefusedError, succeed
 from worker.runtime.messages import Export, ExportFile
 
 
@@ -40,111 +34,90 @@ class UnfitError(RefusedError):
         self.facts_sha256 = facts_sha256
 
 
-class ExportJobs:
-    """Writes requested downloads."""
+def run(work: IoWork) -> None:
+    """Write, check and store the file of a job. Raises RefusedError.
 
-    def __init__(self, database: Database, store: BlobStore) -> None:
-        self._database = database
-        self._store = store
-
-    def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
-        """Write, check and store the file of a job. Raises RefusedError.
-
-        It takes seconds, so a stopping worker finishes it first, unless its base does not answer.
-        """
-        assert job.subject_id is not None
-        args = job.arguments(ExportAdapterArgs)
-        with cancelable(self._database, lease, stopping):
-            self._run(
-                job.subject_id, args, lease, scratch, JobWatch(self._database, lease, stopping)
-            )
-
-    def _run(
-        self,
-        version_id: int,
-        args: ExportAdapterArgs,
-        lease: Lease,
-        scratch: Path,
-        check: Callable[[], None],
-    ) -> None:
+    It takes seconds, so a stopping worker finishes it first, unless its base does not answer.
+    """
+    args = work.job.arguments(ExportAdapterArgs)
+    with work.cancelable():
         try:
-            file = self._write_file(
-                version_id,
+            file = _write_file(
+                work,
+                work.subject_id,
                 args.format,
                 args.dtype,
-                scratch,
                 with_tags=args.with_tags,
-                check=check,
+                check=work.watch(),
             )
         except UnfitError as error:  # `refusals` reads it
-            why = ExportAdapterResult(code_version=code_version(), facts_sha256=error.facts_sha256)
-            with self._database.write() as session:
-                jobs.update_owned(session, IoJob, lease.claim, result=why.stored())
-            raise
-        with self._database.write() as session:
-            succeed(session, lease, ExportAdapterResult(sha256=file.sha256))
-            add_file(session, version_id, file)
-
-    def download(
-        self, version_id: int, form: FileFormat, dtype: WeightDtype, scratch: Path
-    ) -> NewFile:
-        """The verified download of a version; writes it if it does not exist yet."""
-        with self._database.read() as session:
-            found = find_file(session, version_id, form, dtype)
-        if found is not None:
-            return NewFile(
-                form,
-                dtype,
-                found.sha256,
-                found.size_bytes,
-                proof=found.proof,
-                facts_sha256=found.facts_sha256,
+            work.note(
+                ExportAdapterResult(code_version=code_version(), facts_sha256=error.facts_sha256)
             )
-        file = self._write_file(version_id, form, dtype, scratch, with_tags=False)
-        with self._database.write() as session:
-            add_file(session, version_id, file)
-        return file
+            raise
+        with work.database.write() as session:
+            succeed(session, work.lease, ExportAdapterResult(sha256=file.sha256))
+            add_file(session, work.subject_id, file)
 
-    def _write_file(
-        self,
-        version_id: int,
-        form: FileFormat,
-        dtype: WeightDtype,
-        scratch: Path,
-        *,
-        with_tags: bool,
-        check: Callable[[], None] = lambda: None,
-    ) -> NewFile:
-        # here, because it loads torch and diffusers, which an idle io worker goes without
-        from worker.runtime.write_downloads import write_downloads
 
-        with self._database.read() as session:
-            version = session.get_one(AdapterVersion, version_id)
-            metadata = version_metadata(session, version, with_tags=with_tags)
-            base = _base_of(session, version)
-        said = facts_sha256(metadata)
-        metadata = with_cover(metadata, self._store, scratch)
-        file = ExportFile(form, dtype, scratch / f"download-{form}-{dtype}{form.suffix}")
-        canonical = self._store.local_path(version.sha256, scratch)
-        where = base.location if base is not None else None
-        if where is not None:
-            _require_answer(where, check)
-        try:
-            (written,) = write_downloads(canonical, Export([file], metadata, where))
-        except AdapterError as error:
-            raise UnfitError("adapter", str(error), said) from error
-        if written.problem:
-            raise UnfitError("proof", written.problem, said)
-        blob = self._store.put_file(written.path)
+def download(work: IoWork, version_id: int, form: FileFormat, dtype: WeightDtype) -> NewFile:
+    """The verified download of a version; writes it if it does not exist yet."""
+    with work.database.read() as session:
+        found = find_file(session, version_id, form, dtype)
+    if found is not None:
         return NewFile(
             form,
             dtype,
-            blob.sha256,
-            blob.size,
-            proof=written.proof,
-            with_tags=with_tags,
-            facts_sha256=said,
+            found.sha256,
+            found.size_bytes,
+            proof=found.proof,
+            facts_sha256=found.facts_sha256,
         )
+    file = _write_file(work, version_id, form, dtype, with_tags=False)
+    with work.database.write() as session:
+        add_file(session, version_id, file)
+    return file
+
+
+def _write_file(
+    work: IoWork,
+    version_id: int,
+    form: FileFormat,
+    dtype: WeightDtype,
+    *,
+    with_tags: bool,
+    check: Callable[[], None] = lambda: None,
+) -> NewFile:
+    # here, because it loads torch and diffusers, which an idle io worker goes without
+    from worker.runtime.write_downloads import write_downloads
+
+    with work.database.read() as session:
+        version = session.get_one(AdapterVersion, version_id)
+        metadata = version_metadata(session, version, with_tags=with_tags)
+        base = _base_of(session, version)
+    said = facts_sha256(metadata)
+    metadata = with_cover(metadata, work.store, work.scratch)
+    file = ExportFile(form, dtype, work.scratch / f"download-{form}-{dtype}{form.suffix}")
+    canonical = work.store.local_path(version.sha256, work.scratch)
+    where = base.location if base is not None else None
+    if where is not None:
+        _require_answer(where, check)
+    try:
+        (written,) = write_downloads(canonical, Export([file], metadata, where))
+    except AdapterError as error:
+        raise UnfitError("adapter", str(error), said) from error
+    if written.problem:
+        raise UnfitError("proof", written.problem, said)
+    blob = work.store.put_file(written.path)
+    return NewFile(
+        form,
+        dtype,
+        blob.sha256,
+        blob.size,
+        proof=written.proof,
+        with_tags=with_tags,
+        facts_sha256=said,
+    )
 
 
 def _base_of(session: Session, version: AdapterVersion) -> BaseModel | None:

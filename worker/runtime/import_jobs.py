@@ -6,10 +6,8 @@ Importing this module loads torch and diffusers.
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,11 +18,10 @@ from app.registry.adapters.service import AdapterChange
 from app.registry.adapters.versions.create_version import NewVersion, find_equal, publish
 from app.registry.blobs import findings, thumbnails
 from app.registry.blobs.report import report
-from app.registry.db import Database
 from app.registry.images.decoder import ImageDecoder, ImageRefused
 from app.registry.job_kinds.kinds import LOSS_CODE, ImportAdapterArgs, ImportAdapterResult
 from app.registry.jobs import service as jobs
-from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
+from app.registry.storage.store import BlobDamaged, BlobNotFound
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import BaseModel
@@ -55,13 +52,12 @@ from worker.core.lora_files.reading import (
 from worker.core.safetensors_header import tensor_hash
 from worker.core.wording import shortened
 from worker.runtime.job_progress import (
+    IoWork,
     JobProgress,
     RefusedError,
-    cancelable,
     require_not_canceled,
     succeed,
 )
-from worker.runtime.lease import Lease
 
 PUBLISH_TRIES = 5
 MAX_FILENAME = 200
@@ -86,259 +82,258 @@ class ImportTarget:
     base: BaseModel | None
 
 
-class ImportJobs:
-    """Imports LoRA files for the io worker."""
+def run(work: IoWork) -> None:
+    """Create an adapter from the job's file, or find an existing identical one.
 
-    def __init__(self, database: Database, store: BlobStore) -> None:
-        self._database = database
-        self._store = store
+    Decomposing full layers can take minutes, so a stopping worker returns the job to the queue.
+    """
+    try:
+        with work.cancelable() as progress:
+            _take_in(work, progress)
+    except LossError as error:
+        work.note(ImportAdapterResult(loss=error.loss))
+        raise RefusedError(LOSS_CODE, str(error)) from error
+    except AdapterError as error:
+        raise RefusedError("adapter", str(error)) from error
 
-    def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
-        """Create an adapter from the job's file, or find an existing identical one.
 
-        Decomposing full layers can take minutes, so a stopping worker returns the job to the queue.
-        """
-        try:
-            with cancelable(self._database, lease, stopping) as progress:
-                self._take_in(job, lease, scratch, progress)
-        except LossError as error:
-            with self._database.write() as session:
-                result = ImportAdapterResult(loss=error.loss).stored()
-                jobs.update_owned(session, IoJob, lease.claim, result=result)
-            raise RefusedError(LOSS_CODE, str(error)) from error
-        except AdapterError as error:
-            raise RefusedError("adapter", str(error)) from error
+def _take_in(work: IoWork, progress: JobProgress) -> None:
+    args = work.job.arguments(ImportAdapterArgs)
+    uploaded = args.sha256
+    sidecars = _sidecars(work, args)
+    config = next((s.path for s in sidecars if is_config_file(s.path)), None)
+    found = read_layout(work.store.local_path(uploaded, work.scratch), config)
+    hash_of_file = tensor_hash(found.path)
+    wanted = args.base_model_id  # must fit, even if the file is known
+    named = _place(work, found, wanted) if wanted is not None else None
+    same = None if _lacks_alpha_tensors(found) else hash_of_file
+    if not _needs_config(found) and _is_known(work, same, uploaded):
+        return
+    place = named or _place(work, found, None)
+    if args.adapter_id is not None:
+        place = _beside(work, args.adapter_id, found, place)
+    weights = _weights(work, found, place)
+    reading = convert_layout(
+        found.with_shapes(place.shapes),
+        weights,
+        on_module=progress,
+        allow_loss=args.allow_loss,
+    )
+    path = work.scratch / "canonical.safetensors"
+    # without metadata, so that identical tensors have the same hash
+    canonical.save_adapter(canonical.LoraAdapter(reading.adapter.modules), path)
+    blob = work.store.put_file(path)
+    about_file = read_source_metadata(found.metadata, sidecars, args.filename)
+    notes = list(reading.notes)
+    if place.base is None:
+        notes.append(NO_BASE.format(family=family_label(place.family)))
+    if whole := about_file.long_name:
+        notes.append(SHORTENED.format(most=MAX_NAME, name=shortened(whole, MAX_SHOWN_NAME)))
+    cover, refusal = _cover(work, about_file)
+    notes += [refusal] if refusal else []
+    rank, alpha = _middle(reading)
+    new = NewVersion(
+        name=about_file.name,
+        base_family=place.family,
+        sha256=blob.sha256,
+        size_bytes=blob.size,
+        tensor_sha256=tensor_hash(path),
+        rank=rank,
+        alpha=alpha,
+        trigger_words=about_file.trigger_words,
+        license=about_file.license,
+        base_model_id=place.base.key if place.base else None,
+        trainable_parameters=reading.adapter.parameters,
+        cover_sha256=cover.sha256 if cover else None,
+        usual_weight=about_file.usual_weight,
+        details={
+            "imported": shortened(args.filename, MAX_FILENAME),
+            "modules": len(reading.adapter.modules),
+            "kinds": dict(found.kinds),
+            "namings": sorted(str(naming) for naming in found.namings),
+            "tensor_sha256": hash_of_file,
+            "import_notes": notes,
+            "loss": reading.loss,
+            "source_sha256": uploaded,
+            "converted": reading.is_converted,
+        }
+        | ({"author": about_file.author} if about_file.author else {}),
+    )
+    _publish(work, args, new, about_file, cover)
 
-    def _take_in(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
-        args = job.arguments(ImportAdapterArgs)
-        uploaded = args.sha256
-        sidecars = self._sidecars(args, scratch)
-        config = next((s.path for s in sidecars if is_config_file(s.path)), None)
-        found = read_layout(self._store.local_path(uploaded, scratch), config)
-        hash_of_file = tensor_hash(found.path)
-        wanted = args.base_model_id  # must fit, even if the file is known
-        named = self._place(found, wanted) if wanted is not None else None
-        same = None if _lacks_alpha_tensors(found) else hash_of_file
-        if not _needs_config(found) and self._is_known(lease, same, uploaded):
-            return
-        place = named or self._place(found, None)
-        if args.adapter_id is not None:
-            place = self._beside(args.adapter_id, found, place)
-        weights = self._weights(found, place)
-        reading = convert_layout(
-            found.with_shapes(place.shapes),
-            weights,
-            on_module=progress,
-            allow_loss=args.allow_loss,
-        )
-        path = scratch / "canonical.safetensors"
-        # without metadata, so that identical tensors have the same hash
-        canonical.save_adapter(canonical.LoraAdapter(reading.adapter.modules), path)
-        blob = self._store.put_file(path)
-        about_file = read_source_metadata(found.metadata, sidecars, args.filename)
-        notes = list(reading.notes)
-        if place.base is None:
-            notes.append(NO_BASE.format(family=family_label(place.family)))
-        if whole := about_file.long_name:
-            notes.append(SHORTENED.format(most=MAX_NAME, name=shortened(whole, MAX_SHOWN_NAME)))
-        cover, refusal = self._cover(about_file, scratch)
-        notes += [refusal] if refusal else []
-        rank, alpha = _middle(reading)
-        new = NewVersion(
-            name=about_file.name,
-            base_family=place.family,
-            sha256=blob.sha256,
-            size_bytes=blob.size,
-            tensor_sha256=tensor_hash(path),
-            rank=rank,
-            alpha=alpha,
-            trigger_words=about_file.trigger_words,
-            license=about_file.license,
-            base_model_id=place.base.key if place.base else None,
-            trainable_parameters=reading.adapter.parameters,
-            cover_sha256=cover.sha256 if cover else None,
-            usual_weight=about_file.usual_weight,
-            details={
-                "imported": shortened(args.filename, MAX_FILENAME),
-                "modules": len(reading.adapter.modules),
-                "kinds": dict(found.kinds),
-                "namings": sorted(str(naming) for naming in found.namings),
-                "tensor_sha256": hash_of_file,
-                "import_notes": notes,
-                "loss": reading.loss,
-                "source_sha256": uploaded,
-                "converted": reading.is_converted,
-            }
-            | ({"author": about_file.author} if about_file.author else {}),
-        )
-        self._publish(args, lease, new, about_file, cover)
 
-    def _is_known(self, lease: Lease, hash_of_file: str | None, uploaded: str) -> bool:
-        """True if a version has these tensors or is this file; the job then ends with it.
+def _is_known(work: IoWork, hash_of_file: str | None, uploaded: str) -> bool:
+    """True if a version has these tensors or is this file; the job then ends with it.
 
-        Not if the weights of that version are damaged: the import then stores them again.
-        """
-        with self._database.read() as session:
-            known = _find_known(session, hash_of_file, uploaded)
-        if known is None or not self._is_sound(known):
+    Not if the weights of that version are damaged: the import then stores them again.
+    """
+    with work.database.read() as session:
+        known = _find_known(session, hash_of_file, uploaded)
+    if known is None or not _is_sound(work, known):
+        return False
+    with work.database.write() as session:
+        known = _find_known(session, hash_of_file, uploaded)
+        if known is None:
             return False
-        with self._database.write() as session:
-            known = _find_known(session, hash_of_file, uploaded)
-            if known is None:
-                return False
-            findings.forget_problems(session, uploaded)
-            jobs.require_owner(session, IoJob, lease.claim)
-            result = ImportAdapterResult(
-                adapter_id=known.adapter_id, version=known.version, duplicate=True
-            )
-            succeed(session, lease, result)
-        return True
+        findings.forget_problems(session, uploaded)
+        jobs.require_owner(session, IoJob, work.lease.claim)
+        result = ImportAdapterResult(
+            adapter_id=known.adapter_id, version=known.version, duplicate=True
+        )
+        succeed(session, work.lease, result)
+    return True
 
-    def _is_sound(self, version: AdapterVersion) -> bool:
-        try:
-            self._store.checked_stat(version.sha256)
-        except (BlobNotFound, BlobDamaged) as error:
-            report(self._database, error)
-            return False
-        return True
 
-    def _place(self, found: FileLayout, wanted: Any) -> ImportTarget:
-        """The requested base model or the oldest that fits; otherwise a family that fits."""
-        misfits = []
-        for base, shapes in self._bases(wanted):
-            misfit = _misfit(found, shapes, f"“{base.name}”")
-            if not misfit[0]:
-                return ImportTarget(base.family or FALLBACK_FAMILY, shapes, base)
-            misfits.append(misfit)
+def _is_sound(work: IoWork, version: AdapterVersion) -> bool:
+    try:
+        work.store.checked_stat(version.sha256)
+    except (BlobNotFound, BlobDamaged) as error:
+        report(work.database, error)
+        return False
+    return True
+
+
+def _place(work: IoWork, found: FileLayout, wanted: Any) -> ImportTarget:
+    """The requested base model or the oldest that fits; otherwise a family that fits."""
+    misfits = []
+    for base, shapes in _bases(work, wanted):
+        misfit = _misfit(found, shapes, f"“{base.name}”")
+        if not misfit[0]:
+            return ImportTarget(base.family or FALLBACK_FAMILY, shapes, base)
+        misfits.append(misfit)
+    if wanted is not None:
+        raise RefusedError(
+            "adapter",
+            misfits[0][1]
+            if misfits
+            else "This base model is not ready. Wait until it is, or choose another.",
+        )
+    if families := matching_families(found):
+        family = _stated_family(found.metadata, families)
+        return ImportTarget(family, family_shapes(family), None)
+    for family in BaseFamily:
+        misfits.append(_misfit(found, family_shapes(family), family.label))
+    raise RefusedError("adapter", FITS_NOTHING.format(reason=min(misfits)[1]))
+
+
+def _bases(work: IoWork, wanted: Any) -> list[tuple[BaseModel, dict[str, tuple[int, ...]]]]:
+    with work.database.read() as session:
+        ready = select(BaseModel).where(BaseModel.status == ModelStatus.READY)
         if wanted is not None:
-            raise RefusedError(
-                "adapter",
-                misfits[0][1]
-                if misfits
-                else "This base model is not ready. Wait until it is, or choose another.",
-            )
-        if families := matching_families(found):
-            family = _stated_family(found.metadata, families)
-            return ImportTarget(family, family_shapes(family), None)
-        for family in BaseFamily:
-            misfits.append(_misfit(found, family_shapes(family), family.label))
-        raise RefusedError("adapter", FITS_NOTHING.format(reason=min(misfits)[1]))
-
-    def _bases(self, wanted: Any) -> list[tuple[BaseModel, dict[str, tuple[int, ...]]]]:
-        with self._database.read() as session:
-            ready = select(BaseModel).where(BaseModel.status == ModelStatus.READY)
-            if wanted is not None:
-                ready = ready.where(BaseModel.id == int(wanted))
-            bases = list(session.exec(ready.order_by(col(BaseModel.id))))
-        found = []
-        for base in bases:
-            try:
-                found.append((base, adaptable_shapes(base.location)))
-            except BaseModelError:
-                continue
-        return found
-
-    def _weights(self, found: FileLayout, place: ImportTarget) -> Any:
-        """The base model's weights, if a module needs them (DoRA)."""
-        if place.base is None or not any(module.is_dora for module in found.modules):
-            return None
+            ready = ready.where(BaseModel.id == int(wanted))
+        bases = list(session.exec(ready.order_by(col(BaseModel.id))))
+    found = []
+    for base in bases:
         try:
-            return open_base_weights(place.base.location)
-        except BaseModelError as error:
-            raise RefusedError("adapter", str(error)) from error
+            found.append((base, adaptable_shapes(base.location)))
+        except BaseModelError:
+            continue
+    return found
 
-    def _sidecars(self, args: ImportAdapterArgs, scratch: Path) -> list[Sidecar]:
-        sidecars = []
-        for number, sent in enumerate(args.sidecars):
-            path = scratch / f"sidecar-{number}"
-            with self._store.open(sent.sha256) as source, path.open("wb") as copy:
-                shutil.copyfileobj(source, copy)
-            sidecars.append(Sidecar(sent.name, path))
-        return sidecars
 
-    def _cover(
-        self, about_file: SourceMetadata, scratch: Path
-    ) -> tuple[Thumbnail | None, str | None]:
-        """(stored preview image, None), or (None, reason why it was skipped)."""
-        if about_file.image is None:
-            return None, None
-        source = scratch / "image"
-        source.write_bytes(about_file.image)
+def _weights(work: IoWork, found: FileLayout, place: ImportTarget) -> Any:
+    """The base model's weights, if a module needs them (DoRA)."""
+    if place.base is None or not any(module.is_dora for module in found.modules):
+        return None
+    try:
+        return open_base_weights(place.base.location)
+    except BaseModelError as error:
+        raise RefusedError("adapter", str(error)) from error
+
+
+def _sidecars(work: IoWork, args: ImportAdapterArgs) -> list[Sidecar]:
+    sidecars = []
+    for number, sent in enumerate(args.sidecars):
+        path = work.scratch / f"sidecar-{number}"
+        with work.store.open(sent.sha256) as source, path.open("wb") as copy:
+            shutil.copyfileobj(source, copy)
+        sidecars.append(Sidecar(sent.name, path))
+    return sidecars
+
+
+def _cover(work: IoWork, about_file: SourceMetadata) -> tuple[Thumbnail | None, str | None]:
+    """(stored preview image, None), or (None, reason why it was skipped)."""
+    if about_file.image is None:
+        return None, None
+    source = work.scratch / "image"
+    source.write_bytes(about_file.image)
+    try:
+        with ImageDecoder(processes=1) as decoder:
+            image = decoder.decode(source, work.scratch)
+    except ImageRefused as error:
+        return None, f"The preview image of the file was skipped. {error.detail}"
+    small = work.store.put_file(image.small).sha256 if image.small else None
+    cover = work.store.put_file(image.thumbnail).sha256
+    return Thumbnail(sha256=cover, small_sha256=small), None
+
+
+def _beside(work: IoWork, adapter_id: int, found: FileLayout, place: ImportTarget) -> ImportTarget:
+    """The place of a file that shall be the next version of an adapter; refuses any other.
+
+    The family is not enough: the starter has other shapes than any other SD 1.x model.
+    """
+    with work.database.read() as session:
+        adapter = session.get_one(Adapter, adapter_id)
+        newest = adapters.get_version(session, adapter)
+    if adapter.base_family != place.family:
+        raise RefusedError(
+            "adapter",
+            f"This file is for {family_label(place.family)}, and “{adapter.name}” is for "
+            f"{adapter.family_label}. {AS_NEW_ADAPTER}",
+        )
+    own = _place_of(work, newest, adapter.base_family)
+    if own is None:
+        return place
+    name = f"“{own.base.name}”" if own.base else family_label(own.family)
+    misfit, sentence = _misfit(found, own.shapes, name)
+    if misfit:
+        raise RefusedError("adapter", f"{sentence} {AS_NEW_ADAPTER}")
+    return own if own.base else place
+
+
+def _place_of(work: IoWork, version: AdapterVersion, family: str) -> ImportTarget | None:
+    """The target of a version; None if its base model is no longer available."""
+    if version.base_model_id is None:
+        return ImportTarget(family, family_shapes(BaseFamily(family)), None)
+    bases = _bases(work, version.base_model_id)
+    return ImportTarget(family, bases[0][1], bases[0][0]) if bases else None
+
+
+def _publish(
+    work: IoWork,
+    args: ImportAdapterArgs,
+    new: NewVersion,
+    about_file: SourceMetadata,
+    cover: Thumbnail | None,
+) -> None:
+    for attempt in range(PUBLISH_TRIES):
         try:
-            with ImageDecoder(processes=1) as decoder:
-                image = decoder.decode(source, scratch)
-        except ImageRefused as error:
-            return None, f"The preview image of the file was skipped. {error.detail}"
-        small = self._store.put_file(image.small).sha256 if image.small else None
-        cover = self._store.put_file(image.thumbnail).sha256
-        return Thumbnail(sha256=cover, small_sha256=small), None
-
-    def _beside(self, adapter_id: int, found: FileLayout, place: ImportTarget) -> ImportTarget:
-        """The place of a file that shall be the next version of an adapter; refuses any other.
-
-        The family is not enough: the starter has other shapes than any other SD 1.x model.
-        """
-        with self._database.read() as session:
-            adapter = session.get_one(Adapter, adapter_id)
-            newest = adapters.get_version(session, adapter)
-        if adapter.base_family != place.family:
-            raise RefusedError(
-                "adapter",
-                f"This file is for {family_label(place.family)}, and “{adapter.name}” is for "
-                f"{adapter.family_label}. {AS_NEW_ADAPTER}",
-            )
-        own = self._place_of(newest, adapter.base_family)
-        if own is None:
-            return place
-        name = f"“{own.base.name}”" if own.base else family_label(own.family)
-        misfit, sentence = _misfit(found, own.shapes, name)
-        if misfit:
-            raise RefusedError("adapter", f"{sentence} {AS_NEW_ADAPTER}")
-        return own if own.base else place
-
-    def _place_of(self, version: AdapterVersion, family: str) -> ImportTarget | None:
-        """The target of a version; None if its base model is no longer available."""
-        if version.base_model_id is None:
-            return ImportTarget(family, family_shapes(BaseFamily(family)), None)
-        bases = self._bases(version.base_model_id)
-        return ImportTarget(family, bases[0][1], bases[0][0]) if bases else None
-
-    def _publish(
-        self,
-        args: ImportAdapterArgs,
-        lease: Lease,
-        new: NewVersion,
-        about_file: SourceMetadata,
-        cover: Thumbnail | None,
-    ) -> None:
-        for attempt in range(PUBLISH_TRIES):
-            try:
-                with self._database.write() as session:
-                    require_not_canceled(session, lease)
-                    findings.forget_problems(session, new.sha256, args.sha256)
-                    version = find_equal(
-                        session,
-                        canonical=new.sha256,
-                        uploaded=new.sha256,
-                        tensors=new.tensor_sha256,
-                    )
-                    duplicate = version is not None
-                    if version is None:
-                        version = publish(session, new, adapter_id=args.adapter_id)
-                        _describe(session, version.adapter_id, about_file)
-                        thumbnails.save(session, [cover] if cover else [])
-                    result = ImportAdapterResult(
-                        adapter_id=version.adapter_id,
-                        version=version.version,
-                        duplicate=duplicate,
-                        notes=() if duplicate else tuple(new.details["import_notes"]),
-                        loss=new.details["loss"],
-                    )
-                    succeed(session, lease, result)
-                return
-            except sa.exc.IntegrityError:  # the name was just taken
-                if attempt == PUBLISH_TRIES - 1:
-                    raise
+            with work.database.write() as session:
+                require_not_canceled(session, work.lease)
+                findings.forget_problems(session, new.sha256, args.sha256)
+                version = find_equal(
+                    session,
+                    canonical=new.sha256,
+                    uploaded=new.sha256,
+                    tensors=new.tensor_sha256,
+                )
+                duplicate = version is not None
+                if version is None:
+                    version = publish(session, new, adapter_id=args.adapter_id)
+                    _describe(session, version.adapter_id, about_file)
+                    thumbnails.save(session, [cover] if cover else [])
+                result = ImportAdapterResult(
+                    adapter_id=version.adapter_id,
+                    version=version.version,
+                    duplicate=duplicate,
+                    notes=() if duplicate else tuple(new.details["import_notes"]),
+                    loss=new.details["loss"],
+                )
+                succeed(session, work.lease, result)
+            return
+        except sa.exc.IntegrityError:  # the name was just taken
+            if attempt == PUBLISH_TRIES - 1:
+                raise
 
 
 def _find_known(session: Session, hash_of_file: str | None, uploaded: str) -> AdapterVersion | None:

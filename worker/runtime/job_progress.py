@@ -7,25 +7,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session
 
+from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.job_kinds.kinds import JobResult, StepProgress
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
+from app.registry.storage.store import BlobStore
 from app.registry.tables.jobs import IoJob
 from worker.runtime.lease import Lease
 from worker.runtime.outages.patience import reason_to_wait
 
 LOOK_SECONDS = 0.5
 log = logging.getLogger(__name__)
-
-Handler = Callable[[IoJob, Lease, Path, threading.Event], None]
-"""Carries out a job: (row, lease, folder for scratch, set when the worker stops)."""
 
 
 class RefusedError(Exception):
@@ -52,13 +52,6 @@ class OtherJobsWaiting(WorkerStopping):
     """Another job needs the thread; the job returns to the queue and continues later."""
 
 
-def give_way(database: Database, job: IoJob) -> None:
-    """Raise OtherJobsWaiting if an io job that goes before this one waits for a thread."""
-    with database.read() as session:
-        if jobs.has_waiting(session, IoJob, before=job.priority):
-            raise OtherJobsWaiting
-
-
 def require_not_canceled(session: Session, lease: Lease) -> None:
     """Lock the job's row; raise JobCanceled if a cancel was requested, LostLease if not owned.
 
@@ -69,9 +62,14 @@ def require_not_canceled(session: Session, lease: Lease) -> None:
         raise JobCanceled
 
 
+def finish(session: Session, lease: Lease, status: JobStatus, **values: Any) -> None:
+    """Finish a job with these columns. Raises LostLease."""
+    jobs.finish(session, IoJob, lease.claim, status, **values)
+
+
 def succeed(session: Session, lease: Lease, result: JobResult) -> None:
     """Finish a job with its result. Raises LostLease."""
-    jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result.stored())
+    finish(session, lease, JobStatus.SUCCEEDED, result=result.stored())
 
 
 class _JobCheck:
@@ -143,19 +141,70 @@ class JobWatch(_JobCheck):
             return session.get_one(IoJob, self._lease.claim.job_id).cancel_requested
 
 
-@contextmanager
-def cancelable(
-    database: Database, lease: Lease, stopping: threading.Event, **canceled: Any
-) -> Iterator[JobProgress]:
-    """Give a JobProgress; if it stops the job, return the job to the queue or mark it canceled.
+@dataclass(frozen=True)
+class IoWork:
+    """An io job that a worker carries out, with what its handler needs.
 
-    `canceled`: columns to set on a canceled job.
+    `scratch`: a folder for temporary files. `stopping`: set when the worker stops.
     """
-    try:
-        yield JobProgress(database, lease, stopping)
-    except WorkerStopping:
-        with database.write() as session:
-            jobs.give_back(session, IoJob, lease.claim)
-    except JobCanceled:
-        with database.write() as session:
-            jobs.finish(session, IoJob, lease.claim, JobStatus.CANCELED, **canceled)
+
+    settings: Settings
+    database: Database
+    store: BlobStore
+    job: IoJob
+    lease: Lease
+    scratch: Path
+    stopping: threading.Event
+
+    @property
+    def subject_id(self) -> int:
+        """The id of the row that the job is about."""
+        assert self.job.subject_id is not None
+        return self.job.subject_id
+
+    def watch(self) -> JobWatch:
+        """A callback that checks whether the job has to stop."""
+        return JobWatch(self.database, self.lease, self.stopping)
+
+    def give_way(self) -> None:
+        """Raise OtherJobsWaiting if an io job that goes before this one waits for a thread."""
+        with self.database.read() as session:
+            if jobs.has_waiting(session, IoJob, before=self.job.priority):
+                raise OtherJobsWaiting
+
+    def give_back(self) -> None:
+        """Return the job to the queue. Raises LostLease."""
+        with self.database.write() as session:
+            jobs.give_back(session, IoJob, self.lease.claim)
+
+    def note(self, result: JobResult) -> None:
+        """Store a result, or progress, of the job while it runs. Raises LostLease."""
+        with self.database.write() as session:
+            jobs.update_owned(session, IoJob, self.lease.claim, result=result.stored())
+
+    def succeed(self, result: JobResult) -> None:
+        """Finish the job with its result. Raises LostLease."""
+        with self.database.write() as session:
+            succeed(session, self.lease, result)
+
+    def finish(self, status: JobStatus, **values: Any) -> None:
+        """Finish the job with these columns. Raises LostLease."""
+        with self.database.write() as session:
+            finish(session, self.lease, status, **values)
+
+    @contextmanager
+    def cancelable(self, **canceled: Any) -> Iterator[JobProgress]:
+        """Give a JobProgress; if it stops the job, return the job to the queue or mark it canceled.
+
+        `canceled`: columns to set on a canceled job.
+        """
+        try:
+            yield JobProgress(self.database, self.lease, self.stopping)
+        except WorkerStopping:
+            self.give_back()
+        except JobCanceled:
+            self.finish(JobStatus.CANCELED, **canceled)
+
+
+Handler = Callable[[IoWork], None]
+"""Carries out a job."""

@@ -5,8 +5,7 @@ Importing this module loads torch; a merge, a resize or a scaling does without d
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,13 @@ from app.registry.base_models.fused_files import (
     fused_path,
     fused_stem,
 )
-from app.registry.config import Settings
-from app.registry.db import Database
 from app.registry.errors import AppError
 from app.registry.job_kinds.kinds import (
     ExtractAdapterArgs,
     ExtractAdapterResult,
     FuseAdapterArgs,
     FuseAdapterResult,
+    JobKind,
     MergeAdaptersArgs,
     MergeAdaptersResult,
     NewVersionResult,
@@ -39,13 +37,11 @@ from app.registry.job_kinds.kinds import (
 )
 from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import ResolvedAdapter
-from app.registry.jobs import service as jobs
 from app.registry.runs import service
 from app.registry.runs.checkpoints import adapter_for_next_version
-from app.registry.storage.store import BlobStore, translate_full_disk
+from app.registry.storage.store import translate_full_disk
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
-from app.registry.tables.jobs import IoJob
 from worker.core.bases.family import FALLBACK_FAMILY, BaseModelError
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import LoraAdapter
@@ -58,14 +54,7 @@ from worker.core.lora_files.tools.scale import scale_blocks
 from worker.core.lora_files.tools.stack import ToolError
 from worker.core.safetensors_header import tensor_hash
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
-from worker.runtime.job_progress import (
-    Handler,
-    JobProgress,
-    cancelable,
-    require_not_canceled,
-    succeed,
-)
-from worker.runtime.lease import Lease
+from worker.runtime.job_progress import IoWork, JobProgress, require_not_canceled, succeed
 
 KEPT_DETAILS = ("author", "datasets")  # of a version that a tool changes
 MERGE_FACTS = {"method", "density", "seed", "parts"}  # of a merged version
@@ -76,285 +65,267 @@ NOT_SMALLER = (
 )
 
 
-class ToolJobs:
-    """Processes the io jobs of the tools."""
+def run(work: IoWork) -> None:
+    """Carry out the tool of a job; a version, file or base model appears whole or not at all."""
+    try:
+        with work.cancelable(result={}) as progress, translate_full_disk():
+            TOOLS[work.job.kind](work, progress)
+    except AdapterError as error:
+        work.finish(JobStatus.FAILED, error=str(error), error_code="adapter")
+    except BaseModelError as error:
+        work.finish(JobStatus.FAILED, error=str(error), error_code="base_model")
 
-    def __init__(self, settings: Settings, database: Database, store: BlobStore) -> None:
-        self._settings = settings
-        self._database = database
-        self._store = store
-        self.merge = self._guarded(self._merge)
-        self.resize = self._guarded(self._resize)
-        self.scale = self._guarded(self._scale)
-        self.fuse = self._guarded(self._fuse)
-        self.extract = self._guarded(self._extract)
 
-    def _guarded(self, work: Callable[[IoJob, Lease, Path, JobProgress], None]) -> Handler:
-        """Wrap a tool with the handling of cancellation and errors."""
+def _merge(work: IoWork, progress: JobProgress) -> None:
+    args = work.job.arguments(MergeAdaptersArgs)
+    options = MergeOptions(MergeMethod(args.method), args.rank, args.density, args.seed)
+    made = merge_adapters(_stack(work, args.parts), options, on_module=progress)
+    if args.run_id is not None:
+        told = {"tool": "average", **args.model_dump(mode="json", include={"rank", "parts"})}
+        source = _averaged(work, args.run_id, args.parts[-1].version_id)
+        _publish_next(work, made, MergeAdaptersResult, source, told, use=args.use)
+        return
+    told = {"tool": "merge", **args.model_dump(mode="json", include=MERGE_FACTS)}
+    with work.database.read() as session:
+        versions = [session.get_one(AdapterVersion, p.version_id) for p in args.parts]
+        sources = [session.get_one(Adapter, version.adapter_id) for version in versions]
+    words = dict.fromkeys(word for source in sources for word in source.trigger_words)
+    _publish(
+        work,
+        made.adapter,
+        made.report,
+        MergeAdaptersResult,
+        name=args.name,
+        base_family=sources[0].base_family,
+        base_model_id=next((v.base_model_id for v in versions if v.base_model_id), None),
+        trigger_words=list(words)[:MAX_TRIGGERS],
+        license=_license(sources),
+        details={"made": told},
+    )
 
-        def run(job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
-            try:
-                with (
-                    cancelable(self._database, lease, stopping, result={}) as progress,
-                    translate_full_disk(),
-                ):
-                    work(job, lease, scratch, progress)
-            except AdapterError as error:
-                self._end(lease, JobStatus.FAILED, error=str(error), error_code="adapter")
-            except BaseModelError as error:
-                self._end(lease, JobStatus.FAILED, error=str(error), error_code="base_model")
 
-        return run
+def _averaged(work: IoWork, run_id: int, version_id: int) -> tuple[Adapter, AdapterVersion]:
+    """The adapter that gets the average as a version, with the newest checkpoint in it."""
+    with work.database.read() as session:
+        version = session.get_one(AdapterVersion, version_id)
+        extended = adapter_for_next_version(session, service.get_run(session, run_id))
+        return session.get_one(Adapter, extended or version.adapter_id), version
 
-    def _end(self, lease: Lease, status: JobStatus, **values: Any) -> None:
-        with self._database.write() as session:
-            jobs.finish(session, IoJob, lease.claim, status, **values)
 
-    def _merge(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
-        args = job.arguments(MergeAdaptersArgs)
-        options = MergeOptions(MergeMethod(args.method), args.rank, args.density, args.seed)
-        made = merge_adapters(self._stack(args.parts, scratch), options, on_module=progress)
-        if args.run_id is not None:
-            told = {"tool": "average", **args.model_dump(mode="json", include={"rank", "parts"})}
-            source = self._averaged(args.run_id, args.parts[-1].version_id)
-            self._publish_next(
-                lease, scratch, made, MergeAdaptersResult, source, told, use=args.use
-            )
-            return
-        told = {"tool": "merge", **args.model_dump(mode="json", include=MERGE_FACTS)}
-        with self._database.read() as session:
-            versions = [session.get_one(AdapterVersion, p.version_id) for p in args.parts]
-            sources = [session.get_one(Adapter, version.adapter_id) for version in versions]
-        words = dict.fromkeys(word for source in sources for word in source.trigger_words)
-        self._publish(
-            lease,
-            scratch,
-            made.adapter,
-            made.report,
-            MergeAdaptersResult,
-            name=args.name,
-            base_family=sources[0].base_family,
-            base_model_id=next((v.base_model_id for v in versions if v.base_model_id), None),
-            trigger_words=list(words)[:MAX_TRIGGERS],
-            license=_license(sources),
-            details={"made": told},
-        )
+def _resize(work: IoWork, progress: JobProgress) -> None:
+    args = work.job.arguments(ResizeAdapterArgs)
+    options = ResizeOptions(args.rank, args.energy, args.dynamic)
+    adapter, version = _subject(work)
+    before = _weights(work, adapter.name, version.key)
+    made = resize_adapter(before, options, on_module=progress)
+    if made.adapter.parameters >= before.parameters:
+        raise ToolError(NOT_SMALLER.format(name=adapter.name, version=version.version))
+    told = {"tool": "resize", "version": version.version, "rank_before": version.rank}
+    told |= args.model_copy(update={"use": False}).stored()
+    _publish_next(work, made, ResizeAdapterResult, (adapter, version), told, use=args.use)
 
-    def _averaged(self, run_id: int, version_id: int) -> tuple[Adapter, AdapterVersion]:
-        """The adapter that gets the average as a version, with the newest checkpoint in it."""
-        with self._database.read() as session:
-            version = session.get_one(AdapterVersion, version_id)
-            extended = adapter_for_next_version(session, service.get_run(session, run_id))
-            return session.get_one(Adapter, extended or version.adapter_id), version
 
-    def _resize(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
-        args = job.arguments(ResizeAdapterArgs)
-        options = ResizeOptions(args.rank, args.energy, args.dynamic)
-        adapter, version = self._subject(job)
-        before = self._weights(adapter.name, version.key, scratch)
-        made = resize_adapter(before, options, on_module=progress)
-        if made.adapter.parameters >= before.parameters:
-            raise ToolError(NOT_SMALLER.format(name=adapter.name, version=version.version))
-        told = {"tool": "resize", "version": version.version, "rank_before": version.rank}
-        told |= args.model_copy(update={"use": False}).stored()
-        self._publish_next(
-            lease, scratch, made, ResizeAdapterResult, (adapter, version), told, use=args.use
-        )
+def _scale(work: IoWork, progress: JobProgress) -> None:
+    args = work.job.arguments(ScaleAdapterArgs)
+    adapter, version = _subject(work)
+    before = _weights(work, adapter.name, version.key)
+    made = scale_blocks(before, args.blocks.by_part, on_module=progress)
+    told = {"tool": "scale", "version": version.version, "blocks": args.blocks.model_dump()}
+    _publish_next(work, made, ScaleAdapterResult, (adapter, version), told, use=args.use)
 
-    def _scale(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
-        args = job.arguments(ScaleAdapterArgs)
-        adapter, version = self._subject(job)
-        before = self._weights(adapter.name, version.key, scratch)
-        made = scale_blocks(before, args.blocks.by_part, on_module=progress)
-        told = {"tool": "scale", "version": version.version, "blocks": args.blocks.model_dump()}
-        self._publish_next(
-            lease, scratch, made, ScaleAdapterResult, (adapter, version), told, use=args.use
-        )
 
-    def _subject(self, job: IoJob) -> tuple[Adapter, AdapterVersion]:
-        """The version that a job changes, with its adapter."""
-        assert job.subject_id is not None
-        with self._database.read() as session:
-            version = session.get_one(AdapterVersion, job.subject_id)
-            return session.get_one(Adapter, version.adapter_id), version
+def _subject(work: IoWork) -> tuple[Adapter, AdapterVersion]:
+    """The version that a job changes, with its adapter."""
+    with work.database.read() as session:
+        version = session.get_one(AdapterVersion, work.subject_id)
+        return session.get_one(Adapter, version.adapter_id), version
 
-    def _publish_next(
-        self,
-        lease: Lease,
-        scratch: Path,
-        made: ToolResult,
-        result_type: type[NewVersionResult],
-        source: tuple[Adapter, AdapterVersion],
-        told: dict[str, Any],
-        *,
-        use: bool,
-    ) -> None:
-        """Publish what a tool made of a version as the next one of its adapter."""
-        adapter, version = source
-        self._publish(
-            lease,
-            scratch,
-            made.adapter,
-            made.report,
-            result_type,
-            adapter_id=adapter.key,
-            name=adapter.name,
-            base_family=adapter.base_family,
-            base_model_id=version.base_model_id,
-            dataset_version_id=version.dataset_version_id,
-            steps=version.steps,
-            usual_weight=version.usual_weight,
-            becomes_latest=use,
-            trigger_words=list(version.trigger_words),
-            config=dict(version.config),
-            details={"made": told}
-            | {key: value for key, value in version.details.items() if key in KEPT_DETAILS},
-        )
 
-    def _extract(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
-        from worker.core.lora_files.tools.extract import extract_adapter  # loads diffusers
+def _publish_next(
+    work: IoWork,
+    made: ToolResult,
+    result_type: type[NewVersionResult],
+    source: tuple[Adapter, AdapterVersion],
+    told: dict[str, Any],
+    *,
+    use: bool,
+) -> None:
+    """Publish what a tool made of a version as the next one of its adapter."""
+    adapter, version = source
+    _publish(
+        work,
+        made.adapter,
+        made.report,
+        result_type,
+        adapter_id=adapter.key,
+        name=adapter.name,
+        base_family=adapter.base_family,
+        base_model_id=version.base_model_id,
+        dataset_version_id=version.dataset_version_id,
+        steps=version.steps,
+        usual_weight=version.usual_weight,
+        becomes_latest=use,
+        trigger_words=list(version.trigger_words),
+        config=dict(version.config),
+        details={"made": told}
+        | {key: value for key, value in version.details.items() if key in KEPT_DETAILS},
+    )
 
-        assert job.subject_id is not None
-        args = job.arguments(ExtractAdapterArgs)
-        base, tuned = self._base(job.subject_id), self._base(args.tuned_id)
-        found = extract_adapter(
+
+def _extract(work: IoWork, progress: JobProgress) -> None:
+    from worker.core.lora_files.tools.extract import extract_adapter  # loads diffusers
+
+    args = work.job.arguments(ExtractAdapterArgs)
+    base, tuned = _base(work, work.subject_id), _base(work, args.tuned_id)
+    found = extract_adapter(
+        base.location,
+        tuned.location,
+        args.rank,
+        on_layer=progress,
+    )
+    told = {
+        "tool": "extract",
+        "base": base.name,
+        "tuned": tuned.name,
+        "tuned_fingerprint": tuned.fingerprint,
+        "unchanged": found.unchanged,
+        "beyond": found.beyond,
+    }
+    _publish(
+        work,
+        found.adapter,
+        found.report,
+        ExtractAdapterResult,
+        name=args.name,
+        base_family=base.family or FALLBACK_FAMILY,
+        base_model_id=base.key,
+        details={"made": told},
+    )
+
+
+def _fuse(work: IoWork, progress: JobProgress) -> None:
+    from worker.core.lora_files.tools.fuse import FuseOptions, fuse_adapters  # loads diffusers
+
+    args, base = work.job.arguments(FuseAdapterArgs), _base(work, work.subject_id)
+    options = FuseOptions(FuseLayout(args.layout), FusedDtype(args.dtype))
+    out = fused_path(work.settings.data_dir, work.job, work.lease.claim)
+    delete_unfinished(work.database, work.lease.claim, work.settings.data_dir, work.job)
+    stack = _stack(work, args.parts)
+    try:
+        made = fuse_adapters(
             base.location,
-            tuned.location,
-            args.rank,
-            on_layer=progress,
+            stack,
+            out,
+            options,
+            base_name=f"“{base.name}”",
+            on_tensor=progress,
         )
-        told = {
-            "tool": "extract",
-            "base": base.name,
-            "tuned": tuned.name,
-            "tuned_fingerprint": tuned.fingerprint,
-            "unchanged": found.unchanged,
-            "beyond": found.beyond,
-        }
-        self._publish(
-            lease,
-            scratch,
-            found.adapter,
-            found.report,
-            ExtractAdapterResult,
-            name=args.name,
-            base_family=base.family or FALLBACK_FAMILY,
-            base_model_id=base.key,
-            details={"made": told},
+        figures = FuseAdapterResult(layers=made.layers, size_bytes=made.size_bytes)
+        if args.keep is FuseOutput.BASE_MODEL:
+            _register(work, args.name, out, figures)
+            return
+        blob = work.store.put_file(out)
+        filename = f"{fused_stem(args)}{fused_ending(args)}"
+        kept = {"sha256": blob.sha256, "filename": filename}
+        with work.database.write() as session:
+            require_not_canceled(session, work.lease)
+            succeed(session, work.lease, figures.model_copy(update=kept))
+        delete_model_files(out)
+    except BaseException:
+        delete_model_files(out)
+        raise
+
+
+def _register(work: IoWork, name: str, out: Path, figures: FuseAdapterResult) -> None:
+    with work.database.write() as session:
+        require_not_canceled(session, work.lease)
+        base = added_models.add_path(session, base_models.BASE_MODELS, str(out))
+        base.name = name
+        session.add(base)
+        session.flush()
+        known = {"base_model_id": base.key, "slug": base.slug, "name": name}
+        succeed(session, work.lease, figures.model_copy(update=known))
+
+
+def _publish(
+    work: IoWork,
+    weights: LoraAdapter,
+    report: FidelityReport,
+    result_type: type[NewVersionResult],
+    *,
+    details: dict[str, Any],
+    adapter_id: int | None = None,
+    **values: Any,
+) -> None:
+    """Store the canonical file, then the version and the job's status in one transaction."""
+    path = work.scratch / "canonical.safetensors"
+    canonical.save_adapter(LoraAdapter(weights.modules), path)
+    blob = work.store.put_file(path)
+    summary = report.summary()
+    details["made"] |= summary
+    new = NewVersion(
+        sha256=blob.sha256,
+        size_bytes=blob.size,
+        tensor_sha256=tensor_hash(path),
+        rank=summary["rank_max"],
+        alpha=float(summary["rank_max"]),
+        trainable_parameters=weights.parameters,
+        details=details | {"modules": summary["modules"]},
+        **values,
+    )
+    with work.database.write() as session:
+        require_not_canceled(session, work.lease)
+        version = publish(session, new, adapter_id=adapter_id)
+        adapter = session.get_one(Adapter, version.adapter_id)
+        result = result_type(
+            **summary,
+            adapter_id=adapter.key,
+            slug=adapter.slug,
+            name=adapter.name,
+            version=version.version,
         )
+        succeed(session, work.lease, result)
 
-    def _fuse(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
-        from worker.core.lora_files.tools.fuse import FuseOptions, fuse_adapters  # loads diffusers
 
-        assert job.subject_id is not None
-        args, base = job.arguments(FuseAdapterArgs), self._base(job.subject_id)
-        options = FuseOptions(FuseLayout(args.layout), FusedDtype(args.dtype))
-        out = fused_path(self._settings.data_dir, job, lease.claim)
-        delete_unfinished(self._database, lease.claim, self._settings.data_dir, job)
-        stack = self._stack(args.parts, scratch)
+def _stack(work: IoWork, parts: Sequence[ResolvedAdapter]) -> list[LoadedAdapter]:
+    return [
+        LoadedAdapter(
+            part.name,
+            _weights(work, part.name, part.version_id),
+            part.weight,
+            part.text_encoder_weight,
+            part.factors_by_part,
+        )
+        for part in parts
+    ]
+
+
+def _weights(work: IoWork, name: str, version_id: int) -> LoraAdapter:
+    with work.database.read() as session:
+        version = session.get(AdapterVersion, version_id)
+        adapter = session.get(Adapter, version.adapter_id) if version else None
+    if version is None or adapter is None or adapter.deleted_at is not None:
+        raise ToolError(DELETED.format(name=name))
+    return canonical.load_adapter(work.store.local_path(version.sha256, work.scratch))
+
+
+def _base(work: IoWork, base_id: int) -> BaseModel:
+    with work.database.read() as session:
         try:
-            made = fuse_adapters(
-                base.location,
-                stack,
-                out,
-                options,
-                base_name=f"“{base.name}”",
-                on_tensor=progress,
-            )
-            figures = FuseAdapterResult(layers=made.layers, size_bytes=made.size_bytes)
-            if args.keep is FuseOutput.BASE_MODEL:
-                self._register(lease, args.name, out, figures)
-                return
-            blob = self._store.put_file(out)
-            filename = f"{fused_stem(args)}{fused_ending(args)}"
-            kept = {"sha256": blob.sha256, "filename": filename}
-            with self._database.write() as session:
-                require_not_canceled(session, lease)
-                succeed(session, lease, figures.model_copy(update=kept))
-            delete_model_files(out)
-        except BaseException:
-            delete_model_files(out)
-            raise
+            base = base_models.get_base_model(session, base_id)
+            base_models.require_ready(base)
+        except AppError as error:
+            raise BaseModelError(error.detail) from error
+    return base
 
-    def _register(self, lease: Lease, name: str, out: Path, figures: FuseAdapterResult) -> None:
-        with self._database.write() as session:
-            require_not_canceled(session, lease)
-            base = added_models.add_path(session, base_models.BASE_MODELS, str(out))
-            base.name = name
-            session.add(base)
-            session.flush()
-            known = {"base_model_id": base.key, "slug": base.slug, "name": name}
-            succeed(session, lease, figures.model_copy(update=known))
 
-    def _publish(
-        self,
-        lease: Lease,
-        scratch: Path,
-        weights: LoraAdapter,
-        report: FidelityReport,
-        result_type: type[NewVersionResult],
-        *,
-        details: dict[str, Any],
-        adapter_id: int | None = None,
-        **values: Any,
-    ) -> None:
-        """Store the canonical file, then the version and the job's status in one transaction."""
-        path = scratch / "canonical.safetensors"
-        canonical.save_adapter(LoraAdapter(weights.modules), path)
-        blob = self._store.put_file(path)
-        summary = report.summary()
-        details["made"] |= summary
-        new = NewVersion(
-            sha256=blob.sha256,
-            size_bytes=blob.size,
-            tensor_sha256=tensor_hash(path),
-            rank=summary["rank_max"],
-            alpha=float(summary["rank_max"]),
-            trainable_parameters=weights.parameters,
-            details=details | {"modules": summary["modules"]},
-            **values,
-        )
-        with self._database.write() as session:
-            require_not_canceled(session, lease)
-            version = publish(session, new, adapter_id=adapter_id)
-            adapter = session.get_one(Adapter, version.adapter_id)
-            result = result_type(
-                **summary,
-                adapter_id=adapter.key,
-                slug=adapter.slug,
-                name=adapter.name,
-                version=version.version,
-            )
-            succeed(session, lease, result)
-
-    def _stack(self, parts: Sequence[ResolvedAdapter], scratch: Path) -> list[LoadedAdapter]:
-        return [
-            LoadedAdapter(
-                part.name,
-                self._weights(part.name, part.version_id, scratch),
-                part.weight,
-                part.text_encoder_weight,
-                part.factors_by_part,
-            )
-            for part in parts
-        ]
-
-    def _weights(self, name: str, version_id: int, scratch: Path) -> LoraAdapter:
-        with self._database.read() as session:
-            version = session.get(AdapterVersion, version_id)
-            adapter = session.get(Adapter, version.adapter_id) if version else None
-        if version is None or adapter is None or adapter.deleted_at is not None:
-            raise ToolError(DELETED.format(name=name))
-        return canonical.load_adapter(self._store.local_path(version.sha256, scratch))
-
-    def _base(self, base_id: int) -> BaseModel:
-        with self._database.read() as session:
-            try:
-                base = base_models.get_base_model(session, base_id)
-                base_models.require_ready(base)
-            except AppError as error:
-                raise BaseModelError(error.detail) from error
-        return base
+TOOLS: Mapping[str, Callable[[IoWork, JobProgress], None]] = {
+    JobKind.MERGE_ADAPTERS: _merge,
+    JobKind.RESIZE_ADAPTER: _resize,
+    JobKind.SCALE_ADAPTER: _scale,
+    JobKind.FUSE_ADAPTER: _fuse,
+    JobKind.EXTRACT_ADAPTER: _extract,
+}
 
 
 def _license(sources: Sequence[Adapter]) -> str:

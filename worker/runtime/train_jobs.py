@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,10 @@ from worker.core import starter
 from worker.core.bases.inspect import BaseModelError, inspect_base
 from worker.core.training.presets import Preset, preset_config
 from worker.runtime import device, scratch
+from worker.runtime.attempts import dry_run
 from worker.runtime.attempts.attempt import Attempt
-from worker.runtime.attempts.dry_run import DryRuns
 from worker.runtime.io_jobs import IoJobs
+from worker.runtime.job_progress import Handler
 from worker.runtime.lease import Lease
 from worker.runtime.messages import Calibrate, CalibrationReport
 from worker.runtime.trainer_process import COMMAND, TrainerProcess, WarmTrainer
@@ -70,8 +72,8 @@ class TrainJobs:
         self.trainers = WarmTrainer(self._start_trainer, forks=forks)
         self._calibrates_after = calibrates_after
         self._calibration: threading.Timer | None = None
-        dry_runs = DryRuns(database, store, self.trainers)
-        self._io_jobs = IoJobs(settings, database, store, {JobKind.DRY_RUN: dry_runs.run})
+        handlers: dict[str, Handler] = {JobKind.DRY_RUN: partial(dry_run.run, self.trainers)}
+        self._io_jobs = IoJobs(settings, database, store, handlers)
         self._erased = 0  # the last deletion whose encodings were deleted here, too
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,9 @@ from sqlmodel import SQLModel, select
 from app.registry.base_models.service import ensure_embedded, write_inspection
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
+from app.registry.job_kinds.kinds import JobKind
 from app.registry.jobs import service as jobs
+from app.registry.jobs.service import Claim
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore
 from app.registry.tables.base_models import BaseSpeed
@@ -30,6 +33,8 @@ from tests.conftest import embedded_info
 from tests.worker.runtime.trainer_server import TrainerServer
 from worker.core.training.events import Event as TrainingEvent
 from worker.runtime.job_loop import JobLoop, Work
+from worker.runtime.job_progress import IoWork
+from worker.runtime.lease import Lease
 from worker.runtime.messages import FailureReport, Message, encode
 from worker.runtime.train_jobs import TrainJobs
 from worker.runtime.trainer_process import TrainerProcess
@@ -114,6 +119,13 @@ class Registry:
         """Ask for the end of a job."""
         with self.database.write() as session:
             jobs.request_cancel(session, table, session.get_one(table, key))
+
+    def io_work(self, scratch: Path, job: IoJob | None = None, owner: str = "a") -> IoWork:
+        """A job that the worker with this letter carries out."""
+        job = job or IoJob(kind=JobKind.EXPORT_ADAPTER, id=0)
+        lease = Lease(self.database, IoJob, Claim(job.key, owner * 32), seconds=60)
+        stopping = threading.Event()
+        return IoWork(self.settings, self.database, self.store, job, lease, scratch, stopping)
 
     def train_jobs(self, **options: Any) -> TrainJobs:
         """The train jobs here, whose trainers make up what they learn unless `command` is given.

@@ -27,7 +27,7 @@ from worker.core.lora_files.adaptable_shapes import adaptable_shapes
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
 from worker.core.lora_files.export import read_adapter
 from worker.core.words import LORA_FORMATS, WeightDtype
-from worker.runtime.export_jobs import ExportJobs
+from worker.runtime import export_jobs
 from worker.runtime.hub_jobs import _license_of_card
 from worker.runtime.io_jobs import IoJobs
 
@@ -80,10 +80,9 @@ def exported(
     registry = open_registry(folder, sqlite_template, trainers)
     add_adapter(registry, folder)
     (version,) = registry.rows(AdapterVersion)
-    exporting = ExportJobs(registry.database, registry.store)
-    files = []
+    files, work = [], registry.io_work(folder)
     for form in LORA_FORMATS:
-        file = exporting.download(version.key, form, WeightDtype.FP16, folder)
+        file = export_jobs.download(work, version.key, form, WeightDtype.FP16)
         files.append((file, registry.store.local_path(file.sha256, folder).read_bytes()))
     registry.database.dispose()
     return files

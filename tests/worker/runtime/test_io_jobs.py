@@ -30,7 +30,7 @@ from worker.core.lora_files.export import read_adapter
 from worker.core.lora_files.file_names import file_name
 from worker.core.safetensors_header import with_metadata
 from worker.core.words import FileFormat, WeightDtype
-from worker.runtime.export_jobs import ExportJobs
+from worker.runtime import export_jobs
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.job_loop import JobLoop
 
@@ -133,7 +133,6 @@ def test_a_license_set_after_the_training_is_in_the_next_download_and_on_the_hub
 ) -> None:
     registry, version = trained.registry, version_of(trained)
     kohya = (version.key, FileFormat.KOHYA, WeightDtype.FP16)
-    exporting = ExportJobs(registry.database, registry.store)
     with registry.database.read() as session:
         first = adapters.find_file(session, *kohya)
     assert first is not None  # what the trainer wrote is what the registry says
@@ -142,14 +141,14 @@ def test_a_license_set_after_the_training_is_in_the_next_download_and_on_the_hub
             change = AdapterChange(license=license)
             adapters.change_adapter(session, version.adapter_id, change)
             assert adapters.find_file(session, *kohya) is None
-        new = exporting.download(*kohya, tmp_path)
+        new = export_jobs.download(registry.io_work(tmp_path), *kohya)
         with safe_open(registry.store.local_path(new.sha256, tmp_path), framework="pt") as file:
             assert file.metadata().get("modelspec.license", "") == license
         with registry.database.read() as session:
             row = adapters.find_file(session, *kohya)
         assert row is not None
         assert (row.id, row.sha256) == (first.id, new.sha256)
-    assert exporting.download(*kohya, tmp_path) == new
+    assert export_jobs.download(registry.io_work(tmp_path), *kohya) == new
 
 
 def test_our_own_download_comes_back_as_the_adapter_it_is(

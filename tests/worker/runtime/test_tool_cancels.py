@@ -22,8 +22,8 @@ from tests.worker.runtime.test_tool_jobs import add, done, work_of
 from worker.core import starter
 from worker.core.lora_files import canonical
 from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
+from worker.runtime import tool_jobs
 from worker.runtime.job_progress import JobProgress
-from worker.runtime.tool_jobs import ToolJobs
 
 
 def test_a_cancel_while_it_fuses_leaves_no_half_base(
@@ -60,7 +60,7 @@ def test_a_cancel_that_comes_when_all_is_done_still_leaves_nothing(
     kind: str, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = ordered(kind, registry, tmp_path)
-    keep, register = registry.store.put_file, ToolJobs._register
+    keep, register = registry.store.put_file, tool_jobs._register
 
     def cancel_then_keep(path: Path) -> Blob:
         registry.cancel(IoJob, job.key)  # the last module is done, the end not written yet
@@ -71,7 +71,7 @@ def test_a_cancel_that_comes_when_all_is_done_still_leaves_nothing(
         register(*args)
 
     monkeypatch.setattr(registry.store, "put_file", cancel_then_keep)
-    monkeypatch.setattr(ToolJobs, "_register", cancel_then_register)
+    monkeypatch.setattr(tool_jobs, "_register", cancel_then_register)
     with registry.working(work_of(registry)):
         ended = done(registry, job)
     assert (ended.status, ended.result, ended.error) == ("canceled", {}, None)

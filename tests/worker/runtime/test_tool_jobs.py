@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.added_models import service as added_models
 from app.registry.base_models import service as base_models
 from app.registry.job_kinds.kinds import ResizeAdapterArgs, ScaleAdapterArgs
-from app.registry.jobs.service import Claim, LostLease
+from app.registry.jobs.service import LostLease
 from app.registry.renders import tool_images
 from app.registry.runs import checkpoints
 from app.registry.runs.averages import order_average
@@ -42,12 +43,11 @@ from worker.core.lora_files import canonical
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
+from worker.runtime import tool_jobs
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.job_loop import JobLoop
-from worker.runtime.job_progress import JobProgress
-from worker.runtime.lease import Lease
+from worker.runtime.job_progress import IoWork, JobProgress
 from worker.runtime.outages import patience
-from worker.runtime.tool_jobs import ToolJobs
 
 
 @pytest.fixture
@@ -437,31 +437,30 @@ def test_a_worker_that_wakes_up_after_it_lost_a_fuse_leaves_the_base_of_the_next
     ink = add(registry, tmp_path, "Ink", 1)
     with registry.database.write() as session:
         job = tools.order_fuse(session, FuseOrder("Inked", [weighted(ink.key)]))
-    work = ToolJobs(registry.settings, registry.database, registry.store).fuse
-    leases = [
-        Lease(registry.database, IoJob, Claim(job.key, letter * 32), seconds=60) for letter in "ab"
-    ]
+    works = []
+    for owner in "ab":
+        scratch = tmp_path / owner
+        scratch.mkdir()
+        works.append(registry.io_work(scratch, registry.row(IoJob, job.key), owner))
 
-    def run(lease: Lease) -> None:
+    def run(work: IoWork) -> None:
         with registry.database.write() as session:
             row = session.get_one(IoJob, job.key)
-            row.status, row.owner_token = "running", lease.claim.token
+            row.status, row.owner_token = "running", work.lease.claim.token
             session.add(row)
-        scratch = tmp_path / lease.claim.token
-        scratch.mkdir()
-        work(registry.row(IoJob, job.key), lease, scratch, threading.Event())
+        tool_jobs.run(work)
 
     told = JobProgress.__call__
 
     def stalled_in_the_middle(progress: JobProgress, at: int, total: int) -> None:
-        if at == 50 and progress._lease is leases[0]:
-            run(leases[1])
-            leases[0].lost.set()
+        if at == 50 and progress._lease is works[0].lease:
+            run(works[1])
+            works[0].lease.lost.set()
         told(progress, at, total)
 
     monkeypatch.setattr(JobProgress, "__call__", stalled_in_the_middle)
     with pytest.raises(LostLease):
-        run(leases[0])
+        run(works[0])
     (made,) = (registry.settings.data_dir / "fused").iterdir()
     row: IoJob = registry.row(IoJob, job.key)
     assert row.status == "succeeded"
@@ -469,7 +468,7 @@ def test_a_worker_that_wakes_up_after_it_lost_a_fuse_leaves_the_base_of_the_next
     assert (base.source, made.name) == (str(made), f"inked-{job.key}-bbbbbbbb")
     assert load_base(made, components=["unet"]).info.family == "sd1"
     with pytest.raises(LostLease):  # and one that wakes up before it began takes nothing away
-        work(row, leases[0], tmp_path, threading.Event())
+        tool_jobs.run(replace(works[0], job=row))
     assert made.is_dir()
 
 

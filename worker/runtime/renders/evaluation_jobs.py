@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -15,8 +13,7 @@ from PIL import Image
 from app.registry import automatic_evaluations, evaluations, weight_evaluations
 from app.registry.adapters.usual_weight import keep_weight_card
 from app.registry.base_models import service as base_models
-from app.registry.config import Settings
-from app.registry.db import Database, Session
+from app.registry.db import Session
 from app.registry.errors import AppError, Conflict, InvalidInput, NotFound
 from app.registry.job_kinds.kinds import (
     EvaluatedStep,
@@ -29,9 +26,7 @@ from app.registry.job_kinds.kinds import (
 from app.registry.renders.grids import service as grids
 from app.registry.renders.grids import views
 from app.registry.runs import service as runs
-from app.registry.storage.store import BlobStore
 from app.registry.tables.base_models import BaseModel
-from app.registry.tables.jobs import IoJob
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.load import load_base
 from worker.core.evaluation.choice import Candidate
@@ -40,8 +35,7 @@ from worker.core.evaluation.errors import EvaluationError, NotMeasured
 from worker.core.evaluation.evaluate import Captioned, Question, evaluate, evaluate_weights
 from worker.core.evaluation.report import CheckpointReport, WeightReport
 from worker.core.eyes import Eyes, EyesError, open_eyes
-from worker.runtime.job_progress import RefusedError, cancelable, succeed
-from worker.runtime.lease import Lease
+from worker.runtime.job_progress import IoWork, RefusedError, succeed
 
 SHOWN_PROMPTS = 4
 SHOWN_COPIES = 3
@@ -53,85 +47,75 @@ DELETED = "The version of this evaluation was deleted. Restore it, then measure 
 GONE = "The images of this evaluation were deleted. Start a new one."
 
 
-class EvaluationJobs:
-    """Measures the images of evaluations."""
-
-    def __init__(self, settings: Settings, database: Database, store: BlobStore) -> None:
-        self._settings = settings
-        self._database = database
-        self._store = store
-
-    def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
-        """Measure the images of a job's grid, or order them. Raises RefusedError."""
-        assert job.subject_id is not None
-        args = job.arguments(EvaluationArgs)
-        if not args.grid_id:
-            self._order(job.subject_id, lease)
-            return
-        with cancelable(self._database, lease, stopping, result={}) as progress:
-            base, found = self._inputs(job.subject_id, args)
-            cells, done = self._cells(args.grid_id), count(1)
-            total = len(cells) + len(found)  # nearly: nobody asks for the captions by the base
-            open_image = partial(self._open, scratch=scratch)
-            drawing = _GridDrawing(
-                args, cells, base, open_image, lambda: progress(next(done), total)
-            )
-            images = [Captioned(open_image(sha256), text) for sha256, text in found]
-            try:
-                eyes = open_eyes(self._settings.evaluation_eyes)
-                result = _measure(args, images, drawing, eyes, base.original_name)
-            except (BaseModelError, EvaluationError, EyesError) as error:
-                raise RefusedError("evaluation", str(error)) from error
-            result = result.model_copy(update={"eyes": eyes.title, "eyes_use": eyes.use})
-            with self._database.write() as session:
-                succeed(session, lease, result)
-                made = result.card and weight_evaluations.subject_of(session, job.subject_id)
-                if made and result.card:
-                    keep_weight_card(session, *made, base, result.card)
-
-    def _order(self, run_id: int, lease: Lease) -> None:
-        """Order the images of the quick form; if none fits, the result says why."""
+def run(work: IoWork) -> None:
+    """Measure the images of a job's grid, or order them. Raises RefusedError."""
+    args = work.job.arguments(EvaluationArgs)
+    if not args.grid_id:
+        _order(work)
+        return
+    with work.cancelable(result={}) as progress:
+        base, found = _inputs(work, args)
+        cells, done = _cells(work, args.grid_id), count(1)
+        total = len(cells) + len(found)  # nearly: nobody asks for the captions by the base
+        open_image = partial(_open, work)
+        drawing = _GridDrawing(args, cells, base, open_image, lambda: progress(next(done), total))
+        images = [Captioned(open_image(sha256), text) for sha256, text in found]
         try:
-            with self._database.read() as session:
-                plan = automatic_evaluations.plan_at_end(session, run_id)
-        except (Conflict, InvalidInput, NotFound) as error:
-            with self._database.write() as session:
-                succeed(session, lease, EvaluationResult(notes=(error.detail,)))
-            return
-        with self._database.write() as session:
-            automatic_evaluations.start_planned(session, lease.claim, plan, self._store)
+            eyes = open_eyes(work.settings.evaluation_eyes)
+            result = _measure(args, images, drawing, eyes, base.original_name)
+        except (BaseModelError, EvaluationError, EyesError) as error:
+            raise RefusedError("evaluation", str(error)) from error
+        result = result.model_copy(update={"eyes": eyes.title, "eyes_use": eyes.use})
+        with work.database.write() as session:
+            succeed(session, work.lease, result)
+            made = result.card and weight_evaluations.subject_of(session, work.subject_id)
+            if made and result.card:
+                keep_weight_card(session, *made, base, result.card)
 
-    def _inputs(
-        self, subject_id: int, args: EvaluationArgs
-    ) -> tuple[BaseModel, list[tuple[str, str]]]:
-        """The base model, and the images to compare with: their hashes and captions."""
-        with self._database.read() as session:
-            try:
-                if isinstance(args, EvaluateWeightsArgs):
-                    base, found = _images_of_version(session, subject_id, args)
-                else:
-                    assert isinstance(args, EvaluateRunArgs)
-                    base, found = _images_of_run(session, subject_id, args)
-                base_models.require_ready(base)
-            except AppError as error:
-                raise RefusedError("gone", error.detail) from error
-        return base, found
 
-    def _cells(self, grid_id: int) -> Mapping[int, str]:
-        """The hash of the image in each cell. Raises RefusedError if some are missing."""
-        with self._database.read() as session:
-            try:
-                view = views.grid_view(session, grids.get_grid(session, grid_id))
-            except NotFound as error:
-                raise RefusedError("gone", GONE) from error
-        found = {cell.place: cell.image.sha256 for cell in view.cells if cell.image}
-        if missing := len(view.cells) - len(found):
-            raise RefusedError("missing", MISSING.format(count=missing, total=len(view.cells)))
-        return found
+def _order(work: IoWork) -> None:
+    """Order the images of the quick form; if none fits, the result says why."""
+    try:
+        with work.database.read() as session:
+            plan = automatic_evaluations.plan_at_end(session, work.subject_id)
+    except (Conflict, InvalidInput, NotFound) as error:
+        work.succeed(EvaluationResult(notes=(error.detail,)))
+        return
+    with work.database.write() as session:
+        automatic_evaluations.start_planned(session, work.lease.claim, plan, work.store)
 
-    def _open(self, sha256: str, scratch: Path) -> Image.Image:
-        with Image.open(self._store.local_path(sha256, scratch)) as image:
-            return image.convert("RGB")
+
+def _inputs(work: IoWork, args: EvaluationArgs) -> tuple[BaseModel, list[tuple[str, str]]]:
+    """The base model, and the images to compare with: their hashes and captions."""
+    with work.database.read() as session:
+        try:
+            if isinstance(args, EvaluateWeightsArgs):
+                base, found = _images_of_version(session, work.subject_id, args)
+            else:
+                assert isinstance(args, EvaluateRunArgs)
+                base, found = _images_of_run(session, work.subject_id, args)
+            base_models.require_ready(base)
+        except AppError as error:
+            raise RefusedError("gone", error.detail) from error
+    return base, found
+
+
+def _cells(work: IoWork, grid_id: int) -> Mapping[int, str]:
+    """The hash of the image in each cell. Raises RefusedError if some are missing."""
+    with work.database.read() as session:
+        try:
+            view = views.grid_view(session, grids.get_grid(session, grid_id))
+        except NotFound as error:
+            raise RefusedError("gone", GONE) from error
+    found = {cell.place: cell.image.sha256 for cell in view.cells if cell.image}
+    if missing := len(view.cells) - len(found):
+        raise RefusedError("missing", MISSING.format(count=missing, total=len(view.cells)))
+    return found
+
+
+def _open(work: IoWork, sha256: str) -> Image.Image:
+    with Image.open(work.store.local_path(sha256, work.scratch)) as image:
+        return image.convert("RGB")
 
 
 def _images_of_run(

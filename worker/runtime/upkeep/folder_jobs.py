@@ -5,25 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import threading
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from zipfile import ZipFile
 
 from app.registry.adapters import folders
 from app.registry.adapters.folders import IN_THE_WAY, WEIGHTS
 from app.registry.adapters.service import get_adapter, get_version
-from app.registry.adapters.versions.create_version import NewFile
-from app.registry.config import Settings
-from app.registry.db import Database
 from app.registry.job_kinds.kinds import KeepInFolderArgs, KeepInFolderResult
-from app.registry.jobs import service as jobs
-from app.registry.storage.store import BlobStore
-from app.registry.tables.jobs import IoJob
 from worker.core.safetensors_header import replacing
 from worker.core.words import FileFormat, WeightDtype
-from worker.runtime.job_progress import RefusedError, succeed
-from worker.runtime.lease import Lease
+from worker.runtime import export_jobs
+from worker.runtime.job_progress import IoWork, RefusedError
 
 SUFFIXES = (WEIGHTS, ".json", ".png")  # the programs find all three by one stem
 FOREIGN = (
@@ -32,60 +25,44 @@ FOREIGN = (
 )
 
 
-class FolderJobs:
-    """Keeps adapters in folders; `download` gives the checked file of a version."""
+def run(work: IoWork) -> None:
+    """Write or remove the files of a job. Raises RefusedError with what is in the way."""
+    args, result = work.job.arguments(KeepInFolderArgs), work.job.outcome(KeepInFolderResult)
+    target = folders.require_folder(work.settings, args.folder) / args.file
+    known = {*args.hashes, *result.hashes}
+    if args.removes:
+        with folders.explained(args.folder, target.parent):
+            for file in (target.with_suffix(suffix) for suffix in SUFFIXES):
+                if _is_ours(file, known):
+                    file.unlink(missing_ok=True)
+        result = KeepInFolderResult()
+    else:
+        result = _write(work, args, target, known)
+    work.succeed(result)
 
-    def __init__(
-        self,
-        settings: Settings,
-        database: Database,
-        store: BlobStore,
-        download: Callable[[int, FileFormat, WeightDtype, Path], NewFile],
-    ) -> None:
-        self._settings = settings
-        self._database = database
-        self._store = store
-        self._download = download
 
-    def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
-        """Write or remove the files of a job. Raises RefusedError with what is in the way."""
-        args, result = job.arguments(KeepInFolderArgs), job.outcome(KeepInFolderResult)
-        target = folders.require_folder(self._settings, args.folder) / args.file
-        known = {*args.hashes, *result.hashes}
-        if args.removes:
-            with folders.explained(args.folder, target.parent):
-                for file in (target.with_suffix(suffix) for suffix in SUFFIXES):
-                    if _is_ours(file, known):
-                        file.unlink(missing_ok=True)
-            result = KeepInFolderResult()
-        else:
-            result = self._write(job, target, known, lease, scratch)
-        with self._database.write() as session:
-            succeed(session, lease, result)
-
-    def _write(
-        self, job: IoJob, target: Path, known: set[str], lease: Lease, scratch: Path
-    ) -> KeepInFolderResult:
-        args = job.arguments(KeepInFolderArgs)
-        with self._database.read() as session:
-            version = get_version(session, get_adapter(session, job.subject_id or 0), args.version)
-        file = self._download(version.key, FileFormat.BUNDLE, WeightDtype.FP16, scratch)
-        with ZipFile(self._store.local_path(file.sha256, scratch)) as bundle:
-            members = {Path(name).suffix: name for name in bundle.namelist()}
-            hashes = tuple(_sha256(bundle, name) for name in members.values())
-            known |= {*hashes}
-            with self._database.write() as session:  # they are ours, however this ends
-                noted = KeepInFolderResult(hashes=tuple(sorted(known))).stored()
-                jobs.update_owned(session, IoJob, lease.claim, result=noted)
-            with folders.explained(args.folder, target.parent):
-                if not _is_ours(target, known):
-                    raise RefusedError(IN_THE_WAY, FOREIGN.format(path=target))
-                for suffix in (suffix for suffix in SUFFIXES if suffix in members):
-                    place = target.with_suffix(suffix)
-                    if _is_ours(place, known):
-                        with bundle.open(members[suffix]) as source, replacing(place) as out:
-                            shutil.copyfileobj(source, out)
-        return KeepInFolderResult(version=version.version, sha256=file.sha256, hashes=hashes)
+def _write(
+    work: IoWork, args: KeepInFolderArgs, target: Path, known: set[str]
+) -> KeepInFolderResult:
+    with work.database.read() as session:
+        adapter = get_adapter(session, work.job.subject_id or 0)
+        version = get_version(session, adapter, args.version)
+    file = export_jobs.download(work, version.key, FileFormat.BUNDLE, WeightDtype.FP16)
+    with ZipFile(work.store.local_path(file.sha256, work.scratch)) as bundle:
+        members = {Path(name).suffix: name for name in bundle.namelist()}
+        hashes = tuple(_sha256(bundle, name) for name in members.values())
+        known |= {*hashes}
+        # they are ours, however this ends
+        work.note(KeepInFolderResult(hashes=tuple(sorted(known))))
+        with folders.explained(args.folder, target.parent):
+            if not _is_ours(target, known):
+                raise RefusedError(IN_THE_WAY, FOREIGN.format(path=target))
+            for suffix in (suffix for suffix in SUFFIXES if suffix in members):
+                place = target.with_suffix(suffix)
+                if _is_ours(place, known):
+                    with bundle.open(members[suffix]) as source, replacing(place) as out:
+                        shutil.copyfileobj(source, out)
+    return KeepInFolderResult(version=version.version, sha256=file.sha256, hashes=hashes)
 
 
 def _is_ours(target: Path, known: Collection[str]) -> bool:

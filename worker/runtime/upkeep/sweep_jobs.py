@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 import logging
-import threading
-from dataclasses import dataclass
-from pathlib import Path
 
 from app.registry.access import idempotency
 from app.registry.blobs import deletion as freeing
 from app.registry.blobs.sweep import ADOPT_COMMAND, SweepSummary, sweep
-from app.registry.config import Settings
-from app.registry.db import Database
 from app.registry.deletion import drafts
 from app.registry.job_kinds.kinds import DeleteDraftsResult, SweepResult
-from app.registry.storage.store import BlobStore
-from app.registry.tables.jobs import IoJob
-from worker.runtime.job_progress import cancelable, succeed
-from worker.runtime.lease import Lease
+from worker.runtime.job_progress import IoWork, succeed
 
 log = logging.getLogger(__name__)
 
 
-class SweepJobs:
-    """Processes sweeps."""
-
-    def __init__(self, database: Database, store: BlobStore) -> None:
-        self._database = database
-        self._store = store
-
-    def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
-        """Move the files that nothing refers to into the trash, or report why not."""
-        with cancelable(self._database, lease, stopping, result={}) as progress:
-            swept = sweep(self._database, self._store, on_item=lambda: progress(0, 1))
-            if swept.report:
-                log.warning(
-                    "Nothing was swept. %s To go on, run `%s`.", swept.report, ADOPT_COMMAND
-                )
-            with self._database.write() as session:
-                idempotency.delete_expired(session)
-                succeed(session, lease, _result(swept))
+def run(work: IoWork) -> None:
+    """Move the files that nothing refers to into the trash, or report why not."""
+    with work.cancelable(result={}) as progress:
+        swept = sweep(work.database, work.store, on_item=lambda: progress(0, 1))
+        if swept.report:
+            log.warning("Nothing was swept. %s To go on, run `%s`.", swept.report, ADOPT_COMMAND)
+        with work.database.write() as session:
+            idempotency.delete_expired(session)
+            succeed(session, work.lease, _result(swept))
 
 
 def _result(swept: SweepSummary) -> SweepResult:
@@ -56,17 +39,7 @@ def _result(swept: SweepSummary) -> SweepResult:
     )
 
 
-@dataclass(frozen=True)
-class DraftJobs:
-    """Deletes the drafts that ended an hour ago."""
-
-    settings: Settings
-    database: Database
-    store: BlobStore
-
-    def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
-        """Delete the rows, then the files that nothing else refers to."""
-        freed = freeing.delete(self, drafts.delete_old_drafts)
-        result = DeleteDraftsResult(files=freed.files, size_bytes=freed.size_bytes)
-        with self.database.write() as session:
-            succeed(session, lease, result)
+def delete_drafts(work: IoWork) -> None:
+    """Delete the drafts that ended an hour ago, then the files that nothing else refers to."""
+    freed = freeing.delete(work, drafts.delete_old_drafts)
+    work.succeed(DeleteDraftsResult(files=freed.files, size_bytes=freed.size_bytes))
