@@ -140,7 +140,7 @@ function offerChoice(area, errors) {
       typed(area);
     }),
   );
-  const properties = { className: "contested", role: "group", ariaLabel: "This caption was changed elsewhere" };
+  const properties = { className: "contested stack gap-2 small", role: "group", ariaLabel: "This caption was changed elsewhere" };
   const box = make("div", properties, make("p", { textContent: words }), buttons);
   area.after(box);
   announce(area, "changed elsewhere. Choose between theirs and yours.");

@@ -64,7 +64,7 @@ function write(choice) {
   into.value = before ? `${before}, ${referenceTo(choice)}` : referenceTo(choice);
   into.dispatchEvent(new Event("input", { bubbles: true }));
   opener.dispatchEvent(new Event("picked"));
-  into.closest(".tool-row")?.querySelector("[data-picked]").replaceChildren(choice.querySelector(".picker-cover").cloneNode(true));
+  into.closest(".tool-row")?.querySelector("[data-picked]").replaceChildren(choice.querySelector(".thumb").cloneNode(true));
 }
 
 document.addEventListener("click", (event) => {

@@ -19,7 +19,7 @@ def test_the_focus_is_on_undo_and_then_on_what_came_back(live: Live, page: Page)
         ("/runs", f"#delete-{run}", f"#run-{run}"),
         (f"/runs/{run}", ".actions .danger", f"#run-{run}"),
         (f"/runs/{trained}", "#step-20 .row-more button", "#step-20"),
-        ("/adapters/chalk?v=2", "#versions .facts-more button", "#versions"),
+        ("/adapters/chalk?v=2", "#versions form.compact button", "#versions"),
         ("/train/presets", ".preset-list .danger", ".preset-list > li"),
         ("/recipes", ".recipe .danger", ".recipe"),
         ("/grids/1", ".actions .danger", "#content"),

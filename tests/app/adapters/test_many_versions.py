@@ -56,7 +56,7 @@ def copy_version(state: AppState, adapter_id: int, numbers: range, **changes: ob
 
 
 def numbers_on(page: str) -> list[int]:
-    listed = page.partition('<ul class="versions stack gap-2">')[2].partition("</ul>")[0]
+    listed = page.partition('<ul class="versions stack gap-2 compact">')[2].partition("</ul>")[0]
     return [int(number) for number in re.findall(r'href="/adapters/[^"]+\?v=(\d+)"', listed)]
 
 

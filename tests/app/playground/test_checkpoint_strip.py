@@ -123,7 +123,7 @@ def test_a_checkpoint_is_put_into_the_stack_and_the_strip_is_kept(
     for put in ("7=ink", "x=ink", "0=", "0=" + "a" * 9_000):
         answer = client.post("/play/stack", data=form | {"put": put}, headers=FRAGMENT)
         assert answer.status_code == 200
-        assert "chalk-run" not in answer.text.partition("adapter-cover")[0]
+        assert "chalk-run" not in answer.text.partition('class="thumb"')[0]
         assert "chalk-run-1@" not in answer.text.partition("add-adapter")[0]
 
 

@@ -32,7 +32,7 @@ def drawn(client: TestClient, state: AppState) -> list[int]:
 
 def tiles(text: str) -> list[int]:
     """The ids of the images that a page of the gallery shows."""
-    return [int(key) for key in re.findall(r'<li class="shot" id="render-(\d+)"', text)]
+    return [int(key) for key in re.findall(r'<li class="shot stack" id="render-(\d+)"', text)]
 
 
 def listed(client: TestClient, query: str = "") -> list[int]:

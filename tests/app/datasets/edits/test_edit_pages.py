@@ -129,7 +129,7 @@ def test_all_that_match_are_previewed_in_one_list(
     grown = client.post(f"{SET}/edits/preview", data=sent | {"rows": "23"}, headers=PART).text
     assert grown.count("<li>") == 23
     assert "Showing" not in grown
-    assert "autofocus" in grown.partition('class="changes"')[2][:60]
+    assert "autofocus" in grown.partition('class="changes stack gap-2"')[2][:60]
     deep = client.get(f"{SET}?edit=remove_words&text=fox").text
     assert "Changes 24 captions" in deep
     assert client.get(f"{SET}?edit=add_trigger").text.count("<ins>ink") == 6
