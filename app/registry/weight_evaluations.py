@@ -5,7 +5,7 @@ The grid has the base model and the weights as columns, and as rows subjects tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from app.registry.datasets.trained_on import version_datasets
 from app.registry.errors import InvalidInput, NotFound, invalid_field
 from app.registry.evaluations import EvaluationDraft
 from app.registry.job_kinds.kinds import EvaluateWeightsArgs
-from app.registry.renders.plan import usual_base_of
+from app.registry.renders.plan import base_for
 from app.registry.runs.presets import prompt_form_of
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
@@ -95,18 +95,16 @@ def draft_weights(
 
 def style_items(
     session: Session, version: AdapterVersion, dataset_id: int | None
-) -> list[Mapping[str, Any]]:
+) -> list[dict[str, Any]]:
     """Images with their captions that have the style of a version, at most `MOST_IMAGES`.
 
     Those that it was trained on, or those of the dataset that a person named. Raises NotFound.
     """
-    if dataset_id is not None:
-        items: list[Mapping[str, Any]] = [
-            *current_items(session, datasets.get_dataset(session, dataset_id).key)
-        ]
-    else:
+    if dataset_id is None:
         items = [item for one in version_datasets(session, version) for item in one.pinned.items]
-    return spread(items, MOST_IMAGES) if items else []
+    else:
+        items = current_items(session, datasets.get_dataset(session, dataset_id).key)
+    return spread(items, MOST_IMAGES)
 
 
 def subject_of(session: Session, version_id: int | None) -> AdapterAndVersion | None:
@@ -114,13 +112,12 @@ def subject_of(session: Session, version_id: int | None) -> AdapterAndVersion | 
     query = select(AdapterVersion).where(AdapterVersion.id == version_id)
     version = session.exec(query).first()
     adapter = session.get(Adapter, version.adapter_id) if version else None
-    is_there = adapter is not None and adapter.deleted_at is None
-    return (adapter, version) if adapter and version and is_there else None
+    return (adapter, version) if version and adapter and adapter.deleted_at is None else None
 
 
 def _checked_items(
     session: Session, version: AdapterVersion, dataset_id: int | None
-) -> list[Mapping[str, Any]]:
+) -> list[dict[str, Any]]:
     try:
         items = style_items(session, version, dataset_id)
     except NotFound as error:
@@ -141,13 +138,10 @@ def _fitting_base(
     session: Session, made: AdapterAndVersion, named: BaseReference | None
 ) -> BaseModel:
     """The base model to draw with. Raises InvalidInput and NotReady."""
-    bases = base_models.list_base_models(session)
-    (kind,) = fitting.kinds(session, [made], known=bases)
     try:
-        own = usual_base_of(session, [made]) if named is None else None
-        base = own or base_models.find_base_model(session, named)
-        if misfit := fitting.misfit(made[0], kind, base, bases):
-            raise InvalidInput(misfit)
+        base = base_for(session, named, [made])
+        if sentences := fitting.misfits(session, [made], base):
+            raise InvalidInput(*sentences)
         base_models.require_ready(base)
     except (InvalidInput, NotFound) as error:
         raise invalid_field("base_model", error.detail) from error

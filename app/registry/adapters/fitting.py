@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
 
+from app.registry.base_models import service as base_models
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import BaseModel
@@ -94,6 +95,16 @@ def misfit(adapter: Adapter, kind: BaseKind, base: BaseModel, bases: Iterable[Ba
     if more > 0:
         names = [*names[:MOST_NAMED], f"{more} more"]
     return f"{sentence} It fits {join_words(names)}."
+
+
+def misfits(session: Session, made: Sequence[AdapterAndVersion], base: BaseModel) -> list[str]:
+    """A sentence for each version that does not fit a base model, as `misfit` has it, once."""
+    bases = base_models.list_base_models(session) if made else []
+    found = (
+        misfit(adapter, kind, base, bases)
+        for (adapter, _), kind in zip(made, kinds(session, made, known=bases), strict=True)
+    )
+    return list(dict.fromkeys(filter(None, found)))
 
 
 def fitting(kind: BaseKind, bases: Iterable[BaseModel]) -> list[BaseModel]:

@@ -153,7 +153,8 @@ def order_fuse(session: Session, order: FuseOrder) -> IoJob:
             "base_model", "Choose a base model, because the adapter's own is unknown."
         )
     base = _ready_base(session, reference, "base_model")
-    _check_fit(session, [made for _, made in found], base)
+    if sentences := fitting.misfits(session, [made for _, made in found], base):
+        raise invalid_field("base_model", sentences[0])
     if order.keep is FuseOutput.DOWNLOAD and order.layout is not FuseLayout.SINGLE:
         raise invalid_field(
             "keep",
@@ -277,14 +278,6 @@ def _ready_base(session: Session, reference: str | int | None, field: str) -> Ba
 def _check_same(session: Session, made: Sequence[AdapterAndVersion]) -> None:
     if sentence := fitting.stranger(made, fitting.kinds(session, made)):
         raise invalid_field("adapters", sentence)
-
-
-def _check_fit(session: Session, made: Sequence[AdapterAndVersion], base: BaseModel) -> None:
-    bases = base_models.list_base_models(session)
-    kinds = fitting.kinds(session, made, known=bases)
-    for (adapter, _), kind in zip(made, kinds, strict=True):
-        if sentence := fitting.misfit(adapter, kind, base, bases):
-            raise invalid_field("base_model", sentence)
 
 
 def _check_rank(rank: int | None) -> None:

@@ -17,6 +17,7 @@ from app.registry.adapters.fitting import AdapterAndVersion
 from app.registry.adapters.resolve import resolve
 from app.registry.base_models import precisions
 from app.registry.base_models import service as base_models
+from app.registry.base_models.service import BaseReference
 from app.registry.base_models.sizes import USUAL_SIDE, size_note, size_problem
 from app.registry.errors import InvalidInput, NotFound, invalid_field
 from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
@@ -94,9 +95,10 @@ def plan_render(session: Session, request: RenderRequest) -> RenderPlan:
     with reasons.noted():
         source = _find_source(session, request)
     with reasons.noted():
-        base = _base_for(session, request, made)
+        base = base_for(session, request.base_model, made)
         base_models.require_ready(base)
-        _check_fit(session, base, made)
+        if sentences := fitting.misfits(session, made, base):
+            raise invalid_field("adapters", " ".join(sentences))
     if base is not None:
         with reasons.noted():
             config = _check_config(request, base, stack, source)
@@ -153,12 +155,12 @@ def _trained_skip(stack: Sequence[ResolvedAdapter]) -> int:
     return max((used.clip_skip for used in stack), default=1)
 
 
-def _base_for(
-    session: Session, request: RenderRequest, made: Sequence[AdapterAndVersion]
+def base_for(
+    session: Session, named: BaseReference | None, made: Sequence[AdapterAndVersion]
 ) -> BaseModel:
-    """The requested base model, else that of the adapters, else the built-in one."""
-    own = usual_base_of(session, made) if request.base_model is None else None
-    return own or base_models.find_base_model(session, request.base_model)
+    """The named base model, else that of the adapters, else the built-in one."""
+    own = usual_base_of(session, made) if named is None else None
+    return own or base_models.find_base_model(session, named)
 
 
 def usual_base_of(session: Session, made: Sequence[AdapterAndVersion]) -> BaseModel | None:
@@ -173,18 +175,6 @@ def usual_base_of(session: Session, made: Sequence[AdapterAndVersion]) -> BaseMo
         return base
     (kind,) = fitting.kinds(session, made[:1])
     return next(iter(fitting.fitting(kind, base_models.list_base_models(session))), base)
-
-
-def _check_fit(session: Session, base: BaseModel, made: Sequence[AdapterAndVersion]) -> None:
-    """Raise InvalidInput that names every adapter that does not fit, and what it fits."""
-    bases = base_models.list_base_models(session) if made else []
-    kinds = fitting.kinds(session, made, known=bases)
-    found = (
-        fitting.misfit(adapter, kind, base, bases)
-        for (adapter, _), kind in zip(made, kinds, strict=True)
-    )
-    if sentence := " ".join(dict.fromkeys(filter(None, found))):
-        raise invalid_field("adapters", sentence)
 
 
 def _check_weights(
