@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from worker.core.evaluation.errors import NotMeasured
-from worker.core.eyes.interface import Embeddings, Eyes, NoTextSide
+from worker.core.eyes.interface import Embeddings, Eyes, NoTextSide, unit_length
 from worker.core.eyes.naming import similarity
 
 Values = NDArray[np.floating]
@@ -67,9 +67,7 @@ def _knows(eyes: Eyes, subjects: Sequence[str]) -> bool:
 
 
 def _centered(points: Embeddings) -> Embeddings:
-    moved = points - points.mean(axis=0)
-    length = np.linalg.norm(moved, axis=1, keepdims=True)
-    return np.asarray(moved / np.maximum(length, 1e-6), dtype=np.float32)
+    return unit_length(points - points.mean(axis=0))
 
 
 def drift(eyes: Eyes, images: Sequence[Image.Image], base: Sequence[Image.Image]) -> float:

@@ -67,17 +67,17 @@ class _ImageSide:
 
     title: str
     use: str
-    dimensions: int
+    names: tuple[str, ...] = ()
 
-    def __init__(self, model: Any, preprocessing: Preprocessing, *, device: str) -> None:
+    def __init__(
+        self, model: Any, preprocessing: Preprocessing, *, dimensions: int, device: str
+    ) -> None:
         self.model = model.to(device).eval()
+        self.vision = getattr(self.model, "vision_model", self.model)
         self.preprocessing = preprocessing
+        self.dimensions = dimensions
         self.device = device
         self._others = 1 + getattr(model.config, "num_register_tokens", 0)  # before the patches
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return ()
 
     @torch.no_grad()
     def embed_images(self, images: Sequence[Image.Image]) -> Embeddings:
@@ -89,7 +89,8 @@ class _ImageSide:
         """Of the patches after the layers at a quarter and at half of the depth."""
         found: list[tuple[Tensor, ...]] = []
         for batch in self._batches(images):
-            layers = self._layers(batch)
+            # (n, 1 + patches, width) each
+            layers = self.vision(pixel_values=batch, output_hidden_states=True).hidden_states
             depth = len(layers) - 1  # the first one is the input
             chosen = [layers[max(1, depth // 4)], layers[max(1, depth // 2)]]
             patches = [hidden[:, self._others :].float() for hidden in chosen]
@@ -107,10 +108,6 @@ class _ImageSide:
     def _see(self, pixels: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def _layers(self, pixels: Tensor) -> Sequence[Tensor]:
-        """The hidden states (n, 1 + patches, width) of the input and after each layer."""
-        raise NotImplementedError
-
 
 class ClipEyes(_ImageSide):
     """CLIP (Radford et al., 2021, arXiv:2103.00020): any text can be compared with any image."""
@@ -123,18 +120,14 @@ class ClipEyes(_ImageSide):
     def __init__(
         self, model: Any, tokenizer: Any, preprocessing: Preprocessing, *, device: str
     ) -> None:
-        super().__init__(model, preprocessing, device=device)
+        width = int(model.config.projection_dim)
+        super().__init__(model, preprocessing, dimensions=width, device=device)
         self.tokenizer = tokenizer
-        self.dimensions = int(model.config.projection_dim)
         self.scale = float(model.logit_scale.detach().exp())
 
     def _see(self, pixels: Tensor) -> Tensor:
-        hidden = self.model.vision_model(pixel_values=pixels).pooler_output
+        hidden = self.vision(pixel_values=pixels).pooler_output
         return cast(Tensor, self.model.visual_projection(hidden))
-
-    def _layers(self, pixels: Tensor) -> Sequence[Tensor]:
-        seen = self.model.vision_model(pixel_values=pixels, output_hidden_states=True)
-        return cast("Sequence[Tensor]", seen.hidden_states)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
@@ -165,16 +158,8 @@ class DinoEyes(_ImageSide):
         "model's images; limits of copying were not set for it."
     )
 
-    def __init__(self, model: Any, preprocessing: Preprocessing, *, device: str) -> None:
-        super().__init__(model, preprocessing, device=device)
-        self.dimensions = int(model.config.hidden_size)
-
     def _see(self, pixels: Tensor) -> Tensor:
-        return cast(Tensor, self.model(pixel_values=pixels).last_hidden_state[:, 0])
-
-    def _layers(self, pixels: Tensor) -> Sequence[Tensor]:
-        seen = self.model(pixel_values=pixels, output_hidden_states=True)
-        return cast("Sequence[Tensor]", seen.hidden_states)
+        return cast(Tensor, self.vision(pixel_values=pixels).last_hidden_state[:, 0])
 
     @property
     def scale(self) -> float:
@@ -209,7 +194,8 @@ def load_transformers_eyes(source: str | Path, *, device: str) -> Eyes:
             return ClipEyes(model, tokenizer, preprocessing, device=device)
         if config.model_type in DINO_TYPES:
             model = AutoModel.from_pretrained(name, use_safetensors=True)
-            return DinoEyes(model, preprocessing, device=device)
+            width = int(config.hidden_size)
+            return DinoEyes(model, preprocessing, dimensions=width, device=device)
     except Exception as error:  # transformers and the Hub raise a dozen kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise EyesError(
