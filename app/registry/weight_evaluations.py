@@ -23,6 +23,7 @@ from app.registry.datasets.trained_on import version_datasets
 from app.registry.errors import InvalidInput, NotFound, invalid_field
 from app.registry.evaluations import EvaluationDraft
 from app.registry.job_kinds.kinds import EvaluateWeightsArgs
+from app.registry.renders.grids.numbers import read_numbers
 from app.registry.renders.plan import base_for
 from app.registry.runs.presets import prompt_form_of
 from app.registry.tables.adapters import Adapter, AdapterVersion
@@ -91,6 +92,14 @@ def draft_weights(
     columns = evaluations.adapter_columns(adapter, candidates)
     draft = EvaluationDraft(version.key, title, base, columns, args)
     return evaluations.with_seconds(session, draft)
+
+
+def read_weights(text: str) -> tuple[float, ...]:
+    """The weights of a list whose entries may be ranges. Raises InvalidInput."""
+    try:
+        return tuple(map(float, read_numbers(text)))
+    except InvalidInput as error:
+        raise invalid_field("weights", error.detail) from error
 
 
 def style_items(

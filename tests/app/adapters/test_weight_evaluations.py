@@ -138,6 +138,27 @@ def test_the_page_finds_the_weight_and_proposes_it(
     assert "The usual weight of version 1 is now 1." in undone.text
 
 
+def test_the_weights_to_compare_can_be_typed(
+    client: TestClient, state: AppState, chalk: Adapter
+) -> None:
+    assert 'value="0.2, 0.4, 0.6, 0.8, 1, 1.2, 1.5, 2"' in client.get(PAGE).text
+    for typed, sentence in {
+        "0.5, soft": "“soft” is no number and no range.",
+        "1 to 1e9": "no number and no range",
+        "0 to 9999 by 0.01": "These are",
+        "0.5, 1": "Compare 3 to 12 different weights above 0.",
+    }.items():
+        refused = client.post(PAGE, data={"subjects": "6", "weights": typed}, headers=HTML)
+        assert refused.status_code == 422
+        assert sentence in refused.text
+        assert f'value="{typed}"' in refused.text
+    client.post(PAGE, data={"subjects": "6", "weights": "0.6 to 1.2 by 0.2"})
+    assert "4 weights on 6 subjects" in client.get(PAGE).text
+    with state.database.read() as session:
+        (job,) = list_evaluations(session, limit=9)
+        assert job.args["weights"] == [0.6, 0.8, 1.0, 1.2]
+
+
 def test_the_card_is_on_the_slider_and_in_the_downloads(
     client: TestClient, state: AppState, chalk: Adapter
 ) -> None:

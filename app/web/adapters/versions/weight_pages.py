@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -42,6 +42,7 @@ class WeightsPage:
     view: EvaluationView | None = None
     draft: EvaluationDraft | None = None
     wanted: WeightRequest = field(default_factory=WeightRequest)
+    weights: str = ""
     errors: Mapping[str, str] | None = None
     datasets: list[tuple[object, str]] | None = None
     bases: list[tuple[object, str]] | None = None
@@ -69,8 +70,12 @@ def show(
 def start(request: Request, slug: Slug, state: State, sent: SentForm, v: Number = None) -> Response:
     """Start an evaluation of the weights of a version."""
     form = FormReader(sent)
+    weights: tuple[float, ...] = weight_evaluations.WEIGHTS
+    with form.collect("weights"):
+        weights = weight_evaluations.read_weights(form.text("weights", most=1_000)) or weights
     wanted = WeightRequest(
         form.whole("subjects", weight_evaluations.SUBJECTS),
+        weights,
         base_model=form.text("base_model", most=1_000) or None,
         dataset_id=form.whole("dataset_id", None),
         prompt_set=form.text("prompt_set") or None,
@@ -84,6 +89,7 @@ def start(request: Request, slug: Slug, state: State, sent: SentForm, v: Number 
             plan = evaluations.plan_images(session, draft)
         except InvalidInput as error:
             page = _form(session, adapter, version, wanted, error.fields)
+            page = replace(page, weights=form.text("weights"))
             return render(request, "adapters/weights.html", page, status=422)
     with state.database.write() as session:
         evaluations.start_evaluation(session, plan, state.store)
@@ -115,6 +121,7 @@ def _form(
         version,
         draft=draft,
         wanted=wanted,
+        weights=", ".join(f"{one:g}" for one in wanted.weights),
         errors=errors or {},
         datasets=[("", own), *datasets],
         bases=[(base.slug, base.name) for base in bases],
