@@ -13,7 +13,7 @@ from app.registry.added_models import removal
 from app.registry.added_models import service as added_models
 from app.registry.added_models.kinds import ModelKind
 from app.registry.config import Settings
-from app.registry.errors import Conflict, InvalidInput
+from app.registry.errors import Conflict, invalid_field
 from app.registry.hub_source import HubSource
 from app.registry.job_kinds.caption_kinds import (
     CaptionArgs,
@@ -85,22 +85,18 @@ def usable_model(session: Session, model_id: int | None, reference: str) -> Capt
     Raises InvalidInput (field `provider`) also for a model that cannot be used now.
     """
     if model_id is None and not reference:
-        raise _not_chosen(NOT_CHOSEN)
+        raise invalid_field(CAPTION_MODELS.field, NOT_CHOSEN)
     if model_id is None:
         model = added_models.find_model(session, CAPTION_MODELS, reference)
     else:
         known = session.get(CaptionModel, model_id)
         names = (known.source, known.place, known.slug) if known else ()
         if known is None or (reference and reference not in names):
-            raise _not_chosen(REMOVED)
+            raise invalid_field(CAPTION_MODELS.field, REMOVED)
         model = known
     if problem := added_models.problem_of(CAPTION_MODELS, model):
-        raise _not_chosen(problem)
+        raise invalid_field(CAPTION_MODELS.field, problem)
     return model
-
-
-def _not_chosen(sentence: str) -> InvalidInput:
-    return InvalidInput(sentence, fields={CAPTION_MODELS.field: sentence})
 
 
 def remove(session: Session, model_id: int, settings: Settings) -> Path | None:

@@ -10,7 +10,7 @@ from sqlmodel import Session, col, func, select
 
 from app.registry.base_models import service as base_models
 from app.registry.db import utcnow
-from app.registry.errors import InvalidInput
+from app.registry.errors import invalid_field
 from app.registry.runs import requests, service
 from app.registry.runs.presets import PRESET_WORDS, get_preset
 from app.registry.runs.settings import (
@@ -73,7 +73,7 @@ def create_preset(
     """Save changes to a shipped preset, which suit any base model. Raises InvalidInput."""
     if NOT_SAVED in config:
         sentence = "Sample prompts belong to a dataset and cannot be part of a preset."
-        raise InvalidInput(sentence, fields={NOT_SAVED: sentence})
+        raise invalid_field(NOT_SAVED, sentence)
     checked = requests.check_config(config).model_dump(mode="json")
     changes = {key: value for key, value in checked.items() if key in config}
     return _add(session, OwnPreset(name=name, name_key="", preset=preset, config=changes))
@@ -111,10 +111,10 @@ def _add(session: Session, preset: OwnPreset) -> OwnPreset:
     if not preset.config:
         title = PRESET_WORDS[Preset(preset.preset)][0]
         sentence = f"Nothing differs from the preset “{title}”, so there is nothing to save."
-        raise InvalidInput(sentence, fields={"config": sentence})
+        raise invalid_field("config", sentence)
     if session.exec(select(func.count()).select_from(OwnPreset)).one() >= MAX_PRESETS:
         sentence = f"There are {MAX_PRESETS} presets of your own already. Delete one first."
-        raise InvalidInput(sentence, fields={"name": sentence})
+        raise invalid_field("name", sentence)
     return _store(session, preset)
 
 
@@ -136,9 +136,5 @@ def _store(session: Session, preset: OwnPreset) -> OwnPreset:
             return preset
     except IntegrityError:  # somebody else took the name just now
         pass
-    _refuse(f"There is a preset called “{preset.name}” already. Choose another name.")
-    raise AssertionError
-
-
-def _refuse(sentence: str) -> None:
-    raise InvalidInput(sentence, fields={"name": sentence})
+    sentence = f"There is a preset called “{preset.name}” already. Choose another name."
+    raise invalid_field("name", sentence)

@@ -24,7 +24,7 @@ from sqlmodel import Session, col, func, select
 from app.registry.adapters.library import search
 from app.registry.adapters.library.cards import AdapterSummary, summarize
 from app.registry.db import MAX_ID
-from app.registry.errors import InvalidInput
+from app.registry.errors import invalid_field
 from app.registry.paging import foreign_cursor, read_cursor, write_cursor
 from app.registry.tables.adapters import Adapter, AdapterTag, is_in_library
 from worker.core.bases.family import BaseFamily
@@ -301,11 +301,11 @@ def _read_cursor(filters: Filter) -> Key | None:
     """The position in the filter's cursor; None without one."""
     name = "after" if filters.after else "before"
     if filters.after and filters.before:
-        raise _no_cursor(name, "Send `after` or `before`, not both.")
+        raise invalid_field(name, "Send `after` or `before`, not both.")
     if not (filters.after or filters.before):
         return None
     if filters.page > 1:
-        raise _no_cursor(name, "Send a cursor or a page number, not both.")
+        raise invalid_field(name, "Send a cursor or a page number, not both.")
     try:
         value, key = read_cursor(filters.sort, filters.after or filters.before, name)
         if type(key) is not int or not 0 < key <= MAX_ID:
@@ -325,7 +325,3 @@ def _sort_value(sort: Sort, value: object) -> Any:
     if moment.tzinfo is None:
         raise ValueError
     return moment
-
-
-def _no_cursor(name: str, sentence: str) -> InvalidInput:
-    return InvalidInput(sentence, fields={name: sentence})
