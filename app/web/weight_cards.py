@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from pydantic import Field
 
-from app.registry.tables.adapters import AdapterVersion
 from app.web.answers import Answer
 from worker.core.lora_files.weights import WeightCard
 
@@ -22,12 +23,7 @@ class WeightCardOut(Answer):
         "null: above those that were compared."
     )
 
-
-def card_out(card: WeightCard) -> WeightCardOut:
-    """A card as the API shows it."""
-    return WeightCardOut.of(card, base_name=card.base)
-
-
-def cards_out(version: AdapterVersion) -> list[WeightCardOut]:
-    """The cards of a version, one for each base model that was measured."""
-    return [card_out(card) for card in version.weight_cards.values()]
+    @classmethod
+    def of_card(cls, card: WeightCard) -> Self:
+        """A card as the API shows it."""
+        return cls.of(card, base_name=card.base)

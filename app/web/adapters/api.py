@@ -18,7 +18,7 @@ from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
 from app.web.state import AdapterId, Reading, SessionRoute, Writing
-from app.web.weight_cards import WeightCardOut, cards_out
+from app.web.weight_cards import WeightCardOut
 from worker.core.bases.family import BaseFamily
 from worker.core.old_names import accept_old_names
 
@@ -109,7 +109,7 @@ def adapter_out(row: AdapterSummary) -> AdapterOut:
         version,
         **{name: getattr(adapter, name) for name in ADAPTER_FIELDS},
         base_model=version.base_model_id,
-        weight_cards=cards_out(version),
+        weight_cards=[WeightCardOut.of_card(one) for one in version.weight_cards.values()],
         tags=row.tags,
         versions=row.version_count,
         cover_sha256=cover,

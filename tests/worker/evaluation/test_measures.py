@@ -98,7 +98,7 @@ def test_mirrored_and_smaller_copies_of_trained_images_are_seen(eyes: Eyes) -> N
     assert unlike.ratio is not None
     assert unlike.ratio > 0.7
     one_copy = scale.of([*honest[:3], copies[3], *honest[4:8]], control)
-    assert one_copy.closest[0] == 3
+    assert np.argmin(one_copy.distances) == 3
 
 
 def test_few_held_out_images_give_distances_and_no_ratio(eyes: Eyes) -> None:

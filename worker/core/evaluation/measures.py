@@ -103,11 +103,6 @@ class Memory:
     distances: tuple[float, ...]
     ratio: float | None
 
-    @property
-    def closest(self) -> list[int]:
-        """The places of the trained images, the nearest to its render first."""
-        return sorted(range(len(self.distances)), key=lambda place: self.distances[place])
-
 
 class MemoryScale:
     """Trained and held-out images, to compare the renders of their captions with."""

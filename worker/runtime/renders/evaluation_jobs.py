@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import count
+from operator import itemgetter
 from typing import Any
 
 from PIL import Image
@@ -33,6 +34,7 @@ from worker.core.evaluation.choice import Candidate
 from worker.core.evaluation.drawing import through_autoencoder
 from worker.core.evaluation.errors import EvaluationError, NotMeasured
 from worker.core.evaluation.evaluate import Captioned, Question, evaluate, evaluate_weights
+from worker.core.evaluation.measures import Memory
 from worker.core.evaluation.report import CheckpointReport, WeightReport
 from worker.core.eyes import Eyes, EyesError, open_eyes
 from worker.runtime.job_progress import IoWork, RefusedError, succeed
@@ -208,7 +210,7 @@ def _result(args: EvaluateRunArgs, report: CheckpointReport) -> EvaluationResult
             **_measures(one),
             left_out=choice.left_out.get(one.name, ""),
             is_equal=one.name in choice.equal,
-            closest=_closest(one, drawn),
+            closest=_closest(one.memory, drawn),
         )
         for one in report.candidates
     ]
@@ -235,7 +237,6 @@ def _measures(one: Candidate) -> dict[str, Any]:
     return {**asdict(one.style_interval), "style": one.style_interval.mean, **one.figures}
 
 
-def _closest(candidate: Candidate, drawn: Sequence[int]) -> tuple[tuple[int, float], ...]:
-    memory = candidate.memory
-    places = memory.closest[:SHOWN_COPIES] if memory else []
-    return tuple((drawn[at], memory.distances[at]) for at in places if memory)
+def _closest(memory: Memory | None, drawn: Sequence[int]) -> tuple[tuple[int, float], ...]:
+    pairs = zip(drawn, memory.distances, strict=True) if memory else ()
+    return tuple(sorted(pairs, key=itemgetter(1))[:SHOWN_COPIES])

@@ -25,7 +25,7 @@ from app.web.rest.lists import Part
 from app.web.runs.start_api import RunCreated
 from app.web.runs.two_runs_api import ComparedSamplesOut, samples_out
 from app.web.state import AdapterId, Reading, SessionRoute, Writing
-from app.web.weight_cards import WeightCardOut, cards_out
+from app.web.weight_cards import WeightCardOut
 from worker.core.inference.config import AdapterWeight
 
 router = APIRouter(tags=["versions"], route_class=SessionRoute)
@@ -122,7 +122,7 @@ def version_out(version: AdapterVersion, names: dict[str, int]) -> VersionOut:
         version,
         aliases=named,
         base_model=version.base_model_id,
-        weight_cards=cards_out(version),
+        weight_cards=[WeightCardOut.of_card(one) for one in version.weight_cards.values()],
         details={key: value for key, value in version.details.items() if key != WEIGHT_CARDS},
     )
 

@@ -22,7 +22,7 @@ from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import AdapterId, Id, State
-from app.web.weight_cards import WeightCardOut, card_out
+from app.web.weight_cards import WeightCardOut
 from worker.core.inference.config import AdapterWeight
 
 router = APIRouter(tags=["evaluations"])
@@ -195,7 +195,7 @@ def evaluation_out(session: Session, evaluation_id: int) -> EvaluationOut:
             EvaluatedWeightOut.of(one, style_low=one.low, style_high=one.high)
             for one in result.weights
         ],
-        weight_card=card_out(result.card) if result.card else None,
+        weight_card=WeightCardOut.of_card(result.card) if result.card else None,
         not_measured=list(result.notes),
     )
 
