@@ -48,13 +48,8 @@ class DownloadOut(BaseModel):
 
 def model_out(answer: type[Out], row: ListedModel[Any], **more: Any) -> Out:
     """A model as the API shows it: the columns that `answer` lists, its state now, and `more`."""
-    now = {
-        "source": row.model.place,
-        "status": row.status,
-        "error": row.error,
-        "download": _download_out(row.download),
-    }
-    return answer.of(row.model, **now, **more)
+    download = _download_out(row.download)
+    return answer.of(row, row.model, source=row.model.place, download=download, **more)
 
 
 def _download_out(download: Download | None) -> DownloadOut | None:

@@ -20,7 +20,13 @@ class Answer(BaseModel):
     )
 
     @classmethod
-    def of(cls, row: object, **derived: Any) -> Self:
-        """The fields of a row; `derived`: those that it lacks or that differ from its own."""
-        copied = {name: getattr(row, name) for name in cls.model_fields if name not in derived}
+    def of(cls, *rows: object, **derived: Any) -> Self:
+        """Each field of the first row that has it; `derived`: those that none has, or as it shows.
+
+        Raises AttributeError for a field that no row has.
+        """
+        copied = {}
+        for name in cls.model_fields.keys() - derived.keys():
+            row = next((one for one in rows[:-1] if hasattr(one, name)), rows[-1])
+            copied[name] = getattr(row, name)
         return cls(**copied, **derived)

@@ -25,10 +25,6 @@ from worker.core.old_names import accept_old_names
 router = APIRouter(tags=["adapters"], route_class=SessionRoute)
 
 UNLISTED = problems({409: "It holds the checkpoints of a run."})
-ADAPTER_FIELDS = (
-    *("id", "slug", "name", "base_family", "trigger_words", "notes", "license"),
-    *("starred", "created_at"),
-)
 Tag = Annotated[str, StringConstraints(strip_whitespace=True, max_length=service.MAX_TAG_LENGTH)]
 Line = Annotated[str, StringConstraints(strip_whitespace=True, max_length=120)]
 
@@ -106,8 +102,9 @@ def adapter_out(row: AdapterSummary) -> AdapterOut:
     adapter, version = row.adapter, row.version
     cover = row.covers[0] if row.covers else None
     return AdapterOut.of(
+        adapter,
         version,
-        **{name: getattr(adapter, name) for name in ADAPTER_FIELDS},
+        run_id=version.run_id,
         base_model=version.base_model_id,
         weight_cards=[WeightCardOut.of_card(one) for one in version.weight_cards.values()],
         tags=row.tags,

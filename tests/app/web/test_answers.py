@@ -31,3 +31,13 @@ def test_a_field_that_the_row_lacks_has_to_be_named() -> None:
     assert NameAndPlaceOut.of(Row(), place=2).model_dump() == {"name": "Ink", "place": 2}
     with pytest.raises(AttributeError, match="place"):
         NameAndPlaceOut.of(Row())
+
+
+def test_each_field_is_that_of_the_first_row_that_has_it() -> None:
+    @dataclass
+    class Place:
+        place: int = 3
+        name: str = "the name of the place"
+
+    shown = NameAndPlaceOut.of(Row(), Place())
+    assert shown.model_dump() == {"name": "Ink", "place": 3}

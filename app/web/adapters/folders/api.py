@@ -32,10 +32,9 @@ class KeptOut(Answer):
     def of_kept(cls, kept: KeptAdapter) -> Self:
         """An adapter in a folder."""
         return cls.of(
+            kept.args,
             kept.job,
             adapter_id=kept.job.subject_id,
-            version=kept.args.version,
-            file=kept.args.file,
             written=kept.result.version,
         )
 

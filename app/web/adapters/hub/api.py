@@ -84,17 +84,11 @@ class PublicationOut(Answer):
 
 
 def _fetch_out(row: hub.HubImport) -> FetchOut:
-    progress = row.progress
-    return FetchOut.of(
-        row, id=row.job.key, bytes_done=progress.bytes_done, bytes_total=progress.bytes_total
-    )
+    return FetchOut.of(row, row.progress, row.job)
 
 
 def _publication_out(row: hub.Publication) -> PublicationOut:
-    job = row.job
-    return PublicationOut.of(
-        row, id=job.key, status=job.state, error=job.error, created_at=job.created_at
-    )
+    return PublicationOut.of(row, row.job)
 
 
 @router.post("/hub-imports", status_code=202, responses=problems(HUB_OFF))

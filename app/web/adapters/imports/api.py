@@ -155,11 +155,8 @@ def _import_out(job: IoJob) -> ImportOut:
     imported = job.outcome(ImportAdapterResult)
     return ImportOut.of(
         imported,
-        id=job.key,
-        status=job.state,
+        job,
         progress=1.0 if job.state is JobStatus.SUCCEEDED else progress_of(job),
-        waits_for=job.waits_for,
-        error=job.error,
         needs_consent=job.error_code == LOSS_CODE,
     )
 

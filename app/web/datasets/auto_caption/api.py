@@ -249,27 +249,16 @@ class DiscardedOut(BaseModel):
 
 def preview_out(preview: Preview) -> PreviewOut:
     """A preview as the API shows it."""
-    job, result = preview.job, preview.result
-    return PreviewOut.of(
-        result,
-        id=job.key,
-        image_id=preview.image.key,
-        status=job.state,
-        error=job.error,
-        provider=result.title,
-    )
+    result = preview.result
+    return PreviewOut.of(result, preview.job, image_id=preview.image.key, provider=result.title)
 
 
 def order_out(order: OrderProgress) -> OrderOut:
     """An order as the API shows it."""
     return OrderOut.of(
         order,
-        id=order.job.key,
-        status=order.job.state,
-        error=order.job.error,
-        provider=order.args.provider,
-        mode=order.args.mode,
-        caption_kind=order.args.caption_kind,
+        order.job,
+        order.args,
         empty=order.count(ProposalState.EMPTY),
         failed=order.count(ProposalState.FAILED),
     )
@@ -277,14 +266,10 @@ def order_out(order: OrderProgress) -> OrderOut:
 
 def _proposal_out(change: ProposedChange, out: type[ProposalT]) -> ProposalT:
     row = change.proposal
-    more = {"guess": row.guess, "confidence": row.confidence} if out is GuessOut else {}
     return out.of(
         change,
-        **more,
-        id=row.key,
-        image_id=change.image.key,
-        filename=change.image.filename,
-        kind=CaptionKind(row.kind),
+        row,
+        change.image,
         caption_version=change.now.version,
         changed_meanwhile=change.is_outdated,
         removed=row.removed.split(", ") if row.removed else [],
