@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from worker.core import starter
-from worker.core.bases.family import BaseInfo, BaseModelError
+from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import inspect_base
 from worker.core.bases.load import LoadedBase
 from worker.core.bases.threads import use_fastest_threads
@@ -39,7 +39,7 @@ from worker.core.training.command_line.flags import (
     DataFolder,
     TrainArguments,
 )
-from worker.core.training.config import Precision, TrainConfig
+from worker.core.training.config import Precision
 from worker.core.training.data.epochs import MAX_REPEATS
 from worker.core.training.data.images import TrainingImage, read_folder
 from worker.core.training.errors import OutOfMemoryError, TrainingError, UnsupportedError
@@ -59,13 +59,14 @@ def run(arguments: TrainArguments, console: Console) -> int:
     try:
         images = read_images(arguments.data, arguments.regularization)
         _warn_of_missing_trigger_word(arguments, images, console)
-        trained, base, config = _train(arguments, images, console)
+        training = FolderTraining(arguments, images, console)
+        trained = training.train()
         if trained.outcome is Outcome.INTERRUPTED:
             console.end_line()
             print(_interrupted_message(trained.steps))
             return INTERRUPTED
         assert trained.path is not None  # not canceled
-        _write_download(trained, _count_style_images(images), arguments, config, base, console)
+        training.write_download(trained)
         console.end_line()
         _print_result(trained.path, trained, console)
         if trained.verdict.reason:
@@ -121,99 +122,128 @@ def _warn_of_missing_trigger_word(
             console.print(f"Warning: No caption in {folder.path} contains “{word}”.")
 
 
-def _count_style_images(images: Sequence[TrainingImage]) -> int:
-    return sum(not image.is_regularization for image in images)
+class FolderTraining:
+    """A training by the arguments of a command: with less memory where that has to be, and saved.
 
-
-def _train(
-    arguments: TrainArguments, images: list[TrainingImage], console: Console
-) -> tuple[TrainedAdapter, BaseInfo, TrainConfig]:
-    device = _find_device(arguments.device)
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    info = inspect_base(arguments.model)
-    requested = arguments.config(resolution=info.resolution, images=_count_style_images(images))
-    config = load_fallback(arguments.out, requested)
-    known = _arithmetic_file(arguments, config, info).load()
-    base = _load_base(arguments, config, device, known)
-    if device == "cpu" and known is None:
-        use_fastest_threads(base, batch_size=config.batch_size, at_most=torch.get_num_threads())
-    start = arguments.continue_from
-    if start:
-        copy_start_checkpoint(start, arguments.out, steps=config.steps, base=info.fingerprint)
-    continues = config != requested or start is not None
-    trained = _try_config(arguments, images, console, config, base, device, continues=continues)
-    while trained is None:
-        del base  # never two in memory
-        config = _less_memory(arguments.out, requested, config, device, console)
-        base = _load_base(arguments, config, device)
-        trained = _try_config(arguments, images, console, config, base, device, continues=True)
-    return trained, info, config
-
-
-def _arithmetic_file(
-    arguments: TrainArguments, config: TrainConfig, info: BaseInfo
-) -> ArithmeticFile:
-    return ArithmeticFile(
-        arguments.out, config, fingerprint=info.fingerprint, threads=arguments.threads
-    )
-
-
-def _load_base(
-    arguments: TrainArguments, config: TrainConfig, device: str, known: Arithmetic | None = None
-) -> LoadedBase:
-    """The base in the precision that an earlier start has chosen, else in the one of the config."""
-    precision = Precision(known.precision) if known else Precision.AUTO
-    return load_for_training(arguments.model, device=device, config=config, precision=precision)
-
-
-def _try_config(
-    arguments: TrainArguments,
-    images: list[TrainingImage],
-    console: Console,
-    config: TrainConfig,
-    base: LoadedBase,
-    device: str,
-    *,
-    continues: bool = False,
-) -> TrainedAdapter | None:
-    """The result of the training; None when memory was too small and a smaller config may fit.
-
-    `continues`: the checkpoint may be of another config, such as the one that did not fit.
+    Raises UnsupportedError if this machine lacks the device, BaseModelError and ArgumentsError.
     """
-    file = _arithmetic_file(arguments, config, base.info)
-    try:
-        return train(
-            config,
-            images,
-            SavedArithmetic(console, file),
-            base=base,
-            out=arguments.out,
-            cache=arguments.cache,
-            device=device,
-            arithmetic=file.load(),
-            continues=continues,
-            prompt_form=usual_form(arguments.trigger_word),
+
+    def __init__(
+        self, arguments: TrainArguments, images: list[TrainingImage], console: Console
+    ) -> None:
+        self._arguments, self._images, self._console = arguments, images, console
+        self._style_images = sum(not image.is_regularization for image in images)
+        self._device = _find_device(arguments.device)
+        if arguments.threads:
+            torch.set_num_threads(arguments.threads)
+        self._base = inspect_base(arguments.model)
+        self._requested = arguments.config(
+            resolution=self._base.resolution, images=self._style_images
         )
-    except OutOfMemoryError:
-        if reduce_memory_use(config) is None:
-            raise
-        return None  # not handled here: the exception keeps objects in memory
+        self._config = load_fallback(arguments.out, self._requested)
 
+    def train(self) -> TrainedAdapter:
+        """Train, with ever smaller configs while memory does not suffice."""
+        known = self._arithmetic_file.load()
+        base = self._load_base(known)
+        if self._device == "cpu" and known is None:
+            at_most = torch.get_num_threads()
+            use_fastest_threads(base, batch_size=self._config.batch_size, at_most=at_most)
+        start, out = self._arguments.continue_from, self._arguments.out
+        if start:
+            copy_start_checkpoint(start, out, steps=self._config.steps, base=self._base.fingerprint)
+        continues = self._config != self._requested or start is not None
+        trained = self._try_config(base, continues=continues)
+        while trained is None:
+            del base  # never two in memory
+            self._use_less_memory()
+            base = self._load_base()
+            trained = self._try_config(base, continues=True)
+        return trained
 
-def _less_memory(
-    out: Path, requested: TrainConfig, config: TrainConfig, device: str, console: Console
-) -> TrainConfig:
-    """The next smaller config, printed and saved so that the same command continues with it."""
-    found = reduce_memory_use(config)
-    assert found is not None
-    config, sentence = found
-    console.print(f"Warning: Out of memory; the training restarts with less. {sentence}")
-    save_fallback(out, requested=requested, used=config)
-    release_memory()
-    if device.startswith("cuda"):
-        torch.cuda.empty_cache()
-    return config
+    @property
+    def _arithmetic_file(self) -> ArithmeticFile:
+        """The file for the config of now."""
+        return ArithmeticFile(
+            self._arguments.out,
+            self._config,
+            fingerprint=self._base.fingerprint,
+            threads=self._arguments.threads,
+        )
+
+    def _load_base(self, known: Arithmetic | None = None) -> LoadedBase:
+        """The base in the precision that an earlier start has chosen, else as the config says."""
+        return load_for_training(
+            self._arguments.model,
+            device=self._device,
+            config=self._config,
+            precision=Precision(known.precision) if known else Precision.AUTO,
+        )
+
+    def _try_config(self, base: LoadedBase, *, continues: bool) -> TrainedAdapter | None:
+        """The result of the training; None when memory was too small and a smaller config may fit.
+
+        `continues`: the checkpoint may be of another config, such as the one that did not fit.
+        """
+        file = self._arithmetic_file
+        try:
+            return train(
+                self._config,
+                self._images,
+                SavedArithmetic(self._console, file),
+                base=base,
+                out=self._arguments.out,
+                cache=self._arguments.cache,
+                device=self._device,
+                arithmetic=file.load(),
+                continues=continues,
+                prompt_form=usual_form(self._arguments.trigger_word),
+            )
+        except OutOfMemoryError:
+            if reduce_memory_use(self._config) is None:
+                raise
+            return None  # not handled here: the exception keeps objects in memory
+
+    def _use_less_memory(self) -> None:
+        """Go on with the next smaller config, saved so that the same command continues with it."""
+        found = reduce_memory_use(self._config)
+        assert found is not None
+        self._config, sentence = found
+        self._console.print(f"Warning: Out of memory; the training restarts with less. {sentence}")
+        save_fallback(self._arguments.out, requested=self._requested, used=self._config)
+        release_memory()
+        if self._device.startswith("cuda"):
+            torch.cuda.empty_cache()
+
+    def write_download(self, trained: TrainedAdapter) -> None:
+        """Replace the canonical file by the file for other programs, which is read back."""
+        arguments, config, base, path = self._arguments, self._config, self._base, trained.path
+        assert path is not None
+        adapter = canonical.load_adapter(path)
+        metadata = AdapterMetadata(
+            title=arguments.name,
+            slug=arguments.name,
+            family=base.family,
+            base_name=_base_name(arguments.model),
+            resolution=config.resolution or base.resolution,
+            created=datetime.now(UTC),
+            training_seconds=trained.seconds,
+            trigger_words=(arguments.trigger_word,) if arguments.trigger_word else (),
+            prediction_type=config.prediction_type or base.prediction_type,
+            images=self._style_images,
+            cover=_newest_sample(arguments.out),
+            train_config=config.model_dump(mode="json"),
+        )
+        kohya, dtype = FileFormat.KOHYA, WeightDtype(arguments.dtype)
+        try:
+            export(adapter, path, format=kohya, dtype=dtype, metadata=metadata)
+        except ExportError:
+            if dtype is WeightDtype.FP32:
+                raise
+            export(adapter, path, format=kohya, dtype=WeightDtype.FP32, metadata=metadata)
+            self._console.print(
+                f"The adapter loses too much in {dtype}, so it was written as fp32."
+            )
 
 
 def _find_device(setting: str) -> str:
@@ -222,46 +252,6 @@ def _find_device(setting: str) -> str:
     if not has_device(chosen):
         raise UnsupportedError(f"torch does not find the device {chosen}. Use --device cpu.")
     return chosen
-
-
-def _write_download(
-    trained: TrainedAdapter,
-    images: int,
-    arguments: TrainArguments,
-    config: TrainConfig,
-    base: BaseInfo,
-    console: Console,
-) -> None:
-    """Replace the canonical file by the file for other programs, which is read back."""
-    path = trained.path
-    assert path is not None
-    adapter = canonical.load_adapter(path)
-    metadata = AdapterMetadata(
-        title=arguments.name,
-        slug=arguments.name,
-        family=base.family,
-        base_name=_base_name(arguments.model),
-        resolution=config.resolution or base.resolution,
-        created=datetime.now(UTC),
-        training_seconds=trained.seconds,
-        trigger_words=(arguments.trigger_word,) if arguments.trigger_word else (),
-        prediction_type=config.prediction_type or base.prediction_type,
-        images=images,
-        cover=_newest_sample(arguments.out),
-        train_config=config.model_dump(mode="json"),
-    )
-    kohya = FileFormat.KOHYA
-    try:
-        dtype = WeightDtype(arguments.dtype)
-        export(adapter, path, format=kohya, dtype=dtype, metadata=metadata)
-    except ExportError:
-        if arguments.dtype == WeightDtype.FP32:
-            raise
-        fp32 = WeightDtype.FP32
-        export(adapter, path, format=kohya, dtype=fp32, metadata=metadata)
-        console.print(
-            f"The adapter loses too much in {arguments.dtype}, so it was written as fp32."
-        )
 
 
 def _newest_sample(out: Path) -> Path | None:
