@@ -53,20 +53,17 @@ class MergeIn(BaseModel):
         method="svd",
         rank=16,
     )
-    name: Annotated[Name, Field(description="Name of the new adapter.")]
-    adapters: Annotated[
-        list[WeightedAdapter],
-        Field(min_length=2, max_length=MAX_MERGE_ADAPTERS, description="Adapters with weights."),
-    ]
-    method: Annotated[
-        MergeMethod,
-        Field(description="`linear` is exact; `svd`, `ties` and `dare` merge at a rank."),
-    ] = MergeMethod.LINEAR
-    rank: Annotated[Rank | None, Field(description="Rank of the result; not for `linear`.")] = None
-    density: Annotated[
-        Portion, Field(description="Share of each change that TIES and DARE keep.")
-    ] = 0.5
-    seed: Annotated[int, Field(ge=0, le=2**53, description="Which ones DARE keeps.")] = 0
+    name: Name = Field(description="Name of the new adapter.")
+    adapters: list[WeightedAdapter] = Field(
+        min_length=2, max_length=MAX_MERGE_ADAPTERS, description="Adapters with weights."
+    )
+    method: MergeMethod = Field(
+        MergeMethod.LINEAR,
+        description="`linear` is exact; `svd`, `ties` and `dare` merge at a rank.",
+    )
+    rank: Rank | None = Field(None, description="Rank of the result; not for `linear`.")
+    density: Portion = Field(0.5, description="Share of each change that TIES and DARE keep.")
+    seed: int = Field(0, ge=0, le=2**53, description="Which ones DARE keeps.")
 
 
 class ResizeIn(BaseModel):
@@ -74,12 +71,10 @@ class ResizeIn(BaseModel):
 
     model_config = example(rank=4)
     version: VersionReference = None
-    rank: Annotated[Rank | None, Field(description="New rank of every module.")] = None
-    energy: Annotated[
-        Portion | None, Field(description="Share of its energy that every module keeps.")
-    ] = None
-    dynamic: Annotated[StrictBool, Field(description="With energy: a rank per module.")] = False
-    use: Annotated[StrictBool, Field(description="True: the result becomes `latest`.")] = False
+    rank: Rank | None = Field(None, description="New rank of every module.")
+    energy: Portion | None = Field(None, description="Share of its energy that every module keeps.")
+    dynamic: StrictBool = Field(False, description="With energy: a rank per module.")
+    use: StrictBool = Field(False, description="True: the result becomes `latest`.")
 
 
 class ScaleIn(BaseModel):
@@ -87,64 +82,59 @@ class ScaleIn(BaseModel):
 
     model_config = example(block_weights={"output": 0.5})
     version: VersionReference = None
-    block_weights: Annotated[
-        BlockWeights, Field(description="Factors of the changes; absent ones are 1.")
-    ]
-    use: Annotated[StrictBool, Field(description="True: the result becomes `latest`.")] = False
+    block_weights: BlockWeights = Field(description="Factors of the changes; absent ones are 1.")
+    use: StrictBool = Field(False, description="True: the result becomes `latest`.")
 
 
 class AverageIn(BaseModel):
     """The checkpoints of a run whose weight changes are averaged."""
 
     model_config = example(steps=[20, 40])
-    steps: Annotated[
-        list[Annotated[int, Field(ge=1, le=MAX_ID)]],
-        Field(min_length=2, max_length=MAX_MERGE_ADAPTERS, description="Steps of checkpoints."),
-    ]
-    use: Annotated[StrictBool, Field(description="True: the result becomes `latest`.")] = False
+    steps: list[Annotated[int, Field(ge=1, le=MAX_ID)]] = Field(
+        min_length=2, max_length=MAX_MERGE_ADAPTERS, description="Steps of checkpoints."
+    )
+    use: StrictBool = Field(False, description="True: the result becomes `latest`.")
 
 
 class FuseIn(BaseModel):
     """The target of a fused adapter; other adapters may be fused with it."""
 
     model_config = example(name="Ink base", weight=0.8, layout="single", keep="download")
-    name: Annotated[Name, Field(description="Name of the new base model or file.")]
-    base_model: Annotated[
-        BaseReference | None, Field(description="Id or slug; absent: the adapter's own base.")
-    ] = None
+    name: Name = Field(description="Name of the new base model or file.")
+    base_model: BaseReference | None = Field(
+        None, description="Id or slug; absent: the adapter's own base."
+    )
     version: VersionReference = None
-    weight: Annotated[
-        AdapterWeight | None,
-        Field(description="Weight of the adapter; absent: the usual weight of the version."),
-    ] = None
-    text_encoder_weight: Annotated[
-        AdapterWeight | None, Field(description="Absent: the same as `weight`.")
-    ] = None
-    others: Annotated[
-        list[WeightedAdapter],
-        Field(max_length=MAX_MERGE_ADAPTERS - 1, description="More adapters to fuse with it."),
-    ] = []
-    layout: Annotated[
-        FuseLayout,
-        Field(description="`diffusers`: a folder; `single`: one file for other programs."),
-    ] = FuseLayout.DIFFUSERS
-    dtype: Annotated[FusedDtype, Field(description="Number type of the weights.")] = FusedDtype.FP16
-    keep: Annotated[
-        FuseOutput,
-        Field(
-            description="`base_model`: add it to the registry; `download`: a file, kept for 7 days."
-        ),
-    ] = FuseOutput.BASE_MODEL
+    weight: AdapterWeight | None = Field(
+        None, description="Weight of the adapter; absent: the usual weight of the version."
+    )
+    text_encoder_weight: AdapterWeight | None = Field(
+        None, description="Absent: the same as `weight`."
+    )
+    others: list[WeightedAdapter] = Field(
+        [],
+        max_length=MAX_MERGE_ADAPTERS - 1,
+        description="More adapters to fuse with it.",
+    )
+    layout: FuseLayout = Field(
+        FuseLayout.DIFFUSERS,
+        description="`diffusers`: a folder; `single`: one file for other programs.",
+    )
+    dtype: FusedDtype = Field(FusedDtype.FP16, description="Number type of the weights.")
+    keep: FuseOutput = Field(
+        FuseOutput.BASE_MODEL,
+        description="`base_model`: add it to the registry; `download`: a file, kept for 7 days.",
+    )
 
 
 class ExtractIn(BaseModel):
     """Two base models, by id or slug, whose difference becomes an adapter."""
 
     model_config = example(name="Learned", base="starter", tuned=2, rank=16)
-    name: Annotated[Name, Field(description="Name of the new adapter.")]
-    base: Annotated[BaseReference, Field(description="Id or slug of the original base model.")]
-    tuned: Annotated[BaseReference, Field(description="Id or slug of the tuned base model.")]
-    rank: Annotated[Rank, Field(description="Rank of the adapter.")] = 16
+    name: Name = Field(description="Name of the new adapter.")
+    base: BaseReference = Field(description="Id or slug of the original base model.")
+    tuned: BaseReference = Field(description="Id or slug of the tuned base model.")
+    rank: Rank = Field(16, description="Rank of the adapter.")
 
 
 class ToolImagesOut(BaseModel):
