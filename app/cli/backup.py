@@ -50,8 +50,9 @@ class Backup:
 
 def run(arguments: Namespace, settings: Settings) -> int:
     """Write an archive; return 1 if there is none, or if something in it is damaged or missing."""
+    name = f"brushwork-{datetime.now(UTC):%Y%m%d-%H%M%S}.tar"  # sorts by time
     try:
-        made = backup(settings, arguments.archive or Path(archive_name(datetime.now(UTC))))
+        made = backup(settings, arguments.archive or Path(name))
     except (ArchiveError, OSError, tarfile.TarError, sqlite3.Error) as error:
         print(f"Nothing was changed: {error}", file=sys.stderr)
         return 1
@@ -63,11 +64,6 @@ def run(arguments: Namespace, settings: Settings) -> int:
     counts = f"{summary(made.bad)}. " if made.bad else ""
     print(f"{counts}{NOT_ALL_SOUND}", file=sys.stderr)
     return 1
-
-
-def archive_name(now: datetime) -> str:
-    """A name that sorts by time."""
-    return f"brushwork-{now:%Y%m%d-%H%M%S}.tar"
 
 
 def backup(settings: Settings, archive: Path) -> Backup:

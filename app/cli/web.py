@@ -22,9 +22,10 @@ def run(arguments: Namespace, settings: Settings) -> int:
     """
     try:
         check_exposure(settings)
-        server = inherited_socket(arguments.fd) or listen(
-            settings.host, settings.port, explicit=True
-        )
+        if arguments.fd is None:
+            server = listen(settings.host, settings.port, explicit=True)
+        else:  # its family is read from the kernel
+            server = socket.socket(fileno=arguments.fd)
     except AddressError as error:
         print(error, file=sys.stderr)
         return 2
@@ -54,8 +55,3 @@ def start_token_of(arguments: Namespace, settings: Settings) -> str | None:
     if settings.start_token and arguments.fd is None:
         make_start_token(settings.data_dir)
     return read_start_token(settings)
-
-
-def inherited_socket(descriptor: int | None) -> socket.socket | None:
-    """The listening socket passed by a supervisor; its family is read from the kernel."""
-    return None if descriptor is None else socket.socket(fileno=descriptor)

@@ -65,8 +65,7 @@ def lines(found: Inspection, name: str) -> Iterator[str]:
         yield "dead layers: none"
     yield "metadata" if found.metadata else "metadata: none"
     for key, value in sorted(found.metadata.items()):
-        shown = "".join(char if char.isprintable() else " " for char in value[:VALUE])
-        yield f"  {_printable(key)}: {shown}{' …' if len(value) > VALUE else ''}"
+        yield f"  {_printable(key)}: {_printable(value)}{' …' if len(value) > VALUE else ''}"
     for note in (*found.notes, *([found.unreadable] if found.unreadable else [])):
         yield f"Note: {note}"
 

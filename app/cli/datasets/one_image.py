@@ -14,7 +14,7 @@ from app.registry.datasets import service
 from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
 from app.registry.datasets.image_captions.history import caption_history, restore_caption
-from app.registry.datasets.several_captions import OneCaption, captions_of_image
+from app.registry.datasets.several_captions import captions_of_image
 from app.registry.datasets.training_side import training_side
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput, NotFound
@@ -108,7 +108,8 @@ def _caption_lines(session: Session, image: Image) -> Iterator[str]:
     for one in captions_of_image(session, image):
         long = ", too long" if tokens.is_too_long(one.caption) else ""
         counted = f"{tokens.count(one.caption)} of {tokens.limit} tokens{long}"
-        yield f"  {one.kind:<6}{_share(one)}  {counted}  {one.caption or '(no caption)'}"
+        share = f"share {one.share:<4}{one.used:.0%}"
+        yield f"  {one.kind:<6}{share}  {counted}  {one.caption or '(no caption)'}"
     yield "History:"
     for row in caption_history(session, image):
         now = " (now)" if row.is_current else ""
@@ -116,7 +117,3 @@ def _caption_lines(session: Session, image: Image) -> Iterator[str]:
             f"  {row.kind:<6}{row.version:<5}{row.written_at:%Y-%m-%d %H:%M}  {row.writer}{now}: "
             f"{row.caption or '(empty)'}"
         )
-
-
-def _share(one: OneCaption) -> str:
-    return f"share {one.share:<4}{one.used:.0%}"

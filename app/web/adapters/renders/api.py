@@ -8,7 +8,6 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field, StrictBool
 
 from app.registry.adapters import service
-from app.registry.db import Session
 from app.registry.renders import listing, removal
 from app.registry.tables.renders import Render, RenderImage
 from app.web.problems import problems
@@ -68,12 +67,8 @@ def change_adapter_render(
     """
     adapter = service.get_adapter(session, adapter_id)
     row = removal.hide_render(session, adapter.key, render_id, hidden=body.hidden)
-    image = _first_image(session, row)
+    image = listing.first_images(session, [row]).get(row.key)
     return _brief(row, image, hidden=body.hidden)
-
-
-def _first_image(session: Session, row: Render) -> RenderImage | None:
-    return listing.first_images(session, [row]).get(row.key)
 
 
 def _brief(row: Render, image: RenderImage | None, *, hidden: bool) -> RenderBrief:
