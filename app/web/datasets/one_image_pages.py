@@ -49,7 +49,8 @@ def _page(
     asked: ImageRequest, conflict: tuple[CaptionKind, CaptionConflict] | None = None
 ) -> Response:
     """The whole page, and a conflict of a caption that was not saved."""
-    page, status = OneImagePage(_view(asked, conflict)), 409 if conflict else 200
+    page = OneImagePage(_view(asked, conflict))
+    status = 409 if conflict else 200
     return templates.render(asked.request, "datasets/image.html", page, status=status)
 
 
