@@ -364,11 +364,8 @@ def _log_text(event: Event) -> str:
 
 
 EVENT_WORDS = {
-    "queued": "Queued",
     "running": "Started",
     "succeeded": "Finished",
-    "canceled": "Canceled",
-    "cancel_requested": "Cancel requested",
     "stop_requested": "Stop and keep requested",
     "sample_requested": "Samples requested",
     "save_requested": "Checkpoint requested",

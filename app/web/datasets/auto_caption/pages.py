@@ -9,12 +9,10 @@ from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
 from app.registry.datasets.auto_caption import guesses, orders, proposals
-from app.registry.datasets.edits.selection import selected_images
 from app.registry.datasets.edits.steps import NOTHING_UNDONE, undo_edit
-from app.registry.db import MAX_ID, Session
+from app.registry.db import MAX_ID
 from app.registry.errors import AppError, Conflict, InvalidInput
 from app.registry.job_kinds.caption_kinds import PreviewCaptionArgs
-from app.registry.tables.datasets import Dataset
 from app.registry.wording import plural
 from app.web import templates
 from app.web.datasets.asked import DatasetRequest, OfDataset
@@ -26,6 +24,7 @@ from app.web.datasets.auto_caption.forms import (
 )
 from app.web.datasets.auto_caption.view import (
     A_PAGE,
+    image_ids_of,
     make_page,
     make_results,
     providers_of,
@@ -80,7 +79,7 @@ def start(asked: OfDataset, sent: SentForm) -> Response:
                 dataset,
                 form.request,
                 asked.state.settings,
-                image_ids=_image_ids(session, dataset, form),
+                image_ids=image_ids_of(session, dataset, form),
                 mode=form.mode,
                 kind=form.kind,
                 write=form.write,
@@ -208,14 +207,6 @@ def undo(asked: OfDataset, edit: Annotated[int, Form(ge=1, le=MAX_ID)]) -> Respo
 def address_of(slug: str) -> str:
     """The address of the page."""
     return ADDRESS.format(slug=slug)
-
-
-def _image_ids(session: Session, dataset: Dataset, form: CaptionForm) -> list[int] | None:
-    """The images of the form; None: all. Raises InvalidInput."""
-    selection = form.selection
-    if selection is None:
-        return None
-    return [image.id for image in selected_images(session, dataset, selection)]
 
 
 def _refused(asked: DatasetRequest, form: CaptionForm, error: AppError) -> Response:

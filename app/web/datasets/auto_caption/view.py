@@ -180,13 +180,11 @@ def make_page(
 ) -> AutoCaptionPage:
     """The whole page; `results`: if not those of the newest order from their beginning."""
     summary = service.summary(session, dataset)
-    chosen = orders.chosen_images(
-        session,
-        dataset.key,
-        _image_ids(session, dataset, form),
-        first=A_PAGE,
-        kind=form.kind,
-    )
+    try:
+        ids = image_ids_of(session, dataset, form)
+    except AppError:
+        ids = []
+    chosen = orders.chosen_images(session, dataset.key, ids, first=A_PAGE, kind=form.kind)
     return AutoCaptionPage(
         dataset=dataset,
         summary=summary,
@@ -202,15 +200,11 @@ def make_page(
     )
 
 
-def _image_ids(session: Session, dataset: Dataset, form: CaptionForm) -> list[int] | None:
-    """The images that the form is for; None: all; none if its selection has none."""
-    try:
-        selection = form.selection
-        if selection is None:
-            return None
-        return [image.id for image in selected_images(session, dataset, selection)]
-    except AppError:
-        return []
+def image_ids_of(session: Session, dataset: Dataset, form: CaptionForm) -> list[int] | None:
+    """The images that the form is for; None: all. Raises InvalidInput."""
+    if form.selection is None:
+        return None
+    return [image.id for image in selected_images(session, dataset, form.selection)]
 
 
 def _modes(chosen: ChosenImages) -> list[tuple[CaptionMode, str, str]]:
