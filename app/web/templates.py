@@ -118,7 +118,8 @@ def make_environment() -> jinja2.Environment:
         "percent": wording.percent,
         "rate": wording.rate_text,
     }
-    environment.globals["ui"] = environment.get_template("_ui.html").module
+    for name, template in {"ui": "_ui.html", "compare": "_comparison.html"}.items():
+        environment.globals[name] = environment.get_template(template).module
     return environment
 
 
@@ -166,7 +167,7 @@ def redirect_with_notice(
 def render_outside(
     request: Request, template: str, context: object, *, status: int = 200
 ) -> HTMLResponse:
-    """Render a full page for somebody who is not logged in: it tells nothing of the registry."""
+    """Render a full page that tells nothing of the registry: before the login, and of an error."""
     variables = as_variables(context) | {"shell": bare_shell(request)}
     return _html_response(template, variables, status)
 
@@ -310,5 +311,4 @@ def error_page(request: Request, error: AppError) -> Response:
     )
     if wants_fragment(request):
         return render_fragment("errors/_notice.html", context, status=error.status)
-    variables = as_variables(context) | {"shell": bare_shell(request)}
-    return _html_response("errors/error.html", variables, error.status)
+    return render_outside(request, "errors/error.html", context, status=error.status)

@@ -247,7 +247,7 @@ def show_cell(request: Request, grid_id: Id, place: int, state: State) -> Respon
         if not wants_fragment(request):
             return RedirectResponse(_address(grid_id, cell), status_code=303)
         fragment = views.chosen_cell(session, view, place, is_oob=True)
-    return render_fragment("playground/grids/_chosen.html", fragment)
+    return render_fragment("playground/grids/_chosen.html", chosen=fragment)
 
 
 def _address(grid_id: int, cell: CellView) -> str:
@@ -346,7 +346,7 @@ def _answer_choice(request: Request, state: State, grid_id: int, place: int, tol
         if not wants_fragment(request):
             return redirect_with_notice(_address(grid_id, cell), told)
         fragment = views.chosen_cell(session, view, place, told=told, is_oob=True)
-    return render_fragment("playground/grids/_chosen.html", fragment)
+    return render_fragment("playground/grids/_chosen.html", chosen=fragment)
 
 
 @router.post("/grids/{grid_id}/cancel")
