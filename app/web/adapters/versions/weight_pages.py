@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -88,8 +88,7 @@ def start(request: Request, slug: Slug, state: State, sent: SentForm, v: Number 
             draft = weight_evaluations.draft_weights(session, (adapter, version), wanted)
             plan = evaluations.plan_images(session, draft)
         except InvalidInput as error:
-            page = _form(session, adapter, version, wanted, error.fields)
-            page = replace(page, weights=form.text("weights"))
+            page = _form(session, adapter, version, wanted, error.fields, form.text("weights"))
             return render(request, "adapters/weights.html", page, status=422)
     with state.database.write() as session:
         evaluations.start_evaluation(session, plan, state.store)
@@ -102,6 +101,7 @@ def _form(
     version: AdapterVersion,
     wanted: WeightRequest,
     errors: Mapping[str, str] | None = None,
+    typed: str = "",
 ) -> WeightsPage:
     made, draft = (adapter, version), None
     if errors is None:
@@ -121,7 +121,7 @@ def _form(
         version,
         draft=draft,
         wanted=wanted,
-        weights=", ".join(f"{one:g}" for one in wanted.weights),
+        weights=typed or ", ".join(f"{one:g}" for one in wanted.weights),
         errors=errors or {},
         datasets=[("", own), *datasets],
         bases=[(base.slug, base.name) for base in bases],
