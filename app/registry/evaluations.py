@@ -31,7 +31,7 @@ from app.registry.job_kinds.kinds import (
 )
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.prompt_sets import FEWEST_SUBJECTS, MOST_SUBJECTS
+from app.registry.prompt_sets import FEWEST_SUBJECTS
 from app.registry.renders import drafts
 from app.registry.renders.grids import service as grids
 from app.registry.renders.grids.plan import MAX_CELLS, GridPlan, plan_axes
@@ -54,6 +54,7 @@ from worker.core.evaluation.errors import EvaluationError
 from worker.core.evaluation.subjects import (
     MOST_CAPTIONS,
     MOST_PLAIN,
+    MOST_SUBJECTS,
     STEPS,
     named_subjects,
     propose_subjects,

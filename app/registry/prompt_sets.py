@@ -20,12 +20,11 @@ from app.registry.slugs import id_of, insert_named
 from app.registry.tables.prompt_sets import PromptSet
 from app.registry.validation import checked_name, one_line, too_long
 from app.registry.wording import plural
-from worker.core.evaluation.subjects import EVERYDAY, free_subjects
+from worker.core.evaluation.subjects import MOST_SUBJECTS, free_subjects
 
 MAX_SETS = 50
 MAX_VERSIONS = 100
 FEWEST_SUBJECTS = 6  # fewer give no intervals
-MOST_SUBJECTS = len(EVERYDAY)  # so that a grid holds them for the base and nine candidates
 MAX_SUBJECT = 120  # characters
 PROPOSED = 24
 NOT_PLAIN = re.compile(r"[][(){}<>|\\]|--|\bBREAK\b")  # prompts read it as weights and options

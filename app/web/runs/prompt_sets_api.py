@@ -17,13 +17,14 @@ from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
 from app.web.state import PromptSetId, Reading, SessionRoute, State, Writing, find_id
+from worker.core.evaluation.subjects import MOST_SUBJECTS
 
 router = APIRouter(tags=["prompt-sets"], route_class=SessionRoute)
 NO_SET = problems({404: "There is no such prompt set."})
 ANIMALS = ["a bear", "a cow", "a frog", "a giraffe", "a horse", "a snail"]
 Subjects = Annotated[
     list[Annotated[str, Field(max_length=prompt_sets.MAX_SUBJECT)]],
-    Field(min_length=prompt_sets.FEWEST_SUBJECTS, max_length=prompt_sets.MOST_SUBJECTS),
+    Field(min_length=prompt_sets.FEWEST_SUBJECTS, max_length=MOST_SUBJECTS),
 ]
 
 

@@ -79,6 +79,7 @@ def test_checkpoints_are_compared_on_the_same_subjects(
     out: Path,
     data: list[str],
     small_starter: Path,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -118,6 +119,10 @@ def test_checkpoints_are_compared_on_the_same_subjects(
     found = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in found["candidates"]] == ["step 4"]  # the last one
     assert len(calls) == 1
+    own = tmp_path / "own.txt"
+    own.write_text("\n a fox in snow\ncat\nboat\napple\ntree\n\nhouse\nfrog\ncat\n")
+    assert evaluate(out, data, *words, "--checkpoints", "1", "--prompt-set", str(own)) == 0
+    assert any("a fox in snow" in config.prompt for _, config in calls[1:])
 
 
 def test_weights_of_one_checkpoint_give_a_card(
@@ -154,6 +159,10 @@ def test_what_cannot_be_evaluated_is_explained(
     assert "at least 1" in refusal(out, *data, "--checkpoints", 0)
     assert "Use --subjects 6 or more" in refusal(out, *data, "--subjects", 5)
     assert "40 subjects, and 99 are wanted" in refusal(out, *data, "--subjects", 99)
+    few = tmp_path / "few.txt"
+    few.write_bytes(b"cat\n\xff\ncat\n")
+    assert "has 2 subjects. Write 6 to 40 of them" in refusal(out, *data, "--prompt-set", few)
+    assert "could not be read" in refusal(out, *data, "--prompt-set", tmp_path)
     assert main([str(out), *data, "--model", str(EMBEDDED)]) == 1
     assert "has another base model" in capsys.readouterr().err
     for weights in ("strong", "", "1,nan", "99"):

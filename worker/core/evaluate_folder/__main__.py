@@ -60,6 +60,10 @@ def build_parser() -> ArgumentParser:
         help=f"prompts for each checkpoint, at least 6 (default: {SUBJECTS})",
     )  # fmt: skip
     parser.add_argument(
+        "--prompt-set", type=Path, metavar="FILE",
+        help="draw the subjects in this file, one in each line, in place of proposed ones",
+    )  # fmt: skip
+    parser.add_argument(
         "--checkpoints", type=int, default=CHECKPOINTS, metavar="N",
         help=f"at most so many, spread over the training (default: {CHECKPOINTS})",
     )  # fmt: skip

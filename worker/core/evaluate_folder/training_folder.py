@@ -17,7 +17,7 @@ from worker.core.evaluation.errors import EvaluationError
 from worker.core.evaluation.evaluate import Captioned, Question, evaluate, evaluate_weights
 from worker.core.evaluation.intervals import FEWEST
 from worker.core.evaluation.report import CheckpointReport, WeightReport
-from worker.core.evaluation.subjects import MOST_PLAIN, propose_subjects, spread
+from worker.core.evaluation.subjects import MOST_PLAIN, MOST_SUBJECTS, propose_subjects, spread
 from worker.core.eyes import open_eyes
 from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.lora_files.weights import weight_name
@@ -33,6 +33,8 @@ from worker.core.training.presets import default_guidance, prompts_of, usual_for
 
 SHOWN = 8
 """Subjects in the sheet of images."""
+MAX_FILE = 100_000
+"""Bytes of a file of subjects that are read."""
 
 
 def evaluate_training(
@@ -115,10 +117,26 @@ def _question(options: Namespace, base: str) -> Question:
     trained, held_out = split(images, identity["validation_share"], seed=identity["seed"])
     own = [image for image in trained if not image.is_regularization]
     captions = [text for image in (*own, *held_out) for text in image.texts]
-    subjects = propose_subjects(captions, options.subjects)
+    if options.prompt_set is None:
+        subjects = propose_subjects(captions, options.subjects)
+    else:
+        subjects = _subjects_in(options.prompt_set)
     prompts = prompts_of(subjects, usual_form(options.trigger_word))
     plain = subjects[:MOST_PLAIN] if options.trigger_word and not options.weights else []
     return Question(prompts, subjects, _captioned(own), _captioned(held_out), plain)
+
+
+def _subjects_in(file: Path) -> list[str]:
+    """The subjects in the lines of a file. Raises EvaluationError and OSError."""
+    with file.open("rb") as opened:
+        lines = opened.read(MAX_FILE).decode(errors="replace").splitlines()
+    subjects = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not FEWEST <= len(subjects) <= MOST_SUBJECTS:
+        raise EvaluationError(
+            f"{file} has {len(subjects):,} subjects. Write {FEWEST} to {MOST_SUBJECTS} of them, "
+            "one in each line."
+        )
+    return subjects
 
 
 def _identity(out: Path) -> dict[str, Any]:

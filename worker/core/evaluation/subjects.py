@@ -33,6 +33,9 @@ EVERYDAY = (
 )  # fmt: skip
 """Nouns that people type, of many kinds; each is drawn by most bases and named by the eyes."""
 
+MOST_SUBJECTS = len(EVERYDAY)
+"""Of an evaluation, so that a grid holds them for the base and nine candidates."""
+
 
 def propose_subjects(captions: Sequence[str], count: int) -> list[str]:
     """As many subjects that no caption names. Raises EvaluationError if there are not so many."""

@@ -14,7 +14,7 @@ from app.registry.db import MAX_ID, Session
 from app.registry.evaluations import EvaluationRequest
 from app.registry.job_kinds.kinds import JobKind, UsedPromptSet
 from app.registry.job_kinds.states import JobStatus
-from app.registry.prompt_sets import FEWEST_SUBJECTS, MOST_SUBJECTS
+from app.registry.prompt_sets import FEWEST_SUBJECTS
 from app.registry.slugs import Reference, RowId
 from app.registry.weight_evaluations import WeightRequest
 from app.web.answers import Answer
@@ -23,6 +23,7 @@ from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import AdapterId, Id, State
 from app.web.weight_cards import WeightCardOut
+from worker.core.evaluation.subjects import MOST_SUBJECTS
 from worker.core.inference.config import AdapterWeight
 
 router = APIRouter(tags=["evaluations"])
