@@ -64,7 +64,7 @@ from worker.core.inference.config import MAX_PROMPT_CHARACTERS
 from worker.core.inference.prompt_syntax import has_syntax
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import TrainingImage, WeightedCaption
-from worker.core.training.data.split import split
+from worker.core.training.data.split import held_out_places
 from worker.core.training.presets import prompts_of
 
 PRIORITY = 20  # after grids, which a person waits for
@@ -134,13 +134,15 @@ def draft_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) -
     run = runs.get_run(session, run_id)
     steps, address = _candidates(session, run, wanted.checkpoints)
     images = run_images(session, run)
-    trained, held_out = _split(run, images)
+    config = TrainConfig.model_validate(run.config)
+    held_out = held_out_places(images, config.validation_share, seed=config.seed)
+    trained = [place for place in range(len(images)) if place not in held_out]
     texts = [text for image in images for text in image.texts]
     subjects, used = choose_subjects(session, texts, wanted.subjects, wanted.prompt_set)
     most = MAX_CELLS // (1 + len(steps))
     plain = subjects[: min(wanted.plain, most - len(subjects))] if run.trigger_word else []
     left = most - len(subjects) - len(plain)
-    control = spread(held_out, min(wanted.captions, left // 2))
+    control = spread(sorted(held_out), min(wanted.captions, left // 2))
     chosen = spread(trained, min(wanted.captions, left - len(control)))
     form = prompt_form_of(session, run.dataset_id, run.trigger_word)
     args = EvaluateRunArgs(
@@ -243,14 +245,6 @@ def run_images(session: Session, run: Run) -> list[TrainingImage]:
     return found
 
 
-def _split(run: Run, images: Sequence[TrainingImage]) -> tuple[list[int], list[int]]:
-    """The places of the trained and of the held-out images."""
-    place = {id(image): number for number, image in enumerate(images)}
-    config = TrainConfig.model_validate(run.config)
-    trained, held_out = split(images, config.validation_share, seed=config.seed)
-    return [place[id(one)] for one in trained], [place[id(one)] for one in held_out]
-
-
 def _drawn_caption(image: TrainingImage) -> str:
     """Its caption; empty if prompts would read weights or an adapter in it, or not all of it."""
     caption = image.caption
@@ -348,9 +342,8 @@ class EvaluationView:
         return cell.image.sha256 if cell.image else None
 
 
-def view_evaluation(session: Session, evaluation_id: int) -> EvaluationView:
-    """An evaluation with its images. Raises NotFound."""
-    job = get_evaluation(session, evaluation_id)
+def view_evaluation(session: Session, job: IoJob) -> EvaluationView:
+    """An evaluation with its images."""
     args, result = job.arguments(EvaluationArgs), job.outcome(EvaluationResult)
     grid = None
     with suppress(NotFound):
@@ -380,7 +373,7 @@ def evaluation_to_tell(session: Session, run_id: int) -> EvaluationView | None:
     if not newest:
         return None
     is_told = newest[0].state.is_active or not newest[0].arguments(EvaluateRunArgs).grid_id
-    return view_evaluation(session, newest[0].key) if is_told else None
+    return view_evaluation(session, newest[0]) if is_told else None
 
 
 def cancel_evaluation(session: Session, evaluation_id: int) -> IoJob:

@@ -113,10 +113,9 @@ class References:
         """Style and drift of images of the prompts without the trigger word; None: not measured."""
         if len(images) < FEWEST_SUBJECTS:
             return None, None
-        moved = drift(self._eyes, images, self._base_of_plain)
-        if self._plain is None:
-            return None, moved
-        return self._plain.score(self._eyes.channel_statistics(images)).score, moved
+        seen = self._eyes.channel_statistics(images)
+        leak = None if self._plain is None else self._plain.mean_score(seen)
+        return leak, drift(self._eyes, images, self._base_of_plain)
 
     def style_inside(self, images: Sequence[Image.Image]) -> float | None:
         """The style of renders of the dataset's captions; None if there are too few."""

@@ -59,7 +59,7 @@ def show(
         version = service.get_version(session, adapter, v or None)
         found = evaluations.list_evaluations(session, version_id=version.key, limit=1)
         if found and not new:
-            view = evaluations.view_evaluation(session, found[0].key)
+            view = evaluations.view_evaluation(session, found[0])
             page = WeightsPage(adapter, version, view)
         else:
             page = _form(session, adapter, version, WeightRequest())

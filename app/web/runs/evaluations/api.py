@@ -16,18 +16,20 @@ from app.registry.job_kinds.kinds import JobKind, UsedPromptSet
 from app.registry.job_kinds.states import JobStatus
 from app.registry.prompt_sets import FEWEST_SUBJECTS
 from app.registry.slugs import Reference, RowId
+from app.registry.tables.jobs import IoJob
 from app.registry.weight_evaluations import WeightRequest
 from app.web.answers import Answer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import AdapterId, Id, State
+from app.web.state import AdapterId, Id, Reading, SessionRoute, State, Writing
 from app.web.weight_cards import WeightCardOut
 from worker.core.evaluation.subjects import MOST_SUBJECTS
 from worker.core.inference.config import AdapterWeight
 
-router = APIRouter(tags=["evaluations"])
+router = APIRouter(tags=["evaluations"], route_class=SessionRoute)
 
+Subjects = Annotated[int, Field(ge=FEWEST_SUBJECTS, le=MOST_SUBJECTS)]
 BY_SET = "Id or slug of a prompt set to draw instead, whole; `animals@2`: its version 2."
 NOT_POSSIBLE = problems({409: "The run has no checkpoint or image left to compare."})
 
@@ -36,10 +38,8 @@ class EvaluationIn(BaseModel):
     """What to compare."""
 
     model_config = example(subjects=24, checkpoints=4)
-    subjects: int = Field(
+    subjects: Subjects = Field(
         evaluations.SUBJECTS,
-        ge=FEWEST_SUBJECTS,
-        le=MOST_SUBJECTS,
         description="Subjects to draw with each checkpoint, which no caption names.",
     )
     checkpoints: int = Field(
@@ -55,10 +55,8 @@ class WeightEvaluationIn(BaseModel):
     """Which weights to compare."""
 
     model_config = example(subjects=16)
-    subjects: int = Field(
+    subjects: Subjects = Field(
         weight_evaluations.SUBJECTS,
-        ge=FEWEST_SUBJECTS,
-        le=MOST_SUBJECTS,
         description="Subjects to draw at each weight, which no caption names.",
     )
     weights: list[AdapterWeight] = Field(
@@ -161,15 +159,15 @@ class EvaluationOut(Answer):
     not_measured: list[str] = Field(description="What was not measured, and why, as sentences.")
 
 
-def evaluation_out(session: Session, evaluation_id: int) -> EvaluationOut:
-    """An evaluation as the API shows it. Raises NotFound."""
-    view = evaluations.view_evaluation(session, evaluation_id)
-    result, subject_id = view.result, view.job.subject_id
-    run_id = subject_id if view.job.kind == JobKind.EVALUATE_RUN else None
+def evaluation_out(session: Session, job: IoJob) -> EvaluationOut:
+    """An evaluation as the API shows it."""
+    view = evaluations.view_evaluation(session, job)
+    result, subject_id = view.result, job.subject_id
+    run_id = subject_id if job.kind == JobKind.EVALUATE_RUN else None
     made = None if run_id else weight_evaluations.subject_of(session, subject_id)
     gaps = evaluations.loss_gaps(session, run_id) if run_id and result.steps else {}
     return EvaluationOut.of(
-        view.job,
+        job,
         run_id=run_id,
         adapter_id=made[0].key if made else None,
         version=made[1].version if made else None,
@@ -211,7 +209,7 @@ def evaluate_run(run_id: Id, body: EvaluationIn, state: State) -> EvaluationOut:
         plan = evaluations.plan_evaluation(session, run_id, EvaluationRequest(**body.model_dump()))
     with state.database.write() as session:
         job = evaluations.start_evaluation(session, plan, state.store)
-        return evaluation_out(session, job.key)
+        return evaluation_out(session, job)
 
 
 @router.post(
@@ -238,39 +236,32 @@ def evaluate_weights(
         plan = evaluations.plan_images(session, draft)
     with state.database.write() as session:
         job = evaluations.start_evaluation(session, plan, state.store)
-        return evaluation_out(session, job.key)
+        return evaluation_out(session, job)
 
 
 @router.get("/evaluations")
 def list_evaluations(
-    state: State,
+    session: Reading,
     part: Part,
     run_id: Annotated[
         int | None, Query(ge=1, le=MAX_ID, description="Only those of this run.")
     ] = None,
 ) -> list[EvaluationOut]:
     """List evaluations, newest first."""
-    with state.database.read() as session:
-        jobs = evaluations.list_evaluations(
-            session, run_id=run_id, limit=part.size, before=part.after
-        )
-        shown = part.cut(jobs, lambda job: job.key)
-        return [evaluation_out(session, job.key) for job in shown]
+    jobs = evaluations.list_evaluations(session, run_id=run_id, limit=part.size, before=part.after)
+    return [evaluation_out(session, job) for job in part.cut(jobs, lambda job: job.key)]
 
 
 @router.get("/evaluations/{evaluation_id}")
-def get_evaluation(evaluation_id: Id, state: State) -> EvaluationOut:
+def get_evaluation(evaluation_id: Id, session: Reading) -> EvaluationOut:
     """Get an evaluation."""
-    with state.database.read() as session:
-        return evaluation_out(session, evaluation_id)
+    return evaluation_out(session, evaluations.get_evaluation(session, evaluation_id))
 
 
 @router.post("/evaluations/{evaluation_id}/cancel", **CANCEL)
-def cancel_evaluation(evaluation_id: Id, state: State) -> EvaluationOut:
+def cancel_evaluation(evaluation_id: Id, session: Writing) -> EvaluationOut:
     """Cancel an evaluation and the images that are still to come."""
-    with state.database.write() as session:
-        evaluations.cancel_evaluation(session, evaluation_id)
-        return evaluation_out(session, evaluation_id)
+    return evaluation_out(session, evaluations.cancel_evaluation(session, evaluation_id))
 
 
 @router.post(
@@ -278,8 +269,7 @@ def cancel_evaluation(evaluation_id: Id, state: State) -> EvaluationOut:
     status_code=202,
     responses=problems({409: "It has not ended, or its images cannot be drawn any more."}),
 )
-def repeat_evaluation(evaluation_id: Id, state: State) -> EvaluationOut:
+def repeat_evaluation(evaluation_id: Id, session: Writing, state: State) -> EvaluationOut:
     """Measure again; only images that are missing are drawn again."""
-    with state.database.write() as session:
-        job = evaluations.repeat_evaluation(session, evaluation_id, state.store)
-        return evaluation_out(session, job.key)
+    job = evaluations.repeat_evaluation(session, evaluation_id, state.store)
+    return evaluation_out(session, job)

@@ -121,7 +121,7 @@ def _page(
 ) -> EvaluationPage:
     page = EvaluationPage(service.get_run(session, run_id), wanted)
     newest = [] if new or errors else evaluations.list_evaluations(session, run_id=run_id, limit=1)
-    view = evaluations.view_evaluation(session, newest[0].key) if newest else None
+    view = evaluations.view_evaluation(session, newest[0]) if newest else None
     if view and (view.is_planned or view.job.state.is_active):
         return _with_result(session, page, view)
     try:

@@ -16,14 +16,23 @@ TOO_FEW = "The dataset has too few images for a validation split. Set “Validat
 def split(
     images: Sequence[TrainingImage], share: float, *, seed: int
 ) -> tuple[list[TrainingImage], list[TrainingImage]]:
-    """(training, validation) images, split by the seed; regularization images are never held out.
+    """(training, validation) images; see `held_out_places`."""
+    chosen = held_out_places(images, share, seed=seed)
+    return (
+        [image for index, image in enumerate(images) if index not in chosen],
+        [images[index] for index in sorted(chosen)],
+    )
+
+
+def held_out_places(images: Sequence[TrainingImage], share: float, *, seed: int) -> set[int]:
+    """The indices of the held-out images, chosen by the seed; none is for regularization.
 
     At least one image is held out if the share is not 0; DatasetError when none is left to train
     on. The same image in another dataset of the training is held out with it.
     """
     own = [index for index, image in enumerate(images) if not image.is_regularization]
     if not share:
-        return list(images), []
+        return set()
     count = held_out_count(share, len(own))
     if count >= len(own):
         raise DatasetError(TOO_FEW)
@@ -31,10 +40,7 @@ def split(
     chosen |= _copies_elsewhere(images, own, chosen)
     if len(chosen) == len(own):
         raise DatasetError(TOO_FEW)
-    return (
-        [image for index, image in enumerate(images) if index not in chosen],
-        [images[index] for index in sorted(chosen)],
-    )
+    return chosen
 
 
 def _copies_elsewhere(
