@@ -121,13 +121,13 @@ def test_all_that_match_are_previewed_in_one_list(
     sent |= {"text": "at night", "with_space": "1"}
     first = client.post(f"{SET}/edits/preview", data=sent, headers=PART).text
     assert "Changes 23 captions" in first
-    assert first.count("<li>") == 6
+    assert first.count('<li class="beside">') == 6
     assert "Showing 6 of 23" in first
     assert 'value="23"' in first
     assert "Show 17 more" in first
     assert 'data-says="Changes 23 captions."' in first
     grown = client.post(f"{SET}/edits/preview", data=sent | {"rows": "23"}, headers=PART).text
-    assert grown.count("<li>") == 23
+    assert grown.count('<li class="beside">') == 23
     assert "Showing" not in grown
     assert "autofocus" in grown.partition('class="changes stack gap-2"')[2][:60]
     deep = client.get(f"{SET}?edit=remove_words&text=fox").text
