@@ -27,21 +27,12 @@ router = APIRouter(include_in_schema=False)
 
 
 @dataclass(frozen=True)
-class Copy:
-    """A trained image, what the checkpoint draws for its caption, and how far they are apart."""
-
-    trained: str
-    drawn: str
-    caption: str
-    distance: float
-
-
-@dataclass(frozen=True)
 class EvaluationPage:
     """A run with its newest evaluation, or what one would cost; `problem`: why there can be none.
 
-    `note`: why the run was not evaluated by itself. `saved`: its checkpoints by step; `copies`:
-    what the recommended one remembers best; `gaps`: see `loss_gaps`.
+    `note`: why the run was not evaluated by itself. `saved`: its checkpoints by step. `copies`:
+    the images that the recommended one remembers best, each with what it draws for the caption, and
+    that. `gaps`: see `loss_gaps`.
     """
 
     run: Run
@@ -52,7 +43,7 @@ class EvaluationPage:
     note: str = ""
     errors: Mapping[str, str] = field(default_factory=dict)
     saved: Mapping[int, RunCheckpoint] = field(default_factory=dict)
-    copies: Sequence[Copy] = ()
+    copies: Sequence[tuple[str, str, str]] = ()
     gaps: Mapping[int, float] = field(default_factory=dict)
     prompt_sets: Sequence[tuple[object, str]] = ()
 
@@ -80,7 +71,7 @@ def start(request: Request, run_id: Id, state: State, sent: SentForm) -> Respons
             plan = evaluations.plan_evaluation(session, run_id, wanted)
     except InvalidInput as error:
         with state.database.read() as session:
-            page = _page(session, run_id, wanted, errors=error.fields)
+            page = _page(session, run_id, wanted, new=True, errors=error.fields)
         return render(request, "runs/evaluation.html", page, status=422)
     with state.database.write() as session:
         evaluations.start_evaluation(session, plan, state.store)
@@ -116,17 +107,16 @@ def _page(
     run_id: int,
     wanted: EvaluationRequest,
     *,
-    new: bool = False,
+    new: bool,
     errors: Mapping[str, str] | None = None,
 ) -> EvaluationPage:
     page = EvaluationPage(service.get_run(session, run_id), wanted)
-    newest = [] if new or errors else evaluations.list_evaluations(session, run_id=run_id, limit=1)
+    newest = [] if new else evaluations.list_evaluations(session, run_id=run_id, limit=1)
     view = evaluations.view_evaluation(session, newest[0]) if newest else None
     if view and (view.is_planned or view.job.state.is_active):
         return _with_result(session, page, view)
     try:
-        usual = EvaluationRequest() if errors else wanted
-        draft = evaluations.draft_evaluation(session, run_id, usual)
+        draft = evaluations.draft_evaluation(session, run_id, EvaluationRequest())
     except AppError as error:
         return replace(page, problem=error.detail)
     return replace(
@@ -145,14 +135,13 @@ def _with_result(session: Session, page: EvaluationPage, view: EvaluationView) -
     page = replace(page, view=view, saved={row.step: row for row in rows})
     if not result.steps:
         return page
-    copies = list[Copy]()
+    copies = list[tuple[str, str, str]]()
     with suppress(Conflict):  # the images were deleted for good
         images = evaluations.run_images(session, run)
         one = result.kept or result.steps[-1]
         column = 1 + args.steps.index(one.step)
-        for at, distance in one.closest:
+        for at, _ in one.closest:
             row = len(args.prompts) + sum(map(bool, args.captions[:at]))
             if drawn := view.image_at(column, row):
-                trained = images[args.trained[at]].sha256
-                copies.append(Copy(trained, drawn, args.captions[at], distance))
+                copies.append((images[args.trained[at]].sha256, drawn, args.captions[at]))
     return replace(page, copies=copies, gaps=evaluations.loss_gaps(session, run.key))
