@@ -30,3 +30,9 @@ class Answer(BaseModel):
             row = next((one for one in rows[:-1] if hasattr(one, name)), rows[-1])
             copied[name] = getattr(row, name)
         return cls(**copied, **derived)
+
+
+def image_urls(sha256: str | None) -> dict[str, str | None]:
+    """The addresses of an image and of a small WebP of it, as fields of an answer."""
+    url = f"/media/{sha256}" if sha256 else None
+    return {"url": url, "thumbnail_url": url and f"{url}/small"}

@@ -16,8 +16,8 @@ from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.renders import drafts, listing, recall, selection, service, sources
 from app.registry.renders.requests import RenderRequest
 from app.registry.renders.sources import SourceImage
-from app.registry.tables.renders import MAX_SLOT, Render, RenderImage
-from app.web.answers import Answer
+from app.registry.tables.renders import MAX_SLOT, Render
+from app.web.answers import Answer, image_urls
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.state import Id, Reading, SessionRoute, State, Writing
@@ -57,7 +57,7 @@ class RecallOut(BaseModel):
     missing: list[str] = Field(description="What of it is not here or not possible, as sentences.")
 
 
-class RenderImageOut(BaseModel):
+class RenderImageOut(Answer):
     """One image of a render."""
 
     url: str = Field(description="Address of the PNG.")
@@ -145,7 +145,7 @@ def renders_out(session: Session, renders: Sequence[Render]) -> list[RenderOut]:
             base_model=row.base_model_id,
             request=_request_of(row),
             draft=row.draft_slot is not None,
-            images=[_image_out(one) for one in images[row.key]],
+            images=[RenderImageOut.of(one, **image_urls(one.sha256)) for one in images[row.key]],
             adapters=[used.named for used in row.stack],
         )
         for row in renders
@@ -154,7 +154,8 @@ def renders_out(session: Session, renders: Sequence[Render]) -> list[RenderOut]:
 
 def images_out(session: Session, render: Render) -> list[RenderImageOut]:
     """Convert the images of a render for the API."""
-    return [_image_out(image) for image in service.render_images(session, render.key)]
+    found = service.render_images(session, render.key)
+    return [RenderImageOut.of(image, **image_urls(image.sha256)) for image in found]
 
 
 def _request_of(render: Render) -> RenderIn:
@@ -166,14 +167,6 @@ def _request_of(render: Render) -> RenderIn:
         adapters=[used.named for used in render.stack],
         source=SourceImage(sha256=render.source_sha256) if render.source_sha256 else None,
         twin=render.twin_id is not None,
-    )
-
-
-def _image_out(image: RenderImage) -> RenderImageOut:
-    return RenderImageOut(
-        url=f"/media/{image.sha256}",
-        thumbnail_url=f"/media/{image.sha256}/small",
-        seed=image.seed,
     )
 
 

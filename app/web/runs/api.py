@@ -26,7 +26,7 @@ from app.registry.tables.base_models import BaseModel as BaseModelRow
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.runs import Run
 from app.registry.validation import Name
-from app.web.answers import Answer
+from app.web.answers import Answer, image_urls
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
@@ -326,8 +326,7 @@ def list_run_samples(run_id: Id, session: Reading, part: Part) -> list[SampleOut
         SampleOut.of(
             row,
             epoch=epochs.at(row.step),
-            url=f"/media/{row.sha256}",
-            thumbnail_url=f"/media/{row.sha256}/small",
+            **image_urls(row.sha256),
         )
         for row in part.of(found, lambda row: (row.step, row.prompt_index))
     ]

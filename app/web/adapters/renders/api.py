@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, StrictBool
 from app.registry.adapters import service
 from app.registry.renders import listing, removal
 from app.registry.tables.renders import Render, RenderImage
+from app.web.answers import Answer, image_urls
 from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
@@ -18,7 +19,7 @@ from app.web.state import AdapterId, Id, Reading, SessionRoute, Writing
 router = APIRouter(tags=["versions"], route_class=SessionRoute)
 
 
-class RenderBrief(BaseModel):
+class RenderBrief(Answer):
     """A render that used the adapter, with its first image."""
 
     id: int = Field(description="Id of the render.")
@@ -72,12 +73,5 @@ def change_adapter_render(
 
 
 def _brief(row: Render, image: RenderImage | None, *, hidden: bool) -> RenderBrief:
-    return RenderBrief(
-        id=row.key,
-        prompt=row.prompt,
-        seed=row.seed,
-        sha256=image.sha256 if image else None,
-        url=f"/media/{image.sha256}" if image else None,
-        thumbnail_url=f"/media/{image.sha256}/small" if image else None,
-        hidden=hidden,
-    )
+    sha256 = image.sha256 if image else None
+    return RenderBrief.of(row, hidden=hidden, sha256=sha256, **image_urls(sha256))

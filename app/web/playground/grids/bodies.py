@@ -15,7 +15,7 @@ from app.registry.renders.grids.plan import MAX_CELLS, GridPlan, GridRequest
 from app.registry.renders.grids.winner import WinnerAction
 from app.registry.tables.axes import AxisKind
 from app.registry.tables.grids import MAX_TITLE, Grid
-from app.web.answers import Answer
+from app.web.answers import Answer, image_urls
 from app.web.playground.api import RenderIn
 from app.web.rest.bodies import example
 from worker.core.inference.config import MAX_PROMPT_CHARACTERS
@@ -235,12 +235,10 @@ def grid_out(session: Session, grid: Grid) -> GridOut:
 
 
 def _cell_out(cell: views.CellView) -> CellOut:
-    url = f"/media/{cell.image.sha256}" if cell.image else None
     return CellOut.of(
         cell,
         status=cell.state,
-        url=url,
-        thumbnail_url=url and f"{url}/small",
+        **image_urls(cell.image.sha256 if cell.image else None),
         render_id=cell.render.key if cell.render else None,
         error=cell.error or None,
     )
