@@ -29,12 +29,15 @@ TYPE_NAMES = {
     "string": "a text",
     "array": "texts,",
 }
-LIMITS = (
-    ("minimum", "from"),
-    ("exclusiveMinimum", "above"),
-    ("maximum", "at most"),
-    ("exclusiveMaximum", "below"),
-)
+LIMITS = {
+    "minimum": "from {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "at most {}",
+    "exclusiveMaximum": "below {}",
+    "multipleOf": "a multiple of {}",
+    "maxItems": "at most {}",
+    "maxLength": "of at most {} characters",
+}
 MAX_SHOWN = 60
 
 
@@ -111,24 +114,12 @@ class Setting:
 
     @property
     def _limits(self) -> str:
-        """The bounds in the schema, each with a leading space."""
-        schema = self.schema
-        words = []
-        if "minimum" in schema and "maximum" in schema:
-            words.append(
-                f" from {_format_number(schema['minimum'])} to {_format_number(schema['maximum'])}"
-            )
-        else:
-            words += [
-                f" {word} {_format_number(schema[key])}" for key, word in LIMITS if key in schema
-            ]
-        if "multipleOf" in schema:
-            words.append(f" a multiple of {schema['multipleOf']}")
-        if "maxItems" in schema:
-            words.append(f" at most {schema['maxItems']}")
-        longest = schema.get("items", schema).get("maxLength")
-        if longest:
-            words.append(f" of at most {_format_number(longest)} characters")
+        """The bounds in the schema, and of the items of a list, each with a leading space."""
+        found = {**self.schema.get("items", {}), **self.schema}
+        bounds = {key: _format_number(found[key]) for key in LIMITS if key in found}
+        words = [f" {LIMITS[key].format(bound)}" for key, bound in bounds.items()]
+        if {"minimum", "maximum"} <= bounds.keys():
+            words[:2] = [f"{words[0]} to {bounds['maximum']}"]
         return ",".join(words)
 
     def read(self, text: str) -> object:
