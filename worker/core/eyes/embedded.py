@@ -64,17 +64,11 @@ class EmbeddedEyes:
         self.network = channels_last(network.to(self.device).eval())
         self.head = head.to(self.device).eval()
         self.vocabulary = vocabulary
+        self.names = vocabulary.names
         self.scale = scale
         with torch.no_grad():
             self._points = self.head.name_points().cpu().numpy()
-
-    @property
-    def dimensions(self) -> int:
-        return int(self._points.shape[1])
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.vocabulary.names
+        self.dimensions = int(self._points.shape[1])
 
     @torch.no_grad()
     def embed_images(self, images: Sequence[Image.Image]) -> Embeddings:

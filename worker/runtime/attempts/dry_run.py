@@ -69,12 +69,13 @@ def run(trainers: WarmTrainer, work: IoWork) -> None:
             end = heard[-1][1]
             if not isinstance(end, FailureReport):
                 break
-            reduced = reduce_memory_use(config) if end.code == "out_of_memory" else None
+            if end.code != "out_of_memory":
+                raise RefusedError(end.code, end.error)
+            reduced = reduce_memory_use(config)
             if reduced is None:
-                is_full = end.code == "out_of_memory"
-                raise RefusedError(end.code, NO_MEMORY if is_full else end.error)
-            config = reduced[0]
-            changes.append(reduced[1])
+                raise RefusedError(end.code, NO_MEMORY)
+            config, change = reduced
+            changes.append(change)
         _store(work, base, config, heard, changes)
 
 
