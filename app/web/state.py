@@ -20,6 +20,7 @@ from app.registry.tables.caption_models import CaptionModel
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.prompt_sets import PromptSet
 from app.registry.tables.recipes import Recipe
+from app.web.addresses import MAX_ADDRESS
 
 Id = Annotated[int, Path(ge=1, le=MAX_ID)]
 """A row id in a URL; a number out of the range of the column is a 404."""
@@ -29,6 +30,14 @@ RunIds = Annotated[
 """Chosen runs in the query of a URL."""
 Slug = Annotated[str, Path(max_length=200)]
 """The short name of a row in a URL; a longer one than any row has is a 404."""
+OptionalId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
+"""A row id in the query of a URL; None without it."""
+PageNumber = Annotated[int, Query(ge=1, le=100_000)]
+"""The number of a page of a list, in the query of a URL."""
+Words = Annotated[str, Query(max_length=200)]
+"""What is searched for, or a choice, in the query of a URL."""
+Back = Annotated[str, Query(max_length=MAX_ADDRESS)]
+"""The page that leads on once something is done, in the query of a URL."""
 
 
 def app_state(request: Request) -> AppState:

@@ -39,7 +39,7 @@ from app.web.adapters.renders import pages as render_pages
 from app.web.adapters.versions import pages as version_pages
 from app.web.addresses import ListLinks
 from app.web.forms import SentForm
-from app.web.state import Slug, State
+from app.web.state import OptionalId, PageNumber, Slug, State, Words
 from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
 from app.web.uploads import uploaded
 from worker.core.bases.family import BaseFamily, find_family
@@ -50,10 +50,8 @@ router.include_router(render_pages.router)
 router.include_router(import_pages.router)
 router.include_router(folder_pages.router)
 
-Words = Annotated[str, Query(max_length=200)]
 Cursor = Annotated[str, Query(max_length=2_000)]
 Tags = Annotated[list[Annotated[str, Query(max_length=40)]], Query(max_length=10)]
-OptionalId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 ImportedIds = Annotated[list[Annotated[int, Query(ge=1, le=MAX_ID)]], Query(max_length=100)]
 SORTS = {
     Sort.NEWEST: "Newest first",
@@ -104,7 +102,7 @@ def index(
     tag: Tags = [],  # noqa: B006  (FastAPI copies it)
     starred: bool = False,
     sort: Words = "",
-    page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+    page: PageNumber = 1,
     after: Cursor = "",
     before: Cursor = "",
     imported: ImportedIds = [],  # noqa: B006  (FastAPI copies it)

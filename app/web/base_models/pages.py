@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.registry.added_models import service as added_models
@@ -17,13 +16,12 @@ from app.registry.errors import NotFound
 from app.registry.state import AppState
 from app.registry.tables.base_models import EMBEDDED, BaseModel, BasePrecision
 from app.web.added_models import PRECISIONS, ModelPages, ModelsPage, SentModel, models_page
-from app.web.state import Id, State
+from app.web.state import Id, State, Words
 from app.web.templates import render
 from worker.core.starter.subjects import KnownSubject
 
 router = APIRouter(include_in_schema=False)
 
-Words = Annotated[str, Query(max_length=200)]
 GROUP_TITLES = {
     "animals-nature": "Animals and plants",
     "food-drink": "Food and drink",

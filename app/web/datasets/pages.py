@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response
 
@@ -15,7 +14,6 @@ from app.registry.datasets.caption_tokens import CaptionTokens, tokens_of
 from app.registry.datasets.edits.steps import Step, list_steps
 from app.registry.datasets.listing.pages import IMAGES_A_PAGE
 from app.registry.datasets.service import DatasetSummary
-from app.registry.db import MAX_ID
 from app.registry.deletion.lists import has_deleted
 from app.registry.paging import Page, find_page
 from app.registry.tables.datasets import Dataset
@@ -35,7 +33,7 @@ from app.web.datasets.filter_parameters import PageImages
 from app.web.datasets.forms import DatasetForm, name_from_file, read_dataset_form
 from app.web.datasets.page_view import dataset_page, redirect_to
 from app.web.forms import TypedForm
-from app.web.state import State
+from app.web.state import OptionalId, PageNumber, State, Words
 from app.web.uploads import uploaded
 
 router = APIRouter(include_in_schema=False)
@@ -46,8 +44,6 @@ router.include_router(check_pages.router)
 router.include_router(edit_pages.router)
 
 NO_FORM = DatasetForm()
-
-Words = Annotated[str, Query(max_length=200)]
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ def index(
     request: Request,
     state: State,
     q: Words = "",
-    page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+    page: PageNumber = 1,
 ) -> Response:
     """List datasets, newest first."""
     return _index_page(request, state, q=q, page=page)
@@ -131,7 +127,7 @@ def create(request: Request, state: State, sent: TypedForm) -> Response:
 def show(
     asked: OfDataset,
     shown: PageImages,
-    edited: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
+    edited: OptionalId = None,
 ) -> Response:
     """Show one dataset with a page of its images.
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from app.registry.blobs import deletion as freeing
@@ -23,11 +22,11 @@ from app.registry.errors import Conflict
 from app.registry.state import AppState
 from app.registry.tables.runs import Run
 from app.registry.wording import plural, size_text
-from app.web.addresses import MAX_ADDRESS, own_address
+from app.web.addresses import own_address
 from app.web.deletion.nouns import DELETED, FOREVER, NOUNS, Act, Acting, Noun, Removal, SoftDelete
 from app.web.form_reader import as_id
 from app.web.forms import SentForm
-from app.web.state import RunIds, State
+from app.web.state import Back, RunIds, State
 from app.web.templates import redirect_with_notice, render
 
 router = APIRouter(include_in_schema=False)
@@ -44,7 +43,6 @@ NEXT = {
     **dict.fromkeys(("deleted_images", "deleted_renders", "renders", "all_checkpoints"), STORAGE),
 }
 """The page that the question about each noun leads to."""
-Back = Annotated[str, Query(max_length=MAX_ADDRESS)]
 
 
 @dataclass(frozen=True)

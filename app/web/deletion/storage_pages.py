@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.registry.datasets import service
@@ -22,7 +21,7 @@ from app.registry.paging import Page, find_page
 from app.registry.storage.store import StorageUnavailable
 from app.registry.tables.datasets import Dataset
 from app.web.deletion.nouns import DELETED, FOREVER
-from app.web.state import State
+from app.web.state import PageNumber, State
 from app.web.templates import render
 
 router = APIRouter(include_in_schema=False)
@@ -73,7 +72,7 @@ KINDS = {
 }
 """The title of each kind, a remark, and the address where its space can be freed."""
 LISTS = {"/datasets": "See datasets", "/adapters": "See adapters", "/runs": "See runs"}
-Number = Annotated[int, Query(ge=1, le=100_000)]
+Number = PageNumber
 TITLES = {DeletedKind.VERSIONS: "versions and checkpoints", DeletedKind.PROMPT_SETS: "prompt sets"}
 WITH_IMAGES = (DeletedKind.ADAPTERS, DeletedKind.GRIDS, DeletedKind.RECIPES)
 

@@ -24,20 +24,18 @@ from app.registry.renders.gallery import (
     has_deleted,
 )
 from app.registry.state import AppState
-from app.web.addresses import MAX_ADDRESS, ListLinks, own_address
+from app.web.addresses import ListLinks, own_address
 from app.web.form_reader import as_id
 from app.web.forms import SentForm
 from app.web.media import content_disposition
 from app.web.playground.forms import form_of_restyle
-from app.web.state import State
+from app.web.state import Back, PageNumber, State, Words
 from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
 
 router = APIRouter(include_in_schema=False)
 
-Words = Annotated[str, Query(max_length=200)]
 Ids = Annotated[list[Annotated[int, Query(ge=1, le=MAX_ID)]], Query(alias="id")]
 Undo = Annotated[str, Query(max_length=4_000)]
-Back = Annotated[str, Query(max_length=MAX_ADDRESS)]
 UNDO = "undo"  # the part of the address with the ids of what was just deleted
 GALLERY = "/renders"
 
@@ -81,7 +79,7 @@ def images(
     adapter: Words = "",
     starred: Words = "",
     show: Words = "",
-    page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+    page: PageNumber = 1,
     undo: Undo = "",
 ) -> Response:
     """List all images, newest first; a page number past the end shows the last page."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.deletion import lists as deleted
@@ -21,9 +20,9 @@ from app.registry.runs.listing import (
     run_choices,
 )
 from app.registry.tables.runs import Run
-from app.web.addresses import MAX_ADDRESS, ListLinks, own_address
+from app.web.addresses import ListLinks, own_address
 from app.web.form_reader import as_id
-from app.web.state import RunIds, State
+from app.web.state import Back, PageNumber, RunIds, State, Words
 from app.web.templates import redirect_with_notice, render
 
 router = APIRouter(include_in_schema=False)
@@ -46,7 +45,6 @@ SORTS = {
     RunSort.LONGEST: "Longest time",
     RunSort.SHORTEST: "Shortest time",
 }
-Words = Annotated[str, Query(max_length=200)]
 
 
 def run_links(filters: RunFilter) -> ListLinks:
@@ -86,7 +84,7 @@ def runs(
     base: Words = "",
     adapter: Words = "",
     sort: Words = "",
-    page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+    page: PageNumber = 1,
 ) -> Response:
     """List runs, newest first by default; a page number past the end shows the last page."""
     filters = RunFilter(
@@ -123,7 +121,7 @@ def runs(
 @router.get("/runs/compare-chosen")
 def compare_chosen(
     run: RunIds = [],  # noqa: B006  (FastAPI copies it)
-    back: Annotated[str, Query(max_length=MAX_ADDRESS)] = "/runs",
+    back: Back = "/runs",
 ) -> Response:
     """Compare the two chosen runs, the older one first; say so if it is another number."""
     keys = sorted(set(run))

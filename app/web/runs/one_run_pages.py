@@ -18,18 +18,17 @@ from app.registry.runs import checkpoints, requests, service, stopping
 from app.registry.runs.description import MAX_NOTES, RunChange, change_run
 from app.registry.runs.pinned_images import PinnedImages, PinnedSet, pinned_images
 from app.registry.tables.runs import Run
-from app.web.addresses import MAX_ADDRESS, own_address
+from app.web.addresses import own_address
 from app.web.comparison import ComparePage, compared_prompts
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm
-from app.web.state import Id, State
+from app.web.state import Back, Id, State
 from app.web.templates import redirect_with_notice, render
 from app.web.used_version import redirect_to_used
 
 router = APIRouter(include_in_schema=False)
 CHOICES = {"yes": True, "no": False}
 FIELDS = ("name", "notes")
-Back = Annotated[str, Query(max_length=MAX_ADDRESS)]
 Step = Annotated[int, Path(ge=1, le=MAX_ID)]
 Before = Annotated[
     int | None, Query(ge=1, le=MAX_ID, description="The page of the run: steps before this one.")

@@ -54,7 +54,7 @@ from app.web.runs.plan import PresetCard, RunChoices, RunPlan
 from app.web.runs.run_view import RunView, run_view
 from app.web.runs.settings_view import SettingsPanel, settings_panel
 from app.web.runs.version_offer import VersionOffer, check_offer, version_offer
-from app.web.state import Id, State
+from app.web.state import Id, OptionalId, State
 from app.web.templates import (
     RunningStrip,
     render,
@@ -76,7 +76,6 @@ router.include_router(evaluation_pages.router)
 REGULARIZATION = "regularization_dataset_id"  # a field among the advanced settings
 IMAGES_SHOWN = 8  # of the dataset, on the page of a run
 Text = Annotated[str, Query(max_length=300)]
-Step = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ def new_run(
     base: Text = "",
     from_run: Annotated[str, Query(alias="from", max_length=20)] = "",
     checkpoint: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,
-    adapter: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
+    adapter: OptionalId = None,
 ) -> Response:
     """Show the form of a new run, filled from the URL or from an earlier run."""
     with state.database.read() as session:
@@ -391,7 +390,7 @@ def _field_label(name: str) -> str:
 
 
 @router.get("/runs/{run_id}")
-def run(request: Request, run_id: Id, state: State, before: Step = None) -> Response:
+def run(request: Request, run_id: Id, state: State, before: OptionalId = None) -> Response:
     """Show one run: progress, samples (those before a step), loss and result."""
     with state.database.read() as session:
         view = run_view(session, run_id, samples_before=before)
@@ -407,7 +406,7 @@ def live_run(
     run_id: Id,
     state: State,
     after: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
-    before: Step = None,
+    before: OptionalId = None,
 ) -> Response:
     """Progress of a run, with the parts of its page that changed since the last request.
 

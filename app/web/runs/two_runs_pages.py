@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.registry.comparison.runs import TwoRuns, compare_runs, runs_to_choose, usual_pair
-from app.registry.db import MAX_ID
 from app.registry.errors import NotFound
 from app.web.comparison import ComparedPrompt, compared_prompts
-from app.web.state import State
+from app.web.state import OptionalId, State
 from app.web.templates import render
 
 router = APIRouter(include_in_schema=False)
-Chosen = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class CompareRunsPage:
 
 
 @router.get("/runs/compare")
-def compare(request: Request, state: State, a: Chosen = None, b: Chosen = None) -> Response:
+def compare(request: Request, state: State, a: OptionalId = None, b: OptionalId = None) -> Response:
     """Compare two runs; a run that was not named is chosen, one that does not exist is named."""
     found, problem = None, ""
     with state.database.read() as session:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry import hub_transfers as hub
 from app.registry.adapters import service
-from app.registry.db import MAX_ID, Session
+from app.registry.db import Session
 from app.registry.errors import AppError, Conflict, InvalidInput
 from app.registry.hub_source import is_allowed
 from app.registry.hub_transfers import HubImport, Publication, PublishOptions
@@ -19,12 +18,10 @@ from app.registry.renders.adapter_images import AdapterImage
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.web.forms import SentForm
-from app.web.state import Id, Slug, State
+from app.web.state import Id, OptionalId, Slug, State
 from app.web.templates import render, render_fragment, wants_fragment
 
 router = APIRouter(include_in_schema=False)
-
-OptionalId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,13 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import fitting, service, tools
 from app.registry.base_models import service as base_models
-from app.registry.db import MAX_ID, Session
+from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.job_kinds.kinds import (
     FuseAdapterResult,
@@ -37,13 +36,11 @@ from app.web.adapters.tools.forms import DEFAULTS, DTYPES, LAYOUTS, METHODS, ROW
 from app.web.form_reader import INTEGER, FormReader
 from app.web.forms import SentForm
 from app.web.playground.adapter_picker import AdapterChoices, find_adapter_choices
-from app.web.state import Id, Slug, State
+from app.web.state import Id, OptionalId, Slug, State
 from app.web.templates import render, render_fragment, wants_fragment
 from worker.core.words import MergeMethod
 
 router = APIRouter(include_in_schema=False)
-
-OptionalId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 
 
 class Tool(StrEnum):

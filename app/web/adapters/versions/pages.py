@@ -16,11 +16,11 @@ from app.registry.errors import InvalidInput
 from app.registry.runs.rerun import require_run, train_again
 from app.web.adapters.detail import refuse_change
 from app.web.adapters.versions import weight_pages
-from app.web.addresses import MAX_ADDRESS, own_address
+from app.web.addresses import own_address
 from app.web.comparison import ComparePage, compared_prompts
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm
-from app.web.state import Slug, State
+from app.web.state import Back, Slug, State
 from app.web.templates import redirect_with_notice, render
 from app.web.used_version import redirect_to_used
 
@@ -29,7 +29,6 @@ router.include_router(weight_pages.router)
 
 Reference = Annotated[str | None, Query(max_length=60)]
 Used = Annotated[str, Path(max_length=60)]
-Back = Annotated[str, Query(max_length=MAX_ADDRESS)]
 CHOICES = 200
 
 

@@ -30,12 +30,11 @@ from app.web.datasets.auto_caption.view import (
     providers_of,
 )
 from app.web.forms import SentForm
-from app.web.state import Id
+from app.web.state import Id, OptionalId
 
 router = APIRouter(include_in_schema=False)
 
 ADDRESS = "/datasets/{slug}/captions/auto"
-OptionalId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 OptionalFormId = Annotated[int | None, Form(ge=1, le=MAX_ID)]
 Percent = Annotated[int | None, Query(ge=0, le=100)]
 Cursor = Annotated[int, Query(ge=0, le=MAX_ID)]

@@ -45,7 +45,7 @@ from app.web.playground.grids.views import (
 )
 from app.web.playground.source_panel import source_panel
 from app.web.playground.stack import change_words, choices_beside, look_up
-from app.web.state import Id, State
+from app.web.state import Id, OptionalId, PageNumber, State
 from app.web.templates import (
     go_to,
     redirect_with_notice,
@@ -60,8 +60,6 @@ router = APIRouter(include_in_schema=False)
 Place = Annotated[int | None, Query(ge=0, le=MAX_ID)]
 Sheet = Annotated[int, Query(ge=0, le=MAX_ID)]
 Waiting = Annotated[list[Annotated[int, Query(ge=0, le=MAX_ID)]], Query(max_length=400)]
-Page = Annotated[int, Query(ge=1, le=100_000)]
-Key = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 
 SHARED_FIELDS = {
     "prompt": "Prompt",
@@ -75,7 +73,7 @@ NO_PROMPT = "Enter a prompt to see how many images it will be, and how long they
 
 
 @router.get("/grids")
-def grids(request: Request, state: State, page: Page = 1) -> Response:
+def grids(request: Request, state: State, page: PageNumber = 1) -> Response:
     """List grids, newest first; a page number past the end shows the last page."""
     with state.database.read() as session:
         found = find_page(lambda number: list_grids(session, number=number), page)
@@ -84,7 +82,7 @@ def grids(request: Request, state: State, page: Page = 1) -> Response:
 
 
 @router.get("/grids/new")
-def new(request: Request, state: State, like: Key = None) -> Response:
+def new(request: Request, state: State, like: OptionalId = None) -> Response:
     """The form of a new grid, filled from a URL like that of the playground, or as another grid."""
     form = usual_form(read_play_address(request.url.query))
     with state.database.read() as session:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from app.registry.db import Session
@@ -19,7 +19,7 @@ from app.web.addresses import page_prefix
 from app.web.forms import SentForm
 from app.web.playground.forms import form_of_recipe, read_form
 from app.web.playground.pages import RecipePanel, finished_result, play_page
-from app.web.state import Id, State
+from app.web.state import Id, PageNumber, State
 from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
 
 router = APIRouter(include_in_schema=False)
@@ -85,7 +85,7 @@ def save(request: Request, state: State, sent: SentForm) -> Response:
 def recipes(
     request: Request,
     state: State,
-    page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+    page: PageNumber = 1,
 ) -> Response:
     """List the recipes, newest first; a page number past the end shows the last page."""
     with state.database.read() as session:
