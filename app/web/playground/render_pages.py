@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import service as adapters
@@ -19,7 +18,7 @@ from app.registry.comparison.renders import (
     find_render,
     stack_words,
 )
-from app.registry.db import MAX_ID, Session
+from app.registry.db import Session
 from app.registry.errors import NotFound
 from app.registry.renders import drafts, removal, service
 from app.registry.renders.gallery import GalleryFilter, GalleryItem, gallery_page
@@ -33,15 +32,13 @@ from app.web.playground.result_view import (
     result_fragment,
     result_view,
 )
-from app.web.state import Id, State
+from app.web.state import Id, OptionalId, State
 from app.web.templates import render, render_fragment, wants_fragment
 from app.web.templates import render as render_page
 from worker.core.inference.prompt_syntax import parse_prompt
 from worker.core.words import SamplerName
 
 router = APIRouter(include_in_schema=False)
-Chosen = Annotated[int | None, Query(ge=1, le=MAX_ID)]
-Shown = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class CompareImagesPage:
 
 
 @router.get("/renders/compare")
-def compare(request: Request, state: State, a: Chosen = None, b: Chosen = None) -> Response:
+def compare(request: Request, state: State, a: OptionalId = None, b: OptionalId = None) -> Response:
     """Compare two images; with one of them, choose the other."""
     found, problem, first, choices = None, "", None, list[ImageChoice]()
     known = a or b
@@ -157,7 +154,7 @@ def show(request: Request, render_id: Id, state: State) -> Response:
 
 
 @router.get("/renders/{render_id}/live")
-def live(render_id: Id, state: State, own: bool = False, shown: Shown = None) -> Response:
+def live(render_id: Id, state: State, own: bool = False, shown: OptionalId = None) -> Response:
     """Show the progress of an image; polls until it is finished.
 
     `shown`: the render whose image stays in view until then. No content for a draft that was
@@ -168,7 +165,7 @@ def live(render_id: Id, state: State, own: bool = False, shown: Shown = None) ->
         if drafts.is_replaced(session, render):
             return Response(status_code=204)
         context = result_fragment(session, render, shown=shown, is_own_page=own)
-    return render_fragment("playground/_live.html", context)
+    return render_fragment("playground/_result_update.html", context)
 
 
 @router.post("/renders/{render_id}/restore")
