@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field, StrictBool
 
-from app.registry.adapters import service as adapters
-from app.registry.datasets.used_datasets import UsedDataset, used_datasets
 from app.registry.db import MAX_ID, Session
 from app.registry.job_kinds.states import JobStatus
 from app.registry.runs import listing, service, stopping
-from app.registry.runs.active import queue_places
 from app.registry.runs.description import MAX_NOTES, RunChange
 from app.registry.runs.description import change_run as change_description
-from app.registry.runs.epochs import Epochs, run_epochs
-from app.registry.runs.listing import RunFilter, RunSort
+from app.registry.runs.epochs import run_epochs
+from app.registry.runs.listing import RunFilter, RunRow, RunSort
 from app.registry.runs.metrics import run_metrics
 from app.registry.slugs import Reference
-from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.adapters import Adapter
 from app.registry.tables.base_models import BaseModel as BaseModelRow
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.runs import Run
@@ -174,19 +170,13 @@ class MetricsOut(BaseModel):
 
 def run_out(session: Session, run: Run) -> RunOut:
     """A run as the API shows it."""
-    places = queue_places(session, [run.key])
-    trained = adapters.trained_version(session, run)
-    used = used_datasets(session, run)
-    return _run_out(run, used, run_epochs(session, run), trained, places.get(run.key))
+    (row,) = listing.read_runs(session, [run.key])
+    return _run_out(row)
 
 
-def _run_out(
-    run: Run,
-    used: Sequence[UsedDataset],
-    epochs: Epochs,
-    trained: tuple[Adapter, AdapterVersion] | None,
-    queue_place: int | None,
-) -> RunOut:
+def _run_out(row: RunRow) -> RunOut:
+    run, epochs = row.run, row.epochs
+    made = (row.adapter, row.version) if row.adapter and row.version else None
     return RunOut.of(
         run,
         base_model=run.base_model_id,
@@ -197,15 +187,15 @@ def _run_out(
                 dataset_version_id=one.version_id,
                 images=one.image_count,
             )
-            for one in used
+            for one in row.datasets
         ],
         epoch=epochs.at(run.step),
         total_epochs=epochs.at(run.total_steps),
         steps_per_epoch=epochs.steps,
         eta_seconds=service.eta_seconds(run),
-        adapter_id=trained[0].key if trained else None,
-        adapter_version=trained[1].version if trained else None,
-        queue_place=queue_place,
+        adapter_id=made[0].key if made else None,
+        adapter_version=made[1].version if made else None,
+        queue_place=row.place,
     )
 
 
@@ -245,17 +235,7 @@ def list_runs(
         sort,
     )
     ids = part.of(listing.matching_runs(session, filters), int)
-    found = listing.read_runs(session, ids)
-    return [
-        _run_out(
-            row.run,
-            row.datasets,
-            row.epochs,
-            (row.adapter, row.version) if row.adapter and row.version else None,
-            row.place,
-        )
-        for row in found
-    ]
+    return [_run_out(row) for row in listing.read_runs(session, ids)]
 
 
 @router.get("/runs/{run_id}")
