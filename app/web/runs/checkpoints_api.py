@@ -6,14 +6,13 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.registry.db import MAX_ID
 from app.registry.deletion.runs import restore_checkpoint as restore_deleted_checkpoint
 from app.registry.runs import checkpoints, service
 from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.runs.epochs import Epochs, run_epochs
-from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.lists import Part
@@ -25,7 +24,7 @@ Step = Annotated[
 ]
 
 
-class MadeVersionOut(BaseModel):
+class MadeVersionOut(Answer):
     """The version of an adapter that was made of a checkpoint."""
 
     adapter_id: int = Field(description="The adapter.")
@@ -49,7 +48,7 @@ class CheckpointOut(Answer):
     adapter_bytes: int | None = Field(description="Size of the adapter in fp32.")
     kept: bool = Field(description="True if a person saved or keeps it: it is never replaced.")
     used_as: MadeVersionOut | None = Field(description="The version that was made of it.")
-    in_use: bool = Field(description="True if `latest` points to that version.")
+    is_in_use: bool = Field(description="True if `latest` points to that version.")
     created_at: datetime = Field(description="When it was saved.")
 
 
@@ -61,13 +60,8 @@ def checkpoint_out(row: RunCheckpoint, epochs: Epochs) -> CheckpointOut:
         size_bytes=row.state.size_bytes if row.state else None,
         adapter_id=row.address.key if row.address and row.version else None,
         adapter_bytes=row.version.size_bytes if row.version else None,
-        used_as=_made_out(*row.used_as) if row.used_as else None,
-        in_use=row.is_in_use,
+        used_as=MadeVersionOut.of(row.used_as[1]) if row.used_as else None,
     )
-
-
-def _made_out(adapter: Adapter, version: AdapterVersion) -> MadeVersionOut:
-    return MadeVersionOut(adapter_id=adapter.key, version=version.version)
 
 
 @router.get("/runs/{run_id}/checkpoints")
@@ -112,5 +106,4 @@ def use_checkpoint(run_id: Id, step: Step, session: Writing) -> MadeVersionOut:
     It becomes a version of the adapter of the run, or of a new adapter if there is none. Using it
     twice makes one version.
     """
-    used = checkpoints.use_checkpoint(session, run_id, step)
-    return _made_out(used.adapter, used.version)
+    return MadeVersionOut.of(checkpoints.use_checkpoint(session, run_id, step).version)

@@ -6,7 +6,6 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.registry.adapters import overlap
-from app.registry.adapters.fitting import AdapterAndVersion
 from app.registry.adapters.overlap import PairOverlap, PairState
 from app.registry.adapters.resolve import resolve
 from app.registry.errors import invalid_field
@@ -31,7 +30,7 @@ class OverlapIn(BaseModel):
     )
 
 
-class ComparedVersionOut(BaseModel):
+class ComparedVersionOut(Answer):
     """One side of a pair."""
 
     id: int = Field(description="Id of the adapter.")
@@ -108,13 +107,8 @@ def compare_adapters(body: OverlapIn, state: State) -> StackCheckOut:
 def _pair_out(pair: PairOverlap) -> PairOverlapOut:
     return PairOverlapOut.of(
         pair,
-        first=_version_out(pair.first),
-        second=_version_out(pair.second),
+        first=ComparedVersionOut.of(*pair.first),
+        second=ComparedVersionOut.of(*pair.second),
         status=pair.state,
         problem=pair.problem or None,
     )
-
-
-def _version_out(made: AdapterAndVersion) -> ComparedVersionOut:
-    adapter, version = made
-    return ComparedVersionOut(id=adapter.key, version=version.version, name=adapter.name)
