@@ -44,7 +44,7 @@ def test_the_page_marks_what_differs_from_the_preset(client: TestClient, state: 
     marked = '<dt>Horizontal flip</dt><dd dir="auto">on <span class="changed-mark">preset: off'
     assert f"<div data-changed>{marked}" in panel
     for title in ("Length", "Optimization", "Speed and memory", "Samples"):
-        assert f"<h3>{title}</h3>" in panel
+        assert f'<h3 class="hint">{title}</h3>' in panel
 
 
 def test_a_run_of_an_earlier_release_does_not_differ_for_lack_of_an_evaluation(
