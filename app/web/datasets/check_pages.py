@@ -12,8 +12,8 @@ from app.registry.datasets import service
 from app.registry.datasets.checks.reading import CheckedImage, read_some
 from app.registry.datasets.service import DatasetSummary
 from app.web import templates
-from app.web.datasets.asked import OfDataset
 from app.web.datasets.check_view import AskedSide, ChecksPanel, checks_panel
+from app.web.datasets.page_requests import OfDataset
 
 router = APIRouter(include_in_schema=False)
 

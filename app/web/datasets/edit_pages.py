@@ -27,11 +27,11 @@ from app.registry.errors import InvalidInput
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset, Image
 from app.web import templates
-from app.web.datasets.asked import DatasetRequest, OfDataset
 from app.web.datasets.edit_forms import EditForm, read_edit_form
 from app.web.datasets.edit_view import EditPanel, edit_panel
 from app.web.datasets.forms import DatasetForm
 from app.web.datasets.listing_view import ShownImages
+from app.web.datasets.page_requests import DatasetRequest, OfDataset
 from app.web.datasets.page_view import dataset_page, redirect_to
 from app.web.forms import SentForm
 from app.web.state import Id

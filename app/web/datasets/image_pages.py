@@ -18,10 +18,10 @@ from app.registry.db import Session
 from app.registry.deletion.lists import restore
 from app.registry.tables.datasets import Dataset, Image
 from app.web import templates
-from app.web.datasets.asked import ImageRequest, OfDataset, OfImage
 from app.web.datasets.filter_parameters import PageImages
 from app.web.datasets.listing_view import Tiles, read_filter_bar, read_tiles
 from app.web.datasets.one_image_pages import SeenVersion, save_typed
+from app.web.datasets.page_requests import ImageRequest, OfDataset, OfImage
 from app.web.datasets.page_view import CaptionConflict, dataset_page
 from app.web.datasets.statistics_view import read_statistics_panel
 from app.web.forms import Text

@@ -18,8 +18,8 @@ from app.registry.datasets.image_captions.completion import complete_tag
 from app.registry.db import MAX_ID
 from app.registry.errors import Conflict, InvalidInput
 from app.web import templates
-from app.web.datasets.asked import ImageRequest, OfDataset, OfImage
 from app.web.datasets.one_image_view import OneImage, one_image
+from app.web.datasets.page_requests import ImageRequest, OfDataset, OfImage
 from app.web.datasets.page_view import CaptionConflict
 from app.web.forms import Text
 from worker.core.words import CaptionKind

@@ -19,7 +19,6 @@ from app.registry.datasets.service import DatasetSummary
 from app.registry.deletion.datasets import count_deleted_images
 from app.registry.tables.datasets import Dataset
 from app.web import templates
-from app.web.datasets.asked import DatasetRequest
 from app.web.datasets.check_view import ChecksPanel, checks_panel
 from app.web.datasets.edit_forms import EditForm
 from app.web.datasets.edit_view import NOTHING, BulkBar, bulk_bar
@@ -32,6 +31,7 @@ from app.web.datasets.listing_view import (
     read_filter_bar,
     read_tiles,
 )
+from app.web.datasets.page_requests import DatasetRequest
 from app.web.datasets.statistics_view import StatisticsPanel, read_statistics_panel
 
 

@@ -26,11 +26,11 @@ from app.web.datasets import (
     one_image_pages,
 )
 from app.web.datasets import upload_progress as progress
-from app.web.datasets.asked import DatasetRequest, OfDataset
 from app.web.datasets.edit_forms import asked_edit, asked_selection
 from app.web.datasets.example_pages import ExampleOffer, example_offers
 from app.web.datasets.filter_parameters import PageImages
 from app.web.datasets.forms import DatasetForm, name_from_file, read_dataset_form
+from app.web.datasets.page_requests import DatasetRequest, OfDataset
 from app.web.datasets.page_view import dataset_page, redirect_to
 from app.web.forms import TypedForm
 from app.web.state import OptionalId, PageNumber, State, Words

@@ -43,7 +43,7 @@ def test_each_row_of_samples_offers_its_checkpoint(
 ) -> None:
     row = row_of(client.get("/runs/1").text, 10)
     for part in (
-        "<strong>Step 10</strong>",
+        '<strong class="block">Step 10</strong>',
         "kept by you",
         'href="/play?adapter=chalk-run-1%4010&prompt=a%20castle" id="try-10"',
         'aria-label="Try step 10"',

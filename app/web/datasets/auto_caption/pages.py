@@ -15,7 +15,6 @@ from app.registry.errors import AppError, Conflict, InvalidInput
 from app.registry.job_kinds.caption_kinds import PreviewCaptionArgs
 from app.registry.wording import plural
 from app.web import templates
-from app.web.datasets.asked import DatasetRequest, OfDataset
 from app.web.datasets.auto_caption.forms import (
     CaptionForm,
     new_form,
@@ -29,6 +28,7 @@ from app.web.datasets.auto_caption.view import (
     make_results,
     providers_of,
 )
+from app.web.datasets.page_requests import DatasetRequest, OfDataset
 from app.web.forms import SentForm
 from app.web.state import Id, OptionalId
 

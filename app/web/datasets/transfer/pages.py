@@ -21,7 +21,7 @@ from app.registry.datasets.transfer.versions import VersionSummary
 from app.registry.errors import NotFound
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset
-from app.web.datasets.asked import OfDataset
+from app.web.datasets.page_requests import OfDataset
 from app.web.datasets.page_view import redirect_to
 from app.web.form_reader import as_id
 from app.web.media import content_disposition
