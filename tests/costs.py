@@ -136,6 +136,8 @@ TOGETHER = {
     "worker/runtime/local_captions/test_jobs.py": "trained",
     "worker/runtime/test_calibration.py": "trained",
     "worker/runtime/test_caption_jobs.py": "trained",
+    "worker/runtime/test_dry_runs.py": "trained",
+    "worker/runtime/test_evaluation_jobs.py": "trained",
     "worker/runtime/test_hub_adapters.py": "trained",
     "worker/runtime/test_hub_jobs.py": "trained",
     "worker/runtime/test_io_jobs.py": "trained",
@@ -157,7 +159,9 @@ Two processes would both start a trainer, train a run and start the process that
 the whole stack: more than twenty CPU seconds a second time.
 """
 
-USES_OF_SHARED_FIXTURES = ("trained: TrainedRegistry", "stack: Stack", '"forked_hub"')
+USES_OF_SHARED_FIXTURES = (
+    "trained: TrainedRegistry", r"\.train_jobs\(", r"\.trainers\.", "stack: Stack", '"forked_hub"',
+)  # fmt: skip
 """A file of tests that has one of these makes such a fixture, so it is in `TOGETHER`."""
 
 SECONDS = {

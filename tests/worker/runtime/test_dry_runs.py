@@ -22,7 +22,6 @@ from tests.worker.runtime.job_loops import (
     scripted_trainer,
     wait_for,
 )
-from tests.worker.runtime.trainer_server import SLEEPY
 from worker.core.training.config import TrainConfig
 from worker.runtime.messages import FailureReport
 
@@ -122,7 +121,7 @@ def test_what_fits_in_no_way_fails_with_advice(registry: Registry) -> None:
 
 def test_it_gives_way_to_a_run_and_goes_on_after_it(registry: Registry) -> None:
     key = order(registry)
-    with registry.working(registry.train_jobs(command=SLEEPY)) as loop:
+    with registry.working(registry.train_jobs(command=registry.trainers.sleepy)) as loop:
         wait_for(lambda: registry.row(IoJob, key).status == "running")
         run_id = registry.new_run(steps=2)
         loop.wake()
@@ -150,7 +149,7 @@ def test_an_io_worker_leaves_it_to_those_that_train(registry: Registry) -> None:
 
 def test_a_cancel_ends_it_at_once(registry: Registry) -> None:
     key = order(registry)
-    with registry.working(registry.train_jobs(command=SLEEPY)):
+    with registry.working(registry.train_jobs(command=registry.trainers.sleepy)):
         wait_for(lambda: registry.row(IoJob, key).status == "running")
         registry.cancel(IoJob, key)
         job, found = until_ended(registry, key)
@@ -160,7 +159,7 @@ def test_a_cancel_ends_it_at_once(registry: Registry) -> None:
 
 def test_a_worker_that_stops_returns_it_to_the_queue(registry: Registry) -> None:
     key = order(registry)
-    with registry.working(registry.train_jobs(command=SLEEPY)):
+    with registry.working(registry.train_jobs(command=registry.trainers.sleepy)):
         wait_for(lambda: registry.row(IoJob, key).status == "running")
     job = registry.row(IoJob, key)
     assert (job.status, job.attempt) == ("queued", 0)
