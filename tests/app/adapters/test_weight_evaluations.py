@@ -224,6 +224,11 @@ def test_an_import_needs_a_dataset_of_its_style(client: TestClient, state: AppSt
     refused = client.post(f"{VERSION}/evaluations", json=ASKED)
     assert refused.status_code == 422
     assert "Choose a dataset of the style" in refused.text
+    form = client.get("/adapters/ink/weights").text  # nothing was sent yet, so nothing is wrong
+    assert "Choose a dataset of the style" in form
+    assert "aria-invalid" not in form
+    refused = client.post("/adapters/ink/weights", data={}, headers=HTML)
+    assert (refused.status_code, "aria-invalid" in refused.text) == (422, True)
     answer = client.post(f"{VERSION}/evaluations", json=ASKED | {"dataset_id": dataset.key})
     assert answer.status_code == 202
 

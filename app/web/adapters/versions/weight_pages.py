@@ -34,13 +34,15 @@ Number = Annotated[str | None, Query(max_length=60)]
 class WeightsPage:
     """A version with its newest evaluation, or the form of one with what was typed.
 
-    `draft`: what it would cost; None if it cannot be started as it is, for the reasons in `errors`.
+    `draft`: what it would cost; None if it cannot be started as it is. `problem`: why, before
+    somebody has sent the form.
     """
 
     adapter: Adapter
     version: AdapterVersion
     view: EvaluationView | None = None
     draft: EvaluationDraft | None = None
+    problem: str = ""
     wanted: WeightRequest = field(default_factory=WeightRequest)
     weights: str = ""
     errors: Mapping[str, str] | None = None
@@ -103,12 +105,12 @@ def _form(
     errors: Mapping[str, str] | None = None,
     typed: str = "",
 ) -> WeightsPage:
-    made, draft = (adapter, version), None
+    made, draft, problem = (adapter, version), None, ""
     if errors is None:
         try:
             draft = weight_evaluations.draft_weights(session, made, wanted)
         except InvalidInput as error:
-            errors = error.fields
+            problem = error.detail
     (kind,) = fitting.kinds(session, [made])
     bases = fitting.fitting(kind, base_models.list_base_models(session))
     own = "Those it was trained on" if pinned_keys(version) else "Choose a dataset"
@@ -120,6 +122,7 @@ def _form(
         adapter,
         version,
         draft=draft,
+        problem=problem,
         wanted=wanted,
         weights=typed or ", ".join(f"{one:g}" for one in wanted.weights),
         errors=errors or {},
