@@ -29,6 +29,8 @@ let lacksFields = false;
 form.addEventListener("input", (event) => {
   mark(event.target);
   if (event.target.matches("[hx-post]")) edits += 1;
+  // its request may wait in the queue, where a later one takes its place
+  lacksFields ||= event.target.matches("[hx-post*='part=fields']");
 });
 form.addEventListener("htmx:configRequest", (event) => {
   if (lacksFields && !event.detail.path.includes("?")) event.detail.path += "?part=fields";

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, Route, expect
 from sqlmodel import select
 
 from app.registry.runs import service
@@ -152,6 +152,33 @@ def test_settings_are_copied_without_tls_and_pasted_into_the_form(live: Live, pa
     expect(page.get_by_label("Name", exact=True)).to_have_value("Mine")
     page.get_by_text("Advanced").click()
     expect(page.get_by_label("Rank", exact=True)).to_have_value("3")
+
+
+def test_a_choice_is_not_lost_behind_what_is_typed_meanwhile(live: Live, page: Page) -> None:
+    fake_workers.measured_base(live.state)
+    fake_workers.dataset(live.state)
+    page.goto("/train/new")
+    page.locator("#advanced > summary").click()
+    for fold in ("adapter", "learning"):
+        page.locator(f"#settings-{fold} > summary").click()
+    rate = page.get_by_label("Learning rate", exact=True)
+    before = rate.input_value()
+    held: list[Route] = []
+
+    def hold_the_first(route: Route) -> None:
+        held.append(route)
+        if len(held) > 1:
+            route.continue_()
+
+    page.route("**/train/new/plan*", hold_the_first)
+    page.get_by_label("Rank", exact=True).fill("5")
+    while not held:
+        page.wait_for_timeout(50)
+    page.get_by_label("Optimizer", exact=True).select_option("prodigy")
+    page.get_by_label("Alpha", exact=True).fill("2")
+    page.wait_for_timeout(600)  # its request takes the place of the one that waits
+    held[0].continue_()
+    expect(rate).not_to_have_value(before)
 
 
 def test_settings_fold_are_searched_and_go_back_to_the_preset(live: Live, page: Page) -> None:
