@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.core.evaluation.evaluate import Captioned, Question, References
+from worker.core.evaluation.errors import EvaluationError
+from worker.core.evaluation.evaluate import Captioned, Question, References, evaluate
 from worker.core.eyes.interface import ChannelStatistics, Embeddings, Eyes
 
 PROMPTS = [f"{name}, ink" for name in "abcdefgh"]
@@ -57,3 +58,9 @@ def test_a_style_that_plain_prompts_have_already_leaves_only_that_measure_out() 
     assert references.style_inside(paint(200, 8)) == pytest.approx(1, abs=0.1)
     assert references.style_inside(paint(200, 7)) is None
     assert references.measure("step 1", paint(200, 8)).style.score > 0.9
+
+
+def test_without_candidates_there_is_nothing_to_compare() -> None:
+    question = Question(PROMPTS, PLAIN, [Captioned(image, "") for image in paint(200, 8)])
+    with pytest.raises(EvaluationError, match="at least one adapter"):
+        evaluate(question, [], drawing=Painter(), eyes=cast("Eyes", Colors()))

@@ -131,6 +131,8 @@ def evaluate(
 
     Raises EvaluationError, NotMeasured if the style is not, and the errors of `drawing`.
     """
+    if not names:
+        raise EvaluationError("There is nothing to compare. Give at least one adapter.")
     references = References(question, drawing=drawing, eyes=eyes)
     trained, held_out = question.to_recall
     captions = [one.caption for one in (*trained, *held_out)]
