@@ -12,8 +12,6 @@ from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.errors import AppError
 from app.registry.job_kinds.kinds import EVALUATIONS, JobKind
-from app.registry.job_kinds.states import JobStatus
-from app.registry.jobs import service as jobs
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from app.registry.tables.jobs import IoJob
 from app.registry.temporary import temporary_folder
@@ -128,24 +126,17 @@ class IoJobs:
 
         Handlers that can take long return the job to the queue once the worker stops.
         """
+        work = IoWork(self._settings, self._database, self._store, job, lease, scratch, stopping)
         handler = self.handlers.get(job.kind)
         try:
             if handler is None:
                 raise RefusedError("unknown_kind", f"There is no job of the kind “{job.kind}”.")
-            handler(
-                IoWork(self._settings, self._database, self._store, job, lease, scratch, stopping)
-            )
+            handler(work)
         except RefusedError as error:
-            self._fail(lease, error.code, str(error))
+            work.fail(error.code, str(error))
         except (BlobNotFound, BlobDamaged) as error:
-            self._fail(lease, error.code, report(self._database, error))
+            work.fail(error.code, report(self._database, error))
         except AppError as error:
             if reason_to_wait(error) is not None:
                 raise  # the job goes back to the queue, and this worker waits
-            self._fail(lease, error.code, error.detail)
-
-    def _fail(self, lease: Lease, code: str, sentence: str) -> None:
-        with self._database.write() as session:
-            jobs.finish(
-                session, IoJob, lease.claim, JobStatus.FAILED, error=sentence, error_code=code
-            )
+            work.fail(error.code, error.detail)

@@ -192,6 +192,10 @@ class IoWork:
         with self.database.write() as session:
             finish(session, self.lease, status, **values)
 
+    def fail(self, code: str, sentence: str) -> None:
+        """Finish the job as failed for this reason. Raises LostLease."""
+        self.finish(JobStatus.FAILED, error=sentence, error_code=code)
+
     @contextmanager
     def cancelable(self, **canceled: Any) -> Iterator[JobProgress]:
         """Give a JobProgress; if it stops the job, return the job to the queue or mark it canceled.

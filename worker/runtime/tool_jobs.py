@@ -35,7 +35,6 @@ from app.registry.job_kinds.kinds import (
     ScaleAdapterArgs,
     ScaleAdapterResult,
 )
-from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.runs import service
 from app.registry.runs.checkpoints import adapter_for_next_version
@@ -54,7 +53,13 @@ from worker.core.lora_files.tools.scale import scale_blocks
 from worker.core.lora_files.tools.stack import ToolError
 from worker.core.safetensors_header import tensor_hash
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
-from worker.runtime.job_progress import IoWork, JobProgress, require_not_canceled, succeed
+from worker.runtime.job_progress import (
+    IoWork,
+    JobProgress,
+    RefusedError,
+    require_not_canceled,
+    succeed,
+)
 
 KEPT_DETAILS = ("author", "datasets")  # of a version that a tool changes
 MERGE_FACTS = {"method", "density", "seed", "parts"}  # of a merged version
@@ -66,14 +71,17 @@ NOT_SMALLER = (
 
 
 def run(work: IoWork) -> None:
-    """Carry out the tool of a job; a version, file or base model appears whole or not at all."""
+    """Carry out the tool of a job; a version, file or base model appears whole or not at all.
+
+    Raises RefusedError.
+    """
     try:
         with work.cancelable(result={}) as progress, translate_full_disk():
             TOOLS[work.job.kind](work, progress)
     except AdapterError as error:
-        work.finish(JobStatus.FAILED, error=str(error), error_code="adapter")
+        raise RefusedError("adapter", str(error)) from error
     except BaseModelError as error:
-        work.finish(JobStatus.FAILED, error=str(error), error_code="base_model")
+        raise RefusedError("base_model", str(error)) from error
 
 
 def _merge(work: IoWork, progress: JobProgress) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from app.registry.base_models.fused_files import delete_unfinished
@@ -19,14 +18,13 @@ from app.registry.db import Database
 from app.registry.job_kinds.job_types import JOB_TYPES, TimeLimit
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import JobStatus
-from app.registry.jobs import service as jobs
 from app.registry.jobs.service import LostLease
 from app.registry.storage.store import BlobStore, StorageUnavailable
 from app.registry.tables.jobs import IoJob
 from app.registry.temporary import remove_abandoned, temporary_folder
 from worker.core.wording import duration
 from worker.runtime.io_jobs import IoJobs
-from worker.runtime.job_progress import JobCanceled, JobProcessFailed, JobWatch, WorkerStopping
+from worker.runtime.job_progress import IoWork, JobCanceled, JobProcessFailed, WorkerStopping
 from worker.runtime.lease import Lease
 from worker.runtime.outages.job_clock import JobClock
 from worker.runtime.outages.patience import JobWaits, reason_to_wait
@@ -101,33 +99,32 @@ class LimitedIoJobs:
             self._jobs.run(job, lease, stopping)
             return
         with temporary_folder(self._settings.scratch, "io-") as scratch:
+            work = IoWork(
+                self._settings, self._database, self._store, job, lease, scratch, stopping
+            )
             try:
-                self._run_in_process(job, lease, scratch, limit, stopping)
+                self._run_in_process(work, limit)
             except JobCanceled:
-                self._end(job, lease, JobStatus.CANCELED, result={})
+                self._end(work, JobStatus.CANCELED, result={})
             except WorkerStopping:
-                with self._database.write() as session:
-                    jobs.give_back(session, IoJob, lease.claim)
+                work.give_back()
             except TookTooLong as error:
                 log.error("Job %s (%s) was ended: %s", job.key, job.kind, error)
                 self._require_storage()
-                self._end(job, lease, JobStatus.FAILED, error=str(error), error_code=CODE)
+                self._end(work, JobStatus.FAILED, error=str(error), error_code=CODE)
 
-    def _run_in_process(
-        self, job: IoJob, lease: Lease, scratch: Path, limit: TimeLimit, stopping: threading.Event
-    ) -> None:
+    def _run_in_process(self, work: IoWork, limit: TimeLimit) -> None:
         process = self._processes.take()
-        keeps_parts = JOB_TYPES[job.kind].keeps_parts
+        keeps_parts = JOB_TYPES[work.job.kind].keeps_parts
         watched = _WatchedJob(
             process,
             self._limit_of(limit),
             self._wake,
             kept=PARTS_KEPT if keeps_parts else NOTHING_KEPT,
         )
-        check = JobWatch(self._database, lease, stopping)
         try:
-            process.send(Order(job.key, lease.claim.token, str(scratch)))
-            done = watched.until_done(check)
+            process.send(Order(work.job.key, work.lease.claim.token, str(work.scratch)))
+            done = watched.until_done(work.watch())
         except BaseException:
             process.kill()
             self._try_storage(lambda: remove_abandoned(self._store.temporary_folder()))
@@ -146,12 +143,11 @@ class LimitedIoJobs:
         factor = self._settings.job_time_factor
         return lambda size_bytes: factor * limit.of(size_bytes)
 
-    def _end(self, job: IoJob, lease: Lease, status: JobStatus, **values: Any) -> None:
+    def _end(self, work: IoWork, status: JobStatus, **values: Any) -> None:
         """Write the end of a job whose process was killed."""
-        if job.kind == JobKind.FUSE_ADAPTER:
-            delete_unfinished(self._database, lease.claim, self._settings.data_dir, job)
-        with self._database.write() as session:
-            jobs.finish(session, IoJob, lease.claim, status, **values)
+        if work.job.kind == JobKind.FUSE_ADAPTER:
+            delete_unfinished(work.database, work.lease.claim, work.settings.data_dir, work.job)
+        work.finish(status, **values)
 
     def _require_storage(self) -> None:
         """Raise JobWaits if the storage fails or hangs: then no job is to blame for its time."""

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -300,7 +301,8 @@ def test_a_fused_base_of_a_job_that_was_ended_is_deleted(
     other = out.with_name("inked-77-abcdefgh")
     for folder in (half, other):
         folder.mkdir(parents=True)
-    work._end(job, lease, JobStatus.FAILED, error="Too long.", error_code="time_limit")
+    ended = replace(registry.io_work(tmp_path, job), lease=lease)
+    work._end(ended, JobStatus.FAILED, error="Too long.", error_code="time_limit")
     assert list(out.parent.iterdir()) == [other]
     assert registry.row(IoJob, job.key).status == "failed"
 
