@@ -150,7 +150,7 @@ def _fitting_base(
     try:
         base = base_for(session, named, [made])
         if sentences := fitting.misfits(session, [made], base):
-            raise InvalidInput(*sentences)
+            raise InvalidInput(sentences[0])
         base_models.require_ready(base)
     except (InvalidInput, NotFound) as error:
         raise invalid_field("base_model", error.detail) from error

@@ -72,7 +72,6 @@ KINDS = {
 }
 """The title of each kind, a remark, and the address where its space can be freed."""
 LISTS = {"/datasets": "See datasets", "/adapters": "See adapters", "/runs": "See runs"}
-Number = PageNumber
 TITLES = {DeletedKind.VERSIONS: "versions and checkpoints", DeletedKind.PROMPT_SETS: "prompt sets"}
 WITH_IMAGES = (DeletedKind.ADAPTERS, DeletedKind.GRIDS, DeletedKind.RECIPES)
 
@@ -165,7 +164,7 @@ class DeletedPage:
 
 @router.get("/storage/deleted")
 def list_deleted(
-    request: Request, state: State, kind: DeletedKind | None = None, page: Number = 1
+    request: Request, state: State, kind: DeletedKind | None = None, page: PageNumber = 1
 ) -> Response:
     """List what is deleted, by default of the first kind that there is.
 
@@ -187,19 +186,21 @@ def list_deleted(
 
 
 @router.get("/datasets/deleted")
-def list_datasets(request: Request, state: State, page: Number = 1) -> Response:
+def list_datasets(request: Request, state: State, page: PageNumber = 1) -> Response:
     """List deleted datasets."""
     return list_deleted(request, state, DeletedKind.DATASETS, page)
 
 
 @router.get("/adapters/deleted")
-def list_adapters(request: Request, state: State, page: Number = 1) -> Response:
+def list_adapters(request: Request, state: State, page: PageNumber = 1) -> Response:
     """List deleted adapters."""
     return list_deleted(request, state, DeletedKind.ADAPTERS, page)
 
 
 @router.get("/datasets/{slug}/deleted")
-def list_dataset_images(request: Request, slug: str, state: State, page: Number = 1) -> Response:
+def list_dataset_images(
+    request: Request, slug: str, state: State, page: PageNumber = 1
+) -> Response:
     """List the deleted images of a dataset."""
     with state.database.read() as session:
         dataset = service.dataset_by_slug(session, slug)
