@@ -156,6 +156,10 @@ def _read_raw(file: BinaryIO, size: int, limit: int) -> bytes:
     if start[8:9] != b"{":  # after the length of the header, whose bytes can be anything
         if start[:2] == b"PK":
             raise HeaderError(_PICKLE_HINT.format(kind="zip form"))
+        if start[:4] == b"GGUF":
+            raise HeaderError(
+                "This is a GGUF file, whose weights are rounded. Use the model's diffusers folder."
+            )
         if start[:1] == b"\x80":
             raise HeaderError(_PICKLE_HINT.format(kind="old form"))
         raise HeaderError("This is not a safetensors file.")
@@ -219,9 +223,6 @@ def _check_layout(tensors: Mapping[str, TensorEntry], data_bytes: int) -> None:
 
 def tensor_hash(path: Path) -> str:
     """SHA-256 of the bytes after the header, which other programs use to identify a LoRA."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
         file.seek(read_header(path).data_offset)
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -22,6 +22,11 @@ def join_words(words: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def capitalized(text: str) -> str:
+    """The text with its first letter as a capital, the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
 def shortened(text: str, most: int) -> str:
     """The text, or as much of it as fits into `most` characters and ends in “…”."""
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"

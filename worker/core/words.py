@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import Self
 
 
-class FileFormat(StrEnum):
+class Labeled(StrEnum):
+    """A closed set whose members are a value and, where it is another text, a label for pages."""
+
+    label: str
+
+    def __new__(cls, value: str, label: str | None = None) -> Self:
+        """The member, which is its value with a label beside it."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.label = label or value
+        return member
+
+
+class FileFormat(Labeled):
     """KOHYA: every common loader. PEFT: diffusers. BUNDLE: zip of kohya file, sidecar, preview."""
 
     KOHYA = "kohya"
-    PEFT = "peft"
-    BUNDLE = "bundle"
-
-    @property
-    def label(self) -> str:
-        """The label of the format on pages."""
-        return _FORMAT_LABELS[self]
+    PEFT = "peft", "diffusers / PEFT"
+    BUNDLE = "bundle", "Bundle"
 
     @property
     def suffix(self) -> str:
@@ -24,26 +33,16 @@ class FileFormat(StrEnum):
         return ".zip" if self is FileFormat.BUNDLE else ".safetensors"
 
 
-_FORMAT_LABELS = {
-    FileFormat.KOHYA: "kohya",
-    FileFormat.PEFT: "diffusers / PEFT",
-    FileFormat.BUNDLE: "Bundle",
-}
 LORA_FORMATS = (FileFormat.KOHYA, FileFormat.PEFT)
 """The formats that are one LoRA file."""
 
 
-class WeightDtype(StrEnum):
+class WeightDtype(Labeled):
     """The number type of the weights in an adapter file; the first is the default."""
 
     FP16 = "fp16"
     BF16 = "bf16"
     FP32 = "fp32"
-
-    @property
-    def label(self) -> str:
-        """The label of the number type on pages."""
-        return self.value
 
 
 class RenderPrecision(StrEnum):
@@ -54,37 +53,39 @@ class RenderPrecision(StrEnum):
     FP16 = WeightDtype.FP16
 
 
-class CaptionKind(StrEnum):
+class CaptionKind(Labeled):
     """The form of a caption, where an image has several."""
 
-    LONG = "long"
-    SHORT = "short"
-    TAGS = "tags"
+    LONG = "long", "Long"
+    SHORT = "short", "Short"
+    TAGS = "tags", "Tags"
 
 
-class SamplerName(StrEnum):
+KARRAS = "Karras"
+"""The schedule type as A1111 names it."""
+
+
+MAX_LCM_STEPS = 50  # LCM takes its timesteps out of the 50 that such models are distilled from
+
+
+class SamplerName(Labeled):
     """The sampler of an image; the first is the default, and that of training samples.
 
-    Labels are read as well: `SamplerName("DPM++ 2M Karras")`.
+    Labels are those of A1111, and are read as well: `SamplerName("DPM++ 2M Karras")`.
     """
 
-    DDIM = "ddim"
-    EULER = "euler"
-    EULER_A = "euler_a"
-    DPMPP_2M = "dpmpp_2m"
-    DPMPP_2M_KARRAS = "dpmpp_2m_karras"
-    DPMPP_2M_SDE = "dpmpp_2m_sde"
-    DPMPP_2M_SDE_KARRAS = "dpmpp_2m_sde_karras"
-    LCM = "lcm"
-
-    @property
-    def label(self) -> str:
-        """The label of the sampler on pages, as A1111 writes it."""
-        return _SAMPLER_LABELS[self]
+    DDIM = "ddim", "DDIM"
+    EULER = "euler", "Euler"
+    EULER_A = "euler_a", "Euler a"
+    DPMPP_2M = "dpmpp_2m", "DPM++ 2M"
+    DPMPP_2M_KARRAS = "dpmpp_2m_karras", f"DPM++ 2M {KARRAS}"
+    DPMPP_2M_SDE = "dpmpp_2m_sde", "DPM++ 2M SDE"
+    DPMPP_2M_SDE_KARRAS = "dpmpp_2m_sde_karras", f"DPM++ 2M SDE {KARRAS}"
+    LCM = "lcm", "LCM"
 
     @classmethod
     def _missing_(cls, value: object) -> SamplerName | None:
-        labels = {label.casefold(): name for name, label in _SAMPLER_LABELS.items()}
+        labels = {name.label.casefold(): name for name in cls}
         return labels.get(value.strip().casefold()) if isinstance(value, str) else None
 
     @property
@@ -98,73 +99,29 @@ class SamplerName(StrEnum):
         return self.label.endswith(KARRAS)
 
 
-KARRAS = "Karras"
-"""The schedule type as A1111 names it."""
-
-_SAMPLER_LABELS = {
-    SamplerName.DDIM: "DDIM",
-    SamplerName.EULER: "Euler",
-    SamplerName.EULER_A: "Euler a",
-    SamplerName.DPMPP_2M: "DPM++ 2M",
-    SamplerName.DPMPP_2M_KARRAS: f"DPM++ 2M {KARRAS}",
-    SamplerName.DPMPP_2M_SDE: "DPM++ 2M SDE",
-    SamplerName.DPMPP_2M_SDE_KARRAS: f"DPM++ 2M SDE {KARRAS}",
-    SamplerName.LCM: "LCM",
-}
-
-
-class FusedDtype(StrEnum):
+class FusedDtype(Labeled):
     """The number type of a fused base model's weights; KEEP: the type that each has in the base."""
 
-    FP16 = WeightDtype.FP16
-    BF16 = WeightDtype.BF16
-    FP32 = WeightDtype.FP32
-    KEEP = "keep"
-
-    @property
-    def label(self) -> str:
-        """The label of the number type on pages."""
-        return "same as the base model" if self is FusedDtype.KEEP else self.value
+    FP16 = WeightDtype.FP16.value
+    BF16 = WeightDtype.BF16.value
+    FP32 = WeightDtype.FP32.value
+    KEEP = "keep", "same as the base model"
 
 
-class MergeMethod(StrEnum):
+class MergeMethod(Labeled):
     """The method of merging several adapters into one."""
 
-    LINEAR = "linear"
-    SVD = "svd"
-    TIES = "ties"
-    DARE = "dare"
-
-    @property
-    def label(self) -> str:
-        """The label of the method on pages."""
-        return _METHOD_LABELS[self]
+    LINEAR = "linear", "Exact sum (the ranks add up)"
+    SVD = "svd", "SVD: sum at a rank you choose"
+    TIES = "ties", "TIES: only where the signs agree"
+    DARE = "dare", "DARE: a random share of each"
 
 
-_METHOD_LABELS = {
-    MergeMethod.LINEAR: "Exact sum (the ranks add up)",
-    MergeMethod.SVD: "SVD: sum at a rank you choose",
-    MergeMethod.TIES: "TIES: only where the signs agree",
-    MergeMethod.DARE: "DARE: a random share of each",
-}
-
-
-class FuseLayout(StrEnum):
+class FuseLayout(Labeled):
     """DIFFUSERS: a folder. SINGLE: one file with the original names, for all other programs."""
 
-    DIFFUSERS = "diffusers"
-    SINGLE = "single"
-
-    @property
-    def label(self) -> str:
-        """The label of the layout on pages."""
-        return _LAYOUT_LABELS[self]
-
-
-_LAYOUT_LABELS = {
-    FuseLayout.DIFFUSERS: "diffusers folder",
-    FuseLayout.SINGLE: "single file",
-}
+    DIFFUSERS = "diffusers", "diffusers folder"
+    SINGLE = "single", "single file"
 
 
 def values(words: Iterable[StrEnum]) -> tuple[str, ...]:
@@ -188,3 +145,25 @@ ENUM_LABELS = {
     "bf16": "bf16",
     "fp16": "fp16",
 }
+
+
+class PredictionType(StrEnum):
+    """Quantity that a UNet was trained to predict."""
+
+    EPSILON = "epsilon"
+    V_PREDICTION = "v_prediction"
+
+
+class LossWeighting(StrEnum):
+    """Weight of each noise level in the loss."""
+
+    NONE = "none"
+    MIN_SNR = "min_snr"
+    DEBIASED = "debiased"
+
+
+class LevelDensity(Labeled):
+    """Density of noise levels in the training of a flow, before its shift."""
+
+    UNIFORM = "uniform", "Uniform"
+    LOGIT_NORMAL = "logit_normal", "Logit-normal"

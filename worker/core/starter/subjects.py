@@ -6,25 +6,30 @@ Importing this module loads no model.
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+
+from pydantic import Field, TypeAdapter
+from pydantic.dataclasses import dataclass
 
 PATH: Path = Path(__file__).parent / "subjects.json"
 
 
 @dataclass(frozen=True)
 class KnownSubject:
-    """A subject with every word that the base was taught for it."""
+    """A subject that a base model knows by name."""
 
-    name: str
-    group: str
-    """One of animals-nature, food-drink, travel-places, activities, objects."""
-    plain_names: tuple[str, ...]
-    """Everyday names that mean this subject and no other: "tree" for "deciduous tree"."""
-    keywords: tuple[str, ...]
+    name: str = Field(description="What to write into a prompt.", examples=["deciduous tree"])
+    group: str = Field(
+        description="animals-nature, food-drink, travel-places, activities or objects."
+    )
+    plain_names: tuple[str, ...] = Field(
+        description="Everyday names that mean this subject and no other.", examples=[["tree"]]
+    )
+    keywords: tuple[str, ...] = Field(exclude=True)
     """Words about it, which other subjects may share; useful for a search, not as a prompt."""
-    drawn_by: str
+    drawn_by: str = Field(exclude=True)
     """The set whose drawing the bare name means: noto, twemoji or fluent."""
 
 
@@ -32,16 +37,7 @@ class KnownSubject:
 def known_subjects() -> tuple[KnownSubject, ...]:
     """Every subject of the shipped base, in the order of Unicode's groups."""
     entries = json.loads(PATH.read_text(encoding="utf-8"))["subjects"]
-    return tuple(
-        KnownSubject(
-            entry["name"],
-            entry["group"],
-            tuple(entry["plain_names"]),
-            tuple(entry["keywords"]),
-            entry["drawn_by"],
-        )
-        for entry in entries
-    )
+    return TypeAdapter(tuple[KnownSubject, ...]).validate_python(entries)
 
 
 def write_known_subjects(subjects: Iterable[KnownSubject], path: Path, *, notice: str) -> None:
