@@ -128,7 +128,7 @@ def await_base(api: Api) -> None:
 def image_seconds(api: Api, *, seed: int) -> float:
     """Seconds until a 20-step image was asked for and is there."""
     began = time.monotonic()
-    created = api.post("/api/v1/renders", {"prompt": "a castle", "seed": seed, "steps": 20})
+    created = api.make("/api/v1/renders", {"prompt": "a castle", "seed": seed, "steps": 20})
     if created["status"] not in FINAL:
         wait_for(lambda: ended(api, f"/api/v1/renders/{created['id']}"))
     return time.monotonic() - began
@@ -179,7 +179,7 @@ def wait_for(look: Callable[[], Any], *, seconds: float = 600, pause: float = 0.
 def add_example(api: Api) -> dict[str, Any]:
     """The dataset of the bundled example."""
     began = time.monotonic()
-    dataset = api.post("/api/v1/examples", {"style": CHALKBOARD.key})
+    dataset = api.make("/api/v1/examples", {"style": CHALKBOARD.key})
     taken = f"{time.monotonic() - began:.2f} s"
     report(f"intake of {dataset['image_count']} pictures with captions", taken)
     return dataset
@@ -201,7 +201,7 @@ def train(api: Api, dataset_id: int, name: str, config: dict[str, Any]) -> dict[
 def start(api: Api, dataset_id: int, name: str, config: dict[str, Any]) -> str:
     """The address of a run that was just accepted."""
     body = {"dataset_id": dataset_id, "preset": "quick", "name": name, "config": config}
-    return f"/api/v1/runs/{api.post('/api/v1/runs', body)['id']}"
+    return f"/api/v1/runs/{api.make('/api/v1/runs', body)['id']}"
 
 
 def ended(api: Api, place: str) -> bool:
@@ -222,7 +222,7 @@ def previews(api: Api, adapter_id: int) -> None:
                 "adapters": [{"id": adapter_id, "weight": 0.5 + number / 20}],
             }
             began = time.monotonic()
-            created = api.post("/api/v1/renders", body)
+            created = api.make("/api/v1/renders", body)
             wait_for(lambda: ended(api, f"/api/v1/renders/{created['id']}"))  # noqa: B023
             seconds.append(time.monotonic() - began)
         label = "20-step preview" + (" and its twin without the adapter" if twin else "")

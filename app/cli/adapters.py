@@ -8,18 +8,17 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-from app.cli.database import require_database
+from app.cli.database import open_state
 from app.registry.adapters import folders, service
 from app.registry.adapters.service import AdapterSummary, Filter
 from app.registry.blobs.report import report
 from app.registry.config import Settings
-from app.registry.db import Database, make_engine
+from app.registry.db import Database
 from app.registry.errors import NotReady
 from app.registry.job_kinds.states import JobStatus
-from app.registry.storage import open_store
+from app.registry.state import AppState
 from app.registry.storage.store import BlobDamaged, BlobNotFound
 from app.registry.tables.adapters import LATEST, AdapterFile
-from app.registry.wakeups import WakeUps
 from worker.core.lora_files.file_names import file_name
 from worker.core.words import FileFormat, WeightDtype
 
@@ -32,24 +31,17 @@ def run(arguments: Namespace, settings: Settings) -> int:
 
     Raises UnusableDatabase, NotFound and NotReady.
     """
-    require_database(settings)
-    wakeups = WakeUps(settings.broker_url)
-    database = Database(make_engine(settings.sqlalchemy_url), send_wakeup=wakeups.send)
-    try:
-        if arguments.command == "adapters":
-            for line in adapter_lines(database, words=arguments.words or ""):
-                print(line)
-            return 0
-        if arguments.keep_in:
-            print(keep(arguments, settings, database))
-        else:
-            print(export(arguments, settings, database))
-    except (BlobNotFound, BlobDamaged) as error:
-        print(report(database, error), file=sys.stderr)
-        return 1
-    finally:
-        wakeups.close()
-        database.dispose()
+    with open_state(settings) as state:
+        try:
+            if arguments.command == "adapters":
+                print(*adapter_lines(state.database, words=arguments.words or ""), sep="\n")
+            elif arguments.keep_in:
+                print(keep(arguments, state))
+            else:
+                print(export(arguments, state))
+        except (BlobNotFound, BlobDamaged) as error:
+            print(report(state.database, error), file=sys.stderr)
+            return 1
     return 0
 
 
@@ -74,34 +66,33 @@ def _adapter_line(row: AdapterSummary) -> str:
     )
 
 
-def keep(arguments: Namespace, settings: Settings, database: Database) -> str:
+def keep(arguments: Namespace, state: AppState) -> str:
     """Order that an adapter is kept in a folder, or no longer; return a sentence."""
-    with database.write() as session:
+    with state.database.write() as session:
         adapter = service.adapter_by_slug(session, arguments.slug)
         version = arguments.version or LATEST
         if arguments.stop:
             kept = folders.remove(session, adapter.key, arguments.keep_in, version)
         else:
-            kept = folders.keep(session, settings, adapter, arguments.keep_in, version)
-        path = folders.require_folder(settings, arguments.keep_in) / kept.args.file
+            kept = folders.keep(session, state.settings, adapter, arguments.keep_in, version)
+        path = folders.require_folder(state.settings, arguments.keep_in) / kept.args.file
     return f"An io worker {'removes' if arguments.stop else 'keeps'} {path}."
 
 
-def export(arguments: Namespace, settings: Settings, database: Database) -> Path:
+def export(arguments: Namespace, state: AppState) -> Path:
     """Write the adapter's file to the given output; return its path."""
     file_format, dtype = FileFormat(arguments.format), WeightDtype(arguments.dtype)
-    with database.read() as session:
+    with state.database.read() as session:
         adapter = service.adapter_by_slug(session, arguments.slug)
         version = service.get_version(session, adapter, arguments.version)
         is_step = not adapter.is_listed
         name = file_name(adapter.slug, version.version, file_format, dtype, is_step=is_step)
-    file = _wait_for_file(database, version.key, file_format, dtype)
+    file = _wait_for_file(state.database, version.key, file_format, dtype)
     target = arguments.output or Path(name)
     if target.is_dir():
         target = target / name
     unfinished = target.with_name(f"{target.name}.part")
-    store = open_store(settings.storage_url, settings.data_dir)
-    with store.open(file.sha256) as source, unfinished.open("wb") as out:
+    with state.store.open(file.sha256) as source, unfinished.open("wb") as out:
         shutil.copyfileobj(source, out)
     return unfinished.replace(target)
 

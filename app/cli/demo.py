@@ -66,25 +66,16 @@ class Stopwatch:
         return "\n".join(f"  {name:<44} {value:7.1f} s" for name, value in rows.items())
 
 
-class Api:
+class Api(httpx.Client):
     """Client for the REST API of a running Brushwork. Error responses raise DemoError."""
 
-    def __init__(self, url: str) -> None:
-        self._client = httpx.Client(base_url=url, timeout=120)
+    def __init__(self, url: str, **settings: Any) -> None:
+        hooks = {"response": [_require_success]}
+        super().__init__(base_url=url, timeout=120, event_hooks=hooks, **settings)
 
-    def __enter__(self) -> Api:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
-
-    def get(self, path: str, **query: str) -> httpx.Response:
-        """The response to a GET request."""
-        return self._raise_for_status(self._client.get(path, params=query))
-
-    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def make(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The JSON response to a POST request with a JSON body."""
-        answer: dict[str, Any] = self._raise_for_status(self._client.post(path, json=body)).json()
+        answer: dict[str, Any] = self.post(path, json=body).json()
         return answer
 
     def wait(
@@ -105,13 +96,12 @@ class Api:
             time.sleep(POLL_SECONDS)
         raise DemoError(f"{path} was not finished after {seconds:.0f} s.")
 
-    def _raise_for_status(self, answer: httpx.Response) -> httpx.Response:
-        if answer.is_error:
-            request = answer.request
-            raise DemoError(
-                f"{request.method} {request.url.path}: {answer.status_code} {answer.text}"
-            )
-        return answer
+
+def _require_success(answer: httpx.Response) -> None:
+    if answer.is_error:
+        text = answer.read().decode()
+        request = answer.request
+        raise DemoError(f"{request.method} {request.url.path}: {answer.status_code} {text}")
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
@@ -210,7 +200,7 @@ def _wait_for_address(process: subprocess.Popen[str]) -> str:
 
 def _add_example(api: Api, example: Example) -> int:
     """Create the dataset of an example style; return its id."""
-    dataset = api.post("/api/v1/examples", {"style": example.key})
+    dataset = api.make("/api/v1/examples", {"style": example.key})
     print(f"  {dataset['image_count']} images with captions")
     return int(dataset["id"])
 
@@ -228,7 +218,7 @@ def _run_training(api: Api, example: Example, dataset_id: int, preset: Preset) -
     """Train, and return the finished run."""
     body = {"dataset_id": dataset_id, "preset": preset, "name": example.title}
     accepted = time.monotonic()
-    run_id = api.post("/api/v1/runs", body)["id"]
+    run_id = api.make("/api/v1/runs", body)["id"]
     first_step: list[float] = []
 
     def note_first_step(job: dict[str, Any]) -> None:
@@ -250,7 +240,7 @@ def _render_prompts(
 ) -> list[Image.Image]:
     """Generate one image per prompt, with the same seeds at every weight."""
     renders = [
-        api.post(
+        api.make(
             "/api/v1/renders",
             {
                 "prompt": prompt,
@@ -272,8 +262,8 @@ def _download_file(api: Api, adapter_id: int, file_format: FileFormat, out: Path
     """Download the adapter's file in this format, and its proof next to it."""
     place, query = f"/api/v1/adapters/{adapter_id}", {"format": file_format, "dtype": "fp16"}
     path = out / f"{out.name}-{file_format}.safetensors"
-    path.write_bytes(api.get(f"{place}/download", **query).content)
-    proof = api.get(f"{place}/proof", **query).json()
+    path.write_bytes(api.get(f"{place}/download", params=query).content)
+    proof = api.get(f"{place}/proof", params=query).json()
     path.with_suffix(".proof.json").write_text(json.dumps(proof, indent=2) + "\n")
     return path
 

@@ -154,9 +154,8 @@ def check_storage(settings: Settings) -> str:
 
 def check_owner(settings: Settings) -> str:
     """Check that the stored files belong to this database alone."""
-    if not _has_database(settings):
-        return "no files yet"
-    if not settings.storage_url and not settings.data_dir.exists():
+    has_storage = settings.storage_url or settings.data_dir.exists()
+    if not (_has_database(settings) and has_storage):
         return "no files yet"
     with _current_database(settings) as database:
         store = open_store(settings.storage_url, settings.data_dir)

@@ -200,6 +200,7 @@ COMMANDS = {
 }
 MODULES = {
     "evaluate": "train",
+    "name": "train",
     "export": "adapters",
     "import": "imports",
     "caption-models": "caption_models",

@@ -1,4 +1,4 @@
-"""`brushwork train` and `evaluate`: work on a folder of images, without server or database."""
+"""`brushwork train`, `evaluate` and `name`: commands of the core, without server or database."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from app.registry.config import Settings
 from app.registry.hub_source import HubSource, read_source
 from app.registry.wording import size_text
+from worker.core.device import OFFLINE_LIBRARIES
 
 if TYPE_CHECKING:
     from worker.core.hub.models import HubReference
 
 CORES = {"train": "worker.core.training", "evaluate": "worker.core.evaluate_folder"}
-"""The module of the core that carries out each command."""
+"""The module of the core that carries out each command on a base model."""
 MODEL, DOWNLOAD = "--model", "--download"
 BASE_MODEL = re.compile(r"^--base-model(?==|$)")  # the same
 PROGRESS_STEP = 5  # percent
@@ -35,10 +36,16 @@ class MissingModelError(Exception):
 
 def run(arguments: Namespace, settings: Settings) -> int:
     """Replace this process with a command of the core, which gets all flags."""
+    environment = dict(os.environ)
     try:
-        words = with_model_here(arguments.words, settings)
+        if arguments.command == "name":
+            line = [sys.executable, "-m", "worker.core.eyes", "name", *arguments.words]
+            environment |= OFFLINE_LIBRARIES if settings.hub == "off" else {}
+        else:
+            words = with_model_here(arguments.words, settings)
+            line = command(words, settings, CORES[arguments.command])
         sys.stdout.flush()
-        os.execv(sys.executable, command(words, settings, CORES[arguments.command]))
+        os.execve(sys.executable, line, environment)
     except MissingModelError as error:
         print(error, file=sys.stderr)
         return 2

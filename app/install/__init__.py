@@ -2,3 +2,7 @@
 
 `make` runs it before anything is installed: it uses the standard library alone.
 """
+
+
+class InstallError(Exception):
+    """Brushwork cannot be installed; the message gives the reason and what to do."""

@@ -7,7 +7,7 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 
-from app.install.errors import InstallError
+from app.install import InstallError
 
 GB = 1_000_000_000
 FULL_BYTES = 20_000_000  # with less than this, pip fails at the next file

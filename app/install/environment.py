@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from app.install.errors import InstallError
+from app.install import InstallError
 
 OLDEST = (3, 11)
 LOOK = """

@@ -11,9 +11,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.install import InstallError
 from app.install.disk import check_space, full_disk, gigabytes
 from app.install.environment import Environment, open_environment
-from app.install.errors import InstallError
 from app.install.package_index import PYPI, problem_with
 from app.install.pip import Pip
 from app.install.torch_build import (

@@ -14,7 +14,7 @@ from itertools import zip_longest
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from app.install.errors import InstallError
+from app.install import InstallError
 
 SOURCES = ("index-url", "extra-index-url", "find-links", "no-index")
 SHORT_SOURCES = ("-i", "-f")

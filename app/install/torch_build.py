@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.install import InstallError
 from app.install.disk import GB, gigabytes
-from app.install.errors import InstallError
 from app.install.package_index import problem_with
 from app.install.pip import FoundWheel, Pip
 from worker.core.nvidia import CUDA_INDEX, has_nvidia_gpu

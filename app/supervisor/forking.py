@@ -20,9 +20,10 @@ from worker.core.device import OFFLINE_LIBRARIES
 
 SERVER = "worker.runtime.forking.server"
 CLIENT = ROOT / "worker" / "runtime" / "forking" / "client.py"
-WEB = ("app.cli.main", "app.registry.tables.all", "app.registry.state")
-REGISTRY = ("worker.runtime.worker_imports", "app.cli.worker")
-LIBRARIES = ("worker.runtime.forking.libraries",)
+# of each socket its name, and the modules that are loaded before its first fork
+WEB = ("web.sock", "app.cli.main", "app.registry.tables.all", "app.registry.state")
+REGISTRY = ("registry.sock", "worker.runtime.worker_imports", "app.cli.worker")
+LIBRARIES = ("libraries.sock", "worker.runtime.forking.libraries")
 ACCELERATORS = ("nvidia0", "nvidiactl", "dxg", "kfd")  # NVIDIA, Windows' GPU in WSL 2, AMD
 ENVIRONMENT = {
     # one thread each, so that nothing runs when the process forks
@@ -56,47 +57,28 @@ class ForkServers:
     environment: Mapping[str, str]
     nice: int = 0  # of the second one; the first also forks the web server
 
-    @property
-    def web_socket(self) -> Path:
-        """The socket of the first server for the web server and the migration."""
-        return self.folder / "web.sock"
-
-    @property
-    def registry_socket(self) -> Path:
-        """The socket of the first server."""
-        return self.folder / "registry.sock"
-
-    @property
-    def libraries_socket(self) -> Path:
-        """The socket of the second server."""
-        return self.folder / "libraries.sock"
-
     def programs(self) -> list[Program]:
         """The two servers, in the order in which to start them."""
         web, registry, libraries = (
-            (str(place), *modules)
-            for place, modules in (
-                (self.web_socket, WEB),
-                (self.registry_socket, REGISTRY),
-                (self.libraries_socket, LIBRARIES),
-            )
+            (self._path_of(socket), *modules) for socket, *modules in (WEB, REGISTRY, LIBRARIES)
         )
         first = self._server("fork-registry", *web, "--", *registry)
         second = replace(self._server("fork-libraries", *libraries), nice=self.nice)
-        return [first, self._forked(second, self.registry_socket)]
+        return [first, self._forked(second, REGISTRY)]
 
     def early(self, program: Program) -> Program:
         """The program of the web server or the migration as a fork; both need only the registry."""
-        return self._forked(program, self.web_socket)
+        return self._forked(program, WEB)
 
     def worker(self, program: Program, queue: Queue) -> Program:
         """The program of a worker as a fork; it starts trainers as forks too."""
-        is_render = queue == Queue.RENDER
-        forked = self._forked(
-            replace(program, command=(*program.command, "--libraries", str(self.libraries_socket))),
-            self.libraries_socket if is_render else self.registry_socket,
-        )
+        command = (*program.command, "--libraries", self._path_of(LIBRARIES[0]))
+        server = LIBRARIES if queue == Queue.RENDER else REGISTRY
+        forked = self._forked(replace(program, command=command), server)
         return replace(forked, environment={**program.environment, **ENVIRONMENT})
+
+    def _path_of(self, socket: str) -> str:
+        return str(self.folder / socket)
 
     def _server(self, name: str, *arguments: str) -> Program:
         program = python_program(
@@ -107,7 +89,7 @@ class ForkServers:
         )
         return replace(program, hidden=SECRETS)
 
-    def _forked(self, program: Program, server: Path) -> Program:
-        client = (sys.executable, "-S", "-E", str(CLIENT), str(server), program.name)
+    def _forked(self, program: Program, server: tuple[str, ...]) -> Program:
+        client = (sys.executable, "-S", "-E", str(CLIENT), self._path_of(server[0]), program.name)
         descriptors = (str(number) for number in program.pass_fds)
         return replace(program, command=(*client, *descriptors, "--", *program.command))

@@ -82,15 +82,12 @@ def start_fork_servers(
     """Start the fork servers where processes can fork; None elsewhere."""
     if folder is None or not can_fork(settings.device):
         return None
-    servers = ForkServers(folder, without_secrets(environment), nice=WORKER_NICENESS)
+    # they only load code
+    without_secrets = {name: one for name, one in environment.items() if name not in SECRETS}
+    servers = ForkServers(folder, without_secrets, nice=WORKER_NICENESS)
     for program in servers.programs():
         supervisor.add(program, StopOrder.FORK_SERVER)
     return servers
-
-
-def without_secrets(environment: dict[str, str]) -> dict[str, str]:
-    """The environment for processes that only load code."""
-    return {name: value for name, value in environment.items() if name not in SECRETS}
 
 
 def stack_environment(settings: Settings, *, broker_url: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, IntEnum, auto
 from queue import Empty, SimpleQueue
 from types import FrameType
 from urllib.parse import urlsplit
@@ -61,26 +61,15 @@ class Service:
         return self.process is not None and self.process.exit_code is None
 
 
-@dataclass
-class ProcessExit:
-    """A process ended; `process` distinguishes it from its successor."""
+class Notice(Enum):
+    """What happens besides the end of a process."""
 
-    process: Process
-
-
-@dataclass
-class StopSignal:
-    """A signal to stop arrived."""
-
-    number: int
+    STOP = auto()  # a signal arrived
+    READY = auto()  # the web server answers
 
 
-@dataclass
-class PageReady:
-    """The web server is ready."""
-
-
-SupervisorEvent = ProcessExit | StopSignal | PageReady
+SupervisorEvent = Process | Notice
+"""A process that ended, or a notice."""
 
 
 class StartError(Exception):
@@ -101,9 +90,7 @@ class Supervisor:
 
     def start(self, program: Program) -> Process:
         """Start a program once; the caller watches it."""
-        return Process(
-            program, self.folders, on_warning=self._echo_line, on_end=self._on_process_exit
-        )
+        return Process(program, self.folders, on_warning=self._echo_line, on_end=self._events.put)
 
     def run_once(self, program: Program) -> None:
         """Run a program to its end. Raises StartError with the end of its log if it fails."""
@@ -134,12 +121,12 @@ class Supervisor:
         threading.Thread(target=self._await_page, args=(ready_url,), daemon=True).start()
         while True:
             event = self._next_event()
-            if isinstance(event, StopSignal):
+            if event is Notice.STOP:
                 return self.stop()
-            if isinstance(event, PageReady):
+            if event is Notice.READY:
                 self.on_ready()
-            if isinstance(event, ProcessExit):
-                lost = self._handle_exit(event.process)
+            if isinstance(event, Process):
+                lost = self._handle_exit(event)
                 if lost is not None:
                     self.say(self._failure_report(lost))
                     self.stop()
@@ -184,11 +171,8 @@ class Supervisor:
 
     # -- events ---------------------------------------------------------------------------------
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._events.put(StopSignal(number))
-
-    def _on_process_exit(self, process: Process) -> None:
-        self._events.put(ProcessExit(process))
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._events.put(Notice.STOP)
 
     def _next_event(self) -> SupervisorEvent | None:
         due = [service.restart_at for service in self.services if service.restart_at is not None]
@@ -205,7 +189,7 @@ class Supervisor:
             with suppress(OSError, http.client.HTTPException):
                 connection.request("GET", parts.path)
                 if connection.getresponse().status == 200:
-                    self._events.put(PageReady())
+                    self._events.put(Notice.READY)
                     return
             connection.close()
             time.sleep(READY_POLL_SECONDS)
@@ -264,7 +248,7 @@ class Supervisor:
             except Empty:
                 return False
             pressed_again = time.monotonic() > self._stop_began + SAME_PRESS_SECONDS
-            if isinstance(event, StopSignal) and pressed_again:
+            if event is Notice.STOP and pressed_again:
                 return False
         return True
 

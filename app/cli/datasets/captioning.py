@@ -8,9 +8,9 @@ from argparse import Namespace
 from app.cli.io_jobs import wait_for_io
 from app.registry.datasets import service
 from app.registry.datasets.auto_caption import guesses, orders, proposals
-from app.registry.datasets.auto_caption.providers import CaptionRequest, default_words
+from app.registry.datasets.auto_caption.providers import default_words
 from app.registry.datasets.edits.selection import read_ids
-from app.registry.job_kinds.caption_kinds import PreviewCaptionResult
+from app.registry.job_kinds.caption_kinds import CaptionArgs, PreviewCaptionResult
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.jobs import IoJob
@@ -38,11 +38,11 @@ def run_caption(arguments: Namespace, state: AppState) -> int:
     return _order(state, dataset, arguments)
 
 
-def _request(arguments: Namespace, dataset: Dataset) -> CaptionRequest:
+def _request(arguments: Namespace, dataset: Dataset) -> CaptionArgs:
     words = arguments.do_not_name
     given = {"prompt": arguments.prompt} if arguments.prompt else {}
-    return CaptionRequest(
-        ProviderKind(arguments.provider),
+    return CaptionArgs(
+        provider=ProviderKind(arguments.provider),
         address=arguments.address,
         model=arguments.model,
         do_not_name=default_words(dataset) if words is None else parse_words(words),
@@ -50,7 +50,7 @@ def _request(arguments: Namespace, dataset: Dataset) -> CaptionRequest:
     )
 
 
-def _preview(state: AppState, dataset: Dataset, asked: CaptionRequest, image_id: int) -> int:
+def _preview(state: AppState, dataset: Dataset, asked: CaptionArgs, image_id: int) -> int:
     with state.database.write() as session:
         key = orders.order_preview(session, dataset, image_id, asked, state.settings).key
 

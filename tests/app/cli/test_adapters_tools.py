@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two kohya files for `starter`, with a trigger word each."""
     from tests.worker.lora_files.random_adapters import metadata, random_adapter
-    from worker.core.lora_files.export import FileFormat, WeightDtype, export
+    from worker.core.lora_files.export import export
     from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
+    from worker.core.words import FileFormat, WeightDtype
 
     folder = tmp_path_factory.mktemp("files")
     with BaseCheckpoint(worker.core.starter.PATH) as base:

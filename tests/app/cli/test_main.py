@@ -508,10 +508,11 @@ def test_a_job_that_fails_fails_the_demo(monkeypatch: pytest.MonkeyPatch) -> Non
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"status": "failed", "error": "The disk is full."})
 
-    with demo.Api("http://test") as api:
-        api._client = httpx.Client(transport=httpx.MockTransport(answer), base_url="http://test")
-        with pytest.raises(demo.DemoError, match="The disk is full"):
-            api.wait("/api/v1/runs/1", seconds=1)
+    with (
+        demo.Api("http://test", transport=httpx.MockTransport(answer)) as api,
+        pytest.raises(demo.DemoError, match="The disk is full"),
+    ):
+        api.wait("/api/v1/runs/1", seconds=1)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.cli import name
+from app.cli import train
 from app.cli.main import build_parser
 from app.registry.config import Settings
 
@@ -22,8 +22,8 @@ def test_the_eyes_get_all_words_and_no_hub_where_it_is_off(
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     words = ["--among", "cat, fox", "one.png", "--help"]
     arguments: Namespace = build_parser().parse_args(["name", *words])
-    assert arguments.module == "name"
-    name.run(arguments, Settings(hub=hub))
+    assert arguments.module == "train"
+    train.run(arguments, Settings(hub=hub))
     ((command, environment),) = started
     assert command == [sys.executable, "-m", "worker.core.eyes", "name", *words]
     assert environment.get("HF_HUB_OFFLINE") == offline

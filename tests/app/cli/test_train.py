@@ -88,7 +88,7 @@ def test_a_job_may_name_a_model_of_the_hub_too(
 def test_what_the_hub_refuses_ends_the_command_with_a_sentence(
     hub: Hub, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = Namespace(words=["--download", "--model", "acme/nothing"])
+    arguments = Namespace(command="train", words=["--download", "--model", "acme/nothing"])
     assert train.run(arguments, settings) == 2
     assert "“acme/nothing” was not found" in capsys.readouterr().err
     off = settings.model_copy(update={"hub": "off"})

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app.install import package_index
+from app.install import InstallError, package_index
 from app.install.disk import check_space
-from app.install.errors import InstallError
 from app.install.package_index import problem_with
 from app.install.pip import Pip
 from app.install.torch_build import TorchBuild, Wishes, choose_build
