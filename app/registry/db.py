@@ -242,6 +242,16 @@ def allow_idling(connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"SET LOCAL {IDLE_LIMIT} = 0")
 
 
+def advisory_lock(session: Session, key: int, *, shared: bool = False) -> None:
+    """Take PostgreSQL's lock of this key until the transaction ends; SQLite has one writer anyway.
+
+    `shared`: with others that only share it.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        lock = sa.func.pg_advisory_xact_lock_shared if shared else sa.func.pg_advisory_xact_lock
+        session.connection().execute(sa.select(lock(key)))
+
+
 def is_snapshot(session: Session) -> bool:
     """True if every statement of this session sees the same state of the database."""
     return SNAPSHOT in session.info

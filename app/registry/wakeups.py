@@ -46,7 +46,6 @@ def celery_settings(broker_url: str) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "task_routes": {name: {"queue": queue} for queue, name in TASK_NAMES.items()},
         "task_create_missing_queues": True,
-        "imports": ["worker.runtime.tasks"],
     }
     if urlsplit(broker_url).scheme == "filesystem":
         return settings | _folder_settings(Path(unquote(urlsplit(broker_url).path)))

@@ -10,16 +10,21 @@ import shutil
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import pytest
 import torch
 from safetensors.torch import save
-from sqlmodel import col, select
+from sqlmodel import SQLModel, col, select
 
 from app.registry.adapters import service as adapters
+from app.registry.job_kinds.kinds import JobKind
 from app.registry.storage import open_store
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Render
 from app.registry.tables.runs import Checkpoint, Run
 from tests.faults import jobs
 from tests.faults.conftest import work_of
@@ -42,6 +47,8 @@ from tests.images import make_png
 from tests.worker.runtime.job_loops import SIDE, wait_for
 from worker.core import starter
 from worker.core.lora_files.adaptable_shapes import adaptable_shapes
+
+T = TypeVar("T", bound=SQLModel)
 
 
 @pytest.fixture
@@ -253,6 +260,43 @@ def uploads(stack: FaultyStack) -> list[str]:
 
 def test_at_the_end_every_job_was_done_once(embedded: FaultyStack, work: Work) -> None:
     work.finish()
+
+
+def test_a_sweep_ends_well_whatever_is_killed_in_it(embedded: FaultyStack) -> None:
+    dataset_id = jobs.new_dataset(embedded, "Swept", images=8)
+    body = {
+        "run": {"dataset_id": dataset_id, "preset": "quick", "config": jobs.CONFIG | {"steps": 8}},
+        "axes": {"learning_rate": [0.001, 0.0001]},
+        "seeds": 2,
+        "subjects": 6,
+    }
+    with embedded.client() as api:
+        sweep_id = api.post("/sweeps", json=body).raise_for_status().json()["id"]
+    until_one(embedded, Run, sweep_id=sweep_id, status="running")
+    embedded.kill(TRAIN)
+    for run in rows(embedded, Run, sweep_id=sweep_id):
+        assert jobs.until_final(embedded, f"/runs/{run.key}")["status"] == "succeeded"
+    until_one(embedded, Render, status="running")
+    embedded.kill(RENDER)
+    until_one(embedded, IoJob, kind=JobKind.ADVANCE_SWEEP, status="running")
+    embedded.kill(IO)
+    sweep = jobs.until_final(embedded, f"/sweeps/{sweep_id}")
+    assert (sweep["status"], sweep["error"]) == ("succeeded", None), sweep
+    assert sweep["reason"]
+    runs = [run for one in sweep["configurations"] for run in one["runs"]]
+    assert {run["status"] for run in runs} == {"succeeded"}
+    assert all(len(jobs.events(embedded, Run, run["run_id"], "succeeded")) == 1 for run in runs)
+
+
+def until_one(stack: FaultyStack, table: type[SQLModel], **values: object) -> None:
+    """Return when there is a row with these values."""
+    wait_for(lambda: rows(stack, table, **values), seconds=jobs.PATIENCE_SECONDS)
+
+
+def rows(stack: FaultyStack, table: type[T], **values: object) -> Sequence[T]:
+    """The rows of a table with these values."""
+    with stack.registry.read() as session:
+        return session.exec(select(table).filter_by(**values)).all()
 
 
 def test_a_run_that_ends_its_worker_three_times_fails_and_the_next_one_is_trained(

@@ -16,11 +16,11 @@ from app.registry.adapters.fitting import AdapterAndVersion
 from app.registry.adapters.resolve import resolve
 from app.registry.base_models import service as base_models
 from app.registry.errors import AppError, InvalidInput, NotFound, invalid_field
-from app.registry.job_kinds.choices import FuseOutput as FuseOutput
 from app.registry.job_kinds.kinds import (
     ExtractAdapterArgs,
     FuseAdapterArgs,
     FuseAdapterResult,
+    FuseOutput,
     ImportAdapterArgs,
     JobKind,
     JobResult,

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Self
 
 from app.registry.job_kinds.kinds import (
-    ByteProgress,
     DownloadModelArgs,
     JobArgs,
     JobKind,
@@ -14,7 +13,7 @@ from app.registry.job_kinds.kinds import (
     StepProgress,
 )
 from worker.core.captioning.do_not_name import remove_words
-from worker.core.captioning.interface import CaptionAnswer
+from worker.core.captioning.interface import DEFAULT_PROMPT, CaptionAnswer
 from worker.core.captioning.words import CaptionMode, ProviderKind
 from worker.core.words import CaptionKind
 
@@ -24,15 +23,15 @@ ONLY_EXCLUDED_WORDS = "The answer had only words that are not to be named."
 class CaptionArgs(JobArgs):
     """A question to a provider, for any number of images.
 
-    `address` and `model` are those of a server, `model_id` is a local model. The subject of the job
-    is the dataset.
+    `address` and `model` are those of a server, `model_id` is a local model. As a person asks it,
+    empty texts stand for what is configured. The subject of the job is the dataset.
     """
 
     provider: ProviderKind
     address: str = ""
     model: str = ""
     model_id: int | None = None
-    prompt: str = ""
+    prompt: str = DEFAULT_PROMPT
     do_not_name: tuple[str, ...] = ()
 
 
@@ -96,15 +95,7 @@ class DownloadCaptionModelArgs(DownloadModelArgs):
     kind = JobKind.DOWNLOAD_CAPTION_MODEL
 
 
-class DownloadCaptionModelResult(ByteProgress):
-    """The progress; what was downloaded is written to the caption model."""
-
-
 class CheckCaptionModelArgs(JobArgs):
     """No arguments: the subject is the caption model."""
 
     kind = JobKind.CHECK_CAPTION_MODEL
-
-
-class CheckCaptionModelResult(JobResult):
-    """No results: they are written to the caption model."""

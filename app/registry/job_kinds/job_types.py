@@ -8,61 +8,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from app.registry.job_kinds.caption_kinds import (
-    CaptionImagesArgs,
-    CaptionImagesResult,
-    CheckCaptionModelArgs,
-    CheckCaptionModelResult,
-    DownloadCaptionModelArgs,
-    DownloadCaptionModelResult,
-    PreviewCaptionArgs,
-    PreviewCaptionResult,
-)
-from app.registry.job_kinds.kinds import (
-    CheckFilesArgs,
-    CheckFilesResult,
-    DamagedJob,
-    DeleteDraftsArgs,
-    DeleteDraftsResult,
-    DownloadBaseArgs,
-    DownloadBaseResult,
-    DryRunArgs,
-    DryRunResult,
-    EvaluateRunArgs,
-    EvaluateWeightsArgs,
-    EvaluationResult,
-    ExportAdapterArgs,
-    ExportAdapterResult,
-    ExtractAdapterArgs,
-    ExtractAdapterResult,
-    FetchHubAdapterArgs,
-    FetchHubAdapterResult,
-    FuseAdapterArgs,
-    FuseAdapterResult,
-    ImportAdapterArgs,
-    ImportAdapterResult,
-    InspectBaseArgs,
-    InspectBaseResult,
-    JobArgs,
-    JobKind,
-    JobResult,
-    KeepInFolderArgs,
-    KeepInFolderResult,
-    MakeThumbnailsArgs,
-    MakeThumbnailsResult,
-    MeasureOverlapArgs,
-    MeasureOverlapResult,
-    MergeAdaptersArgs,
-    MergeAdaptersResult,
-    PublishAdapterArgs,
-    PublishAdapterResult,
-    ResizeAdapterArgs,
-    ResizeAdapterResult,
-    ScaleAdapterArgs,
-    ScaleAdapterResult,
-    SweepArgs,
-    SweepResult,
-)
+from app.registry.job_kinds import caption_kinds, kinds
+from app.registry.job_kinds.caption_kinds import CaptionImagesArgs, CaptionImagesResult
+from app.registry.job_kinds.kinds import DamagedJob, JobArgs, JobKind, JobResult
 from app.registry.job_kinds.queues import Queue
 from app.registry.validation import named_reasons, reason
 
@@ -127,27 +75,20 @@ CAPTION_LIMIT = TimeLimit(600)  # one image, after a model of gigabytes was read
 JOB_TYPES: Mapping[str, JobType] = {
     job_type.kind: job_type
     for job_type in (
-        JobType(InspectBaseArgs, InspectBaseResult, limit=INSPECTION_LIMIT),
-        JobType(DownloadBaseArgs, DownloadBaseResult, is_long=True),
-        JobType(ExportAdapterArgs, ExportAdapterResult, limit=FILE_LIMIT),
-        JobType(KeepInFolderArgs, KeepInFolderResult, limit=FOLDER_LIMIT),
-        JobType(ImportAdapterArgs, ImportAdapterResult, limit=FILE_LIMIT),
-        JobType(FetchHubAdapterArgs, FetchHubAdapterResult, is_long=True),
-        JobType(PublishAdapterArgs, PublishAdapterResult, is_long=True),
-        JobType(MergeAdaptersArgs, MergeAdaptersResult, is_long=True, limit=FILE_LIMIT),
-        JobType(ResizeAdapterArgs, ResizeAdapterResult, is_long=True, limit=FILE_LIMIT),
-        JobType(ScaleAdapterArgs, ScaleAdapterResult, is_long=True, limit=FILE_LIMIT),
-        JobType(FuseAdapterArgs, FuseAdapterResult, is_long=True, limit=BASE_LIMIT),
-        JobType(ExtractAdapterArgs, ExtractAdapterResult, is_long=True, limit=BASE_LIMIT),
-        JobType(MeasureOverlapArgs, MeasureOverlapResult, limit=FILE_LIMIT),
-        JobType(DryRunArgs, DryRunResult, queue=Queue.TRAIN),
-        JobType(EvaluateRunArgs, EvaluationResult, is_long=True, limit=EVALUATION_LIMIT),
-        JobType(EvaluateWeightsArgs, EvaluationResult, is_long=True, limit=EVALUATION_LIMIT),
-        JobType(SweepArgs, SweepResult, is_long=True),
-        # these two give their thread to any other job
-        JobType(MakeThumbnailsArgs, MakeThumbnailsResult, limit=PART_LIMIT),
-        JobType(CheckFilesArgs, CheckFilesResult, limit=PART_LIMIT),
-        JobType(DeleteDraftsArgs, DeleteDraftsResult, limit=PART_LIMIT),
+        JobType(kinds.InspectBaseArgs, JobResult, limit=INSPECTION_LIMIT),
+        JobType(kinds.DownloadBaseArgs, kinds.ByteProgress, is_long=True),
+        JobType(kinds.ExportAdapterArgs, kinds.ExportAdapterResult, limit=FILE_LIMIT),
+        JobType(kinds.KeepInFolderArgs, kinds.KeepInFolderResult, limit=FOLDER_LIMIT),
+        JobType(kinds.ImportAdapterArgs, kinds.ImportAdapterResult, limit=FILE_LIMIT),
+        JobType(kinds.FetchHubAdapterArgs, kinds.FetchHubAdapterResult, is_long=True),
+        JobType(kinds.PublishAdapterArgs, kinds.PublishAdapterResult, is_long=True),
+        JobType(kinds.MergeAdaptersArgs, kinds.NewVersionResult, is_long=True, limit=FILE_LIMIT),
+        JobType(kinds.ResizeAdapterArgs, kinds.NewVersionResult, is_long=True, limit=FILE_LIMIT),
+        JobType(kinds.ScaleAdapterArgs, kinds.NewVersionResult, is_long=True, limit=FILE_LIMIT),
+        JobType(kinds.FuseAdapterArgs, kinds.FuseAdapterResult, is_long=True, limit=BASE_LIMIT),
+        JobType(kinds.ExtractAdapterArgs, kinds.NewVersionResult, is_long=True, limit=BASE_LIMIT),
+        JobType(kinds.MeasureOverlapArgs, kinds.MeasureOverlapResult, limit=FILE_LIMIT),
+        JobType(kinds.DryRunArgs, kinds.DryRunResult, queue=Queue.TRAIN),
         JobType(
             CaptionImagesArgs,
             CaptionImagesResult,
@@ -155,9 +96,13 @@ JOB_TYPES: Mapping[str, JobType] = {
             limit=CAPTION_LIMIT,
             keeps_parts=True,
         ),
-        JobType(PreviewCaptionArgs, PreviewCaptionResult, limit=CAPTION_LIMIT),
-        JobType(DownloadCaptionModelArgs, DownloadCaptionModelResult, is_long=True),
-        JobType(CheckCaptionModelArgs, CheckCaptionModelResult, limit=INSPECTION_LIMIT),
+        JobType(
+            caption_kinds.PreviewCaptionArgs,
+            caption_kinds.PreviewCaptionResult,
+            limit=CAPTION_LIMIT,
+        ),
+        JobType(caption_kinds.DownloadCaptionModelArgs, kinds.ByteProgress, is_long=True),
+        JobType(caption_kinds.CheckCaptionModelArgs, JobResult, limit=INSPECTION_LIMIT),
     )
 }
 LONG_KINDS = tuple(kind for kind, job_type in JOB_TYPES.items() if job_type.is_long)

@@ -13,10 +13,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, Field, PlainSerializer
 
 from app.registry.errors import AppError
-from app.registry.job_kinds.choices import FuseOutput
 from app.registry.job_kinds.weighted import ResolvedAdapter
 from worker.core.inference.config import BlockWeights
 from worker.core.lora_files.weights import WeightCard, weight_name
@@ -63,10 +62,9 @@ class DamagedJob(AppError):
     code = "damaged_job"
 
 
-class JobArgs(BaseModel):
+class JobArgs(BaseModel, frozen=True):
     """Base of the arguments of a kind of job."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
     kind: ClassVar[JobKind]
 
     def stored(self) -> dict[str, Any]:
@@ -80,10 +78,8 @@ class JobArgs(BaseModel):
         }
 
 
-class JobResult(BaseModel):
+class JobResult(BaseModel, frozen=True):
     """Base of the results of a kind of job; empty until the job writes progress or ends."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     def stored(self) -> dict[str, Any]:
         """Return the JSON for the row: the fields that were given."""
@@ -120,10 +116,6 @@ class InspectBaseArgs(JobArgs):
     kind = JobKind.INSPECT_BASE
 
 
-class InspectBaseResult(JobResult):
-    """No results: they are written to the base model."""
-
-
 class DownloadModelArgs(JobArgs):
     """The repository on the Hub; the subject is the model."""
 
@@ -137,10 +129,6 @@ class DownloadBaseArgs(DownloadModelArgs):
     kind = JobKind.DOWNLOAD_BASE
     file: str | None
     precision: str
-
-
-class DownloadBaseResult(ByteProgress):
-    """The progress; the files themselves are written to the base model."""
 
 
 # Files of adapters
@@ -186,10 +174,9 @@ class KeepInFolderResult(JobResult):
     hashes: tuple[str, ...] = ()
 
 
-class StoredSidecar(BaseModel):
+class StoredSidecar(BaseModel, frozen=True):
     """A stored file that was sent along with a LoRA file."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
     name: str
     sha256: str
 
@@ -241,10 +228,9 @@ class FetchHubAdapterResult(ByteProgress):
     import_id: int | None = None
 
 
-class PublishedImage(BaseModel):
+class PublishedImage(BaseModel, frozen=True):
     """An image that is published with an adapter, with its prompt."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
     sha256: str
     prompt: str
 
@@ -316,6 +302,13 @@ class ScaleAdapterArgs(JobArgs):
     kind = JobKind.SCALE_ADAPTER
     blocks: BlockWeights
     use: bool = False
+
+
+class FuseOutput(StrEnum):
+    """The output of a fusion: another base model here, or a file to download."""
+
+    BASE_MODEL = "base_model"
+    DOWNLOAD = "download"
 
 
 class FuseAdapterArgs(JobArgs):
@@ -402,14 +395,15 @@ class MeasureOverlapArgs(JobArgs):
     other_id: int
 
 
-LayerOverlap = tuple[str, float, float, float]
+Measured = Annotated[float, AfterValidator(lambda value: round(value, 4))]
+LayerOverlap = tuple[str, Measured, Measured, Measured]
 """The key of a layer, its cosine, and what the inputs and the outputs of both changes share."""
 
 
 class MeasureOverlapResult(StepProgress):
     """The cosine of both whole changes, how many layers either changes, and those both change."""
 
-    cosine: float | None = None
+    cosine: Measured | None = None
     changed: int | None = None
     layers: tuple[LayerOverlap, ...] | None = None
 
@@ -425,10 +419,9 @@ class DryRunArgs(JobArgs):
     dataset_ids: tuple[int, ...]
 
 
-class RoundTrip(BaseModel):
+class RoundTrip(BaseModel, frozen=True):
     """An image before and after the autoencoder of the base."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
     before: str = Field(description="Hash of the image as it is trained on: `/media/{hash}`.")
     after: str = Field(description="Hash of what the autoencoder returns.")
     psnr: float = Field(description="Peak signal-to-noise ratio in dB; higher is closer.")
@@ -458,10 +451,9 @@ class DryRunResult(JobResult):
 # Evaluations
 
 
-class UsedPromptSet(BaseModel):
+class UsedPromptSet(BaseModel, frozen=True):
     """The version of a prompt set that was drawn, as it was called then."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
     id: int = Field(description="The set; it may have been deleted since.")
     name: str = Field(description="Its name then.")
     version: int = Field(description="The number of its version.")
@@ -531,13 +523,9 @@ class EvaluateWeightsArgs(EvaluationArgs):
         return [weight_name(weight) for weight in self.weights]
 
 
-Measured = Annotated[float, AfterValidator(lambda value: round(value, 4))]
-
-
-class Evaluated(BaseModel):
+class Evaluated(BaseModel, frozen=True):
     """The measures of a candidate; None: not measured. `low`, `high`: the interval of `style`."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
     style: Measured | None
     low: Measured | None
     high: Measured | None

@@ -119,7 +119,7 @@ def _row(*columns: Any) -> sa.Select[Any]:
 
 
 def _grids() -> sa.Select[Any]:
-    """Grids with the status of the render that is furthest from its end."""
+    """Grids with the status of the render that is furthest from its end, as the list has them."""
     places = {status.value: place for place, status in enumerate(GRID_STATUSES)}
     first = sa.func.min(sa.case(places, value=col(Render.status)))
     active = [places[status] for status in GRID_STATUSES if not status.is_final]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -10,7 +12,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.db import Database, database_now, wake_after_commit
+from app.registry.db import Database, advisory_lock, database_now, wake_after_commit
 from app.registry.errors import Conflict, NotFound
 from app.registry.job_kinds.job_types import JOB_TYPES
 from app.registry.job_kinds.kinds import JobArgs, JobKind
@@ -39,11 +41,13 @@ class Claim:
     token: str
 
 
-def record(session: Session, job: type[Job], job_id: int, kind: str, **data: Any) -> None:
+def record(session: Session, job: type[Job], job_id: int, kind: str, **data: Any) -> Event:
     """Append an event to a job."""
     now = database_now(session)
     subject = str(job.__tablename__)
-    session.add(Event(at=now, subject=subject, subject_id=job_id, kind=kind, data=data))
+    event = Event(at=now, subject=subject, subject_id=job_id, kind=kind, data=data)
+    session.add(event)
+    return event
 
 
 def forget_texts(session: Session, job: type[Job], job_ids: Sequence[int]) -> None:
@@ -178,12 +182,27 @@ def update_owned(session: Session, job: type[Job], claim: Claim, **values: Any) 
         .values(**values)
     )
     if session.connection().execute(statement).rowcount != 1:
-        raise LostLease(f"{job.__tablename__} {claim.job_id} belongs to another worker now.")
+        raise _lost(job, claim)
 
 
 def require_owner(session: Session, job: type[Job], claim: Claim) -> None:
     """Lock the row of an owned job. Raises LostLease if another worker owns it."""
     update_owned(session, job, claim, owner_token=claim.token)
+
+
+def is_canceled(session: Session, job: type[Job], claim: Claim) -> bool:
+    """True if a cancel of an owned job was requested. Raises LostLease as `require_owner`."""
+    owned = select(job.cancel_requested).where(
+        col(job.id) == claim.job_id, col(job.owner_token) == claim.token
+    )
+    canceled = session.exec(owned).first()
+    if canceled is None:
+        raise _lost(job, claim)
+    return canceled
+
+
+def _lost(job: type[Job], claim: Claim) -> LostLease:
+    return LostLease(f"{job.__tablename__} {claim.job_id} belongs to another worker now.")
 
 
 def finish(
@@ -200,7 +219,7 @@ def finish(
         **values,
     )
     if not moved:
-        raise LostLease(f"{job.__tablename__} {claim.job_id} belongs to another worker now.")
+        raise _lost(job, claim)
 
 
 def give_back(
@@ -257,6 +276,13 @@ def request_cancel(session: Session, job: type[JobT], row: JobT) -> JobStatus:
         session.refresh(row)
         return JobStatus.RUNNING
     raise Conflict("This has just ended, so it cannot be canceled.")
+
+
+def cancel_all(session: Session, job: type[JobT], rows: Iterable[JobT]) -> None:
+    """Cancel these jobs, as far as they have not just ended."""
+    for row in rows:
+        with suppress(Conflict):
+            request_cancel(session, job, row)
 
 
 def release(
@@ -344,10 +370,13 @@ def enqueue_io_if(
 
     `lock`: key of PostgreSQL's advisory lock for this kind of job.
     """
-    with database.read() as session:
-        if not is_due(session):
-            return None
-    with database.write() as session:
-        if not database.is_sqlite:
-            session.connection().execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
-        return enqueue_io(session, args, priority=priority) if is_due(session) else None
+
+    def order_if_due(database: Database) -> IoJob | None:
+        with database.read() as session:
+            if not is_due(session):
+                return None
+        with database.write() as session:
+            advisory_lock(session, zlib.crc32(args.kind.encode()))
+            return enqueue_io(session, args, priority=priority) if is_due(session) else None
+
+    return order_if_due

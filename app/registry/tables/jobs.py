@@ -11,7 +11,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Field, Session, SQLModel, col
 
 from app.registry.actor import MAX_CHARACTERS, current_actor
-from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
+from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, advisory_lock, utcnow
 from app.registry.job_kinds.job_types import LONG_KINDS, TRAIN_KINDS, read_arguments, read_result
 from app.registry.job_kinds.kinds import EVALUATIONS, DamagedJob, JobArgs, JobKind, JobResult
 from app.registry.job_kinds.queues import Queue
@@ -29,7 +29,7 @@ _CELLS = sa.table("grid_cell", sa.column("grid_id"), sa.column("render_id"))
 _RENDERS = sa.table("render", sa.column("id"), sa.column("status"))
 _RUNS = sa.table("run", sa.column("status"))
 AFTER_RUNS = 60  # priority of what nobody waits for; it also waits until no run is active
-CLAIM_LOCK = 0x62727573  # key of PostgreSQL's advisory lock for claiming io jobs
+CLAIM_LOCK = 0x62727573
 
 
 class Job(NumberedRow):
@@ -168,10 +168,10 @@ class IoJob(Job, table=True):
         )
 
     @classmethod
+    @classmethod
     def lock_claims(cls, session: Session) -> None:
-        """Lock, because concurrent claims could exceed the limits; SQLite has one writer anyway."""
-        if session.get_bind().dialect.name == "postgresql":
-            session.connection().execute(sa.select(sa.func.pg_advisory_xact_lock(CLAIM_LOCK)))
+        """Lock, because concurrent claims could exceed the limits."""
+        advisory_lock(session, CLAIM_LOCK)
 
 
 class WorkerPresence(SQLModel, table=True):

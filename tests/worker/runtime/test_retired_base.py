@@ -10,8 +10,7 @@ from sqlmodel import select
 
 import app.registry.base_models.embedded as embedded
 from app.registry.base_models.embedded import inspect_embedded
-from app.registry.job_kinds.choices import FuseOutput
-from app.registry.job_kinds.kinds import ExtractAdapterArgs, FuseAdapterArgs
+from app.registry.job_kinds.kinds import ExtractAdapterArgs, FuseAdapterArgs, FuseOutput
 from app.registry.jobs import service as jobs
 from app.registry.renders.requests import RenderRequest
 from app.registry.renders.service import create_render
