@@ -2,24 +2,32 @@
 
 References are read before the store is listed, because a blob is stored before the row that refers
 to it; what seems to be missing is looked up again, as rows and files may be deleted meanwhile.
+A job reads a slice now and then, so each local file in 30 days.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from app.registry.blobs import findings, thumbnails
 from app.registry.blobs.subjects import list_references
-from app.registry.db import Database
+from app.registry.db import Database, database_now
+from app.registry.job_kinds.kinds import CheckFilesResult, DamagedJob, JobKind
+from app.registry.job_kinds.states import JobStatus
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore, verify
 from app.registry.tables.blobs import BlobCheck, FileProblem
+from app.registry.tables.jobs import IoJob
 
 NOTED_AT_ONCE = 200  # results in one transaction
 NOTE_SECONDS = 2.0
+READ_INTERVAL = timedelta(days=30)  # between two readings of a local file
+CHECK_INTERVAL = timedelta(hours=24)  # between two looks for missing files, and after a failure
+SLICE_SECONDS = 300.0  # of reading in one job; what is left is read by the next one
+CHECK_PRIORITY = 210  # after all other jobs
 
 
 class StoreCheck:
@@ -126,3 +134,23 @@ class StoreCheck:
             with self._database.write() as session:
                 findings.note(session, self._sound)
             self._sound = []
+
+
+def is_due(session: Session) -> bool:
+    """True if no check is queued or running, and the last one left files or is a day old."""
+    checks = select(IoJob).where(IoJob.kind == JobKind.CHECK_FILES)
+    last = session.exec(checks.order_by(col(IoJob.id).desc()).limit(1)).first()
+    if last is None:
+        return True
+    if not last.state.is_final or last.finished_at is None:
+        return False
+    if last.state is JobStatus.SUCCEEDED and _files_left(last):
+        return True
+    return last.finished_at < database_now(session) - CHECK_INTERVAL
+
+
+def _files_left(job: IoJob) -> int:
+    try:
+        return job.outcome(CheckFilesResult).left or 0
+    except DamagedJob:
+        return 0

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Protocol
 
 import sqlalchemy as sa
+from pydantic import Field
 from sqlmodel import Session, col
 
 from app.registry.blobs import findings, latents, ownership, thumbnails
@@ -87,13 +88,15 @@ class Deletion:
 
 @dataclass(frozen=True)
 class FreedSpace:
-    """The effect of a deletion, before or after it, with the number and total size of its files."""
+    """The parts and files that a final deletion removes or has removed."""
 
-    title: str
-    goes: Sequence[str] = ()
-    stays: Sequence[str] = ()
-    files: int = 0
-    size_bytes: int = 0
+    title: str = Field(description="What is deleted, in words.", examples=["run 3, “Ink”"])
+    goes: Sequence[str] = Field(
+        default=(), description="Its parts, in words.", examples=[["2 checkpoints"]]
+    )
+    stays: Sequence[str] = Field(default=(), description="What stays and why, as sentences.")
+    files: int = Field(default=0, description="Number of stored files.")
+    size_bytes: int = Field(default=0, description="Their size: the space that is freed.")
 
 
 class Registry(Protocol):

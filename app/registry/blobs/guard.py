@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.blobs.references import HASH, reference_columns
-from app.registry.db import allow_idling
+from app.registry.db import advisory_lock, allow_idling
 from app.registry.storage.store import BlobStore, StorageUnavailable
 from app.registry.tables.blobs import ErasedHash
 
-DELETION_LOCK = 0x62727364  # key of PostgreSQL's advisory lock; SQLite has one writer anyway
+DELETION_LOCK = 0x62727364
 
 
 class JustDeleted(StorageUnavailable):
@@ -37,7 +37,7 @@ def make_guard(store: BlobStore) -> Callable[[Session], None]:
         if not hashes:
             return
         with session.no_autoflush:
-            _lock(session, "pg_advisory_xact_lock_shared")
+            advisory_lock(session, DELETION_LOCK, shared=True)
             erased = select(ErasedHash.sha256).where(col(ErasedHash.sha256).in_(hashes))
             for sha256 in set(session.exec(erased)):
                 if not store.exists(sha256):
@@ -55,12 +55,7 @@ def lock_deletion(session: Session) -> None:
     be those of new rows.
     """
     allow_idling(session.connection())
-    _lock(session, "pg_advisory_xact_lock")
-
-
-def _lock(session: Session, function: str) -> None:
-    if session.get_bind().dialect.name == "postgresql":
-        session.connection().execute(sa.select(getattr(sa.func, function)(DELETION_LOCK)))
+    advisory_lock(session, DELETION_LOCK)
 
 
 def _written_hashes(session: Session) -> Iterator[str]:

@@ -44,7 +44,7 @@ def _keeps(table: sa.Table, jobs_since: datetime) -> sa.ColumnElement[bool]:
         ended = col(IoJob.finished_at)
         return ended.is_(None) | (ended >= jobs_since)
     if table is Thumbnail.__table__:  # type: ignore[attr-defined]
-        return thumbnails.is_in_use()
+        return thumbnails.IS_IN_USE
     return sa.true()
 
 

@@ -220,7 +220,7 @@ def _thumbnails(session: Session, wanted: Hashes) -> Iterator[Reference]:
     """Thumbnails, each as part of what shows its image."""
     for column in (Thumbnail.small_sha256, Thumbnail.large_sha256):
         query = select(Thumbnail.sha256, column).where(
-            col(column).is_not(None), thumbnails.is_in_use()
+            col(column).is_not(None), thumbnails.IS_IN_USE
         )
         for _, sha256 in _rows(session, query, column, wanted):
             assert sha256 is not None

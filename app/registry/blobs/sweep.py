@@ -20,8 +20,7 @@ from sqlmodel import Session, col, select
 
 import app.registry.tables.all  # noqa: F401  (fills the metadata)
 from app.registry.blobs import ownership, thumbnails, trash
-from app.registry.blobs.marker import Marker
-from app.registry.blobs.ownership import Owner, OwnerCheck
+from app.registry.blobs.ownership import Marker, Owner, OwnerCheck
 from app.registry.blobs.references import all_references, with_callback
 from app.registry.blobs.trash import NOTHING, Amount
 from app.registry.db import Database, database_now, utcnow

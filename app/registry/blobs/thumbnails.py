@@ -60,12 +60,15 @@ def count_missing(session: Session) -> int:
     )
 
 
-def is_in_use() -> sa.ColumnElement[bool]:
-    """Condition on thumbnails: a row still shows their image."""
-    image = col(Thumbnail.sha256)
+def is_shown(image: Any) -> sa.ColumnElement[bool]:
+    """Condition on the hash of an image: a row still shows it."""
     return sa.or_(
         *(image.in_(select(col(column)).where(col(column).is_not(None))) for column in SHOWN_SMALL)
     )
+
+
+IS_IN_USE = is_shown(col(Thumbnail.sha256))
+"""Condition on thumbnails: a row still shows their image."""
 
 
 def delete_unusable(session: Session, files: Collection[str]) -> None:
@@ -80,14 +83,14 @@ def delete_unusable(session: Session, files: Collection[str]) -> None:
 def delete_unused(session: Session) -> None:
     """Delete the thumbnails of images that no row shows; the sweep deletes their blobs."""
     session.flush()
-    session.connection().execute(sa.delete(Thumbnail).where(~is_in_use()))
+    session.connection().execute(sa.delete(Thumbnail).where(~IS_IN_USE))
 
 
 def delete_of(session: Session, images: Iterable[str]) -> set[str]:
     """Delete the thumbnails of those images that no row shows; return the hashes of their files."""
     files: set[str] = set()
     for sha256 in images:
-        unused = sa.delete(Thumbnail).where(col(Thumbnail.sha256) == sha256, ~is_in_use())
+        unused = sa.delete(Thumbnail).where(col(Thumbnail.sha256) == sha256, ~IS_IN_USE)
         made = unused.returning(col(Thumbnail.small_sha256), col(Thumbnail.large_sha256))
         for pair in session.connection().execute(made):
             files.update(filter(None, pair))

@@ -25,9 +25,7 @@ from app.registry.storage.store import (
     BlobNotFound,
     BlobStat,
     BlobStore,
-    BlobWriter,
     CheckedBlobs,
-    SpooledWriter,
     StorageUnavailable,
     check_content,
     check_hash,
@@ -101,21 +99,17 @@ class ObjectBlobStore(BlobStore):
         with _translate_errors():
             self._bucket.put(_object_key(blob.sha256), temporary, max_concurrency=PARTS_AT_ONCE)
 
-    def writer(self, *, limit: int | None = None) -> BlobWriter:
-        """A writer for a new blob of at most `limit` bytes."""
-        return SpooledWriter(self, limit=limit)
-
     def open(self, sha256: str) -> BinaryIO:
         """A seekable reader of checked content. Raises BlobNotFound or BlobDamaged.
 
         A small blob is fetched once, with its check.
         """
         found = self.stat(sha256)
-        if found.size <= CHUNK and not self._is_checked(found):
+        if found.size <= CHUNK and not self._checked.has(found):
             with _translate_errors(sha256):
                 content = io.BytesIO(bytes(self._bucket.get(_object_key(sha256)).bytes()))
             check_content(content, sha256)
-            self._checked.add(sha256, found.size, found.modified.timestamp())
+            self._checked.add(found)
             content.seek(0)
             return content
         self._check(found)
@@ -127,14 +121,11 @@ class ObjectBlobStore(BlobStore):
         self._check(found)
         return found
 
-    def _is_checked(self, found: BlobStat) -> bool:
-        return self._checked.has(found.sha256, found.size, found.modified.timestamp())
-
     def _check(self, found: BlobStat) -> None:
         """Read a blob unless its state is known to be good. Raises BlobDamaged."""
-        if not self._is_checked(found):
+        if not self._checked.has(found):
             verify(self, found.sha256)
-            self._checked.add(found.sha256, found.size, found.modified.timestamp())
+            self._checked.add(found)
 
     def open_unchecked(self, sha256: str) -> BinaryIO:
         """A seekable reader that fetches ranges. Raises BlobNotFound."""
@@ -162,14 +153,6 @@ class ObjectBlobStore(BlobStore):
     def stat(self, sha256: str) -> BlobStat:
         """Size and age of a blob. Raises BlobNotFound."""
         return self._use(sha256, lambda key: _stat(self._bucket.head(key)))
-
-    def exists(self, sha256: str) -> bool:
-        """True if the blob is stored."""
-        try:
-            self.stat(sha256)
-        except BlobNotFound:
-            return False
-        return True
 
     def _use(self, sha256: str, read: Callable[[str], UsedT]) -> UsedT:
         """The result of `read` for a blob, which comes out of the trash if need be."""

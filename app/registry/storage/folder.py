@@ -16,12 +16,9 @@ from app.registry.storage.store import (
     SHA256,
     TRASH,
     Blob,
-    BlobNotFound,
     BlobStat,
     BlobStore,
-    BlobWriter,
     CheckedBlobs,
-    SpooledWriter,
     StorageUnavailable,
     check_content,
     not_found,
@@ -53,7 +50,8 @@ class LocalBlobStore(BlobStore):
         remove_abandoned(self._incoming)
 
     def temporary_folder(self) -> Path:
-        """Folder for blobs that are not complete yet."""
+        """Folder for blobs that are not complete yet. Raises StorageUnavailable."""
+        self._require_folder()
         return self._incoming
 
     def publish(self, file: BinaryIO, temporary: Path, blob: Blob) -> None:
@@ -65,11 +63,6 @@ class LocalBlobStore(BlobStore):
         _make_folders(place)
         temporary.replace(place)
         _fsync_folder(place.parent)
-
-    def writer(self, *, limit: int | None = None) -> BlobWriter:
-        """A writer for a new blob of at most `limit` bytes. Raises StorageUnavailable."""
-        self._require_folder()
-        return SpooledWriter(self, limit=limit)
 
     def open(self, sha256: str) -> BinaryIO:
         """A seekable reader of checked content. Raises BlobNotFound or BlobDamaged."""
@@ -97,28 +90,19 @@ class LocalBlobStore(BlobStore):
     def checked_stat(self, sha256: str) -> BlobStat:
         """Size and age of a blob whose content was checked. Raises BlobNotFound or BlobDamaged."""
         with self.open_unchecked(sha256) as file:
-            return _stat_of(sha256, self._check(file, sha256))
+            return self._check(file, sha256)
 
-    def _check(self, file: BinaryIO, sha256: str) -> os.stat_result:
+    def _check(self, file: BinaryIO, sha256: str) -> BlobStat:
         """Read an opened blob unless its state is known to be good. Raises BlobDamaged."""
-        found = os.fstat(file.fileno())
-        state = (found.st_size, found.st_mtime)
-        if not self._checked.has(sha256, *state):
+        found = _stat_of(sha256, os.fstat(file.fileno()))
+        if not self._checked.has(found):
             check_content(file, sha256)
-            self._checked.add(sha256, *state)
+            self._checked.add(found)
         return found
 
     def stat(self, sha256: str) -> BlobStat:
         """Size and age of a blob. Raises BlobNotFound."""
         return self._use(sha256, _stat)
-
-    def exists(self, sha256: str) -> bool:
-        """True if the blob is stored."""
-        try:
-            self.stat(sha256)
-        except BlobNotFound:
-            return False
-        return True
 
     def _use(self, sha256: str, read: Callable[[Path], UsedT]) -> UsedT:
         """The result of `read` for a blob, which comes out of the trash if need be."""
@@ -241,8 +225,7 @@ class LocalBlobStore(BlobStore):
 
 def _stat(path: Path) -> BlobStat:
     """Size and age of the blob in this file. Raises FileNotFoundError."""
-    found = path.stat()
-    return BlobStat(path.name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+    return _stat_of(path.name, path.stat())
 
 
 def _list_blobs(folder: Path, pattern: str) -> Iterator[BlobStat]:

@@ -85,20 +85,6 @@ class BlobStat:
     modified: datetime
 
 
-class BlobWriter(Protocol):
-    """Writes a blob in chunks; nothing is stored unless `commit` is called in the `with` block."""
-
-    def write(self, chunk: bytes) -> None:
-        """Append a chunk. Raises TooLarge over the limit, StorageFullError on a full disk."""
-
-    def commit(self) -> Blob:
-        """Store the written bytes under their hash."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
 class BlobStore(Protocol):
     """Content-addressed files. Names that are not hashes raise BlobNotFound.
 
@@ -112,8 +98,12 @@ class BlobStore(Protocol):
     def temporary_folder(self) -> Path:
         """Folder of this machine for blobs that are not complete yet."""
 
+    def publish(self, file: BinaryIO, temporary: Path, blob: Blob) -> None:
+        """Move or upload a flushed temporary file; the blob appears complete or not at all."""
+
     def writer(self, *, limit: int | None = None) -> BlobWriter:
-        """A writer for a new blob of at most `limit` bytes."""
+        """A writer for a new blob of at most `limit` bytes. Raises StorageUnavailable."""
+        return BlobWriter(self, limit=limit)
 
     def put_bytes(self, data: bytes) -> Blob:
         """Store these bytes."""
@@ -148,6 +138,11 @@ class BlobStore(Protocol):
 
     def exists(self, sha256: str) -> bool:
         """True if the blob is stored."""
+        try:
+            self.stat(sha256)
+        except BlobNotFound:
+            return False
+        return True
 
     def delete(self, sha256: str) -> None:
         """Delete the blob at once, also from the trash; a missing one is ignored."""
@@ -184,6 +179,48 @@ class BlobStore(Protocol):
 
     def free_bytes(self) -> int | None:
         """Free space, if known."""
+
+
+class BlobWriter:
+    """Hashes into a temporary file, which is stored by `commit` in the `with` block, else dropped.
+
+    Raises StorageUnavailable.
+    """
+
+    def __init__(self, store: BlobStore, *, limit: int | None) -> None:
+        self._store = store
+        self._limit = limit
+        self._hash = hashlib.sha256()
+        self._size = 0
+        with translate_full_disk():
+            descriptor, self._path = create_file(store.temporary_folder(), "part-")
+        self._file = os.fdopen(descriptor, "wb")
+
+    def write(self, chunk: bytes) -> None:
+        """Append a chunk. Raises TooLarge over the limit, StorageFullError on a full disk."""
+        self._size += len(chunk)
+        if self._limit is not None and self._size > self._limit:
+            raise TooLarge(f"The file is larger than {size_text(self._limit)}, the most allowed.")
+        self._hash.update(chunk)
+        with translate_full_disk():
+            self._file.write(chunk)
+
+    def commit(self) -> Blob:
+        """Store the written bytes under their hash."""
+        blob = Blob(self._hash.hexdigest(), self._size)
+        with translate_full_disk():
+            self._file.flush()
+            self._store.publish(self._file, self._path, blob)
+        return blob
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # flushing the buffer may fail on a full disk, but the file is discarded anyway
+        with contextlib.suppress(OSError):
+            self._file.close()
+        self._path.unlink(missing_ok=True)
 
 
 def blob_chunks(store: BlobStore, sha256: str) -> Iterator[bytes]:
@@ -230,68 +267,19 @@ class CheckedBlobs:
     """
 
     def __init__(self) -> None:
-        self._states: dict[str, tuple[int, float]] = {}
+        self._states: dict[str, BlobStat] = {}
 
-    def has(self, sha256: str, size: int, modified: float) -> bool:
-        """True if the blob was undamaged in this state; `modified`: seconds, as in `st_mtime`."""
-        return self._states.get(sha256) == (size, modified)
+    def has(self, found: BlobStat) -> bool:
+        """True if the blob was undamaged in this state."""
+        return self._states.get(found.sha256) == found
 
-    def add(self, sha256: str, size: int, modified: float) -> None:
+    def add(self, found: BlobStat) -> None:
         """Remember an undamaged blob."""
-        if abs(time.time() - modified) < COARSE_SECONDS:
+        if abs(time.time() - found.modified.timestamp()) < COARSE_SECONDS:
             return
         if len(self._states) >= MAX_REMEMBERED:
             self._states.clear()
-        self._states[sha256] = (size, modified)
-
-
-class BlobTarget(Protocol):
-    """The interface of a store for its writers."""
-
-    def temporary_folder(self) -> Path:
-        """Folder for blobs that are not complete yet."""
-
-    def publish(self, file: BinaryIO, temporary: Path, blob: Blob) -> None:
-        """Move or upload a flushed temporary file to its final path."""
-
-
-class SpooledWriter:
-    """A BlobWriter that hashes into a temporary file; the store publishes it."""
-
-    def __init__(self, store: BlobTarget, *, limit: int | None) -> None:
-        self._store = store
-        self._limit = limit
-        self._hash = hashlib.sha256()
-        self._size = 0
-        with translate_full_disk():
-            descriptor, self._path = create_file(store.temporary_folder(), "part-")
-        self._file = os.fdopen(descriptor, "wb")
-
-    def write(self, chunk: bytes) -> None:
-        """Append a chunk. Raises TooLarge over the limit, StorageFullError on a full disk."""
-        self._size += len(chunk)
-        if self._limit is not None and self._size > self._limit:
-            raise TooLarge(f"The file is larger than {size_text(self._limit)}, the most allowed.")
-        self._hash.update(chunk)
-        with translate_full_disk():
-            self._file.write(chunk)
-
-    def commit(self) -> Blob:
-        """Store the written bytes under their hash."""
-        blob = Blob(self._hash.hexdigest(), self._size)
-        with translate_full_disk():
-            self._file.flush()
-            self._store.publish(self._file, self._path, blob)
-        return blob
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # flushing the buffer may fail on a full disk, but the file is discarded anyway
-        with contextlib.suppress(OSError):
-            self._file.close()
-        self._path.unlink(missing_ok=True)
+        self._states[found.sha256] = found
 
 
 def require_hash(sha256: str) -> str:

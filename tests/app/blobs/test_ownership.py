@@ -13,8 +13,7 @@ import pytest
 from sqlmodel import col, delete, select
 
 from app.registry.blobs import ownership as service
-from app.registry.blobs.marker import Marker, read_marker
-from app.registry.blobs.ownership import Owner, OwnerCheck
+from app.registry.blobs.ownership import Marker, Owner, OwnerCheck, read_marker
 from app.registry.db import Database, utcnow
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore

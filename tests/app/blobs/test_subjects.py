@@ -12,11 +12,13 @@ from tests.app.blobs.conftest import Filled
 
 NO_BLOBS = {
     "adapter_file.facts_sha256",
+    "adapter_look.cover_sha256",
     "adapter_version.file_tensor_sha256",
     "adapter_version.tensor_sha256",
     "blob_check.sha256",
     "erased_hash.sha256",
     "image.sha256",
+    "image_look.sha256",
     "image_measure.clean_sha256",
     "login_session.token_sha256",
     "thumbnail.sha256",

@@ -348,6 +348,8 @@ def test_every_table_is_read() -> None:
     assert found == {
         "adapter.trigger_words",
         "adapter_file.proof",
+        "adapter_look.cover_sha256",
+        "adapter_look.images",
         "adapter_version.config",
         "adapter_version.file_tensor_sha256",
         "adapter_version.tensor_sha256",
@@ -361,6 +363,7 @@ def test_every_table_is_read() -> None:
         "grid.axes",
         "grid.request",
         "image.sha256",
+        "image_look.sha256",
         "image_measure.clean_sha256",
         "own_preset.config",
         "prompt_set.versions",
@@ -370,6 +373,8 @@ def test_every_table_is_read() -> None:
         "run.config",
         "run.good_steps",
         "run.own_preset",
+        "sweep.plan",
+        "sweep.result",
         "thumbnail.sha256",
     }
     read = {

@@ -13,7 +13,7 @@ from sqlmodel import Session, select
 from app.registry.blobs import deletion as freeing
 from app.registry.blobs import guard, ownership
 from app.registry.blobs.guard import JustDeleted
-from app.registry.blobs.marker import read_marker, write_marker
+from app.registry.blobs.ownership import read_marker, write_marker
 from app.registry.datasets import service as datasets
 from app.registry.db import Database
 from app.registry.deletion import renders as deletion

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from app.registry.blobs.check import StoreCheck
-from app.registry.blobs.check_jobs import READ_INTERVAL, SLICE_SECONDS
+from app.registry.blobs.check import READ_INTERVAL, SLICE_SECONDS, StoreCheck
 from app.registry.db import utcnow
 from app.registry.job_kinds.kinds import CheckFilesResult
 from worker.runtime.job_progress import IoWork, JobProgress

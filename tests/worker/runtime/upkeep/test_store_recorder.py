@@ -9,7 +9,7 @@ import pytest
 from sqlmodel import col, delete
 
 from app.registry.blobs import ownership
-from app.registry.blobs.marker import read_marker
+from app.registry.blobs.ownership import read_marker
 from app.registry.db import Database, utcnow
 from app.registry.storage.bucket import ObjectBlobStore
 from app.registry.storage.store import BlobStore, StorageUnavailable
