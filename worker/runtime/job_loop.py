@@ -224,7 +224,7 @@ class JobLoop:
             except LostLease as lost:
                 log.warning("%s: %s", label, lost)
             except GaveUp:
-                self._write_end(partial(self._give_back, table, claim=claim, reason=None))
+                self._write_end(partial(jobs.give_back, job=table, claim=claim))
             except Exception as error:
                 reason = reason_to_wait(error)
                 if reason is None:
@@ -233,12 +233,8 @@ class JobLoop:
                 else:
                     log.warning("%s returns to the queue: %s", label, reason)
                     self._pause.begin(reason)
-                    self._write_end(partial(self._give_back, table, claim=claim, reason=reason))
-
-    def _give_back(
-        self, table: type[Job], session: Session, *, claim: Claim, reason: str | None
-    ) -> None:
-        jobs.give_back(session, table, claim, waits_for=reason)
+                    back = partial(jobs.give_back, job=table, claim=claim, waits_for=reason)
+                    self._write_end(back)
 
     def _retry_job(
         self, table: type[Job], session: Session, *, claim: Claim, error: Exception

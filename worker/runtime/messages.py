@@ -1,15 +1,12 @@
-"""Messages between the train worker and its trainer process, one JSON object per line."""
+"""Messages between the train worker and its trainer process."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
+from worker.core.child_pipes import MessageLines
 from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.training.config import TrainConfig
 from worker.core.training.events import Arithmetic, Control, Event
@@ -44,7 +41,7 @@ class Exit:
 
 @dataclass(frozen=True)
 class Train:
-    """To the trainer: train; each process does this once. `prompt_form`: as for `train`.
+    """To the trainer: train; each process does this once.
 
     `sends_round_trips`: first it sends what the images lose in the autoencoder.
     """
@@ -69,7 +66,7 @@ class RoundTrips:
 
 @dataclass(frozen=True)
 class TrainerCommand:
-    """To the trainer: stop or cancel, or make a sample or checkpoint at the next step."""
+    """To the trainer: stop or cancel, or do something at the next step."""
 
     control: Control = Control.CONTINUE
     sample_now: bool = False
@@ -159,24 +156,5 @@ Message = (
     | FailureReport
     | Event
 )
-_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in Message.__args__}
-
-
-@cache
-def _type_adapter(kind: str) -> TypeAdapter[Any]:
-    return TypeAdapter(_KINDS[kind])
-
-
-def encode(message: Message) -> bytes:
-    """Encode a message as one line; NaN and infinity are preserved."""
-    kind = type(message).__name__
-    return (
-        json.dumps([kind, _type_adapter(kind).dump_python(message, mode="json")]).encode() + b"\n"
-    )
-
-
-def decode(line: bytes) -> Message:
-    """Decode a line written by `encode`."""
-    kind, fields = json.loads(line)
-    message: Message = _type_adapter(kind).validate_python(fields)
-    return message
+_LINES = MessageLines[Message](Message)
+encode, decode = _LINES.encode, _LINES.decode

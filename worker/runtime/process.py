@@ -18,8 +18,8 @@ from app.registry.wakeups import WakeUps
 from worker.runtime.forking import fork_command
 from worker.runtime.job_loop import JobLoop, Work
 from worker.runtime.render_jobs import RenderJobs
+from worker.runtime.time_limits.limited_jobs import COMMAND as IO_COMMAND
 from worker.runtime.time_limits.limited_jobs import LimitedIoJobs
-from worker.runtime.time_limits.process import COMMAND as IO_COMMAND
 from worker.runtime.train_jobs import TrainJobs
 from worker.runtime.trainer_process import COMMAND as TRAINER_COMMAND
 from worker.runtime.upkeep.store_recorder import StoreRecorder

@@ -16,12 +16,13 @@ import sys
 import traceback
 
 from worker.core.bases.family import BaseModelError
+from worker.core.child_pipes import Outbox
 from worker.core.device import choose_device
 from worker.core.lean_imports import lean_imports
 from worker.core.lora_files.errors import AdapterError
 from worker.core.training.errors import TrainingError
-from worker.runtime.messages import FailureReport
-from worker.runtime.trainer_pipes import MessageInbox, MessageOutbox
+from worker.runtime.messages import FailureReport, encode
+from worker.runtime.trainer_inbox import MessageInbox
 
 
 def failure(error: Exception) -> FailureReport:
@@ -43,7 +44,7 @@ def failure(error: Exception) -> FailureReport:
 
 def main() -> None:
     """Serve one worker, then exit the process."""
-    outbox, inbox = MessageOutbox(), MessageInbox()
+    outbox, inbox = Outbox(encode), MessageInbox()
     try:
         device = choose_device(os.environ.get("BRUSHWORK_DEVICE", "auto"))
         with lean_imports(device):

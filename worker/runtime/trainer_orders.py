@@ -17,6 +17,7 @@ import torch
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.load import LoadedBase
 from worker.core.bases.threads import is_small, use_fastest_threads
+from worker.core.child_pipes import Outbox
 from worker.core.training.calibrate import calibrate
 from worker.core.training.config import Precision
 from worker.core.training.data.images import read_folder
@@ -34,12 +35,13 @@ from worker.runtime.messages import (
     Export,
     ExportReport,
     Heartbeat,
+    Message,
     Preload,
     Ready,
     RoundTrips,
     Train,
 )
-from worker.runtime.trainer_pipes import MessageInbox, MessageOutbox
+from worker.runtime.trainer_inbox import MessageInbox
 from worker.runtime.write_downloads import write_downloads
 
 ALIVE_SECONDS = 2.0
@@ -49,7 +51,7 @@ CPU_NICENESS = 10  # renders on the same cores go first
 class PipeCallbacks:
     """Training callbacks that communicate with the worker."""
 
-    def __init__(self, outbox: MessageOutbox, inbox: MessageInbox) -> None:
+    def __init__(self, outbox: Outbox[Message], inbox: MessageInbox) -> None:
         self._outbox = outbox
         self._inbox = inbox
         self._alive_at = 0.0
@@ -71,7 +73,7 @@ class Trainer:
     """Processes the orders of the worker, one after another."""
 
     def __init__(
-        self, outbox: MessageOutbox, inbox: MessageInbox, *, device: str, threads: int
+        self, outbox: Outbox[Message], inbox: MessageInbox, *, device: str, threads: int
     ) -> None:
         self._outbox = outbox
         self._inbox = inbox

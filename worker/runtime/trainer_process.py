@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import secrets
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 from worker.runtime.device import MANY_THREADS, child_environment, usable_cores
 from worker.runtime.messages import (
@@ -29,9 +25,7 @@ from worker.runtime.messages import (
 
 COMMAND = (sys.executable, "-m", "worker.runtime.trainer")
 LOG_TAIL_BYTES = 4_000
-END_SECONDS = 10.0
-
-log = logging.getLogger(__name__)
+FINISH_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -57,22 +51,11 @@ class TrainerProcess:
         self._log = logs / f"trainer-{secrets.token_hex(4)}.log"
         self.ready: Ready | None = None
         self._on_calibrated = on_calibrated
-        self._inbox: SimpleQueue[Message | None] = SimpleQueue()
         environment = child_environment(threads) | {"BRUSHWORK_DEVICE": device}
         with self._log.open("wb") as errors:
-            self._process = subprocess.Popen(
-                list(command),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                bufsize=0,
-                env=environment,
-                start_new_session=True,
+            super().__init__(
+                command, environment, self._read_message, errors=errors, own_group=True
             )
-        self._reader = threading.Thread(
-            target=self._read_messages, name="trainer-reader", daemon=True
-        )
-        self._reader.start()
 
     @property
     def pid(self) -> int:
@@ -84,27 +67,9 @@ class TrainerProcess:
         """Description of its device; empty until it is ready."""
         return self.ready.device if self.ready else ""
 
-    @property
-    def is_alive(self) -> bool:
-        """False once the process has ended."""
-        return self._process.poll() is None
-
     def send(self, message: Message) -> None:
-        """Send a message; if the trainer is dead, `receive` will report it."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError):
-            self._process.stdin.write(encode(message))
-
-    def receive(self, timeout: float) -> Message | TrainerExit | None:
-        """The next message; None on timeout, TrainerExit after the last one."""
-        try:
-            message = self._inbox.get(timeout=timeout)
-        except Empty:
-            return None
-        if message is not None:
-            return message
-        self._inbox.put(None)
-        return TrainerExit(self._process.wait())
+        """Send a message."""
+        self.write(encode(message))
 
     def log_tail(self) -> str:
         """The end of the process's stderr."""
@@ -118,42 +83,22 @@ class TrainerProcess:
     def finish(self) -> None:
         """Wait briefly for a process that sent its last message, then kill it."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(END_SECONDS)
+            self._process.wait(FINISH_SECONDS)
         self.kill()
 
     def kill(self) -> None:
         """Kill the process and its children."""
-        if self.is_alive:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                if sys.platform == "win32":
-                    self._process.kill()
-                else:
-                    os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._reader.join(END_SECONDS)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        super().kill()
         self._log.unlink(missing_ok=True)
 
-    def _read_messages(self) -> None:
-        assert self._process.stdout is not None
-        with contextlib.suppress(OSError, ValueError):
-            rest = b""
-            while data := self._process.stdout.read(65_536):
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    self._dispatch_message(decode(line))
-        self._inbox.put(None)
-
-    def _dispatch_message(self, message: Message) -> None:
+    def _read_message(self, line: bytes) -> Message | None:
+        message = decode(line)
         if isinstance(message, Ready):
             self.ready = message
         if isinstance(message, CalibrationReport):
             self._on_calibrated(message)
-        else:
-            self._inbox.put(message)
+            return None
+        return message
 
 
 class WarmTrainer:
@@ -174,22 +119,19 @@ class WarmTrainer:
         self._lock = threading.RLock()
         self.device = ""
 
-    def warm(self, model: Path) -> None:
+    def warm(self, model: Path) -> TrainerProcess:
         """Make the warm process load this base model; start one if needed."""
         with self._lock:
-            self._warm(model)
-
-    def _warm(self, model: Path) -> TrainerProcess:
-        if self._process is not None and not self._process.is_alive:
-            self._process.kill()
-            self._process = None
-        if self._process is None:
-            self._process = self._newest = self._start_noting_threads()
-            self._model = None
-        if self._model != model:
-            self._process.send(Preload(model, self._threads.get(model)))
-            self._model = model
-        return self._process
+            if self._process is not None and not self._process.is_alive:
+                self._process.kill()
+                self._process = None
+            if self._process is None:
+                self._process = self._newest = self._start_noting_threads()
+                self._model = None
+            if self._model != model:
+                self._process.send(Preload(model, self._threads.get(model)))
+                self._model = model
+            return self._process
 
     def _start_noting_threads(self) -> TrainerProcess:
         """A new process; what the last one found about its base model is kept."""
@@ -202,7 +144,7 @@ class WarmTrainer:
         """Hand over the process, warm or new, to the caller."""
         with self._lock:
             self._stop_calibrating()
-            process = self._warm(model)
+            process = self.warm(model)
             self._process = None
             return process
 
@@ -214,7 +156,7 @@ class WarmTrainer:
                 process = self._calibrator = self._start()
                 process.send(Preload(model, self._threads.get(model)))
             else:
-                process = self._warm(model)
+                process = self.warm(model)
             for order in orders:
                 process.send(order)
             if self._forks:

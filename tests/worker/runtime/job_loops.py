@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from PIL import Image as Picture
 from PIL import ImageDraw
@@ -35,7 +36,7 @@ from worker.core.training.events import Event as TrainingEvent
 from worker.runtime.job_loop import JobLoop, Work
 from worker.runtime.job_progress import IoWork
 from worker.runtime.lease import Lease
-from worker.runtime.messages import FailureReport, Message, encode
+from worker.runtime.messages import FailureReport, Message, decode, encode
 from worker.runtime.train_jobs import TrainJobs
 from worker.runtime.trainer_process import TrainerProcess
 
@@ -54,6 +55,19 @@ CONFIG: dict[str, Any] = {
     "precision": "fp32",
     "resolution": SIDE,
 }
+
+
+def running(*words: str, recursive: bool = False) -> list[psutil.Process]:
+    """The processes of this one whose command contains one of these words; theirs too on demand."""
+
+    def command(process: psutil.Process) -> str:
+        try:
+            return " ".join(process.cmdline())
+        except psutil.NoSuchProcess:  # it has ended, perhaps as a zombie
+            return ""
+
+    children = psutil.Process().children(recursive=recursive)
+    return [child for child in children if any(word in command(child) for word in words)]
 
 
 @dataclass(frozen=True)
@@ -268,13 +282,13 @@ def scripted_trainer(messages: Sequence[TrainingEvent | FailureReport]) -> tuple
 def noted_messages(patch: pytest.MonkeyPatch) -> list[Message]:
     """Every message that trainers send while this patch lasts, in order."""
     messages: list[Message] = []
-    dispatch = TrainerProcess._dispatch_message
+    read = TrainerProcess._read_message
 
-    def note(process: TrainerProcess, message: Message) -> None:
-        messages.append(message)
-        dispatch(process, message)
+    def note(process: TrainerProcess, line: bytes) -> Message | None:
+        messages.append(decode(line))
+        return read(process, line)
 
-    patch.setattr(TrainerProcess, "_dispatch_message", note)
+    patch.setattr(TrainerProcess, "_read_message", note)
     return messages
 
 

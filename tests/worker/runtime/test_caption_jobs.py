@@ -27,7 +27,7 @@ from worker.core.captioning.words import ProviderKind
 from worker.core.words import CaptionKind
 from worker.runtime import caption_jobs
 from worker.runtime.io_jobs import IoJobs
-from worker.runtime.time_limits.process import COMMAND
+from worker.runtime.time_limits.limited_jobs import COMMAND
 
 OLLAMA = CaptionRequest(ProviderKind.OLLAMA, prompt="Say it", do_not_name=("chalk", "style"))
 

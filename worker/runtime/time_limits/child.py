@@ -2,37 +2,52 @@
 
 The first line of its stdin holds the settings; then it carries out one order after another. It ends
 as soon as stdin is closed. Output of libraries goes to stderr, which is the log of the worker.
+Its database and its store report their calls: a job that waits for them does no work.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
-import os
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any, cast
+
+from sqlmodel import Session, col, select
 
 from app.registry.blobs.guard import make_guard
 from app.registry.config import Settings
-from app.registry.db import make_engine
-from app.registry.job_kinds.kinds import JobKind
+from app.registry.db import Database, make_engine
+from app.registry.job_kinds.caption_kinds import CaptionArgs
+from app.registry.job_kinds.kinds import (
+    EvaluationArgs,
+    ExtractAdapterArgs,
+    FuseAdapterArgs,
+    ImportAdapterArgs,
+    JobKind,
+    MeasureOverlapArgs,
+    MergeAdaptersArgs,
+)
 from app.registry.jobs.service import Claim, LostLease
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobNotFound, BlobStore
 from app.registry.tables import all as tables  # noqa: F401 - registers every table before the first query
+from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
+from worker.core.child_pipes import Outbox, read_lines
 from worker.core.lean_imports import lean_imports
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.lease import Lease
 from worker.runtime.outages.patience import reason_to_wait
-from worker.runtime.time_limits.calls import Calls, ReportingDatabase, reporting_store
-from worker.runtime.time_limits.input_size import input_size
 from worker.runtime.time_limits.messages import (
     Done,
     Message,
@@ -45,8 +60,6 @@ from worker.runtime.time_limits.messages import (
     encode,
 )
 
-READ_BYTES = 65_536
-ORPHANED = 75
 REPORT_SECONDS = 0.5  # between two finished parts that are reported
 SHOWN = 500  # characters
 LOG_FORMAT = "[%(asctime)s: %(levelname)s/io-job] %(message)s"
@@ -61,29 +74,13 @@ WITHOUT_TORCH = frozenset(
 )
 
 
-class Outbox:
-    """Messages to the worker, through the original stdout."""
-
-    def __init__(self) -> None:
-        self._descriptor = os.dup(1)
-        os.dup2(2, 1)
-        self._lock = threading.Lock()
-
-    def tell(self, message: Message | Word) -> None:
-        """Write one complete line."""
-        line = memoryview(encode(message))
-        with self._lock:
-            while line:
-                line = line[os.write(self._descriptor, line) :]
-
-
 class Inbox:
     """Orders of the worker; `stopping` is set when it stops."""
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
         self._lines: SimpleQueue[bytes] = SimpleQueue()
-        threading.Thread(target=self._read, name="inbox", daemon=True).start()
+        read_lines(self._take)
 
     def settings(self) -> Settings:
         """The settings, which come first."""
@@ -96,23 +93,82 @@ class Inbox:
             assert isinstance(order, Order)
             yield order
 
-    def _read(self) -> None:
-        rest = b""
-        # os.read, not sys.stdin: a buffered reader can abort the interpreter at exit
-        while data := os.read(0, READ_BYTES):
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                if line == encode(Stop()).rstrip():
-                    self.stopping.set()
-                else:
-                    self._lines.put(line)
-        os._exit(ORPHANED)  # the job may hang
+    def _take(self, line: bytes) -> None:
+        if line == encode(Stop()).rstrip():
+            self.stopping.set()
+        else:
+            self._lines.put(line)
+
+
+class Calls:
+    """Reports when the first of several nested calls begins and the last one ends."""
+
+    def __init__(self, tell: Callable[[Word], None]) -> None:
+        self._tell = tell
+        self._count = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """A block that is a call."""
+        self._change(1)
+        try:
+            yield
+        finally:
+            self._change(-1)
+
+    def _change(self, by: int) -> None:
+        with self._lock:
+            before, self._count = self._count, self._count + by
+            if not before or not self._count:
+                self._tell(Word.CALL if by > 0 else Word.BACK)
+
+
+class ReportingDatabase(Database):
+    """A database whose sessions are calls."""
+
+    calls: Calls
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session for reading."""
+        with self.calls.calling(), super().read() as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session that commits at the end or rolls back."""
+        with self.calls.calling(), super().write() as session:
+            yield session
+
+
+class _ReportingStore:
+    def __init__(self, store: BlobStore, calls: Calls) -> None:
+        self._store = store
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if not callable(found):
+            return found
+
+        @functools.wraps(found)
+        def call(*arguments: Any, **options: Any) -> Any:
+            with self._calls.calling():
+                return found(*arguments, **options)
+
+        return call
+
+
+def reporting_store(store: BlobStore, calls: Calls) -> BlobStore:
+    """This store, each method of which is a call; what `open` and `list` give is read without."""
+    return cast(BlobStore, _ReportingStore(store, calls))
 
 
 class ReportingLease(Lease):
     """The claim of a job whose lease the worker renews; it reports finished parts."""
 
-    def __init__(self, database: ReportingDatabase, claim: Claim, outbox: Outbox) -> None:
+    def __init__(self, database: ReportingDatabase, claim: Claim, outbox: Outbox[Message]) -> None:
         super().__init__(database, IoJob, claim, seconds=0.0)
         self._outbox = outbox
         self._reported_at = 0.0
@@ -121,21 +177,23 @@ class ReportingLease(Lease):
         """Report a finished part, at most a few times a second."""
         if time.monotonic() - self._reported_at > REPORT_SECONDS:
             self._reported_at = time.monotonic()
-            self._outbox.tell(Word.PART)
+            self._outbox.send(Word.PART)
 
 
 class JobRunner:
     """Carries out io jobs in this process."""
 
-    def __init__(self, settings: Settings, outbox: Outbox, stopping: threading.Event) -> None:
+    def __init__(
+        self, settings: Settings, outbox: Outbox[Message], stopping: threading.Event
+    ) -> None:
         self._outbox = outbox
         self._stopping = stopping
-        calls = Calls(outbox.tell)
+        calls = Calls(outbox.send)
         store = open_store(settings.storage_url, settings.data_dir)
         self._store: BlobStore = reporting_store(store, calls)
         self._database = ReportingDatabase(
             make_engine(settings.sqlalchemy_url),
-            lambda queue: outbox.tell(Wake(queue)),
+            lambda queue: outbox.send(Wake(queue)),
             check_rows=make_guard(store),
         )
         self._database.calls = calls
@@ -163,7 +221,7 @@ class JobRunner:
         """Tell how much the job reads, and import what it needs."""
         try:
             with self._database.read() as session:
-                self._outbox.tell(Size(input_size(session, self._store, job)))
+                self._outbox.send(Size(_input_size(session, self._store, job)))
         except BlobNotFound:  # the job itself says so
             pass
         if job.kind not in WITHOUT_TORCH:
@@ -171,15 +229,48 @@ class JobRunner:
                 from worker.runtime import import_jobs, tool_jobs, write_downloads  # noqa: F401
 
 
+def _input_size(session: Session, store: BlobStore, job: IoJob) -> int:
+    """The size of the files that a job reads, in bytes; what is missing counts as empty.
+
+    Raises DamagedJob, BlobNotFound and outages.
+    """
+    args = job.readable_arguments()
+    if isinstance(args, ImportAdapterArgs):
+        return store.stat(args.sha256).size
+    if isinstance(args, CaptionArgs | EvaluationArgs):
+        return 0
+    adapters: list[int | None] = []
+    bases: list[int | None] = []
+    if isinstance(args, (MergeAdaptersArgs, FuseAdapterArgs)):
+        adapters = [part.version_id for part in args.parts]
+    if isinstance(args, (FuseAdapterArgs, ExtractAdapterArgs)):
+        bases = [job.subject_id]
+    elif not adapters:
+        adapters = [job.subject_id]
+    if isinstance(args, MeasureOverlapArgs):
+        adapters.append(args.other_id)
+    if isinstance(args, ExtractAdapterArgs):
+        bases.append(args.tuned_id)
+    return _sizes(session, AdapterVersion, adapters) + _sizes(session, BaseModel, bases)
+
+
+def _sizes(
+    session: Session, table: type[AdapterVersion] | type[BaseModel], ids: Iterable[int | None]
+) -> int:
+    known = [key for key in ids if key is not None]
+    sizes = session.exec(select(col(table.size_bytes)).where(col(table.id).in_(known)))
+    return sum(size or 0 for size in sizes)
+
+
 def main() -> None:
     """Serve one worker until it closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the worker too
-    outbox, inbox = Outbox(), Inbox()
+    outbox, inbox = Outbox(encode), Inbox()
     settings = inbox.settings()
     logging.basicConfig(stream=sys.stderr, level=settings.log_level, format=LOG_FORMAT)
     runner = JobRunner(settings, outbox, inbox.stopping)
     for order in inbox.orders():
-        outbox.tell(runner.run(order))
+        outbox.send(runner.run(order))
 
 
 if __name__ == "__main__":

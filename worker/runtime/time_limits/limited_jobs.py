@@ -7,7 +7,10 @@ gives its memory back: an io worker itself loads torch for publications only.
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,14 +26,28 @@ from app.registry.storage.store import BlobStore, StorageUnavailable
 from app.registry.tables.jobs import IoJob
 from app.registry.temporary import remove_abandoned, temporary_folder
 from worker.core.wording import duration
+from worker.runtime.device import child_environment, threads
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.job_progress import IoWork, JobCanceled, JobProcessFailed, WorkerStopping
 from worker.runtime.lease import Lease
+from worker.runtime.line_process import Ended, LineProcess
 from worker.runtime.outages.job_clock import JobClock
 from worker.runtime.outages.patience import JobWaits, reason_to_wait
-from worker.runtime.time_limits.messages import Done, Order, Size, Stop, Wake, Word
-from worker.runtime.time_limits.process import COMMAND, Exit, JobProcess, ProcessPool
+from worker.runtime.time_limits.messages import (
+    Done,
+    Message,
+    Order,
+    Size,
+    Stop,
+    Wake,
+    Word,
+    decode,
+    encode,
+)
 
+COMMAND = (sys.executable, "-m", "worker.runtime.time_limits.child")
+KEPT_SECONDS = 60.0
+NOT_SENT = {"password", "hub_token"}  # settings that no job in a process needs
 LOOK_SECONDS = 0.2
 GRACE_SECONDS = 8.0  # for a job that is canceled or whose worker stops, to end by itself
 STORE_SECONDS = 10.0  # for a call of the storage when a job is ended
@@ -49,6 +66,76 @@ PARTS_KEPT = "what was done until then is kept"
 NO_ANSWER = "It did not answer for {limit}."
 
 log = logging.getLogger(__name__)
+
+
+class JobProcess(LineProcess[Message]):
+    """A running `python -m worker.runtime.time_limits.child`.
+
+    It belongs to the process group of the worker: whoever kills the group kills it too.
+    """
+
+    def __init__(self, settings: Settings, command: Sequence[str]) -> None:
+        environment = os.environ | child_environment(threads(settings.threads))
+        super().__init__(command, environment, decode)
+        values = settings.model_dump(mode="json", exclude=NOT_SENT, exclude_none=True)
+        if settings.openai_key:  # JSON of a secret is asterisks
+            values["openai_key"] = settings.openai_key.get_secret_value()
+        self.write(json.dumps(values).encode() + b"\n")
+
+    def send(self, message: Message) -> None:
+        """Send a message."""
+        self.write(encode(message))
+
+
+class ProcessPool:
+    """Gives processes for jobs, and keeps one that has ended its job for a while.
+
+    A process that imports its libraries itself takes seconds to start. `forks`: it takes
+    milliseconds, and none is kept.
+    """
+
+    def __init__(self, settings: Settings, command: Sequence[str], *, forks: bool) -> None:
+        self._settings = settings
+        self._command = command
+        self._kept_seconds = 0.0 if forks else KEPT_SECONDS
+        self._kept: JobProcess | None = None
+        self._timer: threading.Timer | None = None
+        self._lock = threading.Lock()
+
+    def take(self) -> JobProcess:
+        """A process without a job; the caller gives it back or kills it."""
+        process = self._take_kept()
+        if process is not None and process.is_alive:
+            return process
+        if process is not None:
+            process.kill()
+        return JobProcess(self._settings, self._command)
+
+    def give_back(self, process: JobProcess) -> None:
+        """Keep this process for the next job, or end it."""
+        with self._lock:
+            keeps = self._kept is None and self._kept_seconds > 0
+            if keeps:
+                self._kept = process
+                self._timer = threading.Timer(self._kept_seconds, self.close)
+                self._timer.daemon = True
+                self._timer.start()
+        if not keeps:
+            process.kill()
+
+    def close(self) -> None:
+        """End the process that is kept."""
+        process = self._take_kept()
+        if process is not None:
+            process.kill()
+
+    def _take_kept(self) -> JobProcess | None:
+        with self._lock:
+            process, self._kept = self._kept, None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            return process
 
 
 class TookTooLong(Exception):
@@ -206,7 +293,7 @@ class _WatchedJob:
             message = self._process.receive(LOOK_SECONDS)
             if isinstance(message, Done):
                 return message
-            if isinstance(message, Exit):
+            if isinstance(message, Ended):
                 raise JobProcessFailed(f"the process of this job ended with code {message.code}")
             if isinstance(message, Wake):
                 self._wake(message.queue)

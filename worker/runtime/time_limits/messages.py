@@ -1,11 +1,11 @@
-"""Messages between an io worker and the process of its jobs, one JSON object per line."""
+"""Messages between an io worker and the process of its jobs."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
+
+from worker.core.child_pipes import MessageLines
 
 
 class Word(StrEnum):
@@ -58,24 +58,6 @@ class Done:
     trace: str = ""
 
 
-Message = Order | Stop | Size | Wake | Done
-MESSAGES = {kind.__name__: kind for kind in (Order, Stop, Size, Wake, Done)}
-MessageT = TypeVar("MessageT", bound=Message)
-
-
-def encode(message: Message | Word) -> bytes:
-    """The line of a message."""
-    content: Any = message
-    if not isinstance(message, Word):
-        content = {type(message).__name__: asdict(message)}
-    return json.dumps(content).encode() + b"\n"
-
-
-def decode(line: bytes) -> Message | Word:
-    """The message of a line."""
-    content = json.loads(line)
-    if isinstance(content, str):
-        return Word(content)
-    ((name, values),) = content.items()
-    message: Message = MESSAGES[name](**values)
-    return message
+Message = Order | Stop | Size | Wake | Done | Word
+_LINES = MessageLines[Message](Message)
+encode, decode = _LINES.encode, _LINES.decode

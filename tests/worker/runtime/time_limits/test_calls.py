@@ -6,7 +6,7 @@ import pytest
 
 from app.registry.storage.store import BlobNotFound
 from tests.worker.runtime.job_loops import Registry
-from worker.runtime.time_limits.calls import Calls, ReportingDatabase, reporting_store
+from worker.runtime.time_limits.child import Calls, ReportingDatabase, reporting_store
 from worker.runtime.time_limits.messages import Word
 
 ONCE = [Word.CALL, Word.BACK]

@@ -31,7 +31,7 @@ from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from app.registry.temporary import PREFIXES
 from tests.fake_workers import weighted
-from tests.worker.runtime.job_loops import Registry, wait_for
+from tests.worker.runtime.job_loops import Registry, running, wait_for
 from tests.worker.runtime.outages import SwitchedStore
 from tests.worker.runtime.test_import_jobs import lora
 from tests.worker.runtime.test_job_clock import Time
@@ -41,17 +41,19 @@ from worker.runtime.forking import fork_command
 from worker.runtime.job_loop import JobLoop
 from worker.runtime.job_progress import JobCanceled, WorkerStopping
 from worker.runtime.lease import Lease
+from worker.runtime.line_process import Ended
 from worker.runtime.outages.job_clock import JobClock
 from worker.runtime.outages.patience import JobWaits
 from worker.runtime.time_limits import limited_jobs
 from worker.runtime.time_limits.limited_jobs import (
+    COMMAND,
     IN_PROCESS,
     JobProcessFailed,
     LimitedIoJobs,
+    ProcessPool,
     TookTooLong,
 )
 from worker.runtime.time_limits.messages import Done, Order, Size, Stop, Wake, Word, decode, encode
-from worker.runtime.time_limits.process import COMMAND, Exit, ProcessPool
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks its processes")
 HANGING = (sys.executable, "-m", "tests.worker.runtime.time_limits.hanging_child")
@@ -125,11 +127,7 @@ def leftovers(registry: Registry) -> list[Path]:
 
 def job_processes() -> list[psutil.Process]:
     """The processes of io jobs that this test has started."""
-    return [
-        child
-        for child in psutil.Process().children()
-        if any("io-job" in word for word in child.cmdline())
-    ]
+    return running("io-job")
 
 
 def test_every_short_kind_has_a_limit_that_is_generous() -> None:
@@ -414,7 +412,7 @@ def test_a_job_that_should_stop_has_a_short_time_for_it(
 def test_a_process_that_ends_and_one_that_queues_jobs_are_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    _, woken, until_done = watch(monkeypatch, (1, Wake("io")), (1, Exit(-11)))
+    _, woken, until_done = watch(monkeypatch, (1, Wake("io")), (1, Ended(-11)))
     with pytest.raises(JobProcessFailed, match="ended with code -11"):
         until_done()
     assert woken == ["io"]
