@@ -24,16 +24,16 @@ def _tokenizers_read_once() -> Iterator[None]:
         yield
 
 
-def _read_once(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
+def _read_once(read: Callable[..., Any]) -> Callable[..., Any]:
     """The same function, which remembers by content; one that is in use stays in its thread."""
     remembered = threading.local()
 
-    def read_or_remember(folder: Path) -> Any:
+    def read_or_remember(folder: Path, kind: str) -> Any:
         files = sorted(file for file in folder.glob("*") if file.is_file())
         key = tuple((file.name, hashlib.sha256(file.read_bytes()).digest()) for file in files)
         found: dict[Any, Any] = remembered.__dict__
         if key not in found:
-            found[key] = read(folder)
+            found[key] = read(folder, kind)
         return found[key]
 
     return read_or_remember

@@ -34,7 +34,8 @@ from app.registry.tables.auto_caption import CaptionProposal, ProposalState
 from app.registry.tables.datasets import Image
 from app.registry.tables.jobs import IoJob
 from worker.core.captioning.interface import Captioner, ImageNotCaptioned, ProviderGone
-from worker.core.captioning.local.opening import open_builtin, open_server
+from worker.core.captioning.remote.ollama import OllamaCaptioner
+from worker.core.captioning.remote.openai_chat import OpenAiCaptioner
 from worker.core.captioning.remote.requests import Server
 from worker.core.captioning.words import CaptionMode, ProviderKind
 from worker.runtime.device import threads
@@ -178,14 +179,18 @@ def _open(work: IoWork, args: CaptionArgs, check: Callable[[], None]) -> Iterato
             time.sleep(min(left, WAIT_SECONDS))
 
     if args.provider is ProviderKind.BUILTIN:
-        yield open_builtin()
+        from worker.core.captioning.builtin import BuiltinCaptioner  # numpy
+
+        yield BuiltinCaptioner()
     elif args.provider is ProviderKind.LOCAL:
         with _open_local(work, args) as captioner:
             yield captioner
     else:
         require_allowed(work.settings, args.provider, args.address)
         key = key_for(work.settings, args.provider, args.address)
-        yield open_server(args.provider, Server(args.address, key=key, wait=wait), args.model)
+        is_ollama = args.provider is ProviderKind.OLLAMA
+        server = Server(args.address, key=key, wait=wait)
+        yield (OllamaCaptioner if is_ollama else OpenAiCaptioner)(server, args.model)
 
 
 @contextmanager

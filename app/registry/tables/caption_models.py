@@ -9,7 +9,7 @@ from sqlmodel import Field
 
 from app.registry.db import AUTOINCREMENT, utcnow
 from app.registry.tables.added_models import AddedModel
-from worker.core.captioning.local.families import family_label
+from worker.core.captioning.words import family_label
 
 
 class CaptionModel(AddedModel, table=True):

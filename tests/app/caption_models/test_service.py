@@ -22,9 +22,8 @@ from app.registry.tables.datasets import Dataset
 from app.registry.tables.jobs import IoJob
 from tests.app.added_models.kinds import REPO, make_folder
 from tests.app.datasets.test_service import filled
-from worker.core.captioning.local.families import CaptionFamily
 from worker.core.captioning.local.inspect import CaptionModelInfo
-from worker.core.captioning.words import ProviderKind
+from worker.core.captioning.words import CaptionFamily, ProviderKind
 
 INFO = CaptionModelInfo(CaptionFamily.FLORENCE2, 5_000)
 

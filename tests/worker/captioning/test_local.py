@@ -11,10 +11,10 @@ from PIL import Image
 
 from tests.worker.captioning.tiny_models import save_blip, save_florence2, save_wd_tagger
 from worker.core.captioning.local import inspect
-from worker.core.captioning.local.families import CaptionFamily
+from worker.core.captioning.local.__main__ import open_local
 from worker.core.captioning.local.inspect import UnusableModel, inspect_caption_model
-from worker.core.captioning.local.opening import open_local
 from worker.core.captioning.local.wd_tagger import load_wd_tagger
+from worker.core.captioning.words import CaptionFamily
 
 RED = Image.new("RGBA", (60, 20), (255, 0, 0, 255))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from worker.core.captioning.answers import MAX_CHARACTERS, caption_of_answer
-from worker.core.captioning.articles import fitting_article
 from worker.core.captioning.do_not_name import MAX_WORD_LENGTH, MAX_WORDS, parse_words, remove_words
 from worker.core.captioning.refusals import is_refusal
+from worker.core.captioning.removing import fitting_article
 from worker.core.captioning.style_words import NOT_TO_NAME, PRAISE, STYLES
 
 
@@ -120,6 +120,8 @@ def test_an_answer_without_end_is_cut_at_a_sentence() -> None:
         ("a girl drawing a map", "a girl drawing a map"),
         ("a flat color lithograph of a fox, black and white cat", "a fox, black and white cat"),
         ("a person taking a photo of a picture", "a person taking a photo of a picture"),
+        ("an owl (watercolor)", "an owl"),
+        ("an anime-style an owl", "an owl"),
     ],
 )
 def test_style_words_go_and_the_sentence_stays_whole(caption: str, left: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 from worker.core.captioning.interface import CaptionAnswer, ImageNotCaptioned
+from worker.core.captioning.words import ProviderKind
 from worker.core.eyes import EyesError, name_images, open_eyes
 from worker.core.eyes.interface import Eyes
 
@@ -25,7 +26,7 @@ UNSURE = (
 class BuiltinCaptioner:
     """The embedded eyes as a provider; they follow no instructions."""
 
-    title = "Built in"
+    title = ProviderKind.BUILTIN.label
 
     def __init__(self, eyes: Eyes | None = None) -> None:
         self._eyes = eyes or open_eyes(device="cpu")  # a few milliseconds an image

@@ -10,12 +10,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from worker.core.captioning.articles import fitting_article
+from worker.core.captioning.removing import GAP, close_gaps
 from worker.core.captioning.style_words import MEDIA, STYLES_ALONE
 
 MAX_WORDS = 200
 MAX_WORD_LENGTH = 80
-GAP = "\0"  # where words were taken out, until the text is tidied
 MADE = r"(?:\s*\b(?:drawn|painted|rendered|done|made|depicted|illustrated))?"
 ARTICLE = r"(?:\b(?:an?|the|this)\s+)?"
 FILLERS = r"(?:(?:very|simple|beautiful|colorful|modern|{alone})\s+)*".format(
@@ -26,13 +25,6 @@ FILLERS = r"(?:(?:very|simple|beautiful|colorful|modern|{alone})\s+)*".format(
 VERBS = frozenset(word for word in MEDIA if word.endswith("ing"))
 NOT_A_VERB = r"(?!\s+(?:an?|the)\b)"
 """“a girl drawing a map” shows what she does."""
-
-LEFT_ALONE = re.compile(
-    r"(?:an?|the|this|in|with|of|and|as|on|by|is|are|it|at|,|\W)*", re.IGNORECASE
-)
-"""The rest of a clause that said nothing else."""
-
-LOOSE_END = re.compile(r"\s+(?:in|with|of|and|as|by|an?|the)(?=\s*(?:[,.;:!?]|$))", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -68,10 +60,9 @@ def remove_words(caption: str, words: Iterable[str]) -> Cleaned:
         rf"{ARTICLE}{FILLERS}{several}\s+(?:of|showing|depicting)\s+",  # a drawing of …
         rf"{MADE}\s*\b(?:in|with|as|using)\s+{ARTICLE}{FILLERS}{several}",  # … in an ink style
     ):
-        text = re.sub(pattern, " ", text, flags=re.IGNORECASE)
+        text = re.sub(pattern, f" {GAP} ", text, flags=re.IGNORECASE)
     text = re.sub(several, GAP, text, flags=re.IGNORECASE)
-    text = re.sub(rf"\b([Aa])n?\s+{GAP}\s*(?=(\w+))", _fitting_article, text).replace(GAP, " ")
-    return Cleaned(_tidied(text), found)
+    return Cleaned(close_gaps(text).strip(" ,;:"), found)
 
 
 def _distinct(words: Iterable[str]) -> tuple[str, ...]:
@@ -90,22 +81,3 @@ def _alternatives(phrases: Sequence[str]) -> str:
         for phrase in longest
     )
     return rf"(?<![\w])(?:{'|'.join(parts)})(?:e?s)?(?![\w])"
-
-
-def _tidied(text: str) -> str:
-    """The text without empty clauses, doubled marks and loose ends."""
-    clauses = re.split(r"([,.;:!?]+)", text)
-    kept = ""
-    for clause, mark in zip(clauses[::2], [*clauses[1::2], ""], strict=True):
-        if LEFT_ALONE.fullmatch(clause.strip()):
-            if kept and mark[:1] in (".", "!", "?"):
-                kept = kept.rstrip(" .,;:!?") + mark
-            continue
-        kept += clause + mark
-    kept = LOOSE_END.sub("", " ".join(kept.split()))
-    kept = re.sub(r"\s+([,.;:!?])", r"\1", kept)
-    return kept.strip(" ,;:")
-
-
-def _fitting_article(match: re.Match[str]) -> str:
-    return f"{fitting_article(match.group(1), match.group(2))} "

@@ -7,8 +7,9 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from worker.core.captioning.interface import CaptionAnswer
+from worker.core.captioning.words import ProviderKind
 
-TITLE = "File names"
+TITLE = ProviderKind.FILENAME.label
 CODE = "Its file name has no words, only numbers or codes."
 GIVEN = "Its file name is one that a camera or a program gave."
 SHARED = "Its file name has only words that all names share."
@@ -72,13 +73,9 @@ def _words(filename: str) -> list[str]:
     """The words of a file name in lower case."""
     stem = SUFFIX.sub("", unicodedata.normalize("NFC", filename))
     text = UUID.sub(" ", stem)
-    text = "".join(c if c in "'’" or _is_of_word(c) else " " for c in text)
+    text = "".join(c if c in "'’" or unicodedata.category(c)[0] in "LMN" else " " for c in text)
     found = [word for token in text.split() for word in _words_of(token)]
     return [word for word in found if word not in UNITS]
-
-
-def _is_of_word(character: str) -> bool:
-    return unicodedata.category(character)[0] in "LMN"
 
 
 def _words_of(token: str) -> Iterator[str]:

@@ -16,7 +16,11 @@ MAX_PROMPT = 4_000  # characters
 
 
 class CaptionError(Exception):
-    """No caption was made; the message says why and what to do."""
+    """No caption was made; the message says why and what to do. `said`: the words of a server."""
+
+    def __init__(self, sentence: str, said: str = "") -> None:
+        super().__init__(sentence)
+        self.said = said
 
 
 class ImageNotCaptioned(CaptionError):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from worker.core.words import Labeled
 
-class ProviderKind(StrEnum):
+
+class ProviderKind(Labeled):
     """The kind of a caption provider."""
 
-    BUILTIN = "builtin"
-    FILENAME = "filename"
-    OLLAMA = "ollama"
-    OPENAI = "openai"
+    BUILTIN = "builtin", "Built in"
+    FILENAME = "filename", "File names"
+    OLLAMA = "ollama", "Ollama server"
+    OPENAI = "openai", "OpenAI-compatible server"
     LOCAL = "local"
 
 
@@ -21,3 +23,16 @@ class CaptionMode(StrEnum):
     FILL = "fill"
     APPEND = "append"
     REPLACE = "replace"
+
+
+class CaptionFamily(Labeled):
+    """A kind of model that captions images."""
+
+    BLIP = "blip", "BLIP"
+    FLORENCE2 = "florence2", "Florence-2"
+    WD_TAGGER = "wd_tagger", "WD tagger"
+
+
+def family_label(family: str | None) -> str:
+    """The common name of a family; empty for one that is unknown."""
+    return CaptionFamily(family).label if family in set(CaptionFamily) else ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from PIL import Image
 from worker.core.captioning.interface import CaptionAnswer, ImageNotCaptioned, ProviderGone
 from worker.core.captioning.local.messages import (
     Caption,
-    Captioned,
     Failed,
     Message,
     Open,
@@ -71,7 +69,7 @@ class LocalCaptioner:
         self._check = check
         self._needs_gpu = needs_gpu
         self._command = command or COMMAND
-        self._running: ExitStack | None = None
+        self._process: LineProcess[Message] | None = None
 
     def open(self) -> None:
         """Start the process and open the model. Raises ProviderGone and what `check` raises."""
@@ -83,9 +81,9 @@ class LocalCaptioner:
 
     def close(self) -> None:
         """End the process."""
-        if self._running is not None:
-            self._running.close()
-            self._running = None
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
 
     def caption(self, image: Image.Image, prompt: str) -> CaptionAnswer:
         as_rgb(image).save(self._image, "PNG", compress_level=1)
@@ -94,15 +92,16 @@ class LocalCaptioner:
             answer = self._ask(Caption(str(self._image), prompt))
             if answer is None:
                 continue  # a training needs the GPU: on the CPU, then
-            assert isinstance(answer, Captioned)
-            return CaptionAnswer(answer.text, answer.note)
+            assert isinstance(answer, CaptionAnswer)
+            return answer
 
     def _be_open(self) -> None:
         """Have the model open where it may be now."""
         while not self._is_well_placed():
             self.close()
             on_cpu = self._model.device != CPU and self._needs_gpu()
-            self._start()
+            environment = child_environment(self._model.threads)
+            self._process = LineProcess(self._command, environment, decode)
             asked = Open(str(self._model.folder), self.title, self._model.device, on_cpu)
             self._is_on_gpu = not on_cpu and self._model.device != CPU  # until it says more
             self._may_move = False
@@ -115,30 +114,25 @@ class LocalCaptioner:
 
     def _is_well_placed(self) -> bool:
         """False while it is not open, and when the GPU that it had to leave is free."""
-        return self._running is not None and not (self._may_move and not self._needs_gpu())
-
-    def _start(self) -> None:
-        self._running = ExitStack()
-        environment = child_environment(self._model.threads)
-        self._process = self._running.enter_context(LineProcess(self._command, environment))
+        return self._process is not None and not (self._may_move and not self._needs_gpu())
 
     def _ask(self, message: Message) -> Message | None:
         """The answer; None if the process was ended because a training needs the GPU.
 
         Raises ProviderGone, ImageNotCaptioned and what `check` raises.
         """
-        self._process.send(encode(message))
+        assert self._process is not None
+        self._process.write(encode(message))
         while True:
-            line = self._process.receive(LOOK_SECONDS)
-            if isinstance(line, Ended):
-                self.close()
-                raise ProviderGone(CRASHED.format(title=self.title, code=line.code))
-            answer = decode(line) if line is not None else None
-            if isinstance(answer, Failed):
-                raise (ProviderGone if answer.is_gone else ImageNotCaptioned)(answer.sentence)
-            if answer is not None:
-                return answer
             self._check()
             if self._is_on_gpu and self._needs_gpu():
                 self.close()
                 return None
+            answer = self._process.receive(LOOK_SECONDS)
+            if isinstance(answer, Ended):
+                self.close()
+                raise ProviderGone(CRASHED.format(title=self.title, code=answer.code))
+            if isinstance(answer, Failed):
+                raise (ProviderGone if answer.is_gone else ImageNotCaptioned)(answer.sentence)
+            if answer is not None:
+                return answer

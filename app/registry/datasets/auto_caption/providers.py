@@ -18,10 +18,9 @@ from app.registry.tables.datasets import Dataset
 from worker.core.captioning.do_not_name import MAX_WORD_LENGTH, MAX_WORDS
 from worker.core.captioning.file_names import TITLE
 from worker.core.captioning.interface import DEFAULT_PROMPT, MAX_PROMPT
-from worker.core.captioning.local.families import CaptionFamily
 from worker.core.captioning.remote.addresses import BadAddress, host_and_port, is_allowed
 from worker.core.captioning.style_words import NOT_TO_NAME
-from worker.core.captioning.words import ProviderKind
+from worker.core.captioning.words import CaptionFamily, ProviderKind
 
 MAX_MODEL = 200
 MAX_ADDRESS = 500

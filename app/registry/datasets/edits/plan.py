@@ -21,7 +21,6 @@ from app.registry.datasets.edits.actions import (
     describe_plan,
 )
 from app.registry.datasets.edits.find_replace import pattern_rule
-from app.registry.datasets.edits.removing import remove_words, without_loose_commas
 from app.registry.datasets.edits.selection import (
     Seen,
     SelectedImage,
@@ -36,6 +35,7 @@ from app.registry.tables.datasets import Dataset, DatasetEdit, Image, ImageCapti
 from app.registry.validation import one_line
 from worker.core.captioning.file_names import captions_of_files
 from worker.core.captioning.interface import CaptionAnswer
+from worker.core.captioning.removing import remove_words, without_loose_commas
 
 Rule = Callable[[str], str]
 

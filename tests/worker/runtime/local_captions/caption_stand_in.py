@@ -9,24 +9,27 @@ from __future__ import annotations
 import sys
 import time
 
+from worker.core.captioning.interface import CaptionAnswer
 from worker.core.captioning.local.messages import (
     Caption,
-    Captioned,
     Failed,
+    Message,
     Open,
     Opened,
     decode,
     encode,
 )
+from worker.core.child_pipes import Outbox
 
 
 def main() -> None:
+    outbox = Outbox(encode)
     device, seconds = "", float(sys.argv[1]) if sys.argv[1:] else 0.0
-    for line in sys.stdin:
+    for line in sys.stdin.buffer:
         message = decode(line)
         if isinstance(message, Open):
             device = "cpu" if message.on_cpu else message.device
-            answer: Opened | Captioned | Failed = Opened(device, message.device)
+            answer: Message = Opened(device, message.device)
         else:
             assert isinstance(message, Caption)
             if message.prompt == "crash":
@@ -34,11 +37,11 @@ def main() -> None:
             if message.prompt == "wait" and device != "cpu":
                 time.sleep(600)
             time.sleep(seconds)
-            answer = Captioned(f"on {device}")
+            answer = CaptionAnswer(f"on {device}")
             if message.prompt == "fail":
                 answer = Failed("It had nothing to say.", is_gone=False)
         print("a line that a library wrote")
-        print(encode(answer), end="", flush=True)
+        outbox.send(answer)
 
 
 if __name__ == "__main__":

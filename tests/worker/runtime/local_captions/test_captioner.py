@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.worker.captioning.tiny_models import save_wd_tagger
-from tests.worker.runtime.job_loops import wait_for
+from tests.worker.runtime.job_loops import running, wait_for
 from worker.core.captioning.interface import ImageNotCaptioned, ProviderGone
 from worker.runtime.job_progress import JobCanceled
 from worker.runtime.local_captions.captioner import LocalCaptioner, LocalModel
@@ -23,18 +23,7 @@ IMAGE = Image.new("RGBA", (9, 9), (255, 0, 0, 255))
 
 def model_processes() -> list[psutil.Process]:
     """The processes with a model that this test has started."""
-    return [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if any(".caption_stand_in" in word or ".captioning.local" in word for word in _words(child))
-    ]
-
-
-def _words(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.NoSuchProcess:
-        return []
+    return running(".caption_stand_in", ".captioning.local", recursive=True)
 
 
 @contextmanager

@@ -13,9 +13,8 @@ import pytest
 from app.registry.added_models import service as added_models
 from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.datasets.auto_caption import orders, proposals
-from app.registry.datasets.auto_caption.providers import CaptionRequest
 from app.registry.datasets.edits.steps import undo_edit
-from app.registry.job_kinds.caption_kinds import PreviewCaptionResult
+from app.registry.job_kinds.caption_kinds import CaptionArgs, PreviewCaptionResult
 from app.registry.tables.auto_caption import CaptionProposal
 from app.registry.tables.caption_models import CaptionModel
 from app.registry.tables.datasets import Dataset, Image
@@ -79,8 +78,8 @@ def until(registry: Registry, model_id: int, status: str) -> CaptionModel:
     return found
 
 
-def caption_request(model_id: int) -> CaptionRequest:
-    return CaptionRequest(ProviderKind.LOCAL, model_id=model_id, do_not_name=("blue theme",))
+def caption_request(model_id: int) -> CaptionArgs:
+    return CaptionArgs(provider=ProviderKind.LOCAL, model_id=model_id, do_not_name=("blue theme",))
 
 
 def order(registry: Registry, model_id: int) -> int:

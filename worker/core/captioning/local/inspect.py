@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.core.captioning.interface import CaptionError
-from worker.core.captioning.local.families import CaptionFamily
+from worker.core.captioning.words import CaptionFamily
 from worker.core.safetensors_header import HeaderError, read_header
 
 CONFIG = "config.json"

@@ -1,9 +1,11 @@
-"""Messages between a process with a model and its parent, one JSON object per line."""
+"""Messages between a process with a model and its parent."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+
+from worker.core.captioning.interface import CaptionAnswer
+from worker.core.child_pipes import MessageLines
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,6 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Captioned:
-    """From the process: a CaptionAnswer."""
-
-    text: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class Failed:
     """From the process: a CaptionError; `is_gone`: no further image can be captioned."""
 
@@ -51,20 +45,6 @@ class Failed:
     is_gone: bool
 
 
-Message = Open | Caption | Opened | Captioned | Failed
-KINDS = {kind.__name__: kind for kind in (Open, Caption, Opened, Captioned, Failed)}
-
-
-def encode(message: Message) -> str:
-    """The line of a message."""
-    return json.dumps({type(message).__name__: asdict(message)}) + "\n"
-
-
-def decode(line: str) -> Message | None:
-    """The message of a line; None for what a library printed."""
-    try:
-        ((name, values),) = json.loads(line).items()
-        message: Message = KINDS[name](**values)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return message
+Message = Open | Caption | Opened | CaptionAnswer | Failed
+_LINES = MessageLines[Message](Message)
+encode, decode = _LINES.encode, _LINES.decode

@@ -16,8 +16,8 @@ from transformers.utils import logging as transformers_logging
 
 from worker.core.captioning.answers import caption_of_answer
 from worker.core.captioning.interface import CaptionAnswer, ImageNotCaptioned, ProviderGone
-from worker.core.captioning.local.families import CaptionFamily
 from worker.core.captioning.local.inspect import UnusableModel
+from worker.core.captioning.words import CaptionFamily
 from worker.core.eyes.images import as_rgb
 
 MAX_TOKENS = 120

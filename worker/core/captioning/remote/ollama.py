@@ -6,11 +6,9 @@ from typing import Any
 
 from PIL import Image
 
-from worker.core.captioning.answers import caption_of_answer
-from worker.core.captioning.interface import CaptionAnswer, ImageNotCaptioned, ProviderGone
-from worker.core.captioning.refusals import is_refusal, refused
+from worker.core.captioning.interface import CaptionAnswer, ProviderGone
 from worker.core.captioning.remote.addresses import below
-from worker.core.captioning.remote.pictures import jpeg_base64
+from worker.core.captioning.remote.chats import jpeg_base64, read_caption
 from worker.core.captioning.remote.requests import KeyRefused, NotThere, Server, ask
 
 MAX_TOKENS = 400
@@ -61,11 +59,6 @@ class OllamaCaptioner:
     def _read(self, answer: Any) -> CaptionAnswer:
         message = answer.get("message") if isinstance(answer, dict) else None
         said = message.get("content") if isinstance(message, dict) else None
-        text = ""
-        if isinstance(said, str):
-            text = caption_of_answer(said, is_cut_off=answer.get("done_reason") == "length")
-        if not text:
-            raise ImageNotCaptioned(NO_CAPTION.format(model=self._model))
-        if is_refusal(text):
-            raise refused(self._model, text)
-        return CaptionAnswer(text)
+        nothing = NO_CAPTION.format(model=self._model)
+        is_cut_off = isinstance(answer, dict) and answer.get("done_reason") == "length"
+        return read_caption(self._model, said, nothing, is_cut_off=is_cut_off)

@@ -8,9 +8,9 @@ from PIL import Image
 
 from worker.core.captioning.answers import caption_of_answer
 from worker.core.captioning.interface import CaptionAnswer, ImageNotCaptioned
-from worker.core.captioning.refusals import is_refusal, refused
+from worker.core.captioning.refusals import refused
 from worker.core.captioning.remote.addresses import below
-from worker.core.captioning.remote.pictures import jpeg_base64
+from worker.core.captioning.remote.chats import jpeg_base64, read_caption
 from worker.core.captioning.remote.requests import BadRequest, Server, ask
 
 MAX_TOKENS = 400
@@ -66,24 +66,14 @@ class OpenAiCaptioner:
         except (LookupError, TypeError, AttributeError):
             raise ImageNotCaptioned(nothing) from None
         if isinstance(said, list):  # parts of a message
-            said = " ".join(p["text"] for p in said if isinstance(p, dict) and _is_text(p))
+            parts = (part.get("text") for part in said if isinstance(part, dict))
+            said = " ".join(text for text in parts if isinstance(text, str))
         ended = choice.get("finish_reason")
         if not said and isinstance(refusal := message.get("refusal"), str):
             raise refused(self._model, caption_of_answer(refusal))
         if ended == "content_filter":
             raise ImageNotCaptioned(FILTERED.format(host=self._server.host))
-        text = (
-            caption_of_answer(said, is_cut_off=ended == "length") if isinstance(said, str) else ""
-        )
-        if not text:
-            raise ImageNotCaptioned(nothing)
-        if is_refusal(text):
-            raise refused(self._model, text)
-        return CaptionAnswer(text)
-
-
-def _is_text(part: dict[str, Any]) -> bool:
-    return isinstance(part.get("text"), str)
+        return read_caption(self._model, said, nothing, is_cut_off=ended == "length")
 
 
 def chat_address(address: str) -> str:

@@ -76,19 +76,11 @@ class _TryAgain(Exception):
 
 
 class BadRequest(ImageNotCaptioned):
-    """The server does not take this request; `said` is its reason."""
-
-    def __init__(self, sentence: str, said: str) -> None:
-        super().__init__(sentence)
-        self.said = said
+    """The server does not take this request."""
 
 
 class NotThere(ProviderGone):
-    """The server knows no such path or model; `said` is its reason."""
-
-    def __init__(self, sentence: str, said: str) -> None:
-        super().__init__(sentence)
-        self.said = said
+    """The server knows no such path or model."""
 
 
 class KeyRefused(ProviderGone):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from worker.core.captioning.articles import fitting_article
 from worker.core.captioning.style_words import ARTICLES, STOP_WORDS
 
 GAP, GAP_OF = "\0", "\1"  # words were taken out here; GAP_OF: they led to what follows
@@ -24,6 +23,9 @@ ANY_GAP = re.compile(rf"([{GAP}{GAP_OF}])")
 SEVERAL_GAPS = re.compile(rf"[{GAP}{GAP_OF}](?:\s*([{GAP}{GAP_OF}]))+")
 MARKS = re.compile(rf"([,;!?]|[.:](?=[\s{GAP}{GAP_OF}]|$))")
 ENDS = (".", "!", "?")  # of sentences
+# written with a vowel and spoken with a consonant, and the other way round
+SPOKEN_WITH_CONSONANT = re.compile(r"(?:uni(?![mn])|us[ae]|uten|eu|ewe|one\b|once\b|uk|u-)", re.I)
+SPOKEN_WITH_VOWEL = re.compile(r"(?:heir|hono|hour|honest)", re.I)
 MAX_NESTED = 10  # brackets around nothing, one in the other, that are taken away
 # in one way only: with several, the time would grow with the square of the digits
 NUMBER = r"(?:\d+(?:\.\d+)?|\.\d+)"
@@ -37,7 +39,7 @@ def remove_words(caption: str, phrases: Sequence[str]) -> str:
         if words := phrase.split():
             gap = GAP_OF if words[-1].lower() in LEADING else GAP
             text = words_pattern(phrase).sub(gap, text)
-    return _close_gaps(text) if text != caption else caption
+    return close_gaps(text) if text != caption else caption
 
 
 def words_pattern(words: str) -> re.Pattern[str]:
@@ -52,8 +54,8 @@ def without_loose_commas(text: str) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _close_gaps(text: str) -> str:
-    """The text with its gaps closed, part by part between marks."""
+def close_gaps(text: str) -> str:
+    """The text with its gaps (`GAP`, `GAP_OF`) closed, part by part between marks."""
     for _ in range(MAX_NESTED):
         text, number = EMPTY_BRACKETS.subn(GAP, text)
         if not number:
@@ -114,3 +116,12 @@ def _is_loose(word: str, following: str) -> bool:
 
 def _names_something(word: str) -> bool:
     return word.lower() not in STOP_WORDS and not word.endswith((",", "ing"))
+
+
+def fitting_article(article: str, word: str) -> str:
+    """The article as it is spoken before this word; other articles than “a” and “an” stay."""
+    if article.lower() not in ("a", "an"):
+        return article
+    starts_with_vowel = word[:1].lower() in "aeiou" and not SPOKEN_WITH_CONSONANT.match(word)
+    is_an = starts_with_vowel or SPOKEN_WITH_VOWEL.match(word)
+    return article[0] + ("n" if is_an else "")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.registry.datasets.checks.caption_lint import lint_captions, read_captions
-from app.registry.datasets.checks.findings import CheckedCaption
-from app.registry.datasets.edits.removing import remove_words
+from worker.core.captioning.removing import remove_words
 
 LONG = 90_000
 REMOVED = [
@@ -54,32 +52,6 @@ REMOVED = [
 @pytest.mark.parametrize(("caption", "words", "left"), REMOVED)
 def test_what_is_left_reads_well(caption: str, words: str, left: str) -> None:
     assert " ".join(remove_words(caption, words.split(",")).split()) == left
-
-
-@pytest.mark.parametrize(
-    ("form", "left"),
-    [
-        ("a chalk style drawing of a {}", "chalk style, a {}"),
-        ("a watercolor {}", "a {}"),
-        ("watercolor of a {}", "a {}"),
-        ("an anime style {} by the sea", "a {} by the sea"),
-        ("a {} in watercolor and ink", "a {}"),
-        ("a vector art of the {}", "the {}"),
-        ("a {} in the snow. It is a detailed drawing.", "a {} in the snow."),
-    ],
-)
-def test_what_the_checks_offer_to_strip_leaves_a_caption(form: str, left: str) -> None:
-    names = ["fox", "red apple", "rocket", "badger", "mushroom", "sailboat"]
-    captions = [CheckedCaption(n, form.format(name)) for n, name in enumerate(names)]
-    read = read_captions(captions, "chalk")
-    fragments = [
-        text
-        for one in lint_captions(read, trigger_word="chalk")
-        for text in one.fragments
-        if "sea" not in text and "snow" not in text
-    ]
-    found = [remove_words(caption.text, fragments).strip() for caption in captions]
-    assert found == [left.format(name) for name in names]
 
 
 @pytest.mark.parametrize(
