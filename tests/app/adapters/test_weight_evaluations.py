@@ -25,7 +25,7 @@ from app.registry.tables.jobs import IoJob
 from tests import fake_workers
 from tests.app.adapters.test_fitting import add_base
 from tests.fake_workers import FakeTraining
-from worker.core.hub.card import make_card
+from worker.core.hub.adapters import make_card
 from worker.core.lora_files.weights import WeightCard
 
 API = "/api/v1"

@@ -12,8 +12,7 @@ import yaml
 
 from tests.fake_hub import READ, WRITE, Hub
 from worker.core.bases.family import BaseFamily
-from worker.core.hub.adapters import fetch_adapter, publish_adapter
-from worker.core.hub.card import make_card
+from worker.core.hub.adapters import fetch_adapter, make_card, publish_adapter
 from worker.core.hub.errors import Access, HubError, explain_error
 from worker.core.hub.model_card import PEFT_FILE, ModelCard
 from worker.core.hub.models import HubReference

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from worker.core.hub.cancel_guard import CancelGuard
+from worker.core.hub.adapters import CancelGuard
 
 SECONDS = 10.0
 

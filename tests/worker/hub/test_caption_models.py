@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.fake_hub import Hub
-from worker.core.hub.caption_models import download_caption_model
 from worker.core.hub.errors import Access, HubError
-from worker.core.hub.models import HubReference
+from worker.core.hub.models import HubReference, download_caption_model
 
 REPO = "acme/blip"
 CONFIG = json.dumps({"model_type": "blip"}).encode()

@@ -17,8 +17,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from worker.core.hub import adapters, caption_models, models
-from worker.core.hub.cancel_guard import CancelGuard
+from worker.core.hub import adapters, models
+from worker.core.hub.adapters import CancelGuard
 from worker.core.hub.errors import Access, explain_error
 from worker.core.hub.messages import CANCEL, DONE, FAILED, LEFT, PROGRESS, HubReply, HubRequest
 from worker.core.hub.model_card import ModelCard
@@ -77,26 +77,18 @@ def _report_progress(file: str, done: int, total: int) -> None:
 
 
 def _read_reference(values: Values) -> models.HubReference:
-    return models.HubReference(values["repo"], values["revision"], values["file"])
+    return models.HubReference(values["repo"], values["revision"], values.get("file"))
 
 
-def _download_base(values: Values, access: Access) -> Values:
-    found = models.download_model(
+def _download_model(
+    values: Values, access: Access, download: Callable[..., models.LocalModel], **options: Any
+) -> Values:
+    found = download(
         _read_reference(values),
         Path(values["folder"]),
         access,
-        precision=values["precision"],
         on_progress=_report_progress,
-    )
-    return {"path": str(found.path), "commit": found.commit}
-
-
-def _download_caption_model(values: Values, access: Access) -> Values:
-    found = caption_models.download_caption_model(
-        models.HubReference(values["repo"], values["revision"]),
-        Path(values["folder"]),
-        access,
-        on_progress=_report_progress,
+        **options,
     )
     return {"path": str(found.path), "commit": found.commit}
 
@@ -120,8 +112,12 @@ def _publish_adapter(values: Values, access: Access) -> Values:
 
 
 HANDLERS: dict[str, Callable[[Values, Access], Values]] = {
-    "download_base": _download_base,
-    "download_caption_model": _download_caption_model,
+    "download_base": lambda values, access: _download_model(
+        values, access, models.download_model, precision=values["precision"]
+    ),
+    "download_caption_model": lambda values, access: _download_model(
+        values, access, models.download_caption_model
+    ),
     "fetch_adapter": _fetch_adapter,
     "publish_adapter": _publish_adapter,
 }

@@ -55,10 +55,10 @@ def explain_error(error: BaseException, repo: str, access: Access) -> HubError |
         return HubError("hub_name", f"“{repo}” is not a repository name. Write owner/name.")
     if isinstance(error, LocalTokenNotFoundError):
         return HubError("hub_token", f"The Hub needs a token: {access.token_advice}.")
-    if isinstance(error, HfHubHTTPError):
-        return _explain_response(error, repo, access)
     if isinstance(error, EntryNotFoundError):
         return HubError("hub_not_found", f"“{repo}” has no such file. Check the name.")
+    if isinstance(error, HfHubHTTPError):
+        return _explain_response(error, repo, access)
     if isinstance(error, httpx2.TransportError):
         return HubError(
             "hub_unreachable",
@@ -95,8 +95,6 @@ def _explain_response(error: HfHubHTTPError, repo: str, access: Access) -> HubEr
         return HubError(
             "hub_not_found", f"“{repo}” has no such branch, tag or commit. Check the name."
         )
-    if isinstance(error, EntryNotFoundError):
-        return HubError("hub_not_found", f"“{repo}” has no such file. Check the name.")
     if status == 401 and access.token and "invalid" in _response_message(error).lower():
         return HubError("hub_token", f"The Hub does not accept the token: {access.token_advice}.")
     if isinstance(error, RepositoryNotFoundError):

@@ -43,7 +43,7 @@ class HubReply:
         return json.dumps({"kind": self.kind} | self.values) + "\n"
 
     @classmethod
-    def read(cls, line: str) -> HubReply | None:
+    def read(cls, line: bytes) -> HubReply | None:
         """The reply in a line; None when the line is not a reply."""
         try:
             content = json.loads(line)

@@ -1,7 +1,8 @@
-"""Base models from the Hub: downloaded once into the data folder, then found without a network.
+"""Base models and caption models from the Hub: downloaded once, then found without a network.
 
 Each repository has a folder. `COMMIT/` in it holds the files under their original names, so that
-any program can use it; `COMMIT-….json` next to it marks a complete download.
+any program can use it; `COMMIT-….json` next to it marks a complete download of a base model.
+Caption models are BLIP, Florence-2 and WD taggers.
 """
 
 from __future__ import annotations
@@ -10,22 +11,32 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
+from huggingface_hub.utils import WeakFileLock
 
+from worker.core.captioning.local.inspect import CONFIG, ONNX, TAGS, UnusableModel, family_of_config
 from worker.core.hub.errors import Access, HubError
 from worker.core.hub.repository import RemoteFile, Repository, fetch_repository
-from worker.core.hub.selection import INDEX, Precision, select_folder_files, select_single_file
+from worker.core.hub.selection import (
+    INDEX,
+    Precision,
+    find_weights,
+    refuse_pickles,
+    select_folder_files,
+    select_single_file,
+)
 from worker.core.hub.transfer import OnProgress, fetch_files
 
 MAIN = "main"
 LOCK = ".lock"
+CAPTION_WEIGHTS = "model"
+WORD_LISTS = ("merges.txt", "vocab.txt")
 
 
 @dataclass(frozen=True)
@@ -109,16 +120,19 @@ def _select_files(
     if reference.file is not None or INDEX not in repository.files:
         return [select_single_file(repository, reference.file)]
     fetch_files(repository, [repository.files[INDEX]], folder, access)
-    try:
-        index = json.loads((folder / INDEX).read_bytes())
-    except ValueError:
-        index = None
+    index = _read_json(folder / INDEX)
     if not isinstance(index, dict):
         raise HubError(
             "hub_unusable",
             f"The {INDEX} of “{repository.name}” is not valid JSON. Choose another model.",
         )
-    return select_folder_files(repository, index, precision)
+    try:
+        return select_folder_files(repository, index, precision)
+    except HubError:
+        (folder / INDEX).unlink()  # nothing is left of a model that cannot be used
+        with suppress(OSError):  # of another download of this commit
+            folder.rmdir()
+        raise
 
 
 def find_local_model(reference: HubReference, home: Path) -> LocalModel | None:
@@ -177,3 +191,64 @@ def _read_receipt(path: Path) -> dict[str, Any] | None:
         return None
     keys = {"file", "commit", "entry", "revisions"}
     return content if isinstance(content, dict) and keys <= set(content) else None
+
+
+def download_caption_model(
+    reference: HubReference,
+    home: Path,
+    access: Access,
+    *,
+    on_progress: Callable[[str, int, int], None] = lambda _path, _done, _total: None,
+) -> LocalModel:
+    """Download a caption model; `on_progress(file, bytes so far, bytes in total)`.
+
+    Its config is read first: gigabytes of a model that cannot be used are not downloaded.
+    """
+
+    def select(repository: Repository, folder: Path) -> list[RemoteFile]:
+        if ONNX in repository.files and TAGS in repository.files:
+            return _present(repository, (CONFIG, TAGS, ONNX))
+        if CONFIG not in repository.files:
+            raise HubError(
+                "hub_unusable",
+                f"“{repository.name}” has no {CONFIG}, so it is no caption model. Choose a BLIP or "
+                "Florence-2 model, or a WD tagger.",
+            )
+        fetch_files(repository, [repository.files[CONFIG]], folder, access)
+        try:
+            family_of_config(_read_json(folder / CONFIG))
+        except UnusableModel as error:
+            raise HubError("hub_unusable", str(error)) from error
+        return select_caption_files(repository)
+
+    with downloaded_files(reference, home, access, select, on_progress) as found:
+        return LocalModel(found.folder, found.repository.commit)
+
+
+def select_caption_files(repository: Repository) -> list[RemoteFile]:
+    """The files of a BLIP or Florence-2 model to download, small ones first. Raises HubError."""
+    root = [file for path, file in repository.files.items() if "/" not in path]
+    weights = find_weights(root, CAPTION_WEIGHTS)
+    if not weights:
+        refuse_pickles(f"“{repository.name}”", root)
+        raise HubError(
+            "hub_unusable",
+            f"“{repository.name}” has no {CAPTION_WEIGHTS}.safetensors. Choose another model.",
+        )
+    settings = [
+        file
+        for file in root
+        if file.name in WORD_LISTS or (file.name.endswith(".json") and ".index." not in file.name)
+    ]
+    return sorted([*settings, *weights], key=lambda file: (file.size, file.path))
+
+
+def _present(repository: Repository, names: tuple[str, ...]) -> list[RemoteFile]:
+    return [repository.files[name] for name in names if name in repository.files]
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        return None

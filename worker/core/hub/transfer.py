@@ -31,7 +31,6 @@ from worker.core.wording import size_text
 
 PART = ".part"
 SPARE_BYTES = 256 * 2**20  # kept free on the disk for the database and the logs
-CHUNK = 2**20
 RETRY_DELAYS = (1.0, 4.0, 10.0)  # seconds before each retry after a server error
 
 # (file being downloaded, bytes of all files so far)
@@ -183,8 +182,5 @@ def _matches_hash(part: Path, file: RemoteFile) -> bool:
         return False
     if file.sha256 is None:
         return True
-    digest = hashlib.sha256()
     with part.open("rb") as content:
-        while chunk := content.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest() == file.sha256
+        return hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
