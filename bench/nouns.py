@@ -31,9 +31,9 @@ from PIL import Image, ImageDraw, ImageFont
 from bench.training import heading
 from worker.core import starter
 from worker.core.bases.inspect import inspect_base
+from worker.core.eyes import open_eyes
 from worker.core.eyes.interface import Eyes
 from worker.core.eyes.naming import name_images
-from worker.core.eyes.opening import open_eyes
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.starter.prompt_words import subject_for

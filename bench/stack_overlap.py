@@ -151,7 +151,7 @@ def train_one(look: Look, out: Path, *, scale: float, threads: int) -> dict[str,
 def measure_pairs(out: Path, names: Sequence[str]) -> None:
     """Measure the pairs of these looks that have no result yet."""
     from worker.core import starter
-    from worker.core.eyes.opening import open_eyes
+    from worker.core.eyes import open_eyes
     from worker.core.inference.pipeline import ResidentPipeline
     from worker.core.lora_files import canonical
     from worker.core.lora_files.loaded import LoadedAdapter

@@ -28,17 +28,17 @@ from tools.eyes.drawings import (
 from tools.eyes.evaluation import fit_scale, honesty
 from tools.eyes.imagenet import folded, load_imagenet
 from tools.eyes.looks import HELD_OUT, LOOKS, TRAINED, draw_looks, transform
-from tools.eyes.readout import fit_closed_form
 from tools.eyes.training import (
     EyesRecipe,
     Trainer,
     early_features,
+    fit_closed_form,
     late_features,
     split_drawings,
 )
 from tools.starter.artwork import ArtworkSet, ArtworkSubject
+from worker.core.eyes.efficientnet import EyesHead
 from worker.core.eyes.embedded import network_input
-from worker.core.eyes.head import EyesHead
 from worker.core.starter.examples import CHALKBOARD
 
 TINY = EyesRecipe(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from worker.core.evaluation.patches import PatchScale
+from worker.core.evaluation.style import PatchScale
 from worker.core.starter.examples import CHALKBOARD, LINOCUT, Example
 
 

@@ -19,9 +19,8 @@ def random_eyes() -> EmbeddedEyes:
     """Eyes with three names that see nothing in particular."""
     import torch
 
-    from worker.core.eyes.efficientnet import EfficientNetLite0
+    from worker.core.eyes.efficientnet import EfficientNetLite0, EyesHead
     from worker.core.eyes.embedded import EmbeddedEyes
-    from worker.core.eyes.head import EyesHead
     from worker.core.eyes.vocabulary import build_vocabulary
 
     torch.manual_seed(3)

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from worker.core.eyes.efficientnet import WIDTH
 from worker.core.eyes.embedded import FORMAT, EmbeddedEyes, load_embedded
-from worker.core.eyes.head import WIDTH
 from worker.core.eyes.interface import EyesError, UnknownText
 from worker.core.eyes.naming import name_images
 

@@ -18,7 +18,7 @@ from worker.core.evaluation.errors import EvaluationError
 from worker.core.evaluation.intervals import FEWEST, Interval, is_above, mean_interval
 from worker.core.evaluation.measures import Memory
 from worker.core.evaluation.style import StyleScore
-from worker.core.wording import join_words
+from worker.core.wording import capitalized, join_words
 
 COPIES = 0.5
 """`Memory.ratio` below which the dataset's captions give its images back."""
@@ -130,23 +130,26 @@ def choose(candidates: Sequence[Candidate]) -> Choice:
     if others:
         chosen, reason = _among_equals(near, best)
     equal = tuple(one.name for one in near if one is not chosen)
-    return Choice(chosen.name, reason[:1].upper() + reason[1:], equal, left_out)
+    return Choice(chosen.name, capitalized(reason), equal, left_out)
 
 
 def _left_out(candidates: Sequence[Candidate]) -> dict[str, str]:
     """The reason by name of those that nobody would keep."""
-    found = {}
-    for one in candidates:
-        low = one.style_interval.low
-        if one.style.score < 0:
-            found[one.name] = "ruined: farther from the style than the base model"
-        elif low is not None and low <= 0:
-            found[one.name] = "without the style: no closer to it than the base model"
-        elif one.draws_the_same:
-            found[one.name] = "ruined: it draws the same whatever the prompt says"
-        elif recalls(one.copy_ratio):
-            found[one.name] = "draws its training images again when asked with their captions"
-    return found
+    return {one.name: reason for one in candidates if (reason := left_out_reason(one))}
+
+
+def left_out_reason(one: Candidate) -> str:
+    """Why nobody would keep a candidate; empty if nothing is wrong."""
+    low = one.style_interval.low
+    if one.style.score < 0:
+        return "ruined: farther from the style than the base model"
+    if low is not None and low <= 0:
+        return "without the style: no closer to it than the base model"
+    if one.draws_the_same:
+        return "ruined: it draws the same whatever the prompt says"
+    if recalls(one.copy_ratio):
+        return "draws its training images again when asked with their captions"
+    return ""
 
 
 def _among_equals(near: Sequence[Candidate], best: Candidate) -> tuple[Candidate, str]:

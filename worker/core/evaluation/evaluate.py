@@ -17,9 +17,8 @@ from worker.core.evaluation.measures import (
     drift,
     variety,
 )
-from worker.core.evaluation.patches import PatchScale
 from worker.core.evaluation.report import CheckpointReport, WeightReport
-from worker.core.evaluation.style import StyleScale
+from worker.core.evaluation.style import PatchScale, StyleScale
 from worker.core.evaluation.subjects import FEWEST_IMAGES, MOST_CAPTIONS, spread
 from worker.core.evaluation.weights import WeightMeasure, weight_card
 from worker.core.eyes.interface import Eyes

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, the convolutional network that the embedded eyes see with.
+"""The network of the embedded eyes: EfficientNet-Lite0, and a read-out of its features.
 
 Tan and Le, 2019, "EfficientNet", arXiv:1905.11946; the Lite variants of the TensorFlow authors have
 ReLU6 for swish and no squeeze-and-excitation. Each convolution keeps TensorFlow's "same" padding,
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,6 +17,8 @@ FEATURES = 1280
 """Width of the pooled features."""
 
 NORM_EPSILON = 1e-3
+WIDTH = 384
+"""Dimensions of an embedding."""
 
 
 class Stage(NamedTuple):
@@ -138,3 +141,24 @@ class Convolution(nn.Module):
             missing = max((-(-side // stride) - 1) * stride + kernel - side, 0)
             pads += [missing // 2, missing - missing // 2]
         return pads[0], pads[1], pads[2], pads[3]
+
+
+class EyesHead(nn.Module):
+    """A linear map to embeddings of unit length, and one unit vector for each name."""
+
+    def __init__(self, names: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(FEATURES, WIDTH)
+        self.names = nn.Parameter(torch.randn(names, WIDTH))
+
+    def embed(self, features: Tensor) -> Tensor:
+        """(n, 1280) to (n, 384), of unit length."""
+        return F.normalize(self.project(features), dim=1)
+
+    def name_points(self) -> Tensor:
+        """The names as embeddings, (names, 384), of unit length."""
+        return F.normalize(self.names, dim=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Cosine of each image to each name, (n, names)."""
+        return self.embed(features) @ self.name_points().T

@@ -20,8 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from worker.core.device import choose_device
-from worker.core.eyes.efficientnet import EfficientNetLite0
-from worker.core.eyes.head import EyesHead
+from worker.core.eyes.efficientnet import EfficientNetLite0, EyesHead
 from worker.core.eyes.images import check_images, square
 from worker.core.eyes.interface import (
     ChannelStatistics,
