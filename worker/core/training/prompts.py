@@ -6,16 +6,15 @@ from typing import Any
 
 FLAG = re.compile(r"(?:^|\s)--([a-z]+)(?:\s+|$)")
 SIDE_STEP = 8
-LIMITS: dict[str, tuple[float, float]] = {
-    "d": (0, 2**32 - 1),
-    "w": (32, 2_048),
-    "h": (32, 2_048),
-    "l": (0, 30),
-    "s": (1, 150),
-    "a": (-10, 10),
+OPTIONS: dict[str, tuple[str, type[int] | type[float], int, int]] = {
+    "d": ("seed", int, 0, 2**32 - 1),
+    "w": ("width", int, 32, 2_048),
+    "h": ("height", int, 32, 2_048),
+    "l": ("guidance", float, 0, 30),
+    "s": ("steps", int, 1, 150),
+    "a": ("weight", float, -10, 10),
 }
-FIELDS = {"d": "seed", "w": "width", "h": "height", "l": "guidance", "s": "steps", "a": "weight"}
-INTEGER_FLAGS = frozenset("dwhs")
+"""The field of each option, its type and its bounds."""
 
 
 class PromptError(ValueError):
@@ -54,16 +53,16 @@ def parse_prompt(line: str) -> SamplePrompt:
 def _parse_flag(flag: str, value: str) -> dict[str, Any]:
     if flag == "n":
         return {"negative": value}
-    if flag not in FIELDS:
-        known = ", ".join(f"--{name}" for name in [*FIELDS, "n"])
+    if flag not in OPTIONS:
+        known = ", ".join(f"--{name}" for name in [*OPTIONS, "n"])
         raise PromptError(f"Unknown option --{flag} in a sample prompt. Use {known}.")
-    low, high = LIMITS[flag]
+    field, kind, low, high = OPTIONS[flag]
     try:
-        number = int(value) if flag in INTEGER_FLAGS else float(value)
+        number = kind(value)
     except ValueError:
         number = high + 1
     if not low <= number <= high:
         raise PromptError(f"--{flag} of a sample prompt must be a number from {low:,} to {high:,}.")
     if flag in "wh" and number % SIDE_STEP:
         raise PromptError(f"--{flag} of a sample prompt must be a multiple of {SIDE_STEP}.")
-    return {FIELDS[flag]: number}
+    return {field: number}
