@@ -171,7 +171,7 @@ def sample_variations(folder: Path) -> dict[str, list[float]]:
     import numpy as np
     from PIL import Image
 
-    from worker.core.training.blank_images import contrast_variation, reduced
+    from worker.core.training.ruined import contrast_variation, reduced
 
     found = {}
     for row in sorted(folder.glob("step-*")):

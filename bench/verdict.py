@@ -92,7 +92,7 @@ def run_one(name: str, out: Path, *, scale: float, threads: int) -> dict[str, An
     from worker.core.eyes import open_eyes
     from worker.core.inference.pipeline import ResidentPipeline
     from worker.core.starter.sheet import contact_sheet
-    from worker.core.training.checkpoints.folder import checkpoints_in
+    from worker.core.training.checkpoints import checkpoints_in
     from worker.core.training.data.images import open_image, read_folder
     from worker.core.training.data.split import split
     from worker.core.training.events import ADAPTERS

@@ -27,6 +27,7 @@ from app.registry import migrate
 from app.registry.adapters import service as adapters
 from app.registry.config import Settings
 from app.registry.db import make_engine
+from app.registry.job_kinds.kinds import ExportAdapterArgs
 from app.registry.jobs.service import claim_next
 from app.registry.state import AppState
 from app.registry.tables.adapters import AdapterFile
@@ -36,7 +37,7 @@ from tests.conftest import AppMaker
 from tests.worker.training.conftest import Recorder
 from worker.core import starter
 from worker.core.bases.load import load_base
-from worker.core.training.checkpoints.resume_from import copy_start_checkpoint
+from worker.core.training.checkpoints import copy_start_checkpoint
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.events import StepDone
@@ -233,8 +234,8 @@ def test_an_export_of_today_equals_the_old_one(
     imported: Imported, archive: Path, expected: dict[str, Any], tmp_path: Path
 ) -> None:
     with imported.state.database.write() as session:
-        usual = (FileFormat.KOHYA, WeightDtype.FP16)
-        adapters.order_file(session, 1, *usual, with_tags=True)
+        usual = ExportAdapterArgs(format=FileFormat.KOHYA, dtype=WeightDtype.FP16, with_tags=True)
+        adapters.order_file(session, 1, usual)
     imported.run_queued()
     with imported.state.database.read() as session:
         (file,) = session.exec(select(AdapterFile).where(AdapterFile.with_tags)).all()

@@ -8,10 +8,11 @@ import torch
 from tests.worker.lora_files.random_adapters import metadata
 from tests.worker.training.adapters import fresh_adapter, scramble
 from tests.worker.training.conftest import MakeBase
+from worker.core.lora_files.algebra import balance_pair, lora_pair
 from worker.core.lora_files.canonical import LoraAdapter, LoraModule, load_adapter, save_adapter
-from worker.core.lora_files.export import export, read_adapter
+from worker.core.lora_files.export import export
+from worker.core.lora_files.reading import read_adapter
 from worker.core.training.adapter import lora as lora_module
-from worker.core.training.adapter.kinds import balance_pair, lora_pair
 from worker.core.training.adapter.lora import Lora
 from worker.core.training.config import AdapterKind
 from worker.core.training.errors import UnsupportedError

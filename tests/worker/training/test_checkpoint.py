@@ -6,8 +6,8 @@ import torch
 
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
-from worker.core.training.checkpoints import folder as checkpoint_module
-from worker.core.training.checkpoints.folder import CheckpointFolder
+from worker.core.training import checkpoints as checkpoint_module
+from worker.core.training.checkpoints import CheckpointFolder
 from worker.core.training.errors import CheckpointError
 
 IDENTITY = {"rank": 2, "pictures": "abc"}

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from tests.worker.training.conftest import MakeBase
 from worker.core.training.adapter.lora import Lora
-from worker.core.training.config import LossWeighting, Precision, PredictionType, TrainConfig
+from worker.core.training.config import Precision, TrainConfig
 from worker.core.training.data.batches import Batch
 from worker.core.training.data.text import LiveCaptionEncoder
 from worker.core.training.learner import Learner, Model, NonFiniteError
 from worker.core.training.loss import NoiseSchedule
 from worker.core.training.precision import cast_frozen
 from worker.core.training.prepare import add_adapter
+from worker.core.words import LossWeighting, PredictionType
 
 Setup = Callable[..., tuple[Learner, Lora, Batch]]
 
@@ -240,6 +241,6 @@ def _rows(batch: Batch, rows: list[int]) -> Batch:
         tuple(batch.captions[row] for row in rows),
         batch.latents[rows],
         batch.noise[rows],
-        batch.timesteps[rows],
-        batch.time_ids[rows],
+        batch.levels[rows],
+        batch.sizes[rows],
     )

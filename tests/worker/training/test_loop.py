@@ -11,8 +11,8 @@ from tests.worker.training.conftest import MakeBase, Recorder
 from worker.core.bases.load import load_base
 from worker.core.lora_files import canonical
 from worker.core.starter.examples import CHALKBOARD
-from worker.core.training import room
-from worker.core.training.config import LossWeighting, LrScheduler, Precision, TrainConfig
+from worker.core.training import failures
+from worker.core.training.config import LrScheduler, Precision, TrainConfig
 from worker.core.training.data.images import TrainingImage, read_folder
 from worker.core.training.errors import (
     CheckpointError,
@@ -39,6 +39,7 @@ from worker.core.training.events import (
 )
 from worker.core.training.outcome import Outcome, TrainedAdapter
 from worker.core.training.train import train
+from worker.core.words import LossWeighting
 
 SAMPLED = {"sample_prompts": ["castle", "frog"], "sample_steps": 2, "sample_every": 3}
 
@@ -658,7 +659,7 @@ def test_a_full_disk_is_waited_out_and_the_adapter_is_bit_equal(
             raise OSError(28, "No space left on device")
         return write(path, target)
 
-    monkeypatch.setattr(room, "TRY_SECONDS", 0.0)
+    monkeypatch.setattr(failures, "TRY_SECONDS", 0.0)
     monkeypatch.setattr(Path, "replace", replace_when_there_is_room)
     trained = train(
         short,

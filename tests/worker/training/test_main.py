@@ -21,10 +21,10 @@ from worker.core.bases.inspect import inspect_base
 from worker.core.lora_files.reading import read_adapter
 from worker.core.training import prepare
 from worker.core.training.__main__ import main
-from worker.core.training.checkpoints.folder import checkpoints_in
+from worker.core.training.checkpoints import checkpoints_in
 from worker.core.training.command_line import run
-from worker.core.training.command_line.arithmetic import ARITHMETIC_FILE, ArithmeticFile
 from worker.core.training.command_line.console import FAILED, INTERRUPTED, Console
+from worker.core.training.command_line.run import ARITHMETIC_FILE, ArithmeticFile
 from worker.core.training.config import Precision, TrainConfig
 from worker.core.training.events import Arithmetic
 from worker.core.training.learner import Learner

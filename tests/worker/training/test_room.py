@@ -6,10 +6,10 @@ import errno
 
 import pytest
 
-from worker.core.training import room
+from worker.core.training import failures
 from worker.core.training.commands import StopRequested
 from worker.core.training.events import Control, Event, Phase, PhaseStarted
-from worker.core.training.room import RoomToWrite
+from worker.core.training.failures import RoomToWrite
 
 
 class Disk:
@@ -28,8 +28,8 @@ class Disk:
 
 @pytest.fixture(autouse=True)
 def quick_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "TRY_SECONDS", 0.01)
-    monkeypatch.setattr(room, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(failures, "TRY_SECONDS", 0.01)
+    monkeypatch.setattr(failures, "POLL_SECONDS", 0.001)
 
 
 def test_a_write_waits_until_there_is_room_and_says_so_once() -> None:

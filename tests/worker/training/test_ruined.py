@@ -10,10 +10,17 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from worker.core.starter.examples import EXAMPLES
-from worker.core.training.blank_images import SIDE, Blank, blank_kind
 from worker.core.training.data.validation import PredictionError
 from worker.core.training.health import FIRST_LOSSES, RECENT_LOSSES, STEPS_BETWEEN_LOOKS, LossWatch
-from worker.core.training.ruined import WORSE, FixedLosses, SampleCheck, judge
+from worker.core.training.ruined import (
+    SIDE,
+    WORSE,
+    Blank,
+    FixedLosses,
+    SampleCheck,
+    blank_kind,
+    judge,
+)
 
 FIXTURES = Path(__file__).parents[1] / "starter" / "fixtures"
 GOOD, NOISE = SampleCheck(None, None), SampleCheck(Blank.NOISE, None)

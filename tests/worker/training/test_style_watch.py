@@ -16,17 +16,11 @@ from worker.core.evaluation.subjects import EVERYDAY
 from worker.core.lora_files import canonical
 from worker.core.starter.examples import LINOCUT
 from worker.core.training import style_watch
-from worker.core.training.checkpoints.folder import checkpoints_in
+from worker.core.training.checkpoints import checkpoints_in
 from worker.core.training.config import TrainConfig
 from worker.core.training.data import validation
 from worker.core.training.data.images import TrainingImage, read_folder
-from worker.core.training.events import (
-    CheckpointSaved,
-    Commands,
-    Control,
-    Notice,
-    ValidationDone,
-)
+from worker.core.training.events import CheckpointSaved, Commands, Control, Notice, ValidationDone
 from worker.core.training.outcome import Outcome, TrainedAdapter
 from worker.core.training.style_watch import Measure, StyleWatch, best_of, reason_to_stop
 from worker.core.training.train import train

@@ -7,7 +7,8 @@ from tests.worker.training.conftest import MakeBase
 from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import LoadedBase
 from worker.core.lora_files.canonical import Component
-from worker.core.training.adapter.targets import blocks_of, text_targets, unet_targets
+from worker.core.training.adapter.lora import text_targets, unet_targets
+from worker.core.training.adapter.targets import blocks_of
 from worker.core.training.config import AdapterKind, Targets
 from worker.core.training.errors import UnsupportedError
 

@@ -23,7 +23,7 @@ from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.lora_files.weights import weight_name
 from worker.core.old_names import rename_old
 from worker.core.starter.sheet import contact_sheet
-from worker.core.training.checkpoints.folder import checkpoints_in, read_manifest
+from worker.core.training.checkpoints import checkpoints_in, read_manifest
 from worker.core.training.command_line.flags import data_folders
 from worker.core.training.command_line.run import read_images
 from worker.core.training.data.images import TrainingImage, dataset_fingerprint, open_image

@@ -31,6 +31,7 @@ class PendingRequests:
         commands = self._callbacks.poll()
         self._sample_now |= commands.sample_now
         self._save_now |= commands.save_now
+        self._change = commands.change or self._change
         if commands.control not in ignored:
             raise StopRequested(commands.control)
 

@@ -124,6 +124,7 @@ class RolledBack:
 
 
 @dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Notice:
     """A message that stops nothing; a warning should be shown prominently."""
 
@@ -156,7 +157,7 @@ class Control(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """The result of a poll; `sample_now` and `save_now` are true once per request."""
+    """The result of a poll; each request but `control` is there once."""
 
     control: Control = Control.CONTINUE
     sample_now: bool = False

@@ -82,7 +82,14 @@ class Learner:
         if config.ema_decay is not None:
             self._average = MovingAverage(lora.named_parameters(), decay=config.ema_decay)
 
-    def learn(self, batches: Sequence[Batch], *, step: int, lr_scale: float = 1.0) -> StepResult:
+    def learn(
+        self,
+        batches: Sequence[Batch],
+        *,
+        step: int,
+        lr_scale: float = 1.0,
+        lengths: Sequence[tuple[int, int]] = (),
+    ) -> StepResult:
         """Take the step after `step` finished ones, with the averaged gradients of all batches.
 
         `lr_scale` is an extra factor of the learning rate. Raises NonFiniteError, before anything

@@ -17,10 +17,11 @@ from worker.core.evaluation.errors import NotMeasured
 from worker.core.eyes import EyesError
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import LoraAdapter
-from worker.core.training.checkpoints.folder import CheckpointFolder, RestoredState
-from worker.core.training.checkpoints.identity import (
+from worker.core.training.checkpoints import (
     SAME_BATCHES,
     SAME_MEASURE,
+    CheckpointFolder,
+    RestoredState,
     have_equal,
     training_identity,
 )
@@ -46,7 +47,7 @@ from worker.core.training.events import (
     StepDone,
     ValidationDone,
 )
-from worker.core.training.failures import translate_failures
+from worker.core.training.failures import RoomToWrite, translate_failures
 from worker.core.training.health import TrainingHealth
 from worker.core.training.learner import NonFiniteError
 from worker.core.training.memory import release_memory
@@ -54,11 +55,9 @@ from worker.core.training.outcome import OUTCOMES, Outcome, Verdict
 from worker.core.training.precision import autocast
 from worker.core.training.prepare import base_parameters, check_supported, encode_dataset, prepare
 from worker.core.training.presets import PromptForm, default_guidance
-from worker.core.training.room import RoomToWrite
 from worker.core.training.ruined import judge
-from worker.core.training.samples.checks import check_samples
 from worker.core.training.samples.sampler import sample_requests
-from worker.core.training.samples.store import SampleStore
+from worker.core.training.samples.store import SampleStore, check_samples
 from worker.core.training.style_watch import StyleWatch, reason_to_stop, subject_prompts
 
 ADAPTER = "adapter.safetensors"
@@ -118,7 +117,7 @@ class TrainingLoop:
         config = self._config
         self._emit(PhaseStarted(Phase.PREPARING))
         check_supported(config, base, device=self._device)
-        identity = training_identity(config, self._images, base)
+        identity = training_identity(config, self._images, base.info.fingerprint)
         self._checkpoints = CheckpointFolder(
             self._out / "checkpoints",
             identity=identity,
@@ -147,7 +146,7 @@ class TrainingLoop:
         precision = config.precision
         if arithmetic and precision is Precision.AUTO:
             precision = Precision(arithmetic.precision)
-        prompts = subject_prompts(self._images, prompt_form) if config.patience else []
+        prompts = subject_prompts(self._images, prompt_form)  # patience may be set later
         parts = prepare(
             base, encoded, config, prompts, device=self._device, precision=precision, cache=cache
         )
@@ -166,7 +165,10 @@ class TrainingLoop:
         self._sampler, self._precision = parts.sampler, parts.precision
         self._arithmetic = Arithmetic(parts.precision.value, torch.get_num_threads())
         self.trainable_parameters = parts.lora.size
-        self._metadata = _adapter_metadata(config, base)
+        self._metadata = {
+            "base_fingerprint": base.info.fingerprint,
+            "base_family": base.info.family.value,
+        }
         if restored:
             self._restore_state(
                 restored,
@@ -183,25 +185,25 @@ class TrainingLoop:
 
     def run(self) -> None:
         """Train until the last step; raises StopRequested for an early stop."""
-        config = self._config
         self._emit(PhaseStarted(Phase.TRAINING))
         self._generate_due_samples()
         self._stop_if_enough()
-        while self.step < config.steps:
+        while self._use_settings().steps > self.step:
             self._requests.poll()
             self._handle_requests()
             if not self._take_step():
                 continue
-            if self._is_due(config.checkpoint_every):
+            if self._is_due(self._config.checkpoint_every):
                 self._run_validation()
                 self._stop_if_enough()
                 self._save_checkpoint()
             self._generate_due_samples()
             if self.step % STEPS_BETWEEN_RELEASES == 0:
                 release_memory()
-        if not self._is_due(config.checkpoint_every):
+        if self.step != self._saved_step:
             self._run_validation()
         self._save_checkpoint()
+        self._generate_due_samples()
 
     def end(self, outcome: Outcome) -> tuple[Outcome, Path | None]:
         """Save the result: the adapter, a checkpoint to continue from, or nothing.
@@ -332,13 +334,35 @@ class TrainingLoop:
         Where it cannot be measured, the training goes on without.
         """
         watch, config = self._watch, self._config
-        if watch is None or not self._is_due(config.checkpoint_every) or self.step == config.steps:
+        if watch is None or not self._can_be_enough:
+            return
+        if not self._is_due(config.checkpoint_every) or self.step == config.steps:
             return
         if self.step and not watch.has(self.step):
             self._measure_style(watch)
         if reason := reason_to_stop(watch.measures, config.patience):
             self._emit(Notice(reason))
             raise StopRequested(Control.STOP_AND_KEEP)
+
+    @property
+    def _checkpoints_before_end(self) -> int:
+        """The checkpoints before the last step, as the settings are now."""
+        config = self._config
+        return (config.steps - 1) // (config.checkpoint_every or config.steps)
+
+    @property
+    def _can_be_enough(self) -> bool:
+        """True if the training may stop by itself."""
+        return 0 < self._config.patience < self._checkpoints_before_end
+
+    def _warn_if_never_enough(self) -> None:
+        patience = self._config.patience
+        if patience and not self._can_be_enough:
+            short = (
+                f"That takes {patience + 1} checkpoints before it, and there are "
+                f"{self._checkpoints_before_end}."
+            )
+            self._emit(Notice(f"{GOES_ON} {short}", is_warning=True))
 
     def _measure_style(self, watch: StyleWatch) -> None:
         self._emit(PhaseStarted(Phase.SAMPLING))
@@ -388,14 +412,14 @@ class TrainingLoop:
             self._health.measure(self.step)
         state = self._full_state()
         adapter = self._extract_adapter()
-        best = self._watch.best if self._watch else None
+        best = self._watch.best if self._watch and self._config.patience else None
         saved = self._room.write(
             lambda: self._checkpoints.save(self.step, state, adapter, best=best),
             phase=Phase.TRAINING,
         )
         self._saved_step = self.step
         self._last_good = RestoredState(self.step, copy.deepcopy(state))
-        self._saved = CheckpointSaved(saved.step, saved.path, saved.size_bytes, is_requested, best)
+        self._saved = replace(saved, is_requested=is_requested)
         self._emit(self._saved)
 
     def _full_state(self) -> dict[str, Any]:
@@ -407,7 +431,7 @@ class TrainingLoop:
             "slower": self._lr_scale,
             "health": self._health.state(),
             "held_out": dict(self._held_out),
-            "style": self._watch.state() if self._watch else None,
+            "style": self._watch.state() if self._watch and self._config.patience else None,
         }
 
     def _generate_due_samples(self) -> None:
@@ -452,12 +476,3 @@ class TrainingLoop:
     def _extract_adapter(self) -> LoraAdapter:
         metadata = self._metadata | {"steps": str(self.step)}
         return self._lora.extract(self._learner.weights(), metadata)
-
-
-def _adapter_metadata(config: TrainConfig, base: LoadedBase) -> dict[str, str]:
-    """The metadata of the adapter file; its config is enough to train it again."""
-    return {
-        "train_config": config.model_dump_json(),
-        "base_fingerprint": base.info.fingerprint,
-        "base_family": base.info.family.value,
-    }

@@ -1,8 +1,4 @@
-"""The UNet's target, the noise schedule, and the weight of each noise level.
-
-x_t = sqrt(a) x_0 + sqrt(1 - a) e, where a is the cumulative alpha of timestep t
-(Ho et al. 2020, arXiv 2006.11239). Latents are (b, c, h, w), timesteps (b,).
-"""
+"""The noise of a batch, and the error of a prediction; latents are (b, c, h, w)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,16 +46,6 @@ class NoiseSchedule:
         """v = sqrt(a) e - sqrt(1 - a) x_0 (Salimans & Ho 2022, arXiv 2202.00512)."""
         alpha = self.alpha(timesteps)
         return alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
-
-
-def stratified_timesteps(count: int, total: int, generator: torch.Generator) -> Tensor:
-    """(count,) timesteps, one from each of `count` equal parts of 0 … total - 1.
-
-    Uniform like independent draws, with less noise between batches (Kingma et al. 2021,
-    arXiv 2107.00630, appendix I.1).
-    """
-    position = torch.arange(count) + torch.rand(count, generator=generator, dtype=torch.float64)
-    return (position * total / count).long().clamp(max=total - 1)
 
 
 def sample_noise(shape: torch.Size, generator: torch.Generator, config: TrainConfig) -> Tensor:

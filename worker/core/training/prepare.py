@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 
-from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import LoadedBase
 from worker.core.training.adapter.lora import Lora, inject_adapter, target_layers
 from worker.core.training.attention import speed_up_attention
-from worker.core.training.config import Precision, PredictionType, TrainConfig
+from worker.core.training.config import Precision, TrainConfig
 from worker.core.training.data.batches import Batches
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.data.latent_cache import EncodedBucket, encode_images
@@ -28,6 +27,7 @@ from worker.core.training.learner import Learner, Model
 from worker.core.training.loss import NoiseSchedule
 from worker.core.training.precision import cast_frozen, convolution_probe, resolve_precision
 from worker.core.training.samples.sampler import Sampler, sample_texts
+from worker.core.words import PredictionType
 
 LORA_SEED_SHIFT = 0x10_4A
 
@@ -178,12 +178,8 @@ def check_supported(config: TrainConfig, base: LoadedBase, *, device: str) -> No
     target_layers(base.unet, base.text_encoders, config, family=base.info.family)
     if config.compile and not device.startswith("cuda"):
         raise UnsupportedError("“Compile” needs an NVIDIA GPU. Turn it off.")
-    if config.clip_skip > 1 and base.info.family is BaseFamily.SDXL:
-        raise UnsupportedError(
-            "SDXL always uses the second-last layer of its text encoders. Set CLIP skip to 1."
-        )
     ends_in_noise = schedule_of(config, base).get("rescale_betas_zero_snr", False)
-    if ends_in_noise and prediction_of(config, base) is PredictionType.EPSILON:
+    if ends_in_noise and prediction_of(config, base) == PredictionType.EPSILON:
         raise UnsupportedError(
             "Zero terminal SNR needs a v-prediction base model: with epsilon prediction nothing "
             "can be learned from pure noise. Turn “Zero terminal SNR” off, or set “Prediction "
@@ -235,9 +231,9 @@ def resolution_of(config: TrainConfig, base: LoadedBase) -> int:
     return config.resolution or base.info.resolution
 
 
-def prediction_of(config: TrainConfig, base: LoadedBase) -> PredictionType:
+def prediction_of(config: TrainConfig, base: LoadedBase) -> str:
     """The prediction type: the config's, else the base's."""
-    return config.prediction_type or PredictionType(base.info.prediction_type)
+    return config.prediction_type or base.info.prediction_type
 
 
 def base_parameters(base: LoadedBase) -> int:

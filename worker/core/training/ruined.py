@@ -1,19 +1,30 @@
 """Tells a ruined training: one whose result is clearly worse than the base model without it.
 
 Two measurements say so. The loss on fixed images, with fixed noise and timesteps, is compared with
-that of the base model alone, and the samples are looked at: see `blank_images`.
+that of the base model alone, and the samples are looked at for those that show nothing: one color,
+or noise without structure. For that an image is reduced to `SIDE` pixels and cut into `PATCHES` by
+`PATCHES` patches. An image of something has calm parts and busy ones, in whatever style: the
+contrast of its patches differs. In noise, be it of single pixels or of blobs, every part is as busy
+as every other.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import pairwise
 from statistics import fmean
 
-from worker.core.training.blank_images import Blank
+import numpy as np
+from PIL import Image
+
 from worker.core.training.data.validation import PredictionError
 from worker.core.training.outcome import NOT_RUINED, Verdict
 
+SIDE = 128
+PATCHES = 8
+LEAST_CONTRAST = 4.0  # of 255 levels; less is one color
+LEAST_VARIATION = 0.42  # of the contrast of patches, relative to its mean; less is noise
 WORSE = 1.15  # times the loss of the base model
 WORSE_IN_A_QUARTER = 1.5  # the same, at a quarter of the noise levels
 QUARTERS = ("the least", "little", "much", "the most")  # noise
@@ -23,6 +34,38 @@ OTHER_PREDICTION = (
     "The base model itself predicts worse than chance with these settings: check “Prediction type” "
     "and the base model, then train again."
 )
+
+
+class Blank(StrEnum):
+    """The kind of an image that shows nothing."""
+
+    ONE_COLOR = "one color"
+    NOISE = "noise"
+
+
+def blank_kind(image: Image.Image) -> Blank | None:
+    """The kind of an image that shows nothing; None for an image of something."""
+    pixels = reduced(image)
+    if pixels.std(axis=(0, 1)).max() < LEAST_CONTRAST:
+        return Blank.ONE_COLOR
+    return Blank.NOISE if contrast_variation(pixels) < LEAST_VARIATION else None
+
+
+def reduced(image: Image.Image) -> np.ndarray:
+    """The pixels of the reduced image: (SIDE, SIDE, 3), 0 to 255."""
+    small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
+    return np.asarray(small, dtype=np.float32)
+
+
+def contrast_variation(pixels: np.ndarray) -> float:
+    """The standard deviation of the patches' contrast divided by its mean; pixels (side, side, 3).
+
+    The contrast of a patch is the standard deviation of its pixels, averaged over the channels.
+    """
+    side = SIDE // PATCHES
+    patches = pixels.reshape(PATCHES, side, PATCHES, side, 3)
+    contrast = patches.std(axis=(1, 3)).mean(axis=-1)
+    return float(contrast.std() / contrast.mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +89,7 @@ class FixedLosses:
     @classmethod
     def of(cls, errors: Sequence[PredictionError]) -> "FixedLosses":
         """The losses of these predictions, at least one per quarter."""
-        ordered = [found.error for found in sorted(errors, key=lambda found: found.timestep)]
+        ordered = [found.error for found in sorted(errors, key=lambda found: found.level)]
         ends = [number * len(ordered) // len(QUARTERS) for number in range(len(QUARTERS) + 1)]
         return cls(tuple(fmean(ordered[start:end]) for start, end in pairwise(ends)))
 

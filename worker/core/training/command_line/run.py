@@ -5,15 +5,17 @@ Importing this module loads torch and diffusers.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
 from worker.core import starter
+from worker.core.atomic_write import write_atomically
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import inspect_base
 from worker.core.bases.load import LoadedBase
@@ -23,9 +25,7 @@ from worker.core.lora_files import canonical
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.export import ExportError, export
 from worker.core.lora_files.metadata import AdapterMetadata
-from worker.core.training.checkpoints.folder import adapter_name
-from worker.core.training.checkpoints.resume_from import copy_start_checkpoint
-from worker.core.training.command_line.arithmetic import ArithmeticFile, SavedArithmetic
+from worker.core.training.checkpoints import adapter_name, copy_start_checkpoint
 from worker.core.training.command_line.console import (
     INTERRUPTED,
     RUINED,
@@ -39,11 +39,11 @@ from worker.core.training.command_line.flags import (
     DataFolder,
     TrainArguments,
 )
-from worker.core.training.config import Precision
+from worker.core.training.config import Precision, TrainConfig
 from worker.core.training.data.epochs import MAX_REPEATS
 from worker.core.training.data.images import TrainingImage, read_folder
 from worker.core.training.errors import OutOfMemoryError, TrainingError, UnsupportedError
-from worker.core.training.events import ADAPTERS, Arithmetic
+from worker.core.training.events import ADAPTERS, Arithmetic, Commands, Event
 from worker.core.training.fallback import load_fallback, reduce_memory_use, save_fallback
 from worker.core.training.load import load_for_training
 from worker.core.training.memory import release_memory
@@ -52,6 +52,8 @@ from worker.core.training.presets import usual_form
 from worker.core.training.train import train
 from worker.core.wording import duration, size_text
 from worker.core.words import FileFormat, WeightDtype
+
+ARITHMETIC_FILE = "arithmetic.json"
 
 
 def run(arguments: TrainArguments, console: Console) -> int:
@@ -185,17 +187,16 @@ class FolderTraining:
 
         `continues`: the checkpoint may be of another config, such as the one that did not fit.
         """
-        file = self._arithmetic_file
         try:
             return train(
                 self._config,
                 self._images,
-                SavedArithmetic(self._console, file),
+                self,
                 base=base,
                 out=self._arguments.out,
                 cache=self._arguments.cache,
                 device=self._device,
-                arithmetic=file.load(),
+                arithmetic=self._arithmetic_file.load(),
                 continues=continues,
                 prompt_form=usual_form(self._arguments.trigger_word),
             )
@@ -203,6 +204,16 @@ class FolderTraining:
             if reduce_memory_use(self._config) is None:
                 raise
             return None  # not handled here: the exception keeps objects in memory
+
+    def on_event(self, event: Event) -> None:
+        """Show an event; the arithmetic is saved as soon as it is known."""
+        if isinstance(event, Arithmetic):
+            self._arithmetic_file.save(event)
+        self._console.on_event(event)
+
+    def poll(self) -> Commands:
+        """The command that was requested."""
+        return self._console.poll()
 
     def _use_less_memory(self) -> None:
         """Go on with the next smaller config, saved so that the same command continues with it."""
@@ -291,3 +302,41 @@ def _interrupted_message(steps: int) -> str:
     if not steps:
         return "Interrupted before the first step. Run the same command to start again."
     return f"Interrupted after step {steps} and saved. Run the same command to continue."
+
+
+class ArithmeticFile:
+    """Keeps the arithmetic that a training chose, for the next start of the same command.
+
+    The number of threads and the precision are chosen by timing, so two starts can choose
+    differently, and on a CPU they affect the last bits of the result. A training that was killed
+    before its first checkpoint finds its choice in this file in its folder, which is valid for one
+    config, base model and setting of threads.
+
+    `fingerprint` is the base model's. `threads` is the number that was requested, 0 for all cores.
+    """
+
+    def __init__(self, out: Path, config: TrainConfig, *, fingerprint: str, threads: int) -> None:
+        self._path = out / ARITHMETIC_FILE
+        self._training = {
+            "config": config.model_dump(mode="json"),
+            "base_model": fingerprint,
+            "threads": threads,
+        }
+
+    def load(self) -> Arithmetic | None:
+        """The arithmetic of an earlier start of this training; None if there was none."""
+        try:
+            content = json.loads(self._path.read_text(encoding="utf-8"))
+            config = TrainConfig.model_validate(content["training"]["config"])
+            known = content["training"] | {"config": config.model_dump(mode="json")}
+            if known == self._training:
+                found = Arithmetic(**content["arithmetic"])
+                return found if found.threads > 0 else None
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # chosen by timing, as at the first start
+        return None
+
+    def save(self, arithmetic: Arithmetic) -> None:
+        """Write the arithmetic of this start."""
+        content = {"training": self._training, "arithmetic": asdict(arithmetic)}
+        write_atomically(self._path, json.dumps(content, indent=1).encode())

@@ -1,4 +1,4 @@
-"""Makes the batches of each step, and all random numbers of a training.
+"""Makes the batches of each step with their captions, and all random numbers of a training.
 
 All randomness comes from two generators whose state is saved, so a resumed run sees exactly what an
 uninterrupted one would.
@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from worker.core.training.config import TrainConfig
-from worker.core.training.data.captions import draw_captions
-from worker.core.training.data.images import TrainingImage
+from worker.core.training.data.images import TAGS, TrainingImage, WeightedCaption
 from worker.core.training.data.latent_cache import EncodedBucket
-from worker.core.training.loss import sample_noise, stratified_timesteps
+from worker.core.training.loss import sample_noise
 
 BATCH_SEED_SHIFT = 0x5EED
 
@@ -42,7 +41,7 @@ class BatchRows:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One batch: latents and noise (b, c, h, w), timesteps (b,), time ids (b, 6).
+    """One batch: latents and noise (b, c, h, w), levels (b,), sizes (b, 6).
 
     `weights` (b,) is the loss weight per image, `mask` (b, 1, h, w) per pixel; None for all 1.
     """
@@ -51,8 +50,8 @@ class Batch:
     captions: tuple[str, ...]
     latents: Tensor
     noise: Tensor
-    timesteps: Tensor
-    time_ids: Tensor
+    levels: Tensor
+    sizes: Tensor
     weights: Tensor | None = None
     mask: Tensor | None = None
 
@@ -155,7 +154,7 @@ class Batches:
         config, generator = self._config, self._generator
         latents, opacity = bucket.sample_latents(sampled.rows, generator, flip=config.flip)
         noise = sample_noise(latents.shape, generator, config)
-        timesteps = stratified_timesteps(count, self._timesteps, generator)
+        levels = self._process.draw_levels(count, generator)
         images = tuple(bucket.images[row] for row in sampled.rows)
         captions = draw_captions([self._images[image] for image in images], generator, config)
         return Batch(
@@ -163,7 +162,7 @@ class Batches:
             captions,
             latents,
             noise,
-            timesteps,
+            levels,
             bucket.time_ids[list(sampled.rows)],
             weights=self._sampling_weights(images),
             mask=loss_mask(opacity, config),
@@ -193,3 +192,59 @@ def loss_mask(opacity: Tensor | None, config: TrainConfig) -> Tensor | None:
         return None
     least = config.unmasked_weight
     return least + (1 - least) * opacity
+
+
+def draw_captions(
+    images: Sequence[TrainingImage], generator: torch.Generator, config: TrainConfig
+) -> tuple[str, ...]:
+    """A caption of each of these images, by share, augmented.
+
+    A batch in which every image has one caption takes no random numbers for the choice, so that
+    data sets without several captions train as they always did.
+    """
+    chosen = [WeightedCaption(image.caption, kind=TAGS) for image in images]
+    if any(image.captions for image in images):
+        places = torch.rand(len(images), generator=generator).tolist()
+        chosen = [
+            _caption_at(place, image.captions) if image.captions else only
+            for place, image, only in zip(places, images, chosen, strict=True)
+        ]
+    return _augment_captions(chosen, generator, config)
+
+
+def _caption_at(place: float, captions: Sequence[WeightedCaption]) -> WeightedCaption:
+    """The caption at a place from 0 to 1, where the captions lie in a row, as long as their share.
+
+    With several captions, only those of the kind `TAGS` are lists of tags.
+    """
+    left = place * sum(caption.share for caption in captions)
+    for caption in captions:
+        left -= caption.share
+        if left < 0:
+            return caption
+    return captions[-1]
+
+
+def _augment_captions(
+    chosen: Sequence[WeightedCaption], generator: torch.Generator, config: TrainConfig
+) -> tuple[str, ...]:
+    captions = [caption.text for caption in chosen]
+    if config.shuffle_tags:
+        captions = [
+            shuffle_tags(caption.text, generator, kept=config.keep_tags)
+            if caption.kind == TAGS
+            else caption.text
+            for caption in chosen
+        ]
+    dropouts = torch.rand(len(captions), generator=generator) < config.caption_dropout
+    return tuple(
+        "" if dropped else caption
+        for caption, dropped in zip(captions, dropouts.tolist(), strict=True)
+    )
+
+
+def shuffle_tags(caption: str, generator: torch.Generator, *, kept: int) -> str:
+    """The comma-separated tags in random order, the first `kept` ones unchanged."""
+    tags = [tag.strip() for tag in caption.split(",")]
+    order = torch.randperm(max(0, len(tags) - kept), generator=generator).tolist()
+    return ", ".join([*tags[:kept], *(tags[kept + place] for place in order)])

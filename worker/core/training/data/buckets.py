@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_ASPECT = 2.0
+USUAL_SIDE_STEP = 8
 CENTER = (0.5, 0.5)
 MAX_SCALED_PIXELS = 2**25  # 100 MB; above it, only the cropped part is scaled
 

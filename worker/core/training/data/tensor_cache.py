@@ -3,7 +3,7 @@
 import json
 import zlib
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -31,15 +31,18 @@ def load_cached_tensors(path: Path | None, *, needed: str) -> dict[str, Tensor] 
     return tensors if needed in tensors and bool(torch.isfinite(tensors[needed]).all()) else None
 
 
-def save_cached_tensors(path: Path | None, parts: Mapping[str, Tensor | None]) -> None:
-    """Write the tensors; on a full disk, the next run makes them again."""
+def save_cached_tensors(
+    path: Path | None, parts: Mapping[str, Tensor | None], *, needed: bool = False
+) -> None:
+    """Write the tensors; on a full disk, the next run makes them again, or with `needed` OSError
+    is raised."""
     if path is None:
         return
     tensors = {
         name: part.detach().cpu().contiguous() for name, part in parts.items() if part is not None
     }
     content = save(tensors, {CHECKSUM: _tensor_checksum(save(tensors))})
-    with suppress(OSError):
+    with nullcontext() if needed else suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content, durable=False)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from worker.core.bases.load import LoadedBase
 from worker.core.bases.text import PromptEmbeddings, encode_prompts
@@ -36,14 +37,16 @@ class LiveCaptionEncoder:
         """Encode each distinct caption once and expand the result to the batch."""
         different = list(dict.fromkeys(captions))
         encoded = _encode_captions(self._base, different, self._device, self._clip_skip)
-        return _select_rows(encoded, [different.index(caption) for caption in captions])
+        return encoded.select([different.index(caption) for caption in captions])
 
 
 class PrecomputedCaptionEncoder:
     """Encodes all captions of a run at creation; the text encoders are not needed afterwards.
 
     With a folder it reuses those of earlier runs on the same base. Embeddings stay in host memory,
-    and only a batch's go to the device: 5,000 captions of an SDXL take 3 GB.
+    and only a batch's go to the device: 5,000 captions of an SDXL take 3 GB. With a folder and a
+    family that stores text, they stay on disk instead. Raises OSError if they cannot be written
+    there, and StorageError later if they have disappeared.
     """
 
     def __init__(
@@ -66,7 +69,9 @@ class PrecomputedCaptionEncoder:
         with torch.no_grad():
             for start in range(0, len(missing), at_once):
                 chunk = missing[start : start + at_once]
-                encoded = _move_embeddings(_encode_captions(base, chunk, device, clip_skip), "cpu")
+                encoded = _encode_captions(base, chunk, device, clip_skip).map(Tensor.cpu)
+                if shelf.dtype is not None:
+                    encoded = encoded.map(lambda part: part.to(shelf.dtype))
                 for row, caption in enumerate(chunk):
                     known[caption] = _select_rows(encoded, [row])
                     shelf.write(caption, known[caption])
@@ -79,7 +84,10 @@ class PrecomputedCaptionEncoder:
 
 
 class _EmbeddingCache:
-    """Encoded captions on disk, named by everything they depend on; disabled without a folder."""
+    """Encoded captions on disk, named by everything they depend on; disabled without a folder.
+
+    With `is_kept`, a training reads them from here in every step.
+    """
 
     def __init__(self, folder: Path | None, base: LoadedBase, clip_skip: int) -> None:
         mark = f"text-{base.info.fingerprint[:16]}-{clip_skip}-{TEXT_LAYOUT}"

@@ -1,6 +1,6 @@
 """Sets of images for the same measurement at every checkpoint: held-out ones, and a fixed few.
 
-Noise and timesteps are fixed, so two results differ only by what was learned in between.
+Noise and levels are fixed, so two results differ only by what was learned in between.
 """
 
 import math
@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from worker.core.evaluation.intervals import CONFIDENCE, t_quantile
 from worker.core.training.config import TrainConfig
@@ -43,7 +42,7 @@ class PredictionError:
     """The mean squared error of one prediction; `guess` is that of predicting zero."""
 
     image: int
-    timestep: int
+    level: float
     error: float
     guess: float
 
@@ -82,7 +81,8 @@ class ValidationSet:
         number, together = 0, sum(len(bucket.images) for bucket in self._buckets)
         for bucket in self._buckets:
             for row, image in enumerate(bucket.images):
-                levels = self._timesteps_of(number, together)
+                strata, place = (together, number) if self._is_stratified else (1, 0)
+                levels = self._process.middle_levels(self._levels, strata=strata, place=place)
                 number += 1
                 mask = None
                 if bucket.opacity is not None and self._masked_as is not None:
@@ -96,16 +96,10 @@ class ValidationSet:
                         captions=(self._images[image].caption,) * count,
                         latents=bucket.mean[row, 0].expand(count, -1, -1, -1),
                         noise=noise[part],
-                        timesteps=levels[part],
-                        time_ids=bucket.time_ids[row].expand(count, -1),
+                        levels=levels[part],
+                        sizes=bucket.time_ids[row].expand(count, -1),
                         mask=None if mask is None else mask.expand(count, -1, -1, -1),
                     )
-
-    def _timesteps_of(self, number: int, together: int) -> Tensor:
-        """(levels,) timesteps of an image: the middles of equal parts of the schedule."""
-        strata, place = (together, number) if self._is_stratified else (1, 0)
-        middles = (torch.arange(self._levels) * strata + place) * 2 + 1
-        return middles * self._timesteps // (2 * self._levels * strata)
 
 
 def fixed_set(

@@ -12,7 +12,7 @@ import json
 import pickle
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,23 +23,38 @@ from worker.core.atomic_write import link_or_copy, sync_folder, write_atomically
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.old_names import rename_old
+from worker.core.training.config import TrainConfig
+from worker.core.training.data.images import TrainingImage, dataset_fingerprint
 from worker.core.training.errors import CheckpointError
-from worker.core.training.events import ADAPTER, ADAPTERS
+from worker.core.training.events import ADAPTER, ADAPTERS, CheckpointSaved
 
 STATE = "state.pt"
 MANIFEST = "manifest.json"
 PREFIX = "step-"
 SUFFIX = ".safetensors"
 UNFINISHED = ".unfinished-"
-
-
-@dataclass(frozen=True, slots=True)
-class SavedCheckpoint:
-    """A complete checkpoint folder on disk."""
-
-    step: int
-    path: Path
-    size_bytes: int
+NOT_IN_IDENTITY = frozenset(
+    {"checkpoint_every", "keep_checkpoints", "keep_adapters", "evaluate", "patience"}
+)
+LATER_SETTINGS: tuple[str, ...] = ()
+"""Checkpoints of releases before these have none of them; with their default nothing changes."""
+SAME_BATCHES = (
+    "pictures",
+    "batch_size",
+    "validation_share",
+    "seed",
+    "aspect_buckets",
+    "resolution",
+)
+SAME_MEASURE = (
+    *SAME_BATCHES,
+    "base_model",
+    "clip_skip",
+    "masked_loss",
+    "prediction_type",
+    "unmasked_weight",
+    "zero_terminal_snr",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +97,7 @@ class CheckpointFolder:
 
     def save(
         self, step: int, state: Mapping[str, Any], adapter: LoraAdapter, *, best: int | None = None
-    ) -> SavedCheckpoint:
+    ) -> CheckpointSaved:
         """Write a checkpoint, then delete all but the newest few and the best. May raise OSError.
 
         `best`: the step of the best one; None: there is none.
@@ -107,7 +122,7 @@ class CheckpointFolder:
         self._keep_adapter(final, best)
         self._delete_all_but(final, best)
         size = sum(file.stat().st_size for file in final.iterdir())
-        return SavedCheckpoint(step, final, size)
+        return CheckpointSaved(step, final, size, best=best)
 
     def restore(self, *, on_damaged: Callable[[str], None]) -> RestoredState | None:
         """The newest readable state; None when there is none.
@@ -229,3 +244,52 @@ def _file_hashes(folder: Path) -> dict[str, str]:
         with (folder / name).open("rb") as file:
             hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return hashes
+
+
+def training_identity(
+    config: TrainConfig, images: Sequence[TrainingImage], base_fingerprint: str
+) -> dict[str, Any]:
+    """The identity of a training: everything that influences its numbers."""
+    left_out = {*NOT_IN_IDENTITY, *({"validation_seed"} if config.validation_seed is None else ())}
+    fields = config.model_dump(mode="json", exclude=left_out)
+    settings = {name: value for name, value in fields.items() if not name.startswith("sample_")}
+    usual = TrainConfig()
+    for name in LATER_SETTINGS:
+        if getattr(config, name) == getattr(usual, name):
+            del settings[name]
+    return settings | {
+        "pictures": dataset_fingerprint(images),
+        "base_model": base_fingerprint,
+    }
+
+
+def have_equal(names: Sequence[str], one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """True when these values are the same in both identities."""
+    return all(one.get(name) == other.get(name) for name in names)
+
+
+def copy_start_checkpoint(start: Path, out: Path, *, steps: int, base: str) -> None:
+    """Copy a checkpoint into the folder of a training of `steps` steps, to continue from it.
+
+    `start` is a checkpoint, or the folder of a training, whose newest is used. A training that
+    already has checkpoints continues from its own. `base` is the base model's fingerprint. Raises
+    CheckpointError.
+    """
+    inside = checkpoints_in(start / "checkpoints")
+    source = inside[-1] if inside else start
+    manifest = read_manifest(source)
+    if manifest["identity"].get("base_model") != base:
+        raise CheckpointError(f"{source} belongs to another base model. Choose that model.")
+    own = checkpoints_in(out / "checkpoints")
+    if manifest["step"] > steps or (manifest["step"] == steps and source not in own):
+        raise CheckpointError(
+            f"{source} is at step {manifest['step']:,}. Steps are counted from the start of the "
+            "original training: use a larger --steps."
+        )
+    if own:
+        return
+    root = out / "checkpoints"
+    root.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(dir=root, prefix=UNFINISHED))
+    shutil.copytree(source, unfinished, dirs_exist_ok=True)
+    unfinished.rename(root / source.resolve().name)

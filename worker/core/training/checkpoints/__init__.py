@@ -1,1 +1,0 @@
-"""The checkpoints of a training: write, identify and continue from them."""
