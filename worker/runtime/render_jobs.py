@@ -49,7 +49,6 @@ from worker.runtime.lease import Lease
 from worker.runtime.outages.patience import reason_to_wait
 from worker.runtime.renders.cancel_watch import CancelWatch
 from worker.runtime.renders.previews import Previews
-from worker.runtime.renders.strips import render_strip
 
 if TYPE_CHECKING:
     from worker.core.inference.pipeline import RenderedImage
@@ -169,7 +168,7 @@ class RenderJobs:
         fixed = warm.fixed_precision(base)
         if fixed is not None and base.status == ModelStatus.READY:
             with self._database.write() as session:
-                record_choice(session, warm.unmeasured_choice(base, fixed))
+                record_choice(session, warm.row_of_choice(base, fixed))
         return fixed
 
     def _choose_precision(
@@ -210,7 +209,8 @@ class RenderJobs:
                     render.precision = self._choose_precision(render, base, lease, stopping, watch)
                 warm = self._warm_pipelines()
                 pipeline = warm.pipeline(base, RenderPrecision(render.precision))
-                stacks = [_active(render, index) for index in range(_stacks(render))]
+                needed = 1 if render.weights is None else len(render.weights)
+                stacks = [_active(render, index) for index in range(needed)]
                 if render.weights is None:
                     pipeline.set_adapters(warm.stack(stacks[0]))
                 previews = Previews(pipeline.preview_image)
@@ -222,7 +222,7 @@ class RenderJobs:
                     draw = (
                         pipeline.render
                         if render.weights is None
-                        else partial(render_strip, warm, pipeline, stacks=stacks)
+                        else partial(warm.render_strip, pipeline, stacks=stacks)
                     )
                     drawn = draw(
                         _config(render),
@@ -262,7 +262,7 @@ class RenderJobs:
         seconds: float,
     ) -> None:
         with self._database.read() as session:
-            results.is_wanted(session, lease.claim)
+            jobs.is_canceled(session, Render, lease.claim)  # raises LostLease
             used = [
                 [_describe_adapter(session, adapter) for adapter in _active(render, index)]
                 for index in range(len(drawn))
@@ -297,7 +297,7 @@ class RenderJobs:
                 lease.claim,
                 images,
                 seconds=seconds,
-                note=_note(render, drawn[0].truncated),
+                note=_note(render, base, drawn[0].truncated),
                 precision=render.precision,
                 progress=render.all_steps,
             )
@@ -375,11 +375,6 @@ class RenderProgress:
                 os._exit(STUCK)
 
 
-def _stacks(render: Render) -> int:
-    """The number of stacks of adapters that the images of a render need."""
-    return 1 if render.weights is None else len(render.weights)
-
-
 def _active(render: Render, index: int = 0) -> list[ResolvedAdapter]:
     """The adapters of one image with a weight other than 0."""
     return [adapter for adapter in render.stack_of(index) if not adapter.is_off]
@@ -395,7 +390,7 @@ def _config(render: Render) -> RenderConfig:
     return RenderConfig(**dict(_settings(render)), count=count)
 
 
-def _note(render: Render, truncated: str) -> str | None:
+def _note(render: Render, base: BaseModel, truncated: str) -> str | None:
     """The notes for the user: of the request, on the end that was not read, on lone brackets."""
     end = shorten(truncated, MAX_QUOTED, placeholder=" …")
     notes = [render.note] if render.note else []

@@ -26,17 +26,18 @@ from app.registry.tables.base_models import BaseModel, BaseSpeed
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
 from worker.core import starter
-from worker.core.bases.inspect import BaseModelError, inspect_base
+from worker.core.bases.family import BaseModelError
+from worker.core.bases.inspect import inspect_base
 from worker.core.training.presets import Preset, preset_config
 from worker.runtime import device, scratch
 from worker.runtime.attempts import dry_run
 from worker.runtime.attempts.attempt import Attempt
+from worker.runtime.attempts.work import RunWork, TrainerTimeouts
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.job_progress import Handler
 from worker.runtime.lease import Lease
 from worker.runtime.messages import Calibrate, CalibrationReport
 from worker.runtime.trainer_process import COMMAND, TrainerProcess, WarmTrainer
-from worker.runtime.training_host import TrainerTimeouts, TrainingHost
 
 USUAL_IMAGES = 24
 MAX_CALIBRATED_PARAMETERS = 300_000_000  # on a CPU, a step of a larger base takes minutes
@@ -50,6 +51,7 @@ class TrainJobs:
     """Processes the runs of the `train` queue, and its dry runs while there are none."""
 
     table = Run
+    machine = ""  # runs choose their precision themselves
 
     def __init__(
         self,
@@ -81,11 +83,6 @@ class TrainJobs:
         """Description of the device; empty while unknown."""
         return self.trainers.described_device
 
-    @property
-    def machine(self) -> str:
-        """Empty: runs choose their precision themselves."""
-        return ""
-
     def prepare(self) -> None:
         """Warm a trainer with the most recent base model; calibrate later if never measured."""
         left = scratch.attempt_folders(self.settings.data_dir)
@@ -110,15 +107,18 @@ class TrainJobs:
             self._io_jobs.run(job, lease, stopping)
             return
         self._forget_erased()
-        host = TrainingHost(
-            self.settings.data_dir,
-            self.database,
-            self.store,
-            self.trainers,
-            self.timeouts,
-            self.settings.evaluate_runs,
+        attempt = Attempt(
+            RunWork(
+                self.settings,
+                self.database,
+                self.store,
+                self.trainers,
+                self.timeouts,
+                job,
+                lease,
+                stopping,
+            )
         )
-        attempt = Attempt(host, job, lease, stopping)
         try:
             attempt.supervise()
         finally:

@@ -8,10 +8,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from worker.runtime.device import MANY_THREADS, child_environment, usable_cores
+from worker.runtime.line_process import LineProcess
 from worker.runtime.messages import (
     Calibrate,
     CalibrationReport,
@@ -28,14 +28,7 @@ LOG_TAIL_BYTES = 4_000
 FINISH_SECONDS = 10.0
 
 
-@dataclass(frozen=True)
-class TrainerExit:
-    """The trainer process ended and its messages were all received."""
-
-    exit_code: int
-
-
-class TrainerProcess:
+class TrainerProcess(LineProcess[Message]):
     """A running `python -m worker.runtime.trainer` in its own process group."""
 
     def __init__(

@@ -39,14 +39,14 @@ from tests.worker.runtime.job_loops import SIDE, Registry
 from worker.core.bases.inspect import inspect_base
 from worker.core.inference import precision
 from worker.core.inference.config import BlockWeights
+from worker.core.inference.infotext import parse_infotext
 from worker.core.inference.precision import PrecisionChoice
-from worker.core.inference.read_infotext import parse_infotext
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule, save_adapter
 from worker.core.words import RenderPrecision
 from worker.runtime.job_loop import JobLoop
 from worker.runtime.lease import Lease
 from worker.runtime.render_jobs import RenderJobs
-from worker.runtime.renders import previews, strips, warm_pipelines
+from worker.runtime.renders import previews, warm_pipelines
 
 
 @pytest.fixture(scope="module")
@@ -436,7 +436,7 @@ def test_a_strip_has_an_image_for_each_weight_and_each_says_its_own(
 def test_a_strip_of_many_adapters_is_generated_in_parts(
     trained: TrainedRegistry, loop: JobLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strips, "MAX_RENDER_ADAPTERS", 1)  # in use at once
+    monkeypatch.setattr(warm_pipelines, "MAX_RENDER_ADAPTERS", 1)  # in use at once
     registry = trained.registry
     made = registry.row(Run, trained.run_id).adapter_version_id
     saved = next(

@@ -32,16 +32,16 @@ from tests.images import make_png
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import CONFIG, PATIENCE_SECONDS, Registry, wait_for
 from worker.core.lora_files import canonical
-from worker.core.lora_files.export import read_adapter
+from worker.core.lora_files.reading import read_adapter
 from worker.core.safetensors_header import tensor_hash
 from worker.core.words import FileFormat, WeightDtype
 from worker.runtime import scratch
 from worker.runtime.attempts import attempt
 from worker.runtime.attempts.save_result import TrainingResult
+from worker.runtime.attempts.work import TrainerTimeouts
 from worker.runtime.messages import Export
 from worker.runtime.train_jobs import TrainJobs
 from worker.runtime.trainer_process import TrainerProcess
-from worker.runtime.training_host import TrainerTimeouts
 
 CRASHES = (sys.executable, "-I", "-S", "-c", "import os; os.write(2, b'out of luck'); os.abort()")
 HANGS = (sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)")

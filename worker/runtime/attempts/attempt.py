@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,9 +24,10 @@ from worker.core.training.fallback import reduce_memory_use
 from worker.core.training.outcome import Outcome, TrainedAdapter
 from worker.runtime import scratch
 from worker.runtime.attempts.report import Reporter
-from worker.runtime.attempts.run_inputs import RunInputs, UnusableRun, load_inputs
 from worker.runtime.attempts.save_result import TrainingResult
-from worker.runtime.lease import Lease
+from worker.runtime.attempts.work import RunInputs, RunWork, load_inputs
+from worker.runtime.job_progress import RefusedError
+from worker.runtime.line_process import Ended
 from worker.runtime.messages import (
     ExportReport,
     FailureReport,
@@ -38,8 +38,7 @@ from worker.runtime.messages import (
     TrainerCommand,
 )
 from worker.runtime.outages.patience import CanceledWhileWaiting, reason_to_wait
-from worker.runtime.trainer_process import TrainerExit, TrainerProcess
-from worker.runtime.training_host import TrainingHost
+from worker.runtime.trainer_process import TrainerProcess
 
 POLL_SECONDS = 0.1
 CHECK_SECONDS = 0.3
@@ -56,6 +55,7 @@ NO_MEMORY = (
     "Out of memory, even with a batch of one image and “Gradient checkpointing” on. Choose a "
     "smaller resolution or rank, or a smaller base model."
 )
+NOT_STORED = "The checkpoint of the last step could not be stored."
 NO_START = (
     "The checkpoint that this run continues from is damaged or missing, so nothing was trained. "
     "Continue from another checkpoint, or start a new run."
@@ -65,23 +65,11 @@ NO_START = (
 class Attempt:
     """Supervises the trainer process of one claimed run."""
 
-    def __init__(
-        self,
-        host: TrainingHost,
-        run: Run,
-        lease: Lease,
-        stopping: threading.Event,
-    ) -> None:
-        self._data_dir = host.data_dir
-        self._database = host.database
-        self._store = host.store
-        self._trainers = host.trainers
-        self._timeouts = host.timeouts
-        self._evaluates = host.evaluates
-        self._run = run
-        self._lease = lease
-        self._stopping = stopping
-        self._reporter = Reporter(self._database, self._store, run, lease, stopping)
+    def __init__(self, work: RunWork) -> None:
+        self._work = work
+        self._run = work.run
+        self._lease = work.lease
+        self._reporter = Reporter(work)
         self._control = Control.CONTINUE
         self._deadline: float | None = None
         self._last_message_at = time.monotonic()
@@ -93,21 +81,23 @@ class Attempt:
         """Train until the run's status changes. Raises LostLease if another worker owns the run."""
         token = self._lease.claim.token
         try:
-            with self._database.read() as session:
+            with self._work.database.read() as session:
                 inputs = load_inputs(session, self._run)
                 self.model = inputs.base.location
             with (
-                scratch.attempt_folder(self._data_dir, self._run.key, token) as folder,
+                scratch.attempt_folder(
+                    self._work.settings.data_dir, self._run.key, token
+                ) as folder,
                 self._start_training(folder, inputs) as trainer,
             ):
                 while not self._handle_next_message(trainer, inputs):
                     pass
-        except UnusableRun as error:
+        except RefusedError as error:
             self._fail_run(error.code, str(error))
         except CanceledWhileWaiting:
             self._finish_run(JobStatus.CANCELED)
         except (BlobNotFound, BlobDamaged) as error:
-            self._fail_run(error.code, report(self._database, error))
+            self._fail_run(error.code, report(self._work.database, error))
         except AppError as error:
             if reason_to_wait(error) is not None:
                 self._reporter.set(phase=None)
@@ -121,17 +111,17 @@ class Attempt:
     def _start_training(self, folder: Path, inputs: RunInputs) -> Iterator[TrainerProcess]:
         """Start training this run; the trainer process is killed when the block ends."""
         assert self.model is not None
-        trainer = self._trainers.take(self.model)
+        trainer = self._work.trainers.take(self.model)
         try:
-            store = self._store
+            store = self._work.store
             scratch.write_images(store, inputs.images, folder / "data", folder / "blobs")
-            with self._database.read() as session:
+            with self._work.database.read() as session:
                 rows = progress.checkpoints(session, self._run.key)
                 samples = progress.samples_until(session, self._run.key, rows)
                 form = prompt_form_of(session, self._run.dataset_id, self._run.trigger_word)
             resumed = self._restore_checkpoint(rows, folder / "out")
             if self._run.parent_id is not None and not resumed:
-                raise UnusableRun("checkpoint", NO_START)
+                raise RefusedError("checkpoint", NO_START)
             scratch.restore_samples(store, samples, folder / "out", folder / "blobs")
             self._reporter.set(phase="preparing", step=resumed, device=trainer.device or None)
             self._reporter.flush(now=True)
@@ -140,7 +130,7 @@ class Attempt:
                     model=self.model,
                     data=folder / "data",
                     out=folder / "out",
-                    cache=self._data_dir / "cache" / "latents",
+                    cache=self._work.settings.data_dir / "cache" / "latents",
                     config=TrainConfig.model_validate(self._run.config),
                     # checkpoints of this run or its parent, possibly with other memory settings
                     continues=bool(rows),
@@ -148,17 +138,17 @@ class Attempt:
                     prompt_form=form,
                 )
             )
-            self._trainers.warm_during_run(self.model)
+            self._work.trainers.warm_during_run(self.model)
             yield trainer
         finally:
             trainer.kill()
 
     def _restore_checkpoint(self, rows: Sequence[Checkpoint], out: Path) -> int:
         """Unpack the newest usable checkpoint, note the others on the run; return its step or 0."""
-        restored = scratch.restore_checkpoint(self._store, rows, out)
+        restored = scratch.restore_checkpoint(self._work.store, rows, out)
         for _, error in restored.unusable:
             if isinstance(error, BlobNotFound | BlobDamaged):
-                report(self._database, error)
+                report(self._work.database, error)
         if restored.unusable:
             text = restored.sentence
             self._reporter.persist(
@@ -169,7 +159,7 @@ class Attempt:
     def _handle_next_message(self, trainer: TrainerProcess, inputs: RunInputs) -> bool:
         """Handle one message or check the run; True if the run's status has changed."""
         message = trainer.receive(POLL_SECONDS)
-        if isinstance(message, TrainerExit):
+        if isinstance(message, Ended):
             return self._on_exit(trainer, message)
         if message is not None:
             if self._handle_message(trainer, inputs, message):
@@ -217,20 +207,11 @@ class Attempt:
         self._deadline = None  # a cancel comes too late now: the run succeeds
         self._control = Control.CONTINUE
         self._reporter.set(phase="saving")
-        self._result = TrainingResult(
-            self._database,
-            self._store,
-            self._run,
-            self._lease,
-            self._reporter,
-            inputs,
-            message,
-            evaluates=self._evaluates,
-        )
+        self._result = TrainingResult(self._work, self._reporter, inputs, message)
         self._finish_uploads()
         trainer.send(self._result.export_order())
         if self.model is not None and sum(inputs.base.parameters.values()) < SMALL_BASE:
-            self._trainers.warm_after_training(self.model)
+            self._work.trainers.warm_after_training(self.model)
         return False
 
     def _check_run(self, trainer: TrainerProcess) -> bool:
@@ -247,10 +228,10 @@ class Attempt:
             else:
                 self._cancel_run()
             return True
-        if now - self._last_message_at > self._timeouts.stall:
+        if now - self._last_message_at > self._work.timeouts.stall:
             trainer.kill()
             self._finish_uploads()
-            minutes = self._timeouts.stall / 60
+            minutes = self._work.timeouts.stall / 60
             self._retry_run("stalled", STALLED.format(minutes=minutes), trainer.log_tail())
             return True
         self._forward_requests(trainer)
@@ -261,9 +242,9 @@ class Attempt:
         if self._result is not None:
             return
         if flags.cancel:
-            self._send_control(trainer, Control.CANCEL, timeout=self._timeouts.cancel)
-        elif self._stopping.is_set():
-            self._send_control(trainer, Control.SAVE_AND_EXIT, timeout=self._timeouts.drain)
+            self._send_control(trainer, Control.CANCEL, timeout=self._work.timeouts.cancel)
+        elif self._work.stopping.is_set():
+            self._send_control(trainer, Control.SAVE_AND_EXIT, timeout=self._work.timeouts.drain)
         elif flags.stop:
             self._send_control(trainer, Control.STOP_AND_KEEP, timeout=None)
         if flags.sample or flags.save:
@@ -296,15 +277,13 @@ class Attempt:
         self._deadline = None if timeout is None else time.monotonic() + timeout
         trainer.send(TrainerCommand(control=control))
 
-    def _on_exit(self, trainer: TrainerProcess, end: TrainerExit) -> bool:
+    def _on_exit(self, trainer: TrainerProcess, end: Ended) -> bool:
         """Handle a trainer process that ended without a final message."""
         if self._control is Control.CANCEL:
             self._cancel_run()
         else:
             self._finish_uploads()
-            self._retry_run(
-                "trainer_crashed", CRASHED.format(code=end.exit_code), trainer.log_tail()
-            )
+            self._retry_run("trainer_crashed", CRASHED.format(code=end.code), trainer.log_tail())
         return True
 
     def _on_failure(self, failed: FailureReport, trainer: TrainerProcess) -> bool:

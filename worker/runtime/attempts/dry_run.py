@@ -34,9 +34,10 @@ from worker.runtime.job_progress import (
     RefusedError,
     succeed,
 )
+from worker.runtime.line_process import Ended
 from worker.runtime.messages import FailureReport, Message, Ready, RoundTrips, Train, TrainerCommand
 from worker.runtime.scratch import ItemsToTrain, write_images
-from worker.runtime.trainer_process import TrainerExit, WarmTrainer
+from worker.runtime.trainer_process import WarmTrainer
 
 STEPS = 8  # after the first one, which takes longer
 SHORT = {
@@ -94,8 +95,8 @@ def _train(
         while not heard or not isinstance(heard[-1][1], TrainedAdapter | FailureReport):
             watch()
             message = trainer.receive(POLL_SECONDS)
-            if isinstance(message, TrainerExit):
-                raise RefusedError("trainer_crashed", CRASHED.format(code=message.exit_code))
+            if isinstance(message, Ended):
+                raise RefusedError("trainer_crashed", CRASHED.format(code=message.code))
             if message is not None:
                 heard.append((time.monotonic(), message))
             if isinstance(message, StepDone) and message.step == STEPS + 1:

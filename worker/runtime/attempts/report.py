@@ -14,11 +14,9 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from app.registry.db import Database
 from app.registry.jobs import service as jobs
 from app.registry.runs import progress
 from app.registry.runs.progress import FIXED_LOSS, HELD_OUT, MetricPoints, RunFlags
-from app.registry.storage.store import BlobStore
 from app.registry.tables.runs import NOTICE, WARNING, Run
 from app.registry.wording import duration
 from worker.core.training.events import (
@@ -36,7 +34,7 @@ from worker.core.training.events import (
     ValidationDone,
 )
 from worker.runtime.attempts.training_files import TrainingFiles
-from worker.runtime.lease import Lease
+from worker.runtime.attempts.work import RunWork
 from worker.runtime.outages.patience import (
     WAITS_FOR_SPACE,
     CanceledWhileWaiting,
@@ -70,18 +68,12 @@ class Reporter:
     Raises LostLease as soon as another worker owns the run.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        store: BlobStore,
-        run: Run,
-        lease: Lease,
-        stopping: threading.Event,
-    ) -> None:
-        self._database = database
+    def __init__(self, work: RunWork) -> None:
+        run = work.run
+        self._database = work.database
         self._run = run
-        self._lease = lease
-        self._stopping = stopping
+        self._lease = work.lease
+        self._stopping = work.stopping
         self._lock = threading.RLock()  # of what is buffered; taken before the database is
         self._is_full = False  # the trainer waits for space
         self._is_high = run.loss_rise is not None
@@ -90,7 +82,7 @@ class Reporter:
         self._stopping_since: float | None = None
         self.uploads = Uploads(on_wait=self.show_wait, on_late=self._record_wait)
         flush = partial(self.flush, now=True)
-        self._files = TrainingFiles(database, store, run, lease, self.uploads, flush=flush)
+        self._files = TrainingFiles(work, self.uploads, flush=flush)
         self._was_started = run.attempt > 1 or run.step > 0
         self._values: dict[str, Any] = {}
         self._losses: list[float] = []

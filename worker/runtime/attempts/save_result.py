@@ -17,12 +17,11 @@ from app.registry.adapters.versions.create_version import (
 )
 from app.registry.base_models.speeds import record_speed
 from app.registry.datasets.used_datasets import dataset_details
-from app.registry.db import Database
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.runs import progress, stopping
 from app.registry.runs.stopping import StopProposal
-from app.registry.storage.store import Blob, BlobStore
+from app.registry.storage.store import Blob
 from app.registry.tables.runs import RUINED, Run
 from worker.core.bases.family import FALLBACK_FAMILY
 from worker.core.lora_files.metadata import AdapterMetadata
@@ -31,8 +30,7 @@ from worker.core.training.config import TrainConfig
 from worker.core.training.outcome import TrainedAdapter
 from worker.core.words import LORA_FORMATS, FileFormat, WeightDtype
 from worker.runtime.attempts.report import Reporter
-from worker.runtime.attempts.run_inputs import RunInputs
-from worker.runtime.lease import Lease
+from worker.runtime.attempts.work import RunInputs, RunWork
 from worker.runtime.messages import Export, ExportFile, ExportReport
 
 DOWNLOADS = tuple((form, WeightDtype.FP16) for form in LORA_FORMATS)
@@ -42,26 +40,15 @@ class TrainingResult:
     """Stores the result of a training: the adapter, its downloads and the run's final status."""
 
     def __init__(
-        self,
-        database: Database,
-        store: BlobStore,
-        run: Run,
-        lease: Lease,
-        reporter: Reporter,
-        inputs: RunInputs,
-        trained: TrainedAdapter,
-        *,
-        evaluates: bool,
+        self, work: RunWork, reporter: Reporter, inputs: RunInputs, trained: TrainedAdapter
     ) -> None:
-        self._database = database
-        self._store = store
-        self._run = run
-        self._lease = lease
+        self._work = work
+        self._run = work.run
+        self._lease = work.lease
         self._reporter = reporter
         self._inputs = inputs
         self._trained = trained
-        self._evaluates = evaluates
-        self._config = TrainConfig.model_validate(run.config)
+        self._config = TrainConfig.model_validate(work.run.config)
         assert trained.path is not None
         self._canonical: Path = trained.path
         self._new: NewVersion | None = None
@@ -74,12 +61,12 @@ class TrainingResult:
         scratch = self._canonical.parent
 
         def read_metadata() -> AdapterMetadata:
-            with self._database.read() as session:
+            with self._work.database.read() as session:
                 self._new = self._new_version(session, canonical, tensors)
                 parent = adapter_of_parent(session, self._run)
                 metadata = future_metadata(session, self._new, adapter_id=parent)
             self._facts_sha256 = facts_sha256(metadata)
-            return with_cover(metadata, self._store, scratch)
+            return with_cover(metadata, self._work.store, scratch)
 
         metadata = self._reporter.wait_out(read_metadata, is_cancelable=True)
         files = [
@@ -105,14 +92,11 @@ class TrainingResult:
             files.append(replace(new, facts_sha256=self._facts_sha256))
         kohya_tensors = tensor_hash(kohya[0]) if kohya else None
 
-        def write(session: Session) -> None:
-            self._write_version(session, files, kohya_tensors)
-
-        self._reporter.persist(write)
+        self._reporter.persist(lambda session: self._write_version(session, files, kohya_tensors))
         self._lease.release()
 
     def _put(self, path: Path) -> Blob:
-        return self._reporter.wait_out(lambda: self._store.put_file(path), is_cancelable=True)
+        return self._reporter.wait_out(lambda: self._work.store.put_file(path), is_cancelable=True)
 
     def _write_version(
         self, session: Session, files: list[NewFile], kohya_tensors: str | None
@@ -144,9 +128,9 @@ class TrainingResult:
             JobStatus.SUCCEEDED,
             adapter_version_id=version.key,
             phase=None,
-            **self._outcome(),
+            **self.outcome(),
         )
-        if self._evaluates:
+        if self._work.settings.evaluate_runs:
             progress.order_evaluation(session, now)
 
     def _result_choice(self, session: Session) -> StopProposal | None:
@@ -156,7 +140,7 @@ class TrainingResult:
         run = session.get_one(Run, self._run.key)
         return stopping.result_choice(session, run, steps=self._trained.steps)
 
-    def _outcome(self) -> dict[str, Any]:
+    def outcome(self) -> dict[str, Any]:
         """The columns of the run that say whether its result is ruined."""
         verdict = self._trained.verdict
         if verdict.reason is None:
@@ -179,7 +163,7 @@ class TrainingResult:
             tensor_sha256=tensors,
             rank=self._config.rank,
             alpha=self._config.alpha,
-            trigger_words=self._trigger_words,
+            trigger_words=[run.trigger_word] if run.trigger_word else [],
             base_model_id=base.key,
             dataset_version_id=run.dataset_version_id,
             run_id=run.key,
@@ -214,7 +198,3 @@ class TrainingResult:
             adapter_bytes=files[0].size_bytes,
             steps=self._reporter.measured_steps,
         )
-
-    @property
-    def _trigger_words(self) -> list[str]:
-        return [self._run.trigger_word] if self._run.trigger_word else []

@@ -10,17 +10,15 @@ from functools import partial
 from pathlib import Path
 
 from app.registry.blobs.make_thumbnails import make_thumbnails
-from app.registry.db import Database
 from app.registry.errors import AppError
 from app.registry.runs import progress
 from app.registry.runs.checkpoint_adapters import NewAdapter, add_adapter
 from app.registry.runs.progress import NewSample
-from app.registry.storage.store import Blob, BlobStore
-from app.registry.tables.runs import Run
+from app.registry.storage.store import Blob
 from worker.core.safetensors_header import HeaderError, tensor_hash
 from worker.core.training.config import TrainConfig
 from worker.core.training.events import CheckpointSaved, SampleSaved
-from worker.runtime.lease import Lease
+from worker.runtime.attempts.work import RunWork
 from worker.runtime.outages.uploads import Upload, Uploads
 from worker.runtime.scratch import HELD, hold_adapter, hold_checkpoint, pack_checkpoint
 
@@ -34,23 +32,14 @@ class TrainingFiles:
     the progress, which has to be stored before a checkpoint is.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        store: BlobStore,
-        run: Run,
-        lease: Lease,
-        uploads: Uploads,
-        *,
-        flush: Callable[[], None],
-    ) -> None:
-        self._database = database
-        self._store = store
-        self._run = run
-        self._lease = lease
+    def __init__(self, work: RunWork, uploads: Uploads, *, flush: Callable[[], None]) -> None:
+        self._database = work.database
+        self._store = work.store
+        self._run = work.run
+        self._lease = work.lease
         self._uploads = uploads
         self._flush = flush
-        self._config = TrainConfig.model_validate(run.config)
+        self._config = TrainConfig.model_validate(work.run.config)
         self._held = 0  # checkpoints kept aside so far
 
     def store_sample(self, event: SampleSaved) -> None:

@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from app.registry.db import Database
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.renders import results
 from app.registry.tables.renders import Render
 from worker.core.inference.errors import RenderCanceled
 from worker.runtime.lease import Lease
@@ -88,7 +87,7 @@ class CancelWatch:
             return True
         try:
             with self._database.read() as session:
-                return not results.is_wanted(session, self._lease.claim)
+                return jobs.is_canceled(session, Render, self._lease.claim)
         except sa.exc.SQLAlchemyError as error:
             log.warning("Could not look whether a render was canceled: %s", error)
             return False

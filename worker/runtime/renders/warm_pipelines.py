@@ -8,24 +8,33 @@ from __future__ import annotations
 import gc
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
+from PIL.Image import Image
 
 from app.registry.config import Settings
-from app.registry.job_kinds.weighted import ResolvedAdapter
+from app.registry.job_kinds.weighted import ResolvedAdapter, in_parts
 from app.registry.storage.store import BlobStore
 from app.registry.tables.base_models import EMBEDDED, BaseModel, BasePrecision
 from app.registry.temporary import temporary_folder
 from worker.core import starter
 from worker.core.bases.threads import is_small, use_fastest_threads
 from worker.core.device import set_threads
+from worker.core.inference.batches import Preview
 from worker.core.inference.config import RenderConfig
-from worker.core.inference.pipeline import ResidentPipeline, default_precision, weight_bytes
+from worker.core.inference.pipeline import (
+    RenderedImage,
+    ResidentPipeline,
+    default_precision,
+    weight_bytes,
+)
 from worker.core.inference.precision import choose_precision
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.loaded import LoadedAdapter
+from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 from worker.core.memory import device_memory
 from worker.core.training.memory import release_memory
 from worker.core.wording import plural
@@ -142,27 +151,19 @@ class WarmPipelines:
         choice = choose_precision(pipeline, config, on_call=on_call)
         self._pipelines[base.key, base.fingerprint, choice.precision] = held
         width, height = pipeline.image_size(config)
-        return BasePrecision(
-            base_model_id=base.key,
-            machine=self.machine,
-            fingerprint=base.fingerprint,
-            precision=choice.precision,
-            processor=self._describe_processor(),
-            width=width,
-            height=height,
-            fp32_seconds=choice.fp32_seconds,
-            bf16_seconds=choice.bf16_seconds,
-            step_effect=choice.step_effect,
-        )
+        return self.row_of_choice(base, **asdict(choice), width=width, height=height)
 
-    def unmeasured_choice(self, base: BaseModel, precision: RenderPrecision) -> BasePrecision:
-        """The row of a precision that was not chosen by timing."""
+    def row_of_choice(
+        self, base: BaseModel, precision: RenderPrecision, **measured: Any
+    ) -> BasePrecision:
+        """The row of a precision on this machine, with what was measured to choose it."""
         return BasePrecision(
             base_model_id=base.key,
             machine=self.machine,
             fingerprint=base.fingerprint,
             precision=precision,
             processor=self._describe_processor(),
+            **measured,
         )
 
     def _describe_processor(self) -> str:
@@ -206,6 +207,41 @@ class WarmPipelines:
             )
             for named in adapters
         ]
+
+    def render_strip(
+        self,
+        pipeline: ResidentPipeline,
+        config: RenderConfig,
+        *,
+        stacks: Sequence[Sequence[ResolvedAdapter]],
+        source: Image | None = None,
+        on_step: Callable[[int, int], bool],
+        on_preview: Preview,
+    ) -> list[RenderedImage]:
+        """The image of the config with each of these stacks; see `ResidentPipeline.render_weights`.
+
+        No more different adapters are in use at once than one image can have: with those of more,
+        such as the checkpoints of a run, the images are generated in parts.
+        """
+        total = config.steps_run * len(stacks)
+        drawn: list[RenderedImage] = []
+        keys = ((stack, {used.sha256 for used in stack}) for stack in stacks)
+        for part in in_parts(keys, most=len(stacks), adapters=MAX_RENDER_ADAPTERS):
+
+            def note_step(done: int, _: int, before: int = len(drawn)) -> bool:
+                return on_step(before * config.steps_run + done, total)
+
+            def note_preview(first: int, latents: torch.Tensor, before: int = len(drawn)) -> None:
+                on_preview(before + first, latents)
+
+            drawn += pipeline.render_weights(
+                config,
+                [self.stack(stack) for stack in part],
+                source=source,
+                on_step=note_step,
+                on_preview=note_preview,
+            )
+        return drawn
 
     def _load(self, base: BaseModel, precision: RenderPrecision) -> HeldPipeline:
         pipeline = ResidentPipeline.load(
