@@ -78,7 +78,7 @@ class Reasons:
 def reason(problem: Mapping[str, Any]) -> str:
     """A readable sentence for a pydantic error."""
     kind, context = problem["type"], problem.get("ctx", {})
-    if kind == "extra_forbidden":
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         return "There is no setting with this name."
     if kind in ("int_parsing", "int_from_float", "int_type"):
         return NOT_AN_INTEGER

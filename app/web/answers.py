@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import AliasGenerator, BaseModel, ConfigDict
+from pydantic import BaseModel, Field
 
-
-def name_of(field: str) -> str:
-    """The name of a field in the API: `is_kept` of a row is `kept`, as all booleans are."""
-    return field.removeprefix("is_")
+from app.registry.api_records import ANSWER
+from app.registry.job_kinds.states import JobStatus
 
 
 class Answer(BaseModel):
     """An answer that reads its fields from a row; a new column of the row never appears in it."""
 
-    model_config = ConfigDict(
-        from_attributes=True, alias_generator=AliasGenerator(serialization_alias=name_of)
-    )
+    model_config = ANSWER
 
     @classmethod
     def of(cls, *rows: object, **derived: Any) -> Self:
@@ -30,6 +26,23 @@ class Answer(BaseModel):
             row = next((one for one in rows[:-1] if hasattr(one, name)), rows[-1])
             copied[name] = getattr(row, name)
         return cls(**copied, **derived)
+
+
+class JobAnswer(Answer):
+    """What is known of a job of any kind."""
+
+    id: int = Field(description="Its id: poll its address, as in `Location`, until it has ended.")
+    status: JobStatus = Field(description="Its status.")
+    error: str | None = Field(description="Why it failed, as a sentence.")
+
+
+class WorkAnswer(JobAnswer):
+    """What is known of a job that tells how far it is."""
+
+    progress: float = Field(description="Share of the work that is done, 0 to 1.")
+    waits_for: str | None = Field(
+        description="What it waits for during an outage or on a full disk, as a sentence."
+    )
 
 
 def image_urls(sha256: str | None) -> dict[str, str | None]:

@@ -73,8 +73,7 @@ from app.web.playground.grids import api as grids_api
 from app.web.playground.grids import pages as grids_pages
 from app.web.playground.recipes import api as recipes_api
 from app.web.playground.recipes import pages as recipe_pages
-from app.web.rest.answer_headers import AnswerHeaders
-from app.web.rest.unknown_parameters import refuse_unknown
+from app.web.rest.operations import AnswerHeaders, refuse_unknown
 from app.web.runs import api as runs_api
 from app.web.runs import pages as runs_pages
 from app.web.runs import prompt_sets_api

@@ -6,6 +6,7 @@ Operation ids are the names of their functions, which therefore stay as they are
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -63,13 +64,17 @@ PATH_PARAMETERS = {
     "job_id": "Id of the job.",
     "kind": "Kind of the caption: `long`, `short` or `tags`.",
     "model_id": "Id or slug of the model.",
+    "number": "Number of the pair of this judge.",
     "place": "Number of the cell, from 0.",
     "preset_id": "Id of your own preset.",
     "recipe_id": "Id or slug of the recipe.",
     "render_id": "Id of the render.",
     "run_id": "Id of the run.",
+    "search_id": "Id of the search by an image.",
     "session_id": "Id of the session.",
     "set_id": "Id or slug of the prompt set.",
+    "shown": "Number of the image, from 1.",
+    "side": "`left` or `right`.",
     "step": "Training step of the checkpoint.",
     "version": "Number or alias of the version.",
     "version_id": "Id of the version of a dataset.",
@@ -162,8 +167,6 @@ def make_openapi(app: FastAPI) -> Schema:
         tags=[{"name": name, "description": text} for name, text in TAGS.items()],
     )
     schemas = document["components"]["schemas"]
-    for unused in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(unused, None)
     schemas |= _with_definitions(Problem.model_json_schema(ref_template=REF))
     _describe_settings(schemas)
     for schema in schemas.values():
@@ -186,11 +189,22 @@ def make_openapi(app: FastAPI) -> Schema:
             "bearer": {"type": "http", "scheme": "bearer"},
         },
     }
+    _drop_unused(document)
     document["security"] = [{"basic": []}, {"bearer": []}, {}]  # {}: a server without a password
     return document
 
 
 REF = "#/components/schemas/{model}"
+
+
+def _drop_unused(document: Schema) -> None:
+    """Delete the schemas that nothing refers to, such as of fields that no answer has."""
+    schemas, text = document["components"]["schemas"], json.dumps(document)
+    unused = [name for name in schemas if f'"{REF.format(model=name)}"' not in text]
+    for name in unused:
+        del schemas[name]
+    if unused:
+        _drop_unused(document)
 
 
 def operations(document: Schema) -> Iterator[tuple[str, str, Schema]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from app.registry.api_records import as_answer
 from app.registry.comparison.datasets import (
     ChangeKind,
     ItemChange,
@@ -165,7 +166,7 @@ def run_check(arguments: Namespace, state: AppState) -> int:
     """Print the findings; return 3 while some are open, else 0."""
     with state.database.read() as session:
         report = check_dataset(session, service.dataset_by_slug(session, arguments.slug))
-    _say(arguments, _report_json(report), _report_lines(report))
+    _say(arguments, as_answer(report), _report_lines(report))
     return OPEN if report.open else 0
 
 
@@ -176,18 +177,6 @@ def _report_lines(report: Report) -> Iterator[str]:
         yield f"{found.level + ':':<9}{found.title}. {found.reason}"
         yield from (f"{'':<9}{line}" for line in found.details)
     yield from report.rest
-
-
-def _report_json(report: Report) -> dict[str, object]:
-    """The same fields as `GET /datasets/{dataset_id}/checks`."""
-    return {
-        "image_count": report.image_count,
-        "caption_count": report.caption_count,
-        "open": len(report.open),
-        "findings": [{**asdict(found), "count": found.count} for found in report.findings],
-        "clear": list(report.clear),
-        "not_measured": dict(report.not_measured),
-    }
 
 
 def run_compare(arguments: Namespace, state: AppState) -> int:
@@ -219,9 +208,7 @@ def _change_lines(change: ItemChange) -> Iterator[str]:
 def _changes_json(found: VersionChanges) -> dict[str, object]:
     """The same fields as `GET /datasets/{dataset_id}/versions/compare`."""
     counts = {str(kind): found.count(kind) for kind in ChangeKind}
-    names = ("kind", "sha256", "filename", "captions", "facts")
-    changes = [{name: asdict(change)[name] for name in names} for change in found.changes]
-    return {**counts, "same": found.same, "changes": changes}
+    return {**counts, "same": found.same, "changes": [as_answer(one) for one in found.changes]}
 
 
 def _say(arguments: Namespace, content: object, lines: Iterable[str]) -> None:

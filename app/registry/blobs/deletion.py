@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from pydantic import Field
 from sqlmodel import Session, col
 
+from app.registry.api_records import api_record
 from app.registry.blobs import findings, latents, ownership, thumbnails
 from app.registry.blobs.guard import lock_deletion
 from app.registry.blobs.ownership import Owner
@@ -86,7 +87,7 @@ class Deletion:
         self.captions |= other.captions
 
 
-@dataclass(frozen=True)
+@api_record
 class FreedSpace:
     """The parts and files that a final deletion removes or has removed."""
 

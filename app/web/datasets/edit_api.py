@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, StrictBool, WithJsonSchema
 
+from app.registry.api_records import name_of
 from app.registry.datasets import service
 from app.registry.datasets.captions import MAX_CHARACTERS
 from app.registry.datasets.edits.actions import MADE_ELSEWHERE, Edit, EditAction
@@ -19,7 +21,7 @@ from app.registry.datasets.filters import ImageFilter
 from app.registry.slugs import Reference, RowId
 from app.registry.state import AppState
 from app.registry.tables.datasets import MAX_REPEATS, Dataset
-from app.web.answers import Answer, name_of
+from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part

@@ -6,8 +6,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
+from app.registry.adapters.service import order_import
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.hub_transfers import order_fetched_import
 from app.registry.job_kinds.states import JobStatus
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
@@ -195,9 +195,8 @@ def test_an_import_is_canceled_while_it_is_fetched_and_while_it_is_checked(
 
     fetched = client.post("/api/v1/hub-imports", json={"source": "acme/ink"}).json()["id"]
     with state.database.write() as session:
-        import_id = order_fetched_import(
-            session, sha256="a" * 64, filename="ink.safetensors", sidecars=[]
-        )
+        ordered = order_import(session, sha256="a" * 64, filename="ink.safetensors", sidecars=[])
+        import_id = ordered.key
     with state.database.read() as session:
         job = session.get_one(IoJob, fetched)
     end(state, job, JobStatus.SUCCEEDED, result={"import_id": import_id})
