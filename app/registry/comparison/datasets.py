@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from pydantic import Field
 from sqlmodel import Session, col, select
 
+from app.registry.api_records import api_record
 from app.registry.datasets import pinned, service
 from app.registry.datasets.edits.differences import Piece, differences
+from app.registry.datasets.several_captions import pinned_captions
 from app.registry.datasets.transfer.versions import get_version
 from app.registry.errors import Conflict, NotFound
 from app.registry.paging import Page, page_of
@@ -29,13 +32,13 @@ class ChangeKind(StrEnum):
     CHANGED = "changed"
 
 
-@dataclass(frozen=True)
+@api_record
 class CaptionChange:
-    """A caption of one kind before and after; empty: there was none."""
+    """A caption before and after."""
 
-    kind: str
-    before: str
-    after: str
+    kind: CaptionKind = Field(description="`long`, `short` or `tags`.")
+    before: str = Field(description="What it said; empty: there was none.")
+    after: str = Field(description="What it says; empty: there is none.")
 
     @property
     def pieces(self) -> list[Piece]:
@@ -43,24 +46,20 @@ class CaptionChange:
         return differences(self.before, self.after)
 
 
-@dataclass(frozen=True)
+@api_record
 class ItemChange:
-    """An image that is not the same in both states.
+    """An image that is not the same in both states."""
 
-    `image_id`: None if the dataset has it no more. `facts`: what else changed, as sentences such
-    as “3 repeats, before 1”.
-    """
-
-    kind: ChangeKind
-    image_id: int | None
-    sha256: str
-    clean_sha256: str
-    thumbnail_sha256: str
-    filename: str
-    width: int
-    height: int
-    captions: list[CaptionChange]
-    facts: list[str]
+    kind: ChangeKind = Field(description="`added`, `removed` or `changed`.")
+    image_id: int | None = Field(exclude=True)
+    sha256: str = Field(description="SHA-256 of the uploaded file.")
+    clean_sha256: str = Field(exclude=True)
+    thumbnail_sha256: str = Field(exclude=True)
+    filename: str = Field(description="Name of the uploaded file.")
+    width: int = Field(exclude=True)
+    height: int = Field(exclude=True)
+    captions: list[CaptionChange] = Field(description="The captions that differ.")
+    facts: list[str] = Field(description="What else differs, as sentences.")
 
 
 @dataclass(frozen=True)
@@ -154,11 +153,9 @@ def _change(
     )
 
 
-def _captions(item: Item) -> dict[str, tuple[str, int]]:
+def _captions(item: Item) -> dict[CaptionKind, tuple[str, int]]:
     """Text and share of the captions of an item, by kind."""
-    only = {"kind": CaptionKind.LONG, "caption": item.get("caption", ""), "share": 1}
-    listed = item.get("captions") or [only]
-    return {one["kind"]: (one["caption"], one["share"]) for one in listed}
+    return {one.kind: (one.caption, one.share) for one in pinned_captions(item)}
 
 
 def _caption_changes(before: Item, after: Item) -> list[CaptionChange]:

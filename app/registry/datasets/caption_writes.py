@@ -82,6 +82,11 @@ def last_versions(session: Session, image_ids: Iterable[int]) -> dict[tuple[int,
     return found
 
 
+def last_version(session: Session, image: Image, kind: str) -> int:
+    """The last version that a caption of this kind of an image ever had; 0 if there was none."""
+    return last_versions(session, [image.key]).get((image.key, kind), 0)
+
+
 def _typed_before(session: Session, place: CaptionPlace) -> CaptionRevision | None:
     """The revision of a caption's version, if it was written by hand."""
     query = select(CaptionRevision).where(

@@ -32,6 +32,16 @@ class CaptionFromFile(NamedTuple):
     file: str
 
 
+NO_CAPTION = CaptionFromFile("", "")
+
+
+class Refusal(NamedTuple):
+    """A refused file, and the reason."""
+
+    filename: str
+    reason: str
+
+
 def clean_caption(text: str) -> str:
     """The caption as one line of NFC text without control characters. Raises CaptionRefused.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, func, select
 
-from app.registry.tables.datasets import Dataset, Image
+from app.registry.tables.datasets import Dataset, Image, is_live
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,9 @@ class DatasetChoice:
 
 def dataset_choices(session: Session) -> list[DatasetChoice]:
     """All datasets for a list to choose from, newest first."""
-    images = (col(Image.dataset_id) == col(Dataset.id)) & col(Image.deleted_at).is_(None)
     query = (
         select(Dataset.id, Dataset.slug, Dataset.name, func.count(col(Image.id)))
-        .outerjoin(Image, images)
+        .outerjoin(Image, is_live(col(Dataset.id)))
         .where(col(Dataset.deleted_at).is_(None))
         .group_by(col(Dataset.id))
         .order_by(col(Dataset.created_at).desc(), col(Dataset.id).desc())

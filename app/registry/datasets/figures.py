@@ -13,11 +13,11 @@ from app.registry.tables.datasets import Image, ImageCaption
 
 @dataclass(frozen=True)
 class DatasetFigures:
-    """Numbers of images; `trained`: without those set aside. `smallest_side`: pixels, if any."""
+    """Numbers of images; `trained_count`: without those set aside. `smallest_side` is in pixels."""
 
-    images: int = 0
-    captioned: int = 0
-    trained: int = 0
+    image_count: int = 0
+    captioned_count: int = 0
+    trained_count: int = 0
     smallest_side: int | None = None
 
 

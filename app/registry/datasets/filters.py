@@ -9,7 +9,8 @@ from typing import Self
 from urllib.parse import parse_qsl, urlencode
 
 from app.registry.datasets.caption_words import normalize_words
-from app.registry.errors import InvalidInput
+from app.registry.errors import invalid_field
+from worker.core.words import Labeled
 
 MAX_SEARCH = 200  # characters
 MAX_WORDS = 20  # of `with` and `without` together
@@ -18,34 +19,34 @@ MAX_QUERY = 20_000  # characters of a query that is read
 PARAMETERS = frozenset({"show", "with", "without", "q", "sort"})
 
 
-class Show(StrEnum):
+class Show(Labeled):
     """A property of images; with several, only the images that have all of them are shown."""
 
-    UNCAPTIONED = "uncaptioned"
-    NO_TRIGGER = "no_trigger"
-    LONG = "long"
-    SAME_CAPTION = "same_caption"
-    NEAR_DUPLICATE = "near_duplicate"
-    SMALL = "small"
-    BLURRY = "blurry"
-    ELONGATED = "elongated"
-    TRANSPARENT = "transparent"
-    SET_ASIDE = "set_aside"
-    PROVIDER = "provider"
-    UNMEASURED = "unmeasured"
+    UNCAPTIONED = "uncaptioned", "No caption"
+    NO_TRIGGER = "no_trigger", "No trigger word"
+    LONG = "long", "Too long"
+    SAME_CAPTION = "same_caption", "Same caption"
+    NEAR_DUPLICATE = "near_duplicate", "Near-duplicates"
+    SMALL = "small", "Small"
+    BLURRY = "blurry", "Blurry"
+    ELONGATED = "elongated", "Long or tall"
+    TRANSPARENT = "transparent", "Transparent"
+    SET_ASIDE = "set_aside", "Set aside"
+    PROVIDER = "provider", "By a model"
+    UNMEASURED = "unmeasured", "Not measured yet"
 
 
-class Sort(StrEnum):
+class Sort(Labeled):
     """The order of images."""
 
-    OLDEST = "oldest"
-    NEWEST = "newest"
-    NAME = "name"
-    LARGEST = "largest"
-    SMALLEST = "smallest"
-    SHARPEST = "sharpest"
-    BLURRIEST = "blurriest"
-    SIMILAR = "similar"
+    OLDEST = "oldest", "Oldest first"
+    NEWEST = "newest", "Newest first"
+    NAME = "name", "By name"
+    LARGEST = "largest", "Largest first"
+    SMALLEST = "smallest", "Smallest first"
+    SHARPEST = "sharpest", "Sharpest first"
+    BLURRIEST = "blurriest", "Blurriest first"
+    SIMILAR = "similar", "Similar ones together"
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class ImageFilter:
             shown = (unknown or [text])[0][:40]
             problems = {f"There is no filter “{shown}”. Write it like show=no_trigger&q=fox.": ""}
         for sentence in problems:
-            raise InvalidInput(sentence, fields={"filter": sentence})
+            raise invalid_field("filter", sentence)
         return found
 
     @classmethod

@@ -21,6 +21,7 @@ from app.registry.tables.datasets import (
     Image,
     ImageCaption,
     ImageMeasure,
+    is_live,
 )
 from worker.core.captioning.file_names import TITLE as FILE_NAMES
 
@@ -50,11 +51,6 @@ class Scope:
     def live(self) -> Condition:
         """Condition: an image of the dataset that is not deleted."""
         return is_live(self.dataset_id)
-
-
-def is_live(dataset_id: int) -> Condition:
-    """Condition: an image of this dataset that is not deleted."""
-    return (col(Image.dataset_id) == dataset_id) & col(Image.deleted_at).is_(None)
 
 
 def scope_of(session: Session, dataset: Dataset) -> Scope:
@@ -120,26 +116,6 @@ def _lacks_trigger(scope: Scope) -> Condition:
     return lacking | _is_uncaptioned(scope)
 
 
-def _is_small(scope: Scope) -> Condition:
-    return short_side < scope.training_side
-
-
-def _is_blurry(_: Scope) -> Condition:
-    return col(ImageMeasure.sharpness) < BLURRY_BELOW
-
-
-def _is_elongated(_: Scope) -> Condition:
-    return long_side > ELONGATED_ABOVE * short_side
-
-
-def _is_transparent(_: Scope) -> Condition:
-    return col(ImageMeasure.has_transparency).is_(True)
-
-
-def _is_set_aside(_: Scope) -> Condition:
-    return col(Image.set_aside).is_(True)
-
-
 def _is_from_provider(scope: Scope) -> Condition:
     """A caption as it is now was written by a provider that looked at the image."""
     now = (
@@ -164,20 +140,16 @@ def _is_from_provider(scope: Scope) -> Condition:
     return col(Image.id).in_(first) | col(Image.id).in_(further)
 
 
-def _is_unmeasured(_: Scope) -> Condition:
-    return col(ImageMeasure.clean_sha256).is_(None)
-
-
 _CONDITIONS: dict[Show, Callable[[Scope], Condition]] = {
     Show.UNCAPTIONED: _is_uncaptioned,
     Show.NO_TRIGGER: _lacks_trigger,
-    Show.SMALL: _is_small,
-    Show.BLURRY: _is_blurry,
-    Show.ELONGATED: _is_elongated,
-    Show.TRANSPARENT: _is_transparent,
-    Show.SET_ASIDE: _is_set_aside,
+    Show.SMALL: lambda scope: short_side < scope.training_side,
+    Show.BLURRY: lambda _: col(ImageMeasure.sharpness) < BLURRY_BELOW,
+    Show.ELONGATED: lambda _: long_side > ELONGATED_ABOVE * short_side,
+    Show.TRANSPARENT: lambda _: col(ImageMeasure.has_transparency).is_(True),
+    Show.SET_ASIDE: lambda _: col(Image.set_aside).is_(True),
     Show.PROVIDER: _is_from_provider,
-    Show.UNMEASURED: _is_unmeasured,
+    Show.UNMEASURED: lambda _: col(ImageMeasure.clean_sha256).is_(None),
 }
 IN_SQL = frozenset(_CONDITIONS)
 """The filters that SQL can check; `listing.index` finds the others."""

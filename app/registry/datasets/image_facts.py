@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from pydantic import Field, computed_field
 from sqlmodel import Session, col, select
 
+from app.registry.api_records import api_record
 from app.registry.datasets.listing import index
 from app.registry.datasets.listing.image_search import read_state
 from app.registry.datasets.measures.thresholds import (
@@ -23,18 +25,18 @@ from app.registry.tables.runs import Run
 RUNS_SHOWN = 20
 
 
-@dataclass(frozen=True)
+@api_record
 class NearestImage:
-    """The image of the dataset whose perceptual hash differs least; `bits` of 64 differ.
+    """The image of the dataset that is most like another one."""
 
-    `is_mirrored`: they differ from the hash of the mirrored image.
-    """
+    id: int = Field(description="Id of the image.")
+    filename: str = Field(description="Its file.")
+    bits: int = Field(description="Bits of 64 in which the perceptual hashes differ.")
+    is_mirrored: bool = Field(
+        default=False, description="True if one is a mirrored copy of the other."
+    )
 
-    id: int
-    filename: str
-    bits: int
-    is_mirrored: bool = False
-
+    @computed_field(alias="near_duplicate")  # type: ignore[prop-decorator]
     @property
     def is_near_duplicate(self) -> bool:
         """True if the two are almost the same picture."""

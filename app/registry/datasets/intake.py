@@ -20,7 +20,7 @@ from typing import Self
 
 from app.registry.archive import Archive, ArchiveRefused, MemberRefused, is_clutter
 from app.registry.datasets import captions
-from app.registry.datasets.captions import CaptionRefused
+from app.registry.datasets.captions import CaptionRefused, Refusal
 from app.registry.datasets.new_images import NewImage
 from app.registry.datasets.sent_files import metadata_lines
 from app.registry.datasets.sent_files.image_facts import ImageFacts
@@ -30,7 +30,7 @@ from app.registry.datasets.sent_files.metadata_lines import (
     DatasetFacts,
     FileCaption,
 )
-from app.registry.datasets.sent_files.pairing import CaptionPairing, LooseCaption
+from app.registry.datasets.sent_files.pairing import CaptionPairing, PairedCaptions
 from app.registry.file_names import clean_filename, folder_of
 from app.registry.images.decoder import MAX_PNG_BYTES, ImageDecoder, ImageRefused, refuse_larger
 from app.registry.storage.store import CHUNK, BlobStore, translate_full_disk
@@ -52,8 +52,8 @@ class IntakeResult:
     """The result of an upload, file by file."""
 
     accepted: list[NewImage] = field(default_factory=list)
-    captions_without_image: dict[str, LooseCaption] = field(default_factory=dict)  # by stem
-    rejected: list[tuple[str, str]] = field(default_factory=list)  # file name, reason
+    captions_without_image: dict[str, PairedCaptions] = field(default_factory=dict)  # by stem
+    rejected: list[Refusal] = field(default_factory=list)
     repeated: list[tuple[str, NewImage]] = field(default_factory=list)  # file name, its equal
     about: DatasetFacts = field(default_factory=DatasetFacts)
 
@@ -154,7 +154,7 @@ class Intake:
             archive = self._open.enter_context(Archive(packed, max_entry_bytes=MAX_PNG_BYTES))
             members = list(archive.members())
             if not members:
-                self.result.rejected.append((filename, "The archive has no files."))
+                self.result.rejected.append(Refusal(filename, "The archive has no files."))
             for member in members:
                 read = partial(archive.read, member)
                 folder = group + member.folder
@@ -164,7 +164,7 @@ class Intake:
 
     def _break(self, archive: str, refusal: ArchiveRefused) -> None:
         self._broken.add(archive)
-        self.result.rejected.append((archive, refusal.detail))
+        self.result.rejected.append(Refusal(archive, refusal.detail))
 
     def _announce(self, file: _SentFile) -> None:
         name = file.filename
@@ -180,14 +180,14 @@ class Intake:
                 self._images.append(file)
                 self._pairing.add_image(file.folder, name)
         except (CaptionRefused, MemberRefused) as refusal:
-            self.result.rejected.append((name, refusal.detail))
+            self.result.rejected.append(Refusal(name, refusal.detail))
 
     def _take_metadata(self, file: _SentFile, data: bytes) -> None:
         for found in metadata_lines.read_metadata(data):
             if isinstance(found, FileCaption):
                 self._pairing.add_line(file.folder, file.filename, found)
             else:
-                self.result.rejected.append((file.filename, found))
+                self.result.rejected.append(Refusal(file.filename, found))
 
     def _take_about(self, name: str, data: bytes) -> None:
         if name.lower() == DATASET_NAME:
@@ -227,7 +227,7 @@ class Intake:
         try:
             file.sha256, size = _spool_image(file.read(), source)
         except (ImageRefused, MemberRefused) as refusal:
-            self.result.rejected.append((file.filename, refusal.detail))
+            self.result.rejected.append(Refusal(file.filename, refusal.detail))
         except ArchiveRefused as refusal:
             self._break(str(file.archive), refusal)
         else:
@@ -286,13 +286,13 @@ class Intake:
         try:
             stored = sent.stored.result() if isinstance(sent.stored, Future) else sent.stored
         except ImageRefused as refusal:
-            self.result.rejected.append((name, refusal.detail))
+            self.result.rejected.append(Refusal(name, refusal.detail))
             return None
         paired = self._pairing.take(folder, name)
         image = replace(
             self._identified(stored, sent.sha256, paired.facts),
-            caption=paired.caption.text if paired.caption else None,
-            caption_file=paired.caption.file if paired.caption else None,
+            caption=paired.caption.text or None,
+            caption_file=paired.caption.file or None,
             unused_captions=paired.unused,
             facts=self._with_repeats(paired.facts, folder, name),
             facts_file=paired.facts_file,
@@ -300,7 +300,7 @@ class Intake:
         first = self._by_identity.setdefault(image.sha256, image)
         if first is image:
             return image
-        others = [one for one in (paired.caption, *paired.unused) if one]
+        others = [one for one in (paired.caption, *paired.unused) if one.text]
         self.result.repeated.append((name, replace(first, unused_captions=tuple(others))))
         return None
 
@@ -326,7 +326,7 @@ class Intake:
         repeats = int(found[1])
         if not 1 <= repeats <= MAX_REPEATS:
             reason = f"Its folder asks for {repeats:,} repeats; 1 to {MAX_REPEATS} are possible."
-            self.result.rejected.append((f"{name} (repeats)", reason))
+            self.result.rejected.append(Refusal(f"{name} (repeats)", reason))
         return replace(facts, repeats=min(max(repeats, 1), MAX_REPEATS))
 
 

@@ -13,16 +13,23 @@ from app.registry.datasets.caption_writes import (
     CaptionPlace,
     add_revision,
     from_file,
-    last_versions,
+    last_version,
     write_caption,
 )
 from app.registry.datasets.captions import CaptionFromFile
 from app.registry.datasets.measures import service as measures
-from app.registry.datasets.sent_files.image_facts import ImageFacts, KindCaption
+from app.registry.datasets.sent_files.image_facts import ImageFacts
 from app.registry.datasets.sent_files.metadata_lines import NOTHING_ELSE
-from app.registry.datasets.sent_files.pairing import LooseCaption
+from app.registry.datasets.sent_files.pairing import PairedCaptions
+from app.registry.datasets.several_captions import KindCaption
 from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.datasets import CaptionRevision, CaptionSource, Image, ImageCaption
+
+STORED = (
+    *("filename", "sha256", "clean_sha256", "thumbnail_sha256"),
+    *("width", "height", "size_bytes", "note"),
+)
+"""The facts of a new image that its row has under the same names."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +55,8 @@ class NewImage:
 
 def add_new(session: Session, dataset_id: int, new: NewImage) -> Image:
     """The row of an image that the dataset does not have, with captions and rules."""
-    image = Image(
-        dataset_id=dataset_id,
-        filename=new.filename,
-        sha256=new.sha256,
-        clean_sha256=new.clean_sha256,
-        thumbnail_sha256=new.thumbnail_sha256,
-        width=new.width,
-        height=new.height,
-        size_bytes=new.size_bytes,
-        note=new.note,
-    )
+    stored = {name: getattr(new, name) for name in STORED}
+    image = Image(dataset_id=dataset_id, **stored)
     _take_settings(image, new.facts)
     session.add(image)
     session.flush()
@@ -99,7 +97,7 @@ def _write_captions(session: Session, image: Image, new: NewImage) -> None:
     if new.caption:
         write_caption(session, image, new.caption, origin)
     for one in others:
-        if one is not None and one.text:
+        if one is not None and one.caption:
             _add_further(session, image, one, from_file(new.facts_file))
 
 
@@ -107,10 +105,10 @@ def _add_further(
     session: Session, image: Image, one: KindCaption, origin: CaptionOrigin, *, version: int = 0
 ) -> None:
     """Add a caption of a kind that the image does not have; `version`: its last one, if any."""
-    version = add_revision(session, CaptionPlace(image.key, one.kind, version), one.text, origin)
+    version = add_revision(session, CaptionPlace(image.key, one.kind, version), one.caption, origin)
     session.add(
         ImageCaption(
-            image_id=image.key, kind=one.kind, caption=one.text, share=one.share, version=version
+            image_id=image.key, kind=one.kind, caption=one.caption, share=one.share, version=version
         )
     )
 
@@ -125,7 +123,7 @@ def _take_settings(image: Image, facts: ImageFacts) -> None:
         image.focus_x, image.focus_y = facts.focus
 
 
-def add_loose(session: Session, image: Image, loose: LooseCaption) -> tuple[CaptionFromFile, ...]:
+def add_loose(session: Session, image: Image, loose: PairedCaptions) -> tuple[CaptionFromFile, ...]:
     """Add the facts of a file to an image that is there already; return the unused captions.
 
     It fills what the image does not have yet: captions of each kind, repeats, the focus point and
@@ -133,8 +131,8 @@ def add_loose(session: Session, image: Image, loose: LooseCaption) -> tuple[Capt
     counts, as that of a text file does.
     """
     caption = loose.caption
-    facts = loose.facts if _describes(loose, image) else ImageFacts()
-    _fill_captions(session, image, caption, facts, from_file(caption.file))
+    facts = loose.facts if _describes(loose, image) else NOTHING_ELSE
+    _fill_captions(session, image, caption, facts, from_file(loose.facts_file))
     unused = () if caption.text in ("", image.caption) else (caption,)
     _take_settings(image, facts)
     session.add(image)
@@ -155,26 +153,23 @@ def _fill_captions(
     if not image.caption and caption.text:
         if first is not None and not image.caption_version and first.kind not in kinds:
             image.caption_kind = first.kind
-            image.caption_version = _last(session, image, first.kind)
+            image.caption_version = last_version(session, image, first.kind)
         write_caption(session, image, caption.text, from_file(caption.file or None))
     if first is not None and caption.text in ("", image.caption) and image.caption_share == 1:
         image.caption_share = first.share
     for one in others:
-        if one.text and one.kind not in kinds | {image.caption_kind}:
-            _add_further(session, image, one, origin, version=_last(session, image, one.kind))
+        if one.caption and one.kind not in kinds | {image.caption_kind}:
+            _add_further(
+                session, image, one, origin, version=last_version(session, image, one.kind)
+            )
 
 
-def _describes(loose: LooseCaption, image: Image) -> bool:
+def _describes(loose: PairedCaptions, image: Image) -> bool:
     """True if it is about this very image: by a hash, or else by what both say of it."""
     hashes = loose.facts.hashes
     if not {image.sha256, image.clean_sha256}.isdisjoint(hashes):
         return True
     return image.caption == loose.caption.text or not (image.caption or hashes)
-
-
-def _last(session: Session, image: Image, kind: str) -> int:
-    """The last version that a caption of this kind had; 0 if there was none."""
-    return last_versions(session, [image.key]).get((image.key, kind), 0)
 
 
 def keep_in_history(session: Session, image: Image, unused: tuple[CaptionFromFile, ...]) -> None:

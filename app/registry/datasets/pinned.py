@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.blobs.deletion import Deletion
 from app.registry.datasets.service import trained_images
-from app.registry.datasets.several_captions import further_captions, item_captions
+from app.registry.datasets.several_captions import (
+    further_captions,
+    item_captions,
+    kind_captions,
+)
 from app.registry.datasets.trained_on import trained_on
 from app.registry.datasets.used_datasets import uses_versions
 from app.registry.tables.adapters import AdapterFile
@@ -79,14 +83,6 @@ def current_items(session: Session, dataset_id: int) -> list[dict[str, Any]]:
     return [_item(image, further.get(image.key, [])) for image in images]
 
 
-class _Written(NamedTuple):
-    """A caption in an item; a row for each of 5,000 images takes most of the time of a pin."""
-
-    kind: str
-    caption: str
-    share: int
-
-
 def _item(image: Image, further: list[ImageCaption]) -> dict[str, Any]:
     item: dict[str, Any] = {
         "sha256": image.sha256,
@@ -96,13 +92,11 @@ def _item(image: Image, further: list[ImageCaption]) -> dict[str, Any]:
         "width": image.width,
         "height": image.height,
     }
-    first = _Written(image.caption_kind, image.caption, image.caption_share)
-    others = [_Written(one.kind, one.caption, one.share) for one in further]
-    written = [one for one in (first, *others) if one.caption]
+    written = [one for one in kind_captions(image, further) if one.caption]
     if written:
         item["caption"] = written[0].caption
     if len(written) > 1 or any(one.kind != CaptionKind.LONG for one in written):
-        item["captions"] = [one._asdict() for one in written]
+        item["captions"] = [vars(one) for one in written]
     if image.focus is not None:
         item["focus"] = list(image.focus)
     if image.repeats != 1:

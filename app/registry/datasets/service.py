@@ -19,12 +19,12 @@ from app.registry.datasets.captions import CaptionFromFile, CaptionRefused, clea
 from app.registry.datasets.figures import DatasetFigures, count_figures
 from app.registry.datasets.image_conditions import Scope, any_caption
 from app.registry.datasets.new_images import NewImage
-from app.registry.datasets.sent_files.pairing import LooseCaption
+from app.registry.datasets.sent_files.pairing import PairedCaptions
 from app.registry.db import in_chunks, utcnow
-from app.registry.errors import Conflict, InUse, InvalidInput, NotFound, invalid_field
+from app.registry.errors import Conflict, InUse, NotFound, invalid_field
 from app.registry.paging import Page, read_rows
 from app.registry.slugs import insert_named
-from app.registry.tables.datasets import MAX_REPEATS, Dataset, Image
+from app.registry.tables.datasets import MAX_REPEATS, Dataset, Image, is_live, is_trained
 from app.registry.tables.runs import Run
 from app.registry.validation import checked_name, one_line
 
@@ -50,15 +50,11 @@ class AddedImage:
     filled: bool = False
 
 
-@dataclass(frozen=True)
-class DatasetSummary:
+@dataclass(frozen=True, kw_only=True)
+class DatasetSummary(DatasetFigures):
     """Summary of a dataset for cards."""
 
     dataset: Dataset
-    image_count: int
-    captioned_count: int
-    trained_count: int  # without those set aside
-    smallest_side: int | None
     collage: list[Image]
     run_count: int
 
@@ -71,11 +67,7 @@ def create_dataset(session: Session, name: str, *, trigger_word: str | None = No
 
 def get_dataset(session: Session, dataset_id: int, *, lock: bool = False) -> Dataset:
     """Look up a dataset. Raises NotFound, also if it was deleted."""
-    query = select(Dataset).where(Dataset.id == dataset_id, col(Dataset.deleted_at).is_(None))
-    dataset = session.exec(query.with_for_update() if lock else query).first()
-    if dataset is None:
-        raise NotFound("There is no such dataset; it may have been deleted.")
-    return dataset
+    return _find_dataset(session, col(Dataset.id) == dataset_id, lock=lock)
 
 
 def lock_datasets(session: Session, dataset_ids: Iterable[int]) -> None:
@@ -89,8 +81,14 @@ def lock_datasets(session: Session, dataset_ids: Iterable[int]) -> None:
 
 def dataset_by_slug(session: Session, slug: str) -> Dataset:
     """Look up a dataset by its slug. Raises NotFound, also if it was deleted."""
-    query = select(Dataset).where(Dataset.slug == slug, col(Dataset.deleted_at).is_(None))
-    dataset = session.exec(query).first()
+    return _find_dataset(session, col(Dataset.slug) == slug)
+
+
+def _find_dataset(
+    session: Session, wanted: sa.ColumnElement[bool], *, lock: bool = False
+) -> Dataset:
+    query = select(Dataset).where(wanted, col(Dataset.deleted_at).is_(None))
+    dataset = session.exec(query.with_for_update() if lock else query).first()
     if dataset is None:
         raise NotFound("There is no such dataset; it may have been deleted.")
     return dataset
@@ -127,7 +125,7 @@ def caption_has_word(session: Session, dataset_id: int, trigger_word: str) -> bo
     """True if a caption contains the trigger word; without trigger word or image, too."""
     if not trigger_word:
         return True
-    images = select(Image.id).where(*_is_trained(dataset_id))
+    images = select(Image.id).where(is_trained(dataset_id))
     if session.exec(images.limit(1)).first() is None:
         return True
     scope = Scope(dataset_id, trigger_word, 0)
@@ -138,7 +136,7 @@ def caption_has_word(session: Session, dataset_id: int, trigger_word: str) -> bo
 def count_without_word(session: Session, dataset_id: int, trigger_word: str) -> int:
     """The number of images that are trained on whose first caption lacks this word."""
     lacking = sa.not_(has_words(Image.caption, trigger_word))
-    query = select(func.count()).select_from(Image).where(*_is_trained(dataset_id), lacking)
+    query = select(func.count()).select_from(Image).where(is_trained(dataset_id), lacking)
     return session.exec(query).one()
 
 
@@ -148,7 +146,7 @@ def caption_form(session: Session, dataset_id: int, trigger_word: str) -> tuple[
     None unless most of them have it in the same first or last part between commas.
     """
     naming = has_words(Image.caption, trigger_word)
-    query = select(Image.caption).where(*_is_trained(dataset_id), naming).limit(CAPTIONS_READ)
+    query = select(Image.caption).where(is_trained(dataset_id), naming).limit(CAPTIONS_READ)
     forms = Counter(_form_of(caption, trigger_word) for caption in session.exec(query))
     form, count = next(iter(forms.most_common(1)), (None, 0))
     return form if 2 * count > forms.total() else None
@@ -167,14 +165,6 @@ def trigger_word_of(session: Session, dataset_id: int) -> str:
     return (dataset.trigger_word if dataset else None) or ""
 
 
-def _is_trained(dataset_id: int) -> tuple[sa.ColumnElement[bool], ...]:
-    return (
-        col(Image.dataset_id) == dataset_id,
-        col(Image.deleted_at).is_(None),
-        col(Image.set_aside).is_(False),
-    )
-
-
 def summarize(
     session: Session,
     datasets: Sequence[Dataset],
@@ -189,28 +179,14 @@ def summarize(
     runs = used_datasets.count_runs(session, keys)
     collages = _collage_images(session, keys)
     return [
-        _summary(
-            dataset,
-            counted[dataset.key],
-            collages.get(dataset.key, []),
-            runs.get(dataset.key, 0),
+        DatasetSummary(
+            **vars(counted[dataset.key]),
+            dataset=dataset,
+            collage=collages.get(dataset.key, []),
+            run_count=runs.get(dataset.key, 0),
         )
         for dataset in datasets
     ]
-
-
-def _summary(
-    dataset: Dataset, figures: DatasetFigures, collage: list[Image], run_count: int
-) -> DatasetSummary:
-    return DatasetSummary(
-        dataset=dataset,
-        image_count=figures.images,
-        captioned_count=figures.captioned,
-        trained_count=figures.trained,
-        smallest_side=figures.smallest_side,
-        collage=collage,
-        run_count=run_count,
-    )
 
 
 def _collage_images(session: Session, keys: list[int]) -> dict[int, list[Image]]:
@@ -227,7 +203,7 @@ def _first_images(keys: Sequence[int]) -> sa.CompoundSelect[tuple[int]]:
     """The ids of the first images of each dataset, without reading the others."""
     of_each = [
         sa.select(col(Image.id).label("id"))
-        .where(col(Image.dataset_id) == key, col(Image.deleted_at).is_(None))
+        .where(is_live(key))
         .order_by(col(Image.id))
         .limit(COLLAGE)
         .subquery()
@@ -282,7 +258,7 @@ def delete_dataset(session: Session, dataset_id: int) -> Dataset:
 
 def list_images(session: Session, dataset_id: int, *, lock: bool = False) -> list[Image]:
     """The images of a dataset, oldest first; with `lock`, nobody else changes them meanwhile."""
-    images = select(Image).where(Image.dataset_id == dataset_id, col(Image.deleted_at).is_(None))
+    images = select(Image).where(is_live(dataset_id))
     ordered = images.order_by(col(Image.id))
     return list(session.exec(_locked(ordered) if lock else ordered))
 
@@ -342,7 +318,7 @@ def _add_image(
 
 
 def caption_by_stem(
-    session: Session, dataset_id: int, captions: Mapping[str, LooseCaption]
+    session: Session, dataset_id: int, captions: Mapping[str, PairedCaptions]
 ) -> dict[str, AddedImage]:
     """Give images what files say about them; return the images found.
 
@@ -372,7 +348,7 @@ def checked_caption(caption: str) -> str:
     try:
         return clean_caption(caption)
     except CaptionRefused as refused:
-        raise InvalidInput(str(refused), fields={"caption": str(refused)}) from None
+        raise invalid_field("caption", str(refused)) from None
 
 
 def require_seen(seen_version: int | None, version: int, caption: str) -> None:
@@ -429,7 +405,7 @@ def set_focus(session: Session, image_id: int, focus: tuple[float, float] | None
     """Set the point (x, y) that crops of an image keep, each 0 to 1; None: the center."""
     if focus is not None and not all(0 <= place <= 1 for place in focus):  # NaN is not
         sentence = "The focus is two numbers from 0 to 1: from the left, and from the top."
-        raise InvalidInput(sentence, fields={"focus": sentence})
+        raise invalid_field("focus", sentence)
     image = get_image(session, image_id, lock=True)
     image.focus_x, image.focus_y = focus or (None, None)
     return _store_image(session, image)

@@ -4,31 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import sqlalchemy as sa
+from pydantic import AfterValidator, Field
 from sqlmodel import Session, col, select
 
+from app.registry.api_records import api_record
+from app.registry.datasets.captions import clean_caption
 from app.registry.db import cached_by_snapshot, in_chunks
-from app.registry.tables.datasets import Image, ImageCaption
+from app.registry.tables.datasets import MAX_SHARE, Image, ImageCaption, is_live
 from worker.core.words import CaptionKind
 
 KINDS = tuple(CaptionKind)
 
 
 @dataclass(frozen=True)
+class KindCaption:
+    """One of the captions of an image, and its weight among them."""
+
+    caption: Annotated[str, AfterValidator(clean_caption)]
+    kind: CaptionKind = CaptionKind.LONG
+    share: Annotated[int, Field(ge=1, le=MAX_SHARE, strict=True)] = 1
+
+
+def kind_captions(image: Image, further: Iterable[ImageCaption]) -> list[KindCaption]:
+    """The first caption of an image and these others of it."""
+    first = KindCaption(image.caption, CaptionKind(image.caption_kind), image.caption_share)
+    others = (KindCaption(row.caption, CaptionKind(row.kind), row.share) for row in further)
+    return [first, *others]
+
+
+@api_record
 class OneCaption:
-    """One of the captions of an image; `used` is the part of the times it is trained with, 0 to 1.
+    """A caption of an image."""
 
-    An empty caption is used only where the image has no other.
-    """
-
-    kind: CaptionKind
-    caption: str
-    share: int
-    version: int
-    used: float
-    is_first: bool
+    kind: CaptionKind = Field(description="`long`, `short` or `tags`.")
+    caption: str = Field(description="What it says.")
+    share: int = Field(description="How often it is used, relative to the other captions.")
+    version: int = Field(description="Counts its changes.")
+    used: float = Field(description="The part of the times that training uses it, 0 to 1.")
+    is_first: bool = Field(description="True for the one that `caption` of the image names.")
 
 
 def captions_of_image(session: Session, image: Image) -> list[OneCaption]:
@@ -100,7 +116,7 @@ def read_texts(session: Session, dataset_id: int, *, longer_than: int = 0) -> li
     By image, the first caption first.
     """
     images, further = sa.inspect(Image).local_table, sa.inspect(ImageCaption).local_table
-    live = (images.c.dataset_id == dataset_id) & images.c.deleted_at.is_(None)
+    live = is_live(dataset_id)
     first = sa.select(images.c.id, images.c.caption, sa.literal(0)).where(
         live, sa.func.length(images.c.caption) > longer_than
     )
@@ -113,7 +129,12 @@ def read_texts(session: Session, dataset_id: int, *, longer_than: int = 0) -> li
     return [(image_id, caption) for image_id, caption, _ in rows]
 
 
-def item_captions(item: Mapping[str, Any]) -> list[str]:
+def pinned_captions(item: Mapping[str, Any]) -> list[KindCaption]:
     """All captions of an item of a pinned version, the first one first."""
-    several = [str(one["caption"]) for one in item.get("captions", ())]
-    return several or [str(item.get("caption", ""))]
+    several = item.get("captions") or [{"caption": item.get("caption", "")}]
+    return [KindCaption(**one) for one in several]
+
+
+def item_captions(item: Mapping[str, Any]) -> list[str]:
+    """The texts of `pinned_captions`."""
+    return [one.caption for one in pinned_captions(item)]

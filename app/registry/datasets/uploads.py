@@ -7,14 +7,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
+from pydantic import Field
 from sqlmodel import col
 
+from app.registry.api_records import api_record
 from app.registry.archive import Archive, ArchiveRefused, MemberRefused
 from app.registry.blobs import findings
 from app.registry.datasets import service
 from app.registry.datasets.edits.applying import record_read_captions
 from app.registry.datasets.intake import Intake, IntakeResult, KnownImages
-from app.registry.datasets.new_images import NewImage
+from app.registry.datasets.new_images import STORED, NewImage
 from app.registry.datasets.sent_files.metadata_lines import (
     DATASET_NAME,
     DatasetFacts,
@@ -35,12 +37,12 @@ class UploadCanceled(Exception):
     """Raise it in `on_image` to stop an upload; what was added until then stays."""
 
 
-@dataclass(frozen=True)
+@api_record
 class RejectedFile:
-    """A refused file, and the reason."""
+    """A rejected file with the reason."""
 
-    filename: str
-    reason: str
+    filename: str = Field(description="Name of the uploaded file.")
+    reason: str = Field(description="Why it was rejected, as a sentence.")
 
 
 @dataclass(frozen=True)
@@ -115,16 +117,7 @@ def known_images(session: Session, dataset_id: int) -> KnownImages:
     for row in session.connection().execute(rows):
         if row.clean_sha256 in damaged or row.thumbnail_sha256 in damaged:
             continue
-        image = NewImage(
-            filename=row.filename,
-            sha256=row.sha256,
-            clean_sha256=row.clean_sha256,
-            thumbnail_sha256=row.thumbnail_sha256,
-            width=row.width,
-            height=row.height,
-            size_bytes=row.size_bytes,
-            note=row.note,
-        )
+        image = NewImage(**{name: getattr(row, name) for name in STORED})
         known.setdefault(image.clean_sha256, []).append(image)
     return known
 
@@ -148,7 +141,7 @@ def _batches(images: Iterable[NewImage]) -> Iterator[list[NewImage]]:
 
 def _finish(state: AppState, dataset: Dataset, taken: IntakeResult, outcome: UploadOutcome) -> None:
     """Add what is about images that were there before, and say what was not used."""
-    outcome.rejected += [RejectedFile(filename, reason) for filename, reason in taken.rejected]
+    outcome.rejected += [RejectedFile(*refused) for refused in taken.rejected]
     with state.database.write() as session:
         if not outcome.is_canceled:
             captioned = service.caption_by_stem(session, dataset.key, taken.captions_without_image)

@@ -4,30 +4,39 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import Field
 from sqlmodel import Session, col, func, select
 
+from app.registry.api_records import api_record
 from app.registry.datasets.trained_on import with_repeats
 from app.registry.tables.datasets import Dataset, DatasetVersion
 from app.registry.tables.runs import Run, RunDataset
 
 
-@dataclass(frozen=True)
+@api_record
 class UsedDataset:
-    """A dataset of a run as it was pinned, without its images; `place`: 1 for the first one."""
+    """A dataset that a run is trained on, as it was when the run was queued."""
 
-    place: int
-    id: int
-    version_id: int
-    repeats: int
-    name: str
-    slug: str
-    deleted_at: datetime | None
-    image_count: int
+    place: int = Field(exclude=True)
+    id: int = Field(
+        serialization_alias="dataset_id",
+        description="The dataset; it may have been deleted since.",
+    )
+    version_id: int = Field(
+        serialization_alias="dataset_version_id",
+        description="Its images and captions as they were.",
+    )
+    repeats: int = Field(description="How often an epoch uses them, times their own repeats.")
+    name: str = Field(description="Its name now.")
+    slug: str = Field(exclude=True)
+    deleted_at: datetime | None = Field(exclude=True)
+    image_count: int = Field(
+        serialization_alias="images", description="Images that are trained on."
+    )
 
     @property
     def label(self) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field, SQLModel, col
 
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.tables.rows import NumberedRow, Restorable
-from worker.core.words import CaptionKind
+from worker.core.words import CaptionKind, Labeled
 
 NAME_LENGTH = 120
 TRIGGER_LENGTH = 60
@@ -20,14 +19,14 @@ MAX_SHARE = 100
 SOURCE_NAME_LENGTH = 200
 
 
-class CaptionSource(StrEnum):
+class CaptionSource(Labeled):
     """The origin of a caption."""
 
-    HAND = "hand"
-    IMPORT = "import"
-    PROVIDER = "provider"
-    BULK = "bulk"
-    RESTORE = "restore"
+    HAND = "hand", "by hand"
+    IMPORT = "import", "imported"
+    PROVIDER = "provider", "by a model"
+    BULK = "bulk", "bulk edit"
+    RESTORE = "restore", "restored"
     UNDO = "undo"
 
 
@@ -96,6 +95,16 @@ class Image(Restorable, NumberedRow, table=True):
     def focus(self) -> tuple[float, float] | None:
         """The point (x, y) that crops keep, each 0 to 1; None: the center."""
         return point(self.focus_x, self.focus_y)
+
+
+def is_live(dataset_id: Any) -> sa.ColumnElement[bool]:
+    """Condition: an image of this dataset that is not deleted."""
+    return sa.and_(col(Image.dataset_id) == dataset_id, col(Image.deleted_at).is_(None))
+
+
+def is_trained(dataset_id: int) -> sa.ColumnElement[bool]:
+    """Condition: an image of this dataset that a run would train on."""
+    return is_live(dataset_id) & col(Image.set_aside).is_(False)
 
 
 def point(x: float | None, y: float | None) -> tuple[float, float] | None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from app.registry.datasets.captions import CaptionFromFile
 from app.registry.datasets.intake import IntakeResult, take_in
-from app.registry.datasets.sent_files.pairing import LooseCaption
+from app.registry.datasets.sent_files.pairing import PairedCaptions
 from app.registry.errors import StorageFullError
 from app.registry.images.decoder import ImageDecoder
 from app.registry.storage.folder import LocalBlobStore
@@ -217,7 +217,7 @@ def test_captions_in_another_folder_find_the_only_picture_of_that_name(upload: U
     )
 
     assert captions(result) == {"a.png": "red"}
-    assert result.captions_without_image == {"z": LooseCaption(CaptionFromFile("?", "z.txt"))}
+    assert result.captions_without_image == {"z": PairedCaptions(CaptionFromFile("?", "z.txt"))}
 
 
 def test_a_caption_that_could_mean_two_pictures_is_refused(upload: Upload) -> None:
@@ -244,7 +244,7 @@ def test_captions_without_a_picture_are_handed_back_by_stem(upload: Upload) -> N
 
     assert result.accepted == []
     assert result.captions_without_image == {
-        "Later": LooseCaption(CaptionFromFile("schön", "Later.txt"))
+        "Later": PairedCaptions(CaptionFromFile("schön", "Later.txt"))
     }
     assert result.rejected == []
 

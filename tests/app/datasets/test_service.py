@@ -11,7 +11,7 @@ from sqlmodel import col, select
 from app.registry.datasets import pinned, service
 from app.registry.datasets.captions import CaptionFromFile
 from app.registry.datasets.new_images import NewImage
-from app.registry.datasets.sent_files.pairing import LooseCaption
+from app.registry.datasets.sent_files.pairing import PairedCaptions
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.runs import requests
@@ -177,7 +177,7 @@ def test_captions_that_come_later_find_their_pictures(database: Database) -> Non
     key = filled(database, None, "an owl")
     with database.write() as session:
         later = {
-            stem: LooseCaption(CaptionFromFile(text, f"{stem}.txt"))
+            stem: PairedCaptions(CaptionFromFile(text, f"{stem}.txt"))
             for stem, text in (("0", "a fox"), ("1", "no"), ("9", "nobody"))
         }
         found = service.caption_by_stem(session, key, later)
@@ -202,7 +202,7 @@ def test_a_caption_written_during_an_upload_is_kept(
         (image,) = service.list_images(session, key)
     stem = image.filename.removesuffix(".png")
     sent = [NewImage(image.filename, image.sha256, "c" * 64, "t" * 64, 8, 8, 1, caption="theirs")]
-    loose = {stem: LooseCaption(CaptionFromFile("theirs", "x.txt"))}
+    loose = {stem: PairedCaptions(CaptionFromFile("theirs", "x.txt"))}
     unused: list[str] = []
 
     def receive() -> None:

@@ -14,6 +14,7 @@ from app.registry.datasets.caption_writes import (
     CaptionOrigin,
     CaptionPlace,
     add_revision,
+    last_version,
     last_versions,
     write_caption,
 )
@@ -77,7 +78,7 @@ def _change_further(
         if change.caption is None:
             raise NotFound(f"This image has no caption of the kind {kind}.")
         row = ImageCaption(
-            image_id=image.key, kind=kind, version=_last_version(session, image, kind)
+            image_id=image.key, kind=kind, version=last_version(session, image, kind)
         )
     text = row.caption if change.caption is None else service.checked_caption(change.caption)
     if text != row.caption or row.id is None:
@@ -161,7 +162,7 @@ def change_first_kind(session: Session, image_id: int, kind: CaptionKind) -> Ima
     if _further(session, image, kind) is not None:
         raise Conflict(f"This image has another caption of the kind {kind}. Remove that one first.")
     image.caption_kind = kind
-    image.caption_version = max(image.caption_version, _last_version(session, image, kind))
+    image.caption_version = max(image.caption_version, last_version(session, image, kind))
     write_caption(session, image, image.caption, BY_HAND)
     session.flush()
     return image
@@ -177,11 +178,6 @@ def _revisions_of(image: Image, kind: CaptionKind) -> SelectOfScalar[CaptionRevi
     return select(CaptionRevision).where(
         CaptionRevision.image_id == image.key, CaptionRevision.kind == kind
     )
-
-
-def _last_version(session: Session, image: Image, kind: CaptionKind) -> int:
-    """The last version that a caption of this kind ever had; 0 if there was none."""
-    return last_versions(session, [image.key]).get((image.key, kind), 0)
 
 
 def _caption_of(session: Session, image: Image, kind: CaptionKind) -> OneCaption:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
-from app.registry.tables.datasets import Dataset, Image, ImageCaption
+from app.registry.datasets.several_captions import read_texts
+from app.registry.tables.datasets import Dataset
 
 OFFERED = 8
 LONGEST_TAG = 60  # characters; a longer part is a sentence
@@ -32,12 +33,6 @@ def complete_tag(session: Session, dataset: Dataset, typed: str) -> list[str]:
 
 
 def _count_tags(session: Session, dataset_id: int) -> Counter[str]:
-    live = (Image.dataset_id == dataset_id, col(Image.deleted_at).is_(None))
-    first = session.exec(select(Image.caption).where(*live)).all()
-    further = session.exec(
-        select(ImageCaption.caption)
-        .join(Image, col(Image.id) == col(ImageCaption.image_id))
-        .where(*live)
-    ).all()
-    tags = (tag.strip() for caption in (*first, *further) for tag in caption.split(","))
+    texts = read_texts(session, dataset_id)
+    tags = (tag.strip() for _, caption in texts for tag in caption.split(","))
     return Counter(tag for tag in tags if tag and len(tag) <= LONGEST_TAG)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from pydantic import Field
 from sqlmodel import Session, col, select
 
+from app.registry.api_records import api_record
 from app.registry.datasets import service
 from app.registry.datasets.caption_writes import CaptionOrigin
 from app.registry.datasets.image_captions.changes import (
@@ -21,38 +22,30 @@ from worker.core.words import CaptionKind
 
 SHOWN = 200
 
-_WRITERS = {
-    CaptionSource.HAND: "by hand",
-    CaptionSource.IMPORT: "imported",
-    CaptionSource.PROVIDER: "by a model",
-    CaptionSource.BULK: "bulk edit",
-    CaptionSource.RESTORE: "restored",
-    CaptionSource.UNDO: "undo",
-}
 
-
-@dataclass(frozen=True)
+@api_record
 class WrittenCaption:
-    """The text of a caption from a moment on; `is_current` if it is still that text.
+    """A version of a caption."""
 
-    `restored_from`: when the version was written that this one restored, if that is known.
-    """
-
-    kind: CaptionKind
-    version: int
-    caption: str
-    source: CaptionSource | None
-    source_name: str | None
-    written_at: datetime
-    is_current: bool
-    restored_from: datetime | None = None
+    kind: CaptionKind = Field(description="Which of the captions it is.")
+    version: int = Field(description="Its version, to restore it.")
+    caption: str = Field(description="What it said.")
+    source: CaptionSource | None = Field(description="Who wrote it; null: not known.")
+    source_name: str | None = Field(description="The file or the provider, if any.")
+    written_at: datetime = Field(description="When it was written.")
+    is_current: bool = Field(description="True if the caption still says this.")
+    restored_from: datetime | None = Field(
+        default=None,
+        description="When the version was written that it restored; null: it is no such one, or "
+        "that version is not kept.",
+    )
 
     @property
     def writer(self) -> str:
         """The writer, as “from boat.txt”."""
         if self.source is None:
             return "before Brushwork kept names"
-        words = _WRITERS[self.source]
+        words = self.source.label
         if not self.source_name:
             return words
         if self.source == CaptionSource.IMPORT:

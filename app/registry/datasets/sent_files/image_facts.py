@@ -10,43 +10,51 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
-from app.registry.datasets.captions import CaptionRefused, clean_caption
+from app.registry.datasets.captions import CaptionRefused
+from app.registry.datasets.several_captions import KindCaption
 from app.registry.file_names import clean_filename
-from app.registry.tables.datasets import MAX_REPEATS, MAX_SHARE
+from app.registry.tables.datasets import MAX_REPEATS
 from app.registry.validation import reason
 from worker.core.words import CaptionKind
 
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Flag = Annotated[bool, Field(strict=True)]
 
 
-@dataclass(frozen=True)
-class KindCaption:
-    """One of the captions of an image."""
-
-    kind: CaptionKind
-    text: str
-    share: int = 1
+def _distinct(captions: tuple[KindCaption, ...]) -> tuple[KindCaption, ...]:
+    if len({one.kind for one in captions}) < len(captions):
+        raise CaptionRefused("“captions”: Two captions have the same kind.")
+    return captions
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """Facts about an uploaded image; None: not given.
+    """Facts about an image in an export, as their line names them; None: not given.
 
     `sha256` is the hash of the file it was first uploaded as, and `clean_sha256` that of the
     exported image: only together do they say something about the file that they come with.
     """
 
-    captions: tuple[KindCaption, ...] = ()
-    repeats: int | None = None
-    never_flip: bool | None = None
-    set_aside: bool | None = None
-    focus: tuple[float, float] | None = None
-    filename: str | None = None
-    sha256: str | None = None
-    clean_sha256: str | None = None
+    captions: Annotated[
+        tuple[KindCaption, ...],
+        Field(max_length=len(CaptionKind)),
+        AfterValidator(_distinct),
+        BeforeValidator(lambda sent: () if sent is None else sent),
+    ] = ()
+    repeats: Annotated[int, Field(ge=1, le=MAX_REPEATS, strict=True)] | None = None
+    never_flip: Flag | None = None
+    set_aside: Flag | None = None
+    focus: tuple[Fraction, Fraction] | None = None
+    filename: Annotated[
+        str | None,
+        Field(alias="name"),
+        AfterValidator(lambda name: clean_filename(name) if name else None),
+    ] = None
+    sha256: Hash | None = None
+    clean_sha256: Hash | None = None
 
     @property
     def hashes(self) -> tuple[str, ...]:
@@ -54,46 +62,13 @@ class ImageFacts:
         return tuple(one for one in (self.sha256, self.clean_sha256) if one)
 
 
-class _Caption(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-    caption: str = Field(strict=True)
-    kind: CaptionKind = CaptionKind.LONG
-    share: int = Field(1, ge=1, le=MAX_SHARE, strict=True)
-
-
-class _Facts(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    captions: list[_Caption] | None = Field(None, max_length=len(CaptionKind))
-    repeats: int | None = Field(None, ge=1, le=MAX_REPEATS)
-    never_flip: bool | None = None
-    set_aside: bool | None = None
-    focus: Annotated[list[Fraction], Field(min_length=2, max_length=2)] | None = None
-    name: str | None = None
-    sha256: Hash | None = None
-    clean_sha256: Hash | None = None
+_LINE = TypeAdapter(ImageFacts)
 
 
 def read_facts(entry: Mapping[str, Any]) -> ImageFacts:
     """The facts in a line of `metadata.jsonl`. Raises CaptionRefused with the field."""
     try:
-        facts = _Facts.model_validate(entry)
+        return _LINE.validate_python(entry)
     except ValidationError as error:
         problem = error.errors()[0]
         raise CaptionRefused(f"“{problem['loc'][0]}”: {reason(problem)}") from None
-    captions = tuple(
-        KindCaption(one.kind, clean_caption(one.caption), one.share) for one in facts.captions or ()
-    )
-    if len({one.kind for one in captions}) < len(captions):
-        raise CaptionRefused("“captions”: Two captions have the same kind.")
-    return ImageFacts(
-        captions=captions,
-        repeats=facts.repeats,
-        never_flip=facts.never_flip,
-        set_aside=facts.set_aside,
-        focus=(facts.focus[0], facts.focus[1]) if facts.focus else None,
-        filename=clean_filename(facts.name) if facts.name else None,
-        sha256=facts.sha256,
-        clean_sha256=facts.clean_sha256,
-    )

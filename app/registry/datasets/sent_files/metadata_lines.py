@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from app.registry.datasets.captions import CaptionRefused, clean_caption, decode_text
+from app.registry.datasets.captions import CaptionRefused, Refusal, clean_caption, decode_text
 from app.registry.datasets.sent_files.image_facts import ImageFacts, read_facts
 from app.registry.errors import InvalidInput
 from app.registry.file_names import clean_filename, folder_of
@@ -71,7 +71,7 @@ def read_metadata(data: bytes) -> Iterator[FileCaption | str]:
             yield found
             yield f"Line {number}: {refusal.detail} Only its caption was read."
         else:
-            text = found.text or (facts.captions[0].text if facts.captions else "")
+            text = found.text or (facts.captions[0].caption if facts.captions else "")
             yield FileCaption(found.name, text, found.folder, facts)
 
 
@@ -108,12 +108,13 @@ def _lines(data: bytes) -> Iterator[tuple[int, dict[str, Any] | str]]:
         yield number, entry
 
 
-def read_left_out(data: bytes) -> Iterator[tuple[str, str]]:
-    """(name, reason) of the images that an export could not read."""
+def read_left_out(data: bytes) -> Iterator[Refusal]:
+    """The images that an export could not read."""
     for _, line in _lines(data):
         if isinstance(line, dict) and isinstance(line.get("file_name"), str):
             reason = str(line.get("reason", ""))[:500]
-            yield clean_filename(line["file_name"]), f"The export has no such image. {reason}"
+            name = clean_filename(line["file_name"])
+            yield Refusal(name, f"The export has no such image. {reason}")
 
 
 def read_dataset_facts(data: bytes) -> DatasetFacts:

@@ -11,11 +11,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from app.registry.datasets import captions
-from app.registry.datasets.captions import CaptionFromFile
+from app.registry.datasets.captions import NO_CAPTION, CaptionFromFile, Refusal
 from app.registry.datasets.sent_files.image_facts import ImageFacts
 from app.registry.datasets.sent_files.metadata_lines import NOTHING_ELSE, FileCaption, is_metadata
-
-Refusal = tuple[str, str]  # file name, reason
 
 
 class Place(NamedTuple):
@@ -30,21 +28,13 @@ class Place(NamedTuple):
 class PairedCaptions:
     """The content of the files for an image: its caption, its other captions, and facts.
 
-    `facts_file`: the file that the facts are from.
+    The text of the caption may be empty. `facts_file`: the file that the facts are from.
     """
 
-    caption: CaptionFromFile | None = None
+    caption: CaptionFromFile = NO_CAPTION
     unused: tuple[CaptionFromFile, ...] = ()
     facts: ImageFacts = NOTHING_ELSE
     facts_file: str | None = None
-
-
-@dataclass(frozen=True)
-class LooseCaption:
-    """The content of the files for an image that was not sent with them."""
-
-    caption: CaptionFromFile
-    facts: ImageFacts = NOTHING_ELSE
 
 
 @dataclass(frozen=True)
@@ -72,7 +62,7 @@ class CaptionPairing:
         self._by_stem: dict[str, set[Place]] = {}
         self._found: list[_Found] = []
         self._paired: dict[Place, list[_Found]] = {}
-        self.without_image: dict[str, LooseCaption] = {}  # by stem
+        self.without_image: dict[str, PairedCaptions] = {}  # of no image that was sent, by stem
         self.refused: list[Refusal] = []
 
     def add_image(self, folder: str, filename: str) -> None:
@@ -110,7 +100,7 @@ class CaptionPairing:
             return next(iter(elsewhere))
         if elsewhere and found.text:
             self.refused.append(
-                (
+                Refusal(
                     found.source,
                     f"More than one image is named “{found.stem}”. Put the caption next to its "
                     "image.",
@@ -122,10 +112,11 @@ class CaptionPairing:
 
     def _keep_loose(self, found: _Found) -> None:
         """The text of the file that counts most, and the first facts."""
-        kept = LooseCaption(CaptionFromFile(found.text, found.source), found.facts)
-        before = self.without_image.setdefault(found.stem, kept)
-        if before.facts == NOTHING_ELSE:
-            self.without_image[found.stem] = LooseCaption(before.caption, found.facts)
+        caption = CaptionFromFile(found.text, found.source)
+        before = self.without_image.setdefault(found.stem, PairedCaptions(caption))
+        if before.facts == NOTHING_ELSE != found.facts:
+            told = replace(before, facts=found.facts, facts_file=found.source)
+            self.without_image[found.stem] = told
 
     def take(self, folder: str, filename: str) -> PairedCaptions:
         """The captions of an image that was accepted; of two images of one name, the first's."""
@@ -137,12 +128,12 @@ class CaptionPairing:
             if one.text:
                 texts.setdefault(one.text, one.source)
         written = [CaptionFromFile(text, source) for text, source in texts.items()]
-        used = written[0] if written else None
+        used = written[0] if written else NO_CAPTION
         telling = next((one for one in found if one.facts != NOTHING_ELSE), None)
         facts = telling.facts if telling else NOTHING_ELSE
-        if used is not None and facts.captions:
+        if used.text and facts.captions:
             first, *others = facts.captions
-            facts = replace(facts, captions=(replace(first, text=used.text), *others))
+            facts = replace(facts, captions=(replace(first, caption=used.text), *others))
         source = telling.source if telling else None
         return PairedCaptions(used, tuple(written[1:]), facts, source)
 
@@ -150,7 +141,9 @@ class CaptionPairing:
         """The captions of images that were not accepted."""
         for found in self._paired.values():
             yield from (
-                (one.source, f"Its image “{one.stem}” was refused.") for one in found if one.text
+                Refusal(one.source, f"Its image “{one.stem}” was refused.")
+                for one in found
+                if one.text
             )
 
 

@@ -5,43 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlmodel import Session, select
 
 from app.registry.datasets import service
-from app.registry.datasets.several_captions import further_captions
+from app.registry.datasets.sent_files.image_facts import ImageFacts
+from app.registry.datasets.several_captions import (
+    further_captions,
+    kind_captions,
+    pinned_captions,
+)
 from app.registry.datasets.transfer.versions import get_version
 from app.registry.db import utcnow
 from app.registry.errors import Conflict
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image
-from worker.core.words import CaptionKind
 
 
-@dataclass(frozen=True)
-class ExportedCaption:
-    """A caption of an image; `share` is its weight among them."""
-
-    kind: str
-    text: str
-    share: int = 1
-
-
-@dataclass(frozen=True)
-class ExportedImage:
+@dataclass(frozen=True, kw_only=True)
+class ExportedImage(ImageFacts):
     """An image with everything that was written about it; the first caption is the main one."""
 
     filename: str
-    sha256: str  # of the uploaded file, its identity
     clean_sha256: str
     width: int
     height: int
-    captions: tuple[ExportedCaption, ...]
     time: datetime
-    repeats: int = 1
-    never_flip: bool = False
-    set_aside: bool = False
-    focus: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,13 +64,8 @@ def dataset_contents(session: Session, dataset_id: int) -> Contents:
             clean_sha256=image.clean_sha256,
             width=image.width,
             height=image.height,
-            captions=(
-                ExportedCaption(image.caption_kind, image.caption, image.caption_share),
-                *(
-                    ExportedCaption(row.kind, row.caption, row.share)
-                    for row in further.get(image.key, ())
-                    if row.caption
-                ),
+            captions=tuple(
+                kind_captions(image, (row for row in further.get(image.key, ()) if row.caption))
             ),
             time=image.created_at,
             repeats=image.repeats,
@@ -122,15 +105,10 @@ def _pinned_images(session: Session, version: DatasetVersion) -> Iterator[Export
             clean_sha256=item["clean_sha256"],
             width=item["width"],
             height=item["height"],
-            captions=tuple(_pinned_captions(item)),
+            captions=tuple(pinned_captions(item)),
             time=version.created_at,
             repeats=item.get("repeats", 1),
             never_flip=item.get("never_flip", False),
+            set_aside=False,
             focus=(focus[0], focus[1]) if focus else None,
         )
-
-
-def _pinned_captions(item: dict[str, Any]) -> Iterator[ExportedCaption]:
-    only = {"kind": CaptionKind.LONG, "caption": item["caption"], "share": 1}
-    for caption in item.get("captions") or [only]:
-        yield ExportedCaption(caption["kind"], caption["caption"], caption["share"])

@@ -68,8 +68,8 @@ def _files(store: BlobStore, contents: Contents) -> Iterator[StreamedFile]:
             yield StreamedFile(
                 f"{stem}.png", image.time, _size(blob), iter(partial(blob.read, CHUNK), b"")
             )
-        if image.captions[0].text:
-            yield _text(f"{stem}.txt", image.captions[0].text, image.time)
+        if image.captions[0].caption:
+            yield _text(f"{stem}.txt", image.captions[0].caption, image.time)
         lines.append(_json_line(about))
     yield _text(METADATA_NAME, "\n".join(lines), contents.time)
     if left_out:
@@ -83,11 +83,8 @@ def image_facts(image: ExportedImage, file_name: str) -> dict[str, Any]:
     """
     return {
         "file_name": file_name,
-        "text": image.captions[0].text,
-        "captions": [
-            {"caption": caption.text, "kind": caption.kind, "share": caption.share}
-            for caption in image.captions
-        ],
+        "text": image.captions[0].caption,
+        "captions": [vars(caption) for caption in image.captions],
         "repeats": image.repeats,
         "never_flip": image.never_flip,
         "set_aside": image.set_aside,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import Field
 from sqlmodel import Session, col, select
 
+from app.registry.api_records import api_record
 from app.registry.datasets.trained_on import has_several, pinned_keys
 from app.registry.errors import NotFound
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library
@@ -16,40 +17,41 @@ from app.registry.tables.datasets import DatasetVersion
 from app.registry.tables.runs import Run, RunDataset
 
 
-@dataclass(frozen=True)
+@api_record
 class UsingAdapter:
-    """A version of an adapter that was trained on a dataset version."""
+    """A version of an adapter that was trained on a version of a dataset."""
 
-    id: int
-    slug: str
-    name: str
-    version: int
+    id: int = Field(description="Id of the adapter.")
+    slug: str = Field(description="Its name in the addresses of pages.")
+    name: str = Field(description="Its name.")
+    version: int = Field(description="Number of its version.")
 
 
-@dataclass(frozen=True)
+@api_record
 class UsingRun:
-    """A run on a dataset version; `regularization`: it only used it to keep the base."""
+    """A run on a version of a dataset."""
 
-    id: int
-    name: str
-    regularization: bool
+    id: int = Field(description="Id of the run.")
+    name: str = Field(description="Its name.")
+    regularization: bool = Field(description="True if it used them as regularization images.")
 
 
-@dataclass(frozen=True)
+@api_record
 class VersionSummary:
-    """A pinned version of a dataset without its images, and what used it.
+    """The images and captions of a dataset at one time, which runs were trained on."""
 
-    `is_kept`: its images and captions are still there; False after the last run on it was deleted.
-    """
-
-    id: int
-    dataset_id: int
-    fingerprint: str
-    created_at: datetime
-    image_count: int
-    is_kept: bool
-    runs: list[UsingRun] = field(default_factory=list)
-    adapters: list[UsingAdapter] = field(default_factory=list)
+    id: int = Field(description="Id of the version.")
+    dataset_id: int = Field(description="Its dataset.")
+    fingerprint: str = Field(description="SHA-256 over its images, captions and their settings.")
+    created_at: datetime = Field(description="When it was pinned.")
+    image_count: int = Field(description="Number of images.")
+    is_kept: bool = Field(
+        description="False if its images were deleted for good with the last run on it."
+    )
+    runs: list[UsingRun] = Field(default_factory=list, description="The runs that used it.")
+    adapters: list[UsingAdapter] = Field(
+        default_factory=list, description="The adapters that were made of it."
+    )
 
 
 def get_version(session: Session, version_id: int) -> DatasetVersion:
