@@ -12,10 +12,9 @@ from app.registry.caption_models import service
 from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.config import Settings
 from app.registry.datasets.auto_caption import orders, providers
-from app.registry.datasets.auto_caption.providers import CaptionRequest
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput
-from app.registry.job_kinds.caption_kinds import CaptionImagesArgs
+from app.registry.job_kinds.caption_kinds import CaptionArgs, CaptionImagesArgs
 from app.registry.jobs import service as jobs
 from app.registry.tables.caption_models import CaptionModel
 from app.registry.tables.datasets import Dataset
@@ -75,7 +74,7 @@ def test_a_ready_model_is_a_provider_and_another_says_why_not(
         assert "is being downloaded" in offered[3].problem
 
         def ask(model_id: int | None = None, reference: str = "") -> tuple[int | None, str]:
-            asked = CaptionRequest(ProviderKind.LOCAL, model_id=model_id, model=reference)
+            asked = CaptionArgs(provider=ProviderKind.LOCAL, model_id=model_id, model=reference)
             args = providers.check_request(session, settings, asked)
             return args.model_id, args.model
 
@@ -103,7 +102,7 @@ def test_a_model_that_captions_wait_for_stays_and_its_proposals_outlive_it(
     with database.write() as session:
         model = ready(session, folder, settings)
         dataset = session.get_one(Dataset, key)
-        asked = CaptionRequest(ProviderKind.LOCAL, model_id=model.key)
+        asked = CaptionArgs(provider=ProviderKind.LOCAL, model_id=model.key)
         job = orders.order_captions(session, dataset, asked, settings)
         assert job.arguments(CaptionImagesArgs).model == str(folder)
         for refused in (service.remove, service.check_again):

@@ -11,9 +11,8 @@ import pytest
 
 from app.registry.datasets import service
 from app.registry.datasets.auto_caption import orders, proposals
-from app.registry.datasets.auto_caption.providers import CaptionRequest
 from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
-from app.registry.job_kinds.caption_kinds import PreviewCaptionResult
+from app.registry.job_kinds.caption_kinds import CaptionArgs, PreviewCaptionResult
 from app.registry.tables.auto_caption import CaptionProposal
 from app.registry.tables.datasets import Dataset, DatasetEdit, Image, ImageCaption
 from app.registry.tables.jobs import IoJob
@@ -29,7 +28,7 @@ from worker.runtime import caption_jobs
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.time_limits.limited_jobs import COMMAND
 
-OLLAMA = CaptionRequest(ProviderKind.OLLAMA, prompt="Say it", do_not_name=("chalk", "style"))
+OLLAMA = CaptionArgs(provider=ProviderKind.OLLAMA, prompt="Say it", do_not_name=("chalk", "style"))
 
 
 @pytest.fixture
@@ -52,7 +51,7 @@ def shapes(registry: Registry, server: CaptionServer) -> Registry:
     return registry
 
 
-def order(registry: Registry, request: CaptionRequest = OLLAMA, **options: object) -> int:
+def order(registry: Registry, request: CaptionArgs = OLLAMA, **options: object) -> int:
     with registry.database.write() as session:
         dataset = session.get_one(Dataset, registry.dataset_id)
         job = orders.order_captions(
@@ -231,7 +230,7 @@ def test_an_address_that_is_no_longer_allowed_is_not_asked(
 
 
 def test_the_built_in_eyes_leave_a_caption_empty_and_say_so(shapes: Registry) -> None:
-    key = order(shapes, CaptionRequest(ProviderKind.BUILTIN), write=True)
+    key = order(shapes, CaptionArgs(provider=ProviderKind.BUILTIN), write=True)
     with shapes.working(io_jobs(shapes)):
         assert shapes.until_final(IoJob, key).status == "succeeded"
     rows = shapes.rows(CaptionProposal)
@@ -249,7 +248,7 @@ def test_a_killed_order_goes_on_and_a_canceled_one_keeps_what_it_has(
     """The real process: it is killed while the server says nothing of the third image."""
     monkeypatch.setattr("worker.runtime.time_limits.limited_jobs.GRACE_SECONDS", 0.3)
     server.faults = ["", "", "silent", "silent"]
-    key = order(shapes, CaptionRequest(ProviderKind.OLLAMA, prompt="Say it"))
+    key = order(shapes, CaptionArgs(provider=ProviderKind.OLLAMA, prompt="Say it"))
     with shapes.working(limited(shapes, COMMAND)):
         wait_for(lambda: len(server.requests) == 3)
         (client,) = job_processes()

@@ -15,7 +15,7 @@ from app.registry.datasets.auto_caption.proposals import (
     with_captions,
     write_changes,
 )
-from app.registry.errors import InvalidInput
+from app.registry.errors import invalid_field
 from app.registry.tables.auto_caption import CaptionProposal
 from app.registry.tables.datasets import Image
 
@@ -49,7 +49,7 @@ def apply_guesses(
     Those whose caption was changed meanwhile are left out. Raises InvalidInput if neither is given.
     """
     if proposal_ids is None and above is None:
-        raise InvalidInput(NOTHING_NAMED, fields={"proposal_ids": NOTHING_NAMED})
+        raise invalid_field("proposal_ids", NOTHING_NAMED)
     query = select(CaptionProposal, Image).join(Image).where(*_open(order, above or 0.0))
     rows = session.exec(query.order_by(col(Image.id)).with_for_update()).all()
     if proposal_ids is not None:

@@ -10,11 +10,10 @@ from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from app.registry.config import Settings
-from app.registry.datasets.auto_caption.from_file_names import (
-    carry_out_order,
-    carry_out_preview,
-)
+from app.registry.datasets.auto_caption.proposals import answered, apply_proposals, store_proposals
 from app.registry.datasets.auto_caption.providers import CaptionRequest, check_request
+from app.registry.datasets.edits.selection import live_images
+from app.registry.datasets.several_captions import captions_of_kinds
 from app.registry.db import in_chunks
 from app.registry.errors import Conflict, InvalidInput, NotFound, invalid_field
 from app.registry.job_kinds.caption_kinds import (
@@ -28,9 +27,10 @@ from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.jobs import service as jobs
 from app.registry.tables.auto_caption import CaptionProposal, ProposalState
-from app.registry.tables.datasets import Dataset, Image, ImageCaption
+from app.registry.tables.datasets import Dataset, Image, ImageCaption, is_live
 from app.registry.tables.jobs import IoJob
 from app.registry.wording import plural
+from worker.core.captioning.file_names import TITLE, captions_of_files
 from worker.core.captioning.words import CaptionMode, ProviderKind
 from worker.core.words import CaptionKind
 
@@ -92,7 +92,7 @@ class OrderProgress:
 def order_captions(
     session: Session,
     dataset: Dataset,
-    request: CaptionRequest,
+    request: CaptionArgs,
     settings: Settings,
     *,
     image_ids: Sequence[int] | None = None,
@@ -118,8 +118,43 @@ def order_captions(
         **asked.model_dump(), image_ids=chosen, mode=mode, caption_kind=kind, write=write
     )
     if asked.provider is ProviderKind.FILENAME:
-        return carry_out_order(session, dataset.key, args)
+        return _carry_out_order(session, dataset.key, args)
     return jobs.enqueue_io(session, args, subject_id=dataset.key, max_attempts=MAX_ATTEMPTS)
+
+
+def _carry_out_order(session: Session, dataset_id: int, args: CaptionImagesArgs) -> IoJob:
+    """Propose the captions that file names give, and write them if the order says so.
+
+    No model is asked, so the order ends at once.
+    """
+    job = IoJob(kind=args.kind, subject_id=dataset_id, args=args.stored())
+    jobs.store_finished(session, job)
+    images = live_images(session, dataset_id, args.image_ids)
+    answers = captions_of_files([image.filename for image in images])
+    wanted = [(image, args.caption_kind or image.caption_kind) for image in images]
+    rows = []
+    for (image, kind), now, answer in zip(
+        wanted, captions_of_kinds(session, wanted), answers, strict=True
+    ):
+        row = CaptionProposal(
+            job_id=job.key,
+            image_id=image.key,
+            kind=kind,
+            mode=args.mode,
+            source_name=TITLE,
+            seen_version=now.version,
+        )
+        rows.append(answered(row, PreviewCaptionResult.of_answer(TITLE, answer, args.do_not_name)))
+    store_proposals(session, rows)
+    result = CaptionImagesResult(done=len(rows), total=len(rows))
+    if args.write:
+        applied = apply_proposals(session, dataset_id, [row.key for row in rows])
+        written = {"written": applied.changed, "edit_id": applied.edit_id}
+        result = result.model_copy(update=written)
+    job.result = result.stored()
+    session.add(job)
+    session.flush()
+    return job
 
 
 def _choose_images(
@@ -129,9 +164,7 @@ def _choose_images(
     mode: CaptionMode,
     kind: CaptionKind | None,
 ) -> tuple[int, ...]:
-    here = select(Image.id, is_empty(kind)).where(
-        Image.dataset_id == dataset_id, col(Image.deleted_at).is_(None)
-    )
+    here = select(Image.id, is_empty(kind)).where(is_live(dataset_id))
     rows = session.exec(here.order_by(col(Image.id))).all()
     if image_ids is not None:
         wanted = set(image_ids)
@@ -185,7 +218,7 @@ def chosen_images(
     total = empty = 0
     rows: list[tuple[Image, bool]] = []
     for chunk in [None] if image_ids is None else in_chunks(image_ids):
-        here = [col(Image.dataset_id) == dataset_id, col(Image.deleted_at).is_(None)]
+        here = [is_live(dataset_id)]
         if chunk is not None:
             here.append(col(Image.id).in_(chunk))
         counted = select(func.count(), func.count(sa.case((without_caption, 1)))).select_from(Image)
@@ -199,7 +232,7 @@ def chosen_images(
 
 
 def order_preview(
-    session: Session, dataset: Dataset, image_id: int, request: CaptionRequest, settings: Settings
+    session: Session, dataset: Dataset, image_id: int, request: CaptionArgs, settings: Settings
 ) -> IoJob:
     """Queue the caption of one image, to be looked at; it asks exactly what an order would."""
     image = session.get(Image, image_id)
@@ -208,8 +241,18 @@ def order_preview(
     asked = check_request(session, settings, request)
     args = PreviewCaptionArgs(**asked.model_dump(), image_id=image_id)
     if asked.provider is ProviderKind.FILENAME:
-        return carry_out_preview(session, dataset.key, args)
+        return _carry_out_preview(session, dataset.key, args)
     return jobs.enqueue_io(session, args, subject_id=dataset.key)
+
+
+def _carry_out_preview(session: Session, dataset_id: int, args: PreviewCaptionArgs) -> IoJob:
+    """Keep the caption that the file name of an image gives, among all names of the dataset."""
+    here = select(Image.id, Image.filename).where(is_live(dataset_id))
+    names = dict(session.exec(here).all())
+    answers = dict(zip(names, captions_of_files(list(names.values())), strict=True))
+    result = PreviewCaptionResult.of_answer(TITLE, answers[args.image_id], args.do_not_name)
+    job = IoJob(kind=args.kind, subject_id=dataset_id, args=args.stored(), result=result.stored())
+    return jobs.store_finished(session, job)
 
 
 @dataclass(frozen=True)
@@ -287,11 +330,10 @@ def continue_order(session: Session, dataset: Dataset, job_id: int, settings: Se
     if not left:
         complete = f"This request is complete: {plural(found.total, 'image')}."
         raise Conflict(complete if found.is_complete else NOTHING_LEFT)
-    request = request_of(args)
     return order_captions(
         session,
         dataset,
-        request,
+        args,
         settings,
         image_ids=left,
         mode=args.mode,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import Field
 from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import Select
 
+from app.registry.api_records import api_record
 from app.registry.datasets import caption_writes
 from app.registry.datasets.caption_writes import CaptionOrigin
 from app.registry.datasets.captions import CaptionRefused, clean_caption
@@ -20,7 +22,7 @@ from app.registry.datasets.several_captions import KindNow, captions_of_kinds
 from app.registry.db import in_chunks
 from app.registry.job_kinds.caption_kinds import PreviewCaptionResult
 from app.registry.tables.auto_caption import CaptionProposal, ProposalState
-from app.registry.tables.datasets import CaptionSource, DatasetEdit, Image, ImageCaption
+from app.registry.tables.datasets import CaptionSource, DatasetEdit, Image, ImageCaption, is_live
 from app.registry.wording import plural
 from worker.core.captioning.words import CaptionMode
 
@@ -66,22 +68,24 @@ class ProposedChange:
         return self.proposal.kind == self.image.caption_kind
 
 
-@dataclass(frozen=True)
+@api_record
 class Applied:
-    """The result of applying proposals.
+    """The result of applying proposals."""
 
-    `changed_meanwhile`: their captions were changed after the proposal was made, so they were left
-    as they are. Of these, `still_proposed` wait until somebody has seen the caption as it is now;
-    the others were to fill an empty caption only, and are dropped. `refused`: with them the caption
-    would be too long. `edit_id`: the step to undo; None if nothing was changed.
-    """
-
-    changed: int = 0
-    changed_meanwhile: int = 0
-    still_proposed: int = 0
-    refused: int = 0
-    edit_id: int | None = None
-    image_ids: list[int] = field(default_factory=list)
+    changed: int = Field(default=0, description="Number of captions written.")
+    changed_meanwhile: int = Field(
+        default=0, description="Captions left, because they were changed since."
+    )
+    still_proposed: int = Field(
+        default=0,
+        description="Of these, proposals that wait to be applied with `seen`; the others were to "
+        "fill empty captions and are dropped.",
+    )
+    refused: int = Field(default=0, description="Captions left, because they would be too long.")
+    edit_id: int | None = Field(
+        default=None, description="The step that can be undone; null: nothing changed."
+    )
+    image_ids: list[int] = Field(exclude=True, default_factory=list)
 
     @property
     def sentence(self) -> str:
@@ -172,8 +176,7 @@ def _of_order(job_id: int) -> Select[CaptionProposal, Image]:
 
 def _waiting(dataset_id: int) -> tuple[sa.ColumnElement[bool], ...]:
     return (
-        col(Image.dataset_id) == dataset_id,
-        col(Image.deleted_at).is_(None),
+        is_live(dataset_id),
         col(CaptionProposal.state) == ProposalState.PROPOSED,
     )
 

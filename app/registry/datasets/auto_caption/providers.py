@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pydantic import Field, computed_field
 from sqlmodel import Session
 
 from app.registry.added_models import service as added_models
+from app.registry.api_records import api_record
 from app.registry.caption_models import service as caption_models
 from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.config import Settings
-from app.registry.errors import InvalidInput
+from app.registry.errors import InvalidInput, invalid_field
 from app.registry.job_kinds.caption_kinds import CaptionArgs
 from app.registry.tables.caption_models import CaptionModel
 from app.registry.tables.datasets import Dataset
 from worker.core.captioning.do_not_name import MAX_WORD_LENGTH, MAX_WORDS
-from worker.core.captioning.file_names import TITLE
 from worker.core.captioning.interface import DEFAULT_PROMPT, MAX_PROMPT
 from worker.core.captioning.remote.addresses import BadAddress, host_and_port, is_allowed
 from worker.core.captioning.style_words import NOT_TO_NAME
@@ -26,12 +27,6 @@ MAX_MODEL = 200
 MAX_ADDRESS = 500
 WITHOUT_SETUP = (ProviderKind.BUILTIN, ProviderKind.FILENAME)
 SERVERS = (ProviderKind.OLLAMA, ProviderKind.OPENAI)
-NAMES = {
-    ProviderKind.BUILTIN: "Built in",
-    ProviderKind.FILENAME: TITLE,
-    ProviderKind.OLLAMA: "Ollama server",
-    ProviderKind.OPENAI: "OpenAI-compatible server",
-}
 HINTS = {
     ProviderKind.BUILTIN: "Names the one subject of a drawing, if it is sure. No download.",
     ProviderKind.FILENAME: "At once: “red_fox-02.png” becomes “red fox”. Numbers, codes and words "
@@ -60,23 +55,31 @@ NOT_ALLOWED = (
 )
 
 
-@dataclass(frozen=True)
+@api_record
 class Provider:
-    """A provider that can be chosen, with what it is asked unless a person says otherwise.
+    """A provider of captions."""
 
-    `problem`: why it cannot be used now; "" if it can. `can_move`: another address may be entered.
-    `models`: those of an Ollama that was found on this machine.
-    """
-
-    kind: ProviderKind
-    name: str
-    hint: str
-    problem: str = ""
-    address: str = ""
-    model: str = ""
-    can_move: bool = False
-    model_id: int | None = None
-    models: tuple[str, ...] = ()
+    kind: ProviderKind = Field(
+        serialization_alias="provider", description="builtin, filename, local, ollama or openai."
+    )
+    name: str = Field(description="Its name.")
+    hint: str = Field(exclude=True)
+    problem: str = Field(
+        default="", description="Why it cannot be used now, as a sentence; empty: it can."
+    )
+    address: str = Field(
+        default="", description="The configured address of its server; empty: none."
+    )
+    model: str = Field(
+        default="",
+        description="The configured model of its server, or the local model; empty: none.",
+    )
+    can_move: bool = Field(exclude=True, default=False)
+    model_id: int | None = Field(default=None, description="The local model; null for the others.")
+    models: tuple[str, ...] = Field(
+        default=(),
+        description="The models that see images, of an Ollama that was found on this machine.",
+    )
 
     @property
     def model_options(self) -> list[tuple[str, str]]:
@@ -88,9 +91,10 @@ class Provider:
         """Its value in forms and addresses, such as `ollama` or `local-3`."""
         return self.kind if self.model_id is None else f"{self.kind}-{self.model_id}"
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def takes_prompt(self) -> bool:
-        """True if it follows instructions."""
+        """Whether it follows a prompt."""
         return self.kind in SERVERS
 
 
@@ -124,7 +128,7 @@ def list_providers(
 ) -> list[Provider]:
     """The providers, those that need no server first; `models`: `local_models`."""
     found = [
-        *(Provider(kind, NAMES[kind], HINTS[kind]) for kind in WITHOUT_SETUP),
+        *(Provider(kind, kind.label, HINTS[kind]) for kind in WITHOUT_SETUP),
         *(_local(model) for model in added_models.list_models(session, CAPTION_MODELS)),
     ]
     ollama, openai = SERVERS
@@ -136,7 +140,7 @@ def _server(
 ) -> Provider:
     address, model = _configured(settings, kind)
     can_move = bool(settings.caption_host_list)
-    name, problem = NAMES[kind], "" if address else NOT_SET.format(setting=URL_SETTINGS[kind])
+    name, problem = kind.label, "" if address else NOT_SET.format(setting=URL_SETTINGS[kind])
     if kind is ProviderKind.OLLAMA and address and not settings.ollama_url:
         name, problem = "Ollama on this machine", NO_OLLAMA if models is None else NO_MODEL_SEES
         model = model or next(iter(models or ()), "")
@@ -168,7 +172,7 @@ def default_words(dataset: Dataset) -> tuple[str, ...]:
     return (*([dataset.trigger_word] if dataset.trigger_word else []), *NOT_TO_NAME)
 
 
-def check_request(session: Session, settings: Settings, request: CaptionRequest) -> CaptionArgs:
+def check_request(session: Session, settings: Settings, request: CaptionArgs) -> CaptionArgs:
     """The complete arguments of a job. Raises InvalidInput with a reason per field."""
     fields: dict[str, str] = {}
     kind = request.provider
@@ -211,7 +215,7 @@ def require_allowed(settings: Settings, kind: ProviderKind, address: str) -> Non
         sentence = NOT_ALLOWED.format(host=host_and_port(address))
     except BadAddress as error:
         sentence = str(error)
-    raise InvalidInput(sentence, fields={"address": sentence})
+    raise invalid_field("address", sentence)
 
 
 def key_for(settings: Settings, kind: ProviderKind, address: str) -> str:
@@ -221,7 +225,7 @@ def key_for(settings: Settings, kind: ProviderKind, address: str) -> str:
     return ""
 
 
-def _check_server(settings: Settings, request: CaptionRequest, fields: dict[str, str]) -> str:
+def _check_server(settings: Settings, request: CaptionArgs, fields: dict[str, str]) -> str:
     configured = _configured(settings, request.provider)[0]
     address = request.address.strip() or configured
     if not address:

@@ -8,21 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from app.registry.datasets.caption_words import contains_words
-from app.registry.datasets.checks.findings import Check, CheckedCaption, Finding, Severity
-from app.registry.datasets.checks.repeated import (
-    Phrase,
-    core_of,
-    core_span,
-    places_of,
-    repeated_phrases,
-)
-from app.registry.datasets.checks.style_phrases import style_phrases
-from app.registry.datasets.checks.subjects import Span, subject_of
+from app.registry.datasets.checks.findings import Check, Finding, Severity
+from app.registry.datasets.checks.style_phrases import Span, style_phrases, subject_of
 from app.registry.datasets.listing.caption_words import (
     TRIGGER,
     Part,
@@ -31,14 +23,18 @@ from app.registry.datasets.listing.caption_words import (
     words_without_trigger,
 )
 from app.registry.wording import plural
-from worker.core.captioning.style_words import ARTICLES, MEDIA, STOP_WORDS
+from worker.core.captioning.style_words import ARTICLES, MEDIA, STOP_WORDS, WEAK
 
 KEPT_TEXTS = 10_000  # captions whose words are kept, 3 KB each
 MIN_CAPTIONS = 5  # below that, a word in 80 % of the captions is chance
 REPEATED_SHARE = 0.8
 ONE_SUBJECT_SHARE = 0.8
+MAX_PHRASE = 8  # words
 MAX_PHRASES = 6  # of each kind; most captions have one or two
 LEADS = frozenset({"against", "as", "by", "in", "on", "over", "with"})  # removed with the phrase
+NAMES_STYLE = "It names the style, so the style binds to these words instead of the trigger word."
+
+Phrase = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -72,14 +68,11 @@ class _Phrase:
 
 
 def read_captions(
-    captions: Iterable[CheckedCaption], trigger_word: str | None
+    captions: Iterable[tuple[int, str]], trigger_word: str | None
 ) -> list[ReadCaption]:
-    """The captions with what the rules look at."""
+    """The captions, each with the id of its image, with what the rules look at."""
     trigger = words_of(trigger_word or "")
-    return [
-        ReadCaption(caption.image_id, caption.text, *_read(caption.text, trigger))
-        for caption in captions
-    ]
+    return [ReadCaption(image_id, text, *_read(text, trigger)) for image_id, text in captions]
 
 
 @lru_cache(KEPT_TEXTS)
@@ -98,8 +91,14 @@ def lint_captions(captions: Sequence[ReadCaption], *, trigger_word: str | None) 
     styles = [one for one in _styles(captions) if not any(_has(core, one.core) for core in cores)]
     found = [
         _missing_trigger(captions, trigger_word),
-        *(_repeated_finding(phrase, captions, trigger_word) for phrase in repeated[:MAX_PHRASES]),
-        *(_style_finding(phrase, captions) for phrase in styles[:MAX_PHRASES]),
+        *(
+            _phrase_finding(Check.REPEATED_WORDS, phrase, captions, _repeated_reason(trigger_word))
+            for phrase in repeated[:MAX_PHRASES]
+        ),
+        *(
+            _phrase_finding(Check.STYLE_WORDS, phrase, captions, NAMES_STYLE)
+            for phrase in styles[:MAX_PHRASES]
+        ),
         _same_caption(captions),
         _no_subject(captions, cores),
         one_subject,
@@ -129,16 +128,16 @@ def _repeated(captions: Sequence[ReadCaption]) -> list[_Phrase]:
         return []
     at_least = math.ceil(REPEATED_SHARE * len(captions))
     found = []
-    for core in repeated_phrases([one.parts for one in captions], at_least=at_least):
+    for core in _repeated_phrases([one.parts for one in captions], at_least=at_least):
         phrase, within_style, places = _Phrase(core), 0, 0
         as_subject = 0
         for caption in captions:
             for part, styles in zip(caption.parts, caption.styles, strict=True):
-                for start in places_of(core, part):
+                for start in _places_of(core, part):
                     places += 1
                     end = start + len(core)
                     inside = [s for s in styles if s[0] <= start and end <= s[1]]
-                    within_style += any(core_of(part.words[slice(*s)]) != core for s in inside)
+                    within_style += any(_core_of(part.words[slice(*s)]) != core for s in inside)
                     _note(phrase, caption, part, inside[0] if inside else _widen(part, start, end))
             as_subject += caption.subject is not None and core[-1].startswith(caption.subject)
         if within_style < 0.5 * places and as_subject < 0.5 * len(captions):
@@ -152,7 +151,7 @@ def _styles(captions: Sequence[ReadCaption]) -> list[_Phrase]:
     for caption in captions:
         for part, styles in zip(caption.parts, caption.styles, strict=True):
             for span in styles:
-                core = core_of(part.words[slice(*span)])
+                core = _core_of(part.words[slice(*span)])
                 phrase = found.setdefault(core, _Phrase(core))
                 _note(phrase, caption, part, span)
     return sorted(found.values(), key=lambda one: (-len(one.image_ids), one.core))
@@ -163,7 +162,7 @@ def _note(phrase: _Phrase, caption: ReadCaption, part: Part, span: Span) -> None
     phrase.image_ids[caption.image_id] = None
     first, last = part.spans[span[0]], part.spans[span[1] - 1]
     phrase.spellings[caption.text[first[0] : last[1]]] += 1
-    start, end = core_span(part.words[slice(*span)])
+    start, end = _core_span(part.words[slice(*span)])
     inner = part.spans[span[0] + start : span[0] + end]
     phrase.texts[caption.text[inner[0][0] : inner[-1][1]]] += 1
 
@@ -185,43 +184,30 @@ def _has(longer: Phrase, core: Phrase) -> bool:
     return any(longer[at : at + size] == core for at in range(len(longer) - size + 1))
 
 
-def _repeated_finding(
-    phrase: _Phrase, captions: Sequence[ReadCaption], trigger_word: str | None
-) -> Finding:
-    reason = (
-        "What a caption names binds to its own words, not to the trigger word. "
-        "Remove it if it belongs to the style."
-    )
-    if not trigger_word:
-        reason = (
-            "The dataset has no trigger word. If these words should call the style, make them the "
-            "trigger word; if they describe it, remove them."
+def _repeated_reason(trigger_word: str | None) -> str:
+    if trigger_word:
+        return (
+            "What a caption names binds to its own words, not to the trigger word. "
+            "Remove it if it belongs to the style."
         )
+    return (
+        "The dataset has no trigger word. If these words should call the style, make them the "
+        "trigger word; if they describe it, remove them."
+    )
+
+
+def _phrase_finding(
+    check: Check, phrase: _Phrase, captions: Sequence[ReadCaption], reason: str
+) -> Finding:
     return Finding(
-        Check.REPEATED_WORDS,
+        check,
         Severity.WARNING,
-        _title(phrase, captions),
+        f"“{phrase.text}” is in {len(phrase.image_ids):,} of {plural(len(captions), 'caption')}",
         reason,
         image_ids=tuple(phrase.image_ids),
         phrase=phrase.texts.most_common(1)[0][0],
         fragments=_spellings(phrase),
     )
-
-
-def _style_finding(phrase: _Phrase, captions: Sequence[ReadCaption]) -> Finding:
-    return Finding(
-        Check.STYLE_WORDS,
-        Severity.WARNING,
-        _title(phrase, captions),
-        "It names the style, so the style binds to these words instead of the trigger word.",
-        image_ids=tuple(phrase.image_ids),
-        phrase=phrase.texts.most_common(1)[0][0],
-        fragments=_spellings(phrase),
-    )
-
-
-def _title(phrase: _Phrase, captions: Sequence[ReadCaption]) -> str:
-    return f"“{phrase.text}” is in {len(phrase.image_ids):,} of {plural(len(captions), 'caption')}"
 
 
 def _spellings(phrase: _Phrase) -> tuple[str, ...]:
@@ -277,7 +263,7 @@ def _is_bare(caption: ReadCaption, repeated: Sequence[Phrase]) -> bool:
 
 def _words_left(part: Part, styles: Sequence[Span], repeated: Sequence[Phrase]) -> set[str]:
     """The words of a part without trigger word, styles, repeated phrases and words that join."""
-    spans = [(at, at + len(core)) for core in repeated for at in places_of(core, part)]
+    spans = [(at, at + len(core)) for core in repeated for at in _places_of(core, part)]
     covered = {place for start, end in (*styles, *spans) for place in range(start, end)}
     words = {word for place, word in enumerate(part.words) if place not in covered}
     return words - STOP_WORDS - {TRIGGER}
@@ -303,3 +289,72 @@ def find_one_subject(captions: Sequence[ReadCaption]) -> Finding | None:
 
 def _once(ids: Iterable[int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(ids))
+
+
+def _repeated_phrases(captions: Sequence[Sequence[Part]], *, at_least: int) -> list[Phrase]:
+    """The longest stretches of words that this many captions have, without words that only join.
+
+    Only stretches of words that are frequent by themselves are counted, so this is two passes over
+    the captions, however long they are.
+    """
+    frequent = _in_most({word for part in parts for word in part.words} for parts in captions)
+    words = {word for word, count in frequent.items() if count >= at_least} - {TRIGGER}
+    if not words - STOP_WORDS - WEAK:
+        return []
+    counts = _in_most({*_stretches(parts, words)} for parts in captions)
+    kept = [phrase for phrase, count in counts.items() if count >= at_least]
+    cores = {_core_of(phrase) for phrase in kept if not _is_inside(phrase, kept)} - {()}
+    cores = {core for core in cores if not WEAK.issuperset(core)}
+    longest = [core for core in cores if not _is_inside(core, cores)]
+    return sorted(longest, key=lambda core: (-counts[core], core))
+
+
+def _core_of(phrase: Phrase) -> Phrase:
+    """The phrase without joining words at both ends: “white background” of “on a white …”."""
+    start, end = _core_span(phrase)
+    return phrase[start:end]
+
+
+def _core_span(phrase: Phrase) -> tuple[int, int]:
+    """Where the phrase begins and ends without joining words."""
+    start, end = 0, len(phrase)
+    while start < end and phrase[start] in STOP_WORDS:
+        start += 1
+    while end > start and phrase[end - 1] in STOP_WORDS:
+        end -= 1
+    return start, end
+
+
+def _places_of(core: Phrase, part: Part) -> Iterator[int]:
+    """Where the phrase begins in a part, without overlaps."""
+    start = 0
+    while start <= len(part.words) - len(core):
+        if part.words[start : start + len(core)] == core:
+            yield start
+            start += len(core)
+        else:
+            start += 1
+
+
+def _in_most(sets: Iterator[set[Phrase]] | Iterator[set[str]]) -> Counter:  # type: ignore[type-arg]
+    counter: Counter = Counter()  # type: ignore[type-arg]
+    for one in sets:
+        counter.update(one)
+    return counter
+
+
+def _stretches(parts: Sequence[Part], words: set[str]) -> Iterator[Phrase]:
+    """Every run of these words in the parts, up to `MAX_PHRASE` of them."""
+    for part in parts:
+        for start, word in enumerate(part.words):
+            if word not in words:
+                continue
+            for end in range(start + 1, min(start + MAX_PHRASE, len(part.words)) + 1):
+                if part.words[end - 1] not in words:
+                    break
+                yield part.words[start:end]
+
+
+def _is_inside(phrase: Phrase, others: set[Phrase] | Sequence[Phrase]) -> bool:
+    """True if a longer one of the others contains the phrase."""
+    return any(len(other) > len(phrase) and _has(other, phrase) for other in others)

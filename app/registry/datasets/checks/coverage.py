@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from app.registry.datasets.checks.caption_lint import ReadCaption
 from app.registry.datasets.checks.findings import Check, Finding, Severity
 from app.registry.datasets.checks.reading import CheckedImage
-from app.registry.datasets.checks.subjects import singular
+from app.registry.datasets.checks.style_phrases import singular
 from app.registry.wording import join_words, plural
 from worker.core.starter.subjects import known_subjects
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from enum import StrEnum
-from types import MappingProxyType
+
+from pydantic import Field, computed_field
+
+from app.registry.api_records import api_record
+from worker.core.words import Labeled
 
 
 class Severity(StrEnum):
@@ -16,52 +19,28 @@ class Severity(StrEnum):
     ADVICE = "advice"
 
 
-class Check(StrEnum):
+class Check(Labeled):
     """The checks, in the order in which findings are shown."""
 
-    FILES = "files"
-    FEW_IMAGES = "few_images"
-    NO_CAPTION = "no_caption"
-    TRIGGER_WORD = "trigger_word"
-    LONG = "long"
-    REPEATED_WORDS = "repeated_words"
-    STYLE_WORDS = "style_words"
-    SAME_CAPTION = "same_caption"
-    SUBJECT = "subject"
-    ONE_SUBJECT = "one_subject"
-    NEAR_DUPLICATES = "near_duplicates"
-    SIZE = "size"
-    SHARPNESS = "sharpness"
-    SHAPE = "shape"
-    TRANSPARENCY = "transparency"
-    ONE_GROUND = "one_ground"
-    COVERAGE = "coverage"
-
-    @property
-    def label(self) -> str:
-        """The name of the check, in a word or two."""
-        return _LABELS[self]
+    FILES = "files", "Files"
+    FEW_IMAGES = "few_images", "Number of images"
+    NO_CAPTION = "no_caption", "Captions"
+    TRIGGER_WORD = "trigger_word", "Trigger word"
+    LONG = "long", "Length"
+    REPEATED_WORDS = "repeated_words", "Repeated words"
+    STYLE_WORDS = "style_words", "Style words"
+    SAME_CAPTION = "same_caption", "Same caption"
+    SUBJECT = "subject", "Missing subject"
+    ONE_SUBJECT = "one_subject", "One subject"
+    NEAR_DUPLICATES = "near_duplicates", "Near-duplicates"
+    SIZE = "size", "Size"
+    SHARPNESS = "sharpness", "Sharpness"
+    SHAPE = "shape", "Shape"
+    TRANSPARENCY = "transparency", "Transparency"
+    ONE_GROUND = "one_ground", "Ground"
+    COVERAGE = "coverage", "Coverage"
 
 
-_LABELS = {
-    Check.FILES: "Files",
-    Check.FEW_IMAGES: "Number of images",
-    Check.NO_CAPTION: "Captions",
-    Check.TRIGGER_WORD: "Trigger word",
-    Check.LONG: "Length",
-    Check.REPEATED_WORDS: "Repeated words",
-    Check.STYLE_WORDS: "Style words",
-    Check.SAME_CAPTION: "Same caption",
-    Check.SUBJECT: "Missing subject",
-    Check.ONE_SUBJECT: "One subject",
-    Check.NEAR_DUPLICATES: "Near-duplicates",
-    Check.SIZE: "Size",
-    Check.SHARPNESS: "Sharpness",
-    Check.SHAPE: "Shape",
-    Check.TRANSPARENCY: "Transparency",
-    Check.ONE_GROUND: "Ground",
-    Check.COVERAGE: "Coverage",
-}
 CAPTION_CHECKS = (
     Check.NO_CAPTION,
     Check.TRIGGER_WORD,
@@ -74,33 +53,31 @@ CAPTION_CHECKS = (
 )
 
 
-@dataclass(frozen=True)
-class CheckedCaption:
-    """A caption that a run would train with, and the image it belongs to."""
-
-    image_id: int
-    text: str
-
-
-@dataclass(frozen=True)
+@api_record
 class Finding:
-    """Something to look at before a training.
+    """Something to look at before a training."""
 
-    `phrase`: the words that it is about. `fragments`: the words to remove from the
-    captions, as they are written there, most common first. `piles`: images that belong together,
-    the one to keep first.
-    """
+    check: Check = Field(description="What was checked.")
+    level: Severity = Field(
+        description="`error`: cannot train. `warning`: likely makes the result worse. `advice`: "
+        "right for some styles."
+    )
+    title: str = Field(description="What was found, with its count.")
+    reason: str = Field(description="Why it matters and what to do, as a sentence or two.")
+    image_ids: tuple[int, ...] = Field(default=(), description="Ids of these images.")
+    phrase: str = Field(
+        default="", description="The words that it is about; empty for most checks."
+    )
+    fragments: tuple[str, ...] = Field(
+        default=(),
+        description="Words to remove from captions as they are written there, most common first.",
+    )
+    piles: tuple[tuple[int, ...], ...] = Field(
+        default=(), description="Ids of images that belong together, the one to keep first."
+    )
+    details: tuple[str, ...] = Field(default=(), description="Further sentences.")
 
-    check: Check
-    level: Severity
-    title: str
-    reason: str
-    image_ids: tuple[int, ...] = ()
-    phrase: str = ""
-    fragments: tuple[str, ...] = ()
-    piles: tuple[tuple[int, ...], ...] = ()
-    details: tuple[str, ...] = ()
-
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def count(self) -> int:
         """Number of images that it concerns."""
@@ -114,20 +91,24 @@ class Finding:
         return [image_id for pile in self.piles for image_id in pile[1:]]
 
 
-@dataclass(frozen=True)
+@api_record
 class Report:
-    """The findings of a dataset, what was checked without a finding, and what was not checked.
+    """The findings of a dataset, and what was checked without one."""
 
-    `image_count`: the images that were checked; those set aside were not.
-    `not_measured`: for each check that could not look at all images, “not measured for 12 images
-    yet”.
-    """
+    image_count: int = Field(description="Number of images checked; not those set aside.")
+    caption_count: int = Field(description="Number of captions checked.")
+    findings: tuple[Finding, ...] = Field(description="What was found.")
+    clear: tuple[Check, ...] = Field(description="What was checked without a finding.")
+    not_measured: dict[Check, str] = Field(
+        default_factory=dict,
+        description="Why a check could not look at all images: “not measured for 12 images yet”.",
+    )
 
-    image_count: int
-    caption_count: int
-    findings: tuple[Finding, ...]
-    clear: tuple[Check, ...]
-    not_measured: Mapping[Check, str] = field(default_factory=lambda: MappingProxyType({}))
+    @computed_field(alias="open")  # type: ignore[prop-decorator]
+    @property
+    def open_count(self) -> int:
+        """Number of findings that are not mere advice."""
+        return len(self.open)
 
     @property
     def open(self) -> list[Finding]:

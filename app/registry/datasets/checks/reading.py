@@ -15,7 +15,14 @@ from app.registry.datasets.listing import image_search
 from app.registry.datasets.measures.service import MEASURED
 from app.registry.db import in_chunks
 from app.registry.tables.blobs import BlobCheck
-from app.registry.tables.datasets import Dataset, Image, ImageCaption, ImageMeasure, point
+from app.registry.tables.datasets import (
+    Dataset,
+    Image,
+    ImageCaption,
+    ImageMeasure,
+    is_trained,
+    point,
+)
 
 COLUMNS = ("id", "filename", "clean_sha256", "thumbnail_sha256", "width", "height")
 MEASURES = ("sharpness", "has_transparency", "ground")
@@ -115,15 +122,6 @@ def _number(text: str | None) -> int | None:
         return int(text, 16) if text else None
     except ValueError:
         return None
-
-
-def is_trained(dataset_id: int) -> sa.ColumnElement[bool]:
-    """Condition: an image of the dataset that a run would train on."""
-    return (
-        (col(Image.dataset_id) == dataset_id)
-        & col(Image.deleted_at).is_(None)
-        & col(Image.set_aside).is_(False)
-    )
 
 
 def read_state(session: Session, dataset: Dataset) -> tuple[object, ...]:

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 
 from sqlmodel import Session
 
 from app.registry.datasets.caption_tokens import CaptionTokens, tokens_for
-from app.registry.datasets.checks.caption_lint import MIN_CAPTIONS, lint_captions, read_captions
+from app.registry.datasets.checks.caption_lint import (
+    MIN_CAPTIONS,
+    ReadCaption,
+    lint_captions,
+    read_captions,
+)
 from app.registry.datasets.checks.coverage import coverage
 from app.registry.datasets.checks.findings import (
     CAPTION_CHECKS,
     Check,
-    CheckedCaption,
     Finding,
     Report,
     Severity,
 )
 from app.registry.datasets.checks.pixel_checks import MIN_IMAGES, check_pixels, not_measured
 from app.registry.datasets.checks.reading import CheckedImage, read_images, read_state
+from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.training_side import TrainingSide, training_side
 from app.registry.tables.datasets import Dataset
 from app.registry.wording import plural
 
-MAX_REPORTS = 50  # in one process
 CHECKS_OF_MANY_CAPTIONS = (Check.REPEATED_WORDS, Check.ONE_SUBJECT, Check.ONE_GROUND)
-
-_Key = tuple[str, int, TrainingSide]  # database, dataset, what it is trained with
-_kept: dict[_Key, tuple[object, Report]] = {}
-_lock = threading.Lock()
 
 
 def check_dataset(session: Session, dataset: Dataset, side: TrainingSide | None = None) -> Report:
@@ -38,37 +37,24 @@ def check_dataset(session: Session, dataset: Dataset, side: TrainingSide | None 
     A check of 5,000 images takes up to a second, a look at an earlier one some milliseconds.
     `side`: the size and base model to check for; None: those that it is usually trained with.
     """
-    key, state = _read_state(session, dataset, side)
-    if (report := _known_report(key, state)) is None:
-        images = read_images(session, dataset)
-        report = make_report(images, trigger_word=dataset.trigger_word, side=key[-1])
-        with _lock:
-            _kept.pop(key, None)
-            _kept[key] = (state, report)
-            while len(_kept) > MAX_REPORTS:
-                del _kept[next(iter(_kept))]
-    return report
+    key = (dataset.key, side or training_side(session, dataset.key))
+    return _reports.find(session, key, read_state(session, dataset))
 
 
 def known_report(
     session: Session, dataset: Dataset, side: TrainingSide | None = None
 ) -> Report | None:
     """The findings, if the dataset was checked since it was changed; takes some milliseconds."""
-    return _known_report(*_read_state(session, dataset, side))
+    key = (dataset.key, side or training_side(session, dataset.key))
+    return _reports.known(session, key, read_state(session, dataset))
 
 
-def _known_report(key: _Key, state: object) -> Report | None:
-    with _lock:
-        found = _kept.get(key)
-    return found[1] if found is not None and found[0] == state else None
+def _check(session: Session, key: tuple[int, TrainingSide]) -> Report:
+    dataset, side = session.get_one(Dataset, key[0]), key[1]
+    return make_report(read_images(session, dataset), trigger_word=dataset.trigger_word, side=side)
 
 
-def _read_state(
-    session: Session, dataset: Dataset, side: TrainingSide | None
-) -> tuple[_Key, object]:
-    side = side or training_side(session, dataset.key)
-    key = (str(session.get_bind().engine.url), dataset.key, side)
-    return key, read_state(session, dataset)
+_reports = KeptResults(_check)
 
 
 def make_report(
@@ -78,18 +64,18 @@ def make_report(
     side: TrainingSide,
 ) -> Report:
     """Carry out all checks of these images, which are trained at this side."""
-    captions = [CheckedCaption(image.id, text) for image in images for text in image.captions]
-    read = read_captions(captions, trigger_word)
+    texts = ((image.id, text) for image in images for text in image.captions)
+    captions = read_captions(texts, trigger_word)
     found = [
         *_unusable(images),
         *_few(images),
         *_no_caption(images),
         *_too_long(captions, tokens_for(side)),
-        *lint_captions(read, trigger_word=trigger_word),
+        *lint_captions(captions, trigger_word=trigger_word),
         *check_pixels(images, side),
     ]
     is_of_one = any(one.check is Check.ONE_SUBJECT for one in found)
-    if (advice := coverage(read, images, one_subject=is_of_one)) is not None:
+    if (advice := coverage(captions, images, one_subject=is_of_one)) is not None:
         found.append(advice)
     order = list(Check)
     findings = tuple(sorted(found, key=lambda one: order.index(one.check)))
@@ -136,7 +122,7 @@ def _no_caption(images: Sequence[CheckedImage]) -> list[Finding]:
     return [Finding(Check.NO_CAPTION, Severity.WARNING, title, reason, image_ids=ids)]
 
 
-def _too_long(captions: Sequence[CheckedCaption], tokens: CaptionTokens) -> list[Finding]:
+def _too_long(captions: Sequence[ReadCaption], tokens: CaptionTokens) -> list[Finding]:
     ids = [one.image_id for one in captions if tokens.is_too_long(one.text)]
     if not ids:
         return []

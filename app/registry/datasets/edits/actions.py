@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from app.registry.datasets.captions import MAX_CHARACTERS
 from app.registry.errors import invalid_field
@@ -18,61 +18,55 @@ SHOWN_TEXT = 40  # characters of a text that a sentence repeats
 
 
 class EditAction(StrEnum):
-    """The action of a bulk edit on the selected images."""
+    """The action of a bulk edit on the selected images.
 
-    ADD_TRIGGER = "add_trigger"
-    PREPEND = "prepend"
-    APPEND = "append"
-    REPLACE = "replace"
-    REMOVE_TAG = "remove_tag"
-    REMOVE_WORDS = "remove_words"
-    WRITE = "write"
-    FILE_NAMES = "file_names"
-    REPEATS = "repeats"
-    NEVER_FLIP = "never_flip"
-    SET_ASIDE = "set_aside"
-    DELETE = "delete"
-    MOVE = "move"
-    COPY = "copy"
-    AUTO_CAPTION = "auto_caption"
-    READ_FILES = "read_files"
+    `settings`: those of an `Edit` that it uses; if it changes captions, also `kind`. `done` and
+    `plan`: sentences without a period on what it did, and on what it will do.
+    """
+
+    settings: tuple[str, ...]
+    done: str
+    plan: str
+
+    def __new__(
+        cls,
+        word: str,
+        settings: tuple[str, ...] = (),
+        done: str = "",
+        plan: str = "Changes {captions}",
+    ) -> Self:
+        """A member with its facts."""
+        member = str.__new__(cls, word)
+        member._value_, member.settings, member.done, member.plan = word, settings, done, plan
+        return member
+
+    ADD_TRIGGER = "add_trigger", ("text", "at_end", "sets_trigger"), "Added {text} to {captions}"
+    PREPEND = "prepend", ("text", "with_space"), "Put {text} before {captions}"
+    APPEND = "append", ("text", "with_space"), "Put {text} after {captions}"
+    REPLACE = (
+        "replace",
+        ("find", "replacement", "is_regex", "match_case", "whole_words"),
+        "Replaced {find} in {captions}",
+    )
+    REMOVE_TAG = "remove_tag", ("text",), "Removed {text} from {captions}"
+    REMOVE_WORDS = "remove_words", ("text",), "Removed {text} from {captions}"
+    WRITE = "write", ("text",), "Replaced {captions}"
+    FILE_NAMES = "file_names", (), "Filled {captions} from file names"
+    REPEATS = "repeats", ("repeats",), "Set {images} to {repeats}", "Sets {images} to {repeats}"
+    NEVER_FLIP = "never_flip", ("value",), "{stopped_flips} {images}", "{stops_flips} {images}"
+    SET_ASIDE = "set_aside", ("value",), "{took_aside} {images}", "{takes_aside} {images}"
+    DELETE = "delete", (), "Deleted {images}", "Deletes {images}"
+    MOVE = "move", ("dataset_id",), "Moved {images} to {target}", "Moves {images} to {target}"
+    COPY = "copy", ("dataset_id",), "Copied {images} to {target}", "Copies {images} to {target}"
+    AUTO_CAPTION = "auto_caption", ("text",), "Wrote {captions} with {text}"
+    READ_FILES = "read_files", (), "Read {captions} from files"
+
+    @property
+    def changes_captions(self) -> bool:
+        """True if it changes captions, not the images themselves."""
+        return "{captions}" in self.done
 
 
-CAPTION_ACTIONS = frozenset(
-    {
-        EditAction.ADD_TRIGGER,
-        EditAction.PREPEND,
-        EditAction.APPEND,
-        EditAction.REPLACE,
-        EditAction.REMOVE_TAG,
-        EditAction.REMOVE_WORDS,
-        EditAction.WRITE,
-        EditAction.FILE_NAMES,
-        EditAction.AUTO_CAPTION,
-        EditAction.READ_FILES,
-    }
-)
-SETTINGS = {
-    EditAction.ADD_TRIGGER: ("text", "at_end", "sets_trigger"),
-    EditAction.PREPEND: ("text", "with_space"),
-    EditAction.APPEND: ("text", "with_space"),
-    EditAction.REPLACE: ("find", "replacement", "is_regex", "match_case", "whole_words"),
-    EditAction.REMOVE_TAG: ("text",),
-    EditAction.REMOVE_WORDS: ("text",),
-    EditAction.WRITE: ("text",),
-    EditAction.FILE_NAMES: (),
-    EditAction.REPEATS: ("repeats",),
-    EditAction.NEVER_FLIP: ("value",),
-    EditAction.SET_ASIDE: ("value",),
-    EditAction.DELETE: (),
-    EditAction.MOVE: ("dataset_id",),
-    EditAction.COPY: ("dataset_id",),
-    EditAction.AUTO_CAPTION: ("text",),
-    EditAction.READ_FILES: (),
-}
-"""The settings of each action; those that change captions also have `kind`."""
-OF_FIRST_CAPTION = frozenset({EditAction.WRITE, EditAction.FILE_NAMES})
-"""Actions that are for the first caption of each image, unless a kind is named."""
 TO_DATASETS = frozenset({EditAction.MOVE, EditAction.COPY})
 MADE_ELSEWHERE = frozenset({EditAction.AUTO_CAPTION, EditAction.READ_FILES})
 """Steps to undo that no bulk edit makes."""
@@ -108,7 +102,7 @@ class Edit:
     @property
     def changes_captions(self) -> bool:
         """True if the action changes captions, not the images themselves."""
-        return self.action in CAPTION_ACTIONS
+        return self.action.changes_captions
 
     def settings(self) -> dict[str, Any]:
         """The settings that differ from their defaults, as JSON."""
@@ -148,7 +142,7 @@ def check_edit(edit: Edit) -> Edit:
         raise invalid_field("text", f"{rule} Shorten it, or leave that of the dataset as it is.")
     if len(edit.text) > MAX_CHARACTERS:
         raise invalid_field("text", f"Enter at most {MAX_CHARACTERS:,} characters.")
-    used = SETTINGS[edit.action] + (("kind",) if edit.changes_captions else ())
+    used = edit.action.settings + (("kind",) if edit.changes_captions else ())
     return Edit(edit.action, **{name: getattr(edit, name) for name in used})
 
 
@@ -166,48 +160,31 @@ def describe_edit(edit: Edit, changed: int, *, target: str = "") -> str:
 
     `target`: the name of the other dataset of a move or a copy.
     """
-    captions, images = plural(changed, "caption"), plural(changed, "image")
-    text = _quote(edit.text)
-    flips = "No more flips of" if edit.value else "Allowed flips of"
-    aside = "Set aside" if edit.value else "Brought back"
-    added = f"Added {text} to {captions}"
     if edit.sets_trigger:
-        added = f"Made {text} the trigger word" + (f", added to {captions}" if changed else "")
-    return {
-        EditAction.ADD_TRIGGER: added,
-        EditAction.PREPEND: f"Put {text} before {captions}",
-        EditAction.APPEND: f"Put {text} after {captions}",
-        EditAction.REPLACE: f"Replaced {_quote(edit.find)} in {captions}",
-        EditAction.REMOVE_TAG: f"Removed {text} from {captions}",
-        EditAction.REMOVE_WORDS: f"Removed {text} from {captions}",
-        EditAction.WRITE: f"Replaced {captions}",
-        EditAction.FILE_NAMES: f"Filled {captions} from file names",
-        EditAction.REPEATS: f"Set {images} to {plural(edit.repeats, 'repeat')}",
-        EditAction.NEVER_FLIP: f"{flips} {images}",
-        EditAction.SET_ASIDE: f"{aside} {images}",
-        EditAction.DELETE: f"Deleted {images}",
-        EditAction.MOVE: f"Moved {images} to “{target}”",
-        EditAction.COPY: f"Copied {images} to “{target}”",
-        EditAction.AUTO_CAPTION: f"Wrote {captions} with {text}",
-        EditAction.READ_FILES: f"Read {captions} from files",
-    }[edit.action]
+        added = f", added to {plural(changed, 'caption')}" if changed else ""
+        return f"Made {_quote(edit.text)} the trigger word{added}"
+    return _filled(edit.action.done, edit, changed, target)
 
 
 def describe_plan(edit: Edit, changed: int, *, target: str = "") -> str:
     """A heading that says what an edit will do: “Changes 41 captions”."""
-    if edit.changes_captions:
-        more = " and the trigger word of the dataset" if edit.sets_trigger else ""
-        return f"Changes {plural(changed, 'caption')}{more}"
-    images = plural(changed, "image")
-    flips = "Never flips" if edit.value else "Allows flips of"
-    return {
-        EditAction.REPEATS: f"Sets {images} to {plural(edit.repeats, 'repeat')}",
-        EditAction.NEVER_FLIP: f"{flips} {images}",
-        EditAction.SET_ASIDE: f"{'Sets aside' if edit.value else 'Brings back'} {images}",
-        EditAction.DELETE: f"Deletes {images}",
-        EditAction.MOVE: f"Moves {images} to “{target}”",
-        EditAction.COPY: f"Copies {images} to “{target}”",
-    }[edit.action]
+    more = " and the trigger word of the dataset" if edit.sets_trigger else ""
+    return _filled(edit.action.plan, edit, changed, target) + more
+
+
+def _filled(sentence: str, edit: Edit, changed: int, target: str) -> str:
+    return sentence.format(
+        captions=plural(changed, "caption"),
+        images=plural(changed, "image"),
+        repeats=plural(edit.repeats, "repeat"),
+        text=_quote(edit.text),
+        find=_quote(edit.find),
+        target=f"“{target}”",
+        stopped_flips="No more flips of" if edit.value else "Allowed flips of",
+        stops_flips="Never flips" if edit.value else "Allows flips of",
+        took_aside="Set aside" if edit.value else "Brought back",
+        takes_aside="Sets aside" if edit.value else "Brings back",
+    )
 
 
 def _quote(text: str) -> str:

@@ -6,9 +6,15 @@ from collections.abc import Iterable, Sequence
 
 from sqlmodel import Session, col, select
 
-from app.registry.datasets.caption_writes import CaptionOrigin, last_versions, write_caption
+from app.registry.datasets.caption_writes import (
+    CaptionOrigin,
+    CaptionPlace,
+    add_revision,
+    last_versions,
+    write_caption,
+)
 from app.registry.datasets.service import get_dataset
-from app.registry.tables.datasets import CaptionRevision, Dataset, Image, ImageCaption
+from app.registry.tables.datasets import Dataset, Image, ImageCaption
 
 AT_ONCE = 100  # images in one flush, which looks whether their files are there
 NOT_COPIED = {"id", "dataset_id", "created_at", "deleted_at", "caption", "caption_version"}
@@ -68,17 +74,7 @@ def _copy_others(session: Session, copies: dict[int, Image], origin: CaptionOrig
         copy = copies[row.image_id]
         if copy.key in has or row.kind == copy.caption_kind:
             continue
-        version = last.get((copy.key, row.kind), 0) + 1
+        place = CaptionPlace(copy.key, row.kind, last.get((copy.key, row.kind), 0))
+        version = add_revision(session, place, row.caption, origin)
         values = row.model_dump(exclude={"id", "image_id", "version"})
         session.add(ImageCaption(image_id=copy.key, version=version, **values))
-        session.add(
-            CaptionRevision(
-                image_id=copy.key,
-                kind=row.kind,
-                version=version,
-                caption=row.caption,
-                source=origin.source,
-                source_name=origin.name,
-                edit_id=origin.edit_id,
-            )
-        )

@@ -16,7 +16,7 @@ import re2
 
 from app.registry.datasets.captions import CaptionRefused
 from app.registry.datasets.edits.actions import Edit
-from app.registry.errors import InvalidInput, invalid_field
+from app.registry.errors import invalid_field
 
 CPU_SECONDS = 20.0  # for all captions of an edit; read before each search and each caption
 
@@ -101,11 +101,11 @@ def _time_check() -> Callable[[], None]:
 
     def check() -> None:
         if time.thread_time() > until:
-            sentence = (
+            raise invalid_field(
+                "find",
                 f"This takes more than {CPU_SECONDS:g} seconds of CPU time. Simplify the pattern "
-                "or select fewer images. Nothing was changed."
+                "or select fewer images. Nothing was changed.",
             )
-            raise InvalidInput(sentence, fields={"find": sentence})
 
     return check
 

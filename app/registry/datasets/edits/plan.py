@@ -8,12 +8,13 @@ from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import Field
 from sqlmodel import Session, col, select
 
+from app.registry.api_records import api_record
 from app.registry.datasets.caption_words import contains_words
 from app.registry.datasets.captions import CaptionRefused, clean_caption
 from app.registry.datasets.edits.actions import (
-    OF_FIRST_CAPTION,
     TO_DATASETS,
     Edit,
     EditAction,
@@ -31,7 +32,7 @@ from app.registry.datasets.edits.selection import (
 from app.registry.datasets.service import get_dataset
 from app.registry.db import in_chunks
 from app.registry.errors import invalid_field
-from app.registry.tables.datasets import Dataset, DatasetEdit, Image, ImageCaption
+from app.registry.tables.datasets import Dataset, DatasetEdit, Image, ImageCaption, is_live
 from app.registry.validation import one_line
 from worker.core.captioning.file_names import captions_of_files
 from worker.core.captioning.interface import CaptionAnswer
@@ -59,12 +60,12 @@ class Change:
         return self.image.id, self.kind
 
 
-@dataclass(frozen=True)
+@api_record
 class LeftOut:
-    """An image that an edit leaves as it is, and why."""
+    """An image that an edit leaves as it is."""
 
-    filename: str
-    reason: str
+    filename: str = Field(description="Name of the uploaded file.")
+    reason: str = Field(description="Why, as a sentence.")
 
 
 @dataclass
@@ -237,7 +238,7 @@ def _texts(edit: Edit, image: SelectedImage, others: Sequence[ImageCaption]) -> 
     texts += [_Text(row.kind, row.kind, row.caption, row.version) for row in others]
     if edit.kind is not None:
         texts = [text for text in texts if text.own_kind == edit.kind]
-    elif edit.action in OF_FIRST_CAPTION:
+    elif edit.action in (EditAction.WRITE, EditAction.FILE_NAMES):
         texts = texts[:1]
     yield from texts
 
@@ -266,15 +267,7 @@ def _plan_copies(
         raise invalid_field("dataset_id", "Choose another dataset than this one.")
     target = get_dataset(session, plan.edit.dataset_id)
     plan.target_name = target.name
-    has = set(
-        session.connection()
-        .execute(
-            sa.select(col(Image.sha256)).where(
-                col(Image.dataset_id) == target.key, col(Image.deleted_at).is_(None)
-            )
-        )
-        .scalars()
-    )
+    has = set(session.exec(select(Image.sha256).where(is_live(target.key))))
     after = {"deleted": True} if plan.edit.action is EditAction.MOVE else {}
     before = {"deleted": False} if after else {}
     for image in images:

@@ -12,7 +12,7 @@ from app.registry.datasets.filters import ALL_IMAGES, ImageFilter
 from app.registry.datasets.listing.image_search import matching_ids
 from app.registry.db import MAX_ID, in_chunks
 from app.registry.errors import InvalidInput, invalid_field
-from app.registry.tables.datasets import Dataset, Image, point
+from app.registry.tables.datasets import Dataset, Image, is_live, point
 
 MAX_SELECTED = 20_000
 
@@ -87,11 +87,7 @@ def images_by_id(
     """The images of this dataset with these ids that are not deleted, in the order of ids."""
     found: list[SelectedImage] = []
     for chunk in in_chunks(image_id for image_id in image_ids if 0 < image_id <= MAX_ID):
-        query = sa.select(*COLUMNS).where(
-            col(Image.dataset_id) == dataset_id,
-            col(Image.deleted_at).is_(None),
-            col(Image.id).in_(chunk),
-        )
+        query = sa.select(*COLUMNS).where(is_live(dataset_id), col(Image.id).in_(chunk))
         rows = session.connection().execute(query.order_by(col(Image.id)))
         found += [SelectedImage(*row) for row in rows]
     return found
@@ -101,11 +97,7 @@ def live_images(session: Session, dataset_id: int, image_ids: Iterable[int]) -> 
     """The rows of these images of this dataset that are not deleted, in the order of ids."""
     found: list[Image] = []
     for chunk in in_chunks(image_ids):
-        query = select(Image).where(
-            Image.dataset_id == dataset_id,
-            col(Image.deleted_at).is_(None),
-            col(Image.id).in_(chunk),
-        )
+        query = select(Image).where(is_live(dataset_id), col(Image.id).in_(chunk))
         found += session.exec(query.order_by(col(Image.id)))
     return found
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import Field
 from sqlmodel import Session, col, select
 
+from app.registry.api_records import api_record
 from app.registry.datasets.edits.actions import (
     OF_DATASET,
     TO_DATASETS,
@@ -30,21 +32,22 @@ from app.registry.wording import ago, aware
 LISTED = 5
 """Steps that the page of a dataset offers to undo."""
 RECENT = timedelta(hours=1)
+CURRENT = ("id", "filename", "caption", "caption_version", "repeats", "never_flip", "set_aside")
 NOTHING_UNDONE = "Nothing was undone. This step can still be undone once later changes are"
 
 
-@dataclass(frozen=True)
+@api_record
 class Step:
-    """A step in a list: what it did, and whether it can be undone."""
+    """A bulk edit that was made."""
 
-    id: int
-    action: str
-    sentence: str
-    settings: dict[str, Any]
-    changed: int
-    created_at: datetime
-    undone_at: datetime | None
-    can_undo: bool
+    id: int = Field(description="Id of the step.")
+    action: EditAction = Field(description="What was done.")
+    sentence: str = Field(description="The same as a sentence.")
+    settings: dict[str, Any] = Field(description="Its settings that are not the default.")
+    changed: int = Field(description="Number of changed captions, or images.")
+    created_at: datetime = Field(description="When it was made.")
+    undone_at: datetime | None = Field(description="When it was undone.")
+    can_undo: bool = Field(description="True if it can be undone.")
 
     @property
     def is_recent(self) -> bool:
@@ -80,18 +83,8 @@ def list_steps(
         query = query.where(col(DatasetEdit.id) == only)
     rows = session.connection().execute(query.order_by(col(DatasetEdit.id).desc()).limit(limit))
     return [
-        Step(
-            row.id,
-            row.action,
-            describe_edit(edit, row.changed, target=_target_name(session, edit)),
-            row.settings,
-            row.changed,
-            row.created_at,
-            row.undone_at,
-            bool(row.can_undo),
-        )
+        Step(**row._mapping, sentence=_describe(session, row.action, row.settings, row.changed))
         for row in rows.all()
-        for edit in (_edit_of(row.action, row.settings),)
     ]
 
 
@@ -102,8 +95,12 @@ def step_to_undo(session: Session, dataset_id: int, edit_id: int) -> Step | None
 
 def describe_step(session: Session, step: DatasetEdit) -> str:
     """The result of a step as a sentence without a period."""
-    edit = _edit_of(step.action, step.settings)
-    return describe_edit(edit, step.changed, target=_target_name(session, edit))
+    return _describe(session, step.action, step.settings, step.changed)
+
+
+def _describe(session: Session, action: str, settings: dict[str, Any], changed: int) -> str:
+    edit = _edit_of(action, settings)
+    return describe_edit(edit, changed, target=_target_name(session, edit))
 
 
 def _edit_of(action: str, settings: dict[str, Any]) -> Edit:
@@ -154,28 +151,15 @@ def _undo_trigger(session: Session, dataset: Dataset, step: DatasetEdit, edit: E
     return True
 
 
-@dataclass(frozen=True)
-class _Current:
-    filename: str
-    caption: str
-    caption_version: int
-    deleted: bool
-    repeats: int
-    never_flip: bool
-    set_aside: bool
-
-
-def _current(session: Session, image_ids: Iterable[int]) -> dict[int, _Current]:
-    columns = (
-        *(Image.filename, Image.caption, Image.caption_version),
-        col(Image.deleted_at).is_not(None),
-        *(Image.repeats, Image.never_flip, Image.set_aside, Image.id),
-    )
-    found = {}
+def _current(session: Session, image_ids: Iterable[int]) -> dict[int, sa.Row[Any]]:
+    """What these images have now, by id; nobody else changes them until the session ends."""
+    is_deleted = col(Image.deleted_at).is_not(None).label("deleted")
+    columns = [sa.inspect(Image).local_table.c[name] for name in CURRENT]
+    found: dict[int, sa.Row[Any]] = {}
     for chunk in in_chunks(image_ids):
-        query = sa.select(*columns).where(col(Image.id).in_(chunk)).order_by(col(Image.id))  # type: ignore[call-overload]
-        for *values, image_id in session.connection().execute(query.with_for_update()):
-            found[image_id] = _Current(*values)
+        query = sa.select(*columns, is_deleted).where(col(Image.id).in_(chunk))
+        rows = session.connection().execute(query.order_by(col(Image.id)).with_for_update())
+        found |= {row.id: row for row in rows}
     return found
 
 
@@ -230,7 +214,7 @@ def _undo_fields(session: Session, step: DatasetEdit, edit: Edit) -> EditOutcome
     return EditOutcome(edit, step, len(changed), frozenset(changed), left_out)
 
 
-def _why_not(image: _Current, row: dict[str, Any]) -> str:
+def _why_not(image: sa.Row[Any], row: dict[str, Any]) -> str:
     """Why a row of a step cannot be undone; "" if it can."""
     if image.deleted and "deleted" not in row["after"]:
         return "It was deleted since."

@@ -17,14 +17,13 @@ from app.registry.datasets.image_conditions import (
     Scope,
     condition_of,
     conditions_of,
-    is_live,
     scope_of,
 )
 from app.registry.datasets.listing import index
 from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.measures.service import MEASURED
 from app.registry.db import cached_by_snapshot
-from app.registry.tables.datasets import Dataset, Image, ImageMeasure
+from app.registry.tables.datasets import Dataset, Image, ImageMeasure, is_live
 
 FEW = 500  # images, for which nothing is put off
 

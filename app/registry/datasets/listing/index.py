@@ -18,13 +18,12 @@ import sqlalchemy as sa
 from sqlmodel import Session, col
 
 from app.registry.datasets.caption_tokens import tokens_of
-from app.registry.datasets.image_conditions import is_live
 from app.registry.datasets.listing.caption_words import parts_of, words_of, words_without_trigger
 from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.listing.piles import piles
 from app.registry.datasets.measures.service import MEASURED
 from app.registry.datasets.several_captions import read_texts
-from app.registry.tables.datasets import Dataset, Image, ImageCaption, ImageMeasure
+from app.registry.tables.datasets import Dataset, Image, ImageCaption, ImageMeasure, is_live
 
 IMAGES, MEASURES = sa.inspect(Image).local_table, sa.inspect(ImageMeasure).local_table
 COMPARED_TEXTS = 10_000  # captions whose words are kept, some hundred bytes each
@@ -41,7 +40,7 @@ class State:
     shares: int  # of the first captions
     trigger_word: str | None
 
-    def of(self, kept: KeptResults[Any]) -> object:
+    def of(self, kept: KeptResults[int, Any]) -> object:
         """The part of the state that this result depends on."""
         if kept is same_captions:
             return (self.captions, self.trigger_word)

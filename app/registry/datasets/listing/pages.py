@@ -10,11 +10,10 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
 from app.registry.datasets.filters import ALL_IMAGES, ImageFilter, Sort
-from app.registry.datasets.image_conditions import is_live
 from app.registry.datasets.listing.image_search import matching_ids, read_state
 from app.registry.db import in_chunks
 from app.registry.paging import page_count
-from app.registry.tables.datasets import Dataset, Image
+from app.registry.tables.datasets import Dataset, Image, is_live
 
 IMAGES_A_PAGE = 48  # fills rows of 2, 3, 4 and 6 tiles
 BY_ID = (Sort.OLDEST, Sort.NEWEST)
@@ -92,6 +91,30 @@ def page_of_image(session: Session, dataset: Dataset, image_id: int) -> int:
     """The number of the page of all images that shows this image, also if it is deleted."""
     place = sum(key < image_id for key in matching_ids(session, dataset))
     return place // IMAGES_A_PAGE + 1
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """The images before and after one, None at the ends; `number`: its own among `total`, from 1.
+
+    `number` is None if the image does not match the filter, as after it got its caption.
+    """
+
+    previous: int | None
+    next: int | None
+    number: int | None
+    total: int
+
+
+def find_neighbors(
+    session: Session, dataset: Dataset, image_id: int, wanted: ImageFilter
+) -> Neighbors:
+    """The neighbors of an image in the order of a filter, also if it does not match itself."""
+    ids = matching_ids(session, dataset, wanted)
+    place = _place_after(session, dataset, wanted, ids, image_id) or 0
+    number = place if image_id in ids else None
+    before, after = ids[: place if number is None else place - 1], ids[place:]
+    return Neighbors(before[-1] if before else None, after[0] if after else None, number, len(ids))
 
 
 def load_images(session: Session, ids: Sequence[int]) -> list[Image]:

@@ -9,14 +9,15 @@ from itertools import chain
 from statistics import median
 
 import sqlalchemy as sa
+from pydantic import Field
 from sqlmodel import Session
 
+from app.registry.api_records import api_record
 from app.registry.datasets.caption_words import normalize_parts, search_key, spread_words
-from app.registry.datasets.image_conditions import is_live
 from app.registry.datasets.listing.image_search import read_state
 from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.several_captions import read_texts
-from app.registry.tables.datasets import Dataset, Image
+from app.registry.tables.datasets import Dataset, Image, is_live
 
 LISTED = 50  # words, and tags
 # upper ends of the sizes (short side, pixels) that are counted together
@@ -31,21 +32,23 @@ FUNCTION_WORDS = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@api_record
 class CountedWord:
-    """A word or tag, and the number of images with a caption that contains it as whole words."""
+    """A word or tag of captions."""
 
-    word: str
-    images: int
+    word: str = Field(description="In lower case, for the parameters `with` and `without`.")
+    images: int = Field(
+        description="Number of images with a caption that contains it as whole words."
+    )
 
 
-@dataclass(frozen=True)
+@api_record
 class SizeStep:
-    """The images whose short side is below `below` pixels and not in an earlier step."""
+    """Images of about the same size."""
 
-    at_least: int
-    below: int | None
-    images: int
+    at_least: int = Field(description="The short side in pixels, at least.")
+    below: int | None = Field(description="And below this; null: no limit.")
+    images: int = Field(description="Number of images.")
 
 
 @dataclass(frozen=True)

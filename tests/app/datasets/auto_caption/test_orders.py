@@ -17,6 +17,7 @@ from app.registry.datasets.image_captions.changes import CaptionChange, change_c
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.job_kinds.caption_kinds import (
+    CaptionArgs,
     CaptionImagesArgs,
     CaptionImagesResult,
     PreviewCaptionArgs,
@@ -29,7 +30,7 @@ from worker.core.captioning.file_names import GIVEN
 from worker.core.captioning.words import CaptionMode, ProviderKind
 from worker.core.words import CaptionKind
 
-OLLAMA = CaptionRequest(ProviderKind.OLLAMA, prompt=" Say it ", do_not_name=("chalk",))
+OLLAMA = CaptionArgs(provider=ProviderKind.OLLAMA, prompt=" Say it ", do_not_name=("chalk",))
 
 
 def test_empty_captions_are_filled_and_all_are_replaced(
@@ -150,7 +151,7 @@ def test_an_order_that_ended_early_goes_on_with_what_is_left(
 def test_a_request_is_refused_with_the_reason(
     database: Database,
     caption_settings: Settings,
-    request_: CaptionRequest,
+    request_: CaptionArgs,
     field: str,
     sentence: str,
 ) -> None:
@@ -168,7 +169,7 @@ def test_a_key_goes_to_its_own_address_alone(
     openai = ProviderKind.OPENAI
     assert caption_settings.openai_url is not None
     assert providers.key_for(caption_settings, openai, caption_settings.openai_url) == "sk-secret"
-    other = CaptionRequest(openai, address="http://other.lan:8000/v1", model="x")
+    other = CaptionArgs(provider=openai, address="http://other.lan:8000/v1", model="x")
     with database.read() as session:
         address = providers.check_request(session, caption_settings, other).address
     assert providers.key_for(caption_settings, openai, address) == ""
@@ -183,7 +184,7 @@ def test_servers_that_are_not_set_up_say_how(database: Database, settings: Setti
     assert builtin.problem == ""
     assert "BRUSHWORK_OLLAMA_URL" in ollama.problem
     assert "BRUSHWORK_OPENAI_URL" in openai.problem
-    asked = CaptionRequest(ProviderKind.OLLAMA, model="llava")
+    asked = CaptionArgs(provider=ProviderKind.OLLAMA, model="llava")
     with database.read() as session, pytest.raises(InvalidInput, match="BRUSHWORK_OLLAMA_URL"):
         providers.check_request(session, settings, asked)
 
@@ -211,7 +212,7 @@ def test_orders_are_jobs_of_the_io_worker(database: Database, caption_settings: 
 
 
 NAMED = ("openmoji_red_fox-1.png", "openmoji_car.png", "IMG_1234.png", "openmoji_owl.png")
-FROM_NAMES = CaptionRequest(ProviderKind.FILENAME, do_not_name=("owl",))
+FROM_NAMES = CaptionArgs(provider=ProviderKind.FILENAME, do_not_name=("owl",))
 
 
 def named(database: Database) -> int:
@@ -250,7 +251,7 @@ def test_captions_from_file_names_are_written_shown_first_and_undone(
     key = named(database)
     with database.write() as session:
         dataset = session.get_one(Dataset, key)
-        request = CaptionRequest(ProviderKind.FILENAME)
+        request = CaptionArgs(provider=ProviderKind.FILENAME)
         job = orders.order_captions(session, dataset, request, caption_settings, write=True)
         order = orders.get_order(session, key, job.key)
         now = [image.caption for image in service.list_images(session, key)]

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from app.registry.datasets.checks.caption_lint import lint_captions, read_captions
-from app.registry.datasets.checks.findings import Check, CheckedCaption, Finding
+from app.registry.datasets.checks.findings import Check, Finding
 from worker.core.starter.examples import EXAMPLES, Example
 from worker.core.starter.subjects import known_subjects
 
@@ -52,8 +52,7 @@ NAMING_A_STYLE = (
 
 
 def lint(texts: list[str], trigger: str | None = None) -> list[Finding]:
-    captions = [CheckedCaption(number, text) for number, text in enumerate(texts)]
-    return lint_captions(read_captions(captions, trigger), trigger_word=trigger)
+    return lint_captions(read_captions(enumerate(texts), trigger), trigger_word=trigger)
 
 
 def checks(texts: list[str], trigger: str | None = None) -> list[tuple[Check, int]]:
@@ -61,7 +60,7 @@ def checks(texts: list[str], trigger: str | None = None) -> list[tuple[Check, in
 
 
 def styles(text: str) -> list[str]:
-    (read,) = read_captions([CheckedCaption(1, text)], "zork")
+    (read,) = read_captions([(1, text)], "zork")
     return [
         text[part.spans[start][0] : part.spans[end - 1][1]]
         for part, spans in zip(read.parts, read.styles, strict=True)

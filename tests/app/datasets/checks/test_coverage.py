@@ -8,13 +8,12 @@ import pytest
 
 from app.registry.datasets.checks.caption_lint import read_captions
 from app.registry.datasets.checks.coverage import coverage
-from app.registry.datasets.checks.findings import CheckedCaption, Finding, Severity
+from app.registry.datasets.checks.findings import Finding, Severity
 from worker.core.starter.examples import EXAMPLES, Example
 
 
 def advice(texts: list[str]) -> Finding | None:
-    captions = [CheckedCaption(number, text) for number, text in enumerate(texts)]
-    return coverage(read_captions(captions, "ink"), [])
+    return coverage(read_captions(enumerate(texts), "ink"), [])
 
 
 @pytest.mark.parametrize("example", EXAMPLES.values(), ids=lambda example: example.title)
