@@ -1,4 +1,4 @@
-"""A form as it was sent, for routes that are not async themselves."""
+"""A form as it was sent, for routes that are not async themselves, and its files."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Form, Request
-from starlette.datastructures import FormData
+from starlette.datastructures import FormData, UploadFile
 
 from app.registry.errors import InvalidInput
+from app.registry.uploads import UploadedFile
 from app.registry.validation import named_reasons, too_long
 from app.web.nul import refuse_nul_in
 
@@ -17,6 +18,7 @@ MAX_TEXT = 100_000
 MAX_FIELD_BYTES = 4 * MAX_TEXT
 MAX_FILES = 500  # of one form
 MAX_FIELD_NAME = 80  # characters of a field's name that an error repeats
+MAX_FILENAME = 1_000  # characters; the end of a name has its suffix
 MAX_SHOWN_AGAIN = 2_000_000  # bytes of a field of a form; the body of one has no more
 
 Text = Annotated[str, Form(max_length=MAX_TEXT)]
@@ -50,3 +52,8 @@ async def sent_form(form: TypedForm) -> FormData:
 
 
 SentForm = Annotated[FormData, Depends(sent_form)]
+
+
+def uploaded(file: UploadFile) -> UploadedFile:
+    """The file with its name; read from the request's own temporary file."""
+    return UploadedFile((file.filename or "")[-MAX_FILENAME:], file.file)

@@ -43,7 +43,6 @@ from app.web.caption_models import pages as caption_models_pages
 from app.web.clock import BrowserClock
 from app.web.compression import Compression
 from app.web.datasets import api as datasets_api
-from app.web.datasets import checks_api as dataset_checks_api
 from app.web.datasets import edit_api as dataset_edits_api
 from app.web.datasets import listing_api as dataset_listing_api
 from app.web.datasets import pages as datasets_pages
@@ -167,7 +166,6 @@ def _all_routers() -> Iterator[APIRouter]:
         dataset_listing_api,
         auto_caption_api,
         transfer_api,
-        dataset_checks_api,
         dataset_edits_api,
         base_models_api,
         caption_models_api,

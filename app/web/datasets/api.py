@@ -10,24 +10,25 @@ from pydantic import BaseModel, Field, StrictBool, StringConstraints
 from app.registry.datasets import examples, service, uploads
 from app.registry.datasets.captions import MAX_CHARACTERS
 from app.registry.datasets.image_captions.changes import change_first_kind
+from app.registry.datasets.uploads import RejectedFile
+from app.registry.db import Session
 from app.registry.errors import InvalidInput
 from app.registry.slugs import Number
-from app.registry.tables.datasets import MAX_REPEATS, TRIGGER_LENGTH, Image
+from app.registry.tables.datasets import MAX_REPEATS, TRIGGER_LENGTH, Dataset, Image
 from app.registry.validation import Fraction, Name
 from app.web.answers import Answer
-from app.web.datasets import image_captions_api, image_facts_api
+from app.web.datasets import one_image_api
 from app.web.datasets import upload_progress as progress
+from app.web.forms import uploaded
 from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
 from app.web.state import DatasetId, Id, Reading, SessionRoute, State, Writing
-from app.web.uploads import uploaded
 from worker.core.starter.examples import EXAMPLES
 from worker.core.words import CaptionKind
 
 router = APIRouter(tags=["datasets"], route_class=SessionRoute)
-router.include_router(image_captions_api.router)
-router.include_router(image_facts_api.router)
+router.include_router(one_image_api.router)
 
 TriggerWord = Annotated[
     str, StringConstraints(strip_whitespace=True, max_length=TRIGGER_LENGTH, pattern=r"^[^,\n]*$")
@@ -115,13 +116,6 @@ class AcceptedOut(ImageOut):
     duplicate: bool = Field(description="True if it was already in the dataset.")
 
 
-class RejectedOut(Answer):
-    """A rejected file with the reason."""
-
-    filename: str = Field(description="Name of the uploaded file.")
-    reason: str = Field(description="Why it was rejected, as a sentence.")
-
-
 class UploadOut(BaseModel):
     """The result of an upload, file by file."""
 
@@ -130,7 +124,7 @@ class UploadOut(BaseModel):
         description="Ids of images that were there already, of which captions or a "
         "`metadata.jsonl` without them said something."
     )
-    rejected: list[RejectedOut] = Field(description="The files that were not.")
+    rejected: list[RejectedFile] = Field(description="The files that were not.")
 
 
 class ImagePatch(Patch):
@@ -153,11 +147,16 @@ class ImagePatch(Patch):
     caption_kind: CaptionKind = change("What its caption is.")
 
 
+def dataset_out(session: Session, dataset: Dataset) -> DatasetOut:
+    """A dataset as the API shows it."""
+    return DatasetOut.of(dataset, image_count=service.summary(session, dataset).image_count)
+
+
 @router.post("/datasets", status_code=201)
 def create_dataset(body: DatasetIn, session: Writing) -> DatasetOut:
     """Create an empty dataset."""
     dataset = service.create_dataset(session, body.name, trigger_word=body.trigger_word)
-    return DatasetOut.of(dataset, image_count=0)
+    return dataset_out(session, dataset)
 
 
 @router.post(
@@ -174,8 +173,7 @@ def add_example(body: ExampleIn, state: State, response: Response) -> DatasetOut
     response.status_code = 201 if is_new else 200
     response.headers["location"] = f"/api/v1/datasets/{dataset.key}"
     with state.database.read() as session:
-        count = service.summary(session, dataset).image_count
-    return DatasetOut.of(dataset, image_count=count)
+        return dataset_out(session, dataset)
 
 
 @router.get("/datasets")
@@ -188,8 +186,7 @@ def list_datasets(session: Reading, part: Part, q: Search = "") -> list[DatasetO
 @router.get("/datasets/{dataset_id}")
 def get_dataset(dataset_id: DatasetId, session: Reading) -> DatasetOut:
     """Get a dataset."""
-    row = service.summary(session, service.get_dataset(session, dataset_id))
-    return DatasetOut.of(row.dataset, image_count=row.image_count)
+    return dataset_out(session, service.get_dataset(session, dataset_id))
 
 
 @router.patch("/datasets/{dataset_id}")
@@ -198,8 +195,7 @@ def change_dataset(dataset_id: DatasetId, body: DatasetPatch, session: Writing) 
     dataset = service.change_dataset(
         session, dataset_id, name=body.name, trigger_word=body.trigger_word
     )
-    row = service.summary(session, dataset)
-    return DatasetOut.of(dataset, image_count=row.image_count)
+    return dataset_out(session, dataset)
 
 
 @router.post(
@@ -256,7 +252,7 @@ def _upload_out(outcome: uploads.UploadOutcome) -> UploadOut:
             for added in outcome.accepted
         ],
         captioned=[image.key for image in outcome.captioned],
-        rejected=[RejectedOut.of(row) for row in outcome.rejected],
+        rejected=outcome.rejected,
     )
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from app.registry.datasets import service
-from app.registry.datasets.checks.reading import CheckedImage, read_some
-from app.registry.datasets.service import DatasetSummary
+from app.registry.datasets.checks.reading import read_some
 from app.web import templates
 from app.web.datasets.check_view import AskedSide, ChecksPanel, checks_panel
 from app.web.datasets.page_requests import OfDataset
@@ -20,29 +18,21 @@ router = APIRouter(include_in_schema=False)
 IMAGES_SHOWN = 24  # of a finding or pile; the rest is counted
 
 
-@dataclass(frozen=True)
-class ChecksPage:
-    """All findings of a dataset; `images` by id are those that are shown."""
-
-    summary: DatasetSummary
-    checks: ChecksPanel
-    images: dict[int, CheckedImage]
-    images_shown: int
-
-
 @router.get("/datasets/{slug}/checks")
 def checks(asked: OfDataset, side: Annotated[AskedSide, Depends()]) -> Response:
     """All findings of a dataset with their images."""
     with asked.reading() as (session, dataset):
         summary = service.summary(session, dataset)
         panel = checks_panel(session, summary, side, now=True, listed=None)
-        context = ChecksPage(
-            summary=summary,
-            checks=panel,
-            images=read_some(session, dataset, _shown_ids(panel)),
-            images_shown=IMAGES_SHOWN,
-        )
-    return templates.render(asked.request, "datasets/checks.html", context)
+        images = read_some(session, dataset, _shown_ids(panel))
+    return templates.render(
+        asked.request,
+        "datasets/checks.html",
+        summary=summary,
+        checks=panel,
+        images=images,
+        images_shown=IMAGES_SHOWN,
+    )
 
 
 def _shown_ids(panel: ChecksPanel) -> set[int]:

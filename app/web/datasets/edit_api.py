@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter
@@ -14,9 +13,9 @@ from app.registry.datasets import service
 from app.registry.datasets.captions import MAX_CHARACTERS
 from app.registry.datasets.edits.actions import MADE_ELSEWHERE, Edit, EditAction
 from app.registry.datasets.edits.applying import apply_edit
-from app.registry.datasets.edits.plan import EditOutcome, plan_edit
+from app.registry.datasets.edits.plan import EditOutcome, LeftOut, plan_edit
 from app.registry.datasets.edits.selection import MAX_SELECTED, Selection, read_seen
-from app.registry.datasets.edits.steps import list_steps, undo_edit
+from app.registry.datasets.edits.steps import Step, list_steps, undo_edit
 from app.registry.datasets.filters import ImageFilter
 from app.registry.slugs import Reference, RowId
 from app.registry.state import AppState
@@ -116,20 +115,13 @@ class ChangeOut(Answer):
     after: dict[str, Any] = Field(description="The fields after.")
 
 
-class LeftOutOut(Answer):
-    """An image that an edit leaves as it is."""
-
-    filename: str = Field(description="Name of the uploaded file.")
-    reason: str = Field(description="Why, as a sentence.")
-
-
 class EditOut(Answer):
     """The result of an edit, or of its preview."""
 
     id: int | None = Field(description="Id of the step to undo; null: nothing was changed.")
     changed: int = Field(description="Number of changed captions, or images.")
     unchanged: int = Field(description="Number of captions or images that stay as they are.")
-    left_out: list[LeftOutOut] = Field(description="The images that were left out.")
+    left_out: list[LeftOut] = Field(description="The images that were left out.")
     changes: list[ChangeOut] = Field(description=f"Of a preview, the first {SHOWN} changes.")
     seen: str | None = Field(description="Of a preview: send it back to apply exactly that.")
 
@@ -137,19 +129,6 @@ class EditOut(Answer):
     def of_outcome(cls, outcome: EditOutcome) -> Self:
         """A bulk edit that was made, or its undo."""
         return cls.of(outcome, id=outcome.step and outcome.step.key, changes=[], seen=None)
-
-
-class StepOut(Answer):
-    """A bulk edit that was made."""
-
-    id: int = Field(description="Id of the step.")
-    action: EditAction = Field(description="What was done.")
-    settings: dict[str, Any] = Field(description="Its settings that are not the default.")
-    sentence: str = Field(description="The same as a sentence.")
-    changed: int = Field(description="Number of changed captions, or images.")
-    created_at: datetime = Field(description="When it was made.")
-    undone_at: datetime | None = Field(description="When it was undone.")
-    can_undo: bool = Field(description="True if it can be undone.")
 
 
 @router.post("/datasets/{dataset_id}/edits")
@@ -184,12 +163,12 @@ def edit_images(dataset_id: DatasetId, body: EditIn, state: State) -> EditOut:
 
 
 @router.get("/datasets/{dataset_id}/edits")
-def list_dataset_edits(dataset_id: DatasetId, session: Reading, part: Part) -> list[StepOut]:
+def list_dataset_edits(dataset_id: DatasetId, session: Reading, part: Part) -> list[Step]:
     """List the bulk edits of a dataset, newest first."""
     service.get_dataset(session, dataset_id)
     steps = list_steps(session, dataset_id, limit=None)
     return [
-        StepOut.of(step, settings={name_of(name): one for name, one in step.settings.items()})
+        replace(step, settings={name_of(name): one for name, one in step.settings.items()})
         for step in part.of(steps, lambda step: step.id)
     ]
 

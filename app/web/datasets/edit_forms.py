@@ -20,41 +20,35 @@ Sent = ImmutableMultiDict[str, Any]
 
 @dataclass(frozen=True)
 class Choice:
-    """An action as the page offers it. `fields` are the settings that its form asks for."""
+    """An action as the page offers it."""
 
     key: str
     label: str
     action: EditAction
-    fields: tuple[str, ...] = ()
     value: bool = True
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The settings that its form asks for."""
+        return tuple(name for name in self.action.settings if name != "value")
 
 
 CHOICES = (
-    Choice(
-        "add_trigger",
-        "Add trigger word",
-        EditAction.ADD_TRIGGER,
-        ("text", "at_end", "sets_trigger"),
-    ),
-    Choice(
-        "replace",
-        "Find and replace",
-        EditAction.REPLACE,
-        ("find", "replacement", "is_regex", "match_case", "whole_words"),
-    ),
-    Choice("remove_words", "Remove words", EditAction.REMOVE_WORDS, ("text",)),
-    Choice("remove_tag", "Remove a tag", EditAction.REMOVE_TAG, ("text",)),
-    Choice("prepend", "Put text before", EditAction.PREPEND, ("text", "with_space")),
-    Choice("append", "Put text after", EditAction.APPEND, ("text", "with_space")),
-    Choice("write", "Replace the whole caption", EditAction.WRITE, ("text",)),
+    Choice("add_trigger", "Add trigger word", EditAction.ADD_TRIGGER),
+    Choice("replace", "Find and replace", EditAction.REPLACE),
+    Choice("remove_words", "Remove words", EditAction.REMOVE_WORDS),
+    Choice("remove_tag", "Remove a tag", EditAction.REMOVE_TAG),
+    Choice("prepend", "Put text before", EditAction.PREPEND),
+    Choice("append", "Put text after", EditAction.APPEND),
+    Choice("write", "Replace the whole caption", EditAction.WRITE),
     Choice("file_names", "From file names", EditAction.FILE_NAMES),
-    Choice("repeats", "Repeats", EditAction.REPEATS, ("repeats",)),
+    Choice("repeats", "Repeats", EditAction.REPEATS),
     Choice("never_flip", "Never flip", EditAction.NEVER_FLIP),
     Choice("may_flip", "Allow flips", EditAction.NEVER_FLIP, value=False),
     Choice("set_aside", "Set aside", EditAction.SET_ASIDE),
     Choice("bring_back", "Bring back", EditAction.SET_ASIDE, value=False),
-    Choice("copy", "Copy to a dataset", EditAction.COPY, ("dataset_id",)),
-    Choice("move", "Move to a dataset", EditAction.MOVE, ("dataset_id",)),
+    Choice("copy", "Copy to a dataset", EditAction.COPY),
+    Choice("move", "Move to a dataset", EditAction.MOVE),
     Choice("delete", "Delete", EditAction.DELETE),
 )
 CHOICE = {choice.key: choice for choice in CHOICES}

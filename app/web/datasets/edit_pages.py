@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from fastapi import APIRouter
@@ -10,22 +9,20 @@ from starlette.datastructures import FormData, ImmutableMultiDict
 from starlette.responses import Response
 
 from app.registry.datasets import service
-from app.registry.datasets.caption_tokens import CaptionTokens, tokens_of
+from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.edits.actions import EditAction
 from app.registry.datasets.edits.applying import apply_edit
 from app.registry.datasets.edits.plan import EditOutcome
 from app.registry.datasets.edits.selection import live_images, read_ids
 from app.registry.datasets.edits.steps import (
     NOTHING_UNDONE,
-    Step,
     describe_step,
     list_steps,
     undo_edit,
 )
-from app.registry.datasets.service import DatasetSummary
 from app.registry.errors import InvalidInput
 from app.registry.state import AppState
-from app.registry.tables.datasets import Dataset, Image
+from app.registry.tables.datasets import Dataset
 from app.web import templates
 from app.web.datasets.edit_forms import EditForm, read_edit_form
 from app.web.datasets.edit_view import EditPanel, edit_panel
@@ -40,37 +37,6 @@ router = APIRouter(include_in_schema=False)
 
 REMOVING_ACTIONS = frozenset({EditAction.DELETE, EditAction.MOVE})  # nothing is left to select
 NAMED = 3  # images that were left out, in a message
-
-
-@dataclass(frozen=True)
-class MessageFragment:
-    """The result of a bulk edit, for a page without the images; `undo`: the id of its step."""
-
-    dataset: Dataset
-    sentence: str
-    undo: int | None
-    undone: int | None
-    is_elsewhere: bool = True
-
-
-@dataclass(frozen=True)
-class AppliedFragment:
-    """The parts of the page that a bulk edit or its undo changed: tiles, counts, steps, message.
-
-    `form`: of the dataset, if its trigger word was changed.
-    """
-
-    dataset: Dataset
-    form: DatasetForm | None
-    summary: DatasetSummary
-    images: list[Image]
-    gone: list[int]
-    steps: list[Step]
-    sentence: str
-    undo: int | None
-    tokens: CaptionTokens
-    is_elsewhere: bool = False
-    conflict: None = None
 
 
 @router.post("/datasets/{slug}/edits/preview")
@@ -161,8 +127,14 @@ def _sentence(state: AppState, outcome: EditOutcome, *, undone: bool = False) ->
 def _message(
     dataset: Dataset, sentence: str, *, undo: int | None = None, undone: int | None = None
 ) -> Response:
-    context = MessageFragment(dataset, sentence, undo, undone)
-    answer = templates.render_fragment("datasets/edits/_message.html", context)
+    answer = templates.render_fragment(
+        "datasets/edits/_message.html",
+        dataset=dataset,
+        sentence=sentence,
+        undo=undo,
+        undone=undone,
+        is_elsewhere=True,
+    )
     answer.headers["hx-trigger"] = "captions-changed"
     return answer
 
@@ -183,7 +155,8 @@ def _applied(
         word = dataset.trigger_word or ""
         images = live_images(session, dataset.key, changed)
         here = {image.key for image in images}
-        context = AppliedFragment(
+        answer = templates.render_fragment(
+            "datasets/edits/_applied.html",
             dataset=dataset,
             form=DatasetForm(dataset.name, word) if outcome.edit.sets_trigger else None,
             summary=service.summary(session, dataset),
@@ -193,8 +166,9 @@ def _applied(
             sentence=sentence,
             undo=outcome.step.key if outcome.step is not None and not is_undo else None,
             tokens=tokens_of(session, dataset.key),
+            is_elsewhere=False,
+            conflict=None,
         )
-    answer = templates.render_fragment("datasets/edits/_applied.html", context)
     are_gone = outcome.edit.action in REMOVING_ACTIONS and not is_undo
     answer.headers["hx-trigger"] = "captions-changed" + (", images-gone" if are_gone else "")
     return answer

@@ -69,7 +69,7 @@ class EditPanel:
     @property
     def kind_options(self) -> list[tuple[str, str]]:
         """The kinds of captions to choose from, with their labels."""
-        return [(kind.value, kind.value.capitalize()) for kind in self.kinds]
+        return [(kind.value, kind.label) for kind in self.kinds]
 
 
 @dataclass(frozen=True)

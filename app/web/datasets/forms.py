@@ -8,7 +8,7 @@ from typing import Any
 
 from app.registry.datasets.service import NAMELESS
 from app.registry.tables.datasets import NAME_LENGTH, TRIGGER_LENGTH
-from app.registry.wording import shortened
+from app.registry.wording import capitalized, shortened
 from app.web.form_reader import FormReader
 
 
@@ -42,5 +42,5 @@ def name_from_file(filename: str | None) -> str:
     if stem.lower().endswith(".zip"):
         stem = " ".join(stem[:-4].replace("_", " ").replace("-", " ").split())
         if stem:
-            return shortened(stem[:1].upper() + stem[1:], NAME_LENGTH)
+            return shortened(capitalized(stem), NAME_LENGTH)
     return "New dataset"

@@ -19,7 +19,7 @@ from app.registry.deletion.lists import restore
 from app.registry.tables.datasets import Dataset, Image
 from app.web import templates
 from app.web.datasets.filter_parameters import PageImages
-from app.web.datasets.listing_view import Tiles, read_filter_bar, read_tiles
+from app.web.datasets.listing_view import read_filter_bar, read_tiles
 from app.web.datasets.one_image_pages import SeenVersion, save_typed
 from app.web.datasets.page_requests import ImageRequest, OfDataset, OfImage
 from app.web.datasets.page_view import CaptionConflict, dataset_page
@@ -27,17 +27,6 @@ from app.web.datasets.statistics_view import read_statistics_panel
 from app.web.forms import Text
 
 router = APIRouter(include_in_schema=False)
-
-
-@dataclass(frozen=True)
-class TilesFragment:
-    """The next images of a dataset, and the query of those after them."""
-
-    dataset: Dataset
-    tiles: Tiles
-    filter_query: str
-    tokens: CaptionTokens
-    conflict: None = None
 
 
 @dataclass(frozen=True)
@@ -56,8 +45,14 @@ def tiles(asked: OfDataset, shown: PageImages) -> Response:
     with asked.reading() as (session, dataset):
         found = read_tiles(session, dataset, shown)
         tokens = tokens_of(session, dataset.key)
-    context = TilesFragment(dataset, found, shown.wanted.query, tokens)
-    return templates.render_fragment("datasets/_tiles.html", context)
+    return templates.render_fragment(
+        "datasets/_tiles.html",
+        dataset=dataset,
+        tiles=found,
+        filter_query=shown.wanted.query,
+        tokens=tokens,
+        conflict=None,
+    )
 
 
 @router.get("/datasets/{slug}/filters")

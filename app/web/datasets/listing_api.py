@@ -1,4 +1,4 @@
-"""REST: the images of a dataset by filter, order and page, and its statistics."""
+"""REST: the images of a dataset by filter, order and page, its statistics, what to look at."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.registry.datasets import service
+from app.registry.datasets.checks.findings import Report
+from app.registry.datasets.checks.service import check_dataset as checked
 from app.registry.datasets.listing.image_search import count_filters, matching_ids
 from app.registry.datasets.listing.pages import load_images
-from app.registry.datasets.listing.statistics import read_statistics
+from app.registry.datasets.listing.statistics import CountedWord, SizeStep, read_statistics
 from app.registry.datasets.training_side import training_side
 from app.web.answers import Answer
 from app.web.datasets.api import ImageOut
@@ -19,29 +21,12 @@ from app.web.state import DatasetId, State
 router = APIRouter(tags=["datasets"])
 
 
-class WordOut(Answer):
-    """A word or tag of captions."""
-
-    word: str = Field(description="In lower case, for the parameters `with` and `without`.")
-    images: int = Field(
-        description="Number of images with a caption that contains it as whole words."
-    )
-
-
 class LengthsOut(BaseModel):
     """The lengths of captions in words; images without a caption do not count."""
 
     shortest: int = Field(description="Of the shortest caption.")
     median: int = Field(description="Of the middle one.")
     longest: int = Field(description="Of the longest caption.")
-
-
-class SizeOut(Answer):
-    """Images of about the same size."""
-
-    at_least: int = Field(description="The short side in pixels, at least.")
-    below: int | None = Field(description="And below this; null: no limit.")
-    images: int = Field(description="Number of images.")
 
 
 class StatisticsOut(Answer):
@@ -58,11 +43,11 @@ class StatisticsOut(Answer):
     )
     lengths: LengthsOut = Field(description="Lengths of the captions.")
     different_words: int = Field(description="Number of different words in all captions.")
-    words: list[WordOut] = Field(
+    words: list[CountedWord] = Field(
         description="The 50 words of the captions of most images, without words like “the”."
     )
-    tags: list[WordOut] = Field(description="The 50 most frequent parts between commas.")
-    sizes: list[SizeOut] = Field(description="The images by their short side.")
+    tags: list[CountedWord] = Field(description="The 50 most frequent parts between commas.")
+    sizes: list[SizeStep] = Field(description="The images by their short side.")
 
 
 @router.get("/datasets/{dataset_id}/images")
@@ -95,3 +80,15 @@ def dataset_statistics(dataset_id: DatasetId, state: State) -> StatisticsOut:
             shortest=found.shortest, median=found.median_length, longest=found.longest
         ),
     )
+
+
+@router.get("/datasets/{dataset_id}/checks")
+def check_dataset(dataset_id: DatasetId, state: State) -> Report:
+    """Check a dataset before training.
+
+    Captions that name the style, lack the trigger word or are the same; images that are alike, too
+    small, blurry, elongated, transparent or cannot be read; what the set never shows. Images that
+    are set aside are not checked. No finding stops a run, but one with an `error` fails.
+    """
+    with state.database.snapshot() as session:
+        return checked(session, service.get_dataset(session, dataset_id))

@@ -14,31 +14,6 @@ from app.registry.tables.datasets import Dataset, Image
 
 PAGES_AT_ONCE = 4  # that scrolling adds to one page: 192 images
 
-LABELS: dict[Show, str] = {
-    Show.UNCAPTIONED: "No caption",
-    Show.NO_TRIGGER: "No trigger word",
-    Show.LONG: "Too long",
-    Show.SAME_CAPTION: "Same caption",
-    Show.NEAR_DUPLICATE: "Near-duplicates",
-    Show.SMALL: "Small",
-    Show.BLURRY: "Blurry",
-    Show.ELONGATED: "Long or tall",
-    Show.TRANSPARENT: "Transparent",
-    Show.SET_ASIDE: "Set aside",
-    Show.PROVIDER: "By a model",
-    Show.UNMEASURED: "Not measured yet",
-}
-ORDERS: dict[Sort, str] = {
-    Sort.OLDEST: "Oldest first",
-    Sort.NEWEST: "Newest first",
-    Sort.NAME: "By name",
-    Sort.LARGEST: "Largest first",
-    Sort.SMALLEST: "Smallest first",
-    Sort.SHARPEST: "Sharpest first",
-    Sort.BLURRIEST: "Blurriest first",
-    Sort.SIMILAR: "Similar ones together",
-}
-
 
 @dataclass(frozen=True)
 class ShownImages:
@@ -64,7 +39,6 @@ class Chip:
     """A filter as a link that adds it, or removes it if it is on."""
 
     kind: Show
-    label: str
     title: str
     count: int | None
     query: str
@@ -83,9 +57,9 @@ class FilterBar:
     is_complete: bool
 
     @property
-    def labels(self) -> dict[Sort, str]:
-        """The words for each order."""
-        return ORDERS
+    def orders(self) -> list[Sort]:
+        """All orders to choose from."""
+        return list(Sort)
 
     def sorted(self, order: Sort) -> str:
         """The query of the same images in another order."""
@@ -170,7 +144,6 @@ def read_filter_bar(
     chips = [
         Chip(
             kind=kind,
-            label=LABELS[kind],
             title=_title(kind, side),
             count=counts.get(kind),
             query=wanted.toggled(kind).query,

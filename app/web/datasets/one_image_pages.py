@@ -10,15 +10,22 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.responses import Response
 
 from app.registry.datasets import service
-from app.registry.datasets.caption_tokens import tokens_of
+from app.registry.datasets.caption_tokens import CaptionTokens, tokens_of
 from app.registry.datasets.caption_writes import BY_HAND, STILL_TYPING
+from app.registry.datasets.filters import ImageFilter
 from app.registry.datasets.image_captions import changes, history
 from app.registry.datasets.image_captions.changes import CaptionChange
 from app.registry.datasets.image_captions.completion import complete_tag
-from app.registry.db import MAX_ID
+from app.registry.datasets.image_captions.history import WrittenCaption, caption_history
+from app.registry.datasets.image_facts import ImageFacts, image_facts
+from app.registry.datasets.listing.pages import Neighbors, find_neighbors
+from app.registry.datasets.several_captions import OneCaption, captions_of_image
+from app.registry.datasets.training_side import TrainingSide, training_side
+from app.registry.db import MAX_ID, Session
 from app.registry.errors import Conflict, InvalidInput
+from app.registry.runs.crops import Crop, crop_of
+from app.registry.tables.datasets import Dataset, Image
 from app.web import templates
-from app.web.datasets.one_image_view import OneImage, one_image
 from app.web.datasets.page_requests import ImageRequest, OfDataset, OfImage
 from app.web.datasets.page_view import CaptionConflict
 from app.web.forms import Text
@@ -32,10 +39,108 @@ SeenVersion = Annotated[int | None, Form(ge=0, le=MAX_ID)]
 
 
 @dataclass(frozen=True)
+class ShownCaption:
+    """A caption with its tokens, and what was typed if that is not saved."""
+
+    row: OneCaption
+    tokens: int
+    contested: CaptionConflict | None = None
+
+
+@dataclass(frozen=True)
+class FocusPoint:
+    """The point that crops keep, in percent from the left and the top, and in pixels."""
+
+    left: float
+    top: float
+    x: float
+    y: float
+
+    @property
+    def text(self) -> str:
+        """Such as “40 % from the left, 50 % from the top”."""
+        return f"{self.left:.0f} % from the left, {self.top:.0f} % from the top"
+
+
+@dataclass(frozen=True)
+class OneImage:
+    """An image with all that its page shows; `query` is the filter that led to it."""
+
+    dataset: Dataset
+    image: Image
+    query: str
+    neighbors: Neighbors
+    captions: list[ShownCaption]
+    tokens: CaptionTokens
+    history: list[WrittenCaption]
+    crop: Crop
+    side: TrainingSide
+    focus: FocusPoint
+    facts: ImageFacts
+
+    @property
+    def address(self) -> str:
+        """The address of its page, without the query."""
+        return f"/datasets/{self.dataset.slug}/images/{self.image.id}"
+
+    @property
+    def more(self) -> str:
+        """The query with its question mark, or nothing."""
+        return f"?{self.query}" if self.query else ""
+
+    @property
+    def free_kinds(self) -> list[tuple[str, str]]:
+        """The kinds of captions that the image does not have, with their labels."""
+        taken = {one.row.kind for one in self.captions}
+        return [(kind.value, kind.label) for kind in CaptionKind if kind not in taken]
+
+
+@dataclass(frozen=True)
 class OneImagePage:
     """The page of an image, or a part of it that changed."""
 
     view: OneImage
+
+
+def one_image(
+    session: Session,
+    dataset: Dataset,
+    image: Image,
+    query: str,
+    *,
+    conflict: tuple[CaptionKind, CaptionConflict] | None = None,
+) -> OneImage:
+    """Read what the page of an image shows; `conflict`: a caption that could not be saved."""
+    wanted = ImageFilter.from_query(query)
+    tokens = tokens_of(session, dataset.key)
+    side = training_side(session, dataset.key)
+    return OneImage(
+        dataset=dataset,
+        image=image,
+        query=wanted.query,
+        neighbors=find_neighbors(session, dataset, image.key, wanted),
+        captions=[
+            ShownCaption(
+                row,
+                tokens.count(row.caption),
+                conflict[1] if conflict and conflict[0] == row.kind else None,
+            )
+            for row in captions_of_image(session, image)
+        ],
+        tokens=tokens,
+        history=caption_history(session, image),
+        crop=crop_of(image, side.pixels, squares=side.squares),
+        side=side,
+        focus=_focus_point(image),
+        facts=image_facts(session, image),
+    )
+
+
+def _focus_point(image: Image) -> FocusPoint:
+    x, y = image.focus or (0.5, 0.5)
+    return FocusPoint(
+        round(x * 100, 1), round(y * 100, 1), round(x * image.width, 1), round(y * image.height, 1)
+    )
 
 
 @router.get("/datasets/{slug}/tags")

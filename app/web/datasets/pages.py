@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
@@ -10,12 +9,11 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response
 
 from app.registry.datasets import service, uploads
-from app.registry.datasets.caption_tokens import CaptionTokens, tokens_of
-from app.registry.datasets.edits.steps import Step, list_steps
+from app.registry.datasets.caption_tokens import tokens_of
+from app.registry.datasets.edits.steps import list_steps
 from app.registry.datasets.listing.pages import IMAGES_A_PAGE
-from app.registry.datasets.service import DatasetSummary
 from app.registry.deletion.lists import has_deleted
-from app.registry.paging import Page, find_page
+from app.registry.paging import find_page
 from app.registry.tables.datasets import Dataset
 from app.web import templates
 from app.web.datasets import (
@@ -27,14 +25,13 @@ from app.web.datasets import (
 )
 from app.web.datasets import upload_progress as progress
 from app.web.datasets.edit_forms import asked_edit, asked_selection
-from app.web.datasets.example_pages import ExampleOffer, example_offers
+from app.web.datasets.example_pages import example_offers
 from app.web.datasets.filter_parameters import PageImages
 from app.web.datasets.forms import DatasetForm, name_from_file, read_dataset_form
 from app.web.datasets.page_requests import DatasetRequest, OfDataset
 from app.web.datasets.page_view import dataset_page, redirect_to
-from app.web.forms import TypedForm
+from app.web.forms import TypedForm, uploaded
 from app.web.state import OptionalId, PageNumber, State, Words
-from app.web.uploads import uploaded
 
 router = APIRouter(include_in_schema=False)
 router.include_router(image_pages.router)
@@ -44,33 +41,6 @@ router.include_router(check_pages.router)
 router.include_router(edit_pages.router)
 
 NO_FORM = DatasetForm()
-
-
-@dataclass(frozen=True)
-class DatasetsPage:
-    """A page of the datasets as cards, and the form for a new one.
-
-    `pager_url` is the URL of a page of the list without its number.
-    """
-
-    found: Page[DatasetSummary]
-    pager_url: str
-    q: str
-    form: DatasetForm
-    examples: list[ExampleOffer]
-    has_deleted: bool
-
-
-@dataclass(frozen=True)
-class UploadFragment:
-    """Result of an upload: new tiles, at most `most`, rejected files, counts, steps to undo."""
-
-    dataset: Dataset
-    summary: DatasetSummary
-    outcome: uploads.UploadOutcome
-    steps: list[Step]
-    tokens: CaptionTokens
-    most: int = IMAGES_A_PAGE
 
 
 @router.get("/datasets")
@@ -94,16 +64,19 @@ def _index_page(
 ) -> Response:
     with state.database.read() as session:
         words = q.strip()
-        context = DatasetsPage(
-            found=find_page(lambda n: service.page_datasets(session, q=words, number=n), page),
-            pager_url="/datasets?" + (urlencode({"q": q}) + "&" if q else "") + "page=",
-            q=q,
-            form=form,
-            examples=example_offers(),
-            has_deleted=has_deleted(session, Dataset),
-        )
-    status = 200 if form.is_valid else 422
-    return templates.render(request, "datasets/list.html", context, status=status)
+        found = find_page(lambda n: service.page_datasets(session, q=words, number=n), page)
+        deleted = has_deleted(session, Dataset)
+    return templates.render(
+        request,
+        "datasets/list.html",
+        status=200 if form.is_valid else 422,
+        found=found,
+        pager_url="/datasets?" + (urlencode({"q": q}) + "&" if q else "") + "page=",
+        q=q,
+        form=form,
+        examples=example_offers(),
+        has_deleted=deleted,
+    )
 
 
 @router.post("/datasets")
@@ -180,8 +153,15 @@ def _receive_files(asked: DatasetRequest, dataset: Dataset, files: list[UploadFi
             summary = service.summary(session, dataset)
             steps = list_steps(session, dataset.key, to_undo=True)
             tokens = tokens_of(session, dataset.key)
-        context = UploadFragment(dataset, summary, outcome, steps, tokens=tokens)
-        return templates.render_fragment("datasets/_uploaded.html", context)
+        return templates.render_fragment(
+            "datasets/_uploaded.html",
+            dataset=dataset,
+            summary=summary,
+            outcome=outcome,
+            steps=steps,
+            tokens=tokens,
+            most=IMAGES_A_PAGE,
+        )
 
     if progress.wants_progress(asked.request):
         return progress.progress_response(

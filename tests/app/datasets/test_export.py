@@ -185,7 +185,7 @@ def test_captions_and_images_are_of_one_moment(database: Database, tmp_path: Pat
             service.caption_image(writer, image.key, "a fox")
         assert service.list_images(session, dataset.key) == before
         contents = dataset_contents(session, dataset.key)
-    assert contents.images[0].captions[0].text == ""
+    assert contents.images[0].captions[0].caption == ""
 
 
 def test_a_lost_image_is_left_out_with_what_is_known(state: AppState, foxes: Dataset) -> None:

@@ -7,7 +7,7 @@ from sqlmodel import Session
 from app.registry.datasets import service
 from app.registry.datasets.filters import ImageFilter
 from app.registry.datasets.image_facts import NearestImage, image_facts
-from app.registry.datasets.neighbors import Neighbors, find_neighbors
+from app.registry.datasets.listing.pages import Neighbors, find_neighbors
 from app.registry.datasets.new_images import NewImage
 from app.registry.db import Database
 from app.registry.images.pixels import mirrored_hash

@@ -218,7 +218,7 @@ def test_metadata_alone_changes_nothing_that_somebody_wrote_or_set(
     outcome = send(state, mine, {"metadata.jsonl": metadata})
     assert "another caption, which stays" in reasons(outcome)["metadata.jsonl"]
     (kept,) = contents_of(state, mine).images
-    assert [(one.kind, one.text, one.share) for one in kept.captions] == [
+    assert [(one.kind, one.caption, one.share) for one in kept.captions] == [
         ("long", "my fox", 1),
         ("tags", "mine", 5),
     ]
@@ -248,8 +248,8 @@ def test_files_fill_the_caption_of_an_image_that_had_another_kind(
     wanted = {kind: f"a {kind} fox" for kind in kinds}
     if kept:
         wanted = {"long": first, kinds[1]: f"a {kinds[1]} fox"} | {"tags": "mine"}
-    assert {one.kind: one.text for one in found.captions} == wanted
-    assert found.captions[0].text == first
+    assert {one.kind: one.caption for one in found.captions} == wanted
+    assert found.captions[0].caption == first
 
 
 FACTS = {"file_name": "fox.png", "repeats": 3, "focus": [0, 1], "never_flip": True} | {
@@ -286,7 +286,7 @@ def test_metadata_alone_sets_nothing_of_another_image_of_the_same_name(
     send(state, mine, {"metadata.jsonl": json.dumps(FACTS | hashes).encode()})
     (image,) = contents_of(state, mine).images
     assert [one.kind for one in image.captions] == kinds
-    assert image.captions[0].text == (caption or "a fox")
+    assert image.captions[0].caption == (caption or "a fox")
     assert (image.repeats, image.focus) == (repeats, (0, 1) if repeats == 3 else None)
 
 
@@ -302,7 +302,7 @@ def test_an_edited_text_file_counts_more_than_metadata(state: AppState, foxes: D
     other = make_dataset(state, "Other")
     outcome = send(state, other, {"a.zip": repacked(export(state, foxes), edit)})
     image = contents_of(state, other).images[0]
-    assert [caption.text for caption in image.captions] == ["a vixen", "fox, red"]
+    assert [caption.caption for caption in image.captions] == ["a vixen", "fox, red"]
     assert reasons(outcome).keys() == {"metadata.jsonl"}
     with state.database.read() as session:
         written = select(CaptionRevision.caption, CaptionRevision.source_name)

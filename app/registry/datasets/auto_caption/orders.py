@@ -10,8 +10,12 @@ from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from app.registry.config import Settings
-from app.registry.datasets.auto_caption.proposals import answered, apply_proposals, store_proposals
-from app.registry.datasets.auto_caption.providers import CaptionRequest, check_request
+from app.registry.datasets.auto_caption.proposals import (
+    answered,
+    apply_proposals,
+    store_proposals,
+)
+from app.registry.datasets.auto_caption.providers import check_request
 from app.registry.datasets.edits.selection import live_images
 from app.registry.datasets.several_captions import captions_of_kinds
 from app.registry.db import in_chunks
@@ -361,14 +365,6 @@ def images_left(session: Session, order: OrderProgress) -> list[int]:
         here = here.where(is_empty(order.args.caption_kind))
     ordered = set(order.args.image_ids)
     return [key for key in session.exec(here.order_by(col(Image.id))) if key in ordered]
-
-
-def request_of(args: CaptionArgs) -> CaptionRequest:
-    """The request of a person, from the arguments of a job."""
-    return CaptionRequest(
-        **args.model_dump(include={"provider", "address", "model", "model_id", "prompt"}),
-        do_not_name=args.do_not_name,
-    )
 
 
 def _orders(dataset_id: int) -> SelectOfScalar[IoJob]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from pydantic import Field, computed_field
 from sqlmodel import Session
@@ -18,7 +17,7 @@ from app.registry.job_kinds.caption_kinds import CaptionArgs
 from app.registry.tables.caption_models import CaptionModel
 from app.registry.tables.datasets import Dataset
 from worker.core.captioning.do_not_name import MAX_WORD_LENGTH, MAX_WORDS
-from worker.core.captioning.interface import DEFAULT_PROMPT, MAX_PROMPT
+from worker.core.captioning.interface import MAX_PROMPT
 from worker.core.captioning.remote.addresses import BadAddress, host_and_port, is_allowed
 from worker.core.captioning.style_words import NOT_TO_NAME
 from worker.core.captioning.words import CaptionFamily, ProviderKind
@@ -96,18 +95,6 @@ class Provider:
     def takes_prompt(self) -> bool:
         """Whether it follows a prompt."""
         return self.kind in SERVERS
-
-
-@dataclass(frozen=True)
-class CaptionRequest:
-    """A person's request to a provider; empty texts take the configured values."""
-
-    provider: ProviderKind
-    address: str = ""
-    model: str = ""
-    model_id: int | None = None
-    prompt: str = DEFAULT_PROMPT
-    do_not_name: Sequence[str] = field(default=())
 
 
 def local_models(settings: Settings) -> tuple[str, ...] | None:

@@ -20,10 +20,10 @@ from app.registry.tables.jobs import IoJob
 from app.web.adapters.api import AdapterOut, adapter_out
 from app.web.adapters.tools.api import progress_of
 from app.web.answers import Answer
+from app.web.forms import uploaded
 from app.web.polling import poll_until_found
 from app.web.problems import CANCEL, problems
 from app.web.state import Id, Reading, SessionRoute, State, Writing, find_id
-from app.web.uploads import uploaded
 
 router = APIRouter(tags=["imports"], route_class=SessionRoute)
 

@@ -10,21 +10,21 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from app.registry.datasets import service
 from app.registry.datasets.auto_caption import guesses, orders, proposals
 from app.registry.datasets.auto_caption.orders import OrderProgress, Preview
-from app.registry.datasets.auto_caption.proposals import ProposedChange
+from app.registry.datasets.auto_caption.proposals import Applied, ProposedChange
 from app.registry.datasets.auto_caption.providers import (
     MAX_ADDRESS,
     MAX_MODEL,
-    CaptionRequest,
+    Provider,
     default_words,
     list_providers,
     local_models,
 )
-from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.caption_kinds import CaptionArgs
 from app.registry.slugs import Number, Reference, RowId
 from app.registry.tables.auto_caption import ProposalState
 from app.registry.tables.datasets import Dataset
 from app.registry.validation import Fraction
-from app.web.answers import Answer
+from app.web.answers import Answer, JobAnswer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
@@ -41,27 +41,10 @@ ProposalT = TypeVar("ProposalT", bound="ProposalOut")
 Word = Annotated[str, Field(max_length=MAX_WORD_LENGTH)]
 
 
-class ProviderOut(Answer):
-    """A provider of captions."""
-
-    provider: ProviderKind = Field(description="builtin, filename, local, ollama or openai.")
-    model_id: int | None = Field(description="The local model; null for the others.")
-    name: str = Field(description="Its name.")
-    takes_prompt: bool = Field(description="Whether it follows a prompt.")
-    address: str = Field(description="The configured address of its server; empty: none.")
-    model: str = Field(
-        description="The configured model of its server, or the local model; empty: none."
-    )
-    models: list[str] = Field(
-        description="The models that see images, of an Ollama that was found on this machine."
-    )
-    problem: str = Field(description="Why it cannot be used now, as a sentence; empty: it can.")
-
-
 class ProvidersOut(BaseModel):
     """The caption providers of this server, and the usual prompt."""
 
-    providers: list[ProviderOut] = Field(description="The providers.")
+    providers: list[Provider] = Field(description="The providers.")
     prompt: str = Field(description="The prompt.")
     do_not_name: list[str] = Field(description="Words that are taken out of every caption.")
 
@@ -93,14 +76,14 @@ class AskIn(BaseModel):
         "styles.",
     )
 
-    def request(self, dataset: Dataset) -> CaptionRequest:
+    def request(self, dataset: Dataset) -> CaptionArgs:
         """The request as the registry takes it."""
         values = self.model_dump(include={"provider", "address", "model", "model_id", "prompt"})
         if isinstance(self.model_id, str):
             values |= {"model": self.model_id, "model_id": None}
         words = self.do_not_name
         given = default_words(dataset) if words is None else [w for w in words if w.strip()]
-        return CaptionRequest(**values, do_not_name=tuple(given))
+        return CaptionArgs(**values, do_not_name=tuple(given))
 
 
 class PreviewIn(AskIn):
@@ -110,14 +93,11 @@ class PreviewIn(AskIn):
     image_id: RowId = Field(description="Id of the image.")
 
 
-class PreviewOut(Answer):
+class PreviewOut(JobAnswer):
     """The caption of one image; nothing is changed."""
 
     address: ClassVar[str] = "/api/v1/datasets/{dataset_id}/captions/previews/{id}"
-    id: int = Field(description="Id of the preview.")
     image_id: int = Field(description="Id of the image.")
-    status: JobStatus = Field(description="Its status.")
-    error: str | None = Field(description="Why it failed, as a sentence.")
     caption: str = Field(description="The caption; empty while it is being written, or if none.")
     note: str = Field(description="Why a preview that succeeded has no caption, as a sentence.")
     guess: str = Field(description="What it was too unsure to name; empty: nothing.")
@@ -145,13 +125,10 @@ class OrderIn(AskIn):
     write: StrictBool = Field(False, description="Write them when all are made; for `fill` only.")
 
 
-class OrderOut(Answer):
+class OrderOut(JobAnswer):
     """An order of captions, and how far it is."""
 
     address: ClassVar[str] = "/api/v1/datasets/{dataset_id}/captions/orders/{id}"
-    id: int = Field(description="Id of the order.")
-    status: JobStatus = Field(description="Its status.")
-    error: str | None = Field(description="Why it failed, as a sentence.")
     provider: ProviderKind = Field(description="Who writes the captions.")
     mode: CaptionMode = Field(description="fill, append or replace.")
     caption_kind: CaptionKind | None = Field(description="Which captions; null: the first ones.")
@@ -228,19 +205,6 @@ class ApplyIn(ChosenIn):
     )
 
 
-class AppliedOut(Answer):
-    """The result of applying proposals."""
-
-    changed: int = Field(description="Number of captions written.")
-    changed_meanwhile: int = Field(description="Captions left, because they were changed since.")
-    still_proposed: int = Field(
-        description="Of these, proposals that wait to be applied with `seen`; the others were to "
-        "fill empty captions and are dropped."
-    )
-    refused: int = Field(description="Captions left, because they would be too long.")
-    edit_id: int | None = Field(description="The step that can be undone; null: nothing changed.")
-
-
 class DiscardedOut(BaseModel):
     """The number of discarded proposals."""
 
@@ -287,7 +251,7 @@ def list_caption_providers(dataset_id: DatasetId, state: State, session: Reading
     dataset = service.get_dataset(session, dataset_id)
     found = list_providers(session, state.settings, models)
     return ProvidersOut(
-        providers=[ProviderOut.of(one, provider=one.kind) for one in found],
+        providers=found,
         prompt=DEFAULT_PROMPT,
         do_not_name=list(default_words(dataset)),
     )
@@ -389,13 +353,13 @@ def list_caption_guesses(
 @router.post("/datasets/{dataset_id}/captions/orders/{job_id}/guesses/apply")
 def apply_caption_guesses(
     dataset_id: DatasetId, job_id: Id, body: GuessesIn, session: Writing
-) -> AppliedOut:
+) -> Applied:
     """Write guesses as captions, in one step that can be undone.
 
     An order that fills empty captions leaves images that have one by now.
     """
     order = orders.get_order(session, dataset_id, job_id)
-    return AppliedOut.of(guesses.apply_guesses(session, order, body.proposal_ids, above=body.above))
+    return guesses.apply_guesses(session, order, body.proposal_ids, above=body.above)
 
 
 @router.get("/datasets/{dataset_id}/captions/proposals")
@@ -410,7 +374,7 @@ def list_caption_proposals(
 
 
 @router.post("/datasets/{dataset_id}/captions/proposals/apply")
-def apply_caption_proposals(dataset_id: DatasetId, body: ApplyIn, session: Writing) -> AppliedOut:
+def apply_caption_proposals(dataset_id: DatasetId, body: ApplyIn, session: Writing) -> Applied:
     """Write proposed captions, in one step that can be undone.
 
     A caption that was changed after its proposal was made is left, unless `seen` names the version
@@ -419,9 +383,7 @@ def apply_caption_proposals(dataset_id: DatasetId, body: ApplyIn, session: Writi
     """
     seen = {one.id: one.caption_version for one in body.seen}
     service.get_dataset(session, dataset_id)
-    return AppliedOut.of(
-        proposals.apply_proposals(session, dataset_id, body.proposal_ids, seen=seen)
-    )
+    return proposals.apply_proposals(session, dataset_id, body.proposal_ids, seen=seen)
 
 
 @router.post("/datasets/{dataset_id}/captions/proposals/discard")

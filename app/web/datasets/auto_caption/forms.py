@@ -9,10 +9,9 @@ from typing import Any
 
 from starlette.datastructures import FormData, QueryParams
 
-from app.registry.datasets.auto_caption.orders import OrderProgress, request_of
+from app.registry.datasets.auto_caption.orders import OrderProgress
 from app.registry.datasets.auto_caption.providers import (
     SERVERS,
-    CaptionRequest,
     Provider,
     default_words,
 )
@@ -51,13 +50,13 @@ class CaptionForm:
     errors: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def request(self) -> CaptionRequest:
+    def request(self) -> CaptionArgs:
         """The request to the provider."""
         kind, _, number = self.provider.partition("-")
         provider = ProviderKind(kind)
         asked = self.servers.get(kind, {})
-        return CaptionRequest(
-            provider,
+        return CaptionArgs(
+            provider=provider,
             address=asked.get("address", ""),
             model=asked.get("model", ""),
             model_id=int(number) if number else None,
@@ -104,14 +103,13 @@ def new_form(
         configured = [p.value for p in providers if p.kind in SERVERS and p.address and p.model]
         configured = [value for value in configured if value in usable and value not in found]
         return replace(form, provider=configured[0]) if configured else form
-    request = request_of(given)
     value = given.provider if given.model_id is None else f"{given.provider}-{given.model_id}"
     if value in usable:
         form = replace(form, provider=value)
     if given.provider in SERVERS:
-        typed = {"address": request.address, "model": request.model}
-        form = replace(form, servers=servers | {given.provider: typed}, prompt=request.prompt)
-    return replace(form, do_not_name=", ".join(request.do_not_name))
+        typed = {"address": given.address, "model": given.model}
+        form = replace(form, servers=servers | {given.provider: typed}, prompt=given.prompt)
+    return replace(form, do_not_name=", ".join(given.do_not_name))
 
 
 def read_form(sent: FormData | QueryParams, providers: Sequence[Provider]) -> CaptionForm:

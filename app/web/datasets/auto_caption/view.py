@@ -20,25 +20,17 @@ from app.registry.job_kinds.caption_kinds import CaptionImagesResult
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset
 from app.web.datasets.auto_caption.forms import CaptionForm
-from app.web.datasets.one_image_view import LABELS
 from worker.core.captioning.words import CaptionMode
+from worker.core.words import CaptionKind
 
 A_PAGE = 48  # proposals
 SHOWN = 24  # images without a caption, and captions that were written
 KIND_CHOICES = (
     ("", "The first caption"),
-    *((kind.value, label) for kind, label in LABELS.items()),
+    *((kind.value, kind.label) for kind in CaptionKind),
 )
 LEAST_SAME = 0.3
 """The share of a caption that stays, below which the captions are shown one after the other."""
-
-
-@dataclass(frozen=True)
-class ShownChange:
-    """A proposed change with its differences as pieces of text."""
-
-    change: ProposedChange
-    pieces: list[Piece]
 
 
 @dataclass(frozen=True)
@@ -54,7 +46,7 @@ class Results:
 
     dataset: Dataset
     order: OrderProgress | None
-    changes: list[ShownChange]
+    changes: list[tuple[ProposedChange, list[Piece]]]
     waiting: int
     after: int
     next: int | None
@@ -126,7 +118,7 @@ def make_results(
     return Results(
         dataset=dataset,
         order=order,
-        changes=[ShownChange(change, marked(change.before, change.after)) for change in shown],
+        changes=[(change, marked(change.before, change.after)) for change in shown],
         waiting=proposals.count_proposed(session, dataset.key),
         after=after,
         next=following,

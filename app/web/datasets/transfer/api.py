@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
-from app.registry.comparison.datasets import ChangeKind, compare_versions
+from app.registry.comparison.datasets import ChangeKind, ItemChange, compare_versions
 from app.registry.datasets import service
 from app.registry.datasets.transfer import duplicating, versions
 from app.registry.datasets.transfer.contents import dataset_contents, version_contents
+from app.registry.datasets.transfer.versions import VersionSummary
 from app.registry.db import MAX_ID
 from app.registry.validation import Name
 from app.web.answers import Answer
-from app.web.datasets.api import DatasetOut
+from app.web.datasets.api import DatasetOut, dataset_out
 from app.web.datasets.transfer.pages import zip_response
 from app.web.openapi import file_docs
 from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import DatasetId, Id, Reading, SessionRoute, State, Writing
-from worker.core.words import CaptionKind
 
 router = APIRouter(tags=["datasets"], route_class=SessionRoute)
 
@@ -33,56 +33,6 @@ VersionSide = Annotated[
 ZIP_DOCS = file_docs("application/zip")
 
 
-class UsingRunOut(Answer):
-    """A run on a version of a dataset."""
-
-    id: int = Field(description="Id of the run.")
-    name: str = Field(description="Its name.")
-    regularization: bool = Field(description="True if it used them as regularization images.")
-
-
-class UsingAdapterOut(Answer):
-    """A version of an adapter that was trained on a version of a dataset."""
-
-    id: int = Field(description="Id of the adapter.")
-    slug: str = Field(description="Its name in the addresses of pages.")
-    name: str = Field(description="Its name.")
-    version: int = Field(description="Number of its version.")
-
-
-class DatasetVersionOut(Answer):
-    """The images and captions of a dataset at one time, which runs were trained on."""
-
-    id: int = Field(description="Id of the version.")
-    dataset_id: int = Field(description="Its dataset.")
-    fingerprint: str = Field(description="SHA-256 over its images, captions and their settings.")
-    created_at: datetime = Field(description="When it was pinned.")
-    image_count: int = Field(description="Number of images.")
-    is_kept: bool = Field(
-        description="False if its images were deleted for good with the last run on it."
-    )
-    runs: list[UsingRunOut] = Field(description="The runs that used it.")
-    adapters: list[UsingAdapterOut] = Field(description="The adapters that were made of it.")
-
-
-class CaptionChangeOut(Answer):
-    """A caption before and after."""
-
-    kind: CaptionKind = Field(description="`long`, `short` or `tags`.")
-    before: str = Field(description="What it said; empty: there was none.")
-    after: str = Field(description="What it says; empty: there is none.")
-
-
-class ImageChangeOut(Answer):
-    """An image that is not the same in both states."""
-
-    kind: ChangeKind = Field(description="`added`, `removed` or `changed`.")
-    sha256: str = Field(description="SHA-256 of the uploaded file.")
-    filename: str = Field(description="Name of the uploaded file.")
-    captions: list[CaptionChangeOut] = Field(description="The captions that differ.")
-    facts: list[str] = Field(description="What else differs, as sentences.")
-
-
 class VersionChangesOut(Answer):
     """The differences between two states of a dataset."""
 
@@ -90,7 +40,7 @@ class VersionChangesOut(Answer):
     removed: int = Field(description="Number of images that only the earlier one has.")
     changed: int = Field(description="Number of images whose captions or settings differ.")
     same: int = Field(description="Number of images that are the same.")
-    changes: list[ImageChangeOut] = Field(description="Added, then removed, then changed images.")
+    changes: list[ItemChange] = Field(description="Added, then removed, then changed images.")
 
 
 class DuplicateIn(BaseModel):
@@ -109,8 +59,7 @@ def duplicate_dataset(dataset_id: DatasetId, body: DuplicateIn, session: Writing
     The files are shared, not copied. Deleted images and the histories of captions are left out.
     """
     dataset = duplicating.duplicate_dataset(session, dataset_id, name=body.name)
-    row = service.summary(session, dataset)
-    return DatasetOut.of(dataset, image_count=row.image_count)
+    return dataset_out(session, dataset)
 
 
 @router.get("/datasets/{dataset_id}/export", response_class=Response, responses=ZIP_DOCS)
@@ -129,11 +78,11 @@ def export_dataset(dataset_id: DatasetId, state: State) -> Response:
 @router.get("/datasets/{dataset_id}/versions")
 def list_dataset_versions(
     dataset_id: DatasetId, session: Reading, part: Part
-) -> list[DatasetVersionOut]:
+) -> Sequence[VersionSummary]:
     """List the versions of a dataset that runs were trained on, newest first."""
     service.get_dataset(session, dataset_id)
     found = versions.list_versions(session, dataset_id)
-    return [DatasetVersionOut.of(version) for version in part.of(found, lambda row: row.id)]
+    return part.of(found, lambda row: row.id)
 
 
 @router.get(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response, StreamingResponse
 
-from app.registry.comparison.datasets import VersionChanges, compare_versions
+from app.registry.comparison.datasets import compare_versions
 from app.registry.datasets.transfer import versions
 from app.registry.datasets.transfer.contents import (
     Contents,
@@ -17,10 +16,8 @@ from app.registry.datasets.transfer.contents import (
 )
 from app.registry.datasets.transfer.duplicating import duplicate_dataset
 from app.registry.datasets.transfer.exporting import export_chunks
-from app.registry.datasets.transfer.versions import VersionSummary
 from app.registry.errors import NotFound
 from app.registry.state import AppState
-from app.registry.tables.datasets import Dataset
 from app.web.datasets.page_requests import OfDataset
 from app.web.datasets.page_view import redirect_to
 from app.web.form_reader import as_id
@@ -61,31 +58,18 @@ def zip_response(state: AppState, contents: Contents) -> Response:
     return StreamingResponse(chunks, media_type="application/zip", headers=headers)
 
 
-@dataclass(frozen=True)
-class VersionsPage:
-    """The pinned versions of a dataset, newest first; `can_compare`: there is one with images."""
-
-    dataset: Dataset
-    versions: list[VersionSummary]
-    can_compare: bool
-
-
-@dataclass(frozen=True)
-class ChangesPage:
-    """Differences between two states of a dataset; `pager_url`: the address without the page."""
-
-    dataset: Dataset
-    found: VersionChanges
-    pager_url: str
-
-
 @router.get("/datasets/{slug}/versions")
 def show_versions(asked: OfDataset) -> Response:
     """List the versions of a dataset with the runs and adapters that used them."""
     with asked.reading() as (session, dataset):
         found = versions.list_versions(session, dataset.key)
-    context = VersionsPage(dataset, found, any(version.is_kept for version in found))
-    return render(asked.request, "datasets/transfer/versions.html", context)
+    return render(
+        asked.request,
+        "datasets/transfer/versions.html",
+        dataset=dataset,
+        versions=found,
+        can_compare=any(version.is_kept for version in found),
+    )
 
 
 @router.get("/datasets/{slug}/versions/compare")
@@ -101,7 +85,9 @@ def compare(
         found = compare_versions(session, dataset.key, before, after, page=page)
     sides = f"a={before if before is not None else NOW}&b={after if after is not None else NOW}"
     url = f"/datasets/{dataset.slug}/versions/compare?{sides}&page="
-    return render(asked.request, "datasets/transfer/changes.html", ChangesPage(dataset, found, url))
+    return render(
+        asked.request, "datasets/transfer/changes.html", dataset=dataset, found=found, pager_url=url
+    )
 
 
 @router.post("/datasets/{slug}/duplicate")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -11,7 +12,6 @@ from app.registry.config import Settings
 from app.registry.datasets import service
 from app.registry.datasets.auto_caption import orders, proposals, providers
 from app.registry.datasets.auto_caption.proposals import store_proposals
-from app.registry.datasets.auto_caption.providers import CaptionRequest
 from app.registry.datasets.edits.steps import undo_edit
 from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
 from app.registry.db import Database
@@ -132,20 +132,36 @@ def test_an_order_that_ended_early_goes_on_with_what_is_left(
         assert (newest.job.key, newest.is_active) == (following.key, True)
 
 
+def ask(provider: ProviderKind, **settings: Any) -> CaptionArgs:
+    return CaptionArgs(provider=provider, **settings)
+
+
 @pytest.mark.parametrize(
     ("request_", "field", "sentence"),
     [
-        (CaptionRequest(ProviderKind.OLLAMA, address="http://evil.lan"), "address", "evil.lan:80"),
-        (CaptionRequest(ProviderKind.OLLAMA, address="gopher"), "address", "is not an address"),
-        (CaptionRequest(ProviderKind.OLLAMA, prompt="  "), "prompt", "Say what"),
-        (CaptionRequest(ProviderKind.OLLAMA, prompt="x" * 5000), "prompt", "longer than 4,000"),
-        (CaptionRequest(ProviderKind.OPENAI), "model", "Enter the name of a model"),
-        (CaptionRequest(ProviderKind.OPENAI, model="x" * 201), "model", "at most 200"),
-        (CaptionRequest(ProviderKind.LOCAL), "provider", "add one under Caption models"),
-        (CaptionRequest(ProviderKind.LOCAL, model_id=7), "provider", "was removed"),
-        (CaptionRequest(ProviderKind.LOCAL, model="blip"), "provider", "none yet; add one"),
-        (CaptionRequest(ProviderKind.BUILTIN, do_not_name=["x"] * 201), "do_not_name", "200"),
-        (CaptionRequest(ProviderKind.BUILTIN, do_not_name=["x" * 81]), "do_not_name", "80"),
+        (
+            ask(ProviderKind.OLLAMA, address="http://evil.lan"),
+            "address",
+            "evil.lan:80",
+        ),
+        (
+            ask(ProviderKind.OLLAMA, address="gopher"),
+            "address",
+            "is not an address",
+        ),
+        (ask(ProviderKind.OLLAMA, prompt="  "), "prompt", "Say what"),
+        (
+            ask(ProviderKind.OLLAMA, prompt="x" * 5000),
+            "prompt",
+            "longer than 4,000",
+        ),
+        (ask(ProviderKind.OPENAI), "model", "Enter the name of a model"),
+        (ask(ProviderKind.OPENAI, model="x" * 201), "model", "at most 200"),
+        (ask(ProviderKind.LOCAL), "provider", "add one under Caption models"),
+        (ask(ProviderKind.LOCAL, model_id=7), "provider", "was removed"),
+        (ask(ProviderKind.LOCAL, model="blip"), "provider", "none yet; add one"),
+        (ask(ProviderKind.BUILTIN, do_not_name=["x"] * 201), "do_not_name", "200"),
+        (ask(ProviderKind.BUILTIN, do_not_name=["x" * 81]), "do_not_name", "80"),
     ],
 )
 def test_a_request_is_refused_with_the_reason(

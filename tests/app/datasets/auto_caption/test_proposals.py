@@ -227,7 +227,7 @@ def test_proposals_of_one_image_are_on_one_page(
         after: int | None = 0
         while after is not None:
             page = view.make_results(session, dataset, after=after)
-            pages.append([shown.change.after for shown in page.changes])
+            pages.append([change.after for change, _ in page.changes])
             after = page.next
         assert pages == [["fox", "a fox"], ["owl", "an owl"], ["hen", "a hen", "cat"]]
 

@@ -9,6 +9,7 @@ import pytest
 
 from app.registry.datasets.checks.caption_lint import lint_captions, read_captions
 from app.registry.datasets.checks.findings import Check, Finding
+from worker.core.captioning.removing import remove_words
 from worker.core.starter.examples import EXAMPLES, Example
 from worker.core.starter.subjects import known_subjects
 
@@ -220,3 +221,29 @@ def test_one_subject_is_told_and_not_stripped() -> None:
 
 def test_nothing_is_found_where_there_are_no_captions() -> None:
     assert lint([], "ink") == []
+
+
+@pytest.mark.parametrize(
+    ("form", "left"),
+    [
+        ("a chalk style drawing of a {}", "chalk style, a {}"),
+        ("a watercolor {}", "a {}"),
+        ("watercolor of a {}", "a {}"),
+        ("an anime style {} by the sea", "a {} by the sea"),
+        ("a {} in watercolor and ink", "a {}"),
+        ("a vector art of the {}", "the {}"),
+        ("a {} in the snow. It is a detailed drawing.", "a {} in the snow."),
+    ],
+)
+def test_what_the_checks_offer_to_strip_leaves_a_caption(form: str, left: str) -> None:
+    names = ["fox", "red apple", "rocket", "badger", "mushroom", "sailboat"]
+    texts = [form.format(name) for name in names]
+    read = read_captions(enumerate(texts), "chalk")
+    fragments = [
+        text
+        for one in lint_captions(read, trigger_word="chalk")
+        for text in one.fragments
+        if "sea" not in text and "snow" not in text
+    ]
+    found = [remove_words(text, fragments).strip() for text in texts]
+    assert found == [left.format(name) for name in names]

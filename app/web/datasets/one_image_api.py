@@ -1,22 +1,27 @@
-"""REST: several captions of an image, and their history."""
+"""REST: one image: its captions with their history, what is known of it, how it is cropped."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
+from app.registry.api_records import api_record
 from app.registry.datasets import service
 from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.captions import MAX_CHARACTERS
 from app.registry.datasets.image_captions import changes, history
 from app.registry.datasets.image_captions.changes import CaptionChange
-from app.registry.datasets.several_captions import captions_of_image
+from app.registry.datasets.image_captions.history import WrittenCaption
+from app.registry.datasets.image_facts import NearestImage, image_facts
+from app.registry.datasets.several_captions import OneCaption, captions_of_image
+from app.registry.datasets.training_side import training_side
 from app.registry.db import MAX_ID, Session
+from app.registry.runs.crops import crop_of
 from app.registry.slugs import Number
-from app.registry.tables.datasets import MAX_SHARE, CaptionSource
+from app.registry.tables.datasets import MAX_SHARE
 from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
@@ -41,39 +46,18 @@ class CaptionIn(Patch):
     caption_version: Number = change("The version you saw; a caption changed since is a 409.")
 
 
-class CaptionOut(Answer):
+@api_record
+class CaptionOut(OneCaption):
     """A caption of an image."""
 
-    kind: CaptionKind = Field(description="`long`, `short` or `tags`.")
-    caption: str = Field(description="What it says.")
-    share: int = Field(description="How often it is used, relative to the other captions.")
-    used: float = Field(description="The part of the times that training uses it, 0 to 1.")
-    version: int = Field(description="Counts its changes.")
-    is_first: bool = Field(description="True for the one that `caption` of the image names.")
     tokens: int = Field(description="Its tokens; a base model reads `token_limit` of them.")
-
-
-class WrittenCaptionOut(Answer):
-    """A version of a caption."""
-
-    kind: CaptionKind = Field(description="Which of the captions it is.")
-    version: int = Field(description="Its version, to restore it.")
-    caption: str = Field(description="What it said.")
-    source: CaptionSource | None = Field(description="Who wrote it; null: not known.")
-    source_name: str | None = Field(description="The file or the provider, if any.")
-    written_at: datetime = Field(description="When it was written.")
-    is_current: bool = Field(description="True if the caption still says this.")
-    restored_from: datetime | None = Field(
-        description="When the version was written that it restored; null: it is no such one, or "
-        "that version is not kept."
-    )
 
 
 class CaptionsOut(BaseModel):
     """The captions of an image and their last changes."""
 
     captions: list[CaptionOut] = Field(description="All captions, the first one first.")
-    history: list[WrittenCaptionOut] = Field(
+    history: list[WrittenCaption] = Field(
         description=f"The last {history.SHOWN} changes of all of them, newest first; "
         "`/captions/history` lists all."
     )
@@ -87,10 +71,10 @@ def _captions_out(session: Session, image_id: int) -> CaptionsOut:
     tokens = tokens_of(session, image.dataset_id)
     return CaptionsOut(
         captions=[
-            CaptionOut.of(one, tokens=tokens.count(one.caption))
+            CaptionOut(**vars(one), tokens=tokens.count(one.caption))
             for one in captions_of_image(session, image)
         ],
-        history=[WrittenCaptionOut.of(one) for one in history.caption_history(session, image)],
+        history=history.caption_history(session, image),
         token_limit=tokens.limit,
     )
 
@@ -102,11 +86,10 @@ def get_captions(image_id: Id, session: Reading) -> CaptionsOut:
 
 
 @router.get("/images/{image_id}/captions/history")
-def list_caption_history(image_id: Id, session: Reading, part: Part) -> list[WrittenCaptionOut]:
+def list_caption_history(image_id: Id, session: Reading, part: Part) -> Sequence[WrittenCaption]:
     """List all changes of the captions of an image, newest first."""
     found = history.caption_history(session, service.get_image(session, image_id), most=None)
-    shown = part.of(found, lambda one: (one.written_at.isoformat(), one.kind, one.version))
-    return [WrittenCaptionOut.of(one) for one in shown]
+    return part.of(found, lambda one: (one.written_at.isoformat(), one.kind, one.version))
 
 
 @router.put(
@@ -141,3 +124,48 @@ def restore_caption(
     """Let a caption say again what it said in this version."""
     history.restore_caption(session, image_id, kind, version)
     return _captions_out(session, image_id)
+
+
+class ImageCropOut(Answer):
+    """The part of an image that training keeps, in pixels of the image."""
+
+    left: float = Field(description="Left edge.")
+    top: float = Field(description="Top edge.")
+    width: float = Field(description="Width of the part.")
+    height: float = Field(description="Height of the part.")
+    kept: float = Field(description="Share of the image that is kept, 0 to 1.")
+    trained_width: int = Field(description="Width to which the part is scaled.")
+    trained_height: int = Field(description="Height to which the part is scaled.")
+    base_model: str = Field(
+        description="Base model of the dataset's last run, else the embedded one."
+    )
+
+
+class ImageFactsOut(Answer):
+    """The measurements and the runs of an image."""
+
+    is_measured: bool = Field(description="False while it waits to be measured.")
+    sharpness: float | None = Field(description="0 to 1, greater is sharper; null: not known.")
+    is_blurry: bool = Field(description="True if its edges are soft.")
+    nearest: NearestImage | None = Field(description="The image that is most like it.")
+    run_ids: list[int] = Field(description="Runs that were trained on it, newest first.")
+    crop: ImageCropOut = Field(description="How training crops it.")
+
+
+@router.get("/images/{image_id}/facts")
+def get_image_facts(image_id: Id, session: Reading) -> ImageFactsOut:
+    """Get what is known of an image, and how it is cropped."""
+    image = service.get_image(session, image_id)
+    facts = image_facts(session, image)
+    side = training_side(session, image.dataset_id)
+    crop = crop_of(image, side.pixels, squares=side.squares)
+    return ImageFactsOut.of(
+        facts,
+        run_ids=[key for key, _ in facts.runs],
+        crop=ImageCropOut.of(
+            crop,
+            trained_width=crop.bucket.width,
+            trained_height=crop.bucket.height,
+            base_model=side.base_name,
+        ),
+    )
