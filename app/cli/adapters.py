@@ -15,6 +15,7 @@ from app.registry.blobs.report import report
 from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.errors import NotReady
+from app.registry.job_kinds.kinds import ExportAdapterArgs
 from app.registry.job_kinds.states import JobStatus
 from app.registry.state import AppState
 from app.registry.storage.store import BlobDamaged, BlobNotFound
@@ -87,7 +88,8 @@ def export(arguments: Namespace, state: AppState) -> Path:
         version = service.get_version(session, adapter, arguments.version)
         is_step = not adapter.is_listed
         name = file_name(adapter.slug, version.version, file_format, dtype, is_step=is_step)
-    file = _wait_for_file(state.database, version.key, file_format, dtype)
+    kind = ExportAdapterArgs(format=file_format, dtype=dtype)
+    file = _wait_for_file(state.database, version.key, kind)
     target = arguments.output or Path(name)
     if target.is_dir():
         target = target / name
@@ -97,21 +99,19 @@ def export(arguments: Namespace, state: AppState) -> Path:
     return unfinished.replace(target)
 
 
-def _wait_for_file(
-    database: Database, version_id: int, file_format: FileFormat, dtype: WeightDtype
-) -> AdapterFile:
+def _wait_for_file(database: Database, version_id: int, kind: ExportAdapterArgs) -> AdapterFile:
     """The finished file, which an io worker writes if it does not exist yet."""
     with database.read() as session:
-        file = service.find_file(session, version_id, file_format, dtype)
+        file = service.find_file(session, version_id, kind)
     if file is not None:
         return file
     with database.write() as session:
-        order = service.order_file(session, version_id, file_format, dtype)
+        order = service.order_file(session, version_id, kind)
     deadline = time.monotonic() + WRITE_SECONDS
     while time.monotonic() < deadline:
         with database.read() as session:
-            file = service.find_file(session, version_id, file_format, dtype)
-            job = service.newest_order(session, version_id, file_format, dtype)
+            file = service.find_file(session, version_id, kind)
+            job = service.newest_order(session, version_id, kind)
         if file is not None:
             return file
         if job is not None and job.id == order.id and job.state is JobStatus.FAILED:

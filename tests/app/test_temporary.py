@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.registry import temporary
-from app.registry.adapters.import_archives import unpacked
+from app.registry.adapters.imports import unpacked
 from app.registry.config import Settings
 from app.registry.state import make_state
 from app.registry.storage.folder import LocalBlobStore
@@ -87,7 +87,7 @@ def test_what_an_archive_was_unpacked_to_is_removed_after_a_kill(tmp_path: Path)
     with zipfile.ZipFile(archive, "w") as packed:
         packed.writestr("ink/ink.safetensors", b"weights")
 
-    with unpacked(UploadedFile("all.zip", archive), scratch, ()):
+    with unpacked(UploadedFile("all.zip", archive), scratch):
         (folder,) = scratch.iterdir()
         (scratch / f"{folder.name}-killed").mkdir()  # nobody has its lock
         assert remove_abandoned(scratch) == 1

@@ -7,11 +7,7 @@ from pathlib import Path
 
 from sqlmodel import Session
 
-from app.registry.adapters.downloads.metadata import (
-    facts_sha256,
-    version_metadata,
-    with_cover,
-)
+from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata, with_cover
 from app.registry.adapters.service import find_file
 from app.registry.adapters.versions.create_version import NewFile, add_file
 from app.registry.code_version import code_version
@@ -20,7 +16,6 @@ from app.registry.tables.adapters import AdapterVersion
 from app.registry.tables.base_models import BaseModel
 from worker.core.bases.family import BaseModelError
 from worker.core.lora_files.errors import AdapterError
-from worker.core.words import FileFormat, WeightDtype
 from worker.runtime.inspection.limited import NoAnswerError, inspect_in_time
 from worker.runtime.job_progress import IoWork, RefusedError, succeed
 from worker.runtime.messages import Export, ExportFile
@@ -42,14 +37,7 @@ def run(work: IoWork) -> None:
     args = work.job.arguments(ExportAdapterArgs)
     with work.cancelable():
         try:
-            file = _write_file(
-                work,
-                work.subject_id,
-                args.format,
-                args.dtype,
-                with_tags=args.with_tags,
-                check=work.watch(),
-            )
+            file = _write_file(work, work.subject_id, args, check=work.watch())
         except UnfitError as error:  # `refusals` reads it
             work.note(
                 ExportAdapterResult(code_version=code_version(), facts_sha256=error.facts_sha256)
@@ -60,20 +48,13 @@ def run(work: IoWork) -> None:
             add_file(session, work.subject_id, file)
 
 
-def download(work: IoWork, version_id: int, form: FileFormat, dtype: WeightDtype) -> NewFile:
+def download(work: IoWork, version_id: int, kind: ExportAdapterArgs) -> NewFile:
     """The verified download of a version; writes it if it does not exist yet."""
     with work.database.read() as session:
-        found = find_file(session, version_id, form, dtype)
+        found = find_file(session, version_id, kind)
     if found is not None:
-        return NewFile(
-            form,
-            dtype,
-            found.sha256,
-            found.size_bytes,
-            proof=found.proof,
-            facts_sha256=found.facts_sha256,
-        )
-    file = _write_file(work, version_id, form, dtype, with_tags=False)
+        return NewFile(**found.model_dump(include=set(NewFile.__dataclass_fields__)))
+    file = _write_file(work, version_id, kind)
     with work.database.write() as session:
         add_file(session, version_id, file)
     return file
@@ -82,10 +63,8 @@ def download(work: IoWork, version_id: int, form: FileFormat, dtype: WeightDtype
 def _write_file(
     work: IoWork,
     version_id: int,
-    form: FileFormat,
-    dtype: WeightDtype,
+    kind: ExportAdapterArgs,
     *,
-    with_tags: bool,
     check: Callable[[], None] = lambda: None,
 ) -> NewFile:
     # here, because it loads torch and diffusers, which an idle io worker goes without
@@ -93,11 +72,12 @@ def _write_file(
 
     with work.database.read() as session:
         version = session.get_one(AdapterVersion, version_id)
-        metadata = version_metadata(session, version, with_tags=with_tags)
+        metadata = version_metadata(session, version, with_tags=kind.with_tags)
         base = _base_of(session, version)
     said = facts_sha256(metadata)
     metadata = with_cover(metadata, work.store, work.scratch)
-    file = ExportFile(form, dtype, work.scratch / f"download-{form}-{dtype}{form.suffix}")
+    path = work.scratch / f"download-{kind.format}-{kind.dtype}{kind.format.suffix}"
+    file = ExportFile(kind.format, kind.dtype, path)
     canonical = work.store.local_path(version.sha256, work.scratch)
     where = base.location if base is not None else None
     if where is not None:
@@ -110,12 +90,10 @@ def _write_file(
         raise UnfitError("proof", written.problem, said)
     blob = work.store.put_file(written.path)
     return NewFile(
-        form,
-        dtype,
-        blob.sha256,
-        blob.size,
+        **kind.model_dump(),
+        sha256=blob.sha256,
+        size_bytes=blob.size,
         proof=written.proof,
-        with_tags=with_tags,
         facts_sha256=said,
     )
 

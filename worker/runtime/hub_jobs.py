@@ -24,6 +24,7 @@ from app.registry.job_kinds.kinds import (
     ByteProgress,
     DownloadBaseArgs,
     DownloadModelArgs,
+    ExportAdapterArgs,
     FetchHubAdapterArgs,
     FetchHubAdapterResult,
     JobArgs,
@@ -165,7 +166,8 @@ def _files_to_publish(work: IoWork, kohya_file: str) -> dict[str, Path]:
         folder = work.scratch / form
         folder.mkdir()
         within = replace(work, scratch=folder)
-        file = export_jobs.download(within, work.subject_id, form, DTYPE)
+        kind = ExportAdapterArgs(format=form, dtype=DTYPE)
+        file = export_jobs.download(within, work.subject_id, kind)
         files[name] = work.store.local_path(file.sha256, folder)
     return files
 

@@ -22,7 +22,12 @@ from app.registry.adapters.versions.aliases import NUMBER
 from app.registry.config import Settings
 from app.registry.db import Database, database_now
 from app.registry.errors import AppError, Conflict, InvalidInput, NotFound, invalid_field
-from app.registry.job_kinds.kinds import JobKind, KeepInFolderArgs, KeepInFolderResult
+from app.registry.job_kinds.kinds import (
+    ExportAdapterArgs,
+    JobKind,
+    KeepInFolderArgs,
+    KeepInFolderResult,
+)
 from app.registry.job_kinds.states import ACTIVE, JobStatus
 from app.registry.jobs.service import enqueue_io
 from app.registry.state import AppState
@@ -32,6 +37,7 @@ from app.registry.wording import aware
 from worker.core.words import FileFormat, WeightDtype
 
 WEIGHTS = ".safetensors"
+WRITTEN = ExportAdapterArgs(format=FileFormat.BUNDLE, dtype=WeightDtype.FP16)
 IN_THE_WAY = "file_in_the_way"  # error of a job that found a file of somebody else
 RETRY_AFTER = timedelta(minutes=10)
 RETRY_OTHERS_AFTER = timedelta(days=1)  # what failed for another reason than the folder
@@ -170,7 +176,7 @@ def _is_due(session: Session, kept: KeptAdapter, room: int) -> bool:
         version = get_version(session, kept.adapter, args.version)
     except NotFound:
         return False  # the alias is gone: what was written stays
-    file = find_file(session, version.key, FileFormat.BUNDLE, WeightDtype.FP16)
+    file = find_file(session, version.key, WRITTEN)
     is_old = file is None or file.sha256 != kept.result.sha256
     return room > version.size_bytes and (is_old or job.state is JobStatus.FAILED)
 

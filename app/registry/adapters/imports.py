@@ -1,26 +1,28 @@
 """Uploads of LoRA files: stored here, then imported by an io worker.
 
 Only the start of a file is checked here, so that most mistakes are reported immediately. Sidecar
-files may come with the weights: `<stem>.json`, `<stem>.civitai.info` and an image.
+files may come with the weights: `<stem>.json`, `<stem>.civitai.info` and an image. A zip archive
+holds both, in the same folder.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from app.registry.adapters import service
-from app.registry.adapters.import_archives import is_archive, unpacked
+from app.registry.archive import Archive
 from app.registry.db import Session
 from app.registry.errors import AppError, Conflict, InvalidInput, TooLarge
 from app.registry.file_names import clean_filename
 from app.registry.job_kinds.kinds import StoredSidecar
 from app.registry.state import AppState
 from app.registry.tables.jobs import IoJob
+from app.registry.temporary import temporary_folder
 from app.registry.uploads import UploadedFile
 from app.registry.wording import size_text
 from worker.core.lora_files.file_names import CONFIG_NAME, WEIGHTS_NAME, config_beside
@@ -30,6 +32,7 @@ MAX_SIDECAR_BYTES = {".json": 2**20, ".civitai.info": 2**20}
 MAX_IMAGE_BYTES = 16 * 2**20
 MAX_SIDECARS = 8  # per LoRA file
 MAX_FILES = 100  # per upload
+MAX_WEIGHTS = 100  # files of weights in an archive
 CHUNK = 2**20
 PICKLES = (b"PK", b"\x80")
 IMAGE_ENDINGS = (".preview.png", ".png", ".preview.jpg", ".jpg", ".jpeg", ".preview.webp", ".webp")
@@ -37,6 +40,7 @@ ENDINGS = (".civitai.info", ".json", *IMAGE_ENDINGS)
 LONE_CONFIG = (
     "It belongs to one file of weights. Upload both together, and no other .safetensors file."
 )
+WEIGHTS = ".safetensors"
 ACCEPTED = "Only .safetensors files of LoRAs are accepted."
 
 
@@ -65,7 +69,7 @@ def receive(
     """
     filename = name_of(upload)
     if is_archive(filename):
-        with unpacked(upload, state.settings.scratch, ENDINGS) as folders:
+        with unpacked(upload, state.settings.scratch) as folders:
             weights, own = _only_weights(folders, filename)
             return receive(
                 state,
@@ -177,7 +181,7 @@ def _receive_archive(
     """Receive the files of every folder of an archive."""
     received = []
     try:
-        with unpacked(archive, state.settings.scratch, ENDINGS) as folders:
+        with unpacked(archive, state.settings.scratch) as folders:
             for files in folders:
                 received += receive_all(state, files, adapter_id=adapter_id, allow_loss=allow_loss)
     except AppError as error:
@@ -279,3 +283,51 @@ def _refuse_other_contents(upload: UploadedFile, filename: str) -> None:
 
 def _refusal(sentence: str) -> InvalidInput:
     return InvalidInput(sentence, fields={"file": sentence})
+
+
+def is_archive(filename: str) -> bool:
+    """True for the name of a zip archive."""
+    return filename.lower().endswith(".zip")
+
+
+@contextmanager
+def unpacked(upload: UploadedFile, scratch: Path) -> Iterator[list[list[UploadedFile]]]:
+    """The weights and sidecar files of each folder of an archive.
+
+    peft calls every file `adapter_model.safetensors`; in an archive it gets the name of its folder,
+    or of the archive. The files exist only inside the context. Raises InvalidInput.
+    """
+    with (
+        upload.open() as packed,
+        Archive(packed, max_entry_bytes=MAX_ADAPTER_BYTES) as archive,
+        temporary_folder(scratch, "import-") as folder,
+    ):
+        found: dict[str, list[UploadedFile]] = {}
+        for number, member in enumerate(archive.members()):
+            if not member.filename.lower().endswith((WEIGHTS, *ENDINGS)):
+                continue
+            path = folder / str(number)
+            with path.open("wb") as file:
+                for chunk in archive.read(member):
+                    file.write(chunk)
+            found.setdefault(member.folder, []).append(UploadedFile(member.filename, path))
+        weights = sum(_is_weights(file) for files in found.values() for file in files)
+        if not 1 <= weights <= MAX_WEIGHTS:
+            raise InvalidInput(
+                f"The archive must contain 1 to {MAX_WEIGHTS} {WEIGHTS} files. Upload the files "
+                "themselves."
+            )
+        stem = PurePath(upload.filename.replace("\\", "/")).stem
+        named = [(PurePath(name).name or stem, files) for name, files in found.items()]
+        yield [_with_name(name, files) for name, files in named if any(map(_is_weights, files))]
+
+
+def _is_weights(file: UploadedFile) -> bool:
+    return file.filename.lower().endswith(WEIGHTS)
+
+
+def _with_name(name: str, files: list[UploadedFile]) -> list[UploadedFile]:
+    """The files with peft's weights named after their folder, if they are its only weights."""
+    if [file.filename for file in files if _is_weights(file)] != [WEIGHTS_NAME]:
+        return files
+    return [UploadedFile(f"{name}{WEIGHTS}", f.content) if _is_weights(f) else f for f in files]

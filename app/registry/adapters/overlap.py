@@ -6,15 +6,17 @@ The versions never change, so the finished job of a pair is its cache.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from itertools import combinations
+from typing import Annotated, Self
 
+from pydantic import Field, PlainSerializer, computed_field
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import fitting
 from app.registry.adapters.fitting import AdapterAndVersion
+from app.registry.api_records import api_record
 from app.registry.db import Database, utcnow
 from app.registry.job_kinds.kinds import JobKind, MeasureOverlapArgs, MeasureOverlapResult
 from app.registry.job_kinds.states import JobStatus
@@ -55,41 +57,67 @@ class PairState(StrEnum):
     UNFIT = "unfit"
 
 
-@dataclass(frozen=True)
+@api_record
 class LayerCosine:
-    """A layer with the cosine of both changes, and what their inputs and outputs share, 0 to 1."""
+    """The overlap in one layer that both adapters change."""
 
-    layer: str
-    cosine: float
-    inputs: float
-    outputs: float
+    layer: str = Field(
+        description="Its key.", examples=["unet.mid_block.attentions.0.transformer_blocks.0…"]
+    )
+    cosine: float = Field(description="Of both weight changes: 1 the same, -1 the opposite.")
+    inputs: float = Field(description="Share of the input directions that are the same, 0 to 1.")
+    outputs: float = Field(description="Share of the output directions that are the same, 0 to 1.")
 
 
-@dataclass(frozen=True)
+@api_record
+class ComparedVersion:
+    """One side of a pair."""
+
+    id: int = Field(description="Id of the adapter.")
+    version: int = Field(description="Number of the version.")
+    name: str = Field(description="Name of the adapter.")
+
+    @classmethod
+    def of(cls, made: AdapterAndVersion) -> Self:
+        """An adapter and its version."""
+        return cls(made[0].key, made[1].version, made[0].name)
+
+
+Side = Annotated[
+    AdapterAndVersion, PlainSerializer(ComparedVersion.of, return_type=ComparedVersion)
+]
+
+
+@api_record
 class PairOverlap:
-    """Two adapters and their overlap; `problem`: why it is not known.
+    """The overlap of two of the adapters; `changed`: the number of layers that either changes."""
 
-    `cosine`: that of the whole changes. `changed`: the number of layers that either changes;
-    `layers` are those that both change, in the order in which an image is computed.
-    """
-
-    first: AdapterAndVersion
-    second: AdapterAndVersion
-    state: PairState
-    problem: str = ""
-    cosine: float | None = None
-    changed: int = 0
-    layers: Sequence[LayerCosine] = ()
+    first: Side = Field(description="The one that was named first.")
+    second: Side = Field(description="The other one.")
+    status: PairState = Field(
+        description="`ready`, `computing`, `failed`, or `unfit`: made for different base models."
+    )
+    problem: str | None = Field(default=None, description="Why there is no overlap, as a sentence.")
+    cosine: float | None = Field(default=None, description="Of both whole weight changes.")
+    changed: int = Field(default=0, exclude=True)
+    layers: Sequence[LayerCosine] = Field(
+        default=(),
+        description="The layers that both change, from the text encoders to the output.",
+    )
 
     @property
     def notable(self) -> list[LayerCosine]:
         """The layers in which both pull clearly the same way or against each other."""
         return [layer for layer in self.layers if abs(layer.cosine) >= NOTABLE]
 
+    @computed_field(  # type: ignore[prop-decorator]
+        description=f"`much`: a third of the layers have a cosine of {NOTABLE:g} or more, or of "
+        "minus that or less; `some`: at least one has; null: not known."
+    )
     @property
     def level(self) -> OverlapLevel | None:
         """The level of their overlap; None if it is not known."""
-        if self.state is not PairState.READY:
+        if self.status is not PairState.READY:
             return None
         if not self.notable:
             return OverlapLevel.LITTLE
@@ -125,40 +153,51 @@ class PairOverlap:
         return f"none of the {of} pulls clearly the same way (cosines up to {_number(highest)})"
 
 
-@dataclass(frozen=True)
+@api_record
 class StackCheck:
-    """The known overlaps of a stack: of each pair, and of the trigger words."""
+    """The overlap of the adapters of a stack."""
 
-    pairs: Sequence[PairOverlap]
-    shared_words: Sequence[str]
-    all_have_words: bool
+    pairs: Sequence[PairOverlap] = Field(description="Each adapter with each other.")
+    shared_words: Sequence[str] = Field(
+        serialization_alias="shared_trigger_words",
+        description="Trigger words that several have.",
+    )
+    all_have_words: bool = Field(exclude=True)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def status(self) -> PairState:
+        """`computing` while a pair is, then `ready`; ask again until it is."""
+        return PairState.COMPUTING if self.is_computing else PairState.READY
 
     @property
     def is_computing(self) -> bool:
         """True while the overlap of a pair is still to come."""
-        return any(pair.state is PairState.COMPUTING for pair in self.pairs)
+        return any(pair.status is PairState.COMPUTING for pair in self.pairs)
 
     @property
     def worst(self) -> PairOverlap | None:
         """The pair that overlaps most; None while none is known."""
-        known = [pair for pair in self.pairs if pair.state is PairState.READY]
+        known = [pair for pair in self.pairs if pair.status is PairState.READY]
         return max(known, key=_rank_of, default=None)
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def level(self) -> OverlapLevel | None:
-        """The level of that pair, once all are known."""
+        """Of the pair that overlaps most."""
         if self.is_computing or self.worst is None:
             return None
         return self.worst.level
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def sentence(self) -> str:
-        """The finding as sentences, or the reason why there is none."""
+        """What was found, for people."""
         problems = [pair.problem for pair in self.pairs if pair.problem]
         if problems:
             return " ".join(dict.fromkeys(problems))
         if self.is_computing:
-            count = sum(pair.state is PairState.COMPUTING for pair in self.pairs)
+            count = sum(pair.status is PairState.COMPUTING for pair in self.pairs)
             what = "both adapters are" if len(self.pairs) == 1 else f"{plural(count, 'pair')} left,"
             return f"Comparing: {what} read layer by layer."
         assert self.worst is not None
@@ -244,7 +283,7 @@ def _of_job(
         return PairOverlap(first, second, PairState.COMPUTING)
     layers = [LayerCosine(*layer) for layer in result.layers]
     return PairOverlap(
-        first, second, PairState.READY, "", result.cosine, result.changed or 0, layers
+        first, second, PairState.READY, None, result.cosine, result.changed or 0, layers
     )
 
 

@@ -49,6 +49,7 @@ from worker.core.words import FileFormat, WeightDtype
 
 MAX_TAGS = 20
 MAX_TAG_LENGTH = 40
+USUAL_FILE = ExportAdapterArgs(format=FileFormat.KOHYA, dtype=WeightDtype.FP16)
 
 
 def get_adapter(session: Session, reference: int | str) -> Adapter:
@@ -212,13 +213,13 @@ def renewed_download(
 
     Without a version, that of the one in use.
     """
-    usual = ((version or get_version(session, adapter)).key, FileFormat.KOHYA, WeightDtype.FP16)
-    was_written = find_file(session, *usual) is not None
+    version_id = (version or get_version(session, adapter)).key
+    was_written = find_file(session, version_id) is not None
     yield
     session.add(adapter)
     session.flush()
-    if was_written and find_file(session, *usual) is None:
-        order_file(session, *usual)
+    if was_written and find_file(session, version_id) is None:
+        order_file(session, version_id)
 
 
 def _printable_value(value: Any) -> Any:
@@ -254,25 +255,15 @@ def delete_adapter(session: Session, adapter_id: int) -> Adapter:
 
 
 def find_file(
-    session: Session,
-    version_id: int,
-    file_format: FileFormat,
-    dtype: WeightDtype,
-    *,
-    with_tags: bool = False,
+    session: Session, version_id: int, kind: ExportAdapterArgs = USUAL_FILE
 ) -> AdapterFile | None:
     """The verified download, if it exists undamaged with current metadata."""
-    query = select(AdapterFile).where(
-        AdapterFile.version_id == version_id,
-        AdapterFile.format == file_format,
-        AdapterFile.dtype == dtype,
-        AdapterFile.with_tags == with_tags,
-    )
+    query = select(AdapterFile).filter_by(version_id=version_id, **kind.model_dump())
     found = session.exec(query).first()
     if found is None or not found.proof or findings.problems(session, [found.sha256]):
         return None
     version = session.get_one(AdapterVersion, version_id)
-    metadata = version_metadata(session, version, with_tags=with_tags)
+    metadata = version_metadata(session, version, with_tags=kind.with_tags)
     return found if found.facts_sha256 == facts_sha256(metadata) else None
 
 
@@ -290,38 +281,24 @@ def download_bytes(session: Session, version: AdapterVersion) -> int | None:
 
 
 def newest_order(
-    session: Session,
-    version_id: int,
-    file_format: FileFormat,
-    dtype: WeightDtype,
-    *,
-    with_tags: bool = False,
+    session: Session, version_id: int, kind: ExportAdapterArgs = USUAL_FILE
 ) -> IoJob | None:
     """The newest export job for this download, if any."""
-    args = ExportAdapterArgs(format=file_format, dtype=dtype, with_tags=with_tags)
     orders = select(IoJob).where(
         IoJob.kind == JobKind.EXPORT_ADAPTER, IoJob.subject_id == version_id
     )
     for job in session.exec(orders.order_by(col(IoJob.id).desc())):
-        if job.readable_arguments() == args:
+        if job.readable_arguments() == kind:
             return job
     return None
 
 
-def order_file(
-    session: Session,
-    version_id: int,
-    file_format: FileFormat,
-    dtype: WeightDtype,
-    *,
-    with_tags: bool = False,
-) -> IoJob:
+def order_file(session: Session, version_id: int, kind: ExportAdapterArgs = USUAL_FILE) -> IoJob:
     """The queued or running export job for a download; creates one if needed."""
-    job = newest_order(session, version_id, file_format, dtype, with_tags=with_tags)
+    job = newest_order(session, version_id, kind)
     if job is not None and job.state.is_active:
         return job
-    args = ExportAdapterArgs(format=file_format, dtype=dtype, with_tags=with_tags)
-    return enqueue_io(session, args, subject_id=version_id)
+    return enqueue_io(session, kind, subject_id=version_id)
 
 
 def order_import(

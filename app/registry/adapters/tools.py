@@ -77,16 +77,6 @@ class FuseOrder:
     keep: FuseOutput = FuseOutput.BASE_MODEL
 
 
-@dataclass(frozen=True)
-class ExtractOrder:
-    """Two base models whose difference becomes an adapter."""
-
-    name: str
-    base: str | int
-    tuned: str | int
-    rank: int = 16
-
-
 def order_merge(session: Session, order: MergeOrder) -> IoJob:
     """Queue a merge of adapters into a new one. Raises InvalidInput with the reason."""
     found = _resolve_parts(session, order.parts)
@@ -170,21 +160,22 @@ def order_fuse(session: Session, order: FuseOrder) -> IoJob:
     return enqueue_io(session, args, subject_id=base.key)
 
 
-def order_extract(session: Session, order: ExtractOrder) -> IoJob:
+def order_extract(
+    session: Session, *, name: str, base: str | int, tuned: str | int, rank: int
+) -> IoJob:
     """Queue the extraction of an adapter from two base models. Raises InvalidInput."""
-    base = _ready_base(session, order.base, "base")
-    tuned = _ready_base(session, order.tuned, "tuned")
-    if base.key == tuned.key:
+    first, second = _ready_base(session, base, "base"), _ready_base(session, tuned, "tuned")
+    if first.key == second.key:
         raise invalid_field("tuned", "Both are the same base model. Choose two different ones.")
-    if base.family != tuned.family:
+    if first.family != second.family:
         raise invalid_field(
             "tuned",
-            f"“{base.name}” is {base.family_label} and “{tuned.name}” is {tuned.family_label}; "
-            "choose two base models of the same family.",
+            f"“{first.name}” is {first.family_label} and “{second.name}” is "
+            f"{second.family_label}; choose two base models of the same family.",
         )
-    _check_rank(order.rank)
-    args = ExtractAdapterArgs(tuned_id=tuned.key, rank=order.rank, name=checked_name(order.name))
-    return enqueue_io(session, args, subject_id=base.key)
+    _check_rank(rank)
+    args = ExtractAdapterArgs(tuned_id=second.key, rank=rank, name=checked_name(name))
+    return enqueue_io(session, args, subject_id=first.key)
 
 
 def active_jobs(session: Session, adapter: Adapter) -> list[IoJob]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from pydantic import Field
 from sqlmodel import Session, col, select
 
+from app.registry.api_records import api_record
 from app.registry.job_kinds.kinds import ByteProgress, JobKind
 from app.registry.tables.jobs import IoJob
 from app.registry.wording import size_text
@@ -15,14 +16,17 @@ MAX_ATTEMPTS = 20  # downloads resume, so a worker that stops costs little
 STOPPED = "The download was stopped{at}. Download it again to resume where it stopped."
 
 
-@dataclass(frozen=True)
+@api_record
 class Download:
-    """Progress of a download; `total` and `file` are unknown before the Hub has answered."""
+    """The progress of a download from the Hub."""
 
-    is_waiting: bool
-    done: int
-    total: int | None
-    file: str
+    is_waiting: bool = Field(exclude=True)
+    done: int = Field(serialization_alias="bytes_done", description="Bytes that are here.")
+    total: int | None = Field(
+        serialization_alias="bytes_total",
+        description="Bytes in all; null before the Hub answers.",
+    )
+    file: str = Field(description="The file that is being downloaded.")
 
     @property
     def share(self) -> float:

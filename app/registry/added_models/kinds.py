@@ -24,7 +24,8 @@ class ModelKind(Generic[Row]):
     `name` is the noun in sentences; `places` says where a path may lead; `file_ending` is that of
     files that can be added alone, if any, and `other_file` the sentence for all others; `field` is
     the field of requests that choose a model. `make_download` gives the arguments of the download
-    of a row, with the precision that was asked for, if any.
+    of a row, with the precision that was asked for, if any. `corrected`: columns that a person can
+    correct; a check of the same files leaves them.
     """
 
     table: type[Row]
@@ -37,6 +38,7 @@ class ModelKind(Generic[Row]):
     download: JobKind
     make_download: Callable[[Session, Row, HubSource, str | None], JobArgs]
     download_folder: Callable[[Settings], Path]
+    corrected: frozenset[str] = frozenset()
 
     @property
     def title(self) -> str:

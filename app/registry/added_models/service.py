@@ -250,6 +250,21 @@ def present_model(session: Session, kind: ModelKind[Row], model_id: int) -> Row 
     return None if model is None or model.status == ModelStatus.REMOVED else model
 
 
+def write_ready(session: Session, kind: ModelKind[Row], model_id: int, info: object) -> None:
+    """Store the facts that a check found and mark a model ready, unless it was removed meanwhile.
+
+    `info`: its attributes that are columns of the table are stored.
+    """
+    if (model := present_model(session, kind, model_id)) is not None:
+        found = vars(info)
+        is_same = "fingerprint" in found and vars(model)["fingerprint"] == found["fingerprint"]
+        kept = kind.corrected if is_same else frozenset()
+        for name in kind.table.model_fields.keys() & found.keys() - kept:
+            setattr(model, name, found[name])
+        model.status, model.error = ModelStatus.READY, None
+        session.add(model)
+
+
 def write_unusable(session: Session, kind: ModelKind[Row], model_id: int, sentence: str) -> None:
     """Mark a model failed with the reason, unless it was removed meanwhile."""
     if (model := present_model(session, kind, model_id)) is not None:

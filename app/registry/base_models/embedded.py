@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlmodel import Session, select
 
-from app.registry.added_models.service import write_unusable
+from app.registry.added_models.service import write_ready, write_unusable
 from app.registry.base_models import service
 from app.registry.slugs import unique_slug
 from app.registry.tables.added_models import ModelStatus
@@ -38,7 +38,7 @@ def inspect_embedded(session: Session) -> None:
         _revive(session, info)
     base = service.ensure_embedded(session)
     if base.status != ModelStatus.READY or base.fingerprint is None:
-        service.write_inspection(session, base.key, info)
+        write_ready(session, service.BASE_MODELS, base.key, info)
 
 
 def _is_of_older_version(session: Session, info: BaseInfo) -> bool:

@@ -13,7 +13,7 @@ from app.registry.added_models import service as added_models
 from app.registry.added_models.downloads import newest_downloads
 from app.registry.added_models.kinds import ModelKind
 from app.registry.base_models.speeds import trained_layers
-from app.registry.errors import InvalidInput, NotReady
+from app.registry.errors import NotReady, invalid_field
 from app.registry.hub_source import HubSource
 from app.registry.job_kinds.kinds import DownloadBaseArgs, InspectBaseArgs, JobKind
 from app.registry.slugs import RowId, insert_with_slug
@@ -117,7 +117,7 @@ def require_ready(base: BaseModel) -> None:
         if base.status in CHANGING:
             raise NotReady(sentence)
     if sentence:
-        raise InvalidInput(sentence, fields={"base_model": sentence})
+        raise invalid_field("base_model", sentence)
 
 
 def _is_shipped(base: BaseModel) -> bool:

@@ -25,7 +25,6 @@ from app.registry.runs.metrics import values_by_step
 from app.registry.runs.progress import FIXED_LOSS
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library
 from app.registry.tables.runs import NOTICE, Checkpoint, Run, Sample
-from worker.core.words import FileFormat, WeightDtype
 
 STEPS_NAMED = 20  # in a sentence
 
@@ -191,7 +190,7 @@ def use_checkpoint(session: Session, run_id: int, step: int) -> UsedVersion:
     if not run.state.is_final:
         run.adapter_id = adapter.key  # what the run makes at its end becomes the next version
         session.add(run)
-    adapters.order_file(session, version.key, FileFormat.KOHYA, WeightDtype.FP16)
+    adapters.order_file(session, version.key)
     text = f"Step {step:,} became version {version.version} of “{adapter.name}”."
     jobs.record(session, Run, run_id, NOTICE, text=text)
     return UsedVersion(adapter, version, before)

@@ -25,7 +25,6 @@ from app.registry.tables.renders import Render
 from app.registry.tables.runs import Run
 from tests import fake_workers
 from tests.app.adapters.test_pages import end_import, safetensors
-from worker.core.words import FileFormat, WeightDtype
 
 API = "/api/v1/adapters"
 
@@ -341,7 +340,7 @@ def test_an_import_that_takes_long_is_asked_for_by_its_id(
     }  # fmt: skip
     assert client.get(f"{API}/imports/99").status_code == 404
     with state.database.write() as session:
-        other = service.order_file(session, 1, FileFormat.KOHYA, WeightDtype.FP16)
+        other = service.order_file(session, 1)
     assert client.get(f"{API}/imports/{other.key}").status_code == 404
 
 

@@ -20,7 +20,12 @@ from app.registry.deletion import adapters as deleted
 from app.registry.deletion import lists
 from app.registry.deletion.things import DeletedKind, list_things
 from app.registry.errors import Conflict, NotFound
-from app.registry.job_kinds.kinds import InspectBaseArgs, MergeAdaptersArgs, ResizeAdapterArgs
+from app.registry.job_kinds.kinds import (
+    ExportAdapterArgs,
+    InspectBaseArgs,
+    MergeAdaptersArgs,
+    ResizeAdapterArgs,
+)
 from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.jobs.service import enqueue_io
@@ -181,7 +186,9 @@ def test_what_work_still_needs_is_kept(database: Database, status: JobStatus) ->
         jobs: list[Run | Render | IoJob] = [
             make_run(session, adapter_id=key, status=status),
             make_render(session, key, status),
-            service.order_file(session, 1, FileFormat.PEFT, WeightDtype.FP16),
+            service.order_file(
+                session, 1, ExportAdapterArgs(format=FileFormat.PEFT, dtype=WeightDtype.FP16)
+            ),
             service.order_import(session, sha256="a" * 64, filename="x", adapter_id=key),
             enqueue_io(session, resize, subject_id=1),
             enqueue_io(session, merge),

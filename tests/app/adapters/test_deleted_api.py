@@ -6,6 +6,7 @@ from fastapi.testclient import TestClient
 
 from app.registry.adapters.service import order_file
 from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.job_kinds.kinds import ExportAdapterArgs
 from app.registry.state import AppState
 from tests import fake_workers
 from worker.core.words import FileFormat, WeightDtype
@@ -43,7 +44,7 @@ def test_it_is_refused_with_a_sentence_before_its_time(client: TestClient, state
     assert refused.status_code == 409
     assert refused.json()["detail"].startswith("This adapter is not deleted.")
     with state.database.write() as session:
-        order_file(session, 1, FileFormat.PEFT, WeightDtype.FP16)
+        order_file(session, 1, ExportAdapterArgs(format=FileFormat.PEFT, dtype=WeightDtype.FP16))
     client.delete(f"{API}/{adapter.key}")
     refused = client.delete(f"{FOREVER}/{adapter.key}")
     assert refused.status_code == 409

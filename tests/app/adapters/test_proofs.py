@@ -12,6 +12,7 @@ from app.registry.adapters import service
 from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
 from app.registry.code_version import code_version
 from app.registry.errors import NotReady
+from app.registry.job_kinds.kinds import ExportAdapterArgs
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.state import AppState
@@ -181,7 +182,9 @@ def test_a_failure_that_may_have_passed_is_tried_once_by_each_who_asks(
     answer = client.get(place)
     assert (answer.status_code, len(orders(state))) == (503, 2)
     assert "still being written" in answer.json()["detail"]
-    request = _FileRequest(state, 1, FileFormat.BUNDLE, WeightDtype.FP16, with_tags=False)
+    request = _FileRequest(
+        state, 1, ExportAdapterArgs(format=FileFormat.BUNDLE, dtype=WeightDtype.FP16)
+    )
     assert request.find_or_order() is None
     fail(state, code, "It did not work.", **result)
     with pytest.raises(NotReady, match=r"could not be written: It did not work\."):
@@ -235,7 +238,7 @@ def test_a_file_that_cannot_be_right_is_not_offered_but_told_with_its_sentence(
     lasting = {"code_version": code_version(), "facts_sha256": "as now"}
     with state.database.write() as session:
         for dtype in (WeightDtype.FP16, WeightDtype.BF16):
-            service.order_file(session, 1, FileFormat.KOHYA, dtype)
+            service.order_file(session, 1, ExportAdapterArgs(format=FileFormat.KOHYA, dtype=dtype))
     fail(state, "proof", TOO_LARGE, **lasting)
     fail(state, "storage_full", "The disk is full.")
     page = client.get("/adapters/chalk", headers={"accept": "text/html"}).text

@@ -13,6 +13,7 @@ from app.registry.adapters.service import AdapterChange, Filter, Sort
 from app.registry.adapters.versions.create_version import NewFile, add_file
 from app.registry.db import Database, Session
 from app.registry.errors import InvalidInput, NotFound
+from app.registry.job_kinds.kinds import ExportAdapterArgs
 from app.registry.job_kinds.states import JobStatus
 from app.registry.renders.covers import put_cover
 from app.registry.tables.adapters import Adapter, AdapterAlias, AdapterVersion
@@ -113,13 +114,18 @@ def test_tags_are_words_in_lower_case_once_each(database: Database) -> None:
 def test_a_download_is_ordered_once_until_the_order_has_ended(database: Database) -> None:
     make(database, "Chalk")
     with database.write() as session:
-        first = service.order_file(session, 1, KOHYA, FP16)
-        assert service.order_file(session, 1, KOHYA, FP16).key == first.key
-        assert service.order_file(session, 1, KOHYA, WeightDtype.FP32).key != first.key
+        first = service.order_file(session, 1)
+        assert service.order_file(session, 1).key == first.key
+        assert (
+            service.order_file(
+                session, 1, ExportAdapterArgs(format=KOHYA, dtype=WeightDtype.FP32)
+            ).key
+            != first.key
+        )
         first.status = JobStatus.FAILED
         session.add(first)
         session.flush()
-        assert service.order_file(session, 1, KOHYA, FP16).key != first.key
+        assert service.order_file(session, 1).key != first.key
 
 
 @pytest.mark.parametrize(
@@ -140,15 +146,15 @@ def test_a_file_that_says_what_is_no_longer_true_is_written_anew(
     key = make(database, "Chalk")
     kohya: dict[str, Any] = {"version_id": 1, "file_format": KOHYA, "dtype": FP16}
     for with_tags in (False, True):
-        wanted = kohya | {"with_tags": with_tags}
+        wanted = ExportAdapterArgs(format=KOHYA, dtype=FP16, with_tags=with_tags)
         with database.write() as session:
             version = session.get_one(AdapterVersion, 1)
             metadata = version_metadata(session, version, with_tags=with_tags)
             file = NewFile("kohya", "fp16", "a" * 64, 7, {"passed": True}, with_tags)
             add_file(session, 1, file)
-            assert service.find_file(session, **wanted) is None  # nobody kept what it says
+            assert service.find_file(session, 1, wanted) is None  # nobody kept what it says
             first = add_file(session, 1, replace(file, facts_sha256=facts_sha256(metadata)))
-            assert service.find_file(session, **wanted) is first
+            assert service.find_file(session, 1, wanted) is first
 
     def apply(session: Session) -> None:
         if isinstance(change, str):
@@ -158,12 +164,12 @@ def test_a_file_that_says_what_is_no_longer_true_is_written_anew(
 
     with database.write() as session:
         apply(session)
-        order = service.newest_order(session, 1, KOHYA, FP16)
+        order = service.newest_order(session, 1)
         assert (order is not None) == bool(in_every_file)  # the one most people take, at once
         apply(session)
-        assert service.newest_order(session, 1, KOHYA, FP16) is order
+        assert service.newest_order(session, 1) is order
     for with_tags, told in ((False, in_every_file), (True, in_every_file is not None)):
-        wanted = kohya | {"with_tags": with_tags}
+        wanted = ExportAdapterArgs(format=KOHYA, dtype=FP16, with_tags=with_tags)
         with database.read() as session:
-            assert (service.find_file(session, **wanted) is None) == bool(told)
+            assert (service.find_file(session, 1, wanted) is None) == bool(told)
             assert service.download_bytes(session, session.get_one(AdapterVersion, 1)) == 7

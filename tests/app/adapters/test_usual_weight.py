@@ -107,7 +107,7 @@ def test_only_an_edited_weight_makes_a_written_file_stale(
 ) -> None:
     def is_current() -> bool:
         with state.database.read() as session:
-            return service.find_file(session, 1, *USUAL) is not None
+            return service.find_file(session, 1) is not None
 
     address = f"/api/v1/adapters/{chalk.key}/versions/latest"
     assert is_current()

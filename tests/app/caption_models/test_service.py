@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 def ready(session: Session, folder: Path, settings: Settings) -> CaptionModel:
     model = added_models.add(session, CAPTION_MODELS, str(folder), settings)
-    service.write_checked(session, model.key, INFO)
+    added_models.write_ready(session, CAPTION_MODELS, model.key, INFO)
     return model
 
 
@@ -53,7 +53,7 @@ def test_a_check_writes_what_the_folder_holds(
             "Florence-2",
             5_000,
         )
-        service.write_checked(session, 9, INFO)  # removed meanwhile
+        added_models.write_ready(session, CAPTION_MODELS, 9, INFO)  # removed meanwhile
         assert added_models.list_models(session, CAPTION_MODELS) == [model]
 
 

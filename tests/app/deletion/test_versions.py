@@ -17,6 +17,7 @@ from app.registry.deletion.things import DeletedKind, list_things
 from app.registry.deletion.usage import FileKind, storage_use
 from app.registry.errors import Conflict, NotFound
 from app.registry.job_kinds.kinds import (
+    ExportAdapterArgs,
     ExportAdapterResult,
     ImportAdapterArgs,
     ImportAdapterResult,
@@ -192,7 +193,9 @@ def test_a_version_that_jobs_need_is_refused(registry: Registry) -> None:
     with registry.database.write() as session:
         request = RenderRequest(prompt="x", adapters=[used])
         render = renders.create_render(session, request, registry.state.store)
-        service.order_file(session, first.key, FileFormat.PEFT, WeightDtype.FP32)
+        service.order_file(
+            session, first.key, ExportAdapterArgs(format=FileFormat.PEFT, dtype=WeightDtype.FP32)
+        )
     with pytest.raises(Conflict, match="1 render, 1 job"):
         delete(registry, first.adapter_id, 1)
     with registry.database.write() as session:
@@ -213,7 +216,9 @@ def test_jobs_that_made_a_version_forget_it(registry: Registry) -> None:
             session, ImportAdapterArgs(sha256=source, filename=SECRET, sidecars=(beside,))
         )
         imported.result = ImportAdapterResult(adapter_id=key, version=1, notes=(SECRET,)).stored()
-        export = service.order_file(session, version.key, FileFormat.PEFT, WeightDtype.FP32)
+        export = service.order_file(
+            session, version.key, ExportAdapterArgs(format=FileFormat.PEFT, dtype=WeightDtype.FP32)
+        )
         export.result = ExportAdapterResult(sha256=version.sha256).stored()
         again = enqueue_io(
             session, ImportAdapterArgs(sha256=registry.blob("other form"), filename="again")

@@ -375,9 +375,13 @@ def test_an_order_is_found_in_the_rows_of_other_versions(database: Database) -> 
     with database.read() as session:
         for key, (file_format, with_tags) in wanted.items():
             found = adapters.newest_order(
-                session, 1, file_format, WeightDtype.FP16, with_tags=with_tags
+                session,
+                1,
+                ExportAdapterArgs(format=file_format, dtype=WeightDtype.FP16, with_tags=with_tags),
             )
             assert found is not None
             assert found.key == key
-        none = adapters.newest_order(session, 1, FileFormat.PEFT, WeightDtype.BF16)
+        none = adapters.newest_order(
+            session, 1, ExportAdapterArgs(format=FileFormat.PEFT, dtype=WeightDtype.BF16)
+        )
         assert none is None

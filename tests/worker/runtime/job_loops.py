@@ -18,7 +18,8 @@ from PIL import Image as Picture
 from PIL import ImageDraw
 from sqlmodel import SQLModel, select
 
-from app.registry.base_models.service import ensure_embedded, write_inspection
+from app.registry.added_models.service import write_ready
+from app.registry.base_models.service import BASE_MODELS, ensure_embedded
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
 from app.registry.job_kinds.kinds import JobKind
@@ -226,11 +227,7 @@ def _add_base(database: Database) -> int:
     with database.write() as session:
         base = ensure_embedded(session)
         session.flush()
-        write_inspection(
-            session,
-            base.key,
-            embedded_info(),
-        )
+        write_ready(session, BASE_MODELS, base.key, embedded_info())
         for job in session.exec(select(IoJob)):
             session.delete(job)
         return base.key

@@ -16,6 +16,7 @@ from app.registry import hub_transfers as on_hub
 from app.registry.adapters.versions.create_version import NewFile, NewVersion, add_file, publish
 from app.registry.db import utcnow
 from app.registry.hub_transfers import HubImport, PublishOptions
+from app.registry.job_kinds.kinds import ExportAdapterArgs
 from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
 from app.registry.tables.jobs import IoJob
 from tests.fake_hub import READ, WRITE, Hub, open_hub
@@ -25,7 +26,7 @@ from worker.core import starter
 from worker.core.lora_files import canonical
 from worker.core.lora_files.adaptable_shapes import adaptable_shapes
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
-from worker.core.lora_files.export import read_adapter
+from worker.core.lora_files.reading import read_adapter
 from worker.core.words import LORA_FORMATS, WeightDtype
 from worker.runtime import export_jobs
 from worker.runtime.hub_jobs import _license_of_card
@@ -82,7 +83,9 @@ def exported(
     (version,) = registry.rows(AdapterVersion)
     files, work = [], registry.io_work(folder)
     for form in LORA_FORMATS:
-        file = export_jobs.download(work, version.key, form, WeightDtype.FP16)
+        file = export_jobs.download(
+            work, version.key, ExportAdapterArgs(format=form, dtype=WeightDtype.FP16)
+        )
         files.append((file, registry.store.local_path(file.sha256, folder).read_bytes()))
     registry.database.dispose()
     return files

@@ -31,7 +31,6 @@ from worker.core.lora_files.adaptable_shapes import adaptable_shapes
 from worker.core.lora_files.base_weights import open_base_weights
 from worker.core.lora_files.canonical import load_adapter
 from worker.core.lora_files.compatible import explain_mismatch
-from worker.core.words import FileFormat, WeightDtype
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.job_progress import JobProgress
 
@@ -320,7 +319,7 @@ def test_the_header_tells_name_trigger_license_and_picture(
         with at_work.store.open(sha256) as cover:
             assert Image.open(cover).size == (side, side)
     with at_work.database.write() as session:
-        job = adapters.order_file(session, version.key, FileFormat.KOHYA, WeightDtype.FP16)
+        job = adapters.order_file(session, version.key)
     done = at_work.until_final(IoJob, job.key)
     with safe_open(at_work.store.local_path(done.result["sha256"], tmp_path), "pt") as file:
         said = file.metadata()

@@ -14,6 +14,7 @@ from app.registry.adapters import service as adapters
 from app.registry.adapters.service import AdapterChange
 from app.registry.added_models import service as added_models
 from app.registry.base_models import service as base_models
+from app.registry.job_kinds.kinds import ExportAdapterArgs
 from app.registry.jobs import service as jobs
 from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
 from app.registry.tables.base_models import BaseModel
@@ -26,8 +27,8 @@ from tests.worker.runtime.job_loops import Registry
 from worker.core import starter
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
-from worker.core.lora_files.export import read_adapter
 from worker.core.lora_files.file_names import file_name
+from worker.core.lora_files.reading import read_adapter
 from worker.core.safetensors_header import with_metadata
 from worker.core.words import FileFormat, WeightDtype
 from worker.runtime import export_jobs
@@ -93,7 +94,11 @@ def test_a_bundle_is_written_when_it_is_asked_for(
 ) -> None:
     registry, version = trained.registry, version_of(trained)
     with registry.database.write() as session:
-        job = adapters.order_file(session, version.key, FileFormat.BUNDLE, WeightDtype.BF16)
+        job = adapters.order_file(
+            session,
+            version.key,
+            ExportAdapterArgs(format=FileFormat.BUNDLE, dtype=WeightDtype.BF16),
+        )
     done = registry.until_final(IoJob, job.key)
     assert (done.status, done.error) == ("succeeded", None)
     (file,) = registry.rows(AdapterFile, version_id=version.key, format="bundle")
@@ -113,7 +118,11 @@ def test_the_prompt_tag_on_the_page_names_every_file_of_a_version(
     with registry.database.write() as session:
         adapter = adapters.get_adapter(session, version.adapter_id)
         view = page_view.adapter_view(session, adapter.slug, version.version)
-        job = adapters.order_file(session, version.key, FileFormat.BUNDLE, WeightDtype.FP16)
+        job = adapters.order_file(
+            session,
+            version.key,
+            ExportAdapterArgs(format=FileFormat.BUNDLE, dtype=WeightDtype.FP16),
+        )
     registry.until_final(IoJob, job.key)
     (tag,) = (snippet.text for snippet in view.snippets if "A1111" in snippet.title)
     name = tag.removeprefix("<lora:").partition(":")[0]
@@ -132,7 +141,7 @@ def test_a_license_set_after_the_training_is_in_the_next_download_and_on_the_hub
     trained: TrainedRegistry, tmp_path: Path
 ) -> None:
     registry, version = trained.registry, version_of(trained)
-    kohya = (version.key, FileFormat.KOHYA, WeightDtype.FP16)
+    kohya = (version.key, adapters.USUAL_FILE)
     with registry.database.read() as session:
         first = adapters.find_file(session, *kohya)
     assert first is not None  # what the trainer wrote is what the registry says

@@ -16,6 +16,7 @@ from app.registry.adapters import service as adapters
 from app.registry.adapters.downloads.failed_exports import refusals
 from app.registry.adapters.proofs import checks_of
 from app.registry.adapters.service import AdapterChange
+from app.registry.job_kinds.kinds import ExportAdapterArgs
 from app.registry.tables.adapters import AdapterFile, AdapterVersion
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
@@ -33,8 +34,7 @@ from worker.core.words import FileFormat, WeightDtype
 from worker.runtime import prove_downloads
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.messages import Export, ExportFile
-from worker.runtime.prove_downloads import Prover
-from worker.runtime.write_downloads import write_downloads
+from worker.runtime.write_downloads import Prover, write_downloads
 
 SD1 = BaseFamily.SD1
 EMBEDDED = starter.PATH  # not the small one, where an image has to say something
@@ -237,7 +237,7 @@ def test_numbers_that_do_not_fit_fail_the_order_with_advice(
         session.add(row)
         session.flush()
         key = row.key
-        job = adapters.order_file(session, key, FileFormat.KOHYA, WeightDtype.FP16)
+        job = adapters.order_file(session, key)
     with registry.working(IoJobs(registry.settings, registry.database, registry.store)):
         done = registry.until_final(IoJob, job.key)
     assert (done.status, done.error_code) == ("failed", "proof")
@@ -256,9 +256,13 @@ def test_notes_and_tags_are_in_a_file_only_when_wished(
     with registry.database.write() as session:
         adapters.change_adapter(session, version.adapter_id, private)
         job = adapters.order_file(
-            session, version.key, FileFormat.KOHYA, WeightDtype.BF16, with_tags=True
+            session,
+            version.key,
+            ExportAdapterArgs(format=FileFormat.KOHYA, dtype=WeightDtype.BF16, with_tags=True),
         )
-        plain = adapters.order_file(session, version.key, FileFormat.KOHYA, WeightDtype.BF16)
+        plain = adapters.order_file(
+            session, version.key, ExportAdapterArgs(format=FileFormat.KOHYA, dtype=WeightDtype.BF16)
+        )
     assert job.key != plain.key
     with registry.working(IoJobs(registry.settings, registry.database, registry.store)):
         for order in (job, plain):
@@ -285,8 +289,8 @@ def test_the_sidecar_in_a_bundle_keeps_the_notes_to_itself(
     registry, version = trained.registry, version_of(trained)
     with registry.database.write() as session:
         adapters.change_adapter(session, version.adapter_id, AdapterChange(notes="Only mine."))
-        wanted = (session, version.key, FileFormat.BUNDLE, WeightDtype.FP16)
-        job = adapters.order_file(*wanted)
+        bundle_file = ExportAdapterArgs(format=FileFormat.BUNDLE, dtype=WeightDtype.FP16)
+        job = adapters.order_file(session, version.key, bundle_file)
     with registry.working(IoJobs(registry.settings, registry.database, registry.store)):
         done = registry.until_final(IoJob, job.key)
     with zipfile.ZipFile(registry.store.local_path(done.result["sha256"], tmp_path)) as bundle:

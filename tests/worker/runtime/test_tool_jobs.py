@@ -12,12 +12,7 @@ import torch
 from PIL import ImageChops
 
 from app.registry.adapters import service, tools, usual_weight
-from app.registry.adapters.tools import (
-    ExtractOrder,
-    FuseOrder,
-    FuseOutput,
-    MergeOrder,
-)
+from app.registry.adapters.tools import FuseOrder, FuseOutput, MergeOrder
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.added_models import service as added_models
 from app.registry.base_models import service as base_models
@@ -266,7 +261,7 @@ def test_a_fused_base_is_registered_and_has_the_weights_of_both(
             assert torch.allclose(tensor, other[key], atol=1e-7)
     with registry.database.write() as session:
         extract = tools.order_extract(
-            session, ExtractOrder("Back", registry.base_id, row.key, rank=3)
+            session, name="Back", base=registry.base_id, tuned=row.key, rank=3
         )
     back = done(registry, extract)
     assert (back.status, back.error) == ("succeeded", None)

@@ -34,7 +34,6 @@ from tests.worker.runtime.job_loops import CONFIG, PATIENCE_SECONDS, Registry, w
 from worker.core.lora_files import canonical
 from worker.core.lora_files.reading import read_adapter
 from worker.core.safetensors_header import tensor_hash
-from worker.core.words import FileFormat, WeightDtype
 from worker.runtime import scratch
 from worker.runtime.attempts import attempt
 from worker.runtime.attempts.save_result import TrainingResult
@@ -121,7 +120,7 @@ def test_the_next_version_says_at_once_what_is_said_of_its_adapter(
     with registry.database.read() as session:
         version = session.get_one(AdapterVersion, run.adapter_version_id)
         assert (version.adapter_id, version.version) == (key, 2)
-        file = find_file(session, version.key, FileFormat.KOHYA, WeightDtype.FP16)
+        file = find_file(session, version.key)
     assert file is not None
     with safe_open(registry.store.local_path(file.sha256, tmp_path), framework="pt") as opened:
         said = opened.metadata()

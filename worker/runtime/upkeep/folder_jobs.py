@@ -14,7 +14,6 @@ from app.registry.adapters.folders import IN_THE_WAY, WEIGHTS
 from app.registry.adapters.service import get_adapter, get_version
 from app.registry.job_kinds.kinds import KeepInFolderArgs, KeepInFolderResult
 from worker.core.safetensors_header import replacing
-from worker.core.words import FileFormat, WeightDtype
 from worker.runtime import export_jobs
 from worker.runtime.job_progress import IoWork, RefusedError
 
@@ -47,7 +46,7 @@ def _write(
     with work.database.read() as session:
         adapter = get_adapter(session, work.job.subject_id or 0)
         version = get_version(session, adapter, args.version)
-    file = export_jobs.download(work, version.key, FileFormat.BUNDLE, WeightDtype.FP16)
+    file = export_jobs.download(work, version.key, folders.WRITTEN)
     with ZipFile(work.store.local_path(file.sha256, work.scratch)) as bundle:
         members = {Path(name).suffix: name for name in bundle.namelist()}
         hashes = tuple(_sha256(bundle, name) for name in members.values())

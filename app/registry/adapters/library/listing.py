@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,6 +27,7 @@ from app.registry.errors import invalid_field
 from app.registry.paging import foreign_cursor, read_cursor, write_cursor
 from app.registry.tables.adapters import Adapter, AdapterTag, is_in_library
 from worker.core.bases.family import BaseFamily
+from worker.core.words import Labeled
 
 ADAPTERS_A_PAGE = 24
 MAX_SORTED_IN_PYTHON = 1_000
@@ -35,13 +35,13 @@ COUNT_END = 10_000  # counts stop here
 Key = tuple[Any, int]  # position of a row in the order: the sort value, then the id
 
 
-class Sort(StrEnum):
+class Sort(Labeled):
     """Sort orders of the list of adapters."""
 
-    NEWEST = "newest"
-    OLDEST = "oldest"
-    NAME = "name"
-    NAME_DOWN = "name-down"
+    NEWEST = "newest", "Newest first"
+    OLDEST = "oldest", "Oldest first"
+    NAME = "name", "Name, A to Z"
+    NAME_DOWN = "name-down", "Name, Z to A"
 
     @property
     def is_descending(self) -> bool:

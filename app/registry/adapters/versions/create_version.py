@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
 from app.registry.adapters.versions import aliases
 from app.registry.blobs import findings
 from app.registry.code_version import code_version
 from app.registry.datasets.trained_on import DATASETS
-from app.registry.db import utcnow
+from app.registry.db import advisory_lock, utcnow
 from app.registry.slugs import insert_named, unique_slug
 from app.registry.tables.adapters import LATEST, Adapter, AdapterFile, AdapterVersion, is_in_library
 from app.registry.tables.base_models import BaseModel
@@ -67,6 +66,10 @@ class NewVersion:
     becomes_latest: bool = True  # False: `latest` stays, unless it is the first version
 
 
+SHARED = NewVersion.__dataclass_fields__.keys() & AdapterVersion.model_fields.keys()
+"""The properties that a row of a version has too."""
+
+
 def publish(session: Session, new: NewVersion, *, adapter_id: int | None = None) -> AdapterVersion:
     """Create a version of this adapter, or of a new one, and point `latest` to it.
 
@@ -102,31 +105,16 @@ def future_rows(
 
 def make_version(session: Session, new: NewVersion, adapter: Adapter) -> AdapterVersion:
     """The row of a version, which is not stored yet."""
-    return AdapterVersion(
-        adapter_id=adapter.id or 0,
-        version=next_number(session, adapter) if new.number is None else new.number,
-        sha256=new.sha256,
-        size_bytes=new.size_bytes,
-        run_id=new.run_id,
-        dataset_version_id=new.dataset_version_id,
-        on_several_datasets=bool(new.details.get(DATASETS)),
-        base_model_id=new.base_model_id,
-        rank=new.rank,
-        alpha=new.alpha,
-        steps=new.steps,
-        usual_weight=new.usual_weight,
-        trigger_words=list(new.trigger_words),
-        trainable_parameters=new.trainable_parameters,
-        base_parameters=new.base_parameters,
-        peak_memory_bytes=new.peak_memory_bytes,
-        training_seconds=new.training_seconds,
-        config=new.config,
-        details=_base_facts(session, new) | new.details,
-        tensor_sha256=new.tensor_sha256,
-        file_tensor_sha256=new.details.get("tensor_sha256"),
-        code_version=code_version(),
-        ruined=new.ruined,
-    )
+    derived = {
+        "adapter_id": adapter.id or 0,
+        "version": next_number(session, adapter) if new.number is None else new.number,
+        "on_several_datasets": bool(new.details.get(DATASETS)),
+        "trigger_words": list(new.trigger_words),
+        "details": _base_facts(session, new) | new.details,
+        "file_tensor_sha256": new.details.get("tensor_sha256"),
+        "code_version": code_version(),
+    }
+    return AdapterVersion(**{name: getattr(new, name) for name in SHARED} | derived)
 
 
 def _base_facts(session: Session, new: NewVersion) -> dict[str, Any]:
@@ -137,26 +125,10 @@ def _base_facts(session: Session, new: NewVersion) -> dict[str, Any]:
 
 def add_file(session: Session, version_id: int, file: NewFile) -> AdapterFile:
     """Store a download of a version; replaces an earlier one of the same format."""
-    row = session.exec(
-        select(AdapterFile).where(
-            AdapterFile.version_id == version_id,
-            AdapterFile.format == file.format,
-            AdapterFile.dtype == file.dtype,
-            AdapterFile.with_tags == file.with_tags,
-        )
-    ).first()
-    if row is None:
-        row = AdapterFile(
-            version_id=version_id,
-            format=file.format,
-            dtype=file.dtype,
-            with_tags=file.with_tags,
-            sha256="",
-            size_bytes=0,
-        )
-    row.sha256, row.size_bytes, row.proof = file.sha256, file.size_bytes, file.proof
-    row.facts_sha256 = file.facts_sha256
-    session.add(row)
+    kind = {"format": file.format, "dtype": file.dtype, "with_tags": file.with_tags}
+    earlier = select(AdapterFile).filter_by(version_id=version_id, **kind)
+    row = session.exec(earlier).first() or AdapterFile(version_id=version_id, **vars(file))
+    session.add(row.sqlmodel_update(vars(file)))
     findings.forget_problems(session, file.sha256)
     return row
 
@@ -173,12 +145,11 @@ def find_equal(
 
     `tensors_of_file`: the hash of a file's bytes after its header, by which other programs identify
     a LoRA; found is also a version imported from, or offered as, such a file.
-    On PostgreSQL, concurrent calls for the same `tensors` are serialized, so two imports of one
-    file create one adapter. SQLite has one writer anyway.
+    Concurrent calls for the same `tensors` are serialized, so two imports of one file create one
+    adapter.
     """
-    if tensors is not None and session.get_bind().dialect.name == "postgresql":
-        key = int.from_bytes(bytes.fromhex(tensors)[:8], "big", signed=True)
-        session.connection().execute(sa.select(func.pg_advisory_xact_lock(key)))
+    if tensors is not None:
+        advisory_lock(session, int.from_bytes(bytes.fromhex(tensors)[:8], "big", signed=True))
     same = select(AdapterVersion).join(Adapter).where(is_in_library())
     downloads = select(AdapterFile.version_id).where(AdapterFile.sha256 == uploaded)
     ways = [col(AdapterVersion.sha256) == canonical, col(AdapterVersion.id).in_(downloads)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import anyio.to_thread
@@ -13,6 +13,7 @@ from app.registry.adapters import service
 from app.registry.adapters.downloads.failed_exports import is_refused
 from app.registry.blobs.report import report
 from app.registry.errors import InvalidInput, NotFound, NotReady
+from app.registry.job_kinds.kinds import ExportAdapterArgs
 from app.registry.job_kinds.states import JobStatus
 from app.registry.state import AppState
 from app.registry.storage.store import BlobDamaged, BlobNotFound
@@ -77,7 +78,8 @@ async def download_adapter(
     format and dtype is written first, which takes a moment.
     """
     adapter, row = await anyio.to_thread.run_sync(find_version, state, adapter_id, version)
-    found = await proved_file(state, row.key, file_format, dtype, with_tags=with_tags)
+    kind = ExportAdapterArgs(format=file_format, dtype=dtype, with_tags=with_tags)
+    found = await proved_file(state, row.key, kind)
     return await anyio.to_thread.run_sync(
         lambda: blob_response(
             state,
@@ -105,17 +107,9 @@ def find_version(
         return adapter, service.get_version(session, adapter, version)
 
 
-async def proved_file(
-    state: AppState,
-    version_id: int,
-    file_format: FileFormat,
-    dtype: WeightDtype,
-    *,
-    with_tags: bool = False,
-) -> AdapterFile:
+async def proved_file(state: AppState, version_id: int, kind: ExportAdapterArgs) -> AdapterFile:
     """Wait for the checked download; raises NotReady, or InvalidInput with the reason."""
-    file_request = _FileRequest(state, version_id, file_format, dtype, with_tags=with_tags)
-    found = await poll_until_found(file_request.find_or_order)
+    found = await poll_until_found(_FileRequest(state, version_id, kind).find_or_order)
     if found is None:
         raise NotReady("This file is still being written. Try again in a moment.")
     return found
@@ -127,20 +121,17 @@ class _FileRequest:
 
     state: AppState
     version_id: int
-    file_format: FileFormat
-    dtype: WeightDtype
-    with_tags: bool = field(kw_only=True)
+    kind: ExportAdapterArgs
     waits: bool = False  # true once this request has seen or made an active order
 
     def find_or_order(self) -> AdapterFile | None:
         """The file if it exists; else None after ordering it, or the error of a failed order."""
-        kind = (self.version_id, self.file_format, self.dtype)
         with self.state.database.read() as session:
-            found = service.find_file(session, *kind, with_tags=self.with_tags)
+            found = service.find_file(session, self.version_id, self.kind)
         if found is not None and self._is_sound(found):
             return found
         with self.state.database.read() as session:
-            order = service.newest_order(session, *kind, with_tags=self.with_tags)
+            order = service.newest_order(session, self.version_id, self.kind)
             if order is not None and order.state is JobStatus.FAILED:
                 sentence = f"This file could not be written: {order.error}"
                 if is_refused(session, order):
@@ -152,7 +143,7 @@ class _FileRequest:
         self.waits = True
         if order is None or not order.state.is_active:
             with self.state.database.write() as session:
-                service.order_file(session, *kind, with_tags=self.with_tags)
+                service.order_file(session, self.version_id, self.kind)
         return None
 
     def _is_sound(self, file: AdapterFile) -> bool:
@@ -252,7 +243,8 @@ async def get_proof(
     A new combination of format and dtype is written first, which takes a moment.
     """
     adapter, row = await anyio.to_thread.run_sync(find_version, state, adapter_id, version)
-    file = await proved_file(state, row.key, file_format, dtype)
+    kind = ExportAdapterArgs(format=file_format, dtype=dtype)
+    file = await proved_file(state, row.key, kind)
     found = file.proof
     return ProofOut.of(
         file,

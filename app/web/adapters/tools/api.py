@@ -9,11 +9,11 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, StrictBool
 
 from app.registry.adapters import service, tools
-from app.registry.adapters.tools import FuseOutput
 from app.registry.base_models.service import BaseReference
 from app.registry.db import MAX_ID
 from app.registry.job_kinds.kinds import (
     FuseAdapterResult,
+    FuseOutput,
     ResizeAdapterArgs,
     ScaleAdapterArgs,
     StepProgress,
@@ -254,7 +254,7 @@ def fuse_adapter(adapter_id: AdapterId, body: FuseIn, session: Writing) -> ToolJ
 @router.post("/base-models/extract", status_code=202, responses=problems(BASE_NEEDED))
 def extract_adapter(body: ExtractIn, session: Writing) -> ToolJobOut:
     """Extract the difference of two base models as an adapter."""
-    return tool_job_out(tools.order_extract(session, tools.ExtractOrder(**body.model_dump())))
+    return tool_job_out(tools.order_extract(session, **body.model_dump()))
 
 
 @router.get("/tool-jobs/{job_id}")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from app.registry.adapters import service, tools
 from app.registry.adapters.resolve import find_version
-from app.registry.adapters.tools import FuseOutput
 from app.registry.db import Session
-from app.registry.job_kinds.kinds import ResizeAdapterArgs, ScaleAdapterArgs
+from app.registry.job_kinds.kinds import FuseOutput, ResizeAdapterArgs, ScaleAdapterArgs
 from app.registry.job_kinds.weighted import WeightedAdapter
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.jobs import IoJob
@@ -94,14 +93,11 @@ def fuse_order(session: Session, adapter: Adapter, form: FormReader) -> IoJob:
 
 def extract_order(session: Session, _adapter: Adapter, form: FormReader) -> IoJob:
     """Order an adapter from the difference of two base models."""
-    order = tools.ExtractOrder(
-        name=form.text("extract-name"),
-        base=form.text("from"),
-        tuned=form.text("tuned"),
-        rank=form.whole("extract-rank", 0),
-    )
+    rank = form.whole("extract-rank", 0)
     form.check()
-    return tools.order_extract(session, order)
+    base, tuned = form.text("from"), form.text("tuned")
+    name = form.text("extract-name")
+    return tools.order_extract(session, name=name, base=base, tuned=tuned, rank=rank)
 
 
 def _read_adapters(session: Session, adapter: Adapter, form: FormReader) -> list[WeightedAdapter]:
