@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.added_models import service
@@ -16,19 +16,20 @@ from app.registry.added_models.downloads import Download
 from app.registry.added_models.kinds import ModelKind
 from app.registry.added_models.service import ListedModel
 from app.registry.added_models.sources import allowed_folders, delete_model_files
+from app.registry.blobs.deletion import FreedSpace
 from app.registry.config import Settings
 from app.registry.db import Session
 from app.registry.errors import AppError
 from app.registry.hub_source import is_allowed
 from app.registry.state import AppState
+from app.registry.tables.added_models import ModelStatus
 from app.web.answers import Answer
-from app.web.deletion.api import FreedOut
 from app.web.deletion.nouns import FOREVER
 from app.web.forms import SentForm
 from app.web.problems import problems
 from app.web.state import Id, State, named
 
-Out = TypeVar("Out", bound=Answer)
+Out = TypeVar("Out", bound="ModelOut")
 NOT_ADDED = problems(
     {403: "Hugging Face access is off on this server.", 409: "It has already been added."}
 )
@@ -38,24 +39,21 @@ PRECISIONS = {
 }
 
 
-class DownloadOut(BaseModel):
-    """The progress of a download from the Hub."""
+class ModelOut(Answer):
+    """A model that was added from a path or from the Hub."""
 
-    bytes_done: int = Field(description="Bytes that are here.")
-    bytes_total: int | None = Field(description="Bytes in all; null before the Hub answers.")
-    file: str = Field(description="The file that is being downloaded.")
+    name: str = Field(description="Its name.")
+    status: ModelStatus = Field(description="Only those that are `ready` can be used.")
+    error: str | None = Field(description="Why it cannot be used, as a sentence.")
+    source: str = Field(description="Its path or its name on the Hub.")
+    revision: str | None = Field(description="Commit of a download from the Hub.")
+    download: Download | None = Field(description="Progress while it is being downloaded.")
+    size_bytes: int | None = Field(description="Size of its files.")
 
 
 def model_out(answer: type[Out], row: ListedModel[Any], **more: Any) -> Out:
     """A model as the API shows it: the columns that `answer` lists, its state now, and `more`."""
-    download = _download_out(row.download)
-    return answer.of(row, row.model, source=row.model.place, download=download, **more)
-
-
-def _download_out(download: Download | None) -> DownloadOut | None:
-    if download is None:
-        return None
-    return DownloadOut(bytes_done=download.done, bytes_total=download.total, file=download.file)
+    return answer.of(row, row.model, source=row.model.place, **more)
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def add_removal(
     asked = f"Get what removing a {kind.name} would free."
     more: dict[str, Any] = {"responses": problems({409: conflict})}
 
-    def free(state: AppState, model_id: int, *, is_preview: bool) -> FreedOut:
+    def free(state: AppState, model_id: int, *, is_preview: bool) -> FreedSpace:
         with state.database.write() as session:
             place = remove(session, model_id, state.settings)
             if is_preview:
@@ -130,14 +128,14 @@ def add_removal(
         if not is_preview:
             delete_model_files(place)
         title = f"{kind.name} {model_id}"
-        return FreedOut(title=title, goes=[], stays=[], files=len(sizes), size_bytes=sum(sizes))
+        return FreedSpace(title, files=len(sizes), size_bytes=sum(sizes))
 
     @router.get(address, name=f"preview_{name}_removal", description=asked, **more)
-    def preview(state: State, model_id: int = model) -> FreedOut:
+    def preview(state: State, model_id: int = model) -> FreedSpace:
         return free(state, model_id, is_preview=True)
 
     @router.delete(address, name=f"remove_{name}", description=removed, **more)
-    def delete(state: State, model_id: int = model) -> FreedOut:
+    def delete(state: State, model_id: int = model) -> FreedSpace:
         return free(state, model_id, is_preview=False)
 
 

@@ -31,7 +31,6 @@ from app.web.adapters.hub import pages as hub_pages
 from app.web.adapters.imports import api as imports_api
 from app.web.adapters.renders import api as adapter_renders_api
 from app.web.adapters.tools import api as tools_api
-from app.web.adapters.tools import overlap_api
 from app.web.adapters.tools import pages as tools_pages
 from app.web.adapters.versions import api as versions_api
 from app.web.api_reference import pages as api_reference_pages
@@ -182,7 +181,6 @@ def _all_routers() -> Iterator[APIRouter]:
         grids_api,
         evaluations_api,
         prompt_sets_api,
-        overlap_api,
         recipes_api,
         jobs_api,
         gallery_api,  # before the playground: `zip` is not an id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from fastapi import APIRouter, Query, Response
 from pydantic import Field, StrictBool, StringConstraints, model_validator
@@ -11,6 +11,7 @@ from pydantic import Field, StrictBool, StringConstraints, model_validator
 from app.registry.adapters import service
 from app.registry.adapters.service import AdapterSummary
 from app.registry.renders.covers import choose_cover
+from app.registry.tables.adapters import AdapterVersion
 from app.registry.validation import Name
 from app.web.answers import Answer
 from app.web.openapi import header_docs
@@ -18,8 +19,8 @@ from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
 from app.web.state import AdapterId, Reading, SessionRoute, Writing
-from app.web.weight_cards import WeightCardOut
 from worker.core.bases.family import BaseFamily
+from worker.core.lora_files.weights import WeightCard
 from worker.core.old_names import accept_old_names
 
 router = APIRouter(tags=["adapters"], route_class=SessionRoute)
@@ -29,7 +30,37 @@ Tag = Annotated[str, StringConstraints(strip_whitespace=True, max_length=service
 Line = Annotated[str, StringConstraints(strip_whitespace=True, max_length=120)]
 
 
-class AdapterOut(Answer):
+class VersionFacts(Answer):
+    """What is known of a version of an adapter, wherever it is answered."""
+
+    sha256: str = Field(description="SHA-256 of the canonical fp32 file.")
+    size_bytes: int = Field(description="Size of the canonical file.")
+    rank: int = Field(description="Rank of its matrices.")
+    alpha: float = Field(description="Alpha: the strength is alpha / rank.")
+    usual_weight: float = Field(description="The weight that is used when none is named.")
+    weight_cards: list[WeightCard] = Field(
+        description="Where its style starts to show, is best, and breaks, by base model; empty "
+        "until that is measured."
+    )
+    steps: int | None = Field(description="Training steps.")
+    ruined: str | None = Field(description="Why its training was ruined; null: it was not.")
+    run_id: int | None = Field(description="The run that trained it.")
+    base_model: int | None = Field(description="Id of its base model.")
+    trainable_parameters: int | None = Field(description="Its parameters.")
+    base_parameters: int | None = Field(description="Parameters of its base model.")
+    peak_memory_bytes: int | None = Field(description="Highest memory use of the training.")
+    training_seconds: float | None = Field(description="Training time.")
+    created_at: datetime = Field(description="When it was made.")
+
+    @classmethod
+    def of_version(cls, version: AdapterVersion, *rows: object, **derived: Any) -> Self:
+        """An answer about a version; `rows`: what else it reads, before the version."""
+        cards = list(version.weight_cards.values())
+        known = {"run_id": version.run_id, "base_model": version.base_model_id}
+        return cls.of(*rows, version, weight_cards=cards, **known, **derived)
+
+
+class AdapterOut(VersionFacts):
     """An adapter with its newest version."""
 
     address: ClassVar[str] = "/api/v1/adapters/{id}"
@@ -44,29 +75,12 @@ class AdapterOut(Answer):
     starred: bool = Field(description="True if you starred it.")
     version: int = Field(description="Number of its newest version, which the rest describes.")
     versions: int = Field(description="Number of its versions.")
-    sha256: str = Field(description="SHA-256 of the canonical fp32 file.")
-    rank: int = Field(description="Rank of its matrices.")
-    alpha: float = Field(description="Alpha: the strength is alpha / rank.")
-    usual_weight: float = Field(description="The weight that is used when none is named.")
-    weight_cards: list[WeightCardOut] = Field(
-        description="Where its style starts to show, is best, and breaks, by base model."
-    )
-    size_bytes: int = Field(description="Size of the canonical file.")
-    steps: int | None = Field(description="Training steps.")
-    ruined: str | None = Field(description="Why its training was ruined; null: it was not.")
-    run_id: int | None = Field(description="The run that trained it.")
-    base_model: int | None = Field(description="Id of its base model.")
-    trainable_parameters: int | None = Field(description="Its parameters.")
-    base_parameters: int | None = Field(description="Parameters of its base model.")
-    peak_memory_bytes: int | None = Field(description="Highest memory use of the training.")
-    training_seconds: float | None = Field(description="Training time.")
     cover_sha256: str | None = Field(description="SHA-256 of its cover, chosen or the usual one.")
     cover_url: str | None = Field(description="Address of its cover.")
     cover_thumbnail_url: str | None = Field(description="Address of a small WebP of its cover.")
     import_notes: list[str] = Field(
         description="What was read in another way than it was written, with the measured error."
     )
-    created_at: datetime = Field(description="When it was made.")
 
 
 class AdapterPatch(Patch):
@@ -101,12 +115,9 @@ def adapter_out(row: AdapterSummary) -> AdapterOut:
     """An adapter as the API shows it."""
     adapter, version = row.adapter, row.version
     cover = row.covers[0] if row.covers else None
-    return AdapterOut.of(
-        adapter,
+    return AdapterOut.of_version(
         version,
-        run_id=version.run_id,
-        base_model=version.base_model_id,
-        weight_cards=[WeightCardOut.of_card(one) for one in version.weight_cards.values()],
+        adapter,
         tags=row.tags,
         versions=row.version_count,
         cover_sha256=cover,

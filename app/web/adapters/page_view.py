@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -10,10 +11,11 @@ from app.registry.adapters.downloads.failed_exports import refusals
 from app.registry.adapters.proofs import FileProof, file_proofs, proof_sentences
 from app.registry.adapters.service import AdapterSummary
 from app.registry.adapters.versions import aliases
+from app.registry.adapters.versions.create_version import next_number
 from app.registry.blobs.report import bad_files_of
 from app.registry.blobs.subjects import Subject
 from app.registry.datasets.trained_on import TrainedDataset, version_datasets
-from app.registry.db import Session
+from app.registry.db import MAX_ID, Session
 from app.registry.renders.adapter_images import (
     AdapterImages,
     LeadImages,
@@ -25,7 +27,6 @@ from app.registry.renders.removal import has_removed
 from app.registry.tables.adapters import LATEST, Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.runs import Run
-from app.web.adapters.version_list import VersionList, list_versions
 from worker.core.lora_files.file_names import file_name, file_stem
 from worker.core.words import FileFormat, WeightDtype
 
@@ -34,6 +35,9 @@ PROGRAMS = {
     FileFormat.PEFT: "diffusers, peft",
     FileFormat.BUNDLE: "all files with a model card and the cover, as .zip",
 }
+FOLDED = 8
+A_PAGE = 50
+ALL = "all"  # in the address: the first page of versions; a number: those below it
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,18 @@ class Download:
 
 
 @dataclass(frozen=True)
-class Snippet:
-    """Text that makes another program use the adapter."""
+class VersionList:
+    """Versions with their aliases, newest first; `is_page`: a page of all, not the folded list.
 
-    title: str
-    text: str
+    `older`: what the address of the next page says; None on the last page. `other`: the version to
+    compare the shown one with, the one before it, else another.
+    """
+
+    lines: list[tuple[AdapterVersion, list[str]]]
+    is_page: bool
+    older: int | None
+    other: int | None
+    next_number: int
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,7 @@ class AdapterView:
     renders: AdapterImages
     has_removed: bool
     downloads: list[Download]
-    snippets: list[Snippet]
+    snippets: list[tuple[str, str]]
     proofs: list[FileProof]
     bad_files: list[str]
     here: set[int]
@@ -154,7 +165,7 @@ def adapter_view(
         adapter=adapter,
         summary=summary,
         version=version,
-        versions=list_versions(session, adapter, version, names, versions),
+        versions=_list_versions(session, adapter, version, names, versions),
         aliases=names,
         run=service.version_run(session, version),
         base=base,
@@ -181,6 +192,48 @@ def _made_of(version: AdapterVersion) -> list[int]:
     return [part.get("adapter_id", 0) for part in parts]
 
 
+def _list_versions(
+    session: Session,
+    adapter: Adapter,
+    shown: AdapterVersion,
+    names: Mapping[str, int],
+    page: str = "",
+) -> VersionList:
+    """The newest versions, those with an alias and the shown one, or the `page` of the address."""
+    below = _below(page)
+    found = (
+        _folded(session, shown, names)
+        if below is None
+        else service.list_versions(session, adapter.key, limit=A_PAGE + 1, before=below)
+    )
+    has_older = below is not None and len(found) > A_PAGE
+    found = found[:A_PAGE] if has_older else found
+    before = service.list_versions(session, adapter.key, limit=1, before=shown.version)
+    others = [row.version for row in before or reversed(found) if row.version != shown.version]
+    return VersionList(
+        lines=[(row, list(aliases.by_number(dict(names), row.version))) for row in found],
+        is_page=below is not None,
+        older=found[-1].version if has_older else None,
+        other=next(iter(others), None),
+        next_number=next_number(session, adapter),
+    )
+
+
+def _below(page: str) -> int | None:
+    if page == ALL:
+        return MAX_ID
+    return int(page) if page.isascii() and page.isdigit() else None
+
+
+def _folded(
+    session: Session, shown: AdapterVersion, names: Mapping[str, int]
+) -> list[AdapterVersion]:
+    newest = service.list_versions(session, shown.adapter_id, limit=FOLDED)
+    missing = {*names.values(), shown.version} - {row.version for row in newest}
+    found = newest + service.versions_by_number(session, shown.adapter_id, missing)
+    return sorted(found, key=lambda row: row.version, reverse=True)
+
+
 def _list_downloads(session: Session, adapter: Adapter, version: AdapterVersion) -> list[Download]:
     written = {
         (file.format, file.dtype): file.size_bytes
@@ -204,7 +257,10 @@ def _list_downloads(session: Session, adapter: Adapter, version: AdapterVersion)
     ]
 
 
-def _make_snippets(adapter: Adapter, version: AdapterVersion, lead: LeadImages) -> list[Snippet]:
+def _make_snippets(
+    adapter: Adapter, version: AdapterVersion, lead: LeadImages
+) -> list[tuple[str, str]]:
+    """Texts that make other programs use the adapter, each with the names of these."""
     filename = file_name(adapter.slug, version.version, is_step=not adapter.is_listed)
     stem = file_stem(adapter.slug, version.version, is_step=not adapter.is_listed)
     words = ", ".join(adapter.trigger_words)
@@ -213,14 +269,14 @@ def _make_snippets(adapter: Adapter, version: AdapterVersion, lead: LeadImages) 
     weight = f"{version.usual_weight:g}"
     tag = f"<lora:{stem}:{weight}>" + (f" {words}" if words else "")
     return [
-        Snippet(
+        (
             "diffusers",
             f'pipe.load_lora_weights("{filename}", adapter_name="{adapter.slug}")\n'
             f'pipe.set_adapters("{adapter.slug}", {weight})\n'
             f"image = pipe({prompt!r}).images[0]",
         ),
-        Snippet("A1111, Forge, SD.Next", tag),
-        Snippet(
+        ("A1111, Forge, SD.Next", tag),
+        (
             "ComfyUI, Load LoRA",
             f"{filename}\nstrength_model {weight}, strength_clip {weight}",
         ),

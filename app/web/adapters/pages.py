@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -15,20 +14,19 @@ from starlette.responses import RedirectResponse, Response
 from app.registry.adapters import service
 from app.registry.adapters.imports import ReceivedFile, receive_all
 from app.registry.adapters.library.listing import COUNT_END
-from app.registry.adapters.service import AdapterChange, AdapterPage, Filter, Sort
-from app.registry.db import MAX_ID, Session
+from app.registry.adapters.service import AdapterChange, Filter, Sort
+from app.registry.db import MAX_ID
 from app.registry.deletion.lists import has_deleted
 from app.registry.errors import AppError, InvalidInput
 from app.registry.renders.covers import choose_cover
-from app.registry.renders.ordered_covers import MissingCovers, missing_covers, order_covers
+from app.registry.renders.ordered_covers import missing_covers, order_covers
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
 from app.registry.wording import plural
-from app.web.adapters.detail import AdapterDetailPage, form_values
+from app.web.adapters.detail import AdapterDetailPage, form_values, read_change
 from app.web.adapters.folders import pages as folder_pages
-from app.web.adapters.forms import read_change
 from app.web.adapters.imports import pages as import_pages
-from app.web.adapters.imports.pages import ImportRow, ImportSummary, shown_import, summarize_imports
+from app.web.adapters.imports.pages import ImportRow, shown_import, summarize_imports
 from app.web.adapters.page_view import adapter_view
 from app.web.adapters.renders import pages as render_pages
 from app.web.adapters.versions import pages as version_pages
@@ -47,12 +45,6 @@ router.include_router(folder_pages.router)
 Cursor = Annotated[str, Query(max_length=2_000)]
 Tags = Annotated[list[Annotated[str, Query(max_length=40)]], Query(max_length=10)]
 ImportedIds = Annotated[list[Annotated[int, Query(ge=1, le=MAX_ID)]], Query(max_length=100)]
-SORTS = {
-    Sort.NEWEST: "Newest first",
-    Sort.OLDEST: "Oldest first",
-    Sort.NAME: "Name, A to Z",
-    Sort.NAME_DOWN: "Name, Z to A",
-}
 SUGGESTED_TAGS = 8
 
 
@@ -66,25 +58,6 @@ def filter_links(filters: Filter) -> ListLinks:
         "tag": filters.tags,
     }
     return ListLinks("/adapters", values, kept=("sort",))
-
-
-@dataclass(frozen=True)
-class AdaptersPage:
-    """The adapters that match a filter; counts are text, empty where they are unknown."""
-
-    found: AdapterPage
-    filters: Filter
-    links: ListLinks
-    families: list[tuple[str, str, str]]
-    sorts: list[tuple[str, str]]
-    starred_count: str
-    all_count: str
-    tags: list[str]
-    is_filtered: bool
-    imports: list[ImportRow]
-    summary: ImportSummary
-    covers: MissingCovers
-    has_deleted: bool
 
 
 @router.get("/adapters")
@@ -114,19 +87,26 @@ def index(
     )
     with state.database.read() as session:
         shown = [shown_import(session, job_id) for job_id in imported]
-        context = _list_page(session, filters, imports=shown)
-    return render(request, "adapters/index.html", context)
+    return _list_page(request, state, filters, shown)
 
 
 def _list_page(
-    session: Session,
+    request: Request,
+    state: State,
     filters: Filter,
+    imports: list[ImportRow],
     *,
-    imports: Sequence[ImportRow] = (),
-) -> AdaptersPage:
-    found = service.list_adapters(session, filters)
+    status: int = 200,
+) -> Response:
+    with state.database.read() as session:
+        found = service.list_adapters(session, filters)
+        covers = missing_covers(session)
+        deleted = has_deleted(session, Adapter)
     tags = Counter(tag for item in found.items for tag in item.tags if tag not in filters.tags)
-    return AdaptersPage(
+    return render(
+        request,
+        "adapters/index.html",
+        status=status,
         found=found,
         filters=filters,
         links=filter_links(filters),
@@ -135,15 +115,15 @@ def _list_page(
             for family in BaseFamily
             if family in found.families
         ],
-        sorts=[(sort.value, words) for sort, words in SORTS.items()],
+        sorts=[(sort.value, sort.label) for sort in Sort],
         starred_count=_count_words(found.starred),
         all_count=_sum_words(found.families.values()),
         tags=[tag for tag, _ in tags.most_common(SUGGESTED_TAGS)],
         is_filtered=bool(filters.q or filters.base or filters.tags or filters.starred),
-        imports=list(imports),
+        imports=imports,
         summary=summarize_imports(imports),
-        covers=missing_covers(session),
-        has_deleted=has_deleted(session, Adapter),
+        covers=covers,
+        has_deleted=deleted,
     )
 
 
@@ -185,9 +165,7 @@ def import_adapters(request: Request, state: State, sent: SentForm) -> Response:
     if not refused:
         keys = urlencode([("imported", one.job.key) for one in received if one.job])
         return RedirectResponse(f"/adapters?{keys}", status_code=303)
-    with state.database.read() as session:
-        page = _list_page(session, Filter(), imports=shown)
-    return render(request, "adapters/index.html", page, status=status)
+    return _list_page(request, state, Filter(), shown, status=status)
 
 
 @router.post("/adapters/covers")

@@ -15,12 +15,12 @@ from app.registry.db import Session
 from app.registry.deletion import base_models as removal
 from app.registry.tables import base_models as models
 from app.registry.tables.added_models import ModelStatus
-from app.web.added_models import NOT_ADDED, DownloadOut, add_removal, model_out
-from app.web.answers import Answer
+from app.web.added_models import NOT_ADDED, ModelOut, add_removal, model_out
 from app.web.problems import CANCEL
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import BaseModelId, Reading, SessionRoute, State, Writing
+from worker.core.starter.subjects import KnownSubject
 
 router = APIRouter(tags=["base-models"], route_class=SessionRoute)
 
@@ -42,7 +42,7 @@ class BaseModelIn(BaseModel):
     )
 
 
-class BaseModelOut(Answer):
+class BaseModelOut(ModelOut):
     """A base model."""
 
     address: ClassVar[str] = "/api/v1/base-models/{id}"
@@ -55,11 +55,8 @@ class BaseModelOut(Answer):
     is_retired: bool = Field(
         description="True for an embedded base model of an older version, no longer shipped."
     )
-    source: str = Field(description="Its path or its name on the Hub.")
-    revision: str | None = Field(description="Commit of a download from the Hub.")
-    download: DownloadOut | None = Field(description="Progress while it is being downloaded.")
     resolution: int | None = Field(description="Native side length in pixels.")
-    prediction_type: str | None = Field(description="epsilon or v_prediction.")
+    prediction_type: str | None = Field(description="epsilon, v_prediction or flow.")
     parameters: int | None = Field(description="Parameters of all its networks, with the VAE.")
     size_bytes: int | None = Field(description="Size of its files.")
 
@@ -101,18 +98,6 @@ def get_base_model(base_id: BaseModelId, session: Reading) -> BaseModelOut:
     return _answers(session, [service.get_base_model(session, base_id)])[0]
 
 
-class SubjectOut(Answer):
-    """A subject that a base model knows by name."""
-
-    name: str = Field(description="What to write into a prompt.", examples=["deciduous tree"])
-    group: str = Field(
-        description="animals-nature, food-drink, travel-places, activities or objects."
-    )
-    plain_names: list[str] = Field(
-        description="Everyday names that mean this subject and no other.", examples=[["tree"]]
-    )
-
-
 @router.get("/base-models/{base_id}/subjects")
 def list_subjects(
     base_id: BaseModelId,
@@ -121,14 +106,14 @@ def list_subjects(
     q: Annotated[
         str, Query(max_length=200, description="Only subjects with these words, best first.")
     ] = "",
-) -> list[SubjectOut]:
+) -> Sequence[KnownSubject]:
     """List the subjects that a base model knows by name.
 
     Only `starter` brings such a list; that of any other base model is empty.
     """
     base = service.get_base_model(session, base_id)
     found = subjects.subjects_of(base, q)
-    return [SubjectOut.of(known) for known in part.of(found, lambda known: known.name)]
+    return part.of(found, lambda known: known.name)
 
 
 @router.post("/base-models/{base_id}/cancel", **CANCEL)

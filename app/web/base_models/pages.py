@@ -80,7 +80,7 @@ def show_subjects(request: Request, base_id: Id, state: State, q: Words = "") ->
         words=q.strip(),
         total=len(subjects_of(base)),
         found=len(found),
-        groups=[group for group in groups if group.subjects],
+        groups=[(title, subjects) for title, subjects in groups if subjects],
     )
     return render(request, "base_models/subjects.html", context)
 

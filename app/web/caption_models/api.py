@@ -11,10 +11,8 @@ from app.registry.added_models import service as added_models
 from app.registry.caption_models import service
 from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.db import Session
-from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.caption_models import CaptionModel
-from app.web.added_models import NOT_ADDED, DownloadOut, add_removal, model_out
-from app.web.answers import Answer
+from app.web.added_models import NOT_ADDED, ModelOut, add_removal, model_out
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
@@ -35,22 +33,15 @@ class CaptionModelIn(BaseModel):
     )
 
 
-class CaptionModelOut(Answer):
+class CaptionModelOut(ModelOut):
     """A caption model."""
 
     address: ClassVar[str] = "/api/v1/caption-models/{id}"
     id: int = Field(description="Id of the caption model: `model_id` of captions.")
     slug: str = Field(description="Short name: `model` of captions accepts it.")
-    name: str = Field(description="Its name.")
     family: str | None = Field(
         description="blip, florence2 or wd_tagger; null before it was checked."
     )
-    status: ModelStatus = Field(description="Only those that are `ready` can be used.")
-    error: str | None = Field(description="Why it cannot be used, as a sentence.")
-    source: str = Field(description="Its path or its name on the Hub.")
-    revision: str | None = Field(description="Commit of a download from the Hub.")
-    download: DownloadOut | None = Field(description="Progress while it is being downloaded.")
-    size_bytes: int | None = Field(description="Size of its files.")
 
 
 def _model_out(session: Session, model: CaptionModel) -> CaptionModelOut:

@@ -226,6 +226,7 @@ def test_everything_that_refers_to_an_adapter_is_thought_of() -> None:
         "adapter_alias.adapter_id",
         "adapter_alias.version_id",
         "adapter_file.version_id",
+        "adapter_look.adapter_id",
         "adapter_search.adapter_id",
         "adapter_tag.adapter_id",
         "adapter_version.adapter_id",

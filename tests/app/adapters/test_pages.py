@@ -578,7 +578,7 @@ def test_a_new_run_can_be_the_next_version_of_an_adapter(
     adapter = fake_workers.adapter(state)
     page = client.get(f"/train/new?from=1&adapter={adapter.key}").text
     assert "Make this version 2 of <bdi>Chalk</bdi>" in page
-    assert f'name="adapter_id" value="{adapter.key}" checked' in page
+    assert re.search(rf'name="adapter_id"[^>]* value="{adapter.key}"[^>]* checked>', page)
     form = {"dataset_id": "1", "base_model": "starter", "adapter_id": str(adapter.key)}
     sent = client.post("/train/new", data=form | {"name": "More"}, follow_redirects=False)
     assert sent.status_code == 303

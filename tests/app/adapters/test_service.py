@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -144,7 +143,6 @@ def test_a_file_that_says_what_is_no_longer_true_is_written_anew(
     database: Database, change: AdapterChange | str, in_every_file: bool | None
 ) -> None:
     key = make(database, "Chalk")
-    kohya: dict[str, Any] = {"version_id": 1, "file_format": KOHYA, "dtype": FP16}
     for with_tags in (False, True):
         wanted = ExportAdapterArgs(format=KOHYA, dtype=FP16, with_tags=with_tags)
         with database.write() as session:

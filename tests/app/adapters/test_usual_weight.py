@@ -22,10 +22,8 @@ from app.registry.tables.renders import Render
 from tests import fake_workers
 from tests.app.adapters.test_metadata import NEW
 from tests.fake_workers import FakeTraining
-from worker.core.words import FileFormat, WeightDtype
 
 HTML = {"accept": "text/html"}
-USUAL = (FileFormat.KOHYA, WeightDtype.FP16)
 
 
 @pytest.fixture

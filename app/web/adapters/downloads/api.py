@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import anyio.to_thread
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.registry.adapters import service
 from app.registry.adapters.downloads.failed_exports import is_refused
@@ -25,7 +25,7 @@ from app.web.polling import poll_until_found
 from app.web.problems import problems
 from app.web.state import AdapterId, State
 from worker.core.lora_files.file_names import file_name, original_name
-from worker.core.lora_files.proof.result import Verdict
+from worker.core.lora_files.proof.result import LoaderResult
 from worker.core.words import FileFormat, WeightDtype
 
 router = APIRouter(tags=["files"])
@@ -189,27 +189,6 @@ def _source_sha256(state: AppState, adapter: Adapter, version: AdapterVersion) -
     return sha256
 
 
-class LoaderOut(BaseModel):
-    """The way one program reads the file."""
-
-    name: str = Field(description="Short name of the program.")
-    title: str = Field(description="Its name.")
-    verdict: Verdict = Field(description="The result as a word.")
-    sentence: str = Field(description="The result as a sentence.")
-    needed: bool = Field(description="True if the file is only offered if this program reads it.")
-    used: int = Field(description="Tensors that the program uses.")
-    tensors: int = Field(description="Tensors in the file.")
-    modules: int = Field(description="Layers in the file.")
-    right: int = Field(description="Layers that are applied as trained.")
-    wrong: int = Field(description="Layers that are applied at another strength.")
-    missed: int = Field(description="Layers that are ignored although the program supports them.")
-    beyond: int = Field(description="Layers that the program does not support.")
-    strength: float = Field(description="Strength of the layers that are wrong.")
-    worst_error: float = Field(description="Largest relative error of a layer.")
-    worst_module: str = Field(description="The layer with the largest error.")
-    seen_as: str = Field(description="The format the program takes it for.")
-
-
 class ProofOut(Answer):
     """The checks of one download."""
 
@@ -220,7 +199,7 @@ class ProofOut(Answer):
     sha256: str = Field(description="SHA-256 of the file.")
     size_bytes: int = Field(description="Size of the file.")
     passed: bool = Field(description="True if the file is offered.")
-    loaders: list[LoaderOut] = Field(description="How each program reads it.")
+    loaders: list[LoaderResult] = Field(description="How each program reads it.")
     read_back: dict[str, Any] = Field(description="Differences to the registry, read back.")
     loaded: dict[str, Any] | None = Field(description="As the installed diffusers loads it.")
     drawn: dict[str, Any] | None = Field(
@@ -251,7 +230,7 @@ async def get_proof(
         adapter_id=adapter.key,
         version=row.version,
         passed=found.get("passed", False),
-        loaders=[LoaderOut(**result) for result in found.get("loaders", [])],
+        loaders=[LoaderResult(**result) for result in found.get("loaders", [])],
         read_back=found.get("read_back", {}),
         loaded=found.get("loaded"),
         drawn=found.get("drawn"),

@@ -15,7 +15,7 @@ from app.registry.adapters.folders import FolderUnusable, KeptAdapter
 from app.registry.adapters.versions.aliases import alias_numbers
 from app.registry.db import Session
 from app.registry.state import AppState
-from app.registry.tables.adapters import LATEST, Adapter
+from app.registry.tables.adapters import LATEST
 from app.web.state import Slug, State
 from app.web.templates import redirect_with_notice, render
 
@@ -34,16 +34,6 @@ class Folder:
     kept: list[KeptAdapter]
     files: list[str]
     problem: str
-
-
-@dataclass(frozen=True)
-class FoldersPage:
-    """All folders, and the versions of the adapter that is to be put into one, if any."""
-
-    folders: list[Folder]
-    adapter: Adapter | None
-    versions: list[tuple[str, str]]
-    is_active: bool
 
 
 def read_folders(session: Session, state: AppState) -> list[Folder]:
@@ -72,13 +62,14 @@ def show(
         rows = service.list_versions(session, chosen.key) if chosen else []
     named = [(alias, f"{alias}, now version {number}") for alias, number in aliases.items()]
     numbers = [(f"v{row.version}", f"version {row.version}") for row in rows]
-    context = FoldersPage(
+    return render(
+        request,
+        "adapters/folders.html",
         folders=found,
         adapter=chosen,
         versions=sorted(named, key=lambda one: one[0] != LATEST) + numbers,
         is_active=any(kept.job.state.is_active for folder in found for kept in folder.kept),
     )
-    return render(request, "adapters/folders.html", context)
 
 
 @router.post("/folders/{folder}")

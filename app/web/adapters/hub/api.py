@@ -10,9 +10,8 @@ from pydantic import BaseModel, Field, StrictBool
 
 from app.registry import hub_transfers as hub
 from app.registry.adapters import service
-from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import VersionReference
-from app.web.answers import Answer
+from app.web.answers import JobAnswer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
@@ -33,17 +32,14 @@ class FetchIn(BaseModel):
     )
 
 
-class FetchOut(Answer):
+class FetchOut(JobAnswer):
     """An import from the Hub."""
 
     address: ClassVar[str] = "/api/v1/hub-imports/{id}"
-    id: int = Field(description="Id of the import: poll `/hub-imports/{id}`.")
     source: str = Field(description="The adapter on the Hub.")
-    status: JobStatus = Field(description="Its status.")
     bytes_done: int | None = Field(description="Bytes that are here.")
     bytes_total: int | None = Field(description="Bytes in all.")
     adapter_id: int | None = Field(description="The adapter, once it has succeeded.")
-    error: str | None = Field(description="Why it failed, as a sentence.")
 
 
 class PublicationIn(BaseModel):
@@ -69,17 +65,14 @@ class PublicationIn(BaseModel):
     )
 
 
-class PublicationOut(Answer):
+class PublicationOut(JobAnswer):
     """A publication on the Hub."""
 
     address: ClassVar[str] = "/api/v1/adapters/{adapter_id}/publications/{id}"
-    id: int = Field(description="Id of the publication.")
     version: int = Field(description="Number of the version.")
     repo: str = Field(description="The repository.")
     private: bool = Field(description="As requested; once it is published, as the Hub reports.")
-    status: JobStatus = Field(description="Its status.")
     url: str | None = Field(description="Its address, once it is on the Hub.")
-    error: str | None = Field(description="Why it failed, as a sentence.")
     created_at: datetime = Field(description="When it was requested.")
 
 

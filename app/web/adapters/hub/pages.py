@@ -10,7 +10,6 @@ from starlette.responses import RedirectResponse, Response
 
 from app.registry import hub_transfers as hub
 from app.registry.adapters import service
-from app.registry.db import Session
 from app.registry.errors import AppError, Conflict, InvalidInput
 from app.registry.hub_source import is_allowed
 from app.registry.hub_transfers import HubImport, Publication, PublishOptions
@@ -73,7 +72,7 @@ def publish(
             adapter = service.adapter_by_slug(session, slug)
             hub.order_publication(session, adapter, options, state.settings)
     except AppError as error:
-        return _hub_answer(request, state, slug, v, refused=(options, error))
+        return _hub_answer(request, state, slug, v, options, error)
     if wants_fragment(request):
         return _hub_answer(request, state, slug, v)
     return RedirectResponse(f"/adapters/{slug}/hub{f'?v={v}' if v else ''}", status_code=303)
@@ -96,53 +95,41 @@ def _hub_answer(
     state: AppState,
     slug: str,
     number: int | None,
-    *,
-    refused: tuple[PublishOptions, AppError] | None = None,
-) -> Response:
-    options, error = refused or (None, None)
-    with state.database.read() as session:
-        context = _hub_page(session, state, slug, number, options=options, error=error)
-    status = error.status if error else 200
-    if wants_fragment(request):
-        return render_fragment("adapters/_hub_form.html", context, status=status)
-    return render(request, "adapters/hub.html", context, status=status)
-
-
-def _hub_page(
-    session: Session,
-    state: AppState,
-    slug: str,
-    number: int | None,
-    *,
     options: PublishOptions | None = None,
     error: AppError | None = None,
-) -> HubPage:
-    adapter = service.adapter_by_slug(session, slug)
-    version = service.get_version(session, adapter, number)
-    published = hub.publications(session, adapter)
-    images = hub.publishable_images(session, adapter, version)
-    usual = {image.sha256 for image in images[: hub.USUAL_IMAGES]}
-    # for failed or canceled ones, the last typed values
-    earlier = next((row for row in published if row.url), next(iter(published), None))
-    own_base = hub.base_on_hub(session, version)
-    if not own_base and earlier:
-        own_base = earlier.args.base_model
-    return HubPage(
-        adapter=adapter,
-        version=version,
-        published=published,
-        allowed=is_allowed(state.settings),
-        has_token=state.settings.hub_token is not None,
-        is_active=any(row.job.state.is_active for row in published),
-        images=images,
-        chosen=set(options.pictures or ()) if options else usual,
-        values={
-            "repo": options.repo if options else earlier.repo if earlier else adapter.slug,
-            "base_model": options.base_model if options else own_base,
-        },
-        private=options.private if options else earlier.private if earlier else True,
-        errors=_field_errors(error),
-    )
+) -> Response:
+    """The publications; after a refusal the form has these options, with the error."""
+    with state.database.read() as session:
+        adapter = service.adapter_by_slug(session, slug)
+        version = service.get_version(session, adapter, number)
+        published = hub.publications(session, adapter)
+        images = hub.publishable_images(session, adapter, version)
+        usual = {image.sha256 for image in images[: hub.USUAL_IMAGES]}
+        # for failed or canceled ones, the last typed values
+        earlier = next((row for row in published if row.url), next(iter(published), None))
+        own_base = hub.base_on_hub(session, version)
+        if not own_base and earlier:
+            own_base = earlier.args.base_model
+        page = HubPage(
+            adapter=adapter,
+            version=version,
+            published=published,
+            allowed=is_allowed(state.settings),
+            has_token=state.settings.hub_token is not None,
+            is_active=any(row.job.state.is_active for row in published),
+            images=images,
+            chosen=set(options.pictures or ()) if options else usual,
+            values={
+                "repo": options.repo if options else earlier.repo if earlier else adapter.slug,
+                "base_model": options.base_model if options else own_base,
+            },
+            private=options.private if options else earlier.private if earlier else True,
+            errors=_field_errors(error),
+        )
+    status = error.status if error else 200
+    if wants_fragment(request):
+        return render_fragment("adapters/_hub_form.html", page, status=status)
+    return render(request, "adapters/hub.html", page, status=status)
 
 
 def _field_errors(error: AppError | None) -> dict[str, str]:

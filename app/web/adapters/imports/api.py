@@ -19,7 +19,7 @@ from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from app.web.adapters.api import AdapterOut, adapter_out
 from app.web.adapters.tools.api import progress_of
-from app.web.answers import Answer
+from app.web.answers import WorkAnswer
 from app.web.forms import uploaded
 from app.web.polling import poll_until_found
 from app.web.problems import CANCEL, problems
@@ -34,23 +34,16 @@ class ImportedOut(AdapterOut):
     duplicate: bool = Field(description="True if it was already in the registry.")
 
 
-class ImportOut(Answer):
+class ImportOut(WorkAnswer):
     """The import of a file."""
 
     address: ClassVar[str] = "/api/v1/adapters/imports/{id}"
-    id: int = Field(description="Id of the import.")
-    status: JobStatus = Field(description="Its status.")
-    progress: float = Field(description="Share of the work that is done, 0 to 1.")
     adapter_id: int | None = Field(description="The adapter, once it has succeeded.")
     version: int | None = Field(description="Number of the new or existing version.")
     duplicate: bool = Field(description="True if it was already in the registry.")
     notes: list[str] = Field(
         description="What was read in another way than it was written, with the measured error."
     )
-    waits_for: str | None = Field(
-        description="What it waits for during an outage or on a full disk, as a sentence."
-    )
-    error: str | None = Field(description="Why the file was refused, as a sentence.")
     loss: float | None = Field(
         default=None,
         description="Share of the change that a LoRA cannot contain, 0 to 1 (relative norm).",

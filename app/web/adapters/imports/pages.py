@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -51,14 +52,20 @@ class ImportRow:
         return round(100 * progress_of(self.job)) if self.job else 0
 
     @property
+    def state(self) -> str:
+        """Its state in one word, as `data-import-state` has it."""
+        if self.is_active:
+            return "waiting" if self.job and self.job.state is JobStatus.QUEUED else "running"
+        if self.job and self.job.state is JobStatus.CANCELED:
+            return "canceled"
+        if self.error is not None:
+            return "bad"
+        return "known" if self.result.duplicate else "good"
+
+    @property
     def needs_consent(self) -> bool:
         """True if it was refused because much of its change would be lost."""
         return self.job is not None and self.job.error_code == LOSS_CODE
-
-    @property
-    def is_known(self) -> bool:
-        """True if the registry already had this adapter."""
-        return self.result.duplicate
 
     @property
     def is_elsewhere(self) -> bool:
@@ -71,54 +78,19 @@ class ImportRow:
         number = self.result.version
         return number if number is not None and number > 1 else None
 
-    @property
-    def notes(self) -> list[str]:
-        """Sentences on what was converted during the import."""
-        return list(self.result.notes)
 
-
-@dataclass(frozen=True)
-class ImportSummary:
-    """The numbers of files that were imported, here before, refused or canceled, and of all.
-
-    `active`: the imports that can still be canceled, by id.
-    """
-
-    total: int
-    imported: int
-    known: int
-    refused: int
-    canceled: int
-    active: list[int] = field(default_factory=list)
-
-    @property
-    def ended(self) -> int:
-        """Number of files that nothing more happens to."""
-        return self.imported + self.known + self.refused + self.canceled
-
-    @property
-    def words(self) -> str:
-        """The counts in one line, such as “3 files: 1 imported, 2 to go”."""
-        counts = (
-            (self.imported, "imported"),
-            (self.known, "was here already" if self.known == 1 else "were here already"),
-            (self.refused, "not imported"),
-            (self.canceled, "canceled"),
-            (self.total - self.ended, "to go"),
-        )
-        parts = [f"{number:,} {word}" for number, word in counts if number]
-        return f"{plural(self.total, 'file')}: {', '.join(parts)}" if parts else ""
-
-
-def summarize_imports(rows: Sequence[ImportRow]) -> ImportSummary:
-    """Count some imports by how they ended."""
-    ended = [row for row in rows if not row.is_active]
-    canceled = [row for row in ended if row.job and row.job.state is JobStatus.CANCELED]
-    refused = [row for row in ended if row.error and row not in canceled]
-    known = sum(row.is_known and row.adapter is not None for row in ended)
-    imported = len(ended) - known - len(canceled) - len(refused)
-    active = [row.job.key for row in rows if row.job and row.is_active]
-    return ImportSummary(len(rows), imported, known, len(refused), len(canceled), active)
+def summarize_imports(rows: Sequence[ImportRow]) -> str:
+    """How some imports ended, in one line, such as “3 files: 1 imported, 2 to go”."""
+    found = Counter(row.state for row in rows)
+    counts = (
+        (found["good"], "imported"),
+        (found["known"], "was here already" if found["known"] == 1 else "were here already"),
+        (found["bad"], "not imported"),
+        (found["canceled"], "canceled"),
+        (found["waiting"] + found["running"], "to go"),
+    )
+    parts = [f"{number:,} {word}" for number, word in counts if number]
+    return f"{plural(len(rows), 'file')}: {', '.join(parts)}" if parts else ""
 
 
 def shown_import(session: Session, job_id: int) -> ImportRow:

@@ -13,13 +13,11 @@ from app.registry.adapters import service
 from app.registry.db import MAX_ID, Session
 from app.registry.renders import removal
 from app.registry.renders.adapter_images import (
-    AdapterImage,
     list_renders,
     render_image,
 )
-from app.registry.renders.removal import RemovedRender
 from app.registry.tables.adapters import Adapter
-from app.web.adapters.page_view import AdapterView, adapter_view
+from app.web.adapters.page_view import adapter_view
 from app.web.forms import SentForm
 from app.web.state import Id, Slug, State
 from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
@@ -56,33 +54,6 @@ class RemovedImage:
         return f"/adapters/{slug}/renders/{self.render_id}/{UNDO[self.act]}"
 
 
-@dataclass(frozen=True)
-class RemovedFragment:
-    """In place of a removed image; `view`: the page of the adapter, if its cover changed."""
-
-    adapter: Adapter
-    removed: RemovedImage
-    view: AdapterView | None
-
-
-@dataclass(frozen=True)
-class BackFragment:
-    """An image that is shown again; `view`: the page of the adapter, if its cover changed."""
-
-    adapter: Adapter
-    image: AdapterImage
-    view: AdapterView | None
-
-
-@dataclass(frozen=True)
-class HiddenPage:
-    """The hidden and the deleted images of an adapter."""
-
-    adapter: Adapter
-    hidden: list[RemovedRender]
-    deleted: list[RemovedRender]
-
-
 @router.get("/adapters/{slug}/pictures")
 def older(slug: Slug, state: State, before: Annotated[int, Query(ge=1, le=MAX_ID)]) -> Response:
     """Images generated before this render, to append to the others."""
@@ -97,12 +68,9 @@ def hidden(request: Request, slug: Slug, state: State) -> Response:
     """List the hidden and the deleted images of an adapter."""
     with state.database.read() as session:
         adapter = service.adapter_by_slug(session, slug)
-        page = HiddenPage(
-            adapter,
-            removal.list_hidden(session, adapter.key),
-            removal.list_deleted(session, adapter.key),
-        )
-    return render(request, "adapters/hidden.html", page)
+        hidden = removal.list_hidden(session, adapter.key)
+        deleted = removal.list_deleted(session, adapter.key)
+    return render(request, "adapters/hidden.html", adapter=adapter, hidden=hidden, deleted=deleted)
 
 
 @router.post("/adapters/{slug}/renders/{render_id}/{act}")
@@ -126,10 +94,11 @@ def change(
     with state.database.read() as session:
         view = adapter_view(session, slug) if has_other_cover else None
         if act in UNDO:
-            fragment = RemovedFragment(adapter, removed, view)
-            return render_fragment("adapters/_render_removed.html", fragment)
+            return render_fragment(
+                "adapters/_render_removed.html", adapter=adapter, removed=removed, view=view
+            )
         image = render_image(session, service.summary(session, adapter), render_id)
-    return render_fragment("adapters/_render_back.html", BackFragment(adapter, image, view))
+    return render_fragment("adapters/_render_back.html", adapter=adapter, image=image, view=view)
 
 
 def _do(session: Session, adapter: Adapter, render_id: int, act: ImageAction) -> None:

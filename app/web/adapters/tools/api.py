@@ -1,4 +1,4 @@
-"""REST: adapters merged, resized, scaled, fused into a base, and extracted from a tuned one."""
+"""REST: adapters compared, merged, resized, scaled, fused into a base, extracted from two."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, StrictBool
 
-from app.registry.adapters import service, tools
+from app.registry.adapters import overlap, service, tools
+from app.registry.adapters.resolve import resolve
 from app.registry.base_models.service import BaseReference
 from app.registry.db import MAX_ID
+from app.registry.errors import invalid_field
 from app.registry.job_kinds.kinds import (
     FuseAdapterResult,
     FuseOutput,
@@ -18,21 +20,20 @@ from app.registry.job_kinds.kinds import (
     ScaleAdapterArgs,
     StepProgress,
 )
-from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import VersionReference, WeightedAdapter
 from app.registry.renders import tool_images
 from app.registry.runs.averages import order_average
 from app.registry.state import AppState
 from app.registry.tables.jobs import IoJob
 from app.registry.validation import Name
-from app.web.answers import Answer
+from app.web.answers import WorkAnswer
 from app.web.media import blob_response
 from app.web.openapi import FILE_ANSWERS
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.state import AdapterId, Id, Reading, SessionRoute, State, Writing
 from worker.core.inference.config import AdapterWeight, BlockWeights
-from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS
+from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS, MAX_RENDER_ADAPTERS
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
 
 router = APIRouter(tags=["tools"], route_class=SessionRoute)
@@ -146,18 +147,11 @@ class ToolImagesOut(BaseModel):
     after: int = Field(description="Id of the render after.")
 
 
-class ToolJobOut(Answer):
+class ToolJobOut(WorkAnswer):
     """A tool job."""
 
     address: ClassVar[str] = "/api/v1/tool-jobs/{id}"
-    id: int = Field(description="Id of the job: poll `/tool-jobs/{id}`.")
     tool: Literal["merge", "resize", "scale", "fuse", "extract"] = Field(description="The tool.")
-    status: JobStatus = Field(description="Its status.")
-    progress: float = Field(description="Share of the work that is done, 0 to 1.")
-    waits_for: str | None = Field(
-        description="What it waits for during an outage or on a full disk, as a sentence."
-    )
-    error: str | None = Field(description="Why it failed, as a sentence.")
     result: dict[str, Any] | None = Field(
         description="Once it has succeeded: the new adapter (`adapter_id`, `version`, with "
         "`energy_min`, `energy_mean`, `relative_error`), the new base model (`base_model`), "
@@ -312,3 +306,32 @@ async def download_fused_base(job_id: Id, request: Request, state: State) -> Res
 def _find_file(state: AppState, job_id: int) -> tuple[str, str]:
     with state.database.read() as session:
         return tools.fused_file(session, state.store, job_id)
+
+
+class OverlapIn(BaseModel):
+    """The adapters to compare, each with each."""
+
+    model_config = example(adapters=[{"id": 1}, {"id": 2}])
+    adapters: list[WeightedAdapter] = Field(
+        min_length=2,
+        max_length=MAX_RENDER_ADAPTERS,
+        description="At least two; weights do not matter.",
+    )
+
+
+@router.post(
+    "/adapters/overlap",
+    responses=problems({404: "There is no such adapter or version."}),
+)
+def compare_adapters(body: OverlapIn, state: State) -> overlap.StackCheck:
+    """Compare adapters before they are combined.
+
+    The answer comes at once, and has the status `computing` until a worker has read all of them:
+    send the same request again. What was computed once is kept. A pair that failed is computed
+    again when it is asked for a minute later.
+    """
+    with state.database.read() as session:
+        made = [resolve(session, one)[1] for one in body.adapters]
+    if len({version.key for _, version in made}) < len(made):
+        raise invalid_field("adapters", "The same version is named twice. Name different ones.")
+    return overlap.check_stack(state.database, made)

@@ -73,15 +73,14 @@ class SubmittedForm:
 
 @dataclass(frozen=True)
 class ToolJob:
-    """A job of a tool, with its progress."""
+    """A job of a tool."""
 
     job: IoJob
-    percent: int
 
     @property
-    def is_active(self) -> bool:
-        """True while the job is queued or running."""
-        return self.job.state.is_active
+    def percent(self) -> int:
+        """The finished share of the job."""
+        return round(100 * progress_of(self.job))
 
     @property
     def tool(self) -> str:
@@ -232,7 +231,7 @@ def average(request: Request, run_id: Id, state: State, sent: SentForm) -> Respo
         (adapter_id,) = tools.needed_adapters(job)
         slug = service.get_adapter(session, adapter_id).slug
     if wants_fragment(request):
-        return render_fragment("adapters/_tool_job.html", tool=_tool_job(job), ordered=job.key)
+        return render_fragment("adapters/_tool_job.html", tool=ToolJob(job), ordered=job.key)
     return RedirectResponse(f"/adapters/{slug}/tools?job={job.key}#tool-merge", status_code=303)
 
 
@@ -240,7 +239,7 @@ def average(request: Request, run_id: Id, state: State, sent: SentForm) -> Respo
 def progress(job_id: Id, state: State) -> Response:
     """Show the progress of a job."""
     with state.database.read() as session:
-        tool = _tool_job(tools.get_job(session, job_id))
+        tool = ToolJob(tools.get_job(session, job_id))
     return render_fragment("adapters/_tool_job.html", tool=tool)
 
 
@@ -249,7 +248,7 @@ def images(request: Request, job_id: Id, state: State) -> Response:
     """Show the images before and after a tool, once they are ordered."""
     with state.database.read() as session:
         job = tools.get_job(session, job_id)
-        context = ToolImagesPage(_tool_job(job), tool_images.find_images(session, job))
+        context = ToolImagesPage(ToolJob(job), tool_images.find_images(session, job))
     if wants_fragment(request):
         return render_fragment("adapters/_tool_images.html", context)
     return render(request, "adapters/tool_images.html", context)
@@ -267,7 +266,7 @@ def order_images(request: Request, job_id: Id, state: State) -> Response:
     if not wants_fragment(request) and not problem:
         return RedirectResponse(f"/tool-jobs/{job_id}/images", status_code=303)
     with state.database.read() as session:
-        context = ToolImagesPage(_tool_job(tools.get_job(session, job_id)), found, problem)
+        context = ToolImagesPage(ToolJob(tools.get_job(session, job_id)), found, problem)
     if wants_fragment(request):
         return render_fragment("adapters/_tool_images.html", context)
     return render(request, "adapters/tool_images.html", context, status=422)
@@ -277,7 +276,7 @@ def order_images(request: Request, job_id: Id, state: State) -> Response:
 def cancel(request: Request, job_id: Id, state: State) -> Response:
     """Cancel a job; partial results are removed."""
     with state.database.write() as session:
-        tool = _tool_job(tools.cancel(session, job_id))
+        tool = ToolJob(tools.cancel(session, job_id))
     if wants_fragment(request):
         return render_fragment("adapters/_tool_job.html", tool=tool)
     return RedirectResponse(request.headers.get("referer", "/adapters"), status_code=303)
@@ -314,7 +313,7 @@ def _tool_forms(
     }
     rows = {job.key: job for job in tools.active_jobs(session, adapter)}
     rows |= {ordered: tools.get_job(session, ordered)} if ordered else {}
-    jobs = [_tool_job(job) for job in rows.values()]
+    jobs = [ToolJob(job) for job in rows.values()]
     return ToolForms(
         adapter=adapter,
         version=version,
@@ -331,7 +330,3 @@ def _tool_forms(
         errors={tool: sent.errors if sent and sent.tool is tool else {} for tool in Tool},
         shown=sent.tool if sent else jobs[-1].tool if jobs else "",
     )
-
-
-def _tool_job(job: IoJob) -> ToolJob:
-    return ToolJob(job, round(100 * progress_of(job)))

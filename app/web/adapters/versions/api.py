@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -11,6 +10,7 @@ from pydantic import BaseModel, Field
 from app.registry.adapters import in_use, service
 from app.registry.adapters.usual_weight import set_usual_weight
 from app.registry.adapters.versions import aliases
+from app.registry.comparison.side_by_side import PromptPair
 from app.registry.comparison.versions import compare
 from app.registry.db import Session
 from app.registry.job_kinds.weighted import VersionName
@@ -18,14 +18,13 @@ from app.registry.runs.rerun import require_run, train_again
 from app.registry.runs.settings import Difference
 from app.registry.slugs import RowId
 from app.registry.tables.adapters import WEIGHT_CARDS, Adapter, AdapterVersion
+from app.web.adapters.api import VersionFacts
 from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.runs.start_api import RunCreated
-from app.web.runs.two_runs_api import ComparedSamplesOut, samples_out
 from app.web.state import AdapterId, Reading, SessionRoute, Writing
-from app.web.weight_cards import WeightCardOut
 from worker.core.inference.config import AdapterWeight
 
 router = APIRouter(tags=["versions"], route_class=SessionRoute)
@@ -36,39 +35,21 @@ Alias = Annotated[str, Path(max_length=1_000)]
 Compared = Annotated[str | None, Query(max_length=60, description="A number or an alias.")]
 
 
-class VersionOut(Answer):
+class VersionOut(VersionFacts):
     """A version of an adapter, with its origin; only its usual weight can be changed."""
 
     adapter_id: int = Field(description="Its adapter.")
     version: int = Field(description="Its number, from 1.")
     aliases: list[str] = Field(description="The aliases that point to it.")
-    sha256: str = Field(description="SHA-256 of the canonical fp32 file.")
     tensor_sha256: str | None = Field(
         description="SHA-256 of the canonical tensors; identical weights have the same hash."
     )
     file_tensor_sha256: str | None = Field(
         description="SHA-256 of the tensors in the imported file or the default download."
     )
-    size_bytes: int = Field(description="Size of the canonical file.")
-    rank: int = Field(description="Rank of its matrices.")
-    alpha: float = Field(description="Alpha: the strength is alpha / rank.")
-    usual_weight: float = Field(description="The weight that is used when none is named.")
-    weight_cards: list[WeightCardOut] = Field(
-        description="Where its style starts to show, is best, and breaks, by base model; empty "
-        "until that is measured."
-    )
-    steps: int | None = Field(description="Training steps.")
     trigger_words: list[str] = Field(description="Its trigger words when it was made.")
-    ruined: str | None = Field(description="Why its training was ruined; null: it was not.")
-    run_id: int | None = Field(description="The run that trained it.")
     dataset_version_id: int | None = Field(description="The images as they were.")
-    base_model: int | None = Field(description="Id of its base model.")
-    trainable_parameters: int | None = Field(description="Its parameters.")
-    base_parameters: int | None = Field(description="Parameters of the base model.")
-    peak_memory_bytes: int | None = Field(description="Highest memory use of the training.")
-    training_seconds: float | None = Field(description="Training time.")
     code_version: str | None = Field(description="Version of Brushwork that made it.")
-    created_at: datetime = Field(description="When it was made.")
     config: dict[str, Any] = Field(description="All settings of the training.")
     details: dict[str, Any] = Field(description="Its origin, such as the imported file.")
 
@@ -110,7 +91,7 @@ class CompareOut(Answer):
     data: list[Difference] = Field(description="Differences in images and captions.")
     file: list[Difference] = Field(description="Differences in the files.")
     notes: list[str] = Field(description="What could not be compared.")
-    samples: list[ComparedSamplesOut] = Field(
+    samples: list[PromptPair] = Field(
         description="Samples of the same prompts and seeds; empty unless both have some."
     )
 
@@ -118,11 +99,9 @@ class CompareOut(Answer):
 def version_out(version: AdapterVersion, names: dict[str, int]) -> VersionOut:
     """A version as the API shows it."""
     named = list(aliases.by_number(names, version.version))
-    return VersionOut.of(
+    return VersionOut.of_version(
         version,
         aliases=named,
-        base_model=version.base_model_id,
-        weight_cards=[WeightCardOut.of_card(one) for one in version.weight_cards.values()],
         details={key: value for key, value in version.details.items() if key != WEIGHT_CARDS},
     )
 
@@ -229,6 +208,4 @@ def compare_versions(
     """
     adapter = service.get_adapter(session, adapter_id)
     found = compare(session, adapter, a, b)
-    return CompareOut.of(
-        found, a=found.a.version, b=found.b.version, samples=samples_out(found.pairs)
-    )
+    return CompareOut.of(found, a=found.a.version, b=found.b.version, samples=found.pairs)

@@ -1,23 +1,33 @@
-"""Pages of the versions of an adapter: aliases, usual weight, comparison, training again."""
+"""Pages of the versions of an adapter: aliases, weights, comparison, training again."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from app.registry.adapters import in_use, service
+from app.registry import evaluations, prompt_sets, weight_evaluations
+from app.registry.adapters import fitting, in_use, service
 from app.registry.adapters.usual_weight import set_usual_weight
 from app.registry.adapters.versions import aliases
+from app.registry.base_models import service as base_models
 from app.registry.comparison.versions import compare
+from app.registry.datasets.choices import dataset_choices
+from app.registry.datasets.trained_on import pinned_keys
+from app.registry.db import Session
 from app.registry.errors import InvalidInput
+from app.registry.evaluations import EvaluationDraft, EvaluationView
 from app.registry.runs.rerun import require_run, train_again
+from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.weight_evaluations import WeightRequest
+from app.registry.wording import plural
 from app.web.adapters.detail import refuse_change
-from app.web.adapters.versions import weight_pages
 from app.web.addresses import own_address
-from app.web.comparison import ComparePage, compared_prompts
+from app.web.comparison import compared_prompts
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm
 from app.web.state import Back, Slug, State
@@ -25,11 +35,31 @@ from app.web.templates import redirect_with_notice, render
 from app.web.used_version import redirect_to_used
 
 router = APIRouter(include_in_schema=False)
-router.include_router(weight_pages.router)
 
 Reference = Annotated[str | None, Query(max_length=60)]
 Used = Annotated[str, Path(max_length=60)]
 CHOICES = 200
+
+
+@dataclass(frozen=True)
+class WeightsPage:
+    """A version with its newest evaluation, or the form of one with what was typed.
+
+    `draft`: what it would cost; None if it cannot be started as it is. `problem`: why, before
+    somebody has sent the form.
+    """
+
+    adapter: Adapter
+    version: AdapterVersion
+    view: EvaluationView | None = None
+    draft: EvaluationDraft | None = None
+    problem: str = ""
+    wanted: WeightRequest = field(default_factory=WeightRequest)
+    weights: str = ""
+    errors: Mapping[str, str] | None = None
+    datasets: list[tuple[object, str]] | None = None
+    bases: list[tuple[object, str]] | None = None
+    prompt_sets: list[tuple[object, str]] | None = None
 
 
 @router.get("/adapters/{slug}/compare")
@@ -47,7 +77,11 @@ def compare_versions(
             versions.append(row)
     options = [(row.version, f"Version {row.version}") for row in versions]
     return render(
-        request, "adapters/compare.html", ComparePage(found, options, compared_prompts(found))
+        request,
+        "adapters/compare.html",
+        found=found,
+        options=options,
+        images=compared_prompts(found),
     )
 
 
@@ -125,3 +159,88 @@ def again(slug: Slug, state: State, sent: SentForm) -> Response:
 def _back_to_adapter(slug: str, shown: str) -> Response:
     query = f"?v={shown}" if shown.isascii() and shown.isdigit() else ""
     return RedirectResponse(f"/adapters/{slug}{query}#versions", status_code=303)
+
+
+@router.get("/adapters/{slug}/weights")
+def show_weights(
+    request: Request, slug: Slug, state: State, v: Reference = None, new: bool = False
+) -> Response:
+    """Show the newest evaluation of the weights of a version, or the form of a new one."""
+    with state.database.read() as session:
+        adapter = service.adapter_by_slug(session, slug)
+        version = service.get_version(session, adapter, v or None)
+        found = evaluations.list_evaluations(session, version_id=version.key, limit=1)
+        if found and not new:
+            view = evaluations.view_evaluation(session, found[0])
+            page = WeightsPage(adapter, version, view)
+        else:
+            page = _weights_form(session, adapter, version, WeightRequest())
+    return render(request, "adapters/weights.html", page)
+
+
+@router.post("/adapters/{slug}/weights")
+def measure_weights(
+    request: Request, slug: Slug, state: State, sent: SentForm, v: Reference = None
+) -> Response:
+    """Start an evaluation of the weights of a version."""
+    form = FormReader(sent)
+    weights: tuple[float, ...] = weight_evaluations.WEIGHTS
+    with form.collect("weights"):
+        weights = weight_evaluations.read_weights(form.text("weights", most=1_000)) or weights
+    wanted = WeightRequest(
+        form.whole("subjects", weight_evaluations.SUBJECTS),
+        weights,
+        base_model=form.text("base_model", most=1_000) or None,
+        dataset_id=form.whole("dataset_id", None),
+        prompt_set=form.text("prompt_set") or None,
+    )
+    with state.database.read() as session:
+        adapter = service.adapter_by_slug(session, slug)
+        version = service.get_version(session, adapter, v or None)
+        try:
+            form.check()
+            draft = weight_evaluations.draft_weights(session, (adapter, version), wanted)
+            plan = evaluations.plan_images(session, draft)
+        except InvalidInput as error:
+            page = _weights_form(
+                session, adapter, version, wanted, error.fields, form.text("weights")
+            )
+            return render(request, "adapters/weights.html", page, status=422)
+    with state.database.write() as session:
+        evaluations.start_evaluation(session, plan, state.store)
+    return RedirectResponse(f"/adapters/{slug}/weights?v={version.version}", status_code=303)
+
+
+def _weights_form(
+    session: Session,
+    adapter: Adapter,
+    version: AdapterVersion,
+    wanted: WeightRequest,
+    errors: Mapping[str, str] | None = None,
+    typed: str = "",
+) -> WeightsPage:
+    made, draft, problem = (adapter, version), None, ""
+    if errors is None:
+        try:
+            draft = weight_evaluations.draft_weights(session, made, wanted)
+        except InvalidInput as error:
+            problem = error.detail
+    (kind,) = fitting.kinds(session, [made])
+    bases = fitting.fitting(kind, base_models.list_base_models(session))
+    own = "Those it was trained on" if pinned_keys(version) else "Choose a dataset"
+    datasets = [
+        (one.id, f"{one.name}, {plural(one.image_count, 'image')}")
+        for one in dataset_choices(session)
+    ]
+    return WeightsPage(
+        adapter,
+        version,
+        draft=draft,
+        problem=problem,
+        wanted=wanted,
+        weights=typed or ", ".join(f"{one:g}" for one in wanted.weights),
+        errors=errors or {},
+        datasets=[("", own), *datasets],
+        bases=[(base.slug, base.name) for base in bases],
+        prompt_sets=prompt_sets.set_choices(session),
+    )
