@@ -107,7 +107,7 @@ def test_trainer_worker_registry_and_web_load_no_torch_and_the_web_alone_its_fra
         folder: ", ".join(module_name(path) for path in modules(folder))
         for folder in ("app/registry", "app/web")
     }
-    worker = "import worker.runtime.process, worker.runtime.launch, worker.runtime.tasks"
+    worker = "import worker.runtime.process, worker.runtime.launch, worker.runtime.celery_app"
     trainer, worker, registry, web = loaded_by(
         "import worker.runtime.trainer",
         f"{worker}; worker.runtime.process.LimitedIoJobs(settings=None, database=None, store=None)",

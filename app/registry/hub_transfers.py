@@ -21,7 +21,6 @@ from app.registry.job_kinds.kinds import (
     PublishAdapterArgs,
     PublishAdapterResult,
     PublishedImage,
-    StoredSidecar,
 )
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
@@ -159,13 +158,6 @@ def cancel_fetch(session: Session, job_id: int) -> HubImport:
     job = found.job if found.import_id is None else service.get_import(session, found.import_id)
     jobs.request_cancel(session, IoJob, job)
     return get_hub_import(session, job_id)
-
-
-def order_fetched_import(
-    session: Session, *, sha256: str, filename: str, sidecars: Sequence[StoredSidecar]
-) -> int:
-    """Queue the import of a downloaded file; return the job's id."""
-    return service.order_import(session, sha256=sha256, filename=filename, sidecars=sidecars).key
 
 
 def order_publication(

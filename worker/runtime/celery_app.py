@@ -1,4 +1,7 @@
-"""The Celery application of the workers; its signals start and stop the job loops."""
+"""The Celery application of the workers; its signals start and stop the job loops.
+
+Its tasks wake a job loop. They carry no data: the loop claims the next waiting row.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from celery import Celery, signals
 
 from app.registry.config import Settings
 from app.registry.job_kinds.queues import Queue
-from app.registry.wakeups import celery_settings
+from app.registry.wakeups import TASK_NAMES, celery_settings
 from worker.runtime import broker, process
 
 log = logging.getLogger(__name__)
@@ -21,6 +24,16 @@ if settings.log_level != "DEBUG":
 celery = Celery("brushwork")
 celery.conf.update(celery_settings(settings.broker_url or "redis://127.0.0.1:6379/0"))
 celery.conf.worker_consumer = "worker.runtime.broker:WakeUpConsumer"
+
+
+def _add_task(queue: str, name: str) -> None:
+    @celery.task(name=name)  # type: ignore[untyped-decorator]
+    def wake() -> None:
+        process.serve_wakeup(queue)
+
+
+for _queue, _name in TASK_NAMES.items():
+    _add_task(_queue, _name)
 
 
 @signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]

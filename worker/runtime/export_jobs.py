@@ -7,16 +7,19 @@ from pathlib import Path
 
 from sqlmodel import Session
 
-from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata, with_cover
+from app.registry.adapters.downloads.metadata import (
+    facts_sha256,
+    version_metadata,
+    with_cover,
+)
 from app.registry.adapters.service import find_file
 from app.registry.adapters.versions.create_version import NewFile, add_file
 from app.registry.code_version import code_version
-from app.registry.job_kinds.kinds import ExportAdapterArgs, ExportAdapterResult
+from app.registry.job_kinds.kinds import ExportAdapterArgs, ExportAdapterResult, JobKind
 from app.registry.tables.adapters import AdapterVersion
 from app.registry.tables.base_models import BaseModel
-from worker.core.bases.family import BaseModelError
 from worker.core.lora_files.errors import AdapterError
-from worker.runtime.inspection.limited import NoAnswerError, inspect_in_time
+from worker.runtime.inspection.limited import NoAnswerError, UnusableModelError, inspect_in_time
 from worker.runtime.job_progress import IoWork, RefusedError, succeed
 from worker.runtime.messages import Export, ExportFile
 
@@ -105,8 +108,8 @@ def _base_of(session: Session, version: AdapterVersion) -> BaseModel | None:
 def _require_answer(base: Path, check: Callable[[], None]) -> None:
     """Raise RefusedError if the base's folder does not answer: reading it here would never end."""
     try:
-        inspect_in_time(base, check=check)
+        inspect_in_time(JobKind.INSPECT_BASE, base, check=check)
     except NoAnswerError as error:
         raise RefusedError("base_model", str(error)) from error
-    except BaseModelError:  # the proof says what is wrong with it
+    except UnusableModelError:  # the proof says what is wrong with it
         pass

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlmodel import Session
 
 from app.registry import hub_transfers as hub
+from app.registry.adapters import service as adapters
 from app.registry.added_models import service as added_models
 from app.registry.added_models.kinds import ModelKind
 from app.registry.base_models.service import BASE_MODELS
@@ -19,15 +19,11 @@ from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.errors import Conflict
 from app.registry.hub_source import HubSource
 from app.registry.images.image_types import image_suffix
-from app.registry.job_kinds.caption_kinds import DownloadCaptionModelArgs
 from app.registry.job_kinds.kinds import (
-    ByteProgress,
-    DownloadBaseArgs,
     DownloadModelArgs,
     ExportAdapterArgs,
     FetchHubAdapterArgs,
     FetchHubAdapterResult,
-    JobArgs,
     PublishAdapterArgs,
     PublishAdapterResult,
     PublishedImage,
@@ -37,75 +33,67 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.jobs import IoJob
-from worker.core.hub.messages import LEFT, HubReply
+from worker.core.hub.messages import HubReply
 from worker.core.hub.model_card import PEFT_FILE, ModelCard
 from worker.core.lora_files.file_names import CONFIG_NAME
 from worker.core.words import FileFormat, WeightDtype
 from worker.runtime import export_jobs
-from worker.runtime.hub_process import (
-    HubFailure,
-    HubInterruption,
-    InterruptReason,
-    make_order,
-    run_order,
+from worker.runtime.hub_process import run_order
+from worker.runtime.job_progress import (
+    IoWork,
+    JobCanceled,
+    RefusedError,
+    WorkerStopping,
+    finish,
+    succeed,
 )
-from worker.runtime.job_progress import IoWork, finish, succeed
-from worker.runtime.lease import Lease
 
 DELETED = "“{name}” was deleted meanwhile, so it was not published. Restore it, then try again."
+DOWNLOADS: Mapping[str, ModelKind[Any]] = {
+    kind.download: kind for kind in (BASE_MODELS, CAPTION_MODELS)
+}
 DTYPE = WeightDtype.FP16
 FROM_HUB = "From {repo} on the Hugging Face Hub, commit {commit}.{license}"
-OFF = "Hugging Face access is off on this worker. An administrator can enable it: BRUSHWORK_HUB=on."
 
 
-def download_base(work: IoWork) -> None:
-    """Download a base model; a separate job then inspects it."""
-    _download_model(work, BASE_MODELS, work.job.arguments(DownloadBaseArgs))
-
-
-def download_caption_model(work: IoWork) -> None:
-    """Download a caption model; a separate job then checks it."""
-    _download_model(work, CAPTION_MODELS, work.job.arguments(DownloadCaptionModelArgs))
-
-
-def _download_model(work: IoWork, kind: ModelKind[Any], args: DownloadModelArgs) -> None:
+def download_model(work: IoWork) -> None:
+    """Download a base model or a caption model; a separate job then looks at it."""
+    kind, args = DOWNLOADS[work.job.kind], work.job.arguments(DownloadModelArgs)
     model_id = work.subject_id
     home = kind.download_folder(work.settings) / HubSource(args.repo).folder
     try:
-        answer = _run_request(work, work.job.kind, args, folder=str(home))
-    except HubFailure as error:
+        answer = run_order(work, work.job.kind, **args.stored(), folder=str(home))
+    except WorkerStopping:
+        work.give_back()
+    except RefusedError as error:
         with work.database.write() as session:
-            _finish(session, work.lease, JobStatus.FAILED, error)
+            finish(session, work.lease, JobStatus.FAILED, **error.columns)
             added_models.write_unusable(session, kind, model_id, str(error))
-    except HubInterruption as broken:
+    except JobCanceled as canceled:
         with work.database.write() as session:
-            _finish_interrupted(session, work.lease, broken)
-            if broken.why is InterruptReason.CANCELED:
-                ended = session.get_one(IoJob, work.job.key)
-                added_models.write_stopped(session, kind, model_id, ended)
+            finish(session, work.lease, JobStatus.CANCELED, **canceled.columns)
+            ended = session.get_one(IoJob, work.job.key)
+            added_models.write_stopped(session, kind, model_id, ended)
     else:
         path, commit = str(answer.path), answer.values["commit"]
         with work.database.write() as session:
-            _finish(session, work.lease, JobStatus.SUCCEEDED)
+            finish(session, work.lease, JobStatus.SUCCEEDED)
             added_models.write_downloaded(session, kind, model_id, path, commit)
 
 
 def fetch_adapter(work: IoWork) -> None:
     """Download a LoRA file, then queue a regular import job for it."""
     args = work.job.arguments(FetchHubAdapterArgs)
-    try:
-        answer = _run_request(work, "fetch_adapter", args, folder=str(work.scratch))
-    except (HubFailure, HubInterruption) as error:
-        _finish_failed(work, error)
-        return
-    blob = work.store.put_file(answer.path)
-    sidecars = _make_sidecars(work, args.repo, answer)
-    with work.database.write() as session:
-        jobs.require_owner(session, IoJob, work.lease.claim)
-        import_id = hub.order_fetched_import(
-            session, sha256=blob.sha256, filename=answer.values["name"], sidecars=sidecars
-        )
-        succeed(session, work.lease, FetchHubAdapterResult(import_id=import_id))
+    with work.cancelable():
+        answer = run_order(work, "fetch_adapter", **args.stored(), folder=str(work.scratch))
+        blob = work.store.put_file(answer.path)
+        sidecars = _make_sidecars(work, args.repo, answer)
+        with work.database.write() as session:
+            jobs.require_owner(session, IoJob, work.lease.claim)
+            ordered = adapters.order_import(
+                session, sha256=blob.sha256, filename=answer.values["name"], sidecars=sidecars
+            )
+            succeed(session, work.lease, FetchHubAdapterResult(import_id=ordered.key))
 
 
 def _make_sidecars(work: IoWork, repo: str, answer: HubReply) -> list[StoredSidecar]:
@@ -151,12 +139,9 @@ def publish_adapter(work: IoWork) -> None:
     card = replace(card, pictures=list(zip(images, prompts, strict=True)))
     paths = {name: str(path) for name, path in (files | images).items()}
     card_json = TypeAdapter(ModelCard).dump_python(card, mode="json")
-    try:
-        answer = _run_request(work, "publish_adapter", args, files=paths, card=card_json)
-    except (HubFailure, HubInterruption) as error:
-        _finish_failed(work, error)
-        return
-    work.succeed(PublishAdapterResult(**answer.values))
+    with work.cancelable():
+        answer = run_order(work, "publish_adapter", **args.stored(), files=paths, card=card_json)
+        work.succeed(PublishAdapterResult(**answer.values))
 
 
 def _files_to_publish(work: IoWork, kohya_file: str) -> dict[str, Path]:
@@ -178,41 +163,6 @@ def _local_images(work: IoWork, images: Sequence[PublishedImage]) -> dict[str, P
     return {
         f"images/{number}{image_suffix(source)}": source for number, source in enumerate(sources)
     }
-
-
-def _run_request(work: IoWork, what: str, args: JobArgs, **values: Any) -> HubReply:
-    if work.settings.hub == "off":
-        raise HubFailure("hub_off", OFF)
-    return run_order(
-        make_order(work.settings, what, **args.stored(), **values),
-        work.database,
-        work.lease,
-        work.stopping,
-        on_progress=lambda progress: work.note(ByteProgress(**progress)),
-    )
-
-
-def _finish_failed(work: IoWork, error: HubFailure | HubInterruption) -> None:
-    with work.database.write() as session:
-        if isinstance(error, HubInterruption):
-            _finish_interrupted(session, work.lease, error)
-        else:
-            _finish(session, work.lease, JobStatus.FAILED, error)
-
-
-def _finish_interrupted(session: Session, lease: Lease, broken: HubInterruption) -> None:
-    if broken.why is InterruptReason.CANCELED:
-        left = HubFailure(LEFT, broken.left) if broken.left else None
-        _finish(session, lease, JobStatus.CANCELED, left)
-    else:
-        jobs.give_back(session, IoJob, lease.claim)
-
-
-def _finish(
-    session: Session, lease: Lease, status: JobStatus, error: HubFailure | None = None
-) -> None:
-    why = {"error": str(error), "error_code": error.code} if error else {}
-    finish(session, lease, status, **why)
 
 
 def _license_of_card(card: dict[str, str]) -> str:

@@ -6,149 +6,78 @@ Workers themselves are offline (HF_HUB_OFFLINE=1), so that no library downloads 
 from __future__ import annotations
 
 import sys
-import threading
 import time
-from collections.abc import Callable
-from enum import StrEnum
 from typing import Any
 
-from app.registry.config import Settings
-from app.registry.db import Database
-from app.registry.jobs.service import LostLease
-from app.registry.tables.jobs import IoJob
+from app.registry.job_kinds.kinds import ByteProgress
 from worker.core.hub.messages import CANCEL, DONE, FAILED, LEFT, HubReply, HubRequest
 from worker.runtime.device import child_environment
-from worker.runtime.lease import Lease
+from worker.runtime.job_progress import IoWork, JobCanceled, RefusedError
 from worker.runtime.line_process import Ended, LineProcess
 
 COMMAND = (sys.executable, "-P", "-m", "worker.core.hub")
-LOOK_SECONDS = 0.5  # interval for checking the cancel flag and writing progress
+WRITE_SECONDS = 0.5  # between two writes of the progress
+LOOK_SECONDS = 0.25  # between two looks at whether to stop
 UNDO_SECONDS = 20.0  # for the Hub to finish a commit, or to delete a new repository
+ENDED = "The Hub process ended with exit code {code}. See the worker's log."
 UNSURE = "The Hub did not answer in time. Check on huggingface.co whether files are left there."
+OFF = "Hugging Face access is off on this worker. An administrator can enable it: BRUSHWORK_HUB=on."
 
 
-class InterruptReason(StrEnum):
-    """The reason why an order was interrupted."""
+def run_order(work: IoWork, what: str, **values: Any) -> HubReply:
+    """Run an order; return the final answer of the Hub process. Its progress is written to the job.
 
-    CANCELED = "canceled"
-    STOPPED = "stopped"
-
-
-class HubInterruption(Exception):
-    """The order was interrupted from here; `left` says what could not be undone, if anything."""
-
-    def __init__(self, why: InterruptReason, left: str | None = None) -> None:
-        super().__init__(why)
-        self.why = why
-        self.left = left
-
-
-class HubFailure(Exception):
-    """The order failed; the message gives the reason."""
-
-    def __init__(self, code: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code = code
-
-
-def make_order(settings: Settings, what: str, **values: Any) -> HubRequest:
-    """An order with the access token from the settings."""
-    token = settings.hub_token.get_secret_value() if settings.hub_token else None
-    return HubRequest(what, settings.hub_endpoint.rstrip("/"), token, values)
-
-
-def run_order(
-    ordered: HubRequest,
-    database: Database,
-    lease: Lease,
-    stopping: threading.Event,
-    *,
-    on_progress: Callable[[dict[str, Any]], None],
-) -> HubReply:
-    """Run an order; return the final answer of the Hub process.
-
-    `on_progress` receives the newest progress, at most a few times a second. Raises
-    HubInterruption, HubFailure or LostLease.
+    Raises RefusedError, WorkerStopping and LostLease; JobCanceled with what could not be undone.
     """
-    with HubProcess(ordered) as process:
-        progress: dict[str, Any] | None = None
-        looked = 0.0
+    settings = work.settings
+    if settings.hub == "off":
+        raise RefusedError("hub_off", OFF)
+    token = settings.hub_token.get_secret_value() if settings.hub_token else None
+    order = HubRequest(what, settings.hub_endpoint.rstrip("/"), token, values)
+    watch, progress, written_at = work.watch(), None, 0.0
+    environment = _process_environment(order.endpoint)
+    with LineProcess(COMMAND, environment, HubReply.read) as process:
+        process.write(order.line().encode())
         while True:
-            answer = process.next_answer()
+            answer = process.receive(LOOK_SECONDS)
+            if isinstance(answer, Ended):
+                raise RuntimeError(ENDED.format(code=answer.code))
             if answer is not None and answer.kind == DONE:
                 return answer
             if answer is not None and answer.kind == FAILED:
-                raise HubFailure(answer.values["code"], answer.values["error"])
+                raise RefusedError(answer.values["code"], answer.values["error"])
             progress = answer.values if answer is not None else progress
-            if time.monotonic() - looked < LOOK_SECONDS:
-                continue
-            looked = time.monotonic()
-            if _is_canceled(database, lease, stopping):
-                return process.cancel()
-            if progress is not None:
-                on_progress(progress)
-                progress = None
+            try:
+                watch()
+            except JobCanceled:
+                return _cancel(process)
+            if progress is not None and time.monotonic() - written_at > WRITE_SECONDS:
+                work.note(ByteProgress(**progress))
+                progress, written_at = None, time.monotonic()
 
 
-def _is_canceled(database: Database, lease: Lease, stopping: threading.Event) -> bool:
-    """True if a cancel was requested. Raises if the worker stops or the lease is lost."""
-    lease.check()
-    if stopping.is_set():
-        raise HubInterruption(InterruptReason.STOPPED)
-    with database.read() as session:
-        row = session.get(IoJob, lease.claim.job_id)
-    if row is None or row.owner_token != lease.claim.token:
-        raise LostLease(f"io_job {lease.claim.job_id} belongs to another worker now.")
-    return row.cancel_requested
+def _cancel(process: LineProcess[HubReply]) -> HubReply:
+    """Cancel the order and raise JobCanceled; return the answer if it is too late."""
+    process.write(f"{CANCEL}\n".encode())
+    end = time.monotonic() + UNDO_SECONDS
+    left = ""
+    while not isinstance(answer := process.receive(end - time.monotonic()), Ended):
+        if answer is None:
+            left = UNSURE
+            break
+        if answer.kind == DONE:
+            return answer
+        if answer.kind == FAILED and answer.values["code"] == LEFT:
+            left = answer.values["error"]
+    raise JobCanceled(**({"error": left, "error_code": LEFT} if left else {}))
 
 
-class HubProcess:
-    """A process that runs an order; leaving the `with` block ends it. It shares our log."""
-
-    def __init__(self, ordered: HubRequest) -> None:
-        self._ordered = ordered
-        self._process = LineProcess(COMMAND, _process_environment(ordered))
-
-    def __enter__(self) -> HubProcess:
-        self._process.__enter__()
-        self._process.send(self._ordered.line())
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.__exit__()
-
-    def cancel(self) -> HubReply:
-        """Cancel the order and raise HubInterruption; return the answer if it is too late."""
-        self._process.send(f"{CANCEL}\n")
-        end = time.monotonic() + UNDO_SECONDS
-        left = None
-        while not isinstance(line := self._process.receive(end - time.monotonic()), Ended):
-            if line is None:
-                left = UNSURE
-                break
-            answer = HubReply.read(line)
-            if answer is not None and answer.kind == DONE:
-                return answer
-            if answer is not None and answer.kind == FAILED and answer.values["code"] == LEFT:
-                left = answer.values["error"]
-        raise HubInterruption(InterruptReason.CANCELED, left)
-
-    def next_answer(self) -> HubReply | None:
-        """The next answer; None if there is none within a moment."""
-        line = self._process.receive(LOOK_SECONDS / 2)
-        if isinstance(line, Ended):
-            raise RuntimeError(
-                f"The Hub process ended with exit code {line.code}. See the worker's log."
-            )
-        return HubReply.read(line) if line is not None else None
-
-
-def _process_environment(ordered: HubRequest) -> dict[str, str]:
+def _process_environment(endpoint: str) -> dict[str, str]:
     return child_environment(1) | {
         "HF_HUB_OFFLINE": "0",
         "TRANSFORMERS_OFFLINE": "0",
         "HF_HUB_DISABLE_XET": "1",  # plain HTTP can be resumed within a file, and stopped
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_UPDATE_CHECK": "1",
-        "HF_ENDPOINT": ordered.endpoint,  # the token may be sent to this host
+        "HF_ENDPOINT": endpoint,  # the token may be sent to this host
     }

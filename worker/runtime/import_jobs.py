@@ -64,8 +64,8 @@ MAX_FILENAME = 200
 MAX_SHOWN_NAME = 500  # characters of a long name in a note
 SHORTENED = "Its name was shortened to {most} characters. In full: “{name}”."
 FITS_NOTHING = (
-    "This adapter fits no known base model: {reason} Choose an adapter for SD 1.x, SD 2.x or SDXL, "
-    "or add its base model first."
+    "This adapter fits no known base model: {reason} Choose an adapter for {families}, or add its "
+    "base model first."
 )
 NO_BASE = (
     "No base model here belongs to this family ({family}). Add one to generate with this adapter."

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from app.registry.adapters import tools
 from app.registry.blobs.report import report
 from app.registry.config import Settings
 from app.registry.db import Database
@@ -24,67 +26,31 @@ from worker.runtime.upkeep import check_jobs, folder_jobs, sweep_jobs, thumbnail
 from worker.runtime.upkeep.clock import UpkeepClock
 
 
-def _import_adapter(work: IoWork) -> None:
-    from worker.runtime import import_jobs
-
-    import_jobs.run(work)
-
-
-def _use_tool(work: IoWork) -> None:
-    from worker.runtime import tool_jobs
-
-    tool_jobs.run(work)
-
-
-def _measure_overlap(work: IoWork) -> None:
-    from worker.runtime import overlap_jobs
-
-    overlap_jobs.run(work)
-
-
-def _evaluate(work: IoWork) -> None:
-    from worker.runtime.renders import evaluation_jobs
-
-    evaluation_jobs.run(work)
-
-
-def _caption_images(work: IoWork) -> None:
-    from worker.runtime import caption_jobs
-
-    caption_jobs.caption_images(work)
-
-
-def _preview_caption(work: IoWork) -> None:
-    from worker.runtime import caption_jobs
-
-    caption_jobs.preview(work)
+def _later(module: str, name: str = "run") -> Handler:
+    """A handler in a module that loads torch: it is imported by the first job of it."""
+    return lambda work: getattr(import_module(f"worker.runtime.{module}"), name)(work)
 
 
 HANDLERS: Mapping[str, Handler] = {
-    JobKind.INSPECT_BASE: inspections.inspect_base,
-    JobKind.DOWNLOAD_BASE: hub_jobs.download_base,
+    JobKind.INSPECT_BASE: inspections.run,
+    JobKind.DOWNLOAD_BASE: hub_jobs.download_model,
     JobKind.EXPORT_ADAPTER: export_jobs.run,
     JobKind.KEEP_IN_FOLDER: folder_jobs.run,
-    JobKind.IMPORT_ADAPTER: _import_adapter,
+    JobKind.IMPORT_ADAPTER: _later("import_jobs"),
     JobKind.FETCH_HUB_ADAPTER: hub_jobs.fetch_adapter,
     JobKind.PUBLISH_ADAPTER: hub_jobs.publish_adapter,
-    JobKind.MERGE_ADAPTERS: _use_tool,
-    JobKind.RESIZE_ADAPTER: _use_tool,
-    JobKind.SCALE_ADAPTER: _use_tool,
-    JobKind.FUSE_ADAPTER: _use_tool,
-    JobKind.EXTRACT_ADAPTER: _use_tool,
-    JobKind.MEASURE_OVERLAP: _measure_overlap,
-    **dict.fromkeys(EVALUATIONS, _evaluate),
+    **dict.fromkeys((*tools.KINDS, JobKind.MEASURE_OVERLAP), _later("tool_jobs")),
+    **dict.fromkeys(EVALUATIONS, _later("renders.evaluation_jobs")),
     JobKind.SWEEP: sweep_jobs.run,
     JobKind.MAKE_THUMBNAILS: thumbnail_jobs.run,
     JobKind.DELETE_DRAFTS: sweep_jobs.delete_drafts,
     JobKind.CHECK_FILES: check_jobs.run,
-    JobKind.CAPTION_IMAGES: _caption_images,
-    JobKind.PREVIEW_CAPTION: _preview_caption,
-    JobKind.DOWNLOAD_CAPTION_MODEL: hub_jobs.download_caption_model,
-    JobKind.CHECK_CAPTION_MODEL: inspections.check_caption_model,
+    JobKind.CAPTION_IMAGES: _later("caption_jobs", "caption_images"),
+    JobKind.PREVIEW_CAPTION: _later("caption_jobs", "preview"),
+    JobKind.DOWNLOAD_CAPTION_MODEL: hub_jobs.download_model,
+    JobKind.CHECK_CAPTION_MODEL: inspections.run,
 }
-"""An io worker idles without torch: modules that load it are imported by the first job of them."""
+"""An io worker idles without torch."""
 
 
 class IoJobs:

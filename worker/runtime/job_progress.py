@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from worker.runtime.lease import Lease
 from worker.runtime.outages.patience import reason_to_wait
 
 LOOK_SECONDS = 0.5
+MAX_PAUSE_SECONDS = 0.5  # after a task in the background
 log = logging.getLogger(__name__)
 
 
@@ -35,13 +36,22 @@ class RefusedError(Exception):
         super().__init__(sentence)
         self.code = code
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns of a job that fails for this reason."""
+        return {"error": str(self), "error_code": self.code}
+
 
 class JobProcessFailed(Exception):
     """The process of a job ended by itself, or failed with an error of this type and text."""
 
 
 class JobCanceled(Exception):
-    """A cancel of the job was requested."""
+    """A cancel of the job was requested; `columns`: those of the job that say what is left."""
+
+    def __init__(self, **columns: str) -> None:
+        super().__init__()
+        self.columns = columns
 
 
 class WorkerStopping(Exception):
@@ -58,7 +68,7 @@ def require_not_canceled(session: Session, lease: Lease) -> None:
     A cancel that is requested later waits for this transaction and finds the job finished.
     """
     jobs.require_owner(session, IoJob, lease.claim)
-    if session.get_one(IoJob, lease.claim.job_id, populate_existing=True).cancel_requested:
+    if jobs.is_canceled(session, IoJob, lease.claim):
         raise JobCanceled
 
 
@@ -117,8 +127,7 @@ class JobProgress(_JobCheck):
         claim = self._lease.claim
         with self._database.write() as session:
             jobs.update_owned(session, IoJob, claim, result=progress.stored())
-            row = session.get_one(IoJob, claim.job_id, populate_existing=True)
-            return row.cancel_requested
+            return jobs.is_canceled(session, IoJob, claim)
 
 
 class JobWatch(_JobCheck):
@@ -206,8 +215,25 @@ class IoWork:
             yield JobProgress(self.database, self.lease, self.stopping)
         except WorkerStopping:
             self.give_back()
-        except JobCanceled:
-            self.finish(JobStatus.CANCELED, **canceled)
+        except JobCanceled as error:
+            self.finish(JobStatus.CANCELED, **canceled, **error.columns)
+
+    def carry_out(self, tasks: Iterable[Callable[[], None]], *, total: int = 0) -> None:
+        """Carry out tasks in the background, then finish the job with their number.
+
+        They use at most half of a core, and give the thread to any other job that waits for one.
+        `total`: the expected number, if it is known.
+        """
+        with self.cancelable() as progress:
+            done = 0
+            for task in tasks:
+                progress(done, max(total, done + 1))
+                self.give_way()
+                started = time.monotonic()
+                task()
+                done += 1
+                self.stopping.wait(min(time.monotonic() - started, MAX_PAUSE_SECONDS))
+            self.succeed(StepProgress(done=done, total=done))
 
 
 Handler = Callable[[IoWork], None]

@@ -1,4 +1,4 @@
-"""Tool jobs: merge, resize, scale, fuse into a base model, extract.
+"""Tool jobs: merge, resize, scale, fuse into a base model, extract, measure an overlap.
 
 Importing this module loads torch; a merge, a resize or a scaling does without diffusers.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.registry.adapters.tools import MAX_LICENSE, MAX_TRIGGERS, FuseOutput
+from app.registry.adapters.tools import MAX_LICENSE, MAX_TRIGGERS
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.added_models import service as added_models
 from app.registry.added_models.sources import delete_model_files
@@ -23,17 +23,16 @@ from app.registry.base_models.fused_files import (
 from app.registry.errors import AppError
 from app.registry.job_kinds.kinds import (
     ExtractAdapterArgs,
-    ExtractAdapterResult,
     FuseAdapterArgs,
     FuseAdapterResult,
+    FuseOutput,
     JobKind,
+    MeasureOverlapArgs,
+    MeasureOverlapResult,
     MergeAdaptersArgs,
-    MergeAdaptersResult,
     NewVersionResult,
     ResizeAdapterArgs,
-    ResizeAdapterResult,
     ScaleAdapterArgs,
-    ScaleAdapterResult,
 )
 from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.runs import service
@@ -48,6 +47,7 @@ from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools.combine import MergeOptions, ToolResult, merge_adapters
 from worker.core.lora_files.tools.lowrank import FidelityReport
+from worker.core.lora_files.tools.overlap import measure_overlap
 from worker.core.lora_files.tools.resize import ResizeOptions, resize_adapter
 from worker.core.lora_files.tools.scale import scale_blocks
 from worker.core.lora_files.tools.stack import ToolError
@@ -64,6 +64,7 @@ from worker.runtime.job_progress import (
 KEPT_DETAILS = ("author", "datasets")  # of a version that a tool changes
 MERGE_FACTS = {"method", "density", "seed", "parts"}  # of a merged version
 DELETED = "“{name}” was deleted while this waited. Restore it, then try again."
+ONE_DELETED = "One of the two adapters was deleted. Restore it, then compare them again."
 NOT_SMALLER = (
     "The result would not be smaller than version {version} of “{name}”. Choose a lower rank, or a "
     "smaller share of energy."
@@ -91,7 +92,7 @@ def _merge(work: IoWork, progress: JobProgress) -> None:
     if args.run_id is not None:
         told = {"tool": "average", **args.model_dump(mode="json", include={"rank", "parts"})}
         source = _averaged(work, args.run_id, args.parts[-1].version_id)
-        _publish_next(work, made, MergeAdaptersResult, source, told, use=args.use)
+        _publish_next(work, made, source, told, use=args.use)
         return
     told = {"tool": "merge", **args.model_dump(mode="json", include=MERGE_FACTS)}
     with work.database.read() as session:
@@ -102,7 +103,6 @@ def _merge(work: IoWork, progress: JobProgress) -> None:
         work,
         made.adapter,
         made.report,
-        MergeAdaptersResult,
         name=args.name,
         base_family=sources[0].base_family,
         base_model_id=next((v.base_model_id for v in versions if v.base_model_id), None),
@@ -124,22 +124,22 @@ def _resize(work: IoWork, progress: JobProgress) -> None:
     args = work.job.arguments(ResizeAdapterArgs)
     options = ResizeOptions(args.rank, args.energy, args.dynamic)
     adapter, version = _subject(work)
-    before = _weights(work, adapter.name, version.key)
+    before = _weights(work, version.key, _deleted(adapter.name))
     made = resize_adapter(before, options, on_module=progress)
     if made.adapter.parameters >= before.parameters:
         raise ToolError(NOT_SMALLER.format(name=adapter.name, version=version.version))
     told = {"tool": "resize", "version": version.version, "rank_before": version.rank}
     told |= args.model_copy(update={"use": False}).stored()
-    _publish_next(work, made, ResizeAdapterResult, (adapter, version), told, use=args.use)
+    _publish_next(work, made, (adapter, version), told, use=args.use)
 
 
 def _scale(work: IoWork, progress: JobProgress) -> None:
     args = work.job.arguments(ScaleAdapterArgs)
     adapter, version = _subject(work)
-    before = _weights(work, adapter.name, version.key)
+    before = _weights(work, version.key, _deleted(adapter.name))
     made = scale_blocks(before, args.blocks.by_part, on_module=progress)
     told = {"tool": "scale", "version": version.version, "blocks": args.blocks.model_dump()}
-    _publish_next(work, made, ScaleAdapterResult, (adapter, version), told, use=args.use)
+    _publish_next(work, made, (adapter, version), told, use=args.use)
 
 
 def _subject(work: IoWork) -> tuple[Adapter, AdapterVersion]:
@@ -152,7 +152,6 @@ def _subject(work: IoWork) -> tuple[Adapter, AdapterVersion]:
 def _publish_next(
     work: IoWork,
     made: ToolResult,
-    result_type: type[NewVersionResult],
     source: tuple[Adapter, AdapterVersion],
     told: dict[str, Any],
     *,
@@ -164,7 +163,6 @@ def _publish_next(
         work,
         made.adapter,
         made.report,
-        result_type,
         adapter_id=adapter.key,
         name=adapter.name,
         base_family=adapter.base_family,
@@ -203,7 +201,6 @@ def _extract(work: IoWork, progress: JobProgress) -> None:
         work,
         found.adapter,
         found.report,
-        ExtractAdapterResult,
         name=args.name,
         base_family=base.family or FALLBACK_FAMILY,
         base_model_id=base.key,
@@ -244,6 +241,17 @@ def _fuse(work: IoWork, progress: JobProgress) -> None:
         raise
 
 
+def _measure_overlap(work: IoWork, progress: JobProgress) -> None:
+    other, deleted = (
+        work.job.arguments(MeasureOverlapArgs).other_id,
+        RefusedError("gone", ONE_DELETED),
+    )
+    one, two = (LoadedAdapter("", _weights(work, key, deleted)) for key in (work.subject_id, other))
+    found = measure_overlap(one, two, on_layer=progress)
+    layers = tuple((layer.key, layer.cosine, layer.inputs, layer.outputs) for layer in found.layers)
+    work.succeed(MeasureOverlapResult(cosine=found.cosine, changed=found.changed, layers=layers))
+
+
 def _register(work: IoWork, name: str, out: Path, figures: FuseAdapterResult) -> None:
     with work.database.write() as session:
         require_not_canceled(session, work.lease)
@@ -259,7 +267,6 @@ def _publish(
     work: IoWork,
     weights: LoraAdapter,
     report: FidelityReport,
-    result_type: type[NewVersionResult],
     *,
     details: dict[str, Any],
     adapter_id: int | None = None,
@@ -285,7 +292,7 @@ def _publish(
         require_not_canceled(session, work.lease)
         version = publish(session, new, adapter_id=adapter_id)
         adapter = session.get_one(Adapter, version.adapter_id)
-        result = result_type(
+        result = NewVersionResult(
             **summary,
             adapter_id=adapter.key,
             slug=adapter.slug,
@@ -299,7 +306,7 @@ def _stack(work: IoWork, parts: Sequence[ResolvedAdapter]) -> list[LoadedAdapter
     return [
         LoadedAdapter(
             part.name,
-            _weights(work, part.name, part.version_id),
+            _weights(work, part.version_id, _deleted(part.name)),
             part.weight,
             part.text_encoder_weight,
             part.factors_by_part,
@@ -308,12 +315,17 @@ def _stack(work: IoWork, parts: Sequence[ResolvedAdapter]) -> list[LoadedAdapter
     ]
 
 
-def _weights(work: IoWork, name: str, version_id: int) -> LoraAdapter:
+def _deleted(name: str) -> ToolError:
+    return ToolError(DELETED.format(name=name))
+
+
+def _weights(work: IoWork, version_id: int, deleted: Exception) -> LoraAdapter:
+    """The weights of a version. Raises `deleted` if it or its adapter is."""
     with work.database.read() as session:
         version = session.get(AdapterVersion, version_id)
         adapter = session.get(Adapter, version.adapter_id) if version else None
     if version is None or adapter is None or adapter.deleted_at is not None:
-        raise ToolError(DELETED.format(name=name))
+        raise deleted
     return canonical.load_adapter(work.store.local_path(version.sha256, work.scratch))
 
 
@@ -333,6 +345,7 @@ TOOLS: Mapping[str, Callable[[IoWork, JobProgress], None]] = {
     JobKind.SCALE_ADAPTER: _scale,
     JobKind.FUSE_ADAPTER: _fuse,
     JobKind.EXTRACT_ADAPTER: _extract,
+    JobKind.MEASURE_OVERLAP: _measure_overlap,
 }
 
 

@@ -16,8 +16,9 @@ from sqlmodel import Session, col, select
 from app.registry.blobs import findings, thumbnails
 from app.registry.blobs.subjects import list_references
 from app.registry.db import Database, database_now
-from app.registry.job_kinds.kinds import CheckFilesResult, DamagedJob, JobKind
+from app.registry.job_kinds.kinds import CheckFilesArgs, CheckFilesResult, DamagedJob, JobKind
 from app.registry.job_kinds.states import JobStatus
+from app.registry.jobs.service import orders_if_due
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore, verify
 from app.registry.tables.blobs import BlobCheck, FileProblem
 from app.registry.tables.jobs import IoJob
@@ -154,3 +155,6 @@ def _files_left(job: IoJob) -> int:
         return job.outcome(CheckFilesResult).left or 0
     except DamagedJob:
         return 0
+
+
+order_if_due = orders_if_due(is_due, CheckFilesArgs(), priority=CHECK_PRIORITY)

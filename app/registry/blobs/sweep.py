@@ -26,7 +26,7 @@ from app.registry.blobs.trash import NOTHING, Amount
 from app.registry.db import Database, database_now, utcnow
 from app.registry.job_kinds.kinds import JobKind, SweepArgs, SweepResult
 from app.registry.job_kinds.states import ACTIVE, JobStatus
-from app.registry.jobs.service import enqueue_io_if
+from app.registry.jobs.service import orders_if_due
 from app.registry.storage.store import BlobStat, BlobStore
 from app.registry.tables.jobs import JOB_FILES_KEPT, Event, IoJob
 from app.registry.wording import count_text, size_text
@@ -39,7 +39,6 @@ ALWAYS_ALLOWED = Amount(20, 10**9)  # so much is usual, even in a small store
 ADOPT_COMMAND = "brushwork sweep --adopt"
 ADOPTED_FOR = timedelta(hours=48)  # what was there when the store was adopted may go so much later
 EARLIEST = datetime.min.replace(tzinfo=UTC)
-SWEEP_LOCK = 0x62727377  # key of PostgreSQL's advisory lock for ordering sweeps
 
 
 @dataclass
@@ -268,6 +267,4 @@ def is_due(session: Session) -> bool:
     return session.exec(recent.limit(1)).first() is None
 
 
-def order_if_due(database: Database) -> IoJob | None:
-    """Create a sweep job if one is due; of concurrent callers, only one creates it."""
-    return enqueue_io_if(is_due, database, SweepArgs(), priority=SWEEP_PRIORITY, lock=SWEEP_LOCK)
+order_if_due = orders_if_due(is_due, SweepArgs(), priority=SWEEP_PRIORITY)

@@ -22,10 +22,8 @@ from app.registry.job_kinds.caption_kinds import (
 )
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import NOT_FINAL
-from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.caption_models import CaptionModel
 from app.registry.tables.jobs import IoJob
-from worker.core.captioning.local.inspect import CaptionModelInfo
 
 NOT_CHOSEN = "Choose a model on this machine; add one under Caption models."
 REMOVED = (
@@ -67,16 +65,6 @@ def check_again(session: Session, model_id: int, settings: Settings) -> CaptionM
     _require_unused(session, model)
     added_models.check_again(session, CAPTION_MODELS, model, settings)
     return model
-
-
-def write_checked(session: Session, model_id: int, info: CaptionModelInfo) -> None:
-    """Store the facts and mark the model ready, unless it was removed meanwhile."""
-    model = added_models.present_model(session, CAPTION_MODELS, model_id)
-    if model is None:
-        return
-    model.family, model.size_bytes = info.family, info.size_bytes
-    model.status, model.error = ModelStatus.READY, None
-    session.add(model)
 
 
 def usable_model(session: Session, model_id: int | None, reference: str) -> CaptionModel:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from app.registry.blobs.deletion import Deletion
-from app.registry.db import Database, database_now
+from app.registry.db import database_now
 from app.registry.deletion.renders import delete_renders, ended_renders
 from app.registry.job_kinds.kinds import DeleteDraftsArgs, JobKind
-from app.registry.job_kinds.states import ACTIVE
 from app.registry.jobs import service as jobs
 from app.registry.renders import sources
-from app.registry.tables.jobs import IoJob
 
 DRAFTS_KEPT = timedelta(hours=1)
 DELETED_AT_ONCE = 1_000  # few enough for the time limit of the job; the next one goes on
 DELETE_PRIORITY = 50  # after what people wait for
-DELETE_LOCK = 0x62726474  # key of PostgreSQL's advisory lock for ordering the job
 
 
 def delete_old_drafts(session: Session) -> Deletion:
@@ -39,18 +36,11 @@ def delete_old_drafts(session: Session) -> Deletion:
 
 def is_due(session: Session) -> bool:
     """True if a draft or an unused source is to be deleted, and no job does that."""
-    active = select(IoJob.id).where(
-        IoJob.kind == JobKind.DELETE_DRAFTS, col(IoJob.status).in_(ACTIVE)
-    )
-    if session.exec(active.limit(1)).first() is not None:
+    if jobs.was_ordered(session, JobKind.DELETE_DRAFTS):
         return False
     before = database_now(session) - DRAFTS_KEPT
     drafts = ended_renders(session, before=before, only_drafts=True)
     return bool(drafts) or sources.has_unused(session)
 
 
-def order_if_due(database: Database) -> IoJob | None:
-    """Create the job if it is due; of concurrent callers, only one creates it."""
-    return jobs.enqueue_io_if(
-        is_due, database, DeleteDraftsArgs(), priority=DELETE_PRIORITY, lock=DELETE_LOCK
-    )
+order_if_due = jobs.orders_if_due(is_due, DeleteDraftsArgs(), priority=DELETE_PRIORITY)

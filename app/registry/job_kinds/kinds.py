@@ -357,22 +357,6 @@ class NewVersionResult(ShownResult):
     relative_error: float | None = None
 
 
-class MergeAdaptersResult(NewVersionResult):
-    """The first version of the merged adapter."""
-
-
-class ResizeAdapterResult(NewVersionResult):
-    """The new version of the adapter."""
-
-
-class ScaleAdapterResult(NewVersionResult):
-    """The new version of the adapter."""
-
-
-class ExtractAdapterResult(NewVersionResult):
-    """The first version of the extracted adapter."""
-
-
 class FuseAdapterResult(ShownResult):
     """The fused base: a base model, or a stored file for download."""
 

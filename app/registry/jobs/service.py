@@ -16,7 +16,7 @@ from app.registry.db import Database, advisory_lock, database_now, wake_after_co
 from app.registry.errors import Conflict, NotFound
 from app.registry.job_kinds.job_types import JOB_TYPES
 from app.registry.job_kinds.kinds import JobArgs, JobKind
-from app.registry.job_kinds.states import JobStatus, can_move
+from app.registry.job_kinds.states import ACTIVE, JobStatus, can_move
 from app.registry.jobs.owner import new_token
 from app.registry.tables.jobs import DEFAULT_MAX_ATTEMPTS, Event, IoJob, Job
 
@@ -358,17 +358,22 @@ def get_io(session: Session, job_id: int, noun: str, *kinds: JobKind) -> IoJob:
     return job
 
 
-def enqueue_io_if(
-    is_due: Callable[[Session], bool],
-    database: Database,
-    args: JobArgs,
-    *,
-    priority: int,
-    lock: int,
-) -> IoJob | None:
-    """Store a job for the io worker if it is due; of concurrent callers, only one stores it.
+def was_ordered(session: Session, kind: JobKind, *, retry_after: timedelta = timedelta()) -> bool:
+    """True if an io job of this kind is active, or failed less than `retry_after` ago."""
+    failed = sa.and_(
+        col(IoJob.status) == JobStatus.FAILED,
+        col(IoJob.finished_at) >= database_now(session) - retry_after,
+    )
+    recent = select(IoJob.id).where(IoJob.kind == kind, failed | col(IoJob.status).in_(ACTIVE))
+    return session.exec(recent.limit(1)).first() is not None
 
-    `lock`: key of PostgreSQL's advisory lock for this kind of job.
+
+def orders_if_due(
+    is_due: Callable[[Session], bool], args: JobArgs, *, priority: int
+) -> Callable[[Database], IoJob | None]:
+    """A function that stores an io job which nobody requests, if it is due.
+
+    Of concurrent callers, only one stores it.
     """
 
     def order_if_due(database: Database) -> IoJob | None:

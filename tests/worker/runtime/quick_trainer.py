@@ -24,15 +24,20 @@ from worker.core.training.data.validation import PredictionError, ValidationSet
 from worker.core.training.learner import Learner, StepResult
 from worker.core.training.optim import lr_factor
 from worker.core.training.samples.sampler import SampleImage, Sampler, sample_requests
-from worker.runtime.prove_downloads import Prover
 from worker.runtime.trainer import main
+from worker.runtime.write_downloads import Prover
 
 step_seconds = 0.01  # of sleep; another number may be the argument of the command
 SIDE = 32  # pixels of a sample
 
 
 def learn(
-    self: Learner, batches: Sequence[Batch], *, step: int, lr_scale: float = 1.0
+    self: Learner,
+    batches: Sequence[Batch],
+    *,
+    step: int,
+    lr_scale: float = 1.0,
+    lengths: Sequence[tuple[int, int]] = (),
 ) -> StepResult:
     """Move every matrix a little, by the step."""
     time.sleep(step_seconds)

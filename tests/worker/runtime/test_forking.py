@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -83,6 +84,12 @@ def is_gone(pid: int) -> bool:
         return True
 
 
+def blocks(pid: int, number: int) -> bool:
+    """Whether a process blocks a signal."""
+    (mask,) = re.findall(r"SigBlk:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(int(mask, 16) & 1 << number - 1)
+
+
 def test_a_fork_is_what_its_client_would_have_been(server: Server, tmp_path: Path) -> None:
     path = os.pathsep.join(sys.path)
     environment = {"LC_ALL": "C.UTF-8", "PYTHONPATH": path, "SECRET": "hush"}
@@ -129,6 +136,18 @@ def test_signals_reach_a_fork_and_a_killed_client_takes_it_along(server: Server)
     killed.kill()
     killed.communicate()
     wait_for(lambda: is_gone(asked_pid) and is_gone(killed_pid))
+
+
+def test_a_signal_while_a_fork_begins_is_passed_on(server: Server) -> None:
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        client = server.start("sleep")
+        wait_for(lambda: blocks(client.pid, signal.SIGTERM))
+        client.terminate()
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    client.communicate()
+    assert client.returncode in {5, 128 + signal.SIGTERM}  # the fork's, not -SIGTERM of the client
 
 
 def test_a_killed_server_takes_its_forks_along_and_commands_then_run_themselves(

@@ -15,9 +15,8 @@ from app.registry.base_models import service as base_models
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IO_THREADS, IoJob
 from tests.conftest import embedded_info
-from tests.worker.runtime.job_loops import PATIENCE_SECONDS, Registry, wait_for
+from tests.worker.runtime.job_loops import PATIENCE_SECONDS, Registry, running, wait_for
 from worker.core import starter
-from worker.core.bases.family import BaseModelError
 from worker.runtime import process
 from worker.runtime.inspection import limited
 from worker.runtime.inspection.limited import inspect_in_time
@@ -37,11 +36,7 @@ def silent_folder(parent: Path, number: int = 0) -> Path:
 
 def inspectors() -> list[psutil.Process]:
     """The inspecting processes of this test."""
-    return [
-        child
-        for child in psutil.Process().children()
-        if any("inspection" in word for word in child.cmdline())
-    ]
+    return running("inspection.child")
 
 
 @pytest.fixture
@@ -68,11 +63,11 @@ def add_base(registry: Registry, folder: Path) -> tuple[int, int]:
 
 
 def test_a_base_is_inspected_by_a_process_without_torch() -> None:
-    found = inspect_in_time(starter.PATH, check=lambda: None)
+    found = inspect_in_time("inspect_base", starter.PATH, check=lambda: None)
     assert (found.path, found.resolution) == (starter.PATH, embedded_info().resolution)
     assert inspectors() == []
-    with pytest.raises(BaseModelError, match="no base model"):
-        inspect_in_time(Path("/nowhere/at/all"), check=lambda: None)
+    with pytest.raises(limited.UnusableModelError, match="no base model"):
+        inspect_in_time("inspect_base", Path("/nowhere/at/all"), check=lambda: None)
 
 
 def test_folders_that_never_answer_take_no_thread_for_ever(
@@ -107,17 +102,16 @@ def test_the_check_of_a_silent_folder_is_canceled_and_a_stopping_worker_gives_it
 
 
 def test_an_inspecting_process_ends_with_its_worker(tmp_path: Path) -> None:
-    child = psutil.Popen(
-        [*limited.COMMAND, "base", str(silent_folder(tmp_path))],
+    with psutil.Popen(
+        [*limited.COMMAND, "inspect_base", str(silent_folder(tmp_path))],
         stdin=-1,
         stdout=-1,
         cwd=Path.cwd(),
-    )
-    wait_for(lambda: child.num_threads() == 2)
-    assert child.stdin is not None
-    child.stdin.close()  # as the kernel does when the worker is killed
-    assert child.wait(PATIENCE_SECONDS) != 0
-    child.stdout.close()
+    ) as child:
+        wait_for(lambda: child.is_running() and child.num_threads() == 2)
+        assert child.stdin is not None
+        child.stdin.close()  # as the kernel does when the worker is killed
+        assert child.wait(PATIENCE_SECONDS) != 0
 
 
 def test_a_job_that_hangs_in_the_worker_does_not_keep_it_from_stopping(

@@ -124,7 +124,7 @@ def test_the_prompt_tag_on_the_page_names_every_file_of_a_version(
             ExportAdapterArgs(format=FileFormat.BUNDLE, dtype=WeightDtype.FP16),
         )
     registry.until_final(IoJob, job.key)
-    (tag,) = (snippet.text for snippet in view.snippets if "A1111" in snippet.title)
+    (tag,) = (text for title, text in view.snippets if "A1111" in title)
     name = tag.removeprefix("<lora:").partition(":")[0]
     inner_name = file_name(adapter.slug, version.version)
     assert f"{name}.safetensors" == inner_name

@@ -23,6 +23,7 @@ from tests.worker.runtime.job_loops import Registry
 from worker.core.words import FileFormat, WeightDtype
 from worker.runtime.io_jobs import IoJobs
 
+DAMAGED = {name: ["much"] for name in ("rank", "grid_id", "image")}
 WITHOUT_ARGUMENTS = {
     JobKind.CHECK_CAPTION_MODEL,
     JobKind.INSPECT_BASE,
@@ -45,7 +46,7 @@ def test_damaged_arguments_fail_the_job_and_the_worker_goes_on(registry: Registr
     kinds = [kind for kind in JobKind if kind not in {*WITHOUT_ARGUMENTS, *TRAIN_KINDS}]
     with registry.database.write() as session:
         damaged = [
-            jobs.enqueue(session, IoJob(kind=kind, subject_id=1, args={"rank": "much"})).key
+            jobs.enqueue(session, IoJob(kind=kind, subject_id=1, args=DAMAGED)).key
             for kind in kinds
         ]
         after = jobs.enqueue_io(session, SweepArgs(), priority=1).key

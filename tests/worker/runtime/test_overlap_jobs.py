@@ -39,7 +39,7 @@ def test_the_overlap_of_two_versions_is_measured_from_their_files(
     )
     found = check(registry, ink, copy)
     (pair,) = found.pairs
-    assert (pair.state, pair.level, pair.cosine) == (
+    assert (pair.status, pair.level, pair.cosine) == (
         PairState.READY,
         OverlapLevel.MUCH,
         pytest.approx(1),

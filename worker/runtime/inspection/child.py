@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import inspect_base
 from worker.core.captioning.local.inspect import UnusableModel, inspect_caption_model
+from worker.core.child_pipes import read_lines
 
 ORPHANED = 75
 INSPECT: Mapping[str, Callable[[Path], Any]] = {
@@ -27,8 +27,8 @@ INSPECT: Mapping[str, Callable[[Path], Any]] = {
 
 
 def main() -> None:
-    """Inspect the model that the arguments name."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    """Inspect the model that the arguments name; KIND is that of a job."""
+    read_lines(lambda _: None)
     try:
         answer: dict[str, Any] = {"info": asdict(INSPECT[sys.argv[1]](Path(sys.argv[2])))}
     except (BaseModelError, UnusableModel) as error:
@@ -36,12 +36,6 @@ def main() -> None:
     sys.stdout.write(json.dumps(answer, default=str))
     sys.stdout.flush()
     os._exit(0)
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 1):
-        pass
-    os._exit(ORPHANED)  # the main thread may wait for a folder for ever
 
 
 if __name__ == "__main__":

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
-from sqlmodel import Session
+from collections.abc import Mapping
+from typing import Any
 
 from app.registry.added_models.kinds import ModelKind
-from app.registry.added_models.service import write_unusable
-from app.registry.base_models.service import BASE_MODELS, write_inspection
-from app.registry.caption_models.service import CAPTION_MODELS, write_checked
+from app.registry.added_models.service import write_ready, write_unusable
+from app.registry.base_models.service import BASE_MODELS
+from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.job_kinds.states import JobStatus
-from worker.core.bases.family import BaseModelError
-from worker.core.captioning.local.inspect import UnusableModel
-from worker.runtime.inspection.limited import inspect_caption_model_in_time, inspect_in_time
+from worker.runtime.inspection.limited import UnusableModelError, inspect_in_time
 from worker.runtime.job_progress import (
     IoWork,
     JobCanceled,
@@ -24,40 +20,31 @@ from worker.runtime.job_progress import (
 )
 
 CHECK_CANCELED = "The check of this {model} was canceled. Check it again."
+KINDS: Mapping[str, ModelKind[Any]] = {
+    kind.check.kind: kind for kind in (BASE_MODELS, CAPTION_MODELS)
+}
 REMOVED = "This {model} was removed, so it was not checked."
-Info = TypeVar("Info")
 
 
-def inspect_base(work: IoWork) -> None:
-    """Read configs and headers of a base model. Raises RefusedError if it was removed."""
-    _inspect(work, BASE_MODELS, inspect_in_time, write_inspection)
+def run(work: IoWork) -> None:
+    """Read configs and headers of a model; write what it is, or why it is unusable.
 
-
-def check_caption_model(work: IoWork) -> None:
-    """Read config and headers of a caption model. Raises RefusedError if it was removed."""
-    _inspect(work, CAPTION_MODELS, inspect_caption_model_in_time, write_checked)
-
-
-def _inspect(
-    work: IoWork,
-    kind: ModelKind[Any],
-    inspect: Callable[..., Info],
-    write: Callable[[Session, int, Info], None],
-) -> None:
-    """Write the facts that `inspect` finds in the files of a model, or why it is unusable."""
+    Raises RefusedError if it was removed.
+    """
+    kind = KINDS[work.job.kind]
     with work.database.read() as session:
         model = session.get(kind.table, work.subject_id)
     if model is None:
         raise RefusedError("gone", REMOVED.format(model=kind.name))
     try:
-        info = inspect(model.location, check=work.watch())
+        info = inspect_in_time(work.job.kind, model.location, check=work.watch())
     except WorkerStopping:
         work.give_back()
     except JobCanceled:
         with work.database.write() as session:
             finish(session, work.lease, JobStatus.CANCELED)
             write_unusable(session, kind, model.key, CHECK_CANCELED.format(model=kind.name))
-    except (BaseModelError, UnusableModel) as error:
+    except UnusableModelError as error:
         code = kind.name.replace(" ", "_")
         with work.database.write() as session:
             finish(session, work.lease, JobStatus.FAILED, error=str(error), error_code=code)
@@ -65,4 +52,4 @@ def _inspect(
     else:
         with work.database.write() as session:
             finish(session, work.lease, JobStatus.SUCCEEDED)
-            write(session, model.key, info)
+            write_ready(session, kind, model.key, info)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
-import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,15 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from app.registry.job_kinds.job_types import INSPECTION_LIMIT
-from worker.core.bases.family import BaseInfo, BaseModelError
-from worker.core.captioning.local.inspect import CaptionModelInfo, UnusableModel
+from app.registry.job_kinds.kinds import JobKind
+from worker.core.bases.family import BaseInfo
+from worker.core.captioning.local.inspect import CaptionModelInfo
 from worker.runtime.device import child_environment
+from worker.runtime.line_process import Ended, LineProcess
 from worker.runtime.outages.job_clock import JobClock
 
 LIMIT_SECONDS = INSPECTION_LIMIT.seconds
 LOOK_SECONDS = 0.1
-END_SECONDS = 1.0
 COMMAND = (sys.executable, "-m", "worker.runtime.inspection.child")
 NO_ANSWER = (
     "The folder did not answer within {seconds:.0f} s. Check that its disk or network drive works, "
@@ -29,77 +28,43 @@ NO_ANSWER = (
 )
 ENDED = "The check of the model ended with exit code {code}. See the log of the io worker."
 
-log = logging.getLogger(__name__)
-_BASE = TypeAdapter(BaseInfo)
-_CAPTION_MODEL = TypeAdapter(CaptionModelInfo)
+FACTS: Mapping[str, TypeAdapter[Any]] = {
+    JobKind.INSPECT_BASE: TypeAdapter(BaseInfo),
+    JobKind.CHECK_CAPTION_MODEL: TypeAdapter(CaptionModelInfo),
+}
 
 
-class NoAnswerError(BaseModelError):
-    """The folder of a base model did not answer in time, as a network drive that is away."""
+class UnusableModelError(Exception):
+    """The model cannot be used; the message says why."""
 
 
-def inspect_in_time(path: Path, *, check: Callable[[], None]) -> BaseInfo:
-    """The facts about a base model. Raises BaseModelError, NoAnswerError and what `check` raises.
+class NoAnswerError(UnusableModelError):
+    """The folder of a model did not answer in time, as a network drive that is away."""
 
-    `check` is called several times a second and ends the inspection by raising.
+
+def inspect_in_time(kind: str, path: Path, *, check: Callable[[], None]) -> Any:
+    """The facts about a model, found out by a process; `kind`: of a job that looks at such.
+
+    Raises UnusableModelError, NoAnswerError and what `check` raises, which is called several times
+    a second.
     """
-    answer = _ask("base", path, check)
-    if answer is None:
-        raise NoAnswerError(NO_ANSWER.format(seconds=LIMIT_SECONDS))
-    if "error" in answer:
-        raise BaseModelError(answer["error"])
-    return _BASE.validate_python(answer["info"])
-
-
-def inspect_caption_model_in_time(path: Path, *, check: Callable[[], None]) -> CaptionModelInfo:
-    """The facts about a caption model. Raises UnusableModel and what `check` raises."""
-    answer = _ask("caption", path, check)
-    if answer is None:
-        raise UnusableModel(NO_ANSWER.format(seconds=LIMIT_SECONDS))
-    if "error" in answer:
-        raise UnusableModel(answer["error"])
-    return _CAPTION_MODEL.validate_python(answer["info"])
-
-
-def _ask(kind: str, path: Path, check: Callable[[], None]) -> dict[str, Any] | None:
-    """The answer of a process; None if there is none in time."""
-    process = subprocess.Popen(
-        [*COMMAND, kind, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=child_environment(1),
-    )
-    try:
-        return _wait_for_answer(process, check)
-    finally:
-        _end(process)
-
-
-def _wait_for_answer(
-    process: subprocess.Popen[bytes], check: Callable[[], None]
-) -> dict[str, Any] | None:
     clock = JobClock(LIMIT_SECONDS)
-    while not clock.is_over():
-        check()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(LOOK_SECONDS)  # the answer is smaller than the buffer of a pipe
-            assert process.stdout is not None
-            try:
-                answer: dict[str, Any] = json.loads(process.stdout.read())
-            except ValueError:
-                raise RuntimeError(ENDED.format(code=process.returncode)) from None
-            return answer
+    with LineProcess([*COMMAND, kind, str(path)], child_environment(1), _read) as process:
+        while not clock.is_over():
+            check()
+            answer = process.receive(LOOK_SECONDS)
+            if isinstance(answer, Ended):
+                raise RuntimeError(ENDED.format(code=answer.code))
+            if answer is not None and "error" in answer:
+                raise UnusableModelError(answer["error"])
+            if answer is not None:
+                return FACTS[kind].validate_python(answer["info"])
+    raise NoAnswerError(NO_ANSWER.format(seconds=LIMIT_SECONDS))
+
+
+def _read(line: bytes) -> dict[str, Any] | None:
+    """The answer in a line; None for what a library printed."""
+    with suppress(ValueError):
+        answer: dict[str, Any] = json.loads(line)
+        return answer
     return None
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the process; one that waits for a dead network drive may end much later."""
-    process.kill()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with suppress(OSError):
-                pipe.close()
-    try:
-        process.wait(END_SECONDS)
-    except subprocess.TimeoutExpired:
-        log.warning("Process %s waits for a device and cannot be ended now.", process.pid)

@@ -14,8 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.registry.adapters import folders
-from app.registry.blobs import check_jobs as background
-from app.registry.blobs import sweep
+from app.registry.blobs import check, sweep
 from app.registry.config import Settings
 from app.registry.datasets.measures import backfill
 from app.registry.db import Database
@@ -24,7 +23,12 @@ from app.registry.deletion import drafts
 FIRST_LOOK_SECONDS = 60.0  # do not slow down the start of a worker
 LOOK_SECONDS = 60.0
 SELDOM_SECONDS = 600.0
-ORDERS = (drafts.order_if_due, sweep.order_if_due, backfill.order_if_due, background.order_if_due)
+ORDERS = (
+    drafts.order_if_due,
+    sweep.order_if_due,
+    backfill.order_if_due,
+    check.order_if_due,
+)
 
 log = logging.getLogger(__name__)
 

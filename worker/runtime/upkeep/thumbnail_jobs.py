@@ -2,52 +2,40 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 from app.registry.blobs import thumbnails
 from app.registry.blobs.make_thumbnails import remake_thumbnails
 from app.registry.datasets.measures import service as measures
-from app.registry.job_kinds.kinds import MakeThumbnailsResult
 from worker.runtime.job_progress import IoWork
 
-IMAGES_AT_ONCE = 100  # hashes looked up together
-MAX_PAUSE_SECONDS = 0.5
+AT_ONCE = 100  # rows looked up together
 
 
 def run(work: IoWork) -> None:
-    """Make missing thumbnails and measures, one image after another, each stored at once.
-
-    It uses at most half of a core, and gives its thread to any other job that waits for one.
-    """
-    with work.cancelable() as progress:
-        with work.database.read() as session:
-            total = thumbnails.count_missing(session) + measures.count_unmeasured(session)
-        done = 0
-        for make, sha256 in _missing(work):
-            progress(done, max(total, done))
-            work.give_way()
-            started = time.monotonic()
-            make(work, sha256)
-            done += 1
-            work.stopping.wait(min(time.monotonic() - started, MAX_PAUSE_SECONDS))
-        work.succeed(MakeThumbnailsResult(done=done, total=done))
-
-
-def _missing(work: IoWork) -> Iterator[tuple[Callable[[IoWork, str], None], str]]:
-    """The images that lack something, with what makes it, until none does."""
-    for list_missing, make in (
-        (thumbnails.list_missing, _make_thumbnails),
-        (measures.list_unmeasured, _measure),
-    ):
-        while missing := _list(work, list_missing):
-            for sha256 in missing:
-                yield make, sha256
-
-
-def _list(work: IoWork, list_missing: Callable[..., list[str]]) -> list[str]:
+    """Make missing thumbnails and measures, one image after another, each stored at once."""
     with work.database.read() as session:
-        return list_missing(session, limit=IMAGES_AT_ONCE)
+        total = thumbnails.count_missing(session) + measures.count_unmeasured(session)
+    tasks = missing_tasks(
+        work, (thumbnails.list_missing, _make_thumbnails), (measures.list_unmeasured, _measure)
+    )
+    work.carry_out(tasks, total=total)
+
+
+def missing_tasks(
+    work: IoWork, *kinds: tuple[Callable[..., Sequence[Any]], Callable[[IoWork, Any], None]]
+) -> Iterator[Callable[[], None]]:
+    """Makes what is missing, until nothing is; a kind lists it and makes each."""
+    for list_missing, make in kinds:
+        while missing := _list(work, list_missing):
+            yield from (partial(make, work, one) for one in missing)
+
+
+def _list(work: IoWork, list_missing: Callable[..., Sequence[Any]]) -> Sequence[Any]:
+    with work.database.read() as session:
+        return list_missing(session, limit=AT_ONCE)
 
 
 def _make_thumbnails(work: IoWork, sha256: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.registry.blobs import check_jobs as background
+from app.registry.blobs import check as background
 from app.registry.blobs import findings
 from app.registry.db import utcnow
 from app.registry.job_kinds.kinds import JobKind

@@ -20,7 +20,7 @@ from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import Registry
-from worker.core.lora_files.export import read_adapter
+from worker.core.lora_files.reading import read_adapter
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.upkeep import folder_jobs
 
