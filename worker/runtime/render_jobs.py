@@ -27,7 +27,7 @@ from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.jobs import service as jobs
 from app.registry.renders import results
 from app.registry.renders.covers import take_cover
-from app.registry.renders.last_base import last_used_base
+from app.registry.renders.listing import last_used_base
 from app.registry.renders.results import NewRenderImage
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from app.registry.tables.adapters import Adapter, AdapterVersion

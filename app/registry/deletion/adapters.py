@@ -15,7 +15,7 @@ from app.registry.adapters.versions.traces import delete_version_rows
 from app.registry.blobs.deletion import Deletion
 from app.registry.deletion.lists import deleted_row
 from app.registry.errors import Conflict
-from app.registry.renders.dependents import dependents_of_adapter
+from app.registry.renders.dependents import dependents_of
 from app.registry.tables.adapters import (
     Adapter,
     AdapterAlias,
@@ -46,7 +46,7 @@ def delete_forever(session: Session, adapter_id: int) -> Deletion:
     covers = (adapter.cover_sha256, adapter.imported_cover_sha256)
     deletion.files.update(filter(None, covers))
     deletion.stays.append("Images generated with it and the runs that trained it stay.")
-    deletion.stays += dependents_of_adapter(session, adapter_id)
+    deletion.stays += dependents_of(session, adapter_id)
     delete_adapter_rows(session, adapter_id)
     return deletion
 

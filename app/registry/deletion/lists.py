@@ -10,18 +10,9 @@ from sqlmodel import Session, col, func, select
 
 from app.registry.errors import Conflict, NotFound
 from app.registry.paging import Page, read_rows
-from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.datasets import Dataset, Image
-from app.registry.tables.grids import Grid
-from app.registry.tables.prompt_sets import PromptSet
-from app.registry.tables.recipes import Recipe
 from app.registry.tables.rows import Restorable, deleted_too
-from app.registry.tables.runs import OwnPreset, Run
 
 DELETED_A_PAGE = 24
-RowT = TypeVar(
-    "RowT", Adapter, AdapterVersion, Dataset, Grid, Image, OwnPreset, PromptSet, Recipe, Run
-)
 RestorableT = TypeVar("RestorableT", bound=Restorable)
 
 
@@ -70,17 +61,17 @@ def count_deleted(
 
 def deleted_rows(
     session: Session,
-    table: type[RowT],
+    table: type[RestorableT],
     *conditions: sa.ColumnElement[bool],
     page: int = 1,
     size: int | None = None,
     after: tuple[datetime, int] | None = None,
-) -> Page[RowT]:
+) -> Page[RestorableT]:
     """The rows of this page, the last deleted first.
 
     `after`: when the last row of the part before was deleted, and its id, for programs.
     """
-    moment, key = col(table.deleted_at), col(table.id)
+    moment, key = col(table.deleted_at), sa.inspect(table).primary_key[0]
     rest = None
     if after is not None:
         rest = (moment < after[0]) | ((moment == after[0]) & (key < after[1]))

@@ -102,7 +102,9 @@ def _require_ended(session: Session, keys: list[int]) -> None:
 def delete_deleted_renders(session: Session) -> Deletion:
     """Delete all deleted renders, grids and recipes for good."""
     also = col(Render.deleted_at).is_not(None)
-    deletion = _delete_grids(session, IS_DELETED, also, title="deleted images of the playground")
+    deletion = delete_grids_with_images(
+        session, IS_DELETED, also, title="deleted images of the playground"
+    )
     deletion.count(delete_deleted_recipes(session), "recipe")
     return deletion
 
@@ -110,10 +112,10 @@ def delete_deleted_renders(session: Session) -> Deletion:
 def delete_grid(session: Session, grid_id: int) -> Deletion:
     """Delete a deleted grid, with the images that no other has. Raises Conflict if it is not."""
     grid = deleted_row(session, Grid, grid_id)
-    return _delete_grids(session, col(Grid.id) == grid_id, title=f"grid “{grid.title}”")
+    return delete_grids_with_images(session, col(Grid.id) == grid_id, title=f"grid “{grid.title}”")
 
 
-def _delete_grids(
+def delete_grids_with_images(
     session: Session,
     grids: ColumnElement[bool],
     also: ColumnElement[bool] | None = None,
@@ -126,6 +128,8 @@ def _delete_grids(
     keys = [key for key in deleted if key is not None]
     deletion = delete_renders(session, keys, title=title)
     deletion.count(delete_grids(session, grids), "grid")
+    return deletion
+
     return deletion
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import Field
 from sqlmodel import Session, col, select
 
+from app.registry.api_records import api_record
 from app.registry.blobs import latents
 from app.registry.blobs.references import HASH, ROWS_AT_ONCE
 from app.registry.deletion.grids import is_only_in
@@ -49,13 +50,13 @@ class FileKind(StrEnum):
 KINDS_WITHOUT_ROWS = (FileKind.UNUSED, FileKind.TRASH, FileKind.CACHE)
 
 
-@dataclass(frozen=True)
+@api_record
 class StorageUse:
-    """Number and total size of the files of a kind."""
+    """The stored files of a kind."""
 
-    kind: FileKind
-    files: int
-    size_bytes: int
+    kind: FileKind = Field(description="What they are for.")
+    files: int = Field(description="Their number.")
+    size_bytes: int = Field(description="Their total size.")
 
 
 def storage_use(state: AppState) -> list[StorageUse]:

@@ -16,10 +16,11 @@ from app.registry.db import utcnow
 from app.registry.deletion.lists import deleted_row
 from app.registry.errors import Conflict
 from app.registry.renders.covers import put_cover, usual_cover
-from app.registry.renders.dependents import dependents_of_version
+from app.registry.renders.dependents import dependents_of
 from app.registry.tables.adapters import LATEST, Adapter, AdapterAlias, AdapterVersion
 from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import Sample
+from app.registry.wording import capitalized
 
 
 def discard_version(session: Session, adapter_id: int, version: int | str) -> AdapterVersion:
@@ -79,7 +80,7 @@ def delete_version(session: Session, adapter_id: int, version: int | str) -> Del
     deletion.count(gone.rowcount, "alias", "aliases")
     deletion.count(delete_version_rows(session, [row], deletion), "download")
     deletion.stays.append("Images generated with it and the run that trained it stay.")
-    deletion.stays += dependents_of_version(session, adapter.key, row.version)
+    deletion.stays += dependents_of(session, adapter.key, row.version)
     session.connection().execute(sa.delete(AdapterVersion).where(col(AdapterVersion.id) == row.key))
     session.expire_all()
     return deletion
@@ -111,6 +112,6 @@ def _require_deletable(
         )
     if users := version_users(session, version):
         raise Conflict(
-            f"{what[:1].upper()}{what[1:]} is used by {users}. Wait until they have ended or "
+            f"{capitalized(what)} is used by {users}. Wait until they have ended or "
             "cancel them, then delete it."
         )

@@ -31,10 +31,14 @@ class AdapterImage:
 
     sha256: str
     title: str
-    href: str
     is_cover: bool
     seed: int | None = None
     render: Render | None = None
+
+    @property
+    def href(self) -> str:
+        """The page of its render, else the image itself."""
+        return f"/renders/{self.render.key}" if self.render else f"/media/{self.sha256}"
 
     def used_by(self, adapter: Adapter) -> str:
         """The versions and weights of this adapter in the render, such as “v2 · 0.8, with Ink”."""
@@ -77,7 +81,7 @@ def lead_images(
     choices = samples
     imported = summary.adapter.imported_cover_sha256
     if imported and [imported] != summary.covers[:1]:
-        choices = [*samples, AdapterImage(imported, "", f"/media/{imported}", is_cover=False)]
+        choices = [*samples, AdapterImage(imported, "", is_cover=False)]
     if cover is None and summary.covers and (version.key == summary.version.key or not samples):
         cover = _cover_image(session, summary.adapter, summary.covers[0])
         choices = [cover, *choices]
@@ -92,13 +96,7 @@ def list_samples(
     """The samples of a version, each image once."""
     samples = {row.sha256: row for row in reversed(service.version_samples(session, version))}
     return [
-        AdapterImage(
-            sha256,
-            row.prompt,
-            f"/media/{sha256}",
-            is_cover=[sha256] == summary.covers[:1],
-            seed=row.seed,
-        )
+        AdapterImage(sha256, row.prompt, [sha256] == summary.covers[:1], seed=row.seed)
         for sha256, row in reversed(samples.items())
     ]
 
@@ -133,29 +131,23 @@ def _render_images(
 ) -> list[AdapterImage]:
     return [
         AdapterImage(
-            sha256,
-            render.prompt,
-            f"/renders/{render.key}",
-            is_cover=[sha256] == summary.covers[:1],
-            seed=render.seed,
-            render=render,
+            one.image.sha256,
+            one.render.prompt,
+            [one.image.sha256] == summary.covers[:1],
+            one.render.seed,
+            one.render,
         )
-        for sha256, render in listing.distinct_images(session, renders)
+        for one in listing.distinct_images(session, renders)
     ]
 
 
 def _cover_image(session: Session, adapter: Adapter, sha256: str) -> AdapterImage:
     """The cover with its prompt, if it is a sample of another version or a render."""
     if sample := find_sample(session, adapter.key, sha256):
-        return AdapterImage(
-            sha256, sample.prompt, f"/media/{sha256}", is_cover=True, seed=sample.seed
-        )
+        return AdapterImage(sha256, sample.prompt, is_cover=True, seed=sample.seed)
     if render := listing.find_render_of(session, adapter.key, sha256):
-        address = f"/renders/{render.key}"
-        return AdapterImage(
-            sha256, render.prompt, address, is_cover=True, seed=render.seed, render=render
-        )
-    return AdapterImage(sha256, "", f"/media/{sha256}", is_cover=True)
+        return AdapterImage(sha256, render.prompt, is_cover=True, seed=render.seed, render=render)
+    return AdapterImage(sha256, "", is_cover=True)
 
 
 def find_sample(session: Session, adapter_id: int, sha256: str) -> Sample | None:

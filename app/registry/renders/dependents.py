@@ -15,27 +15,14 @@ from app.registry.wording import join_words, plural
 MOST_NAMES = 3
 
 
-def dependents_of_version(session: Session, adapter_id: int, number: int) -> list[str]:
-    """Sentences on the recipes and grids that use a version; empty if none does."""
-    return _sentences(
-        [recipe.name for recipe in _recipes(session, adapter_id, number)],
-        [grid.title for grid in _grids(session, adapter_id, number)],
-        "the version in use takes its place there",
-    )
-
-
-def dependents_of_adapter(session: Session, adapter_id: int) -> list[str]:
-    """Sentences on the recipes and grids that use any version of an adapter."""
-    return _sentences(
-        [recipe.name for recipe in _recipes(session, adapter_id)],
-        [grid.title for grid in _grids(session, adapter_id)],
-        "it is left out there",
-    )
-
-
-def _sentences(recipes: Sequence[str], grids: Sequence[str], then: str) -> list[str]:
+def dependents_of(session: Session, adapter_id: int, number: int | None = None) -> list[str]:
+    """Sentences on the recipes and grids that use this version of an adapter, or any; or none."""
+    recipes = [recipe.name for recipe in _recipes(session, adapter_id, number)]
+    grids = [grid.title for grid in _grids(session, adapter_id, number)]
     found = []
     if recipes:
+        is_all = number is None
+        then = "it is left out there" if is_all else "the version in use takes its place there"
         found.append(f"{_subject_words('recipe', recipes)} it; {then}.")
     if grids:
         found.append(
@@ -53,7 +40,7 @@ def _subject_words(word: str, names: Sequence[str]) -> str:
     return f"The {words} {join_words(shown)} {'uses' if len(names) == 1 else 'use'}"
 
 
-def _recipes(session: Session, adapter_id: int, number: int | None = None) -> Iterator[Recipe]:
+def _recipes(session: Session, adapter_id: int, number: int | None) -> Iterator[Recipe]:
     """The recipes with a version, unless they find it by an alias: then it cannot be deleted."""
     named = sa.cast(col(Recipe.adapters), sa.Text).contains(f'"adapter_id": {adapter_id}')
     for recipe in session.exec(select(Recipe).where(named, col(Recipe.deleted_at).is_(None))):
@@ -64,7 +51,7 @@ def _recipes(session: Session, adapter_id: int, number: int | None = None) -> It
             yield recipe
 
 
-def _grids(session: Session, adapter_id: int, number: int | None = None) -> Iterator[Grid]:
+def _grids(session: Session, adapter_id: int, number: int | None) -> Iterator[Grid]:
     texts = [sa.cast(column, sa.Text) for column in (col(Grid.request), col(Grid.axes))]
     named = sa.or_(*(text.contains(f'"adapter_id": {adapter_id}') for text in texts))
     for grid in session.exec(select(Grid).where(named, col(Grid.deleted_at).is_(None))):

@@ -5,12 +5,12 @@ The live redraws of the playground are drafts. Each browser tab is a slot of its
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.errors import Conflict
 from app.registry.job_kinds.states import NOT_FINAL, JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.renders import service
@@ -56,14 +56,9 @@ def store_draft(session: Session, plan: RenderPlan, store: BlobStore, *, slot: s
 def _cancel_unfinished(session: Session, slot: str) -> list[datetime]:
     """Cancel the drafts of a slot that have not ended; when each queued one was created."""
     unfinished = select(Render).where(Render.draft_slot == slot, col(Render.status).in_(NOT_FINAL))
-    places = []
-    for draft in session.exec(unfinished):
-        if draft.state is JobStatus.QUEUED:
-            places.append(draft.created_at)
-        try:
-            jobs.request_cancel(session, Render, draft)
-        except Conflict:
-            continue  # it has just ended
+    drafts = session.exec(unfinished).all()
+    places = [draft.created_at for draft in drafts if draft.state is JobStatus.QUEUED]
+    jobs.cancel_all(session, Render, drafts)
     return places
 
 
@@ -112,3 +107,16 @@ def expected_seconds(
         if row.seconds and row.all_steps
     ]
     return min(each) * steps * width * height if each else None
+
+
+def seconds_of(session: Session, rows: Collection[Render]) -> float | None:
+    """About how long these images take; None while nothing is known of one of their bases."""
+    total = 0.0
+    for key in {row.base_model_id for row in rows}:
+        base = session.get_one(BaseModel, key)
+        each = expected_seconds(session, base, steps=1, width=1, height=1)
+        if each is None:
+            return None
+        own = (row for row in rows if row.base_model_id == key)
+        total += each * sum(row.all_steps * row.width * row.height for row in own)
+    return total

@@ -13,7 +13,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.adapters.library.search import needles, searched_lines
 from app.registry.paging import Page, read_rows
-from app.registry.renders.listing import first_images, is_listed, is_no_twin
+from app.registry.renders.listing import ShownRender, first_images, is_listed, is_no_twin
 from app.registry.slugs import id_of
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.renders import Render, RenderAdapter, RenderImage
@@ -45,7 +45,6 @@ class GalleryItem:
     image: RenderImage
 
 
-@dataclass(frozen=True)
 class AdapterChoice:
     """An adapter to filter by; its label has its slug if another has its name."""
 
@@ -53,11 +52,11 @@ class AdapterChoice:
     label: str
 
 
-def gallery_page(session: Session, filters: GalleryFilter, page: int = 1) -> Page[GalleryItem]:
+def gallery_page(session: Session, filters: GalleryFilter, page: int = 1) -> Page[ShownRender]:
     """A page of finished renders, newest first; a render and its equals are one."""
     found = list_renders(session, filters, size=IMAGES_A_PAGE, number=page)
     images = first_images(session, found.items)
-    return found.of([GalleryItem(row, images[row.key]) for row in found.items if row.key in images])
+    return found.of([ShownRender(row, images[row.key]) for row in found.items if row.key in images])
 
 
 def list_renders(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import aliased
@@ -16,6 +17,14 @@ from app.registry.tables.base_models import BaseModel
 from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 
 RENDERS_A_PAGE = 24
+
+
+@dataclass(frozen=True)
+class ShownRender:
+    """A render with its first image."""
+
+    render: Render
+    image: RenderImage
 
 
 def is_listed(render: type[Render] = Render, *, deleted: bool = False) -> ColumnElement[bool]:
@@ -117,9 +126,19 @@ def distinct_images(session: Session, renders: Sequence[Render]) -> list[tuple[s
     """
     images = first_images(session, renders)
     found = {
-        images[render.key].sha256: render for render in reversed(renders) if render.key in images
+        images[render.key].sha256: ShownRender(render, images[render.key])
+        for render in reversed(renders)
+        if render.key in images
     }
-    return list(found.items())[::-1]
+    return list(found.values())[::-1]
+
+
+def last_used_base(session: Session) -> BaseModel | None:
+    """The base model of the newest render, if it can be used."""
+    newest = select(Render.base_model_id).order_by(col(Render.id).desc()).limit(1)
+    key = session.exec(newest).first()
+    base = None if key is None else session.get(BaseModel, key)
+    return base if base is not None and base.status == ModelStatus.READY else None
 
 
 def last_used_adapter(session: Session) -> ResolvedAdapter | None:

@@ -54,6 +54,7 @@ from worker.core.words import RenderPrecision, SamplerName
 Row = Sequence[float | None]
 """The weights of all adapters for one image of a strip; None leaves an adapter out of it."""
 
+USUAL_STEPS = 20
 MAX_RANDOM_SEED = MAX_SEED - MAX_COUNT
 NO_SOURCE = "A strength needs an image to start from."
 NO_CLIP_SKIP = (
@@ -85,12 +86,12 @@ def plan_render(session: Session, request: RenderRequest) -> RenderPlan:
     asked = len(request.adapters)
     with reasons.noted():
         request = _with_named(session, request)
-    found: list[tuple[ResolvedAdapter, AdapterAndVersion]] = []
+    found: list[tuple[WeightedAdapter, ResolvedAdapter, AdapterAndVersion]] = []
     with reasons.noted():
         for named in _limited(request):
             with reasons.noted(missing="adapters"):
-                found.append(resolve(session, named))
-    stack, made = [used for used, _ in found], [rows for _, rows in found]
+                found.append((named, *resolve(session, named)))
+    stack, made = [used for _, used, _ in found], [rows for *_, rows in found]
     source, base, config, weights = None, None, None, None
     with reasons.noted():
         source = _find_source(session, request)
@@ -252,8 +253,9 @@ def _check_config(
 
 def _settings_of(request: RenderRequest) -> dict[str, Any]:
     """The settings that a request names."""
-    named = ((name, getattr(request, name)) for name in RenderConfig.model_fields)
-    return {name: value for name, value in named if value is not None}
+    names = RenderConfig.model_fields.keys() & request.model_fields_set
+    named = {name: getattr(request, name) for name in names}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _explain_sides(base: BaseModel, fields: dict[str, str], **sides: Any) -> None:

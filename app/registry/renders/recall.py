@@ -16,7 +16,7 @@ from app.registry.renders.plan import plan_single
 from app.registry.renders.requests import RenderRequest
 from app.registry.renders.sources import SourceImage
 from worker.core.inference.config import BlockWeights
-from worker.core.inference.read_infotext import Infotext
+from worker.core.inference.infotext import Infotext
 from worker.core.lora_files.weights import weight_problem
 from worker.core.words import SamplerName
 
@@ -45,19 +45,17 @@ def recall(session: Session, found: Infotext) -> Recalled:
         except AppError as error:
             is_unknown = isinstance(error, NoSuchAdapter)
             missing.append(f"The adapter {tag} is not here." if is_unknown else error.detail)
-    sampler = SamplerName.DDIM
+    values: dict[str, Any] = {name: getattr(found, name) for name in NUMBERS}
     if found.sampler:
         try:
-            sampler = SamplerName(found.sampler)
+            values["sampler"] = SamplerName(found.sampler)
         except ValueError:
             missing.append(f"The sampler {found.sampler[:40]} is not here, so DDIM is chosen.")
-    values: dict[str, Any] = {name: getattr(found, name) for name in NUMBERS}
     if source := _source_of(session, found, missing):
         values |= {"source": source, "strength": found.strength}
     request = RenderRequest.model_construct(
         prompt=prompt.strip(),
         negative_prompt=found.negative_prompt,
-        sampler=sampler,
         adapters=stack,
         **{name: value for name, value in values.items() if value is not None},
     )

@@ -6,7 +6,6 @@ The same request draws the same image, so renders with equal images go and come 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -15,20 +14,12 @@ from sqlmodel import Session, col, select
 from app.registry.db import utcnow
 from app.registry.errors import Conflict, NotFound
 from app.registry.renders import covers
-from app.registry.renders.listing import distinct_images
-from app.registry.renders.service import get_render
+from app.registry.renders.listing import ShownRender, distinct_images
+from app.registry.renders.service import get_render, render_images
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.renders import Render, RenderAdapter, RenderImage
+from app.registry.tables.renders import Render, RenderAdapter
 
 LISTED = 200
-
-
-@dataclass(frozen=True)
-class RemovedRender:
-    """A hidden or deleted render of an adapter, with its image."""
-
-    render: Render
-    sha256: str
 
 
 def hide_render(session: Session, adapter_id: int, render_id: int, *, hidden: bool) -> Render:
@@ -55,7 +46,7 @@ def delete_render(session: Session, render_id: int) -> Render:
     if render.deleted_at is not None:
         return render
     equal = _set_deleted(session, render, utcnow())
-    images = _images_of(session, render.key)
+    images = [image.sha256 for image in render_images(session, render.key)]
     for adapter, links in _links(session, equal):
         if adapter.cover_sha256 in images:
             for link in links:
@@ -68,7 +59,7 @@ def restore_render(session: Session, render_id: int) -> Render:
     """Undo `delete_render`, also for the cover unless another one was chosen since."""
     render = get_render(session, render_id)
     equal = _set_deleted(session, render, None)
-    images = _images_of(session, render.key)
+    images = [image.sha256 for image in render_images(session, render.key)]
     for adapter, links in _links(session, equal):
         was_cover = any(link.was_cover for link in links)
         if was_cover and adapter.cover_sha256 == covers.usual_cover(session, adapter):
@@ -88,13 +79,13 @@ def equal_renders(session: Session, render: Render) -> list[Render]:
     return list({row.key: row for row in (render, *session.exec(same))}.values())
 
 
-def list_hidden(session: Session, adapter_id: int) -> list[RemovedRender]:
+def list_hidden(session: Session, adapter_id: int) -> list[ShownRender]:
     """The hidden renders of an adapter, the newest first."""
     is_hidden = col(RenderAdapter.hidden).is_(True)
     return _removed(session, adapter_id, is_hidden, col(Render.deleted_at).is_(None))
 
 
-def list_deleted(session: Session, adapter_id: int) -> list[RemovedRender]:
+def list_deleted(session: Session, adapter_id: int) -> list[ShownRender]:
     """The deleted renders of an adapter, the newest first."""
     return _removed(session, adapter_id, col(Render.deleted_at).is_not(None))
 
@@ -108,7 +99,7 @@ def has_removed(session: Session, adapter_id: int) -> bool:
 
 def _removed(
     session: Session, adapter_id: int, *conditions: sa.ColumnElement[bool]
-) -> list[RemovedRender]:
+) -> list[ShownRender]:
     query = (
         select(Render)
         .join(RenderAdapter, col(RenderAdapter.render_id) == col(Render.id))
@@ -116,7 +107,7 @@ def _removed(
         .order_by(col(Render.id).desc())
     )
     renders = session.exec(query.limit(LISTED)).all()
-    return [RemovedRender(render, sha256) for sha256, render in distinct_images(session, renders)]
+    return distinct_images(session, renders)
 
 
 def require_render_of(session: Session, adapter_id: int, render_id: int) -> Render:
@@ -149,8 +140,3 @@ def _links(
     for link, adapter in session.exec(query):
         found.setdefault(adapter.key, (adapter, []))[1].append(link)
     return list(found.values())
-
-
-def _images_of(session: Session, render_id: int) -> list[str]:
-    query = select(RenderImage.sha256).where(RenderImage.render_id == render_id)
-    return list(session.exec(query.order_by(col(RenderImage.index))))

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from app.registry.blobs import findings, thumbnails
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.service import Claim, LostLease
+from app.registry.jobs.service import Claim
 from app.registry.storage.store import BlobStore, StorageUnavailable
 from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.renders import Render, RenderImage
@@ -42,19 +42,7 @@ def write_step(session: Session, claim: Claim, done: int, *, preview: bytes | No
     """
     shown = {} if preview is None else {"preview": preview}
     jobs.update_owned(session, Render, claim, progress=done, **shown)
-    query = select(Render.cancel_requested).where(Render.id == claim.job_id)
-    return not session.exec(query).one()
-
-
-def is_wanted(session: Session, claim: Claim) -> bool:
-    """False when the render was canceled. Raises LostLease when another worker owns it."""
-    query = select(Render.cancel_requested).where(
-        Render.id == claim.job_id, Render.owner_token == claim.token
-    )
-    canceled = session.exec(query).first()
-    if canceled is None:
-        raise LostLease(f"render {claim.job_id} belongs to another worker now.")
-    return not canceled
+    return not jobs.is_canceled(session, Render, claim)
 
 
 def find_cached_images(session: Session, render: Render, store: BlobStore) -> CachedImages | None:

@@ -1,19 +1,34 @@
-"""Acts on several chosen renders at once, in one transaction."""
+"""Acts on several chosen renders at once, in one transaction; their images as a ZIP archive."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from sqlmodel import Session, col, select
 
-from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.errors import Conflict, InvalidInput, NotFound, TooLarge
 from app.registry.job_kinds.states import JobStatus
 from app.registry.renders import removal
+from app.registry.renders.listing import images_of
+from app.registry.storage.store import BlobStore, blob_chunks
 from app.registry.tables.renders import Render
-from app.registry.wording import count_text
+from app.registry.wording import count_text, size_text
+from app.registry.zip_stream import StreamedFile
 
 MAX_CHOSEN = 200
+MAX_ZIP_BYTES = 1_000_000_000
 NAMED = 5  # ids that an error names
+
+
+@dataclass(frozen=True)
+class NamedImage:
+    """An image with its name in the archive."""
+
+    name: str
+    sha256: str
+    time: datetime
 
 
 def chosen_renders(session: Session, render_ids: Sequence[int]) -> list[Render]:
@@ -80,6 +95,45 @@ def star_chosen(session: Session, render_ids: Sequence[int], *, starred: bool) -
             session.add(equal)
     session.flush()
     return renders
+
+
+def named_images(session: Session, render_ids: Sequence[int]) -> list[NamedImage]:
+    """The images of these renders as `brushwork-<id>.png`, more of one as `brushwork-<id>-2.png`.
+
+    Raises what `chosen_renders` and `require_finished` do, and NotFound.
+    """
+    renders = chosen_renders(session, render_ids)
+    require_finished(renders)
+    images = images_of(session, renders)
+    named = []
+    for render in renders:
+        if not images[render.key]:
+            raise NotFound(f"Image {render.key} has no file. Leave it out.")
+        made = render.finished_at or render.created_at
+        for image in images[render.key]:
+            number = f"-{image.index + 1}" if image.index else ""
+            named.append(NamedImage(f"brushwork-{render.key}{number}.png", image.sha256, made))
+    return named
+
+
+def zip_files(store: BlobStore, images: Sequence[NamedImage]) -> list[StreamedFile]:
+    """The files of the archive; a slow storage is asked outside of a transaction.
+
+    Images are compressed already, so they are only put together. Raises BlobNotFound or BlobDamaged
+    for an image whose file is lost or damaged, and TooLarge over `MAX_ZIP_BYTES`.
+    """
+    files, total = [], 0
+    for image in images:
+        size = store.checked_stat(image.sha256).size
+        total += size
+        if total > MAX_ZIP_BYTES:
+            raise TooLarge(
+                f"These images have more than {size_text(MAX_ZIP_BYTES)}. Choose fewer and "
+                "download them in parts."
+            )
+        chunks = blob_chunks(store, image.sha256)
+        files.append(StreamedFile(image.name, image.time, size, chunks))
+    return files
 
 
 def _listed(keys: Sequence[int]) -> str:

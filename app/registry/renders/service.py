@@ -95,7 +95,7 @@ def _store_render(session: Session, render: Render, store: BlobStore) -> Render:
 
 
 def get_render(session: Session, render_id: int) -> Render:
-    """Look up a render. Raises NotFound."""
+    """Look up a render. Raises NotFound, or Conflict for an image of a test that has not ended."""
     render = session.get(Render, render_id)
     if render is None:
         raise NotFound("There is no such render.")

@@ -15,13 +15,14 @@ from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound, TooLarge
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.renders import images_zip, removal, selection, service
+from app.registry.renders import removal, selection, service
 from app.registry.renders.gallery import GalleryFilter, adapter_choices, gallery_page
 from app.registry.renders.requests import RenderRequest
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel, BasePrecision
 from app.registry.tables.renders import Render, RenderImage
+from app.registry.zip_stream import archive_chunks
 from tests.fake_workers import weighted
 
 
@@ -155,9 +156,8 @@ def test_a_zip_has_every_image_and_refuses_what_it_cannot_have(
 ) -> None:
     one, four = draw(database, store, "a fox"), draw(database, store, "a boat", count=3)
     with database.read() as session:
-        images = images_zip.named_images(session, [four, one, four])
-    entries = images_zip.zip_entries(store, images)
-    data = b"".join(images_zip.zip_chunks(store, entries))
+        images = selection.named_images(session, [four, one, four])
+    data = b"".join(archive_chunks(selection.zip_files(store, images)))
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert archive.testzip() is None
         names = [f"brushwork-{four}.png", f"brushwork-{four}-2.png", f"brushwork-{four}-3.png"]
@@ -172,10 +172,10 @@ def test_a_zip_has_every_image_and_refuses_what_it_cannot_have(
         ([four, 999], NotFound, "id 999"),
     ):
         with database.read() as session, pytest.raises(kind, match=words):
-            images_zip.named_images(session, ids)
-    monkeypatch.setattr(images_zip, "MAX_ZIP_BYTES", 100)
+            selection.named_images(session, ids)
+    monkeypatch.setattr(selection, "MAX_ZIP_BYTES", 100)
     with pytest.raises(TooLarge, match="Choose fewer"):
-        images_zip.zip_entries(store, images)
+        selection.zip_files(store, images)
 
 
 def test_a_comparison_names_what_differs(

@@ -9,7 +9,7 @@ import zipfile
 import pytest
 from fastapi.testclient import TestClient
 
-from app.registry.renders import images_zip
+from app.registry.renders import selection
 from app.registry.state import AppState
 from tests import fake_workers
 
@@ -157,7 +157,7 @@ def test_an_action_impossible_for_the_chosen_images_gives_the_reason(
     ):
         answer = client.get("/renders/zip", params={"id": ids}, headers=HTML)
         assert (answer.status_code, words in answer.text) == (status, True), words
-    monkeypatch.setattr(images_zip, "MAX_ZIP_BYTES", 10)
+    monkeypatch.setattr(selection, "MAX_ZIP_BYTES", 10)
     assert client.get("/renders/zip", params={"id": fox}, headers=HTML).status_code == 413
     assert tiles(client.get("/renders").text) == drawn[1::-1]
 

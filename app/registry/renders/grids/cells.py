@@ -53,10 +53,15 @@ def cell_request(base: RenderRequest, axes: Sequence[Axis], place: int) -> Rende
     at = position_of(sizes_of(axes), place)
     chosen = [(axis, axis.values[index].value) for axis, index in zip(axes, at, strict=False)]
     request = base
-    for axis, value in sorted(chosen, key=lambda pair: pair[0].kind is AxisKind.WEIGHT):
+    for axis, value in sorted(chosen, key=lambda pair: _turn(pair[0].kind)):
         request = _with_value(request, axis, value)
     stack = [used for used in request.adapters if used is not None]
     return request.model_copy(update={"adapters": stack})
+
+
+def _turn(kind: AxisKind) -> int:
+    """When an axis is read: a stack has words around the prompt, and a weight is of an adapter."""
+    return 2 if kind is AxisKind.WEIGHT else int(kind.is_of_row)
 
 
 def _with_value(request: RenderRequest, axis: Axis, value: Any) -> RenderRequest:

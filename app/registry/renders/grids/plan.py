@@ -28,6 +28,7 @@ from app.registry.tables.base_models import BaseModel
 from app.registry.tables.grids import MAX_TITLE, GridCell
 from app.registry.tables.renders import Render, RenderImage
 from app.registry.validation import Reasons, one_line, too_long
+from app.registry.wording import capitalized
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS, MAX_STRIP
 
 MAX_CELLS = MAX_VALUES
@@ -130,7 +131,6 @@ def plan_axes(
     each = drafts.expected_seconds(session, base, steps=1, width=1, height=1)
     cached = find_cached(session, list(planned.values()))
     new = {row.cache_key: row for row in planned.values() if row.cache_key not in cached}
-    costs = [row.all_steps * row.width * row.height for row in new.values()]
     dearest = max(row.all_steps * row.width * row.height for row in planned.values())
     batch = UNKNOWN_BATCH
     if each is not None:
@@ -143,7 +143,7 @@ def plan_axes(
         notes=notes,
         planned=planned,
         cached=cached,
-        seconds=None if each is None else each * sum(costs),
+        seconds=drafts.seconds_of(session, new.values()),
         batch=batch,
     )
 
@@ -151,7 +151,7 @@ def plan_axes(
 def usual_title(axes: Sequence[Axis]) -> str:
     """A title made of what the axes vary, such as “Weight × prompt”."""
     words = " × ".join(axis.kind.label.lower() for axis in axes)
-    return words[:1].upper() + words[1:]
+    return capitalized(words)
 
 
 def _base_of(

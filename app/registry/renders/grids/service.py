@@ -126,11 +126,7 @@ def cancel_grid(session: Session, grid_id: int) -> Grid:
         col(Render.id).not_in(others),
         col(Render.status).in_(NOT_FINAL),
     )
-    for render in session.exec(unfinished).all():
-        try:
-            jobs.request_cancel(session, Render, render)
-        except Conflict:
-            continue  # it has just ended
+    jobs.cancel_all(session, Render, session.exec(unfinished).all())
     return grid
 
 

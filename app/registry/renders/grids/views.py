@@ -10,17 +10,14 @@ from typing import Literal
 import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
-from app.registry.base_models import service as base_models
-from app.registry.errors import AppError
 from app.registry.job_kinds.states import JobStatus
 from app.registry.paging import Page, read_rows
 from app.registry.renders import drafts, listing
-from app.registry.renders.grids.cells import position_of, read_request, title_at
+from app.registry.renders.grids.cells import position_of, title_at
 from app.registry.renders.grids.service import cells_of
 from app.registry.tables.axes import Axis
 from app.registry.tables.grids import Grid, GridCell
 from app.registry.tables.renders import Render, RenderImage
-from worker.core.inference.config import steps_to_run
 
 GRIDS_A_PAGE = 24
 
@@ -131,7 +128,7 @@ def grid_view(session: Session, grid: Grid) -> GridView:
     renders = {row.key: row for row in session.exec(select(Render).where(col(Render.id).in_(keys)))}
     images = listing.images_of(session, list(renders.values()))
     cells = [_cell_view(grid, cell, renders, images) for cell in rows]
-    return GridView(grid, grid.varied, cells, _seconds_left(session, grid, cells))
+    return GridView(grid, grid.varied, cells, _seconds_left(session, cells))
 
 
 def _cell_view(
@@ -148,24 +145,14 @@ def _cell_view(
     return CellView(cell.place, column, row, sheet, state, render, image, cell.image_index)
 
 
-def _seconds_left(session: Session, grid: Grid, cells: Sequence[CellView]) -> float | None:
+def _seconds_left(session: Session, cells: Sequence[CellView]) -> float | None:
     """About how long the images take that are still to come; None while that is not known."""
     active = {
-        (cell.render.key, cell.index): cell.render
+        cell.render.key: cell.render
         for cell in cells
         if cell.state.is_active and cell.render is not None
     }
-    if not active:
-        return None
-    try:
-        base = base_models.find_base_model(session, read_request(grid.request).base_model)
-    except AppError:
-        return None
-    each = drafts.expected_seconds(session, base, steps=1, width=1, height=1)
-    if each is None:
-        return None
-    steps = ((row, steps_to_run(row.steps, row.strength)) for row in active.values())
-    return each * sum(count * row.width * row.height for row, count in steps)
+    return drafts.seconds_of(session, active.values()) if active else None
 
 
 @dataclass(frozen=True)

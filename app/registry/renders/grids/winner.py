@@ -22,7 +22,7 @@ from app.registry.renders.listing import is_listed
 from app.registry.renders.results import CachedImages, NewRenderImage
 from app.registry.runs.checkpoints import use_checkpoint
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.grids import Grid, GridCell
+from app.registry.tables.grids import GridCell
 from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 
 BEST = "best"
@@ -40,14 +40,6 @@ class WinnerAction(StrEnum):
     WEIGHT = "weight"
     BEST = "best"
     COVER = "cover"
-
-
-@dataclass(frozen=True)
-class Winner:
-    """A chosen cell; `told`: what was changed, as a sentence."""
-
-    grid: Grid
-    told: str
 
 
 @dataclass(frozen=True)
@@ -76,8 +68,8 @@ def subject_of(view: GridView, cell: CellView) -> ResolvedAdapter | None:
     return stack[min(row, len(stack) - 1)] if stack else None
 
 
-def choose_winner(session: Session, grid_id: int, place: int, action: WinnerAction) -> Winner:
-    """Mark a cell as the chosen one, and make its weight or image that of its adapter.
+def choose_winner(session: Session, grid_id: int, place: int, action: WinnerAction) -> str:
+    """Mark a cell as the chosen one, make its weight or image that of its adapter, and say so.
 
     A checkpoint becomes a version of an adapter first. Raises Conflict for a cell without image or
     adapter, and NotFound.
@@ -88,7 +80,7 @@ def choose_winner(session: Session, grid_id: int, place: int, action: WinnerActi
     session.add(grid)
     session.flush()
     if action is WinnerAction.NONE:
-        return Winner(grid, "This image is the chosen one now.")
+        return "This image is the chosen one now."
     used = subject_of(done.view, done.cell)
     if used is None:
         raise Conflict("This image was generated without adapters, so there is none to change.")
@@ -96,15 +88,14 @@ def choose_winner(session: Session, grid_id: int, place: int, action: WinnerActi
     if action is WinnerAction.WEIGHT:
         set_usual_weight(session, adapter.key, version.version, used.weight)
         words = f"{weight_text(used.weight)} is the usual weight of “{adapter.name}”"
-        return Winner(grid, f"{made}{words}, version {version.version}, now.")
+        return f"{made}{words}, version {version.version}, now."
     if action is WinnerAction.BEST:
         set_alias(session, version, BEST)
-        told = f"{made}Version {version.version} of “{adapter.name}” is “{BEST}” now."
-        return Winner(grid, told)
+        return f"{made}Version {version.version} of “{adapter.name}” is “{BEST}” now."
     session.merge(RenderAdapter(adapter_id=adapter.key, render_id=done.render.key))
     session.flush()
     choose_cover(session, adapter.key, done.image.sha256)
-    return Winner(grid, f"{made}This image is the cover of “{adapter.name}” now.")
+    return f"{made}This image is the cover of “{adapter.name}” now."
 
 
 def _done_cell(session: Session, grid_id: int, place: int) -> DoneCell:
