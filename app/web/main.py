@@ -61,10 +61,8 @@ from app.web.methods import AllowedMethods
 from app.web.nul import refuse_nul
 from app.web.openapi import DescribedApp, operation_id
 from app.web.playground import api as playground_api
-from app.web.playground import gallery_api, gallery_pages, render_pages, source_pages
-from app.web.playground import live as live_pages
+from app.web.playground import gallery_pages, render_pages, source_pages
 from app.web.playground import pages as playground_pages
-from app.web.playground import recall as recall_pages
 from app.web.playground import save_blocks as block_pages
 from app.web.playground import strip as strip_pages
 from app.web.playground.grids import api as grids_api
@@ -183,7 +181,6 @@ def _all_routers() -> Iterator[APIRouter]:
         prompt_sets_api,
         recipes_api,
         jobs_api,
-        gallery_api,  # before the playground: `zip` is not an id
         playground_api,
     )
     models = (base_models_api, base_models_pages, caption_models_api, caption_models_pages)
@@ -214,8 +211,6 @@ def _all_routers() -> Iterator[APIRouter]:
         grids_pages,
         playground_pages,
         source_pages,
-        live_pages,
-        recall_pages,
         block_pages,
         recipe_pages,
         strip_pages,

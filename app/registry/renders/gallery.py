@@ -16,7 +16,7 @@ from app.registry.paging import Page, read_rows
 from app.registry.renders.listing import ShownRender, first_images, is_listed, is_no_twin
 from app.registry.slugs import id_of
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.renders import Render, RenderAdapter, RenderImage
+from app.registry.tables.renders import Render, RenderAdapter
 
 IMAGES_A_PAGE = 48
 CHOICES_SHOWN = 200  # of the newest adapters with renders
@@ -38,13 +38,6 @@ class GalleryFilter:
 
 
 @dataclass(frozen=True)
-class GalleryItem:
-    """A render with its first image."""
-
-    render: Render
-    image: RenderImage
-
-
 class AdapterChoice:
     """An adapter to filter by; its label has its slug if another has its name."""
 

@@ -112,14 +112,8 @@ def images_of(session: Session, renders: Sequence[Render]) -> dict[int, list[Ren
     return found
 
 
-def first_image(session: Session, render_id: int) -> RenderImage | None:
-    """The first image of a render; None if it has none."""
-    query = select(RenderImage).where(RenderImage.render_id == render_id, RenderImage.index == 0)
-    return session.exec(query).first()
-
-
-def distinct_images(session: Session, renders: Sequence[Render]) -> list[tuple[str, Render]]:
-    """The hashes of the first images of these renders, each once, with its first render.
+def distinct_images(session: Session, renders: Sequence[Render]) -> list[ShownRender]:
+    """The first images of these renders, each once, with its first render.
 
     An image that several renders have stands at the place of the last one; renders without an
     image are left out.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sized
 from dataclasses import dataclass
 
 from app.registry.adapters import fitting
@@ -34,23 +34,15 @@ class AdapterChoice:
 
 
 @dataclass(frozen=True)
-class UnfitAdapter:
-    """An adapter that does not fit the base model, and the base model it was made for."""
-
-    choice: AdapterChoice
-    made_for: str
-
-
-@dataclass(frozen=True)
 class AdapterChoices:
     """Adapters to choose from; `is_part`: there are more; `hint`: a summary of the list.
 
-    `others` were also found, but do not fit the base model.
+    `others` were also found, but do not fit the base model: each with that it was made for.
     """
 
     words: str
     adapters: list[AdapterChoice]
-    others: list[UnfitAdapter]
+    others: list[tuple[AdapterChoice, str]]
     is_part: bool
     hint: str
 
@@ -84,11 +76,7 @@ def find_adapter_choices(
         fits = [item for item in fits if item.adapter.slug not in used]
     names = names_of(session, [item.adapter.key for item in fits if item.version_count > 1])
     shown = [_choice(item, names.get(item.adapter.key), used) for item in fits]
-    unfit = [
-        UnfitAdapter(_choice(item), kind.name)
-        for item, kind in others
-        if item.adapter.slug not in used
-    ]
+    unfit = [(_choice(item), kind.name) for item, kind in others if item.adapter.slug not in used]
     hint = _list_hint(words, page, shown, unfit) if is_part else ""
     return AdapterChoices(words, shown, unfit, is_part, hint)
 
@@ -115,9 +103,7 @@ def _choice(
     return AdapterChoice(item.adapter, item.version.version, cover, names, is_used)
 
 
-def _list_hint(
-    words: str, page: AdapterPage, shown: list[AdapterChoice], others: list[UnfitAdapter]
-) -> str:
+def _list_hint(words: str, page: AdapterPage, shown: list[AdapterChoice], others: Sized) -> str:
     if not page.items:
         return f"No adapter has “{words}” in its name, trigger words, tags or notes."
     if not shown and not others:

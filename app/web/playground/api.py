@@ -1,4 +1,4 @@
-"""REST: renders."""
+"""REST: renders, and the images of several as a ZIP archive."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from app.registry.renders import drafts, listing, recall, selection, service, so
 from app.registry.renders.requests import RenderRequest
 from app.registry.renders.sources import SourceImage
 from app.registry.tables.renders import MAX_SLOT, Render
-from app.web.answers import Answer, image_urls
+from app.web.answers import Answer, JobAnswer, image_urls
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.state import Id, Reading, SessionRoute, State, Writing
-from worker.core.inference.read_infotext import (
+from worker.core.inference.infotext import (
     MAX_INFOTEXT,
     InfotextError,
     parse_infotext,
@@ -78,19 +78,16 @@ class RenderCreated(Answer):
     )
 
 
-class RenderOut(Answer):
+class RenderOut(JobAnswer):
     """A render."""
 
     address: ClassVar[str] = "/api/v1/renders/{id}"
-    id: int = Field(description="Id of the render.")
-    status: JobStatus = Field(description="Its status.")
     progress: int = Field(description="Denoising steps done.")
     steps: int = Field(description="Denoising steps in all.")
     images: list[RenderImageOut] = Field(description="Its images, once it has succeeded.")
     waits_for: str | None = Field(
         description="What it waits for during an outage or on a full disk, as a sentence."
     )
-    error: str | None = Field(description="Why it failed, as a sentence.")
     note: str | None = Field(description="A hint about the result.")
     prompt: str = Field(description="The prompt.")
     negative_prompt: str = Field(description="The negative prompt.")

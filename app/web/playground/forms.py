@@ -20,11 +20,11 @@ from app.web.form_reader import FormReader
 from app.web.playground.adapter_rows import (
     BLOCKS,
     AdapterRow,
+    hold_sum,
     read_reference,
     read_weighted,
     row_of,
 )
-from app.web.playground.blend import hold_sum
 from worker.core.words import SamplerName
 
 ROW = re.compile(r"adapter-(\d{1,3})")
@@ -39,11 +39,12 @@ MAX_ROWS = 100  # of adapters that a form or an address may name; the service al
 
 @dataclass(frozen=True)
 class PlayForm:
-    """All fields of the playground, as text.
+    """All fields of the playground, as text; an empty one is as usual with the base model.
 
-    `find` is the search for adapters to add, `subject` the one for subjects of the base model.
-    `live`: the image is generated again while a weight is moved. `mix`: `blend` if the sum of the
-    weights is held then; what is rendered are the weights as they are.
+    So is the sampler that is the first of all. `find` is the search for adapters to add, `subject`
+    the one for subjects of the base model. `live`: the image is generated again while a weight is
+    moved. `mix`: `blend` if the sum of the weights is held then; what is rendered are the weights
+    as they are.
     """
 
     prompt: str = ""
@@ -52,7 +53,7 @@ class PlayForm:
     keep_seed: bool = True
     live: bool = True
     sampler: str = SamplerName.DDIM.value
-    steps: str = "20"
+    steps: str = ""
     guidance: str = ""
     clip_skip: str = ""
     width: str = ""
@@ -127,7 +128,8 @@ class PlayForm:
                 fields |= error.fields
         optional = {
             "seed": self.seed if self.keep_seed else "",
-            "sampler": self.sampler,
+            "sampler": "" if self.sampler == TEXTS["sampler"] else self.sampler,
+            "steps": self.steps,
             "guidance": self.guidance.replace(",", "."),
             "clip_skip": self.clip_skip,
             "width": self.width,
@@ -135,7 +137,7 @@ class PlayForm:
             "base_model": self.base,
             "strength": self.strength.replace(",", ".") if source else "",
         }
-        texts: dict[str, Any] = {"steps": self.steps, "count": self.count}
+        texts: dict[str, Any] = {"count": self.count}
         texts |= {name: text for name, text in optional.items() if text}
         request = RenderRequest.model_construct(
             prompt=self.prompt,
@@ -261,7 +263,7 @@ def form_of_render(render: Render, base_slug: str, index: int = 0) -> PlayForm:
 
 def form_of_request(session: Session, request: RenderRequest) -> PlayForm:
     """The form of a request, whose numbers need not be valid; its adapters must be here."""
-    numbers = {name: getattr(request, name) for name in NUMBERS}
+    numbers = {name: getattr(request, name) for name in NUMBERS if name in request.model_fields_set}
     texts: dict[str, Any] = {
         name: f"{number:.12g}" for name, number in numbers.items() if number is not None
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -14,16 +13,16 @@ from app.registry.adapters import service as adapters
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import InvalidInput
 from app.registry.paging import Page, find_page
-from app.registry.renders import images_zip, selection
+from app.registry.renders import selection
 from app.registry.renders.gallery import (
-    AdapterChoice,
     GalleryFilter,
-    GalleryItem,
     adapter_choices,
     gallery_page,
     has_deleted,
 )
+from app.registry.renders.listing import ShownRender
 from app.registry.state import AppState
+from app.registry.zip_stream import archive_chunks
 from app.web.addresses import ListLinks, own_address
 from app.web.form_reader import as_id
 from app.web.forms import SentForm
@@ -51,26 +50,6 @@ def gallery_links(filters: GalleryFilter, page: int) -> ListLinks:
     return ListLinks(GALLERY, values, kept=("show",), page=page)
 
 
-@dataclass(frozen=True)
-class ImagesPage:
-    """A page of the gallery; `here`: ids of adapters that still exist.
-
-    `undo`: ids of the renders that were just deleted. `is_empty`: there is nothing to search in.
-    `restyle_links`: by render, the playground that starts from its image, with its adapters.
-    """
-
-    found: Page[GalleryItem]
-    filters: GalleryFilter
-    links: ListLinks
-    choices: list[AdapterChoice]
-    here: set[int]
-    has_deleted: bool
-    undo: list[int]
-    is_fragment: bool
-    is_empty: bool
-    restyle_links: dict[int, str]
-
-
 @router.get(GALLERY)
 def images(
     request: Request,
@@ -87,24 +66,27 @@ def images(
     with state.database.read() as session:
         found = find_page(lambda number: gallery_page(session, filters, number), page)
         here = _adapters_here(session, found)
-        context = ImagesPage(
-            found=found,
-            filters=filters,
-            links=gallery_links(filters, found.number),
-            choices=adapter_choices(session, filters.adapter),
-            here=here,
-            has_deleted=has_deleted(session),
-            undo=[key for key in map(as_id, undo.split("-")) if key],
-            is_fragment=wants_fragment(request),
-            is_empty=not found.total and not filters.is_narrow,
-            restyle_links={
-                item.render.key: form_of_restyle(item.render, here).link for item in found.items
-            },
-        )
-    return render(request, "playground/gallery.html", context)
+        choices = adapter_choices(session, filters.adapter)
+        deleted = has_deleted(session)
+    return render(
+        request,
+        "playground/gallery.html",
+        found=found,
+        filters=filters,
+        links=gallery_links(filters, found.number),
+        choices=choices,
+        here=here,
+        has_deleted=deleted,
+        undo=[key for key in map(as_id, undo.split("-")) if key],
+        is_fragment=wants_fragment(request),
+        is_empty=not found.total and not filters.is_narrow,
+        restyle_links={
+            item.render.key: form_of_restyle(item.render, here).link for item in found.items
+        },
+    )
 
 
-def _adapters_here(session: Session, found: Page[GalleryItem]) -> set[int]:
+def _adapters_here(session: Session, found: Page[ShownRender]) -> set[int]:
     used = {used.adapter_id for item in found.items for used in item.render.stack}
     return adapters.still_here(session, sorted(used))
 
@@ -120,14 +102,13 @@ def download(state: State, ids: Ids = [], back: Back = GALLERY) -> Response:  # 
 def zip_response(state: AppState, render_ids: list[int]) -> Response:
     """The images of these renders as a download; what is wrong is said before it begins."""
     with state.database.read() as session:
-        images = images_zip.named_images(session, render_ids)
-    entries = images_zip.zip_entries(state.store, images)
+        images = selection.named_images(session, render_ids)
+    files = selection.zip_files(state.store, images)
     headers = {
         "content-disposition": content_disposition("brushwork-images.zip"),
         "cache-control": "private, no-store",
     }
-    chunks = images_zip.zip_chunks(state.store, entries)
-    return StreamingResponse(chunks, media_type="application/zip", headers=headers)
+    return StreamingResponse(archive_chunks(files), media_type="application/zip", headers=headers)
 
 
 @router.get(f"{GALLERY}/compare-chosen")

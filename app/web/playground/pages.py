@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, Request
+from starlette.datastructures import UploadFile
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.base_models.subjects import subjects_of
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
-from app.registry.renders import selection, service
+from app.registry.renders import recall, selection, service
+from app.registry.renders.listing import ShownRender
 from app.registry.renders.plan import guidance_for
 from app.registry.renders.recipes.service import OpenedRecipe
 from app.registry.storage.store import BlobStore
@@ -24,31 +26,36 @@ from app.web.playground.adapter_picker import AdapterChoices, with_exact
 from app.web.playground.forms import (
     InvalidWeights,
     PlayForm,
+    form_of_request,
     read_address,
     read_form,
     read_shown,
     unknown_choices,
 )
-from app.web.playground.live_state import LiveState, live_state
+from app.web.playground.image_notes import has_unusual, live_note, size_note_of
+from app.web.playground.prompt import (
+    SubjectChoices,
+    find_subjects,
+    missing_words,
+    note_of,
+    with_trigger_words,
+)
 from app.web.playground.result_view import (
-    EarlierRender,
     ResultView,
     earlier_renders,
     instead_of_result,
     result_fragment,
     result_view,
 )
-from app.web.playground.sizes import has_unusual, size_note_of
 from app.web.playground.source_panel import SourcePanel, source_panel, with_base_of_source
 from app.web.playground.stack import StackView, change_words, choices_beside, look_up
 from app.web.playground.strip import pairs_of, rows_with_checkpoints
-from app.web.playground.subjects import SubjectChoices, find_subjects, note_of
 from app.web.playground.together import TogetherView, compare_stack
 from app.web.playground.training_sample import SampleView, sample_to_try
-from app.web.playground.trigger_words import missing_words, with_trigger_words
 from app.web.state import State
+from app.web.templates import go_to, render_fragment, wants_fragment
 from app.web.templates import render as render_page
-from app.web.templates import render_fragment, wants_fragment
+from worker.core.inference.infotext import InfotextError, parse_infotext, read_image_infotext
 from worker.core.starter.prompt_words import with_subject
 from worker.core.words import SamplerName
 
@@ -88,8 +95,8 @@ class PlayPage:
     errors: dict[str, str]
     summary: str
     result: ResultView | None
-    earlier: list[EarlierRender]
-    live: LiveState
+    earlier: list[ShownRender]
+    live_note: str
     source: SourcePanel
     pairs: list[tuple[str, str]]
     with_checkpoints: list[int]
@@ -98,6 +105,7 @@ class PlayPage:
     scrubbed: bool = False
     keeps_strip: bool = False
     has_new_prompt: bool = False
+    has_new_base: bool = False
     strip: None = None
     problem: str = ""
     announcement: str = ""
@@ -105,17 +113,6 @@ class PlayPage:
     recalled: Sequence[str] = ()
     undo: int | None = None
     is_fragment: bool = False
-
-
-@dataclass(frozen=True)
-class PromptFragment:
-    """The prompt with a subject that was put into it; `announcement` says so."""
-
-    form: PlayForm
-    prompt_note: str
-    missing_words: Sequence[tuple[str, str]]
-    announcement: str
-    errors: dict[str, str]
 
 
 @router.get("/play")
@@ -165,8 +162,7 @@ def generate(request: Request, state: State, sent: SentForm) -> Response:
     form = replace(form, seed=str(render.seed))
     shown = read_shown(sent)
     with state.database.read() as session:
-        context = result_fragment(session, render, form, shown=shown)
-    response = instead_of_result(render_fragment("playground/_result_update.html", context))
+        response = instead_of_result(result_fragment(session, render, form, shown=shown))
     response.headers["HX-Push-Url"] = form.link  # what is accepted is short enough for it
     return response
 
@@ -215,10 +211,15 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
         form = with_trigger_words(session, before, before.with_stack(texts))
         context = play_page(session, form)
         told = change_words(session, before, context.stack, texts)
+        is_new_base = look_up(session, before).base.key != context.default_base.key
     is_new = form.prompt != before.prompt
     told += f" The prompt is now “{form.prompt}”." if is_new else ""
     context = replace(
-        context, keeps_strip="put" in texts, has_new_prompt=is_new, announcement=told.strip()
+        context,
+        keeps_strip="put" in texts,
+        has_new_prompt=is_new,
+        has_new_base=is_new_base or request.headers.get("HX-Trigger-Name") == "base",
+        announcement=told.strip(),
     )
     return with_address(render_fragment("playground/_stack_changed.html", context), form)
 
@@ -263,8 +264,17 @@ def choose_subject(request: Request, state: State, sent: SentForm) -> Response:
         return render_fragment("playground/_subjects_found.html", subjects=found)
     lacks = missing_words(form.prompt, stack.rows)
     told = f"The prompt starts with {subject}."
-    context = PromptFragment(form, note_of(form, stack), lacks, told, {})
-    return with_address(render_fragment("playground/_subject_put.html", context), form)
+    return with_address(
+        render_fragment(
+            "playground/_subject_put.html",
+            form=form,
+            prompt_note=note_of(form, stack),
+            missing_words=lacks,
+            announcement=told,
+            errors={},
+        ),
+        form,
+    )
 
 
 @router.post("/play/prompt")
@@ -286,6 +296,33 @@ def note_size(state: State, sent: SentForm) -> Response:
     with state.database.read() as session:
         note = size_note_of(session, form, look_up(session, form).base)
     return render_fragment("playground/_size_note.html", size_note=note)
+
+
+@router.post("/play/recall")
+def recall_settings(request: Request, state: State, sent: SentForm) -> Response:
+    """Open the playground with the settings of the text or the image in the form."""
+    file, text = sent.get("image"), str(sent.get("infotext") or "")
+    try:
+        if isinstance(file, UploadFile) and file.size:
+            text = read_image_infotext(file.file)
+        found = parse_infotext(text)
+        with state.database.read() as session:
+            recalled = recall.recall(session, found)
+            form = form_of_request(session, recalled.request)
+        if not _fits_in_address(form):
+            raise InfotextError("These settings are too long for an address. Shorten the prompt.")
+    except InfotextError as error:
+        if not wants_fragment(request):
+            raise InvalidInput(str(error)) from error
+        return render_fragment("playground/_recalled.html", sentences=[str(error)], link="")
+    if not recalled.missing:
+        return go_to(request, form.link)
+    if not wants_fragment(request):
+        with state.database.read() as session:
+            context = play_page(session, form)
+        context = replace(context, recalled=recalled.missing)
+        return render_page(request, "playground/play.html", context)
+    return render_fragment("playground/_recalled.html", sentences=recalled.missing, link=form.link)
 
 
 def whole_page(request: Request, state: State, form: PlayForm) -> Response:
@@ -342,7 +379,7 @@ def play_page(
         summary=error.detail if error else "",
         result=result,
         earlier=earlier_renders(session),
-        live=live_state(session, form, stack.base),
+        live_note=live_note(session, form, stack.base),
         source=source_panel(session, form, errors),
         pairs=pairs_of(stack.rows),
         with_checkpoints=rows_with_checkpoints(session, stack.rows),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request
@@ -12,28 +11,17 @@ from app.registry.adapters import service as adapters
 from app.registry.base_models.subjects import prompt_note
 from app.registry.blobs.report import bad_files_of
 from app.registry.blobs.subjects import Subject
-from app.registry.comparison.renders import (
-    TwoRenders,
-    compare_renders,
-    find_render,
-    stack_words,
-)
+from app.registry.comparison.renders import TwoRenders, compare_renders, find_render, stack_words
 from app.registry.db import Session
 from app.registry.errors import NotFound
 from app.registry.renders import drafts, removal, service
-from app.registry.renders.gallery import GalleryFilter, GalleryItem, gallery_page
-from app.registry.renders.listing import first_images
-from app.registry.tables.renders import Render, RenderImage
+from app.registry.renders.gallery import GalleryFilter, gallery_page
+from app.registry.renders.listing import ShownRender, first_images
+from app.registry.tables.renders import Render
 from app.web.comparison import ComparedImage
-from app.web.playground.result_view import (
-    EarlierRender,
-    ResultView,
-    earlier_renders,
-    result_fragment,
-    result_view,
-)
+from app.web.playground.result_view import earlier_renders, result_fragment, result_view
 from app.web.state import Id, OptionalId, State
-from app.web.templates import render, render_fragment, wants_fragment
+from app.web.templates import render, wants_fragment
 from app.web.templates import render as render_page
 from worker.core.inference.prompt_syntax import parse_prompt
 from worker.core.words import SamplerName
@@ -41,34 +29,10 @@ from worker.core.words import SamplerName
 router = APIRouter(include_in_schema=False)
 
 
-@dataclass(frozen=True)
-class ImageChoice:
-    """An image to compare with; `title`: its adapters and weights."""
-
-    render: Render
-    image: RenderImage
-    title: str
-
-
-@dataclass(frozen=True)
-class CompareImagesPage:
-    """Two images side by side, or one and what it can be compared with.
-
-    `problem` says why there are not two; `images` is empty then, or if one has no image.
-    """
-
-    found: TwoRenders | None
-    images: list[ComparedImage]
-    is_same_size: bool
-    first: GalleryItem | None
-    choices: list[ImageChoice]
-    problem: str
-
-
 @router.get("/renders/compare")
 def compare(request: Request, state: State, a: OptionalId = None, b: OptionalId = None) -> Response:
     """Compare two images; with one of them, choose the other."""
-    found, problem, first, choices = None, "", None, list[ImageChoice]()
+    found, problem, first, choices = None, "", None, list[tuple[ShownRender, str]]()
     known = a or b
     with state.database.read() as session:
         try:
@@ -85,35 +49,38 @@ def compare(request: Request, state: State, a: OptionalId = None, b: OptionalId 
         problem = "One of these has no image, so there is nothing to compare yet."
     elif known and not found and not first and not problem:
         problem = f"Image {known} has not been generated. Choose another one."
-    context = CompareImagesPage(
+    is_missing = known is not None and not found and not first
+    return render(
+        request,
+        "playground/compare.html",
         found=found,
         images=images,
         is_same_size=found is not None and _size(found.a) == _size(found.b),
         first=first,
         choices=choices,
         problem=problem,
+        status=404 if is_missing else 200,
     )
-    is_missing = known is not None and not found and not first
-    return render(request, "playground/compare.html", context, status=404 if is_missing else 200)
 
 
 def _size(row: Render) -> tuple[int, int]:
     return row.width, row.height
 
 
-def _to_choose(session: Session, render_id: int) -> tuple[GalleryItem | None, list[ImageChoice]]:
-    """The render, None without an image, and the newest others. Raises NotFound."""
+def _to_choose(
+    session: Session, render_id: int
+) -> tuple[ShownRender | None, list[tuple[ShownRender, str]]]:
+    """The render, None without an image, and the newest others with their adapters and weights.
+
+    Raises NotFound.
+    """
     row = find_render(session, render_id)
     image = first_images(session, [row]).get(row.key)
     if image is None:
         return None, []
     others = gallery_page(session, GalleryFilter()).items
-    choices = [
-        ImageChoice(item.render, item.image, stack_words(item.render))
-        for item in others
-        if item.render.key != row.key
-    ]
-    return GalleryItem(row, image), choices
+    choices = [(item, stack_words(item.render)) for item in others if item.render.key != row.key]
+    return ShownRender(row, image), choices
 
 
 def _sides(found: TwoRenders) -> list[ComparedImage]:
@@ -123,19 +90,6 @@ def _sides(found: TwoRenders) -> list[ComparedImage]:
         ComparedImage(found.a_image.sha256, found.a_label, f"{found.a.prompt}, {found.a_label}"),
         ComparedImage(found.b_image.sha256, found.b_label, f"{found.b.prompt}, {found.b_label}"),
     ]
-
-
-@dataclass(frozen=True)
-class RenderPage:
-    """One result on its own page."""
-
-    result: ResultView
-    earlier: list[EarlierRender]
-    address: str
-    bad_files: list[str]
-    prompt_note: str
-    sampler: str
-    is_own_page: bool = True
 
 
 @router.get("/renders/{render_id}")
@@ -149,8 +103,17 @@ def show(request: Request, render_id: Id, state: State) -> Response:
     address = f"{urlsplit(str(request.url))._replace(query='').geturl()}"
     note = prompt_note(result.base, parse_prompt(result.render.prompt).text, taught=taught)
     sampler = SamplerName(result.render.sampler).label
-    context = RenderPage(result, earlier, address, bad, note, sampler)
-    return render_page(request, "playground/render.html", context)
+    return render_page(
+        request,
+        "playground/render.html",
+        result=result,
+        earlier=earlier,
+        address=address,
+        bad_files=bad,
+        prompt_note=note,
+        sampler=sampler,
+        is_own_page=True,
+    )
 
 
 @router.get("/renders/{render_id}/live")
@@ -164,8 +127,7 @@ def live(render_id: Id, state: State, own: bool = False, shown: OptionalId = Non
         render = service.get_render(session, render_id)
         if drafts.is_replaced(session, render):
             return Response(status_code=204)
-        context = result_fragment(session, render, shown=shown, is_own_page=own)
-    return render_fragment("playground/_result_update.html", context)
+        return result_fragment(session, render, shown=shown, is_own_page=own)
 
 
 @router.post("/renders/{render_id}/restore")

@@ -14,24 +14,18 @@ from app.registry.comparison.renders import stack_words, weight_words
 from app.registry.db import Session
 from app.registry.job_kinds.states import JobStatus
 from app.registry.renders import listing, service
+from app.registry.renders.listing import ShownRender
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.renders import Render, RenderImage
 from app.web.comparison import ComparedImage
 from app.web.playground.forms import PlayForm, form_of_render, form_of_restyle
-from app.web.playground.live_state import note_after
+from app.web.playground.image_notes import note_after
+from app.web.templates import render_fragment
 
 STRIP = 12
 WITHOUT = "Without your style"
 ORIGINAL = "Original"
 OUT_OF_DATE = "Out of date"
-
-
-@dataclass(frozen=True)
-class EarlierRender:
-    """An earlier result, for the strip of thumbnails."""
-
-    render: Render
-    image: RenderImage
 
 
 @dataclass(frozen=True)
@@ -193,20 +187,6 @@ def progress_of(render: Render, *, worker_present: bool) -> str:
     return ""
 
 
-@dataclass(frozen=True)
-class ResultFragment:
-    """A result in progress, with the strip of earlier ones once it is finished.
-
-    `live_note`: why the next image does not follow a weight that moves.
-    """
-
-    result: ResultView
-    earlier: list[EarlierRender]
-    form: PlayForm | None = None
-    is_own_page: bool = False
-    live_note: str = ""
-
-
 def instead_of_result(response: Response) -> Response:
     """The fragment of a result, put in the place of the result that the page shows by then.
 
@@ -218,14 +198,14 @@ def instead_of_result(response: Response) -> Response:
     return response
 
 
-def earlier_renders(session: Session) -> list[EarlierRender]:
+def earlier_renders(session: Session) -> list[ShownRender]:
     """The newest results, for the strip; an image that was asked for again is there once."""
     renders = listing.recent_renders(session, limit=4 * STRIP)
     images = listing.first_images(session, renders)
-    found: dict[str, EarlierRender] = {}
+    found: dict[str, ShownRender] = {}
     for render in renders:
         if image := images.get(render.key):
-            found.setdefault(image.sha256, EarlierRender(render, image))
+            found.setdefault(image.sha256, ShownRender(render, image))
     return list(found.values())[:STRIP]
 
 
@@ -236,13 +216,21 @@ def result_fragment(
     *,
     shown: int | None = None,
     is_own_page: bool = False,
-) -> ResultFragment:
-    """A result for a fragment; `shown`: the render whose image was shown before."""
+) -> Response:
+    """A result in progress, or finished with the strip of earlier ones.
+
+    `shown`: the render whose image was shown before.
+    """
     result = result_view(session, render, shown=shown)
-    if result.is_active:
-        return ResultFragment(result, [], form, is_own_page)
-    note = "" if is_own_page else note_after(session, render, result.base)
-    return ResultFragment(result, earlier_renders(session), form, is_own_page, note)
+    is_last = not (result.is_active or is_own_page)
+    return render_fragment(
+        "playground/_result_update.html",
+        result=result,
+        earlier=[] if result.is_active else earlier_renders(session),
+        form=form,
+        is_own_page=is_own_page,
+        live_note=note_after(session, render, result.base) if is_last else "",
+    )
 
 
 def result_view(session: Session, render: Render, *, shown: int | None = None) -> ResultView:
@@ -261,5 +249,5 @@ def result_view(session: Session, render: Render, *, shown: int | None = None) -
         again=form_of_render(render, base.slug).link,
         worker_present=service.has_render_worker(session),
         here=adapters.still_here(session, [used.adapter_id for used in render.stack]),
-        old=None if shown is None else listing.first_image(session, shown),
+        old=next(iter(service.render_images(session, shown or 0)), None),
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
@@ -22,15 +20,6 @@ from app.web.templates import render_fragment, wants_fragment
 router = APIRouter(include_in_schema=False)
 
 
-@dataclass(frozen=True)
-class BlocksSaved:
-    """The address of the job that makes the version, or the reason why there is none."""
-
-    link: str
-    name: str
-    problem: str = ""
-
-
 @router.post("/play/blocks")
 def save_blocks(request: Request, state: State, sent: SentForm) -> Response:
     """Order a version of the adapter in row `place` with its block weights."""
@@ -41,11 +30,15 @@ def save_blocks(request: Request, state: State, sent: SentForm) -> Response:
     except AppError as error:
         if not wants_fragment(request):
             raise
-        return render_fragment("playground/_blocks_saved.html", BlocksSaved("", "", error.detail))
+        return render_fragment(
+            "playground/_blocks_saved.html", link="", name="", problem=error.detail
+        )
     link = f"/adapters/{adapter.slug}/tools?job={job.key}"
     if not wants_fragment(request):
         return RedirectResponse(link, status_code=303)
-    return render_fragment("playground/_blocks_saved.html", BlocksSaved(link, adapter.name))
+    return render_fragment(
+        "playground/_blocks_saved.html", link=link, name=adapter.name, problem=""
+    )
 
 
 def _order(session: Session, form: PlayForm, place: str) -> tuple[Adapter, IoJob]:

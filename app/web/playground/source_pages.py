@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fastapi import APIRouter, Request
 from starlette.datastructures import UploadFile
@@ -15,8 +15,8 @@ from app.web.forms import SentForm
 from app.web.playground.adapter_rows import AdapterRow
 from app.web.playground.forms import PlayForm, read_form
 from app.web.playground.pages import refuse_form, whole_page, with_address
-from app.web.playground.source_panel import SourcePanel, source_panel
-from app.web.playground.trigger_words import with_trigger_words, without_word
+from app.web.playground.prompt import with_trigger_words, without_word
+from app.web.playground.source_panel import source_panel
 from app.web.state import Id, State
 from app.web.templates import render_fragment, wants_fragment
 
@@ -26,15 +26,6 @@ CHOSEN = "Starts from the image that you chose."
 REMOVED = "There is no image to start from now."
 MAX_CAPTION = 500  # characters of it that become the prompt
 NO_FILE = "Choose an image file first."
-
-
-@dataclass(frozen=True)
-class SourceFragment:
-    """The panel after a change, which `announcement` tells."""
-
-    form: PlayForm
-    source: SourcePanel
-    announcement: str
 
 
 @router.post("/play/source")
@@ -63,8 +54,12 @@ def change_source(request: Request, state: State, sent: SentForm) -> Response:
         return whole_page(request, state, form)
     with state.database.read() as session:
         panel = source_panel(session, form, errors)
-    context = SourceFragment(form, panel, announcement)
-    return with_address(render_fragment("playground/_source_changed.html", context), form)
+    return with_address(
+        render_fragment(
+            "playground/_source_changed.html", form=form, source=panel, announcement=announcement
+        ),
+        form,
+    )
 
 
 @router.get("/play/restyle/{image_id}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import floor
 
 from app.registry.adapters import fitting
 from app.registry.adapters import service as adapters
@@ -22,8 +23,50 @@ from app.registry.wording import plural
 from app.web.playground.adapter_picker import AdapterChoices, find_adapter_choices
 from app.web.playground.adapter_rows import BLOCKS, AdapterRow
 from app.web.playground.forms import PlayForm
-from app.web.playground.weight_ticks import WeightTick, weight_ticks
 from worker.core.lora_files.weights import USUAL_WEIGHT, WeightCard
+
+LEAST, MOST = -1, 2  # ends of the slider of a weight
+WHOLE = (0, 1)
+NEAR = 0.45  # a word so close to a whole number would touch the number below it
+BESIDE_PX = 8  # from the middle of a number to a word beside it
+
+
+@dataclass(frozen=True)
+class WeightTick:
+    """A tick: `at` is its place in percent; the word stands `shift` pixels beside it.
+
+    `anchor`: which end of the word is there, as SVG names it. Without a word it is a mark of the
+    weight card.
+    """
+
+    weight: float
+    word: str
+    at: float
+    anchor: str = "middle"
+    shift: int = 0
+
+
+def weight_ticks(usual: float | None = None, card: WeightCard | None = None) -> list[WeightTick]:
+    """The ticks at 0 and 1, at the usual weight if the slider reaches it, and those of the card.
+
+    Its word stands below it, or between it and the whole number next to it, so that it touches
+    no number.
+    """
+    ticks = [WeightTick(number, str(number), _percent(number)) for number in WHOLE]
+    marks = (card.start, card.best, card.breaks) if card else ()
+    ticks += [WeightTick(one, "", _percent(one)) for one in marks if one and one <= MOST]
+    if usual is None or not LEAST <= usual <= MOST:
+        return ticks
+    below = min(floor(usual), MOST - 1)
+    if usual - below < NEAR:
+        return [*ticks, WeightTick(usual, "usual", _percent(below), "start", BESIDE_PX)]
+    if usual - below > 1 - NEAR:
+        return [*ticks, WeightTick(usual, "usual", _percent(below + 1), "end", -BESIDE_PX)]
+    return [*ticks, WeightTick(usual, "usual", _percent(usual))]
+
+
+def _percent(weight: float) -> float:
+    return round(100 * (weight - LEAST) / (MOST - LEAST), 2)
 
 
 @dataclass(frozen=True)
@@ -37,10 +80,10 @@ class StackView:
     """
 
     row: AdapterRow
-    adapter: Adapter | None
-    cover: str | None
-    version: int | None
-    error: str
+    adapter: Adapter | None = None
+    cover: str | None = None
+    version: int | None = None
+    error: str = ""
     misfit: str = ""
     usual_weight: float = USUAL_WEIGHT
     text_error: str = ""
@@ -108,7 +151,8 @@ def look_up(
         base = usual_base
         base_kind = fitting.kind_of_base(base) if used else None
     made = [pair for pair in found if not isinstance(pair, str)]
-    summaries = {each.adapter.key: each for each in _summarize_adapters(session, made)}
+    listed = adapters.summarize(session, [adapter for adapter, _ in made]) if made else []
+    summaries = {each.adapter.key: each for each in listed}
     names = names_of(session, (key for key, one in summaries.items() if one.version_count > 1))
     kinds = iter(fitting.kinds(session, made, known=bases))
     rows = []
@@ -221,9 +265,3 @@ def _enabled_adapters(
         if row.is_on and not isinstance(pair, str)
     ]
     return on or [pair for pair in found if not isinstance(pair, str)]
-
-
-def _summarize_adapters(
-    session: Session, made: Sequence[AdapterAndVersion]
-) -> list[adapters.AdapterSummary]:
-    return adapters.summarize(session, [adapter for adapter, _ in made]) if made else []

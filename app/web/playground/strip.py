@@ -1,17 +1,19 @@
-"""Strips of the playground: one seed at several weights or checkpoints, generated in one request.
+"""Drafts of the playground: live redraws of a weight that moves, and strips.
 
-One adapter at nine weights is a line, two adapters at five weights each are a square.
+A strip is one seed at several weights or checkpoints, generated in one request. One adapter at nine
+weights is a line, two adapters at five weights each are a square.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, groupby
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
+from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import service as adapters
@@ -20,12 +22,12 @@ from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.job_kinds.states import JobStatus
 from app.registry.renders import drafts, listing, service, strips
+from app.registry.renders.plan import plan_render
 from app.registry.renders.requests import RenderRequest
 from app.registry.tables.renders import Render, RenderImage
 from app.web.forms import SentForm
-from app.web.playground.forms import MAX_ROWS, PLACE, PlayForm, read_form
-from app.web.playground.live import SLOT
-from app.web.playground.result_view import progress_of
+from app.web.playground.forms import MAX_ROWS, PLACE, PlayForm, read_form, read_shown
+from app.web.playground.result_view import instead_of_result, progress_of, result_fragment
 from app.web.playground.stack import StackView, look_up
 from app.web.state import Id, State
 from app.web.templates import render_fragment, wants_fragment
@@ -33,12 +35,12 @@ from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 
 router = APIRouter(include_in_schema=False)
 
+SLOT = re.compile(r"[0-9a-f]{16,64}", re.ASCII)  # of a tab
 STRIP_SLOT = "{slot}-strip"  # beside the live redraws of the same tab
 FALLBACK_SLOT = "strip"  # of browsers without scripts, which wait for the page of the render
 PAIR = re.compile(r"(\d{1,3})-(\d{1,3})", re.ASCII)
 
-RowPlace = Annotated[int, Query(ge=0, le=MAX_ROWS)]
-Places = Annotated[list[RowPlace], Query(max_length=2)]
+Places = Annotated[list[Annotated[int, Query(ge=0, le=MAX_ROWS)]], Query(max_length=2)]
 
 
 @dataclass(frozen=True)
@@ -113,120 +115,85 @@ class StripView:
         return "" if self.is_active or self.error else f"All {len(self.items)} images are ready."
 
 
-@dataclass(frozen=True)
-class StripFragment:
-    """The strip below the result; `problem`: why there is none.
+@router.post("/play/live")
+def redraw(state: State, sent: SentForm) -> Response:
+    """Queue a draft with the weights of the form; it replaces the one before of the same tab.
 
-    `form`: of a strip that was just asked for, with its seed.
+    `slot` names the tab, `shown` is the render whose image stays in view until then.
     """
-
-    strip: StripView | None
-    problem: str = ""
-    form: PlayForm | None = None
-
-
-@dataclass(frozen=True)
-class StripForm:
-    """The form that a strip is made of, with all weights filled in.
-
-    `rows`: the whole stack; `on`: the rows of the adapters of `request`.
-    """
-
-    request: RenderRequest
-    rows: Sequence[StackView]
-    on: Sequence[int]
-
-    def row(self, sent: SentForm, noun: str) -> int:
-        """The row of the adapter that is asked for. Raises InvalidInput if it is not on."""
-        text = str(sent.get("place", ""))
-        if not PLACE.fullmatch(text) or int(text) not in self.on:
-            raise InvalidInput(f"Turn the adapter on to see its {noun}.")
-        return int(text)
-
-    def vary(self, places: Sequence[int]) -> RenderRequest:
-        """The request with the weights of these rows varied."""
-        current = [self.rows[place].row.number or 0.0 for place in self.on]
-        return strips.vary_weights(self.request, current, [*map(self.on.index, places)])
-
-
-Plan = Callable[[Session, StripForm], tuple[RenderRequest, Sequence[int]]]
-"""The request of a strip, and the rows of the form that vary. Raises AppError."""
+    form = read_form(sent.multi_items())
+    slot = str(sent.get("slot", ""))
+    if not SLOT.fullmatch(slot):
+        raise InvalidInput("The tab has no valid name. Reload the page.")
+    same_seed = replace(form, keep_seed=True, count="1")  # the first image, with its seed
+    try:
+        with state.database.read() as session:  # no other writer waits for these queries
+            plan = plan_render(session, same_seed.request(session))
+        with state.database.write() as session:
+            draft = drafts.store_draft(session, plan, state.store, slot=slot)
+            drawn = replace(form, seed=str(draft.seed))
+            fragment = result_fragment(session, draft, drawn, shown=read_shown(sent))
+    except AppError as error:
+        refused = render_fragment("playground/_live_problem.html", problem=error.detail)
+        refused.headers["HX-Retarget"] = "#live-told"
+        refused.headers["HX-Reswap"] = "innerHTML"  # the next one is said there, too
+        return refused
+    response = instead_of_result(fragment)
+    response.headers["HX-Replace-Url"] = drawn.link
+    return response
 
 
 @router.post("/play/strip")
 def make_strip(request: Request, state: State, sent: SentForm) -> Response:
-    """Queue a strip of the adapter in row `place`; it replaces the one before of the same tab."""
+    """Queue a strip, or say in its place why there is none.
 
-    def plan(_: Session, form: StripForm) -> tuple[RenderRequest, Sequence[int]]:
-        place = form.row(sent, "weights")
-        return form.vary([place]), [place]
-
-    return _queue(request, state, sent, plan)
-
-
-@router.post("/play/square")
-def make_square(request: Request, state: State, sent: SentForm) -> Response:
-    """Queue a square of two adapters; it replaces the strip before of the same tab.
-
-    `pair`, or else the choice `square`, has their rows, such as `0-1`; absent: the first two that
-    are on.
-    """
-    pair = PAIR.fullmatch(str(sent.get("pair") or sent.get("square") or ""))
-
-    def plan(_: Session, form: StripForm) -> tuple[RenderRequest, Sequence[int]]:
-        places = sorted(map(int, pair.groups())) if pair else form.on[:2]
-        if len(set(places)) < 2 or not set(places) <= set(form.on):
-            raise InvalidInput("Turn two adapters on to see both weights.")
-        return form.vary(places), places
-
-    return _queue(request, state, sent, plan)
-
-
-@router.post("/play/checkpoints")
-def make_checkpoints(request: Request, state: State, sent: SentForm) -> Response:
-    """Queue a strip of the run that made the adapter in row `place`."""
-
-    def plan(session: Session, form: StripForm) -> tuple[RenderRequest, Sequence[int]]:
-        place = form.row(sent, "checkpoints")
-        used = _version_of(session, form.rows[place])
-        assert used is not None  # else the request was refused
-        at = form.on.index(place)
-        return strips.vary_checkpoints(session, form.request, at, used), [place]
-
-    return _queue(request, state, sent, plan)
-
-
-def _queue(request: Request, state: State, sent: SentForm, plan: Plan) -> Response:
-    """Queue the strip that `plan` makes of the form, or say in its place why there is none.
-
-    It replaces the one before of the same tab.
+    It replaces the one before of the same tab. `weights` or `checkpoints` has the row of its
+    adapter. Else it is a square of two rows, such as `0-1`: those of `pair`, or else of the choice
+    `square`; absent: the first two that are on.
     """
     form = read_form(sent.multi_items())
     tab = str(sent.get("slot", ""))
     slot = STRIP_SLOT.format(slot=tab) if SLOT.fullmatch(tab) else FALLBACK_SLOT
     try:
         with state.database.read() as session:  # no other writer waits for these queries
-            strip, places = plan(session, _read(session, form))
+            strip, places = _plan(session, form, sent)
         with state.database.write() as session:
             render = drafts.create_draft(session, strip, state.store, slot=slot)
     except AppError as error:
         if not wants_fragment(request):
             raise
-        return render_fragment("playground/_strip.html", StripFragment(None, error.detail))
+        return render_fragment("playground/_strip.html", strip=None, problem=error.detail)
     if not wants_fragment(request):
         return RedirectResponse(f"/renders/{render.key}", status_code=303)
     with state.database.read() as session:
         view = _view(session, render, places)
-    fragment = StripFragment(view, form=replace(form, seed=str(render.seed)))
-    return render_fragment("playground/_strip_sent.html", fragment)
+    form = replace(form, seed=str(render.seed))
+    return render_fragment("playground/_strip_sent.html", strip=view, problem="", form=form)
 
 
-def _read(session: Session, form: PlayForm) -> StripForm:
-    """The form of one image, with its seed. Raises AppError."""
+def _plan(session: Session, form: PlayForm, sent: FormData) -> tuple[RenderRequest, Sequence[int]]:
+    """The request of a strip, and the rows of the form that vary. Raises AppError."""
     rows = look_up(session, form).rows
     filled = replace(form, stack=tuple(row.row for row in rows), keep_seed=True, count="1")
+    request = filled.request(session)
     on = [place for place, row in enumerate(form.stack) if row.is_on]
-    return StripForm(filled.request(session), rows, on)
+    if noun := next((name for name in ("weights", "checkpoints") if name in sent), ""):
+        text = str(sent[noun])
+        if not PLACE.fullmatch(text) or int(text) not in on:
+            raise InvalidInput(f"Turn the adapter on to see its {noun}.")
+        places = [int(text)]
+    else:
+        pair = PAIR.fullmatch(str(sent.get("pair") or sent.get("square") or ""))
+        places = sorted(map(int, pair.groups())) if pair else on[:2]
+        if len(set(places)) < 2 or not set(places) <= set(on):
+            raise InvalidInput("Turn two adapters on to see both weights.")
+    varied = [on.index(place) for place in places]
+    if noun == "checkpoints":
+        used = _version_of(session, rows[places[0]])
+        assert used is not None  # else the request was refused
+        return strips.vary_checkpoints(session, request, varied[0], used), places
+    current = [rows[place].row.number or 0.0 for place in on]
+    return strips.vary_weights(request, current, varied), places
 
 
 def pairs_of(stack: Sequence[StackView]) -> list[tuple[str, str]]:
@@ -253,37 +220,23 @@ def _version_of(session: Session, row: StackView) -> AdapterAndVersion | None:
 
 @router.get("/renders/{render_id}/strip")
 def show_strip(render_id: Id, state: State, place: Places) -> Response:
-    """Show a strip; polls until it is finished. `place`: the rows of its adapters in the form."""
-    return _polled(state, render_id, place, is_run=False)
+    """Show a strip; polls until it is finished, and has nothing once a newer one replaced it.
 
-
-@router.get("/renders/{render_id}/checkpoints")
-def show_checkpoints(render_id: Id, state: State, place: RowPlace) -> Response:
-    """Show a strip of checkpoints; polls until it is finished. `place`: the row in the form."""
-    return _polled(state, render_id, [place], is_run=True)
-
-
-def _polled(state: State, render_id: int, places: Sequence[int], *, is_run: bool) -> Response:
-    """The strip of a render; nothing once a newer one has replaced it."""
+    `place`: the rows of its adapters in the form.
+    """
     with state.database.read() as session:
         render = service.get_render(session, render_id)
         if drafts.is_replaced(session, render):
             return Response(status_code=204)
-        if not render.weights or _is_run(render) is not is_run:
-            noun = "checkpoints" if is_run else "weights"
-            raise NotFound(f"This image is no strip of {noun}.")
-        fragment = StripFragment(_view(session, render, places))
-    return render_fragment("playground/_strip_sent.html", fragment)
-
-
-def _is_run(render: Render) -> bool:
-    """True for a strip whose images have an adapter each, as those of checkpoints do."""
-    return any(None in row for row in render.weights or [])
+        if not render.weights:
+            raise NotFound("This image is no strip.")
+        view = _view(session, render, place)
+    return render_fragment("playground/_strip_sent.html", strip=view, problem="", form=None)
 
 
 def _view(session: Session, render: Render, places: Sequence[int]) -> StripView:
     """A strip; `places`: the rows of its adapters in the form."""
-    is_run = _is_run(render)
+    is_run = any(None in row for row in render.weights or [])  # its images have an adapter each
     names, items = (
         _checkpoint_images(session, render, places[0]) if is_run else _weight_images(render)
     )
@@ -298,7 +251,7 @@ def _view(session: Session, render: Render, places: Sequence[int]) -> StripView:
         items=items,
         progress=progress_of(render, worker_present=service.has_render_worker(session)),
         error=(render.error or "Canceled.") if has_ended_without else "",
-        address=f"/renders/{render.key}/{'checkpoints' if is_run else 'strip'}?{query}",
+        address=f"/renders/{render.key}/strip?{query}",
         is_run=is_run,
     )
 

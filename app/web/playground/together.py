@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.registry.adapters.fitting import AdapterAndVersion
 from app.registry.adapters.overlap import NOTABLE, LayerCosine, PairOverlap, StackCheck, check_stack
-from app.registry.db import Database, Session
+from app.registry.db import Database
 from app.web.playground.forms import PlayForm
 from app.web.playground.stack import find_version
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
@@ -15,14 +14,6 @@ MOST_BARS = 48
 MOST_LAYERS = 20  # in the list of those with the highest cosines
 STRONG = 1.5  # sum of weights
 HEIGHT = 40  # of the chart, in its own units
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A bar of the chart: the layer with the highest cosine of a few neighbors."""
-
-    height: float
-    kind: str
 
 
 @dataclass(frozen=True)
@@ -51,8 +42,11 @@ class TogetherView:
         return None if self.check is None or self.check.is_computing else self.check.worst
 
     @property
-    def bars(self) -> list[Bar]:
-        """The chart: layers from the text encoders and the input to the output."""
+    def bars(self) -> list[tuple[float, str]]:
+        """The chart: layers from the text encoders and the input to the output.
+
+        Each is the layer with the highest cosine of a few neighbors, as a height and a kind.
+        """
         layers = self.worst.layers if self.worst else ()
         size = -(-len(layers) // MOST_BARS) or 1
         groups = [layers[start : start + size] for start in range(0, len(layers), size)]
@@ -65,28 +59,19 @@ class TogetherView:
         return sorted(layers, key=lambda layer: -abs(layer.cosine))[:MOST_LAYERS]
 
 
-def _bar(layer: LayerCosine) -> Bar:
+def _bar(layer: LayerCosine) -> tuple[float, str]:
     kind = "" if abs(layer.cosine) < NOTABLE else "same" if layer.cosine > 0 else "against"
-    return Bar(max(1.0, round(HEIGHT * abs(layer.cosine), 1)), kind)
+    return max(1.0, round(HEIGHT * abs(layer.cosine), 1)), kind
 
 
 def compare_stack(database: Database, form: PlayForm) -> TogetherView:
     """The panel for the adapters of a form; what nobody compared before is queued."""
     with database.read() as session:
-        made = _versions(session, form)
+        found = [find_version(session, row) for row in form.stack[:MAX_RENDER_ADAPTERS]]
+    made = [(place, pair) for place, pair in enumerate(found) if not isinstance(pair, str)]
     check = check_stack(database, [pair for _, pair in made])
     places = {version.key: place for place, (_, version) in reversed(made)}
     worst = check.worst
     rows = sorted(places[side[1].key] for side in (worst.first, worst.second)) if worst else []
     weights = [abs(row.number or 0) for row in form.stack if row.is_on and row.weight]
     return TogetherView(len(form.stack), check, "-".join(map(str, rows)), sum(weights))
-
-
-def _versions(session: Session, form: PlayForm) -> list[tuple[int, AdapterAndVersion]]:
-    """The rows of the form whose adapters exist, with these."""
-    found = []
-    for place, row in enumerate(form.stack[:MAX_RENDER_ADAPTERS]):
-        pair = find_version(session, row)
-        if not isinstance(pair, str):
-            found.append((place, pair))
-    return found

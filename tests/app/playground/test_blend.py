@@ -6,8 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.registry.state import AppState
-from app.web.playground.adapter_rows import AdapterRow
-from app.web.playground.blend import hold_sum
+from app.web.playground.adapter_rows import AdapterRow, hold_sum
 from tests import fake_workers
 from tests.app.playground.test_pages import filled, renders_of
 from tests.app.runs.test_pages import form_of

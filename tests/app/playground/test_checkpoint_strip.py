@@ -33,8 +33,8 @@ def trained(state: AppState, checkpoints: int = 3) -> Adapter:
 
 
 def ask(client: TestClient, address: str = CHALK, **fields: str) -> Any:
-    form = filled(client, address) | {"slot": SLOT, "place": "0"} | fields
-    return client.post("/play/checkpoints", data=form, headers=FRAGMENT)
+    form = filled(client, address) | {"slot": SLOT, "checkpoints": "0"} | fields
+    return client.post("/play/strip", data=form, headers=FRAGMENT)
 
 
 def test_the_checkpoints_of_a_version_are_one_draft_in_the_order_of_their_steps(
@@ -46,9 +46,9 @@ def test_the_checkpoints_of_a_version_are_one_draft_in_the_order_of_their_steps(
     page = client.get(address).text
     assert 'Chalk<span class="visually-hidden"> at each checkpoint' in page
     assert 'Night<span class="visually-hidden"> at each checkpoint' not in page  # its run kept none
-    waiting = ask(client, address, place="1").text
+    waiting = ask(client, address, checkpoints="1").text
     (strip,) = renders_of(state)
-    assert f'hx-get="/renders/{strip.key}/checkpoints?place=1"' in waiting
+    assert f'hx-get="/renders/{strip.key}/strip?place=1"' in waiting
     slugs = [(used["slug"], used["version"]) for used in strip.adapters]
     steps = [("chalk-run-1", number) for number in (10, 20, 30)]
     assert slugs == [("night", 1), *steps, ("chalk", 1)]
@@ -58,7 +58,7 @@ def test_the_checkpoints_of_a_version_are_one_draft_in_the_order_of_their_steps(
     assert [used.slug for used in strip.stack_of(1)] == ["night", "chalk-run-1"]
     assert stack_words(strip) == "Night 0.40, Chalk 0.80"
     fake_workers.draw(state)
-    done = client.get(f"/renders/{strip.key}/checkpoints?place=1").text
+    done = client.get(f"/renders/{strip.key}/strip?place=1").text
     assert re.findall(r'data-label="([^"]*)"', done) == [
         "Chalk step 10, 0.80",
         "Chalk step 20, 0.80",
@@ -71,8 +71,7 @@ def test_the_checkpoints_of_a_version_are_one_draft_in_the_order_of_their_steps(
     own = client.get(f"/renders/{strip.key}").text  # where a browser without scripts is sent
     assert "Night v1 0.4, Chalk v20 0.8</a>" in own
     assert "adapter=night%401%3A0.4&amp;adapter=chalk-run-1%4020%3A0.8&amp;prompt" in own
-    for wrong in (f"/renders/{strip.key}/strip?place=0", "/renders/99/checkpoints?place=0"):
-        assert client.get(wrong).status_code == 404
+    assert client.get("/renders/99/strip?place=0").status_code == 404
 
 
 def test_of_many_checkpoints_some_are_chosen_evenly_with_the_one_in_use(
@@ -93,7 +92,7 @@ def test_of_many_checkpoints_some_are_chosen_evenly_with_the_one_in_use(
     ("address", "fields", "sentence"),
     [
         (CHALK, {"on-0": ""}, "Turn the adapter on"),
-        (CHALK, {"place": "9" * 5_000}, "Turn the adapter on"),
+        (CHALK, {"checkpoints": "9" * 5_000}, "Turn the adapter on"),
         (CHALK, {"weight-0": "x"}, "Enter a number"),
         ("/play?adapter=ink:0.8&prompt=a+castle", {}, "has no checkpoints to go through"),
         ("/play?adapter=nobody:0.8&prompt=a+castle", {}, "There is no such adapter"),

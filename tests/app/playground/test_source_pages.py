@@ -105,7 +105,7 @@ def test_a_redraw_and_a_strip_start_from_the_image(client: TestClient, state: Ap
     source = source_of(client)
     assert redraw(client, source=source, strength="0.3").status_code == 200
     form = filled(client, f"/play?adapter=chalk:1&prompt=a+fox&seed=7&source={source}")
-    client.post("/play/strip", data=form | {"place": "0"})
+    client.post("/play/strip", data=form | {"weights": "0"})
     rows = renders_of(state)
     assert {row.source_sha256 for row in rows} == {source}
     assert [row.strength for row in rows[-2:]] == [0.3, 0.6]

@@ -20,13 +20,13 @@ from tests.app.playground.test_pages import FRAGMENT, filled, renders_of
 
 
 def ask_for_strip(client: TestClient, address: str, place: str = "0", **fields: str) -> Any:
-    form = filled(client, address) | {"slot": SLOT, "place": place} | fields
+    form = filled(client, address) | {"slot": SLOT, "weights": place} | fields
     return client.post("/play/strip", data=form, headers=FRAGMENT)
 
 
 def ask_for_square(client: TestClient, address: str, **fields: str) -> Any:
     form = filled(client, address) | {"slot": SLOT} | fields
-    return client.post("/play/square", data=form, headers=FRAGMENT)
+    return client.post("/play/strip", data=form, headers=FRAGMENT)
 
 
 def test_a_strip_begins_with_the_weight_that_is_nearest() -> None:

@@ -13,7 +13,7 @@ from app.registry.base_models import service as base_models
 from app.registry.state import AppState
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import RETIRED, BaseModel
-from app.web.playground.subjects import SHOWN
+from app.web.playground.prompt import SHOWN
 from tests import fake_workers
 from tests.app.playground.test_pages import FRAGMENT, filled, renders_of
 from tests.app.runs.test_pages import form_of

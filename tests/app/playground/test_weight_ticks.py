@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.web.playground.weight_ticks import WeightTick, weight_ticks
+from app.web.playground.stack import WeightTick, weight_ticks
 from worker.core.lora_files.weights import WeightCard
 
 NUMBERS = [WeightTick(0, "0", 33.33), WeightTick(1, "1", 66.67)]

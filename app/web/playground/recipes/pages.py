@@ -8,10 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from app.registry.db import Session
 from app.registry.deletion.lists import has_deleted
 from app.registry.errors import AppError, InvalidInput
-from app.registry.paging import Page, find_page
+from app.registry.paging import find_page
 from app.registry.renders.recipes import service
 from app.registry.renders.recipes.service import OpenedRecipe
 from app.registry.tables.recipes import Recipe
@@ -52,15 +51,6 @@ class RecipeRow:
         return ", ".join(used) or "No adapters"
 
 
-@dataclass(frozen=True)
-class RecipesPage:
-    """A page of recipes."""
-
-    found: Page[RecipeRow]
-    pages_link: str
-    has_deleted: bool
-
-
 @router.post(RECIPES)
 def save(request: Request, state: State, sent: SentForm) -> Response:
     """Save the form of the playground as a recipe; it stays as it is."""
@@ -82,30 +72,31 @@ def save(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.get(RECIPES)
-def recipes(
-    request: Request,
-    state: State,
-    page: PageNumber = 1,
-) -> Response:
+def recipes(request: Request, state: State, page: PageNumber = 1) -> Response:
     """List the recipes, newest first; a page number past the end shows the last page."""
+    return _list_page(request, state, page)
+
+
+def _list_page(
+    request: Request, state: State, page: int = 1, *, wrong: RecipeRow | None = None
+) -> Response:
     with state.database.read() as session:
-        context = _list_page(session, page)
-    return render(request, "playground/recipes.html", context)
-
-
-def _list_page(session: Session, page: int = 1, *, wrong: RecipeRow | None = None) -> RecipesPage:
-    found = find_page(lambda n: service.list_recipes(session, number=n), page)
-    covers = service.find_covers(session, found.items)
-    rows = [
-        RecipeRow(service.open_recipe(session, one), covers.get(one.key), one.name)
-        for one in found.items
-    ]
+        found = find_page(lambda n: service.list_recipes(session, number=n), page)
+        covers = service.find_covers(session, found.items)
+        rows = [
+            RecipeRow(service.open_recipe(session, one), covers.get(one.key), one.name)
+            for one in found.items
+        ]
+        deleted = has_deleted(session, Recipe)
     if wrong is not None:
         rows = [wrong if row.recipe.key == wrong.recipe.key else row for row in rows]
-    return RecipesPage(
+    return render(
+        request,
+        "playground/recipes.html",
+        status=422 if wrong else 200,
         found=found.of(rows),
         pages_link=page_prefix(RECIPES),
-        has_deleted=has_deleted(session, Recipe),
+        has_deleted=deleted,
     )
 
 
@@ -131,7 +122,5 @@ def rename(request: Request, recipe_id: Id, state: State, sent: SentForm) -> Res
     except InvalidInput as error:
         with state.database.read() as session:
             opened = service.open_recipe(session, service.get_recipe(session, recipe_id))
-            wrong = RecipeRow(opened, None, name, error.detail)
-            context = _list_page(session, wrong=wrong)
-        return render(request, "playground/recipes.html", context, status=422)
+        return _list_page(request, state, wrong=RecipeRow(opened, None, name, error.detail))
     return redirect_with_notice(RECIPES, f"The recipe is called “{recipe.name}” now.")
