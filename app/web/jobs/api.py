@@ -19,7 +19,7 @@ from app.web.adapters.tools.api import ToolJobOut
 from app.web.answers import Answer
 from app.web.datasets.auto_caption.api import OrderOut, PreviewOut
 from app.web.playground.api import RenderOut
-from app.web.playground.grids.bodies import GridOut
+from app.web.playground.grids.api import GridOut
 from app.web.rest.lists import Part
 from app.web.runs.api import RunOut
 from app.web.runs.evaluations.api import EvaluationOut

@@ -1,34 +1,257 @@
-"""REST: grids."""
+"""REST: grids: what requests hold, what is answered, and the routes."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, ClassVar
 
 from fastapi import APIRouter, Path, Query, Response
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from app.registry.db import Session
 from app.registry.renders.grids import plan as plans
 from app.registry.renders.grids import service, views, winner
+from app.registry.renders.grids.axes import MAX_AXIS_TEXT, PLACES, AxisRequest
+from app.registry.renders.grids.cells import read_request
+from app.registry.renders.grids.plan import MAX_CELLS, GridPlan, GridRequest
+from app.registry.renders.grids.winner import WinnerAction
+from app.registry.tables.axes import AxisKind
+from app.registry.tables.grids import MAX_TITLE, Grid
+from app.web.answers import Answer, image_urls
 from app.web.openapi import file_docs
-from app.web.playground.api import RenderOut, render_out
-from app.web.playground.grids.bodies import (
-    ContinuedGrid,
-    GridEstimate,
-    GridIn,
-    GridOut,
-    GridPatch,
-    GridSummary,
-    RefusedCell,
-    WinnerIn,
-    WinnerOut,
-    estimate_out,
-    grid_out,
-)
+from app.web.playground.api import RenderIn, RenderOut, render_out
 from app.web.playground.grids.pages import sheet_response
 from app.web.problems import CANCEL, problems
+from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import Id, Reading, SessionRoute, State, Writing
+from worker.core.inference.config import MAX_PROMPT_CHARACTERS
+from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 
 router = APIRouter(tags=["grids"], route_class=SessionRoute)
+
+NOT_IN_GRIDS = ("count", "twin", "weights", "draft_slot")
+LARGEST_VALUE = 10**12 - 1
+AxisText = Annotated[str, Field(max_length=MAX_AXIS_TEXT)]
+Bounds = Field(ge=-LARGEST_VALUE, le=LARGEST_VALUE)
+AxisEntry = (
+    Annotated[int, Bounds]
+    | Annotated[float, Bounds]
+    | Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)]
+)
+AxisList = Annotated[list[AxisEntry], Field(min_length=1, max_length=MAX_CELLS)]
+Title = Annotated[str, StringConstraints(max_length=MAX_TITLE)]
+
+
+class AxisIn(BaseModel):
+    """The setting that columns, rows or sheets vary."""
+
+    model_config = ConfigDict(extra="forbid")
+    kind: AxisKind = Field(description="The setting that is varied.")
+    values: AxisText | AxisList = Field(
+        description="A list of values, or text with values and ranges, such as `0.5, 0.75` or "
+        "`0.25 to 1.25 by 0.25`; prompts one a line, `{a|b}` for alternatives; adapters as "
+        "`ink@best:0.8` or `search: words`; checkpoints as `12` (of run 12) or `12: 100, 200`.",
+    )
+    adapter: int = Field(
+        0,
+        ge=0,
+        le=MAX_RENDER_ADAPTERS,
+        description="For weights, adapters and checkpoints: which adapter of the request is "
+        "varied, counted from 0. One more than there are adds one.",
+    )
+    labels: list[AxisText] = Field(
+        default_factory=list,
+        max_length=MAX_CELLS,
+        description="Of an answer: each value in words; ignored in a request.",
+        json_schema_extra={"readOnly": True},
+    )
+
+    @property
+    def text(self) -> str:
+        """The values as text, of a list one a line."""
+        if isinstance(self.values, str):
+            return self.values
+        return "".join(f"{' '.join(str(value).split())}\n" for value in self.values)
+
+
+class GridIn(BaseModel):
+    """A grid: a request with one to three settings varied."""
+
+    model_config = example(
+        request={"prompt": "a castle", "seed": 7, "adapters": [{"id": 1}]},
+        columns={"kind": "weight", "values": "0.25 to 1.25 by 0.25"},
+        rows={"kind": "prompt", "values": "a fox\na {red|blue} rocket"},
+    )
+    request: RenderIn = Field(
+        description="What all cells share, as for `POST /renders`; without `count`, `twin`, "
+        "`weights` and `draft_slot`.",
+    )
+    columns: AxisIn = Field(description="What the columns vary.")
+    rows: AxisIn | None = Field(None, description="What the rows vary.")
+    sheets: AxisIn | None = Field(None, description="What the sheets vary; needs rows.")
+    title: Title = Field("", description="Its title; empty: what it varies.")
+
+    @field_validator("request")
+    @classmethod
+    def _only_what_cells_share(cls, request: RenderIn) -> RenderIn:
+        if request.count != 1 or any(getattr(request, name) for name in NOT_IN_GRIDS[1:]):
+            raise ValueError(f"Leave out {', '.join(NOT_IN_GRIDS)}: a cell is one image.")
+        return request
+
+    @field_validator("sheets")
+    @classmethod
+    def _sheets_have_rows(cls, sheets: AxisIn | None, info: object) -> AxisIn | None:
+        if sheets is not None and getattr(info, "data", {}).get("rows") is None:
+            raise ValueError("Sheets need rows. Vary this in the rows.")
+        return sheets
+
+    def wanted(self) -> GridRequest:
+        """The grid for the service."""
+        axes = [axis for axis in (self.columns, self.rows, self.sheets) if axis is not None]
+        wanted = [AxisRequest(axis.kind, axis.text, axis.adapter) for axis in axes]
+        return GridRequest(self.request, wanted, self.title)
+
+
+class GridEstimate(Answer):
+    """The cost of a grid, before it is made."""
+
+    cells: int = Field(description="Number of cells.")
+    images: int = Field(description="Number of images; equal cells have one.")
+    cached_images: int = Field(description="Images that exist already.")
+    seconds: float | None = Field(
+        description="About how long the others take; null while the speed is not known."
+    )
+    columns: list[str] = Field(description="The values of the columns.")
+    rows: list[str] = Field(description="The values of the rows.")
+    sheets: list[str] = Field(description="The values of the sheets.")
+    notes: list[str] = Field(description="What was changed, such as duplicates left out.")
+
+
+class CellOut(Answer):
+    """A cell of a grid."""
+
+    place: int = Field(description="Its number, row by row, sheet by sheet, from 0.")
+    column: int = Field(description="Its column, from 0.")
+    row: int = Field(description="Its row, from 0.")
+    sheet: int = Field(description="Its sheet, from 0.")
+    status: views.CellState = Field(description="As of a job, or `deleted`.")
+    url: str | None = Field(description="Address of the PNG, once it is there.")
+    thumbnail_url: str | None = Field(description="Address of a small WebP of it.")
+    render_id: int | None = Field(description="The render that makes or made its image.")
+    error: str | None = Field(description="Why it failed, as a sentence.")
+
+
+class GridSummary(Answer):
+    """A grid in a list."""
+
+    id: int = Field(description="Id of the grid.")
+    title: str = Field(description="Its title.")
+    cells: int = Field(description="Number of cells.")
+    done: int = Field(description="Number of cells with an image.")
+    created_at: datetime = Field(description="When it was made.")
+    deleted_at: datetime | None = Field(description="When it was deleted; it can be restored.")
+
+
+class GridOut(GridSummary):
+    """A grid with its cells."""
+
+    address: ClassVar[str] = "/api/v1/grids/{id}"
+    status: views.GridState = Field(description="`incomplete`: cells have no image and get none.")
+    seconds_left: float | None = Field(
+        description="About how long the rest takes; null if nothing is left or that is not known."
+    )
+    winner: int | None = Field(description="Number of the chosen cell.")
+    request: RenderIn = Field(description="What all cells share.")
+    columns: AxisIn = Field(description="What the columns vary.")
+    rows: AxisIn | None = Field(description="What the rows vary.")
+    sheets: AxisIn | None = Field(description="What the sheets vary.")
+    images: list[CellOut] = Field(description="Its cells in order.")
+
+
+class RefusedCell(BaseModel):
+    """A cell that cannot be generated any more."""
+
+    place: int = Field(description="Its number.")
+    reason: str = Field(description="Why, as a sentence.")
+
+
+class ContinuedGrid(GridOut):
+    """A grid whose missing images are generated."""
+
+    refused: list[RefusedCell] = Field(
+        description="Cells that lack their image and cannot be generated any more, such as those "
+        "of a deleted adapter."
+    )
+
+
+class GridPatch(BaseModel):
+    """The change of a grid."""
+
+    model_config = example(title="Castles")
+    title: Title = Field(description="Its title; empty: what it varies.")
+
+
+class WinnerIn(BaseModel):
+    """The cell that is chosen, and what it changes."""
+
+    model_config = example(place=3, action="weight")
+    place: int = Field(ge=0, le=399, description="Number of the cell.")
+    action: WinnerAction = Field(
+        WinnerAction.NONE,
+        description="`weight`: it becomes the usual weight; `best`: the version gets that alias; "
+        "`cover`: the image becomes the cover; `none`: the cell is only marked.",
+    )
+
+
+class WinnerOut(BaseModel):
+    """The chosen cell."""
+
+    winner: int = Field(description="Number of the cell.")
+    told: str = Field(description="What was changed, as a sentence.")
+
+
+def estimate_out(plan: GridPlan) -> GridEstimate:
+    """The cost of a planned grid, as the answer has it."""
+    labels = [list(axis.labels) for axis in plan.axes] + [[], [], []]
+    return GridEstimate.of(
+        plan,
+        cached_images=plan.images - plan.new_images,
+        columns=labels[0],
+        rows=labels[1],
+        sheets=labels[2],
+    )
+
+
+def grid_out(session: Session, grid: Grid) -> GridOut:
+    """A grid as it is now, as the answer has it."""
+    view = views.grid_view(session, grid)
+    axes: list[AxisIn | None] = [
+        AxisIn(kind=each.kind, values=each.text, labels=list(each.labels), adapter=each.row)
+        for each in view.axes
+    ]
+    axes += [None] * (len(PLACES) - len(axes))
+    return GridOut.of(
+        grid,
+        cells=len(view.cells),
+        done=view.done,
+        status=view.state,
+        seconds_left=view.seconds,
+        request=RenderIn.of(read_request(grid.request)),
+        **dict(zip(PLACES, axes, strict=True)),
+        images=[_cell_out(cell) for cell in view.cells],
+    )
+
+
+def _cell_out(cell: views.CellView) -> CellOut:
+    return CellOut.of(
+        cell,
+        status=cell.state,
+        **image_urls(cell.image.sha256 if cell.image else None),
+        render_id=cell.render.key if cell.render else None,
+        error=cell.error or None,
+    )
+
 
 BAD_REQUEST = problems({404: "There is no such base model, adapter or version."})
 NO_CELL_POSSIBLE = "None of them can be generated any more: an adapter or the base model is gone."
@@ -122,8 +345,8 @@ def choose_winner(grid_id: Id, body: WinnerIn, session: Writing) -> WinnerOut:
     Its weight becomes the usual one, its version gets the alias `best`, or its image becomes the
     cover. A checkpoint becomes a version first, as by `POST /runs/{id}/checkpoints/{step}/use`.
     """
-    chosen = winner.choose_winner(session, grid_id, body.place, body.action)
-    return WinnerOut(winner=body.place, told=chosen.told)
+    told = winner.choose_winner(session, grid_id, body.place, body.action)
+    return WinnerOut(winner=body.place, told=told)
 
 
 @router.post(

@@ -16,7 +16,7 @@ from app.registry.deletion.lists import has_deleted
 from app.registry.errors import AppError, Conflict, InvalidInput
 from app.registry.paging import find_page
 from app.registry.renders.grids import service, winner
-from app.registry.renders.grids.plan import GridPlan, plan_grid
+from app.registry.renders.grids.plan import plan_grid
 from app.registry.renders.grids.views import CellView, grid_view, list_grids
 from app.registry.renders.grids.winner import WinnerAction
 from app.registry.state import AppState
@@ -37,22 +37,11 @@ from app.web.playground.grids.forms import (
     read_play_address,
     usual_form,
 )
-from app.web.playground.grids.views import (
-    CompareCellsPage,
-    EstimateFragment,
-    NewGridPage,
-    ProgressFragment,
-)
+from app.web.playground.grids.views import NewGridPage
 from app.web.playground.source_panel import source_panel
 from app.web.playground.stack import change_words, choices_beside, look_up
 from app.web.state import Id, OptionalId, PageNumber, State
-from app.web.templates import (
-    go_to,
-    redirect_with_notice,
-    render,
-    render_fragment,
-    wants_fragment,
-)
+from app.web.templates import go_to, redirect_with_notice, render, render_fragment, wants_fragment
 from worker.core.words import SamplerName
 
 router = APIRouter(include_in_schema=False)
@@ -106,14 +95,15 @@ def estimate(request: Request, state: State, sent: SentForm) -> Response:
     form = read_grid_form(dict(sent))
     with state.database.read() as session:
         try:
-            fragment = EstimateFragment(views.estimate_words(_plan(session, form)), "")
+            plan = plan_grid(session, form.wanted(session))
+            words, problem = views.estimate_words(plan), ""
         except AppError as error:
             is_begun = set(error.fields) != {"prompt"} or bool(form.play.prompt.strip())
-            fragment = EstimateFragment(*(("", _reasons(error)) if is_begun else (NO_PROMPT, "")))
+            words, problem = ("", _reasons(error)) if is_begun else (NO_PROMPT, "")
         if not wants_fragment(request):
-            page = _new_page(session, form, estimate=fragment)
+            page = _new_page(session, form, estimate=words, problem=problem)
             return render(request, "playground/grids/new.html", page)
-    return render_fragment("playground/grids/_estimate.html", fragment)
+    return render_fragment("playground/grids/_estimate.html", estimate=words, problem=problem)
 
 
 @router.post(views.STACK_PATH)
@@ -161,7 +151,7 @@ def create(request: Request, state: State, sent: SentForm) -> Response:
     form = read_grid_form(dict(sent))
     try:
         with state.database.read() as session:
-            plan = _plan(session, form)
+            plan = plan_grid(session, form.wanted(session))
         with state.database.write() as session:
             grid = service.create_grid(session, plan, state.store)
     except AppError as error:
@@ -169,10 +159,6 @@ def create(request: Request, state: State, sent: SentForm) -> Response:
             page = _new_page(session, form, error)
         return render(request, "playground/grids/new.html", page, status=422)
     return RedirectResponse(f"/grids/{grid.key}", status_code=303)
-
-
-def _plan(session: Session, form: GridForm) -> GridPlan:
-    return plan_grid(session, form.wanted(session))
 
 
 def _reasons(error: AppError) -> str:
@@ -188,7 +174,8 @@ def _new_page(
     session: Session,
     form: GridForm,
     error: AppError | None = None,
-    estimate: EstimateFragment | None = None,
+    estimate: str = "",
+    problem: str = "",
     announcement: str = "",
 ) -> NewGridPage:
     errors = dict(error.fields) if error else {}
@@ -205,8 +192,8 @@ def _new_page(
         samplers=[(name.value, name.label) for name in SamplerName],
         errors=errors,
         summary=_reasons(error) if error else "",
-        estimate=estimate.estimate if estimate else "",
-        problem=estimate.problem if estimate else "",
+        estimate=estimate,
+        problem=problem,
         announcement=announcement,
     )
 
@@ -218,9 +205,28 @@ def show(
     """Show a sheet of a grid, and the chosen cell; polls until all images are there."""
     with state.database.read() as session:
         view = grid_view(session, service.get_grid(session, grid_id))
-        chosen = view.grid.winner if cell is None else cell
-        page = views.grid_page(session, view, sheet=sheet, chosen=chosen)
-    return render(request, "playground/grids/grid.html", page)
+        place = view.grid.winner if cell is None else cell
+        is_there = place is not None and 0 <= place < len(view.cells)
+        chosen = views.chosen_cell(session, view, place or 0) if is_there else None
+        facts = views.shared_words(session, view)
+    columns, rows, sheets = view.grid.sizes
+    sheet = min(max(sheet, 0), sheets - 1)
+    cells = view.on_sheet(sheet)
+    labels = [*(axis.labels for axis in view.axes), [], []]
+    return render(
+        request,
+        "playground/grids/grid.html",
+        view=view,
+        sheet=sheet,
+        table=[cells[row * columns : (row + 1) * columns] for row in range(rows)],
+        columns=labels[0],
+        rows=labels[1],
+        sheets=labels[2],
+        axes=views.axis_words(view.axes),
+        facts=facts,
+        progress=views.progress_words(view),
+        chosen=chosen,
+    )
 
 
 @router.get("/grids/{grid_id}/live")
@@ -230,10 +236,14 @@ def live(grid_id: Id, state: State, sheet: Sheet = 0, w: Waiting = []) -> Respon
         view = grid_view(session, service.get_grid(session, grid_id))
     known = set(w)
     changed = [cell for cell in view.on_sheet(sheet) if cell.place in known]
-    fragment = ProgressFragment(
-        view, sheet, changed, views.progress_words(view), views.end_announcement(view)
+    return render_fragment(
+        "playground/grids/_live.html",
+        view=view,
+        sheet=sheet,
+        changed=changed,
+        progress=views.progress_words(view),
+        told=views.end_announcement(view),
     )
-    return render_fragment("playground/grids/_live.html", fragment)
 
 
 @router.get("/grids/{grid_id}/cells/{place}")
@@ -269,14 +279,15 @@ def compare(
         for cell, labels in ((first, own), (second, others))
         if cell.image is not None
     ]
-    page = CompareCellsPage(
+    return render(
+        request,
+        "playground/grids/compare.html",
         view=view,
         images=images if len(images) == 2 else [],
         caption=", ".join(same) or view.grid.title,
         whole=first.render,
         back=_address(grid_id, first),
     )
-    return render(request, "playground/grids/compare.html", page)
 
 
 def _differing(labels: list[str], same: list[str]) -> str:
@@ -314,7 +325,7 @@ def choose(request: Request, grid_id: Id, state: State, sent: SentForm) -> Respo
     except ValueError:
         raise InvalidInput("Choose what the image becomes.") from None
     with state.database.write() as session:
-        told = winner.choose_winner(session, grid_id, place, action).told
+        told = winner.choose_winner(session, grid_id, place, action)
     return _answer_choice(request, state, grid_id, place, told)
 
 

@@ -17,9 +17,7 @@ from app.registry.renders.grids.plan import GridPlan
 from app.registry.renders.grids.views import CellView, GridView
 from app.registry.renders.grids.winner import subject_of
 from app.registry.tables.axes import Axis, AxisKind
-from app.registry.tables.renders import Render
-from app.registry.wording import duration, join_words, plural
-from app.web.comparison import ComparedImage
+from app.registry.wording import capitalized, duration, join_words, plural
 from app.web.playground.adapter_picker import AdapterChoices
 from app.web.playground.forms import form_of_render
 from app.web.playground.grids.axis_boxes import AxisBoxes
@@ -31,14 +29,6 @@ from worker.core.inference.config import DEFAULT_STRENGTH
 STACK_PATH = "/grids/stack"  # changes of the adapters are sent to it
 MOST_REFUSED = 3  # cells that a notice names
 MOST_LETTERS = 40  # of each
-
-
-@dataclass(frozen=True)
-class EstimateFragment:
-    """The cost of a grid in words, or the reason why it cannot be generated."""
-
-    estimate: str
-    problem: str
 
 
 @dataclass(frozen=True)
@@ -83,47 +73,6 @@ class ChosenCell:
     neighbor: int | None
     told: str = ""
     is_oob: bool = False
-
-
-@dataclass(frozen=True)
-class ProgressFragment:
-    """The progress of a grid, and the cells that changed since the page knew them."""
-
-    view: GridView
-    sheet: int
-    changed: Sequence[CellView]
-    progress: str
-    told: str
-
-
-@dataclass(frozen=True)
-class GridPage:
-    """A grid: one of its sheets as a table, and the chosen cell.
-
-    `facts`: the settings that all cells share.
-    """
-
-    view: GridView
-    sheet: int
-    table: list[list[CellView]]
-    columns: Sequence[str]
-    rows: Sequence[str]
-    sheets: Sequence[str]
-    axes: list[tuple[str, str]]
-    facts: str
-    progress: str
-    chosen: ChosenCell | None
-
-
-@dataclass(frozen=True)
-class CompareCellsPage:
-    """Two cells side by side."""
-
-    view: GridView
-    images: list[ComparedImage]
-    caption: str
-    whole: Render | None
-    back: str
 
 
 def estimate_words(plan: GridPlan) -> str:
@@ -190,7 +139,7 @@ def shared_words(session: Session, view: GridView) -> str:
     with contextlib.suppress(AppError):  # a base model that was removed has no name any more
         parts.append(base_models.find_base_model(session, request["base_model"]).name)
     words = ", ".join(parts)
-    return f"{words[:1].upper()}{words[1:]}."
+    return f"{capitalized(words)}."
 
 
 def _fixed_adapters(view: GridView) -> list[str]:
@@ -269,24 +218,3 @@ def neighbor_of(view: GridView, cell: CellView) -> int | None:
             at[axis] += 1 if at[axis] + 1 < most else -1
             return place_of(sizes, *at)
     return None
-
-
-def grid_page(session: Session, view: GridView, *, sheet: int, chosen: int | None) -> GridPage:
-    """A grid with one of its sheets and the chosen cell."""
-    columns, rows, sheets = view.grid.sizes
-    sheet = min(max(sheet, 0), sheets - 1)
-    cells = view.on_sheet(sheet)
-    labels = [axis.labels for axis in view.axes]
-    is_there = chosen is not None and 0 <= chosen < len(view.cells)
-    return GridPage(
-        view=view,
-        sheet=sheet,
-        table=[cells[row * columns : (row + 1) * columns] for row in range(rows)],
-        columns=labels[0],
-        rows=labels[1] if len(labels) > 1 else [],
-        sheets=labels[2] if len(labels) > 2 else [],
-        axes=axis_words(view.axes),
-        facts=shared_words(session, view),
-        progress=progress_words(view),
-        chosen=chosen_cell(session, view, chosen) if is_there and chosen is not None else None,
-    )
