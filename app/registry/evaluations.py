@@ -23,7 +23,6 @@ from app.registry.errors import Conflict, InvalidInput, NotFound, invalid_field
 from app.registry.job_kinds.kinds import (
     EVALUATIONS,
     EvaluateRunArgs,
-    EvaluateWeightsArgs,
     EvaluationArgs,
     EvaluationResult,
     JobKind,
@@ -92,16 +91,17 @@ class EvaluationRequest:
 class EvaluationDraft:
     """What an evaluation would compare; `columns`: the base model and the candidates.
 
-    `subject_id`: the run or version. `title`: of the grid. `seconds`: of all its images, about;
-    None while nothing is known of the base model's speed.
+    `subject_id`: the run, version or sweep. `title`: of the grid. `seconds`: of all its images,
+    about; None while nothing is known of the base model's speed. `first_seed`: of the first row.
     """
 
     subject_id: int
     title: str
     base: BaseModel
     columns: Axis
-    args: EvaluateRunArgs | EvaluateWeightsArgs
+    args: EvaluationArgs
     seconds: float | None = None
+    first_seed: int = 0
 
     @property
     def rows(self) -> list[AxisValue]:
@@ -109,7 +109,7 @@ class EvaluationDraft:
         return [
             AxisValue(label=prompt, value={"prompt": prompt, "seed": seed})
             for prompts in self.args.row_groups
-            for seed, prompt in enumerate(prompts)
+            for seed, prompt in enumerate(prompts, self.first_seed)
         ]
 
     @property
@@ -158,7 +158,7 @@ def draft_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) -
     )
     base = base_models.get_base_model(session, run.base_model_id)
     title = f"Which checkpoint of {run.name}?"
-    columns = adapter_columns(address, [(f"Step {step:,}", step, 1.0) for step in steps])
+    columns = adapter_columns([(f"Step {step:,}", address, step, 1) for step in steps])
     return with_seconds(session, EvaluationDraft(run.key, title, base, columns, args))
 
 
@@ -182,9 +182,14 @@ def choose_subjects(
 
 def with_seconds(session: Session, draft: EvaluationDraft) -> EvaluationDraft:
     """The draft with the time that its images take, if that is known."""
-    side = draft.base.resolution or USUAL_SIDE
-    each = drafts.expected_seconds(session, draft.base, steps=STEPS, width=side, height=side)
+    each = image_seconds(session, draft.base)
     return draft if each is None else replace(draft, seconds=each * draft.images)
+
+
+def image_seconds(session: Session, base: BaseModel) -> float | None:
+    """The time that an image to measure takes; None while the base model's speed is not known."""
+    side = base.resolution or USUAL_SIDE
+    return drafts.expected_seconds(session, base, steps=STEPS, width=side, height=side)
 
 
 def plan_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) -> EvaluationPlan:
@@ -216,10 +221,10 @@ def _candidates(session: Session, run: Run, most: int) -> tuple[list[int], Adapt
     return spread(steps, most), address  # the last one among them: the first have hardly begun
 
 
-def adapter_columns(adapter: Adapter, candidates: Iterable[tuple[str, int, float]]) -> Axis:
-    """The base model, then versions of an adapter: label, number, and weight of each."""
+def adapter_columns(candidates: Iterable[tuple[str, Adapter, int, float]]) -> Axis:
+    """The base model, then versions of adapters: label, adapter, number, and weight of each."""
     values, texts = [AxisValue(label="Base model", value=None)], ["none"]
-    for label, version, weight in candidates:
+    for label, adapter, version, weight in candidates:
         value = {"adapter_id": adapter.key, "version": version, "weight": weight}
         values.append(AxisValue(label=label, value=value))
         texts.append(f"{adapter.slug}@{version}:{weight:g}")  # can be asked for again

@@ -88,8 +88,8 @@ def draft_weights(
         dataset_id=wanted.dataset_id,
     )
     title = f"Which weight of {adapter.name}?"
-    candidates = [(f"Weight {one:g}", version.version, one) for one in weights]
-    columns = evaluations.adapter_columns(adapter, candidates)
+    candidates = [(f"Weight {one:g}", adapter, version.version, one) for one in weights]
+    columns = evaluations.adapter_columns(candidates)
     draft = EvaluationDraft(version.key, title, base, columns, args)
     return evaluations.with_seconds(session, draft)
 

@@ -133,7 +133,7 @@ def _data_facts(session: Session, run: Run) -> Facts:
 def _result_facts(session: Session, run: Run) -> Facts:
     trained = adapters.trained_version(session, run)
     epoch = run_epochs(session, run).at(run.step)
-    lowest = _lowest_held_out(session, run)
+    lowest = min(values_by_step(session, run.key, HELD_OUT[0]).values(), default=None)
     size = adapters.download_bytes(session, trained[1]) if trained else None
     seconds = run.training_seconds or None
     speed = run.steps_per_second
@@ -158,10 +158,6 @@ def _result_facts(session: Session, run: Run) -> Facts:
 
 def _figure(value: float | None, digits: int) -> str:
     return "not measured" if value is None else f"{value:.{digits}f}"
-
-
-def _lowest_held_out(session: Session, run: Run) -> float | None:
-    return min(values_by_step(session, run.key, HELD_OUT[0]).values(), default=None)
 
 
 def _notes(session: Session, a: Run, b: Run) -> list[str]:

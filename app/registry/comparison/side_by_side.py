@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
+from pydantic import Field, PlainSerializer, computed_field
+
+from app.registry.api_records import api_record
 from app.registry.runs.rerun import ImageChanges, captions_of, image_changes
 from app.registry.runs.settings import Difference
 from app.registry.tables.datasets import DatasetVersion
@@ -21,16 +24,24 @@ PinnedByDataset = Mapping[int, tuple[str, DatasetVersion]]
 """The name and the pinned images of datasets, by id of the dataset."""
 
 
-@dataclass(frozen=True)
+Shown = Annotated[
+    Sample | None,
+    PlainSerializer(lambda one: one and f"/media/{one.sha256}", return_type=str | None),
+]
+"""A sample, in an answer the address of its image; None where there is none."""
+
+
+@api_record
 class PromptPair:
-    """Two samples of the same prompt and seed, or of prompts in the same place."""
+    """The newest samples of two runs or versions for a prompt; null where there is none."""
 
-    a: Sample | None
-    b: Sample | None
+    a: Shown = Field(serialization_alias="a_url", description="Address of the first one's PNG.")
+    b: Shown = Field(serialization_alias="b_url", description="Address of the second one's PNG.")
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def caption(self) -> str:
-        """The prompt and seed; of both samples if they differ."""
+        """The prompt and seed; both if they differ."""
         texts = dict.fromkeys(f"{row.prompt}, seed {row.seed}" for row in (self.a, self.b) if row)
         return " / ".join(texts)
 

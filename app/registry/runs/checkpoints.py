@@ -9,7 +9,7 @@ saved or keeps is never deleted unasked.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -17,16 +17,28 @@ from sqlmodel import Session, col, select
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters.in_use import UsedVersion, use_version
-from app.registry.adapters.versions.create_version import NewVersion, adapter_of_parent, publish
-from app.registry.errors import Conflict, NotFound
+from app.registry.adapters.resolve import resolve
+from app.registry.adapters.versions.create_version import (
+    SHARED,
+    NewVersion,
+    adapter_of_parent,
+    publish,
+)
+from app.registry.errors import Conflict, NotFound, invalid_field
+from app.registry.job_kinds.kinds import MergeAdaptersArgs
+from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.jobs import service as jobs
 from app.registry.runs import service
 from app.registry.runs.metrics import values_by_step
 from app.registry.runs.progress import FIXED_LOSS
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library
+from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import NOTICE, Checkpoint, Run, Sample
+from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS
+from worker.core.words import MergeMethod
 
 STEPS_NAMED = 20  # in a sentence
+STEPS_A_PAGE = 24
 
 
 @dataclass(frozen=True)
@@ -165,11 +177,11 @@ def keep_checkpoint(session: Session, run_id: int, step: int, *, kept: bool) -> 
     return found
 
 
-def use_checkpoint(session: Session, run_id: int, step: int) -> UsedVersion:
+def use_checkpoint(session: Session, run_id: int, step: int, *, name: str = "") -> UsedVersion:
     """Make a version of a checkpoint, and point `latest` to it; the second time only the latter.
 
-    It becomes a version of the adapter that the run made or will make, else of a new one. Raises
-    NotFound, or Conflict if only the training state is left.
+    It becomes a version of the adapter that the run made or will make, else of a new one with this
+    `name`, or that of the run. Raises NotFound, or Conflict if only the training state is left.
     """
     run = service.get_run(session, run_id, lock=True)
     found = get_checkpoint(session, run_id, step)
@@ -181,7 +193,7 @@ def use_checkpoint(session: Session, run_id: int, step: int) -> UsedVersion:
             f"Of the checkpoint at step {step:,} only the training state is stored, not its "
             "adapter. Continue from it instead."
         )
-    new = _new_version(session, run, found.address, found.version)
+    new = replace(_new_version(session, run, found.address, found.version), name=name or run.name)
     extended = adapter_for_next_version(session, run)
     used = session.get(Adapter, extended) if extended is not None else None
     before = adapters.get_version(session, used) if used is not None else None
@@ -201,27 +213,7 @@ def _new_version(
 ) -> NewVersion:
     first = (Sample.run_id == run.key, Sample.step == version.version, Sample.prompt_index == 0)
     cover = session.exec(select(Sample.sha256).where(*first)).first()
-    copied = version.model_dump(
-        include={
-            "sha256",
-            "size_bytes",
-            "tensor_sha256",
-            "rank",
-            "alpha",
-            "trigger_words",
-            "base_model_id",
-            "dataset_version_id",
-            "run_id",
-            "steps",
-            "usual_weight",
-            "trainable_parameters",
-            "base_parameters",
-            "peak_memory_bytes",
-            "training_seconds",
-            "config",
-            "details",
-        }
-    )
+    copied = version.model_dump(include=SHARED)
     return NewVersion(name=run.name, base_family=address.base_family, cover_sha256=cover, **copied)
 
 
@@ -264,3 +256,85 @@ def _versions(
     if steps is not None:
         query = query.where(col(AdapterVersion.version).in_(steps))
     return session.exec(query).all()
+
+
+def order_average(
+    session: Session, run_id: int, steps: Collection[int], *, use: bool = False
+) -> IoJob:
+    """Queue the average of these checkpoints' weight changes, cut to the rank of the run.
+
+    `use`: the result becomes the version in use. Raises NotFound, InvalidInput, and Conflict for a
+    checkpoint of which only the training state is stored.
+    """
+    run = service.get_run(session, run_id)
+    wanted = sorted(set(steps))
+    if not 2 <= len(wanted) <= MAX_MERGE_ADAPTERS:
+        raise invalid_field(
+            "steps", f"Choose 2 to {MAX_MERGE_ADAPTERS} checkpoints to average, not {len(wanted)}."
+        )
+    found = [get_checkpoint(session, run_id, step) for step in wanted]
+    args = MergeAdaptersArgs(
+        name=run.name,
+        parts=tuple(_part(session, row, 1 / len(found)) for row in found),
+        method=MergeMethod.SVD,
+        rank=max(row.version.rank for row in found if row.version),
+        density=1.0,
+        seed=0,
+        run_id=run.key,
+        use=use,
+    )
+    return jobs.enqueue_io(session, args)
+
+
+def _part(session: Session, row: RunCheckpoint, weight: float) -> ResolvedAdapter:
+    if row.version is None or row.address is None:
+        raise Conflict(
+            f"Of the checkpoint at step {row.step:,} only the training state is stored, not its "
+            "adapter. Leave it out."
+        )
+    named = WeightedAdapter(adapter_id=row.address.key, version=row.step, weight=weight)
+    return resolve(session, named)[0]
+
+
+@dataclass(frozen=True)
+class SamplePage:
+    """Samples of the newest steps before a step, and of step 0, which is the base model.
+
+    `steps`: those with samples or a checkpoint, the newest first, without the base model. `older`:
+    the step to pass as `before` for the next page; None on the last one.
+    """
+
+    steps: list[int]
+    samples: list[Sample]
+    older: int | None
+
+
+def list_marked_steps(session: Session, run_id: int) -> list[tuple[int, bool]]:
+    """All steps with samples or a checkpoint, without the base model; True: it has samples."""
+    samples = sa.select(col(Sample.step)).where(col(Sample.run_id) == run_id).distinct()
+    sampled = set(session.connection().execute(samples).scalars())
+    saved = session.connection().execute(sa.union(*checkpoint_steps(run_id))).scalars()
+    return [(step, step in sampled) for step in sorted({*sampled, *saved} - {0})]
+
+
+def list_sample_page(
+    session: Session, run_id: int, *, before: int | None = None, size: int = STEPS_A_PAGE
+) -> SamplePage:
+    """A page of the samples and checkpoints of a run, by step and prompt."""
+    steps = sa.union(
+        sa.select(col(Sample.step).label("step")).where(
+            col(Sample.run_id) == run_id, col(Sample.step) > 0
+        ),
+        *checkpoint_steps(run_id),
+    ).subquery()
+    query = sa.select(steps.c.step).order_by(steps.c.step.desc()).limit(size + 1)
+    if before is not None:
+        query = query.where(steps.c.step < before)
+    newest = list(session.connection().execute(query).scalars())
+    shown = newest[:size]
+    samples = select(Sample).where(Sample.run_id == run_id, col(Sample.step).in_([0, *shown]))
+    return SamplePage(
+        shown,
+        list(session.exec(samples.order_by(col(Sample.step), col(Sample.prompt_index)))),
+        older=newest[size - 1] if len(newest) > size else None,
+    )

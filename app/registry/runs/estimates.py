@@ -20,21 +20,23 @@ START_UP_SECONDS = 3.0
 class Estimate:
     """Estimated cost of a run on this machine, from measurements; None if there are none."""
 
-    seconds: float | None
-    trainable_parameters: int | None
-    adapter_bytes: int | None
+    seconds: float | None = None
+    trainable_parameters: int | None = None
+    adapter_bytes: int | None = None
 
 
-def estimate(session: Session, base: BaseModel, config: TrainConfig) -> Estimate:
+def estimate(session: Session, base: BaseModel | None, config: TrainConfig) -> Estimate:
     """Time, parameters and file size of a run with this config, from the nearest measurement.
 
     The number of trained parameters requires a measurement of the same layers; the file size of a
     LoHa or LoKr also one of the same rank.
     """
+    if base is None:
+        return Estimate()
     resolution = config.resolution or base.resolution or 512
     speed = base_models.nearest_speed(session, base, config, resolution=resolution)
     if speed is None:
-        return Estimate(None, None, None)
+        return Estimate()
     batch = speed.seconds_per_step * config.batch_size / speed.batch_size
     sample_steps = count_sample_rows(config) * len(config.sample_prompts) * config.sample_steps
     sampling = sample_steps * SAMPLE_STEP_COST * batch / config.batch_size

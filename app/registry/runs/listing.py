@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -26,6 +25,7 @@ from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.runs import Run, RunDataset, Sample
+from worker.core.words import Labeled
 
 RUNS_A_PAGE = 30
 SAMPLES_SHOWN = 5
@@ -44,17 +44,17 @@ NamedRow = TypeVar("NamedRow", Dataset, BaseModel, Adapter)
 Row = TypeVar("Row", Dataset, BaseModel, Adapter, AdapterVersion, Run)
 
 
-class RunSort(StrEnum):
+class RunSort(Labeled):
     """Sort orders of the list of runs; the newest first among equals."""
 
-    NEWEST = "newest"
-    OLDEST = "oldest"
-    NAME = "name"
-    NAME_DOWN = "name-down"
-    STATUS = "status"
-    LOSS = "loss"
-    LONGEST = "longest"
-    SHORTEST = "shortest"
+    NEWEST = "newest", "Newest first"
+    OLDEST = "oldest", "Oldest first"
+    NAME = "name", "Name, A to Z"
+    NAME_DOWN = "name-down", "Name, Z to A"
+    STATUS = "status", "State"
+    LOSS = "loss", "Lowest loss"
+    LONGEST = "longest", "Longest time"
+    SHORTEST = "shortest", "Shortest time"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class RunFilter:
 
     @property
     def places(self) -> dict[str, int]:
-        """The ids of dataset, base model and adapter to filter by, by the name of the filter."""
+        """The ids to filter by, such as that of a dataset, by the name of the filter."""
         ids = {
             "dataset_id": self.dataset_id,
             "base_model_id": self.base_model_id,
@@ -86,11 +86,22 @@ class RunFilter:
 
 
 @dataclass(frozen=True)
+class SweepInList:
+    """A sweep that is one row of the list: its runs by status; `place`: of the next one."""
+
+    id: int
+    title: str
+    counts: dict[str, int]
+    place: int | None
+
+
+@dataclass(frozen=True)
 class RunRow:
     """A run of the list, with what it was trained on and made.
 
     `samples`: those of its newest step, by prompt. `place`: in the queue, from 1; None if it does
-    not wait. `seconds`: since its start until its end or now; None before the start.
+    not wait. `seconds`: since its start until its end or now; None before the start. `sweep`: the
+    row stands for all runs of this sweep, of which it has the newest.
     """
 
     run: Run
@@ -102,6 +113,7 @@ class RunRow:
     epochs: Epochs
     place: int | None
     seconds: float | None
+    sweep: SweepInList | None = None
 
     @property
     def rank(self) -> float | None:
@@ -242,7 +254,7 @@ def _deleted_suffix(row: NamedRow) -> str:
 
 
 def _places(filters: RunFilter) -> list[ColumnElement[bool]]:
-    """The conditions of the filters by dataset, base model and adapter."""
+    """The conditions of the filters by dataset, base model, adapter and sweep."""
     conditions: list[ColumnElement[bool]] = []
     if filters.dataset_id is not None:
         conditions.append(is_of_datasets([filters.dataset_id]))

@@ -12,12 +12,8 @@ from app.registry.base_models import service as base_models
 from app.registry.db import utcnow
 from app.registry.errors import invalid_field
 from app.registry.runs import requests, service
-from app.registry.runs.presets import PRESET_WORDS, get_preset
-from app.registry.runs.settings import (
-    Difference,
-    config_differences,
-    shipped_values,
-)
+from app.registry.runs.presets import PRESET_WORDS, get_preset, shipped_preset
+from app.registry.runs.settings import Difference, config_differences, shipped_values
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import OwnPreset, Run
@@ -45,8 +41,7 @@ def save_run_as_preset(session: Session, run_id: int, name: str) -> OwnPreset:
     run = service.get_run(session, run_id)
     changes = {row.name: row.b for row in changes_of(session, run)}
     base = base_models.get_base_model(session, run.base_model_id)
-    preset = Preset(run.preset) if run.preset in set(Preset) else Preset.BALANCED
-    return save_changes(session, name, preset, changes, base)
+    return save_changes(session, name, shipped_preset(run.preset), changes, base)
 
 
 def save_changes(

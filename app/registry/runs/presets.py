@@ -46,6 +46,11 @@ def asks_for_evaluation(*changes: Mapping[str, Any]) -> bool:
     return next((one["evaluate"] for one in changes if "evaluate" in one), True) is not False
 
 
+def shipped_preset(name: str | None) -> Preset:
+    """The shipped preset of this name; the balanced one for any other text, or none."""
+    return Preset(name) if name in set(Preset) else Preset.BALANCED
+
+
 def get_preset(session: Session, preset_id: int) -> OwnPreset:
     """Look up a preset that somebody saved. Raises NotFound."""
     found = session.get(OwnPreset, preset_id)

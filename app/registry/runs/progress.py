@@ -55,15 +55,15 @@ class RunFlags:
     stop: bool
     sample: bool
     save: bool
+    change: dict[str, Any] | None = None
 
 
 def read_run_flags(session: Session, claim: Claim) -> RunFlags:
     """The request flags of an owned run. Raises LostLease if another worker owns it."""
-    row = session.exec(
-        select(
-            Run.cancel_requested, Run.stop_requested, Run.sample_requested, Run.save_requested
-        ).where(Run.id == claim.job_id, Run.owner_token == claim.token)
-    ).first()
+    columns = ("cancel", "stop", "sample", "save", "change")
+    query = sa.select(*(getattr(Run, f"{name}_requested") for name in columns))
+    mine = query.where(col(Run.id) == claim.job_id, col(Run.owner_token) == claim.token)
+    row = session.connection().execute(mine).first()
     if row is None:
         raise jobs.LostLease(f"run {claim.job_id} belongs to another worker now.")
     return RunFlags(*row)

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from sqlmodel import Session
 
 from app.registry import prompt_sets
 from app.registry.adapters import service as adapters
 from app.registry.base_models import service as base_models
+from app.registry.base_models.sizes import USUAL_SIDE, size_problem
 from app.registry.datasets import pinned
 from app.registry.datasets import service as datasets
 from app.registry.errors import Conflict, InvalidInput, NotFound, invalid_field
 from app.registry.jobs import service as jobs
-from app.registry.runs.presets import (
-    asks_for_evaluation,
-    get_preset,
-    prompt_form_of,
-    with_changes,
-)
+from app.registry.runs.presets import asks_for_evaluation, get_preset, prompt_form_of, with_changes
 from app.registry.runs.progress import checkpoints
-from app.registry.runs.sample_sizes import sample_size_problems
 from app.registry.runs.service import get_run
 from app.registry.runs.several_datasets import (
     NO_DATASET,
@@ -35,6 +30,7 @@ from app.registry.runs.several_datasets import (
     nothing_to_train_on,
     trigger_word_problem,
 )
+from app.registry.slugs import Number, RowId
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.runs import NOTICE, Checkpoint, OwnPreset, Run
@@ -48,6 +44,7 @@ from worker.core.training.presets import (
     preset_config,
     prompts_of,
 )
+from worker.core.training.prompts import parse_prompt
 
 MAX_NAME = 120
 SHAPE_FIELDS = (
@@ -95,10 +92,13 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class StartCheckpoint:
-    """The checkpoint of an earlier run to continue from; without a step, the newest one."""
+    """A checkpoint of an earlier run; without a step, its newest."""
 
-    run_id: int
-    step: int | None = None
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    run_id: Annotated[RowId, Field(description="The earlier run.")]
+    step: Annotated[
+        Number | None, Field(description="Step of the checkpoint; absent: its newest.")
+    ] = None
 
 
 def plan_config(
@@ -210,7 +210,7 @@ def check_request(session: Session, request: RunRequest, *, lock: bool = False) 
         )
         if parent is not None and checkpoint is not None:
             fields |= _checkpoint_conflicts(config, parent, checkpoint)
-        fields |= sample_size_problems(config, base)
+        fields |= _sample_size_problems(config, base)
     except InvalidInput as error:
         fields |= error.fields
     if fields or config is None:
@@ -413,3 +413,15 @@ def _find_base(session: Session, request: RunRequest, fields: dict[str, str]) ->
     except InvalidInput as error:
         fields |= error.fields
     return base
+
+
+def _sample_size_problems(config: TrainConfig, base: BaseModel) -> dict[str, str]:
+    """A reason, by field, if a sample prompt names a size that is too large for the base."""
+    side = config.resolution or base.resolution or USUAL_SIDE
+    for line in config.sample_prompts:
+        prompt = parse_prompt(line)
+        if prompt.width is None and prompt.height is None:
+            continue
+        if reason := size_problem(base, prompt.width or side, prompt.height or side):
+            return {"sample_prompts": f"“{prompt.text}”: {reason}"}
+    return {}

@@ -20,6 +20,18 @@ from app.registry.tables.datasets import DatasetVersion
 from app.registry.tables.runs import NOTICE, WARNING, Run
 from app.registry.wording import plural
 
+SHARED = {
+    "dataset_id",
+    "dataset_version_id",
+    "dataset_repeats",
+    "base_model_id",
+    "preset",
+    "own_preset",
+    "trigger_word",
+    "regularization_version_id",
+}
+"""The columns of a run that one like it has too."""
+
 
 @dataclass(frozen=True)
 class ImageChanges:
@@ -78,6 +90,14 @@ def changes_since(session: Session, version: DatasetVersion) -> ImageChanges:
     return image_changes(captions_of(version), _captions_by_hash(now))
 
 
+def queue_like(session: Session, old: Run, **values: Any) -> Run:
+    """Queue a run on the images and the base model of another; `values`: what it has of its own."""
+    run = jobs.enqueue(session, Run(**old.model_dump(include=SHARED), **values))
+    used = used_datasets(session, old)[1:]
+    add_further(session, run, [NewRunDataset(one.id, one.version_id, one.repeats) for one in used])
+    return run
+
+
 def train_again(
     session: Session, run_id: int, *, adapter_id: int | None = None
 ) -> tuple[Run, list[str]]:
@@ -94,23 +114,15 @@ def train_again(
     used = used_datasets(session, old)
     if image_total(used) == 0:
         raise InvalidInput("The first run had no images, so there is nothing to train on.")
-    run = Run(
+    run = queue_like(
+        session,
+        old,
         name=old.name,
-        dataset_id=old.dataset_id,
-        dataset_version_id=old.dataset_version_id,
-        dataset_repeats=old.dataset_repeats,
-        base_model_id=base.key,
-        preset=old.preset,
-        own_preset=old.own_preset,
-        trigger_word=old.trigger_word,
         config=config.model_dump(mode="json"),
         total_steps=config.steps,
         regularization_version_id=old.regularization_version_id,
         adapter_id=adapter_id,
     )
-    jobs.enqueue(session, run)
-    further = [NewRunDataset(one.id, one.version_id, one.repeats) for one in used[1:]]
-    add_further(session, run, further)
     sentences = _list_differences(session, old, used)
     first = f"Repeats run {old.key} with the same settings."
     jobs.record(session, Run, run.key, NOTICE, text=first)

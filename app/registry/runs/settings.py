@@ -13,7 +13,7 @@ from sqlmodel import Session
 
 from app.registry.base_models import service as base_models
 from app.registry.datasets.used_datasets import image_total, used_datasets
-from app.registry.runs.presets import values_to_compare
+from app.registry.runs.presets import shipped_preset, values_to_compare
 from app.registry.tables.runs import Run
 from worker.core.training.config import Group, TrainConfig
 from worker.core.training.presets import Preset, form_of, preset_config, usual_form
@@ -47,7 +47,8 @@ class Difference:
 
 
 def run_settings(session: Session, run: Run) -> list[Setting]:
-    """All settings of a run, in the order of the form, compared with its preset.
+    """All settings of a run that its base model has, in the order of the form, compared with its
+    preset.
 
     The preset is that for its base model, number of images and optimizer, as on the form.
     """
@@ -93,7 +94,7 @@ def _values_for(session: Session, run: Run, own: Mapping[str, Any]) -> dict[str,
 def _shipped(session: Session, run: Run) -> TrainConfig:
     base = base_models.get_base_model(session, run.base_model_id)
     return preset_config(
-        Preset(run.preset) if run.preset in set(Preset) else Preset.BALANCED,
+        shipped_preset(run.preset),
         resolution=base.resolution or 512,
         images=image_total(used_datasets(session, run)),
         prompt_form=form_of(run.config.get("sample_prompts", [])) or usual_form(run.trigger_word),

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, func, select
 
 from app.registry.datasets import service as datasets
 from app.registry.datasets.service import DatasetSummary
 from app.registry.errors import NotFound
-from app.registry.tables.datasets import MAX_REPEATS, TRIGGER_LENGTH, Image
+from app.registry.tables.datasets import MAX_REPEATS, TRIGGER_LENGTH, Image, is_trained
 from app.registry.tables.runs import Run, RunDataset
 from app.registry.validation import too_long
 from worker.core.training.data.epochs import MAX_REPEATS as MAX_USES
@@ -124,11 +124,7 @@ def whole_number(value: object) -> int | None:
 
 def _too_many_uses(session: Session, summary: DatasetSummary, repeats: int) -> str:
     """The sentence if an image would be used too often in an epoch; empty if not."""
-    most = select(func.max(Image.repeats)).where(
-        Image.dataset_id == summary.dataset.key,
-        col(Image.deleted_at).is_(None),
-        col(Image.set_aside).is_(False),
-    )
+    most = select(func.max(Image.repeats)).where(is_trained(summary.dataset.key))
     own = session.exec(most).one() or 1
     if own * repeats <= MAX_USES:
         return ""

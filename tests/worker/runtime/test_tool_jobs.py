@@ -12,7 +12,11 @@ import torch
 from PIL import ImageChops
 
 from app.registry.adapters import service, tools, usual_weight
-from app.registry.adapters.tools import FuseOrder, FuseOutput, MergeOrder
+from app.registry.adapters.tools import (
+    FuseOrder,
+    FuseOutput,
+    MergeOrder,
+)
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.added_models import service as added_models
 from app.registry.base_models import service as base_models
@@ -20,7 +24,7 @@ from app.registry.job_kinds.kinds import ResizeAdapterArgs, ScaleAdapterArgs
 from app.registry.jobs.service import LostLease
 from app.registry.renders import tool_images
 from app.registry.runs import checkpoints
-from app.registry.runs.averages import order_average
+from app.registry.runs.checkpoints import order_average
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob

@@ -22,7 +22,7 @@ from app.registry.job_kinds.kinds import (
 )
 from app.registry.job_kinds.weighted import VersionReference, WeightedAdapter
 from app.registry.renders import tool_images
-from app.registry.runs.averages import order_average
+from app.registry.runs.checkpoints import order_average
 from app.registry.state import AppState
 from app.registry.tables.jobs import IoJob
 from app.registry.validation import Name

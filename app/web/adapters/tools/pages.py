@@ -25,7 +25,7 @@ from app.registry.job_kinds.kinds import (
 )
 from app.registry.renders import tool_images
 from app.registry.renders.tool_images import ToolImages
-from app.registry.runs.averages import order_average
+from app.registry.runs.checkpoints import order_average
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.jobs import IoJob
