@@ -33,15 +33,6 @@ class ComparedPrompt:
     caption: str
 
 
-@dataclass(frozen=True)
-class ComparePage:
-    """Two things side by side, and all of them to choose from."""
-
-    found: SideBySide[Any]
-    options: list[tuple[int, str]]
-    images: list[ComparedPrompt]
-
-
 def compared_prompts(found: SideBySide[Any]) -> list[ComparedPrompt]:
     """The samples of both sides, prompt by prompt."""
     return [

@@ -19,7 +19,6 @@ from app.registry.paths import TEMPLATES
 from app.registry.runs.presets import PRESET_WORDS
 from app.registry.wording import size_text
 from app.web import main
-from app.web.runs.forms import GROUP_TITLES
 from tests.docs.expected import preset_rows, setting_rows
 from tests.docs.pages import DOCS, LABEL, ROOT, documents, name, prose, rows, section, text
 from worker.core.starter.examples import EXAMPLES
@@ -56,7 +55,7 @@ def test_every_variable_that_is_named_is_a_setting() -> None:
 @pytest.mark.parametrize("group", Group)
 def test_the_training_settings_are_those_of_the_form(group: Group) -> None:
     page = DOCS / "training.md"
-    assert rows(section(page, GROUP_TITLES[group])) == setting_rows(group)
+    assert rows(section(page, group.label)) == setting_rows(group)
 
 
 def test_the_presets_are_those_of_the_code() -> None:

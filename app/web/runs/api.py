@@ -1,4 +1,4 @@
-"""REST: runs."""
+"""REST: runs, one by one and two side by side."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field, StrictBool
 
+from app.registry.comparison.runs import compare_runs
+from app.registry.comparison.side_by_side import PromptPair
+from app.registry.datasets.used_datasets import UsedDataset
 from app.registry.db import MAX_ID, Session
 from app.registry.job_kinds.states import JobStatus
 from app.registry.runs import listing, service, stopping
@@ -16,6 +19,7 @@ from app.registry.runs.description import change_run as change_description
 from app.registry.runs.epochs import run_epochs
 from app.registry.runs.listing import RunFilter, RunRow, RunSort
 from app.registry.runs.metrics import run_metrics
+from app.registry.runs.settings import Difference
 from app.registry.slugs import Reference
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.base_models import BaseModel as BaseModelRow
@@ -26,33 +30,16 @@ from app.web.answers import Answer, image_urls
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
-from app.web.runs import (
-    checkpoints_api,
-    inputs_api,
-    presets_api,
-    start_api,
-    two_runs_api,
-)
+from app.web.runs import checkpoints_api, presets_api, start_api
 from app.web.state import Id, Reading, SessionRoute, State, Writing, find_id
 from worker.core.training.events import Phase
 
 router = APIRouter(tags=["runs"], route_class=SessionRoute)
 router.include_router(start_api.router)
 router.include_router(checkpoints_api.router)
-router.include_router(two_runs_api.router)  # before the others: `compare` is not an id
-router.include_router(inputs_api.router)
 router.include_router(presets_api.router)
+Interval = Annotated[int, Field(strict=True, ge=0, le=100_000)]
 NOT_RUNNING = problems({409: "The run is not running."})
-
-
-class RunDatasetOut(Answer):
-    """A dataset that a run is trained on, as it was when the run was queued."""
-
-    dataset_id: int = Field(description="The dataset; it may have been deleted since.")
-    dataset_version_id: int = Field(description="Its images and captions as they were.")
-    name: str = Field(description="Its name now.")
-    images: int = Field(description="Images that are trained on.")
-    repeats: int = Field(description="How often an epoch uses them, times their own repeats.")
 
 
 class RunPatch(Patch):
@@ -62,6 +49,14 @@ class RunPatch(Patch):
     name: Name = change("New name. An adapter that the run made keeps its own.")
     notes: Annotated[str, Field(max_length=MAX_NOTES)] = change(
         "Your notes; never part of a download."
+    )
+    steps: Annotated[int, Field(strict=True, ge=1, le=100_000)] = change(
+        "Training steps in all, not below those done."
+    )
+    checkpoint_every: Interval = change("Steps between checkpoints.")
+    sample_every: Interval = change("Steps between rows of samples.")
+    patience: Annotated[int, Field(strict=True, ge=0, le=100)] = change(
+        "Checkpoints without a closer style after which it ends by itself; 0: never."
     )
 
 
@@ -93,7 +88,7 @@ class RunOut(Answer):
     )
     phase: Phase | None = Field(description="Part of the work that is being done.")
     dataset_id: int = Field(description="Its dataset, the first one of several.")
-    datasets: list[RunDatasetOut] = Field(description="All its datasets, with their repeats.")
+    datasets: list[UsedDataset] = Field(description="All its datasets, with their repeats.")
     trigger_word: str | None = Field(description="Word that calls the style.")
     base_model: int = Field(description="Id of its base model.")
     preset: str | None = Field(description="The shipped preset it was started with.")
@@ -180,15 +175,7 @@ def _run_out(row: RunRow) -> RunOut:
     return RunOut.of(
         run,
         base_model=run.base_model_id,
-        datasets=[
-            RunDatasetOut.of(
-                one,
-                dataset_id=one.id,
-                dataset_version_id=one.version_id,
-                images=one.image_count,
-            )
-            for one in row.datasets
-        ],
+        datasets=row.datasets,
         epoch=epochs.at(run.step),
         total_epochs=epochs.at(run.total_steps),
         steps_per_epoch=epochs.steps,
@@ -238,13 +225,36 @@ def list_runs(
     return [_run_out(row) for row in listing.read_runs(session, ids)]
 
 
+class ComparedRunsOut(Answer):
+    """Two runs side by side."""
+
+    a: int = Field(description="The first run.")
+    b: int = Field(description="The second run.")
+    settings: list[Difference] = Field(description="The settings that differ.")
+    data: list[Difference] = Field(description="What they were trained on, also where it is equal.")
+    results: list[Difference] = Field(description="What came out, also where it is equal.")
+    notes: list[str] = Field(description="What to know when comparing them, as sentences.")
+    samples: list[PromptPair] = Field(description="Empty unless both have samples.")
+
+
+@router.get("/runs/compare", responses=problems({404: "One of the runs does not exist."}))
+def compare_two_runs(
+    session: Reading,
+    a: Annotated[int, Query(ge=1, le=MAX_ID, description="The first run.")],
+    b: Annotated[int, Query(ge=1, le=MAX_ID, description="The second run.")],
+) -> ComparedRunsOut:
+    """Compare the settings, data, results and newest samples of two runs."""
+    found = compare_runs(session, a, b)
+    return ComparedRunsOut.of(found, a=found.a.key, b=found.b.key, samples=found.pairs)
+
+
 @router.get("/runs/{run_id}")
 def get_run(run_id: Id, session: Reading) -> RunOut:
     """Get a run with its progress."""
     return run_out(session, service.get_run(session, run_id))
 
 
-@router.patch("/runs/{run_id}")
+@router.patch("/runs/{run_id}", responses=problems({409: "Settings of a run that has ended stay."}))
 def change_run(run_id: Id, body: RunPatch, session: Writing) -> RunOut:
     """Rename or annotate a run; its adapter stays as it is."""
     run = change_description(session, run_id, RunChange(**body.model_dump()))

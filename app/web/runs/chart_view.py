@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.runs.metrics import values_of
 from app.registry.runs.progress import HELD_OUT
-from app.registry.runs.sample_pages import MarkedStep
 from app.registry.wording import rate_text
 
 LEARNING_RATE = "learning_rate"
@@ -148,13 +147,11 @@ def chart_of(metrics: dict[str, Any], marks: list[Mark]) -> Chart:
 
 
 def marks_of(
-    marked: Sequence[MarkedStep], saved: Sequence[RunCheckpoint], *, on_page: Collection[int]
+    marked: Sequence[tuple[int, bool]], saved: Sequence[RunCheckpoint], *, on_page: Collection[int]
 ) -> list[Mark]:
     """Marks of these steps, with what is saved at each."""
     found = {row.step: row for row in saved}
-    return [
-        Mark(row.step, row.has_samples, found.get(row.step), row.step in on_page) for row in marked
-    ]
+    return [Mark(step, sampled, found.get(step), step in on_page) for step, sampled in marked]
 
 
 def thin_out(rows: Sequence[Row], *, most: int = TABLE_ROWS) -> list[Row]:

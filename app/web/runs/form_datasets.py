@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from app.registry.datasets.service import DatasetSummary
 from app.registry.runs.several_datasets import (
     MAX_DATASETS,
-    DatasetWish,
     dataset_field,
     place_of_field,
     repeats_field,
@@ -70,11 +69,6 @@ def read_further(form: FormReader) -> tuple[FormDataset, ...]:
         for place in places
         if place > 1
     )
-
-
-def wishes(further: Iterable[FormDataset], ids: Iterable[int | None]) -> list[DatasetWish]:
-    """The further datasets of a request; what is wrong with them is told by the service."""
-    return [DatasetWish(key or 0, row.repeats) for row, key in zip(further, ids, strict=True)]
 
 
 def change_rows(further: Sequence[FormDataset], button: str) -> tuple[FormDataset, ...]:

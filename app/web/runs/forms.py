@@ -12,10 +12,11 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from app.registry.runs.presets import shipped_preset
 from app.registry.runs.requests import RunRequest, StartCheckpoint
-from app.registry.runs.several_datasets import repeats_field
+from app.registry.runs.several_datasets import DatasetWish, repeats_field
 from app.web.form_reader import FormReader, as_id, split_lines
-from app.web.runs.form_datasets import ONCE, FormDataset, read_further, wishes
+from app.web.runs.form_datasets import ONCE, FormDataset, read_further
 from app.web.runs.search_terms import SEARCH_TERMS
 from worker.core.old_names import rename_old
 from worker.core.training.config import Group, TrainConfig
@@ -38,6 +39,7 @@ GROUP_TITLES = {
     Group.CHECKPOINTS: "Checkpoints",
     Group.SAMPLES: "Samples",
 }
+"""Other names of settings, by which the search of the form finds them too."""
 
 Kind = Literal["integer", "number", "text", "choice", "switch", "lines"]
 
@@ -87,7 +89,6 @@ class ConfigGroup:
     """A section of the advanced settings, which folds."""
 
     key: Group
-    title: str
     fields: list[ConfigField]
 
     @property
@@ -152,6 +153,16 @@ class TrainForm:
         }
 
     @property
+    def hidden_kept(self) -> dict[str, str]:
+        """The settings that were kept, and that the form did not show for its base model."""
+        return {name: text for name, text in self.kept.items() if name not in self.values}
+
+    @property
+    def typed(self) -> dict[str, Any]:
+        """The values of these settings, which nobody has checked yet."""
+        return {name: from_text(name, text) for name, text in self.changed.items()}
+
+    @property
     def asked_evaluation(self) -> dict[str, bool]:
         """Whether to evaluate at the end, if the form differs in that from the preset it showed."""
         said = self.values if self.shown is None else self.changed
@@ -171,7 +182,7 @@ class TrainForm:
         return RunRequest(
             dataset_id=self.dataset_id or 0,
             repeats=self.repeats,
-            further=wishes(self.further, [as_id(row.dataset) for row in self.further]),
+            further=[DatasetWish(as_id(row.dataset) or 0, row.repeats) for row in self.further],
             trigger_word=(None if self.trigger_word == self.shown_trigger else self.trigger_word),
             base_model=self.base or None,
             preset=self.preset,
@@ -192,11 +203,6 @@ class TrainForm:
         return StartCheckpoint(run_id, int(step[:10]))
 
 
-def as_preset(text: str) -> Preset:
-    """The preset of this name; the balanced one for any other text."""
-    return Preset(text) if text in set(Preset) else Preset.BALANCED
-
-
 def as_own_preset(text: str) -> int | None:
     """The id in the form's name of a saved preset, such as `own-3`; None for any other text."""
     return as_id(text.removeprefix(OWN_PRESET)) if text.startswith(OWN_PRESET) else None
@@ -211,7 +217,7 @@ def read_form(sent: Mapping[str, Any]) -> TrainForm:
         name=form.text("name"),
         dataset=form.text("dataset_id"),
         base=form.text("base_model"),
-        preset=as_preset(form.text("preset")),
+        preset=shipped_preset(form.text("preset")),
         own_preset=as_own_preset(form.text("preset")),
         values=values,
         shown=shown,
@@ -280,7 +286,7 @@ def config_groups(
     groups: dict[Group, list[ConfigField]] = {group: [] for group in Group}
     for name, info in TrainConfig.model_fields.items():
         extra = info.json_schema_extra
-        if name in APART or not isinstance(extra, dict):
+        if name in APART or name not in default or not isinstance(extra, dict):
             continue
         groups[Group(str(extra["group"]))].append(
             config_field(name, default=default, values=values, errors=errors)

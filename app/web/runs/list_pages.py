@@ -1,28 +1,23 @@
-"""The page that lists runs: search, filters, sort orders, and what is done with chosen runs."""
+"""Pages of several runs: the list with its search and filters, and two of them side by side."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
+from app.registry.comparison.runs import compare_runs, runs_to_choose, usual_pair
 from app.registry.deletion import lists as deleted
+from app.registry.errors import NotFound
 from app.registry.job_kinds.states import JobStatus
 from app.registry.paging import find_page
-from app.registry.runs.listing import (
-    STATUS_ORDER,
-    RunChoices,
-    RunFilter,
-    RunPage,
-    RunSort,
-    list_runs,
-    run_choices,
-)
+from app.registry.runs.listing import STATUS_ORDER, RunFilter, RunSort, list_runs, run_choices
 from app.registry.tables.runs import Run
 from app.web.addresses import ListLinks, own_address
+from app.web.comparison import compared_prompts
 from app.web.form_reader import as_id
-from app.web.state import Back, PageNumber, RunIds, State, Words
+from app.web.state import Back, OptionalId, PageNumber, RunIds, State, Words
 from app.web.templates import redirect_with_notice, render
 
 router = APIRouter(include_in_schema=False)
@@ -34,16 +29,6 @@ STATUS_WORDS: dict[str, str] = {
     JobStatus.SUCCEEDED: "Finished",
     JobStatus.FAILED: "Failed",
     JobStatus.CANCELED: "Canceled",
-}
-SORTS = {
-    RunSort.NEWEST: "Newest first",
-    RunSort.OLDEST: "Oldest first",
-    RunSort.NAME: "Name, A to Z",
-    RunSort.NAME_DOWN: "Name, Z to A",
-    RunSort.STATUS: "State",
-    RunSort.LOSS: "Lowest loss",
-    RunSort.LONGEST: "Longest time",
-    RunSort.SHORTEST: "Shortest time",
 }
 
 
@@ -58,20 +43,6 @@ def run_links(filters: RunFilter) -> ListLinks:
         "sort": "" if filters.sort is RunSort.NEWEST else filters.sort.value,
     }
     return ListLinks("/runs", values, kept=("sort",), page=filters.page)
-
-
-@dataclass(frozen=True)
-class RunsPage:
-    """The list of runs."""
-
-    found: RunPage
-    filters: RunFilter
-    links: ListLinks
-    choices: RunChoices
-    counts: dict[str, int]
-    words: dict[str, str]
-    sorts: list[tuple[str, str]]
-    has_deleted: bool
 
 
 @router.get("/runs")
@@ -101,7 +72,9 @@ def runs(
         filters = replace(filters, page=found.number)
         choices = run_choices(session, filters)
         has_deleted = deleted.has_deleted(session, Run)
-    context = RunsPage(
+    return render(
+        request,
+        "runs/index.html",
         found=found,
         filters=filters,
         links=run_links(filters),
@@ -112,10 +85,9 @@ def runs(
             if found.everything.get(status)
         },
         words=STATUS_WORDS,
-        sorts=[(sort.value, words) for sort, words in SORTS.items()],
+        sorts=[(sort.value, sort.label) for sort in RunSort],
         has_deleted=has_deleted,
     )
-    return render(request, "runs/index.html", context)
 
 
 @router.get("/runs/compare-chosen")
@@ -128,3 +100,31 @@ def compare_chosen(
     if len(keys) != 2:
         return redirect_with_notice(own_address(back), "Choose two runs to compare.")
     return RedirectResponse(f"/runs/compare?a={keys[0]}&b={keys[1]}", status_code=303)
+
+
+@router.get("/runs/compare")
+def compare(request: Request, state: State, a: OptionalId = None, b: OptionalId = None) -> Response:
+    """Compare two runs; a run that was not named is chosen, one that does not exist is named."""
+    found, problem = None, ""
+    with state.database.read() as session:
+        a, b = usual_pair(session, a, b)
+        runs = runs_to_choose(session, a, b)
+        if a is None or b is None:
+            problem = "There is no other run to compare with yet."
+        else:
+            try:
+                found = compare_runs(session, a, b)
+            except NotFound as error:
+                problem = error.detail
+    is_missing = found is None and a is not None and b is not None
+    return render(
+        request,
+        "runs/compare_runs.html",
+        found=found,
+        problem=problem,
+        options=[(run.key, f"{run.key}: {run.name}") for run in runs],
+        a=a,
+        b=b,
+        images=compared_prompts(found) if found else [],
+        status=404 if is_missing else 200,
+    )

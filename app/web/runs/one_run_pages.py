@@ -19,7 +19,7 @@ from app.registry.runs.description import MAX_NOTES, RunChange, change_run
 from app.registry.runs.pinned_images import PinnedImages, PinnedSet, pinned_images
 from app.registry.tables.runs import Run
 from app.web.addresses import own_address
-from app.web.comparison import ComparePage, compared_prompts
+from app.web.comparison import compared_prompts
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm
 from app.web.state import Back, Id, State
@@ -79,8 +79,8 @@ def run_images(
     with state.database.read() as session:
         run = service.get_run(session, run_id)
         found = pinned_images(session, run, of=of, place=dataset, page=page)
-        context = RunImagesPage(run, of, found, used_datasets(session, run))
-    return render(request, "runs/images.html", context)
+        used = used_datasets(session, run)
+    return render(request, "runs/images.html", run=run, shown=of, found=found, datasets=used)
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def compare(
         found = compare_steps(session, run_id, a, b)
     options = [(step.step, step.option) for step in found.steps]
     return render(
-        request, "runs/compare.html", ComparePage(found, options, compared_prompts(found))
+        request, "runs/compare.html", found=found, options=options, images=compared_prompts(found)
     )
 
 

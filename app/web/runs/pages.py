@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
@@ -18,7 +18,8 @@ from app.registry.job_kinds.kinds import DryRunResult
 from app.registry.runs import dry_runs, requests, service
 from app.registry.runs.crops import crops_of
 from app.registry.runs.metrics import run_metrics
-from app.registry.runs.pinned_images import PinnedImages, pinned_images
+from app.registry.runs.pinned_images import pinned_images
+from app.registry.runs.presets import shipped_preset
 from app.registry.runs.several_datasets import place_of_field
 from app.web.form_reader import as_id
 from app.web.forms import MAX_TEXT, TypedForm
@@ -30,12 +31,10 @@ from app.web.runs import (
     pasted,
     preset_pages,
     prompt_set_pages,
-    two_runs_pages,
 )
 from app.web.runs import plan as plans
 from app.web.runs.chart_view import CHART_METRICS
 from app.web.runs.evaluations import pages as evaluation_pages
-from app.web.runs.form_preset import FormPreset
 from app.web.runs.forms import (
     APART,
     EVALUATE,
@@ -44,30 +43,22 @@ from app.web.runs.forms import (
     ConfigGroup,
     TrainForm,
     as_own_preset,
-    as_preset,
     config_field,
     config_groups,
     read_form,
 )
 from app.web.runs.pasted import PastedSettings
 from app.web.runs.plan import PresetCard, RunChoices, RunPlan
-from app.web.runs.run_view import RunView, run_view
-from app.web.runs.settings_view import SettingsPanel, settings_panel
+from app.web.runs.preset_pages import FormPreset
+from app.web.runs.run_view import run_view, settings_panel
 from app.web.runs.version_offer import VersionOffer, check_offer, version_offer
 from app.web.state import Id, OptionalId, State
-from app.web.templates import (
-    RunningStrip,
-    render,
-    render_fragment,
-    running_strip,
-    wants_fragment,
-)
+from app.web.templates import render, render_fragment, running_strip, wants_fragment
 from worker.core.training.config import MAX_SAMPLE_PROMPTS, TrainConfig
 from worker.core.training.presets import prompts_of
 
 router = APIRouter(include_in_schema=False)
-router.include_router(two_runs_pages.router)  # before the others: `compare` is not an id
-router.include_router(list_pages.router)
+router.include_router(list_pages.router)  # before the others: `compare` is not an id
 router.include_router(one_run_pages.router)
 router.include_router(preset_pages.router)
 router.include_router(prompt_set_pages.router)
@@ -76,15 +67,6 @@ router.include_router(evaluation_pages.router)
 REGULARIZATION = "regularization_dataset_id"  # a field among the advanced settings
 IMAGES_SHOWN = 8  # of the dataset, on the page of a run
 Text = Annotated[str, Query(max_length=300)]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """An invalid field, for the error summary above the form."""
-
-    anchor: str
-    label: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -106,41 +88,13 @@ class NewRunPage:
     kept: str
     errors: dict[str, str]
     checked_errors: dict[str, str]
-    problems: list[Problem]
+    problems: list[dict[str, str]]
     summary: str
     with_fields: bool
     advanced_open: bool
     offer: VersionOffer | None
     pasted: PastedSettings
     own: FormPreset
-
-
-@dataclass(frozen=True)
-class RunPage:
-    """One run, with a token for each part of its page that changes with the part.
-
-    `points`: new points of the chart; None on a whole page, whose chart loads its own.
-    """
-
-    view: RunView
-    tokens: dict[str, str]
-    points: dict[str, Any] | None
-
-
-@dataclass(frozen=True)
-class WholeRunPage(RunPage):
-    """One run with what never changes while it trains."""
-
-    settings: SettingsPanel
-    pinned: PinnedImages
-
-
-@dataclass(frozen=True)
-class LiveRun(RunPage):
-    """The changed parts of a run's page, its new points, and the status strip to match."""
-
-    changed: frozenset[str]
-    running: RunningStrip | None
 
 
 class RunAction(StrEnum):
@@ -167,7 +121,7 @@ def new_run(
             session,
             dataset=dataset,
             base=base,
-            preset=as_preset(preset) if preset else None,
+            preset=shipped_preset(preset) if preset else None,
             own_preset=as_own_preset(preset),
             from_run=as_id(from_run),
             checkpoint=checkpoint,
@@ -186,7 +140,7 @@ def start_run(request: Request, state: State, sent: TypedForm) -> Response:
             raise InvalidInput(pasted.NOT_TAKEN, fields={pasted.FIELD: pasted.NOT_TAKEN})
         if own.name.strip():
             raise InvalidInput(
-                form_preset.NOT_TAKEN, fields={form_preset.FIELD: form_preset.NOT_TAKEN}
+                preset_pages.NOT_TAKEN, fields={preset_pages.FIELD: preset_pages.NOT_TAKEN}
             )
         with state.database.write() as session:
             check_offer(session, form)
@@ -323,7 +277,7 @@ def plan_run(
 
 def _read_typed(sent: TypedForm) -> tuple[TrainForm, PastedSettings, FormPreset]:
     """A submitted form, with the text and the name in it that are not used yet."""
-    text, name = (str(sent.get(field, "")) for field in (pasted.FIELD, form_preset.FIELD))
+    text, name = (str(sent.get(field, "")) for field in (pasted.FIELD, preset_pages.FIELD))
     return read_form(sent), PastedSettings(text[:MAX_TEXT]), FormPreset(name)
 
 
@@ -338,8 +292,12 @@ def _new_run_page(
 ) -> NewRunPage:
     choices = plans.find_choices(session, form)
     default = choices.default_texts
+    kept = form.hidden_kept | form.changed
+    values = {**form.hidden_kept, **form.values}
+    visible = {name: text for name, text in values.items() if name in default}
+    form = replace(form, values=visible)
     if form.shown is None:
-        form = replace(form, values={**default, **form.values}, shown=default)
+        form = replace(form, values={**default, **visible}, shown=default)
     values = default | form.changed
     plan = plans.make_plan(session, form, choices)
     errors = dict(plan.errors) | (error.fields if error else {})
@@ -358,10 +316,13 @@ def _new_run_page(
         changed_count=len([name for name in changed if name not in APART])
         + bool(form.regularization),
         shown=json.dumps(default),
-        kept=json.dumps(form.changed),
+        kept=json.dumps(kept),
         errors=errors if error else {},
         checked_errors=errors if error else errors | plans.form_errors(session, form),
-        problems=[Problem(name, _field_label(name), reason) for name, reason in errors.items()],
+        problems=[
+            {"anchor": name, "label": _field_label(name), "reason": reason}
+            for name, reason in errors.items()
+        ],
         summary=error.detail if error else "",
         with_fields=with_fields,
         advanced_open=bool(error and set(errors) & {*default, REGULARIZATION} - {*APART}),
@@ -380,7 +341,7 @@ def _field_label(name: str) -> str:
         "base_model": "Base model",
         "adapter_id": "Next version",
         pasted.FIELD: "Settings as JSON",
-        form_preset.FIELD: "Name of the preset",
+        preset_pages.FIELD: "Name of the preset",
     }
     placed = place_of_field(name)
     if name not in labels and placed is not None:
@@ -396,8 +357,15 @@ def run(request: Request, run_id: Id, state: State, before: OptionalId = None) -
         view = run_view(session, run_id, samples_before=before)
         settings = settings_panel(session, view.run)
         pinned = pinned_images(session, view.run, most=IMAGES_SHOWN)
-    context = WholeRunPage(view, view.parts(), None, settings, pinned)
-    return render(request, "runs/show.html", context)
+    return render(
+        request,
+        "runs/show.html",
+        view=view,
+        tokens=view.parts(),
+        points=None,  # the chart of a whole page loads its own
+        settings=settings,
+        pinned=pinned,
+    )
 
 
 @router.get("/runs/{run_id}/live")
@@ -415,11 +383,19 @@ def live_run(
     with state.database.read() as session:
         view = run_view(session, run_id, samples_before=before)
         points = run_metrics(session, run_id, after=after, keys=CHART_METRICS)["series"]
-    tokens = view.parts()
-    seen = request.query_params
-    changed = frozenset(part for part, token in tokens.items() if seen.get(part) != token)
-    context = LiveRun(view, tokens, points, changed, running_strip(request))
-    return render_fragment("runs/_live.html", context)
+        tokens = view.parts()
+        seen = request.query_params
+        changed = {part for part, token in tokens.items() if seen.get(part) != token}
+        settings = settings_panel(session, view.run) if "settings" in changed else None
+    return render_fragment(
+        "runs/_live.html",
+        view=view,
+        tokens=tokens,
+        points=points,
+        changed=changed,
+        running=running_strip(request),
+        settings=settings,
+    )
 
 
 @router.post("/runs/{run_id}/cancel")

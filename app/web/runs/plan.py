@@ -17,13 +17,14 @@ from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.runs import dry_runs, estimates, requests, service
 from app.registry.runs.active import active_runs, is_machine_busy
 from app.registry.runs.dry_runs import DryRun
-from app.registry.runs.estimates import Estimate
+from app.registry.runs.estimates import Estimate, estimate
 from app.registry.runs.own_presets import list_presets
 from app.registry.runs.presets import (
     PRESET_WORDS,
     asks_for_evaluation,
     misfit,
     prompt_form_of,
+    shipped_preset,
     values_to_compare,
     with_changes,
 )
@@ -236,9 +237,7 @@ def make_plan(session: Session, form: TrainForm, choices: RunChoices) -> RunPlan
         config=config,
         images=choices.image_count,
         rows=choices.rows,
-        estimate=(
-            estimates.estimate(session, base, config) if base else Estimate(None, None, None)
-        ),
+        estimate=estimate(session, base, config),
         dry_run=dry_runs.find_dry_run(session, base.key, config) if base else DryRun(),
         base_parameters=base.tunable_parameters if base else None,
         base_bytes=base.size_bytes if base else None,
@@ -278,12 +277,10 @@ def form_errors(session: Session, form: TrainForm) -> dict[str, str]:
 
 
 def preset_cards(session: Session, form: TrainForm, choices: RunChoices) -> list[PresetCard]:
-    """The presets with their estimated time."""
+    """The presets with their estimated time, the shipped ones first."""
     cards = []
     for preset, (title, hint) in PRESET_WORDS.items():
-        seconds = None
-        if choices.base is not None:
-            seconds = estimates.estimate(session, choices.base, choices.shipped[preset]).seconds
+        seconds = estimate(session, choices.base, choices.shipped[preset]).seconds
         chosen = form.preset is preset and form.own_preset is None
         cards.append(PresetCard(preset.value, title, hint, seconds, chosen))
     return cards + [_own_card(session, own, form, choices) for own in choices.own_presets]
@@ -295,7 +292,7 @@ def base_seconds(session: Session, choices: RunChoices) -> dict[int, float | Non
     for base in choices.bases:
         if base.status == ModelStatus.READY:
             its = choices if base is choices.base else replace(choices, base=base)
-            found[base.key] = estimates.estimate(session, base, its.default).seconds
+            found[base.key] = estimate(session, base, its.default).seconds
     return found
 
 
@@ -363,7 +360,7 @@ def _form_of_run(session: Session, run_id: int) -> TrainForm:
         name=run.name,
         dataset=str(run.dataset_id),
         base=_slug_of_base(session, run),
-        preset=Preset(run.preset) if run.preset in set(Preset) else Preset.BALANCED,
+        preset=shipped_preset(run.preset),
         own_preset=own if any(row.id == own for row in list_presets(session)) else None,
         values=to_texts(TrainConfig.model_validate(run.config)),
         repeats=str(first.repeats),
@@ -403,4 +400,4 @@ def _check_form(form: TrainForm, choices: RunChoices) -> tuple[TrainConfig, dict
         try:
             return requests.check_config(values | sound), error.fields
         except InvalidInput:
-            return preset, error.fields
+            return choices.default, error.fields

@@ -1,4 +1,4 @@
-"""Pages of the presets that somebody saved: save one of a run, list, rename and delete them."""
+"""Presets that somebody saves: of the form of a new run or of a run; list and rename them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from starlette.responses import Response
 
 from app.registry.errors import InvalidInput
 from app.registry.runs import own_presets, service
-from app.registry.runs.presets import PRESET_WORDS, base_words
+from app.registry.runs.presets import PRESET_WORDS, base_words, shipped_preset
 from app.registry.runs.settings import Difference, setting_label, value_words
 from app.registry.tables.runs import OwnPreset, Run
 from app.web.forms import SentForm
 from app.web.runs.forms import OWN_PRESET
 from app.web.state import Id, State
 from app.web.templates import redirect_with_notice, render
-from worker.core.training.presets import Preset
 
 router = APIRouter(include_in_schema=False)
 
+FIELD = "preset_name"  # on the form of a new run
+NOT_TAKEN = "This preset was not saved yet. Choose “Save the preset”, or empty this field."
+
 
 @dataclass(frozen=True)
-class SavePresetPage:
-    """The form that saves the settings of a run as a preset."""
+class FormPreset:
+    """The name that was typed, while it is not saved, or that of the preset that was saved."""
 
     run: Run
     preset: str
@@ -68,8 +70,16 @@ def _save_page(request: Request, run_id: int, state: State, name: str, error: st
     with state.database.read() as session:
         run = service.get_run(session, run_id)
         changes = own_presets.changes_of(session, run)
-    context = SavePresetPage(run, _title(run.preset), changes, name, error)
-    return render(request, "runs/save_preset.html", context, status=422 if error else 200)
+    return render(
+        request,
+        "runs/save_preset.html",
+        run=run,
+        preset=_title(run.preset),
+        changes=changes,
+        name=name,
+        error=error,
+        status=422 if error else 200,
+    )
 
 
 @router.get("/train/presets")
@@ -113,4 +123,4 @@ def _row(preset: OwnPreset, wrong: tuple[int, str, str] | None) -> PresetRow:
 
 
 def _title(preset: str | None) -> str:
-    return PRESET_WORDS[Preset(preset) if preset in set(Preset) else Preset.BALANCED][0]
+    return PRESET_WORDS[shipped_preset(preset)][0]

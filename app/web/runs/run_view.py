@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +22,11 @@ from app.registry.job_kinds.kinds import EvaluationResult
 from app.registry.job_kinds.states import JobStatus
 from app.registry.runs import checkpoints, service, stopping
 from app.registry.runs.active import runs_ahead
-from app.registry.runs.checkpoints import RunCheckpoint
+from app.registry.runs.checkpoints import RunCheckpoint, SamplePage
 from app.registry.runs.epochs import Epochs, run_epochs
 from app.registry.runs.metrics import run_metrics
-from app.registry.runs.sample_pages import SamplePage, list_marked_steps, list_sample_page
+from app.registry.runs.presets import preset_title
+from app.registry.runs.settings import Setting, run_settings
 from app.registry.tables.adapters import LATEST, Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import Event
@@ -53,6 +55,7 @@ ADVICE = {
     "dead": "Train again with a higher learning rate or more steps.",
     "unsupported": "Choose another precision or base model, then train again.",
 }
+OTHER_GROUP = "Of another version of Brushwork"
 DEFAULT_ADVICE = "Train again. If it fails the same way, report the trace below."
 
 
@@ -296,12 +299,12 @@ def run_view(session: Session, run_id: int, *, samples_before: int | None = None
     """
     run = service.get_run(session, run_id)
     trained = adapters.trained_version(session, run)
-    page = list_sample_page(session, run_id, before=samples_before)
+    page = checkpoints.list_sample_page(session, run_id, before=samples_before)
     metrics = run_metrics(session, run_id, keys=CHART_METRICS, most=None)
-    marked = thin_out(list_marked_steps(session, run_id), most=MARKS)
+    marked = thin_out(checkpoints.list_marked_steps(session, run_id), most=MARKS)
     used = used_datasets(session, run)
     prompts = [str(prompt) for prompt in run.config.get("sample_prompts", [])]
-    steps = {*page.steps, *(step.step for step in marked)}
+    steps = {*page.steps, *(step for step, _ in marked)}
     saved = checkpoints.list_checkpoints(session, run_id, steps=steps)
     return RunView(
         run=run,
@@ -315,9 +318,12 @@ def run_view(session: Session, run_id: int, *, samples_before: int | None = None
         prompts=prompts,
         rows=_sample_rows(page, saved, len(prompts)),
         older_samples=page.older,
-        samples_before=page.before,
+        samples_before=samples_before,
         checkpoint_count=checkpoints.count_checkpoints(session, run_id),
-        log=_log_lines(service.run_events(session, run_id)),
+        log=[
+            LogLine(event, _log_text(run, event), actor_text(event.actor))
+            for event in service.run_events(session, run_id)
+        ],
         chart=chart_of(metrics, marks_of(marked, saved, on_page=page.steps)),
         runs_ahead=runs_ahead(session, run),
         worker_present=service.has_train_worker(session),
@@ -342,12 +348,7 @@ def _sample_rows(
     return [SampleRow(step, cells[step], found.get(step)) for step in sorted(cells, reverse=True)]
 
 
-def _log_lines(events: Sequence[Event]) -> list[LogLine]:
-    """Events of the run, newest first."""
-    return [LogLine(event, _log_text(event), actor_text(event.actor)) for event in events]
-
-
-def _log_text(event: Event) -> str:
+def _log_text(run: Run, event: Event) -> str:
     data = event.data
     if event.kind == JobStatus.RUNNING and data.get("attempt", 1) > 1:
         return f"Started again (attempt {data['attempt']})"
@@ -370,3 +371,30 @@ EVENT_WORDS = {
     "sample_requested": "Samples requested",
     "save_requested": "Checkpoint requested",
 }
+
+
+@dataclass(frozen=True)
+class SettingsPanel:
+    """All settings of a run in the groups of the form; `preset`: what they are compared with."""
+
+    preset: str
+    changed: list[Setting]
+    groups: dict[str, list[Setting]]
+    count: int
+    json: str
+
+
+def settings_panel(session: Session, run: Run) -> SettingsPanel:
+    """The settings of a run, as its page shows them."""
+    found = run_settings(session, run)
+    groups: dict[str, list[Setting]] = {}
+    for setting in found:
+        title = setting.group.label if setting.group else OTHER_GROUP
+        groups.setdefault(title, []).append(setting)
+    return SettingsPanel(
+        preset=preset_title(run),
+        changed=[setting for setting in found if setting.changed],
+        groups=groups,
+        count=len(found),
+        json=json.dumps(run.config, indent=2, ensure_ascii=False),
+    )

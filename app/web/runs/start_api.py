@@ -1,4 +1,4 @@
-"""REST: starts runs, and measures before what they take."""
+"""REST: starts runs, measures before what they take, and shows what they were started with."""
 
 from __future__ import annotations
 
@@ -7,24 +7,32 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, NoReturn
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.registry.base_models.service import BaseReference
+from app.registry.datasets.used_datasets import regularization_dataset, used_datasets
+from app.registry.db import Session
 from app.registry.errors import InvalidInput
 from app.registry.job_kinds.kinds import DryRunResult
 from app.registry.job_kinds.states import JobStatus
 from app.registry.runs import dry_runs, requests, service
+from app.registry.runs.pinned_images import PinnedImage, PinnedSet, pinned_images
+from app.registry.runs.presets import shipped_preset
+from app.registry.runs.requests import StartCheckpoint
+from app.registry.runs.settings import Setting, run_settings
 from app.registry.runs.several_datasets import MAX_DATASETS, DatasetWish, place_of_field
-from app.registry.slugs import Number, Reference, RowId
+from app.registry.slugs import Reference, RowId
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.datasets import MAX_REPEATS, TRIGGER_LENGTH, Dataset
 from app.registry.tables.jobs import IoJob
+from app.registry.tables.runs import Run
 from app.registry.validation import Name, named_reasons
-from app.web.answers import Answer
+from app.web.answers import JobAnswer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
+from app.web.rest.lists import Part
 from app.web.state import Id, Reading, SessionRoute, State, Writing, find_id
 from worker.core.old_names import accept_old_names
 from worker.core.training.presets import Preset
@@ -37,14 +45,6 @@ NOT_THERE = problems(
         503: "The base model is still being downloaded or inspected.",
     }
 )
-
-
-class ContinuesIn(BaseModel):
-    """A checkpoint of an earlier run; without a step, its newest."""
-
-    model_config = ConfigDict(extra="forbid")
-    run_id: RowId = Field(description="The earlier run.")
-    step: Number | None = Field(None, description="Step of the checkpoint; absent: its newest.")
 
 
 class RunDatasetIn(BaseModel):
@@ -98,7 +98,7 @@ class RunIn(BaseModel):
     adapter_id: Reference | None = Field(
         None, description="It becomes the next version of this adapter: its id or slug."
     )
-    continues: ContinuesIn | None = Field(
+    continues: StartCheckpoint | None = Field(
         None, description="A checkpoint to go on from; `steps` then counts from its beginning."
     )
 
@@ -119,14 +119,12 @@ class RunCreated(BaseModel):
     )
 
 
-class DryRunOut(Answer):
+class DryRunOut(JobAnswer):
     """A dry run."""
 
     address: ClassVar[str] = "/api/v1/dry-runs/{id}"
-    id: int = Field(description="Its id: poll `/dry-runs/{id}`.")
     status: JobStatus = Field(description="`queued` while a run trains or waits.")
     finished_at: datetime | None = Field(description="When it ended.")
-    error: str | None = Field(description="Why it failed, as a sentence.")
     measured: DryRunResult = Field(description="What it measured.")
 
 
@@ -187,11 +185,7 @@ def run_request(state: AppState, body: RunIn) -> requests.RunRequest:
         prompt_set=body.prompt_set,
         regularization_dataset_id=find_id(state, Dataset, body.regularization_dataset_id),
         adapter_id=find_id(state, Adapter, body.adapter_id),
-        continues=(
-            requests.StartCheckpoint(body.continues.run_id, body.continues.step)
-            if body.continues
-            else None
-        ),
+        continues=body.continues,
     )
 
 
@@ -232,3 +226,57 @@ def _sent_name(field: str) -> str:
         return field
     place, is_repeats = placed
     return f"datasets.{place - 1}.{'repeats' if is_repeats else 'dataset_id'}"
+
+
+class RunSettingsOut(BaseModel):
+    """The settings of a run, compared with its preset."""
+
+    request: RunIn = Field(
+        description="What `POST /runs` takes for the same training, on what the datasets have now."
+    )
+    settings: list[Setting] = Field(description="Each setting with the value of the preset.")
+
+
+@router.get("/runs/{run_id}/settings")
+def get_run_settings(run_id: Id, session: Reading) -> RunSettingsOut:
+    """Get all settings of a run, and which of them differ from its preset."""
+    run = service.get_run(session, run_id)
+    settings, request = run_settings(session, run), _request_of(session, run)
+    return RunSettingsOut(settings=settings, request=request)
+
+
+def _request_of(session: Session, run: Run) -> RunIn:
+    return RunIn(
+        datasets=[
+            RunDatasetIn(dataset_id=one.id, repeats=one.repeats)
+            for one in used_datasets(session, run)
+        ],
+        trigger_word=run.trigger_word or "",
+        base_model=run.base_model_id,
+        preset=shipped_preset(run.preset),
+        name=run.name,
+        config=run.config,
+        regularization_dataset_id=regularization_dataset(session, run),
+        adapter_id=run.adapter_id,
+        continues=StartCheckpoint(run.parent_id) if run.parent_id else None,
+    )
+
+
+@router.get("/runs/{run_id}/images")
+def list_run_images(
+    run_id: Id,
+    session: Reading,
+    part: Part,
+    of: Annotated[PinnedSet, Query(description="Which images.")] = PinnedSet.TRAINING,
+    dataset: Annotated[
+        int, Query(ge=1, le=1_000, description="Which dataset of a run on several, from 1.")
+    ] = 1,
+) -> list[PinnedImage]:
+    """List the images and captions that a run was trained on.
+
+    They are those that its dataset had when the run was queued, in its order; their repeats include
+    its own. A run on several datasets has a list for each.
+    """
+    run = service.get_run(session, run_id)
+    found = pinned_images(session, run, of=of, place=dataset, page=None)
+    return [image for _, image in part.of([*enumerate(found.items)], lambda item: item[0])]

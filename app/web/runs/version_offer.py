@@ -11,7 +11,6 @@ from app.registry.db import Session
 from app.registry.errors import NotFound, invalid_field
 from app.registry.runs import service as runs
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.base_models import BaseModel
 from app.web.form_reader import as_id
 from app.web.runs.forms import TrainForm
 from app.web.runs.plan import RunChoices
@@ -53,7 +52,7 @@ def version_offer(session: Session, form: TrainForm, choices: RunChoices) -> Ver
     named = _named_adapter(session, form)
     words = [choices.valid_trigger] if choices.valid_trigger else []
     adapter = named or versions.adapter_to_extend(session, dataset.dataset, base.key, words)
-    if adapter is None or not _has_family(adapter, base):
+    if adapter is None or base.family not in (None, adapter.base_family):
         return None
     key = _key(adapter.key, dataset.dataset.key, base.slug)
     is_same = versions.is_made_for(session, adapter, base.key)
@@ -80,10 +79,6 @@ def check_offer(session: Session, form: TrainForm) -> None:
 
 def _key(adapter_id: int, dataset: int | str, base: str) -> str:
     return f"{adapter_id}:{dataset}:{base}"
-
-
-def _has_family(adapter: Adapter, base: BaseModel) -> bool:
-    return base.family is None or base.family == adapter.base_family
 
 
 def _named_adapter(session: Session, form: TrainForm) -> Adapter | None:

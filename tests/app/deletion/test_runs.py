@@ -19,8 +19,8 @@ from app.registry.errors import Conflict, NotFound
 from app.registry.jobs import service as jobs
 from app.registry.renders.adapter_images import list_samples
 from app.registry.runs import checkpoints, progress, requests, rerun, service
+from app.registry.runs.checkpoints import list_sample_page
 from app.registry.runs.listing import RunFilter, list_runs
-from app.registry.runs.sample_pages import list_sample_page
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.jobs import Event, IoJob
 from app.registry.tables.runs import Checkpoint, MetricChunk, Run, Sample

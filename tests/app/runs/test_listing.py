@@ -21,7 +21,7 @@ from app.registry.tables.datasets import Dataset, DatasetVersion
 from app.registry.tables.runs import Run, Sample
 from tests.claims import claim
 
-QUERIES = 11  # of the list, without search and choices
+QUERIES = 12  # of the list, without search and choices
 
 
 @pytest.fixture

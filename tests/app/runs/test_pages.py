@@ -20,7 +20,7 @@ from app.registry.tables.datasets import DatasetVersion
 from app.registry.tables.runs import WARNING, Checkpoint, Run
 from app.registry.wording import size_text
 from app.web.runs import plan
-from app.web.runs.search_terms import SEARCH_TERMS
+from app.web.runs.forms import SEARCH_TERMS
 from tests import fake_workers
 from tests.claims import claim
 from tests.conftest import embedded_info

@@ -18,9 +18,9 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.runs import estimates, own_presets, progress, requests, service
 from app.registry.runs.active import active_runs, runs_ahead
+from app.registry.runs.checkpoints import list_sample_page
 from app.registry.runs.metrics import run_metrics
 from app.registry.runs.requests import RunRequest, StartCheckpoint
-from app.registry.runs.sample_pages import list_sample_page
 from app.registry.tables.base_models import BaseModel, BaseSpeed
 from app.registry.tables.runs import Checkpoint, MetricChunk, Run
 from tests.claims import claim
@@ -476,7 +476,7 @@ def test_samples_of_a_long_run_come_in_pages_with_the_base_below_each(
         third = list_sample_page(session, run.key, before=second.older, size=2)
     steps = [[sample.step for sample in page.samples] for page in (first, second, third)]
     assert steps == [[0, 4, 5], [0, 2, 3], [0, 1]]
-    assert (second.before, third.older) == (4, None)
+    assert (first.older, third.older) == (4, None)
 
 
 def test_a_long_history_keeps_its_warnings(database: Database, ready_base: None) -> None:

@@ -18,14 +18,14 @@ from app.registry.prompt_sets import FEWEST_SUBJECTS
 from app.registry.slugs import Reference, RowId
 from app.registry.tables.jobs import IoJob
 from app.registry.weight_evaluations import WeightRequest
-from app.web.answers import Answer
+from app.web.answers import Answer, WorkAnswer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import AdapterId, Id, Reading, SessionRoute, State, Writing
-from app.web.weight_cards import WeightCardOut
 from worker.core.evaluation.subjects import MOST_SUBJECTS
 from worker.core.inference.config import AdapterWeight
+from worker.core.lora_files.weights import WeightCard
 
 router = APIRouter(tags=["evaluations"], route_class=SessionRoute)
 
@@ -74,16 +74,21 @@ class WeightEvaluationIn(BaseModel):
     prompt_set: Reference | None = Field(None, description=BY_SET)
 
 
-class EvaluatedCheckpointOut(Answer):
-    """The measures of a checkpoint; null: not measured."""
+class EvaluatedOut(Answer):
+    """The measures of a checkpoint or of a weight; null: not measured."""
 
-    step: int = Field(description="Its step.")
     style: float | None = Field(description="0: as the base model draws, 1: as the dataset.")
     style_low: float | None = Field(description="Low end of its interval of 95 %.")
     style_high: float | None = Field(description="High end of its interval of 95 %.")
     adherence: float | None = Field(
         description="How far images show what the prompt says; 1: as the base model's."
     )
+
+
+class EvaluatedCheckpointOut(EvaluatedOut):
+    """The measures of a checkpoint; null: not measured."""
+
+    step: int = Field(description="Its step.")
     variety: float | None = Field(
         description="Difference between images of different subjects; 1: as the base model's."
     )
@@ -108,27 +113,20 @@ class EvaluatedCheckpointOut(Answer):
     equal: bool = Field(description="True if it cannot be told from the recommended one.")
 
 
-class EvaluatedWeightOut(Answer):
+class EvaluatedWeightOut(EvaluatedOut):
     """The measures of a weight; null: not measured."""
 
     weight: float = Field(description="The weight.")
-    style: float | None = Field(description="0: as the base model draws, 1: as the dataset.")
-    style_low: float | None = Field(description="Low end of its interval of 95 %.")
-    style_high: float | None = Field(description="High end of its interval of 95 %.")
     patches: float = Field(
         description="Closeness of small patches to the dataset's; 0: as the base model. The best "
         "weight has the largest."
     )
-    adherence: float | None = Field(
-        description="How far images show what the prompt says; 1: as the base model's."
-    )
 
 
-class EvaluationOut(Answer):
+class EvaluationOut(WorkAnswer):
     """An evaluation of the checkpoints of a run, or of the weights of a version."""
 
     address: ClassVar[str] = "/api/v1/evaluations/{id}"
-    id: int = Field(description="Its id: poll `/evaluations/{id}`.")
     run_id: int | None = Field(description="The run; null for weights of a version.")
     adapter_id: int | None = Field(description="The adapter; null for a run, or once deleted.")
     version: int | None = Field(description="Number of its version.")
@@ -139,11 +137,8 @@ class EvaluationOut(Answer):
         description="The prompt set that it draws; null: subjects that were proposed."
     )
     status: JobStatus = Field(description="`queued` until all images are drawn.")
-    progress: float = Field(description="Share of the work that is done, 0 to 1.")
     images: int = Field(description="Number of its images.")
     images_drawn: int = Field(description="Number of those that are there.")
-    waits_for: str | None = Field(description="What it waits for during an outage, as a sentence.")
-    error: str | None = Field(description="Why it failed, as a sentence.")
     recommended: int | None = Field(description="Step of the checkpoint to keep; null: none.")
     reason: str | None = Field(description="Why, as a sentence; null before the end.")
     checkpoints: list[EvaluatedCheckpointOut] = Field(
@@ -153,7 +148,7 @@ class EvaluationOut(Answer):
     weights: list[EvaluatedWeightOut] = Field(
         description="Their measures; empty before the end, or if none was measured."
     )
-    weight_card: WeightCardOut | None = Field(
+    weight_card: WeightCard | None = Field(
         description="Where the style starts to show, is best, and breaks; null: not measured."
     )
     not_measured: list[str] = Field(description="What was not measured, and why, as sentences.")
@@ -194,7 +189,7 @@ def evaluation_out(session: Session, job: IoJob) -> EvaluationOut:
             EvaluatedWeightOut.of(one, style_low=one.low, style_high=one.high)
             for one in result.weights
         ],
-        weight_card=WeightCardOut.of_card(result.card) if result.card else None,
+        weight_card=result.card,
         not_measured=list(result.notes),
     )
 
