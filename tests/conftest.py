@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from app.registry.tables.base_models import BaseModel
     from tests.stack.conftest import Stack
     from tests.worker.runtime.trainer_server import HubServer, TrainerServer
-    from worker.core.bases.inspect import BaseInfo
+    from worker.core.bases.family import BaseInfo
 
 AppMaker = Callable[["Settings"], "FastAPI"]
 

@@ -30,6 +30,7 @@ VALUES: Mapping[str, Any] = {
     "render.adapters": [{"adapter_id": 1, "weight": 0.5}, {"adapter_id": 2, "weight": 1.0}],
     "render.status": "succeeded",
     "run.status": "canceled",
+    "sweep.status": "succeeded",
 }
 
 

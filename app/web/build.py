@@ -1,13 +1,10 @@
-"""Names the running build in each answer: a page left open sees when another one answers."""
+"""The name of the running build: a page left open sees when another one answers."""
 
 from __future__ import annotations
 
 import hashlib
 from functools import cache
 from pathlib import Path
-
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.registry.code_version import release
 from app.registry.paths import STATIC, TEMPLATES
@@ -32,25 +29,3 @@ def fingerprint() -> str:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-class BuildHeader:
-    """Names the running build in every answer but static files and media.
-
-    `static/js/update.js` compares it with the one in the head of the page.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request."""
-        if scope["type"] != "http" or scope["path"].startswith(CACHED):
-            return await self.app(scope, receive, send)
-
-        async def send_with_build(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = fingerprint()
-            await send(message)
-
-        return await self.app(scope, receive, send_with_build)

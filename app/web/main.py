@@ -18,10 +18,9 @@ from app.registry.state import AppState, make_state
 from app.web import health, media
 from app.web.access import api as access_api
 from app.web.access import pages as access_pages
-from app.web.access.gate import Gate
+from app.web.access.gate import Gate, TrustedProxies
 from app.web.access.login import Login
 from app.web.access.needs import NEED, ByMethod, Need, declare, make_rules
-from app.web.access.proxies import TrustedProxies
 from app.web.adapters import api as adapters_api
 from app.web.adapters import pages as adapters_pages
 from app.web.adapters.downloads import api as downloads_api
@@ -36,11 +35,9 @@ from app.web.adapters.versions import api as versions_api
 from app.web.api_reference import pages as api_reference_pages
 from app.web.base_models import api as base_models_api
 from app.web.base_models import pages as base_models_pages
-from app.web.build import BuildHeader
 from app.web.caption_models import api as caption_models_api
 from app.web.caption_models import pages as caption_models_pages
 from app.web.clock import BrowserClock
-from app.web.compression import Compression
 from app.web.datasets import api as datasets_api
 from app.web.datasets import edit_api as dataset_edits_api
 from app.web.datasets import listing_api as dataset_listing_api
@@ -74,16 +71,9 @@ from app.web.runs import api as runs_api
 from app.web.runs import pages as runs_pages
 from app.web.runs import prompt_sets_api
 from app.web.runs.evaluations import api as evaluations_api
-from app.web.security import (
-    AddressLimit,
-    BodyLimit,
-    HeadAsGet,
-    KnownHosts,
-    SameSite,
-    SecurityHeaders,
-)
+from app.web.security import AddressLimit, BodyLimit, CommonHeaders, HeadAsGet, KnownHosts, SameSite
 from app.web.space import SpaceLender
-from app.web.static_files import StaticWithLongCache
+from app.web.static_files import Compression, StaticWithLongCache
 from app.web.system import pages as system_pages
 
 API_PREFIX = "/api/v1"
@@ -120,15 +110,11 @@ def create_app(settings: Settings) -> FastAPI:
 def use_settings(app: FastAPI, settings: Settings) -> None:
     """Give an app with its routes the state, the login and the middleware of these settings."""
     app.state.brushwork = make_state(settings)
-    app.state.login = _make_login(settings)
-    _add_middleware(app, settings)
-
-
-def _make_login(settings: Settings) -> Login:
-    return Login(
+    app.state.login = Login(
         password=settings.password.get_secret_value() if settings.password else None,
         start_token=read_start_token(settings),
     )
+    _add_middleware(app, settings)
 
 
 def _add_files(app: FastAPI) -> None:
@@ -227,7 +213,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(SpaceLender, folder=settings.data_dir)
     app.add_middleware(BrowserClock)
     app.add_middleware(IdempotencyKeys, prefix=f"{API_PREFIX}/")
-    app.add_middleware(Compression, static="/static/")
+    app.add_middleware(Compression)
     app.add_middleware(BodyLimit, upload_bytes=UPLOAD_BYTES, other_bytes=OTHER_BYTES)
     app.add_middleware(SameSite)
     rules = make_rules(app.routes)
@@ -237,6 +223,5 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(KnownHosts, allowed_hosts=settings.allowed_host_list)
     app.add_middleware(ErrorAnswers)
     app.add_middleware(HeadAsGet)
-    app.add_middleware(SecurityHeaders)
-    app.add_middleware(BuildHeader)
+    app.add_middleware(CommonHeaders)
     app.add_middleware(TrustedProxies, trusted=settings.trusted_proxy_list)

@@ -19,6 +19,8 @@ from app.registry.errors import AppError, Forbidden, TooLarge
 from app.registry.wording import size_text
 from app.web.access.needs import SAFE_METHODS
 from app.web.addresses import MAX_ADDRESS, host_of
+from app.web.build import CACHED, fingerprint
+from app.web.build import HEADER as BUILD
 from app.web.problems import problem_response
 
 CONTENT_POLICY = (
@@ -35,8 +37,11 @@ HEADERS = {
 }
 
 
-class SecurityHeaders:
-    """Adds the security headers; a header that a route sets has precedence."""
+class CommonHeaders:
+    """Adds the headers of security, which a route may set itself, and that of the running build.
+
+    `static/js/update.js` compares the build with the one in the head of the page.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -50,6 +55,8 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+                if not scope["path"].startswith(CACHED):
+                    headers[BUILD] = fingerprint()
             await send(message)
 
         return await self.app(scope, receive, send_with_headers)

@@ -26,7 +26,6 @@ from app.web.build import fingerprint
 from app.web.shortcuts import SHORTCUTS
 from app.web.state import app_state
 from app.web.static_files import static_url
-from app.web.thumbnail_crop import crop_place
 
 THEME_COOKIE = "theme"
 CAN_LOG_OUT = "brushwork_can_log_out"  # key in the scope: the caller has a session
@@ -80,6 +79,20 @@ class Shell:
     can_log_out: bool = False
     notice: str = ""
     undo: str = ""
+
+
+def crop_place(focus: tuple[float, float] | None, width: int, height: int) -> int:
+    """The place along an image's longer side of its square crop, in percent.
+
+    Of a panorama, 0 shows the left end, 100 the right one. As in training, the focus point is in
+    the middle of the square unless an edge of the image is nearer.
+    """
+    short, long = sorted((width, height))
+    if focus is None or short == long:
+        return 50  # the center
+    part = short / long
+    start = min(max((focus[0] if width > height else focus[1]) - part / 2, 0), 1 - part)
+    return round(100 * start / (1 - part))
 
 
 def make_environment() -> jinja2.Environment:
@@ -136,7 +149,7 @@ def render(
 ) -> HTMLResponse:
     """Render a full page.
 
-    It reads the fields of a context dataclass, or `variables` if they are one or two.
+    It reads the fields of a context dataclass, or `variables`.
     """
     shell = make_shell(request)
     variables |= as_variables(context) | {"shell": shell}
@@ -165,10 +178,15 @@ def redirect_with_notice(
 
 
 def render_outside(
-    request: Request, template: str, context: object, *, status: int = 200
+    request: Request,
+    template: str,
+    context: object = None,
+    *,
+    status: int = 200,
+    **variables: object,
 ) -> HTMLResponse:
     """Render a full page that tells nothing of the registry: before the login, and of an error."""
-    variables = as_variables(context) | {"shell": bare_shell(request)}
+    variables |= as_variables(context) | {"shell": bare_shell(request)}
     return _html_response(template, variables, status)
 
 

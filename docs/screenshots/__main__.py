@@ -93,7 +93,7 @@ def photograph_training(camera: Camera, api: Api, preset: Preset) -> FinishedRun
     workflow.wait_for_share(api, longer, SHARE_TRAINED)
     scenes.training(camera, longer)
     scenes.home(camera)
-    api.post(f"/api/v1/runs/{longer}/cancel", {})
+    api.make(f"/api/v1/runs/{longer}/cancel", {})
     return run
 
 

@@ -52,7 +52,7 @@ def start_run(api: Api, dataset_id: int, name: str, preset: Preset) -> int:
     """Queue a run on the embedded base model, with the seed of every preset; return its id."""
     config = {"evaluate": False}  # what is drawn meanwhile would be in the photographs
     body = {"dataset_id": dataset_id, "name": name, "preset": preset, "config": config}
-    return int(api.post("/api/v1/runs", body)["id"])
+    return int(api.make("/api/v1/runs", body)["id"])
 
 
 def wait_for_share(api: Api, run_id: int, share: float) -> None:
@@ -84,7 +84,7 @@ def describe_adapter(url: str, adapter_id: int) -> None:
 
 def newest_run(api: Api) -> FinishedRun:
     """The newest run that succeeded. Raises LookupError if there is none."""
-    for run in api.get("/api/v1/runs", status="succeeded").json():
+    for run in api.get("/api/v1/runs", params={"status": "succeeded"}).json():
         return wait_for_run(api, run["id"])
     raise LookupError("No finished run is in this data folder: run without --reuse first.")
 
@@ -104,7 +104,7 @@ def render_pairs(api: Api, adapter_id: int, subjects: Sequence[str] = SUBJECTS) 
     created = []
     for subject in subjects:
         body = {"prompt": prompt_of(subject), "seed": SEED, "twin": True}
-        created.append(api.post("/api/v1/renders", body | {"adapters": [{"id": adapter_id}]}))
+        created.append(api.make("/api/v1/renders", body | {"adapters": [{"id": adapter_id}]}))
     return [
         Pair(
             without=_render_image(api, each["twin_id"]), with_adapter=_render_image(api, each["id"])

@@ -190,6 +190,10 @@ list.addEventListener("htmx:afterSettle", summarize);
 addEventListener("beforeunload", (event) => {
   if (sending || waiting.length) event.preventDefault();
 });
-window.brushwork.addFiles = sendAll;
+// one image alone belongs to no adapter: styles like it are searched
+window.brushwork.addFiles = (files) => {
+  if (files.length === 1 && /\.(png|jpe?g|webp)$/i.test(files[0].name)) window.brushwork.searchByImage(files[0]);
+  else sendAll(files);
+};
 shown = rowsIn("good").length;
 summarize();

@@ -53,7 +53,10 @@ def fill(live: Live) -> Ids:
     """Add rows of every kind and state; gives the ids that addresses need."""
     state = live.state
     fake_workers.measured_base(state)
-    with httpx.Client(base_url=live.url, headers={"accept": "text/html"}) as client:
+    # uvicorn closes an idle connection after as many seconds as httpx does, which may collide
+    limits = httpx.Limits(max_keepalive_connections=0)
+    html = {"accept": "text/html"}
+    with httpx.Client(base_url=live.url, headers=html, limits=limits, timeout=60) as client:
         ids = add_datasets(state, client) | add_runs(state) | add_adapters(state, client)
         ids |= add_jobs(state, client, ids)
         add_waiting_runs(state, ids)
@@ -236,8 +239,8 @@ def add_adapters(state: AppState, client: httpx.Client) -> Ids:
         "seed": "7",
     }
     other = {"adapter-1": "ink", "weight-1": "0.4", "on-1": "1"}
-    post(client, "/play/square", **asked, **other)
-    post(client, "/play/checkpoints", **asked, place="0", slot="f" * 16)
+    post(client, "/play/strip", **asked, **other)
+    post(client, "/play/strip", **asked, checkpoints="0", slot="f" * 16)
     grid = {
         "request": {"prompt": "a castle", "seed": 7, "adapters": [{"id": chalk.key}]},
         "columns": {"kind": "weight", "values": "0.5, 1"},

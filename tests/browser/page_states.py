@@ -189,6 +189,7 @@ RUNS = (
         "#cancel-confirm",
     ),
     PageState("run, stop?", "/runs/{running}/stop"),
+    PageState("run, change", "/runs/{running}/change"),
     PageState("run, waits", "/runs/{queued}"),
     PageState("run, failed", "/runs/{failed}", open_folds),
     PageState("run, canceled", "/runs/{canceled}", repeats=True),
@@ -533,7 +534,7 @@ ADAPTERS = (
     PageState(
         "playground, a square",
         "/play?adapter=chalk:0.8&adapter=ink:0.4&prompt=a+castle&seed=7",
-        do(click("[formaction='/play/square']"), see("#strip .square")),
+        do(click("[data-square]"), see("#strip .square")),
         "#strip",
     ),
     PageState(

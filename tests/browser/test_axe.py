@@ -51,7 +51,6 @@ NO_PAGES = {
     "/readyz",
     "/renders/compare-chosen",
     "/renders/zip",
-    "/renders/{render_id}/checkpoints",
     "/renders/{render_id}/live",
     "/renders/{render_id}/strip",
     "/running",
@@ -63,7 +62,7 @@ NO_PAGES = {
     "/train/new/preset",
     "/train/new/prompts",
 }
-"""Addresses of files, of parts that a page loads, and two that lead elsewhere."""
+"""Addresses of files, of parts that a page loads, and three that lead elsewhere."""
 
 
 STATES = (

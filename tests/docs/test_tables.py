@@ -23,7 +23,7 @@ from tests.docs.expected import preset_rows, setting_rows
 from tests.docs.pages import DOCS, LABEL, ROOT, documents, name, prose, rows, section, text
 from worker.core.starter.examples import EXAMPLES
 from worker.core.training.config import Group, TrainConfig
-from worker.core.words import FileFormat
+from worker.core.words import FileFormat, Labeled
 
 VARIABLE = re.compile(r"BRUSHWORK_[A-Z_]+")
 OWN_WORDS = {"attempt", "proof", "lease", "fence", "wake-up", "registry", "family", "render"}
@@ -118,7 +118,8 @@ def words_on_pages() -> str:
     titles = [field.title or "" for field in TrainConfig.model_fields.values()]
     tries = [f"Try {example.title}" for example in EXAMPLES.values()]  # datasets/_examples.html
     presets = [title for title, _ in PRESET_WORDS.values()]
-    texts = [*(path.read_text() for path in files), *titles, *tries, *presets]
+    labels = [word.label for words in Labeled.__subclasses__() for word in words]
+    texts = [*(path.read_text() for path in files), *titles, *tries, *presets, *labels]
     return unescape("\n".join(texts))
 
 

@@ -146,10 +146,11 @@ def api(stack: Stack) -> Iterator[httpx.Client]:
 
 
 def poll(client: httpx.Client, place: str, *, seconds: float) -> dict[str, Any]:
-    """The job at `place` once it has ended."""
+    """The job at `place` once it has ended, or the model once it is ready."""
     until = time.monotonic() + seconds
     while True:
         job: dict[str, Any] = client.get(f"/api/v1{place}").raise_for_status().json()
-        if job["status"] in ("succeeded", "failed", "canceled") or time.monotonic() > until:
+        ended = job["status"] in ("succeeded", "failed", "canceled", "ready")
+        if ended or time.monotonic() > until:
             return job
         time.sleep(0.2)

@@ -2,6 +2,7 @@
 
 It looks up what the route needs (`needs.py`) and who calls: a session's cookie, HTTP Basic or a
 Bearer token; where no secret is set, everybody who reaches it. What nothing opens is closed.
+The address and the scheme that a reverse proxy tells are believed if it is trusted.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
+import structlog
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.registry.actor import acting_as
 from app.registry.errors import Forbidden
@@ -43,6 +46,8 @@ ASK_START_TOKEN = (
     "Brushwork is open only to the user who started it. The login address is printed where it was "
     "started; programs send the token in the file start-token of the data folder as a Bearer token."
 )
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -161,3 +166,32 @@ def current_page(headers: Headers) -> str:
 def is_browser(headers: Headers) -> bool:
     """True if a person's browser sent this, maybe by a script of a page."""
     return "sec-fetch-mode" in headers or headers.get("user-agent", "").startswith("Mozilla/")
+
+
+class TrustedProxies:
+    """Takes client and scheme from X-Forwarded-For and X-Forwarded-Proto of trusted proxies.
+
+    A proxy that is not trusted is named once in the log: all who come through it have its address,
+    so one who guesses passwords slows down all of them.
+    """
+
+    def __init__(self, app: ASGIApp, *, trusted: list[str]) -> None:
+        self._believing = ProxyHeadersMiddleware(app, trusted_hosts=trusted)  # type: ignore[arg-type]
+        self._named = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._named and scope["type"] == "http":
+            self._name_untrusted(scope)
+        await self._believing(scope, receive, send)  # type: ignore[arg-type]
+
+    def _name_untrusted(self, scope: Scope) -> None:
+        client = scope.get("client")
+        if client is None or client[0] in self._believing.trusted_hosts:
+            return
+        if "x-forwarded-for" in Headers(scope=scope):
+            self._named = True
+            log.warning(
+                "proxy not trusted",
+                address=client[0],
+                remedy="If this is your proxy, add it to BRUSHWORK_TRUSTED_PROXIES.",
+            )

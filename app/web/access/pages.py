@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request
@@ -11,7 +10,6 @@ from starlette.responses import Response
 
 from app.registry.access import service
 from app.registry.access.secret_marks import START
-from app.registry.tables.access import LoginSession
 from app.web import templates
 from app.web.access.gate import ASK_START_TOKEN, LOGIN_PATH, caller_of, login_of
 from app.web.access.login import (
@@ -49,16 +47,6 @@ SYSTEMS = (
 )
 
 Secret = Annotated[str, Form(max_length=MAX_SECRET_CHARACTERS)]
-
-
-@dataclass(frozen=True)
-class LoginPage:
-    """The form for the password; `hint` says where to find the login address instead."""
-
-    next: str
-    error: str | None
-    hint: str | None
-    asks_password: bool
 
 
 @router.get(LOGIN_PATH)
@@ -127,13 +115,15 @@ def _login_page(
     request: Request, wanted: str, error: str | None = None, *, status: int = 200
 ) -> Response:
     login = login_of(request)
-    context = LoginPage(
+    return templates.render_outside(
+        request,
+        "access/login.html",
         next=address_after(wanted),
         error=error,
         hint=ASK_START_TOKEN if login.has_start_token else None,
         asks_password=login.has_password,
+        status=status,
     )
-    return templates.render_outside(request, "access/login.html", context, status=status)
 
 
 @router.post("/logout")
@@ -154,31 +144,21 @@ def _end_session_of(request: Request, state: State) -> None:
     login_of(request).forget()
 
 
-@dataclass(frozen=True)
-class SessionsPage:
-    """The sessions that have not ended; `own` is the id of this browser's."""
-
-    sessions: list[LoginSession]
-    own: int | None
-    is_needed: bool
-    idle_days: int
-    most_days: int
-
-
 @router.get("/sessions")
 @needs(Need.ADMIN)
 def show_sessions(request: Request, state: State) -> Response:
     """List the browsers that are logged in."""
     with state.database.read() as session:
         sessions = service.list_sessions(session)
-    context = SessionsPage(
+    return templates.render(
+        request,
+        "access/sessions.html",
         sessions=sessions,
         own=_own_session(request),
         is_needed=login_of(request).is_needed,
         idle_days=service.IDLE_END.days,
         most_days=service.ABSOLUTE_END.days,
     )
-    return templates.render(request, "access/sessions.html", context)
 
 
 def _own_session(request: Request) -> int | None:

@@ -5,7 +5,7 @@ All that is final is below `FOREVER`, where GET says what DELETE would remove an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, get_type_hints
 
@@ -13,9 +13,10 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from app.registry.blobs import deletion as freeing
+from app.registry.blobs.deletion import FreedSpace
 from app.registry.db import MAX_ID
 from app.registry.deletion.things import DeletedKind, list_things
-from app.registry.deletion.usage import FileKind, storage_use
+from app.registry.deletion.usage import StorageUse, storage_use
 from app.registry.paging import foreign_cursor
 from app.web.adapters.api import get_adapter
 from app.web.adapters.versions.api import get_version
@@ -79,24 +80,6 @@ class RestorableOut(Answer):
     )
 
 
-class FreedOut(Answer):
-    """The parts and files that a final deletion removes or has removed."""
-
-    title: str = Field(description="What is deleted, in words.", examples=["run 3, “Ink”"])
-    goes: list[str] = Field(description="Its parts, in words.", examples=[["2 checkpoints"]])
-    stays: list[str] = Field(description="What stays and why, as sentences.")
-    files: int = Field(description="Number of stored files.")
-    size_bytes: int = Field(description="Their size: the space that is freed.")
-
-
-class UseOut(Answer):
-    """The stored files of a kind."""
-
-    kind: FileKind = Field(description="What they are for.")
-    files: int = Field(description="Their number.")
-    size_bytes: int = Field(description="Their total size.")
-
-
 class DeletedThingOut(Answer):
     """Something that is deleted and can be restored."""
 
@@ -109,9 +92,9 @@ class DeletedThingOut(Answer):
 
 
 @router.get("/storage")
-def get_storage(state: State, part: Part) -> list[UseOut]:
+def get_storage(state: State, part: Part) -> Sequence[StorageUse]:
     """Get the number and size of the stored files by kind; each file counts once."""
-    return [UseOut.of(use) for use in part.of(storage_use(state), lambda use: use.kind)]
+    return part.of(storage_use(state), lambda use: use.kind)
 
 
 @router.get("/storage/deleted")
@@ -151,11 +134,11 @@ def _addresses(place: str) -> dict[str, str]:
 def _add_final(noun: Noun) -> None:
     removal = noun.acting(noun.remove)
 
-    def preview(state: State, act: Removal = removal) -> FreedOut:
-        return FreedOut.of(freeing.preview(state, act))
+    def preview(state: State, act: Removal = removal) -> FreedSpace:
+        return freeing.preview(state, act)
 
-    def delete(state: State, act: Removal = removal) -> FreedOut:
-        return FreedOut.of(freeing.delete(state, act))
+    def delete(state: State, act: Removal = removal) -> FreedSpace:
+        return freeing.delete(state, act)
 
     forever = f"delete_{noun.noun}{'_forever' if noun.soft else ''}"
     for method, endpoint, name, description in (

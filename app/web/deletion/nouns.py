@@ -50,25 +50,6 @@ def time_before(
     return utcnow() - timedelta(days=older_than_days) if older_than_days else None
 
 
-def keep_covers(
-    keep_covers: Annotated[
-        bool, Query(description="Keep renders with the cover of an adapter.")
-    ] = True,
-) -> bool:
-    """True if renders with the cover of an adapter stay."""
-    return keep_covers
-
-
-def with_runs(
-    with_runs: Annotated[
-        bool,
-        Query(description="Also delete the runs that were trained on it, which keep its images."),
-    ] = False,
-) -> bool:
-    """True if runs go with the images that they were trained on."""
-    return with_runs
-
-
 PARAMETERS = {
     **dict.fromkeys(("run_id", "image_id", "render_id", "grid_id", "preset_id"), Id),
     "step": Annotated[int, Path(ge=0, le=MAX_ID)],
@@ -80,11 +61,32 @@ PARAMETERS = {
 }
 """What the parts of addresses are, by their names."""
 QUERY = {
-    "before": Annotated[datetime | None, Depends(time_before)],
-    "keep_covers": Annotated[bool, Depends(keep_covers)],
-    "with_runs": Annotated[bool, Depends(with_runs)],
+    "before": (Annotated[datetime | None, Depends(time_before)], Parameter.empty),
+    "keep_covers": (
+        Annotated[bool, Query(description="Keep renders with the cover of an adapter.")],
+        True,
+    ),
+    "with_runs": (
+        Annotated[
+            bool,
+            Query(
+                description="Also delete the runs that were trained on it, which keep its images."
+            ),
+        ],
+        False,
+    ),
+    "kept": (
+        Annotated[
+            int | None,
+            Query(
+                ge=0, le=MAX_ID, description="Place of the configuration to keep; absent: winner."
+            ),
+        ],
+        None,
+    ),
 }
-"""What the query of an address may have, where the function has a parameter of this name."""
+"""What the query of an address may have, where the function has a parameter of this name: with its
+default."""
 
 
 class Acting:
@@ -92,12 +94,18 @@ class Acting:
 
     def __init__(self, address: str, function: Callable[..., Any]) -> None:
         self._function = function
-        known = {name: one for name, one in PARAMETERS.items() if f"{{{name}}}" in address} | QUERY
+        known: dict[str, tuple[Any, Any]] = {
+            name: (one, Parameter.empty)
+            for name, one in PARAMETERS.items()
+            if f"{{{name}}}" in address
+        }
+        own = signature(function).parameters
+        if not any(one.kind is Parameter.VAR_KEYWORD for one in own.values()):
+            known = {name: one for name, one in (known | QUERY).items() if name in own}
         self.__signature__ = Signature(
             [
-                Parameter(name, Parameter.KEYWORD_ONLY, annotation=known[name])
-                for name in signature(function).parameters
-                if name in known
+                Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+                for name, (annotation, default) in known.items()
             ]
         )
 
@@ -146,20 +154,17 @@ def named(row: Any, act: Act) -> dict[str, Any]:
     return {name: getattr(row, name, value) for name, value in act.keywords.items()}
 
 
+def _restoring(table: type[Any]) -> Callable[..., Any]:
+    """Restores the row whose id is the part of the address."""
+    return lambda session, **key: restore(session, table, *key.values())
+
+
 RUN = SoftDelete(runs.discard_run, runs.restore_run, "#run-{0.id}")
 CHECKPOINT = SoftDelete(runs.discard_checkpoint, runs.restore_checkpoint, "#step-{0.step}")
 VERSION = SoftDelete(versions.discard_version, versions.restore_version, "#versions")
-ADAPTER = SoftDelete(
-    delete_adapter,
-    lambda session, adapter_id: restore(session, Adapter, adapter_id),
-    "/adapters/{0.slug}",
-)
-DATASET = SoftDelete(
-    delete_dataset,
-    lambda session, dataset_id: restore(session, Dataset, dataset_id),
-    "/datasets/{0.slug}",
-)
-IMAGE = SoftDelete(delete_image, lambda session, image_id: restore(session, Image, image_id))
+ADAPTER = SoftDelete(delete_adapter, _restoring(Adapter), "/adapters/{0.slug}")
+DATASET = SoftDelete(delete_dataset, _restoring(Dataset), "/datasets/{0.slug}")
+IMAGE = SoftDelete(delete_image, _restoring(Image))
 RENDER = SoftDelete(delete_render, restore_render)
 GRID = SoftDelete(
     delete_grid, lambda session, grid_id: restore(session, Grid, grid_id), "/grids/{0.id}"

@@ -46,21 +46,13 @@ NEXT = {
 
 
 @dataclass(frozen=True)
-class Alternative:
-    """Another way to delete the same, as a link in words."""
-
-    href: str
-    words: str
-
-
-@dataclass(frozen=True)
 class ConfirmPage:
     """The effect of a deletion; None if it is impossible now, with the reason in `refused`."""
 
     freed: FreedSpace | None
     refused: str
     back: str
-    alternative: Alternative | None
+    alternative: tuple[str, str] | None
 
 
 def _add_routes(address: str, remove: Callable[..., Deletion], back: str, to: str) -> None:
@@ -123,16 +115,16 @@ def _ask(request: Request, state: AppState, removal: Removal, *, back: str) -> R
 
 def _alternative(
     request: Request, state: AppState, removal: Removal, freed: FreedSpace
-) -> Alternative | None:
-    """The same deletion with or without runs; None if it has no such choice or that is the same.
+) -> tuple[str, str] | None:
+    """The link to the same deletion with or without runs, and its words.
 
-    Also None if one of the runs has not ended.
+    None if it has no such choice, if that is the same, or if one of the runs has not ended.
     """
     with_runs = removal.keywords.get("with_runs")
     if with_runs is None:
         return None
     if with_runs:
-        return Alternative(request.url.path, "Keep the runs, with the images they need")
+        return request.url.path, "Keep the runs, with the images they need"
     try:
         together = freeing.preview(state, partial(removal, with_runs=True))
     except Conflict:
@@ -140,7 +132,7 @@ def _alternative(
     if together == freed:
         return None
     words = f"Delete these runs too, which frees {size_text(together.size_bytes)} in all"
-    return Alternative(f"{request.url.path}?with_runs=true", words)
+    return f"{request.url.path}?with_runs=true", words
 
 
 def _add_undo_routes(noun: Noun, soft: SoftDelete) -> None:

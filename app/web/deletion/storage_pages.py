@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.registry.datasets import service
-from app.registry.deletion.things import (
-    DeletedKind,
-    DeletedThing,
-    count_things,
-    list_images,
-    list_things,
-)
+from app.registry.deletion.things import DeletedKind, count_things, list_images, list_things
 from app.registry.deletion.usage import FileKind, StorageUse, storage_use
-from app.registry.paging import Page, find_page
+from app.registry.paging import find_page
 from app.registry.storage.store import StorageUnavailable
-from app.registry.tables.datasets import Dataset
 from app.web.deletion.nouns import DELETED, FOREVER
 from app.web.state import PageNumber, State
 from app.web.templates import render
@@ -92,24 +84,6 @@ class StorageRow:
         return LISTS.get(self.href, "Delete for good" if is_deleted else "Delete")
 
 
-@dataclass(frozen=True)
-class StoragePage:
-    """The page of what takes the space, the largest first; `free_bytes`: None if unknown.
-
-    If the storage does not answer, `outage` is the reason, and nothing is known.
-    """
-
-    rows: list[StorageRow]
-    used_bytes: int
-    free_bytes: int | None
-    ages: tuple[tuple[int, str], ...]
-    covers: tuple[tuple[str, str], ...]
-    month: int
-    has_checkpoints: bool
-    has_renders: bool
-    outage: str
-
-
 @router.get("/storage")
 def storage(request: Request, state: State) -> Response:
     """Show what takes the space, or why that is not known."""
@@ -122,7 +96,9 @@ def storage(request: Request, state: State) -> Response:
     except StorageUnavailable as error:
         outage = error.detail
     files = {use.kind: use.files for use in uses}
-    page = StoragePage(
+    return render(
+        request,
+        "deletion/storage.html",
         rows=[StorageRow(use, *KINDS[use.kind]) for use in uses if use.files],
         used_bytes=sum(use.size_bytes for use in uses),
         free_bytes=free_bytes,
@@ -133,33 +109,6 @@ def storage(request: Request, state: State) -> Response:
         has_renders=files.get(FileKind.RENDERS, 0) > 0,
         outage=outage,
     )
-    return render(request, "deletion/storage.html", page)
-
-
-@dataclass(frozen=True)
-class DeletedTab:
-    """A kind of deleted things, with their number."""
-
-    kind: DeletedKind
-    title: str
-    count: int
-
-
-@dataclass(frozen=True)
-class DeletedPage:
-    """Deleted things of a kind, or the deleted images of a dataset, the last deleted first.
-
-    `all_forever`: the page that deletes all of them for good, if there is one.
-    """
-
-    title: str
-    found: Page[DeletedThing]
-    here: str
-    with_images: bool
-    all_forever: str
-    tabs: Sequence[DeletedTab] = ()
-    dataset: Dataset | None = None
-    forever: str = FOREVER
 
 
 @router.get("/storage/deleted")
@@ -174,15 +123,18 @@ def list_deleted(
         counts = count_things(session)
         kind = kind or next((one for one, number in counts.items() if number), DeletedKind.RUNS)
         found = find_page(lambda number: list_things(session, kind, page=number), page)
-    context = DeletedPage(
+    return render(
+        request,
+        "deletion/deleted.html",
         title=TITLES.get(kind, kind),
         found=found,
         here=f"/storage/deleted?kind={kind}",
-        tabs=[DeletedTab(one, TITLES.get(one, one), number) for one, number in counts.items()],
-        all_forever=f"{FOREVER}/runs" if kind is DeletedKind.RUNS else "",
         with_images=kind in WITH_IMAGES,
+        all_forever=f"{FOREVER}/runs" if kind is DeletedKind.RUNS else "",
+        tabs=[(one, TITLES.get(one, one), number) for one, number in counts.items()],
+        dataset=None,
+        forever=FOREVER,
     )
-    return render(request, "deletion/deleted.html", context)
 
 
 @router.get("/datasets/deleted")
@@ -205,12 +157,15 @@ def list_dataset_images(
     with state.database.read() as session:
         dataset = service.dataset_by_slug(session, slug)
         found = find_page(lambda number: list_images(session, dataset, page=number), page)
-    context = DeletedPage(
+    return render(
+        request,
+        "deletion/deleted.html",
         title="images",
         found=found,
         here=f"/datasets/{slug}/deleted",
-        dataset=dataset,
-        all_forever=f"{FOREVER}/datasets/{slug}/images",
         with_images=True,
+        all_forever=f"{FOREVER}/datasets/{slug}/images",
+        tabs=(),
+        dataset=dataset,
+        forever=FOREVER,
     )
-    return render(request, "deletion/deleted.html", context)

@@ -9,14 +9,13 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from app.registry.blobs import sweep, trash
-from app.registry.blobs.report import BadFile, bad_files, summary
+from app.registry.blobs.report import bad_files, summary
 from app.registry.blobs.trash import Amount
 from app.registry.code_version import code_version
 from app.registry.job_kinds.queues import Queue
 from app.registry.jobs.presence import present_workers
 from app.registry.state import AppState
 from app.registry.storage.store import StorageUnavailable
-from app.registry.tables.jobs import WorkerPresence
 from app.web import templates
 from app.web.access.needs import Need, needs
 from app.web.addresses import own_address
@@ -40,14 +39,6 @@ def theme(theme: Annotated[templates.Theme, Form()], back: Text = "/") -> Redire
 
 
 @dataclass(frozen=True)
-class QueueWorkers:
-    """A queue and the workers that serve it now."""
-
-    queue: str
-    workers: list[WorkerPresence]
-
-
-@dataclass(frozen=True)
 class StorageFigures:
     """The contents of the storage; `warning`: why sweeps only report, empty if they do not."""
 
@@ -56,26 +47,6 @@ class StorageFigures:
     free_bytes: int | None
     in_trash: Amount
     warning: str
-
-
-@dataclass(frozen=True)
-class SystemPage:
-    """Workers and storage; `problems` are sentences, each with a command or an empty string.
-
-    `storage`: None if it does not answer, for the reason in `outage`; `way_out`: the command that
-    ends the warning.
-    """
-
-    queues: list[QueueWorkers]
-    bad_files: list[BadFile]
-    bad_summary: str
-    problems: list[tuple[str, str]]
-    storage: StorageFigures | None
-    outage: str
-    trash_days: int
-    way_out: str
-    database: str
-    version: str
 
 
 @router.get("/system")
@@ -89,10 +60,11 @@ def system(request: Request, state: State) -> HTMLResponse:
         storage = _storage_figures(state)
     except StorageUnavailable as error:
         outage = error.detail
-    context = SystemPage(
+    return templates.render(
+        request,
+        "system/system.html",
         queues=[
-            QueueWorkers(queue, [worker for worker in present if worker.queue == queue])
-            for queue in Queue
+            (queue, [worker for worker in present if worker.queue == queue]) for queue in Queue
         ],
         bad_files=bad[:SHOWN_BAD_FILES],
         bad_summary=summary(bad),
@@ -106,7 +78,6 @@ def system(request: Request, state: State) -> HTMLResponse:
         database="SQLite" if state.database.is_sqlite else "PostgreSQL",
         version=code_version(),
     )
-    return templates.render(request, "system/system.html", context)
 
 
 def _storage_figures(state: AppState) -> StorageFigures:

@@ -97,7 +97,7 @@ def test_what_delete_takes_can_be_restored_or_stands_under_the_final_address(
             continue
         is_final = path.startswith(API + FOREVER)
         answer = answer_schema(operation).get("$ref", "").rpartition("/")[2]
-        assert answer == ("FreedOut" if is_final else "RestorableOut"), path
+        assert answer == ("FreedSpace" if is_final else "RestorableOut"), path
         (finals if is_final else restorable).add(path.removeprefix(API).removeprefix(FOREVER))
         if is_final:
             assert "get" in document["paths"][path]  # what it would free

@@ -163,7 +163,7 @@ def test_a_deleted_render_is_in_no_list_and_comes_back_as_the_cover(registry: Re
         assert row.cover_sha256 == sample != image
         assert listing.adapter_renders(session, adapter.key) == []
         assert listing.recent_renders(session) == []
-        assert [one.sha256 for one in removal.list_deleted(session, adapter.key)] == [image]
+        assert [one.image.sha256 for one in removal.list_deleted(session, adapter.key)] == [image]
         with pytest.raises(InvalidInput, match="generated with this adapter"):
             covers.choose_cover(session, adapter.key, image)
         removal.delete_render(session, render.key)  # twice is no error

@@ -93,7 +93,7 @@ def is_fragment(call: ast.Call) -> bool:
 
 
 def is_rendered(call: ast.Call) -> bool:
-    return name_of(call) in {"render", "render_fragment", "render_page"}
+    return name_of(call) in {"render", "render_fragment", "render_outside", "render_page"}
 
 
 def name_of(call: ast.Call) -> str:
