@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import resvg_py
 from PIL import Image
+from pydantic import TypeAdapter
 
 from tools.starter.errors import BuildError
 from tools.starter.plain_names import PLAIN_NAMES
@@ -244,17 +245,8 @@ def svg_of(icons: Mapping[str, Any], slug: str) -> str | None:
 
 def read_subjects(path: Path) -> list[ArtworkSubject]:
     """The subjects with their drawings, by hand, in a JSON file."""
-    return [
-        ArtworkSubject(
-            entry["name"],
-            tuple(entry["keywords"]),
-            {ArtworkSet(hand): svg for hand, svg in entry["drawings"].items()},
-            entry.get("group", ""),
-            tuple(entry.get("plain_names", ())),
-            tuple(entry.get("only_here", ())),
-        )
-        for entry in json.loads(path.read_text(encoding="utf-8"))["subjects"]
-    ]
+    entries = json.loads(path.read_text(encoding="utf-8"))["subjects"]
+    return TypeAdapter(list[ArtworkSubject]).validate_python(entries)
 
 
 def render_drawing(svg: str, size: int, *, margin: float = 0.0) -> Image.Image:

@@ -2,25 +2,37 @@
 
 128 x 128 x 3 become 16 x 16 x 12. It has no normalization layers, because GroupNorm over few
 channels loses absolute color. The number of steps matters more than the batch size.
+
+It must preserve more than the training set shows, so half of its images are wild: one or several
+drawings at any scale, on flat, graded and noisy grounds, nearly half of them in a drawn look or
+with changed colors. So styles that the base never saw come back well.
+
+Most weights are trained with Muon (Jordan et al., 2024, "Muon: an optimizer for hidden layers in
+neural networks", https://kellerjordan.github.io/posts/muon/), which needs about half of Adam's
+steps. `torch.optim.Muon` takes matrices only; here a convolution is a matrix of (out, in * k * k).
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from torch import Tensor
+from torch.nn import Parameter
 
+from tools.starter.artwork import BACKGROUNDS, ArtworkSubject, render_drawing
+from tools.starter.captions import Look
 from tools.starter.checkpoint import Checkpoint, StageTraining, never
 from tools.starter.errors import BuildInterrupted
 from tools.starter.hardware import Hardware
-from tools.starter.muon import Muon
+from tools.starter.looks import draw_in_look
 from tools.starter.pace import rate_factor
 from tools.starter.recipe import Recipe
 from tools.starter.training_set import TrainingSet
-from tools.starter.wild_images import wild_image
 
 MUON_RATE = 6e-3
 ADAM_RATE = 1.5e-3
@@ -38,6 +50,9 @@ decoder bends values beyond 3, so they must stay small."""
 
 ENCODED_AT_ONCE = 32
 SAVED_BATCHES = 40
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+LOOK_SHARE = 0.45
+LOOKS = tuple(look for look in Look if look is not Look.PLAIN)
 
 
 def train_autoencoder(
@@ -183,3 +198,92 @@ def _batches(dataset: TrainingSet, *, start: int) -> Iterator[Tensor]:
                 batch = []
     if batch:
         yield torch.from_numpy(np.stack(batch))
+
+
+def orthogonalize(matrix: Tensor, *, steps: int = 5) -> Tensor:
+    """An approximation of the nearest half-orthogonal matrix, by Newton-Schulz iteration."""
+    a, b, c = COEFFICIENTS
+    wide: Tensor = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    wide = wide / (wide.norm() + 1e-7)
+    for _ in range(steps):
+        square = wide @ wide.T
+        wide = a * wide + (b * square + c * square @ square) @ wide
+    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+
+
+class Muon:
+    """An optimizer for weights of two or more dimensions; `rate` may be changed between steps."""
+
+    def __init__(
+        self, weights: Iterable[Parameter], *, rate: float, momentum: float = 0.95
+    ) -> None:
+        self.weights = list(weights)
+        self.rate, self.momentum = rate, momentum
+        self._moving = [torch.zeros_like(weight) for weight in self.weights]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update every weight that has a gradient, then clear the gradients."""
+        for weight, moving in zip(self.weights, self._moving, strict=True):
+            if weight.grad is None:
+                continue
+            moving.lerp_(weight.grad, 1 - self.momentum)
+            ahead = weight.grad.lerp(moving, self.momentum)  # Nesterov
+            flat = orthogonalize(ahead.flatten(1))
+            scale = max(1.0, flat.shape[0] / flat.shape[1]) ** 0.5
+            weight.add_(flat.view_as(weight), alpha=-self.rate * scale)
+            weight.grad = None
+
+    def state_dict(self) -> dict[str, list[Tensor]]:
+        """The momenta, for a checkpoint."""
+        return {"moving": self._moving}
+
+    def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
+        """Take over the momenta of an interrupted training."""
+        for moving, saved in zip(self._moving, state["moving"], strict=True):
+            moving.copy_(saved)
+
+
+def wild_image(
+    subjects: Sequence[ArtworkSubject], size: int, *, rng: random.Random
+) -> NDArray[np.uint8]:
+    """One image, (size, size, 3)."""
+    board = Image.fromarray(_ground(size, rng))
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        subject = rng.choice(subjects)
+        svg = subject.drawings[rng.choice(list(subject.drawings))]
+        side = round(size * rng.uniform(0.4, 1.6))
+        drawing = render_drawing(svg, max(8, side))
+        place = tuple(rng.randint(min(0, size - side), max(0, size - side)) for _ in "xy")
+        board.paste(drawing, (place[0], place[1]), drawing)
+    if rng.random() < LOOK_SHARE:
+        board = _in_a_look(board, rng)
+    return np.asarray(board)
+
+
+def _ground(size: int, rng: random.Random) -> NDArray[np.uint8]:
+    """A flat color, a gradient between two colors, or a color with noise."""
+    first, second = (np.array(rng.choice(list(BACKGROUNDS.values())), float) for _ in range(2))
+    amount = np.zeros((size, size, 1))
+    kind = rng.random()
+    if kind < 0.25:
+        amount = np.linspace(0, 1, size)[:, None, None] * np.ones((1, size, 1))
+        amount = amount if rng.random() < 0.5 else amount.transpose(1, 0, 2)
+    ground = first * (1 - amount) + second * amount
+    if kind > 0.8:
+        noise = np.random.default_rng(rng.randrange(2**32)).normal(0, 14, (size, size, 1))
+        ground = ground + noise
+    return np.clip(ground, 0, 255).astype(np.uint8)
+
+
+def _in_a_look(board: Image.Image, rng: random.Random) -> Image.Image:
+    """The image as lines, in two tones, with few colors, inverted, or tinted."""
+    kind = rng.random()
+    if kind < 0.5:
+        return draw_in_look(board.convert("RGBA"), rng.choice(LOOKS[:-1]), "white")
+    if kind < 0.65:
+        return ImageOps.invert(board)
+    if kind < 0.8:
+        return ImageOps.posterize(board, rng.choice((1, 2, 3)))
+    dark, light = rng.sample(list(BACKGROUNDS.values()), 2)
+    return ImageOps.colorize(board.convert("L"), dark, light)

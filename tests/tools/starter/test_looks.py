@@ -10,10 +10,10 @@ from tools.starter.artwork import (
     ArtworkSubject,
     render_drawing,
 )
+from tools.starter.autoencoder import wild_image
 from tools.starter.captions import Look
 from tools.starter.looks import draw_in_look
 from tools.starter.training_set import DefaultSets, choose_images
-from tools.starter.wild_images import wild_image
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tools.starter.muon import Muon, orthogonalize
+from tools.starter.autoencoder import Muon, orthogonalize
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (4, 20), (20, 4)])
