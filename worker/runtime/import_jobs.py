@@ -27,7 +27,8 @@ from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.jobs import IoJob
-from worker.core.bases.family import FALLBACK_FAMILY, BaseFamily, BaseModelError, family_label
+from worker.core.bases.family import BaseModelError
+from worker.core.families.family import FALLBACK_FAMILY, BaseFamily, family_label
 from worker.core.lora_files import canonical
 from worker.core.lora_files.adaptable_shapes import adaptable_shapes
 from worker.core.lora_files.base_weights import open_base_weights

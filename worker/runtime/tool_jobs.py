@@ -40,7 +40,8 @@ from app.registry.runs.checkpoints import adapter_for_next_version
 from app.registry.storage.store import translate_full_disk
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
-from worker.core.bases.family import FALLBACK_FAMILY, BaseModelError
+from worker.core.bases.family import BaseModelError
+from worker.core.families.family import FALLBACK_FAMILY
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.errors import AdapterError

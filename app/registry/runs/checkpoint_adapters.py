@@ -20,7 +20,7 @@ from app.registry.slugs import slugify, unique_slug
 from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.runs import NOTICE, Run
-from worker.core.bases.family import FALLBACK_FAMILY
+from worker.core.families.family import FALLBACK_FAMILY
 
 SLUG_OF_NAME = 60  # characters
 

@@ -12,7 +12,7 @@ from app.registry.datasets import service as datasets
 from app.registry.errors import NotFound
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.runs import OwnPreset, Run
-from worker.core.bases.family import family_label
+from worker.core.families.family import family_label
 from worker.core.training.config import Optimizer, TrainConfig
 from worker.core.training.presets import (
     LARGE_RESOLUTION,

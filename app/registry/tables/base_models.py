@@ -12,7 +12,7 @@ from app.registry.db import KEEPS_NO_BLOB, utcnow
 from app.registry.tables.added_models import AddedModel
 from app.registry.tables.rows import NumberedRow
 from worker.core import starter
-from worker.core.bases.family import family_label
+from worker.core.families.family import family_label
 
 EMBEDDED = "starter"
 RETIRED = f"{EMBEDDED}@"  # followed by a part of the fingerprint: the source of a retired one

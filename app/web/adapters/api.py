@@ -19,7 +19,7 @@ from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
 from app.web.state import AdapterId, Reading, SessionRoute, Writing
-from worker.core.bases.family import BaseFamily
+from worker.core.families.family import BaseFamily
 from worker.core.lora_files.weights import WeightCard
 from worker.core.old_names import accept_old_names
 

@@ -26,7 +26,11 @@ from app.registry.wording import plural
 from app.web.adapters.detail import AdapterDetailPage, form_values, read_change
 from app.web.adapters.folders import pages as folder_pages
 from app.web.adapters.imports import pages as import_pages
-from app.web.adapters.imports.pages import ImportRow, shown_import, summarize_imports
+from app.web.adapters.imports.pages import (
+    ImportRow,
+    shown_import,
+    summarize_imports,
+)
 from app.web.adapters.page_view import adapter_view
 from app.web.adapters.renders import pages as render_pages
 from app.web.adapters.versions import pages as version_pages
@@ -34,7 +38,7 @@ from app.web.addresses import ListLinks
 from app.web.forms import SentForm, uploaded
 from app.web.state import OptionalId, PageNumber, Slug, State, Words
 from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
-from worker.core.bases.family import BaseFamily, find_family
+from worker.core.families.family import BaseFamily, find_family
 
 router = APIRouter(include_in_schema=False)
 router.include_router(version_pages.router)

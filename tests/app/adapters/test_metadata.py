@@ -16,7 +16,7 @@ from app.registry.adapters.service import AdapterChange, change_adapter
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.db import Database
 from app.registry.tables.adapters import Adapter
-from worker.core.bases.family import BaseFamily
+from worker.core.families.family import BaseFamily
 from worker.core.lora_files.metadata import AdapterMetadata
 
 NEW = NewVersion(

@@ -13,8 +13,8 @@ import pytest
 import worker.core.starter
 from app.cli.adapter_files.arguments import WeightedFile, weighted_file
 from app.cli.main import main
-from worker.core.bases.family import BaseFamily
 from worker.core.bases.inspect import inspect_base
+from worker.core.families.family import BaseFamily
 from worker.core.safetensors_header import read_header
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.fake_hub import READ, WRITE, Hub
-from worker.core.bases.family import BaseFamily
+from worker.core.families.family import BaseFamily
 from worker.core.hub.adapters import fetch_adapter, make_card, publish_adapter
 from worker.core.hub.errors import Access, HubError, explain_error
 from worker.core.hub.model_card import PEFT_FILE, ModelCard

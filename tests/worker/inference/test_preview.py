@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from tests.costs import wide_but
-from worker.core.bases.family import BaseFamily
+from worker.core.families.family import BaseFamily
 from worker.core.inference import pipeline as pipeline_module
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.pipeline import ResidentPipeline
-from worker.core.inference.preview import approximate_pixels
+from worker.core.inference.preview import approximate_pixels, has_linear_map
 from worker.core.inference.sampling import decode_latent, to_image
 from worker.core.words import SamplerName
 
@@ -50,10 +50,21 @@ def test_a_large_bases_preview_has_a_pixel_per_latent(
 
 
 def test_the_published_factors_give_the_published_colors() -> None:
-    gray = approximate_pixels(torch.zeros(4, 1, 1), BaseFamily.SDXL)
-    assert to_image(gray).getpixel((0, 0)) == (150, 140, 130)
+    large, small = BaseFamily.SDXL.facts.linear_map, BaseFamily.SD1.facts.linear_map
+    assert to_image(approximate_pixels(torch.zeros(4, 1, 1), large)).getpixel((0, 0)) == (
+        (150, 140, 130)
+    )
     one = torch.tensor([1.0, 0, 0, 0]).view(4, 1, 1)
-    assert to_image(approximate_pixels(one, BaseFamily.SDXL)).getpixel((0, 0)) == (210, 200, 190)
-    assert approximate_pixels(one, BaseFamily.SD1).flatten().tolist() == pytest.approx(
-        [0.298, 0.207, 0.208]
+    assert to_image(approximate_pixels(one, large)).getpixel((0, 0)) == (210, 200, 190)
+    assert approximate_pixels(one, small).flatten().tolist() == pytest.approx([0.298, 0.207, 0.208])
+
+
+def test_the_latents_of_a_transformer_have_a_map_of_their_own() -> None:
+    linear = BaseFamily.ZIMAGE.facts.linear_map
+    assert has_linear_map(torch.zeros(16, 2, 3), linear)
+    assert not has_linear_map(torch.zeros(4, 2, 3), linear)
+    last = torch.zeros(16, 1, 1)
+    last[-1] = 1
+    assert approximate_pixels(last, linear).flatten().tolist() == pytest.approx(
+        [-0.1146, -0.0827, -0.0598]
     )

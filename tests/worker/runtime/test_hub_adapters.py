@@ -23,9 +23,10 @@ from tests.fake_hub import READ, WRITE, Hub, open_hub
 from tests.worker.runtime.job_loops import Registry, open_registry, picture, wait_for
 from tests.worker.runtime.trainer_server import TrainerServer
 from worker.core import starter
+from worker.core.families.family import Component
 from worker.core.lora_files import canonical
 from worker.core.lora_files.adaptable_shapes import adaptable_shapes
-from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
+from worker.core.lora_files.canonical import LoraAdapter, LoraModule
 from worker.core.lora_files.reading import read_adapter
 from worker.core.words import LORA_FORMATS, WeightDtype
 from worker.runtime import export_jobs

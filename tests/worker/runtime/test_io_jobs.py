@@ -25,8 +25,9 @@ from tests.conftest import embedded_info
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import Registry
 from worker.core import starter
+from worker.core.families.family import Component
 from worker.core.lora_files import canonical
-from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
+from worker.core.lora_files.canonical import LoraAdapter, LoraModule
 from worker.core.lora_files.file_names import file_name
 from worker.core.lora_files.reading import read_adapter
 from worker.core.safetensors_header import with_metadata

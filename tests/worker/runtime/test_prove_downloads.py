@@ -24,7 +24,7 @@ from tests.worker.lora_files.random_adapters import random_adapter
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import Registry
 from worker.core import starter
-from worker.core.bases.family import BaseFamily
+from worker.core.families.family import BaseFamily
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.families import family_shapes

@@ -37,11 +37,12 @@ from tests.worker.bases.tiny_models import save_two_blocks
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import SIDE, Registry
 from worker.core.bases.inspect import inspect_base
+from worker.core.families.family import Component
 from worker.core.inference import precision
 from worker.core.inference.config import BlockWeights
 from worker.core.inference.infotext import parse_infotext
 from worker.core.inference.precision import PrecisionChoice
-from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule, save_adapter
+from worker.core.lora_files.canonical import LoraAdapter, LoraModule, save_adapter
 from worker.core.words import RenderPrecision
 from worker.runtime.job_loop import JobLoop
 from worker.runtime.lease import Lease

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from worker.core.families.family import Component
 from worker.core.lora_files import canonical
-from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
+from worker.core.lora_files.canonical import LoraAdapter, LoraModule
 from worker.core.training import checkpoints as checkpoint_module
 from worker.core.training.checkpoints import CheckpointFolder
 from worker.core.training.errors import CheckpointError

@@ -4,9 +4,8 @@ import pytest
 
 from tests.worker.training.adapters import fresh_adapter
 from tests.worker.training.conftest import MakeBase
-from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import LoadedBase
-from worker.core.lora_files.canonical import Component
+from worker.core.families.family import BaseFamily, Component
 from worker.core.training.adapter.lora import text_targets, unet_targets
 from worker.core.training.adapter.targets import blocks_of
 from worker.core.training.config import AdapterKind, Targets

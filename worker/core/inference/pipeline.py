@@ -17,6 +17,7 @@ from worker.core.bases.inspect import vae_factor
 from worker.core.bases.load import LoadedBase, load_base
 from worker.core.bases.text import PromptEmbeddings
 from worker.core.bases.threads import is_small
+from worker.core.families.family import Component
 from worker.core.inference.batches import (
     Preview,
     WantedImage,
@@ -46,7 +47,6 @@ from worker.core.inference.sampling import (
 )
 from worker.core.inference.source_images import SourceLatents, encode_source
 from worker.core.inference.weighted_prompts import encode_prompt, find_unread, lengthen
-from worker.core.lora_files.canonical import Component
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.memory import is_out_of_memory
 from worker.core.torch_dtypes import TORCH_DTYPES
@@ -317,9 +317,10 @@ class ResidentPipeline:
         numbers are black.
         """
         with torch.inference_mode():
-            if is_small(self.base.info.parameters) or not has_linear_map(latent):
+            linear = self.base.info.family.facts.linear_map
+            if is_small(self.base.info.parameters) or not has_linear_map(latent, linear):
                 return to_image(decode_latent(self.base.vae, latent))
-            return to_image(approximate_pixels(latent, self.base.info.family))
+            return to_image(approximate_pixels(latent, linear))
 
     def _decode_image(self, latent: Tensor) -> Image.Image:
         """The image of one latent (channels, height, width)."""

@@ -23,7 +23,7 @@ from app.registry.runs import progress, stopping
 from app.registry.runs.stopping import StopProposal
 from app.registry.storage.store import Blob
 from app.registry.tables.runs import RUINED, Run
-from worker.core.bases.family import FALLBACK_FAMILY
+from worker.core.families.family import FALLBACK_FAMILY
 from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.safetensors_header import tensor_hash
 from worker.core.training.config import TrainConfig

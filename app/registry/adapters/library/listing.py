@@ -26,7 +26,7 @@ from app.registry.db import MAX_ID
 from app.registry.errors import invalid_field
 from app.registry.paging import foreign_cursor, read_cursor, write_cursor
 from app.registry.tables.adapters import Adapter, AdapterTag, is_in_library
-from worker.core.bases.family import BaseFamily
+from worker.core.families.family import BaseFamily
 from worker.core.words import Labeled
 
 ADAPTERS_A_PAGE = 24

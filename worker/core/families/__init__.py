@@ -1,0 +1,1 @@
+"""Families of base models: everything that differs between their networks."""

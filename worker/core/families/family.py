@@ -1,0 +1,60 @@
+"""The families of base models: their names, sizes, components and how other programs call them.
+
+Without torch, so that pages and forms ask here what a family has. Families know no base, training,
+generation or file.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from worker.core.families.facts import stable_diffusion
+from worker.core.families.facts.family_facts import FamilyFacts
+
+
+class Component(StrEnum):
+    """The part of a base model that a module belongs to.
+
+    The denoiser keeps the stored value "unet", with which files, rows and caches were written.
+    """
+
+    DENOISER = "unet"
+    TEXT_ENCODER = "text_encoder"
+    TEXT_ENCODER_2 = "text_encoder_2"
+
+
+class BaseFamily(StrEnum):
+    """The architecture of a base model, recognized by its shapes."""
+
+    SD1 = "sd1"
+    SD2 = "sd2"
+    SDXL = "sdxl"
+
+    @property
+    def facts(self) -> FamilyFacts:
+        """Labels, sizes and the names that other programs use."""
+        return _FACTS[self]
+
+    @property
+    def label(self) -> str:
+        """The family in few words: SD 1.x."""
+        return _FACTS[self].short_label
+
+
+_FACTS = {
+    BaseFamily.SD1: stable_diffusion.SD1,
+    BaseFamily.SD2: stable_diffusion.SD2,
+    BaseFamily.SDXL: stable_diffusion.SDXL,
+}
+FALLBACK_FAMILY = BaseFamily.SD1  # of a row from before families were stored
+
+
+def find_family(name: str | None) -> BaseFamily | None:
+    """The family of this stored name; None for one that is not known here."""
+    return BaseFamily(name) if name in set(BaseFamily) else None
+
+
+def family_label(name: str | None) -> str:
+    """The label of a stored family name; "unknown" for one that is not known here."""
+    family = find_family(name)
+    return family.label if family else "unknown"
