@@ -17,7 +17,7 @@ from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import BaseModel
 from app.registry.wording import join_words
-from worker.core.bases.family import find_family
+from worker.core.families.family import find_family
 
 TOLERANCE = 0.02  # an inpainting model has a few more in its first layer
 MOST_NAMED = 3

@@ -10,7 +10,7 @@ from sqlmodel import Field, SQLModel, col
 
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.tables.rows import NumberedRow, Restorable, hide_deleted
-from worker.core.bases.family import family_label
+from worker.core.families.family import family_label
 from worker.core.lora_files.weights import USUAL_WEIGHT, WeightCard
 
 LATEST = "latest"  # the alias of the version that is used when none is named

@@ -12,28 +12,28 @@ from typing import Any
 
 from worker.core import starter
 from worker.core.bases import single_file
-from worker.core.bases.family import (
-    BaseFamily,
-    BaseInfo,
-    BaseModelError,
-    PredictionType,
-    Shapes,
+from worker.core.bases.family import BaseInfo, BaseModelError, Shapes
+from worker.core.families.folder import (
+    INDEX,
+    SCHEDULER,
+    stored_class,
+    weight_stem,
+)
+from worker.core.families.folder import vae_factor as vae_factor
+from worker.core.families.folders import folder_kind
+from worker.core.families.stable_diffusion.folder import (
+    check_latents,
     cross_attention_width,
-    family_of,
+    empty_is_zero,
 )
 from worker.core.safetensors_header import Header, HeaderError, read_header
-
-__all__ = ["BaseFamily", "BaseInfo", "BaseModelError", "component_files", "inspect_base"]
 
 MAX_HEADER_BYTES = 40_000_000  # whole SDXL checkpoints need about 0.3 MB
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
 SAMPLES, SAMPLE_BYTES = 8, 65_536
-_STEMS = {
-    "unet": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-    "text_encoder": "model",
-    "text_encoder_2": "model",
-}
+VOCABULARIES = ("tokenizer.json", "vocab.json")
+FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+CHAT_TEMPLATE = "chat_template.jinja"
 
 
 def inspect_base(path: Path) -> BaseInfo:
@@ -58,21 +58,21 @@ def blamed_on_the_installation() -> Iterator[None]:
         raise BaseModelError(f"{fact or advice.rstrip('.')}. {starter.REPAIR}") from error
 
 
-def component_files(folder: Path, component: str) -> list[Path]:
-    """The safetensors files of one component; plain weights win over fp16, fp16 over other
+def component_files(folder: Path, part: str) -> list[Path]:
+    """The safetensors files in a component's folder; plain weights win over fp16, fp16 over other
     variants."""
-    where, stem = folder / component, _STEMS[component]
+    where, stem = folder / part, weight_stem(part)
     for variant in ("", ".fp16", ".*"):
         for pattern in (f"{stem}{variant}.safetensors", f"{stem}{variant}-*-of-*.safetensors"):
             if found := sorted(where.glob(pattern)):
                 return found
     if any(where.glob("*.bin")) or any(where.glob("*.ckpt")):
         raise BaseModelError(
-            f"The {component} is only a PyTorch pickle, which can run code when it is opened. Use "
+            f"The {part} is only a PyTorch pickle, which can run code when it is opened. Use "
             "a model with .safetensors files."
         )
     raise BaseModelError(
-        f"The base model is incomplete: {component}/ has no weights. Download it again."
+        f"The base model is incomplete: {part}/ has no weights. Download it again."
     )
 
 
@@ -108,37 +108,66 @@ def read_shapes(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
 
 
 def _inspect_folder(folder: Path) -> BaseInfo:
-    index = read_config(folder, "model_index.json")
-    unet_config = read_config(folder, "unet/config.json")
-    vae_config = read_config(folder, "vae/config.json")
-    scheduler = read_config(folder, "scheduler/scheduler_config.json")
-    two_encoders = index.get("text_encoder_2", [None])[0] is not None
-    components = ["unet", "vae", "text_encoder", *(["text_encoder_2"] if two_encoders else [])]
-    files = {component: component_files(folder, component) for component in components}
-    shapes = {component: read_shapes(found) for component, found in files.items()}
-    width = cross_attention_width(shapes["unet"])
-    _check_latents(unet_config.get("in_channels"), vae_config.get("latent_channels"))
-    family = family_of(
-        cross_attention_dim=width,
-        two_encoders=two_encoders,
-        size_conditioned=any(name.startswith("add_embedding.") for name in shapes["unet"]),
-    )
+    index = read_config(folder, INDEX)
+    kind = folder_kind(index)
+    places = {name: kind.folders[name] for name in kind.components(index)}
+    described = [name for name in ("unet", "vae", *kind.classes) if name in places]
+    configs = {name: read_config(folder, f"{places[name]}/config.json") for name in described}
+    for name, known in kind.classes.items():
+        if (stored := stored_class(configs[name])) not in known:
+            raise BaseModelError(
+                f"The base model's {places[name]} is a {stored[:60] or 'thing without a class'}, "
+                f"not a {next(iter(known))}. Use another model."
+            )
+    if kind.has_chat:
+        _require_chat(folder)
+    scheduler = read_config(folder, f"{SCHEDULER}/scheduler_config.json")
+    files = {name: component_files(folder, place) for name, place in places.items()}
+    if kind.classes:
+        _require_floats(file for found in files.values() for file in found)
+    shapes = {name: read_shapes(found) for name, found in files.items()}
+    found = kind.describe({**configs, SCHEDULER: scheduler, INDEX: index}, shapes, folder)
     every = [file for found in files.values() for file in found]
-    configs = [folder / "unet/config.json", folder / "vae/config.json"]
+    marks = [folder / places[name] / "config.json" for name in ("unet", "vae")]
     return BaseInfo(
         path=folder,
         layout="diffusers",
-        family=family,
-        prediction_type=_prediction_type(scheduler.get("prediction_type", "epsilon")),
-        resolution=_native_latent_side(unet_config.get("sample_size"), family)
-        * vae_factor(vae_config),
-        cross_attention_dim=width,
-        parameters={name: _count_parameters(found) for name, found in shapes.items()},
+        family=found.family,
+        prediction_type=found.prediction_type,
+        resolution=found.resolution,
+        cross_attention_dim=found.text_width,
+        parameters={name: _count_parameters(each) for name, each in shapes.items()},
         size_bytes=sum(file.stat().st_size for file in every),
-        fingerprint=_compute_fingerprint(folder, [*every, *configs]),
-        zero_empty_negative=family is BaseFamily.SDXL
-        and bool(index.get("force_zeros_for_empty_prompt", True)),
+        fingerprint=_compute_fingerprint(folder, [*every, *marks]),
+        zero_empty_negative=found.zero_empty_negative,
+        variant=found.variant,
     )
+
+
+def _require_floats(files: Iterable[Path]) -> None:
+    """Raise BaseModelError for weights that were rounded to 8 bits or less."""
+    for file in files:
+        for name, entry in read_base_header(file).tensors.items():
+            if entry.dtype not in FLOATS and entry.shape:  # a single number counts something
+                raise BaseModelError(
+                    f"{name} in {file.parent.name}/{file.name} is stored in {entry.dtype}, which "
+                    "rounds it for good. Use the model in bf16: its diffusers folder, or its name "
+                    "on the Hub."
+                )
+
+
+def _require_chat(folder: Path) -> None:
+    """Raise BaseModelError unless there is a tokenizer with a chat template."""
+    config = read_config(folder, "tokenizer/tokenizer_config.json")
+    if not any((folder / "tokenizer" / name).exists() for name in VOCABULARIES):
+        raise BaseModelError(
+            "The base model is incomplete: tokenizer/ has no vocabulary. Download it again."
+        )
+    if not config.get("chat_template") and not (folder / "tokenizer" / CHAT_TEMPLATE).exists():
+        raise BaseModelError(
+            f"The base model is incomplete: its tokenizer has no chat template ({CHAT_TEMPLATE}), "
+            "in which prompts are written. Download it again."
+        )
 
 
 def _inspect_file(path: Path) -> BaseInfo:
@@ -146,7 +175,7 @@ def _inspect_file(path: Path) -> BaseInfo:
     shapes = {name: entry.shape for name, entry in header.tensors.items()}
     parts = single_file.split_components(shapes)
     family = single_file.family(parts)
-    _check_latents(*single_file.latent_channels(parts))
+    check_latents(*single_file.latent_channels(parts))
     return BaseInfo(
         path=path,
         layout="single_file",
@@ -157,37 +186,8 @@ def _inspect_file(path: Path) -> BaseInfo:
         parameters={name: _count_parameters(found) for name, found in parts.items()},
         size_bytes=path.stat().st_size,
         fingerprint=_compute_fingerprint(path.parent, [path]),
-        zero_empty_negative=family is BaseFamily.SDXL,
+        zero_empty_negative=empty_is_zero(family),
     )
-
-
-def vae_factor(vae_config: dict[str, Any]) -> int:
-    """The pixels per latent along a side; 8 for every common autoencoder."""
-    blocks = vae_config.get("block_out_channels") or vae_config.get("encoder_block_out_channels")
-    return int(2 ** (len(blocks) - 1)) if blocks else 8
-
-
-def _native_latent_side(sample_size: object, family: BaseFamily) -> int:
-    """The UNet's native side in latents."""
-    if isinstance(sample_size, list) and sample_size:
-        sample_size = max(sample_size)
-    return sample_size if isinstance(sample_size, int) else family.facts.native_side // 8
-
-
-def _check_latents(unet_channels: int | None, vae_channels: int | None) -> None:
-    if unet_channels is None or vae_channels is None or unet_channels != vae_channels:
-        raise BaseModelError(
-            f"The UNet has {unet_channels} input channels, the autoencoder {vae_channels}: this is "
-            "an inpainting or another special model. Use a text-to-image base model."
-        )
-
-
-def _prediction_type(value: object) -> PredictionType:
-    if value == "epsilon":
-        return "epsilon"
-    if value == "v_prediction":
-        return "v_prediction"
-    raise BaseModelError(f"The model predicts {value!r}. Use one with epsilon or v_prediction.")
 
 
 def _count_parameters(shapes: Shapes) -> int:

@@ -38,9 +38,16 @@ class SingleFileSource:
         kind = "CLIPTextModel" if component == "text_encoder" else "CLIPTextModelWithProjection"
         return kind, single_file.text_config(self.parts[component], family)
 
-    def weights(self, component: str, dtype: torch.dtype | None, module: nn.Module) -> StateDict:
-        """The weights under the parameter names of `module`."""
-        tensors = {name: tensor.read(dtype) for name, tensor in self._stored(component).items()}
+    def weights(
+        self,
+        component: str,
+        dtype: torch.dtype | None,
+        module: nn.Module,
+        device: torch.device | str = "cpu",
+    ) -> StateDict:
+        """The weights under the parameter names of `module`, moved to `device` one by one."""
+        stored = self._stored(component)
+        tensors = {name: tensor.read(dtype).to(device) for name, tensor in stored.items()}
         return convert_names(component, self.prefix(component), tensors, module)
 
     def locate(self, component: str, module: nn.Module) -> dict[str, StoredTensor]:

@@ -131,5 +131,5 @@ def _load(
 def make_source(info: BaseInfo) -> Source:
     """The reader for an inspected base model."""
     if info.layout == "diffusers":
-        return FolderSource(info.path)
+        return FolderSource(info)
     return SingleFileSource(info.path, info)

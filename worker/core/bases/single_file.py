@@ -11,11 +11,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from worker.core.bases.family import (
-    BaseFamily,
-    BaseModelError,
-    PredictionType,
-    Shapes,
+from worker.core.bases.family import BaseModelError, Shapes
+from worker.core.families.family import BaseFamily
+from worker.core.families.folder import PredictionType
+from worker.core.families.stable_diffusion.folder import (
+    SINGLE_FILES,
     cross_attention_width,
     family_of,
 )
@@ -35,7 +35,6 @@ ENCODER_PREFIXES = {
 LAYERS_PER_BLOCK = 2  # in every SD 1.x, SD 2.x and SDXL UNet
 HEAD_WIDTH = 64  # SD 2, SDXL and all CLIP text models
 SD1_HEADS = 8
-SD2_TEXT_LAYERS = 23  # as stored by diffusers; OpenCLIP's ViT-H has 24
 
 Parts = Mapping[str, Shapes]
 
@@ -82,14 +81,13 @@ def latent_channels(parts: Parts) -> tuple[int, int]:
 def prediction_type(
     family: BaseFamily, shapes: Shapes, metadata: Mapping[str, str]
 ) -> PredictionType:
-    """The prediction type in the header or a marker tensor; else v for SD 2 (as in 2.1), else
-    epsilon."""
+    """The prediction type in the header or a marker tensor; else the family's usual one."""
     declared = metadata.get("modelspec.prediction_type", "").lower()
     if declared in ("v", "v_prediction", "v-prediction") or "v_pred" in shapes:
         return "v_prediction"
     if declared == "epsilon":
         return "epsilon"
-    return "v_prediction" if family is BaseFamily.SD2 else "epsilon"
+    return SINGLE_FILES[family].prediction_type
 
 
 def resolution(metadata: Mapping[str, str]) -> int | None:
@@ -138,9 +136,9 @@ def unet_config(parts: Parts, family: BaseFamily, resolution: int) -> dict[str, 
         # diffusers calls the number of heads "attention_head_dim"
         "attention_head_dim": [max(1, w // HEAD_WIDTH) for w in widths] if linear else SD1_HEADS,
         "use_linear_projection": linear,
-        "upcast_attention": family is BaseFamily.SD2,
+        "upcast_attention": SINGLE_FILES[family].upcast_attention,
     }
-    if family is BaseFamily.SDXL:
+    if "label_emb.0.0.weight" in unet:
         inputs_width = _require_shape(unet, "label_emb.0.0.weight")[1]
         pooled = _require_shape(parts["text_encoder_2"], "text_projection")[1]
         config |= {
@@ -185,9 +183,8 @@ def text_config(encoder: Shapes, family: BaseFamily) -> dict[str, Any]:
         layers = _count_blocks(encoder, "transformer.resblocks.")
         middle = _require_shape(encoder, "transformer.resblocks.0.mlp.c_fc.weight")[0]
         length = _require_shape(encoder, "positional_embedding")[0]
-        # SD 2 reads the state before the last layer, so diffusers drops that layer; files that were
-        # converted from a diffusers folder have lost it already
-        if family is BaseFamily.SD2 and layers != SD2_TEXT_LAYERS:
+        # files that were converted from a diffusers folder have lost the last layer already
+        if SINGLE_FILES[family].text_layers not in (None, layers):
             layers -= 1
     else:
         encoder = {name.removeprefix("text_model."): shape for name, shape in encoder.items()}

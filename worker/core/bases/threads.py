@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from worker.core.bases.family import BaseFamily
 from worker.core.bases.inspect import vae_factor
 from worker.core.bases.load import LoadedBase
+from worker.core.bases.text import encode_prompts
 
 SMALL_PARAMETERS = 150_000_000  # UNet parameters; above it a forward pass on a CPU takes seconds
 MAX_TIME_RATIO = 0.95
 PROBES = 3
-TIME_IDS = 6
+SIZES = 6
 
 
 def use_fastest_threads(base: LoadedBase, *, batch_size: int, at_most: int) -> int:
@@ -64,6 +64,7 @@ def _time_forward(base: LoadedBase, batch_size: int, *, threads: int) -> float:
     shortest = float("inf")
     inputs = _make_inputs(base, batch_size)
     with torch.inference_mode():
+        inputs = _make_inputs(base, batch_size)
         for probe in range(1 + PROBES):
             started = time.perf_counter()
             base.unet(**inputs)
@@ -76,19 +77,7 @@ def _make_inputs(base: LoadedBase, batch_size: int) -> dict[str, object]:
     """Random latents at the base's native size, with the other inputs of its UNet."""
     config, dtype = base.unet.config, base.unet.dtype
     side = base.info.resolution // vae_factor(base.vae.config)
-    tokens = base.text_encoders[0].config.max_position_embeddings
-    inputs: dict[str, object] = {
-        "sample": torch.randn(batch_size, config.in_channels, side, side, dtype=dtype),
-        "timestep": torch.zeros(batch_size, dtype=torch.long),
-        "encoder_hidden_states": torch.randn(
-            batch_size, tokens, config.cross_attention_dim, dtype=dtype
-        ),
-    }
-    if base.info.family is BaseFamily.SDXL:
-        pooled = config.projection_class_embeddings_input_dim
-        pooled -= TIME_IDS * config.addition_time_embed_dim
-        inputs["added_cond_kwargs"] = {
-            "text_embeds": torch.randn(batch_size, pooled, dtype=dtype),
-            "time_ids": torch.zeros(batch_size, TIME_IDS, dtype=dtype),
-        }
-    return inputs
+    latents = torch.randn(batch_size, config.in_channels, side, side, dtype=dtype)
+    levels = torch.zeros(batch_size, dtype=torch.long)
+    text = encode_prompts(base, [""] * batch_size, device="cpu")
+    return latents, levels, text, torch.zeros(batch_size, SIZES, dtype=dtype)

@@ -39,8 +39,11 @@ def starter_counter() -> TokenCounter:
 
 
 @cache
-def clip_counter() -> TokenCounter:
-    """That of CLIP, for every other base: SD 1, SD 2 and SDXL read prompts with its vocabulary."""
+def clip_counter(limit: int = CLIP_LIMIT) -> TokenCounter:
+    """That of CLIP, for every other base: SD 1, SD 2 and SDXL read prompts with its vocabulary.
+
+    Others read `limit` tokens of about the same length.
+    """
     vocabulary, merges = read_vocabulary()
     tokenizer = Tokenizer(
         models.BPE(
@@ -61,4 +64,4 @@ def clip_counter() -> TokenCounter:
         ]
     )
     tokenizer.add_special_tokens(["<|startoftext|>", "<|endoftext|>"])
-    return TokenCounter(tokenizer, CLIP_LIMIT)
+    return TokenCounter(tokenizer, limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,17 @@ from worker.core.bases.family import BaseModelError
 AS_STORED = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 
-def read_tokenizer(folder: Path) -> Any:
+def read_tokenizer(folder: Path, kind: str = CLIPTokenizer.__name__) -> Any:
     """The tokenizer in `folder`. Raises BaseModelError.
 
     One whose class is a name in AS_STORED is used exactly as its `tokenizer.json` says, any other
-    as a `CLIPTokenizer`, which takes only the vocabulary and merges from its files.
+    as one of the class `kind`; a `CLIPTokenizer` takes only the vocabulary and merges from its
+    files.
     """
     try:
-        kind = _stored_class(folder / "tokenizer_config.json")
-        reader = PreTrainedTokenizerFast if kind in AS_STORED else CLIPTokenizer
+        if _stored_class(folder / "tokenizer_config.json") in AS_STORED:
+            kind = PreTrainedTokenizerFast.__name__
+        reader = getattr(import_module("transformers"), kind)
         return reader.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise BaseModelError(

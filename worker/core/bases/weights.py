@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import read_base_header
@@ -37,7 +37,8 @@ _preloaded: dict[tuple[Path, int], np.ndarray[Any, np.dtype[np.float32]]] = {}
 class WithoutInitialization(TorchFunctionMode):
     """A context in which tensors are not filled with random numbers, and ranges are on the CPU.
 
-    On the meta device both have no values, but torch loads sympy to find their type (30 MB).
+    On the meta device both have no values, but torch loads sympy to find their type (30 MB). From
+    a range comes every buffer that no file stores, such as the frequencies of rotary positions.
     """
 
     def __torch_function__(
@@ -51,7 +52,7 @@ class WithoutInitialization(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in RANDOM_FILLS:
             return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        if func is torch.arange:  # CLIP's position_ids, a buffer that no file stores
+        if func is torch.arange:
             kwargs = {"device": "cpu"} | kwargs
         return func(*args, **kwargs)
 
@@ -66,17 +67,21 @@ class StoredTensor:
     shape: tuple[int, ...]
 
     def read(self, dtype: torch.dtype | None = None) -> Tensor:
-        """The tensor in `dtype`, by default as it is stored. Raises BaseModelError.
+        """The tensor in `dtype`, by default and for integers as it is stored.
+
+        Raises BaseModelError.
 
         The bytes are read straight into the result, or piece by piece if it has another type: a
         mapped file would count as memory of the process, besides the tensors copied from it.
         """
-        if (dtype or self.dtype) is torch.float32:
+        if dtype is None or not self.dtype.is_floating_point:
+            dtype = self.dtype
+        if dtype is torch.float32:
             # given out once, because who reads a tensor may change it
             array = _preloaded.pop((self.file, self.offset), None)
             if array is not None:
                 return torch.from_numpy(array).view(self.shape)
-        tensor = torch.empty(self.shape, dtype=dtype or self.dtype)
+        tensor = torch.empty(self.shape, dtype=dtype)
         try:
             with self.file.open("rb", buffering=0) as content:
                 content.seek(self.offset)
@@ -129,9 +134,9 @@ def preload_fp32(files: Iterable[Path]) -> None:
                 _preloaded[file, stored.offset] = values.astype(np.float32)
 
 
-def _known(kind: str, config: dict[str, Any]) -> dict[str, Any]:
+def _known(kind: Any, config: dict[str, Any]) -> dict[str, Any]:
     """The part of a config that the class reads: diffusers warns of the rest and ignores it."""
-    names = signature(_DIFFUSERS[kind].__init__).parameters
+    names = signature(kind.__init__).parameters
     return {name: value for name, value in config.items() if name in names or name[:1] == "_"}
 
 
@@ -140,9 +145,11 @@ def build_module(kind: str, config: dict[str, Any]) -> nn.Module:
     try:
         with torch.device("meta"), WithoutInitialization():
             if kind in _TRANSFORMERS:
-                return _TRANSFORMERS[kind](CLIPTextConfig(**config))  # type: ignore[no-any-return]
+                model = _TRANSFORMERS[kind]
+                return model(model.config_class(**config))  # type: ignore[no-any-return]
             if kind in _DIFFUSERS:
-                return _DIFFUSERS[kind].from_config(_known(kind, config))  # type: ignore[no-any-return]
+                model = _DIFFUSERS[kind]
+                return model.from_config(_known(model, config))  # type: ignore[no-any-return]
     except (TypeError, ValueError, KeyError, AssertionError) as error:
         raise BaseModelError(
             f"The config of the base model's {kind} is invalid. Use another model."
@@ -165,11 +172,12 @@ def fill_weights(module: nn.Module, weights: StateDict, component: str) -> None:
                 "another model."
             )
     module.load_state_dict({name: weights[name] for name in expected}, assign=True)
-    for name, buffer in list(module.named_buffers()):
-        if buffer.is_meta:  # CLIP's position_ids, the only buffer that is never stored
-            owner, _, leaf = name.rpartition(".")
-            positions = torch.arange(buffer.shape[-1]).expand(buffer.shape)
-            module.get_submodule(owner).register_buffer(leaf, positions, persistent=False)
+    for name, buffer in module.named_buffers():
+        if buffer.is_meta:  # no file stores it, and the module did not compute it
+            raise BaseModelError(
+                f"The values of {name} in the base model's {component} are unknown. Use another "
+                "model."
+            )
     module.requires_grad_(False)
     module.eval()
 

@@ -2,10 +2,84 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
+from worker.core.families.family import BaseFamily
+from worker.core.families.variants import Variant
+
+INDEX, SCHEDULER = "model_index.json", "scheduler"
 PredictionType = Literal["epsilon", "v_prediction", "flow"]
+Configs = Mapping[str, Mapping[str, Any]]
+"""Configs by component, with those of the scheduler and of the index under their names."""
+ShapesOf = Mapping[str, Mapping[str, tuple[int, ...]]]
+"""The shapes of tensors by component and name in the file."""
 
 
 class BaseModelError(Exception):
     """A base model that cannot be used; the message is a sentence for people."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What configs and shapes say of a base model; see BaseInfo."""
+
+    family: BaseFamily
+    prediction_type: PredictionType
+    resolution: int
+    text_width: int
+    zero_empty_negative: bool = False
+    variant: Variant | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderKind:
+    """A kind of diffusers folder, that of one family or of several that their shapes tell apart.
+
+    `pipeline`: how the class of the index begins; `folders`: the folder of each component in the
+    order in which they are loaded, where those in `optional` may be missing; `classes`: for
+    components that can be of these classes only, the class that is built for each. With `has_chat`
+    the tokenizer needs a chat template. `describe` gets the folder as well and raises
+    BaseModelError. `tokenizer` is its class in transformers; `family` that of its base models,
+    unless their shapes tell.
+    """
+
+    pipeline: str = ""
+    folders: Mapping[str, str]
+    describe: Callable[[Configs, ShapesOf, Path], Description]
+    optional: frozenset[str] = frozenset()
+    classes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    family: BaseFamily | None = None
+    tokenizer: str = "CLIPTokenizer"
+    has_chat: bool = False
+
+    def components(self, index: Mapping[str, Any]) -> list[str]:
+        """The components of a base model with this index."""
+        return [name for name in self.folders if name not in self.optional or class_in(index, name)]
+
+
+def class_in(index: Mapping[str, Any], name: str) -> str | None:
+    """The class of a part in model_index.json; None if the model has no such part."""
+    named = index.get(name)
+    found = named[-1] if isinstance(named, list) and named else None
+    return str(found) if found is not None else None
+
+
+def stored_class(config: Mapping[str, Any]) -> str:
+    """The class of a component by its config; empty if it does not say."""
+    of_text = config.get("architectures") or [""]
+    return str(config.get("_class_name") or of_text[0])
+
+
+def weight_stem(folder: str) -> str:
+    """The name of weight files in the folder of a component, before variant and suffix."""
+    return "model" if folder.startswith("text_encoder") else "diffusion_pytorch_model"
+
+
+def vae_factor(vae_config: Mapping[str, Any]) -> int:
+    """The pixels per latent along a side; 8 for most autoencoders, 16 where latents are packed."""
+    blocks = vae_config.get("block_out_channels") or vae_config.get("encoder_block_out_channels")
+    packed, *_ = vae_config.get("patch_size") or (1,)
+    return int(2 ** (len(blocks) - 1)) * int(packed) if blocks else 8

@@ -18,13 +18,19 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-from huggingface_hub.utils import WeakFileLock
+from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
-from worker.core.captioning.local.inspect import CONFIG, ONNX, TAGS, UnusableModel, family_of_config
+from worker.core.captioning.local.inspect import (
+    CONFIG,
+    ONNX,
+    TAGS,
+    UnusableModel,
+    family_of_config,
+)
+from worker.core.families.folder import INDEX
 from worker.core.hub.errors import Access, HubError
 from worker.core.hub.repository import RemoteFile, Repository, fetch_repository
 from worker.core.hub.selection import (
-    INDEX,
     Precision,
     find_weights,
     refuse_pickles,

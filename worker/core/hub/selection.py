@@ -12,18 +12,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
+from worker.core.families.folder import INDEX, class_in, weight_stem
+from worker.core.families.folders import folder_kind
 from worker.core.hub.errors import HubError
 from worker.core.hub.repository import RemoteFile, Repository
 
 Precision = Literal["fp16", "fp32"]
 
-INDEX = "model_index.json"
-WEIGHTS = {
-    "unet": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-    "text_encoder": "model",
-    "text_encoder_2": "model",
-}
 CONFIGS = ("scheduler", "tokenizer", "tokenizer_2")
 ADAPTER_NAMES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 SHOWN_CHOICES = 8
@@ -35,43 +30,39 @@ def select_folder_files(
 ) -> list[RemoteFile]:
     """The files of a diffusers folder to download, small ones first; HubError when it cannot be
     used."""
+    kind = folder_kind(index)
     files = repository.files
     selected = [files[INDEX]]
-    for component in (*CONFIGS, *WEIGHTS):
-        if not is_named(index, component):
+    weights = set(kind.folders.values())
+    for folder in (*CONFIGS, *kind.folders.values()):
+        if class_in(index, folder) is None:
             continue
-        inside = [file for path, file in files.items() if path.startswith(f"{component}/")]
+        inside = [file for path, file in files.items() if path.startswith(f"{folder}/")]
         selected += [file for file in inside if _is_config(file)]
-        if component in WEIGHTS:
-            selected += _select_weights(repository.name, component, inside, precision)
+        if folder in weights:
+            selected += _select_weights(repository.name, folder, inside, precision)
     return sorted(selected, key=lambda file: (file.size, file.path))
-
-
-def is_named(index: Mapping[str, Any], component: str) -> bool:
-    """True when model_index.json says that the pipeline has this component."""
-    named = index.get(component)
-    return isinstance(named, list) and bool(named) and named[0] is not None
 
 
 def _is_config(file: RemoteFile) -> bool:
     return file.path.count("/") == 1 and (
-        file.name in ("merges.txt", "vocab.json")
+        file.name in ("merges.txt", "vocab.json", "chat_template.jinja")
         or (file.name.endswith(".json") and ".index." not in file.name)
     )
 
 
 def _select_weights(
-    name: str, component: str, inside: Iterable[RemoteFile], precision: Precision
+    name: str, folder: str, inside: Iterable[RemoteFile], precision: Precision
 ) -> list[RemoteFile]:
     """The weights of one component in one variant."""
     inside = list(inside)
     variants = ("fp16", "") if precision == "fp16" else ("", "fp16")
-    if found := find_weights(inside, f"{component}/{WEIGHTS[component]}", variants):
+    if found := find_weights(inside, f"{folder}/{weight_stem(folder)}", variants):
         return found
-    refuse_pickles(f"The {component} of “{name}”", inside)
+    refuse_pickles(f"The {folder} of “{name}”", inside)
     raise HubError(
         "hub_unusable",
-        f"“{name}” is incomplete: its {component} has no .safetensors weights. Choose another.",
+        f"“{name}” is incomplete: its {folder} has no .safetensors weights. Choose another.",
     )
 
 
