@@ -17,9 +17,10 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from worker.core import starter
-from worker.core.bases.family import BaseFamily, BaseInfo
+from worker.core.bases.family import BaseInfo
 from worker.core.bases.load import LoadedBase, load_base
 from worker.core.bases.tokenizer import clip_tokenizer
+from worker.core.families.family import BaseFamily
 from worker.core.starter.examples import CHALKBOARD
 from worker.core.training.data.images import TrainingImage, read_folder
 
@@ -182,7 +183,7 @@ def _random_base(
     )
     return LoadedBase(
         info,
-        unet=parts["unet"],
+        denoiser=parts["unet"],
         vae=parts["vae"],
         text_encoders=[parts["text_encoder"]],
         tokenizers=[clip_tokenizer(length=77, pad="<|endoftext|>")],

@@ -101,7 +101,7 @@ def test_a_picture_with_an_adapter_and_one_without(smallest_sd15_folder: Path) -
     config = RenderConfig(prompt="a castle", negative_prompt="blue", steps=1, width=64, height=64)
     with fake_gpu():
         pipeline = ResidentPipeline.load(smallest_sd15_folder, "cuda")
-        assert pipeline.base.unet.dtype is torch.float16
+        assert pipeline.base.denoiser.dtype is torch.float16
         shapes = {
             f"{component}.{path}": tuple(layer.weight.shape)  # type: ignore[arg-type]
             for component, part in pipeline.base.adaptable().items()

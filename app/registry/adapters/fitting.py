@@ -72,9 +72,9 @@ def _kind_of_adapter(adapter: Adapter, base: BaseModel | None) -> BaseKind:
 
 
 def _published_parameters(family: str | None) -> int | None:
-    """The parameters of the family's published UNet; None for a family not known here."""
+    """The parameters of the family's published denoiser; None for a family not known here."""
     known = find_family(family)
-    return known.facts.unet_parameters if known else None
+    return known.facts.denoiser_parameters if known else None
 
 
 def misfit(adapter: Adapter, kind: BaseKind, base: BaseModel, bases: Iterable[BaseModel]) -> str:

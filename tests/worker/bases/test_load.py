@@ -22,10 +22,11 @@ from tests.worker.bases.tiny_models import (
     sd2_unet,
     text_config,
 )
-from worker.core.bases.family import BaseFamily, BaseModelError
+from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import inspect_base
 from worker.core.bases.load import load_base
 from worker.core.bases.single_file import text_config as text_config_of
+from worker.core.families.family import BaseFamily
 
 
 def same_weights(one: nn.Module, other: nn.Module) -> bool:
@@ -41,7 +42,7 @@ def single_file_of(folder: Path, file: Path, **options: Any) -> Path:
             "conditioner.embedders.0.transformer.": clip_to_ldm(base.text_encoders[0]),
             "conditioner.embedders.1.model.": clip_to_open_clip(base.text_encoders[1]),
         }
-    return save_single(file, unet=base.unet, vae=base.vae, encoders=encoders, **options)
+    return save_single(file, unet=base.denoiser, vae=base.vae, encoders=encoders, **options)
 
 
 @pytest.fixture(scope="module")
@@ -53,19 +54,19 @@ def sd15_file(sd15_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_a_folder_loads_with_the_weights_that_diffusers_reads(sd15_folder: Path) -> None:
     folder = sd15_folder
     base = load_base(folder)
-    assert same_weights(base.unet, UNet2DConditionModel.from_pretrained(folder / "unet"))
+    assert same_weights(base.denoiser, UNet2DConditionModel.from_pretrained(folder / "unet"))
     assert same_weights(
         base.text_encoders[0], CLIPTextModel.from_pretrained(folder / "text_encoder")
     )
-    assert not any(p.requires_grad for p in base.unet.parameters())
+    assert not any(p.requires_grad for p in base.denoiser.parameters())
     assert base.scheduler_config["beta_schedule"] == "scaled_linear"
 
 
 def test_half_precision_weights_load_as_the_type_asked_for() -> None:
     base = load_base(worker.core.starter.PATH)
-    assert base.unet.dtype is torch.float32
+    assert base.denoiser.dtype is torch.float32
     half = load_base(worker.core.starter.PATH, dtype=torch.bfloat16)
-    assert half.unet.dtype is torch.bfloat16
+    assert half.denoiser.dtype is torch.bfloat16
     assert half.text_encoders[0].dtype is torch.bfloat16
     assert half.vae.dtype is torch.float32  # overflows in fp16 for SDXL
 
@@ -74,8 +75,8 @@ def test_a_unet_can_stay_as_it_is_stored() -> None:
     stored = load_base(worker.core.starter.PATH, unet_dtype="stored")
     assert stored.unet.dtype is torch.float16
     assert stored.text_encoders[0].dtype is torch.float32
-    stored.unet.float()
-    assert same_weights(stored.unet, load_base(worker.core.starter.PATH).unet)
+    stored.denoiser.float()
+    assert same_weights(stored.denoiser, load_base(worker.core.starter.PATH).denoiser)
 
 
 @pytest.mark.parametrize("layout", ["folder", "file"])
@@ -86,14 +87,14 @@ def test_a_unet_in_bf16_is_read_again_when_more_is_needed(
     exact, short = load_base(path), load_base(path, unet_dtype=torch.bfloat16)
     assert same_weights(short.unet, load_base(path, dtype=torch.bfloat16).unet)
     assert short.text_encoders[0].dtype is torch.float32
-    weight = short.read_unet_weight("conv_in")
+    weight = short.read_denoiser_weight("conv_in")
     assert weight is not None
-    assert torch.equal(weight, exact.unet.conv_in.weight)
-    short.cast_unet(torch.float32)
-    assert same_weights(short.unet, exact.unet)
-    exact.cast_unet(torch.bfloat16)
-    exact.cast_unet(torch.float32)
-    assert same_weights(short.unet, exact.unet)
+    assert torch.equal(weight, exact.denoiser.conv_in.weight)
+    short.cast_denoiser(torch.float32)
+    assert same_weights(short.denoiser, exact.denoiser)
+    exact.cast_denoiser(torch.bfloat16)
+    exact.cast_denoiser(torch.float32)
+    assert same_weights(short.denoiser, exact.denoiser)
 
 
 def test_a_file_that_ends_early_is_a_sentence(smallest_sd15_folder: Path, tmp_path: Path) -> None:
@@ -102,16 +103,16 @@ def test_a_file_that_ends_early_is_a_sentence(smallest_sd15_folder: Path, tmp_pa
     base = load_base(folder, components=["unet"])
     weights.write_bytes(weights.read_bytes()[:5_000])
     with pytest.raises(BaseModelError, match="ended early"):
-        base.cast_unet(torch.bfloat16) or base.cast_unet(torch.float32)
+        base.cast_denoiser(torch.bfloat16) or base.cast_denoiser(torch.float32)
     weights.unlink()
     with pytest.raises(BaseModelError, match="cannot be read"):
-        base.read_unet_weight("conv_in")
+        base.read_denoiser_weight("conv_in")
 
 
 def test_only_the_parts_asked_for_are_loaded() -> None:
     base = load_base(worker.core.starter.PATH, components=["vae"])
     assert base.vae is not None
-    assert base.unet is None
+    assert base.denoiser is None
     assert base.text_encoders == []
 
 
@@ -121,7 +122,7 @@ def test_the_fp16_variant_is_found(smallest_sd15_folder: Path, tmp_path: Path) -
     tensors = {name: tensor.half() for name, tensor in load_file(plain).items()}
     save_file(tensors, plain.with_name("diffusion_pytorch_model.fp16.safetensors"))
     plain.unlink()
-    unet = load_base(folder, components=["unet"]).unet
+    unet = load_base(folder, components=["unet"]).denoiser
     assert torch.equal(unet.conv_in.weight, tensors["conv_in.weight"].float())
 
 
@@ -150,12 +151,12 @@ def test_a_single_sd15_file_loads_as_the_folder_does(sd15_folder: Path, sd15_fil
     info = inspect_base(file)
     assert (info.layout, info.family, info.resolution) == ("single_file", BaseFamily.SD1, 512)
     expected, base = load_base(folder), load_base(file)
-    assert same_weights(base.unet, expected.unet)
+    assert same_weights(base.denoiser, expected.denoiser)
     assert same_weights(base.vae, expected.vae)
     assert same_weights(base.text_encoders[0], expected.text_encoders[0])
     assert base.info.parameters == expected.info.parameters
     for key in ("block_out_channels", "attention_head_dim", "cross_attention_dim"):
-        assert base.unet.config[key] == list_or_same(expected.unet.config[key])
+        assert base.denoiser.config[key] == list_or_same(expected.denoiser.config[key])
 
 
 def list_or_same(value: Any) -> Any:
@@ -173,11 +174,11 @@ def test_a_single_sdxl_file_loads_as_the_folder_does(sdxl_folder: Path, tmp_path
     assert info.family is BaseFamily.SDXL
     assert (info.prediction_type, info.resolution) == ("v_prediction", 64)
     expected, base = load_base(folder), load_base(file)
-    assert same_weights(base.unet, expected.unet)
+    assert same_weights(base.denoiser, expected.denoiser)
     assert same_weights(base.vae, expected.vae)
     assert all(map(same_weights, base.text_encoders, expected.text_encoders))
     assert base.vae.config.scaling_factor == 0.13025
-    config = base.unet.config
+    config = base.denoiser.config
     assert config.transformer_layers_per_block == [1, 2, 3]
     assert config.addition_time_embed_dim == 8
     assert base.text_encoders[1].config.hidden_act == "gelu"
@@ -205,7 +206,7 @@ def test_a_single_sd2_file_leaves_the_last_encoder_layer_out(tmp_path: Path) -> 
     base = load_base(file)
     assert base.info.family is BaseFamily.SD2
     assert (base.info.prediction_type, base.info.resolution) == ("v_prediction", 768)
-    assert same_weights(base.unet, unet)
+    assert same_weights(base.denoiser, unet)
     assert same_weights(base.text_encoders[0], encoder)
 
 

@@ -22,7 +22,7 @@ def preloaded(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[Path, int], object]
 
 
 def tensors(base: LoadedBase) -> list[torch.Tensor]:
-    modules = (base.unet, base.vae, *base.text_encoders)
+    modules = (base.denoiser, base.vae, *base.text_encoders)
     return [tensor for module in modules for tensor in module.state_dict().values()]
 
 

@@ -49,7 +49,7 @@ def unet_calls(
         if len(inputs[0]) > fits:
             raise error
 
-    hook = pipeline.base.unet.register_forward_pre_hook(note)
+    hook = pipeline.base.denoiser.register_forward_pre_hook(note)
     yield rows
     hook.remove()
 

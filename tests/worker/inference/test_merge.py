@@ -63,7 +63,7 @@ def test_linear_and_convolution_weights_get_the_sum_of_the_changes(
             for loaded, weight in ((one, 0.7), (two, -1.5))
         ]
         expected = before[f"unet.{path}.weight"] + sum(changes)
-        found = base.unet.get_submodule(path).weight
+        found = base.denoiser.get_submodule(path).weight
         assert torch.allclose(found, expected, atol=1e-6)
         assert not torch.equal(found, before[f"unet.{path}.weight"])
     merged.apply([])
@@ -97,7 +97,7 @@ def test_half_precision_bases_come_back_bit_equal_too(shallow_sd15_folder: Path)
     before = snapshot(base)
     loaded = adapter_of(base, 1)
     assert merged.apply([loaded]) > 0
-    weight = base.unet.get_submodule(LINEAR).weight
+    weight = base.denoiser.get_submodule(LINEAR).weight
     change = next(m for m in loaded.adapter.modules if m.path == LINEAR).delta()
     expected = (before[f"unet.{LINEAR}.weight"].float() + change).half()
     assert torch.allclose(weight, expected, rtol=2**-10, atol=2**-14)

@@ -16,7 +16,7 @@ from PIL import Image
 import worker.core.starter
 from tests.worker.base_shapes import base_shapes
 from tests.worker.lora_files.random_adapters import metadata, random_adapter
-from worker.core.bases.family import BaseFamily
+from worker.core.families.family import BaseFamily
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled, RenderError
 from worker.core.inference.pipeline import ResidentPipeline
@@ -167,7 +167,7 @@ def test_guidance_of_one_or_less_needs_no_second_pass(
     pipeline: ResidentPipeline, guidance: float, batch: int
 ) -> None:
     sizes: list[int] = []
-    hook = pipeline.base.unet.register_forward_pre_hook(
+    hook = pipeline.base.denoiser.register_forward_pre_hook(
         lambda _, inputs: sizes.append(len(inputs[0]))
     )
     picture(pipeline, guidance=guidance)
@@ -237,7 +237,7 @@ def test_sdxl_gets_the_size_of_the_image(smallest_sdxl_folder: Path) -> None:
 
 
 def test_invalid_numbers_end_in_a_sentence(pipeline: ResidentPipeline) -> None:
-    bias = pipeline.base.unet.conv_out.bias
+    bias = pipeline.base.denoiser.conv_out.bias
     before = bias.clone()
     bias.fill_(torch.nan)
     with pytest.raises(RenderError, match="smaller adapter weights"):

@@ -72,7 +72,7 @@ def test_a_weight_step_is_lost_if_the_original_weights_are_rounded(
 ) -> None:
     from_files = precision._merge_probe(short)
     short.set_adapters([])
-    short.base.stored_unet = {}
+    short.base.stored_denoiser = {}
     rounded = precision._merge_probe(short)
     assert 0.9 < from_files < 1.1
     assert rounded < precision.MIN_EFFECT

@@ -76,7 +76,7 @@ def test_a_call_of_the_unet_is_that_of_merged_weights(
     else:
         pipeline = request.getfixturevalue({"starter": "embedded", "sd15": "pipeline"}[base])
     stacks, wanted = make_stacks(pipeline), config(guidance=3.0)
-    unet, vae = pipeline.base.unet, pipeline.base.vae
+    unet, vae = pipeline.base.denoiser, pipeline.base.vae
     width, height = pipeline.image_size(wanted)
     beside = AdaptersBeside(pipeline._merged, stacks)
     assert beside.pays()
@@ -99,7 +99,7 @@ def test_a_call_of_the_unet_is_that_of_merged_weights(
 
 def test_a_strip_of_weights_is_generated_in_one_batch(pipeline: ResidentPipeline) -> None:
     stacks = make_stacks(pipeline)
-    weights = {name: tensor.clone() for name, tensor in pipeline.base.unet.state_dict().items()}
+    weights = {name: tensor.clone() for name, tensor in pipeline.base.denoiser.state_dict().items()}
     expected = one_by_one(pipeline, stacks, config())
     progress: list[tuple[int, int]] = []
     previews: list[tuple[int, int]] = []
@@ -118,7 +118,7 @@ def test_a_strip_of_weights_is_generated_in_one_batch(pipeline: ResidentPipeline
         assert np.abs(pixels(rendered) - pixels(alone)).max() <= 1
     assert np.abs(pixels(strip[0]) - pixels(strip[1])).max() > 8
     pipeline.set_adapters([])
-    now = pipeline.base.unet.state_dict()
+    now = pipeline.base.denoiser.state_dict()
     assert all(torch.equal(now[name], before) for name, before in weights.items())
     assert np.array_equal(pixels(pipeline.render(config())[0]), pixels(expected[2]))
 

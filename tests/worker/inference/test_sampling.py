@@ -102,7 +102,7 @@ def folders(
 def timesteps_of(base: LoadedBase) -> Iterator[list[int]]:
     """The inputs of the UNet, step by step."""
     seen: list[int] = []
-    hook = base.unet.register_forward_pre_hook(lambda _, inputs: seen.append(int(inputs[1])))
+    hook = base.denoiser.register_forward_pre_hook(lambda _, inputs: seen.append(int(inputs[1])))
     yield seen
     hook.remove()
 

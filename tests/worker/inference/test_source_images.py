@@ -135,7 +135,7 @@ def test_a_strip_starts_from_the_image_as_each_weight_alone(
 
 def test_the_strength_goes_from_the_original_to_another_image(embedded: ResidentPipeline) -> None:
     calls: list[object] = []
-    hook = embedded.base.unet.register_forward_pre_hook(lambda *_: calls.append(None))
+    hook = embedded.base.denoiser.register_forward_pre_hook(lambda *_: calls.append(None))
     changed, count = [], []
     for strength in (0.0, 0.19, 0.4, 0.7, 1.0):
         (drawn,) = embedded.render(config(strength=strength, guidance=1), source=drawing())

@@ -13,13 +13,8 @@ import torch
 from safetensors.torch import save as save_bytes
 from safetensors.torch import save_file
 
-from worker.core.lora_files.canonical import (
-    Component,
-    LoraAdapter,
-    LoraModule,
-    load_adapter,
-    save_adapter,
-)
+from worker.core.families.family import Component
+from worker.core.lora_files.canonical import LoraAdapter, LoraModule, load_adapter, save_adapter
 from worker.core.lora_files.errors import AdapterError
 from worker.core.safetensors_header import with_metadata
 
@@ -28,7 +23,7 @@ DOWN = "unet.mid_block.attentions.0.proj_in.down"
 
 def module(**changes: Any) -> LoraModule:
     settings: dict[str, Any] = {
-        "component": Component.UNET,
+        "component": Component.DENOISER,
         "path": "mid_block.attentions.0.proj_in",
         "down": torch.randn(4, 8, 1, 1),
         "up": torch.randn(6, 4, 1, 1),
@@ -58,7 +53,7 @@ def test_what_was_saved_is_loaded_bit_for_bit(tmp_path: Path) -> None:
     assert torch.equal(by_key[text.key].up, text.up)
     assert by_key[text.key].alpha == pytest.approx(1 / 3)
     assert by_key["unet.mid_block.attentions.0.proj_in"].scale == 8.5 / 4
-    assert loaded.components == {Component.UNET, Component.TEXT_ENCODER_2}
+    assert loaded.components == {Component.DENOISER, Component.TEXT_ENCODER_2}
 
 
 def test_the_same_adapter_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import Component
+from worker.core.families.family import BaseFamily, Component
 from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.keys import Leaf, Naming, parse_tensor_name
 from worker.core.lora_files.naming import kohya_stem, to_ldm
@@ -37,7 +36,7 @@ def test_dotted_names_with_and_without_their_prefixes(family: BaseFamily) -> Non
     for key in family_shapes(family):
         component, path = split(key)
         names = [f"{key}.lora_A.weight", f"{key}.lora_A.default.weight", f"{key}.down"]
-        if component is Component.UNET:
+        if component is Component.DENOISER:
             names += [
                 f"diffusion_model.{to_ldm(path)}.lora_down.weight",
                 f"base_model.model.{path}.lora_A.weight",
@@ -53,16 +52,16 @@ def test_dotted_names_with_and_without_their_prefixes(family: BaseFamily) -> Non
 @pytest.mark.parametrize(
     ("name", "component", "path", "naming"),
     [
-        (f"unet.{QUERY}.lora.down.weight", Component.UNET, QUERY, Naming.SCRIPT),
+        (f"unet.{QUERY}.lora.down.weight", Component.DENOISER, QUERY, Naming.SCRIPT),
         (
             f"unet.{QUERY.replace('to_q', 'processor.to_out_lora')}.down.weight",
-            Component.UNET,
+            Component.DENOISER,
             QUERY.replace("to_q", "to_out.0"),
             Naming.OLD,
         ),
         (  # the oldest files do not name the component
             f"{QUERY.replace('to_q', 'processor.to_q_lora')}.down.weight",
-            Component.UNET,
+            Component.DENOISER,
             QUERY,
             Naming.OLD,
         ),

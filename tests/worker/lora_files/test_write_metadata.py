@@ -11,8 +11,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
+from worker.core.families.family import BaseFamily, Component
+from worker.core.lora_files.canonical import LoraAdapter, LoraModule
 from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.lora_files.read_metadata import Sidecar, read_source_metadata
 from worker.core.lora_files.weights import WeightCard
@@ -70,7 +70,7 @@ KOHYA = MODELSPEC | {
 
 def test_a_kohya_file_says_all_that_is_known_in_a_fixed_order() -> None:
     down, up = torch.zeros(4, 320, 3, 3), torch.zeros(320, 4, 1, 1)
-    module = LoraModule(Component.UNET, "mid_block.attentions.0.proj_in", down, up, 2.0)
+    module = LoraModule(Component.DENOISER, "mid_block.attentions.0.proj_in", down, up, 2.0)
     assert [*kohya_metadata(LoraAdapter((module,)), METADATA).items()] == [*KOHYA.items()]
 
 

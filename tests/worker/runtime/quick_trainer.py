@@ -56,7 +56,7 @@ def prediction_errors(self: Learner, validation: ValidationSet) -> list[Predicti
 
 def generate(self: Sampler, check_stop: Callable[[], None]) -> Iterator[SampleImage]:
     """Images of one color, which depends on the UNet with its matrices."""
-    trained = [one for one in self.unet.parameters() if one.requires_grad]
+    trained = [one for one in self.denoiser.parameters() if one.requires_grad]
     seen = b"".join(one.detach().numpy().tobytes() for one in trained)
     for one in sample_requests(self.config, self.resolution):
         check_stop()

@@ -70,7 +70,7 @@ def weights(seed: int = 0) -> LoraAdapter:
     down = torch.randn(4, width, generator=random)
     up = torch.randn(out, 4, generator=random)
     path = QUERY.removeprefix("unet.")
-    return LoraAdapter((LoraModule(Component.UNET, path, down, up, 2.0),))
+    return LoraAdapter((LoraModule(Component.DENOISER, path, down, up, 2.0),))
 
 
 @pytest.fixture(scope="module")

@@ -210,7 +210,7 @@ def test_an_adapter_of_another_base_is_refused_with_the_reason(
     trained: TrainedRegistry, loop: JobLoop, tmp_path: Path
 ) -> None:
     layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
-    module = LoraModule(Component.UNET, layer, torch.ones(2, 999), torch.ones(320, 2), 2.0)
+    module = LoraModule(Component.DENOISER, layer, torch.ones(2, 999), torch.ones(320, 2), 2.0)
     path = tmp_path / "wide.safetensors"
     canonical.save_adapter(LoraAdapter((module,)), path)
     done = bring_in(trained.registry, path)

@@ -310,7 +310,7 @@ def test_an_adapter_that_does_not_fit_the_base_is_named_in_the_error(
     registry = trained.registry
     path = tmp_path / "wide.safetensors"
     layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
-    module = LoraModule(Component.UNET, layer, torch.ones(2, 768), torch.ones(320, 2), 2.0)
+    module = LoraModule(Component.DENOISER, layer, torch.ones(2, 768), torch.ones(320, 2), 2.0)
     save_adapter(LoraAdapter((module,)), path)
     blob = registry.store.put_file(path)
     render, claim = claimed(registry, ask(registry, prompt="a bird", adapters=[chalk(trained)]))

@@ -22,7 +22,7 @@ def prepared(make: MakeBase, **changes: Any) -> tuple[Any, Lora]:
     lora = inject_adapter(base.unet, [], config, generator=generator, family=base.info.family)
     for parameter in lora.parameters():
         parameter.data.normal_(0, 0.05, generator=generator)
-    return base.unet, lora
+    return base.denoiser, lora
 
 
 def answer(unet: Any) -> Tensor:

@@ -14,7 +14,7 @@ def test_a_calibration_leaves_the_base_as_it_was(
     family: str, precision: str, request: pytest.FixtureRequest
 ) -> None:
     base = request.getfixturevalue(family)()
-    parts = (base.unet, *base.text_encoders)
+    parts = (base.denoiser, *base.text_encoders)
     before = [{name: value.clone() for name, value in p.state_dict().items()} for p in parts]
     config = TrainConfig.model_validate(
         {"precision": precision, "train_text_encoder": True, "batch_size": 2, "rank": 4}
@@ -33,7 +33,7 @@ def test_a_calibration_counts_what_would_be_trained(starter_base: MakeBase) -> N
     base = starter_base()
     layers = [
         layer
-        for part in (base.unet, *base.text_encoders)
+        for part in (base.denoiser, *base.text_encoders)
         for name, layer in part.named_modules()
         if name.endswith(ATTENTION)
     ]

@@ -16,7 +16,7 @@ IDENTITY = {"rank": 2, "pictures": "abc"}
 
 def _adapter(value: float = 1.0) -> LoraAdapter:
     module = LoraModule(
-        Component.UNET, "a.to_q", torch.full((2, 4), value), torch.full((4, 2), value), 2.0
+        Component.DENOISER, "a.to_q", torch.full((2, 4), value), torch.full((4, 2), value), 2.0
     )
     return LoraAdapter((module,))
 

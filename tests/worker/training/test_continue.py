@@ -71,7 +71,7 @@ def test_the_lower_rate_applies_only_to_the_rate_that_was_too_high(
     tmp_path: Path,
 ) -> None:
     base = smallest_sd15()
-    bias = base.unet.conv_out.bias.data.clone()
+    bias = base.denoiser.conv_out.bias.data.clone()
 
     class Stumble(Recorder):
         """Spoils the second step, and mends the base when it was noticed."""
@@ -79,9 +79,9 @@ def test_the_lower_rate_applies_only_to_the_rate_that_was_too_high(
         def on_event(self, event: Event) -> None:
             super().on_event(event)
             if isinstance(event, RolledBack):
-                base.unet.conv_out.bias.data = bias
+                base.denoiser.conv_out.bias.data = bias
             elif isinstance(event, StepDone) and not self.of(RolledBack):
-                base.unet.conv_out.bias.data = bias * math.nan
+                base.denoiser.conv_out.bias.data = bias * math.nan
 
     stumbled = _config(steps=PARENT_STEPS)
     train(stumbled, images, Stumble(), base=base, out=tmp_path, cache=None)

@@ -76,11 +76,11 @@ def _trained_in_double(base: LoadedBase, kind: AdapterKind) -> tuple[Lora, Calla
     With few groups in its norms: of 32 in so narrow a UNet, some hold two numbers, whose norm is
     their sign, a step that has no slope.
     """
-    base.unet.mid_block = None  # the other blocks have a layer of each type
+    base.denoiser.mid_block = None  # the other blocks have a layer of each type
     lora = fresh_adapter(base, kind=kind, targets="all")
-    for model in (base.unet, *base.text_encoders):
+    for model in (base.denoiser, *base.text_encoders):
         model.double()
-    for module in base.unet.modules():
+    for module in base.denoiser.modules():
         if isinstance(module, nn.GroupNorm):
             module.num_groups = 4
     scramble(lora)
@@ -93,12 +93,12 @@ def _trained_in_double(base: LoadedBase, kind: AdapterKind) -> tuple[Lora, Calla
     tokens = torch.randint(0, 49_000, (1, 5), generator=generator)
     added = None
     if len(base.text_encoders) == 2:
-        pooled = base.unet.config.projection_class_embeddings_input_dim - 6 * 8
+        pooled = base.denoiser.config.projection_class_embeddings_input_dim - 6 * 8
         added = {"text_embeds": draw(1, pooled), "time_ids": torch.full((1, 6), 64.0).double()}
 
     def loss() -> Tensor:
         hidden = torch.cat([encoder(tokens)[0] for encoder in _bodies(base)], dim=-1)
-        predicted = base.unet(
+        predicted = base.denoiser(
             latents, torch.tensor([400]), encoder_hidden_states=hidden, added_cond_kwargs=added
         ).sample
         return (predicted * weights).mean() + predicted.square().mean()

@@ -29,7 +29,7 @@ def setup(smallest_sd15: MakeBase) -> Setup:
         config = TrainConfig.model_validate(settings)
         base = smallest_sd15()
         lora = add_adapter(base, config)
-        for part in (base.unet, *base.text_encoders):
+        for part in (base.denoiser, *base.text_encoders):
             cast_frozen(part, precision)
         schedule = NoiseSchedule.of(base.scheduler_config, device="cpu")
         prediction = config.prediction_type or PredictionType.EPSILON

@@ -25,10 +25,10 @@ def _all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_small_base_is_fp32_and_a_gpu_gets_the_stored_type(smallest_sd15_folder: Path) -> None:
     short = TrainConfig(precision=Precision.BF16)
     assert (
-        load_for_training(smallest_sd15_folder, device="cpu", config=short).unet.dtype
+        load_for_training(smallest_sd15_folder, device="cpu", config=short).denoiser.dtype
         is torch.float32
     )
-    assert load_for_training(smallest_sd15_folder, device="cuda").unet.dtype is torch.float32
+    assert load_for_training(smallest_sd15_folder, device="cuda").denoiser.dtype is torch.float32
 
 
 @pytest.mark.usefixtures("_all_are_large")
@@ -43,7 +43,7 @@ def test_a_large_base_has_the_precision_of_the_config_or_of_an_earlier_attempt(
             precision=Precision(earlier),
         )
         assert base.text_encoders[0].dtype is torch.float32
-        return base.unet.dtype  # type: ignore[no-any-return]
+        return base.denoiser.dtype  # type: ignore[no-any-return]
 
     assert [dtype("fp32"), dtype("bf16")] == [torch.float32, torch.bfloat16]
     assert [dtype("auto", "fp32"), dtype("auto", "bf16")] == [torch.float32, torch.bfloat16]

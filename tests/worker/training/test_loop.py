@@ -368,7 +368,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_pictures_named(
         def on_event(self, event: object) -> None:
             super().on_event(event)  # type: ignore[arg-type]
             if isinstance(event, StepDone) and event.step == 3:
-                base.unet.conv_out.bias.data.fill_(float("inf"))
+                base.denoiser.conv_out.bias.data.fill_(float("inf"))
 
     poison = Poison()
     with pytest.raises(DivergedError, match=r"diverged in step 3 .*[012]\.png.* step 2 was saved"):
@@ -385,7 +385,7 @@ def test_a_run_whose_first_step_diverges_does_not_speak_of_an_adapter(
     short: TrainConfig, images: list[TrainingImage], smallest_sd15: MakeBase, tmp_path: Path
 ) -> None:
     base = smallest_sd15()
-    base.unet.conv_out.bias.data.fill_(float("nan"))
+    base.denoiser.conv_out.bias.data.fill_(float("nan"))
     with pytest.raises(DivergedError, match=r"learning rate\. Check these images"):
         train(short, images, Recorder(), base=base, out=tmp_path, cache=None)
 
@@ -399,10 +399,10 @@ def test_a_run_that_diverged_once_resumes_from_its_last_good_state_at_a_lower_ra
         def on_event(self, event: object) -> None:
             super().on_event(event)  # type: ignore[arg-type]
             if isinstance(event, StepDone) and event.step == 3 and not self.of(RolledBack):
-                self.bias = base.unet.conv_out.bias.data.clone()
-                base.unet.conv_out.bias.data.fill_(float("nan"))
+                self.bias = base.denoiser.conv_out.bias.data.clone()
+                base.denoiser.conv_out.bias.data.fill_(float("nan"))
             if isinstance(event, RolledBack):
-                base.unet.conv_out.bias.data = self.bias
+                base.denoiser.conv_out.bias.data = self.bias
 
     base, stumble = smallest_sd15(), Stumble()
     config = short.model_copy(update=SAMPLED | {"lr_scheduler": LrScheduler.CONSTANT})
@@ -588,7 +588,7 @@ def test_system_failures_become_sentences(
     def fail(*_: object) -> None:
         raise raised
 
-    base.unet.conv_out.register_forward_hook(fail)
+    base.denoiser.conv_out.register_forward_hook(fail)
     with pytest.raises(expected, match=sentence):
         train(short, images, Recorder(), base=base, out=tmp_path, cache=None)
 

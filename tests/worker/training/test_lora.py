@@ -7,7 +7,7 @@ from torch import nn
 from tests.worker.training.adapters import fresh_adapter, look, scramble
 from tests.worker.training.conftest import MakeBase
 from worker.core.bases.text import encode_prompts
-from worker.core.lora_files.canonical import Component
+from worker.core.families.family import Component
 from worker.core.training.adapter.lora import remove_adapters
 from worker.core.training.config import AdapterKind, Precision
 from worker.core.training.errors import UnsupportedError
@@ -78,7 +78,7 @@ def test_only_the_adapter_is_trained(smallest_sd15: MakeBase) -> None:
     base = smallest_sd15()
     lora = fresh_adapter(base)
     ours = {id(parameter) for parameter in lora.parameters()}
-    for model in (base.unet, *base.text_encoders):
+    for model in (base.denoiser, *base.text_encoders):
         for parameter in model.parameters():
             assert parameter.requires_grad is (id(parameter) in ours)
 
@@ -102,7 +102,7 @@ def test_matrices_are_fp32_beside_a_half_precision_base(
     kind: AdapterKind, smallest_sd15: MakeBase
 ) -> None:
     base = smallest_sd15()
-    base.unet.to(torch.bfloat16)
+    base.denoiser.to(torch.bfloat16)
     lora = fresh_adapter(base, kind=kind)
     assert all(p.dtype is torch.float32 for p in lora.parameters())
 
@@ -112,7 +112,7 @@ def test_every_matrix_learns_in_half_precision(kind: AdapterKind, shallow_sd15: 
     base = shallow_sd15()
     lora = fresh_adapter(base, kind=kind, targets="all")
     scramble(lora)
-    for model in (base.unet, *base.text_encoders):
+    for model in (base.denoiser, *base.text_encoders):
         cast_frozen(model, Precision.BF16)
     with autocast(Precision.BF16, device="cpu"):
         loss = look(base, gradients=True).square().mean()
@@ -132,11 +132,11 @@ def test_a_removed_adapter_leaves_the_base_as_it_was(
     kind: AdapterKind, shallow_sd15: MakeBase
 ) -> None:
     base = shallow_sd15()
-    before, names = look(base), [name for name, _ in base.unet.named_parameters()]
+    before, names = look(base), [name for name, _ in base.denoiser.named_parameters()]
     scramble(fresh_adapter(base, targets="all", kind=kind))
-    for model in (base.unet, *base.text_encoders):
+    for model in (base.denoiser, *base.text_encoders):
         remove_adapters(model)
-    assert [name for name, _ in base.unet.named_parameters()] == names
+    assert [name for name, _ in base.denoiser.named_parameters()] == names
     assert torch.equal(look(base), before)
     fresh_adapter(base, rank=3)
 
@@ -196,13 +196,13 @@ def test_each_component_has_its_own_rank_and_strength(
 ) -> None:
     lora = fresh_adapter(smallest_sdxl(), kind=kind, rank=2, alpha=4, text_encoder_rank=3)
     for site in lora.sites:
-        text = site.component is not Component.UNET
+        text = site.component is not Component.DENOISER
         assert site.layer.r["default"] == (3 if text else 2)
         assert site.layer.scaling["default"] == 2.0  # an empty alpha is as strong as the UNet's
     lora = fresh_adapter(smallest_sdxl(), kind=kind, text_encoder_rank=4, text_encoder_alpha=1)
     strengths = {(site.component, site.layer.scaling["default"]) for site in lora.sites}
     assert strengths == {
-        (Component.UNET, 2.0),
+        (Component.DENOISER, 2.0),
         (Component.TEXT_ENCODER, 0.25),
         (Component.TEXT_ENCODER_2, 0.25),
     }
@@ -213,7 +213,7 @@ def test_ranks_and_alphas_land_in_the_canonical_file(smallest_sd15: MakeBase) ->
         smallest_sd15(), rank=2, alpha=0.1, text_encoder_rank=3, text_encoder_alpha=0.7
     )
     seen = {(m.component, m.rank, m.alpha) for m in lora.extract().modules}
-    assert seen == {(Component.UNET, 2, 0.1), (Component.TEXT_ENCODER, 3, 0.7)}
+    assert seen == {(Component.DENOISER, 2, 0.1), (Component.TEXT_ENCODER, 3, 0.7)}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -232,7 +232,7 @@ def test_rank_stabilized_is_alpha_over_the_root_of_the_rank(
         text_encoder_rank=9,
         text_encoder_alpha=6,
     )
-    texts = [site for site in lora.sites if site.component is not Component.UNET]
+    texts = [site for site in lora.sites if site.component is not Component.DENOISER]
     assert {site.layer.scaling["default"] for site in texts} == {2.0}
 
 

@@ -41,11 +41,11 @@ def test_each_kind_of_targets_contains_the_one_before(sd15: MakeBase, sdxl: Make
 
 
 def test_blocks_have_short_names(sd15: MakeBase, sdxl: MakeBase) -> None:
-    assert " ".join(blocks_of(sdxl().unet)) == (
+    assert " ".join(blocks_of(sdxl().denoiser)) == (
         "down.0 down.1 down.1.0 down.1.1 down.2 down.2.0 down.2.1 mid mid.0 "
         "up.0 up.0.0 up.0.1 up.0.2 up.1 up.1.0 up.1.1 up.1.2 up.2"
     )
-    named = blocks_of(sd15().unet)
+    named = blocks_of(sd15().denoiser)
     assert named["up.3.2"] == "up_blocks.3.attentions.2"
     assert len(named) == 4 + 6 + 2 + 4 + 9
 
@@ -68,7 +68,7 @@ def test_a_block_is_all_its_layers_and_nothing_else(sd15: MakeBase) -> None:
 
 def test_the_blocks_of_one_side_and_the_mid_are_the_whole(sdxl: MakeBase) -> None:
     base = sdxl()
-    names = [name for name in blocks_of(base.unet) if name.count(".") < 2 and name != "mid.0"]
+    names = [name for name in blocks_of(base.denoiser) if name.count(".") < 2 and name != "mid.0"]
     assert _chosen(base, ", ".join(names)) == _chosen(base, "all")
 
 
@@ -85,7 +85,7 @@ def test_only_the_chosen_layers_get_an_adapter(kind: AdapterKind, sdxl: MakeBase
     base = sdxl()
     expected = _chosen(base, "style", Targets.LINEAR)
     lora = fresh_adapter(base, blocks="style", targets="linear", kind=kind)
-    found = {site.path for site in lora.sites if site.component is Component.UNET}
+    found = {site.path for site in lora.sites if site.component is Component.DENOISER}
     assert found == expected
     assert len(lora.sites) > len(found)  # text encoders have no blocks to choose from
 

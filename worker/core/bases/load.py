@@ -17,6 +17,7 @@ from worker.core.bases.folder import FolderSource
 from worker.core.bases.inspect import blamed_on_the_installation, inspect_base
 from worker.core.bases.ldm import SingleFileSource
 from worker.core.bases.weights import StateDict, StoredTensor, build_module, fill_weights
+from worker.core.families.family import Component
 
 COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 UnetDtype = torch.dtype | Literal["stored"] | None
@@ -26,33 +27,33 @@ UnetDtype = torch.dtype | Literal["stored"] | None
 class LoadedBase:
     """The components of a base model, in evaluation mode and without gradients.
 
-    Components that were not requested are None or missing from the lists. `stored_unet`: the files'
-    tensors of the UNet by parameter name; empty if the base does not come from files.
+    Components that were not requested are None or missing from the lists. `stored_denoiser`: the
+    files' tensors of the denoiser by parameter name; empty if the base does not come from files.
     """
 
     info: BaseInfo
-    unet: Any = None
+    denoiser: Any = None
     vae: Any = None
     text_encoders: list[Any] = field(default_factory=list)
     tokenizers: list[Any] = field(default_factory=list)
     scheduler_config: dict[str, Any] = field(default_factory=dict)
-    stored_unet: dict[str, StoredTensor] = field(default_factory=dict)
+    stored_denoiser: dict[str, StoredTensor] = field(default_factory=dict)
 
     def adaptable(self) -> dict[str, nn.Module]:
-        """The loaded UNet and text encoders by component name: what adapters can change."""
+        """The loaded denoiser and text encoders by component name: what adapters can change."""
         names = ("text_encoder", "text_encoder_2")
-        found = {"unet": self.unet, **dict(zip(names, self.text_encoders, strict=False))}
+        found = {"unet": self.denoiser, **dict(zip(names, self.text_encoders, strict=False))}
         return {name: module for name, module in found.items() if module is not None}
 
-    def read_unet_weight(self, path: str) -> Tensor | None:
-        """The weight of a UNet layer as it is stored; None without files. Raises BaseModelError."""
-        stored = self.stored_unet.get(f"{path}.weight")
+    def read_denoiser_weight(self, path: str) -> Tensor | None:
+        """A denoiser's weight as it is stored; None without files. Raises BaseModelError."""
+        stored = self.stored_denoiser.get(f"{path}.weight")
         return None if stored is None else stored.read()
 
-    def cast_unet(self, dtype: torch.dtype) -> None:
-        """Cast the UNet to `dtype`, one parameter after another.
+    def cast_denoiser(self, dtype: torch.dtype) -> None:
+        """Cast the denoiser to `dtype`, one parameter after another.
 
-        A UNet in bf16 is read again from its files, since it was rounded when it was loaded. It
+        A denoiser in bf16 is read again from its files, since it was rounded when it was loaded. It
         must not have adapters. Raises BaseModelError.
         """
         rounded = self.unet.dtype is torch.bfloat16 and dtype is not torch.bfloat16
@@ -119,12 +120,12 @@ def _load(
         fill_weights(module, source.weights(name, kinds.get(name, dtype), module), name)
         module.to(device)
         if name == "unet":
-            base.stored_unet = source.locate(name, module)
+            base.stored_denoiser = source.locate(name, module)
         if name.startswith("text_encoder"):
             base.text_encoders.append(module)
             base.tokenizers.append(source.tokenizer(name))
         else:
-            setattr(base, name, module)
+            setattr(base, "denoiser" if name == Component.DENOISER else name, module)
     return base
 
 

@@ -1,4 +1,4 @@
-"""Encodes prompts into the text states that a UNet reads."""
+"""Encodes prompts into the text states that the denoiser of a base reads."""
 
 from __future__ import annotations
 

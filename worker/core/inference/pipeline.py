@@ -115,10 +115,10 @@ class ResidentPipeline:
         own = sum(weight.numel() * weight.element_size() for weight in weights)
         return own + self._merged.originals_bytes
 
-    def cast_unet(self, precision: RenderPrecision) -> None:
+    def cast_denoiser(self, precision: RenderPrecision) -> None:
         """Change the number type of the UNet; removes all adapters. Raises BaseModelError."""
         self._merged.apply([])
-        self.base.cast_unet(TORCH_DTYPES[precision])
+        self.base.cast_denoiser(TORCH_DTYPES[precision])
         self._merged = self._merge_into(self.base)
 
     @contextmanager
@@ -145,9 +145,9 @@ class ResidentPipeline:
     def _read_original(self, key: str) -> Tensor | None:
         """The exact weight of a layer of a UNet in bf16, which holds it rounded."""
         component, _, path = key.partition(".")
-        if component != Component.UNET or self.precision is not RenderPrecision.BF16:
+        if component != Component.DENOISER or self.precision is not RenderPrecision.BF16:
             return None
-        return self.base.read_unet_weight(path)
+        return self.base.read_denoiser_weight(path)
 
     def set_adapters(self, stack: Sequence[LoadedAdapter]) -> int:
         """Merge exactly these adapters into the weights; returns the number of layers written.

@@ -1,4 +1,4 @@
-"""Chooses the precision of generation on a CPU by timing calls of the UNet in fp32 and in bf16.
+"""Chooses the precision of generation on a CPU by timing the denoiser in fp32 and in bf16.
 
 bf16 is several times faster on cores with instructions for it (AMX) and slower on all others. It
 has 8 significant bits, so it is used only if a small change of an adapter's weight still shows.
@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from worker.core.families.family import Component
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled
 from worker.core.inference.pipeline import ResidentPipeline
-from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
+from worker.core.lora_files.canonical import LoraAdapter, LoraModule
 from worker.core.lora_files.compatible import adaptable_layers
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.words import RenderPrecision
@@ -58,7 +59,7 @@ def choose_precision(
     pipeline.set_adapters([])
     _, first = _time_call(pipeline, config, on_call)
     _, second = _time_call(pipeline, config, on_call)
-    pipeline.cast_unet(RenderPrecision.BF16)
+    pipeline.cast_denoiser(RenderPrecision.BF16)
     plain, third = _time_call(pipeline, config, on_call)
     effect = _merge_probe(pipeline)
     changed, fourth = _time_call(pipeline, config, on_call)
@@ -67,7 +68,7 @@ def choose_precision(
         effect = 0.0
     choice = decide(min(first, second), min(third, fourth), effect)
     if choice.precision is not pipeline.precision:
-        pipeline.cast_unet(choice.precision)
+        pipeline.cast_denoiser(choice.precision)
     return choice
 
 
@@ -121,7 +122,7 @@ def _make_probe(layers: Mapping[str, nn.Module]) -> LoraAdapter:
         down = torch.randn(PROBE_RANK, columns, generator=generator)
         up = up.view(rows, PROBE_RANK, *(1 for _ in weight.shape[2:]))
         down = down.view(PROBE_RANK, *weight.shape[1:])
-        modules.append(LoraModule(Component.UNET, path, down, up, alpha=PROBE_RANK))
+        modules.append(LoraModule(Component.DENOISER, path, down, up, alpha=PROBE_RANK))
     return LoraAdapter(tuple(modules))
 
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worker.core.families.family import Component
 from worker.core.inference.batches import WantedImage
 from worker.core.inference.merge import MergedWeights, PlannedLayer, expand_columns
-from worker.core.lora_files.canonical import Component
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.parts import Part
 
@@ -69,7 +69,7 @@ class AdaptersBeside:
             for _, _, layers in self._merged.planned_in_unet()
             for layer in layers
         )
-        return added <= MAX_ADDED_SHARE * self._merged.parameters(Component.UNET)
+        return added <= MAX_ADDED_SHARE * self._merged.parameters(Component.DENOISER)
 
     @contextmanager
     def on_images(self, first: int, part: Sequence[WantedImage]) -> Iterator[None]:

@@ -7,8 +7,7 @@ from typing import Protocol
 
 from torch import nn
 
-from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import Component
+from worker.core.families.family import BaseFamily, Component
 from worker.core.lora_files.errors import AdapterError
 
 BaseShapes = Mapping[str, tuple[int, ...]]
@@ -42,7 +41,7 @@ class AdapterMismatchError(AdapterError):
 def adaptable_layers(component: str, module: nn.Module) -> dict[str, nn.Module]:
     """The linear and convolution layers of a loaded component by canonical path."""
     root, prefix = module, ""
-    if component != Component.UNET:  # CLIPTextModel has no wrapper since transformers 5.6
+    if component != Component.DENOISER:  # CLIPTextModel has no wrapper since transformers 5.6
         root, prefix = getattr(module, "text_model", module), TEXT_PREFIX
     return {
         f"{prefix}{name}": layer

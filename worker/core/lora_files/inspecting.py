@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from worker.core.families.family import Component
 from worker.core.lora_files.algebra import squared_norm_of_product
-from worker.core.lora_files.canonical import Component, LoraModule
+from worker.core.lora_files.canonical import LoraModule
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.file_layout import FileLayout, ModuleLayout, read_layout
@@ -141,7 +142,7 @@ def layer_kind(path: str) -> str:
 def block_name(module: LoraModule) -> str:
     """The block of the base that a module belongs to, such as `unet.down_blocks.1`."""
     parts = module.path.split(".")
-    if module.component is not Component.UNET:
+    if module.component is not Component.DENOISER:
         number = parts[parts.index("layers") + 1] if "layers" in parts[:-1] else "other"
         return f"{module.component}.layer.{number}"
     if parts[0] in ("down_blocks", "up_blocks") and len(parts) > 1:

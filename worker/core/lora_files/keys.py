@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from worker.core.lora_files.canonical import Component
+from worker.core.families.family import Component
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.naming import from_kohya_stem, from_ldm, with_text_prefix
 
@@ -88,10 +88,10 @@ _TEXT_ROOTS = (
 )
 BARE_ENCODER = ("text_model.", "encoder.layers.")  # how peft names the layers of an encoder
 _DOTTED = {
-    "unet.": (Component.UNET, None),
+    "unet.": (Component.DENOISER, None),
     "text_encoder.": (Component.TEXT_ENCODER, None),
     "text_encoder_2.": (Component.TEXT_ENCODER_2, None),
-    "diffusion_model.": (Component.UNET, Naming.COMFY),
+    "diffusion_model.": (Component.DENOISER, Naming.COMFY),
     "text_encoders.clip_l.transformer.": (Component.TEXT_ENCODER, Naming.COMFY),
     "text_encoders.clip_h.transformer.": (Component.TEXT_ENCODER, Naming.COMFY),
     "text_encoders.clip_g.transformer.": (Component.TEXT_ENCODER_2, Naming.COMFY),
@@ -179,7 +179,7 @@ def _modern_name(name: str) -> str:
 
 def _parse_dotted_name(stem: str, leaf: Leaf, naming: Naming) -> TensorKey | None:
     is_wrapped, stem = stem.startswith(WRAPPER), stem.removeprefix(WRAPPER)
-    component, path = Component.UNET, stem
+    component, path = Component.DENOISER, stem
     for prefix, (of_prefix, own) in _DOTTED.items():
         if stem.startswith(prefix):
             path = stem.removeprefix(prefix).removeprefix(WRAPPER)
@@ -192,7 +192,7 @@ def _parse_dotted_name(stem: str, leaf: Leaf, naming: Naming) -> TensorKey | Non
             return None
     if _PATH.fullmatch(path) is None:
         return None
-    if component is not Component.UNET:
+    if component is not Component.DENOISER:
         return _check_path(TensorKey(component, with_text_prefix(path), leaf, naming))
     try:
         return _check_path(TensorKey(component, from_ldm(path), leaf, naming))
@@ -202,7 +202,7 @@ def _parse_dotted_name(stem: str, leaf: Leaf, naming: Naming) -> TensorKey | Non
 
 def _check_path(key: TensorKey) -> TensorKey | None:
     """The key if its path starts like one of Stable Diffusion, else None."""
-    roots = _ROOTS if key.component is Component.UNET else _TEXT_ROOTS
+    roots = _ROOTS if key.component is Component.DENOISER else _TEXT_ROOTS
     return (
         key
         if key.path.startswith(tuple(f"{root}." for root in roots)) or (key.path in roots)

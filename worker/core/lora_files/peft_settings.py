@@ -13,12 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from worker.core.lora_files.canonical import Component
+from worker.core.families.family import Component
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.file_names import CONFIG_NAME
 from worker.core.lora_files.peft_patterns import MAX_VALUE, PatternTable
 
 PEFT_METADATA = "lora_adapter_metadata"
+_TRANSFORMER = "transformer"  # how diffusers calls the denoiser that is no UNet
 MAX_JSON_CHARACTERS = 1_000_000
 
 _SUPPORTED_TYPES = ("LORA", "LOHA", "LOKR")
@@ -103,8 +104,9 @@ def read_settings(metadata: Mapping[str, str], config: Path | None = None) -> Se
     whole = _parse_json(metadata.get(PEFT_METADATA, ""), "the file's header")
     header = {}
     for component in Component:
-        prefix = f"{component}."
-        own = {n.removeprefix(prefix): v for n, v in whole.items() if n.startswith(prefix)}
+        names = {component, _TRANSFORMER} if component is Component.DENOISER else {component}
+        parts = ((name.partition("."), value) for name, value in whole.items())
+        own = {name: value for (start, _, name), value in parts if start in names}
         if own:
             header[component] = _checked(own)
     return SettingsOfFile(header, None if config is None else _read_config(config))

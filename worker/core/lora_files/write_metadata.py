@@ -18,7 +18,8 @@ from typing import Any
 from PIL import Image
 
 from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import Component, LoraAdapter
+from worker.core.families.family import Component
+from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.metadata import CARDS_KEY, WEIGHT_KEY, AdapterMetadata
 from worker.core.lora_files.weights import USUAL_WEIGHT
@@ -87,7 +88,9 @@ def kohya_metadata(adapter: LoraAdapter, metadata: AdapterMetadata) -> dict[str,
     if metadata.family is BaseFamily.SDXL:
         entries["modelspec.implementation"] = _SDXL_NAMES
     convolutions = any(
-        module.component is Component.UNET and module.down.dim() == 4 and module.down.shape[-1] > 1
+        module.component is Component.DENOISER
+        and module.down.dim() == 4
+        and module.down.shape[-1] > 1
         for module in adapter.modules
     )
     settings = {"conv_dim": dim, "conv_alpha": strength} if convolutions else {}

@@ -26,7 +26,7 @@ from worker.core.training.prepare import (
     choose_precision,
     prediction_of,
     resolution_of,
-    restore_rounded_unet,
+    restore_rounded_denoiser,
     schedule_of,
 )
 
@@ -50,7 +50,7 @@ def calibrate(
     with _restore_afterwards(base):
         bucket = _random_bucket(base, config)
         precision = choose_precision(base, bucket, config, config.precision, device=device)
-        restore_rounded_unet(base, precision, device=device)
+        restore_rounded_denoiser(base, precision, device=device)
         lora = add_adapter(base, config)
         cast_and_move(base, precision, device=device)
         schedule = NoiseSchedule.of(schedule_of(config, base), device=device)
@@ -74,7 +74,7 @@ def calibrate(
 
 def _random_bucket(base: LoadedBase, config: TrainConfig) -> EncodedBucket:
     side = resolution_of(config, base)
-    channels, latent_side = base.unet.config.in_channels, side // vae_factor(base.vae.config)
+    channels, latent_side = base.denoiser.config.in_channels, side // vae_factor(base.vae.config)
     count = config.batch_size
     variants = 2 if config.flip else 1
     generator = torch.Generator().manual_seed(config.seed)
@@ -88,22 +88,23 @@ def _random_bucket(base: LoadedBase, config: TrainConfig) -> EncodedBucket:
 @contextmanager
 def _restore_afterwards(base: LoadedBase) -> Iterator[None]:
     """Restore the base on exit: without adapter, in its own number types."""
-    parts = [base.unet, *base.text_encoders]
+    parts = [base.denoiser, *base.text_encoders]
     weights = [
         (parameter, parameter.data, parameter.requires_grad)
         for part in parts
         for parameter in part.parameters()
     ]
-    checkpointing = base.unet.is_gradient_checkpointing
-    processors = dict(base.unet.attn_processors)
+    checkpointing = base.denoiser.is_gradient_checkpointing
+    processors = dict(getattr(base.denoiser, "attn_processors", {}))
     try:
         yield
     finally:
-        base.unet.set_attn_processor(processors)
+        if processors:
+            base.denoiser.set_attn_processor(processors)
         for part in parts:
             remove_adapters(part)
         for parameter, data, requires_grad in weights:
             parameter.data = data
             parameter.requires_grad_(requires_grad)
         if not checkpointing:
-            base.unet.disable_gradient_checkpointing()
+            base.denoiser.disable_gradient_checkpointing()

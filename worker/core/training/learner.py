@@ -210,7 +210,7 @@ class Learner:
             group |= values
 
     def _predict_with_target(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The UNet's prediction for a batch and its target: (b, c, h, w), fp32."""
+        """The denoiser's prediction for a batch and its target: (b, c, h, w), fp32."""
         model = self._model
         schedule, device = model.schedule, model.device
         latents, noise = batch.latents.to(device), batch.noise.to(device)

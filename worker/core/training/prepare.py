@@ -116,7 +116,7 @@ def prepare(
     """
     prediction = prediction_of(config, base)
     precision = choose_precision(base, encoded.buckets[0], config, precision, device=device)
-    restore_rounded_unet(base, precision, device=device)
+    restore_rounded_denoiser(base, precision, device=device)
     lora = add_adapter(base, config)
     texts = [*encoded.captions, *prompts]
     text = _make_caption_encoder(base, texts, config, device=device, cache=cache)
@@ -154,11 +154,11 @@ def prepare(
     return PreparedTraining(lora, learner, batches, validation, fixed, sampler, precision)
 
 
-def restore_rounded_unet(base: LoadedBase, precision: Precision, *, device: str) -> None:
+def restore_rounded_denoiser(base: LoadedBase, precision: Precision, *, device: str) -> None:
     """Read a UNet that was loaded as bf16 again if the precision needs more; without adapters."""
-    is_rounded = device.startswith("cpu") and base.unet.dtype is torch.bfloat16
+    is_rounded = device.startswith("cpu") and base.denoiser.dtype is torch.bfloat16
     if is_rounded and precision is not Precision.BF16:
-        base.cast_unet(torch.float32)
+        base.cast_denoiser(torch.float32)
 
 
 def cast_and_move(base: LoadedBase, precision: Precision, *, device: str) -> None:
@@ -166,11 +166,11 @@ def cast_and_move(base: LoadedBase, precision: Precision, *, device: str) -> Non
 
     Cast before moving: an SDXL UNet takes 10 GB in fp32 and half in bf16.
     """
-    for part in (base.unet, *base.text_encoders):
+    for part in (base.denoiser, *base.text_encoders):
         cast_frozen(part, precision)
         part.to(device)
     if device.startswith("cpu"):
-        speed_up_attention(base.unet)
+        speed_up_attention(base.denoiser)
 
 
 def check_supported(config: TrainConfig, base: LoadedBase, *, device: str) -> None:
@@ -208,7 +208,7 @@ def add_adapter(base: LoadedBase, config: TrainConfig) -> Lora:
         base.unet, base.text_encoders, config, generator=generator, family=base.info.family
     )
     if config.gradient_checkpointing:
-        base.unet.enable_gradient_checkpointing()
+        base.denoiser.enable_gradient_checkpointing()
     return lora
 
 
@@ -220,7 +220,7 @@ def choose_precision(
     *,
     device: str,
 ) -> Precision:
-    """Resolve `auto` by timing a convolution of the UNet's width at the batch's size."""
+    """Resolve `auto` by timing the most common work of the denoiser at the batch's size."""
     shape = torch.Size([config.batch_size, *bucket.mean.shape[2:]])
     probe = convolution_probe(shape, base.unet.config.block_out_channels[0])
     return resolve_precision(precision, device=device, probe=probe)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tests.worker.lora_files.random_adapters import ATTENTION, random_adapter
-from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
+from worker.core.families.family import BaseFamily, Component
+from worker.core.lora_files.canonical import LoraAdapter, LoraModule
 from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.proof.check import ProofInput, check_loader
 from worker.core.lora_files.proof.content import FileContent
@@ -82,7 +82,7 @@ def script_file(adapter: LoraAdapter) -> FileContent:
     """The file of the example scripts of diffusers, with transformers 5."""
     tensors = {}
     for module in adapter.modules:
-        leaf = "lora" if module.component is Component.UNET else "lora_linear_layer"
+        leaf = "lora" if module.component is Component.DENOISER else "lora_linear_layer"
         stem = f"{module.component}.{module.path.removeprefix('text_model.')}.{leaf}"
         tensors[f"{stem}.down.weight"], tensors[f"{stem}.up.weight"] = module.down, module.up
     return FileContent(tensors, {"format": "pt"})

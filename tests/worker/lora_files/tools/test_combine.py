@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from tests.worker.lora_files.random_adapters import random_adapter
-from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule, check_adapter
+from worker.core.families.family import Component
+from worker.core.lora_files.canonical import LoraAdapter, LoraModule, check_adapter
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools.combine import MergeOptions, dare, dare_seed, merge_adapters
 from worker.core.lora_files.tools.stack import ToolError
@@ -46,7 +47,7 @@ def test_linear_is_exact_for_any_ranks_weights_and_missing_modules() -> None:
     check_adapter(made.adapter)
     assert [module.key for module in made.adapter.modules] == KEYS
     for module in made.adapter.modules:
-        text = module.component is not Component.UNET
+        text = module.component is not Component.DENOISER
         expected = 0.7 * delta(one, module.key) + (0.25 if text else -1.5) * delta(two, module.key)
         expected = expected + 2.0 * delta(three, module.key)
         assert torch.allclose(module.delta(), expected, atol=1e-6)
@@ -220,7 +221,7 @@ def test_adapters_whose_layers_differ_are_refused_by_the_layer() -> None:
 
 
 def test_ranks_that_add_up_to_too_much_point_to_svd() -> None:
-    wide = LoraModule(Component.UNET, "x", torch.ones(600, 4), torch.ones(4, 600), 600.0)
+    wide = LoraModule(Component.DENOISER, "x", torch.ones(600, 4), torch.ones(4, 600), 600.0)
     stack = [LoadedAdapter("one", LoraAdapter((wide,))), LoadedAdapter("two", LoraAdapter((wide,)))]
     sentence = refused(stack)
     assert "add up to 1,200" in sentence

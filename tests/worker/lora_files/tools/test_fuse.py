@@ -30,10 +30,11 @@ from tests.worker.bases.tiny_models import (
 from tests.worker.lora_files.random_adapters import random_adapter
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.load import LoadedBase, load_base
+from worker.core.families.family import Component
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.merge import MergedWeights
 from worker.core.inference.pipeline import ResidentPipeline
-from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
+from worker.core.lora_files.canonical import LoraAdapter, LoraModule
 from worker.core.lora_files.compatible import AdapterMismatchError
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools import stream
@@ -53,7 +54,7 @@ def sd15_file(tmp_path_factory: pytest.TempPathFactory, sd15_folder: Path) -> Pa
     base = load_base(sd15_folder)
     return save_single(
         tmp_path_factory.mktemp("fuse-file") / "tiny.safetensors",
-        unet=base.unet,
+        unet=base.denoiser,
         vae=base.vae,
         encoders={"cond_stage_model.transformer.": clip_to_ldm(base.text_encoders[0])},
         metadata={"modelspec.resolution": "64x64", "modelspec.hash_sha256": "0x00", "note": "kept"},
@@ -214,7 +215,7 @@ def test_keep_leaves_the_stored_number_types(tmp_path: Path) -> None:
     after = load_file(out / "unet/diffusion_pytorch_model.safetensors")
     assert {t.dtype for t in after.values()} == {t.dtype for t in before.values()}
     changed = [n for n in before if not torch.equal(before[n], after[n])]
-    changed_paths = {m.path for m in few.modules if m.component is Component.UNET}
+    changed_paths = {m.path for m in few.modules if m.component is Component.DENOISER}
     assert {n.removesuffix(".weight") for n in changed} == changed_paths
 
 

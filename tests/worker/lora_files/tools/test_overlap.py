@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests.worker.lora_files.random_adapters import random_adapter
-from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
+from worker.core.families.family import Component
+from worker.core.lora_files.canonical import LoraAdapter, LoraModule
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.parts import layer_order
 from worker.core.lora_files.tools.overlap import Overlap, measure_overlap
@@ -89,7 +90,7 @@ def test_random_adapters_share_what_chance_gives_and_equal_ones_all() -> None:
 
 def test_layers_of_one_adapter_alone_and_empty_changes_have_no_overlap() -> None:
     down, up = torch.ones(1, 4), torch.zeros(6, 1)
-    empty = LoraModule(Component.UNET, "mid_block.proj", down, up, 1.0)
+    empty = LoraModule(Component.DENOISER, "mid_block.proj", down, up, 1.0)
     full = replace(empty, up=torch.ones(6, 1))
     alone = replace(full, path="up_blocks.0.proj")
     found = overlap(LoraAdapter((full, alone)), LoraAdapter((empty,)))

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tests.worker.lora_files.random_adapters import random_adapter
-from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
+from worker.core.families.family import Component
+from worker.core.lora_files.canonical import LoraAdapter, LoraModule
 from worker.core.lora_files.tools.lowrank import spectrum_of_matrix, spectrum_of_product
 from worker.core.lora_files.tools.resize import ResizeOptions, resize_adapter
 from worker.core.lora_files.tools.stack import ToolError
@@ -24,7 +25,7 @@ def with_values(path: str, values: list[float]) -> LoraModule:
     generator = torch.Generator().manual_seed(len(path))
     left, _ = torch.linalg.qr(torch.randn(24, rank, generator=generator))
     right, _ = torch.linalg.qr(torch.randn(20, rank, generator=generator))
-    return LoraModule(Component.UNET, path, (right * torch.tensor(values)).T, left, float(rank))
+    return LoraModule(Component.DENOISER, path, (right * torch.tensor(values)).T, left, float(rank))
 
 
 @pytest.mark.parametrize("rank", [1, 3, 8])
@@ -68,7 +69,7 @@ def test_modules_of_smaller_ranks_are_padded_to_one_rank() -> None:
 
 
 def test_a_module_without_any_change_stays_without_one() -> None:
-    dead = LoraModule(Component.UNET, "a", torch.randn(4, 20), torch.zeros(24, 4), 4.0)
+    dead = LoraModule(Component.DENOISER, "a", torch.randn(4, 20), torch.zeros(24, 4), 4.0)
     made = resize_adapter(
         LoraAdapter((dead, with_values("b", [2.0, 1.0]))), ResizeOptions(energy=0.9)
     )
