@@ -32,7 +32,7 @@ with lean_imports("cpu"):  # as the trainer does
     from worker.core.bases.text import encode_prompts
     from worker.core.latents import encode
     from worker.core.lora_files import canonical
-    from worker.core.training.config import LossWeighting, LrScheduler, Precision, TrainConfig
+    from worker.core.training.config import LrScheduler, Precision, TrainConfig
     from worker.core.training.data.buckets import Size, crop_to_bucket, fit
     from worker.core.training.data.images import TrainingImage, open_image
     from worker.core.training.events import (
@@ -44,6 +44,7 @@ with lean_imports("cpu"):  # as the trainer does
         StepDone,
     )
     from worker.core.training.train import train
+    from worker.core.words import LossWeighting
 
 HELD_OUT = 6
 LOOKS = 8  # noise levels at which each held-out image is measured
@@ -98,7 +99,7 @@ def main() -> None:
     values: dict[str, Any] = {"peak_mib": peak, **summary.values}
     if task.held_out:
         base = BASES[task.base]()
-        values["base_loss"] = held_out_loss(base, base.unet, held_out)
+        values["base_loss"] = held_out_loss(base, base.denoiser, held_out)
         values["held_out_loss"] = held_out_loss(base, summary.trained_unet(base), held_out)
     _send_message({"end": values})
 
@@ -116,8 +117,8 @@ class Summary:
         if self.adapter is None:
             return self.unet
         for module in canonical.load_adapter(self.adapter).modules:
-            fresh.unet.get_submodule(module.path).weight.data += module.delta()
-        return fresh.unet
+            fresh.denoiser.get_submodule(module.path).weight.data += module.delta()
+        return fresh.denoiser
 
 
 class Listener:
@@ -276,9 +277,9 @@ def _run_plain(task: Task, images: Sequence[TrainingImage]) -> Summary:
 @torch.no_grad()
 def held_out_loss(base: LoadedBase, unet: Any, images: Sequence[TrainingImage]) -> float:
     """The mean squared error on held-out images, with the same noise for all contenders."""
-    from worker.core.training.loss import NoiseSchedule
+    from worker.core.training.prepare import make_process
 
-    schedule = NoiseSchedule.of(base.scheduler_config, device="cpu")
+    process = make_process(base, TrainConfig(), device="cpu")
     latents = torch.stack([_latent(base, image) for image in images])
     text = encode_prompts(base, [image.caption for image in images], device="cpu").hidden
     chance = torch.Generator().manual_seed(7)
@@ -286,11 +287,9 @@ def held_out_loss(base: LoadedBase, unet: Any, images: Sequence[TrainingImage]) 
     total = 0.0
     for look in range(LOOKS):
         noise = torch.randn(latents.shape, generator=chance)
-        timesteps = torch.full((len(images),), (2 * look + 1) * len(schedule) // (2 * LOOKS))
-        predicted = unet(schedule.add_noise(latents, noise, timesteps), timesteps, text).sample
-        target = noise
-        if base.info.prediction_type == "v_prediction":
-            target = schedule.velocity(latents, noise, timesteps)
+        timesteps = process.middle_levels(1, strata=LOOKS, place=look).expand(len(images))
+        predicted = unet(process.add_noise(latents, noise, timesteps), timesteps, text).sample
+        target = process.target(latents, noise, timesteps)
         total += float((predicted - target).square().mean())
     return total / LOOKS
 

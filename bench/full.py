@@ -29,6 +29,7 @@ with lean_imports("cpu"):  # as the trainer does
     from worker.core import starter
     from worker.core.bases.inspect import inspect_base
     from worker.core.bases.load import LoadedBase, load_base
+    from worker.core.families.networks import network_of
     from worker.core.starter.style import style_distance
     from worker.core.training.adapter.lora import Lora
     from worker.core.training.config import Precision, TrainConfig
@@ -37,7 +38,6 @@ with lean_imports("cpu"):  # as the trainer does
     from worker.core.training.data.text import LiveCaptionEncoder
     from worker.core.training.data.validation import ValidationSet
     from worker.core.training.learner import Learner, Model
-    from worker.core.training.loss import NoiseSchedule
     from worker.core.training.memory import peak_memory_bytes, release_memory
     from worker.core.training.prepare import (
         EncodedDataset,
@@ -45,6 +45,7 @@ with lean_imports("cpu"):  # as the trainer does
         base_parameters,
         cast_and_move,
         encode_dataset,
+        make_process,
         prediction_of,
         resolution_of,
         schedule_of,
@@ -109,7 +110,7 @@ class FullModel(Lora):
 
     def __init__(self, base: LoadedBase) -> None:
         super().__init__([])
-        parts = {"unet": base.unet, "text_encoder": base.text_encoders[0]}
+        parts = {"unet": base.denoiser, "text_encoder": base.text_encoders[0]}
         self._text: list[nn.Parameter] = []
         self._unet: list[nn.Parameter] = []
         self._named: dict[str, nn.Parameter] = {}
@@ -190,29 +191,28 @@ def _encoded(base: LoadedBase, task: TrainingTask, config: TrainConfig) -> Encod
 def _parts(
     base: LoadedBase, encoded: EncodedDataset, config: TrainConfig, trainee: Lora
 ) -> tuple[Learner, Batches, ValidationSet, Sampler]:
-    noise = schedule_of(config, base)
-    schedule, prediction = NoiseSchedule.of(noise, device="cpu"), prediction_of(config, base)
+    network, process = network_of(base.info.family), make_process(base, config, device="cpu")
     text = LiveCaptionEncoder(base, device="cpu")
-    learner = Learner(
-        Model(base.unet, text, schedule, prediction, Precision.FP32, "cpu"), trainee, config
-    )
-    batches = Batches(encoded.buckets, encoded.images, config, timesteps=len(schedule))
+    model = Model(network, base.denoiser, text, process, Precision.FP32, "cpu")
+    learner = Learner(model, trainee, config)
+    batches = Batches(encoded.buckets, encoded.images, config, process=process)
     questions = ValidationSet(
         encoded.held_out_buckets,
         encoded.held_out,
-        timesteps=len(schedule),
+        process=process,
         batch_size=config.batch_size,
         seed=0,
     )
     prompts = [image.caption for image in encoded.held_out[:GENERATED]]
     sampler = Sampler(
-        unet=base.unet,
+        network=network,
+        denoiser=base.denoiser,
         vae=base.vae,
         text=text,
         scaled=trainee.scaled,
         config=config.model_copy(update={"sample_prompts": prompts}),
-        scheduler_config=noise,
-        prediction=prediction,
+        scheduler_config=schedule_of(config, base),
+        prediction=prediction_of(config, base),
         resolution=resolution_of(config, base),
         device="cpu",
     )

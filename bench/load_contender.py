@@ -73,7 +73,7 @@ def _load_mapped(path: Path, dtype: torch.dtype) -> LoadedBase:
         if name == "unet":
             for parameter in module.parameters():
                 parameter.data = parameter.data.to(dtype)
-            base.unet = module
+            base.denoiser = module
         elif name == "vae":
             base.vae = module
         else:
@@ -127,7 +127,7 @@ def _train_a_step(path: Path, precision: Precision) -> int:
 
 
 def _weight_bytes(base: LoadedBase) -> int:
-    parts = [base.unet, base.vae, *base.text_encoders]
+    parts = [base.denoiser, base.vae, *base.text_encoders]
     return sum(weight.nbytes for part in parts if part for weight in part.parameters())
 
 

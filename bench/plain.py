@@ -74,7 +74,7 @@ class PlainTrainer:
     ) -> None:
         torch.manual_seed(config.seed)
         self._config = config
-        self._unet, self._vae = base.unet, base.vae
+        self._unet, self._vae = base.denoiser, base.vae
         self._encoder = base.text_encoders[0]
         self._schedule = DDPMScheduler.from_config(base.scheduler_config)
         self._dtype = torch.bfloat16 if config.bf16 else torch.float32

@@ -37,17 +37,12 @@ from safetensors.torch import save_file
 
 from bench.bases import BASES
 from worker.core.bases.load import LoadedBase
+from worker.core.families.family import Component
+from worker.core.families.stable_diffusion.samplers import make_scheduler
 from worker.core.inference import rank_form
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.pipeline import ResidentPipeline
-from worker.core.inference.sampling import make_scheduler
-from worker.core.lora_files.canonical import (
-    Component,
-    LoraAdapter,
-    LoraModule,
-    load_adapter,
-    save_adapter,
-)
+from worker.core.lora_files.canonical import LoraAdapter, LoraModule, load_adapter, save_adapter
 from worker.core.lora_files.compatible import adaptable_layers
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.runtime.device import describe_processor
@@ -77,7 +72,7 @@ class Theirs:
             vae=copy.deepcopy(base.vae),
             text_encoder=copy.deepcopy(base.text_encoders[0]),
             tokenizer=base.tokenizers[0],
-            unet=copy.deepcopy(base.unet),
+            unet=copy.deepcopy(base.denoiser),
             scheduler=scheduler,
             safety_checker=None,
             feature_extractor=None,
@@ -123,7 +118,7 @@ class Ours:
         self._adapters: dict[str, LoraAdapter] = {}
         self._loads = 0
         self._names: dict[str, str] = {}
-        self.unet = base.unet
+        self.unet = base.denoiser
 
     def load(self, name: str, files: Files) -> None:
         """Read an adapter from its file."""
@@ -265,7 +260,7 @@ def _measure_base(name: str, folder: Path, *, steps: int, repeats: int) -> None:
     files = [_write_adapter(base, folder, number) for number in range(ADAPTERS + 1)]
     theirs, ours = Theirs(base, steps), Ours(base, steps)
     with torch.inference_mode():
-        plain = copy.deepcopy(base.unet)
+        plain = copy.deepcopy(base.denoiser)
     for number in range(ADAPTERS):
         for side in (theirs, ours):
             side.load(f"{number}", files[number])
@@ -292,13 +287,13 @@ def _write_adapter(base: LoadedBase, folder: Path, number: int) -> Files:
     """A random adapter of the UNet's attention, as both files; its alpha is its rank."""
     generator = torch.Generator().manual_seed(number)
     modules, tensors = [], {}
-    for path, layer in adaptable_layers(Component.UNET, base.unet).items():
+    for path, layer in adaptable_layers(Component.DENOISER, base.denoiser).items():
         if ".attn" not in path:
             continue
         rows, columns = layer.weight.shape
         down = torch.randn(RANK, columns, generator=generator) / columns**0.5
         up = torch.randn(rows, RANK, generator=generator) * STRENGTH
-        modules.append(LoraModule(Component.UNET, path, down, up, RANK))
+        modules.append(LoraModule(Component.DENOISER, path, down, up, RANK))
         tensors |= {f"unet.{path}.lora_A.weight": down, f"unet.{path}.lora_B.weight": up}
     files = Files(folder / f"{number}.safetensors", folder / f"peft-{number}.safetensors")
     save_adapter(LoraAdapter(tuple(modules)), files.ours)

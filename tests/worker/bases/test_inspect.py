@@ -13,8 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import worker.core.starter
-from worker.core.bases.inspect import BaseFamily, BaseModelError, inspect_base
+from worker.core.bases.family import BaseModelError
+from worker.core.bases.inspect import inspect_base
 from worker.core.bases.load import load_base
+from worker.core.families.family import BaseFamily
 
 
 @pytest.fixture

@@ -55,6 +55,14 @@ SHALLOW_SDXL: dict[str, Any] = {
     "attention_head_dim": (1, 1),
 }
 
+SD2_TEXT: dict[str, Any] = {
+    "hidden_size": 1024,  # by which the family is recognized
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 16,
+    "hidden_act": "gelu",
+}
+
 
 def sd15_unet(**changes: Any) -> UNet2DConditionModel:
     settings = {
@@ -131,6 +139,16 @@ def save_sd15(folder: Path, **unet: Any) -> Path:
         "text_encoder": CLIPTextModel(text_config()),
     }
     return _save(folder, "StableDiffusionPipeline", parts, {"tokenizer": "<|endoftext|>"})
+
+
+def save_sd2(folder: Path, **unet: Any) -> Path:
+    """An SD 2.x that predicts v, in miniature but for the width of its text encoder."""
+    torch.manual_seed(4)
+    text_encoder = CLIPTextModel(text_config(**SD2_TEXT))
+    parts = {"unet": sd2_unet(**unet), "vae": autoencoder(), "text_encoder": text_encoder}
+    _save(folder, "StableDiffusionPipeline", parts, {"tokenizer": "!"})
+    DDIMScheduler(**SCHEDULER, prediction_type="v_prediction").save_pretrained(folder / "scheduler")
+    return folder
 
 
 def save_sdxl(folder: Path, **unet: Any) -> Path:

@@ -80,18 +80,27 @@ def test_a_call_of_the_unet_is_that_of_merged_weights(
     width, height = pipeline.image_size(wanted)
     beside = AdaptersBeside(pipeline._merged, stacks)
     assert beside.pays()
+    level = torch.tensor(500)
     with torch.inference_mode():
         images: list[WantedImage] = pipeline._want_beside(wanted, beside)
         generators = image_generators([6] * len(stacks))
         noise = initial_noise(unet, vae, generators, width=width, height=height)
         text = concat_conditioning([image.conditioning for image in images])
         with beside.on_images(0, images):
-            together = predict_noise(unet, text, noise, 500, width=width, height=height)
+            together = predict_noise(
+                pipeline._network, unet, text, noise, level, width=width, height=height
+            )
         for index, stack in enumerate(stacks):
             pipeline.set_adapters(stack)
             (image,) = pipeline._want(wanted)
             merged = predict_noise(
-                unet, image.conditioning, noise[:1], 500, width=width, height=height
+                pipeline._network,
+                unet,
+                image.conditioning,
+                noise[:1],
+                level,
+                width=width,
+                height=height,
             )
             rows = together[[index, index + len(stacks)]]  # without and with the prompt
             assert (rows - merged).abs().max() < 1e-5

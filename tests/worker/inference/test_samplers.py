@@ -15,13 +15,13 @@ from PIL import Image
 
 from tests.costs import wide_but
 from tests.worker.inference.conftest import SCHEDULES
-from worker.core.inference.config import MAX_LCM_STEPS, RenderConfig
-from worker.core.inference.errors import RenderError
+from worker.core.families.network import FamilyError
+from worker.core.families.stable_diffusion.samplers import make_sampler
+from worker.core.inference.config import RenderConfig
 from worker.core.inference.infotext import ImageParameters, make_infotext
 from worker.core.inference.pipeline import ResidentPipeline
-from worker.core.inference.samplers import make_sampler
 from worker.core.inference.sampling import set_timesteps
-from worker.core.words import SamplerName
+from worker.core.words import MAX_LCM_STEPS, SamplerName
 
 STEPS = 3
 Official = tuple[str, dict[str, Any]]
@@ -145,7 +145,7 @@ def test_karras_spacing_takes_one_step_out_of_pure_noise() -> None:
 
 @pytest.mark.parametrize("sampler", SamplerName)
 def test_epsilon_prediction_cannot_begin_in_pure_noise(sampler: SamplerName) -> None:
-    with pytest.raises(RenderError, match=r"zero terminal SNR.*its prediction type is epsilon"):
+    with pytest.raises(FamilyError, match=r"zero terminal SNR.*its prediction type is epsilon"):
         make_sampler(sampler, {"rescale_betas_zero_snr": True}, prediction_type="epsilon")
 
 

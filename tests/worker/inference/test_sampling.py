@@ -19,9 +19,10 @@ from PIL import Image
 from tests.worker.training.adapters import scramble
 from worker.core import starter
 from worker.core.bases.load import LoadedBase, load_base
+from worker.core.families.networks import network_of
+from worker.core.families.stable_diffusion.samplers import make_scheduler
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.pipeline import ResidentPipeline
-from worker.core.inference.sampling import make_scheduler
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.text import LiveCaptionEncoder
@@ -130,7 +131,8 @@ def test_a_sample_is_the_playgrounds_image(name: str, folders: dict[str, Path]) 
     lora = add_adapter(trained, config)
     scramble(lora)
     sampler = Sampler(
-        unet=trained.unet,
+        network=network_of(trained.info.family),
+        denoiser=trained.denoiser,
         vae=trained.vae,
         text=LiveCaptionEncoder(trained, device="cpu", clip_skip=skip),
         scaled=lora.scaled,

@@ -13,7 +13,8 @@ from tests.worker.base_shapes import base_shapes
 from tests.worker.lora_files.random_adapters import random_adapter
 from worker.core import starter
 from worker.core.bases.load import LoadedBase, load_base
-from worker.core.bases.text import PromptEmbeddings, encode_prompts
+from worker.core.bases.text import encode_prompts
+from worker.core.families.text_states import TextStates
 from worker.core.inference import weighted_prompts
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.pipeline import ResidentPipeline
@@ -36,12 +37,12 @@ def base(
     return load_base(folders[request.param])
 
 
-def encoded(base: LoadedBase, prompt: str, **options: Any) -> PromptEmbeddings:
+def encoded(base: LoadedBase, prompt: str, **options: Any) -> TextStates:
     with torch.inference_mode():
         return encode_prompt(base, parse_prompt(prompt), device="cpu", **options)
 
 
-def trained(base: LoadedBase, prompt: str, **options: Any) -> PromptEmbeddings:
+def trained(base: LoadedBase, prompt: str, **options: Any) -> TextStates:
     with torch.inference_mode():
         return encode_prompts(base, [prompt], device="cpu", **options)
 

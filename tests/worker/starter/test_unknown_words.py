@@ -14,8 +14,11 @@ from torch import Tensor
 
 from tests.costs import wide_but
 from worker.core.bases.load import LoadedBase, load_base
-from worker.core.bases.text import PromptEmbeddings, encode_prompts
-from worker.core.inference.sampling import Conditioning, generate_latents, make_scheduler
+from worker.core.bases.text import encode_prompts
+from worker.core.families.networks import network_of
+from worker.core.families.stable_diffusion.samplers import make_scheduler
+from worker.core.families.text_states import TextStates
+from worker.core.inference.sampling import Conditioning, generate_latents
 from worker.core.starter import PATH
 from worker.core.starter.prompt_words import read_prompt
 
@@ -51,10 +54,11 @@ def sample(base: LoadedBase, prompts: list[str], *, seed: int = 0) -> Tensor:
         empty = encode_prompts(base, [""], device="cpu").hidden
         for start in range(0, len(prompts), BATCH):
             some = prompts[start : start + BATCH]
-            negative = PromptEmbeddings(empty.expand(len(some), -1, -1), None)
+            negative = TextStates(empty.expand(len(some), -1, -1), None)
             text = encode_prompts(base, some, device="cpu")
             latents = generate_latents(
-                base.unet,
+                network_of(base.info.family),
+                base.denoiser,
                 base.vae,
                 scheduler,
                 Conditioning(text, negative, GUIDANCE),

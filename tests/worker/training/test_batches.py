@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.worker.training.adapters import diffusion
 from tests.worker.training.conftest import FIXED_PREDICTIONS
 from worker.core.training.config import TrainConfig
 from worker.core.training.data import validation
@@ -57,11 +58,16 @@ def test_a_batch_above_the_dataset_shows_pictures_again() -> None:
 
 
 def test_a_restored_position_goes_on_with_the_same_batches() -> None:
-    config = TrainConfig(batch_size=2, flip=True, caption_dropout=0.5, noise_offset=0.1)
+    config = TrainConfig(
+        batch_size=2, flip=True, caption_dropout=0.5, noise_offset=0.1, noise_focus=-0.5
+    )
 
     def batches() -> Batches:
         return Batches(
-            [_bucket((0, 2, 4), std=1.0), _bucket((1, 3))], _images("abcde"), config, timesteps=9
+            [_bucket((0, 2, 4), std=1.0), _bucket((1, 3))],
+            _images("abcde"),
+            config,
+            process=diffusion(9, config),
         )
 
     original, copy = batches(), batches()
@@ -73,19 +79,21 @@ def test_a_restored_position_goes_on_with_the_same_batches() -> None:
         assert (one.images, one.captions) == (two.images, two.captions)
         assert torch.equal(one.latents, two.latents)
         assert torch.equal(one.noise, two.noise)
-        assert torch.equal(one.timesteps, two.timesteps)
+        assert torch.equal(one.levels, two.levels)
 
 
 def test_batches_do_not_touch_the_global_generator() -> None:
     before = torch.get_rng_state()
     config = TrainConfig(batch_size=2, flip=True, noise_offset=0.1)
-    Batches([_bucket((0, 1), std=1.0)], _images("ab"), config, timesteps=9).next()
+    Batches([_bucket((0, 1), std=1.0)], _images("ab"), config, process=diffusion(9, config)).next()
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_captions_follow_their_pictures_and_are_dropped_as_often_as_asked() -> None:
     config = TrainConfig(batch_size=4, caption_dropout=0.25)
-    batches = Batches([_bucket((2, 0))], _images(["zero", "one", "two"]), config, timesteps=9)
+    batches = Batches(
+        [_bucket((2, 0))], _images(["zero", "one", "two"]), config, process=diffusion(9, config)
+    )
     dropped = 0
     for _ in range(500):
         batch = batches.next()
@@ -101,14 +109,14 @@ def test_several_captions_are_drawn_by_their_share_and_again_after_a_resume() ->
     first, second = _images(["long", "only"])
     images = [replace(first, captions=captions), second]
     config = TrainConfig(batch_size=2, caption_dropout=0)
-    batches = Batches([_bucket((0, 1))], images, config, timesteps=9)
+    batches = Batches([_bucket((0, 1))], images, config, process=diffusion(9, config))
     seen: Counter[str] = Counter()
     for _ in range(1_000):
         batch = batches.next()
         seen.update(batch.captions)
         assert batch.captions[batch.images.index(1)] == "only"
     assert seen["long"] / 1_000 == pytest.approx(0.75, abs=0.04)
-    copy = Batches([_bucket((0, 1))], images, config, timesteps=9)
+    copy = Batches([_bucket((0, 1))], images, config, process=diffusion(9, config))
     copy.load(batches.state())
     ahead = [batches.next().captions for _ in range(9)]
     assert [copy.next().captions for _ in range(9)] == ahead
@@ -119,7 +127,7 @@ def test_of_several_captions_only_the_tags_are_shuffled() -> None:
     captions = (WeightedCaption("a, b, c, d", kind="long"), WeightedCaption("1, 2, 3", kind="tags"))
     images = [replace(_images(["a, b, c, d"])[0], captions=captions)]
     config = TrainConfig(batch_size=1, caption_dropout=0, shuffle_tags=True)
-    batches = Batches([_bucket((0,))], images, config, timesteps=9)
+    batches = Batches([_bucket((0,))], images, config, process=diffusion(9, config))
     seen = {batches.next().captions[0] for _ in range(60)}
     assert seen == {"a, b, c, d", "1, 2, 3", "1, 3, 2"}  # the first tag is kept in front
 
@@ -133,7 +141,7 @@ def test_a_posterior_is_sampled_afresh_each_time() -> None:
 
 def test_a_picture_that_repeats_is_seen_so_much_more_often() -> None:
     images = [*_images("a", repeats=3), *_images("b")]
-    batches = Batches([_bucket((0, 1))], images, TrainConfig(batch_size=2), timesteps=9)
+    batches = Batches([_bucket((0, 1))], images, TrainConfig(batch_size=2), process=diffusion(9))
     seen = Counter(image for _ in range(200) for image in batches.next().images)
     assert seen == {0: 300, 1: 100}
 
@@ -148,7 +156,7 @@ def test_regularization_gets_half_of_the_batches_whatever_its_number() -> None:
         (1, (1, 2)),
     ]
     config = TrainConfig(batch_size=2, regularization_weight=0.25)
-    batches = Batches(buckets, images, config, timesteps=9)
+    batches = Batches(buckets, images, config, process=diffusion(9, config))
     kinds: Counter[bool] = Counter()
     for _ in range(1_000):
         batch = batches.next()
@@ -168,10 +176,12 @@ def test_a_mask_lets_through_what_is_opaque_and_a_part_of_the_rest() -> None:
     opacity[..., 0] = 1
     bucket = replace(bucket, opacity=opacity)
     config = TrainConfig(batch_size=1, masked_loss=True, unmasked_weight=0.1)
-    mask = Batches([bucket], _images("a"), config, timesteps=9).next().mask
+    mask = Batches([bucket], _images("a"), config, process=diffusion(9, config)).next().mask
     assert mask is not None
     torch.testing.assert_close(mask[0, 0], torch.tensor([[1.0, 0.1], [1.0, 0.1]]))
-    without = Batches([bucket], _images("a"), TrainConfig(batch_size=1), timesteps=9).next()
+    without = Batches(
+        [bucket], _images("a"), TrainConfig(batch_size=1), process=diffusion(9)
+    ).next()
     assert without.mask is None
 
 
@@ -181,7 +191,12 @@ def test_held_out_pictures_are_masked_as_trained_ones_are() -> None:
 
     def masks(masked_as: TrainConfig) -> list[torch.Tensor | None]:
         questions = ValidationSet(
-            [bucket], _images("a"), timesteps=1000, batch_size=5, seed=0, masked_as=masked_as
+            [bucket],
+            _images("a"),
+            process=diffusion(1000),
+            batch_size=5,
+            seed=0,
+            masked_as=masked_as,
         )
         return [batch.mask for batch in questions.batches()]
 
@@ -200,12 +215,12 @@ def test_the_fixed_images_are_four_with_sixteen_noise_levels(
     images = [*_images("abcdefgh"), *_images("xy", is_regularization=True)]
     buckets = [_bucket((0, 1, 8, 2, 3)), _bucket((4, 5, 6, 9, 7))]
     config = TrainConfig(batch_size=3)
-    batches = list(fixed_set(buckets, images, config, timesteps=1_000).batches())
+    batches = list(fixed_set(buckets, images, config, process=diffusion(1_000)).batches())
     used = Counter(image for batch in batches for image in batch.images)
     assert set(used.values()) == {4}
     assert len(used) == 4
     assert not {8, 9} & used.keys()
-    levels = sorted(level for batch in batches for level in batch.timesteps.tolist())
+    levels = sorted(level for batch in batches for level in batch.levels.tolist())
     assert levels == [(2 * place + 1) * 1_000 // 32 for place in range(16)]
     assert max(len(batch.images) for batch in batches) == 3
 

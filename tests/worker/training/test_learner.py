@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from tests.worker.training.conftest import MakeBase
+from worker.core.families.networks import network_of
 from worker.core.training.adapter.lora import Lora
 from worker.core.training.config import Precision, TrainConfig
 from worker.core.training.data.batches import Batch
 from worker.core.training.data.text import LiveCaptionEncoder
 from worker.core.training.learner import Learner, Model, NonFiniteError
-from worker.core.training.loss import NoiseSchedule
 from worker.core.training.precision import cast_frozen
-from worker.core.training.prepare import add_adapter
+from worker.core.training.prepare import add_adapter, make_process
 from worker.core.words import LossWeighting, PredictionType
 
 Setup = Callable[..., tuple[Learner, Lora, Batch]]
@@ -31,10 +31,12 @@ def setup(smallest_sd15: MakeBase) -> Setup:
         lora = add_adapter(base, config)
         for part in (base.denoiser, *base.text_encoders):
             cast_frozen(part, precision)
-        schedule = NoiseSchedule.of(base.scheduler_config, device="cpu")
-        prediction = config.prediction_type or PredictionType.EPSILON
-        text = LiveCaptionEncoder(base, device="cpu")
-        model = Model(base.unet, text, schedule, prediction, precision, "cpu")
+        process, text = (
+            make_process(base, config, device="cpu"),
+            LiveCaptionEncoder(base, device="cpu"),
+        )
+        network = network_of(base.info.family)
+        model = Model(network, base.denoiser, text, process, precision, "cpu")
         generator = torch.Generator().manual_seed(0)
         latents, noise = torch.randn(2, 2, 4, 8, 8, generator=generator)
         batch = Batch(

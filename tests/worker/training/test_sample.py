@@ -7,6 +7,7 @@ from PIL import Image
 
 from tests.worker.training.conftest import MakeBase
 from worker.core.bases.load import LoadedBase
+from worker.core.families.networks import network_of
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.text import LiveCaptionEncoder
 from worker.core.training.prepare import prediction_of
@@ -25,7 +26,8 @@ def _sampler(base: LoadedBase, **changes: object) -> Sampler:
     }
     config = TrainConfig.model_validate(settings | changes)
     return Sampler(
-        unet=base.unet,
+        network=network_of(base.info.family),
+        denoiser=base.denoiser,
         vae=base.vae,
         text=LiveCaptionEncoder(base, device="cpu"),
         scaled=lambda _: nullcontext(),

@@ -10,10 +10,13 @@ import time
 from collections.abc import Iterator, Mapping
 
 import torch
+from torch import Tensor
 
 from worker.core.bases.inspect import vae_factor
 from worker.core.bases.load import LoadedBase
 from worker.core.bases.text import encode_prompts
+from worker.core.families.networks import network_of
+from worker.core.families.text_states import TextStates
 
 SMALL_PARAMETERS = 150_000_000  # UNet parameters; above it a forward pass on a CPU takes seconds
 MAX_TIME_RATIO = 0.95
@@ -62,20 +65,20 @@ def _time_forward(base: LoadedBase, batch_size: int, *, threads: int) -> float:
     """The shortest of a few forward passes after a warm-up."""
     torch.set_num_threads(threads)
     shortest = float("inf")
-    inputs = _make_inputs(base, batch_size)
+    network = network_of(base.info.family)
     with torch.inference_mode():
         inputs = _make_inputs(base, batch_size)
         for probe in range(1 + PROBES):
             started = time.perf_counter()
-            base.unet(**inputs)
+            network.predict(base.denoiser, *inputs)
             if probe:
                 shortest = min(shortest, time.perf_counter() - started)
     return shortest
 
 
-def _make_inputs(base: LoadedBase, batch_size: int) -> dict[str, object]:
-    """Random latents at the base's native size, with the other inputs of its UNet."""
-    config, dtype = base.unet.config, base.unet.dtype
+def _make_inputs(base: LoadedBase, batch_size: int) -> tuple[Tensor, Tensor, TextStates, Tensor]:
+    """Random latents at the base's native size, with the other inputs of its denoiser."""
+    config, dtype = base.denoiser.config, base.denoiser.dtype
     side = base.info.resolution // vae_factor(base.vae.config)
     latents = torch.randn(batch_size, config.in_channels, side, side, dtype=dtype)
     levels = torch.zeros(batch_size, dtype=torch.long)

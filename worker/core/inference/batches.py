@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worker.core.bases.text import PromptEmbeddings
+from worker.core.families.text_states import TextStates
 from worker.core.inference.errors import RenderCanceled
 from worker.core.inference.sampling import Conditioning
 from worker.core.memory import is_out_of_memory
@@ -87,8 +87,8 @@ def concat_conditioning(parts: Sequence[Conditioning]) -> Conditioning:
     """The conditioning of a batch; all have the same guidance."""
     negatives = [part.negative for part in parts if part.negative is not None]
     return Conditioning(
-        _concat([part.prompt for part in parts]),
-        _concat(negatives) if negatives else None,
+        TextStates.concat([part.prompt for part in parts]),
+        TextStates.concat(negatives) if negatives else None,
         parts[0].guidance,
     )
 
@@ -119,10 +119,3 @@ def generate_in_batches(
             continue
         yield from latents
         first += len(part)
-
-
-def _concat(parts: Sequence[PromptEmbeddings]) -> PromptEmbeddings:
-    pooled = [part.pooled for part in parts if part.pooled is not None]
-    return PromptEmbeddings(
-        torch.cat([part.hidden for part in parts]), torch.cat(pooled) if pooled else None
-    )

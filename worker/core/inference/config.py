@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, field_val
 
 from worker.core.lora_files.parts import Part
 from worker.core.lora_files.weights import MAX_WEIGHT, weight_problem
-from worker.core.words import SamplerName
+from worker.core.words import MAX_LCM_STEPS, SamplerName
 
 SAMPLER_VERSION = 2
 """Version of the sampling code; increase it when the same request gives another image.
@@ -19,7 +19,6 @@ another batch.
 
 MAX_PROMPT_CHARACTERS = 2_000
 MAX_COUNT = 8
-MAX_LCM_STEPS = 50  # LCM takes its timesteps out of the 50 that such models are distilled from
 MAX_CLIP_SKIP = 4
 MAX_SEED = 2**32 - 1
 DEFAULT_STRENGTH = 0.6

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from worker.core.bases.inspect import vae_factor
 from worker.core.bases.load import LoadedBase, load_base
-from worker.core.bases.text import PromptEmbeddings
 from worker.core.bases.threads import is_small
 from worker.core.families.family import Component
+from worker.core.families.network import FamilyError, number_type
+from worker.core.families.networks import network_of
+from worker.core.families.text_states import TextStates
 from worker.core.inference.batches import (
     Preview,
     WantedImage,
@@ -31,9 +33,7 @@ from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled, RenderError
 from worker.core.inference.merge import MergedWeights, Recipe
 from worker.core.inference.preview import approximate_pixels, has_linear_map
-from worker.core.inference.prompt_syntax import parse_prompt
 from worker.core.inference.rank_form import AdaptersBeside
-from worker.core.inference.samplers import make_sampler
 from worker.core.inference.sampling import (
     Conditioning,
     decode_latent,
@@ -41,7 +41,6 @@ from worker.core.inference.sampling import (
     image_generators,
     initial_noise,
     needs_negative,
-    number_type,
     predict_noise,
     to_image,
 )
@@ -74,11 +73,12 @@ class ResidentPipeline:
         self.base = base
         self.device = torch.device(device)
         self._name = name
+        self._network = network_of(base.info.family)
         self._merged = self._merge_into(base)
         self._samplers: dict[SamplerName, Any] = {}
-        self._prompts: OrderedDict[PromptKey, PromptEmbeddings] = OrderedDict()
+        self._prompts: OrderedDict[PromptKey, TextStates] = OrderedDict()
         self._should_stop: Callable[[], bool] | None = None
-        for module in (base.unet, base.vae.encoder, base.vae.decoder, *base.text_encoders):
+        for module in (base.denoiser, base.vae.encoder, base.vae.decoder, *base.text_encoders):
             for block in _blocks(module):
                 block.register_forward_pre_hook(self._raise_if_stopped)
 
@@ -93,8 +93,8 @@ class ResidentPipeline:
     ) -> ResidentPipeline:
         """The base at `path` on `device`; by default fp16 on CUDA, else fp32.
 
-        With bf16, only the UNet is bf16: the text encoders run once for a prompt. Messages call the
-        base `name`. Raises BaseModelError, and RenderError if the device has too little memory.
+        Messages call the base `name`. Raises BaseModelError, and RenderError if the device has too
+        little memory.
         """
         precision = precision or default_precision(device)
         unet, rest = _number_types(precision)
@@ -105,12 +105,14 @@ class ResidentPipeline:
     @property
     def precision(self) -> RenderPrecision:
         """The number type of the UNet."""
-        return next(p for p in RenderPrecision if TORCH_DTYPES[p] is number_type(self.base.unet))
+        return next(
+            p for p in RenderPrecision if TORCH_DTYPES[p] is number_type(self.base.denoiser)
+        )
 
     @property
     def memory_bytes(self) -> int:
         """The memory of its weights, with the original ones of layers that adapters changed."""
-        parts = (self.base.unet, self.base.vae, *self.base.text_encoders)
+        parts = (self.base.denoiser, self.base.vae, *self.base.text_encoders)
         weights: list[Tensor] = [weight for part in parts for weight in part.parameters()]
         own = sum(weight.numel() * weight.element_size() for weight in weights)
         return own + self._merged.originals_bytes
@@ -221,15 +223,15 @@ class ResidentPipeline:
     def predict_once(self, config: RenderConfig) -> Tensor:
         """The prediction in the middle of an image of this config, fp32: one call of the UNet."""
         width, height = self.image_size(config)
-        unet, steps = self.base.unet, len(self._sampler(SamplerName.DDIM).alphas_cumprod)
-        generators = image_generators([config.seed])
-        noise = initial_noise(unet, self.base.vae, generators, width=width, height=height)
+        denoiser, generators = self.base.denoiser, image_generators([config.seed])
+        noise = initial_noise(denoiser, self.base.vae, generators, width=width, height=height)
         with torch.inference_mode():
             return predict_noise(
-                unet,
+                self._network,
+                denoiser,
                 self._make_conditioning(config),
                 noise.to(self.device),
-                steps // 2,
+                self._network.middle_level(self._sampler(config.sampler)),
                 width=width,
                 height=height,
             )
@@ -266,7 +268,8 @@ class ResidentPipeline:
             callbacks = watcher.of_batch(first, part, steps=config.steps_run)
             with beside.on_images(first, part) if beside else nullcontext():
                 return generate_latents(
-                    self.base.unet,
+                    self._network,
+                    self.base.denoiser,
                     self.base.vae,
                     scheduler,
                     concat_conditioning([image.conditioning for image in part]),
@@ -304,9 +307,12 @@ class ResidentPipeline:
     def _sampler(self, name: SamplerName) -> Any:
         """The scheduler of a sampler. Raises RenderError."""
         if name not in self._samplers:
-            self._samplers[name] = make_sampler(
-                name, self.base.scheduler_config, prediction_type=self.base.info.prediction_type
-            )
+            try:
+                self._samplers[name] = self._network.sampler(
+                    name, self.base.scheduler_config, prediction=self.base.info.prediction_type
+                )
+            except FamilyError as error:
+                raise RenderError(str(error)) from error
         return self._samplers[name]
 
     def preview_image(self, latent: Tensor) -> Image.Image:
@@ -359,20 +365,19 @@ class ResidentPipeline:
             negative = lengthen(negative, self._encode_negative("", skip), tokens)
         return Conditioning(prompt, negative, config.guidance)
 
-    def _encode_negative(self, prompt: str, clip_skip: int) -> PromptEmbeddings:
+    def _encode_negative(self, prompt: str, clip_skip: int) -> TextStates:
         encoded = self._encode_prompt(prompt, clip_skip)
         if prompt.strip() or not self.base.info.zero_empty_negative:
             return encoded
-        pooled = None if encoded.pooled is None else torch.zeros_like(encoded.pooled)
-        return PromptEmbeddings(torch.zeros_like(encoded.hidden), pooled)
+        return encoded.map(torch.zeros_like)
 
-    def _encode_prompt(self, prompt: str, clip_skip: int) -> PromptEmbeddings:
+    def _encode_prompt(self, prompt: str, clip_skip: int) -> TextStates:
         """The embeddings of a prompt with the current text-encoder weights, from a small cache."""
         changes = [self._merged.recipes(name) for name in ("text_encoder", "text_encoder_2")]
         key = (prompt, clip_skip, tuple(changes))
         if key not in self._prompts:
             self._prompts[key] = encode_prompt(
-                self.base, parse_prompt(prompt), device=self.device, clip_skip=clip_skip
+                self.base, self._parse(prompt), device=self.device, clip_skip=clip_skip
             )
             if len(self._prompts) > CACHED_PROMPTS:
                 self._prompts.popitem(last=False)
@@ -382,7 +387,7 @@ class ResidentPipeline:
     def _find_truncated(self, config: RenderConfig, conditioning: Conditioning) -> str:
         """The end that did not fit of the prompt, else of the negative prompt if it is in use."""
         used = [config.prompt, *([config.negative_prompt] if conditioning.negative else [])]
-        ends = (find_unread(self.base, parse_prompt(prompt)) for prompt in used)
+        ends = (find_unread(self.base, self._parse(prompt)) for prompt in used)
         return next(filter(None, ends), "")
 
 

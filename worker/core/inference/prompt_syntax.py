@@ -81,9 +81,12 @@ def is_simple(prompt: str) -> bool:
     return not has_syntax(prompt) and len(WORDS.findall(prompt)) <= FEW_WORDS
 
 
-def parse_prompt(prompt: str) -> ParsedPrompt:
-    """The sections of a prompt; brackets without a counterpart are text, and a note says so."""
-    if not has_syntax(prompt):
+def parse_prompt(prompt: str, *, has_weights: bool = True) -> ParsedPrompt:
+    """The sections of a prompt; brackets without a counterpart are text, and a note says so.
+
+    Without weights, for families that have none, all of it is text.
+    """
+    if not has_weights or not has_syntax(prompt):
         return ParsedPrompt(((Fragment(prompt),),))
     pieces, lone = _read_pieces(prompt)
     notes = []

@@ -7,56 +7,28 @@ The samples of a run, and the playground unless asked for another sampler, use D
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from worker.core.bases.inspect import vae_factor
-from worker.core.bases.text import PromptEmbeddings
+from worker.core.families.network import Network
+from worker.core.families.text_states import TextStates
 from worker.core.inference.config import steps_to_run
 from worker.core.inference.source_images import SourceLatents
-
-SCHEDULE_SETTINGS = (
-    "num_train_timesteps",
-    "beta_start",
-    "beta_end",
-    "beta_schedule",
-    "trained_betas",
-    "set_alpha_to_one",
-    "steps_offset",
-    "timestep_spacing",
-    "rescale_betas_zero_snr",
-)
-SPACINGS = ("leading", "trailing", "linspace")
 
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
     """The text conditioning of a batch, one row per image; no guidance without `negative`."""
 
-    prompt: PromptEmbeddings
-    negative: PromptEmbeddings | None
+    prompt: TextStates
+    negative: TextStates | None
     guidance: float
-
-
-def make_scheduler(config: Mapping[str, Any], *, prediction_type: str) -> DDIMScheduler:
-    """DDIM with the noise schedule of a base's scheduler config, whichever sampler the config
-    names.
-
-    Missing settings take DDIM's defaults. Latents are never clipped. A schedule with zero terminal
-    SNR must start at its last timestep, hence trailing spacing (Lin et al. 2023, arXiv 2305.08891).
-    """
-    settings = {name: config[name] for name in SCHEDULE_SETTINGS if config.get(name) is not None}
-    if settings.get("timestep_spacing") not in SPACINGS:
-        settings["timestep_spacing"] = "leading"
-    if settings.get("rescale_betas_zero_snr"):
-        settings["timestep_spacing"] = "trailing"
-    return DDIMScheduler(**settings, clip_sample=False, prediction_type=prediction_type)
 
 
 def needs_negative(guidance: float) -> bool:
@@ -65,7 +37,8 @@ def needs_negative(guidance: float) -> bool:
 
 
 def generate_latents(
-    unet: Any,
+    network: Network,
+    denoiser: Any,
     vae: Any,
     scheduler: Any,
     conditioning: Conditioning,
@@ -91,10 +64,12 @@ def generate_latents(
     """
     generators = image_generators(seeds)
     text = _concat_negative(conditioning)
-    time_ids = _uncropped(len(text.hidden), width, height, device)
-    set_timesteps(scheduler, steps)
+    sizes = _uncropped(len(text.hidden), width, height, device)
     clean = None if source is None else source.sample(generators)
-    noise = initial_noise(unet, vae, generators, width=width, height=height).to(device)
+    noise = initial_noise(denoiser, vae, generators, width=width, height=height).to(device)
+    if hasattr(scheduler, "set_size"):  # a shift that depends on the size of the image
+        scheduler.set_size(*noise.shape[-2:])
+    set_timesteps(scheduler, steps)
     latents: Tensor
     if source is None or clean is None:
         timesteps, latents = scheduler.timesteps, noise * scheduler.init_noise_sigma
@@ -104,7 +79,7 @@ def generate_latents(
     for done, timestep in enumerate(timesteps, start=1):
         scaled = scheduler.scale_model_input(latents, timestep)
         batch = scaled if conditioning.negative is None else torch.cat([scaled, scaled])
-        predicted = predict(unet, batch, timestep.to(device), text, time_ids)
+        predicted = network.predict(denoiser, batch, timestep.to(device), text, sizes)
         if conditioning.negative is not None:
             unconditional, conditional = predicted.chunk(2)
             predicted = unconditional + conditioning.guidance * (conditional - unconditional)
@@ -166,52 +141,21 @@ def _predicted_clean(scheduler: Any, stepped: Sequence[Tensor]) -> Tensor:
 
 
 def predict_noise(
-    unet: Any,
+    network: Network,
+    denoiser: Any,
     conditioning: Conditioning,
     latents: Tensor,
-    timestep: int,
+    level: Tensor,
     *,
     width: int,
     height: int,
 ) -> Tensor:
-    """One call of the UNet as in a step of `generate_latents`: (n, c, h, w), or (2n, c, h, w) with
-    the negative prediction first."""
+    """One call of the denoiser as in a step of `generate_latents`: (n, c, h, w), or
+    (2n, c, h, w) with the negative prediction first."""
     text = _concat_negative(conditioning)
     batch = latents if conditioning.negative is None else torch.cat([latents, latents])
-    time_ids = _uncropped(len(text.hidden), width, height, latents.device)
-    return predict(unet, batch, torch.tensor(timestep, device=latents.device), text, time_ids)
-
-
-def predict(
-    unet: Any, latents: Tensor, timesteps: Tensor, text: PromptEmbeddings, time_ids: Tensor
-) -> Tensor:
-    """The UNet's prediction for latents (b, c, h, w), fp32; shared by training and sampling.
-
-    `time_ids` (b, 6) tell an SDXL UNet the original size and crop of each image; other UNets, whose
-    text has no pooled state, do not get them.
-    """
-    dtype = number_type(unet)
-    added = None
-    if text.pooled is not None:
-        pooled = text.pooled.to(dtype)
-        added = {"text_embeds": pooled, "time_ids": time_ids.to(pooled)}
-    (predicted,) = unet(
-        latents.to(dtype),
-        timesteps,
-        encoder_hidden_states=text.hidden.to(dtype),
-        added_cond_kwargs=added,
-        return_dict=False,
-    )
-    return predicted.float()  # type: ignore[no-any-return]
-
-
-def number_type(network: nn.Module) -> torch.dtype:
-    """The number type of a network's weights: that of the first.
-
-    The property `dtype` of diffusers looks through all modules for a hook that no base here has:
-    milliseconds, in every step and for every layer of an adapter.
-    """
-    return next(network.parameters()).dtype
+    sizes = _uncropped(len(text.hidden), width, height, latents.device)
+    return network.predict(denoiser, batch, level.to(latents.device), text, sizes)
 
 
 def decode_latent(vae: Any, latent: Tensor) -> Tensor:
@@ -235,7 +179,7 @@ def to_image(pixels: Tensor) -> Image.Image:
 
 
 def _uncropped(count: int, width: int, height: int, device: torch.device | str) -> Tensor:
-    """The time ids (count, 6) of an uncropped image of this size."""
+    """The sizes (count, 6) of an uncropped image of this size."""
     sizes = [height, width, 0, 0, height, width]
     return torch.tensor([sizes], dtype=torch.float32, device=device).expand(count, -1)
 
@@ -249,22 +193,16 @@ def image_generators(seeds: Sequence[int]) -> list[torch.Generator]:
 
 
 def initial_noise(
-    unet: Any, vae: Any, generators: Sequence[torch.Generator], *, width: int, height: int
+    denoiser: Any, vae: Any, generators: Sequence[torch.Generator], *, width: int, height: int
 ) -> Tensor:
     """The noise (n, channels, height, width) that images begin with, one per generator, on the
     CPU."""
     factor = vae_factor(vae.config)
-    shape = (unet.config.in_channels, height // factor, width // factor)
+    shape = (denoiser.config.in_channels, height // factor, width // factor)
     return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
 
-def _concat_negative(conditioning: Conditioning) -> PromptEmbeddings:
+def _concat_negative(conditioning: Conditioning) -> TextStates:
     """The negative prompts, if any, followed by the prompts."""
     prompt, negative = conditioning.prompt, conditioning.negative
-    if negative is None:
-        return prompt
-    pooled = [part.pooled for part in (negative, prompt) if part.pooled is not None]
-    return PromptEmbeddings(
-        hidden=torch.cat([negative.hidden, prompt.hidden]),
-        pooled=torch.cat(pooled) if pooled else None,
-    )
+    return prompt if negative is None else TextStates.concat([negative, prompt])

@@ -4,6 +4,7 @@ A weight moves the state of each token of a word along the line from the state t
 has in its place: 0 is that state, 2 is twice as far from it. So ComfyUI does it; A1111 multiplies
 the states and restores their mean (decision 13 says why not here). A long prompt is encoded in
 chunks, whose states follow one another, as in A1111; the pooled text of SDXL is that of the first.
+A family without weights reads the prompt as it is, and one chunk of it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ import torch
 from torch import Tensor
 
 from worker.core.bases.load import LoadedBase
-from worker.core.bases.text import PromptEmbeddings, encode_prompts, encode_tokens, max_tokens
+from worker.core.bases.text import encode_prompts
+from worker.core.families.networks import network_of
+from worker.core.families.stable_diffusion.network import UNetNetwork, max_tokens
+from worker.core.families.text_states import TextStates
 from worker.core.inference.prompt_syntax import Fragment, ParsedPrompt
 
 MAX_CHUNKS = 8
@@ -53,7 +57,7 @@ class ChunkedPrompt:
 
 def encode_prompt(
     base: LoadedBase, prompt: ParsedPrompt, *, device: torch.device | str, clip_skip: int = 1
-) -> PromptEmbeddings:
+) -> TextStates:
     """The embeddings of a prompt: (1, chunks × tokens, width).
 
     A prompt without weights that fits in one chunk is encoded as in training, to the bit.
@@ -68,14 +72,17 @@ def encode_prompt(
         length = max_tokens(encoder)
         ids.append(torch.tensor([_with_ends(tokenizer, chunk.ids, length) for chunk in chunks]))
         weights.append(torch.tensor([_padded(chunk.weights, length) for chunk in chunks]))
-    encoded = encode_tokens(base, [part.to(device) for part in ids], clip_skip=clip_skip)
+    network = network_of(base.info.family)
+    assert isinstance(network, UNetNetwork)  # the families with prompt weights
+    ids = [part.to(device) for part in ids]
+    encoded = network.encode_tokens(base.text_encoders, ids, clip_skip=clip_skip)
     hidden = encoded.hidden
     if any(bool((part != 1).any()) for part in weights):
         empty = encode_prompts(base, [""], device=device, clip_skip=clip_skip).hidden
         # SDXL's two tokenizers differ only in what they pad with
         hidden = _weighted(hidden, empty, weights[0].to(hidden)[..., None])
     pooled = None if encoded.pooled is None else encoded.pooled[:1]
-    return PromptEmbeddings(hidden.reshape(1, -1, hidden.shape[-1]), pooled)
+    return TextStates(hidden.reshape(1, -1, hidden.shape[-1]), pooled)
 
 
 def find_unread(base: LoadedBase, prompt: ParsedPrompt) -> str:
@@ -84,12 +91,17 @@ def find_unread(base: LoadedBase, prompt: ParsedPrompt) -> str:
     return max(ends, key=len, default="").strip()
 
 
-def lengthen(encoded: PromptEmbeddings, filler: PromptEmbeddings, tokens: int) -> PromptEmbeddings:
-    """The embeddings with as many chunks of the filler behind them as make `tokens`."""
+def lengthen(encoded: TextStates, filler: TextStates, tokens: int) -> TextStates:
+    """The embeddings with as many chunks of the filler behind them as make `tokens`.
+
+    Those of a family that reads no padding stay as they are.
+    """
+    if encoded.lengths is not None:
+        return encoded  # padding is not read
     missing = (tokens - encoded.hidden.shape[1]) // filler.hidden.shape[1]
     if missing <= 0:
         return encoded
-    return PromptEmbeddings(
+    return TextStates(
         torch.cat([encoded.hidden, *[filler.hidden] * missing], dim=1), encoded.pooled
     )
 

@@ -10,6 +10,7 @@ import torch
 
 from worker.core.bases.inspect import vae_factor
 from worker.core.bases.load import LoadedBase
+from worker.core.families.networks import network_of
 from worker.core.training.adapter.lora import remove_adapters
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.batches import Batches
@@ -18,16 +19,14 @@ from worker.core.training.data.images import TrainingImage
 from worker.core.training.data.latent_cache import EncodedBucket
 from worker.core.training.data.text import LiveCaptionEncoder
 from worker.core.training.learner import Learner, Model
-from worker.core.training.loss import NoiseSchedule
 from worker.core.training.prepare import (
     add_adapter,
     base_parameters,
     cast_and_move,
     choose_precision,
-    prediction_of,
+    make_process,
     resolution_of,
     restore_rounded_denoiser,
-    schedule_of,
 )
 
 WARM_UP_STEPS = 1
@@ -53,12 +52,13 @@ def calibrate(
         restore_rounded_denoiser(base, precision, device=device)
         lora = add_adapter(base, config)
         cast_and_move(base, precision, device=device)
-        schedule = NoiseSchedule.of(schedule_of(config, base), device=device)
+        process = make_process(base, config, device=device)
         text = LiveCaptionEncoder(base, device=device)
-        model = Model(base.unet, text, schedule, prediction_of(config, base), precision, device)
+        network = network_of(base.info.family)
+        model = Model(network, base.denoiser, text, process, precision, device)
         learner = Learner(model, lora, config)
         images = [TrainingImage(Path("random"), "", "a random image")] * len(bucket.images)
-        batches = Batches([bucket], images, config, timesteps=len(schedule))
+        batches = Batches([bucket], images, config, process=process)
         seconds = []
         for step in range(WARM_UP_STEPS + timed_steps):
             started = time.perf_counter()

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worker.core.inference.sampling import predict
+from worker.core.families.network import Network, Process
 from worker.core.training.adapter.lora import Lora
-from worker.core.training.config import Optimizer, Precision, PredictionType, TrainConfig
+from worker.core.training.config import Optimizer, Precision, TrainConfig
 from worker.core.training.data.batches import Batch
 from worker.core.training.data.text import CaptionEncoder
 from worker.core.training.data.validation import (
@@ -21,7 +21,7 @@ from worker.core.training.data.validation import (
     ValidationSet,
     summarize_errors,
 )
-from worker.core.training.loss import NoiseSchedule, elementwise_error, level_weights, mean_loss
+from worker.core.training.loss import elementwise_error, mean_loss
 from worker.core.training.optim import (
     MovingAverage,
     build_optimizer,
@@ -48,12 +48,12 @@ class NonFiniteError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The parts of a prediction: the UNet, its text encoder, and the noise schedule."""
+    """The parts of a prediction: the denoiser, its text encoder, and the noise process."""
 
-    unet: Any
+    network: Network
+    denoiser: Any
     text: CaptionEncoder
-    schedule: NoiseSchedule
-    prediction: PredictionType
+    process: Process
     precision: Precision
     device: str
 
@@ -121,9 +121,7 @@ class Learner:
         """The loss of a batch with the current adapter, with gradients."""
         model, device = self._model, self._model.device
         predicted, target = self._predict_with_target(batch)
-        weights = level_weights(
-            model.schedule.snr(batch.timesteps.to(device)), self._config, model.prediction
-        )
+        weights = model.process.weights(batch.levels.to(device))
         if batch.weights is not None:
             own = batch.weights.to(device)
             weights = own if weights is None else weights * own
@@ -141,8 +139,8 @@ class Learner:
                 (difference.square() * mask).mean(dim=(1, 2, 3)).tolist()
                 for difference in (predicted - target, target)
             )
-            timesteps = batch.timesteps.tolist()
-            found += map(PredictionError, batch.images, timesteps, errors, guesses)
+            levels = batch.levels.tolist()
+            found += map(PredictionError, batch.images, levels, errors, guesses)
         return found
 
     def held_out_loss(
@@ -212,16 +210,14 @@ class Learner:
     def _predict_with_target(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The denoiser's prediction for a batch and its target: (b, c, h, w), fp32."""
         model = self._model
-        schedule, device = model.schedule, model.device
+        network, process, device = model.network, model.process, model.device
         latents, noise = batch.latents.to(device), batch.noise.to(device)
-        timesteps, time_ids = batch.timesteps.to(device), batch.time_ids.to(device)
+        levels, sizes = batch.levels.to(device), batch.sizes.to(device)
         with autocast(model.precision, device=device):
             text = model.text(batch.captions)
-            noised = schedule.add_noise(latents, noise, timesteps)
-            predicted = predict(model.unet, noised, timesteps, text, time_ids)
-        if model.prediction is PredictionType.V_PREDICTION:
-            return predicted, schedule.velocity(latents, noise, timesteps)
-        return predicted, noise
+            noised = process.add_noise(latents, noise, levels)
+            predicted = network.predict(model.denoiser, noised, levels, text, sizes)
+        return predicted, process.target(latents, noise, levels)
 
     def _freeze_trained_text(self, step: int) -> None:
         """Freeze the text encoders' matrices after their share of the steps."""

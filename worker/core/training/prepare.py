@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 from worker.core.bases.load import LoadedBase
+from worker.core.families.network import Process
+from worker.core.families.networks import network_of
 from worker.core.training.adapter.lora import Lora, inject_adapter, target_layers
 from worker.core.training.attention import speed_up_attention
 from worker.core.training.config import Precision, TrainConfig
@@ -24,7 +26,6 @@ from worker.core.training.data.text import (
 from worker.core.training.data.validation import ValidationSet, fixed_set
 from worker.core.training.errors import UnsupportedError
 from worker.core.training.learner import Learner, Model
-from worker.core.training.loss import NoiseSchedule
 from worker.core.training.precision import cast_frozen, convolution_probe, resolve_precision
 from worker.core.training.samples.sampler import Sampler, sample_texts
 from worker.core.words import PredictionType
@@ -114,7 +115,6 @@ def prepare(
     `prompts`: what its sampler draws beside captions and samples. Raises UnsupportedError when the
     adapter could not be saved.
     """
-    prediction = prediction_of(config, base)
     precision = choose_precision(base, encoded.buckets[0], config, precision, device=device)
     restore_rounded_denoiser(base, precision, device=device)
     lora = add_adapter(base, config)
@@ -122,35 +122,34 @@ def prepare(
     text = _make_caption_encoder(base, texts, config, device=device, cache=cache)
     cast_and_move(base, precision, device=device)
     if config.compile:
-        base.unet.compile_repeated_blocks(fullgraph=False)
-    noise = schedule_of(config, base)
-    schedule = NoiseSchedule.of(noise, device=device)
-    model = Model(base.unet, text, schedule, prediction, precision, device)
+        base.denoiser.compile_repeated_blocks(fullgraph=False)
+    network, process = network_of(base.info.family), make_process(base, config, device=device)
+    model = Model(network, base.denoiser, text, process, precision, device)
     sampler = Sampler(
-        unet=base.unet,
+        network=network,
+        denoiser=base.denoiser,
         vae=base.vae,
         text=text,
         scaled=lora.scaled,
         config=config,
-        scheduler_config=noise,
-        prediction=prediction,
+        scheduler_config=schedule_of(config, base),
+        prediction=prediction_of(config, base),
         resolution=resolution_of(config, base),
         device=device,
     )
-    steps = len(schedule)
     validation = None
     if encoded.held_out:
         validation = ValidationSet(
             encoded.held_out_buckets,
             encoded.held_out,
-            timesteps=steps,
+            process=process,
             batch_size=config.batch_size,
             seed=config.seed,
             masked_as=config,
         )
-    batches = Batches(encoded.buckets, encoded.images, config, timesteps=steps)
+    batches = Batches(encoded.buckets, encoded.images, config, process=process)
     learner = Learner(model, lora, config)
-    fixed = fixed_set(encoded.buckets, encoded.images, config, timesteps=steps)
+    fixed = fixed_set(encoded.buckets, encoded.images, config, process=process)
     return PreparedTraining(lora, learner, batches, validation, fixed, sampler, precision)
 
 
@@ -193,6 +192,13 @@ def check_supported(config: TrainConfig, base: LoadedBase, *, device: str) -> No
         raise UnsupportedError(
             f"CLIP skip is {config.clip_skip}, but this base has {layers} text layers: lower it."
         )
+
+
+def make_process(base: LoadedBase, config: TrainConfig, *, device: str) -> Process:
+    """The noise process of a training on this base."""
+    return network_of(base.info.family).process(
+        schedule_of(config, base), config, prediction=prediction_of(config, base), device=device
+    )
 
 
 def schedule_of(config: TrainConfig, base: LoadedBase) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from worker.core.families.network import Process
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import TAGS, TrainingImage, WeightedCaption
 from worker.core.training.data.latent_cache import EncodedBucket
@@ -134,12 +135,12 @@ class Batches:
         images: Sequence[TrainingImage],
         config: TrainConfig,
         *,
-        timesteps: int,
+        process: Process,
     ) -> None:
         self._buckets = buckets
         self._images = images
         self._config = config
-        self._timesteps = timesteps
+        self._process = process
         self._generator = torch.Generator().manual_seed(config.seed)
         self._sampler = BatchSampler(
             pools(buckets, images),

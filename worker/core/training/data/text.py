@@ -11,6 +11,7 @@ from torch import Tensor
 
 from worker.core.bases.load import LoadedBase
 from worker.core.bases.text import PromptEmbeddings, encode_prompts
+from worker.core.families.text_states import TextStates
 from worker.core.training.data.tensor_cache import load_cached_tensors, save_cached_tensors
 
 PROMPTS_ENCODED_AT_ONCE = 32
@@ -21,7 +22,7 @@ PROMPTS_REMEMBERED = 256
 class CaptionEncoder(Protocol):
     """Encodes captions to embeddings, in order."""
 
-    def __call__(self, captions: Sequence[str]) -> PromptEmbeddings:
+    def __call__(self, captions: Sequence[str]) -> TextStates:
         """Hidden states (n, tokens, dim) and, for SDXL, pooled states (n, dim)."""
 
 
@@ -33,7 +34,7 @@ class LiveCaptionEncoder:
         self._device = device
         self._clip_skip = clip_skip
 
-    def __call__(self, captions: Sequence[str]) -> PromptEmbeddings:
+    def __call__(self, captions: Sequence[str]) -> TextStates:
         """Encode each distinct caption once and expand the result to the batch."""
         different = list(dict.fromkeys(captions))
         encoded = _encode_captions(self._base, different, self._device, self._clip_skip)
@@ -60,10 +61,15 @@ class PrecomputedCaptionEncoder:
     ) -> None:
         different = list(dict.fromkeys(captions))
         self._device = device
-        self._rows = {caption: row for row, caption in enumerate(different)}
-        shelf = _EmbeddingCache(folder, base, clip_skip)
-        known = {caption: found for caption in different if (found := shelf.read(caption))}
-        missing = [caption for caption in different if caption not in known]
+        self._shelf = shelf = _EmbeddingCache(folder, base, clip_skip)
+        known: dict[str, TextStates] = {}
+        missing = []
+        for caption in different:
+            found = shelf.read(caption)
+            if found is None:
+                missing.append(caption)
+            elif not shelf.is_kept:
+                known[caption] = found
         # one by one on a CPU, where the last bits depend on the batch size
         at_once = 1 if device == "cpu" else PROMPTS_ENCODED_AT_ONCE
         with torch.no_grad():
@@ -73,14 +79,20 @@ class PrecomputedCaptionEncoder:
                 if shelf.dtype is not None:
                     encoded = encoded.map(lambda part: part.to(shelf.dtype))
                 for row, caption in enumerate(chunk):
-                    known[caption] = _select_rows(encoded, [row])
-                    shelf.write(caption, known[caption])
-        self._known = _concat_embeddings([known[caption] for caption in different], "cpu")
+                    states = encoded.select([row])
+                    shelf.write(caption, states)
+                    if not shelf.is_kept:
+                        known[caption] = states
+        self._rows = {caption: row for row, caption in enumerate(known)}
+        self._known = TextStates.concat([known[caption] for caption in known]) if known else None
 
-    def __call__(self, captions: Sequence[str]) -> PromptEmbeddings:
+    def __call__(self, captions: Sequence[str]) -> TextStates:
         """Look up the captions."""
-        found = _select_rows(self._known, [self._rows[caption] for caption in captions])
-        return _move_embeddings(found, self._device)
+        if self._known is None:
+            found = TextStates.concat([self._shelf.require(caption) for caption in captions])
+        else:
+            found = self._known.select([self._rows[caption] for caption in captions])
+        return found.map(lambda part: part.to(self._device))
 
 
 class _EmbeddingCache:
@@ -93,12 +105,13 @@ class _EmbeddingCache:
         mark = f"text-{base.info.fingerprint[:16]}-{clip_skip}-{TEXT_LAYOUT}"
         self._folder = None if folder is None else folder / mark
 
-    def read(self, caption: str) -> PromptEmbeddings | None:
+    def read(self, caption: str) -> TextStates | None:
         """The embeddings of a caption (1, tokens, dim); None when missing or damaged."""
         tensors = load_cached_tensors(self._embedding_path(caption), needed="hidden")
-        return (
-            None if tensors is None else PromptEmbeddings(tensors["hidden"], tensors.get("pooled"))
-        )
+        if tensors is None:
+            return None
+        lengths = tuple(tensors["lengths"].tolist()) if "lengths" in tensors else None
+        return TextStates(tensors["hidden"], tensors.get("pooled"), lengths)
 
     def write(self, caption: str, states: PromptEmbeddings) -> None:
         """Save the embeddings for later runs."""
@@ -121,16 +134,14 @@ class LruCaptionEncoder:
         self._base = base
         self._device = device
         self._clip_skip = clip_skip
-        self._known: OrderedDict[str, PromptEmbeddings] = OrderedDict()
+        self._known: OrderedDict[str, TextStates] = OrderedDict()
 
     @torch.no_grad()
-    def __call__(self, captions: Sequence[str]) -> PromptEmbeddings:
+    def __call__(self, captions: Sequence[str]) -> TextStates:
         """Each caption is encoded alone, so that its last bits depend on nothing else."""
-        return _concat_embeddings(
-            [self._encode_caption(caption) for caption in captions], self._device
-        )
+        return TextStates.concat([self._encode_caption(caption) for caption in captions])
 
-    def _encode_caption(self, caption: str) -> PromptEmbeddings:
+    def _encode_caption(self, caption: str) -> TextStates:
         if caption not in self._known:
             encoded = _encode_captions(self._base, [caption], self._device, self._clip_skip)
             self._known[caption] = encoded
@@ -142,31 +153,11 @@ class LruCaptionEncoder:
 
 def _encode_captions(
     base: LoadedBase, captions: Sequence[str], device: str, clip_skip: int
-) -> PromptEmbeddings:
+) -> TextStates:
     """Embeddings in which an empty caption is zeros, if the base was trained like that."""
     encoded = encode_prompts(base, captions, device=device, clip_skip=clip_skip)
     if not base.info.zero_empty_negative or "" not in captions:
         return encoded
     said = torch.tensor([bool(caption) for caption in captions], device=device)
     pooled = None if encoded.pooled is None else encoded.pooled * said[:, None]
-    return PromptEmbeddings(hidden=encoded.hidden * said[:, None, None], pooled=pooled)
-
-
-def _concat_embeddings(found: Sequence[PromptEmbeddings], device: str) -> PromptEmbeddings:
-    """The embeddings of several captions as one batch on the device."""
-    pooled = [one.pooled for one in found if one.pooled is not None]
-    return PromptEmbeddings(
-        hidden=torch.cat([one.hidden for one in found]).to(device),
-        pooled=torch.cat(pooled).to(device) if pooled else None,
-    )
-
-
-def _move_embeddings(embeddings: PromptEmbeddings, device: str) -> PromptEmbeddings:
-    pooled = None if embeddings.pooled is None else embeddings.pooled.to(device)
-    return PromptEmbeddings(hidden=embeddings.hidden.to(device), pooled=pooled)
-
-
-def _select_rows(embeddings: PromptEmbeddings, rows: list[int]) -> PromptEmbeddings:
-    index = torch.tensor(rows, device=embeddings.hidden.device)
-    pooled = None if embeddings.pooled is None else embeddings.pooled[index]
-    return PromptEmbeddings(hidden=embeddings.hidden[index], pooled=pooled)
+    return TextStates(hidden=encoded.hidden * said[:, None, None], pooled=pooled)

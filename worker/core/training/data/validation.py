@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from worker.core.evaluation.intervals import CONFIDENCE, t_quantile
+from worker.core.families.network import Process
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.batches import Batch, loss_mask
 from worker.core.training.data.images import TrainingImage
@@ -59,7 +60,7 @@ class ValidationSet:
         buckets: Sequence[EncodedBucket],
         images: Sequence[TrainingImage],
         *,
-        timesteps: int,
+        process: Process,
         batch_size: int,
         seed: int,
         masked_as: TrainConfig | None = None,
@@ -70,7 +71,7 @@ class ValidationSet:
         self._is_stratified = is_stratified
         self._buckets = buckets
         self._images = images
-        self._timesteps = timesteps
+        self._process = process
         self._batch_size = batch_size
         self._seed = seed ^ SEED_SHIFT
         self._masked_as = masked_as
@@ -107,7 +108,7 @@ def fixed_set(
     images: Sequence[TrainingImage],
     config: TrainConfig,
     *,
-    timesteps: int,
+    process: Process,
 ) -> ValidationSet:
     """A few training images, spread over the dataset, for `FIXED_PREDICTIONS` predictions.
 
@@ -129,7 +130,7 @@ def fixed_set(
             if (taken := [row for row in range(len(bucket.images)) if (number, row) in chosen])
         ],
         images,
-        timesteps=timesteps,
+        process=process,
         batch_size=config.batch_size,
         seed=config.seed,
         masked_as=config,

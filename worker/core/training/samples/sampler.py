@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from worker.core.families.network import Network
 from worker.core.inference.sampling import (
     Conditioning,
     decode_latent,
     generate_latents,
-    make_scheduler,
     needs_negative,
     to_image,
 )
-from worker.core.training.config import MAX_SEED, PredictionType, TrainConfig
+from worker.core.training.config import MAX_SEED, TrainConfig
 from worker.core.training.data.text import CaptionEncoder
 from worker.core.training.prompts import parse_prompt
 
@@ -88,13 +88,14 @@ class Sampler:
     `scaled(weight)` sets the adapter's strength while the context lasts.
     """
 
-    unet: Any
+    network: Network
+    denoiser: Any
     vae: Any
     text: CaptionEncoder
     scaled: Callable[[float], AbstractContextManager[None]]
     config: TrainConfig
     scheduler_config: Mapping[str, Any]
-    prediction: PredictionType
+    prediction: str
     resolution: int
     device: str
 
@@ -145,10 +146,11 @@ class Sampler:
         if needs_negative(settings.guidance):
             negative = self.text([one.negative for one in group])
         prompt = self.text([one.text for one in group])
-        scheduler = make_scheduler(self.scheduler_config, prediction_type=self.prediction.value)
+        scheduler = self.network.sampler(None, self.scheduler_config, prediction=self.prediction)
         check_stop()
         return generate_latents(
-            self.unet,
+            self.network,
+            self.denoiser,
             self.vae,
             scheduler,
             Conditioning(prompt, negative, settings.guidance),

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from diffusers import (
+    DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
@@ -24,22 +25,22 @@ from diffusers import (
 )
 from numpy.typing import NDArray
 
-from worker.core.inference.config import MAX_LCM_STEPS
-from worker.core.inference.errors import RenderError
-from worker.core.inference.sampling import make_scheduler
-from worker.core.words import SamplerName
+from worker.core.families.network import FamilyError
+from worker.core.words import MAX_LCM_STEPS, SamplerName
 
-SHARED = (
+SCHEDULE_SETTINGS = (
     "num_train_timesteps",
     "beta_start",
     "beta_end",
     "beta_schedule",
     "trained_betas",
-    "prediction_type",
-    "timestep_spacing",
+    "set_alpha_to_one",
     "steps_offset",
+    "timestep_spacing",
     "rescale_betas_zero_snr",
 )
+SPACINGS = ("leading", "trailing", "linspace")
+SHARED = {*SCHEDULE_SETTINGS, "prediction_type"} - {"set_alpha_to_one"}
 """The settings of a noise schedule that every scheduler takes."""
 
 
@@ -61,15 +62,30 @@ class DPMSolver(DPMSolverMultistepScheduler):  # type: ignore[misc] # of Any: no
         return np.concatenate([first, spaced])
 
 
+def make_scheduler(config: Mapping[str, Any], *, prediction_type: str) -> DDIMScheduler:
+    """DDIM with the noise schedule of a base's scheduler config, whichever sampler the config
+    names.
+
+    Missing settings take DDIM's defaults. Latents are never clipped. A schedule with zero terminal
+    SNR must start at its last timestep, hence trailing spacing (Lin et al. 2023, arXiv 2305.08891).
+    """
+    settings = {name: config[name] for name in SCHEDULE_SETTINGS if config.get(name) is not None}
+    if settings.get("timestep_spacing") not in SPACINGS:
+        settings["timestep_spacing"] = "leading"
+    if settings.get("rescale_betas_zero_snr"):
+        settings["timestep_spacing"] = "trailing"
+    return DDIMScheduler(**settings, clip_sample=False, prediction_type=prediction_type)
+
+
 def make_sampler(name: SamplerName, config: Mapping[str, Any], *, prediction_type: str) -> Any:
     """The scheduler of a sampler, with the noise schedule of a base's scheduler config.
 
-    Raises RenderError for epsilon prediction with zero terminal SNR: the first step has to find an
+    Raises FamilyError for epsilon prediction with zero terminal SNR: the first step has to find an
     image in pure noise, and such a model predicts nothing but the noise.
     """
     ddim = make_scheduler(config, prediction_type=prediction_type)
     if ddim.config.rescale_betas_zero_snr and prediction_type == "epsilon":
-        raise RenderError(
+        raise FamilyError(
             "The base model has zero terminal SNR, which needs v-prediction, but its prediction "
             "type is epsilon. Correct its scheduler config and add it again."
         )

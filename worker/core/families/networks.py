@@ -1,0 +1,13 @@
+"""The networks of each family; each loads its libraries when it is first asked for."""
+
+from __future__ import annotations
+
+from worker.core.families.family import BaseFamily
+from worker.core.families.network import Network
+
+
+def network_of(family: BaseFamily) -> Network:
+    """How the networks of a family are called."""
+    from worker.core.families.stable_diffusion.network import NETWORKS
+
+    return NETWORKS[family]
