@@ -28,13 +28,13 @@ from app.registry.tables.base_models import BaseModel
 from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.jobs import IoJob
 from worker.core.bases.family import BaseModelError
+from worker.core.families.adapter_files import family_of_header, family_shapes
 from worker.core.families.family import FALLBACK_FAMILY, BaseFamily, family_label
 from worker.core.lora_files import canonical
 from worker.core.lora_files.adaptable_shapes import adaptable_shapes
 from worker.core.lora_files.base_weights import open_base_weights
 from worker.core.lora_files.compatible import explain_mismatch, mismatched_modules
 from worker.core.lora_files.errors import AdapterError, LossError
-from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.file_layout import FileLayout, read_layout
 from worker.core.lora_files.keys import Leaf, Naming
 from worker.core.lora_files.peft_settings import is_config_file
@@ -44,12 +44,7 @@ from worker.core.lora_files.read_metadata import (
     SourceMetadata,
     read_source_metadata,
 )
-from worker.core.lora_files.reading import (
-    AdapterReading,
-    convert_layout,
-    family_from_metadata,
-    matching_families,
-)
+from worker.core.lora_files.reading import AdapterReading, convert_layout, matching_families
 from worker.core.safetensors_header import tensor_hash
 from worker.core.wording import shortened
 from worker.runtime.job_progress import (
@@ -386,5 +381,5 @@ def _middle(reading: AdapterReading) -> tuple[int, float]:
 
 def _stated_family(metadata: Mapping[str, str], families: list[Any]) -> Any:
     """The fitting family that the header names, else the first; text encoder files fit two."""
-    about_file = family_from_metadata(metadata)
+    about_file = family_of_header(metadata)
     return about_file if about_file in families else families[0]

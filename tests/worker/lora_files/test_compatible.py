@@ -11,10 +11,10 @@ import worker.core.starter
 from tests.conftest import embedded_info
 from tests.worker.base_shapes import base_shapes
 from tests.worker.lora_files.random_adapters import random_adapter
-from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import load_base
+from worker.core.families.adapter_files import family_shapes
+from worker.core.families.family import BaseFamily
 from worker.core.lora_files.compatible import AdapterMismatchError, explain_mismatch, require_fit
-from worker.core.lora_files.families import family_shapes
 
 Shapes = dict[str, tuple[int, ...]]
 

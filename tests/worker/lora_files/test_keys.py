@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from worker.core.families.adapter_files import family_shapes
 from worker.core.families.family import BaseFamily, Component
-from worker.core.lora_files.families import family_shapes
+from worker.core.families.stable_diffusion.names import kohya_stem, to_ldm
 from worker.core.lora_files.keys import Leaf, Naming, parse_tensor_name
-from worker.core.lora_files.naming import kohya_stem, to_ldm
 
 QUERY = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 TEXT = "text_model.encoder.layers.3.self_attn.out_proj"

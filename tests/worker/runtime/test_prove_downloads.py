@@ -24,10 +24,10 @@ from tests.worker.lora_files.random_adapters import random_adapter
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import Registry
 from worker.core import starter
+from worker.core.families.adapter_files import family_shapes
 from worker.core.families.family import BaseFamily
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import LoraAdapter
-from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.lora_files.proof.strength import limit_threads
 from worker.core.words import FileFormat, WeightDtype

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.core.lora_files.canonical import LoraModule
-from worker.core.lora_files.compatible import adaptable_layers, require_fit
+from worker.core.lora_files.compatible import adaptable_layers, layer_weight, require_fit
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.parts import Part, part_of
 
@@ -233,10 +233,3 @@ def stack_factors(modules: Sequence[LoraModule], *, device: torch.device) -> tup
 def expand_columns(weights: Tensor, ranks: Sequence[int]) -> Tensor:
     """The weight of each column (…, R) from that of each adapter (…, adapters)."""
     return weights.repeat_interleave(torch.tensor(ranks), dim=-1)
-
-
-def layer_weight(layer: nn.Module) -> Tensor:
-    """The weight of a linear or convolution layer, as a plain tensor in the same memory."""
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    return weight.detach()

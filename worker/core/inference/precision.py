@@ -18,14 +18,14 @@ from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled
 from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.lora_files.canonical import LoraAdapter, LoraModule
-from worker.core.lora_files.compatible import adaptable_layers
+from worker.core.lora_files.compatible import adaptable_layers, layer_weight
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.words import RenderPrecision
 
 MIN_SPEEDUP = 1.3
 MIN_EFFECT, MAX_EFFECT = 0.5, 2.0
 WEIGHT_STEP = 0.05
-PROBE_LAYER = "attn2."  # cross-attention, in every UNet
+PROBE_LAYERS = ("attn2.", ".attention.")  # of every UNet, of transformers
 PROBE_RANK = 4
 PROBE_STRENGTH = 0.01  # size of the change at weight 1 in relation to the layer: a weak adapter
 
@@ -97,14 +97,20 @@ def _merge_probe(pipeline: ResidentPipeline) -> float:
     That is the part of the change along the probe's: rounding of single elements is orthogonal to
     it, a change that is rounded away is missing.
     """
-    layers = adaptable_layers(Component.UNET, pipeline.base.unet)
-    probe = _make_probe({path: layer for path, layer in layers.items() if PROBE_LAYER in path})
-    before = {module.path: _weight(layers[module.path]).clone() for module in probe.modules}
+    layers = adaptable_layers(Component.DENOISER, pipeline.base.denoiser)
+    probe = _make_probe(
+        {
+            path: layer
+            for path, layer in layers.items()
+            if any(part in path for part in PROBE_LAYERS)
+        }
+    )
+    before = {module.path: layer_weight(layers[module.path]).clone() for module in probe.modules}
     pipeline.set_adapters([LoadedAdapter("precision probe", probe, WEIGHT_STEP, WEIGHT_STEP)])
     along = size = 0.0
     for module in probe.modules:
         intended = WEIGHT_STEP * module.delta()
-        change = _weight(layers[module.path]).float() - before[module.path].float()
+        change = layer_weight(layers[module.path]).float() - before[module.path].float()
         along += float((change * intended).sum())
         size += float(intended.square().sum())
     return along / size
@@ -115,7 +121,7 @@ def _make_probe(layers: Mapping[str, nn.Module]) -> LoraAdapter:
     generator = torch.Generator().manual_seed(0)
     modules = []
     for path, layer in layers.items():
-        weight = _weight(layer)
+        weight = layer_weight(layer)
         rows, columns = weight.flatten(1).shape
         size = PROBE_STRENGTH * float(weight.float().square().mean().sqrt())
         up = torch.randn(rows, PROBE_RANK, generator=generator) * (size / PROBE_RANK**0.5)
@@ -124,12 +130,6 @@ def _make_probe(layers: Mapping[str, nn.Module]) -> LoraAdapter:
         down = down.view(PROBE_RANK, *weight.shape[1:])
         modules.append(LoraModule(Component.DENOISER, path, down, up, alpha=PROBE_RANK))
     return LoraAdapter(tuple(modules))
-
-
-def _weight(layer: nn.Module) -> Tensor:
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    return weight.detach()
 
 
 def _has_bf16_kernels() -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
+from worker.core.families.adapter_files import denoiser_of
 from worker.core.families.family import BaseFamily, Component
 from worker.core.lora_files.errors import AdapterError
 
@@ -50,6 +51,13 @@ def adaptable_layers(component: str, module: nn.Module) -> dict[str, nn.Module]:
     }
 
 
+def layer_weight(layer: nn.Module) -> Tensor:
+    """The weight of a linear or convolution layer, as a plain tensor in the same memory."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight.detach()
+
+
 def mismatched_modules(adapter: AdapterLike, shapes: BaseShapes) -> list[ModuleLike]:
     """The modules that are missing in the base or have a different shape there."""
     return [module for module in adapter.modules if shapes.get(module.key) != module.weight_shape]
@@ -61,6 +69,16 @@ def explain_mismatch(
     """None if the adapter fits the base, otherwise a sentence that says what does not fit."""
     if not (wrong := mismatched_modules(adapter, shapes)):
         return None
+    (kind, family), (base_kind, base_family) = (
+        denoiser_of({module.key: module.weight_shape for module in adapter.modules}),
+        denoiser_of(shapes),
+    )
+    if kind != base_kind:
+        return (
+            f"This adapter was made for {family.label}; {base_name} is a base model of "
+            f"{base_family.label}. Choose a base model of {family.label}, or an adapter for "
+            f"{base_family.label}."
+        )
     width = cross_attention_width({module.key: module.weight_shape for module in wrong})
     base_width = cross_attention_width(shapes)
     if width is not None and base_width is not None and width != base_width:

@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from worker.core.bases.family import BaseFamily
+from worker.core.families.adapter_files import family_shapes
+from worker.core.families.family import BaseFamily
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.export import export
-from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.file_family import find_family
 from worker.core.lora_files.file_layout import read_layout
 from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.lora_files.read_metadata import MAX_NAME, read_source_metadata
-from worker.core.lora_files.reading import (
-    BaseWeights,
-    convert_layout,
-)
+from worker.core.lora_files.reading import BaseWeights, convert_layout
 from worker.core.words import FileFormat, WeightDtype
 
 

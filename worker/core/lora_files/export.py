@@ -18,13 +18,17 @@ import torch
 from safetensors.torch import save as serialize
 from torch import Tensor
 
+from worker.core.families.adapter_file import UnknownNameError
+from worker.core.families.adapter_files import files_of
+from worker.core.families.family import BaseFamily, Component
+from worker.core.families.stable_diffusion.names import TEXT_PREFIX
 from worker.core.lora_files.canonical import LoraAdapter, LoraModule, check_adapter
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.metadata import AdapterMetadata
-from worker.core.lora_files.naming import TEXT_PREFIX, kohya_stem
+from worker.core.lora_files.peft_settings import PEFT_METADATA
 from worker.core.lora_files.proof.check import prove_file
 from worker.core.lora_files.proof.result import Proof
-from worker.core.lora_files.reading import PEFT_METADATA, read_adapter
+from worker.core.lora_files.reading import read_adapter
 from worker.core.lora_files.write_metadata import (
     common_rank_and_alpha,
     kohya_metadata,
@@ -73,7 +77,11 @@ def export(
     the base model's layers, if known. Raises ExportError if a check fails.
     """
     check_adapter(adapter)
-    written = adapter if format is FileFormat.PEFT else with_one_strength(adapter)
+    files = files_of(metadata.family)
+    if not files.has_alpha:
+        written = replace(adapter, modules=tuple(_fold_scale(m) for m in adapter.modules))
+    else:
+        written = adapter if format is FileFormat.PEFT else with_one_strength(adapter)
     if dtype is WeightDtype.FP16:
         written = replace(written, modules=tuple(_kept_in_fp16(m) for m in written.modules))
     if format is FileFormat.PEFT:
@@ -127,22 +135,32 @@ def _kohya_file(
     alphas: bool,
 ) -> tuple[bytes, bytes]:
     tensors: dict[str, Tensor] = {}
+    down, up = files_of(metadata.family).leaves
     for module in adapter.modules:
-        stem = kohya_stem(module.component, module.path, metadata.family)
-        tensors[f"{stem}.lora_down.weight"] = _cast_tensor(module.down, dtype)
-        tensors[f"{stem}.lora_up.weight"] = _cast_tensor(module.up, dtype)
+        stem = _stem(module, metadata.family)
+        tensors[f"{stem}.{down}"] = _cast_tensor(module.down, dtype)
+        tensors[f"{stem}.{up}"] = _cast_tensor(module.up, dtype)
         if alphas:
             tensors[f"{stem}.alpha"] = _alpha_tensor(module.alpha, dtype)
     return _with_hashes(serialize(tensors), kohya_metadata(adapter, metadata), kohya=True)
+
+
+def _stem(module: LoraModule, family: BaseFamily) -> str:
+    try:
+        return files_of(family).stem(module.component, module.path)
+    except UnknownNameError as error:
+        raise ExportError(str(error)) from error
 
 
 def _peft_file(
     adapter: LoraAdapter, dtype: WeightDtype, metadata_of_adapter: AdapterMetadata
 ) -> tuple[bytes, bytes]:
     tensors: dict[str, Tensor] = {}
+    files = files_of(metadata_of_adapter.family)
     for module in adapter.modules:
-        tensors[f"{module.key}.lora_A.weight"] = _cast_tensor(module.down, dtype)
-        tensors[f"{module.key}.lora_B.weight"] = _cast_tensor(module.up, dtype)
+        part = files.denoiser if module.component is Component.DENOISER else module.component
+        tensors[f"{part}.{module.path}.lora_A.weight"] = _cast_tensor(module.down, dtype)
+        tensors[f"{part}.{module.path}.lora_B.weight"] = _cast_tensor(module.up, dtype)
     settings: dict[str, Any] = {}
     for component in sorted(adapter.components):
         modules = [module for module in adapter.modules if module.component is component]

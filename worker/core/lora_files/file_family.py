@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from worker.core.bases.family import BaseFamily
+from worker.core.families.adapter_files import family_shapes
+from worker.core.families.family import BaseFamily
 from worker.core.lora_files.canonical import Component
 from worker.core.lora_files.compatible import AdapterLike, cross_attention_width, mismatched_modules
-from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.file_layout import FileLayout
 from worker.core.lora_files.reading import family_from_metadata, matching_families
 

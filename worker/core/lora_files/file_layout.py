@@ -12,7 +12,9 @@ from enum import StrEnum
 from math import prod
 from pathlib import Path
 
-from worker.core.lora_files.canonical import MAX_RANK, Component, check_limits
+from worker.core.families.family import Component
+from worker.core.families.stable_diffusion.names import TEXT_PREFIX
+from worker.core.lora_files.canonical import MAX_RANK, check_limits
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.file_names import config_beside
 from worker.core.lora_files.keys import (
@@ -26,18 +28,13 @@ from worker.core.lora_files.keys import (
     parse_tensor_name,
     unsupported_kind,
 )
-from worker.core.lora_files.naming import TEXT_PREFIX
 from worker.core.lora_files.parametrizations import (
     LeafShapes,
     Parametrization,
     ParametrizationKind,
     detect_parametrization,
 )
-from worker.core.lora_files.peft_settings import (
-    PeftSettings,
-    SettingsOfFile,
-    read_settings,
-)
+from worker.core.lora_files.peft_settings import PeftSettings, SettingsOfFile, read_settings
 from worker.core.safetensors_header import MAX_ADAPTER_BYTES, Header, HeaderError, read_header
 from worker.core.wording import plural, size_text
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 
-from worker.core.lora_files.canonical import Component, LoraAdapter
+from worker.core.families.adapter_files import closest_family, files_of
+from worker.core.families.family import Component
+from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.file_layout import FileLayout, ModuleLayout
 from worker.core.lora_files.keys import EMBEDDINGS, Leaf, Naming
 from worker.core.lora_files.parametrizations import ParametrizationKind
+from worker.core.lora_files.parts import layer_order
 from worker.core.wording import percent, plural
 
 ENCODERS = {
@@ -129,6 +132,19 @@ def _rank_notes(adapter: LoraAdapter) -> list[str]:
             "the strengths multiplied in, so that every program reads them the same."
         ]
     return []
+
+
+def _layer_notes(adapter: LoraAdapter) -> list[str]:
+    """A note on layers that are missing where blocks are usually changed alike."""
+    shapes = {module.key: module.weight_shape for module in adapter.modules}
+    family = closest_family(shapes)
+    whole = files_of(family).whole(shapes)
+    if not (missing := sorted(whole - shapes.keys(), key=layer_order)):
+        return []
+    return [
+        f"The file changes {len(whole) - len(missing)} of {len(whole)} layers of these kinds in "
+        f"{family.label}; {missing[0]} is missing, for example. A part of the file may be missing."
+    ]
 
 
 def _encoder_notes(adapter: LoraAdapter) -> list[str]:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from worker.core.families.adapter_files import family_shapes
 from worker.core.families.family import Component
 from worker.core.lora_files.algebra import squared_norm_of_product
 from worker.core.lora_files.canonical import LoraModule
 from worker.core.lora_files.errors import AdapterError
-from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.file_layout import FileLayout, ModuleLayout, read_layout
 from worker.core.lora_files.read_metadata import SourceMetadata, read_source_metadata
 from worker.core.lora_files.reading import (

@@ -12,9 +12,9 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from worker.core.families.adapter_file import UnknownNameError
 from worker.core.families.family import Component
-from worker.core.lora_files.errors import AdapterError
-from worker.core.lora_files.naming import from_kohya_stem, from_ldm, with_text_prefix
+from worker.core.families.stable_diffusion.names import from_kohya_stem, from_ldm, with_text_prefix
 
 
 class Leaf(StrEnum):
@@ -132,7 +132,7 @@ def parse_tensor_name(name: str) -> TensorKey | None:
     if stem.startswith(("lora_", "lycoris_")):
         try:
             component, path = from_kohya_stem(stem)
-        except AdapterError:
+        except UnknownNameError:
             return None
         return _check_path(TensorKey(component, path, leaf, Naming.KOHYA))
     return _parse_dotted_name(
@@ -196,7 +196,7 @@ def _parse_dotted_name(stem: str, leaf: Leaf, naming: Naming) -> TensorKey | Non
         return _check_path(TensorKey(component, with_text_prefix(path), leaf, naming))
     try:
         return _check_path(TensorKey(component, from_ldm(path), leaf, naming))
-    except AdapterError:
+    except UnknownNameError:
         return None
 
 

@@ -17,12 +17,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from worker.core.bases.family import BaseFamily
+from worker.core.families.adapter_files import family_shapes
+from worker.core.families.family import BaseFamily
 from worker.core.lora_files import algebra
 from worker.core.lora_files.canonical import LoraAdapter, LoraModule, check_adapter
 from worker.core.lora_files.dora import dora_change
 from worker.core.lora_files.errors import AdapterError
-from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.file_layout import (
     ExtraKind,
     FileLayout,
@@ -33,12 +33,7 @@ from worker.core.lora_files.file_layout import (
 )
 from worker.core.lora_files.import_notes import file_notes
 from worker.core.lora_files.keys import Leaf, parse_tensor_name
-from worker.core.lora_files.losses import (
-    OVERFLOW,
-    ConversionLoss,
-    loss_notes,
-    require_small_loss,
-)
+from worker.core.lora_files.losses import OVERFLOW, ConversionLoss, loss_notes, require_small_loss
 from worker.core.lora_files.parametrizations import ParametrizationKind
 from worker.core.lora_files.peft_settings import PEFT_METADATA
 from worker.core.wording import plural

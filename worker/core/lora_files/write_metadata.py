@@ -18,6 +18,7 @@ from typing import Any
 from PIL import Image
 
 from worker.core.bases.family import BaseFamily
+from worker.core.families.adapter_files import files_of
 from worker.core.families.family import Component
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.errors import AdapterError
@@ -84,9 +85,9 @@ def kohya_metadata(adapter: LoraAdapter, metadata: AdapterMetadata) -> dict[str,
     rank, alpha = common_rank_and_alpha(adapter)
     dim = str(rank) if rank is not None else "Dynamic"
     strength = f"{alpha:g}" if alpha is not None else "Dynamic"
-    entries = model_metadata(metadata)
-    if metadata.family is BaseFamily.SDXL:
-        entries["modelspec.implementation"] = _SDXL_NAMES
+    header = files_of(metadata.family).header
+    own = {name: value for name, value in header.items() if name.startswith("ss_")}
+    entries = model_metadata(metadata) | {k: v for k, v in header.items() if k not in own}
     convolutions = any(
         module.component is Component.DENOISER
         and module.down.dim() == 4

@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from worker.core.bases.family import BaseFamily
+from worker.core.families.adapter_files import family_shapes
+from worker.core.families.family import BaseFamily
+from worker.core.families.stable_diffusion.names import to_ldm
 from worker.core.lora_files.converting import convert
 from worker.core.lora_files.errors import AdapterError
-from worker.core.lora_files.families import family_shapes
-from worker.core.lora_files.naming import to_ldm
 from worker.core.lora_files.reading import read_with_notes
 from worker.core.words import FileFormat, WeightDtype
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from tests.worker.lora_files.random_adapters import ATTENTION, random_adapter
+from worker.core.families.adapter_files import family_shapes
 from worker.core.families.family import BaseFamily, Component
 from worker.core.lora_files.canonical import LoraAdapter, LoraModule
-from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.proof.check import ProofInput, check_loader
 from worker.core.lora_files.proof.content import FileContent
 from worker.core.lora_files.proof.loaders import LOADERS

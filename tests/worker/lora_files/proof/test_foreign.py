@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from worker.core.bases.family import BaseFamily
+from worker.core.families.adapter_files import family_shapes
+from worker.core.families.family import BaseFamily
 from worker.core.lora_files.errors import AdapterError
-from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.proof.foreign import check_file
 from worker.core.lora_files.proof.result import LoaderResult, Proof
 

@@ -16,12 +16,12 @@ from tests.worker.lora_files.proof.files import (
     util_file,
     without,
 )
-from worker.core.bases.family import BaseFamily
+from worker.core.families.adapter_files import family_shapes
+from worker.core.families.family import BaseFamily
 from worker.core.lora_files.canonical import LoraAdapter
-from worker.core.lora_files.families import family_shapes
+from worker.core.lora_files.proof.check import compare_changes
 from worker.core.lora_files.proof.content import FileContent
 from worker.core.lora_files.proof.layout import BaseLayout
-from worker.core.lora_files.proof.strength import compare_changes
 
 SD1, SD2, SDXL = BaseFamily.SD1, BaseFamily.SD2, BaseFamily.SDXL
 MIDDLE = ("lora_unet_mid_block_attentions_0_", "lora_unet_middle_block_1_")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from worker.core.bases.family import BaseFamily
+from worker.core.families.adapter_files import family_shapes
+from worker.core.families.family import BaseFamily
 from worker.core.lora_files.errors import AdapterError
-from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.file_family import find_family
 from worker.core.lora_files.file_layout import FileLayout, is_plain, read_layout
 from worker.core.lora_files.keys import Leaf, Naming

@@ -9,6 +9,7 @@ from typing import Any
 
 from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import COMPONENTS
+from worker.core.families.adapter_files import files_of
 from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
 from worker.core.lora_files.tools.stack import ToolError
 
@@ -70,8 +71,9 @@ def _copy_other_files(source: Path, folder: Path) -> None:
 
 
 def _create_other_files(base: BaseCheckpoint, folder: Path) -> None:
-    pipeline = _PIPELINE.get(base.info.family, "StableDiffusionPipeline")
-    index: dict[str, Any] = {"_class_name": pipeline}
+    single = files_of(base.info.family).single_file
+    assert single is not None  # the base is one
+    index: dict[str, Any] = {"_class_name": single.pipeline}
     for component in base.modules:
         kind, config = base.source.config(component)
         is_text = component.startswith("text_encoder")

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from worker.core.bases.family import BaseFamily, BaseModelError, Shapes
-from worker.core.lora_files.naming import RESNET_TO_LDM, unet_path_to_ldm
+from worker.core.families.stable_diffusion.names import RESNET_TO_LDM, unet_path_to_ldm
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 ENCODERS = {

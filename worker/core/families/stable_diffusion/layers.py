@@ -7,17 +7,16 @@ family of a file can be detected without these bases. A test builds the same net
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from types import MappingProxyType
+from typing import Any
 
-from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import Component
+from worker.core.families.adapter_file import Shape, Shapes
+from worker.core.families.family import BaseFamily, Component
 
-Shape = tuple[int, ...]
 Layer = tuple[str, Shape]
 
+SD2_WIDTH = BaseFamily.SD2.facts.text_width
 RESNETS = 2  # per down block; up blocks have one more
 
 
@@ -57,17 +56,77 @@ _ARCHITECTURES = {
         size_embedding=2816,
     ),
 }
+_XL = {
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "use_linear_projection": True,
+    "cross_attention_dim": 2048,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+_SD2 = {"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20)}
+_WIDE = (320, 640, 1280, 1280)
 
 
-@cache
-def family_shapes(family: BaseFamily) -> Mapping[str, Shape]:
+def _clip_config(width: int, count: int) -> dict[str, int]:
+    return {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": count}
+
+
+PUBLISHED: dict[BaseFamily, dict[str, tuple[str, dict[str, Any]]]] = {
+    BaseFamily.SD1: {
+        "unet": (
+            "UNet2DConditionModel",
+            {"block_out_channels": _WIDE, "cross_attention_dim": 768},
+        ),
+        "text_encoder": ("CLIPTextModel", _clip_config(768, 12)),
+    },
+    BaseFamily.SD2: {
+        "unet": (
+            "UNet2DConditionModel",
+            {"block_out_channels": _WIDE, "use_linear_projection": True, **_SD2},
+        ),
+        "text_encoder": ("CLIPTextModel", _clip_config(1024, 23) | {"num_attention_heads": 16}),
+    },
+    BaseFamily.SDXL: {
+        "unet": ("UNet2DConditionModel", _XL),
+        "text_encoder": ("CLIPTextModel", _clip_config(768, 12)),
+        "text_encoder_2": (
+            "CLIPTextModelWithProjection",
+            _clip_config(1280, 32) | {"num_attention_heads": 20, "projection_dim": 1280},
+        ),
+    },
+}
+"""Class and config of the published components of each family."""
+
+
+def published_shapes(family: BaseFamily) -> Shapes:
     """The weight shape of every layer that adapters change, by `<component>.<path>`."""
     architecture = _ARCHITECTURES[family]
-    shapes = {f"{Component.UNET}.{path}": shape for path, shape in _unet_layers(architecture)}
+    shapes = {f"{Component.DENOISER}.{path}": shape for path, shape in _unet_layers(architecture)}
     names = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
     for component, encoder in zip(names, architecture.encoders, strict=False):
         shapes |= {f"{component}.{path}": shape for path, shape in _encoder_layers(encoder)}
-    return MappingProxyType(shapes)
+    return shapes
+
+
+def cross_attention_width(shapes: Shapes) -> int | None:
+    """The width of the text embeddings that the UNet layers in `shapes` read, or None."""
+    for key, shape in shapes.items():
+        if key.startswith("unet.") and key.endswith(("attn2.to_k", "attn2.to_v")):
+            return shape[1]
+    return None
+
+
+def closest_family(shapes: Shapes) -> BaseFamily:
+    """The family whose names layers of these shapes get, if they are of no published base."""
+    width = cross_attention_width(shapes) or 0
+    if width > SD2_WIDTH or any(key.startswith(Component.TEXT_ENCODER_2) for key in shapes):
+        return BaseFamily.SDXL
+    return BaseFamily.SD2 if width == SD2_WIDTH else BaseFamily.SD1
 
 
 def _unet_layers(a: _Architecture) -> Iterator[Layer]:

@@ -8,13 +8,12 @@ import pytest
 
 from tests.worker.base_shapes import base_shapes
 from tests.worker.bases.tiny_models import unet_to_ldm
-from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import load_base
-from worker.core.lora_files.canonical import Component
-from worker.core.lora_files.errors import AdapterError
-from worker.core.lora_files.naming import from_kohya_stem, kohya_stem
+from worker.core.families.adapter_file import UnknownNameError
+from worker.core.families.family import BaseFamily, Component
+from worker.core.families.stable_diffusion.names import from_kohya_stem, kohya_stem
 
-UNET, TEXT, TEXT_2 = Component.UNET, Component.TEXT_ENCODER, Component.TEXT_ENCODER_2
+UNET, TEXT, TEXT_2 = Component.DENOISER, Component.TEXT_ENCODER, Component.TEXT_ENCODER_2
 
 
 @pytest.mark.parametrize(
@@ -73,7 +72,7 @@ UNET, TEXT, TEXT_2 = Component.UNET, Component.TEXT_ENCODER, Component.TEXT_ENCO
 def test_kohya_stems_are_those_that_loaders_know(
     component: Component, path: str, family: BaseFamily, stem: str
 ) -> None:
-    assert kohya_stem(component, path, family) == stem
+    assert kohya_stem(family, component, path) == stem
     assert from_kohya_stem(stem) == (component, path)
 
 
@@ -84,7 +83,7 @@ def test_every_layer_of_a_base_keeps_its_name_both_ways(
     base = load_base(sdxl_folder if family is BaseFamily.SDXL else sd15_folder)
     for key in base_shapes(base):
         component, _, path = key.partition(".")
-        stem = kohya_stem(Component(component), path, family)
+        stem = kohya_stem(family, Component(component), path)
         assert from_kohya_stem(stem) == (component, path)
         if component == "unet" and family is BaseFamily.SDXL:
             ldm = unet_to_ldm(f"{path}.weight", plain_first_up=False).removesuffix(".weight")
@@ -103,5 +102,5 @@ def test_every_layer_of_a_base_keeps_its_name_both_ways(
     ],
 )
 def test_unknown_names_are_reported(stem: str) -> None:
-    with pytest.raises(AdapterError, match="unknown name"):
+    with pytest.raises(UnknownNameError, match="unknown name"):
         from_kohya_stem(stem)

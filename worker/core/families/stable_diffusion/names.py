@@ -7,13 +7,16 @@ the LDM paths of Stability-AI/generative-models, all others those of diffusers.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import partial
 
-from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import Component
-from worker.core.lora_files.errors import AdapterError
+from worker.core.families.adapter_file import AdapterFiles, SingleFileNames, UnknownNameError
+from worker.core.families.family import BaseFamily, Component
+from worker.core.families.stable_diffusion.layers import PUBLISHED, published_shapes
 
 TEXT_PREFIX = "text_model."
 LYCORIS_PREFIX = "lycoris_"
+GENERATIVE_MODELS = "https://github.com/Stability-AI/generative-models"  # whose names SDXL has
 _PER_BLOCK = 3  # two resnets and a sampler (or a third resnet) in each block of SD and SDXL
 
 RESNET_TO_LDM = {
@@ -51,24 +54,24 @@ _TOKEN = re.compile("|".join([*sorted(_WORDS, key=len, reverse=True), "[a-z]+[0-
 
 def kohya_prefix(component: Component, family: BaseFamily) -> str:
     """The prefix of a component's stems; the encoders are numbered in SDXL only."""
-    if component is Component.UNET:
+    if component is Component.DENOISER:
         return "lora_unet_"
     if family is not BaseFamily.SDXL:
         return "lora_te_"
     return "lora_te1_" if component is Component.TEXT_ENCODER else "lora_te2_"
 
 
-def kohya_stem(component: Component, path: str, family: BaseFamily) -> str:
+def kohya_stem(family: BaseFamily, component: Component, path: str) -> str:
     """The stem of a canonical module in a kohya file."""
-    if component is Component.UNET and family is BaseFamily.SDXL:
+    if component is Component.DENOISER and family is BaseFamily.SDXL:
         path = to_ldm(path)
     return kohya_prefix(component, family) + path.replace(".", "_")
 
 
 def from_kohya_stem(stem: str) -> tuple[Component, str]:
-    """(component, canonical path) of a kohya stem; raises AdapterError for an unknown name."""
+    """(component, canonical path) of a kohya stem; raises UnknownNameError for an unknown name."""
     prefixes = {
-        "lora_unet_": Component.UNET,
+        "lora_unet_": Component.DENOISER,
         "lora_te_": Component.TEXT_ENCODER,
         "lora_te1_": Component.TEXT_ENCODER,
         "lora_te2_": Component.TEXT_ENCODER_2,
@@ -80,10 +83,10 @@ def from_kohya_stem(stem: str) -> tuple[Component, str]:
     for prefix, component in prefixes.items():
         if stem.startswith(prefix):
             path = _dotted_path(stem.removeprefix(prefix))
-            return component, from_ldm(path) if component is Component.UNET else with_text_prefix(
+            return component, from_ldm(
                 path
-            )
-    raise AdapterError(f"The file has a module with the unknown name {stem[:80]!r}.")
+            ) if component is Component.DENOISER else with_text_prefix(path)
+    raise _unknown(stem)
 
 
 def with_text_prefix(path: str) -> str:
@@ -96,7 +99,9 @@ def to_ldm(path: str) -> str:
     try:
         return unet_path_to_ldm(path)
     except (ValueError, IndexError) as error:
-        raise AdapterError(f"The module {path[:80]!r} cannot be named in SDXL files.") from error
+        raise UnknownNameError(
+            f"The module {path[:80]!r} cannot be named in SDXL files."
+        ) from error
 
 
 def unet_path_to_ldm(path: str, *, first_up_has_attention: bool = True) -> str:
@@ -133,7 +138,7 @@ def from_ldm(path: str) -> str:
     try:
         return _TOP_FROM_LDM.get(path) or _block_from_ldm(path)
     except (ValueError, IndexError) as error:
-        raise AdapterError(f"The file has a module with the unknown name {path[:80]!r}.") from error
+        raise _unknown(path) from error
 
 
 def _block_from_ldm(path: str) -> str:
@@ -165,7 +170,83 @@ def _dotted_path(name: str) -> str:
     while position < len(name) or not parts:
         found = _TOKEN.match(name, position)
         if found is None or (found.end() < len(name) and name[found.end()] != "_"):
-            raise AdapterError(f"The file has a module with the unknown name {name[:80]!r}.")
+            raise _unknown(name)
         parts.append(found[0])
         position = found.end() + 1
     return ".".join(parts)
+
+
+def _unknown(name: str) -> UnknownNameError:
+    return UnknownNameError(f"The file has a module with the unknown name {name[:80]!r}.")
+
+
+def family_of_header(metadata: Mapping[str, str]) -> BaseFamily | None:
+    """The family named in a file's metadata, or None."""
+    version = metadata.get("ss_base_model_version", "").lower()
+    architecture = metadata.get("modelspec.architecture", "").lower()
+    if "xl" in version or "stable-diffusion-xl" in architecture:
+        return BaseFamily.SDXL
+    if metadata.get("ss_v2") == "True" or "stable-diffusion-v2" in architecture:
+        return BaseFamily.SD2
+    if version or "stable-diffusion-v1" in architecture:
+        return BaseFamily.SD1
+    return None
+
+
+def _files(
+    family: BaseFamily, mixin: str, header: Mapping[str, str], single_file: SingleFileNames
+) -> AdapterFiles:
+    return AdapterFiles(
+        shapes=partial(published_shapes, family),
+        networks=PUBLISHED[family],
+        stem=partial(kohya_stem, family),
+        mixin=mixin,
+        header=header,
+        single_file=single_file,
+    )
+
+
+_SD_INDEX = {
+    "safety_checker": [None, None],
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "requires_safety_checker": False,
+}
+FILES = {
+    BaseFamily.SD1: _files(
+        BaseFamily.SD1,
+        "StableDiffusionLoraLoaderMixin",
+        {"ss_v2": "False"},
+        SingleFileNames(
+            pipeline="StableDiffusionPipeline",
+            index=_SD_INDEX,
+            encoders={"text_encoder": "cond_stage_model.transformer."},
+        ),
+    ),
+    BaseFamily.SD2: _files(
+        BaseFamily.SD2,
+        "StableDiffusionLoraLoaderMixin",
+        {"ss_v2": "True"},
+        SingleFileNames(
+            pipeline="StableDiffusionPipeline",
+            index=_SD_INDEX,
+            encoders={"text_encoder": "cond_stage_model.model."},
+            open_clip=("text_encoder",),
+            repeats_last_layer=True,
+        ),
+    ),
+    BaseFamily.SDXL: _files(
+        BaseFamily.SDXL,
+        "StableDiffusionXLLoraLoaderMixin",
+        {"ss_v2": "False", "modelspec.implementation": GENERATIVE_MODELS},
+        SingleFileNames(
+            pipeline="StableDiffusionXLPipeline",
+            index={"force_zeros_for_empty_prompt": True},
+            encoders={
+                "text_encoder": "conditioner.embedders.0.transformer.",
+                "text_encoder_2": "conditioner.embedders.1.model.",
+            },
+            open_clip=("text_encoder_2",),
+        ),
+    ),
+}
