@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from bench.bases import RANDOM_BLOCK, SCHEDULE, SD15_TEXT, SD15_UNET, sd15_vae
-from worker.core.bases.family import BaseFamily
 from worker.core.bases.tokenizer import clip_tokenizer
 from worker.core.bases.weights import build_module
-from worker.core.lora_files.tools.ldm_names import ENCODERS, LdmTensor, ldm_names
+from worker.core.families.family import BaseFamily
+from worker.core.families.stable_diffusion.names import FILES
+from worker.core.lora_files.tools.ldm_names import LdmTensor, ldm_names
 from worker.core.lora_files.tools.stream import TensorItem, write_tensors
 
 Components = Mapping[str, tuple[str, Mapping[str, Any], str]]
@@ -59,7 +60,9 @@ def write_single_file(path: Path, dtype: torch.dtype, components: Components = S
         name: _shapes(build_module(kind, dict(config)))
         for name, (kind, config, _) in components.items()
     }
-    names = ldm_names(shapes, open_clip=(), prefixes=ENCODERS[BaseFamily.SD1])
+    single_file = FILES[BaseFamily.SD1].single_file
+    assert single_file is not None
+    names = ldm_names(shapes, open_clip=(), prefixes=single_file.encoders)
     items = [
         _item_in_file(names.of(component, name), shape, dtype)
         for component, known in shapes.items()

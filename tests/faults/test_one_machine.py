@@ -46,7 +46,7 @@ from tests.faults.stacks import (
 from tests.images import make_png
 from tests.worker.runtime.job_loops import SIDE, wait_for
 from worker.core import starter
-from worker.core.lora_files.adaptable_shapes import adaptable_shapes
+from worker.core.lora_files.base_layers import adaptable_shapes
 
 T = TypeVar("T", bound=SQLModel)
 

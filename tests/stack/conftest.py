@@ -124,7 +124,7 @@ def lora_file(seed: int) -> bytes:
     """A LoRA of one layer of the embedded base, in kohya's naming."""
     from safetensors.numpy import save
 
-    from worker.core.lora_files.adaptable_shapes import adaptable_shapes
+    from worker.core.lora_files.base_layers import adaptable_shapes
 
     path = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
     out, width = adaptable_shapes(starter.PATH)[path]

@@ -31,8 +31,7 @@ from worker.core.bases.family import BaseModelError
 from worker.core.families.adapter_files import family_of_header, family_shapes
 from worker.core.families.family import FALLBACK_FAMILY, BaseFamily, family_label
 from worker.core.lora_files import canonical
-from worker.core.lora_files.adaptable_shapes import adaptable_shapes
-from worker.core.lora_files.base_weights import open_base_weights
+from worker.core.lora_files.base_layers import adaptable_shapes, open_base_weights
 from worker.core.lora_files.compatible import explain_mismatch, mismatched_modules
 from worker.core.lora_files.errors import AdapterError, LossError
 from worker.core.lora_files.file_layout import FileLayout, read_layout

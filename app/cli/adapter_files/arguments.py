@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.cli.arguments import Add, Command, argument, flag, one_of
-from worker.core.bases.family import BaseFamily
+from worker.core.families.family import BaseFamily
 from worker.core.lora_files.parts import BLOCKS
 from worker.core.words import LORA_FORMATS, FusedDtype, MergeMethod, WeightDtype, values
 

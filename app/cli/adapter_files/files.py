@@ -11,10 +11,10 @@ from typing import Any
 from app.cli.adapter_files.arguments import WeightedFile
 from app.cli.progress_line import layer_progress
 from worker.core import starter
-from worker.core.bases.family import BaseFamily
+from worker.core.families.family import BaseFamily
 from worker.core.lora_files.canonical import LoraAdapter
-from worker.core.lora_files.converting import ConvertOptions, copy_metadata
 from worker.core.lora_files.converting import convert as convert_file
+from worker.core.lora_files.converting import copy_metadata
 from worker.core.lora_files.errors import AdapterError, LossError
 from worker.core.lora_files.export import export
 from worker.core.lora_files.file_family import family_of
@@ -56,7 +56,8 @@ def convert(arguments: Namespace) -> None:
                 format=FileFormat(arguments.format),
                 dtype=WeightDtype(arguments.dtype),
                 weights=weights_of(arguments.base),
-                options=ConvertOptions(progress, arguments.allow_loss),
+                on_module=progress,
+                allow_loss=arguments.allow_loss,
             )
         except LossError as error:
             raise AdapterError(
@@ -124,7 +125,7 @@ def weights_of(base: str | None) -> Any:
     if base is None:
         return None
     # here, because it loads diffusers, which a tool without a base model does not need
-    from worker.core.lora_files.base_weights import open_base_weights
+    from worker.core.lora_files.base_layers import open_base_weights
 
     return open_base_weights(base_path(base))
 

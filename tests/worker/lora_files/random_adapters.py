@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
+from worker.core.families.family import BaseFamily, Component
+from worker.core.lora_files.canonical import LoraAdapter, LoraModule
 from worker.core.lora_files.export import AdapterMetadata
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")

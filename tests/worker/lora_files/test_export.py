@@ -22,12 +22,13 @@ from safetensors.torch import save as serialize
 
 from tests.worker.base_shapes import base_shapes
 from tests.worker.lora_files.random_adapters import metadata, random_adapter
-from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import load_base
+from worker.core.families.family import BaseFamily
 from worker.core.lora_files.canonical import LoraAdapter, load_adapter, save_adapter
 from worker.core.lora_files.errors import AdapterError
-from worker.core.lora_files.export import ExportError, export, read_adapter
+from worker.core.lora_files.export import ExportError, export
 from worker.core.lora_files.proof.result import Proof
+from worker.core.lora_files.reading import read_adapter
 from worker.core.torch_dtypes import TORCH_DTYPES
 from worker.core.words import FileFormat, WeightDtype
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from worker.core.lora_files import peft_patterns
+from worker.core.lora_files import peft_settings
 from worker.core.lora_files.errors import AdapterError
-from worker.core.lora_files.peft_patterns import PatternTable
+from worker.core.lora_files.peft_settings import PatternTable
 from worker.core.lora_files.reading import AdapterReading, read_with_notes
 
 BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0"
@@ -181,7 +181,7 @@ def test_a_pattern_that_would_never_end_in_other_engines_ends(pattern: str) -> N
 def test_patterns_that_take_too_long_together_are_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(peft_patterns, "TOTAL_SECONDS", 0.05)
+    monkeypatch.setattr(peft_settings, "TOTAL_SECONDS", 0.05)
     table = PatternTable("alpha_pattern", {rf".*\.blocks\.{n}\.\w+": 8.0 for n in range(50)})
     with pytest.raises(AdapterError, match="takes too long to match, with the others"):
         [table.find([LAYERS[0]]) for _ in range(500)]

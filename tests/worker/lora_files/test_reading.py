@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from worker.core.lora_files.canonical import Component, LoraModule
+from worker.core.families.family import Component
+from worker.core.lora_files.canonical import LoraModule
 from worker.core.lora_files.errors import AdapterError
-from worker.core.lora_files.export import read_adapter
+from worker.core.lora_files.reading import read_adapter
 from worker.core.lora_files.reading import read_with_notes as read_file
 
 QUERY = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"

@@ -18,7 +18,7 @@ from tests.costs import wide_but
 from tests.worker.lora_files.corpus import corpus, mutated
 from tests.worker.runtime.job_loops import Registry
 from worker.core import starter
-from worker.core.lora_files.adaptable_shapes import adaptable_shapes
+from worker.core.lora_files.base_layers import adaptable_shapes
 from worker.runtime.io_jobs import IoJobs
 
 FRAGMENT = {"accept": "text/html", "hx-request": "true"}

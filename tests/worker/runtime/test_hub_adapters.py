@@ -25,7 +25,7 @@ from tests.worker.runtime.trainer_server import TrainerServer
 from worker.core import starter
 from worker.core.families.family import Component
 from worker.core.lora_files import canonical
-from worker.core.lora_files.adaptable_shapes import adaptable_shapes
+from worker.core.lora_files.base_layers import adaptable_shapes
 from worker.core.lora_files.canonical import LoraAdapter, LoraModule
 from worker.core.lora_files.reading import read_adapter
 from worker.core.words import LORA_FORMATS, WeightDtype

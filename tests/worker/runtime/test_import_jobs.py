@@ -27,8 +27,7 @@ from app.registry.tables.jobs import IoJob
 from tests.conftest import embedded_info
 from tests.worker.runtime.job_loops import Registry
 from worker.core import starter
-from worker.core.lora_files.adaptable_shapes import adaptable_shapes
-from worker.core.lora_files.base_weights import open_base_weights
+from worker.core.lora_files.base_layers import adaptable_shapes, open_base_weights
 from worker.core.lora_files.canonical import load_adapter
 from worker.core.lora_files.compatible import explain_mismatch
 from worker.runtime.io_jobs import IoJobs

@@ -11,7 +11,8 @@ those of KohakuBlueleaf/LyCORIS (arXiv 2309.14859); LoHa is FedPara's product (a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -24,6 +25,22 @@ FEW = 48  # directions that are tried first
 SMALL = 96  # the shorter side of matrices whose SVD takes milliseconds
 RESOLVED = 1e-5  # of the squared norm: a smaller omission is lost in the rounding of a Gram matrix
 ROUNDING = 5e-6  # relative rounding noise of a change in fp32
+
+
+@contextmanager
+def one_thread(*, when: bool = True) -> Iterator[None]:
+    """Run torch on one thread, the fastest for thin factors: waking others takes too long.
+
+    Measured on 2 busy cores, a spectrum of (1280, 64) @ (64, 1280): 6 ms on one thread, 476 ms on
+    two; reading an SDXL LoRA of rank 32: 2.6 s on one, 79 s on two.
+    """
+    threads = torch.get_num_threads()
+    if when:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def lora_pair(factors: Mapping[str, Tensor]) -> Pair:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from math import prod
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from worker.core.families.family import Component
 from worker.core.lora_files.errors import AdapterError
 from worker.core.safetensors_header import (
     DTYPE_BYTES,
@@ -34,14 +34,6 @@ MAX_DIMENSION = 65_536
 MAX_RANK = 1_024
 WEIGHT_DTYPES = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 ALPHA_DTYPES = WEIGHT_DTYPES | {"I64", "I32"}
-
-
-class Component(StrEnum):
-    """The part of a base model that a module belongs to."""
-
-    UNET = "unet"
-    TEXT_ENCODER = "text_encoder"
-    TEXT_ENCODER_2 = "text_encoder_2"
 
 
 _COMPONENTS = {component.value: component for component in Component}

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from worker.core.families.adapter_files import denoiser_of
 from worker.core.families.family import BaseFamily, Component
+from worker.core.families.stable_diffusion.layers import cross_attention_width
+from worker.core.families.stable_diffusion.names import TEXT_PREFIX
 from worker.core.lora_files.errors import AdapterError
 
 BaseShapes = Mapping[str, tuple[int, ...]]
-TEXT_PREFIX = "text_model."
 
 
 class ModuleLike(Protocol):
@@ -96,8 +97,8 @@ def explain_mismatch(
         )
     return (
         f"This adapter was made for a different base: its {first.key} changes weights of "
-        f"{_shape_text(first.weight_shape)}, but {base_name} has "
-        f"{_shape_text(shapes[first.key])} ({share})."
+        f"{shape_text(first.weight_shape)}, but {base_name} has "
+        f"{shape_text(shapes[first.key])} ({share})."
     )
 
 
@@ -107,19 +108,12 @@ def require_fit(adapter: AdapterLike, shapes: BaseShapes, *, base_name: str = "t
         raise AdapterMismatchError(sentence)
 
 
-def cross_attention_width(shapes: BaseShapes) -> int | None:
-    """The width of the text embeddings that the UNet layers in `shapes` read, or None."""
-    for key, shape in shapes.items():
-        if key.startswith("unet.") and key.endswith(("attn2.to_k", "attn2.to_v")):
-            return shape[1]
-    return None
-
-
 def _family_text(width: int) -> str:
     """The usual name of the bases with this text width."""
     known = {family.facts.text_width: f"an {family.label} base" for family in BaseFamily}
     return known.get(width, "a base")
 
 
-def _shape_text(shape: tuple[int, ...]) -> str:
+def shape_text(shape: tuple[int, ...]) -> str:
+    """The sizes of a shape: 320 × 768."""
     return " × ".join(str(size) for size in shape)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,16 +14,11 @@ from worker.core.lora_files.file_family import find_family
 from worker.core.lora_files.file_layout import read_layout
 from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.lora_files.read_metadata import MAX_NAME, read_source_metadata
-from worker.core.lora_files.reading import BaseWeights, convert_layout
+from worker.core.lora_files.reading import (
+    BaseWeights,
+    convert_layout,
+)
 from worker.core.words import FileFormat, WeightDtype
-
-
-@dataclass(frozen=True)
-class ConvertOptions:
-    """`on_module(done, total)` is called before each module; `allow_loss`: lose what is needed."""
-
-    on_module: Callable[[int, int], None] = lambda done, total: None
-    allow_loss: bool = False
 
 
 def convert(
@@ -34,21 +28,22 @@ def convert(
     format: FileFormat,
     dtype: WeightDtype,
     weights: BaseWeights | None = None,
-    options: ConvertOptions | None = None,
+    on_module: Callable[[int, int], None] = lambda done, total: None,
+    allow_loss: bool = False,
 ) -> tuple[str, ...]:
     """Convert `source` to this naming and number type; return notes on inexact parts.
 
-    `weights` are those of the base model, needed only for DoRA. Raises AdapterError if the source
+    `weights` are those of the base model, needed only for DoRA. `on_module(done, total)` is called
+    before each module; with `allow_loss` it loses what is needed. Raises AdapterError if the source
     cannot be read or the result would not be exact, LossError if much would be lost.
     """
-    options = options or ConvertOptions()
     found = read_layout(source)
     family, notes = find_family(found)
     reading = convert_layout(
         found.with_shapes(family_shapes(family)),
         weights,
-        on_module=options.on_module,
-        allow_loss=options.allow_loss,
+        on_module=on_module,
+        allow_loss=allow_loss,
     )
     metadata = copy_metadata(reading.adapter, target.stem, family)
     export(reading.adapter, target, format=format, dtype=dtype, metadata=metadata)

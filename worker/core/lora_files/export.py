@@ -28,7 +28,6 @@ from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.lora_files.peft_settings import PEFT_METADATA
 from worker.core.lora_files.proof.check import prove_file
 from worker.core.lora_files.proof.result import Proof
-from worker.core.lora_files.reading import read_adapter
 from worker.core.lora_files.write_metadata import (
     common_rank_and_alpha,
     kohya_metadata,
@@ -39,8 +38,6 @@ from worker.core.lora_files.write_metadata import (
 from worker.core.safetensors_header import replacing, with_metadata
 from worker.core.torch_dtypes import TORCH_DTYPES
 from worker.core.words import FileFormat, WeightDtype
-
-__all__ = ["ExportError", "FileFormat", "WeightDtype", "export", "read_adapter"]
 
 MAX_HEADER_BYTES = 1024 * 1024 - 1  # ComfyUI shows no metadata of longer headers
 LEGACY_HASH_START, LEGACY_HASH_BYTES = 0x100000, 0x10000
@@ -87,7 +84,7 @@ def export(
     if format is FileFormat.PEFT:
         header, data = _peft_file(written, dtype, metadata)
     else:
-        alphas = None not in common_rank_and_alpha(adapter)
+        alphas = files.has_alpha and None not in common_rank_and_alpha(adapter)
         header, data = _kohya_file(written, dtype, metadata, alphas=alphas)
     proofs: list[Proof] = []
 
@@ -120,6 +117,8 @@ def with_one_strength(adapter: LoraAdapter) -> LoraAdapter:
 
 
 def _fold_scale(module: LoraModule) -> LoraModule:
+    if module.scale == 1:
+        return module
     root = abs(module.scale) ** 0.5
     sign = -1.0 if module.scale < 0 else 1.0
     return replace(
@@ -162,13 +161,13 @@ def _peft_file(
         tensors[f"{part}.{module.path}.lora_A.weight"] = _cast_tensor(module.down, dtype)
         tensors[f"{part}.{module.path}.lora_B.weight"] = _cast_tensor(module.up, dtype)
     settings: dict[str, Any] = {}
-    for component in sorted(adapter.components):
+    for component in sorted(adapter.components) if files.has_alpha else ():
         modules = [module for module in adapter.modules if module.component is component]
         for name, value in _peft_settings(modules).items():
             settings[f"{component}.{name}"] = value
     metadata = {
         "format": "pt",
-        PEFT_METADATA: json.dumps(settings, sort_keys=True),
+        **({PEFT_METADATA: json.dumps(settings, sort_keys=True)} if settings else {}),
         **model_metadata(metadata_of_adapter),
     }
     return _with_hashes(serialize(tensors), metadata, kohya=False)

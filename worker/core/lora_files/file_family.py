@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from worker.core.families.adapter_files import family_shapes
+from worker.core.families.adapter_files import closest_family, family_of_header, family_shapes
 from worker.core.families.family import BaseFamily
-from worker.core.lora_files.canonical import Component
-from worker.core.lora_files.compatible import AdapterLike, cross_attention_width, mismatched_modules
+from worker.core.lora_files.compatible import AdapterLike, mismatched_modules
 from worker.core.lora_files.file_layout import FileLayout
-from worker.core.lora_files.reading import family_from_metadata, matching_families
-
-SD2_WIDTH = BaseFamily.SD2.facts.text_width
+from worker.core.lora_files.reading import matching_families
 
 
 def family_of(adapter: AdapterLike) -> BaseFamily:
@@ -17,16 +14,12 @@ def family_of(adapter: AdapterLike) -> BaseFamily:
     for family in BaseFamily:
         if not mismatched_modules(adapter, family_shapes(family)):
             return family
-    keys = {module.key: module.weight_shape for module in adapter.modules}
-    width = cross_attention_width(keys) or 0
-    if width > SD2_WIDTH or any(key.startswith(Component.TEXT_ENCODER_2) for key in keys):
-        return BaseFamily.SDXL
-    return BaseFamily.SD2 if width == SD2_WIDTH else BaseFamily.SD1
+    return closest_family({module.key: module.weight_shape for module in adapter.modules})
 
 
 def find_family(found: FileLayout) -> tuple[BaseFamily, list[str]]:
     """(family, notes on doubts); the header decides if the shapes fit several families."""
-    families, named = matching_families(found), family_from_metadata(found.metadata)
+    families, named = matching_families(found), family_of_header(found.metadata)
     if named in families or (named and not families):
         family = named
     else:

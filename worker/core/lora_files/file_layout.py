@@ -65,7 +65,8 @@ class ModuleLayout:
     """One module of a file: its parametrization, and the names of its tensors by leaf.
 
     `weight_shape`: that of the base's weight. If `parametrization.is_flat`, the file does not
-    contain it; it is guessed from the layer's name until a base is known.
+    contain it; it is guessed from the layer's name until a base is known. `rows`: (part, parts) of
+    the rows of a layer that is one with others in the file.
     """
 
     component: Component
@@ -73,6 +74,7 @@ class ModuleLayout:
     parametrization: Parametrization
     names: Mapping[Leaf, str]
     weight_shape: Shape
+    rows: tuple[int, int] | None = None
     config_alpha: float | None = None
     config_rank: int | None = None
 
@@ -155,7 +157,8 @@ def read_layout(path: Path, config: Path | None = None) -> FileLayout:
     check_limits(path, header)
     keys = {name: parse_tensor_name(name) for name in header.tensors}
     embeddings = tuple(sorted(name for name in keys if name.startswith(EMBEDDINGS)))
-    _reject_unknown([n for n, key in keys.items() if key is None and n not in embeddings])
+    counted = len(keys) if any(key and key.parts for key in keys.values()) else None
+    _reject_unknown([n for n, key in keys.items() if key is None and n not in embeddings], counted)
     known = _in_their_encoder({n: key for n, key in keys.items() if key is not None}, header)
     settings = _settings_of(path, config, known, header)
     modules: list[ModuleLayout] = []
@@ -165,9 +168,12 @@ def read_layout(path: Path, config: Path | None = None) -> FileLayout:
         rest = _without_extras(names, header, extras)
         if rest:
             module = _module_layout(component, module_path, rest, header)
-            is_dotted = all(known[name].naming in _WITH_SETTINGS for name in rest.values())
+            is_dotted = all(known[name].has_settings for name in rest.values())
             module = _with_settings(module, settings.of(component)) if is_dotted else module
-            (left_out if module_path == TEXT_PROJECTION else modules).append(module)
+            parts = known[next(iter(rest.values()))].parts
+            where = left_out if module_path == TEXT_PROJECTION else modules
+            where += _separated(module, parts) if len(parts) > 1 else [module]
+    modules.sort(key=lambda module: (module.component, module.path))
     if not modules:
         raise AdapterError(
             f"The file is not an adapter: it contains no LoRA modules. {SUPPORTED_FILES}"
@@ -217,7 +223,7 @@ def _check_dense(modules: Sequence[ModuleLayout]) -> None:
     if sum(prod(module.weight_shape) for module in modules) > MAX_DENSE_NUMBERS:
         raise AdapterError(
             "Converting this adapter would take hours: its layers are larger than those of the "
-            "supported base models (SD 1.x, SD 2.x, SDXL)."
+            "supported base models."
         )
 
 
@@ -236,16 +242,29 @@ def _group_by_module(
     return groups
 
 
-_WITH_SETTINGS = (Naming.PEFT, Naming.SCRIPT, Naming.OLD)  # namings without alphas in tensors
-
-
 def _settings_of(
     path: Path, config: Path | None, known: Mapping[str, TensorKey], header: Header
 ) -> SettingsOfFile:
     """PEFT's settings; another file's `adapter_config.json` may lie beside one of other names."""
-    is_dotted = any(key.naming in _WITH_SETTINGS for key in known.values())
+    is_dotted = any(key.has_settings for key in known.values())
     beside = config or config_beside(path)
     return read_settings(header.metadata, beside if is_dotted else None)
+
+
+def _separated(module: ModuleLayout, parts: Sequence[str]) -> list[ModuleLayout]:
+    """The layers of the base whose weights are one below the other in the file."""
+    out, *rest = module.weight_shape
+    if not is_plain(module) or out % len(parts):
+        raise AdapterError(
+            f"{module.key} stands for {len(parts)} layers of the base model, which can only be "
+            f"separated in a plain LoRA, not in a change of {module.weight_shape} by "
+            f"{module.parametrization.kind}."
+        )
+    shape = (out // len(parts), *rest)
+    return [
+        replace(module, path=path, weight_shape=shape, rows=(part, len(parts)))
+        for part, path in enumerate(parts)
+    ]
 
 
 def _with_settings(module: ModuleLayout, settings: PeftSettings | None) -> ModuleLayout:
@@ -307,8 +326,8 @@ def _module_layout(
         shape = _with_kernel(path, parametrization.shape)
     if prod(shape) > MAX_WEIGHT_NUMBERS:
         raise AdapterError(
-            f"{where} changes a weight of {prod(shape):,} numbers, more than any layer of SD 1.x, "
-            "SD 2.x or SDXL has."
+            f"{where} changes a weight of {prod(shape):,} numbers, more than any layer of a "
+            "supported base model has."
         )
     if not 0 < rank <= MAX_RANK:
         raise AdapterError(
@@ -335,7 +354,8 @@ def _reject_unsupported(names: Iterable[str]) -> None:
         )
 
 
-def _reject_unknown(names: Sequence[str]) -> None:
+def _reject_unknown(names: Sequence[str], counted: int | None) -> None:
+    """Raise AdapterError if there are any; `counted`: how many tensors there are, to be said."""
     if not names:
         return
     whole = sorted(
@@ -353,6 +373,12 @@ def _reject_unknown(names: Sequence[str]) -> None:
     listed = ", ".join(repr(name[:80]) for name in sorted(names)[:MAX_LISTED_NAMES])
     more = f" and {len(names) - MAX_LISTED_NAMES} more" if len(names) > MAX_LISTED_NAMES else ""
     raise AdapterError(
-        f"The file contains {plural(len(names), 'tensor')} with an unknown name: "
+        f"{_count_of_unknown(len(names), counted)} an unknown name: "
         f"{listed}{more}. {SUPPORTED_FILES}"
     )
+
+
+def _count_of_unknown(count: int, counted: int | None) -> str:
+    if counted is None:
+        return f"The file contains {plural(count, 'tensor')} with"
+    return f"{count} of the file's {counted} tensors {'has' if count == 1 else 'have'}"

@@ -1,14 +1,17 @@
-"""Notes on a file that users should know before they use it in other programs."""
+"""Notes on a file that users should know before they use it, and on what a conversion loses."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 from worker.core.families.adapter_files import closest_family, files_of
 from worker.core.families.family import Component
 from worker.core.lora_files.canonical import LoraAdapter
-from worker.core.lora_files.file_layout import FileLayout, ModuleLayout
+from worker.core.lora_files.errors import AdapterError, LossError
+from worker.core.lora_files.file_layout import ExtraKind, FileLayout, ModuleLayout
 from worker.core.lora_files.keys import EMBEDDINGS, Leaf, Naming
 from worker.core.lora_files.parametrizations import ParametrizationKind
 from worker.core.lora_files.parts import layer_order
@@ -19,30 +22,25 @@ ENCODERS = {
     Component.TEXT_ENCODER_2: "the second text encoder",
 }
 _FUSED = {"q_proj", "k_proj", "v_proj", "out_proj"}  # one layer in open_clip, used by A1111
+MAX_SILENT_LOSS = 0.1  # of the whole change, in Frobenius norm; more needs the user's consent
+MAX_NORM = 1e15  # Frobenius, of the change of one layer
+OVERFLOW = "The weights of {key} overflow when they are multiplied: the training diverged."
 
 
 def file_notes(layout: FileLayout, adapter: LoraAdapter, cut: Collection[str] = ()) -> list[str]:
     """Notes on what was converted, and on what causes problems in other programs.
 
-    `cut`: the keys of the modules that were truncated, which have their own note (`loss_note`).
+    `cut`: the keys of the modules that were truncated, which have their own note.
     """
     return [
         *_conversion_notes(layout, adapter, cut),
         *_alpha_notes(layout),
         *_settings_notes(layout),
         *_rank_notes(adapter),
+        *_layer_notes(adapter),
         *_encoder_notes(adapter),
         *_embedding_notes(layout),
     ]
-
-
-def loss_note(modules: int, rank: int, error: float, worst: tuple[float, str]) -> str:
-    """The note on modules that were truncated to a rank; errors are relative Frobenius norms."""
-    return (
-        f"{plural(modules, 'module')} {_was_or_were(modules)} truncated to LoRA (rank {rank}, the "
-        f"highest that fits): the relative Frobenius error is {percent(error)} for the whole file "
-        f"and {percent(worst[0])} for the worst module, {worst[1]}."
-    )
 
 
 def _conversion_notes(layout: FileLayout, adapter: LoraAdapter, cut: Collection[str]) -> list[str]:
@@ -109,18 +107,14 @@ def _settings_notes(layout: FileLayout) -> list[str]:
             f"{other[0].parametrization.rank_of_scale}. The tensors' rank was used; PEFT and "
             "diffusers refuse such a file."
         )
-    claims = [c for c in {m.component for m in layout.modules} if _claims_dora(layout, c)]
+    settings = (layout.settings.of(module.component) for module in layout.modules)
+    claims = any(own is not None and own.claims_dora for own in settings)
     if claims and not any(module.is_dora for module in layout.modules):
         notes.append(
             "The PEFT settings call this a DoRA, but the file has no magnitudes. It was read as a "
             "LoRA; a part of the file may be missing."
         )
     return notes
-
-
-def _claims_dora(layout: FileLayout, component: Component) -> bool:
-    settings = layout.settings.of(component)
-    return settings is not None and settings.claims_dora
 
 
 def _rank_notes(adapter: LoraAdapter) -> list[str]:
@@ -196,3 +190,65 @@ def _was_or_were(number: int) -> str:
 
 def _layer_number(text: str) -> int:
     return int(text) if text.isdigit() else 0
+
+
+@dataclass
+class ConversionLoss:
+    """Squared Frobenius norms of the whole change, and of what the conversion omits."""
+
+    total: float = 0.0
+    lost: float = 0.0
+    cut: set[str] = field(default_factory=set)
+    worst: tuple[float, str] = (0.0, "")
+    omitted: dict[ExtraKind, float] = field(default_factory=dict)
+
+    @property
+    def share(self) -> float:
+        """The relative norm of all that is lost, 0 to 1."""
+        omitted = sum(self.omitted.values())
+        return _relative_norm(self.lost + omitted, self.total + omitted)
+
+    def add(self, key: str, total: float, lost: float, *, was_cut: bool) -> None:
+        if not total < MAX_NORM**2:
+            raise AdapterError(OVERFLOW.format(key=key))
+        self.total += total
+        self.lost += lost
+        if was_cut:
+            self.cut.add(key)
+            self.worst = max(self.worst, (_relative_norm(lost, total), key))
+
+
+def require_small_loss(loss: ConversionLoss, notes: list[str]) -> None:
+    """Raise LossError, with these notes, if more than a tenth of the change would be lost."""
+    if loss.share > MAX_SILENT_LOSS:
+        raise LossError(
+            f"A LoRA cannot contain all of this file: {percent(loss.share)} of its change would be "
+            f"lost (relative Frobenius norm; up to {percent(MAX_SILENT_LOSS)} is lost without "
+            f"asking). {' '.join(notes)}",
+            loss.share,
+        )
+
+
+def _relative_norm(lost: float, total: float) -> float:
+    """The relative Frobenius norm of the error; 0 if the change itself is 0."""
+    return math.sqrt(lost / total) if total > 0 else 0.0
+
+
+def loss_notes(layout: FileLayout, adapter: LoraAdapter, loss: ConversionLoss) -> list[str]:
+    notes = []
+    if loss.cut:
+        rank = max(module.rank for module in adapter.modules if module.key in loss.cut)
+        error, (worst, key) = _relative_norm(loss.lost, loss.total), loss.worst
+        notes.append(
+            f"{plural(len(loss.cut), 'module')} {_was_or_were(len(loss.cut))} truncated to LoRA "
+            f"(rank {rank}, the highest that fits): the relative Frobenius error is "
+            f"{percent(error)} for the whole file and {percent(worst)} for the worst module, {key}."
+        )
+    whole = loss.total + sum(loss.omitted.values())
+    for extra, squared in loss.omitted.items():
+        share, names = _relative_norm(squared, whole), layout.extras.get(extra, layout.left_out)
+        notes.append(
+            f"Changes of {plural(len(names), extra)} were left out because a LoRA cannot contain "
+            f"them: {percent(share)} of the file's whole change (Frobenius norm)."
+        )
+    return notes

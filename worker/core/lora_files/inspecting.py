@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from worker.core.families.adapter_files import family_shapes
+from worker.core.families.adapter_files import family_of_header, family_shapes
 from worker.core.families.family import Component
 from worker.core.lora_files.algebra import squared_norm_of_product
 from worker.core.lora_files.canonical import LoraModule
@@ -20,21 +20,23 @@ from worker.core.lora_files.read_metadata import SourceMetadata, read_source_met
 from worker.core.lora_files.reading import (
     BaseWeights,
     convert_layout,
-    family_from_metadata,
     matching_families,
 )
 
 Number = TypeVar("Number", int, float)
 
+_NUMBERED = ("down_blocks", "up_blocks", "noise_refiner", "context_refiner", "layers")
+_PLACES = ("conv_in", "time_embedding", "add_embedding", "down", "mid", "up", "conv_out")
 CHUNK = 2**20
 EMPTY_HASH = "e3b0c44298fc"  # SHA-256 of empty data: model sites ignore it
 _TARGETS = (
     ("attention", ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")),
-    ("feed-forward", ("ff.net.0.proj", "ff.net.2", "mlp.fc1", "mlp.fc2")),
+    ("feed-forward", ("ff.net.0.proj", "ff.net.2", "mlp.fc1", "mlp.fc2", "w1", "w2", "w3")),
     ("projection", ("proj_in", "proj_out")),
     ("sampler", ("samplers.0.conv",)),
     ("time embedding", ("time_emb_proj", "time_embedding.linear_1", "time_embedding.linear_2")),
     ("size embedding", ("add_embedding.linear_1", "add_embedding.linear_2")),
+    ("modulation", ("adaLN_modulation.0", "adaLN_modulation.1")),
     ("convolution", ("conv1", "conv2", "conv_shortcut", "conv_in", "conv_out")),
 )
 
@@ -102,7 +104,7 @@ def inspect_file(
     layout = read_layout(path)
     families = matching_families(layout)
     if families:
-        named = family_from_metadata(layout.metadata)
+        named = family_of_header(layout.metadata)
         layout = layout.with_shapes(family_shapes(named if named in families else families[0]))
     modules: Sequence[LoraModule] = ()
     notes: list[str] = []
@@ -145,7 +147,7 @@ def block_name(module: LoraModule) -> str:
     if module.component is not Component.DENOISER:
         number = parts[parts.index("layers") + 1] if "layers" in parts[:-1] else "other"
         return f"{module.component}.layer.{number}"
-    if parts[0] in ("down_blocks", "up_blocks") and len(parts) > 1:
+    if parts[0] in _NUMBERED and len(parts) > 1:
         return f"unet.{parts[0]}.{parts[1]}"
     return f"unet.{parts[0]}"
 
@@ -184,7 +186,7 @@ def _block_strengths(modules: Sequence[LoraModule]) -> tuple[BlockStrength, ...]
 
 def _block_order(name: str) -> tuple[str, int, int]:
     _, _, number = name.rpartition(".")
-    places = ("conv_in", "time_embedding", "add_embedding", "down", "mid", "up", "conv_out")
+    places = (*_PLACES, *_NUMBERED[2:])
     place = next((i for i, word in enumerate(places) if word in name), len(places))
     component = name.partition(".")[0]
     return component, place, int(number) if number.isdigit() else 0

@@ -13,8 +13,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from worker.core.families.adapter_file import UnknownNameError
+from worker.core.families.adapter_files import named_layers
 from worker.core.families.family import Component
-from worker.core.families.stable_diffusion.names import from_kohya_stem, from_ldm, with_text_prefix
+from worker.core.families.stable_diffusion.names import (
+    LYCORIS_PREFIX,
+    from_kohya_stem,
+    from_ldm,
+    with_text_prefix,
+)
 
 
 class Leaf(StrEnum):
@@ -110,12 +116,22 @@ _TEXT_PROJECTIONS = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_o
 
 @dataclass(frozen=True)
 class TensorKey:
-    """The module of a tensor by its canonical path, and the role of the tensor in it."""
+    """The module of a tensor by its canonical path, and the role of the tensor in it.
+
+    `parts`: see NamedLayers; empty for a name of Stable Diffusion.
+    """
 
     component: Component
     path: str
     leaf: Leaf
     naming: Naming
+    parts: tuple[str, ...] = ()
+
+    @property
+    def has_settings(self) -> bool:
+        """True if PEFT's settings may say its alpha, because the names have none."""
+        is_peft = self.naming in (Naming.PEFT, Naming.SCRIPT, Naming.OLD)
+        return is_peft or (bool(self.parts) and self.naming is Naming.COMFY)
 
     @property
     def module(self) -> tuple[Component, str]:
@@ -129,6 +145,10 @@ def parse_tensor_name(name: str) -> TensorKey | None:
     if found is None or not stem:
         return None
     leaf, words = found
+    if layers := named_layers(stem):
+        return TensorKey(
+            layers.component, layers.path, leaf, _naming_of_stem(stem, words), layers.parts
+        )
     if stem.startswith(("lora_", "lycoris_")):
         try:
             component, path = from_kohya_stem(stem)
@@ -154,6 +174,12 @@ def _split_leaf(name: str) -> tuple[str, tuple[Leaf, str] | None]:
         if len(parts) > count and words in _LEAVES:
             return ".".join(parts[:-count]), (_LEAVES[words], words)
     return name, None
+
+
+def _naming_of_stem(stem: str, words: str) -> Naming:
+    if stem.startswith(("lora_", LYCORIS_PREFIX)):
+        return Naming.KOHYA
+    return Naming.COMFY if stem.startswith("diffusion_model.") else _naming_of_leaf(words)
 
 
 def _naming_of_leaf(words: str) -> Naming:

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any
 
-from worker.core.bases.family import BaseFamily
+from worker.core.families.family import BaseFamily
 from worker.core.lora_files.file_names import safe_stem
 from worker.core.lora_files.weights import USUAL_WEIGHT, WeightCard
 

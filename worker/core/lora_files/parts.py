@@ -26,7 +26,8 @@ BLOCKS = {
     "up_blocks.": Part.OUTPUT,
 }
 """The parts by how the paths of diffusers' UNets begin."""
-LAST_LAYER = "conv_out"
+LAYER = re.compile(r"layers\.(\d{1,4})\.", re.ASCII)  # of a transformer
+LAST_LAYERS = ("conv_out", "all_final_layer.")
 IN_A_BLOCK = re.compile(r"(\w+)\.(?:(\d{1,4})\.)?(resnets|attentions)\.(\d{1,4})\.(.*)", re.ASCII)
 NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 MANY = 10**9
@@ -48,7 +49,7 @@ def layer_order(key: str) -> list[Place]:
     In a block, ResNet and attention of one number come before those of the next, then samplers.
     """
     part, path = part_of(key), key.removeprefix(UNET)
-    stage = len(Part) if path == LAST_LAYER else list(Part).index(part)
+    stage = len(Part) if path.startswith(LAST_LAYERS) else list(Part).index(part)
     if found := IN_A_BLOCK.fullmatch(path):
         block, place, kind, number, layer = found.groups()
         first = {"resnets": "0", "attentions": "1"}[kind]

@@ -128,9 +128,9 @@ def _read_json_file(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _parse_json(content: str | bytes) -> Any:
+def _parse_json(content: str | bytes, limit: int = MAX_JSON_BYTES) -> Any:
     """The JSON value; None if it is too long, too deep or not JSON."""
-    if len(content) > MAX_JSON_BYTES:
+    if len(content) > limit:
         return None
     try:
         return json.loads(content)
@@ -221,12 +221,7 @@ def _find_image(metadata: Mapping[str, str], files: Sequence[Sidecar]) -> bytes 
 
 
 def _cover_texts(text: str) -> list[str]:
-    if len(text) > MAX_IMAGE_BYTES:
-        return []
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return []
+    value = _parse_json(text, MAX_IMAGE_BYTES)
     return [t for t in value[:1] if isinstance(t, str)] if isinstance(value, list) else []
 
 

@@ -7,8 +7,7 @@ else as the best LoRA of a limited rank, with a measured error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from worker.core.families.adapter_files import family_shapes
 from worker.core.families.family import BaseFamily
 from worker.core.lora_files import algebra
 from worker.core.lora_files.canonical import LoraAdapter, LoraModule, check_adapter
-from worker.core.lora_files.dora import dora_change
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.file_layout import (
     ExtraKind,
@@ -31,22 +29,16 @@ from worker.core.lora_files.file_layout import (
     is_plain,
     read_layout,
 )
-from worker.core.lora_files.import_notes import file_notes
+from worker.core.lora_files.import_notes import (
+    OVERFLOW,
+    ConversionLoss,
+    file_notes,
+    loss_notes,
+    require_small_loss,
+)
 from worker.core.lora_files.keys import Leaf, parse_tensor_name
-from worker.core.lora_files.losses import OVERFLOW, ConversionLoss, loss_notes, require_small_loss
 from worker.core.lora_files.parametrizations import ParametrizationKind
-from worker.core.lora_files.peft_settings import PEFT_METADATA
 from worker.core.wording import plural
-
-__all__ = [
-    "PEFT_METADATA",
-    "AdapterReading",
-    "BaseWeights",
-    "family_from_metadata",
-    "matching_families",
-    "read_adapter",
-    "read_with_notes",
-]
 
 BaseWeights = Callable[[str], Tensor | None]
 """Returns the base's weight of a module by its key, fp32; None if the base lacks the layer."""
@@ -59,6 +51,10 @@ ZERO_ALPHA = (
 NO_EFFECT = "All changes in the file are 0: it has no effect at any weight."
 # relative rounding of numbers of which a full difference is the only record
 _ROUNDINGS = {"F16": 2**-11, "BF16": 2**-8, "F8_E4M3": 2**-8, "F8_E5M2": 2**-8}
+NEEDS_BASE = (
+    "This is a DoRA: the magnitudes of {key} need the weights of the base model that it was "
+    "trained on. Add that base model (or pass it with --base), or get a plain LoRA instead."
+)
 
 
 @dataclass(frozen=True)
@@ -143,7 +139,11 @@ def convert_layout(
     """
     bound = conversion_rank_limit(layout.modules)
     loss = ConversionLoss()
-    with _limit_threads(layout, bound), _open_tensors(layout.path) as file:
+    is_full = any(  # singular values of full layers are needed
+        one.exact_rank > bound or one.parametrization.kind is ParametrizationKind.DIFF
+        for one in layout.modules
+    )
+    with algebra.one_thread(when=not is_full), _open_tensors(layout.path) as file:
         tensors = _TensorReader(file, {n: e.dtype for n, e in layout.header.tensors.items()})
         modules = []
         for done, module in enumerate(layout.modules):
@@ -161,25 +161,6 @@ def convert_layout(
     if not allow_loss:
         require_small_loss(loss, what_is_lost)
     return AdapterReading(adapter, layout, (*notes, *what_is_lost), loss.share)
-
-
-@contextmanager
-def _limit_threads(layout: FileLayout, bound: int) -> Iterator[None]:
-    """Run torch on one thread, unless singular values of full layers are needed.
-
-    Threads that wait for each other slow down small products: reading an SDXL LoRA of rank 32 (730
-    modules) on a busy machine took 79 s on two threads and 2.6 s on one.
-    """
-    before = torch.get_num_threads()
-    if not any(
-        m.exact_rank > bound or m.parametrization.kind is ParametrizationKind.DIFF
-        for m in layout.modules
-    ):
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _omitted_norms(
@@ -266,7 +247,10 @@ def _convert_module(
 ) -> LoraModule:
     parts, alpha = tensors.read_module(module), tensors.read_alpha(module)
     if is_plain(module):
-        down, up = _with_layer_shape(module, *_plain_pair(parts))
+        down, up = _plain_pair(parts)
+        if module.rows is not None:
+            down, up, alpha = _own_rows(module.rows, down, up, alpha)
+        down, up = _with_layer_shape(module, down, up)
         plain = LoraModule(module.component, module.path, down, up, alpha)
         total = algebra.squared_norm_of_product(down, up) * plain.scale**2
         loss.add(module.key, total, 0.0, was_cut=False)
@@ -304,6 +288,17 @@ def _plain_pair(parts: Mapping[Leaf, Tensor]) -> algebra.Pair:
     if Leaf.MID in parts:
         down = algebra.fold_mid_kernel(down, parts[Leaf.MID])
     return down, up
+
+
+def _own_rows(
+    rows: tuple[int, int], down: Tensor, up: Tensor, alpha: float
+) -> tuple[Tensor, Tensor, float]:
+    """(down, up, alpha) of some rows of a layer, without directions that are 0 in them: exact."""
+    part, parts = rows
+    up = up.chunk(parts)[part]
+    if 0 < (count := int((used := up.any(dim=0)).sum())) < len(used):
+        down, up, alpha = down[used], up[:, used], alpha * count / len(used)
+    return down, up, alpha
 
 
 def _with_layer_shape(module: ModuleLayout, down: Tensor, up: Tensor) -> algebra.Pair:
@@ -355,3 +350,40 @@ def _dense_change(module: ModuleLayout, factors: Mapping[str, Tensor]) -> Tensor
             return first * (factors["w2_a"] @ factors["w2_b"])
     down, up = _exact_pair(module, factors)
     return up @ down
+
+
+def dora_change(
+    module: ModuleLayout,
+    parts: Mapping[Leaf, Tensor],
+    change: Tensor,
+    weights: Callable[[str], Tensor | None] | None,
+) -> Tensor:
+    """W' - W (out, in) of a DoRA module whose plain change is `change` (out, in).
+
+    W' = m * (W + s BA) / |W + s BA| (Liu et al. 2024, arXiv 2402.09353), which depends on the
+    weights of the base. The norm is taken per output (PEFT, and LyCORIS with `wd_on_output`) or per
+    input (older LyCORIS), according to the shape of m.
+    """
+    base = weights(module.key) if weights else None
+    if base is None or tuple(base.shape) != module.weight_shape:
+        raise AdapterError(NEEDS_BASE.format(key=module.key))
+    original = base.float()
+    moved = original + change.reshape(original.shape)
+    magnitude, per_output = _magnitude(parts, original)
+    rows = moved.flatten(1) if per_output else moved.transpose(0, 1).flatten(1)
+    norms = torch.linalg.vector_norm(rows, dim=1).clamp(min=torch.finfo(torch.float32).tiny)
+    shape = [1] * original.dim()
+    shape[0 if per_output else 1] = -1
+    result: Tensor = moved * (magnitude / norms).reshape(shape) - original
+    if not bool(torch.isfinite(result).all()):
+        raise AdapterError(f"The weights of {module.key} contain NaN or infinity.")
+    return result.flatten(1)
+
+
+def _magnitude(parts: Mapping[Leaf, Tensor], original: Tensor) -> tuple[Tensor, bool]:
+    """(m as one dimension, whether it is per output)."""
+    if Leaf.MAGNITUDE in parts:
+        return parts[Leaf.MAGNITUDE].flatten(), True
+    scale = parts[Leaf.DORA_SCALE]
+    per_output = scale.shape[0] == original.shape[0] and scale.numel() == original.shape[0]
+    return scale.flatten(), per_output

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 from worker.core.wording import join_words
 
@@ -31,16 +33,21 @@ def weight_name(weight: float) -> str:
     return f"weight {weight:g}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(json_schema_serialization_defaults_required=True))
 class WeightCard:
-    """`start`: the style shows halfway, between two of the weights tried; `best`: it is closest;
-    `breaks`: the first weight tried at which too much is lost. None: outside the weights tried.
-    `base`: the name of the base model."""
+    """Where the style of a version starts to show, is best, and breaks with a base model."""
 
-    start: float | None
-    best: float
-    breaks: float | None
-    base: str = ""
+    start: float | None = Field(
+        description="The style shows halfway; null: below the weights that were compared."
+    )
+    best: float = Field(description="It is closest to its images.")
+    breaks: float | None = Field(
+        description="The first weight at which too much of the style or of the prompts is lost; "
+        "null: above those that were compared."
+    )
+    base: str = Field(
+        default_factory=str, serialization_alias="base_name", description="Name of the base model."
+    )
 
     @property
     def words(self) -> str:

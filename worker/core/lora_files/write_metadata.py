@@ -17,7 +17,6 @@ from typing import Any
 
 from PIL import Image
 
-from worker.core.bases.family import BaseFamily
 from worker.core.families.adapter_files import files_of
 from worker.core.families.family import Component
 from worker.core.lora_files.canonical import LoraAdapter
@@ -32,8 +31,6 @@ MAX_TAG_CHARACTERS = 200
 MAX_COVER_SIDE = 8_192
 USUAL_NOTE = "Made with Brushwork."
 PRIVATE_SETTINGS = ("sample_prompts", "sample_negative_prompt")
-
-_SDXL_NAMES = "https://github.com/Stability-AI/generative-models"  # the source of the key names
 
 
 def model_metadata(metadata: AdapterMetadata) -> dict[str, str]:
@@ -99,7 +96,7 @@ def kohya_metadata(adapter: LoraAdapter, metadata: AdapterMetadata) -> dict[str,
     return entries | _without_empty(
         {
             "ss_base_model_version": metadata.family.facts.kohya_version,
-            "ss_v2": str(metadata.family is BaseFamily.SD2),
+            **own,
             "ss_network_module": "networks.lora",
             "ss_network_dim": dim,
             "ss_network_alpha": strength,

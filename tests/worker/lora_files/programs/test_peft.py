@@ -23,7 +23,7 @@ from tests.worker.lora_files.programs.networks import (
     read,
     tiny_unet,
 )
-from worker.core.lora_files.peft_patterns import PatternTable
+from worker.core.lora_files.peft_settings import PatternTable
 
 EXACT = 1e-5
 

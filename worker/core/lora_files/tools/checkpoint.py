@@ -19,6 +19,7 @@ from worker.core.bases.inspect import MAX_HEADER_BYTES, component_files, inspect
 from worker.core.bases.ldm import SingleFileSource
 from worker.core.bases.load import COMPONENTS, Source, make_source
 from worker.core.bases.weights import build_module
+from worker.core.families.adapter_files import adapted_components
 from worker.core.lora_files.compatible import adaptable_layers
 from worker.core.lora_files.tools.ldm_names import LdmNames, LdmTensor, ldm_names
 from worker.core.safetensors_header import Header, read_header
@@ -98,7 +99,7 @@ class BaseCheckpoint:
         """Find the tensors and layers of a module from its config alone."""
         module = build_module(*self.source.config(component))
         self.modules[component] = {n: tuple(t.shape) for n, t in module.state_dict().items()}
-        if component == "vae":
+        if component not in adapted_components(self.info.family):
             return
         names = {id(layer): name for name, layer in module.named_modules()}
         for path, layer in adaptable_layers(component, module).items():
@@ -108,7 +109,9 @@ class BaseCheckpoint:
         assert isinstance(self.source, FolderSource)
         found: dict[TensorName, TensorLocation] = {}
         for component, shapes in self.modules.items():
-            self.files[component] = component_files(self.info.path, component)
+            self.files[component] = component_files(
+                self.info.path, self.source.kind.folders[component]
+            )
             for file in self.files[component]:
                 self.headers[file] = read_header(file, limit=MAX_HEADER_BYTES)
                 for stored in self.headers[file].tensors:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from worker.core.lora_files.algebra import one_thread
 from worker.core.lora_files.canonical import MAX_RANK, LoraAdapter, LoraModule
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools.lowrank import (
     FidelityReport,
     ModuleFidelity,
     Spectrum,
+    lowrank_module,
     make_module,
-    one_thread,
     spectrum_of_matrix,
     spectrum_of_product,
 )
@@ -49,6 +49,14 @@ class ToolResult:
     adapter: LoraAdapter
     report: FidelityReport
 
+    @classmethod
+    def of(
+        cls, found: Sequence[tuple[LoraModule, ModuleFidelity]], metadata: Mapping[str, str]
+    ) -> ToolResult:
+        """The adapter of these modules, of which there is at least one."""
+        modules, fidelity = zip(*found, strict=True)
+        return cls(LoraAdapter(modules, metadata), FidelityReport(fidelity))
+
 
 def merge_adapters(
     stack: Sequence[LoadedAdapter],
@@ -69,15 +77,13 @@ def merge_adapters(
     if options.method is MergeMethod.LINEAR:
         _check_total_rank(layers)
     rank = _common_rank(options, layers)
-    modules, fidelity = [], []
+    found = []
     is_thin = options.method in (MergeMethod.LINEAR, MergeMethod.SVD)
     for done, layer in enumerate(layers, start=1):
-        with one_thread() if is_thin else nullcontext():
-            module, module_fidelity = _merge_layer(layer, options, rank)
-        modules.append(module)
-        fidelity.append(module_fidelity)
+        with one_thread(when=is_thin):
+            found.append(_merge_layer(layer, options, rank))
         on_module(done, len(layers))
-    return ToolResult(LoraAdapter(tuple(modules)), FidelityReport(tuple(fidelity)))
+    return ToolResult.of(found, {})
 
 
 def check_merge_options(options: MergeOptions) -> None:
@@ -141,9 +147,7 @@ def _merge_layer(
         module = make_module(layer.component, layer.path, up, down, layer.shape)
         return module, ModuleFidelity(layer.key, module.rank, 1.0, 1.0)
     spectrum = _layer_spectrum(layer, options, rank)
-    up, down = spectrum.factors(rank)
-    module = make_module(layer.component, layer.path, up, down, layer.shape)
-    return module, ModuleFidelity(layer.key, rank, spectrum.energy_share(rank), spectrum.energy)
+    return lowrank_module(layer.component, layer.path, spectrum, rank, layer.shape)
 
 
 def _layer_spectrum(layer: Layer, options: MergeOptions, rank: int) -> Spectrum:

@@ -9,29 +9,23 @@ import torch
 from torch import Tensor
 
 from worker.core.bases.family import BaseModelError
-from worker.core.lora_files.canonical import Component, LoraAdapter
+from worker.core.families.family import Component
+from worker.core.lora_files.compatible import shape_text
 from worker.core.lora_files.tools.checkpoint import BaseCheckpoint, TensorName
-from worker.core.lora_files.tools.combine import Progress, check_rank
-from worker.core.lora_files.tools.lowrank import (
-    FidelityReport,
-    ModuleFidelity,
-    make_module,
-    spectrum_of_matrix,
-)
+from worker.core.lora_files.tools.combine import Progress, ToolResult, check_rank
+from worker.core.lora_files.tools.lowrank import lowrank_module, spectrum_of_matrix
 from worker.core.lora_files.tools.stack import ToolError
 from worker.core.safetensors_header import HeaderError
 
 
 @dataclass(frozen=True, eq=False)
-class ExtractResult:
+class ExtractResult(ToolResult):
     """The adapter, how close it is to the exact difference, and what it cannot contain.
 
     `unchanged`: the number of layers that do not differ; `beyond`: that of norms, biases and
     embeddings that differ, which a LoRA cannot change.
     """
 
-    adapter: LoraAdapter
-    report: FidelityReport
     unchanged: int
     beyond: int
 
@@ -63,27 +57,23 @@ def _extract_layers(
     shapes = before.target_shapes
     most = max(min(shape[0], torch.Size(shape[1:]).numel()) for shape in shapes.values())
     rank = min(rank, most)
-    modules, fidelity = [], []
+    found = []
     for done, key in enumerate(sorted(shapes), start=1):
         change = _weight_change(before, after, before.targets[key])
         if change is not None:
             component, _, path = key.partition(".")
             spectrum = spectrum_of_matrix(change.flatten(1), directions=rank)
-            up, down = spectrum.factors(rank)
-            modules.append(make_module(Component(component), path, up, down, shapes[key]))
-            fidelity.append(ModuleFidelity(key, rank, spectrum.energy_share(rank), spectrum.energy))
+            found.append(lowrank_module(Component(component), path, spectrum, rank, shapes[key]))
         on_layer(done, len(shapes))
     beyond = _count_unsupported(before, after)
-    if not modules:
+    if not found:
         more = f" ({beyond} norms, biases or embeddings differ, which a LoRA cannot change)"
         raise ToolError(
             "The two checkpoints do not differ in any layer that a LoRA can change"
             f"{more if beyond else ''}."
         )
-    unchanged = len(shapes) - len(modules)
-    return ExtractResult(
-        LoraAdapter(tuple(modules)), FidelityReport(tuple(fidelity)), unchanged, beyond
-    )
+    result = ToolResult.of(found, {})
+    return ExtractResult(result.adapter, result.report, len(shapes) - len(found), beyond)
 
 
 def _weight_change(
@@ -124,4 +114,4 @@ def _check_architecture(before: BaseCheckpoint, after: BaseCheckpoint) -> None:
 
 
 def _shape_text(shape: tuple[int, ...] | None) -> str:
-    return "is missing" if shape is None else f"is {' × '.join(str(size) for size in shape)}"
+    return "is missing" if shape is None else f"is {shape_text(shape)}"

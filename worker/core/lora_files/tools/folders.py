@@ -7,27 +7,21 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from worker.core.bases.family import BaseFamily
-from worker.core.bases.load import COMPONENTS
 from worker.core.families.adapter_files import files_of
+from worker.core.families.folder import weight_stem
+from worker.core.families.folders import folder_of
 from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
 from worker.core.lora_files.tools.stack import ToolError
 
 WEIGHTS = frozenset(
     {".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".onnx_data"}
 )
-_FILES = {
-    "unet": "diffusion_pytorch_model.safetensors",
-    "vae": "diffusion_pytorch_model.safetensors",
-    "text_encoder": "model.safetensors",
-    "text_encoder_2": "model.safetensors",
-}
-_PIPELINE = {BaseFamily.SDXL: "StableDiffusionXLPipeline"}
 
 
-def weight_file(component: str) -> str:
+def weight_file(base: BaseCheckpoint, component: str) -> str:
     """The path of a component's weights in a diffusers folder."""
-    return f"{component}/{_FILES[component]}"
+    folder = folder_of(base.info.family).folders[component]
+    return f"{folder}/{weight_stem(folder)}.safetensors"
 
 
 def tensor_name(component: str, name: str) -> str:
@@ -39,7 +33,7 @@ def tensor_name(component: str, name: str) -> str:
 def write_other_files(base: BaseCheckpoint, folder: Path) -> None:
     """Write all files but the weights: copied from a folder, or derived from a single file."""
     if base.info.layout == "diffusers":
-        _copy_other_files(base.info.path, folder)
+        _copy_other_files(base, folder)
     else:
         _create_other_files(base, folder)
 
@@ -54,14 +48,14 @@ def require_single_file(base: BaseCheckpoint) -> None:
         )
 
 
-def _copy_other_files(source: Path, folder: Path) -> None:
+def _copy_other_files(base: BaseCheckpoint, folder: Path) -> None:
+    source, ours = base.info.path, set(folder_of(base.info.family).folders.values())
     shutil.copyfile(source / "model_index.json", folder / "model_index.json")
     for part in sorted(path for path in source.iterdir() if path.is_dir()):
         if part.name.startswith("."):
             continue
         for file in sorted(path for path in part.rglob("*") if path.is_file()):
-            is_ours = part.name in COMPONENTS
-            if is_ours and (file.suffix in WEIGHTS or ".index." in file.name):
+            if part.name in ours and (file.suffix in WEIGHTS or ".index." in file.name):
                 continue  # the new weights are in one file without an index
             if file.suffix in WEIGHTS - {".safetensors"}:
                 continue
@@ -89,12 +83,7 @@ def _create_other_files(base: BaseCheckpoint, folder: Path) -> None:
     scheduler = base.source.scheduler_config()
     index["scheduler"] = ["diffusers", scheduler["_class_name"]]
     _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
-    if base.info.family is BaseFamily.SDXL:
-        index["force_zeros_for_empty_prompt"] = True
-    else:
-        index |= {name: [None, None] for name in ("safety_checker", "feature_extractor")}
-        index |= {"image_encoder": [None, None], "requires_safety_checker": False}
-    _write_json(folder / "model_index.json", index)
+    _write_json(folder / "model_index.json", {**index, **single.index})
 
 
 def _write_json(path: Path, content: object) -> None:

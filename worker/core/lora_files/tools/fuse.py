@@ -19,18 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.core.bases.family import BaseFamily, BaseModelError
+from worker.core.bases.family import BaseModelError
+from worker.core.families.adapter_files import files_of
+from worker.core.lora_files.algebra import one_thread
 from worker.core.lora_files.compatible import require_fit
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools import folders
 from worker.core.lora_files.tools.checkpoint import BaseCheckpoint, TensorName
-from worker.core.lora_files.tools.ldm_names import (
-    ENCODERS,
-    OPEN_CLIP_ENCODERS,
-    LdmTensor,
-    ldm_names,
-)
-from worker.core.lora_files.tools.lowrank import one_thread
+from worker.core.lora_files.tools.combine import Progress
+from worker.core.lora_files.tools.ldm_names import LdmTensor, ldm_names
 from worker.core.lora_files.tools.stack import Layer, ToolError, layers_of
 from worker.core.lora_files.tools.stream import (
     TensorItem,
@@ -42,9 +39,9 @@ from worker.core.safetensors_header import HeaderError
 from worker.core.torch_dtypes import SAFETENSORS_DTYPES, TORCH_DTYPES
 from worker.core.words import FusedDtype, FuseLayout
 
-Progress = Callable[[int, int], None]
 OPEN_CLIP_LAYER = re.compile(r"(\.transformer\.resblocks\.)(\d+)(\.)")
 PROVENANCE = "brushwork.json"  # in a folder; a single file has it in its header
+NO_SINGLE_FILE = "{family} bases are only written as folders. Choose a diffusers folder."
 STALE_METADATA = ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")
 
 
@@ -139,11 +136,13 @@ class _BaseFuser:
         """The tensors of each file of a diffusers folder, one file per component."""
         if self._base.info.layout == "diffusers":
             return {
-                folders.weight_file(component): [i for f in files for i in self._stored_items(f)]
+                folders.weight_file(self._base, component): [
+                    i for f in files for i in self._stored_items(f)
+                ]
                 for component, files in self._base.files.items()
             }
         return {
-            folders.weight_file(component): [
+            folders.weight_file(self._base, component): [
                 self._make_item(folders.tensor_name(component, name), (component, name), shape)
                 for name, shape in shapes.items()
             ]
@@ -189,10 +188,11 @@ class _BaseFuser:
 
     def _renamed_items(self) -> list[TensorItem]:
         """The tensors of a folder under the names of a single file."""
-        family, base = self._base.info.family, self._base
+        base, single = self._base, files_of(self._base.info.family).single_file
+        if single is None:
+            raise ToolError(NO_SINGLE_FILE.format(family=base.info.family.label))
         folders.require_single_file(base)
-        encoders = ENCODERS[family]
-        names = ldm_names(base.modules, open_clip=OPEN_CLIP_ENCODERS[family], prefixes=encoders)
+        names = ldm_names(base.modules, open_clip=single.open_clip, prefixes=single.encoders)
         items: list[TensorItem] = []
         thirds: dict[str, dict[int, TensorName]] = {}
         for (component, name), stored in base.tensors.items():
@@ -209,7 +209,7 @@ class _BaseFuser:
             items.append(
                 TensorItem(fused_name, dtype, (3 * rows, *rest), self._read_concatenated(three))
             )
-        return items + (_unused_last_layer(items) if family is BaseFamily.SD2 else [])
+        return items + (_unused_last_layer(items) if single.repeats_last_layer else [])
 
     def _read_concatenated(self, names: Sequence[TensorName]) -> Callable[[], Tensor]:
         return lambda: torch.cat([self._fused_tensor(name) for name in names])

@@ -11,23 +11,10 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from worker.core.bases.family import BaseFamily, BaseModelError, Shapes
+from worker.core.bases.family import BaseModelError, Shapes
 from worker.core.families.stable_diffusion.names import RESNET_TO_LDM, unet_path_to_ldm
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
-ENCODERS = {
-    BaseFamily.SD1: {"text_encoder": "cond_stage_model.transformer."},
-    BaseFamily.SD2: {"text_encoder": "cond_stage_model.model."},
-    BaseFamily.SDXL: {
-        "text_encoder": "conditioner.embedders.0.transformer.",
-        "text_encoder_2": "conditioner.embedders.1.model.",
-    },
-}
-OPEN_CLIP_ENCODERS = {
-    BaseFamily.SD1: (),
-    BaseFamily.SD2: ("text_encoder",),
-    BaseFamily.SDXL: ("text_encoder_2",),
-}
 _VAE_ATTENTION = {
     "group_norm": "norm",
     "to_q": "q",

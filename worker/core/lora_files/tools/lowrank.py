@@ -6,8 +6,7 @@ is closest in the Frobenius norm. The energy kept is their share of all squared 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -15,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.core.lora_files.canonical import Component, LoraModule
+from worker.core.families.family import Component
+from worker.core.lora_files.canonical import LoraModule
 
 NEGLIGIBLE = 1e-12  # of the largest singular value; smaller values are rounding of float64
 
@@ -66,21 +66,6 @@ class Spectrum:
         up[:, :count] = (self.left[:, :count] * roots).float()
         down[:count] = (roots[:, None] * self.right[:count]).float()
         return up, down
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run torch on one thread, the fastest for thin factors: waking others takes too long.
-
-    Measured on 2 busy cores, a spectrum of (1280, 64) @ (64, 1280): 6 ms on one thread, 476 ms on
-    two.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def spectrum_of_product(up: Tensor, down: Tensor) -> Spectrum:
@@ -159,6 +144,15 @@ class FidelityReport:
             "energy_mean": round(self.mean, 6),
             "relative_error": round(self.relative_error, 6),
         }
+
+
+def lowrank_module(
+    component: Component, path: str, spectrum: Spectrum, rank: int, shape: Sequence[int]
+) -> tuple[LoraModule, ModuleFidelity]:
+    """The best module of `rank` for a change with this spectrum, and how close it is."""
+    module = make_module(component, path, *spectrum.factors(rank), shape)
+    share = spectrum.energy_share(rank)
+    return module, ModuleFidelity(module.key, rank, share, spectrum.energy)
 
 
 def make_module(

@@ -12,15 +12,14 @@ about (larger rank) / width. What trained adapters have is in `docs/benchmarks.m
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from worker.core.lora_files.algebra import one_thread
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.parts import layer_order
-from worker.core.lora_files.tools.lowrank import Spectrum, one_thread, spectrum_of_product
+from worker.core.lora_files.tools.combine import Progress
+from worker.core.lora_files.tools.lowrank import Spectrum, spectrum_of_product
 from worker.core.lora_files.tools.stack import Layer, layers_of
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

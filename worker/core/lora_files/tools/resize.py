@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from worker.core.lora_files.algebra import one_thread
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools.combine import Progress, ToolResult, check_rank
-from worker.core.lora_files.tools.lowrank import (
-    FidelityReport,
-    ModuleFidelity,
-    make_module,
-    one_thread,
-    spectrum_of_product,
-)
+from worker.core.lora_files.tools.lowrank import lowrank_module, spectrum_of_product
 from worker.core.lora_files.tools.stack import ToolError, layers_of
 
 
@@ -59,17 +54,11 @@ def resize_adapter(
     ]
     if not options.dynamic:
         target_ranks = [max(target_ranks)] * len(target_ranks)
-    modules, fidelity = [], []
-    for layer, spectrum, rank in zip(layers, spectra, target_ranks, strict=True):
-        modules.append(
-            make_module(layer.component, layer.path, *spectrum.factors(rank), layer.shape)
-        )
-        fidelity.append(
-            ModuleFidelity(layer.key, rank, spectrum.energy_share(rank), spectrum.energy)
-        )
-    return ToolResult(
-        LoraAdapter(tuple(modules), adapter.metadata), FidelityReport(tuple(fidelity))
-    )
+    found = [
+        lowrank_module(layer.component, layer.path, spectrum, rank, layer.shape)
+        for layer, spectrum, rank in zip(layers, spectra, target_ranks, strict=True)
+    ]
+    return ToolResult.of(found, adapter.metadata)
 
 
 def check_resize_options(options: ResizeOptions) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.parts import Part, part_of
 from worker.core.lora_files.tools.combine import Progress, ToolResult
-from worker.core.lora_files.tools.lowrank import FidelityReport, ModuleFidelity
+from worker.core.lora_files.tools.lowrank import ModuleFidelity
 from worker.core.lora_files.tools.stack import ToolError
 from worker.core.lora_files.weights import weight_problem
 
@@ -33,8 +33,8 @@ def scale_blocks(
         on_module(done, len(adapter.modules))
     if not modules:
         raise ToolError("Nothing of the adapter would be left. Give a block another factor than 0.")
-    report = FidelityReport(tuple(ModuleFidelity(m.key, m.rank, 1.0, 1.0) for m in modules))
-    return ToolResult(LoraAdapter(tuple(modules), adapter.metadata), report)
+    exact = [(one, ModuleFidelity(one.key, one.rank, 1.0, 1.0)) for one in modules]
+    return ToolResult.of(exact, adapter.metadata)
 
 
 def check_factors(factors: Mapping[Part, float]) -> None:

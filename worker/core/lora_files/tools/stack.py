@@ -9,8 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worker.core.lora_files.canonical import Component, LoraModule
-from worker.core.lora_files.compatible import cross_attention_width
+from worker.core.families.adapter_files import denoiser_of
+from worker.core.families.family import Component
+from worker.core.families.stable_diffusion.layers import cross_attention_width
+from worker.core.lora_files.canonical import LoraModule
+from worker.core.lora_files.compatible import shape_text
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.parts import part_of
@@ -92,10 +95,19 @@ def _check_bases(stack: Sequence[LoadedAdapter]) -> None:
     """Raise ToolError unless all adapters change layers of the same shapes."""
     shapes: dict[str, tuple[tuple[int, ...], str]] = {}
     widths: dict[int, str] = {}
+    kinds: dict[str, tuple[str, str]] = {}
     for one in stack:
         own = {module.key: module.weight_shape for module in one.adapter.modules}
+        kind, family = denoiser_of(own)
+        kinds.setdefault(kind, (one.name, family.label))
         if (width := cross_attention_width(own)) is not None:
             widths.setdefault(width, one.name)
+    if len(kinds) > 1:
+        (name, label), (other, other_label) = list(kinds.values())[:2]
+        raise ToolError(
+            f"“{name}” is for {label} and “{other}” for {other_label}. Choose adapters for the "
+            "same kind of base."
+        )
     if len(widths) > 1:
         (first, name), (second, other) = list(widths.items())[:2]
         raise ToolError(
@@ -108,10 +120,6 @@ def _check_bases(stack: Sequence[LoadedAdapter]) -> None:
             if shape != module.weight_shape:
                 raise ToolError(
                     f"“{owner}” and “{one.name}” are for different base models: {module.key} is "
-                    f"{_shape_text(shape)} in one and {_shape_text(module.weight_shape)} in the "
+                    f"{shape_text(shape)} in one and {shape_text(module.weight_shape)} in the "
                     "other."
                 )
-
-
-def _shape_text(shape: tuple[int, ...]) -> str:
-    return " × ".join(str(size) for size in shape)
