@@ -142,7 +142,7 @@ TOGETHER = {
     "worker/runtime/test_io_jobs.py": "trained",
     "worker/runtime/test_joint_runs.py": "trained",
     "worker/runtime/test_outages.py": "trained",
-    "worker/runtime/test_prove_downloads.py": "trained",
+    "worker/runtime/test_write_downloads.py": "trained",
     "worker/runtime/test_quick_trainer.py": "trained",
     "worker/runtime/test_render_jobs.py": "trained",
     "worker/runtime/test_retired_base.py": "trained",

@@ -24,9 +24,9 @@ from tests.worker.lora_files.proof.files import (
     without,
 )
 from tests.worker.lora_files.random_adapters import ATTENTION, metadata, random_adapter
-from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import load_base
 from worker.core.bases.weights import build_module
+from worker.core.families.family import BaseFamily
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.compatible import adaptable_layers
 from worker.core.lora_files.export import export

@@ -19,7 +19,7 @@ from tests.worker.lora_files.proof.files import (
     util_file,
 )
 from tests.worker.lora_files.random_adapters import metadata
-from worker.core.bases.family import BaseFamily
+from worker.core.families.family import BaseFamily
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.export import export
 from worker.core.lora_files.proof.content import FileContent

@@ -175,7 +175,7 @@ def test_an_alpha_of_0_counts_as_the_rank_in_kohya_alone() -> None:
 
 
 def test_the_layout_gives_each_layer_of_the_unet_a_distinct_ldm_path() -> None:
-    for family in BaseFamily:
+    for family in (SD1, SD2, SDXL):
         layout = BaseLayout(family, family_shapes(family))
         unet = [key for key in layout.shapes if key.startswith("unet.")]
         assert len(layout.ldm) == len(unet) == len(set(layout.ldm.values()))

@@ -1,17 +1,23 @@
-"""Check of a written file: read back by our own reader, and by the rule of every loader."""
+"""Check of a written file: read back by our own reader, and by the rule of every loader.
+
+Two low-rank changes are compared without computing the full matrices. For W = s U D and V = t P Q
+the Frobenius product <W, V> is s t sum((U^T P) * (D Q^T)): matrices of rank × rank, in fp64.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from worker.core.bases.family import BaseFamily
+from worker.core.families.family import BaseFamily
+from worker.core.lora_files.algebra import one_thread
 from worker.core.lora_files.canonical import LoraAdapter, LoraModule
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.proof.content import ALPHA, FileContent, LayerPatch, LoaderReading
@@ -19,7 +25,6 @@ from worker.core.lora_files.proof.diffusers_rule import PEFT_SETTINGS
 from worker.core.lora_files.proof.layout import BaseLayout
 from worker.core.lora_files.proof.loaders import DIFFUSERS, LOADERS, Loader
 from worker.core.lora_files.proof.result import LoaderResult, Proof, ReadBack, Verdict
-from worker.core.lora_files.proof.strength import ChangeSimilarity, compare_changes, limit_threads
 from worker.core.lora_files.reading import read_adapter
 
 ERROR_LIMITS = {"fp16": 2e-3, "bf16": 8e-3, "fp32": 1e-5}
@@ -28,7 +33,54 @@ ERROR_LIMITS = {"fp16": 2e-3, "bf16": 8e-3, "fp32": 1e-5}
 REQUIRED_LOADERS = {"peft": frozenset({DIFFUSERS.name}), "comfyui": frozenset({"comfyui"})}
 """Loaders that a format must work in; all of them for a format that is not listed."""
 
+ONE_THREAD_PARAMETERS = 200_000_000
+"""Adapters up to this size are compared on one thread: others only wait in small products."""
+
 STRENGTH_STEP = 1e-3  # strengths that differ by less are counted as equal
+
+
+@dataclass(frozen=True)
+class ChangeSimilarity:
+    """The products <f, f>, <f, e>, <e, e> of a found change f at scale 1 and the expected one e."""
+
+    found: float
+    both: float
+    expected: float
+
+    def error(self, scale: float) -> float:
+        """|scale f - e| / |e|; 0 if both are zero, infinite if only e is."""
+        distance = scale * scale * self.found - 2 * scale * self.both + self.expected
+        # the products have the rounding error of fp64: a smaller difference counts as none
+        floor = 1e-14 * (scale * scale * self.found + self.expected)
+        if distance <= floor:
+            return 0.0
+        return (distance / self.expected) ** 0.5 if self.expected > 0 else float("inf")
+
+    def strength(self, scale: float) -> float:
+        """The strength of scale f in the direction of e; 1 is right."""
+        return scale * self.both / self.expected if self.expected > 0 else 1.0
+
+
+def compare_changes(
+    found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], scale: float
+) -> ChangeSimilarity:
+    """Similarity of (down, up) as found and as expected at `scale`, of the same weight shape."""
+    f, e = _fp64_matrices(found), _fp64_matrices(expected)
+    return ChangeSimilarity(
+        _frobenius_product(f, f),
+        scale * _frobenius_product(f, e),
+        scale * scale * _frobenius_product(e, e),
+    )
+
+
+def _fp64_matrices(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    down, up = pair
+    return down.flatten(1).to(torch.float64), up.flatten(1).to(torch.float64)
+
+
+def _frobenius_product(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> float:
+    (down, up), (other_down, other_up) = one, other
+    return float(((up.T @ other_up) * (down @ other_down.T)).sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,16 +117,17 @@ class ProofInput:
         return ERROR_LIMITS[self.dtype]
 
     @cached_property
-    def _similarities(self) -> dict[tuple[str, str, str], ChangeSimilarity | None]:
+    def _similarities(self) -> dict[tuple[str, LayerPatch], ChangeSimilarity | None]:
         return {}
 
     def compare_patch(self, key: str, patch: LayerPatch) -> ChangeSimilarity | None:
         """Similarity of a patch and the expected module; None if their shapes do not match."""
         known = self._similarities
-        place = (key, patch.down, patch.up)
+        place = (key, replace(patch, scale=1.0))
         if place not in known:
-            pair = self.content.tensors[patch.down], self.content.tensors[patch.up]
-            known[place] = compare_module(pair, self.expected[key])
+            down, up = self.content.tensors[patch.down], self.content.tensors[patch.up]
+            up = up if patch.third is None else up.chunk(3)[patch.third]
+            known[place] = compare_module((down, up), self.expected[key])
         return known[place]
 
 
@@ -92,7 +145,7 @@ def prove_file(
 
     A damaged file is reported as a failure; AdapterError is never raised.
     """
-    with limit_threads(adapter.parameters):
+    with one_thread(when=adapter.parameters <= ONE_THREAD_PARAMETERS):
         try:
             content = FileContent.read(path)
             found = {module.key: module for module in read_adapter(path).modules}
@@ -150,29 +203,27 @@ def check_loader(loader: Loader, subject: ProofInput) -> LoaderResult:
         else:
             strengths.append(similarity.strength(patch.scale) if similarity is not None else 0.0)
     unexpected = len(reading.patches.keys() - subject.expected.keys())
-    counts = _ModuleCounts(
-        right, len(strengths) + unexpected, missed, beyond, _most_common_strength(strengths)
-    )
-    verdict = _decide_verdict(loader, reading, counts, subject)
-    return LoaderResult(
+    result = LoaderResult(
         name=loader.name,
         title=loader.title,
-        verdict=verdict,
-        sentence=_result_sentence(verdict, reading, counts, subject),
+        verdict=Verdict.UNREAD,  # this and the sentence follow from the rest
+        sentence="",
         needed=needed
         and (subject.foreign or subject.format in REQUIRED_LOADERS or not reading.inherent),
         used=len(reading.used),
         tensors=len(subject.content.tensors),
         right=right,
-        wrong=counts.wrong,
+        wrong=len(strengths) + unexpected,
         missed=missed,
         beyond=beyond,
         modules=len(subject.expected),
-        strength=counts.strength,
+        strength=_most_common_strength(strengths),
         worst_error=_finite_error(worst[0]),
         worst_module=worst[1],
         seen_as=reading.seen_as,
     )
+    result = replace(result, verdict=_decide_verdict(loader, reading, result, subject))
+    return replace(result, sentence=_result_sentence(reading, result, subject))
 
 
 def _first_odd_shape(reading: LoaderReading, subject: ProofInput) -> str:
@@ -185,50 +236,38 @@ def _first_odd_shape(reading: LoaderReading, subject: ProofInput) -> str:
     return ""
 
 
-@dataclass(frozen=True)
-class _ModuleCounts:
-    right: int
-    wrong: int
-    missed: int
-    beyond: int
-    strength: float
-
-
 def _decide_verdict(
-    loader: Loader, reading: LoaderReading, counts: _ModuleCounts, subject: ProofInput
+    loader: Loader, reading: LoaderReading, result: LoaderResult, subject: ProofInput
 ) -> Verdict:
-    is_foreign = loader is not DIFFUSERS and not subject.layout.is_standard
+    is_foreign = loader.name != DIFFUSERS.name and not subject.layout.is_standard
     if reading.rejection:
         return Verdict.FOREIGN if is_foreign else Verdict.UNREAD
-    if counts.wrong or reading.seen_as not in ("", subject.family.label):
+    if result.wrong or reading.seen_as not in ("", subject.family.label):
         return Verdict.WRONG
-    if counts.missed:
-        return Verdict.PARTLY if counts.right else Verdict.UNREAD
+    if result.missed:
+        return Verdict.PARTLY if result.right else Verdict.UNREAD
     if is_foreign:
         return Verdict.FOREIGN
-    return Verdict.LIMITED if counts.beyond else Verdict.RIGHT
+    return Verdict.LIMITED if result.beyond else Verdict.RIGHT
 
 
-def _result_sentence(
-    verdict: Verdict, reading: LoaderReading, counts: _ModuleCounts, subject: ProofInput
-) -> str:
+def _result_sentence(reading: LoaderReading, result: LoaderResult, subject: ProofInput) -> str:
     if reading.rejection:
         return reading.rejection
-    used, tensors = len(reading.used), len(subject.content.tensors)
-    modules = len(subject.expected)
-    if verdict is Verdict.UNREAD:
-        return f"None of the {tensors} tensors is recognized."
-    words = [f"{used} of {tensors} tensors used"]
-    if counts.wrong:
-        words.append(f"{counts.wrong} of {modules} modules at {counts.strength:.2g}× strength")
-    elif not counts.missed:
+    modules = result.modules
+    if result.verdict is Verdict.UNREAD:
+        return f"None of the {result.tensors} tensors is recognized."
+    words = [f"{result.used} of {result.tensors} tensors used"]
+    if result.wrong:
+        words.append(f"{result.wrong} of {modules} modules at {result.strength:.2g}× strength")
+    elif not result.missed:
         words.append("alpha correct" if _has_alpha(subject.content) else "strength correct")
-    if counts.missed:
-        words.append(f"{counts.missed} of {modules} modules not recognized")
-    if reading.remark and counts.missed:
+    if result.missed:
+        words.append(f"{result.missed} of {modules} modules not recognized")
+    if reading.remark and result.missed:
         words.append(reading.remark)
-    if counts.beyond:
-        words.append(f"{counts.beyond} modules of a layer type that is not supported")
+    if result.beyond:
+        words.append(f"{result.beyond} modules of a layer type that is not supported")
     if reading.seen_as:
         is_right = reading.seen_as == subject.family.label
         words.append(f"{'detected as' if is_right else 'mistaken for'} {reading.seen_as}")

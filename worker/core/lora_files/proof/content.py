@@ -39,11 +39,15 @@ class FileContent:
 
 @dataclass(frozen=True)
 class LayerPatch:
-    """The names of the tensors that a loader applies to one layer as scale * up @ down."""
+    """The names of the tensors that a loader applies to one layer as scale * up @ down.
+
+    `third`: the third of the rows of `up` that are the layer's; None: all.
+    """
 
     down: str
     up: str
     scale: float
+    third: int | None = None
 
 
 @dataclass

@@ -6,25 +6,14 @@ convert_sep_to_dot), `src/model/adapter/lora.hpp`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
-from worker.core.lora_files.proof.comfy_rule import ENCODER_LAYERS
 from worker.core.lora_files.proof.content import (
-    KOHYA_PAIR,
-    PEFT_PAIR,
     FileContent,
     LoaderReading,
     match_layer_names,
 )
-from worker.core.lora_files.proof.layout import BaseLayout
+from worker.core.lora_files.proof.layout import ANY_ENCODER, ENCODER_LAYERS, PAIRS, BaseLayout
 
-_PAIRS = (
-    KOHYA_PAIR,
-    (".lora.down.weight", ".lora.up.weight"),
-    ("_lora.down.weight", "_lora.up.weight"),
-    PEFT_PAIR,
-)
-# Underscores become dots, except in listed words; `time_embed` and `linear_1` are not listed.
+# it turns underscores into dots, except in listed words, as these are not
 _UNREACHABLE = ("unet.time_embedding.", "unet.add_embedding.")
 
 
@@ -33,32 +22,19 @@ def read_as_stable_diffusion_cpp(content: FileContent, layout: BaseLayout) -> Lo
 
     The family is taken from the loaded model, not from the file.
     """
-    names: dict[str, list[str]] = {}
-    for key, path in layout.paths("unet"):
-        if not _has_module(key):
-            continue
-        processed = path.replace(".to_", ".processor.to_")
-        names[key] = [
-            f"lora_unet_{path.replace('.', '_')}",
-            f"unet.{path}",
-            f"unet.{processed.removesuffix('.0') if '.to_out.' in processed else processed}",
-        ]
-        if key in layout.ldm:
-            names[key].append(f"lora_unet_{layout.ldm[key].replace('.', '_')}")
-    prefixes = {"text_encoder": ("lora_te_", "lora_te1_"), "text_encoder_2": ("lora_te2_",)}
-    for component, accepted in prefixes.items():
-        for key, path in layout.paths(component):
-            if _has_module(key):
-                names[key] = [prefix + path.replace(".", "_") for prefix in accepted]
-    return match_layer_names(content, names, pairs=_PAIRS)
+    names = layout.kohya_names(ANY_ENCODER, has=cpp_can_change)
+    for key in names:
+        if key.startswith("unet."):
+            processed = key.replace(".to_", ".processor.to_")
+            names[key] += [
+                key,
+                processed.removesuffix(".0") if ".to_out." in processed else processed,
+            ]
+    return match_layer_names(content, names, pairs=PAIRS)
 
 
-def can_change(key: str, _layout: BaseLayout, _expected: Collection[str]) -> bool:
+def cpp_can_change(key: str, *_: object) -> bool:
     """True for the UNet without its time and size embeddings, and attention and MLP of encoders."""
-    return _has_module(key)
-
-
-def _has_module(key: str) -> bool:
     if key.startswith("unet."):
         return not key.startswith(_UNREACHABLE)
     return key.endswith(ENCODER_LAYERS)

@@ -7,11 +7,10 @@ huggingface/diffusers 0.42.1: `loaders/lora_pipeline.py` (lora_state_dict),
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from itertools import product
 
-from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import Component
+from worker.core.families.family import BaseFamily, Component
 from worker.core.lora_files.peft_settings import SettingsOfFile, read_settings
 from worker.core.lora_files.proof.content import (
     ALPHA,
@@ -22,12 +21,15 @@ from worker.core.lora_files.proof.content import (
     LeafPair,
     LoaderReading,
 )
-from worker.core.lora_files.proof.layout import BaseLayout
+from worker.core.lora_files.proof.layout import (
+    ANY_ENCODER,
+    DIFFUSERS_BLOCKS,
+    STABILITY_BLOCKS,
+    BaseLayout,
+)
 
 PEFT_SETTINGS = "lora_adapter_metadata"
 _PREFIXES = ("lora_te_", "lora_unet_", "lora_te1_", "lora_te2_")
-_STABILITY = ("input_blocks_", "middle_block_", "output_blocks_")
-_DIFFUSERS = ("down_blocks_", "mid_block_", "up_blocks_")
 _OLD_PAIR = ("_lora.down.weight", "_lora.up.weight")
 _PEFT_PAIRS = (
     PEFT_PAIR,
@@ -48,17 +50,10 @@ def read_as_diffusers(content: FileContent, layout: BaseLayout) -> LoaderReading
     return _read_peft_names(content, layout)
 
 
-def can_change(_key: str, _layout: BaseLayout, _expected: Collection[str]) -> bool:
-    """True for every layer: peft can change all of them."""
-    return True
-
-
 def _read_kohya_names(content: FileContent, layout: BaseLayout) -> LoaderReading:
     stems = content.stems
-    stability = {s for s in stems if s.startswith(tuple(f"lora_unet_{p}" for p in _STABILITY))}
-    has_diffusers_names = any(
-        s.startswith(tuple(f"lora_unet_{p}" for p in _DIFFUSERS)) for s in stems
-    )
+    stability = {stem for stem in stems if stem.startswith(STABILITY_BLOCKS)}
+    has_diffusers_names = any(stem.startswith(DIFFUSERS_BLOCKS) for stem in stems)
     if layout.family is not BaseFamily.SDXL and stability and not has_diffusers_names:
         return LoaderReading(rejection="SDXL block names are only converted for SDXL pipelines.")
     if layout.family is not BaseFamily.SDXL or has_diffusers_names:
@@ -124,18 +119,13 @@ def _has_own_alpha(key: str) -> bool:
 
 def _keys_by_stem(layout: BaseLayout) -> dict[str, str]:
     stems: dict[str, str] = {}
-    for key, path in layout.paths("unet"):
-        if not path.startswith("add_embedding."):  # whose number is lost, by a rule for LDM names
-            stems[f"lora_unet_{path.replace('.', '_')}"] = key
-        if layout.family is BaseFamily.SDXL and key in layout.ldm:
-            stems[f"lora_unet_{layout.ldm[key].replace('.', '_')}"] = key
-    prefixes = {"text_encoder": ("lora_te_", "lora_te1_"), "text_encoder_2": ("lora_te2_",)}
-    for component, accepted in prefixes.items():
-        for key, path in layout.paths(component):
-            flat = path.replace(".", "_")
-            stems |= {prefix + flat: key for prefix in accepted}
-            if component == "text_encoder":  # its modules no longer have `text_model.`
-                stems |= {prefix + flat.removeprefix("text_model_"): key for prefix in accepted}
+    names = layout.kohya_names(ANY_ENCODER, ldm=layout.family is BaseFamily.SDXL)
+    for key, stem in ((key, stem) for key, own in names.items() for stem in own):
+        if stem.startswith("lora_unet_add_embedding_"):
+            continue  # its number is lost, by a rule for LDM names
+        stems[stem] = key
+        if key.startswith("text_encoder."):  # its modules no longer have `text_model.`
+            stems[stem.replace("_text_model_", "_", 1)] = key
     return stems
 
 

@@ -16,14 +16,14 @@ from typing import Any
 import diffusers.utils.logging as diffusers_logging
 import torch
 import transformers.utils.logging as transformers_logging
-from diffusers import DiffusionPipeline
-from diffusers.loaders import StableDiffusionLoraLoaderMixin, StableDiffusionXLLoraLoaderMixin
+from diffusers import DiffusionPipeline, loaders
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from worker.core.bases.family import BaseFamily
+from worker.core.families.adapter_files import files_of
+from worker.core.families.family import BaseFamily
+from worker.core.families.stable_diffusion.names import with_text_prefix
 from worker.core.lora_files.canonical import LoraAdapter
-from worker.core.lora_files.compatible import TEXT_PREFIX
 from worker.core.lora_files.proof.check import compare_module
 from worker.core.lora_files.proof.result import DiffusersLoad
 
@@ -34,20 +34,17 @@ class DiffusersRefusal(Exception):
     """diffusers cannot load the file; the message is the first line of its own error."""
 
 
-class _HostPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  # type: ignore[misc]
+class _Host(DiffusionPipeline):  # type: ignore[misc]
     """A pipeline with only the components that adapters change."""
 
-    def __init__(self, unet: nn.Module, text_encoder: nn.Module) -> None:
+    def __init__(self, **parts: nn.Module) -> None:
         super().__init__()
-        self.register_modules(unet=unet, text_encoder=text_encoder)
+        self.register_modules(**parts)
+        self._parts = parts
 
-
-class _HostPipelineXL(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # type: ignore[misc]
-    """The same for SDXL."""
-
-    def __init__(self, unet: nn.Module, text_encoder: nn.Module, text_encoder_2: nn.Module) -> None:
-        super().__init__()
-        self.register_modules(unet=unet, text_encoder=text_encoder, text_encoder_2=text_encoder_2)
+    @property
+    def components(self) -> dict[str, nn.Module]:
+        return self._parts
 
 
 def strip_weights(module: nn.Module) -> nn.Module:
@@ -71,7 +68,10 @@ def load_with_diffusers(
     The parts are restored afterwards. Raises DiffusersRefusal.
     """
     with _silence_logs():
-        host: Any = (_HostPipelineXL if family is BaseFamily.SDXL else _HostPipeline)(**parts)
+        files = files_of(family)
+        named = {files.denoiser if name == "unet" else name: part for name, part in parts.items()}
+        mixin = getattr(loaders, files.mixin)
+        host: Any = type("Host", (_Host, mixin), {})(**named)
         try:
             host.load_lora_weights(
                 str(path.parent),
@@ -126,7 +126,7 @@ def _lora_layers(parts: Mapping[str, nn.Module]) -> Iterator[tuple[str, Any]]:
     for component, part in parts.items():
         for name, layer in part.named_modules():
             if isinstance(layer, LoraLayer) and ADAPTER_NAME in layer.lora_A:
-                path = name if component == "unet" else TEXT_PREFIX + name.removeprefix(TEXT_PREFIX)
+                path = name if component == "unet" else with_text_prefix(name)
                 yield f"{component}.{path}", layer
 
 

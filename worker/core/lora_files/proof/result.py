@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import pydantic.dataclasses
+from pydantic import Field
+
 
 class Verdict(StrEnum):
     """RIGHT: every module is read at the right strength. LIMITED: every supported module is.
@@ -27,32 +30,26 @@ class Verdict(StrEnum):
         return self in (Verdict.RIGHT, Verdict.LIMITED, Verdict.FOREIGN)
 
 
-@dataclass(frozen=True, kw_only=True)
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True)
 class LoaderResult:
-    """The result of one program reading a file.
+    """The way one program reads the file."""
 
-    `used` of all `tensors` are used. Of all `modules`, `right` have the right strength, `wrong`
-    another one; `missed` are not read although the program supports their layers, `beyond` are of
-    unsupported layers. `strength`: the most common one of the wrong modules, else 1. `needed`: the
-    file is only offered if this verdict is good.
-    """
-
-    name: str
-    title: str
-    verdict: Verdict
-    sentence: str
-    needed: bool
-    used: int
-    tensors: int
-    right: int
-    wrong: int
-    missed: int
-    beyond: int
-    modules: int
-    strength: float
-    worst_error: float
-    worst_module: str
-    seen_as: str
+    name: str = Field(description="Short name of the program.")
+    title: str = Field(description="Its name.")
+    verdict: Verdict = Field(description="The result as a word.")
+    sentence: str = Field(description="The result as a sentence.")
+    needed: bool = Field(description="True if the file is only offered if this program reads it.")
+    used: int = Field(description="Tensors that the program uses.")
+    tensors: int = Field(description="Tensors in the file.")
+    right: int = Field(description="Layers that are applied as trained.")
+    wrong: int = Field(description="Layers that are applied at another strength.")
+    missed: int = Field(description="Layers that are ignored although the program supports them.")
+    beyond: int = Field(description="Layers that the program does not support.")
+    modules: int = Field(description="Layers in the file.")
+    strength: float = Field(description="Strength of the layers that are wrong.")
+    worst_error: float = Field(description="Largest relative error of a layer.")
+    worst_module: str = Field(description="The layer with the largest error.")
+    seen_as: str = Field(description="The format the program takes it for.")
 
 
 @dataclass(frozen=True, kw_only=True)

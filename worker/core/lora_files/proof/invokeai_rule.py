@@ -1,4 +1,4 @@
-"""Rule of InvokeAI, which detects the family of a file from its shapes when it is imported.
+"""Rule of InvokeAI, which detects the family of a file by its shapes.
 
 invoke-ai/InvokeAI 8e71a8a5 (6.14 alpha): `backend/model_manager/configs/lora.py`,
 `backend/model_manager/util/model_util.py` (lora_token_vector_length), `backend/patches/`
@@ -7,65 +7,51 @@ invoke-ai/InvokeAI 8e71a8a5 (6.14 alpha): `backend/model_manager/configs/lora.py
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 
-from worker.core.bases.family import BaseFamily
+from worker.core.families.family import BaseFamily
 from worker.core.lora_files.proof.content import (
     FileContent,
     LoaderReading,
     match_layer_names,
     use_other_changes,
 )
-from worker.core.lora_files.proof.layout import BaseLayout
+from worker.core.lora_files.proof.layout import DIFFUSERS_BLOCKS, STABILITY_BLOCKS, BaseLayout
 
-_BY_WIDTH = {
+_PREFIXES = ("lora_unet_", "lora_te1_", "lora_te2_")
+_WIDTHS = {
     768: BaseFamily.SD1,
     1024: BaseFamily.SD2,
     1280: BaseFamily.SDXL,
     2048: BaseFamily.SDXL,
 }
-_PREFIXES = ("lora_unet_", "lora_te1_", "lora_te2_")
-_STABILITY = ("input_blocks_", "middle_block_", "output_blocks_")
-_DIFFUSERS = ("down_blocks_", "mid_block_", "up_blocks_")
 
 
 def read_as_invokeai(content: FileContent, layout: BaseLayout) -> LoaderReading:
-    """Match SD by diffusers' names and `lora_te_`; SDXL by one of two block namings, never both."""
+    """Match SD by diffusers' names and `lora_te_`; SDXL by one of two block namings, never both.
+
+    The family of a file is detected from its shapes when it is imported.
+    """
     width, inherent = _token_width(content)
-    seen_as = _BY_WIDTH[width].label if width in _BY_WIDTH else ""
+    seen_as = _WIDTHS[width].label if width in _WIDTHS else ""
     reading = LoaderReading(seen_as=seen_as, inherent=inherent)
-    if width not in _BY_WIDTH:
+    if width not in _WIDTHS:
         if width is None:
             return reading.reject("The base model cannot be detected: no layer has its text width.")
         return reading.reject(f"No base model of this size is supported (text width {width}).")
-    sdxl = layout.family is BaseFamily.SDXL
-    if sdxl:
+    is_sdxl = layout.family is BaseFamily.SDXL
+    if is_sdxl:
         unknown = [stem for stem in content.stems if not stem.startswith(_PREFIXES)]
         if unknown:
             return reading.reject(f"SDXL files with a name like {unknown[0][:60]!r} are rejected.")
-        unet = [s.removeprefix("lora_unet_") for s in content.stems if s.startswith("lora_unet_")]
-        if any(s.startswith(_STABILITY) for s in unet) and any(
-            s.startswith(_DIFFUSERS) for s in unet
+        if all(
+            any(s.startswith(b) for s in content.stems)
+            for b in (STABILITY_BLOCKS, DIFFUSERS_BLOCKS)
         ):
             return reading.reject("SDXL files that mix both block namings are rejected.")
-    names: dict[str, list[str]] = {}
-    for key, path in layout.paths("unet"):
-        names[key] = [f"lora_unet_{path.replace('.', '_')}"]
-        if sdxl and key in layout.ldm:
-            names[key].append(f"lora_unet_{layout.ldm[key].replace('.', '_')}")
-    prefixes = {"text_encoder": "lora_te1_" if sdxl else "lora_te_", "text_encoder_2": "lora_te2_"}
-    for component, prefix in prefixes.items():
-        for key, path in layout.paths(component):
-            names[key] = [prefix + path.replace(".", "_")]
-    found = match_layer_names(content, names)
+    found = match_layer_names(content, layout.kohya_names(layout.encoder_prefixes, ldm=is_sdxl))
     use_other_changes(found, content, ("lora_unet_",))
     return replace(found, seen_as=seen_as, inherent=inherent)
-
-
-def can_change(_key: str, _layout: BaseLayout, _expected: Collection[str]) -> bool:
-    """True for every layer: the names are resolved in the modules of the base model."""
-    return True
 
 
 def _token_width(content: FileContent) -> tuple[int | None, bool]:

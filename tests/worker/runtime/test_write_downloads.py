@@ -27,11 +27,11 @@ from worker.core import starter
 from worker.core.families.adapter_files import family_shapes
 from worker.core.families.family import BaseFamily
 from worker.core.lora_files import canonical
+from worker.core.lora_files.algebra import one_thread
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.metadata import AdapterMetadata
-from worker.core.lora_files.proof.strength import limit_threads
 from worker.core.words import FileFormat, WeightDtype
-from worker.runtime import prove_downloads
+from worker.runtime import write_downloads as downloads
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.messages import Export, ExportFile
 from worker.runtime.write_downloads import Prover, write_downloads
@@ -107,7 +107,7 @@ def test_a_small_base_is_loaded_patched_and_drawn_with(
 def test_a_large_base_is_checked_by_its_shapes(
     small_adapter: LoraAdapter, embedded_base: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(prove_downloads, "MOMENT_BYTES", 0)
+    monkeypatch.setattr(downloads, "MOMENT_BYTES", 0)
     (file,) = write(small_adapter, tmp_path, FileFormat.KOHYA, base=embedded_base)
     assert file.problem == ""
     assert (file.proof["loaded"]["weights"], file.proof["drawn"]) == (False, None)
@@ -120,7 +120,7 @@ def test_without_its_base_the_familys_published_layers_stand_in(
 ) -> None:
     prover = Prover(None, family, ())
     assert dict(prover.shapes).items() >= dict(family_shapes(family)).items()
-    chosen = ("attn2.to_k", "1.self_attn.q_proj", "1.self_attn.out_proj")
+    chosen = ("attn2.to_k", "layers.3.attention.to_q", "1.self_attn.q_proj", "1.self_attn.out_proj")
     adapter = random_adapter(family_shapes(family), rank=1, choose=lambda key: key.endswith(chosen))
     gone = tmp_path / "no-such-base"
     (file,) = write(adapter, tmp_path, FileFormat.KOHYA, base=gone, family=family)
@@ -145,9 +145,9 @@ def test_what_diffusers_gets_wrong_is_not_offered(
     small_adapter: LoraAdapter, embedded_base: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     double = tuple(replace(m, alpha=2 * m.alpha) for m in small_adapter.modules)
-    measured = prove_downloads.measure_loaded_adapter
+    measured = downloads.measure_loaded_adapter
     monkeypatch.setattr(  # as if diffusers read every alpha as half of what it is
-        prove_downloads,
+        downloads,
         "measure_loaded_adapter",
         lambda a, *rest, **more: measured(LoraAdapter(double), *rest, **more),
     )
@@ -161,16 +161,14 @@ def test_a_picture_that_comes_out_otherwise_is_a_fault(proved: list[ExportFile])
     prover = Prover(EMBEDDED, SD1, ())
     file, _ = proved
     other = random_adapter(prover.shapes, rank=2, strength=0.02, seed=1)
-    with limit_threads(other.parameters):
+    with one_thread():
         prover._generate_references(other)
         found, _, _ = prover._compare_images(Prover(EMBEDDED, SD1, ())._generate_image(), "fp16")
     assert found is not None
     assert found.difference > found.limit
     assert (
         "of 255 levels"
-        in prove_downloads._loading_faults(
-            prove_downloads.DiffusersLoad(**file.proof["loaded"]), found, 1
-        )[0]
+        in downloads._loading_faults(downloads.DiffusersLoad(**file.proof["loaded"]), found, 1)[0]
     )
 
 
