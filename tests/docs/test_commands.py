@@ -18,6 +18,7 @@ from app.cli.main import build_parser
 from tests.docs.pages import DOCS, ROOT, section, shell_commands, text
 from worker.core.evaluate_folder import __main__ as evaluation
 from worker.core.eyes import __main__ as eyes
+from worker.core.families.family import BaseFamily
 from worker.core.training.command_line import flags
 from worker.core.training.command_line.settings import ALIASES, settings
 
@@ -156,4 +157,4 @@ def test_the_command_that_trains_the_example_is_complete() -> None:
     line = next(line for _, line in commands_in_documents() if "-m app train" in line)
     given = flags.parse_arguments(shlex.split(line)[4:])
     assert (ROOT / given.data[0].path / "metadata.jsonl").exists()
-    assert given.config(resolution=64, images=24).steps == 60
+    assert given.config(resolution=64, images=24, family=BaseFamily.SD1).steps == 60

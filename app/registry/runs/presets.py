@@ -12,7 +12,8 @@ from app.registry.datasets import service as datasets
 from app.registry.errors import NotFound
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.runs import OwnPreset, Run
-from worker.core.families.family import family_label
+from worker.core.families.facts.family_facts import reasons_against
+from worker.core.families.family import family_label, find_family
 from worker.core.training.config import Optimizer, TrainConfig
 from worker.core.training.presets import (
     LARGE_RESOLUTION,
@@ -75,11 +76,16 @@ def prompt_form_of(
 
 
 def with_changes(
-    preset: TrainConfig, changes: Mapping[str, Any], optimizer: object = None
+    preset: TrainConfig,
+    changes: Mapping[str, Any],
+    optimizer: object = None,
+    *,
+    family: str | None = None,
 ) -> TrainConfig:
     """A shipped preset with the changes of one's own, for this optimizer (None: theirs).
 
-    Changes that this version does not know or accept are left out.
+    Changes that this version does not know or accept are left out, and those that the family of
+    the base model does not have.
     """
     own = {name: value for name, value in changes.items() if name in TrainConfig.model_fields}
     theirs = own.get("optimizer", preset.optimizer)
@@ -90,24 +96,33 @@ def with_changes(
     usual = for_optimizer(preset, wanted).model_dump(mode="json")
     while True:
         try:
-            return TrainConfig.model_validate(usual | own)
+            config = TrainConfig.model_validate(usual | own)
+            wrong = family_reasons(config, family).keys() & own.keys()
+            if not wrong:
+                return config
         except ValidationError as error:
             wrong = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}
             if not wrong & own.keys():
                 own = {}
-            own = {name: value for name, value in own.items() if name not in wrong}
+        own = {name: value for name, value in own.items() if name not in wrong}
+
+
+def family_reasons(config: TrainConfig, family: str | None) -> dict[str, str]:
+    """A sentence for each setting that base models of this family do not have, by name."""
+    known = find_family(family)
+    return reasons_against(known.facts.options.training, config) if known else {}
 
 
 def values_to_compare(
-    preset: TrainConfig, changes: Mapping[str, Any], optimizer: object
+    preset: TrainConfig, changes: Mapping[str, Any], optimizer: object, *, family: str | None
 ) -> dict[str, Any]:
     """The settings to compare those of this optimizer with: a preset with the changes of one's own.
 
     The optimizer and whether to evaluate are those of the preset, so that others count as changed;
     the other values are those that go with `optimizer` and `preset`, as the form fills them in.
     """
-    usual = with_changes(preset, changes, optimizer).model_dump(mode="json")
-    optimizer = with_changes(preset, changes).optimizer.value
+    usual = with_changes(preset, changes, optimizer, family=family).model_dump(mode="json")
+    optimizer = with_changes(preset, changes, family=family).optimizer.value
     return usual | {"optimizer": optimizer, "evaluate": asks_for_evaluation(changes)}
 
 

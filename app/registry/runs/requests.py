@@ -17,7 +17,13 @@ from app.registry.datasets import pinned
 from app.registry.datasets import service as datasets
 from app.registry.errors import Conflict, InvalidInput, NotFound, invalid_field
 from app.registry.jobs import service as jobs
-from app.registry.runs.presets import asks_for_evaluation, get_preset, prompt_form_of, with_changes
+from app.registry.runs.presets import (
+    asks_for_evaluation,
+    family_reasons,
+    get_preset,
+    prompt_form_of,
+    with_changes,
+)
 from app.registry.runs.progress import checkpoints
 from app.registry.runs.service import get_run
 from app.registry.runs.several_datasets import (
@@ -129,20 +135,26 @@ def plan_config(
     )
     optimizer = changes.get("optimizer")
     if parent is None:
-        default = with_changes(preset, own.config if own else {}, optimizer)
+        changed = own.config if own else {}
+        default = with_changes(preset, changed, optimizer, family=base.family)
     else:
         default = for_optimizer(TrainConfig.model_validate(parent.config), optimizer)
-    return check_config(default.model_dump(mode="json") | changes)
+    return check_config(default.model_dump(mode="json") | changes, family=base.family)
 
 
-def check_config(values: Mapping[str, Any]) -> TrainConfig:
-    """The config with these values. Raises InvalidInput with a reason per invalid field."""
+def check_config(values: Mapping[str, Any], *, family: str | None = None) -> TrainConfig:
+    """The config with these values, for a base model of this family.
+
+    Raises InvalidInput with a reason per invalid field.
+    """
     try:
-        return TrainConfig.model_validate(dict(values))
+        config = TrainConfig.model_validate(dict(values))
+        reasons = family_reasons(config, family)
     except ValidationError as error:
-        raise InvalidInput(
-            "Some settings of this run are invalid.", fields=field_reasons(error)
-        ) from None
+        reasons = field_reasons(error)
+    if reasons:
+        raise InvalidInput("Some settings of this run are invalid.", fields=reasons)
+    return config
 
 
 def field_reasons(error: ValidationError) -> dict[str, str]:

@@ -110,7 +110,7 @@ def train_again(
     old = service.get_run(session, run_id, lock=True)
     base = base_models.get_base_model(session, old.base_model_id)
     base_models.require_ready(base)
-    config = requests.check_config(old.config)
+    config = requests.check_config(old.config, family=base.family)
     used = used_datasets(session, old)
     if image_total(used) == 0:
         raise InvalidInput("The first run had no images, so there is nothing to train on.")

@@ -14,7 +14,9 @@ from sqlmodel import Session
 from app.registry.base_models import service as base_models
 from app.registry.datasets.used_datasets import image_total, used_datasets
 from app.registry.runs.presets import shipped_preset, values_to_compare
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.runs import Run
+from worker.core.families.family import FALLBACK_FAMILY, find_family
 from worker.core.training.config import Group, TrainConfig
 from worker.core.training.presets import Preset, form_of, preset_config, usual_form
 from worker.core.words import ENUM_LABELS
@@ -53,8 +55,11 @@ def run_settings(session: Session, run: Run) -> list[Setting]:
     The preset is that for its base model, number of images and optimizer, as on the form.
     """
     usual = _preset_values(session, run)
+    hidden = _hidden_settings(session, run)
     found = []
     for name in setting_names(run.config):
+        if name in hidden:
+            continue
         value = setting_value(run.config, name)
         preset = usual.get(name) if usual else None
         found.append(
@@ -72,6 +77,12 @@ def run_settings(session: Session, run: Run) -> list[Setting]:
     return found
 
 
+def _hidden_settings(session: Session, run: Run) -> set[str]:
+    """The settings that mean nothing for the base model of a run."""
+    family = find_family(base_models.get_base_model(session, run.base_model_id).family)
+    return (family or FALLBACK_FAMILY).facts.options.hidden
+
+
 def _preset_values(session: Session, run: Run) -> dict[str, Any]:
     """The values of the run's preset; empty without a preset."""
     if run.preset not in set(Preset):
@@ -85,14 +96,15 @@ def shipped_values(session: Session, run: Run) -> dict[str, Any]:
 
 
 def _values_for(session: Session, run: Run, own: Mapping[str, Any]) -> dict[str, Any]:
-    usual = values_to_compare(_shipped(session, run), own, run.config.get("optimizer"))
+    base = base_models.get_base_model(session, run.base_model_id)
+    shipped = _shipped(session, run, base)
+    usual = values_to_compare(shipped, own, run.config.get("optimizer"), family=base.family)
     if "evaluate" not in run.config:  # of an earlier release: no preset asked for it
         del usual["evaluate"]
     return usual
 
 
-def _shipped(session: Session, run: Run) -> TrainConfig:
-    base = base_models.get_base_model(session, run.base_model_id)
+def _shipped(session: Session, run: Run, base: BaseModel) -> TrainConfig:
     return preset_config(
         shipped_preset(run.preset),
         resolution=base.resolution or 512,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Literal, Union, get_args, get_origin
@@ -17,7 +17,7 @@ from app.registry.runs.requests import RunRequest, StartCheckpoint
 from app.registry.runs.several_datasets import DatasetWish, repeats_field
 from app.web.form_reader import FormReader, as_id, split_lines
 from app.web.runs.form_datasets import ONCE, FormDataset, read_further
-from app.web.runs.search_terms import SEARCH_TERMS
+from worker.core.families.facts.family_facts import Limit
 from worker.core.old_names import rename_old
 from worker.core.training.config import Group, TrainConfig
 from worker.core.training.presets import Preset
@@ -27,17 +27,58 @@ PROMPTS = "sample_prompts"
 EVALUATE = "evaluate"
 APART = (PROMPTS, EVALUATE)  # settings outside the groups
 OWN_PRESET = "own-"  # and the id: a saved preset
-GROUP_TITLES = {
-    Group.LENGTH: "Length",
-    Group.ADAPTER: "Adapter",
-    Group.LEARNING: "Optimization",
-    Group.LOSS: "Loss",
-    Group.NOISE: "Noise",
-    Group.CAPTIONS: "Captions",
-    Group.PICTURES: "Images",
-    Group.SPEED: "Speed and memory",
-    Group.CHECKPOINTS: "Checkpoints",
-    Group.SAMPLES: "Samples",
+
+SEARCH_TERMS = {
+    "steps": "max_train_steps iterations length",
+    "batch_size": "train_batch_size bs",
+    "gradient_accumulation": "gradient_accumulation_steps grad accum effective batch size",
+    "kind": "network_module network type lycoris locon",
+    "rank": "dim network_dim linear lora_r r",
+    "alpha": "network_alpha linear_alpha lora_alpha",
+    "rank_stabilized": "use_rslora",
+    "targets": "target_modules layers conv",
+    "blocks": "block weights lbw layers b-lora",
+    "train_text_encoder": "te clip network_train_unet_only",
+    "text_encoder_rank": "te dim",
+    "text_encoder_alpha": "te alpha",
+    "text_encoder_steps": "te stop",
+    "optimizer": "optimizer_type adam adamw8bit schedulefree dadapt",
+    "learning_rate": "lr unet_lr learning_rate",
+    "text_encoder_learning_rate": "te lr text_encoder_lr",
+    "lora_plus_ratio": "loraplus_lr_ratio loraplus lr",
+    "weight_decay": "regularization wd l2",
+    "lr_scheduler": "learning rate schedule lr_scheduler_type cosine_with_restarts",
+    "lr_cycles": "lr_scheduler_num_cycles learning rate restarts",
+    "warmup_steps": "lr_warmup_steps learning rate warm-up",
+    "max_grad_norm": "gradient clip clipping",
+    "ema_decay": "use_ema average",
+    "prediction_type": "v_parameterization vpred",
+    "loss": "loss_type l2 smooth_l1",
+    "huber_delta": "huber_c",
+    "loss_weighting": "snr weighting scheme debiased_estimation",
+    "snr_gamma": "min_snr_gamma",
+    "multires_noise_discount": "pyramid noise multires_noise_iterations",
+    "zero_terminal_snr": "ztsnr zsnr rescale betas",
+    "caption_dropout": "caption_dropout_rate cfg unconditional",
+    "shuffle_tags": "shuffle_caption",
+    "keep_tags": "keep_tokens",
+    "resolution": "size pixels px",
+    "aspect_buckets": "enable_bucket ar crop",
+    "flip": "flip_aug mirror augmentation",
+    "masked_loss": "alpha_mask mask transparency",
+    "regularization_weight": "prior_loss_weight class images dreambooth",
+    "validation_share": "held-out eval validation_split",
+    "precision": "mixed_precision dtype half float16 bfloat16",
+    "gradient_checkpointing": "vram memory",
+    "compile": "torch_compile dynamo",
+    "checkpoint_every": "save_every_n_steps save_every",
+    "keep_checkpoints": "save_last_n_steps max_step_saves_to_keep",
+    "keep_adapters": "max_step_saves_to_keep",
+    "patience": "early stopping",
+    "sample_every": "sample_every_n_steps preview",
+    "sample_negative_prompt": "neg",
+    "sample_steps": "num_inference_steps",
+    "sample_guidance": "cfg guidance_scale",
 }
 """Other names of settings, by which the search of the form finds them too."""
 
@@ -280,22 +321,32 @@ def from_text(name: str, text: str) -> Any:
 
 
 def config_groups(
-    default: Mapping[str, str], values: Mapping[str, str], errors: Mapping[str, str]
+    default: Mapping[str, str],
+    values: Mapping[str, str],
+    errors: Mapping[str, str],
+    limits: Mapping[str, Limit],
 ) -> list[ConfigGroup]:
-    """All settings that are not apart, in the order and groups of `TrainConfig`."""
+    """All settings with a default that are not apart, in the order and groups of `TrainConfig`.
+
+    `limits`: those of the base model's family.
+    """
     groups: dict[Group, list[ConfigField]] = {group: [] for group in Group}
     for name, info in TrainConfig.model_fields.items():
         extra = info.json_schema_extra
         if name in APART or name not in default or not isinstance(extra, dict):
             continue
-        groups[Group(str(extra["group"]))].append(
-            config_field(name, default=default, values=values, errors=errors)
-        )
-    return [
-        ConfigGroup(group, GROUP_TITLES[group], fields)
-        for group, fields in groups.items()
-        if fields
-    ]
+        row = config_field(name, default=default, values=values, errors=errors)
+        if name in limits and limits[name].values:
+            row = limited_choices(row, limits[name])
+        groups[Group(str(extra["group"]))].append(row)
+    return [ConfigGroup(group, fields) for group, fields in groups.items() if fields]
+
+
+def limited_choices(row: ConfigField, limit: Limit) -> ConfigField:
+    """A choice with the values that a family has, and its usual one."""
+    usual = to_text(TrainConfig.model_fields[row.name].default)
+    known = {usual, *limit.values, row.value}
+    return replace(row, choices=tuple(one for one in row.choices if one[0] in known))
 
 
 def config_field(

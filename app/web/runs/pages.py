@@ -308,7 +308,7 @@ def _new_run_page(
         cards=plans.preset_cards(session, form, choices),
         base_seconds=plans.base_seconds(session, choices),
         plan=plan,
-        groups=config_groups(default, values, errors),
+        groups=config_groups(default, values, errors, choices.options.training),
         prompts=config_field(PROMPTS, default=default, values=values, errors=errors),
         prompt_sets=prompt_sets.set_choices(session),
         evaluate=config_field(EVALUATE, default=default, values=values, errors=errors),

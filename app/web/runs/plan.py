@@ -14,7 +14,7 @@ from app.registry.datasets.service import DatasetSummary
 from app.registry.datasets.used_datasets import used_datasets
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput, NotFound
-from app.registry.runs import dry_runs, estimates, requests, service
+from app.registry.runs import dry_runs, requests, service
 from app.registry.runs.active import active_runs, is_machine_busy
 from app.registry.runs.dry_runs import DryRun
 from app.registry.runs.estimates import Estimate, estimate
@@ -25,7 +25,6 @@ from app.registry.runs.presets import (
     misfit,
     prompt_form_of,
     shipped_preset,
-    values_to_compare,
     with_changes,
 )
 from app.registry.runs.several_datasets import MAX_DATASETS, trigger_word_problem
@@ -36,8 +35,10 @@ from app.registry.wording import about, plural
 from app.web.datasets.check_view import AskedSide, ChecksPanel, checks_panel
 from app.web.form_reader import as_id
 from app.web.runs.form_datasets import DatasetRow, FormDataset, dataset_rows
-from app.web.runs.forms import OWN_PRESET, TrainForm, from_text, to_text, to_texts
+from app.web.runs.forms import OWN_PRESET, TrainForm, to_text, to_texts
 from app.web.runs.plan_warnings import PlanWarning, plan_warnings
+from worker.core.families.facts.family_facts import FamilyOptions
+from worker.core.families.family import FALLBACK_FAMILY, find_family
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.epochs import held_out_count
 from worker.core.training.presets import Preset, PromptForm, for_optimizer, preset_config
@@ -161,18 +162,27 @@ class RunChoices:
 
     @cached_property
     def default_texts(self) -> dict[str, str]:
-        """The values of `default` as text; optimizer and evaluation stay those of the preset."""
-        return to_texts(self.default) | {
+        """The values of `default` as text, without those that mean nothing for the base model;
+        optimizer and evaluation stay those of the preset."""
+        texts = to_texts(self.default) | {
             "optimizer": self._preset_config(None).optimizer.value,
             "evaluate": to_text(asks_for_evaluation(self._own_changes)),
         }
+        return {name: text for name, text in texts.items() if name not in self.options.hidden}
+
+    @property
+    def options(self) -> FamilyOptions:
+        """The settings that the base model has; of an unknown one those of the usual family."""
+        family = find_family(self.base.family if self.base else None) or FALLBACK_FAMILY
+        return family.facts.options
 
     @property
     def _own_changes(self) -> Mapping[str, Any]:
         return self.own_preset.config if self.own_preset else {}
 
     def _preset_config(self, optimizer: str | None) -> TrainConfig:
-        return with_changes(self.shipped[self.preset], self._own_changes, optimizer)
+        family = self.base.family if self.base else None
+        return with_changes(self.shipped[self.preset], self._own_changes, optimizer, family=family)
 
     @property
     def image_count(self) -> int:
@@ -283,7 +293,15 @@ def preset_cards(session: Session, form: TrainForm, choices: RunChoices) -> list
         seconds = estimate(session, choices.base, choices.shipped[preset]).seconds
         chosen = form.preset is preset and form.own_preset is None
         cards.append(PresetCard(preset.value, title, hint, seconds, chosen))
-    return cards + [_own_card(session, own, form, choices) for own in choices.own_presets]
+    for own in choices.own_presets:
+        preset = Preset(own.preset)
+        family = choices.base.family if choices.base else None
+        config = with_changes(choices.shipped[preset], own.config, family=family)
+        seconds = estimate(session, choices.base, config).seconds
+        hint = f"{PRESET_WORDS[preset][0]} with {plural(len(own.config), 'change')}."
+        value, chosen = f"{OWN_PRESET}{own.key}", form.own_preset == own.id
+        cards.append(PresetCard(value, own.name, hint, seconds, chosen))
+    return cards
 
 
 def base_seconds(session: Session, choices: RunChoices) -> dict[int, float | None]:
@@ -294,16 +312,6 @@ def base_seconds(session: Session, choices: RunChoices) -> dict[int, float | Non
             its = choices if base is choices.base else replace(choices, base=base)
             found[base.key] = estimate(session, base, its.default).seconds
     return found
-
-
-def _own_card(session: Session, own: OwnPreset, form: TrainForm, choices: RunChoices) -> PresetCard:
-    seconds = None
-    if choices.base is not None:
-        config = with_changes(choices.shipped[Preset(own.preset)], own.config)
-        seconds = estimates.estimate(session, choices.base, config).seconds
-    hint = f"{PRESET_WORDS[Preset(own.preset)][0]} with {plural(len(own.config), 'change')}."
-    value = f"{OWN_PRESET}{own.key}"
-    return PresetCard(value, own.name, hint, seconds, form.own_preset == own.id)
 
 
 def first_form(
@@ -376,28 +384,14 @@ def _slug_of_base(session: Session, run: Run) -> str:
     return "" if base.is_retired else base.slug
 
 
-def changes_to_save(choices: RunChoices, form: TrainForm) -> tuple[Preset, dict[str, Any]]:
-    """The shipped preset, and what the form changes of it as a preset would. Raises InvalidInput.
-
-    Like on the page of a run, all is compared with the values that go with the optimizer.
-    """
-    changed = {name: from_text(name, text) for name, text in form.changed.items()}
-    preset = choices.default.model_dump(mode="json")
-    config = requests.check_config(preset | changed).model_dump(mode="json")
-    usual = values_to_compare(choices.shipped[choices.preset], {}, config["optimizer"])
-    changes = {name: value for name, value in config.items() if value != usual[name]}
-    return choices.preset, changes
-
-
 def _check_form(form: TrainForm, choices: RunChoices) -> tuple[TrainConfig, dict[str, str]]:
-    preset = choices.default
-    changed = {name: from_text(name, text) for name, text in form.changed.items()}
-    values = preset.model_dump(mode="json")
+    values, typed = choices.default.model_dump(mode="json"), form.typed
+    family = choices.base.family if choices.base else None
     try:
-        return requests.check_config(values | changed), {}
+        return requests.check_config(values | typed, family=family), {}
     except InvalidInput as error:
-        sound = {name: value for name, value in changed.items() if name not in error.fields}
+        sound = {name: value for name, value in typed.items() if name not in error.fields}
         try:
-            return requests.check_config(values | sound), error.fields
+            return requests.check_config(values | sound, family=family), error.fields
         except InvalidInput:
             return choices.default, error.fields

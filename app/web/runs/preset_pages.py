@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from app.registry.db import Session
 from app.registry.errors import InvalidInput
-from app.registry.runs import own_presets, service
-from app.registry.runs.presets import PRESET_WORDS, base_words, shipped_preset
-from app.registry.runs.settings import Difference, setting_label, value_words
-from app.registry.tables.runs import OwnPreset, Run
+from app.registry.runs import own_presets, requests, service
+from app.registry.runs.presets import PRESET_WORDS, base_words, shipped_preset, values_to_compare
+from app.registry.runs.settings import setting_label, value_words
+from app.registry.tables.runs import OwnPreset
 from app.web.forms import SentForm
-from app.web.runs.forms import OWN_PRESET
+from app.web.runs.forms import OWN_PRESET, TrainForm
+from app.web.runs.plan import find_choices
 from app.web.state import Id, State
 from app.web.templates import redirect_with_notice, render
 
@@ -27,11 +29,32 @@ NOT_TAKEN = "This preset was not saved yet. Choose “Save the preset”, or emp
 class FormPreset:
     """The name that was typed, while it is not saved, or that of the preset that was saved."""
 
-    run: Run
-    preset: str
-    changes: list[Difference]
-    name: str
-    error: str
+    name: str = ""
+    saved: str = ""
+    is_refused: bool = False
+
+
+def save_typed(session: Session, form: TrainForm, name: str) -> tuple[TrainForm, FormPreset]:
+    """Save what the form changed as a preset, and choose it; all settings stay as they are.
+
+    Like on the page of a run, all is compared with the values that go with the optimizer. Raises
+    InvalidInput: what is wrong with the preset itself is named at the field of its name.
+    """
+    choices = find_choices(session, form)
+    preset = choices.preset
+    family = choices.base.family if choices.base else None
+    typed = choices.default.model_dump(mode="json") | form.typed
+    config = requests.check_config(typed, family=family)
+    values = config.model_dump(mode="json")
+    usual = values_to_compare(choices.shipped[preset], {}, values["optimizer"], family=family)
+    changes = {name: value for name, value in values.items() if value != usual[name]}
+    try:
+        row = own_presets.save_changes(session, name, preset, changes, choices.base)
+    except InvalidInput as error:
+        raise InvalidInput(error.detail, fields={FIELD: error.detail}) from error
+    texts = choices.default_texts | form.changed
+    form = replace(form, preset=preset, own_preset=row.key, values=texts, shown=None, kept={})
+    return form, FormPreset(saved=row.name)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def prepared(make: MakeBase, **changes: Any) -> tuple[Any, Lora]:
     base = make()
     config = TrainConfig(rank=2, alpha=3, targets=Targets.LINEAR, **changes)
     generator = torch.Generator().manual_seed(1)
-    lora = inject_adapter(base.unet, [], config, generator=generator, family=base.info.family)
+    lora = inject_adapter(base.denoiser, [], config, generator=generator, family=base.info.family)
     for parameter in lora.parameters():
         parameter.data.normal_(0, 0.05, generator=generator)
     return base.denoiser, lora

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from worker.core import starter
+from worker.core.families.family import BaseFamily
 from worker.core.training.command_line.flags import (
     ArgumentsError,
     DataFolder,
@@ -19,8 +20,9 @@ from worker.core.training.command_line.flags import (
     parse_arguments,
 )
 from worker.core.training.command_line.settings import ALIASES, Setting, settings
-from worker.core.training.config import Group, LossWeighting, LrScheduler, TrainConfig
+from worker.core.training.config import Group, LrScheduler, TrainConfig
 from worker.core.training.presets import Preset, preset_config
+from worker.core.words import LossWeighting
 
 PLACES = ["--model", "base", "--data", "pictures", "--out", "results"]
 
@@ -30,7 +32,7 @@ def order(*words: str) -> TrainArguments:
 
 
 def config(*words: str) -> TrainConfig:
-    return order(*words).config(resolution=512, images=20)
+    return order(*words).config(resolution=512, images=20, family=BaseFamily.SD1)
 
 
 def as_words(setting: Setting, value: Any) -> list[str]:
@@ -133,11 +135,13 @@ def test_prompts_are_given_at_once_or_one_by_one() -> None:
 def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
     file = as_file(tmp_path, {"steps": 7, "rank": 3, "sample_prompts": ["fox"]})
     words = ("--preset", "quick", "--config", file, "--rank", "2", "--trigger-word", "ink")
-    given = order(*words).config(resolution=64, images=20)
+    given = order(*words).config(resolution=64, images=20, family=BaseFamily.SD1)
     assert (given.steps, given.rank, given.sample_prompts) == (7, 2, ["fox"])
     preset = preset_config(Preset.QUICK, resolution=64, images=20)
     assert (given.batch_size, given.learning_rate) == (preset.batch_size, preset.learning_rate)
-    prompts = order("--preset", "quick", "--trigger-word", "ink").config(resolution=64, images=20)
+    prompts = order("--preset", "quick", "--trigger-word", "ink").config(
+        resolution=64, images=20, family=BaseFamily.SD1
+    )
     assert prompts.sample_prompts[0] == "castle, ink style"
 
 
@@ -158,7 +162,7 @@ def test_unset_values_follow_the_optimizer(preset: list[str], tmp_path: Path) ->
 
 def test_no_flags_give_the_defaults() -> None:
     given = order()
-    assert given.config(resolution=64, images=20) == TrainConfig()
+    assert given.config(resolution=64, images=20, family=BaseFamily.SD1) == TrainConfig()
     assert (given.name, given.device, given.dtype, given.cache) == (
         "pictures",
         "auto",
@@ -179,7 +183,9 @@ def test_a_job_stands_for_flags_and_flags_win(tmp_path: Path) -> None:
     given = parse_arguments([as_file(tmp_path, job), "--out", "e", "--steps", "3"])
     places = (given.model, given.data, given.out, given.cache)
     assert places == (Path("a"), (DataFolder(Path("b")),), Path("e"), Path("d"))
-    assert given.config(resolution=64, images=20) == TrainConfig(steps=3, rank=2)
+    assert given.config(resolution=64, images=20, family=BaseFamily.SD1) == TrainConfig(
+        steps=3, rank=2
+    )
 
 
 def test_several_folders_are_trained_each_with_its_repeats(tmp_path: Path) -> None:

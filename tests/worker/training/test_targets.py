@@ -6,19 +6,18 @@ from tests.worker.training.adapters import fresh_adapter
 from tests.worker.training.conftest import MakeBase
 from worker.core.bases.load import LoadedBase
 from worker.core.families.family import BaseFamily, Component
-from worker.core.training.adapter.lora import text_targets, unet_targets
-from worker.core.training.adapter.targets import blocks_of
+from worker.core.training.adapter.lora import blocks_of, text_targets, unet_targets
 from worker.core.training.config import AdapterKind, Targets
 from worker.core.training.errors import UnsupportedError
 
 
 def _chosen(base: LoadedBase, blocks: str, targets: Targets = Targets.ALL) -> set[str]:
-    return set(unet_targets(base.unet, targets, blocks, family=base.info.family))
+    return set(unet_targets(base.denoiser, targets, blocks, family=base.info.family))
 
 
 def test_attention_is_every_projection_of_every_attention(sd15: MakeBase) -> None:
     base = sd15()
-    paths = unet_targets(base.unet, Targets.ATTENTION, family=BaseFamily.SD1)
+    paths = unet_targets(base.denoiser, Targets.ATTENTION, family=BaseFamily.SD1)
     assert len(paths) == 16 * 2 * 4  # SD 1.5: 16 transformers, self and cross, q k v out
     assert all(
         path.rsplit(".attn", 1)[1][2:] in {"to_q", "to_k", "to_v", "to_out.0"} for path in paths
@@ -30,7 +29,7 @@ def test_each_kind_of_targets_contains_the_one_before(sd15: MakeBase, sdxl: Make
     for make in (sd15, sdxl):
         base = make()
         attention, linear, everything = (
-            set(unet_targets(base.unet, kind, family=base.info.family)) for kind in Targets
+            set(unet_targets(base.denoiser, kind, family=base.info.family)) for kind in Targets
         )
         assert attention < linear < everything
         assert any(path.endswith("ff.net.2") for path in linear - attention)

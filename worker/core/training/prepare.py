@@ -211,7 +211,7 @@ def add_adapter(base: LoadedBase, config: TrainConfig) -> Lora:
     """Inject a fresh fp32 adapter into the UNet and, if configured, the text encoders."""
     generator = torch.Generator().manual_seed(config.seed ^ LORA_SEED_SHIFT)
     lora = inject_adapter(
-        base.unet, base.text_encoders, config, generator=generator, family=base.info.family
+        base.denoiser, base.text_encoders, config, generator=generator, family=base.info.family
     )
     if config.gradient_checkpointing:
         base.denoiser.enable_gradient_checkpointing()

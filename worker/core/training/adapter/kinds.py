@@ -16,18 +16,7 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from worker.core.lora_files.algebra import balance_pair, lora_pair
 from worker.core.training.config import AdapterKind
-
-__all__ = [
-    "ADAPTER_NAME",
-    "KIND_LABELS",
-    "balance_pair",
-    "factors_of",
-    "initial_values",
-    "lora_pair",
-    "peft_config",
-]
 
 ADAPTER_NAME = "default"
 KIND_LABELS = {AdapterKind.LORA: "LoRA", AdapterKind.LOHA: "LoHa", AdapterKind.LOKR: "LoKr"}

@@ -1,6 +1,7 @@
-"""The adapter in the base's layers: inject, disable, scale, extract."""
+"""The adapter in the base's layers: select them, inject, disable, scale, extract."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,30 +12,29 @@ from peft import inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import (
-    MAX_RANK,
-    Component,
-    LoraAdapter,
-    LoraModule,
-)
+from worker.core.families.facts.stable_diffusion import B_LORA
+from worker.core.families.family import BaseFamily, Component
+from worker.core.families.stable_diffusion.names import with_text_prefix
+from worker.core.lora_files.algebra import balance_pair, lora_pair
+from worker.core.lora_files.canonical import MAX_RANK, LoraAdapter, LoraModule
 from worker.core.safetensors_header import MAX_ADAPTER_BYTES
 from worker.core.training.adapter.kinds import (
     ADAPTER_NAME,
     KIND_LABELS,
-    balance_pair,
     factors_of,
     initial_values,
-    lora_pair,
     peft_config,
 )
-from worker.core.training.adapter.targets import text_targets, unet_targets
 from worker.core.training.config import AdapterKind, Targets, TrainConfig
 from worker.core.training.errors import UnsupportedError
 from worker.core.wording import size_text
 
-TEXT_PREFIX = "text_model."
 FP32_BYTES = 4
+EVERY_BLOCK = "all"
+
+TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
+TEXT_FEED_FORWARD = ("fc1", "fc2")
+_BLOCK_PATH = re.compile(r"(down_blocks\.\d+|mid_block|up_blocks\.\d+)(\.attentions\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Lora:
         return [
             factor
             for site in self.sites
-            if text is None or text is (site.component is not Component.UNET)
+            if text is None or text is (site.component is not Component.DENOISER)
             for name, factor in site.factors.items()
             if up is None or up is (name == "up")
         ]
@@ -162,9 +162,10 @@ def inject_adapter(
     could not be saved.
     """
     sites = []
-    all_layers = len(unet_targets(unet, Targets.ALL, family=family)) + sum(
-        len(text_targets(encoder, Targets.ALL)) for encoder in text_encoders
-    )
+    widest = Targets(list(family.facts.options.targets)[-1])
+    all_layers = len(unet_targets(unet, widest, family=family))
+    if "train_text_encoder" not in family.facts.options.training:
+        all_layers += sum(len(text_targets(encoder, Targets.ALL)) for encoder in text_encoders)
     for component, model, targets in target_layers(unet, text_encoders, config, family=family):
         sites += _inject_component(model, component, targets, config)
     _check_file_limits(sites, config.kind)
@@ -183,7 +184,12 @@ def target_layers(
     Raises UnsupportedError when this base has no such layers, or the rank exceeds all of them.
     """
     targets = unet_targets(unet, config.targets, config.blocks, family=family)
-    parts: list[tuple[Component, nn.Module, list[str]]] = [(Component.UNET, unet, targets)]
+    if not targets:
+        raise UnsupportedError(
+            f"This base has no layers for the target modules “{config.targets}”. It may be of "
+            "another family than it seems."
+        )
+    parts: list[tuple[Component, nn.Module, list[str]]] = [(Component.DENOISER, unet, targets)]
     if config.train_text_encoder:
         names = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
         parts += [
@@ -206,13 +212,6 @@ def remove_adapters(model: nn.Module) -> None:
         del model.peft_config
 
 
-def canonical_path(component: Component, path: str) -> str:
-    """The path in files: a text encoder's starts with `text_model.` in any transformers version."""
-    if component is Component.UNET or path.startswith(TEXT_PREFIX):
-        return path
-    return TEXT_PREFIX + path
-
-
 def rank_and_alpha(component: Component, config: TrainConfig) -> tuple[int, float]:
     """The rank and alpha of a component; its strength is alpha / rank.
 
@@ -224,7 +223,7 @@ def rank_and_alpha(component: Component, config: TrainConfig) -> tuple[int, floa
         return alpha * math.sqrt(rank) if config.rank_stabilized else alpha
 
     rank, alpha = config.rank, stabilized(config.alpha, config.rank)
-    if component is Component.UNET:
+    if component is Component.DENOISER:
         return rank, alpha
     text_rank = config.text_encoder_rank or rank
     if config.text_encoder_alpha is not None:
@@ -240,7 +239,13 @@ def _inject_component(
     peft = peft_config(config.kind, rank=rank, alpha=alpha, target_modules=targets)
     inject_adapter_in_model(peft, model, adapter_name=ADAPTER_NAME)
     return [
-        LoraSite(component, canonical_path(component, path), layer, rank, alpha)
+        LoraSite(
+            component,
+            path if component is Component.DENOISER else with_text_prefix(path),
+            layer,
+            rank,
+            alpha,
+        )
         for path, layer in model.named_modules()
         if isinstance(layer, BaseTunerLayer)
     ]
@@ -278,3 +283,74 @@ def _check_file_limits(sites: list[LoraSite], kind: AdapterKind) -> None:
             f"The file of this {KIND_LABELS[kind]} would have {size_text(size)}, above the "
             f"maximum of {size_text(MAX_ADAPTER_BYTES)}. Choose a lower rank or fewer layers."
         )
+
+
+def unet_targets(
+    unet: nn.Module, targets: Targets, blocks: str = EVERY_BLOCK, *, family: BaseFamily
+) -> list[str]:
+    """Paths of the UNet's layers: attention only, whole transformers, or also convolutions.
+
+    `blocks` is `all`, comma-separated names (`down.1` for down_blocks.1, `mid`, `up.0.1` for
+    up_blocks.0.attentions.1), or for SDXL `style` or `content`. Raises UnsupportedError for a block
+    that this UNet lacks, or that has nothing to train.
+    """
+
+    pattern = re.compile(family.facts.options.targets[targets])
+    paths = [
+        path for path, layer in unet.named_modules() if _is_layer(layer) and pattern.fullmatch(path)
+    ]
+    if blocks == EVERY_BLOCK:
+        return paths
+    existing = blocks_of(unet)
+    filled = [name for name, block in existing.items() if _paths_inside(paths, block)]
+    chosen: set[str] = set()
+    for name in _block_names(blocks, family):
+        if name not in existing:
+            raise UnsupportedError(
+                f"This base has no UNet block {name}. Choose from {', '.join(existing)}."
+            )
+        if name not in filled:
+            raise UnsupportedError(
+                f"The block {name} has no layers for the target modules “{targets}”. Choose from "
+                f"{', '.join(filled)}."
+            )
+        chosen.update(_paths_inside(paths, existing[name]))
+    return [path for path in paths if path in chosen]
+
+
+def text_targets(encoder: nn.Module, targets: Targets) -> list[str]:
+    """Paths of a text encoder's layers: attention only, or also feed-forward."""
+    attention_only = targets is Targets.ATTENTION
+    leaves = TEXT_ATTENTION if attention_only else (*TEXT_ATTENTION, *TEXT_FEED_FORWARD)
+    return [
+        path
+        for path, layer in encoder.named_modules()
+        if _is_layer(layer) and path.endswith(leaves)
+    ]
+
+
+def blocks_of(unet: nn.Module) -> dict[str, str]:
+    """The path of every selectable block and attention by its short name, in order."""
+    paths = [path for path, _ in unet.named_modules() if _BLOCK_PATH.fullmatch(path)]
+    named = {re.sub(r"_blocks?|\.attentions", "", path): path for path in paths}
+    return dict(sorted(named.items()))
+
+
+def _block_names(blocks: str, family: BaseFamily) -> list[str]:
+    if blocks not in B_LORA:
+        return [name.strip() for name in blocks.split(",")]
+    named = family.facts.options.named_blocks
+    if blocks not in named:
+        raise UnsupportedError(
+            f"The blocks for “{blocks}” are known for SDXL only, and this base is not SDXL. Choose "
+            "all blocks, or name some."
+        )
+    return [named[blocks]]
+
+
+def _paths_inside(paths: list[str], block: str) -> list[str]:
+    return [path for path in paths if path.startswith(f"{block}.")]
+
+
+def _is_layer(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Linear | nn.Conv2d)
