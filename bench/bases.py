@@ -165,7 +165,7 @@ def _random_base(
             ),
         }
     for part in parts.values():
-        _fill(part)
+        fill_randomly(part)
     info = BaseInfo(
         path=Path("random"),
         layout="diffusers",
@@ -191,10 +191,15 @@ def _random_base(
     )
 
 
-def _fill(part: nn.Module) -> None:
-    """Random weights of the usual size, from one block of numbers: 860 M draws take too long."""
-    block = torch.randn(RANDOM_BLOCK, generator=torch.Generator().manual_seed(0))
-    part.to_empty(device="cpu").requires_grad_(False).eval()
+def fill_randomly(
+    part: nn.Module, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> None:
+    """Random weights of the usual size, from one block of numbers: 860 M draws take too long.
+
+    `part` has no memory yet (torch's meta device).
+    """
+    block = torch.randn(RANDOM_BLOCK, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+    nn.Module.to(part, dtype).to_empty(device=device).requires_grad_(False).eval()
     for name, weight in part.named_parameters():
         if weight.dim() == 1:
             weight.data.fill_(0.0 if name.endswith("bias") else 1.0)
