@@ -80,7 +80,14 @@ KINDS = (
 PLANS = {f"{style}, {kind.name}": (style, kind) for style in STYLES for kind in KINDS}
 
 
-def run_one(name: str, out: Path, *, scale: float, threads: int) -> dict[str, Any]:
+def run_one(
+    name: str,
+    out: Path,
+    *,
+    scale: float,
+    threads: int,
+    plans: Mapping[str, tuple[str, Kind]] = PLANS,
+) -> dict[str, Any]:
     """Train and evaluate one plan in this process; returns its line of the results."""
     import torch
 
@@ -99,7 +106,7 @@ def run_one(name: str, out: Path, *, scale: float, threads: int) -> dict[str, An
     from worker.core.training.presets import default_guidance
 
     torch.set_num_threads(threads)
-    style, kind = PLANS[name]
+    style, kind = plans[name]
     artwork = out / "artwork"
     subjects = load_artwork(artwork if artwork.is_dir() else None)
     shown, others = (read_folder(folder) for folder in draw_style(style, subjects, out / "styles"))
@@ -108,7 +115,7 @@ def run_one(name: str, out: Path, *, scale: float, threads: int) -> dict[str, An
     folder = out / "trainings" / name.replace(", ", "-").replace(" ", "-")
     if kind.share:
         losses = train_plan(kind, used, folder, scale=scale)
-        trained, held_out = split(used, kind.share, seed=0)
+        trained, held_out = split(used, kind.share, seed=kind.changes.get("seed", 0))
     else:
         trained, held_out = used[: kind.images], used[kind.images :]
         losses = train_plan(kind, trained, folder, scale=scale)

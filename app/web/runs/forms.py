@@ -58,6 +58,7 @@ SEARCH_TERMS = {
     "loss_weighting": "snr weighting scheme debiased_estimation",
     "snr_gamma": "min_snr_gamma",
     "multires_noise_discount": "pyramid noise multires_noise_iterations",
+    "noise_focus": "timestep timesteps bias sampling content style content_or_style sigma",
     "zero_terminal_snr": "ztsnr zsnr rescale betas",
     "caption_dropout": "caption_dropout_rate cfg unconditional",
     "shuffle_tags": "shuffle_caption",

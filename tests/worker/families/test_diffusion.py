@@ -88,6 +88,26 @@ def test_timesteps_are_uniform_in_the_long_run() -> None:
     assert shares.sub(0.1).abs().max() < 0.01
 
 
+@pytest.mark.parametrize("focus", [-1.0, -0.5, 0.3, 1.0])
+def test_the_focus_shifts_timesteps_smoothly(focus: float) -> None:
+    """Below 0 it mirrors what it does above; the largest difference of the shares is that of
+    Kolmogorov and Smirnov."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = [stratified_timesteps(3, 1_000, generator, focus=focus) for _ in range(4_000)]
+    assert all((batch[1:] >= batch[:-1]).all() for batch in drawn)
+    shares = (torch.cat(drawn).sort().values + 0.5) / 1_000
+    counted = (torch.arange(len(shares)) + 0.5) / len(shares)
+    nearest = shares if focus > 0 else 1 - shares
+    expected = nearest ** (1 + 2 * abs(focus))
+    expected = expected if focus > 0 else 1 - expected
+    assert (counted - expected).abs().max() < 0.01
+
+
+def test_without_a_focus_timesteps_are_those_of_earlier_releases() -> None:
+    generator = torch.Generator().manual_seed(7)
+    assert stratified_timesteps(4, 1_000, generator).tolist() == [69, 318, 715, 914]
+
+
 @pytest.mark.parametrize("snr", [0.01, 1.0, 5.0, 400.0])
 def test_debiased_weights_follow_the_formula(snr: float) -> None:
     value = torch.tensor([snr])

@@ -168,6 +168,7 @@ def short() -> TrainConfig:
         warmup_steps=2,
         caption_dropout=0.3,
         noise_offset=0.05,
+        noise_focus=0.5,
         ema_decay=0.9,
         flip=True,
         precision=Precision.FP32,

@@ -43,6 +43,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "loss_weighting": "debiased",
         "multires_noise_discount": 0.3,
         "noise_offset": 0.05,
+        "noise_focus": 0.5,
         "zero_terminal_snr": True,
         "prediction_type": "v_prediction",
     },

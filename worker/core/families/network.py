@@ -31,6 +31,10 @@ class NoiseSettings(Protocol):
     def snr_gamma(self) -> float:
         """Where min-SNR caps the weight."""
 
+    @property
+    def noise_focus(self) -> float:
+        """From low noise (-1) to high noise (1)."""
+
 
 class Process(Protocol):
     """Adds noise to latents (b, c, h, w) at levels (b,), and says what a denoiser is to predict."""

@@ -43,7 +43,8 @@ class Diffusion:
 
     def draw_levels(self, count: int, generator: torch.Generator) -> Tensor:
         """(count,) timesteps, one from each of equally likely parts."""
-        return stratified_timesteps(count, len(self.alphas), generator)
+        focus = self.settings.noise_focus
+        return stratified_timesteps(count, len(self.alphas), generator, focus=focus)
 
     def middle_levels(self, count: int, *, strata: int = 1, place: int = 0) -> Tensor:
         """(count,) timesteps: the middles of equal parts of the schedule."""
@@ -82,13 +83,21 @@ class Diffusion:
         return None
 
 
-def stratified_timesteps(count: int, total: int, generator: torch.Generator) -> Tensor:
+def stratified_timesteps(
+    count: int, total: int, generator: torch.Generator, *, focus: float = 0.0
+) -> Tensor:
     """(count,) timesteps, one from each of `count` equally likely parts of 0 … total - 1.
 
     Uniform like independent draws, with less noise between batches (Kingma et al. 2021,
-    arXiv 2107.00630, appendix I.1).
+    arXiv 2107.00630, appendix I.1). `focus` from -1 to 1 gives the share x = t / total the density
+    k x^(k - 1) with k = 1 + 2 focus, mirrored below 0: at 0.5 it rises like x, at 1 like x². The
+    form is ours; Esser et al. 2024 (arXiv 2403.03206) compare others.
     """
     position = torch.arange(count) + torch.rand(count, generator=generator, dtype=torch.float64)
+    if focus:
+        share, power = position / count, 1 / (1 + 2 * abs(focus))
+        share = share**power if focus > 0 else 1 - (1 - share) ** power
+        position = share * count
     return (position * total / count).long().clamp(max=total - 1)
 
 
