@@ -8,6 +8,7 @@ from typing import Any
 
 from worker.core.child_pipes import MessageLines
 from worker.core.lora_files.metadata import AdapterMetadata
+from worker.core.training.changes import Change
 from worker.core.training.config import TrainConfig
 from worker.core.training.events import Arithmetic, Control, Event
 from worker.core.training.outcome import TrainedAdapter
@@ -55,6 +56,7 @@ class Train:
     arithmetic: Arithmetic | None = None
     prompt_form: PromptForm = ("", "")
     sends_round_trips: bool = False
+    changes: list[Change] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

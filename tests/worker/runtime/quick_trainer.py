@@ -41,7 +41,7 @@ def learn(
 ) -> StepResult:
     """Move every matrix a little, by the step."""
     time.sleep(step_seconds)
-    rate = self._config.learning_rate * lr_scale * lr_factor(step, self._config)
+    rate = self._config.learning_rate * lr_scale * lr_factor(step, self._config, lengths)
     with torch.no_grad():
         for parameter in self._lora.parameters():
             parameter.add_(rate / (step + 1))

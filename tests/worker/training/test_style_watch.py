@@ -16,11 +16,19 @@ from worker.core.evaluation.subjects import EVERYDAY
 from worker.core.lora_files import canonical
 from worker.core.starter.examples import LINOCUT
 from worker.core.training import style_watch
+from worker.core.training.changes import Change, ChangeOrder
 from worker.core.training.checkpoints import checkpoints_in
 from worker.core.training.config import TrainConfig
 from worker.core.training.data import validation
 from worker.core.training.data.images import TrainingImage, read_folder
-from worker.core.training.events import CheckpointSaved, Commands, Control, Notice, ValidationDone
+from worker.core.training.events import (
+    CheckpointSaved,
+    Commands,
+    Control,
+    Notice,
+    SettingsChanged,
+    ValidationDone,
+)
 from worker.core.training.outcome import Outcome, TrainedAdapter
 from worker.core.training.style_watch import Measure, StyleWatch, best_of, reason_to_stop
 from worker.core.training.train import train
@@ -117,11 +125,21 @@ def run(
     base: MakeBase, pictures: list[TrainingImage]
 ) -> Callable[..., tuple[TrainedAdapter, Recorder]]:
     def run(
-        config: TrainConfig, out: Path, recorder: Recorder | None = None
+        config: TrainConfig,
+        out: Path,
+        recorder: Recorder | None = None,
+        changes: Sequence[Change] = (),
     ) -> tuple[TrainedAdapter, Recorder]:
         recorder, form = recorder or Recorder(), ("", ", linocut style")
         trained = train(
-            config, pictures, recorder, base=base(), out=out, cache=None, prompt_form=form
+            config,
+            pictures,
+            recorder,
+            base=base(),
+            out=out,
+            cache=None,
+            prompt_form=form,
+            changes=changes,
         )
         return trained, recorder
 
@@ -195,6 +213,23 @@ def test_a_resumed_training_takes_the_same_decision_with_the_same_numbers(
     run(watched(**config.model_dump() | {"patience": 0}), tmp_path / "plain")
     at = Path("checkpoints", "adapters", f"step-{whole.steps:06d}.safetensors")
     assert weights(tmp_path / "plain" / at) == weights(tmp_path / "whole" / at)
+
+
+def test_a_stop_rule_that_is_set_while_it_trains_stops_a_repeat_at_the_same_step(
+    run: Run, tmp_path: Path
+) -> None:
+    wanted = Commands(change=ChangeOrder(1, {"patience": 1}))
+    whole, recorder = run(watched(patience=0), tmp_path / "whole", Recorder({1: wanted}))
+    assert (whole.outcome, whole.steps) == (Outcome.STOPPED, 3)
+    (said,) = recorder.of(SettingsChanged)
+    again, _ = run(watched(patience=1), tmp_path / "again", changes=[said.change])
+    assert (again.outcome, again.steps) == (Outcome.STOPPED, 3)
+    with pytest.raises(ConnectionResetError):
+        run(watched(patience=0), tmp_path / "killed", Recorder({1: wanted}, fails_after=3))
+    resumed, _ = run(watched(patience=1), tmp_path / "killed", changes=[said.change])
+    assert (resumed.outcome, resumed.steps) == (Outcome.STOPPED, 3)
+    assert weights(whole.path) == weights(again.path) == weights(resumed.path)
+    assert [step for step, *_ in state(tmp_path / "killed")["measures"]] == [2, 3]
 
 
 def test_what_cannot_be_measured_is_said_once_and_the_training_goes_on(

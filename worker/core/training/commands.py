@@ -1,5 +1,6 @@
 """Collects requests to a running training."""
 
+from worker.core.training.changes import ChangeOrder
 from worker.core.training.events import Callbacks, Control
 
 
@@ -18,6 +19,7 @@ class PendingRequests:
         self._callbacks = callbacks
         self._sample_now = False
         self._save_now = False
+        self._change: ChangeOrder | None = None
 
     def poll(self) -> None:
         """Poll the callbacks; raises StopRequested when the training should end."""
@@ -39,6 +41,11 @@ class PendingRequests:
         """True when samples were requested since the last call."""
         requested, self._sample_now = self._sample_now, False
         return requested
+
+    def take_change(self) -> ChangeOrder | None:
+        """The newest order to change settings since the last call."""
+        order, self._change = self._change, None
+        return order
 
     def take_save_request(self) -> bool:
         """True when a checkpoint was requested since the last call."""

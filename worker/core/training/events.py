@@ -5,6 +5,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from worker.core.training.changes import Change, ChangeOrder
+
 ADAPTER = "adapter.safetensors"  # in the folder of a checkpoint
 ADAPTERS = "adapters"  # folder of all adapters, beside those of the checkpoints
 
@@ -124,6 +126,13 @@ class RolledBack:
 
 
 @dataclass(frozen=True, slots=True)
+class SettingsChanged:
+    """The order of this number was carried out; a change of nothing has no values."""
+
+    number: int
+    change: Change
+
+
 @dataclass(frozen=True, slots=True)
 class Notice:
     """A message that stops nothing; a warning should be shown prominently."""
@@ -142,6 +151,7 @@ Event = (
     | RolledBack
     | SampleSaved
     | CheckpointSaved
+    | SettingsChanged
     | Notice
 )
 
@@ -162,6 +172,7 @@ class Commands:
     control: Control = Control.CONTINUE
     sample_now: bool = False
     save_now: bool = False
+    change: ChangeOrder | None = None
 
 
 class Callbacks(Protocol):

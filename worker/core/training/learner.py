@@ -92,10 +92,11 @@ class Learner:
     ) -> StepResult:
         """Take the step after `step` finished ones, with the averaged gradients of all batches.
 
-        `lr_scale` is an extra factor of the learning rate. Raises NonFiniteError, before anything
-        changed, when a loss or the gradient is not finite.
+        `lr_scale` is an extra factor of the learning rate, `lengths` as for `lr_factor`. Raises
+        NonFiniteError, before anything changed, when a loss or the gradient is not finite.
         """
-        rate = set_learning_rate(self._optimizer, lr_scale * lr_factor(step, self._config))
+        factor = lr_factor(step, self._config, lengths)
+        rate = set_learning_rate(self._optimizer, lr_scale * factor)
         self._freeze_trained_text(step)
         losses = []
         for batch in batches:

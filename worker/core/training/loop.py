@@ -1,6 +1,7 @@
 """The training loop, from images to an adapter; reads from top to bottom."""
 
 import copy
+import json
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,10 @@ import torch
 from worker.core.bases.load import LoadedBase
 from worker.core.evaluation.errors import NotMeasured
 from worker.core.eyes import EyesError
+from worker.core.families.family import BaseFamily
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import LoraAdapter
+from worker.core.training.changes import Change, ChangingConfig
 from worker.core.training.checkpoints import (
     SAME_BATCHES,
     SAME_MEASURE,
@@ -44,6 +47,7 @@ from worker.core.training.events import (
     Phase,
     PhaseStarted,
     RolledBack,
+    SettingsChanged,
     StepDone,
     ValidationDone,
 )
@@ -83,10 +87,12 @@ class TrainingLoop:
         out: Path,
         device: str,
         waits_for_space: bool = False,
+        changes: Sequence[Change] = (),
     ) -> None:
         self.step = 0
         self.trainable_parameters = 0
-        self._config = config
+        self._plan = ChangingConfig(config, changes)
+        self._config = self._plan.first  # of the next step, or of the one that was just taken
         self._images = images
         self._emit = callbacks.on_event
         self._requests = PendingRequests(callbacks)
@@ -177,6 +183,8 @@ class TrainingLoop:
             )
             if restored.identity.get("learning_rate") != config.learning_rate:
                 self._lr_scale = 1.0  # the rate was changed since the old one was halved
+            self._config = self._plan.at(self.step - 1)  # of the step that was taken last
+        self._warn_if_never_enough()
         self._last_good = RestoredState(self.step, copy.deepcopy(self._full_state()))
         release_memory()
         self._emit(self._arithmetic)
@@ -190,6 +198,8 @@ class TrainingLoop:
         self._stop_if_enough()
         while self._use_settings().steps > self.step:
             self._requests.poll()
+            if self._change_settings():
+                continue
             self._handle_requests()
             if not self._take_step():
                 continue
@@ -204,6 +214,25 @@ class TrainingLoop:
             self._run_validation()
         self._save_checkpoint()
         self._generate_due_samples()
+
+    def _use_settings(self) -> TrainConfig:
+        """The settings of the next step."""
+        self._config = self._plan.at(self.step)
+        if self._watch and not self._config.patience:
+            self._watch.measures.clear()  # as a training that is resumed here has none
+        return self._config
+
+    def _change_settings(self) -> bool:
+        """Carry out an order to change settings; False if there is none."""
+        order = self._requests.take_change()
+        if order is None:
+            return False
+        made = self._plan.change(self.step, order.values)
+        self._emit(SettingsChanged(order.number, made))
+        self._use_settings()
+        if made.after.keys() & {"steps", "checkpoint_every", "patience"}:
+            self._warn_if_never_enough()
+        return True
 
     def end(self, outcome: Outcome) -> tuple[Outcome, Path | None]:
         """Save the result: the adapter, a checkpoint to continue from, or nothing.
@@ -253,16 +282,17 @@ class TrainingLoop:
         started = time.perf_counter()
         batches = [self._batches.next() for _ in range(self._config.gradient_accumulation)]
         try:
-            learned = self._learner.learn(batches, step=self.step, lr_scale=self._lr_scale)
+            learned = self._learner.learn(
+                batches, step=self.step, lr_scale=self._lr_scale, lengths=self._plan.lengths
+            )
         except NonFiniteError as error:
             self._roll_back(error)
             return False
         self.step += 1
         self._durations.append(time.perf_counter() - started)
         speed = len(self._durations) / sum(self._durations)
-        self._emit(
-            StepDone(self.step, self._config.steps, learned.loss, learned.learning_rate, speed)
-        )
+        total = self._plan.config.steps  # also before the step from which it holds
+        self._emit(StepDone(self.step, total, learned.loss, learned.learning_rate, speed))
         self._health.after_step(self.step, learned.loss)
         if self.step == 1 and self._validation:
             with self._lora.disabled():
@@ -474,5 +504,10 @@ class TrainingLoop:
                 )
 
     def _extract_adapter(self) -> LoraAdapter:
-        metadata = self._metadata | {"steps": str(self.step)}
+        """The adapter; config and changes in its metadata are enough to train it again."""
+        plan, metadata = self._plan, self._metadata | {"steps": str(self.step)}
+        hidden = BaseFamily(metadata["base_family"]).facts.options.hidden
+        metadata["train_config"] = plan.config.model_dump_json(exclude=hidden)
+        if plan.changes:
+            metadata["train_changes"] = json.dumps([asdict(one) for one in plan.changes])
         return self._lora.extract(self._learner.weights(), metadata)

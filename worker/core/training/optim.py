@@ -1,7 +1,7 @@
 """The optimizer, its learning rate, and the moving average of the weights."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -83,15 +83,24 @@ def _adamw_8bit(groups: list[dict[str, Any]], decay: float) -> torch.optim.Optim
     return AdamW8bit(groups, weight_decay=decay)  # type: ignore[no-any-return]
 
 
-def lr_factor(step: int, config: TrainConfig) -> float:
+def lr_factor(step: int, config: TrainConfig, lengths: Sequence[tuple[int, int]] = ()) -> float:
     """The factor of the rates, 0 to 1, in the step after `step` finished ones.
 
-    It depends on the step alone, so a resumed run needs no state for it.
+    It depends on the step alone, so a resumed run needs no state for it. `lengths`: from which step
+    on the training has another number of steps, in order. What is left of the schedule is then
+    stretched or shortened to the new end, so that the rate does not jump; the warmup stays.
     """
     warmup = min(config.warmup_steps, config.steps)
     if step < warmup:
         return (step + 1) / warmup
-    progress = (step - warmup) / max(1, config.steps - warmup)
+    done, start, end = 0.0, warmup, config.steps
+    for since, steps in lengths:
+        if since > step:
+            break
+        since = max(since, start)
+        done += (1 - done) * (since - start) / max(1, end - start)
+        start, end = since, steps
+    progress = done + (1 - done) * (step - start) / max(1, end - start)
     if config.lr_scheduler is LrScheduler.COSINE:
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
     if config.lr_scheduler is LrScheduler.COSINE_RESTARTS:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from worker.core.bases.load import LoadedBase
+from worker.core.training.changes import Change
 from worker.core.training.commands import StopRequested
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import TrainingImage, check_images
@@ -30,6 +31,7 @@ def train(
     continues: bool = False,
     waits_for_space: bool = False,
     prompt_form: PromptForm = ("", ""),
+    changes: Sequence[Change] = (),
 ) -> TrainedAdapter:
     """Train an adapter for `base` on captioned images and write it to `out`.
 
@@ -38,15 +40,22 @@ def train(
     checkpoint reported; else it is chosen here, with torch's current threads. With `continues`, the
     checkpoint may be of another training of the same kind of adapter, which continues with this
     config and these images up to this number of steps. On a full disk it `waits_for_space` or
-    raises. `prompt_form`: for the subjects that tell it to stop by itself. Consumes the base.
-    Raises TrainingError.
+    raises. `prompt_form`: for the subjects that tell it to stop by itself. `changes`: those that
+    led to this config while it trained, each repeated at its step.
+    Consumes the base. Raises TrainingError.
     """
     started = time.monotonic()
     check_images(images)
     with translate_failures(config):
         out.mkdir(parents=True, exist_ok=True)
         training = TrainingLoop(
-            config, images, callbacks, out=out, device=device, waits_for_space=waits_for_space
+            config,
+            images,
+            callbacks,
+            out=out,
+            device=device,
+            waits_for_space=waits_for_space,
+            changes=changes,
         )
         try:
             training.prepare(base, cache, arithmetic, continues=continues, prompt_form=prompt_form)
