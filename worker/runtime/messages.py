@@ -8,7 +8,7 @@ from typing import Any
 
 from worker.core.child_pipes import MessageLines
 from worker.core.lora_files.metadata import AdapterMetadata
-from worker.core.training.changes import Change
+from worker.core.training.changes import Change, ChangeOrder
 from worker.core.training.config import TrainConfig
 from worker.core.training.events import Arithmetic, Control, Event
 from worker.core.training.outcome import TrainedAdapter
@@ -73,6 +73,7 @@ class TrainerCommand:
     control: Control = Control.CONTINUE
     sample_now: bool = False
     save_now: bool = False
+    change: ChangeOrder | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from queue import SimpleQueue
 
+from worker.core.child_pipes import read_lines
+from worker.core.training.changes import ChangeOrder
 from worker.core.training.events import Commands, Control
 from worker.runtime.messages import Message, Train, TrainerCommand, decode
 
@@ -20,7 +22,8 @@ class MessageInbox:
         self._control = Control.CONTINUE
         self._sample_now = False
         self._save_now = False
-        threading.Thread(target=self._read_messages, name="inbox", daemon=True).start()
+        self._change: ChangeOrder | None = None
+        read_lines(self._dispatch)
 
     def next(self) -> Message:
         """Wait for the next order."""

@@ -24,6 +24,7 @@ from app.registry.comparison.steps import step_samples
 from app.registry.datasets.used_datasets import image_total, is_of_datasets, labels, used_datasets
 from app.registry.errors import NotFound
 from app.registry.runs import service
+from app.registry.runs.changing import changes_words
 from app.registry.runs.epochs import run_epochs
 from app.registry.runs.metrics import values_by_step
 from app.registry.runs.presets import preset_title
@@ -127,6 +128,7 @@ def _data_facts(session: Session, run: Run) -> Facts:
         ),
         "base_model": ("Base model", base.name, base.name),
         "preset": ("Preset", preset_title(run) or None, preset_title(run) or NONE),
+        "changes": ("Changed while it trained", run.changes or None, changes_words(run) or NONE),
     }
 
 

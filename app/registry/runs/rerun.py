@@ -120,11 +120,13 @@ def train_again(
         name=old.name,
         config=config.model_dump(mode="json"),
         total_steps=config.steps,
-        regularization_version_id=old.regularization_version_id,
+        changes=old.changes,
         adapter_id=adapter_id,
     )
     sentences = _list_differences(session, old, used)
     first = f"Repeats run {old.key} with the same settings."
+    if old.changes:
+        first += " What changed while it trained changes at the same steps."
     jobs.record(session, Run, run.key, NOTICE, text=first)
     for text in sentences:
         jobs.record(session, Run, run.key, WARNING, text=text)

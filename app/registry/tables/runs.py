@@ -114,6 +114,18 @@ class Run(Restorable, Job, table=True):
     )
     sample_requested: bool = False
     save_requested: bool = False
+    changes: list[dict[str, Any]] = Field(
+        default_factory=list,
+        sa_type=sa.JSON,
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},
+        description="What changed in `config` while it trained: worker.core.training Changes.",
+    )
+    change_requested: dict[str, Any] | None = Field(
+        default=None,
+        sa_type=sa.JSON,
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},
+        description="Values that the trainer has not taken yet, with the number of their event.",
+    )
 
     @property
     def times(self) -> list[tuple[str, datetime]]:

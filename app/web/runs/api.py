@@ -13,9 +13,7 @@ from app.registry.comparison.side_by_side import PromptPair
 from app.registry.datasets.used_datasets import UsedDataset
 from app.registry.db import MAX_ID, Session
 from app.registry.job_kinds.states import JobStatus
-from app.registry.runs import listing, service, stopping
-from app.registry.runs.description import MAX_NOTES, RunChange
-from app.registry.runs.description import change_run as change_description
+from app.registry.runs import changing, listing, service, stopping
 from app.registry.runs.epochs import run_epochs
 from app.registry.runs.listing import RunFilter, RunRow, RunSort
 from app.registry.runs.metrics import run_metrics
@@ -30,8 +28,13 @@ from app.web.answers import Answer, image_urls
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
-from app.web.runs import checkpoints_api, presets_api, start_api
+from app.web.runs import (
+    checkpoints_api,
+    presets_api,
+    start_api,
+)
 from app.web.state import Id, Reading, SessionRoute, State, Writing, find_id
+from worker.core.training.changes import CHANGEABLE
 from worker.core.training.events import Phase
 
 router = APIRouter(tags=["runs"], route_class=SessionRoute)
@@ -47,7 +50,7 @@ class RunPatch(Patch):
 
     model_config = example(name="Ink, rank 8")
     name: Name = change("New name. An adapter that the run made keeps its own.")
-    notes: Annotated[str, Field(max_length=MAX_NOTES)] = change(
+    notes: Annotated[str, Field(max_length=changing.MAX_NOTES)] = change(
         "Your notes; never part of a download."
     )
     steps: Annotated[int, Field(strict=True, ge=1, le=100_000)] = change(
@@ -131,6 +134,13 @@ class RunOut(Answer):
     make_latest: bool | None = Field(
         description="Of a stop: its result becomes the version in use; null: as proposed then."
     )
+    changes: list[dict[str, Any]] = Field(
+        description="What changed in `config` while it trained, oldest first: values `before` and "
+        "`after` by setting, from the step after `step` on."
+    )
+    change_requested: dict[str, int] | None = Field(
+        description="Settings that will change with the next step, by name."
+    )
     created_at: datetime = Field(description="When it was queued.")
     started_at: datetime | None = Field(description="When a worker first started it.")
     finished_at: datetime | None = Field(description="When it ended.")
@@ -183,6 +193,7 @@ def _run_out(row: RunRow) -> RunOut:
         adapter_id=made[0].key if made else None,
         adapter_version=made[1].version if made else None,
         queue_place=row.place,
+        change_requested=changing.pending_values(run),
     )
 
 
@@ -256,8 +267,15 @@ def get_run(run_id: Id, session: Reading) -> RunOut:
 
 @router.patch("/runs/{run_id}", responses=problems({409: "Settings of a run that has ended stay."}))
 def change_run(run_id: Id, body: RunPatch, session: Writing) -> RunOut:
-    """Rename or annotate a run; its adapter stays as it is."""
-    run = change_description(session, run_id, RunChange(**body.model_dump()))
+    """Rename or annotate a run, or change settings until it ends.
+
+    While it trains, these change with its next step.
+    """
+    sent = body.model_dump(exclude_unset=True)
+    settings = {name: sent.pop(name) for name in CHANGEABLE if name in sent}
+    run = changing.change_description(session, run_id, **sent)
+    if settings:
+        run = changing.change_settings(session, run_id, settings)
     return run_out(session, run)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -10,13 +11,19 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.comparison.steps import compare_steps
-from app.registry.datasets.used_datasets import UsedDataset, used_datasets
+from app.registry.datasets.used_datasets import used_datasets
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput
 from app.registry.job_kinds.states import JobStatus
 from app.registry.runs import checkpoints, requests, service, stopping
-from app.registry.runs.description import MAX_NOTES, RunChange, change_run
-from app.registry.runs.pinned_images import PinnedImages, PinnedSet, pinned_images
+from app.registry.runs.changing import (
+    MAX_NOTES,
+    change_description,
+    change_settings,
+    require_changeable,
+    wanted_values,
+)
+from app.registry.runs.pinned_images import PinnedSet, pinned_images
 from app.registry.tables.runs import Run
 from app.web.addresses import own_address
 from app.web.comparison import compared_prompts
@@ -25,6 +32,8 @@ from app.web.forms import SentForm
 from app.web.state import Back, Id, State
 from app.web.templates import redirect_with_notice, render
 from app.web.used_version import redirect_to_used
+from worker.core.training.changes import CHANGEABLE
+from worker.core.training.config import TrainConfig
 
 router = APIRouter(include_in_schema=False)
 CHOICES = {"yes": True, "no": False}
@@ -56,14 +65,49 @@ def stop_run(run_id: Id, state: State, sent: SentForm) -> Response:
     return RedirectResponse(f"/runs/{run_id}", status_code=303)
 
 
-@dataclass(frozen=True)
-class RunImagesPage:
-    """A page of the images that a run was trained on."""
+@router.get("/runs/{run_id}/change")
+def edit_settings(request: Request, run_id: Id, state: State) -> Response:
+    """Show the form that changes settings of a run until it ends."""
+    with state.database.read() as session:
+        run = service.get_run(session, run_id)
+    require_changeable(run)
+    values = wanted_values(run)
+    return _change_form(request, run, values, values, {})
 
-    run: Run
-    shown: PinnedSet
-    found: PinnedImages
-    datasets: list[UsedDataset]
+
+@router.post("/runs/{run_id}/change")
+def save_settings(request: Request, run_id: Id, state: State, sent: SentForm) -> Response:
+    """Change the settings that differ from those that the form began with, `seen`."""
+    form = FormReader(sent)
+    typed = {name: form.text(name) for name in CHANGEABLE}
+    seen = {name: form.text(f"seen_{name}") for name in CHANGEABLE}
+    try:
+        with state.database.write() as session:
+            run = service.get_run(session, run_id, lock=True)
+            changed = {name: text for name, text in typed.items() if text != seen[name]}
+            change_settings(session, run_id, changed)
+    except InvalidInput as error:
+        return _change_form(request, run, typed, seen, error.fields)
+    return RedirectResponse(f"/runs/{run_id}", status_code=303)
+
+
+def _change_form(
+    request: Request,
+    run: Run,
+    values: Mapping[str, object],
+    seen: Mapping[str, object],
+    errors: Mapping[str, str],
+) -> Response:
+    return render(
+        request,
+        "runs/change.html",
+        run=run,
+        values=values,
+        seen=seen,
+        errors=errors,
+        fields={name: TrainConfig.model_fields[name] for name in CHANGEABLE},
+        status=422 if errors else 200,
+    )
 
 
 @router.get("/runs/{run_id}/images")
@@ -129,8 +173,8 @@ def save_run(request: Request, run_id: Id, state: State, sent: SentForm) -> Resp
                 if tokens[name] not in (form.text(f"seen_{name}"), _token(values[name])):
                     other[name] = str(getattr(run, name))
             if not other:
-                change = RunChange(**{name: values[name] for name in changed})
-                run = change_run(session, run_id, change)
+                new = {name: values[name] for name in changed}
+                run = change_description(session, run_id, **new)
     except InvalidInput as error:
         page = DescriptionPage(run, values, tokens, back, errors=error.fields)
         return render(request, "runs/edit.html", page, status=422)

@@ -21,11 +21,11 @@ from app.registry.runs.metrics import run_metrics
 from app.registry.runs.pinned_images import pinned_images
 from app.registry.runs.presets import shipped_preset
 from app.registry.runs.several_datasets import place_of_field
+from app.registry.state import AppState
 from app.web.form_reader import as_id
 from app.web.forms import MAX_TEXT, TypedForm
 from app.web.runs import (
     form_datasets,
-    form_preset,
     list_pages,
     one_run_pages,
     pasted,
@@ -127,8 +127,7 @@ def new_run(
             checkpoint=checkpoint,
             adapter=adapter,
         )
-        context = _new_run_page(session, form)
-    return render(request, "runs/new.html", context)
+    return _show_form(request, state, form)
 
 
 @router.post("/train/new")
@@ -148,9 +147,7 @@ def start_run(request: Request, state: State, sent: TypedForm) -> Response:
     except AppError as error:
         if not error.fields and error.status not in (422, 503):
             raise
-        with state.database.read() as session:
-            context = _new_run_page(session, form, error, paste=paste, own=own)
-        return render(request, "runs/new.html", context, status=422)
+        return _show_form(request, state, form, error, paste=paste, own=own)
     return RedirectResponse(f"/runs/{run.key}", status_code=303)
 
 
@@ -160,14 +157,11 @@ def save_preset(request: Request, state: State, sent: TypedForm) -> Response:
     form, paste, own = _read_typed(sent)
     try:
         with state.database.write() as session:
-            form, saved = form_preset.save_form(session, form, own.name)
-            context = _new_run_page(session, form, paste=paste, own=saved)
+            form, saved = preset_pages.save_typed(session, form, own.name)
     except InvalidInput as error:
-        with state.database.read() as session:
-            own = replace(own, is_refused=True)
-            context = _new_run_page(session, form, error, paste=paste, own=own)
-        return render(request, "runs/new.html", context, status=422)
-    return render(request, "runs/new.html", context)
+        own = replace(own, is_refused=True)
+        return _show_form(request, state, form, error, paste=paste, own=own)
+    return _show_form(request, state, form, paste=paste, own=saved)
 
 
 @router.post("/train/new/datasets")
@@ -175,10 +169,7 @@ def change_datasets(request: Request, state: State, sent: TypedForm) -> Response
     """Add a dataset to the form or take one away, without starting anything."""
     form, paste, own = _read_typed(sent)
     rows = form_datasets.change_rows(form.further, str(sent.get(form_datasets.FIELD, "")))
-    form = replace(form, further=rows)
-    with state.database.read() as session:
-        context = _new_run_page(session, form, paste=paste, own=own)
-    return render(request, "runs/new.html", context)
+    return _show_form(request, state, replace(form, further=rows), paste=paste, own=own)
 
 
 @router.post("/train/new/prompts")
@@ -189,9 +180,8 @@ def fill_prompts(request: Request, state: State, sent: TypedForm) -> Response:
         _, subjects = prompt_sets.find_version(session, str(sent.get("prompt_set", "")))
         prompt_form = plans.find_choices(session, form).prompt_form
         prompts = prompts_of(subjects[:MAX_SAMPLE_PROMPTS], prompt_form)
-        form = replace(form, values={**form.values, PROMPTS: "\n".join(prompts)})
-        context = _new_run_page(session, form, paste=paste, own=own)
-    return render(request, "runs/new.html", context)
+    form = replace(form, values={**form.values, PROMPTS: "\n".join(prompts)})
+    return _show_form(request, state, form, paste=paste, own=own)
 
 
 @router.post("/train/new/measure")
@@ -209,11 +199,11 @@ def measure(request: Request, state: State, sent: TypedForm) -> Response:
         if not error.fields and not isinstance(error, Conflict):
             raise
         refused = error
-    with state.database.read() as session:
-        context = _new_run_page(session, form, refused, paste=paste, own=own)
     if wants_fragment(request):
-        return render_fragment("runs/_plan.html", context)
-    return render(request, "runs/new.html", context, status=422 if refused else 200)
+        with state.database.read() as session:
+            page = _new_run_page(session, form, refused, paste=paste, own=own)
+        return render_fragment("runs/_plan.html", page)
+    return _show_form(request, state, form, refused, paste=paste, own=own)
 
 
 @router.get("/train/dry-runs/{job_id}")
@@ -239,9 +229,7 @@ def reload_form() -> Response:
 def paste_settings(request: Request, state: State, sent: TypedForm) -> Response:
     """Fill pasted settings into the form; say which of them cannot be used."""
     form, paste = pasted.fill_in(read_form(sent), str(sent.get(pasted.FIELD, "")))
-    with state.database.read() as session:
-        context = _new_run_page(session, form, paste=paste)
-    return render(request, "runs/new.html", context, status=200 if paste.used else 422)
+    return _show_form(request, state, form, paste=paste, status=200 if paste.used else 422)
 
 
 @router.post("/train/new/crops")
@@ -271,14 +259,31 @@ def plan_run(
 ) -> Response:
     """Update the preview of the run; with `part=fields` also the settings of another preset."""
     with state.database.read() as session:
-        context = _new_run_page(session, read_form(sent), with_fields=part == "fields")
-    return render_fragment("runs/_plan.html", context)
+        page = _new_run_page(session, read_form(sent), with_fields=part == "fields")
+    return render_fragment("runs/_plan.html", page)
 
 
 def _read_typed(sent: TypedForm) -> tuple[TrainForm, PastedSettings, FormPreset]:
     """A submitted form, with the text and the name in it that are not used yet."""
     text, name = (str(sent.get(field, "")) for field in (pasted.FIELD, preset_pages.FIELD))
     return read_form(sent), PastedSettings(text[:MAX_TEXT]), FormPreset(name)
+
+
+def _show_form(
+    request: Request,
+    state: AppState,
+    form: TrainForm,
+    error: AppError | None = None,
+    *,
+    paste: PastedSettings | None = None,
+    own: FormPreset | None = None,
+    status: int | None = None,
+) -> Response:
+    """The page of the form, with what is wrong with it."""
+    with state.database.read() as session:
+        page = _new_run_page(session, form, error, paste=paste, own=own)
+    status = status or (422 if error else 200)
+    return render(request, "runs/new.html", page, status=status)
 
 
 def _new_run_page(

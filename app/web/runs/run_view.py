@@ -20,7 +20,7 @@ from app.registry.db import Session
 from app.registry.evaluations import EvaluationView
 from app.registry.job_kinds.kinds import EvaluationResult
 from app.registry.job_kinds.states import JobStatus
-from app.registry.runs import checkpoints, service, stopping
+from app.registry.runs import changing, checkpoints, service, stopping
 from app.registry.runs.active import runs_ahead
 from app.registry.runs.checkpoints import RunCheckpoint, SamplePage
 from app.registry.runs.epochs import Epochs, run_epochs
@@ -273,6 +273,7 @@ class RunView:
         run = self.run
         requests = (run.cancel_requested, run.stop_requested, run.sample_requested)
         shown = sum(1 for row in self.rows for cell in row.cells if cell)
+        changes = f"{len(run.changes)}{run.change_requested is None:d}{run.state.is_final:d}"
         newest = max((cell.id or 0 for row in self.rows for cell in row.cells if cell), default=0)
         return {
             "head": "".join(
@@ -284,7 +285,8 @@ class RunView:
             "times": f"{len(run.times)}.{ago(run.times[-1][1])}".replace(" ", ""),
             "samples": f"{shown}.{newest}.{run.state.is_active:d}.{self._checkpoint_token}",
             "side": f"{run.status}.{run.trainable_parameters}.{run.peak_memory_bytes}",
-            "log": f"{self.log[0].event.id if self.log else 0}",
+            "log": f"{self.log[0].event.id if self.log else 0}.{changes}",
+            "settings": changes,
             "loss": f"{run.status}.{self.chart.last_step}.{len(self.chart.held_out)}",
             "marks": self.chart.marks_token,
             "warnings": f"{len(self.warnings)}.{self._outcome_token}",
@@ -350,6 +352,8 @@ def _sample_rows(
 
 def _log_text(run: Run, event: Event) -> str:
     data = event.data
+    if event.kind == changing.CHANGED:
+        return changing.change_text(run, data)
     if event.kind == JobStatus.RUNNING and data.get("attempt", 1) > 1:
         return f"Started again (attempt {data['attempt']})"
     if event.kind == JobStatus.QUEUED and data.get("was") == JobStatus.RUNNING:

@@ -370,6 +370,8 @@ def test_every_table_is_read() -> None:
         "recipe.adapters",
         "render.adapters",
         "run.arithmetic",
+        "run.change_requested",
+        "run.changes",
         "run.config",
         "run.good_steps",
         "run.own_preset",

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from app.registry.adapters import service as adapters
 from app.registry.db import utcnow
-from app.registry.runs.description import RunChange, change_run
+from app.registry.runs.changing import change_description
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.runs import Run
@@ -33,7 +33,7 @@ def runs(state: AppState) -> list[int]:
     for _ in range(2):
         fake_workers.queued_run(state, of)
     with state.database.write() as session:
-        change_run(session, 2, RunChange(LONG[:120], "Too <b>fast</b>."))
+        change_description(session, 2, name=LONG[:120], notes="Too <b>fast</b>.")
         adapters.delete_adapter(session, adapter.key)
         session.get_one(Dataset, 1).deleted_at = utcnow()
         session.get_one(Run, 1).loss = 0.1234

@@ -21,7 +21,9 @@ from app.registry.adapters.service import find_file
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.jobs.owner import new_token
 from app.registry.runs import checkpoints
+from app.registry.runs.changing import change_settings
 from app.registry.runs.metrics import run_metrics
+from app.registry.runs.rerun import train_again
 from app.registry.tables.adapters import Adapter, AdapterAlias, AdapterVersion
 from app.registry.tables.base_models import BaseSpeed
 from app.registry.tables.blobs import Thumbnail
@@ -246,6 +248,33 @@ def test_a_killed_trainer_is_replaced_and_the_adapter_is_bit_equal(
         (again,) = registry.rows(Sample, run_id=run_id, step=step)
         (first,) = registry.rows(Sample, run_id=trained.run_id, step=step)
         assert again.sha256 == first.sha256
+
+
+def test_a_run_that_is_changed_while_it_trains_is_repeated_exactly(
+    trained: TrainedRegistry,
+) -> None:
+    """Also where its trainer is killed after the change, and in a run that repeats it."""
+    registry = trained.registry
+    train_jobs = registry.train_jobs(command=registry.trainers.command)
+    started = trainer_of(train_jobs, registry)
+    run_id = registry.new_run(steps=5_000)
+    with registry.working(train_jobs):
+        wait_for(lambda: registry.row(Run, run_id).step >= 2)
+        steps = registry.row(Run, run_id).step + 24
+        with registry.database.write() as session:
+            change_settings(session, run_id, {"steps": steps, "checkpoint_every": 9})
+        wait_for(lambda: registry.row(Run, run_id).changes)
+        os.kill(started[0].pid, signal.SIGKILL)
+        run = registry.until_final(Run, run_id)
+        with registry.database.write() as session:
+            again = train_again(session, run_id)[0].key
+        repeated = registry.until_final(Run, again)
+    assert starts_of(registry, run_id) == 2
+    assert (run.step, run.total_steps, run.config["checkpoint_every"]) == (steps, steps, 9)
+    assert (run.change_requested, run.changes) == (None, repeated.changes)
+    assert weights_of(registry, run_id) == weights_of(registry, again)
+    with registry.database.read() as session:
+        assert run_metrics(session, run_id) == run_metrics(session, again)
 
 
 def starts_of(registry: Registry, run_id: int) -> int:

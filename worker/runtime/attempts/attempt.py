@@ -17,6 +17,7 @@ from app.registry.runs import progress
 from app.registry.runs.presets import prompt_form_of
 from app.registry.storage.store import BlobDamaged, BlobNotFound
 from app.registry.tables.runs import WARNING, Checkpoint, Run
+from worker.core.training.changes import ChangeOrder
 from worker.core.training.config import TrainConfig
 from worker.core.training.errors import StorageError
 from worker.core.training.events import Arithmetic, Control
@@ -71,6 +72,7 @@ class Attempt:
         self._lease = work.lease
         self._reporter = Reporter(work)
         self._control = Control.CONTINUE
+        self._change_sent: int | None = None  # number of the order
         self._deadline: float | None = None
         self._last_message_at = time.monotonic()
         self._last_check_at = 0.0
@@ -251,6 +253,10 @@ class Attempt:
             trainer.send(TrainerCommand(sample_now=flags.sample, save_now=flags.save))
             self._reporter.set(sample_requested=False, save_requested=False)
             self._reporter.flush(now=True)
+
+        if flags.change and flags.change["number"] != self._change_sent:
+            self._change_sent = flags.change["number"]
+            trainer.send(TrainerCommand(change=ChangeOrder(**flags.change)))
 
     def _finish_uploads(self) -> None:
         """Store what waits: the run may go on elsewhere, from its newest checkpoint.

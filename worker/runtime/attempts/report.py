@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from app.registry.jobs import service as jobs
-from app.registry.runs import progress
+from app.registry.runs import changing, progress
 from app.registry.runs.progress import FIXED_LOSS, HELD_OUT, MetricPoints, RunFlags
 from app.registry.tables.runs import NOTICE, WARNING, Run
 from app.registry.wording import duration
@@ -30,6 +30,7 @@ from worker.core.training.events import (
     PhaseStarted,
     RolledBack,
     SampleSaved,
+    SettingsChanged,
     StepDone,
     ValidationDone,
 )
@@ -152,6 +153,8 @@ class Reporter:
             self._buffer_fixed_loss(event)
         elif isinstance(event, RolledBack):
             self._record_rollback(event)
+        elif isinstance(event, SettingsChanged):
+            self._record_change(event)
         elif isinstance(event, Notice):
             self._store_notice(event)
 
@@ -308,6 +311,14 @@ class Reporter:
             progress.forget_after(session, self._run.key, event.step)
 
         self.persist(forget)
+
+    def _record_change(self, event: SettingsChanged) -> None:
+        """Store what changed, before anything that comes after it."""
+        claim = self._lease.claim
+        now = self.persist(
+            lambda session: changing.take_change(session, claim, event.number, event.change)
+        )
+        self._run.config, self._run.changes = now.config, now.changes
 
     def _store_notice(self, event: Notice) -> None:
         self.notices.append(event.text)
