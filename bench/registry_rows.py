@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
@@ -25,9 +26,12 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.adapters import LATEST, Adapter, AdapterAlias, AdapterTag, AdapterVersion
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import Dataset, DatasetVersion
+from app.registry.tables.looks import LOOK_VERSION, AdapterLook, ImageLook
 from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 from app.registry.tables.runs import Run, Sample
+from worker.core.likeness import FEATURES, pack
 from worker.core.training.config import TrainConfig
+from worker.core.training.presets import SAMPLE_SUBJECTS as SUBJECTS
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SYLLABLES = re.findall(
@@ -176,11 +180,15 @@ def _adapters(
         "run": row(Run, name="", dataset_id=1, dataset_version_id=1, base_model_id=1, config=config,
                    total_steps=100, status=JobStatus.SUCCEEDED, step=100),
         "sample": row(Sample, run_id=0, step=0, prompt_index=0, prompt="a fox", seed=1, sha256=""),
+        "adapter_look": row(AdapterLook, adapter_id=0, look_version=LOOK_VERSION, basis="prompts",
+                            images=[]),
+        "image_look": row(ImageLook, sha256="", look_version=LOOK_VERSION),
         "adapter_version": row(AdapterVersion, adapter_id=0, version=1, sha256="", size_bytes=10**6,
                                dataset_version_id=1, base_model_id=1, rank=8, alpha=8.0,
                                config=config),
     }  # fmt: skip
     texts = []
+    chance = np.random.default_rng(keys[0])
     for key in keys:
         name = " ".join(commonly(dice, made.words) for _ in range(dice.choice((1, 2, 2, 3))))
         tags = {commonly(dice, made.tags) for _ in range(dice.choice((0, 1, 2, 3)))}
@@ -204,6 +212,12 @@ def _adapters(
             where = {"id": key * 3 + number - 3, "adapter_id": key, "version": number}
             own = {"sha256": sha("version", key, number), "run_id": key if number == 1 else None}
             add("adapter_version", patterns["adapter_version"] | where | own)
+        looks = chance.standard_normal((1 + SAMPLES, FEATURES))
+        shown = [(SUBJECTS[number], sha("sample", key, number)) for number in range(SAMPLES)]
+        for (_, sha256), look in zip(shown, looks[1:], strict=True):
+            add("image_look", patterns["image_look"] | {"sha256": sha256, "look": pack(look)})
+        measured = {"version_id": where["id"], "images": json.dumps(shown), "look": pack(looks[0])}
+        add("adapter_look", patterns["adapter_look"] | {"adapter_id": key} | measured)
         alias = row(AdapterAlias, adapter_id=key, alias=LATEST, version_id=where["id"])
         add("adapter_alias", alias)
         for tag in sorted(tags):
@@ -216,7 +230,8 @@ def _adapters(
             notes=notes,
         )
         texts.append({"adapter_id": key, "text": text})
-    for table in ("adapter", "run", "sample", "adapter_version", "adapter_alias", "adapter_tag"):
+    for table in ("adapter", "run", "sample", "adapter_version", "adapter_alias", "adapter_tag",
+                  "image_look", "adapter_look"):  # fmt: skip
         insert(connection, table, tables.get(table, []))
     if connection.dialect.name != "sqlite":
         texts = [one | {"grams": search.grams(str(one["text"]))} for one in texts]

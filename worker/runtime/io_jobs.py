@@ -44,6 +44,8 @@ HANDLERS: Mapping[str, Handler] = {
     JobKind.SWEEP: sweep_jobs.run,
     JobKind.MAKE_THUMBNAILS: thumbnail_jobs.run,
     JobKind.DELETE_DRAFTS: sweep_jobs.delete_drafts,
+    JobKind.MEASURE_LOOKS: _later("upkeep.look_jobs", "measure_all"),
+    JobKind.MEASURE_IMAGE: _later("upkeep.look_jobs", "measure_image"),
     JobKind.CHECK_FILES: check_jobs.run,
     JobKind.CAPTION_IMAGES: _later("caption_jobs", "caption_images"),
     JobKind.PREVIEW_CAPTION: _later("caption_jobs", "preview"),

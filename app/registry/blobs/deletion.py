@@ -20,7 +20,7 @@ from pydantic import Field
 from sqlmodel import Session, col
 
 from app.registry.api_records import api_record
-from app.registry.blobs import findings, latents, ownership, thumbnails
+from app.registry.blobs import findings, latents, looks, ownership, thumbnails
 from app.registry.blobs.guard import lock_deletion
 from app.registry.blobs.ownership import Owner
 from app.registry.blobs.references import find_referenced
@@ -162,6 +162,7 @@ def _rehearse(state: Registry, remove: Removal) -> tuple[Deletion, set[str]]:
 def _free(session: Session, deletion: Deletion) -> set[str]:
     """The files that nothing refers to any more; adds sentences on the others."""
     session.flush()
+    looks.delete_of(session, deletion.files)
     deletion.files |= thumbnails.delete_of(session, deletion.files)
     held = find_referenced(session, deletion.files)
     by_holder = Counter(held.values())

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from sqlmodel import Session, col, select
 
 import app.registry.tables.all  # noqa: F401  (fills the metadata)
-from app.registry.blobs import ownership, thumbnails, trash
+from app.registry.blobs import looks, ownership, thumbnails, trash
 from app.registry.blobs.ownership import Marker, Owner, OwnerCheck
 from app.registry.blobs.references import all_references, with_callback
 from app.registry.blobs.trash import NOTHING, Amount
@@ -138,6 +138,7 @@ def sweep(
     if not dry_run and not report:
         with database.write() as session:
             thumbnails.delete_unused(session)
+            looks.delete_unused(session)
         candidates, taken = with_callback(taken, on_item), []
         for blob in candidates:
             if store.discard(blob.sha256, before=now - MIN_AGE):

@@ -23,6 +23,7 @@ from app.registry.tables.adapters import (
     AdapterTag,
     AdapterVersion,
 )
+from app.registry.tables.looks import AdapterLook
 from app.registry.tables.renders import RenderAdapter
 from app.registry.tables.runs import Run
 
@@ -56,7 +57,8 @@ def delete_adapter_rows(session: Session, adapter_id: int) -> None:
     connection = session.connection()
     into = sa.update(Run).where(col(Run.adapter_id) == adapter_id)
     connection.execute(into.values(adapter_id=None))
-    for table in (AdapterAlias, AdapterTag, AdapterSearch, RenderAdapter, AdapterVersion):
+    tables = AdapterAlias, AdapterTag, AdapterSearch, AdapterLook, RenderAdapter, AdapterVersion
+    for table in tables:
         connection.execute(sa.delete(table).where(col(table.adapter_id) == adapter_id))
     connection.execute(sa.delete(Adapter).where(col(Adapter.id) == adapter_id))
     session.expire_all()

@@ -43,6 +43,8 @@ class JobKind(StrEnum):
     EVALUATE_WEIGHTS = "evaluate_weights"
     SWEEP = "sweep"
     MAKE_THUMBNAILS = "make_thumbnails"
+    MEASURE_LOOKS = "measure_looks"
+    MEASURE_IMAGE = "measure_image"
     CHECK_FILES = "check_files"
     DELETE_DRAFTS = "delete_drafts"
     CAPTION_IMAGES = "caption_images"
@@ -608,8 +610,23 @@ class MakeThumbnailsArgs(JobArgs):
     kind = JobKind.MAKE_THUMBNAILS
 
 
-class MakeThumbnailsResult(StepProgress):
-    """The number of images."""
+class MeasureLooksArgs(JobArgs):
+    """No arguments: what has no measured look gets one, and weights get their sketch."""
+
+    kind = JobKind.MEASURE_LOOKS
+
+
+class MeasureImageArgs(JobArgs):
+    """An image in a file of its own, in base64; removed from the row once the job ends."""
+
+    kind = JobKind.MEASURE_IMAGE
+    image: str = ""
+
+
+class MeasureImageResult(JobResult):
+    """Its packed look in base64."""
+
+    look: str | None = None
 
 
 class CheckFilesArgs(JobArgs):

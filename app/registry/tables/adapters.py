@@ -140,6 +140,11 @@ class AdapterVersion(Restorable, NumberedRow, table=True):
         default=False, index=True, description="True if `details` has a list of its datasets."
     )
     base_model_id: int | None = Field(default=None, foreign_key="base_model.id", index=True)
+    weight_sketch: bytes | None = Field(
+        default=None,
+        sa_type=sa.LargeBinary,
+        description="Sketch of its weights, packed; empty: they cannot be read.",
+    )
     rank: int
     alpha: float
     steps: int | None = None

@@ -12,6 +12,7 @@ from app.registry.tables import (  # noqa: F401
     datasets,
     grids,
     jobs,
+    looks,
     prompt_sets,
     recipes,
     renders,

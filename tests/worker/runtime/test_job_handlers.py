@@ -27,6 +27,7 @@ DAMAGED = {name: ["much"] for name in ("rank", "grid_id", "image")}
 WITHOUT_ARGUMENTS = {
     JobKind.CHECK_CAPTION_MODEL,
     JobKind.INSPECT_BASE,
+    JobKind.MEASURE_LOOKS,
     JobKind.SWEEP,
     JobKind.DELETE_DRAFTS,
     JobKind.MAKE_THUMBNAILS,

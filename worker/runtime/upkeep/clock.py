@@ -19,6 +19,7 @@ from app.registry.config import Settings
 from app.registry.datasets.measures import backfill
 from app.registry.db import Database
 from app.registry.deletion import drafts
+from app.registry.likeness import measuring
 
 FIRST_LOOK_SECONDS = 60.0  # do not slow down the start of a worker
 LOOK_SECONDS = 60.0
@@ -48,6 +49,7 @@ class UpkeepClock:
         network drive that is away can make it wait for long.
         """
         self._start("upkeep-clock", SELDOM_SECONDS, ORDERS)
+        self._start("look-clock", LOOK_SECONDS, [measuring.order_if_due])
         if self._settings.export_folder_paths:
             in_folders = partial(folders.order_due, self._settings)
             self._start("folder-clock", LOOK_SECONDS, [in_folders])

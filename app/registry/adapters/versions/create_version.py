@@ -60,6 +60,7 @@ class NewVersion:
     details: dict[str, Any] = field(default_factory=dict)
     files: Sequence[NewFile] = ()
     tensor_sha256: str | None = None
+    weight_sketch: bytes | None = None
     license: str = ""
     ruined: str | None = None  # why it is worse than the base model
     number: int | None = None  # None: the next one

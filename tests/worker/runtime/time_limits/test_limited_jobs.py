@@ -157,6 +157,8 @@ def test_every_short_kind_has_a_limit_that_is_generous() -> None:
         JobKind.EVALUATE_RUN: 600,
         JobKind.EVALUATE_WEIGHTS: 600,
         JobKind.MAKE_THUMBNAILS: 300,
+        JobKind.MEASURE_LOOKS: 300,
+        JobKind.MEASURE_IMAGE: 300,
         JobKind.CHECK_FILES: 300,
         JobKind.DELETE_DRAFTS: 300,
         JobKind.CAPTION_IMAGES: 600,

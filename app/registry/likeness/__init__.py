@@ -1,0 +1,1 @@
+"""Styles like this: the registry sorted by the nearness of measured looks."""
