@@ -35,6 +35,7 @@ from app.registry.tables.caption_models import CaptionModel
 from app.registry.tables.datasets import Image, ImageCaption
 from app.registry.tables.jobs import IoJob
 from tests import fake_workers
+from tests.app.likeness.looked import measure_by_chance
 from tests.app.runs.test_dry_runs import MEASURED
 from tests.browser.conftest import Live
 from tests.claims import end_io_job
@@ -63,6 +64,7 @@ def fill(live: Live) -> Ids:
     fake_workers.worker_seen(state, "train")
     add_bases(state)
     add_caption_models(state)
+    measure_by_chance(state.database)
     return ids
 
 

@@ -9,6 +9,7 @@ from app.registry.blobs import deletion as freeing
 from app.registry.blobs.sweep import ADOPT_COMMAND, SweepSummary, sweep
 from app.registry.deletion import drafts
 from app.registry.job_kinds.kinds import DeleteDraftsResult, SweepResult
+from app.registry.likeness import image_searches
 from worker.runtime.job_progress import IoWork, succeed
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ def run(work: IoWork) -> None:
             log.warning("Nothing was swept. %s To go on, run `%s`.", swept.report, ADOPT_COMMAND)
         with work.database.write() as session:
             idempotency.delete_expired(session)
+            image_searches.forget_ended(session)
             succeed(session, work.lease, _result(swept))
 
 
