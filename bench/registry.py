@@ -9,6 +9,7 @@ list     a page of the list in every order, the first and those that it links to
 search   words, parts of words, two words, while typing, common, rare and unknown
 filter   family, tags, stars, with and without words and another order
 detail   the page of an adapter, also of those with most images
+like     all adapters by the nearness of their style to that of one, with the pairs of images
 
 Each kind is requested as page and API (`… API`). SQLite is in a temporary folder and is never
 analyzed, as in the app; PostgreSQL is vacuumed and analyzed once, as its autovacuum does.
@@ -52,7 +53,7 @@ REQUESTS = 100
 WARM_UP = 5
 REQUESTS_EACH = 5
 SORTS = ("newest", "oldest", "name", "name-down")
-KINDS = ("list", "search", "filter", "detail")
+KINDS = ("list", "search", "filter", "detail", "like")
 Addresses = Callable[[random.Random, FilledRegistry], Iterator[str]]
 Times = dict[str, list[float]]
 
@@ -102,6 +103,12 @@ def details(dice: random.Random, made: FilledRegistry) -> Iterator[str]:
         yield f"/adapters/{dice.choice(made.slugs[:20] if few else made.slugs)}"
 
 
+def likes(dice: random.Random, made: FilledRegistry) -> Iterator[str]:
+    """An endless iterator of URLs of styles like that of an adapter."""
+    while True:
+        yield f"/adapters/{dice.choice(made.slugs)}/like"
+
+
 class Visitor:
     """Requests pages and records their times."""
 
@@ -148,12 +155,17 @@ async def visit(app: Any, made: FilledRegistry, requests: int) -> Times:
         visitor = Visitor(client)
         await visitor.walk(dice, "", "list", requests)
         await visitor.walk(dice, "/api/v1", "list API", requests)
-        for kind, addresses in (("search", searches), ("filter", filters), ("detail", details)):
+        asked = {"search": searches, "filter": filters, "detail": details, "like": likes}
+        for kind, addresses in asked.items():
             for address, _ in zip(addresses(dice, made), range(requests), strict=False):
                 await visitor.request(kind, address)
                 if kind == "detail":
                     number = address.rpartition("-")[2]
                     await visitor.request("detail API", f"/api/v1/adapters/{number}")
+                elif kind == "like":
+                    slug = address.split("/")[2]
+                    similar = f"/api/v1/adapters/{slug}/similar?limit=24"
+                    await visitor.request("like API", similar)
                 else:
                     await visitor.request(f"{kind} API", f"/api/v1{address}")
     return {kind: times[WARM_UP:] or times for kind, times in visitor.times.items()}

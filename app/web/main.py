@@ -54,6 +54,8 @@ from app.web.forms import MAX_FIELD_BYTES, MAX_FILES
 from app.web.home import pages as home_pages
 from app.web.idempotency import IdempotencyKeys
 from app.web.jobs import api as jobs_api
+from app.web.likeness import api as likeness_api
+from app.web.likeness import pages as likeness_pages
 from app.web.methods import AllowedMethods
 from app.web.nul import refuse_nul
 from app.web.openapi import DescribedApp, operation_id
@@ -165,6 +167,7 @@ def _all_routers() -> Iterator[APIRouter]:
         grids_api,
         evaluations_api,
         prompt_sets_api,
+        likeness_api,
         recipes_api,
         jobs_api,
         playground_api,
@@ -190,6 +193,7 @@ def _all_routers() -> Iterator[APIRouter]:
         base_models_pages,
         caption_models_pages,
         runs_pages,
+        likeness_pages,
         adapters_pages,
         hub_pages,
         tools_pages,

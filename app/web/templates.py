@@ -42,6 +42,7 @@ PLACES = {
     "/caption-models": "datasets",
     "/adapters": "adapters",
     "/folders": "adapters",
+    "/style-searches": "adapters",
     "/play": "playground",
     "/renders": "playground",
     "/grids": "playground",

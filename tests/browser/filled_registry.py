@@ -265,7 +265,9 @@ def add_adapters(state: AppState, client: httpx.Client) -> Ids:
     waiting = client.post("/api/v1/renders", json={"prompt": "a boat"}).json()["id"]
     refused = client.post("/api/v1/renders", json={"prompt": "a cat", "seed": 5}).json()["id"]
     client.post(f"/renders/{refused}/cancel")
+    searched = client.post("/api/v1/style-searches", files={"file": ("a.png", make_png(1))})
     return {
+        "search": searched.json()["id"],
         "render": renders[0],
         "waiting_render": waiting,
         "canceled_render": refused,

@@ -21,6 +21,7 @@ from tests.app.adapters.test_pages import end_import
 from tests.browser.boxes import boxes_of
 from tests.browser.conftest import Live
 from tests.costs import wide_but
+from tests.images import make_png
 
 pytestmark = pytest.mark.browser
 
@@ -89,6 +90,17 @@ def test_dropped_files_are_imported_and_each_refusal_is_named(live: Live, page: 
     expect(panel.get_by_role("status")).to_contain_text("Not imported: bad.ckpt")
     imports.get_by_role("link", name="Chalk").click()
     expect(page).to_have_url(re.compile("/adapters/chalk$"))
+
+
+def test_one_image_that_is_dropped_leads_to_styles_like_it(live: Live, page: Page) -> None:
+    page.goto("/adapters")
+    page.evaluate("window.brushwork.addFiles([new File(['%PDF-1.7'], 'a.png')])")
+    expect(page.locator("main")).to_contain_text("This is a PDF document")
+    page.goto("/adapters")
+    image = FilePayload(name="a.png", mimeType="image/png", buffer=make_png())
+    page.get_by_label("Find styles like an image…").set_input_files(image)
+    expect(page).to_have_url(re.compile(r"/style-searches/\d+"))
+    expect(page.locator("#like")).to_contain_text("The image is being measured.")
 
 
 def test_cancel_all_ends_what_waits_and_what_is_not_sent_yet(live: Live, page: Page) -> None:

@@ -18,6 +18,7 @@ from app.web.adapters.imports.api import ImportOut
 from app.web.adapters.tools.api import ToolJobOut
 from app.web.answers import Answer
 from app.web.datasets.auto_caption.api import OrderOut, PreviewOut
+from app.web.likeness.api import StyleSearchOut
 from app.web.playground.api import RenderOut
 from app.web.playground.grids.api import GridOut
 from app.web.rest.lists import Part
@@ -40,6 +41,7 @@ ADDRESSES: dict[str, str] = {
     JobKind.EXPORT_ADAPTER: "/api/v1/adapters/{adapter_id}",
     JobKind.CAPTION_IMAGES: OrderOut.address,
     JobKind.PREVIEW_CAPTION: PreviewOut.address,
+    JobKind.MEASURE_IMAGE: StyleSearchOut.address,
     **dict.fromkeys(EVALUATIONS, EvaluationOut.address),
     **dict.fromkeys(tools.KINDS, ToolJobOut.address),
     **dict.fromkeys((JobKind.INSPECT_BASE, JobKind.DOWNLOAD_BASE), "/api/v1/base-models/{subject}"),

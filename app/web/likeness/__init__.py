@@ -1,0 +1,1 @@
+"""Styles like this: lists of adapters by the nearness of their looks."""
