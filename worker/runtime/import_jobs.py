@@ -21,15 +21,18 @@ from app.registry.blobs.report import report
 from app.registry.images.decoder import ImageDecoder, ImageRefused
 from app.registry.job_kinds.kinds import LOSS_CODE, ImportAdapterArgs, ImportAdapterResult
 from app.registry.jobs import service as jobs
+from app.registry.likeness import similar
 from app.registry.storage.store import BlobDamaged, BlobNotFound
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.jobs import IoJob
+from app.registry.wording import join_words
 from worker.core.bases.family import BaseModelError
 from worker.core.families.adapter_files import family_of_header, family_shapes
 from worker.core.families.family import FALLBACK_FAMILY, BaseFamily, family_label
+from worker.core.likeness import pack
 from worker.core.lora_files import canonical
 from worker.core.lora_files.base_layers import adaptable_shapes, open_base_weights
 from worker.core.lora_files.compatible import explain_mismatch, mismatched_modules
@@ -44,6 +47,7 @@ from worker.core.lora_files.read_metadata import (
     read_source_metadata,
 )
 from worker.core.lora_files.reading import AdapterReading, convert_layout, matching_families
+from worker.core.lora_files.sketch import sketch_weights
 from worker.core.safetensors_header import tensor_hash
 from worker.core.wording import shortened
 from worker.runtime.job_progress import (
@@ -65,6 +69,7 @@ FITS_NOTHING = (
 NO_BASE = (
     "No base model here belongs to this family ({family}). Add one to generate with this adapter."
 )
+NEARLY_SAME = "Its weights are nearly the same as those of {names}."
 AS_NEW_ADAPTER = "Import it as a new adapter."
 
 
@@ -126,6 +131,10 @@ def _take_in(work: IoWork, progress: JobProgress) -> None:
         notes.append(SHORTENED.format(most=MAX_NAME, name=shortened(whole, MAX_SHOWN_NAME)))
     cover, refusal = _cover(work, about_file)
     notes += [refusal] if refusal else []
+    sketch = pack(sketch_weights(reading.adapter).numpy())
+    with work.database.read() as session:
+        near = similar.near_weights(session, sketch, place.family, besides=args.adapter_id)
+    notes += [NEARLY_SAME.format(names=join_words(near))] if near else []
     rank, alpha = _middle(reading)
     new = NewVersion(
         name=about_file.name,
@@ -133,6 +142,7 @@ def _take_in(work: IoWork, progress: JobProgress) -> None:
         sha256=blob.sha256,
         size_bytes=blob.size,
         tensor_sha256=tensor_hash(path),
+        weight_sketch=sketch,
         rank=rank,
         alpha=alpha,
         trigger_words=about_file.trigger_words,

@@ -217,6 +217,19 @@ def test_the_same_tensors_under_another_name_are_the_adapter_that_is_here(
     assert again.result == known
 
 
+def test_nearly_the_same_weights_are_named_with_the_adapter_that_has_them(
+    at_work: Registry, tmp_path: Path
+) -> None:
+    tensors = lora(shape_of())
+    made(at_work, send(at_work, tensors, tmp_path, name="ink.safetensors"))
+    half = {name: tensor.half() for name, tensor in tensors.items()}
+    _, version = made(at_work, send(at_work, half, tmp_path, name="ink-fp16.safetensors"))
+    note = "Its weights are nearly the same as those of “ink” (cosine 1.00)."
+    assert notes_of(version) == [note]
+    other = send(at_work, lora(shape_of(), seed=1), tmp_path, name="chalk.safetensors")
+    assert notes_of(made(at_work, other)[1]) == []
+
+
 @pytest.mark.parametrize("is_first_bare", [True, False])
 def test_equal_tensors_of_another_strength_are_another_adapter(
     is_first_bare: bool, at_work: Registry, tmp_path: Path
