@@ -135,7 +135,7 @@ def draft_evaluation(session: Session, run_id: int, wanted: EvaluationRequest) -
     steps, address = _candidates(session, run, wanted.checkpoints)
     images = run_images(session, run)
     config = TrainConfig.model_validate(run.config)
-    held_out = held_out_places(images, config.validation_share, seed=config.seed)
+    held_out = held_out_places(images, config.validation_share, seed=config.measuring_seed)
     trained = [place for place in range(len(images)) if place not in held_out]
     texts = [text for image in images for text in image.texts]
     subjects, used = choose_subjects(session, texts, wanted.subjects, wanted.prompt_set)

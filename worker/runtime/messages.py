@@ -44,7 +44,8 @@ class Exit:
 class Train:
     """To the trainer: train; each process does this once.
 
-    `sends_round_trips`: first it sends what the images lose in the autoencoder.
+    `prompt_form`, `pause_at`: as for `train`. `sends_round_trips`: first it sends what the images
+    lose in the autoencoder.
     """
 
     model: Path
@@ -55,6 +56,7 @@ class Train:
     continues: bool = False
     arithmetic: Arithmetic | None = None
     prompt_form: PromptForm = ("", "")
+    pause_at: int | None = None
     sends_round_trips: bool = False
     changes: list[Change] = field(default_factory=list)
 

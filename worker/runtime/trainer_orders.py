@@ -182,6 +182,8 @@ class Trainer:
             continues=order.continues,
             waits_for_space=True,
             prompt_form=order.prompt_form,
+            changes=order.changes,
+            pause_at=order.pause_at,
         )
         self._outbox.send(trained)
         if trained.path is not None:

@@ -22,6 +22,10 @@ from worker.core.training.presets import Preset
 
 MAX_PRESETS = 50
 NOT_SAVED = "sample_prompts"  # they belong to the dataset and its trigger word
+SET_BY_SWEEP = frozenset(
+    ("seed", "validation_seed", "evaluate", "patience", "keep_checkpoints", "keep_adapters")
+)
+"""What a sweep sets for all its runs; no preset of one of them has it."""
 
 
 def list_presets(session: Session) -> list[OwnPreset]:

@@ -71,6 +71,14 @@ class Run(Restorable, Job, table=True):
         description="The result becomes a version of this adapter; None: of a new one.",
     )
 
+    sweep_id: int | None = Field(
+        default=None, index=True, description="The sweep that it is part of; it may be deleted."
+    )
+    sweep_place: int | None = Field(default=None, description="Place of its configuration, from 0.")
+    pause_at: int | None = Field(
+        default=None, description="Step at which it pauses, with its full state."
+    )
+
     phase: str | None = Field(default=None, max_length=40)
     step: int = 0
     total_steps: int

@@ -69,6 +69,7 @@ SEARCH_TERMS = {
     "masked_loss": "alpha_mask mask transparency",
     "regularization_weight": "prior_loss_weight class images dreambooth",
     "validation_share": "held-out eval validation_split",
+    "validation_seed": "held-out split_seed",
     "precision": "mixed_precision dtype half float16 bfloat16",
     "gradient_checkpointing": "vram memory",
     "compile": "torch_compile dynamo",

@@ -63,3 +63,8 @@ def test_the_weight_of_regularization_images_has_an_old_name() -> None:
         TrainConfig.model_validate(both | {"regularization_weight": 0.5})
     with pytest.raises(ValidationError, match="greater than or equal to 0"):
         TrainConfig.model_validate({"regularisation_weight": -1})
+
+
+def test_another_training_seed_can_hold_the_same_images_out() -> None:
+    assert TrainConfig(seed=5).measuring_seed == 5
+    assert TrainConfig(seed=5, validation_seed=0).measuring_seed == 0

@@ -114,7 +114,8 @@ def _question(options: Namespace, base: str) -> Question:
         )
     if identity["base_model"] != base:
         raise EvaluationError(f"The training in {options.out} has another base model. Give that.")
-    trained, held_out = split(images, identity["validation_share"], seed=identity["seed"])
+    seed = identity.get("validation_seed", identity["seed"])
+    trained, held_out = split(images, identity["validation_share"], seed=seed)
     own = [image for image in trained if not image.is_regularization]
     captions = [text for image in (*own, *held_out) for text in image.texts]
     if options.prompt_set is None:

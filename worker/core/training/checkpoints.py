@@ -42,6 +42,7 @@ SAME_BATCHES = (
     "pictures",
     "batch_size",
     "validation_share",
+    "validation_seed",
     "seed",
     "aspect_buckets",
     "resolution",

@@ -405,6 +405,13 @@ class TrainConfig(BaseModel):
         description="Share of the images held out from training; their loss is measured at "
         "every checkpoint. 0: none.",
     )
+    validation_seed: int | None = Group.PICTURES.field(
+        None,
+        ge=0,
+        le=MAX_SEED,
+        description="Seed of which images are held out, and of what is measured on them. Empty: "
+        "same as the seed.",
+    )
 
     precision: Precision = Group.SPEED.field(
         Precision.AUTO,
@@ -507,6 +514,11 @@ class TrainConfig(BaseModel):
     def images_per_step(self) -> int:
         """Number of images per step: the effective batch size."""
         return self.batch_size * self.gradient_accumulation
+
+    @property
+    def measuring_seed(self) -> int:
+        """Seed of the held-out images and of the losses on them and on the fixed images."""
+        return self.seed if self.validation_seed is None else self.validation_seed
 
     @property
     def step_cost(self) -> float:

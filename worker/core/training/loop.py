@@ -88,8 +88,10 @@ class TrainingLoop:
         device: str,
         waits_for_space: bool = False,
         changes: Sequence[Change] = (),
+        pause_at: int | None = None,
     ) -> None:
         self.step = 0
+        self._pause_at = pause_at
         self.trainable_parameters = 0
         self._plan = ChangingConfig(config, changes)
         self._config = self._plan.first  # of the next step, or of the one that was just taken
@@ -201,6 +203,7 @@ class TrainingLoop:
             if self._change_settings():
                 continue
             self._handle_requests()
+            self._pause_if_due()
             if not self._take_step():
                 continue
             if self._is_due(self._config.checkpoint_every):
@@ -421,6 +424,14 @@ class TrainingLoop:
                 "base model's. Use a higher learning rate or more steps."
             )
             self._emit(Notice(text, is_warning=True))
+
+    def _pause_if_due(self) -> None:
+        """Save everything at the step to pause at, and raise StopRequested."""
+        if self.step and self.step == self._pause_at:
+            self._run_validation()
+            self._save_checkpoint()
+            self._generate_due_samples()
+            raise StopRequested(Control.SAVE_AND_EXIT)
 
     def _is_due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0

@@ -75,7 +75,7 @@ def encode_dataset(
     The VAE stays on the device: its decoder is needed for samples.
     """
     base.vae.to(device)
-    trained, held_out = split(images, config.validation_share, seed=config.seed)
+    trained, held_out = split(images, config.validation_share, seed=config.measuring_seed)
 
     def encoded(chosen: Sequence[TrainingImage], *, flip: bool) -> list[EncodedBucket]:
         return encode_images(
@@ -144,7 +144,7 @@ def prepare(
             encoded.held_out,
             process=process,
             batch_size=config.batch_size,
-            seed=config.seed,
+            seed=config.measuring_seed,
             masked_as=config,
         )
     batches = Batches(encoded.buckets, encoded.images, config, process=process)

@@ -32,6 +32,7 @@ def train(
     waits_for_space: bool = False,
     prompt_form: PromptForm = ("", ""),
     changes: Sequence[Change] = (),
+    pause_at: int | None = None,
 ) -> TrainedAdapter:
     """Train an adapter for `base` on captioned images and write it to `out`.
 
@@ -41,8 +42,8 @@ def train(
     checkpoint may be of another training of the same kind of adapter, which continues with this
     config and these images up to this number of steps. On a full disk it `waits_for_space` or
     raises. `prompt_form`: for the subjects that tell it to stop by itself. `changes`: those that
-    led to this config while it trained, each repeated at its step.
-    Consumes the base. Raises TrainingError.
+    led to this config while it trained, each repeated at its step. At the step `pause_at` it saves
+    a checkpoint and is interrupted. Consumes the base. Raises TrainingError.
     """
     started = time.monotonic()
     check_images(images)
@@ -56,6 +57,7 @@ def train(
             device=device,
             waits_for_space=waits_for_space,
             changes=changes,
+            pause_at=pause_at,
         )
         try:
             training.prepare(base, cache, arithmetic, continues=continues, prompt_form=prompt_form)

@@ -14,10 +14,11 @@ from app.registry.errors import AppError, StorageFullError
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.runs import progress
+from app.registry.runs.checkpoints import list_checkpoints
 from app.registry.runs.presets import prompt_form_of
 from app.registry.storage.store import BlobDamaged, BlobNotFound
 from app.registry.tables.runs import WARNING, Checkpoint, Run
-from worker.core.training.changes import ChangeOrder
+from worker.core.training.changes import Change, ChangeOrder
 from worker.core.training.config import TrainConfig
 from worker.core.training.errors import StorageError
 from worker.core.training.events import Arithmetic, Control
@@ -138,6 +139,8 @@ class Attempt:
                     continues=bool(rows),
                     arithmetic=Arithmetic(**known) if (known := self._run.arithmetic) else None,
                     prompt_form=form,
+                    changes=[Change(**one) for one in self._run.changes],
+                    pause_at=self._run.pause_at,
                 )
             )
             self._work.trainers.warm_during_run(self.model)
@@ -201,7 +204,10 @@ class Attempt:
         self._reporter.flush(now=True)
         if message.outcome is Outcome.INTERRUPTED:
             self._finish_uploads()
-            self._requeue_run()
+            if message.steps == self._run.pause_at:
+                self._leave_at(message.steps, JobStatus.PAUSED, attempt=0)
+            else:
+                self._requeue_run()
             return True
         if message.path is None:
             self._cancel_run()
@@ -211,6 +217,9 @@ class Attempt:
         self._reporter.set(phase="saving")
         self._result = TrainingResult(self._work, self._reporter, inputs, message)
         self._finish_uploads()
+        if self._run.sweep_id is not None:  # its checkpoints are all that a sweep needs
+            self._leave_at(message.steps, JobStatus.SUCCEEDED, **self._result.outcome())
+            return True
         trainer.send(self._result.export_order())
         if self.model is not None and sum(inputs.base.parameters.values()) < SMALL_BASE:
             self._work.trainers.warm_after_training(self.model)
@@ -342,6 +351,22 @@ class Attempt:
     def _requeue_run(self) -> None:
         claim = self._lease.claim
         self._persist_end(lambda session: jobs.give_back(session, Run, claim))
+
+    def _leave_at(self, step: int, status: JobStatus, **values: Any) -> None:
+        """End or pause the run of a sweep at a step whose checkpoint is stored."""
+        claim = self._lease.claim
+
+        def write(session: Any) -> None:
+            found = list_checkpoints(session, self._run.key, steps=[step])
+            is_stored = found and found[0].state is not None and found[0].version is not None
+            if not is_stored:
+                jobs.give_up_or_retry(session, Run, claim, code="checkpoint", error=NOT_STORED)
+            elif session.get_one(Run, self._run.key, populate_existing=True).cancel_requested:
+                jobs.finish(session, Run, claim, JobStatus.CANCELED)
+            else:
+                jobs.finish(session, Run, claim, status, **values)
+
+        self._persist_end(write)
 
     def _cancel_run(self) -> None:
         """Cancel the run; what was saved before is stored, unless there is an outage."""

@@ -132,7 +132,7 @@ def fixed_set(
         images,
         process=process,
         batch_size=config.batch_size,
-        seed=config.seed,
+        seed=config.measuring_seed,
         masked_as=config,
         levels=-(-FIXED_PREDICTIONS // count),
         is_stratified=True,
