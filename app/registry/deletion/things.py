@@ -24,6 +24,7 @@ from app.registry.tables.grids import Grid
 from app.registry.tables.prompt_sets import PromptSet
 from app.registry.tables.recipes import Recipe
 from app.registry.tables.runs import OwnPreset, Run
+from app.registry.tables.sweeps import Sweep
 from app.registry.wording import plural
 
 
@@ -38,6 +39,7 @@ class DeletedKind(StrEnum):
     RECIPES = "recipes"
     PRESETS = "presets"
     PROMPT_SETS = "prompt_sets"
+    SWEEPS = "sweeps"
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def title_of(session: Session, row: Any) -> str:
     """The title of a row that was deleted or restored: “Chalk”, Version 2 of “Chalk”."""
     version = row.version if isinstance(row, RunCheckpoint) else row
     if not isinstance(version, AdapterVersion):
-        return f"“{row.title if isinstance(row, Grid) else row.name}”"
+        return f"“{_name(row)}”"
     adapter = session.get_one(Adapter, version.adapter_id)
     return f"{adapter.version_label(version.version).capitalize()} of “{adapter.name}”"
 
@@ -108,9 +110,13 @@ def _thing(
     return DeletedThing(row.key, name, about, address, row.deleted_at, cover)
 
 
+def _name(row: Any) -> str:
+    return str(row.title if isinstance(row, Grid | Sweep) else row.name)
+
+
 def _named(place: str, about: Callable[[Any], str]) -> Describe:
     """Describes rows by their names."""
-    return lambda session, rows: [_thing(row, row.name, about(row), place) for row in rows]
+    return lambda session, rows: [_thing(row, _name(row), about(row), place) for row in rows]
 
 
 def _grids(session: Session, rows: Sequence[Grid]) -> list[DeletedThing]:
@@ -184,4 +190,5 @@ KINDS: dict[DeletedKind, tuple[type[Any], tuple[sa.ColumnElement[bool], ...], De
     DeletedKind.RECIPES: (Recipe, (), _recipes),
     DeletedKind.PRESETS: (OwnPreset, (), _named("/presets", lambda _: "preset")),
     DeletedKind.PROMPT_SETS: (PromptSet, (), _named("/prompt-sets", lambda _: "prompt set")),
+    DeletedKind.SWEEPS: (Sweep, (), _named("/sweeps", lambda _: "sweep")),
 }

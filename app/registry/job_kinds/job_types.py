@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from app.registry.job_kinds import caption_kinds, kinds
-from app.registry.job_kinds.caption_kinds import CaptionImagesArgs, CaptionImagesResult
 from app.registry.job_kinds.kinds import DamagedJob, JobArgs, JobKind, JobResult
 from app.registry.job_kinds.queues import Queue
 from app.registry.validation import named_reasons, reason
@@ -90,8 +89,22 @@ JOB_TYPES: Mapping[str, JobType] = {
         JobType(kinds.MeasureOverlapArgs, kinds.MeasureOverlapResult, limit=FILE_LIMIT),
         JobType(kinds.DryRunArgs, kinds.DryRunResult, queue=Queue.TRAIN),
         JobType(
-            CaptionImagesArgs,
-            CaptionImagesResult,
+            kinds.EvaluateRunArgs, kinds.EvaluationResult, is_long=True, limit=EVALUATION_LIMIT
+        ),
+        JobType(
+            kinds.EvaluateWeightsArgs, kinds.EvaluationResult, is_long=True, limit=EVALUATION_LIMIT
+        ),
+        JobType(kinds.AdvanceSweepArgs, kinds.StepProgress, is_long=True, limit=EVALUATION_LIMIT),
+        JobType(kinds.SweepArgs, kinds.SweepResult, is_long=True),
+        # these give their thread to any other job, but for the measuring of one image
+        JobType(kinds.MakeThumbnailsArgs, kinds.StepProgress, limit=PART_LIMIT),
+        JobType(kinds.MeasureLooksArgs, kinds.StepProgress, limit=PART_LIMIT),
+        JobType(kinds.MeasureImageArgs, kinds.MeasureImageResult, limit=PART_LIMIT),
+        JobType(kinds.CheckFilesArgs, kinds.CheckFilesResult, limit=PART_LIMIT),
+        JobType(kinds.DeleteDraftsArgs, kinds.DeleteDraftsResult, limit=PART_LIMIT),
+        JobType(
+            caption_kinds.CaptionImagesArgs,
+            caption_kinds.CaptionImagesResult,
             is_long=True,
             limit=CAPTION_LIMIT,
             keeps_parts=True,

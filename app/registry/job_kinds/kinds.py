@@ -41,6 +41,7 @@ class JobKind(StrEnum):
     DRY_RUN = "dry_run"
     EVALUATE_RUN = "evaluate_run"
     EVALUATE_WEIGHTS = "evaluate_weights"
+    ADVANCE_SWEEP = "advance_sweep"
     SWEEP = "sweep"
     MAKE_THUMBNAILS = "make_thumbnails"
     MEASURE_LOOKS = "measure_looks"
@@ -54,6 +55,8 @@ class JobKind(StrEnum):
 
 
 EVALUATIONS = (JobKind.EVALUATE_RUN, JobKind.EVALUATE_WEIGHTS)
+DRAWN_KINDS = (*EVALUATIONS, JobKind.ADVANCE_SWEEP)
+"""What waits until the images of its grid are drawn."""
 
 
 class DamagedJob(AppError):
@@ -566,6 +569,25 @@ class EvaluationResult(StepProgress):
     def kept(self) -> EvaluatedStep | None:
         """The recommended checkpoint."""
         return next((one for one in self.steps if one.step == self.recommended), None)
+
+
+class AdvanceSweepArgs(EvaluationArgs):
+    """The trainings whose images in the grid are measured; without a grid, a look at the sweep.
+
+    `run_ids`: of the columns after that of the base model, which drew `steps`. The subject is the
+    sweep of trainings, not of files.
+    """
+
+    kind = JobKind.ADVANCE_SWEEP
+    grid_id: int = 0
+    stage: str = ""
+    run_ids: tuple[int, ...] = ()
+    steps: tuple[int, ...] = ()
+
+    @property
+    def candidates(self) -> list[str]:
+        """The names of the columns after that of the base model."""
+        return [str(run_id) for run_id in self.run_ids]
 
 
 # Storage

@@ -91,6 +91,8 @@ def transition(
         record(session, job, job_id, new, was=old, **_event_data(values))
         if new is JobStatus.QUEUED:
             wake_after_commit(session, job.queue)
+        elif not new.is_active and (found := job.follow_up(session, job_id)):
+            enqueue_io(session, found[0], subject_id=found[1])
     return moved
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.runs import Run, RunDataset, Sample
+from app.registry.tables.sweeps import Sweep
 from worker.core.words import Labeled
 
 RUNS_A_PAGE = 30
@@ -68,6 +69,7 @@ class RunFilter:
     adapter_id: int | None = None
     sort: RunSort = RunSort.NEWEST
     page: int = 1
+    sweep_id: int | None = None  # the runs of this one; None: all, each sweep as one row
 
     @property
     def is_narrow(self) -> bool:
@@ -81,6 +83,7 @@ class RunFilter:
             "dataset_id": self.dataset_id,
             "base_model_id": self.base_model_id,
             "adapter_id": self.adapter_id,
+            "sweep_id": self.sweep_id,
         }
         return {name: key for name, key in ids.items() if key is not None}
 
@@ -181,17 +184,43 @@ def list_runs(session: Session, filters: RunFilter) -> RunPage:
     counts = everything
     if filters.q or filters.places:
         counts = dict(session.exec(by_status.where(*words, *placed)).all())
-    total = counts.get(filters.status, 0) if filters.status else sum(counts.values())
     now = database_now(session)
-    query = _query(filters, words, now).offset((filters.page - 1) * RUNS_A_PAGE).limit(RUNS_A_PAGE)
+    query = _query(filters, words, now)
+    group = col(Run.id) if filters.sweep_id else func.coalesce(-col(Run.sweep_id), col(Run.id))
+    newest = query.with_only_columns(func.max(Run.id)).order_by(None).group_by(group)
+    total = session.exec(select(func.count()).select_from(newest.subquery())).one()
+    query = query.where(col(Run.id).in_(newest))
+    query = query.offset((filters.page - 1) * RUNS_A_PAGE).limit(RUNS_A_PAGE)
+    runs = session.exec(query).all()
+    ids = {run.sweep_id for run in runs if run.sweep_id and not filters.sweep_id}
+    sweeps = _sweeps(session, ids) if ids else {}
+    rows = _rows(session, runs, now)
     return RunPage(
-        items=_rows(session, session.exec(query).all(), now),
+        items=[replace(row, sweep=sweeps.get(row.run.sweep_id or 0)) for row in rows],
         total=total,
         number=filters.page,
         size=RUNS_A_PAGE,
         counts=counts,
         everything=everything,
     )
+
+
+def _sweeps(session: Session, ids: set[int]) -> dict[int, SweepInList]:
+    """These sweeps, by id."""
+    of_these = col(Run.sweep_id).in_(ids)
+    counts: dict[int, dict[str, int]] = {}
+    query = select(Run.sweep_id, Run.status, func.count()).where(of_these)
+    for key, status, number in session.exec(query.group_by(col(Run.sweep_id), col(Run.status))):
+        counts.setdefault(key or 0, {})[status] = number
+    waiting = select(Run.id, Run.sweep_id).where(of_these, Run.status == JobStatus.QUEUED)
+    sweep_of = {run: key for run, key in session.exec(waiting) if run is not None}
+    places: dict[int | None, int] = {}
+    for run, place in queue_places(session, list(sweep_of)).items():
+        places[sweep_of[run]] = min(place, places.get(sweep_of[run], place))
+    return {
+        one.key: SweepInList(one.key, one.title, counts.get(one.key, {}), places.get(one.key))
+        for one in session.exec(select(Sweep).where(col(Sweep.id).in_(ids)))
+    }
 
 
 def matching_runs(session: Session, filters: RunFilter) -> list[int]:
@@ -267,6 +296,8 @@ def _places(filters: RunFilter) -> list[ColumnElement[bool]]:
         )
         is_planned = col(Run.adapter_id) == filters.adapter_id
         conditions.append(col(Run.id).in_(made) | is_planned)
+    if filters.sweep_id is not None:
+        conditions.append(col(Run.sweep_id) == filters.sweep_id)
     return conditions
 
 

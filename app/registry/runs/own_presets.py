@@ -13,7 +13,11 @@ from app.registry.db import utcnow
 from app.registry.errors import invalid_field
 from app.registry.runs import requests, service
 from app.registry.runs.presets import PRESET_WORDS, get_preset, shipped_preset
-from app.registry.runs.settings import Difference, config_differences, shipped_values
+from app.registry.runs.settings import (
+    Difference,
+    config_differences,
+    shipped_values,
+)
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import OwnPreset, Run
@@ -37,7 +41,8 @@ def changes_of(session: Session, run: Run) -> list[Difference]:
     """The changes of a preset of this run to the shipped one: a is shipped, b is the run's."""
     shipped = shipped_values(session, run)
     found = config_differences(shipped, shipped | run.config)
-    return [row for row in found if row.name in shipped and row.name != NOT_SAVED]
+    left_out = {NOT_SAVED} | (SET_BY_SWEEP if run.sweep_id else frozenset())
+    return [row for row in found if row.name in shipped and row.name not in left_out]
 
 
 def save_run_as_preset(session: Session, run_id: int, name: str) -> OwnPreset:

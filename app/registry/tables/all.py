@@ -17,6 +17,7 @@ from app.registry.tables import (  # noqa: F401
     recipes,
     renders,
     runs,
+    sweeps,
 )
 
 JOB_TABLES = (runs.Run, renders.Render, jobs.IoJob)

@@ -7,10 +7,12 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field, SQLModel, col
 
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
+from app.registry.job_kinds.kinds import JobKind
 from app.registry.tables.axes import Axis, sizes_of
+from app.registry.tables.jobs import IoJob
 from app.registry.tables.rows import NumberedRow, Restorable
 
 MAX_TITLE = 120
@@ -45,6 +47,12 @@ class Grid(Restorable, NumberedRow, table=True):
     def sizes(self) -> tuple[int, int, int]:
         """Numbers of columns, rows and sheets."""
         return sizes_of(self.varied)
+
+
+def drawn_by_sweeps(*jobs: sa.ColumnElement[bool]) -> sa.Select[tuple[int]]:
+    """The ids of the grids whose images sweeps measure, under conditions on these jobs."""
+    grid_id = col(IoJob.args)["grid_id"].as_integer()
+    return sa.select(grid_id).where(col(IoJob.kind) == JobKind.ADVANCE_SWEEP, grid_id > 0, *jobs)
 
 
 class GridCell(SQLModel, table=True):

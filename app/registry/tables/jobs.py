@@ -13,7 +13,14 @@ from sqlmodel import Field, Session, SQLModel, col
 from app.registry.actor import MAX_CHARACTERS, current_actor
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, advisory_lock, utcnow
 from app.registry.job_kinds.job_types import LONG_KINDS, TRAIN_KINDS, read_arguments, read_result
-from app.registry.job_kinds.kinds import EVALUATIONS, DamagedJob, JobArgs, JobKind, JobResult
+from app.registry.job_kinds.kinds import (
+    DRAWN_KINDS,
+    AdvanceSweepArgs,
+    DamagedJob,
+    JobArgs,
+    JobKind,
+    JobResult,
+)
 from app.registry.job_kinds.queues import Queue
 from app.registry.job_kinds.states import NOT_FINAL, JobStatus
 from app.registry.tables.rows import NumberedRow
@@ -64,6 +71,11 @@ class Job(NumberedRow):
     def claimable(cls, queue: str) -> sa.ColumnElement[bool]:
         """An additional condition on queued rows that a worker of this queue may claim."""
         return sa.true()
+
+    @classmethod
+    def follow_up(cls, session: Session, job_id: int) -> tuple[JobArgs, int] | None:
+        """The io job to queue when a job no longer waits or runs, and the id of its subject."""
+        return None
 
     @classmethod
     def lets_runs_go_first(cls) -> sa.ColumnElement[bool]:
@@ -158,7 +170,7 @@ class IoJob(Job, table=True):
             col(cls.kind).not_in(TRAIN_KINDS),
             sa.or_(col(cls.kind) != JobKind.DOWNLOAD_BASE, sa.not_(at_work)),
             sa.or_(
-                col(cls.kind).not_in(EVALUATIONS),
+                col(cls.kind).not_in(DRAWN_KINDS),
                 sa.and_(sa.not_(undrawn), cls.lets_runs_go_first()),
             ),
             sa.or_(
@@ -168,6 +180,13 @@ class IoJob(Job, table=True):
         )
 
     @classmethod
+    def follow_up(cls, session: Session, job_id: int) -> tuple[JobArgs, int] | None:
+        """A look at the sweep whose images were measured, or could not be."""
+        job = session.get_one(cls, job_id, populate_existing=True)
+        if job.kind != JobKind.ADVANCE_SWEEP or not job.args.get("grid_id") or not job.subject_id:
+            return None
+        return AdvanceSweepArgs(), job.subject_id
+
     @classmethod
     def lock_claims(cls, session: Session) -> None:
         """Lock, because concurrent claims could exceed the limits."""

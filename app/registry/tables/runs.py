@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field, Session, SQLModel, col
 
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
+from app.registry.job_kinds.kinds import AdvanceSweepArgs, JobArgs
 from app.registry.job_kinds.queues import Queue
 from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.adapters import SORT_NAME
@@ -134,6 +135,13 @@ class Run(Restorable, Job, table=True):
         sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},
         description="Values that the trainer has not taken yet, with the number of their event.",
     )
+
+    @classmethod
+    def follow_up(cls, session: Session, job_id: int) -> tuple[JobArgs, int] | None:
+        """A look at its sweep."""
+        of_run = sa.select(col(cls.sweep_id)).where(col(cls.id) == job_id)
+        sweep_id = session.connection().execute(of_run).scalar_one()
+        return (AdvanceSweepArgs(), sweep_id) if sweep_id else None
 
     @property
     def times(self) -> list[tuple[str, datetime]]:
