@@ -125,6 +125,16 @@ def queued_run(state: AppState, of: Dataset, **config: Any) -> Run:
         return requests.create_run(session, request)
 
 
+def run_with_checkpoints(state: AppState, of: Dataset) -> FakeTraining:
+    """A run with checkpoints at steps 20 and 40, which has not ended."""
+    queued_run(state, of)
+    training = FakeTraining(state)
+    for _ in range(2):
+        training.train(20)
+        training.checkpoint()
+    return training
+
+
 @dataclass
 class FakeTraining:
     """A train worker at work on the run that waits longest."""
@@ -282,11 +292,14 @@ def adapter(state: AppState, name: str = "Chalk", *, trigger_word: str = "chalkb
         return session.get_one(Adapter, key)
 
 
-def draw(state: AppState) -> list[Render]:
-    """Draw every render that waits, as a render worker would; gives them in order."""
-    drawn = []
+def draw(state: AppState, most: int = 10_000) -> list[Render]:
+    """Draw at most so many renders that wait, as a render worker would; gives them in order."""
+    drawn: list[Render] = []
     with state.database.write() as session:
-        while claimed := jobs.claim_next(session, Render, lease_seconds=LEASE_SECONDS):
+        while len(drawn) < most:
+            claimed = jobs.claim_next(session, Render, lease_seconds=LEASE_SECONDS)
+            if claimed is None:
+                break
             render, claim = claimed
             for index in range(render.count):
                 sha256 = blob(state, make_png(100 + render.key + 1_000 * index, drawn_size(render)))

@@ -41,6 +41,7 @@ HANDLERS: Mapping[str, Handler] = {
     JobKind.PUBLISH_ADAPTER: hub_jobs.publish_adapter,
     **dict.fromkeys((*tools.KINDS, JobKind.MEASURE_OVERLAP), _later("tool_jobs")),
     **dict.fromkeys(EVALUATIONS, _later("renders.evaluation_jobs")),
+    JobKind.ADVANCE_SWEEP: _later("renders.training_sweeps"),
     JobKind.SWEEP: sweep_jobs.run,
     JobKind.MAKE_THUMBNAILS: thumbnail_jobs.run,
     JobKind.DELETE_DRAFTS: sweep_jobs.delete_drafts,

@@ -20,7 +20,6 @@ from app.registry.state import AppState
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
 from tests import fake_workers
-from tests.fake_workers import FakeTraining
 
 API = "/api/v1"
 PAGE = "/runs/1/evaluation"
@@ -30,11 +29,7 @@ IMAGES = 3 * (6 + 3 + 6)
 @pytest.fixture
 def run(state: AppState) -> int:
     """A run that ended, with checkpoints at steps 20 and 40."""
-    fake_workers.queued_run(state, fake_workers.dataset(state))
-    training = FakeTraining(state)
-    for _ in range(2):
-        training.train(20)
-        training.checkpoint()
+    training = fake_workers.run_with_checkpoints(state, fake_workers.dataset(state))
     training.finish()
     return training.run_id
 

@@ -57,11 +57,11 @@ def run(work: IoWork) -> None:
         return
     with work.cancelable(result={}) as progress:
         base, found = _inputs(work, args)
-        cells, done = _cells(work, args.grid_id), count(1)
+        cells, done = grid_cells(work, args.grid_id), count(1)
         total = len(cells) + len(found)  # nearly: nobody asks for the captions by the base
-        open_image = partial(_open, work)
-        drawing = _GridDrawing(args, cells, base, open_image, lambda: progress(next(done), total))
-        images = [Captioned(open_image(sha256), text) for sha256, text in found]
+        opened = partial(open_image, work)
+        drawing = GridDrawing(args, cells, base, opened, lambda: progress(next(done), total))
+        images = [Captioned(opened(sha256), text) for sha256, text in found]
         try:
             eyes = open_eyes(work.settings.evaluation_eyes)
             result = _measure(args, images, drawing, eyes, base.original_name)
@@ -102,7 +102,7 @@ def _inputs(work: IoWork, args: EvaluationArgs) -> tuple[BaseModel, list[tuple[s
     return base, found
 
 
-def _cells(work: IoWork, grid_id: int) -> Mapping[int, str]:
+def grid_cells(work: IoWork, grid_id: int) -> Mapping[int, str]:
     """The hash of the image in each cell. Raises RefusedError if some are missing."""
     with work.database.read() as session:
         try:
@@ -115,7 +115,7 @@ def _cells(work: IoWork, grid_id: int) -> Mapping[int, str]:
     return found
 
 
-def _open(work: IoWork, sha256: str) -> Image.Image:
+def open_image(work: IoWork, sha256: str) -> Image.Image:
     with Image.open(work.store.local_path(sha256, work.scratch)) as image:
         return image.convert("RGB")
 
@@ -146,7 +146,7 @@ def _images_of_version(
 
 
 def _measure(
-    args: EvaluationArgs, images: Sequence[Captioned], drawing: _GridDrawing, eyes: Eyes, base: str
+    args: EvaluationArgs, images: Sequence[Captioned], drawing: GridDrawing, eyes: Eyes, base: str
 ) -> EvaluationResult:
     """`base`: its name. Raises BaseModelError, EvaluationError and EyesError."""
     try:
@@ -162,7 +162,7 @@ def _measure(
         return EvaluationResult(notes=(str(error),))
 
 
-class _GridDrawing:
+class GridDrawing:
     """The images of a grid, as `evaluate` asks for them."""
 
     def __init__(

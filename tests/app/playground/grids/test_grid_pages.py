@@ -184,11 +184,7 @@ def test_an_axis_without_values_is_filled_when_its_adapter_is_added(
 def test_a_checkpoint_that_wins_becomes_a_version_first(
     client: TestClient, state: AppState
 ) -> None:
-    fake_workers.queued_run(state, fake_workers.dataset(state))
-    training = fake_workers.FakeTraining(state)
-    for _ in range(2):
-        training.train(20)
-        training.checkpoint()
+    fake_workers.run_with_checkpoints(state, fake_workers.dataset(state))
     start(client, "prompt=a+castle&seed=7", columns_what="checkpoint:0", columns_values="1")
     assert [cell["column"] for cell in client.get("/api/v1/grids/1").json()["images"]] == [0, 1]
     fake_workers.draw(state)

@@ -156,6 +156,7 @@ def test_every_short_kind_has_a_limit_that_is_generous() -> None:
         JobKind.MEASURE_OVERLAP: 300,
         JobKind.EVALUATE_RUN: 600,
         JobKind.EVALUATE_WEIGHTS: 600,
+        JobKind.ADVANCE_SWEEP: 600,
         JobKind.MAKE_THUMBNAILS: 300,
         JobKind.MEASURE_LOOKS: 300,
         JobKind.MEASURE_IMAGE: 300,
