@@ -71,7 +71,7 @@ from app.web.playground.recipes import pages as recipe_pages
 from app.web.rest.operations import AnswerHeaders, refuse_unknown
 from app.web.runs import api as runs_api
 from app.web.runs import pages as runs_pages
-from app.web.runs import prompt_sets_api
+from app.web.runs import prompt_sets_api, sweeps_api
 from app.web.runs.evaluations import api as evaluations_api
 from app.web.security import AddressLimit, BodyLimit, CommonHeaders, HeadAsGet, KnownHosts, SameSite
 from app.web.space import SpaceLender
@@ -167,6 +167,7 @@ def _all_routers() -> Iterator[APIRouter]:
         grids_api,
         evaluations_api,
         prompt_sets_api,
+        sweeps_api,
         likeness_api,
         recipes_api,
         jobs_api,

@@ -35,6 +35,7 @@ TAGS = {
     "caption-models": "Models that caption images on this machine.",
     "runs": "Trainings: queue, watch, stop, continue.",
     "evaluations": "Checkpoints of a run, or weights of a version, compared.",
+    "sweeps": "Configurations of a training, compared beyond what another seed changes.",
     "prompt-sets": "Subjects that evaluations, samples and grids draw, under a name.",
     "adapters": "Trained and imported LoRAs.",
     "versions": "Versions of an adapter, their aliases and differences.",
@@ -76,6 +77,7 @@ PATH_PARAMETERS = {
     "shown": "Number of the image, from 1.",
     "side": "`left` or `right`.",
     "step": "Training step of the checkpoint.",
+    "sweep_id": "Id of the sweep.",
     "version": "Number or alias of the version.",
     "version_id": "Id of the version of a dataset.",
 }

@@ -31,6 +31,7 @@ from app.web.rest.lists import ListPart, Part
 from app.web.runs.api import get_run
 from app.web.runs.presets_api import get_preset
 from app.web.runs.prompt_sets_api import get_prompt_set
+from app.web.runs.sweeps_api import get_sweep
 from app.web.state import Reading, SessionRoute, State, Writing
 
 router = APIRouter(tags=["deletion"], route_class=SessionRoute)
@@ -49,6 +50,7 @@ ABOUT = {
     "grid": "Its unfinished images are canceled.",
     "preset": "Runs keep their settings. Its name is free.",
     "prompt_set": "What was drawn with it stays.",
+    "sweep": "Its runs are deleted with it; versions made from them stay.",
 }
 """What the descriptions of deletions that can be undone add."""
 READ: dict[str, Callable[..., Any]] = {
@@ -62,6 +64,7 @@ READ: dict[str, Callable[..., Any]] = {
     "recipe": get_recipe,
     "preset": get_preset,
     "prompt_set": get_prompt_set,
+    "sweep": get_sweep,
 }
 NAMES = {"checkpoints": "delete_run_checkpoints"}  # of operations that delete for good
 

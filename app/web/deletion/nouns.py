@@ -15,7 +15,7 @@ from app.registry.adapters.service import delete_adapter
 from app.registry.blobs.deletion import Deletion
 from app.registry.datasets.service import delete_dataset, delete_image
 from app.registry.db import MAX_ID, utcnow
-from app.registry.deletion import adapters, datasets, renders, runs, versions
+from app.registry.deletion import adapters, datasets, renders, runs, sweeps, versions
 from app.registry.deletion.lists import restore
 from app.registry.prompt_sets import delete_set
 from app.registry.renders.grids.service import delete_grid
@@ -52,6 +52,7 @@ def time_before(
 
 PARAMETERS = {
     **dict.fromkeys(("run_id", "image_id", "render_id", "grid_id", "preset_id"), Id),
+    **dict.fromkeys(("sweep_id", "test_id"), Id),
     "step": Annotated[int, Path(ge=0, le=MAX_ID)],
     "adapter_id": AdapterId,
     "version": Annotated[str, Path(max_length=60)],
@@ -173,11 +174,11 @@ RECIPE = SoftDelete(
     delete_recipe, lambda session, recipe_id: restore(session, Recipe, recipe_id), "#recipe-{0.id}"
 )
 PRESET = SoftDelete(delete_preset, restore_preset, "#preset-{0.id}")
-PROMPT_SET = SoftDelete(
-    delete_set, lambda session, set_id: restore(session, PromptSet, set_id), "#set-{0.id}"
-)
+PROMPT_SET = SoftDelete(delete_set, _restoring(PromptSet), "#set-{0.id}")
+SWEEP = SoftDelete(sweeps.discard_sweep, sweeps.restore_sweep, "/sweeps/{0.id}")
 STEP, NUMBER = "/runs/{run_id}/checkpoints/{step}", "/adapters/{adapter_id}/versions/{version}"
-SET = "/prompt-sets/{set_id}"
+SET, TEST = "/prompt-sets/{set_id}", "/blind-tests/{test_id}"
+OTHERS = "/sweeps/{sweep_id}/others"
 IMAGES, RENDERS = "all deleted images of datasets", "all deleted renders, grids and recipes"
 CHECKPOINTS = "the checkpoints of a run that nobody keeps"
 STATES = "the training states of runs that have ended"
@@ -194,6 +195,10 @@ NOUNS = (
     Noun("recipe", "/recipes/{recipe_id}", "a recipe", renders.delete_recipe, RECIPE),
     Noun("preset", "/presets/{preset_id}", "a preset of your own", runs.delete_preset, PRESET),
     Noun("prompt_set", SET, "a prompt set", runs.delete_prompt_set, PROMPT_SET),
+    Noun("sweep", "/sweeps/{sweep_id}", "a sweep", sweeps.delete_sweep, SWEEP),
+    Noun(
+        "sweep_others", OTHERS, "all runs of a sweep but the winner's", sweeps.delete_sweep_others
+    ),
     Noun("deleted_runs", "/runs", "all deleted runs", runs.delete_deleted_runs),
     Noun("deleted_images", "/images", IMAGES, datasets.delete_all_deleted_images),
     Noun("deleted_renders", "/deleted-renders", RENDERS, renders.delete_deleted_renders),

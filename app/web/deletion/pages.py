@@ -38,7 +38,9 @@ NEXT = {
     **dict.fromkeys(("run", "deleted_runs"), f"{DELETED}runs"),
     **dict.fromkeys(("version", "checkpoint"), f"{DELETED}versions"),
     **{noun: f"{DELETED}{noun}s" for noun in ("adapter", "dataset", "grid", "recipe", "preset")},
-    "prompt_set": f"{DELETED}prompt_sets",
+    **{noun: f"{DELETED}{noun}s" for noun in ("prompt_set", "blind_test")},
+    "sweep": f"{DELETED}sweeps",
+    "sweep_others": "/sweeps/{sweep_id}",
     "checkpoints": "/runs/{run_id}",
     **dict.fromkeys(("deleted_images", "deleted_renders", "renders", "all_checkpoints"), STORAGE),
 }

@@ -43,6 +43,7 @@ ADDRESSES: dict[str, str] = {
     JobKind.PREVIEW_CAPTION: PreviewOut.address,
     JobKind.MEASURE_IMAGE: StyleSearchOut.address,
     **dict.fromkeys(EVALUATIONS, EvaluationOut.address),
+    JobKind.ADVANCE_SWEEP: "/api/v1/sweeps/{subject}",
     **dict.fromkeys(tools.KINDS, ToolJobOut.address),
     **dict.fromkeys((JobKind.INSPECT_BASE, JobKind.DOWNLOAD_BASE), "/api/v1/base-models/{subject}"),
     **dict.fromkeys(
