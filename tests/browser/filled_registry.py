@@ -34,7 +34,8 @@ from app.registry.tables.base_models import BaseModel
 from app.registry.tables.caption_models import CaptionModel
 from app.registry.tables.datasets import Image, ImageCaption
 from app.registry.tables.jobs import IoJob
-from tests import fake_workers
+from app.registry.tables.sweeps import Sweep
+from tests import fake_sweeps, fake_workers
 from tests.app.likeness.looked import measure_by_chance
 from tests.app.runs.test_dry_runs import MEASURED
 from tests.browser.conftest import Live
@@ -60,6 +61,7 @@ def fill(live: Live) -> Ids:
     with httpx.Client(base_url=live.url, headers=html, limits=limits, timeout=60) as client:
         ids = add_datasets(state, client) | add_runs(state) | add_adapters(state, client)
         ids |= add_jobs(state, client, ids)
+        ids |= add_sweeps(state)
         add_waiting_runs(state, ids)
     fake_workers.worker_seen(state, "train")
     add_bases(state)
@@ -188,6 +190,20 @@ def add_runs(state: AppState) -> Ids:
         "ruined": ruined.run_id,
         "checkpoints": unlisted,
     }
+
+
+def add_sweeps(state: AppState) -> Ids:
+    """A sweep over ranks that has a winner, and one that is deleted."""
+    sweep_id = fake_sweeps.start(state, fake_sweeps.request(fake_sweeps.images_of_style(state)))
+    fake_sweeps.run_to_the_end(
+        state, lambda _, place, seed: 0.3 + 0.2 * place + 0.01 * seed * place
+    )
+    plan = fake_sweeps.read(state, sweep_id).plan
+    with state.database.write() as session:
+        old = Sweep(title="Old", status="succeeded", stage="full", plan=plan, deleted_at=utcnow())
+        session.add(old)
+        session.flush()
+        return {"sweep": sweep_id, "deleted_sweep": old.key}
 
 
 def add_waiting_runs(state: AppState, ids: Ids) -> None:

@@ -55,6 +55,7 @@ NO_PAGES = {
     "/renders/{render_id}/strip",
     "/running",
     "/runs/{run_id}/live",
+    "/sweeps",
     "/tool-jobs/{job_id}",
     "/train/new/datasets",
     "/train/new/measure",

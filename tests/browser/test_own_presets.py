@@ -35,3 +35,17 @@ def test_enter_in_the_name_of_a_preset_saves_it_and_starts_nothing(live: Live, p
     with live.database.read() as session:
         assert [row.name for row in list_presets(session)] == ["Soft"]
         assert session.exec(select(Run)).all() == []
+
+
+def test_a_sweep_is_planned_from_the_form_and_back_loses_nothing(live: Live, page: Page) -> None:
+    fake_workers.measured_base(live.state)
+    fake_workers.dataset(live.state, pictures=12)
+    page.goto("/train/new?preset=quick")
+    page.locator("#name").fill("Soft ink")
+    page.get_by_role("button", name="Sweep: which settings are better?").click()
+    page.get_by_label("Setting").first.select_option("rank")
+    page.get_by_label("Values").first.fill("2, 4")
+    page.get_by_role("button", name="What does it cost?").click()
+    expect(page.get_by_role("status").first).to_contain_text("Rank of Soft ink: 6 runs")
+    page.get_by_role("button", name="Back").click()
+    expect(page.locator("#name")).to_have_value("Soft ink")

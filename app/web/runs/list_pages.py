@@ -12,7 +12,13 @@ from app.registry.deletion import lists as deleted
 from app.registry.errors import NotFound
 from app.registry.job_kinds.states import JobStatus
 from app.registry.paging import find_page
-from app.registry.runs.listing import STATUS_ORDER, RunFilter, RunSort, list_runs, run_choices
+from app.registry.runs.listing import (
+    STATUS_ORDER,
+    RunFilter,
+    RunSort,
+    list_runs,
+    run_choices,
+)
 from app.registry.tables.runs import Run
 from app.web.addresses import ListLinks, own_address
 from app.web.comparison import compared_prompts
@@ -40,6 +46,7 @@ def run_links(filters: RunFilter) -> ListLinks:
         "dataset": filters.dataset_id,
         "base": filters.base_model_id,
         "adapter": filters.adapter_id,
+        "sweep": filters.sweep_id,
         "sort": "" if filters.sort is RunSort.NEWEST else filters.sort.value,
     }
     return ListLinks("/runs", values, kept=("sort",), page=filters.page)
@@ -54,6 +61,7 @@ def runs(
     dataset: Words = "",
     base: Words = "",
     adapter: Words = "",
+    sweep: Words = "",
     sort: Words = "",
     page: PageNumber = 1,
 ) -> Response:
@@ -64,6 +72,7 @@ def runs(
         dataset_id=as_id(dataset),
         base_model_id=as_id(base),
         adapter_id=as_id(adapter),
+        sweep_id=as_id(sweep),
         sort=RunSort(sort) if sort in set(RunSort) else RunSort.NEWEST,
         page=page,
     )

@@ -31,6 +31,7 @@ from app.web.runs import (
     pasted,
     preset_pages,
     prompt_set_pages,
+    sweep_pages,
 )
 from app.web.runs import plan as plans
 from app.web.runs.chart_view import CHART_METRICS
@@ -63,6 +64,7 @@ router.include_router(one_run_pages.router)
 router.include_router(preset_pages.router)
 router.include_router(prompt_set_pages.router)
 router.include_router(evaluation_pages.router)
+router.include_router(sweep_pages.router)
 
 REGULARIZATION = "regularization_dataset_id"  # a field among the advanced settings
 IMAGES_SHOWN = 8  # of the dataset, on the page of a run
@@ -132,7 +134,7 @@ def new_run(
 
 @router.post("/train/new")
 def start_run(request: Request, state: State, sent: TypedForm) -> Response:
-    """Queue the run; on errors, show the form again with each error next to its field."""
+    """Queue the run, or ask for a sweep of it; errors are shown again next to their fields."""
     form, paste, own = _read_typed(sent)
     try:
         if paste.text.strip():
@@ -141,6 +143,11 @@ def start_run(request: Request, state: State, sent: TypedForm) -> Response:
             raise InvalidInput(
                 preset_pages.NOT_TAKEN, fields={preset_pages.FIELD: preset_pages.NOT_TAKEN}
             )
+        if "sweep" in sent:
+            with state.database.read() as session:
+                check_offer(session, form)
+                requests.check_request(session, form.request())
+            return sweep_pages.ask(request, sent)
         with state.database.write() as session:
             check_offer(session, form)
             run = requests.create_run(session, form.request())

@@ -14,7 +14,7 @@ from app.registry.runs.changing import change_description
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.runs import Run
-from tests import fake_workers
+from tests import fake_sweeps, fake_workers
 
 LONG = "Long name " * 12
 
@@ -125,3 +125,25 @@ def test_the_api_searches_sorts_and_counts(client: TestClient, runs: list[int]) 
         assert client.get(f"/api/v1/runs?{nothing}").json() == []
     for wrong in ("sort=best", "status=odd"):
         assert client.get(f"/api/v1/runs?{wrong}").status_code == 422
+
+
+def test_a_sweep_is_one_row_that_opens_into_its_runs(client: TestClient, state: AppState) -> None:
+    dataset = fake_sweeps.images_of_style(state)
+    fake_workers.ready_base(state)
+    single = fake_workers.queued_run(state, dataset)
+    sweep = fake_sweeps.start(state, fake_sweeps.request(dataset))
+    page = client.get("/runs").text
+    assert page.count('class="row-link"') == 2
+    assert f'href="/sweeps/{sweep}" id="sweep-{sweep}"' in page
+    assert "6 waiting" in page
+    assert "From place 2 of 7 in the queue" in page
+    assert f'id="run-{single.key}"' in page
+    opened = re.search('Sweep of <a href="([^"]+)">6 runs</a>', page)
+    assert opened is not None
+    runs = client.get(html.unescape(opened[1])).text
+    assert runs.count('class="row-link"') == 6
+    assert f'name="sweep" value="{sweep}"' in runs
+    assert len(client.get("/api/v1/runs").json()) == 7
+    with state.database.write() as session:
+        session.get_one(Run, 7).deleted_at = utcnow()
+    assert ">5 runs</a>" in client.get("/runs").text
