@@ -39,6 +39,7 @@ HOLDERS = {
     "adapter": ("it is the cover of an adapter", "they are covers of adapters"),
     "adapter_file": ("another version has the same file", "other versions have the same files"),
     "adapter_version": ("another version has the same file", "other versions have the same files"),
+    "blind_test": ("a blind test shows it", "a blind test shows them"),
     "checkpoint": ("another run continues from it", "other runs continue from them"),
     "dataset_version": ("a run was trained on it", "runs were trained on them"),
     "image": ("a dataset has the same image", "datasets have the same images"),

@@ -21,6 +21,7 @@ from app.registry.db import database_now
 from app.registry.job_kinds.kinds import DamagedJob, FuseAdapterResult, ImportAdapterArgs, JobKind
 from app.registry.job_kinds.states import ACTIVE
 from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion, is_listed
+from app.registry.tables.blind_tests import BlindTest
 from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image
 from app.registry.tables.jobs import JOB_FILES_KEPT, IoJob
@@ -48,6 +49,7 @@ class Subject(StrEnum):
     DATASET = "dataset"
     RUN = "run"
     RENDER = "render"
+    BLIND_TEST = "blind_test"
     THUMBNAIL = "thumbnail"
     IO_JOB = "io_job"
 
@@ -173,6 +175,14 @@ def _pinned_images(session: Session, wanted: Hashes) -> Iterator[Reference]:
             yield Reference(sha256, Subject.DATASET, version.dataset_id, what, IMAGE_REMEDY)
 
 
+def _blind_tests(session: Session, wanted: Hashes) -> Iterator[Reference]:
+    """The images of datasets that blind tests show."""
+    for test in _rows(session, select(BlindTest), BlindTest.id, None):
+        for sha256 in (*test.references, *test.controls):
+            what = f"an image of the dataset in the blind test “{test.title}”"
+            yield Reference(sha256, Subject.BLIND_TEST, test.key, what, IMAGE_REMEDY)
+
+
 def _checkpoints(session: Session, wanted: Hashes) -> Iterator[Reference]:
     query = select(Checkpoint, Run.name).join(Run)
     for row, name in _rows(session, query, Checkpoint.sha256, wanted):
@@ -260,6 +270,7 @@ READERS: tuple[Reader, ...] = (
     _covers,
     _downloads,
     _pinned_images,
+    _blind_tests,
     _thumbnails,
     _jobs,
 )

@@ -8,7 +8,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import aliased
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from app.registry.adapters import publications
 from app.registry.blobs.deletion import Deletion
@@ -27,6 +27,7 @@ from app.registry.jobs import service as jobs
 from app.registry.renders.recipes.service import delete_deleted_recipes
 from app.registry.renders.sources import forget_unused
 from app.registry.tables.adapters import Adapter
+from app.registry.tables.blind_tests import BlindTest, BlindVote
 from app.registry.tables.grids import Grid
 from app.registry.tables.recipes import Recipe
 from app.registry.tables.renders import Render, RenderAdapter, RenderImage
@@ -130,6 +131,21 @@ def delete_grids_with_images(
     deletion.count(delete_grids(session, grids), "grid")
     return deletion
 
+
+def delete_blind_test(session: Session, test_id: int) -> Deletion:
+    """Delete a deleted blind test, with its answers and the images that nothing else has."""
+    test = deleted_row(session, BlindTest, test_id)
+    title = f"blind test “{test.title}”"
+    votes = select(func.count()).where(
+        BlindVote.test_id == test_id, col(BlindVote.answer).is_not(None)
+    )
+    count, files = session.exec(votes).one(), {*test.references, *test.controls}
+    deletion = delete_grids_with_images(session, col(Grid.blind_test_id) == test_id, title=title)
+    deletion.count(count, "answer")
+    deletion.files |= files
+    for table, column in ((BlindVote, col(BlindVote.test_id)), (BlindTest, col(BlindTest.id))):
+        session.connection().execute(sa.delete(table).where(column == test_id))
+    session.expire_all()
     return deletion
 
 

@@ -19,6 +19,7 @@ from app.registry.renders.grids.views import grid_rows
 from app.registry.renders.recipes.service import find_covers
 from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library, is_listed
+from app.registry.tables.blind_tests import BlindTest
 from app.registry.tables.datasets import Dataset, Image
 from app.registry.tables.grids import Grid
 from app.registry.tables.prompt_sets import PromptSet
@@ -36,6 +37,7 @@ class DeletedKind(StrEnum):
     ADAPTERS = "adapters"
     DATASETS = "datasets"
     GRIDS = "grids"
+    BLIND_TESTS = "blind_tests"
     RECIPES = "recipes"
     PRESETS = "presets"
     PROMPT_SETS = "prompt_sets"
@@ -111,7 +113,7 @@ def _thing(
 
 
 def _name(row: Any) -> str:
-    return str(row.title if isinstance(row, Grid | Sweep) else row.name)
+    return str(row.title if isinstance(row, Grid | BlindTest | Sweep) else row.name)
 
 
 def _named(place: str, about: Callable[[Any], str]) -> Describe:
@@ -187,6 +189,7 @@ KINDS: dict[DeletedKind, tuple[type[Any], tuple[sa.ColumnElement[bool], ...], De
     DeletedKind.ADAPTERS: (Adapter, (is_listed(),), _adapters),
     DeletedKind.DATASETS: (Dataset, (), _datasets),
     DeletedKind.GRIDS: (Grid, (), _grids),
+    DeletedKind.BLIND_TESTS: (BlindTest, (), _named("/blind-tests", lambda _: "blind test")),
     DeletedKind.RECIPES: (Recipe, (), _recipes),
     DeletedKind.PRESETS: (OwnPreset, (), _named("/presets", lambda _: "preset")),
     DeletedKind.PROMPT_SETS: (PromptSet, (), _named("/prompt-sets", lambda _: "prompt set")),

@@ -16,7 +16,7 @@ from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import JobStatus
 from app.registry.paging import foreign_cursor
 from app.registry.tables.adapters import AdapterVersion
-from app.registry.tables.grids import Grid, GridCell
+from app.registry.tables.grids import Grid, GridCell, is_on_its_own
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.renders import Render
 from app.registry.tables.runs import Run
@@ -130,7 +130,7 @@ def _grids() -> sa.Select[Any]:
         .select_from(Grid)
         .join(GridCell, col(GridCell.grid_id) == col(Grid.id))
         .join(Render, col(Render.id) == col(GridCell.render_id))
-        .where(col(Grid.deleted_at).is_(None))
+        .where(col(Grid.deleted_at).is_(None), is_on_its_own())
         .group_by(col(Grid.id), col(Grid.created_at))
     )
 

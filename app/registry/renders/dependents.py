@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
+from app.registry.renders.grids.cells import STACK
 from app.registry.tables.grids import Grid
 from app.registry.tables.recipes import Recipe
 from app.registry.wording import join_words, plural
@@ -70,4 +71,4 @@ def _entries(values: Collection[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield value
         for one in value.get("values", ()):
             if isinstance(one["value"], dict):
-                yield one["value"]
+                yield from one["value"].get(STACK, [one["value"]])

@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.adapters.library.search import searched_lines
 from app.registry.base_models import service as base_models
-from app.registry.errors import NotFound
+from app.registry.errors import Conflict, NotFound
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.jobs.presence import present_workers
@@ -21,6 +21,8 @@ from app.registry.renders.plan import RenderPlan, plan_render
 from app.registry.renders.requests import RenderRequest
 from app.registry.storage.store import BlobStore
 from app.registry.tables.adapters import Adapter
+from app.registry.tables.blind_tests import BlindTest
+from app.registry.tables.grids import Grid, GridCell
 from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 
 
@@ -99,7 +101,20 @@ def get_render(session: Session, render_id: int) -> Render:
     render = session.get(Render, render_id)
     if render is None:
         raise NotFound("There is no such render.")
+    if render.draft_slot is not None and is_blind(session, col(GridCell.render_id) == render_id):
+        raise Conflict("This image is shown once its blind test has ended.")
     return render
+
+
+def is_blind(session: Session, cells: sa.ColumnElement[bool]) -> bool:
+    """True if one of these cells of grids was made for a blind test that has not ended."""
+    tests = (
+        select(BlindTest.id)
+        .join(Grid, col(Grid.blind_test_id) == col(BlindTest.id))
+        .join(GridCell, col(GridCell.grid_id) == col(Grid.id))
+        .where(cells, col(BlindTest.ended_at).is_(None))
+    )
+    return session.exec(tests.limit(1)).first() is not None
 
 
 def render_images(session: Session, render_id: int) -> list[RenderImage]:

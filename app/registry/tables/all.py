@@ -7,6 +7,7 @@ from app.registry.tables import (  # noqa: F401
     adapters,
     auto_caption,
     base_models,
+    blind_tests,
     blobs,
     caption_models,
     datasets,

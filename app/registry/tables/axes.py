@@ -50,7 +50,8 @@ class AxisValue(BaseModel, frozen=True):
     """A value with its label.
 
     `value`: a number, text, or of an adapter: adapter_id, version and weight; None: no adapter.
-    Prompts of an evaluation have a seed of their own: prompt and seed.
+    Prompts of an evaluation have a seed of their own: prompt and seed. A candidate of a blind test
+    is a whole stack with its settings and the form of its prompts.
     """
 
     label: str

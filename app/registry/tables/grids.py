@@ -36,6 +36,9 @@ class Grid(Restorable, NumberedRow, table=True):
         description="Columns, rows and sheets, as far as there are any.",
     )
     winner: int | None = Field(default=None, description="Place of the chosen cell.")
+    blind_test_id: int | None = Field(
+        default=None, index=True, description="The blind test that owns it: it is in no list."
+    )
     created_at: datetime = Field(default_factory=utcnow)
 
     @property
@@ -53,6 +56,11 @@ def drawn_by_sweeps(*jobs: sa.ColumnElement[bool]) -> sa.Select[tuple[int]]:
     """The ids of the grids whose images sweeps measure, under conditions on these jobs."""
     grid_id = col(IoJob.args)["grid_id"].as_integer()
     return sa.select(grid_id).where(col(IoJob.kind) == JobKind.ADVANCE_SWEEP, grid_id > 0, *jobs)
+
+
+def is_on_its_own() -> sa.ColumnElement[bool]:
+    """Condition on grids: no blind test and no sweep had it drawn, so it is in the lists."""
+    return col(Grid.blind_test_id).is_(None) & col(Grid.id).not_in(drawn_by_sweeps())
 
 
 class GridCell(SQLModel, table=True):

@@ -12,9 +12,15 @@ from app.registry.renders.requests import RenderRequest
 from app.registry.tables.axes import Axis, AxisKind, sizes_of
 from app.registry.tables.renders import Render
 from worker.core.lora_files.weights import MAX_STRIP_ADAPTERS
+from worker.core.training.presets import PromptForm
 
 OWN_TO_A_CELL = {"adapters", "cache_key", "created_at", "id", "search_text"}
 WEIGHTS = {"weight", "text_encoder_weight"}
+STACK = "stack"  # of a value of an axis
+STACK_SETTINGS = (
+    *("base_model", "negative_prompt", "sampler", "steps", "guidance", "clip_skip"),
+    *("width", "height"),
+)
 
 
 def stored_request(request: RenderRequest) -> dict[str, Any]:
@@ -64,8 +70,27 @@ def _turn(kind: AxisKind) -> int:
     return 2 if kind is AxisKind.WEIGHT else int(kind.is_of_row)
 
 
+def stack_value(request: RenderRequest, form: PromptForm) -> dict[str, Any]:
+    """The value of an axis of adapters that is a whole stack, with its base model and settings.
+
+    `form`: what stands before and after the prompt of the cell.
+    """
+    settings = request.model_dump(mode="json", include=set(STACK_SETTINGS))
+    stack = [one.model_dump(mode="json", exclude_none=True) for one in request.adapters]
+    return {STACK: stack, "settings": settings, "form": list(form)}
+
+
+def _with_stack(request: RenderRequest, value: dict[str, Any]) -> RenderRequest:
+    before, after = value["form"]
+    stack = [WeightedAdapter.model_validate(one) for one in value[STACK]]
+    own = {"adapters": stack, "prompt": f"{before}{request.prompt}{after}"}
+    return request.model_copy(update=value["settings"] | own)
+
+
 def _with_value(request: RenderRequest, axis: Axis, value: Any) -> RenderRequest:
     """The request with one value of an axis; an adapter that is left out is None until the end."""
+    if isinstance(value, dict) and STACK in value:
+        return _with_stack(request, value)
     if not axis.kind.is_of_row:
         given = value if isinstance(value, dict) else {axis.kind.value: value}
         return request.model_copy(update=given)

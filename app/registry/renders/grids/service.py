@@ -24,7 +24,7 @@ from app.registry.renders.grids.plan import GridPlan, find_cached, usual_title
 from app.registry.renders.plan import plan_single
 from app.registry.renders.sources import SourceImage
 from app.registry.storage.store import BlobStore
-from app.registry.tables.grids import MAX_TITLE, Grid, GridCell
+from app.registry.tables.grids import MAX_TITLE, Grid, GridCell, is_on_its_own
 from app.registry.tables.renders import Render
 from app.registry.validation import one_line, too_long
 
@@ -96,6 +96,12 @@ def get_grid(session: Session, grid_id: int) -> Grid:
     if grid is None:
         raise NotFound("There is no such grid; it may have been deleted for good.")
     return grid
+
+
+def require_shown(session: Session, grid_id: int) -> None:
+    """Raises Conflict for the grid of a blind test that has not ended: it tells who is who."""
+    if renders.is_blind(session, col(GridCell.grid_id) == grid_id):
+        raise Conflict("This grid is shown once its blind test has ended.")
 
 
 def cells_of(session: Session, grid_id: int) -> list[GridCell]:
@@ -195,8 +201,14 @@ def continue_grid(session: Session, grid_id: int, plan: GridPlan, store: BlobSto
 
 
 def delete_grid(session: Session, grid_id: int) -> Grid:
-    """Delete a grid and cancel its unfinished images; it can be restored. Idempotent."""
+    """Delete a grid and cancel its unfinished images; it can be restored. Idempotent.
+
+    Raises Conflict for the grid of a blind test or a sweep.
+    """
     grid = get_grid(session, grid_id)
+    own = select(Grid.id).where(Grid.id == grid_id, is_on_its_own())
+    if session.exec(own).first() is None:
+        raise Conflict("This grid belongs to a blind test or a sweep, and is deleted with it.")
     with suppress(Conflict):
         cancel_grid(session, grid_id)
     if grid.deleted_at is None:

@@ -16,7 +16,7 @@ from app.registry.renders import drafts, listing
 from app.registry.renders.grids.cells import position_of, title_at
 from app.registry.renders.grids.service import cells_of
 from app.registry.tables.axes import Axis
-from app.registry.tables.grids import Grid, GridCell
+from app.registry.tables.grids import Grid, GridCell, is_on_its_own
 from app.registry.tables.renders import Render, RenderImage
 
 GRIDS_A_PAGE = 24
@@ -173,10 +173,11 @@ def list_grids(
     number: int = 1,
     before: int | None = None,
 ) -> Page[GridRow]:
-    """Grids, newest first; `before`: only those with a lower id."""
+    """Grids, newest first, without those of blind tests and sweeps; `before`: with lower ids."""
     moment = col(Grid.deleted_at)
     there = moment.is_not(None) if deleted else moment.is_(None)
-    found = read_rows(session, Grid, there, size=size, number=number, before=before)
+    shown = there, is_on_its_own()
+    found = read_rows(session, Grid, *shown, size=size, number=number, before=before)
     return found.of(grid_rows(session, found.items))
 
 
