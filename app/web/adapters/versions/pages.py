@@ -15,6 +15,7 @@ from app.registry.adapters import fitting, in_use, service
 from app.registry.adapters.usual_weight import set_usual_weight
 from app.registry.adapters.versions import aliases
 from app.registry.base_models import service as base_models
+from app.registry.blind_tests.results import OwnEyes, own_eyes
 from app.registry.comparison.versions import compare
 from app.registry.datasets.choices import dataset_choices
 from app.registry.datasets.trained_on import pinned_keys
@@ -60,6 +61,7 @@ class WeightsPage:
     datasets: list[tuple[object, str]] | None = None
     bases: list[tuple[object, str]] | None = None
     prompt_sets: list[tuple[object, str]] | None = None
+    eyes: OwnEyes = field(default_factory=OwnEyes)
 
 
 @router.get("/adapters/{slug}/compare")
@@ -172,7 +174,8 @@ def show_weights(
         found = evaluations.list_evaluations(session, version_id=version.key, limit=1)
         if found and not new:
             view = evaluations.view_evaluation(session, found[0])
-            page = WeightsPage(adapter, version, view)
+            eyes = own_eyes(session, adapter_id=adapter.key)
+            page = WeightsPage(adapter, version, view, eyes=eyes)
         else:
             page = _weights_form(session, adapter, version, WeightRequest())
     return render(request, "adapters/weights.html", page)

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry import evaluations, prompt_sets, weight_evaluations
+from app.registry.blind_tests.results import OwnEyes, own_eyes
 from app.registry.db import Session
 from app.registry.errors import AppError, Conflict, InvalidInput
 from app.registry.evaluations import EvaluationDraft, EvaluationRequest, EvaluationView
@@ -46,6 +47,7 @@ class EvaluationPage:
     copies: Sequence[tuple[str, str, str]] = ()
     gaps: Mapping[int, float] = field(default_factory=dict)
     prompt_sets: Sequence[tuple[object, str]] = ()
+    eyes: OwnEyes = field(default_factory=OwnEyes)
 
 
 @router.get("/runs/{run_id}/evaluation")
@@ -144,4 +146,5 @@ def _with_result(session: Session, page: EvaluationPage, view: EvaluationView) -
             row = len(args.prompts) + sum(map(bool, args.captions[:at]))
             if drawn := view.image_at(column, row):
                 copies.append((images[args.trained[at]].sha256, drawn, args.captions[at]))
-    return replace(page, copies=copies, gaps=evaluations.loss_gaps(session, run.key))
+    gaps, eyes = evaluations.loss_gaps(session, run.key), own_eyes(session, run_id=run.key)
+    return replace(page, copies=copies, gaps=gaps, eyes=eyes)
