@@ -35,6 +35,7 @@ from app.web.adapters.versions import api as versions_api
 from app.web.api_reference import pages as api_reference_pages
 from app.web.base_models import api as base_models_api
 from app.web.base_models import pages as base_models_pages
+from app.web.blind_tests import api as blind_tests_api
 from app.web.caption_models import api as caption_models_api
 from app.web.caption_models import pages as caption_models_pages
 from app.web.clock import BrowserClock
@@ -166,6 +167,7 @@ def _all_routers() -> Iterator[APIRouter]:
         tools_api,
         grids_api,
         evaluations_api,
+        blind_tests_api,
         prompt_sets_api,
         sweeps_api,
         likeness_api,

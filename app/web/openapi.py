@@ -35,6 +35,7 @@ TAGS = {
     "caption-models": "Models that caption images on this machine.",
     "runs": "Trainings: queue, watch, stop, continue.",
     "evaluations": "Checkpoints of a run, or weights of a version, compared.",
+    "blind-tests": "Candidates judged in pairs of images without names.",
     "sweeps": "Configurations of a training, compared beyond what another seed changes.",
     "prompt-sets": "Subjects that evaluations, samples and grids draw, under a name.",
     "adapters": "Trained and imported LoRAs.",
@@ -78,6 +79,7 @@ PATH_PARAMETERS = {
     "side": "`left` or `right`.",
     "step": "Training step of the checkpoint.",
     "sweep_id": "Id of the sweep.",
+    "test_id": "Id of the blind test.",
     "version": "Number or alias of the version.",
     "version_id": "Id of the version of a dataset.",
 }

@@ -73,6 +73,9 @@ CANCEL: dict[str, Any] = {"status_code": 202, "responses": problems({409: "It ha
 """The arguments of every route that cancels a job: it answers the job."""
 
 
+OF_BLIND_TEST = problems({409: "It is of a blind test that has not ended."})
+
+
 class ProblemResponse(JSONResponse):
     """A JSON response of type `application/problem+json`."""
 

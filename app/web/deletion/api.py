@@ -21,6 +21,7 @@ from app.registry.paging import foreign_cursor
 from app.web.adapters.api import get_adapter
 from app.web.adapters.versions.api import get_version
 from app.web.answers import Answer
+from app.web.blind_tests.api import get_blind_test
 from app.web.datasets.api import get_dataset, get_image
 from app.web.deletion.nouns import FOREVER, NOUNS, Act, Noun, Removal, SoftDelete, named
 from app.web.playground.api import get_render
@@ -48,6 +49,7 @@ ABOUT = {
     "render": "Renders with the same image are deleted with it. An adapter whose cover it is gets "
     "its usual cover, and the chosen one back with the render.",
     "grid": "Its unfinished images are canceled.",
+    "blind_test": "Images that are still to come are canceled.",
     "preset": "Runs keep their settings. Its name is free.",
     "prompt_set": "What was drawn with it stays.",
     "sweep": "Its runs are deleted with it; versions made from them stay.",
@@ -61,6 +63,7 @@ READ: dict[str, Callable[..., Any]] = {
     "image": get_image,
     "render": get_render,
     "grid": get_grid,
+    "blind_test": get_blind_test,
     "recipe": get_recipe,
     "preset": get_preset,
     "prompt_set": get_prompt_set,

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Path, Query
 
 from app.registry.adapters.service import delete_adapter
+from app.registry.blind_tests.service import delete_blind_test
 from app.registry.blobs.deletion import Deletion
 from app.registry.datasets.service import delete_dataset, delete_image
 from app.registry.db import MAX_ID, utcnow
@@ -23,6 +24,7 @@ from app.registry.renders.recipes.service import delete_recipe
 from app.registry.renders.removal import delete_render, restore_render
 from app.registry.runs.own_presets import delete_preset, restore_preset
 from app.registry.tables.adapters import Adapter
+from app.registry.tables.blind_tests import BlindTest
 from app.registry.tables.datasets import Dataset, Image
 from app.registry.tables.grids import Grid
 from app.registry.tables.prompt_sets import PromptSet
@@ -167,12 +169,9 @@ ADAPTER = SoftDelete(delete_adapter, _restoring(Adapter), "/adapters/{0.slug}")
 DATASET = SoftDelete(delete_dataset, _restoring(Dataset), "/datasets/{0.slug}")
 IMAGE = SoftDelete(delete_image, _restoring(Image))
 RENDER = SoftDelete(delete_render, restore_render)
-GRID = SoftDelete(
-    delete_grid, lambda session, grid_id: restore(session, Grid, grid_id), "/grids/{0.id}"
-)
-RECIPE = SoftDelete(
-    delete_recipe, lambda session, recipe_id: restore(session, Recipe, recipe_id), "#recipe-{0.id}"
-)
+GRID = SoftDelete(delete_grid, _restoring(Grid), "/grids/{0.id}")
+BLIND_TEST = SoftDelete(delete_blind_test, _restoring(BlindTest), "/blind-tests/{0.id}")
+RECIPE = SoftDelete(delete_recipe, _restoring(Recipe), "#recipe-{0.id}")
 PRESET = SoftDelete(delete_preset, restore_preset, "#preset-{0.id}")
 PROMPT_SET = SoftDelete(delete_set, _restoring(PromptSet), "#set-{0.id}")
 SWEEP = SoftDelete(sweeps.discard_sweep, sweeps.restore_sweep, "/sweeps/{0.id}")
@@ -192,6 +191,7 @@ NOUNS = (
     Noun("image", "/images/{image_id}", "an image", datasets.delete_image, IMAGE),
     Noun("render", "/renders/{render_id}", "a render", delete_deleted_render, RENDER),
     Noun("grid", "/grids/{grid_id}", "a grid", renders.delete_grid, GRID),
+    Noun("blind_test", TEST, "a blind test", renders.delete_blind_test, BLIND_TEST),
     Noun("recipe", "/recipes/{recipe_id}", "a recipe", renders.delete_recipe, RECIPE),
     Noun("preset", "/presets/{preset_id}", "a preset of your own", runs.delete_preset, PRESET),
     Noun("prompt_set", SET, "a prompt set", runs.delete_prompt_set, PROMPT_SET),

@@ -8,7 +8,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.registry.datasets import service
-from app.registry.deletion.things import DeletedKind, count_things, list_images, list_things
+from app.registry.deletion.things import (
+    DeletedKind,
+    count_things,
+    list_images,
+    list_things,
+)
 from app.registry.deletion.usage import FileKind, StorageUse, storage_use
 from app.registry.paging import find_page
 from app.registry.storage.store import StorageUnavailable
@@ -64,7 +69,11 @@ KINDS = {
 }
 """The title of each kind, a remark, and the address where its space can be freed."""
 LISTS = {"/datasets": "See datasets", "/adapters": "See adapters", "/runs": "See runs"}
-TITLES = {DeletedKind.VERSIONS: "versions and checkpoints", DeletedKind.PROMPT_SETS: "prompt sets"}
+TITLES = {
+    DeletedKind.VERSIONS: "versions and checkpoints",
+    DeletedKind.PROMPT_SETS: "prompt sets",
+    DeletedKind.BLIND_TESTS: "blind tests",
+}
 WITH_IMAGES = (DeletedKind.ADAPTERS, DeletedKind.GRIDS, DeletedKind.RECIPES)
 
 

@@ -6,20 +6,25 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, ClassVar
 
-from fastapi import APIRouter, File, Form, UploadFile
+from fastapi import APIRouter, File, Form, Query, Response, UploadFile
 from pydantic import BaseModel, Field, StrictBool
 
-from app.registry.db import Session
+from app.registry.db import MAX_ID, Session
 from app.registry.errors import InvalidInput
 from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import WeightedAdapter
-from app.registry.renders import drafts, listing, recall, selection, service, sources
+from app.registry.renders import drafts, gallery, listing, recall, selection, service, sources
+from app.registry.renders.gallery import GalleryFilter
 from app.registry.renders.requests import RenderRequest
+from app.registry.renders.selection import MAX_CHOSEN
 from app.registry.renders.sources import SourceImage
 from app.registry.tables.renders import MAX_SLOT, Render
 from app.web.answers import Answer, JobAnswer, image_urls
-from app.web.problems import CANCEL, problems
+from app.web.openapi import file_docs
+from app.web.playground.gallery_pages import zip_response
+from app.web.problems import CANCEL, OF_BLIND_TEST, problems
 from app.web.rest.bodies import Patch, change, example
+from app.web.rest.lists import Part
 from app.web.state import Id, Reading, SessionRoute, State, Writing
 from worker.core.inference.infotext import (
     MAX_INFOTEXT,
@@ -244,13 +249,70 @@ def recall_settings(
     return RecallOut(request=RenderIn.of(recalled.request), missing=recalled.missing)
 
 
-@router.get("/renders/{render_id}")
+RenderIds = Annotated[
+    list[Annotated[int, Query(ge=1, le=MAX_ID)]],
+    Query(alias="id", min_length=1, max_length=MAX_CHOSEN, description="Ids of renders."),
+]
+
+
+@router.get("/renders")
+def list_renders(
+    session: Reading,
+    part: Part,
+    q: Annotated[
+        str,
+        Query(
+            max_length=200,
+            description="Words in the prompt or in names, slugs and trigger words of the adapters;"
+            ' `"two words"` as a phrase.',
+        ),
+    ] = "",
+    adapter: Annotated[
+        str, Query(max_length=200, description="Only renders with this adapter: its id or slug.")
+    ] = "",
+    starred: Annotated[bool, Query(description="Only starred ones.")] = False,
+    deleted: Annotated[bool, Query(description="Those that were deleted, not the others.")] = False,
+) -> list[RenderOut]:
+    """List or search finished renders, newest first.
+
+    Images without adapters that were made only for comparison (`twin`) and drafts are left out, and
+    of renders with the same image only the newest is listed.
+    """
+    filters = GalleryFilter(q, adapter, starred, deleted)
+    found = gallery.list_renders(session, filters, size=part.size, before=part.after)
+    rows = part.cut(found.items, lambda render: render.key, total=found.total)
+    return renders_out(session, rows)
+
+
+@router.get(
+    "/renders/zip",
+    response_class=Response,
+    responses={
+        **file_docs("application/zip"),
+        **problems(
+            {
+                404: "A render does not exist or its file is gone.",
+                409: "A render is deleted or has no image yet.",
+                413: "The images are too large for one archive.",
+            }
+        ),
+    },
+)
+def download_renders(state: State, ids: RenderIds) -> Response:
+    """Download the images of several renders as a ZIP archive.
+
+    The files are called `brushwork-<id>.png`, further images of one render `brushwork-<id>-2.png`.
+    """
+    return zip_response(state, ids)
+
+
+@router.get("/renders/{render_id}", responses=OF_BLIND_TEST)
 def get_render(render_id: Id, session: Reading) -> RenderOut:
     """Get a render, with its images once it has succeeded."""
     return render_out(session, service.get_render(session, render_id))
 
 
-@router.patch("/renders/{render_id}")
+@router.patch("/renders/{render_id}", responses=OF_BLIND_TEST)
 def change_render(render_id: Id, body: RenderPatch, session: Writing) -> RenderOut:
     """Star a render, or take the star away.
 

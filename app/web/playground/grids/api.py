@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, ClassVar
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from app.registry.db import Session
@@ -20,15 +20,15 @@ from app.registry.tables.grids import MAX_TITLE, Grid
 from app.web.answers import Answer, image_urls
 from app.web.openapi import file_docs
 from app.web.playground.api import RenderIn, RenderOut, render_out
-from app.web.playground.grids.pages import sheet_response
-from app.web.problems import CANCEL, problems
+from app.web.playground.grids.pages import require_shown, sheet_response
+from app.web.problems import CANCEL, OF_BLIND_TEST, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import Id, Reading, SessionRoute, State, Writing
 from worker.core.inference.config import MAX_PROMPT_CHARACTERS
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 
-router = APIRouter(tags=["grids"], route_class=SessionRoute)
+router = APIRouter(tags=["grids"], route_class=SessionRoute, dependencies=[Depends(require_shown)])
 
 NOT_IN_GRIDS = ("count", "twin", "weights", "draft_slot")
 LARGEST_VALUE = 10**12 - 1
@@ -291,13 +291,13 @@ def list_grids(
     return [GridSummary.of(row.grid, cells=row.cells, done=row.done) for row in rows]
 
 
-@router.get("/grids/{grid_id}")
+@router.get("/grids/{grid_id}", responses=OF_BLIND_TEST)
 def get_grid(grid_id: Id, session: Reading) -> GridOut:
     """Get a grid with the state of each cell."""
     return grid_out(session, service.get_grid(session, grid_id))
 
 
-@router.patch("/grids/{grid_id}")
+@router.patch("/grids/{grid_id}", responses=OF_BLIND_TEST)
 def change_grid(grid_id: Id, body: GridPatch, session: Writing) -> GridOut:
     """Rename a grid."""
     return grid_out(session, service.rename_grid(session, grid_id, body.title))
@@ -364,7 +364,7 @@ def keep_cell(grid_id: Id, place: Place, session: Writing) -> RenderOut:
 @router.get(
     "/grids/{grid_id}/sheet",
     response_class=Response,
-    responses=file_docs("image/png"),
+    responses=file_docs("image/png") | OF_BLIND_TEST,
 )
 def get_grid_sheet(
     grid_id: Id,

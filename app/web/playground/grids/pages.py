@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
@@ -23,6 +23,7 @@ from app.registry.state import AppState
 from app.registry.tables.grids import Grid
 from app.web.addresses import MAX_ADDRESS
 from app.web.comparison import ComparedImage
+from app.web.form_reader import as_id
 from app.web.forms import SentForm
 from app.web.media import content_disposition
 from app.web.playground.adapter_picker import with_exact
@@ -44,7 +45,15 @@ from app.web.state import Id, OptionalId, PageNumber, State
 from app.web.templates import go_to, redirect_with_notice, render, render_fragment, wants_fragment
 from worker.core.words import SamplerName
 
-router = APIRouter(include_in_schema=False)
+
+def require_shown(request: Request, state: State) -> None:
+    """Refuse the grid of a blind test that has not ended."""
+    if grid_id := as_id(request.path_params.get("grid_id", "")):
+        with state.database.read() as session:
+            service.require_shown(session, grid_id)
+
+
+router = APIRouter(include_in_schema=False, dependencies=[Depends(require_shown)])
 
 Place = Annotated[int | None, Query(ge=0, le=MAX_ID)]
 Sheet = Annotated[int, Query(ge=0, le=MAX_ID)]
