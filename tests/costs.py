@@ -28,6 +28,7 @@ FOLDERS = {
     "tools": "tools",
     "app/access/test_proxies.py": "process",
     "app/api_reference": "pages",
+    "app/blind_tests": "pages",
     "app/cli": "pages",
     "app/deletion": "pages",
     "app/web": "pages",

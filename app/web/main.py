@@ -36,6 +36,7 @@ from app.web.api_reference import pages as api_reference_pages
 from app.web.base_models import api as base_models_api
 from app.web.base_models import pages as base_models_pages
 from app.web.blind_tests import api as blind_tests_api
+from app.web.blind_tests import pages as blind_pages
 from app.web.caption_models import api as caption_models_api
 from app.web.caption_models import pages as caption_models_pages
 from app.web.clock import BrowserClock
@@ -74,7 +75,14 @@ from app.web.runs import api as runs_api
 from app.web.runs import pages as runs_pages
 from app.web.runs import prompt_sets_api, sweeps_api
 from app.web.runs.evaluations import api as evaluations_api
-from app.web.security import AddressLimit, BodyLimit, CommonHeaders, HeadAsGet, KnownHosts, SameSite
+from app.web.security import (
+    AddressLimit,
+    BodyLimit,
+    CommonHeaders,
+    HeadAsGet,
+    KnownHosts,
+    SameSite,
+)
 from app.web.space import SpaceLender
 from app.web.static_files import Compression, StaticWithLongCache
 from app.web.system import pages as system_pages
@@ -189,6 +197,7 @@ def _all_routers() -> Iterator[APIRouter]:
         access_pages,
         home_pages,
         deletion_pages,  # before the others: their addresses would match, too
+        blind_pages,
         storage_pages,
         auto_caption_pages,
         datasets_pages,

@@ -35,6 +35,11 @@ SHORTCUTS: tuple[Shortcut, ...] = (
     Shortcut(("c",), "Base model or sample, in a large sample", frozenset({"training"})),
     Shortcut(("+", "-"), "Zoom in or out, in a large sample", frozenset({"training"})),
     Shortcut(("Shift", "←", "→", "↑", "↓"), "Move a zoomed sample", frozenset({"training"})),
+    Shortcut(("1",), "The left image, in a blind test", frozenset({"training"})),
+    Shortcut(("2",), "The right image, in a blind test", frozenset({"training"})),
+    Shortcut(("0",), "No difference, in a blind test", frozenset({"training"})),
+    Shortcut(("u",), "Take the last answer back, in a blind test", frozenset({"training"})),
+    Shortcut(("z",), "Look closer at both, in a blind test", frozenset({"training"})),
     Shortcut(
         ("f",),
         "The other image, in a comparison by flicker",

@@ -38,6 +38,7 @@ PLACES = {
     "/train": "training",
     "/prompt-sets": "training",
     "/runs": "training",
+    "/blind-tests": "training",
     "/sweeps": "training",
     "/base-models": "training",
     "/caption-models": "datasets",

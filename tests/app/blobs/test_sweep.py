@@ -355,6 +355,7 @@ def test_every_table_is_read() -> None:
         "adapter_version.tensor_sha256",
         "adapter_version.trigger_words",
         "base_speed.recent_seconds",
+        "blind_test.candidates",
         "blob_check.sha256",
         "dataset_edit.before",
         "dataset_edit.settings",
