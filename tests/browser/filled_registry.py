@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import Any
+from unittest.mock import patch
 
 import httpx
 from sqlmodel import col, select
@@ -13,6 +15,8 @@ from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.added_models import service as added_models
 from app.registry.base_models import service as base_models
 from app.registry.base_models.embedded import RETIRED
+from app.registry.blind_tests import service as blind_tests
+from app.registry.blind_tests.plan import BlindRequest, CandidateRequest, plan_blind_test
 from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.datasets import pinned
 from app.registry.datasets import service as datasets
@@ -31,11 +35,13 @@ from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.auto_caption import CaptionProposal, ProposalState
 from app.registry.tables.base_models import BaseModel
+from app.registry.tables.blind_tests import Question
 from app.registry.tables.caption_models import CaptionModel
 from app.registry.tables.datasets import Image, ImageCaption
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.sweeps import Sweep
 from tests import fake_sweeps, fake_workers
+from tests.app.blind_tests.test_judging import better, judge
 from tests.app.likeness.looked import measure_by_chance
 from tests.app.runs.test_dry_runs import MEASURED
 from tests.browser.conftest import Live
@@ -43,6 +49,7 @@ from tests.claims import end_io_job
 from tests.fake_workers import FakeTraining
 from tests.images import make_png
 from worker.core.captioning.words import CaptionMode, ProviderKind
+from worker.core.evaluation import preferences
 from worker.core.lora_files.weights import WeightCard
 
 Ids = dict[str, int | str]
@@ -302,6 +309,34 @@ def end_resize(state: AppState, status: JobStatus, **values: object) -> int:
     ).key
 
 
+def start_blind_tests(state: AppState, run: int) -> Ids:
+    """Blind tests of checkpoints, with a quarter of the images that they really draw."""
+    usual = preferences.planned
+
+    def planned(candidates: int, **options: Any) -> preferences.Plan:
+        return replace(usual(candidates, **options), scenes=24)
+
+    steps = [CandidateRequest(run_id=run, step=step) for step in (20, 40, 30)]
+    asked = {"blind_decided": steps[:2], "blind_open": steps[:2], "blind_three": steps}
+    found: Ids = {}
+    with patch.object(preferences, "planned", planned), state.database.write() as session:
+        for name, candidates in asked.items():
+            wanted = BlindRequest(question=Question.KEEP, candidates=candidates)
+            plan = plan_blind_test(session, wanted)
+            found[name] = blind_tests.start(session, plan, state.store).key
+    return found
+
+
+def judge_blind_tests(state: AppState, ids: Ids) -> None:
+    """One is decided and one is ended early."""
+    for name, most in (("blind_decided", 30), ("blind_three", 6)):
+        with state.database.read() as session:
+            test = blind_tests.get_blind_test(session, int(ids[name]))
+        judge(state, test, better(1), most=most)
+    with state.database.write() as session:
+        blind_tests.end(session, int(ids["blind_three"]))
+
+
 def add_jobs(state: AppState, client: httpx.Client, ids: Ids) -> Ids:
     """Imports and tools: waiting, done, refused."""
     data = {"resize-rank": "4", "version": "1"}
@@ -315,7 +350,9 @@ def add_jobs(state: AppState, client: httpx.Client, ids: Ids) -> Ids:
     post(client, f"/tool-jobs/{tool}/images")
     client.post(f"/renders/{ids['waiting_render']}/cancel")
     post(client, f"/runs/{ids['trained']}/evaluation", subjects="6", checkpoints="2")
+    blind = start_blind_tests(state, int(ids["trained"]))
     fake_workers.draw(state)
+    judge_blind_tests(state, blind)
     steps = [
         {"step": step, "style": style, "low": style - 0.1, "high": style + 0.1, "variety": 1.0}
         | {"adherence": 0.9, "copy_ratio": None, "is_equal": step == 40, "closest": [[0, 0.4]]}
@@ -356,7 +393,7 @@ def add_jobs(state: AppState, client: httpx.Client, ids: Ids) -> Ids:
     with state.database.read() as session:
         newest = session.exec(select(IoJob).order_by(col(IoJob.id).desc())).first()
     assert newest is not None
-    return {
+    return blind | {
         "tool": tool,
         "failed_tool": failed,
         "waiting_render": waiting,

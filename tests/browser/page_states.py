@@ -26,6 +26,7 @@ EMPTY = (
     PageState("no dataset", "/datasets"),
     PageState("no deleted dataset", "/datasets/deleted", repeats=True),
     PageState("no run", "/runs"),
+    PageState("no blind test", "/blind-tests", repeats=True),
     PageState("no run to compare", "/runs/compare"),
     PageState("nothing to train on", "/train/new"),
     PageState("no preset", "/train/presets", repeats=True),
@@ -205,6 +206,16 @@ RUNS = (
     PageState(
         "run, compare with the slider", "/runs/{trained}/compare?a=10&b=40", click("[value=slider]")
     ),
+    PageState("blind tests", "/blind-tests"),
+    PageState("new blind test", "/blind-tests/new?run={trained}", open_folds),
+    PageState("new blind test, one candidate", "/blind-tests/new?candidate=none&question=keep"),
+    PageState("blind test, a pair", "/blind-tests/{blind_open}", see("[data-ready]")),
+    PageState(
+        "blind test, stop?", "/blind-tests/{blind_open}", click("[popovertarget=stop]"), "#stop"
+    ),
+    PageState("blind test, decided", "/blind-tests/{blind_decided}"),
+    PageState("delete a blind test", "/storage/forever/blind-tests/{blind_three}", repeats=True),
+    PageState("blind test, three candidates", "/blind-tests/{blind_three}?pairs=all"),
     PageState("run, which checkpoint to keep", "/runs/{trained}/evaluation"),
     PageState("run, compare other checkpoints", "/runs/{trained}/evaluation?new=true"),
     PageState("run, compare one step", "/runs/{trained}/compare?a=10&b=10", repeats=True),
