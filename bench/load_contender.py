@@ -55,7 +55,7 @@ def _run_task(task: Mapping[str, str]) -> int:
         return _train_a_step(path, Precision(task["dtype"]))
     if task["way"] == "mapped":
         return _weight_bytes(_load_mapped(path, dtype))
-    base = load_base(path, unet_dtype=dtype)
+    base = load_base(path, denoiser_dtype=dtype)
     weights = _weight_bytes(base)
     if task["work"] == "generate":
         settings = {"steps": 2, "width": SIDE, "height": SIDE}

@@ -45,6 +45,7 @@ FOLDERS = {
     "worker/bases/test_text.py": "slow",
     "worker/bases/test_threads.py": "slow",
     "worker/bases/test_token_counts.py": "slow",
+    "worker/bases/test_transformers.py": "slow",
     "worker/captioning/test_local.py": "slow",
     "worker/evaluation/test_command.py": "slow",
     "worker/evaluation/test_measures.py": "slow",

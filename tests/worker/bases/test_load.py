@@ -72,8 +72,8 @@ def test_half_precision_weights_load_as_the_type_asked_for() -> None:
 
 
 def test_a_unet_can_stay_as_it_is_stored() -> None:
-    stored = load_base(worker.core.starter.PATH, unet_dtype="stored")
-    assert stored.unet.dtype is torch.float16
+    stored = load_base(worker.core.starter.PATH, denoiser_dtype="stored")
+    assert stored.denoiser.dtype is torch.float16
     assert stored.text_encoders[0].dtype is torch.float32
     stored.denoiser.float()
     assert same_weights(stored.denoiser, load_base(worker.core.starter.PATH).denoiser)
@@ -84,8 +84,8 @@ def test_a_unet_in_bf16_is_read_again_when_more_is_needed(
     layout: str, request: pytest.FixtureRequest
 ) -> None:
     path = request.getfixturevalue({"folder": "smallest_sd15_folder", "file": "sd15_file"}[layout])
-    exact, short = load_base(path), load_base(path, unet_dtype=torch.bfloat16)
-    assert same_weights(short.unet, load_base(path, dtype=torch.bfloat16).unet)
+    exact, short = load_base(path), load_base(path, denoiser_dtype=torch.bfloat16)
+    assert same_weights(short.denoiser, load_base(path, dtype=torch.bfloat16).denoiser)
     assert short.text_encoders[0].dtype is torch.float32
     weight = short.read_denoiser_weight("conv_in")
     assert weight is not None

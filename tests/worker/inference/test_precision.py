@@ -90,8 +90,10 @@ def test_the_pipeline_is_cast_to_what_was_chosen(
     assert found is choice
     assert len(calls) == 4
     assert pipeline.precision is choice.precision
-    expected = load_base(small_starter, unet_dtype=pipeline.base.unet.dtype).unet.state_dict()
-    actual = pipeline.base.unet.state_dict()
+    expected = load_base(
+        small_starter, denoiser_dtype=pipeline.base.denoiser.dtype
+    ).denoiser.state_dict()
+    actual = pipeline.base.denoiser.state_dict()
     assert all(torch.equal(actual[name], value) for name, value in expected.items())
 
 

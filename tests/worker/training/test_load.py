@@ -57,7 +57,7 @@ def test_a_training_is_the_same_whatever_its_base_was_loaded_as(
         config = short.model_copy(update={"precision": precision, "steps": 2})
         losses = []
         for dtype in (torch.float32, torch.bfloat16):
-            base, recorder = load_base(smallest_sd15_folder, unet_dtype=dtype), Recorder()
+            base, recorder = load_base(smallest_sd15_folder, denoiser_dtype=dtype), Recorder()
             out = tmp_path / f"{precision}-{dtype}"
             train(config, images, recorder, base=base, out=out, cache=tmp_path / "cache")
             losses.append([event.loss for event in recorder.events if isinstance(event, StepDone)])

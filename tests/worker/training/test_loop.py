@@ -139,7 +139,7 @@ def test_a_unet_that_is_kept_as_stored_until_it_trains_gives_the_same_adapter(
             config,
             images,
             Recorder(),
-            base=load_base(small_starter, unet_dtype=dtype),
+            base=load_base(small_starter, denoiser_dtype=dtype),
             out=tmp_path / str(dtype),
             cache=None,
         )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,12 @@ from worker.core.bases.inspect import blamed_on_the_installation, inspect_base
 from worker.core.bases.ldm import SingleFileSource
 from worker.core.bases.weights import StateDict, StoredTensor, build_module, fill_weights
 from worker.core.families.family import Component
+from worker.core.int8_linear import Int8Linear, quantize_rows
 
 COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
-UnetDtype = torch.dtype | Literal["stored"] | None
+DenoiserDtype = torch.dtype | Literal["stored"] | None
+Source = FolderSource | SingleFileSource
+"""A reader of a base model's components."""
 
 
 @dataclass
@@ -56,30 +59,13 @@ class LoadedBase:
         A denoiser in bf16 is read again from its files, since it was rounded when it was loaded. It
         must not have adapters. Raises BaseModelError.
         """
-        rounded = self.unet.dtype is torch.bfloat16 and dtype is not torch.bfloat16
-        for name, parameter in self.unet.named_parameters():
-            stored = self.stored_unet.get(name) if rounded else None
+        rounded = self.denoiser.dtype is torch.bfloat16 and dtype is not torch.bfloat16
+        for name, parameter in self.denoiser.named_parameters():
+            if not parameter.dtype.is_floating_point:  # int8 rows stay what they are
+                continue
+            stored = self.stored_denoiser.get(name) if rounded else None
             data = parameter.data if stored is None else stored.read(dtype)
             parameter.data = data.to(parameter.device, dtype)
-
-
-class Source(Protocol):
-    """A reader of a base model's components."""
-
-    def config(self, component: str) -> tuple[str, dict[str, Any]]:
-        """(class name, config) of a component."""
-
-    def weights(self, component: str, dtype: torch.dtype | None, module: nn.Module) -> StateDict:
-        """The weights under the parameter names of `module`."""
-
-    def locate(self, component: str, module: nn.Module) -> dict[str, StoredTensor]:
-        """The stored tensors by their names in `module`."""
-
-    def tokenizer(self, component: str) -> Any:
-        """The tokenizer of a text encoder."""
-
-    def scheduler_config(self) -> dict[str, Any]:
-        """The scheduler's config."""
 
 
 def load_base(
@@ -88,18 +74,28 @@ def load_base(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     components: Collection[str] | None = None,
-    unet_dtype: UnetDtype = None,
+    denoiser_dtype: DenoiserDtype = None,
+    int8: Callable[[str], bool] | None = None,
 ) -> LoadedBase:
     """The base model at `path` with its weights in `dtype`, whatever the type on disk.
 
-    Each tensor is read straight into this type, so that nothing is in memory twice. The
-    autoencoder stays fp32: SDXL's overflows in fp16. `unet_dtype` is another type for the UNet, or
-    "stored" for that of its file, which for SDXL in fp16 saves 5 GB until it is cast. `components`
-    names the components to load (of COMPONENTS; None means all). Raises BaseModelError.
+    Each tensor is read straight into this type and moved to the device, so that nothing is in
+    memory twice, and no component whole in that of the host. The autoencoder stays fp32: SDXL's
+    overflows in fp16. `denoiser_dtype` is another type for the denoiser, or "stored" for that of
+    its file, which for SDXL in fp16 saves 5 GB until it is cast. `components` names the components
+    to load (of COMPONENTS; None means all). `int8` chooses linear layers of the denoiser by path
+    that become int8 rows, each before the next is read. Raises BaseModelError.
     """
     info = inspect_base(path)
     with blamed_on_the_installation() if path == starter.PATH else nullcontext():
-        return _load(info, components=components, dtype=dtype, unet_dtype=unet_dtype, device=device)
+        return _load(
+            info,
+            components=components,
+            dtype=dtype,
+            denoiser_dtype=denoiser_dtype,
+            device=device,
+            int8=int8,
+        )
 
 
 def _load(
@@ -108,17 +104,23 @@ def _load(
     dtype: torch.dtype,
     device: torch.device | str,
     components: Collection[str] | None,
-    unet_dtype: UnetDtype,
+    denoiser_dtype: DenoiserDtype,
+    int8: Callable[[str], bool] | None,
 ) -> LoadedBase:
     names = set(COMPONENTS if components is None else components) & info.parameters.keys()
     source = make_source(info)
     base = LoadedBase(info=info, scheduler_config=source.scheduler_config())
-    of_unet = dtype if unet_dtype is None else unet_dtype
-    kinds = {"vae": torch.float32, "unet": None if of_unet == "stored" else of_unet}
+    of_denoiser = dtype if denoiser_dtype is None else denoiser_dtype
+    kinds = {"vae": torch.float32, "unet": None if of_denoiser == "stored" else of_denoiser}
     for name in (name for name in COMPONENTS if name in names):
         module = build_module(*source.config(name))
-        fill_weights(module, source.weights(name, kinds.get(name, dtype), module), name)
-        module.to(device)
+        kind = kinds.get(name, dtype)
+        if name == "unet" and int8 is not None:
+            weights = _with_rows(module, source.locate(name, module), int8, kind, device)
+        else:
+            weights = source.weights(name, kind, module, device)
+        fill_weights(module, weights, name)
+        module.to(device)  # what no file stores
         if name == "unet":
             base.stored_denoiser = source.locate(name, module)
         if name.startswith("text_encoder"):
@@ -127,6 +129,25 @@ def _load(
         else:
             setattr(base, "denoiser" if name == Component.DENOISER else name, module)
     return base
+
+
+def _with_rows(
+    module: nn.Module,
+    stored: dict[str, StoredTensor],
+    chosen: Callable[[str], bool],
+    dtype: torch.dtype | None,
+    device: torch.device | str,
+) -> StateDict:
+    """Make the chosen linear layers int8 rows; returns their tensors and all others."""
+    rounded: StateDict = {}
+    for path, layer in list(module.named_modules()):
+        if type(layer) is not nn.Linear or not chosen(path):
+            continue
+        if (weight := stored.pop(f"{path}.weight", None)) is not None:
+            rows, scale = quantize_rows(weight.read().to(device))
+            module.set_submodule(path, Int8Linear(rows, scale, layer.bias))
+            rounded |= {f"{path}.weight": rows, f"{path}.scale": scale}
+    return rounded | {name: tensor.read(dtype).to(device) for name, tensor in stored.items()}
 
 
 def make_source(info: BaseInfo) -> Source:

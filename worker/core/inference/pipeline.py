@@ -99,7 +99,7 @@ class ResidentPipeline:
         precision = precision or default_precision(device)
         unet, rest = _number_types(precision)
         with _memory_for(f"The base model {name}"):
-            base = load_base(path, dtype=rest, unet_dtype=unet, device=device)
+            base = load_base(path, dtype=rest, denoiser_dtype=unet, device=device)
         return cls(base, device=device, name=name)
 
     @property

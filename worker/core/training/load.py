@@ -29,7 +29,7 @@ def load_for_training(
     Raises BaseModelError.
     """
     if not device.startswith("cpu"):
-        return load_base(path, unet_dtype="stored")
+        return load_base(path, denoiser_dtype="stored")
     info = inspect_base(path)
     if is_small(info.parameters):
         return load_base(path)
@@ -45,4 +45,4 @@ def load_for_training(
         probe = convolution_probe(latents, width)
         precision = resolve_precision(precision, device=device, probe=probe)
     short = precision is Precision.BF16
-    return load_base(path, unet_dtype=torch.bfloat16 if short else torch.float32)
+    return load_base(path, denoiser_dtype=torch.bfloat16 if short else torch.float32)

@@ -42,7 +42,7 @@ def autocast(precision: Precision, *, device: str) -> AbstractContextManager[Non
 
 
 def cast_frozen(model: nn.Module, precision: Precision) -> None:
-    """Cast the frozen weights to the precision; adapters stay fp32."""
+    """Cast the frozen weights to the precision; adapters stay fp32, and int8 rows int8."""
     for parameter in model.parameters():
         if not parameter.requires_grad and parameter.is_floating_point():
             parameter.data = parameter.data.to(TORCH_DTYPES[precision])
