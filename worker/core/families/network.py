@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.core.families.text_states import TextStates
-from worker.core.words import LossWeighting, SamplerName
+from worker.core.words import LevelDensity, LossWeighting, SamplerName
 
 
 class FamilyError(Exception):
@@ -34,6 +34,14 @@ class NoiseSettings(Protocol):
     @property
     def noise_focus(self) -> float:
         """From low noise (-1) to high noise (1)."""
+
+    @property
+    def flow_shift(self) -> float:
+        """How far levels of a flow are moved toward noise; 1: not at all."""
+
+    @property
+    def level_density(self) -> LevelDensity:
+        """The density of levels of a flow, before they are shifted."""
 
 
 class Process(Protocol):
