@@ -18,6 +18,7 @@ from app.registry.tables.base_models import EMBEDDED, BaseModel, BasePrecision
 from app.web.added_models import PRECISIONS, ModelPages, ModelsPage, SentModel, models_page
 from app.web.state import Id, State, Words
 from app.web.templates import render
+from worker.core.families.others import supported
 from worker.core.starter.subjects import KnownSubject
 
 router = APIRouter(include_in_schema=False)
@@ -99,6 +100,7 @@ def _show(request: Request, state: AppState, sent: SentModel, status: int) -> Re
         page=models_page(state, BASE_MODELS, rows, removals, sent),
         image_precisions=image_precisions,
         embedded=EMBEDDED,
+        families=supported(),
         precisions=list(PRECISIONS.items()),
     )
     return render(request, "base_models/index.html", context, status=status)

@@ -381,3 +381,66 @@ def test_a_damaged_file_in_the_hubs_own_cache_is_fetched_instead(
     assert (here.path / UNET).read_bytes() == repo.files[UNET]
     assert [row.path for row in hub.gets(".safetensors")] == [f"/cdn/{REPO}/{UNET}"]
     assert (cached / UNET).read_bytes() == damaged  # another program's file is not written to
+
+
+def test_another_model_is_refused_by_name_before_its_weights_are_fetched(
+    hub: Hub, access: Access, tmp_path: Path
+) -> None:
+    index = {
+        "_class_name": "FluxPipeline",
+        "transformer": ["diffusers", "FluxTransformer2DModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    repo = hub.add(REPO, {"model_index.json": json.dumps(index).encode(), "vae/config.json": b"{}"})
+    with pytest.raises(HubError, match=r"^This is FLUX\.1, which cannot be trained here"):
+        download_model(HubReference(REPO), tmp_path, access)
+    assert not (tmp_path / repo.commit).exists()
+
+
+def test_a_z_image_comes_with_all_its_parts_and_nothing_twice(
+    hub: Hub, access: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = {
+        "_class_name": "ZImagePipeline",
+        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+        "text_encoder": ["transformers", "Qwen3Model"],
+        "tokenizer": ["transformers", "Qwen2Tokenizer"],
+        "transformer": ["diffusers", "ZImageTransformer2DModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    needed = {
+        "model_index.json": json.dumps(index).encode(),
+        "scheduler/scheduler_config.json": b"{}",
+        "text_encoder/config.json": b"{}",
+        "text_encoder/generation_config.json": b"{}",
+        "text_encoder/model-00001-of-00002.safetensors": b"1" * 900,
+        "text_encoder/model-00002-of-00002.safetensors": b"2" * 900,
+        "text_encoder/model.safetensors.index.json": b"{}",
+        "tokenizer/chat_template.jinja": b"{{ messages }}",
+        "tokenizer/merges.txt": b"#version",
+        "tokenizer/tokenizer.json": b"{}",
+        "tokenizer/tokenizer_config.json": b"{}",
+        "tokenizer/vocab.json": b"{}",
+        "transformer/config.json": b"{}",
+        "transformer/diffusion_pytorch_model-00001-of-00002.safetensors": b"3" * 900,
+        "transformer/diffusion_pytorch_model-00002-of-00002.safetensors": b"4" * 900,
+        "transformer/diffusion_pytorch_model.safetensors.index.json": b"{}",
+        "vae/config.json": b"{}",
+        "vae/diffusion_pytorch_model.safetensors": b"5" * 900,
+    }
+    extra = {
+        "README.md": b"---\nlicense: apache-2.0\n---\n",
+        "assets/showcase.jpg": b"image" * 100,
+        "split_files/z_image_bf16.safetensors": b"6" * 4_000,
+        "transformer/diffusion_pytorch_model.bin": b"pickle" * 100,
+    }
+    repo = hub.add("Tongyi-MAI/Z-Image", needed | extra)
+    told: list[int] = []
+    download_model(
+        HubReference("Tongyi-MAI/Z-Image"),
+        tmp_path,
+        access,
+        on_progress=lambda _path, _done, total: told.append(total),
+    )
+    assert fetched(tmp_path, repo.commit) == set(needed)
+    assert told[0] == sum(map(len, needed.values()))

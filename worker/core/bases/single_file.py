@@ -14,6 +14,7 @@ from typing import Any
 from worker.core.bases.family import BaseModelError, Shapes
 from worker.core.families.family import BaseFamily
 from worker.core.families.folder import PredictionType
+from worker.core.families.others import refuse_file
 from worker.core.families.stable_diffusion.folder import (
     SINGLE_FILES,
     cross_attention_width,
@@ -47,6 +48,7 @@ def split_components(shapes: Shapes) -> dict[str, dict[str, tuple[int, ...]]]:
             if found := _strip_prefix(shapes, prefix):
                 parts[name] = found
                 break
+    refuse_file(shapes)
     missing = [name for name in ("unet", "vae") if not parts[name]]
     if missing or not parts.keys() & ENCODER_PREFIXES.keys():
         what = " and ".join(missing) or "text encoder"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from worker.core.families.facts import stable_diffusion
+from worker.core.families.facts import stable_diffusion, zimage
 from worker.core.families.facts.family_facts import FamilyFacts
 
 
@@ -29,6 +29,7 @@ class BaseFamily(StrEnum):
     SD1 = "sd1"
     SD2 = "sd2"
     SDXL = "sdxl"
+    ZIMAGE = "zimage"
 
     @property
     def facts(self) -> FamilyFacts:
@@ -45,6 +46,7 @@ _FACTS = {
     BaseFamily.SD1: stable_diffusion.SD1,
     BaseFamily.SD2: stable_diffusion.SD2,
     BaseFamily.SDXL: stable_diffusion.SDXL,
+    BaseFamily.ZIMAGE: zimage.ZIMAGE,
 }
 FALLBACK_FAMILY = BaseFamily.SD1  # of a row from before families were stored
 

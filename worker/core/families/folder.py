@@ -11,6 +11,7 @@ from worker.core.families.family import BaseFamily
 from worker.core.families.variants import Variant
 
 INDEX, SCHEDULER = "model_index.json", "scheduler"
+FLOW = "FlowMatchEulerDiscreteScheduler"
 PredictionType = Literal["epsilon", "v_prediction", "flow"]
 Configs = Mapping[str, Mapping[str, Any]]
 """Configs by component, with those of the scheduler and of the index under their names."""
@@ -83,3 +84,32 @@ def vae_factor(vae_config: Mapping[str, Any]) -> int:
     blocks = vae_config.get("block_out_channels") or vae_config.get("encoder_block_out_channels")
     packed, *_ = vae_config.get("patch_size") or (1,)
     return int(2 ** (len(blocks) - 1)) * int(packed) if blocks else 8
+
+
+def chat_folder(
+    family: BaseFamily,
+    transformer: str,
+    autoencoder: Mapping[str, str],
+    describe: Callable[[Configs, ShapesOf, Path], Description],
+    pipeline: str = "",
+) -> FolderKind:
+    """The folder of a transformer whose text encoder is Qwen3; the rest see FolderKind."""
+    return FolderKind(
+        pipeline=pipeline,
+        folders={"unet": "transformer", "vae": "vae", "text_encoder": "text_encoder"},
+        describe=describe,
+        family=family,
+        classes={
+            "unet": {transformer: transformer},
+            "text_encoder": {"Qwen3Model": "Qwen3Model", "Qwen3ForCausalLM": "Qwen3Model"},
+            "vae": autoencoder,
+        },
+        tokenizer="Qwen2Tokenizer",
+        has_chat=True,
+    )
+
+
+def side_in(vae_config: Mapping[str, Any], family: BaseFamily, *, least: int) -> int:
+    """The native side in pixels: the autoencoder's if it is a small base's, else the family's."""
+    side, native = vae_config.get("sample_size"), family.facts.native_side
+    return side if isinstance(side, int) and least <= side < native else native

@@ -12,8 +12,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
-from worker.core.families.folder import INDEX, class_in, weight_stem
+from worker.core.families.folder import INDEX, BaseModelError, class_in, weight_stem
 from worker.core.families.folders import folder_kind
+from worker.core.families.others import require_open
 from worker.core.hub.errors import HubError
 from worker.core.hub.repository import RemoteFile, Repository
 
@@ -30,7 +31,12 @@ def select_folder_files(
 ) -> list[RemoteFile]:
     """The files of a diffusers folder to download, small ones first; HubError when it cannot be
     used."""
-    kind = folder_kind(index)
+    try:
+        kind = folder_kind(index)
+        if kind.family is not None:
+            require_open(kind.family)
+    except BaseModelError as error:
+        raise HubError("hub_unusable", str(error)) from error
     files = repository.files
     selected = [files[INDEX]]
     weights = set(kind.folders.values())

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from worker.core.families.facts.latents import NO_MAP, LinearMap
+from worker.core.families.facts.memory import MemoryFacts
 from worker.core.families.variants import Variant
 from worker.core.words import RenderPrecision, SamplerName
 
@@ -113,6 +114,7 @@ class FamilyFacts:
     hub_tag: str
     linear_map: LinearMap = NO_MAP
     options: FamilyOptions
+    memory: MemoryFacts | None = None
     drawing: Mapping[Variant, UsualDrawing] = field(default_factory=dict)
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
 
