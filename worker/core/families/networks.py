@@ -8,6 +8,10 @@ from worker.core.families.network import Network
 
 def network_of(family: BaseFamily) -> Network:
     """How the networks of a family are called."""
+    if family is BaseFamily.ZIMAGE:
+        from worker.core.families.zimage.network import ZImageNetwork
+
+        return ZImageNetwork()
     from worker.core.families.stable_diffusion.network import NETWORKS
 
     return NETWORKS[family]
