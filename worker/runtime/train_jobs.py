@@ -220,7 +220,9 @@ def _calibration_orders(model: Path) -> list[Calibrate]:
         return []
     orders: dict[tuple[int, str], Calibrate] = {}
     for preset in Preset:
-        config = preset_config(preset, resolution=info.resolution, images=USUAL_IMAGES)
+        config = preset_config(
+            preset, resolution=info.resolution, images=USUAL_IMAGES, family=info.family
+        )
         key = (config.batch_size, trained_layers(config))
         orders.setdefault(key, Calibrate(config, info.resolution))
     return list(orders.values())

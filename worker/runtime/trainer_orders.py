@@ -22,7 +22,7 @@ from worker.core.training.calibrate import calibrate
 from worker.core.training.config import Precision
 from worker.core.training.data.images import read_folder
 from worker.core.training.events import Commands, Event
-from worker.core.training.load import USUAL_BATCH, load_for_training
+from worker.core.training.load import USUAL_BATCH, is_loaded_for, load_for_training
 from worker.core.training.memory import release_memory
 from worker.core.training.presets import Preset, preset_config
 from worker.core.training.round_trip import worst_round_trips
@@ -113,7 +113,9 @@ class Trainer:
         base = self._base
         if base is None or self._device != "cpu" or not is_small(base.info.parameters):
             return  # GPU memory is reserved for runs, and steps of large base models take too long
-        config = preset_config(Preset.QUICK, resolution=base.info.resolution, images=1)
+        config = preset_config(
+            Preset.QUICK, resolution=base.info.resolution, images=1, family=base.info.family
+        )
         try:
             calibrate(base, config, device=self._device, timed_steps=1)
         except Exception:  # the run will report the cause
@@ -126,6 +128,8 @@ class Trainer:
 
         `threads` is the fastest number of them, if it is known.
         """
+        if self._base and order and not is_loaded_for(self._base, order.config, self._device):
+            self._base = None
         if self._base is None or self._model != model:
             self._base = None  # never hold two base models in memory
             known = order.arithmetic if order else None

@@ -31,6 +31,9 @@ from app.registry.tables.renders import Render
 from app.registry.validation import Reasons
 from app.registry.wording import plural
 from worker.core.bases.family import BaseFamily
+from worker.core.families.facts.family_facts import UsualDrawing
+from worker.core.families.family import find_family
+from worker.core.families.variants import Variant
 from worker.core.inference.config import (
     DEFAULT_STRENGTH,
     MAX_COUNT,
@@ -48,7 +51,7 @@ from worker.core.lora_files.weights import (
     MAX_STRIP_ADAPTERS,
     weight_problem,
 )
-from worker.core.training.presets import default_guidance
+from worker.core.training.presets import default_guidance, usual_drawing
 from worker.core.words import RenderPrecision, SamplerName
 
 Row = Sequence[float | None]
@@ -77,7 +80,15 @@ class RenderPlan:
 
 def guidance_for(base: BaseModel) -> float:
     """The guidance scale of a request that names none."""
-    return default_guidance(base.resolution or USUAL_SIDE)
+    return usual_of(base).guidance
+
+
+def usual_of(base: BaseModel) -> UsualDrawing:
+    """How images are drawn with a base model unless a request says otherwise."""
+    variant = Variant(base.variant) if base.variant else None
+    return usual_drawing(find_family(base.family), variant) or UsualDrawing(
+        steps=USUAL_STEPS, guidance=default_guidance(base.resolution or USUAL_SIDE)
+    )
 
 
 def plan_render(session: Session, request: RenderRequest) -> RenderPlan:

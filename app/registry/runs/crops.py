@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from app.registry.tables.datasets import Image
-from worker.core.training.data.buckets import Size, fit
+from worker.core.training.data.buckets import USUAL_SIDE_STEP, Size, fit
 
 SHOWN = 60
 
@@ -38,16 +38,21 @@ class Crops:
     buckets: list[tuple[Size, int]]
 
 
-def crop_of(image: Image, resolution: int, *, squares: bool) -> Crop:
+def crop_of(
+    image: Image, resolution: int, *, squares: bool, side_step: int = USUAL_SIDE_STEP
+) -> Crop:
     """The crop that training makes: scaled to cover its bucket, then cropped around its focus."""
-    fitted = fit(Size(image.width, image.height), resolution, squares=squares, focus=image.focus)
+    size = Size(image.width, image.height)
+    fitted = fit(size, resolution, squares=squares, focus=image.focus, side_step=side_step)
     left, top, right, bottom = fitted.crop_box
     return Crop(image, left, top, right - left, bottom - top, fitted.bucket)
 
 
-def crops_of(images: Iterable[Image], resolution: int, *, squares: bool) -> Crops:
+def crops_of(
+    images: Iterable[Image], resolution: int, *, squares: bool, side_step: int = USUAL_SIDE_STEP
+) -> Crops:
     """All crops of a dataset at a training resolution of `resolution` pixels."""
-    crops = [crop_of(image, resolution, squares=squares) for image in images]
+    crops = [crop_of(one, resolution, squares=squares, side_step=side_step) for one in images]
     counted = Counter(crop.bucket for crop in crops)
     return Crops(
         shown=sorted(crops, key=lambda crop: crop.kept)[:SHOWN],

@@ -29,7 +29,7 @@ COSTLY = (
     *("kind", "rank", "targets", "blocks", "train_text_encoder", "text_encoder_rank"),
     *("batch_size", "gradient_accumulation", "optimizer", "ema_decay", "shuffle_tags"),
     *("resolution", "aspect_buckets", "masked_loss", "precision", "gradient_checkpointing"),
-    *("compile", "sample_steps"),
+    *("compile", "base_weights", "sample_steps"),
 )
 """Settings that decide time and memory."""
 

@@ -41,6 +41,7 @@ from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.runs import NOTICE, Checkpoint, OwnPreset, Run
 from app.registry.validation import named_reasons, one_line, reason, too_long
+from worker.core.families.family import find_family
 from worker.core.old_names import accept_old_names
 from worker.core.training.config import MAX_SAMPLE_PROMPTS, TrainConfig
 from worker.core.training.presets import (
@@ -130,6 +131,7 @@ def plan_config(
         Preset(own.preset) if own else request.preset,
         resolution=base.resolution or 512,
         images=image_count,
+        family=find_family(base.family),
         prompt_form=prompt_form,
         evaluate=asks_for_evaluation(changes, own.config if own else {}),
     )

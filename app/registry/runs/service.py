@@ -23,6 +23,7 @@ from app.registry.runs.presets import misfit
 from app.registry.tables.jobs import Event
 from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import WARNING, Run, Sample
+from worker.core.families.family import find_family
 from worker.core.training.config import TrainConfig
 from worker.core.training.presets import Preset, for_optimizer, preset_config
 from worker.core.training.rate_warnings import rate_warnings
@@ -45,6 +46,7 @@ def run_warnings(session: Session, run: Run) -> list[str]:
         Preset(run.preset) if run.preset in set(Preset) else Preset.BALANCED,
         resolution=base.resolution or 512,
         images=run_image_count(session, run),
+        family=find_family(base.family),
     )
     found = rate_warnings(config, for_optimizer(usual, config.optimizer))
     found += trigger_warnings(session, run)

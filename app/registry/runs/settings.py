@@ -109,6 +109,7 @@ def _shipped(session: Session, run: Run, base: BaseModel) -> TrainConfig:
         shipped_preset(run.preset),
         resolution=base.resolution or 512,
         images=image_total(used_datasets(session, run)),
+        family=find_family(base.family),
         prompt_form=form_of(run.config.get("sample_prompts", [])) or usual_form(run.trigger_word),
         evaluate=bool(run.config.get("evaluate")),
     )

@@ -54,7 +54,13 @@ from app.web.runs.preset_pages import FormPreset
 from app.web.runs.run_view import run_view, settings_panel
 from app.web.runs.version_offer import VersionOffer, check_offer, version_offer
 from app.web.state import Id, OptionalId, State
-from app.web.templates import render, render_fragment, running_strip, wants_fragment
+from app.web.templates import (
+    render,
+    render_fragment,
+    running_strip,
+    wants_fragment,
+)
+from worker.core.families.family import FALLBACK_FAMILY, find_family
 from worker.core.training.config import MAX_SAMPLE_PROMPTS, TrainConfig
 from worker.core.training.presets import prompts_of
 
@@ -253,7 +259,13 @@ def show_crops(state: State, sent: TypedForm) -> Response:
             if row.summary is not None
             for image in datasets.trained_images(session, row.summary.dataset.key)
         ]
-    found = crops_of(images, resolution or 512, squares=not config.aspect_buckets)
+    family = find_family(choices.base.family if choices.base else None) or FALLBACK_FAMILY
+    found = crops_of(
+        images,
+        resolution or family.facts.native_side,
+        squares=not config.aspect_buckets,
+        side_step=family.facts.options.side_step,
+    )
     return render_fragment("runs/_crops.html", crops=found)
 
 

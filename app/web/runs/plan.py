@@ -149,6 +149,7 @@ class RunChoices:
                 preset,
                 resolution=(self.base.resolution if self.base else None) or 512,
                 images=self.image_count,
+                family=find_family(self.base.family if self.base else None),
                 prompt_form=self.prompt_form,
                 evaluate=self.evaluate,
             )

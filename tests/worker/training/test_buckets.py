@@ -8,13 +8,14 @@ from worker.core.training.data import buckets as buckets_module
 from worker.core.training.data.buckets import MAX_ASPECT, Size, buckets, crop_to_bucket, fit
 
 
-@pytest.mark.parametrize("resolution", [32, 64, 128, 512, 768, 1024])
-def test_buckets_have_at_most_the_area_of_the_square(resolution: int) -> None:
-    for size in buckets(resolution):
-        assert size.width % 8 == size.height % 8 == 0
+@pytest.mark.parametrize("step", [8, 16])
+@pytest.mark.parametrize("resolution", [32, 64, 128, 192, 512, 768, 1024])
+def test_buckets_have_at_most_the_area_of_the_square(resolution: int, step: int) -> None:
+    for size in buckets(resolution, step):
+        assert size.width % step == size.height % step == 0
         assert size.width * size.height <= resolution**2
         assert 1 / MAX_ASPECT <= size.aspect <= MAX_ASPECT
-    assert Size(resolution, resolution) in buckets(resolution)
+    assert Size(resolution, resolution) in buckets(resolution, step)
 
 
 def test_a_wide_picture_gets_a_wide_bucket_and_a_tall_one_a_tall() -> None:

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from worker.core.bases.load import LoadedBase
 from worker.core.families.networks import network_of
 from worker.core.families.text_states import TextStates
-
-
-@dataclass(frozen=True, eq=False)
-class PromptEmbeddings:
-    """`hidden`: (prompts, tokens, width); `pooled`: (prompts, width) for SDXL, else None."""
-
-    hidden: Tensor
-    pooled: Tensor | None
 
 
 def encode_prompts(

@@ -58,7 +58,7 @@ def evaluate_training(
         ResidentPipeline.load(options.model, device),
         options.out / "evaluation",
         files,
-        guidance=default_guidance(base.resolution),
+        guidance=default_guidance(base.resolution, base.family),
         on_image=lambda: on_image(next(drawn), total),
     )
     eyes = open_eyes(options.eyes, device=device)

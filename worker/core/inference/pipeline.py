@@ -340,11 +340,12 @@ class ResidentPipeline:
 
     def image_size(self, config: RenderConfig) -> tuple[int, int]:
         """(width, height) in pixels: the config's, else the native size. Raises RenderError."""
-        side, factor = self.base.info.resolution, vae_factor(self.base.vae.config)
+        side, step = self.base.info.resolution, self.base.info.family.facts.options.side_step
+        step = max(step, vae_factor(self.base.vae.config))
         width, height = config.width or side, config.height or side
-        if width % factor or height % factor:
+        if width % step or height % step:
             raise RenderError(
-                f"The size {width} × {height} is not possible: use multiples of {factor}."
+                f"The size {width} × {height} is not possible: use multiples of {step}."
             )
         return width, height
 

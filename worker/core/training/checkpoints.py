@@ -36,7 +36,7 @@ UNFINISHED = ".unfinished-"
 NOT_IN_IDENTITY = frozenset(
     {"checkpoint_every", "keep_checkpoints", "keep_adapters", "evaluate", "patience"}
 )
-LATER_SETTINGS = ("noise_focus",)
+LATER_SETTINGS = ("noise_focus", "flow_shift", "level_density", "base_weights")
 """Checkpoints of releases before these have none of them; with their default nothing changes."""
 SAME_BATCHES = (
     "pictures",

@@ -20,7 +20,7 @@ from pydantic import (
 
 from worker.core.old_names import accept_old_names
 from worker.core.training.prompts import parse_prompt
-from worker.core.words import Labeled, LossWeighting, PredictionType
+from worker.core.words import Labeled, LevelDensity, LossWeighting, PredictionType
 
 MAX_SAMPLE_PROMPTS = 8
 MAX_PROMPT_LENGTH = 1_000
@@ -91,6 +91,14 @@ class Precision(StrEnum):
     FP32 = "fp32"
     BF16 = "bf16"
     FP16 = "fp16"
+
+
+class BaseWeights(StrEnum):
+    """Number type in which the frozen weights of a large base model are kept in memory."""
+
+    AUTO = "auto"
+    BF16 = "bf16"
+    INT8 = "int8"
 
 
 class Loss(StrEnum):
@@ -341,6 +349,19 @@ class TrainConfig(BaseModel):
         "is learned; below 0 more at low noise, where detail is. 0: all equally. On starter, 0.5 "
         "made the style a little weaker, -0.5 copied a little more.",
     )
+    flow_shift: float = Group.NOISE.field(
+        3.0,
+        ge=0.1,
+        le=20,
+        description="For transformer bases: above 1 more steps at high noise, where the whole look "
+        "is learned. Images are drawn with the shift of the base model, whatever this is.",
+    )
+    level_density: LevelDensity = Group.NOISE.field(
+        LevelDensity.UNIFORM,
+        title="Noise level density",
+        description="For transformer bases: uniform, or logit-normal, which has more steps at "
+        "medium noise levels. The flow shift moves both.",
+    )
     caption_dropout: float = Group.CAPTIONS.field(
         0.05,
         ge=0,
@@ -417,6 +438,12 @@ class TrainConfig(BaseModel):
         Precision.AUTO,
         description="Mixed precision of the base model. Auto picks the fastest on this machine. "
         "The adapter itself is always trained in fp32.",
+    )
+    base_weights: BaseWeights = Group.SPEED.field(
+        BaseWeights.AUTO,
+        title="Frozen weights",
+        description="For transformer bases: number type of the weights that are not trained. Int8 "
+        "needs half the memory of bf16 and rounds a little. Auto takes bf16 if it fits.",
     )
     gradient_checkpointing: StrictBool = Group.SPEED.field(
         False,

@@ -161,15 +161,9 @@ class TrainingLoop:
         self._lora, self._learner, self._batches = parts.lora, parts.learner, parts.batches
         self._validation = parts.validation
         self._health = TrainingHealth(parts.learner, parts.lora, parts.fixed, self._emit)
-        count = (config.steps - 1) // (config.checkpoint_every or config.steps)
-        if config.patience and count <= config.patience:
-            short = (
-                f"That takes {config.patience + 1} checkpoints before it, and there are {count}."
-            )
-            self._emit(Notice(f"{GOES_ON} {short}", is_warning=True))
-        elif config.patience:
-            guidance = default_guidance(base.info.resolution)
-            self._watch = StyleWatch(prompts, encoded, parts, guidance)
+        self._watch = StyleWatch(
+            prompts, encoded, parts, default_guidance(base.info.resolution, base.info.family)
+        )
         self._sampler, self._precision = parts.sampler, parts.precision
         self._arithmetic = Arithmetic(parts.precision.value, torch.get_num_threads())
         self.trainable_parameters = parts.lora.size

@@ -1,8 +1,9 @@
 """Chooses the precision of a base model, and provides its autocast context."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import nn
@@ -60,6 +61,27 @@ def convolution_probe(latents: torch.Size, channels: int) -> Callable[[], None]:
         torch.autograd.grad(out.sum(), x)
 
     return probe
+
+
+def linear_probe(tokens: int, width: int) -> Callable[[], None]:
+    """The most common work of a transformer: a linear layer, forward and backward."""
+    x = torch.zeros(tokens, width, requires_grad=True)
+    weight = torch.zeros(width, width)
+
+    def probe() -> None:
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        out = torch.nn.functional.linear(x.to(dtype), weight.to(dtype))
+        torch.autograd.grad(out.sum(), x)
+
+    return probe
+
+
+def denoiser_probe(config: Mapping[str, Any], latents: torch.Size) -> Callable[[], None]:
+    """The most common work of a denoiser with this config on latents (b, c, h, w)."""
+    if widths := config.get("block_out_channels"):
+        return convolution_probe(latents, widths[0])
+    width = config.get("dim") or config["num_attention_heads"] * config["attention_head_dim"]
+    return linear_probe(latents[0] * latents[2:].numel() // 4, width)  # patches of 2 x 2
 
 
 def _time_probe(probe: Callable[[], None], precision: Precision) -> float:

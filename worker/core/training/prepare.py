@@ -26,7 +26,7 @@ from worker.core.training.data.text import (
 from worker.core.training.data.validation import ValidationSet, fixed_set
 from worker.core.training.errors import UnsupportedError
 from worker.core.training.learner import Learner, Model
-from worker.core.training.precision import cast_frozen, convolution_probe, resolve_precision
+from worker.core.training.precision import cast_frozen, denoiser_probe, resolve_precision
 from worker.core.training.samples.sampler import Sampler, sample_texts
 from worker.core.words import PredictionType
 
@@ -85,6 +85,7 @@ def encode_dataset(
             flip=flip,
             folder=cache,
             squares=not config.aspect_buckets,
+            side_step=base.info.family.facts.options.side_step,
             check_stop=check_stop,
         )
 
@@ -228,7 +229,7 @@ def choose_precision(
 ) -> Precision:
     """Resolve `auto` by timing the most common work of the denoiser at the batch's size."""
     shape = torch.Size([config.batch_size, *bucket.mean.shape[2:]])
-    probe = convolution_probe(shape, base.unet.config.block_out_channels[0])
+    probe = denoiser_probe(base.denoiser.config, shape)
     return resolve_precision(precision, device=device, probe=probe)
 
 

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from worker.core.training.config import LossWeighting, LrScheduler, Optimizer, Targets, TrainConfig
+from worker.core.families.facts.family_facts import Recipe, UsualDrawing
+from worker.core.families.family import BaseFamily
+from worker.core.families.variants import Variant
+from worker.core.training.config import LrScheduler, Optimizer, Targets, TrainConfig
+from worker.core.words import LossWeighting
 
 SMALL_RESOLUTION = 128
 LARGE_RESOLUTION = 768
@@ -28,32 +31,22 @@ class Preset(StrEnum):
     THOROUGH = "thorough"
 
 
-@dataclass(frozen=True, slots=True)
-class _Recipe:
-    """Steps for a typical dataset, with a batch size, rank and learning rate that match."""
-
-    steps: int
-    batch_size: int
-    rank: int
-    learning_rate: float
-    targets: Targets = Targets.ATTENTION
-
-
 _SMALL = {
-    Preset.QUICK: _Recipe(300, 8, 4, 2e-3, Targets.LINEAR),
-    Preset.BALANCED: _Recipe(1_200, 8, 4, 1.5e-3, Targets.LINEAR),
-    Preset.THOROUGH: _Recipe(2_500, 8, 8, 1e-3, Targets.LINEAR),
+    Preset.QUICK: Recipe(300, 8, 4, 2e-3, Targets.LINEAR),
+    Preset.BALANCED: Recipe(1_200, 8, 4, 1.5e-3, Targets.LINEAR),
+    Preset.THOROUGH: Recipe(2_500, 8, 8, 1e-3, Targets.LINEAR),
 }
 _MEDIUM = {
-    Preset.QUICK: _Recipe(500, 2, 8, 2e-4),
-    Preset.BALANCED: _Recipe(1_200, 2, 16, 1e-4),
-    Preset.THOROUGH: _Recipe(3_000, 4, 16, 1e-4, Targets.LINEAR),
+    Preset.QUICK: Recipe(500, 2, 8, 2e-4),
+    Preset.BALANCED: Recipe(1_200, 2, 16, 1e-4),
+    Preset.THOROUGH: Recipe(3_000, 4, 16, 1e-4, Targets.LINEAR),
 }
 _LARGE = {
-    Preset.QUICK: _Recipe(500, 1, 8, 2e-4),
-    Preset.BALANCED: _Recipe(1_500, 1, 16, 1e-4),
-    Preset.THOROUGH: _Recipe(3_000, 2, 32, 1e-4, Targets.LINEAR),
+    Preset.QUICK: Recipe(500, 1, 8, 2e-4),
+    Preset.BALANCED: Recipe(1_500, 1, 16, 1e-4),
+    Preset.THOROUGH: Recipe(3_000, 2, 32, 1e-4, Targets.LINEAR),
 }
+FEWEST_CHECKPOINTS = 10  # of a family with recipes of its own: people disagree on its steps
 
 
 def preset_config(
@@ -61,10 +54,13 @@ def preset_config(
     *,
     resolution: int,
     images: int,
+    family: BaseFamily | None = None,
     prompt_form: PromptForm = ("", ""),
     evaluate: bool = False,
 ) -> TrainConfig:
     """Return the config of a preset for a base model of this native `resolution` (pixels).
+
+    `family`: None for a base that is still unknown.
 
     Learning rate and batch size depend on the native resolution, not on the name: a small base
     model takes ten times the learning rate of one of 512 pixels. A large dataset gets more steps,
@@ -75,27 +71,31 @@ def preset_config(
     The text encoder is never trained: with few images it loses the subjects that none of them
     shows, long before the style is learned.
     """
-    small = is_small_resolution(resolution)
+    small, drawing = is_small_resolution(resolution), usual_drawing(family)
     recipes = _SMALL if small else _LARGE if resolution >= LARGE_RESOLUTION else _MEDIUM
-    recipe = recipes[preset]
+    own = family.facts.recipes if family else {}
+    recipe = own.get(preset, recipes[preset])
     steps = min(MAX_STEPS, max(recipe.steps, 5 * images // recipe.batch_size))
     every = _rounded(steps / (4 if preset is Preset.QUICK else 6))
+    if own:
+        every = 25 * (steps // (25 * FEWEST_CHECKPOINTS))
     return TrainConfig(
         steps=steps,
         batch_size=recipe.batch_size,
         rank=recipe.rank,
         alpha=float(recipe.rank),
-        targets=recipe.targets,
+        targets=Targets(recipe.targets),
         learning_rate=recipe.learning_rate,
         warmup_steps=min(steps // 20, 100),
-        loss_weighting=LossWeighting.NONE if small else LossWeighting.MIN_SNR,
-        gradient_checkpointing=resolution >= LARGE_RESOLUTION,
+        loss_weighting=LossWeighting.NONE if small or own else LossWeighting.MIN_SNR,
+        gradient_checkpointing=resolution >= LARGE_RESOLUTION or bool(own),
         validation_share=hold_out_share(images) if evaluate else 0.0,
         checkpoint_every=every,
         evaluate=evaluate,
         sample_every=every,
         sample_prompts=prompts_of(SAMPLE_SUBJECTS, prompt_form),
-        sample_guidance=default_guidance(resolution),
+        **({"sample_steps": drawing.steps} if drawing else {}),
+        sample_guidance=default_guidance(resolution, family),
     )
 
 
@@ -111,13 +111,20 @@ def is_small_resolution(resolution: int) -> bool:
     return resolution <= SMALL_RESOLUTION
 
 
-def default_guidance(resolution: int) -> float:
+def usual_drawing(family: BaseFamily | None, variant: Variant | None = None) -> UsualDrawing | None:
+    """How images are drawn with a base model of this family, if that is not as with any other."""
+    return family.facts.drawing.get(variant or Variant.BASE) if family else None
+
+
+def default_guidance(resolution: int, family: BaseFamily | None = None) -> float:
     """The guidance scale for a base model of this native resolution.
 
     Small base models draw what they are asked for without much guidance, which only adds contrast:
     an adapter of 300 steps on chalk drawings was at 0.9 of the style measure with 2, at 1.4 with
     3.5 (`tools/starter/README.md`).
     """
+    if drawing := usual_drawing(family):
+        return drawing.guidance
     return 2.0 if is_small_resolution(resolution) else 7.0
 
 

@@ -31,10 +31,12 @@ def worst_round_trips(
     Raises DatasetError.
     """
     worst: list[tuple[float, Image.Image, Image.Image]] = []
-    side = resolution_of(config, base)
+    side, step = resolution_of(config, base), base.info.family.facts.options.side_step
     for image in images:
         size = Size(*image_size(image))
-        fitted = fit(size, side, squares=not config.aspect_buckets, focus=image.focus)
+        fitted = fit(
+            size, side, squares=not config.aspect_buckets, focus=image.focus, side_step=step
+        )
         before = crop_to_bucket(fitted, open_image(image))
         after = through_autoencoder(base.vae, before)
         worst = sorted([*worst, (psnr(before, after), before, after)], key=lambda one: one[0])

@@ -27,7 +27,11 @@ _LATENTS = LinearMap(
 _LATENTS_XL = LinearMap(
     ((60, 60, 60), (-60, -5, 10), (25, 15, -5), (-70, -50, -35)), (150, 140, 130), has_levels=True
 )
-_UNET = FamilyOptions(targets=TARGETS)
+_ONLY_TRANSFORMERS = Limit(
+    reason="Only base models with a transformer, such as Z-Image, have this setting: leave it out."
+)
+_TRAINING = dict.fromkeys(("flow_shift", "level_density", "base_weights"), _ONLY_TRANSFORMERS)
+_UNET = FamilyOptions(training=_TRAINING, targets=TARGETS)
 
 SD1 = FamilyFacts(
     label="Stable Diffusion 1.x",
@@ -74,7 +78,8 @@ SDXL = FamilyFacts(
     linear_map=_LATENTS_XL,
     options=FamilyOptions(
         targets=TARGETS,
-        training={
+        training=_TRAINING
+        | {
             "clip_skip": Limit(
                 reason="SDXL always uses the second-last layer of its text encoders. Set CLIP skip "
                 "to 1.",

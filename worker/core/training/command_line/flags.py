@@ -21,6 +21,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from worker.core import starter
+from worker.core.families.facts.family_facts import reasons_against
+from worker.core.families.family import BaseFamily
 from worker.core.old_names import rename_old
 from worker.core.training.command_line.settings import settings
 from worker.core.training.config import Group, TrainConfig, TrainJob
@@ -88,10 +90,12 @@ class TrainArguments:
         """True if the checkpoints are to be compared at the end."""
         return bool(self.options.get("evaluate"))
 
-    def config(self, *, resolution: int, images: int) -> TrainConfig:
-        """The complete config, for a base of this native resolution (pixels) and number of images.
+    def config(self, *, resolution: int, images: int, family: BaseFamily) -> TrainConfig:
+        """The complete config, for a base of this native resolution (pixels) and family, and for a
+        number of images.
 
-        Raises ArgumentsError when the preset and the other values conflict.
+        Raises ArgumentsError when the preset and the other values conflict, and for settings that
+        the family does not have.
         """
         usual = TrainConfig(validation_share=hold_out_share(images) if self.evaluate else 0)
         if self.preset:
@@ -99,14 +103,20 @@ class TrainArguments:
                 self.preset,
                 resolution=resolution,
                 images=images,
+                family=family,
                 prompt_form=usual_form(self.trigger_word),
                 evaluate=self.evaluate,
             )
         values = for_optimizer(usual, self.options.get("optimizer")).model_dump()
         try:
-            return TrainConfig.model_validate({**values, **self.options})
+            config = TrainConfig.model_validate({**values, **self.options})
         except ValidationError as error:
             raise ArgumentsError(" ".join(_error_sentences(error, None))) from None
+        if reasons := reasons_against(family.facts.options.training, config):
+            flags = {setting.name: setting.flag for setting in settings()}
+            said = (f"{name} ({flags[name]}): {reason}" for name, reason in reasons.items())
+            raise ArgumentsError(" ".join(said))
+        return config
 
 
 def build_parser() -> ArgumentParser:

@@ -140,7 +140,7 @@ class FolderTraining:
             torch.set_num_threads(arguments.threads)
         self._base = inspect_base(arguments.model)
         self._requested = arguments.config(
-            resolution=self._base.resolution, images=self._style_images
+            resolution=self._base.resolution, images=self._style_images, family=self._base.family
         )
         self._config = load_fallback(arguments.out, self._requested)
 

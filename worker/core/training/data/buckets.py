@@ -56,15 +56,16 @@ class Fit:
         return (self.left * across, self.top * down, right, bottom)
 
 
-def bucket_step(resolution: int) -> int:
-    """The step between bucket sides in pixels: an eighth of the resolution, 8 to 64."""
-    return max(8, min(64, resolution // 8 // 8 * 8))
+def bucket_step(resolution: int, side_step: int = USUAL_SIDE_STEP) -> int:
+    """The step between bucket sides in pixels: an eighth of the resolution, up to 64."""
+    return max(side_step, min(64, resolution // 8 // side_step * side_step))
 
 
 @cache
-def buckets(resolution: int) -> list[Size]:
-    """All buckets for a resolution in pixels, from tall to wide."""
-    step, area = bucket_step(resolution), resolution * resolution
+def buckets(resolution: int, side_step: int = USUAL_SIDE_STEP) -> list[Size]:
+    """All buckets for a resolution in pixels, from tall to wide; sides are multiples of
+    `side_step`, as the resolution is."""
+    step, area = bucket_step(resolution, side_step), resolution * resolution
     found = {Size(resolution, resolution)}
     for long in range(resolution, int(resolution * MAX_ASPECT**0.5) + step, step):
         short = area // long // step * step
@@ -79,13 +80,14 @@ def fit(
     *,
     squares: bool = False,
     focus: tuple[float, float] | None = None,
+    side_step: int = USUAL_SIDE_STEP,
 ) -> Fit:
     """The fit of an image of this size in the bucket of the closest shape, or in the square.
 
     `focus`: the point of the image (x, y), each 0 to 1, in the middle of the crop, or as near to it
     as the image's edges allow; None: the center.
     """
-    choice = [Size(resolution, resolution)] if squares else buckets(resolution)
+    choice = [Size(resolution, resolution)] if squares else buckets(resolution, side_step)
     bucket = min(choice, key=lambda size: _aspect_distance(size.aspect, source.aspect))
     scale = max(bucket.width / source.width, bucket.height / source.height)
     scaled = Size(

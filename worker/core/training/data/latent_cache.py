@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from worker.core.latents import Latent, encode
-from worker.core.training.data.buckets import Fit, Size, crop_to_bucket, fit
+from worker.core.training.data.buckets import USUAL_SIDE_STEP, Fit, Size, crop_to_bucket, fit
 from worker.core.training.data.images import TrainingImage, image_size, open_with_opacity
 from worker.core.training.data.tensor_cache import load_cached_tensors, save_cached_tensors
 
@@ -82,20 +82,22 @@ def encode_images(
     flip: bool,
     folder: Path | None,
     squares: bool = False,
+    side_step: int = USUAL_SIDE_STEP,
     check_stop: Callable[[], None],
 ) -> list[EncodedBucket]:
     """The latents of all images by bucket, from the cache where possible.
 
-    Of cached images only the header is read, for the size. `squares` crops all images to squares.
-    Images that are never mirrored have the plain latents twice. `check_stop` is called between
-    images and may raise. Raises DatasetError for an image that cannot be read.
+    Of cached images only the header is read, for the size. `squares` crops all images to squares,
+    `side_step` is that of their buckets. Images that are never mirrored have the plain latents
+    twice. `check_stop` is called between images and may raise. Raises DatasetError for an image
+    that cannot be read.
     """
     store = LatentStore(folder, vae)
     fits = []
     for image in images:
         check_stop()
         size = Size(*image_size(image))
-        fits.append(fit(size, resolution, squares=squares, focus=image.focus))
+        fits.append(fit(size, resolution, squares=squares, focus=image.focus, side_step=side_step))
     by_size: dict[Size, list[int]] = {}
     for index, fitted in enumerate(fits):
         by_size.setdefault(fitted.bucket, []).append(index)

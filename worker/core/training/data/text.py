@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from worker.core.bases.load import LoadedBase
-from worker.core.bases.text import PromptEmbeddings, encode_prompts
+from worker.core.bases.text import encode_prompts
+from worker.core.families.networks import network_of
 from worker.core.families.text_states import TextStates
 from worker.core.training.data.tensor_cache import load_cached_tensors, save_cached_tensors
+from worker.core.training.errors import StorageError
 
 PROMPTS_ENCODED_AT_ONCE = 32
 TEXT_LAYOUT = 1
@@ -104,6 +106,8 @@ class _EmbeddingCache:
     def __init__(self, folder: Path | None, base: LoadedBase, clip_skip: int) -> None:
         mark = f"text-{base.info.fingerprint[:16]}-{clip_skip}-{TEXT_LAYOUT}"
         self._folder = None if folder is None else folder / mark
+        self.dtype = network_of(base.info.family).stored_text
+        self.is_kept = folder is not None and self.dtype is not None
 
     def read(self, caption: str) -> TextStates | None:
         """The embeddings of a caption (1, tokens, dim); None when missing or damaged."""
@@ -113,11 +117,21 @@ class _EmbeddingCache:
         lengths = tuple(tensors["lengths"].tolist()) if "lengths" in tensors else None
         return TextStates(tensors["hidden"], tensors.get("pooled"), lengths)
 
-    def write(self, caption: str, states: PromptEmbeddings) -> None:
-        """Save the embeddings for later runs."""
-        save_cached_tensors(
-            self._embedding_path(caption), {"hidden": states.hidden, "pooled": states.pooled}
-        )
+    def require(self, caption: str) -> TextStates:
+        """The same. Raises StorageError when missing or damaged."""
+        if (found := self.read(caption)) is None:
+            raise StorageError(
+                "The encoded captions of this training have disappeared from the cache. Start it "
+                "again: it continues from its newest checkpoint."
+            )
+        return found
+
+    def write(self, caption: str, states: TextStates) -> None:
+        """Save the embeddings for later steps or runs. Raises OSError if a training needs them."""
+        parts = {"hidden": states.hidden, "pooled": states.pooled}
+        if states.lengths is not None:
+            parts["lengths"] = torch.tensor(states.lengths)
+        save_cached_tensors(self._embedding_path(caption), parts, needed=self.is_kept)
 
     def _embedding_path(self, caption: str) -> Path | None:
         if self._folder is None:
