@@ -21,6 +21,7 @@ from bench import load
 from tests.app.supervisor.conftest import alive, wait_until
 from tests.browser.test_datasets import DROP
 from tests.stack.conftest import Stack, poll, stop_stack
+from tests.worker.bases.tiny_zimage import save_zimage
 from worker.core.starter.examples import CHALKBOARD
 
 pytestmark = [pytest.mark.stack, pytest.mark.browser, pytest.mark.timeout(1_800)]
@@ -227,6 +228,62 @@ def test_a_downloaded_file_that_is_imported_again_is_the_same_adapter(api: httpx
     answer = api.post("/api/v1/adapters/import", files={"file": ("copy.safetensors", content)})
     assert answer.status_code == 200, answer.text
     assert answer.json()["id"] == adapter["id"]
+
+
+def test_a_style_is_trained_on_a_transformer_tried_on_its_turbo_and_taken_home(
+    api: httpx.Client, stack: Stack, tmp_path: Path
+) -> None:
+    bases = {}
+    for name, shift in (("Z-Image", 6.0), ("Z-Image-Turbo", 3.0)):
+        folder = save_zimage(tmp_path / name, shift=shift)
+        added = api.post("/api/v1/base-models", json={"source": str(folder)}).json()
+        bases[name] = poll(api, f"/base-models/{added['id']}", seconds=PATIENCE_SECONDS)
+    assert [bases[name]["variant"] for name in bases] == ["base", "turbo"]
+    httpx.post(f"{stack.url}/example", headers={"origin": stack.url}, timeout=PATIENCE_SECONDS)
+    config = {
+        "steps": 8,
+        "resolution": 64,
+        "batch_size": 1,
+        "learning_rate": 0.01,
+        "sample_prompts": ["castle --s 2"],
+        "checkpoint_every": 4,
+    }
+    body = {"dataset_id": api.get("/api/v1/datasets").json()[0]["id"], "config": config}
+    refused = api.post("/api/v1/runs", json=body | {"base_model": bases["Z-Image-Turbo"]["id"]})
+    assert "Train on Z-Image, and use the adapter on Turbo" in refused.json()["detail"]
+    body |= {"base_model": bases["Z-Image"]["id"], "name": "On Z-Image"}
+    run = api.post("/api/v1/runs", json=body).raise_for_status().json()
+    run = poll(api, f"/runs/{run['id']}", seconds=PATIENCE_SECONDS)
+    assert run["status"] == "succeeded", run
+    place = f"/api/v1/adapters/{run['adapter_id']}"
+    adapter = api.get(place).json()
+    assert adapter["base_family"] == "zimage"
+
+    images = set()
+    for base in bases.values():
+        for weight in (0.0, 2.0):
+            request = {
+                "prompt": "a castle",
+                "seed": 3,
+                "steps": 2,
+                "base_model": base["id"],
+                "adapters": [{"id": adapter["id"], "weight": weight}],
+            }
+            created = api.post("/api/v1/renders", json=request).raise_for_status().json()
+            render = poll(api, f"/renders/{created['id']}", seconds=PATIENCE_SECONDS)
+            assert render["status"] == "succeeded", render
+            images.add(render["images"][0]["url"])
+    assert len(images) == 4
+
+    content = api.get(f"{place}/download?dtype=fp32").raise_for_status().content
+    header = json.loads(content[8 : 8 + struct.unpack("<Q", content[:8])[0]])
+    names = header.keys() - {"__metadata__"}
+    assert all(name.startswith("diffusion_model.layers.") for name in names)
+    assert not any(name.endswith(".alpha") for name in names)
+    api.delete(place).raise_for_status()
+    file = {"file": ("again.safetensors", content)}
+    again = api.post("/api/v1/adapters/import", files=file).raise_for_status().json()
+    assert again["base_family"] == "zimage"
 
 
 def test_an_import_of_broken_tensors_says_why(api: httpx.Client) -> None:

@@ -30,7 +30,12 @@ from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.jobs import IoJob
 from app.registry.wording import join_words
 from worker.core.bases.family import BaseModelError
-from worker.core.families.adapter_files import family_of_header, family_shapes
+from worker.core.families.adapter_files import (
+    FAMILIES_WITH_FILES,
+    denoiser_of,
+    family_of_header,
+    family_shapes,
+)
 from worker.core.families.family import FALLBACK_FAMILY, BaseFamily, family_label
 from worker.core.likeness import pack
 from worker.core.lora_files import canonical
@@ -46,7 +51,11 @@ from worker.core.lora_files.read_metadata import (
     SourceMetadata,
     read_source_metadata,
 )
-from worker.core.lora_files.reading import AdapterReading, convert_layout, matching_families
+from worker.core.lora_files.reading import (
+    AdapterReading,
+    convert_layout,
+    matching_families,
+)
 from worker.core.lora_files.sketch import sketch_weights
 from worker.core.safetensors_header import tensor_hash
 from worker.core.wording import shortened
@@ -216,9 +225,13 @@ def _place(work: IoWork, found: FileLayout, wanted: Any) -> ImportTarget:
     if families := matching_families(found):
         family = _stated_family(found.metadata, families)
         return ImportTarget(family, family_shapes(family), None)
-    for family in BaseFamily:
-        misfits.append(_misfit(found, family_shapes(family), family.label))
-    raise RefusedError("adapter", FITS_NOTHING.format(reason=min(misfits)[1]))
+    kind, _ = denoiser_of({module.key: module.weight_shape for module in found.modules})
+    for family in FAMILIES_WITH_FILES:
+        if denoiser_of(family_shapes(family))[0] == kind:
+            misfits.append(_misfit(found, family_shapes(family), family.label))
+    *labels, last = [family.label for family in FAMILIES_WITH_FILES]
+    known = f"{', '.join(labels)} or {last}"
+    raise RefusedError("adapter", FITS_NOTHING.format(reason=min(misfits)[1], families=known))
 
 
 def _bases(work: IoWork, wanted: Any) -> list[tuple[BaseModel, dict[str, tuple[int, ...]]]]:

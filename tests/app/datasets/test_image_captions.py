@@ -7,7 +7,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.base_models.service import ensure_embedded
 from app.registry.datasets import pinned, service
-from app.registry.datasets.caption_tokens import tokens_of
+from app.registry.datasets.caption_tokens import tokens_for, tokens_of
 from app.registry.datasets.caption_writes import STILL_TYPING
 from app.registry.datasets.image_captions.changes import (
     CaptionChange,
@@ -18,8 +18,10 @@ from app.registry.datasets.image_captions.changes import (
 from app.registry.datasets.image_captions.history import caption_history, restore_caption
 from app.registry.datasets.new_images import NewImage
 from app.registry.datasets.several_captions import captions_of_image
+from app.registry.datasets.training_side import side_of
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import CaptionRevision, Image
 from worker.core.words import CaptionKind
 
@@ -190,3 +192,11 @@ def test_tokens_are_counted_as_the_base_model_does_that_a_form_begins_with(
         assert (tokens.limit, tokens.base, tokens.count("a red fox")) == (75, "", 3)
         ensure_embedded(session)
         assert (tokens_of(session, key).limit, tokens_of(session, key).base) == (22, "starter")
+
+
+def test_a_base_with_a_large_text_encoder_reads_long_captions() -> None:
+    base = BaseModel(name="Z-Image", source="/z-image", family="zimage", resolution=1024)
+    tokens = tokens_for(side_of(base))
+    assert (tokens.limit, tokens.base) == (500, "Z-Image")
+    assert not tokens.is_too_long("a red fox, " * 100)
+    assert tokens.is_too_long("a red fox, " * 200)

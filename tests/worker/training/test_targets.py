@@ -1,14 +1,26 @@
 """Which layers are chosen: by kind, and by block."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from tests.worker.bases.tiny_zimage import zimage_transformer
 from tests.worker.training.adapters import fresh_adapter
 from tests.worker.training.conftest import MakeBase
 from worker.core.bases.load import LoadedBase
 from worker.core.families.family import BaseFamily, Component
-from worker.core.training.adapter.lora import blocks_of, text_targets, unet_targets
-from worker.core.training.config import AdapterKind, Targets
+from worker.core.families.variants import Variant
+from worker.core.training.adapter.lora import (
+    blocks_of,
+    target_layers,
+    text_targets,
+    unet_targets,
+)
+from worker.core.training.config import AdapterKind, Targets, TrainConfig
 from worker.core.training.errors import UnsupportedError
+from worker.core.training.prepare import check_supported
 
 
 def _chosen(base: LoadedBase, blocks: str, targets: Targets = Targets.ALL) -> set[str]:
@@ -112,3 +124,39 @@ def test_a_block_without_a_layer_is_refused_with_those_that_have_some(sdxl: Make
     )
     assert " down.0," not in str(raised.value).partition("Choose")[2]
     assert fresh_adapter(sdxl(), blocks="down.0", targets="all").sites
+
+
+def test_a_base_without_any_layer_to_train_is_refused(sd15: MakeBase) -> None:
+    """Its layers are named like those of another family, as a wrong guess of the family does."""
+    base, config = sd15(), TrainConfig()
+    with pytest.raises(UnsupportedError, match="no layers for the target modules “attention”"):
+        target_layers(base.denoiser, base.text_encoders, config, family=BaseFamily.ZIMAGE)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({}, None),
+        ({"resolution": 72}, "use 64 or 80 instead of 72"),
+        ({"sample_prompts": ["a kite --w 96 --h 40"]}, "use 32 or 48 instead of 40"),
+    ],
+)
+def test_sides_that_the_family_cannot_have_are_refused(
+    sd15: MakeBase, settings: dict[str, Any], reason: str | None
+) -> None:
+    base = sd15()
+    check_supported(TrainConfig(**settings), base, device="cpu")
+    base.info = replace(base.info, family=BaseFamily.ZIMAGE)
+    base.denoiser = zimage_transformer()
+    if reason is None:
+        check_supported(TrainConfig(**settings), base, device="cpu")
+        return
+    with pytest.raises(UnsupportedError, match=reason):
+        check_supported(TrainConfig(**settings), base, device="cpu")
+
+
+def test_training_on_a_turbo_base_is_refused_before_its_layers_are_read() -> None:
+    info = SimpleNamespace(family=BaseFamily.ZIMAGE, variant=Variant.TURBO)
+    base = LoadedBase(info)  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedError, match="Train on Z-Image, and use the adapter on Turbo"):
+        check_supported(TrainConfig(), base, device="cpu")

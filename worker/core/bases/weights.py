@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel, ZImageTransformer2DModel
 from torch import Tensor, nn
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
@@ -23,8 +23,14 @@ from worker.core.torch_dtypes import SAFETENSORS_DTYPES
 
 StateDict = dict[str, Tensor]
 CHUNK_BYTES = 8 * 2**20  # read at once for a tensor that is cast
-_DIFFUSERS = {
-    kind.__name__: kind for kind in (UNet2DConditionModel, AutoencoderKL, AutoencoderTiny)
+_DIFFUSERS: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (
+        UNet2DConditionModel,
+        ZImageTransformer2DModel,
+        AutoencoderKL,
+        AutoencoderTiny,
+    )
 }
 _TRANSFORMERS = {kind.__name__: kind for kind in (CLIPTextModel, CLIPTextModelWithProjection)}
 _NUMPY_DTYPES = {torch.float16: np.float16, torch.float32: np.float32}

@@ -10,8 +10,9 @@ from worker.core.families.adapter_file import AdapterFiles, NamedLayers, Shapes
 from worker.core.families.family import BaseFamily
 from worker.core.families.stable_diffusion import layers
 from worker.core.families.stable_diffusion import names as stable_diffusion
+from worker.core.families.zimage import names as zimage
 
-_FILES: dict[BaseFamily, AdapterFiles] = dict(stable_diffusion.FILES)
+_FILES: dict[BaseFamily, AdapterFiles] = {**stable_diffusion.FILES, **zimage.FILES}
 FAMILIES_WITH_FILES = tuple(_FILES)
 """The families whose adapter files can be read and written."""
 
@@ -35,12 +36,12 @@ def adapted_components(family: BaseFamily) -> frozenset[str]:
 
 def family_of_header(metadata: Mapping[str, str]) -> BaseFamily | None:
     """The family named in a file's metadata; its shapes take precedence if they are unambiguous."""
-    return stable_diffusion.family_of_header(metadata)
+    return zimage.family_of_header(metadata) or stable_diffusion.family_of_header(metadata)
 
 
 def closest_family(shapes: Shapes) -> BaseFamily:
     """The family whose names layers of these shapes get, if they are of no published base."""
-    return layers.closest_family(shapes)
+    return zimage.closest_family(shapes) or layers.closest_family(shapes)
 
 
 def denoiser_of(shapes: Shapes) -> tuple[str, BaseFamily]:

@@ -34,7 +34,11 @@ from worker.core.lora_files.parametrizations import (
     ParametrizationKind,
     detect_parametrization,
 )
-from worker.core.lora_files.peft_settings import PeftSettings, SettingsOfFile, read_settings
+from worker.core.lora_files.peft_settings import (
+    PeftSettings,
+    SettingsOfFile,
+    read_settings,
+)
 from worker.core.safetensors_header import MAX_ADAPTER_BYTES, Header, HeaderError, read_header
 from worker.core.wording import plural, size_text
 
@@ -47,8 +51,8 @@ CONVERTED_RANKS = (256, 128, 64, 32, 16, 8, 4)
 MAX_LISTED_NAMES = 5  # unknown names listed in an error
 SECOND_ENCODER_WIDTH = 1280  # of SDXL
 SUPPORTED_FILES = (
-    "Supported are LoRA, LoCon, LoHa, LoKr, DoRA and full differences for SD 1.x, SD 2.x and "
-    "SDXL, with the tensor names of kohya, PEFT, diffusers or ComfyUI."
+    "Supported are LoRA, LoCon, LoHa, LoKr, DoRA and full differences for SD 1.x, SD 2.x, SDXL "
+    "and Z-Image, with the tensor names of kohya, PEFT, diffusers or ComfyUI."
 )
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
+from worker.core.families.zimage.layers import LAYERS
+
 
 class Part(StrEnum):
     """A part of a base model: the text encoders, and the UNet's way down, middle and way up.
 
-    `OTHER`: what belongs to no block of the UNet, such as its time embedding, first and last layer.
+    In a transformer these are the first, second and last third of its layers. `OTHER`: what belongs
+    to no block, such as a time embedding, a first and last layer, or Z-Image's refiners.
     """
 
     TEXT = "text"
@@ -40,6 +43,8 @@ def part_of(key: str) -> Part:
     if not key.startswith(UNET):
         return Part.TEXT
     path = key.removeprefix(UNET)
+    if found := LAYER.match(path):
+        return list(BLOCKS.values())[min(3 * int(found[1]) // LAYERS, 2)]
     return next((part for start, part in BLOCKS.items() if path.startswith(start)), Part.OTHER)
 
 

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from worker.core.families.adapter_files import family_shapes
+from worker.core.families.adapter_files import FAMILIES_WITH_FILES, family_shapes
 from worker.core.families.family import BaseFamily
 from worker.core.lora_files import algebra
 from worker.core.lora_files.canonical import LoraAdapter, LoraModule, check_adapter
@@ -109,20 +109,7 @@ def read_with_notes(
 
 def matching_families(layout: FileLayout) -> list[BaseFamily]:
     """The families that have all modules of the file in the same shapes."""
-    return [family for family in BaseFamily if layout.fits(family_shapes(family))]
-
-
-def family_from_metadata(metadata: Mapping[str, str]) -> BaseFamily | None:
-    """The family named in a file's metadata; its shapes take precedence if they are unambiguous."""
-    version = metadata.get("ss_base_model_version", "").lower()
-    architecture = metadata.get("modelspec.architecture", "").lower()
-    if "xl" in version or "stable-diffusion-xl" in architecture:
-        return BaseFamily.SDXL
-    if metadata.get("ss_v2") == "True" or "stable-diffusion-v2" in architecture:
-        return BaseFamily.SD2
-    if version or "stable-diffusion-v1" in architecture:
-        return BaseFamily.SD1
-    return None
+    return [family for family in FAMILIES_WITH_FILES if layout.fits(family_shapes(family))]
 
 
 def convert_layout(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.worker.bases.tiny_zimage import save_zimage
 from tests.worker.lora_files.random_adapters import random_adapter
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.loaded import LoadedAdapter
@@ -53,6 +54,21 @@ def test_fusing_and_extracting_gives_the_adapter_back(
     assert found.report.relative_error < 1e-3
     assert found.beyond == 0
     assert seen[-1] == (len(seen), found.unchanged + len(by_key))
+
+
+def test_a_transformer_gives_its_adapter_back(tmp_path: Path) -> None:
+    base, tuned = save_zimage(tmp_path / "base"), tmp_path / "tuned"
+    with BaseCheckpoint(base) as found:
+        whole = random_adapter(found.target_shapes, rank=2, alpha=4.0)
+    adapter = LoraAdapter(whole.modules[::4])
+    options = FuseOptions(dtype=FusedDtype.FP32)
+    fuse_adapters(base, [LoadedAdapter("one", adapter)], tuned, options)
+    extracted = extract_adapter(base, tuned, 2)
+    by_key = {module.key: module for module in adapter.modules}
+    assert {module.key for module in extracted.adapter.modules} == by_key.keys()
+    for module in extracted.adapter.modules:
+        assert torch.allclose(module.delta(), by_key[module.key].delta(), atol=1e-5)
+    assert extracted.beyond == 0
 
 
 def test_a_lower_rank_reports_its_true_error(

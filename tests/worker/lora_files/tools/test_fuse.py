@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from tests.worker.bases.tiny_models import (
     sd2_unet,
     text_config,
 )
+from tests.worker.bases.tiny_zimage import save_zimage
 from tests.worker.lora_files.random_adapters import random_adapter
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.load import LoadedBase, load_base
@@ -114,6 +116,22 @@ def test_the_weights_are_those_of_base_and_adapters(
     assert seen[-1][0] == seen[-1][1] == len(seen)
     assert made.layers == len(stack[0].adapter.modules)
     assert sorted(path.name for path in tmp_path.iterdir()) == [out.name]
+
+
+def test_a_folder_with_a_transformer_keeps_its_parts(tmp_path: Path) -> None:
+    base, out = save_zimage(tmp_path / "base"), tmp_path / "out"
+    stack = [replace(one, text_encoder_weight=None) for one in stack_for(base)]
+    fuse_adapters(base, stack, out, FOLDER32)
+    assert_same(state(load_base(out)), with_adapters(base, stack))
+    names = [
+        sorted(str(path.relative_to(where)) for path in where.rglob("*")) for where in (base, out)
+    ]
+    assert names[1] == sorted([*names[0], "brushwork.json"])
+    with BaseCheckpoint(base) as found:
+        assert {key.split(".")[0] for key in found.target_shapes} == {"unet"}
+    with pytest.raises(ToolError, match="Z-Image bases are only written as folders"):
+        fuse_adapters(base, stack, tmp_path / "out.safetensors", SINGLE32)
+    assert not (tmp_path / "out.safetensors").exists()
 
 
 def test_a_single_file_keeps_its_own_names_and_words(sd15_file: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.proof.content import ALPHA, FileContent, LayerPatch, LoaderReading
 from worker.core.lora_files.proof.diffusers_rule import PEFT_SETTINGS
 from worker.core.lora_files.proof.layout import BaseLayout
-from worker.core.lora_files.proof.loaders import DIFFUSERS, LOADERS, Loader
+from worker.core.lora_files.proof.loaders import DIFFUSERS, Loader, loaders_of
 from worker.core.lora_files.proof.result import LoaderResult, Proof, ReadBack, Verdict
 from worker.core.lora_files.reading import read_adapter
 
@@ -153,7 +153,7 @@ def prove_file(
             return _unreadable_proof(adapter, format, dtype, family, error)
         subject = ProofInput(content, adapter, format, dtype, family, shapes or {}, foreign)
         read_back, failures = _check_read_back(subject, found)
-        loaders = [check_loader(loader, subject) for loader in LOADERS]
+        loaders = [check_loader(loader, subject) for loader in loaders_of(family)]
     failures += [
         f"{result.title}: {result.sentence}"
         for result in loaders

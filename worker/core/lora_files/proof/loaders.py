@@ -6,10 +6,11 @@ read in the source code of the versions that each file of a rule names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
-from worker.core.lora_files.proof import diffusers_rule
+from worker.core.families.family import BaseFamily
+from worker.core.lora_files.proof import diffusers_rule, zimage_rule
 from worker.core.lora_files.proof.comfyui_rule import comfy_can_change, read_as_comfyui
 from worker.core.lora_files.proof.content import FileContent, LoaderReading
 from worker.core.lora_files.proof.cpp_rule import cpp_can_change, read_as_stable_diffusion_cpp
@@ -44,3 +45,15 @@ LOADERS = (
     Loader("cpp", "stable-diffusion.cpp", read_as_stable_diffusion_cpp, cpp_can_change),
     DIFFUSERS,
 )
+
+
+def loaders_of(family: BaseFamily) -> Sequence[Loader]:
+    """The programs that read adapters for a family, as far as their rules are known."""
+    rules = zimage_rule.RULES.get(family)
+    if rules is None:
+        return LOADERS
+    return [
+        replace(loader, read=rules[loader.name], can_change=zimage_rule.can_change)
+        for loader in LOADERS
+        if loader.name in rules
+    ]
