@@ -20,8 +20,9 @@ from app.registry.slugs import RowId, insert_with_slug
 from app.registry.tables.added_models import CHANGING, ModelStatus
 from app.registry.tables.base_models import EMBEDDED, NOT_SHIPPED, BaseModel, BaseSpeed
 from worker.core import starter
-from worker.core.bases.family import BaseInfo, BaseModelError
+from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import inspect_base
+from worker.core.families.variants import Variant
 from worker.core.training.config import TrainConfig
 
 DEFAULT_PRECISION = "fp16"  # of a download from a repository that has several
@@ -52,6 +53,7 @@ BASE_MODELS = ModelKind(
     download=JobKind.DOWNLOAD_BASE,
     make_download=_download_args,
     download_folder=lambda settings: settings.hub_models,
+    corrected=frozenset({"variant"}),
 )
 
 BaseReference = Annotated[str, Field(max_length=1_000)] | RowId
@@ -92,20 +94,14 @@ def find_base_model(session: Session, reference: BaseReference | None) -> BaseMo
     return added_models.find_model(session, BASE_MODELS, reference)
 
 
-def write_inspection(session: Session, base_id: int, info: BaseInfo) -> None:
-    """Store the facts and mark the base model ready, unless it was removed meanwhile."""
-    base = added_models.present_model(session, BASE_MODELS, base_id)
-    if base is None:
-        return
-    base.family = str(info.family)
-    base.prediction_type = info.prediction_type
-    base.resolution = info.resolution
-    base.cross_attention_dim = info.cross_attention_dim
-    base.parameters = dict(info.parameters)
-    base.size_bytes = info.size_bytes
-    base.fingerprint = info.fingerprint
-    base.status, base.error = ModelStatus.READY, None
+def correct_variant(session: Session, base_id: int, variant: Variant) -> BaseModel:
+    """Store the variant of a base model. Raises NotFound, and InvalidInput if it has none."""
+    base = get_base_model(session, base_id)
+    if base.variant is None:
+        raise invalid_field("variant", f"“{base.name}” is of a family without variants.")
+    base.variant = variant
     session.add(base)
+    return base
 
 
 def require_ready(base: BaseModel) -> None:

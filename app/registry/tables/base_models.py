@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
+import pydantic
 import sqlalchemy as sa
 from sqlmodel import Field
 
@@ -12,7 +13,7 @@ from app.registry.db import KEEPS_NO_BLOB, utcnow
 from app.registry.tables.added_models import AddedModel
 from app.registry.tables.rows import NumberedRow
 from worker.core import starter
-from worker.core.families.family import family_label
+from worker.core.families.family import family_label, find_family
 
 EMBEDDED = "starter"
 RETIRED = f"{EMBEDDED}@"  # followed by a part of the fingerprint: the source of a retired one
@@ -20,6 +21,19 @@ NOT_SHIPPED = (
     "The base model “{name}” is no longer shipped with Brushwork, so nothing new can be made with "
     "it. What was made with it stays. Choose another base model."
 )
+
+
+class BaseMemory(pydantic.BaseModel):
+    """The memory that a base model takes on a GPU at its own side, computed and not measured."""
+
+    training_bytes: int = pydantic.Field(
+        description="Of a training in bf16: a LoRA of rank 8 in attention, batch size 1, with "
+        "gradient checkpointing."
+    )
+    int8_training_bytes: int = pydantic.Field(
+        description="The same with frozen weights as int8 rows."
+    )
+    drawing_bytes: int = pydantic.Field(description="Of an image.")
 
 
 class BaseModel(AddedModel, table=True):
@@ -33,6 +47,9 @@ class BaseModel(AddedModel, table=True):
     )
 
     prediction_type: str | None = Field(default=None, max_length=16)
+    variant: str | None = Field(
+        default=None, max_length=16, description="base, turbo or dedistilled, where it matters."
+    )
     resolution: int | None = Field(default=None, description="Native side length in pixels.")
     cross_attention_dim: int | None = None
     parameters: dict[str, int] = Field(default_factory=dict, sa_type=sa.JSON)
@@ -79,6 +96,19 @@ class BaseModel(AddedModel, table=True):
     def family_label(self) -> str:
         """The common name of the family."""
         return family_label(self.family)
+
+    @property
+    def memory(self) -> BaseMemory | None:
+        """The memory that it takes on a GPU; None if nearly every GPU has enough, or unknown."""
+        family = find_family(self.family)
+        facts = family.facts.memory if family else None
+        if facts is None or self.resolution is None or not self.parameters:
+            return None
+        return BaseMemory(
+            training_bytes=facts.training_bytes(self.parameters, self.resolution),
+            int8_training_bytes=facts.training_bytes(self.parameters, self.resolution, int8=True),
+            drawing_bytes=facts.drawing_bytes(self.parameters),
+        )
 
 
 class BaseSpeed(NumberedRow, table=True):

@@ -14,12 +14,12 @@ from app.registry.base_models.service import BASE_MODELS
 from app.registry.db import Session
 from app.registry.deletion import base_models as removal
 from app.registry.tables import base_models as models
-from app.registry.tables.added_models import ModelStatus
 from app.web.added_models import NOT_ADDED, ModelOut, add_removal, model_out
 from app.web.problems import CANCEL
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import BaseModelId, Reading, SessionRoute, State, Writing
+from worker.core.families.variants import Variant
 from worker.core.starter.subjects import KnownSubject
 
 router = APIRouter(tags=["base-models"], route_class=SessionRoute)
@@ -48,17 +48,31 @@ class BaseModelOut(ModelOut):
     address: ClassVar[str] = "/api/v1/base-models/{id}"
     id: int = Field(description="Id of the base model.")
     slug: str = Field(description="Short name: `base_model` accepts it in place of the id.")
-    name: str = Field(description="Its name.")
-    family: str | None = Field(description="sd1, sd2 or sdxl; null before it was inspected.")
-    status: ModelStatus = Field(description="Only those that are `ready` can be used.")
-    error: str | None = Field(description="Why it cannot be used, as a sentence.")
+    family: str | None = Field(
+        description="sd1, sd2, sdxl or zimage; null before it was inspected."
+    )
+    variant: Variant | None = Field(
+        description="Of a family with variants: read from its name and scheduler, or corrected."
+    )
     is_retired: bool = Field(
         description="True for an embedded base model of an older version, no longer shipped."
     )
     resolution: int | None = Field(description="Native side length in pixels.")
     prediction_type: str | None = Field(description="epsilon, v_prediction or flow.")
     parameters: int | None = Field(description="Parameters of all its networks, with the VAE.")
-    size_bytes: int | None = Field(description="Size of its files.")
+    memory: models.BaseMemory | None = Field(
+        description="What it takes on a GPU, for families that need much; else null."
+    )
+
+
+class BaseModelPatch(BaseModel):
+    """What is corrected of a base model."""
+
+    model_config = example(variant="base")
+    variant: Variant = Field(
+        description="`base`, `turbo` (few steps without guidance, not for training), or "
+        "`dedistilled` (a Turbo made trainable again)."
+    )
 
 
 def _answers(session: Session, bases: Sequence[models.BaseModel]) -> list[BaseModelOut]:
@@ -96,6 +110,14 @@ def add_base_model(body: BaseModelIn, state: State, session: Writing) -> BaseMod
 def get_base_model(base_id: BaseModelId, session: Reading) -> BaseModelOut:
     """Get a base model with the progress of its download."""
     return _answers(session, [service.get_base_model(session, base_id)])[0]
+
+
+@router.patch("/base-models/{base_id}")
+def correct_base_model(
+    base_id: BaseModelId, body: BaseModelPatch, session: Writing
+) -> BaseModelOut:
+    """Correct the variant of a base model, where its name and scheduler do not tell it."""
+    return _answers(session, [service.correct_variant(session, base_id, body.variant)])[0]
 
 
 @router.get("/base-models/{base_id}/subjects")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from app.registry.added_models import service as added_models
 from app.registry.base_models import precisions, service
@@ -14,12 +12,13 @@ from app.registry.base_models.subjects import has_subject_list, subjects_of
 from app.registry.deletion import base_models as removal
 from app.registry.errors import NotFound
 from app.registry.state import AppState
-from app.registry.tables.base_models import EMBEDDED, BaseModel, BasePrecision
-from app.web.added_models import PRECISIONS, ModelPages, ModelsPage, SentModel, models_page
+from app.registry.tables.base_models import EMBEDDED
+from app.web.added_models import PRECISIONS, ModelPages, SentModel, models_page
+from app.web.forms import SentForm
 from app.web.state import Id, State, Words
 from app.web.templates import render
 from worker.core.families.others import supported
-from worker.core.starter.subjects import KnownSubject
+from worker.core.families.variants import Variant
 
 router = APIRouter(include_in_schema=False)
 
@@ -32,38 +31,6 @@ GROUP_TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class BaseModelsPage:
-    """All base models, retired ones last, with the effects of removing each.
-
-    `image_precisions`: by base model, those in which the render workers generate images.
-    """
-
-    page: ModelsPage
-    image_precisions: dict[int, list[BasePrecision]]
-    embedded: str
-    precisions: list[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class SubjectGroup:
-    """The found subjects of one group."""
-
-    title: str
-    subjects: list[KnownSubject]
-
-
-@dataclass(frozen=True)
-class SubjectsPage:
-    """All subjects that a base model knows by name, or those that match a search."""
-
-    base: BaseModel
-    words: str
-    total: int
-    found: int
-    groups: list[SubjectGroup]
-
-
 @router.get(f"{BASE_MODELS.address}/{{base_id}}/subjects")
 def show_subjects(request: Request, base_id: Id, state: State, q: Words = "") -> Response:
     """List what a base model can draw, each with a link into the playground."""
@@ -73,17 +40,28 @@ def show_subjects(request: Request, base_id: Id, state: State, q: Words = "") ->
         raise NotFound(f"“{base.name}” brings no list of subjects. It can be prompted freely.")
     found = subjects_of(base, q)
     groups = [
-        SubjectGroup(title, [subject for subject in found if subject.group == group])
+        (title, [subject for subject in found if subject.group == group])
         for group, title in GROUP_TITLES.items()
     ]
-    context = SubjectsPage(
+    return render(
+        request,
+        "base_models/subjects.html",
         base=base,
         words=q.strip(),
         total=len(subjects_of(base)),
         found=len(found),
         groups=[(title, subjects) for title, subjects in groups if subjects],
     )
-    return render(request, "base_models/subjects.html", context)
+
+
+@router.post(f"{BASE_MODELS.address}/{{base_id}}/variant")
+def correct_variant(request: Request, base_id: Id, state: State, form: SentForm) -> Response:
+    """Correct the variant of a base model."""
+    sent = str(form.get("variant", ""))
+    with state.database.write() as session:
+        if sent in set(Variant):
+            service.correct_variant(session, base_id, Variant(sent))
+    return RedirectResponse(BASE_MODELS.address, status_code=303)
 
 
 def _show(request: Request, state: AppState, sent: SentModel, status: int) -> Response:
@@ -96,14 +74,17 @@ def _show(request: Request, state: AppState, sent: SentModel, status: int) -> Re
             base.key: [choice for choice in precisions.present_choices(session, base) if choice]
             for base in bases
         }
-    context = BaseModelsPage(
+    return render(
+        request,
+        "base_models/index.html",
         page=models_page(state, BASE_MODELS, rows, removals, sent),
         image_precisions=image_precisions,
         embedded=EMBEDDED,
         families=supported(),
         precisions=list(PRECISIONS.items()),
+        variants=[(variant.value, variant.label) for variant in Variant],
+        status=status,
     )
-    return render(request, "base_models/index.html", context, status=status)
 
 
 ModelPages(BASE_MODELS, _show, removal.remove).add_routes(router)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.added_models.service import write_unusable
+from app.registry.added_models.service import write_ready, write_unusable
 from app.registry.base_models.service import BASE_MODELS
+from app.registry.db import Session
 from app.registry.state import AppState
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import BaseModel
@@ -167,3 +169,49 @@ def test_the_embedded_base_lists_its_subjects_and_finds_one_by_any_of_its_names(
 def test_another_base_brings_no_list_of_subjects(client: TestClient, tmp_path: Path) -> None:
     added = client.post("/api/v1/base-models", json={"source": str(tmp_path)}).json()
     assert client.get(f"/api/v1/base-models/{added['id']}/subjects").json() == []
+
+
+def zimage_row(session: Session) -> int:
+    """A published Z-Image whose variant was read from its folder."""
+    row = BaseModel(slug="z", name="z", source="/models/z", status=ModelStatus.READY)
+    row.family, row.variant, row.resolution = "zimage", "turbo", 1024
+    row.fingerprint = "f" * 64
+    counts = {"unet": 6_154_908_736, "vae": 83_819_683, "text_encoder": 4_022_468_096}
+    row.parameters = counts
+    session.add(row)
+    session.flush()
+    return row.key
+
+
+def test_a_variant_is_corrected_and_stays_while_the_files_do(
+    client: TestClient, state: AppState
+) -> None:
+    with state.database.write() as session:
+        base = zimage_row(session)
+    address = f"/api/v1/base-models/{base}"
+    assert client.get(address).json()["variant"] == "turbo"
+    assert client.patch(address, json={"variant": "dedistilled"}).json()["variant"] == "dedistilled"
+    found = {"variant": "turbo", "fingerprint": "f" * 64}
+    for mark, expected in (("f", "dedistilled"), ("e", "turbo")):
+        found["fingerprint"] = mark * 64
+        with state.database.write() as session:
+            write_ready(session, BASE_MODELS, base, SimpleNamespace(**found))
+        assert client.get(address).json()["variant"] == expected
+    page = client.post(f"/base-models/{base}/variant", data={"variant": "base"}).text
+    assert '<option value="base" selected>Base</option>' in page
+    refused = client.patch("/api/v1/base-models/1", json={"variant": "turbo"})
+    assert refused.status_code == 422
+    assert "a family without variants" in refused.text
+
+
+def test_the_memory_of_a_large_base_is_computed(client: TestClient, state: AppState) -> None:
+    assert client.get("/api/v1/base-models/1").json()["memory"] is None
+    with state.database.write() as session:
+        base = zimage_row(session)
+    memory = client.get(f"/api/v1/base-models/{base}").json()["memory"]
+    assert {name: round(size / 1e9, 1) for name, size in memory.items()} == {
+        "training_bytes": 17.1,
+        "int8_training_bytes": 11.8,
+        "drawing_bytes": 23.2,
+    }
+    assert "training takes 17.1 GB of GPU memory" in client.get("/base-models").text
