@@ -395,9 +395,10 @@ def _note(render: Render, base: BaseModel, truncated: str) -> str | None:
     end = shorten(truncated, MAX_QUOTED, placeholder=" …")
     notes = [render.note] if render.note else []
     notes += [TRUNCATED.format(end=end)] if end else []
-    notes += parse_prompt(render.prompt).notes
+    has_weights = base.options.has_prompt_weights
+    notes += parse_prompt(render.prompt, has_weights=has_weights).notes
     if render.guidance > 1:  # else the negative prompt is not read
-        notes += parse_prompt(render.negative_prompt).notes
+        notes += parse_prompt(render.negative_prompt, has_weights=has_weights).notes
     return " ".join(dict.fromkeys(notes)) or None
 
 

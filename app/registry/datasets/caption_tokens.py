@@ -44,7 +44,8 @@ def _count(counter: TokenCounter, caption: str) -> int:
 
 def tokens_for(side: TrainingSide) -> CaptionTokens:
     """The token counter of this base model; CLIP's for one that is not embedded."""
-    return CaptionTokens(starter_counter() if side.is_embedded else clip_counter(), side.base_name)
+    counter = starter_counter() if side.is_embedded else clip_counter(side.caption_tokens)
+    return CaptionTokens(counter, side.base_name)
 
 
 def tokens_of(session: Session, dataset_id: int) -> CaptionTokens:

@@ -18,12 +18,14 @@ class TrainingSide:
     """The side in pixels at which a dataset is trained, and the base model that it is of.
 
     `is_embedded`: the base model is. `squares`: every image is cropped to a square.
+    `caption_tokens`: how many it reads at most.
     """
 
     pixels: int
     base_name: str
     is_embedded: bool = False
     squares: bool = field(default=False, compare=False)  # no finding depends on it
+    caption_tokens: int = 75
 
 
 def side_of(
@@ -31,7 +33,8 @@ def side_of(
 ) -> TrainingSide:
     """The side at which a run of this base model trains; without a resolution, the base's own."""
     pixels = resolution or base.resolution or USUAL_SIDE
-    return TrainingSide(pixels, base.name, base.source == EMBEDDED, squares)
+    tokens = base.options.caption_tokens
+    return TrainingSide(pixels, base.name, base.source == EMBEDDED, squares, tokens)
 
 
 @cached_by_snapshot

@@ -30,8 +30,7 @@ from app.registry.tables.base_models import BaseModel
 from app.registry.tables.renders import Render
 from app.registry.validation import Reasons
 from app.registry.wording import plural
-from worker.core.bases.family import BaseFamily
-from worker.core.families.facts.family_facts import UsualDrawing
+from worker.core.families.facts.family_facts import UsualDrawing, reasons_against
 from worker.core.families.family import find_family
 from worker.core.families.variants import Variant
 from worker.core.inference.config import (
@@ -41,7 +40,6 @@ from worker.core.inference.config import (
     MAX_SIDE,
     MIN_SIDE,
     SAMPLER_VERSION,
-    SIDE_STEP,
     RenderConfig,
 )
 from worker.core.inference.prompt_syntax import PROMPT_VERSION, is_simple
@@ -60,9 +58,6 @@ Row = Sequence[float | None]
 USUAL_STEPS = 20
 MAX_RANDOM_SEED = MAX_SEED - MAX_COUNT
 NO_SOURCE = "A strength needs an image to start from."
-NO_CLIP_SKIP = (
-    "SDXL always reads the second-to-last layer of its text encoders: leave CLIP skip empty."
-)
 
 
 @dataclass(frozen=True)
@@ -112,6 +107,7 @@ def plan_render(session: Session, request: RenderRequest) -> RenderPlan:
         if sentences := fitting.misfits(session, made, base):
             raise invalid_field("adapters", " ".join(sentences))
     if base is not None:
+        stack = [at_usual_weight(used, named, base) for named, used, _ in found]
         with reasons.noted():
             config = _check_config(request, base, stack, source)
     if request.weights is not None and "adapters" not in reasons.fields:
@@ -165,6 +161,16 @@ def _trained_skip(stack: Sequence[ResolvedAdapter]) -> int:
     Weights do not matter: a weight of zero must not change the text encoding.
     """
     return max((used.clip_skip for used in stack), default=1)
+
+
+def at_usual_weight(
+    resolved: ResolvedAdapter, named: WeightedAdapter, base: BaseModel
+) -> ResolvedAdapter:
+    """The adapter; at the usual weight with this base model if none was named."""
+    factor = usual_of(base).weight
+    if named.weight is not None or factor == 1:
+        return resolved
+    return resolved.with_weight(resolved.weight * factor)
 
 
 def base_for(
@@ -231,16 +237,19 @@ def _check_config(
     side = base.resolution or USUAL_SIDE
     usual = {
         "seed": secrets.randbelow(MAX_RANDOM_SEED),
+        "sampler": base.options.samplers[0],
+        "steps": usual_of(base).steps,
         "guidance": guidance_for(base),
         "clip_skip": _trained_skip(stack),
         "width": side,
         "height": side,
     }
     values = usual | _settings_of(request)
+    step = base.options.side_step
     if source is None:
         values["strength"] = None
     else:
-        sides = sources.size_like(source, side, request.width, request.height)
+        sides = sources.size_like(source, side, request.width, request.height, step=step)
         values |= dict(zip(("width", "height"), sides, strict=True))
         values.setdefault("strength", DEFAULT_STRENGTH)
     try:
@@ -249,6 +258,15 @@ def _check_config(
         fields = field_reasons(error)
         _explain_sides(base, fields, width=values["width"], height=values["height"])
         raise InvalidInput(" ".join(fields.values()), fields=fields) from error
+    if config.sampler not in base.options.samplers:
+        known = " or ".join(name.label for name in base.options.samplers)
+        raise invalid_field(
+            "sampler",
+            f"{config.sampler.label} does not draw with {base.family_label}. Choose {known}.",
+        )
+    if odd := {name: "" for name in ("width", "height") if getattr(config, name) % step}:
+        _explain_sides(base, odd, width=config.width, height=config.height)
+        raise InvalidInput(" ".join(odd.values()), fields=odd)
     if reason := size_problem(base, config.width or side, config.height or side):
         raise invalid_field("width", reason)
     if config.seed + config.count - 1 > MAX_SEED:
@@ -257,8 +275,9 @@ def _check_config(
             f"Each image has the next seed, so with {config.count} images it is "
             f"{MAX_SEED - config.count + 1:,} at most.",
         )
-    if base.family == BaseFamily.SDXL and config.clip_skip > 1:
-        raise invalid_field("clip_skip", NO_CLIP_SKIP)
+    family = find_family(base.family)
+    if family and (fields := reasons_against(family.facts.options.drawing, config)):
+        raise InvalidInput(" ".join(fields.values()), fields=fields)
     return config
 
 
@@ -276,7 +295,8 @@ def _explain_sides(base: BaseModel, fields: dict[str, str], **sides: Any) -> Non
     """
     if not sides.keys() & fields.keys():
         return
-    nearest = {name: sources.nearest_side(typed) for name, typed in sides.items()}
+    step = base.options.side_step
+    nearest = {name: sources.nearest_side(typed, step) for name, typed in sides.items()}
     usual = base.resolution or USUAL_SIDE
     if reason := size_problem(base, *(side or usual for side in nearest.values())):
         typed = (int(sides[name]) if side else usual for name, side in nearest.items())
@@ -287,7 +307,7 @@ def _explain_sides(base: BaseModel, fields: dict[str, str], **sides: Any) -> Non
     for name, side in nearest.items():
         if name in fields and side:
             fields[name] = (
-                f"Use a multiple of {SIDE_STEP} from {MIN_SIDE} to {MAX_SIDE:,}; the nearest "
+                f"Use a multiple of {step} from {MIN_SIDE} to {MAX_SIDE:,}; the nearest "
                 f"is {side:,}."
             )
 

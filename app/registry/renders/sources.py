@@ -188,26 +188,29 @@ def _is_unused(session: Session) -> sa.ColumnElement[bool]:
     return is_old & ~sa.or_(*users)
 
 
-def size_like(source: FoundSource, side: int, width: Any, height: Any) -> tuple[Any, Any]:
+def size_like(
+    source: FoundSource, side: int, width: Any, height: Any, *, step: int = SIDE_STEP
+) -> tuple[Any, Any]:
     """(width, height) in pixels of a request: what it leaves out has the aspect of the source.
 
-    With neither, the area of a square of `side`. Other text stays, to be refused.
+    With neither, the area of a square of `side`. Other text stays, to be refused. `step`: what
+    sides are multiples of.
     """
     aspect = source.width / source.height
     if width is None and height is None:
-        return _side(side * math.sqrt(aspect)), _side(side / math.sqrt(aspect))
+        return _side(side * math.sqrt(aspect), step), _side(side / math.sqrt(aspect), step)
     if width is None:
-        return _side(_number(height, side) * aspect), height
+        return _side(_number(height, side) * aspect, step), height
     if height is None:
-        return width, _side(_number(width, side) / aspect)
+        return width, _side(_number(width, side) / aspect, step)
     return width, height
 
 
-def nearest_side(value: Any) -> int | None:
+def nearest_side(value: Any, step: int) -> int | None:
     """The possible side nearest to what was asked for; None for text without a number of pixels."""
     text = str(value)
     is_number = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
-    return _side(int(text)) if is_number else None
+    return _side(int(text), step) if is_number else None
 
 
 def _number(value: Any, usual: int) -> int:
@@ -215,6 +218,6 @@ def _number(value: Any, usual: int) -> int:
     return int(text) if text.isascii() and text.isdigit() else usual
 
 
-def _side(pixels: float) -> int:
+def _side(pixels: float, step: int) -> int:
     """The nearest possible side."""
-    return min(MAX_SIDE, max(MIN_SIDE, round(pixels / SIDE_STEP) * SIDE_STEP))
+    return min(MAX_SIDE, max(MIN_SIDE, round(pixels / step) * step))

@@ -13,7 +13,8 @@ from app.registry.db import KEEPS_NO_BLOB, utcnow
 from app.registry.tables.added_models import AddedModel
 from app.registry.tables.rows import NumberedRow
 from worker.core import starter
-from worker.core.families.family import family_label, find_family
+from worker.core.families.facts.family_facts import FamilyOptions
+from worker.core.families.family import FALLBACK_FAMILY, family_label, find_family
 
 EMBEDDED = "starter"
 RETIRED = f"{EMBEDDED}@"  # followed by a part of the fingerprint: the source of a retired one
@@ -96,6 +97,11 @@ class BaseModel(AddedModel, table=True):
     def family_label(self) -> str:
         """The common name of the family."""
         return family_label(self.family)
+
+    @property
+    def options(self) -> FamilyOptions:
+        """The settings that its family has."""
+        return (find_family(self.family) or FALLBACK_FAMILY).facts.options
 
     @property
     def memory(self) -> BaseMemory | None:

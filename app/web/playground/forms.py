@@ -224,6 +224,13 @@ def _read_sampler(text: str) -> str:
         return text
 
 
+def sampler_choices(base: BaseModel) -> list[tuple[str, str]]:
+    """The samplers of a base model with their labels; the usual one is first."""
+    usual, *others = base.options.samplers
+    first = usual.value if usual.value == TEXTS["sampler"] else ""
+    return [(first, usual.label), *((name.value, name.label) for name in others)]
+
+
 def unknown_choices(form: PlayForm, bases: Sequence[BaseModel]) -> dict[str, str]:
     """By field: a sampler or a base model that is not in the list that the page shows.
 

@@ -6,6 +6,7 @@ from app.registry.base_models.sizes import USUAL_SIDE, size_note, size_problem
 from app.registry.db import Session
 from app.registry.errors import AppError
 from app.registry.renders import drafts, sources
+from app.registry.renders.plan import usual_of
 from app.registry.renders.sources import SourceImage
 from app.registry.runs.active import active_runs
 from app.registry.tables.base_models import BaseModel
@@ -25,7 +26,7 @@ def live_note(session: Session, form: PlayForm, base: BaseModel) -> str:
     strength = parse_number(form.strength) if form.source else None
     if strength is not None:
         strength = min(1.0, max(0.0, strength))
-    steps = steps_to_run(_number(form.steps) or 20, strength)
+    steps = steps_to_run(_number(form.steps) or usual_of(base).steps, strength)
     size = _number(form.width) or side, _number(form.height) or side
     return _slow_note(session, base, steps, size)
 
@@ -71,7 +72,7 @@ def _fitted(
     if form.source:
         try:
             found = sources.find_source(session, SourceImage.parse(form.source))
-            return sources.size_like(found, side, width, height)
+            return sources.size_like(found, side, width, height, step=base.options.side_step)
         except AppError:
             pass  # that it is gone is said beside it
     return width or side, height or side

@@ -14,7 +14,7 @@ from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
 from app.registry.renders import recall, selection, service
 from app.registry.renders.listing import ShownRender
-from app.registry.renders.plan import guidance_for
+from app.registry.renders.plan import guidance_for, usual_of
 from app.registry.renders.recipes.service import OpenedRecipe
 from app.registry.storage.store import BlobStore
 from app.registry.tables.base_models import BaseModel
@@ -30,6 +30,7 @@ from app.web.playground.forms import (
     read_address,
     read_form,
     read_shown,
+    sampler_choices,
     unknown_choices,
 )
 from app.web.playground.image_notes import has_unusual, live_note, size_note_of
@@ -57,7 +58,6 @@ from app.web.templates import go_to, render_fragment, wants_fragment
 from app.web.templates import render as render_page
 from worker.core.inference.infotext import InfotextError, parse_infotext, read_image_infotext
 from worker.core.starter.prompt_words import with_subject
-from worker.core.words import SamplerName
 
 router = APIRouter(include_in_schema=False)
 
@@ -91,6 +91,7 @@ class PlayPage:
     missing_words: Sequence[tuple[str, str]]
     subjects: SubjectChoices | None
     default_guidance: float
+    default_steps: int
     samplers: list[tuple[str, str]]
     errors: dict[str, str]
     summary: str
@@ -374,7 +375,8 @@ def play_page(
         missing_words=missing_words(form.prompt, stack.rows),
         subjects=find_subjects(form, stack.base),
         default_guidance=guidance_for(stack.base),
-        samplers=[(name.value, name.label) for name in SamplerName],
+        default_steps=usual_of(stack.base).steps,
+        samplers=sampler_choices(stack.base),
         errors=errors,
         summary=error.detail if error else "",
         result=result,

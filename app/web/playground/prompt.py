@@ -13,7 +13,7 @@ from app.registry.wording import plural
 from app.web.playground.adapter_rows import AdapterRow
 from app.web.playground.forms import PlayForm
 from app.web.playground.stack import CheckedStack, StackView, find_version
-from worker.core.inference.prompt_syntax import parse_prompt
+from worker.core.inference.prompt_syntax import has_syntax, parse_prompt
 from worker.core.starter.subjects import KnownSubject
 
 SHOWN = 24  # subjects shown at once
@@ -61,8 +61,11 @@ def note_of(form: PlayForm, stack: CheckedStack) -> str:
         return ""
     used = [row.adapter for row in stack.rows if row.adapter is not None and row.row.is_on]
     taught = [word for adapter in used for word in adapter.trigger_words]
-    parsed = parse_prompt(form.prompt)
+    options = stack.base.options
+    parsed = parse_prompt(form.prompt, has_weights=options.has_prompt_weights)
     notes = [*parsed.notes, prompt_note(stack.base, parsed.text, taught=taught)]
+    if not options.has_prompt_weights and has_syntax(form.prompt):
+        notes.append(NO_WEIGHTS.format(family=stack.base.family_label))
     return " ".join(notes).strip()
 
 

@@ -11,7 +11,12 @@ from app.registry.adapters import service as adapters
 from app.registry.base_models.subjects import prompt_note
 from app.registry.blobs.report import bad_files_of
 from app.registry.blobs.subjects import Subject
-from app.registry.comparison.renders import TwoRenders, compare_renders, find_render, stack_words
+from app.registry.comparison.renders import (
+    TwoRenders,
+    compare_renders,
+    find_render,
+    stack_words,
+)
 from app.registry.db import Session
 from app.registry.errors import NotFound
 from app.registry.renders import drafts, removal, service
@@ -19,7 +24,11 @@ from app.registry.renders.gallery import GalleryFilter, gallery_page
 from app.registry.renders.listing import ShownRender, first_images
 from app.registry.tables.renders import Render
 from app.web.comparison import ComparedImage
-from app.web.playground.result_view import earlier_renders, result_fragment, result_view
+from app.web.playground.result_view import (
+    earlier_renders,
+    result_fragment,
+    result_view,
+)
 from app.web.state import Id, OptionalId, State
 from app.web.templates import render, wants_fragment
 from app.web.templates import render as render_page
@@ -101,7 +110,9 @@ def show(request: Request, render_id: Id, state: State) -> Response:
         bad = bad_files_of(session, Subject.RENDER, render_id)
         taught = adapters.trigger_words_of(session, result.here)
     address = f"{urlsplit(str(request.url))._replace(query='').geturl()}"
-    note = prompt_note(result.base, parse_prompt(result.render.prompt).text, taught=taught)
+    has_weights = result.base.options.has_prompt_weights
+    parsed = parse_prompt(result.render.prompt, has_weights=has_weights)
+    note = prompt_note(result.base, parsed.text, taught=taught)
     sampler = SamplerName(result.render.sampler).label
     return render_page(
         request,

@@ -16,7 +16,7 @@ from app.registry.adapters.versions.names import VersionNames, names_of
 from app.registry.base_models import service as base_models
 from app.registry.db import Session
 from app.registry.errors import AppError
-from app.registry.renders.plan import usual_base_of
+from app.registry.renders.plan import usual_base_of, usual_of
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.base_models import BaseModel
 from app.registry.wording import plural
@@ -129,10 +129,10 @@ class CheckedStack:
 
     @property
     def hint(self) -> str:
-        """A sentence with the number of misfits, shown when another base model is chosen."""
+        """A sentence on the base model: how many do not fit, else the weight they usually need."""
         count = sum(bool(row.misfit) for row in self.rows)
         if not count:
-            return ""
+            return usual_of(self.base).weights
         return f"{plural(count, 'adapter')} above {'does' if count == 1 else 'do'} not fit."
 
 
@@ -155,33 +155,28 @@ def look_up(
     summaries = {each.adapter.key: each for each in listed}
     names = names_of(session, (key for key, one in summaries.items() if one.version_count > 1))
     kinds = iter(fitting.kinds(session, made, known=bases))
-    rows = []
+    rows, own, factor = [], errors or {}, usual_of(base).weight
     for index, (row, pair) in enumerate(zip(form.stack, found, strict=True)):
-        error = (errors or {}).get(f"weight-{index}", "")
-        text_error = (errors or {}).get(f"text-weight-{index}", "")
-        block_errors = {name: (errors or {}).get(f"block-{index}-{name}", "") for name in BLOCKS}
+        usual = USUAL_WEIGHT if isinstance(pair, str) else pair[1].usual_weight * factor
+        view = StackView(
+            row if row.weight is not None else replace(row, weight=f"{usual:g}"),
+            error=own.get(f"weight-{index}", ""),
+            usual_weight=usual,
+            text_error=own.get(f"text-weight-{index}", ""),
+            block_errors={name: own.get(f"block-{index}-{name}", "") for name in BLOCKS},
+        )
         if isinstance(pair, str):
-            row = row if row.weight is not None else replace(row, weight=f"{USUAL_WEIGHT:g}")
-            view = StackView(row, None, None, None, error or pair, text_error=text_error)
-            rows.append(replace(view, block_errors=block_errors))
+            rows.append(replace(view, error=view.error or pair))
             continue
         adapter, version = pair
-        misfit = fitting.misfit(adapter, next(kinds), base, bases)
-        cover = next(iter(summaries[adapter.key].covers), None)
-        usual = version.usual_weight
-        row = row if row.weight is not None else replace(row, weight=f"{usual:g}")
         rows.append(
-            StackView(
-                row,
-                adapter,
-                cover,
-                version.version,
-                error,
-                misfit,
-                usual,
-                text_error,
+            replace(
+                view,
+                adapter=adapter,
+                cover=next(iter(summaries[adapter.key].covers), None),
+                version=version.version,
+                misfit=fitting.misfit(adapter, next(kinds), base, bases),
                 has_text_encoder=version.config.get("train_text_encoder") is not False,
-                block_errors=block_errors,
                 versions=_versions(row, summaries[adapter.key], names.get(adapter.key)),
                 card=weight_card_of(version, base),
             )

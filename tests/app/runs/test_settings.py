@@ -13,6 +13,7 @@ from app.registry.runs.settings import config_differences, setting_words
 from app.registry.state import AppState
 from app.registry.tables.runs import Run
 from tests import fake_workers
+from worker.core.families.family import BaseFamily
 from worker.core.training.config import TrainConfig
 from worker.core.training.presets import Preset
 
@@ -40,7 +41,8 @@ def test_the_page_marks_what_differs_from_the_preset(client: TestClient, state: 
     assert f"{row}{preset.rank}" in changed
     assert "<dt>Alpha</dt>" not in changed
     assert "<dt>Alpha</dt>" in everything
-    assert f"All {len(TrainConfig.model_fields)} settings" in panel
+    count = len(TrainConfig.model_fields) - len(BaseFamily.SD1.facts.options.hidden)
+    assert f"All {count} settings" in panel
     marked = '<dt>Horizontal flip</dt><dd dir="auto">on <span class="changed-mark">preset: off'
     assert f"<div data-changed>{marked}" in panel
     for title in ("Length", "Optimization", "Speed and memory", "Samples"):

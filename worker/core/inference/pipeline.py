@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from worker.core.bases.inspect import vae_factor
+from worker.core.bases.inspect import inspect_base, vae_factor
 from worker.core.bases.load import LoadedBase, load_base
 from worker.core.bases.threads import is_small
+from worker.core.families.facts.family_facts import FamilyOptions
 from worker.core.families.family import Component
 from worker.core.families.network import FamilyError, number_type
 from worker.core.families.networks import network_of
@@ -33,6 +34,7 @@ from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled, RenderError
 from worker.core.inference.merge import MergedWeights, Recipe
 from worker.core.inference.preview import approximate_pixels, has_linear_map
+from worker.core.inference.prompt_syntax import ParsedPrompt, parse_prompt
 from worker.core.inference.rank_form import AdaptersBeside
 from worker.core.inference.sampling import (
     Conditioning,
@@ -91,15 +93,16 @@ class ResidentPipeline:
         precision: RenderPrecision | None = None,
         name: str = "this base",
     ) -> ResidentPipeline:
-        """The base at `path` on `device`; by default fp16 on CUDA, else fp32.
+        """The base at `path` on `device`; by default as `default_precision` says.
 
         Messages call the base `name`. Raises BaseModelError, and RenderError if the device has too
         little memory.
         """
-        precision = precision or default_precision(device)
-        unet, rest = _number_types(precision)
+        options = inspect_base(path).family.facts.options
+        precision = precision or default_precision(device, options)
+        denoiser, rest = _number_types(precision, options)
         with _memory_for(f"The base model {name}"):
-            base = load_base(path, dtype=rest, denoiser_dtype=unet, device=device)
+            base = load_base(path, dtype=rest, denoiser_dtype=denoiser, device=device)
         return cls(base, device=device, name=name)
 
     @property
@@ -385,6 +388,10 @@ class ResidentPipeline:
         self._prompts.move_to_end(key)
         return self._prompts[key]
 
+    def _parse(self, prompt: str) -> ParsedPrompt:
+        options = self.base.info.family.facts.options
+        return parse_prompt(prompt, has_weights=options.has_prompt_weights)
+
     def _find_truncated(self, config: RenderConfig, conditioning: Conditioning) -> str:
         """The end that did not fit of the prompt, else of the negative prompt if it is in use."""
         used = [config.prompt, *([config.negative_prompt] if conditioning.negative else [])]
@@ -402,23 +409,32 @@ def _blocks(network: nn.Module) -> Iterator[nn.Module]:
             yield module
 
 
-def weight_bytes(parameters: Mapping[str, int], precision: RenderPrecision) -> int:
+def weight_bytes(
+    parameters: Mapping[str, int], precision: RenderPrecision, options: FamilyOptions
+) -> int:
     """The memory that the weights of a base take, by the number of parameters per component."""
-    unet, rest = _number_types(precision)
-    sizes = {"unet": unet.itemsize, "vae": torch.float32.itemsize}
+    denoiser, rest = _number_types(precision, options)
+    sizes = {"unet": denoiser.itemsize, "vae": torch.float32.itemsize}
     return sum(count * sizes.get(name, rest.itemsize) for name, count in parameters.items())
 
 
-def _number_types(precision: RenderPrecision) -> tuple[torch.dtype, torch.dtype]:
-    """Those of the UNet and of the text encoders; the autoencoder is always fp32."""
-    unet = TORCH_DTYPES[precision]
-    return unet, torch.float32 if precision is RenderPrecision.BF16 else unet
+def _number_types(
+    precision: RenderPrecision, options: FamilyOptions
+) -> tuple[torch.dtype, torch.dtype]:
+    """Those of the denoiser and of the text encoders; the autoencoder is always fp32.
+
+    Text encoders run once for a prompt: those of CLIP, which are small, are not rounded to bf16.
+    """
+    denoiser = TORCH_DTYPES[precision]
+    keeps = options.gpu_precision is RenderPrecision.FP16
+    is_rounded = precision is RenderPrecision.BF16 and keeps
+    return denoiser, torch.float32 if is_rounded else denoiser
 
 
-def default_precision(device: torch.device | str) -> RenderPrecision:
+def default_precision(device: torch.device | str, options: FamilyOptions) -> RenderPrecision:
     """The precision on a device unless another one was measured to be better."""
     is_cuda = torch.device(device).type == "cuda"
-    return RenderPrecision.FP16 if is_cuda else RenderPrecision.FP32
+    return options.gpu_precision if is_cuda else RenderPrecision.FP32
 
 
 def _enough_memory(size: tuple[int, int]) -> AbstractContextManager[None]:

@@ -62,6 +62,8 @@ def encode_prompt(
 
     A prompt without weights that fits in one chunk is encoded as in training, to the bit.
     """
+    if not base.info.family.facts.options.has_prompt_weights:
+        return encode_prompts(base, [prompt.text], device=device)
     chunked = _chunk_for_all(base, prompt)
     if prompt.plain is not None and all(part.is_plain for part in chunked):
         return encode_prompts(base, [prompt.plain], device=device, clip_skip=clip_skip)
@@ -87,6 +89,8 @@ def encode_prompt(
 
 def find_unread(base: LoadedBase, prompt: ParsedPrompt) -> str:
     """The end of a prompt that does not fit in the chunks; "" if all of it does."""
+    if not base.info.family.facts.options.has_prompt_weights:
+        return network_of(base.info.family).unread(base.tokenizers, prompt.text)
     ends = [part.unread for part in _chunk_for_all(base, prompt)]
     return max(ends, key=len, default="").strip()
 

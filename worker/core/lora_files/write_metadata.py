@@ -9,11 +9,9 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC
 from pathlib import Path, PurePath
-from typing import Any
 
 from PIL import Image
 
@@ -54,7 +52,7 @@ def model_metadata(metadata: AdapterMetadata) -> dict[str, str]:
     if metadata.cover is not None:
         entries["modelspec.thumbnail"] = thumbnail(metadata.cover)
     if metadata.train_config:
-        entries["brushwork.train_config"] = public_settings(metadata.train_config)
+        entries["brushwork.train_config"] = _public_settings(metadata)
     return _without_empty(entries)
 
 
@@ -151,9 +149,11 @@ def common_rank_and_alpha(adapter: LoraAdapter) -> tuple[int | None, float | Non
     )
 
 
-def public_settings(train_config: Mapping[str, Any]) -> str:
-    """The training settings as sorted JSON, without private ones such as sample prompts."""
-    return _to_json({name: v for name, v in train_config.items() if name not in PRIVATE_SETTINGS})
+def _public_settings(metadata: AdapterMetadata) -> str:
+    """The training settings as sorted JSON, without private ones such as sample prompts, and
+    without those that mean nothing for the family."""
+    left_out = {*PRIVATE_SETTINGS} | metadata.family.facts.options.hidden
+    return _to_json({name: v for name, v in metadata.train_config.items() if name not in left_out})
 
 
 def thumbnail(cover: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from worker.core.bases.load import LoadedBase
+from worker.core.families.facts.family_facts import reasons_against
 from worker.core.families.network import Process
 from worker.core.families.networks import network_of
 from worker.core.training.adapter.lora import Lora, inject_adapter, target_layers
@@ -27,7 +28,8 @@ from worker.core.training.data.validation import ValidationSet, fixed_set
 from worker.core.training.errors import UnsupportedError
 from worker.core.training.learner import Learner, Model
 from worker.core.training.precision import cast_frozen, denoiser_probe, resolve_precision
-from worker.core.training.samples.sampler import Sampler, sample_texts
+from worker.core.training.presets import usual_drawing
+from worker.core.training.samples.sampler import Sampler, sample_requests, sample_texts
 from worker.core.words import PredictionType
 
 LORA_SEED_SHIFT = 0x10_4A
@@ -175,7 +177,18 @@ def cast_and_move(base: LoadedBase, precision: Precision, *, device: str) -> Non
 
 def check_supported(config: TrainConfig, base: LoadedBase, *, device: str) -> None:
     """Raise UnsupportedError for what this base or device cannot do; needs no images."""
-    target_layers(base.unet, base.text_encoders, config, family=base.info.family)
+    drawing = usual_drawing(base.info.family, base.info.variant)
+    if drawing and drawing.untrained:
+        raise UnsupportedError(drawing.untrained)
+    if reasons := reasons_against(base.info.family.facts.options.training, config):
+        raise UnsupportedError(" ".join(reasons.values()))
+    resolution = resolution_of(config, base)
+    sides = {resolution}
+    for sample in sample_requests(config, resolution):
+        sides |= {sample.settings.width, sample.settings.height}
+    if reason := base.info.family.facts.side_problem(sides):
+        raise UnsupportedError(reason)
+    target_layers(base.denoiser, base.text_encoders, config, family=base.info.family)
     if config.compile and not device.startswith("cuda"):
         raise UnsupportedError("“Compile” needs an NVIDIA GPU. Turn it off.")
     ends_in_noise = schedule_of(config, base).get("rescale_betas_zero_snr", False)

@@ -83,12 +83,11 @@ class WarmPipelines:
 
     def prepare(self, embedded: BaseModel | None, *, is_waiting: Callable[[], bool]) -> None:
         """Load the embedded base model; unless a render is waiting, tune it and render once."""
-        usual = default_precision(self._device)
         if embedded is None:
-            ResidentPipeline.load(starter.PATH, self._device, precision=usual, name=EMBEDDED)
+            ResidentPipeline.load(starter.PATH, self._device, name=EMBEDDED)
             self.described = describe_device(self._device)
             return
-        pipeline = self.pipeline(embedded, usual)
+        pipeline = self.pipeline(embedded, default_precision(self._device, embedded.options))
         if not is_waiting():
             self.tune()
         if not is_waiting():
@@ -98,7 +97,9 @@ class WarmPipelines:
     def preload(self, base: BaseModel, precision: RenderPrecision) -> bool:
         """Load a base model if it fits beside those that are held; whether it is held now."""
         key = (base.key, base.fingerprint, precision)
-        if key not in self._pipelines and self._fits(weight_bytes(base.parameters, precision)):
+        if key not in self._pipelines and self._fits(
+            weight_bytes(base.parameters, precision, base.options)
+        ):
             self.pipeline(base, precision)
         return key in self._pipelines
 
@@ -122,13 +123,13 @@ class WarmPipelines:
         """The precision of this base model if there is nothing to choose: on a GPU, and for a small
         base, for which bf16 is slower on every CPU; else None."""
         is_fixed = self._device != "cpu" or is_small(base.parameters)
-        return default_precision(self._device) if is_fixed else None
+        return default_precision(self._device, base.options) if is_fixed else None
 
     def pipeline(self, base: BaseModel, precision: RenderPrecision) -> ResidentPipeline:
         """The pipeline of a base model, loaded if it is not held."""
         key = (base.key, base.fingerprint, precision)
         if key not in self._pipelines:
-            self._make_room(weight_bytes(base.parameters, precision))
+            self._make_room(weight_bytes(base.parameters, precision, base.options))
             self._pipelines[key] = self._load(base, precision)
         self._pipelines.move_to_end(key)
         while len(self._pipelines) > 1 and self._is_short():

@@ -21,7 +21,12 @@ from app.registry.renders import drafts
 from app.registry.renders.grids.axes import PLACES, AxisContext, AxisRequest, read_axis
 from app.registry.renders.grids.cells import cell_request
 from app.registry.renders.grids.numbers import MAX_VALUES
-from app.registry.renders.plan import MAX_RANDOM_SEED, plan_single, usual_base_of
+from app.registry.renders.plan import (
+    MAX_RANDOM_SEED,
+    at_usual_weight,
+    plan_single,
+    usual_base_of,
+)
 from app.registry.renders.requests import RenderRequest
 from app.registry.tables.axes import Axis, AxisKind
 from app.registry.tables.base_models import BaseModel
@@ -233,7 +238,7 @@ def _with_fixed(session: Session, request: RenderRequest, base: BaseModel) -> Re
     """The request with a base model, seed and versions that stay as they are."""
     stack = []
     for used in request.adapters[:MAX_RENDER_ADAPTERS]:
-        resolved, _ = resolve(session, used)
+        resolved = at_usual_weight(resolve(session, used)[0], used, base)
         stack.append(
             used.model_copy(update=resolved.model_dump(include={"adapter_id", "version", "weight"}))
         )

@@ -27,7 +27,7 @@ from app.web.form_reader import as_id
 from app.web.forms import SentForm
 from app.web.media import content_disposition
 from app.web.playground.adapter_picker import with_exact
-from app.web.playground.forms import read_form, unknown_choices
+from app.web.playground.forms import read_form, sampler_choices, unknown_choices
 from app.web.playground.grids import views
 from app.web.playground.grids.axis_boxes import axis_boxes, fill_axes
 from app.web.playground.grids.forms import (
@@ -38,12 +38,19 @@ from app.web.playground.grids.forms import (
     read_play_address,
     usual_form,
 )
-from app.web.playground.grids.views import NewGridPage
+from app.web.playground.grids.views import (
+    NewGridPage,
+)
 from app.web.playground.source_panel import source_panel
 from app.web.playground.stack import change_words, choices_beside, look_up
 from app.web.state import Id, OptionalId, PageNumber, State
-from app.web.templates import go_to, redirect_with_notice, render, render_fragment, wants_fragment
-from worker.core.words import SamplerName
+from app.web.templates import (
+    go_to,
+    redirect_with_notice,
+    render,
+    render_fragment,
+    wants_fragment,
+)
 
 
 def require_shown(request: Request, state: State) -> None:
@@ -198,7 +205,7 @@ def _new_page(
         boxes=axis_boxes(session, form, stack),
         prompt_sets=prompt_sets.set_choices(session),
         source=source_panel(session, form.play, errors),
-        samplers=[(name.value, name.label) for name in SamplerName],
+        samplers=sampler_choices(stack.base),
         errors=errors,
         summary=_reasons(error) if error else "",
         estimate=estimate,

@@ -67,7 +67,7 @@ def test_the_least_recently_used_base_leaves(
     warm: WarmPipelines, bases: list[BaseModel], limit: Callable[[int, int], None]
 ) -> None:
     first, second, third = bases
-    size = weight_bytes(first.parameters, FP32)
+    size = weight_bytes(first.parameters, FP32, first.options)
     limit(3 * 2 * size, 3 * 2 * size)  # of which a third is for pipelines: two of them
     one = warm.pipeline(first, FP32)
     assert one.memory_bytes == size
@@ -102,7 +102,7 @@ def test_without_free_memory_one_base_is_held(
     bases: list[BaseModel],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    size = weight_bytes(bases[0].parameters, FP32)
+    size = weight_bytes(bases[0].parameters, FP32, bases[0].options)
     known = None if total_free is None else Memory(*(part * size for part in total_free))
     monkeypatch.setattr(warm_pipelines, "device_memory", lambda _: known)
     for base in bases:
@@ -116,7 +116,7 @@ def test_a_base_is_preloaded_only_beside_what_is_held(
     warm: WarmPipelines, bases: list[BaseModel], limit: Callable[[int, int], None]
 ) -> None:
     first, second, third = bases
-    size = weight_bytes(first.parameters, FP32)
+    size = weight_bytes(first.parameters, FP32, first.options)
     limit(6 * size, 6 * size)
     warm.pipeline(first, FP32)
     assert warm.preload(second, FP32)
@@ -151,7 +151,7 @@ def test_the_memory_of_a_base_is_known_before_it_is_loaded(
     precision: RenderPrecision, bases: list[BaseModel]
 ) -> None:
     loaded = ResidentPipeline.load(Path(bases[0].source), precision=precision)
-    assert loaded.memory_bytes == weight_bytes(bases[0].parameters, precision)
+    assert loaded.memory_bytes == weight_bytes(bases[0].parameters, precision, bases[0].options)
 
 
 def test_the_memory_of_this_machine_is_known() -> None:
