@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -109,11 +110,39 @@ def test_a_missing_part_is_named(sd15: Path) -> None:
         inspect_base(sd15)
 
 
-def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "flux.safetensors"
-    save_file({"double_blocks.0.img_attn.qkv.weight": torch.zeros(2, 2)}, file)
-    with pytest.raises(BaseModelError, match="Use a complete base model"):
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        ("double_blocks.0.img_attn.qkv.weight", r"^This is FLUX\.1, which cannot be trained here"),
+        ("audio.weight", "Use a complete base model"),
+    ],
+)
+def test_a_file_of_something_else_is_refused(tmp_path: Path, tensor: str, message: str) -> None:
+    file = tmp_path / "other.safetensors"
+    save_file({tensor: torch.zeros(2, 2)}, file)
+    with pytest.raises(BaseModelError, match=message):
         inspect_base(file)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "transformer", "name"),
+    [
+        ("FluxPipeline", "FluxTransformer2DModel", "FLUX.1"),
+        ("Flux2Pipeline", "Flux2Transformer2DModel", "FLUX.2"),
+        ("Flux3Pipeline", "Flux3Transformer2DModel", "FLUX.3"),
+        ("StableDiffusion3Pipeline", "SD3Transformer2DModel", "Stable Diffusion 3"),
+        ("QwenImagePipeline", "QwenImageTransformer2DModel", "Qwen-Image"),
+        ("KolorsPipeline", None, "Kolors"),
+        ("NewPipeline", "NewTransformer", "a model with a NewTransformer"),
+    ],
+)
+def test_a_folder_of_another_model_is_refused_by_name(
+    tmp_path: Path, pipeline: str, transformer: str | None, name: str
+) -> None:
+    index = {"_class_name": pipeline, "transformer": ["diffusers", transformer]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(BaseModelError, match=re.escape(f"This is {name}, which cannot be trained")):
+        inspect_base(tmp_path)
 
 
 def test_nothing_at_the_path_is_a_sentence(tmp_path: Path) -> None:

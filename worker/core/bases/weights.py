@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from inspect import signature
 from math import prod
 from pathlib import Path
@@ -11,7 +12,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel, ZImageTransformer2DModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    UNet2DConditionModel,
+    ZImageTransformer2DModel,
+)
 from torch import Tensor, nn
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
@@ -32,7 +38,15 @@ _DIFFUSERS: dict[str, Any] = {
         AutoencoderTiny,
     )
 }
-_TRANSFORMERS = {kind.__name__: kind for kind in (CLIPTextModel, CLIPTextModelWithProjection)}
+_TRANSFORMERS: dict[str, Any] = {
+    kind.__name__: kind for kind in (CLIPTextModel, CLIPTextModelWithProjection)
+}
+_RARE = {
+    "Qwen3Model": "transformers",
+    "Flux2Transformer2DModel": "diffusers",
+    "PackedAutoencoder": "worker.core.families.klein.autoencoder",
+}
+"""Where classes are that are imported when a base has one."""
 _NUMPY_DTYPES = {torch.float16: np.float16, torch.float32: np.float32}
 RANDOM_FILLS = frozenset(
     {Tensor.normal_, Tensor.uniform_, init.normal_, init.uniform_, init.kaiming_uniform_}
@@ -148,6 +162,10 @@ def _known(kind: Any, config: dict[str, Any]) -> dict[str, Any]:
 
 def build_module(kind: str, config: dict[str, Any]) -> nn.Module:
     """A module of class `kind` whose weights have no memory yet (on torch's meta device)."""
+    if kind in _RARE:
+        of_text = _RARE[kind] == "transformers"
+        known = _TRANSFORMERS if of_text else _DIFFUSERS
+        known[kind] = getattr(import_module(_RARE[kind]), kind)
     try:
         with torch.device("meta"), WithoutInitialization():
             if kind in _TRANSFORMERS:

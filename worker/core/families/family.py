@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from worker.core.families.facts import stable_diffusion, zimage
+from worker.core.families.facts import klein, stable_diffusion, zimage
 from worker.core.families.facts.family_facts import FamilyFacts
 
 
@@ -30,6 +30,7 @@ class BaseFamily(StrEnum):
     SD2 = "sd2"
     SDXL = "sdxl"
     ZIMAGE = "zimage"
+    KLEIN = "klein"
 
     @property
     def facts(self) -> FamilyFacts:
@@ -47,6 +48,7 @@ _FACTS = {
     BaseFamily.SD2: stable_diffusion.SD2,
     BaseFamily.SDXL: stable_diffusion.SDXL,
     BaseFamily.ZIMAGE: zimage.ZIMAGE,
+    BaseFamily.KLEIN: klein.KLEIN,
 }
 FALLBACK_FAMILY = BaseFamily.SD1  # of a row from before families were stored
 

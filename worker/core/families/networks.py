@@ -12,6 +12,10 @@ def network_of(family: BaseFamily) -> Network:
         from worker.core.families.zimage.network import ZImageNetwork
 
         return ZImageNetwork()
+    if family is BaseFamily.KLEIN:
+        from worker.core.families.klein.network import KleinNetwork
+
+        return KleinNetwork()
     from worker.core.families.stable_diffusion.network import NETWORKS
 
     return NETWORKS[family]

@@ -1,0 +1,67 @@
+"""Diffusers folders of FLUX.2 klein 4B."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from worker.core.families.family import BaseFamily
+from worker.core.families.folder import (
+    FLOW,
+    INDEX,
+    SCHEDULER,
+    BaseModelError,
+    Configs,
+    Description,
+    ShapesOf,
+    chat_folder,
+    side_in,
+)
+from worker.core.families.variants import Variant, variant_in_name
+
+TRANSFORMER = "Flux2Transformer2DModel"
+LEAST_SIDE = 32  # pixels
+STATES = 3  # of the text encoder, side by side
+
+
+def _describe(configs: Configs, shapes: ShapesOf, path: Path) -> Description:
+    transformer, vae, text = configs["unet"], configs["vae"], configs["text_encoder"]
+    if transformer.get("guidance_embeds", True):
+        raise BaseModelError(
+            "This is FLUX.2 dev, which cannot be trained here. Use FLUX.2 klein base 4B."
+        )
+    width = text.get("hidden_size")
+    reads, gives = transformer.get("joint_attention_dim"), STATES * width if width else None
+    if reads is None or reads != gives:
+        raise BaseModelError(
+            f"The transformer reads text states {reads} wide, but the base model has {gives}. Use "
+            "a complete base model."
+        )
+    channels, given = transformer.get("in_channels"), 4 * int(vae.get("latent_channels", 0))
+    if channels != given:
+        raise BaseModelError(
+            f"The transformer reads {channels} channels, but the autoencoder has {given}. Use a "
+            "complete base model."
+        )
+    scheduler = configs[SCHEDULER]
+    if scheduler.get("_class_name") != FLOW or not scheduler.get("use_dynamic_shifting"):
+        raise BaseModelError(
+            f"The base model's scheduler is no {FLOW} with a dynamic shift. Use the scheduler of "
+            "FLUX.2 klein."
+        )
+    distilled = Variant.TURBO if configs[INDEX].get("is_distilled", True) else Variant.BASE
+    return Description(
+        family=BaseFamily.KLEIN,
+        prediction_type="flow",
+        resolution=side_in(vae, BaseFamily.KLEIN, least=LEAST_SIDE),
+        text_width=reads,
+        variant=variant_in_name(path) or distilled,
+    )
+
+
+KLEIN = chat_folder(
+    BaseFamily.KLEIN,
+    TRANSFORMER,
+    {"AutoencoderKLFlux2": "PackedAutoencoder"},
+    _describe,
+    pipeline="Flux2Klein",
+)
