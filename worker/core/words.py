@@ -141,6 +141,7 @@ ENUM_LABELS = {
     "mse": "MSE",
     "huber": "Pseudo-Huber",
     "min_snr": "Min-SNR",
+    "int8": "int8 rows",
     "fp32": "fp32",
     "bf16": "bf16",
     "fp16": "fp16",

@@ -44,6 +44,16 @@ def describe_device(device: str) -> str:
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
+def gpu_memory(device: str) -> int | None:
+    """The memory of a CUDA device in bytes; else None. It takes no memory there, as a look at
+    what is free would."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return None
+    return int(torch.cuda.get_device_properties(torch.device(device)).total_memory)
+
+
 @dataclass(frozen=True)
 class UnusedGpu:
     """A GPU that torch does not use: a sentence, and the command that changes it."""

@@ -62,6 +62,7 @@ class IoJobs:
     table = IoJob
     device = "CPU"
     machine = ""
+    memory_bytes = None
 
     def __init__(
         self,

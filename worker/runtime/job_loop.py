@@ -61,6 +61,10 @@ class Work(Protocol):
     def machine(self) -> str:
         """The machine that sets the precision of images; empty if unknown, and for other work."""
 
+    @property
+    def memory_bytes(self) -> int | None:
+        """The memory of the GPU that it trains on; None without one, and for other work."""
+
 
 class JobLoop:
     """Processes the rows of one table until it is stopped."""
@@ -282,6 +286,7 @@ class JobLoop:
                     self._database,
                     device=device,
                     machine=self.work.machine,
+                    memory_bytes=self.work.memory_bytes,
                     problem=self._pause.reason or (unused.problem if unused else ""),
                     remedy=unused.remedy if unused and not self._pause.reason else "",
                 )

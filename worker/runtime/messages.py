@@ -106,10 +106,14 @@ class Export:
 
 @dataclass(frozen=True)
 class Ready:
-    """From the trainer: libraries are imported and the base model, if readable, is loaded."""
+    """From the trainer: libraries are imported and the base model, if readable, is loaded.
+
+    `memory_bytes`: of the GPU, None on a CPU.
+    """
 
     device: str
     threads: int | None = None
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ class RenderJobs:
     """Processes the renders of the `render` queue."""
 
     table = Render
+    memory_bytes = None
 
     def __init__(self, settings: Settings, database: Database, store: BlobStore) -> None:
         self._settings = settings

@@ -83,6 +83,11 @@ class TrainJobs:
         """Description of the device; empty while unknown."""
         return self.trainers.described_device
 
+    @property
+    def memory_bytes(self) -> int | None:
+        """The memory of the GPU, once a trainer has told it; None on a CPU."""
+        return self.trainers.memory_bytes
+
     def prepare(self) -> None:
         """Warm a trainer with the most recent base model; calibrate later if never measured."""
         left = scratch.attempt_folders(self.settings.data_dir)

@@ -27,7 +27,7 @@ from worker.core.training.memory import release_memory
 from worker.core.training.presets import Preset, preset_config
 from worker.core.training.round_trip import worst_round_trips
 from worker.core.training.train import train
-from worker.runtime.device import describe_device
+from worker.runtime.device import describe_device, gpu_memory
 from worker.runtime.messages import (
     Calibrate,
     CalibrationReport,
@@ -103,7 +103,8 @@ class Trainer:
             known = torch.get_num_threads()
         except BaseModelError as error:  # the run that needs it will report this
             sys.stderr.write(f"{order.model} was not loaded: {error}\n")
-        self._outbox.send(Ready(describe_device(self._device), known))
+        described, memory = describe_device(self._device), gpu_memory(self._device)
+        self._outbox.send(Ready(described, known, memory))
         if not self._inbox.has_orders:  # a run takes that step itself
             self._warm_up()
             _collect_garbage()

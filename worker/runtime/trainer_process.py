@@ -111,6 +111,7 @@ class WarmTrainer:
         self._threads: dict[Path, int] = {}  # the fastest number, by base model
         self._lock = threading.RLock()
         self.device = ""
+        self.memory_bytes: int | None = None
 
     def warm(self, model: Path) -> TrainerProcess:
         """Make the warm process load this base model; start one if needed."""
@@ -168,8 +169,9 @@ class WarmTrainer:
     @property
     def described_device(self) -> str:
         """Device description from the newest ready process."""
-        if self._process is not None and self._process.device:
-            self.device = self._process.device
+        if self._process is not None and self._process.ready:
+            self.device = self._process.ready.device
+            self.memory_bytes = self._process.ready.memory_bytes
         return self.device
 
     def close(self) -> None:

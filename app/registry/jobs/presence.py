@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 from datetime import timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
@@ -30,6 +31,7 @@ class Presence:
         *,
         device: str,
         machine: str = "",
+        memory_bytes: int | None = None,
         problem: str = "",
         remedy: str = "",
     ) -> None:
@@ -37,9 +39,10 @@ class Presence:
         with database.write() as session:
             now = database_now(session)
             seen = sa.update(WorkerPresence).where(col(WorkerPresence.id) == self.id)
-            facts = {
+            facts: dict[str, Any] = {
                 "device": device[:80],
                 "machine": machine,
+                "memory_bytes": memory_bytes,
                 "problem": problem,
                 "remedy": remedy,
             }

@@ -208,5 +208,8 @@ class WorkerPresence(SQLModel, table=True):
     machine: str = Field(
         default="", max_length=40, description="What its precision depends on; empty: unknown."
     )
+    memory_bytes: int | None = Field(
+        default=None, sa_type=sa.BigInteger, description="Of the GPU it trains on; else null."
+    )
     started_at: datetime = Field(default_factory=utcnow)
     seen_at: datetime = Field(default_factory=utcnow)

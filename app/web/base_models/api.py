@@ -13,6 +13,7 @@ from app.registry.base_models import service, subjects
 from app.registry.base_models.service import BASE_MODELS
 from app.registry.db import Session
 from app.registry.deletion import base_models as removal
+from app.registry.renders.plan import usual_of
 from app.registry.tables import base_models as models
 from app.web.added_models import NOT_ADDED, ModelOut, add_removal, model_out
 from app.web.problems import CANCEL
@@ -21,6 +22,7 @@ from app.web.rest.lists import Part
 from app.web.state import BaseModelId, Reading, SessionRoute, State, Writing
 from worker.core.families.variants import Variant
 from worker.core.starter.subjects import KnownSubject
+from worker.core.words import SamplerName
 
 router = APIRouter(tags=["base-models"], route_class=SessionRoute)
 
@@ -40,6 +42,21 @@ class BaseModelIn(BaseModel):
         description="Precision to download if the repository has several; absent: the last "
         "choice, at first fp16.",
     )
+
+
+class DrawingOut(BaseModel):
+    """How images are drawn with a base model where a request names nothing else."""
+
+    steps: int = Field(description="Steps of the sampler.")
+    guidance: float = Field(description="Guidance scale; 1 is none.")
+    samplers: list[SamplerName] = Field(description="Those it draws with; the first is the usual.")
+    weight: float = Field(
+        description="What the usual weight of an adapter is multiplied by, as on a Turbo."
+    )
+    has_prompt_weights: bool = Field(
+        description="False where `(word:1.2)` in a prompt is read as it is."
+    )
+    side_step: int = Field(description="Sides of images are multiples of it, in pixels.")
 
 
 class BaseModelOut(ModelOut):
@@ -63,6 +80,7 @@ class BaseModelOut(ModelOut):
     memory: models.BaseMemory | None = Field(
         description="What it takes on a GPU, for families that need much; else null."
     )
+    drawing: DrawingOut = Field(description="What is usual for its images.")
 
 
 class BaseModelPatch(BaseModel):
@@ -77,9 +95,26 @@ class BaseModelPatch(BaseModel):
 
 def _answers(session: Session, bases: Sequence[models.BaseModel]) -> list[BaseModelOut]:
     return [
-        model_out(BaseModelOut, row, parameters=sum(row.model.parameters.values()) or None)
+        model_out(
+            BaseModelOut,
+            row,
+            parameters=sum(row.model.parameters.values()) or None,
+            drawing=_drawing(row.model),
+        )
         for row in added_models.list_with_progress(session, BASE_MODELS, bases)
     ]
+
+
+def _drawing(base: models.BaseModel) -> DrawingOut:
+    usual, options = usual_of(base), base.options
+    return DrawingOut(
+        steps=usual.steps,
+        guidance=usual.guidance,
+        samplers=list(options.samplers),
+        weight=usual.weight,
+        has_prompt_weights=options.has_prompt_weights,
+        side_step=options.side_step,
+    )
 
 
 @router.get("/base-models")

@@ -18,6 +18,7 @@ from app.registry.runs import dry_runs, requests, service
 from app.registry.runs.active import active_runs, is_machine_busy
 from app.registry.runs.dry_runs import DryRun
 from app.registry.runs.estimates import Estimate, estimate
+from app.registry.runs.needs import TrainingNeeds, training_needs
 from app.registry.runs.own_presets import list_presets
 from app.registry.runs.presets import (
     PRESET_WORDS,
@@ -39,7 +40,7 @@ from app.web.runs.forms import OWN_PRESET, TrainForm, to_text, to_texts
 from app.web.runs.plan_warnings import PlanWarning, plan_warnings
 from worker.core.families.facts.family_facts import FamilyOptions
 from worker.core.families.family import FALLBACK_FAMILY, find_family
-from worker.core.training.config import TrainConfig
+from worker.core.training.config import BaseWeights, TrainConfig
 from worker.core.training.data.epochs import held_out_count
 from worker.core.training.presets import Preset, PromptForm, for_optimizer, preset_config
 
@@ -64,6 +65,7 @@ class RunPlan:
     rows: list[DatasetRow]
     estimate: Estimate
     dry_run: DryRun
+    needs: TrainingNeeds | None
     base_parameters: int | None
     base_bytes: int | None
     runs_ahead: int
@@ -244,18 +246,22 @@ def make_plan(session: Session, form: TrainForm, choices: RunChoices) -> RunPlan
     usual = for_optimizer(choices.shipped[choices.preset], config.optimizer)
     base = choices.base
     ahead = active_runs(session, limit=1)
+    keys = {row.summary.dataset.key for row in choices.rows if row.summary}
+    needs = training_needs(session, base, config, keys)
     return RunPlan(
         config=config,
         images=choices.image_count,
         rows=choices.rows,
         estimate=estimate(session, base, config),
         dry_run=dry_runs.find_dry_run(session, base.key, config) if base else DryRun(),
+        needs=needs,
         base_parameters=base.tunable_parameters if base else None,
         base_bytes=base.size_bytes if base else None,
         runs_ahead=ahead.total,
         ahead_seconds=service.eta_seconds(ahead.shown[0]) if ahead.total == 1 else None,
         is_machine_busy=is_machine_busy(session),
         warnings=_preset_warnings(choices)
+        + _memory_warnings(needs)
         + plan_warnings(session, choices.rows, base, config, choices.valid_trigger, usual=usual),
         checks=_checks(session, choices, config),
         is_checking=base is not None and base.status == ModelStatus.CHECKING,
@@ -276,6 +282,15 @@ def _preset_warnings(choices: RunChoices) -> list[PlanWarning]:
         return []
     note = misfit(choices.own_preset.snapshot, choices.base)
     return [PlanWarning(note, "/train/presets", "See your presets")] if note else []
+
+
+def _memory_warnings(needs: TrainingNeeds | None) -> list[PlanWarning]:
+    """That the run does not fit the GPU of the worker."""
+    if needs is None or not needs.problem:
+        return []
+    place = "resolution" if needs.weights is BaseWeights.INT8 else "base_weights"
+    title = TrainConfig.model_fields[place].title
+    return [PlanWarning(needs.problem, f"#{place}", f"Go to “{title}”")]
 
 
 def form_errors(session: Session, form: TrainForm) -> dict[str, str]:

@@ -19,7 +19,9 @@ from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
 from tests import fake_workers
 from tests.conftest import embedded_info
+from worker.core.families.variants import Variant
 from worker.core.starter.subjects import known_subjects
+from worker.core.words import SamplerName
 
 FOREVER = "/api/v1/storage/forever/base-models"
 
@@ -215,3 +217,28 @@ def test_the_memory_of_a_large_base_is_computed(client: TestClient, state: AppSt
         "drawing_bytes": 23.2,
     }
     assert "training takes 17.1 GB of GPU memory" in client.get("/base-models").text
+
+
+def test_what_is_usual_for_images_is_told_for_each_base_model(
+    client: TestClient, state: AppState
+) -> None:
+    starter = client.get("/api/v1/base-models/1").json()["drawing"]
+    with state.database.write() as session:
+        base = zimage_row(session)
+    body = {"variant": Variant.TURBO}
+    turbo = client.patch(f"/api/v1/base-models/{base}", json=body).json()["drawing"]
+    assert (starter["samplers"], starter["weight"]) == (list(SamplerName), 1)
+    assert turbo == {
+        "steps": 9,
+        "guidance": 1,
+        "samplers": ["euler", "dpmpp_2m"],
+        "weight": 2,
+        "has_prompt_weights": False,
+        "side_step": 16,
+    }
+    asked = {"prompt": "a fox", "base_model": "starter"}
+    drawn = client.post("/api/v1/renders", json=asked).json()
+    drawn = client.get(f"/api/v1/renders/{drawn['id']}").json()
+    assert {name: drawn[name] for name in ("steps", "guidance")} == {
+        name: starter[name] for name in ("steps", "guidance")
+    }

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from sqlmodel import select
 from starlette.testclient import TestClient
 
+from app.registry.jobs.presence import Presence
 from app.registry.runs.presets import with_changes
 from app.registry.state import AppState
 from app.registry.tables.base_models import BaseModel
+from app.registry.tables.datasets import Image
+from app.registry.wording import size_text
 from tests import fake_workers
 from tests.app.runs.test_pages import form_of
 from worker.core.families.family import BaseFamily
@@ -116,6 +120,68 @@ def test_presets_of_zimage_suit_it(preset: Preset) -> None:
     assert (config.sample_guidance, config.sample_steps) == (4.0, 28)
     assert config.gradient_checkpointing
     assert config.learning_rate * config.alpha / config.rank == 1e-4
+
+
+def needs_of(client: TestClient, base: str, **typed: str) -> dict[str, str]:
+    """What the form says of memory and disk, by title, and its warning."""
+    form = form_of(client.get(f"/train/new?base={base}").text) | typed
+    page = client.post("/train/new/plan", data=form).text
+    facts = dict(re.findall(r"<dt>([^<]+)</dt><dd[^>]*>([^<]*)</dd>", page))
+    warning = re.search(r"<p data-warning>(.*?GPU has.*?)</p>", page)
+    return facts | ({"warning": warning[1]} if warning else {})
+
+
+def test_the_form_says_the_frozen_weights_and_what_they_take_before_the_start(
+    client: TestClient, state: AppState, zimage: str
+) -> None:
+    fake_workers.dataset(state)
+    with state.database.write() as session:
+        row = session.exec(select(BaseModel).where(BaseModel.slug == zimage)).one()
+        row.parameters = {"unet": 6_154_908_736, "text_encoder": 4_022_468_096, "vae": 83_819_683}
+        row.resolution = 1024
+    unknown = needs_of(client, zimage)
+    assert unknown["Frozen weights"] == "bf16, or int8 rows where that does not fit"
+    assert unknown["GPU memory"] == "17.1 GB or 11.8 GB"
+    assert "Frozen weights" not in needs_of(client, "starter")
+
+    worker = Presence("train")
+    worker.announce(state.database, device="CPU, 2 threads")
+    on_cpu = needs_of(client, zimage)
+    assert on_cpu["Frozen weights"] == "bf16 or fp32, as is faster"
+    assert "GPU memory" not in on_cpu
+
+    worker.announce(state.database, device="A GPU", memory_bytes=24_000_000_000)
+    large = needs_of(client, zimage)
+    assert (large["Frozen weights"], large["GPU memory"]) == ("bf16", "17.1 GB of 24 GB")
+
+    worker.announce(state.database, device="A GPU", memory_bytes=12_000_000_000)
+    small = needs_of(client, zimage)
+    assert (small["Frozen weights"], small["GPU memory"]) == ("int8 rows", "11.8 GB of 12 GB")
+    assert "warning" not in small
+    forced = needs_of(client, zimage, base_weights="bf16")
+    assert "Choose int8 rows, which take 11.8 GB." in forced["warning"]
+    assert 'href="#base_weights" data-field-link' in forced["warning"]
+
+    worker.announce(state.database, device="A GPU", memory_bytes=8_000_000_000)
+    tiny = needs_of(client, zimage)
+    assert "even with int8 rows" in tiny["warning"]
+    assert 'href="#resolution"' in tiny["warning"]
+
+
+def test_the_form_says_what_the_captions_take_on_disk(
+    client: TestClient, state: AppState, zimage: str
+) -> None:
+    dataset = fake_workers.dataset(state)
+    with state.database.write() as session:
+        row = session.exec(select(BaseModel).where(BaseModel.slug == zimage)).one()
+        row.parameters = {"unet": 6_154_908_736, "vae": 83_819_683}
+        image = session.exec(select(Image).where(Image.dataset_id == dataset.key)).first()
+        assert image is not None
+        image.caption = "x" * 2_000
+        others = session.exec(select(Image.caption).where(Image.id != image.id)).all()
+    tokens = 8 + 500 + sum(8 + -(-len(text) // 4) for text in set(others))
+    said = needs_of(client, zimage)["Captions on disk"]
+    assert said == size_text(tokens * 5_120)
 
 
 def test_training_on_turbo_is_refused_with_the_way_that_works(

@@ -44,6 +44,7 @@ class StoringJobs:
 
     table = IoJob
     device = machine = ""
+    memory_bytes = 12_884_901_888
 
     def __init__(self, database: Database, store: BlobStore) -> None:
         self._database = database
@@ -195,6 +196,9 @@ def test_a_worker_says_what_it_waits_for_and_stops_at_once(stage: Staged) -> Non
             return "".join(row.problem for row in session.exec(select(WorkerPresence)))
 
     assert "connection refused" in wait_for(problem)
+    with stage.database.read() as session:
+        (row,) = session.exec(select(WorkerPresence))
+        assert row.memory_bytes == StoringJobs.memory_bytes
     stage.loop.request_stop()
     assert stage.loop.join(PATIENCE_SECONDS)
 

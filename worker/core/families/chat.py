@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
+from worker.core.families.facts.family_facts import MAX_TEXT_TOKENS
 from worker.core.families.network import FamilyError
 
-MAX_TOKENS = 512  # of a prompt with the words of the chat template around it
+MAX_TOKENS = MAX_TEXT_TOKENS  # of a prompt with the words of the chat template around it
 
 
 def states_after(encoder: Any, layers: Sequence[int], ids: Tensor, mask: Tensor) -> list[Tensor]:

@@ -148,6 +148,7 @@ class LimitedIoJobs:
     table = IoJob
     device = IoJobs.device
     machine = IoJobs.machine
+    memory_bytes = IoJobs.memory_bytes
 
     def __init__(
         self,

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from typing import TYPE_CHECKING
 
 from worker.core.families.facts.latents import NO_MAP, LinearMap
-from worker.core.families.facts.memory import MemoryFacts
+from worker.core.families.facts.memory import BF16_BYTES, MemoryFacts
 from worker.core.families.variants import Variant
 from worker.core.words import RenderPrecision, SamplerName
 
 if TYPE_CHECKING:
     from pydantic import BaseModel  # loads slowly, and files of adapters need none
+
+MAX_TEXT_TOKENS = 512  # that a text encoder with a chat template reads
+CHARACTERS_A_TOKEN = 4  # of English
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +101,10 @@ class FamilyFacts:
     `ss_base_model_version`, `architecture` the id of Stability-AI/ModelSpec (`architecture_v` where
     v-prediction has another), `sidecar_version` what A1111's cards call it, `hub_tag` the Hub; one
     that does not exist is empty. `linear_map`: the colors of latents, for previews. `memory` is
-    that of a family that few machines have enough for. `drawing` and `recipes`: how images are
-    drawn, and the presets of a training by name, where that does not follow from the size.
+    that of a family that few machines have enough for. `least_tokens`: of a caption whose states a
+    training keeps on disk, with its chat template or padding; 0 where they stay in memory.
+    `drawing` and `recipes`: how images are drawn, and the presets of a training by name, where that
+    does not follow from the size.
     """
 
     label: str
@@ -115,8 +121,17 @@ class FamilyFacts:
     linear_map: LinearMap = NO_MAP
     options: FamilyOptions
     memory: MemoryFacts | None = None
+    least_tokens: int = 0
     drawing: Mapping[Variant, UsualDrawing] = field(default_factory=dict)
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
+
+    def stored_text_bytes(self, captions: Iterable[str]) -> int:
+        """What their text states take on disk, in bf16; four characters count as a token."""
+        tokens = sum(
+            min(MAX_TEXT_TOKENS, self.least_tokens + ceil(len(caption) / CHARACTERS_A_TOKEN))
+            for caption in set(captions)
+        )
+        return tokens * self.text_width * BF16_BYTES
 
     def side_problem(self, sides: Iterable[int]) -> str:
         """A sentence on sides in pixels that its images cannot have; "" if there are none."""

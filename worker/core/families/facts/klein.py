@@ -34,6 +34,7 @@ KLEIN = FamilyFacts(
     architecture="flux-2-klein-4b",
     architecture_v="flux-2-klein-4b",
     hub_tag="flux",
+    least_tokens=512,  # padding is kept
     drawing={
         Variant.BASE: UsualDrawing(steps=28, guidance=4.0),
         Variant.DEDISTILLED: UsualDrawing(steps=28, guidance=4.0),

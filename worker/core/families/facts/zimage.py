@@ -59,6 +59,7 @@ ZIMAGE = FamilyFacts(
         training={512: 3_230_000_000, 1024: 4_830_000_000},
         drawing=2_500_000_000,
     ),
+    least_tokens=8,
     drawing={
         Variant.BASE: UsualDrawing(steps=28, guidance=4.0),
         Variant.DEDISTILLED: UsualDrawing(steps=28, guidance=4.0),

@@ -1,0 +1,97 @@
+"""What a run takes of the worker's GPU and of the disk, computed before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlmodel import Session
+
+from app.registry.datasets.several_captions import read_texts
+from app.registry.job_kinds.queues import Queue
+from app.registry.jobs.presence import present_workers
+from app.registry.tables.base_models import BaseModel
+from app.registry.wording import size_text
+from worker.core.families.family import find_family
+from worker.core.training.config import BaseWeights, TrainConfig
+
+
+@dataclass(frozen=True)
+class TrainingNeeds:
+    """The bytes that a run takes, for batch size 1 with gradient checkpointing.
+
+    `asked`: the frozen weights of its config. `has_worker`: the device of a worker is known;
+    `gpu`: the least memory of their GPUs, None without one. `captions`: encoded, on disk.
+    """
+
+    bf16: int
+    int8: int
+    asked: BaseWeights
+    has_worker: bool
+    gpu: int | None
+    captions: int
+
+    @property
+    def weights(self) -> BaseWeights:
+        """The frozen weights, as the worker chooses them; AUTO if it is not known which."""
+        if self.asked is not BaseWeights.AUTO or not self.gpu:
+            return self.asked
+        return BaseWeights.BF16 if self.bf16 <= self.gpu else BaseWeights.INT8
+
+    @property
+    def chosen(self) -> str:
+        """The frozen weights in words."""
+        if self.weights is BaseWeights.INT8:
+            return "int8 rows"
+        if self.has_worker and not self.gpu:
+            return "bf16 or fp32, as is faster"
+        is_known = self.weights is BaseWeights.BF16
+        return "bf16" if is_known else "bf16, or int8 rows where that does not fit"
+
+    @property
+    def memory(self) -> str:
+        """The memory of the GPU in words; "" where a CPU trains."""
+        if self.has_worker and not self.gpu:
+            return ""
+        taken = {BaseWeights.BF16: [self.bf16], BaseWeights.INT8: [self.int8]}
+        sizes = taken.get(self.weights, [self.bf16, self.int8])
+        of = f" of {size_text(self.gpu)}" if self.gpu else ""
+        return " or ".join(map(size_text, sizes)) + of
+
+    @property
+    def problem(self) -> str:
+        """Why the run does not fit the GPU, and what to do; "" if it fits or nothing is known."""
+        taken = self.int8 if self.weights is BaseWeights.INT8 else self.bf16
+        if not self.gpu or taken <= self.gpu:
+            return ""
+        there = f"the worker's GPU has {size_text(self.gpu)}."
+        if self.int8 <= self.gpu:
+            return (
+                f"Frozen weights in bf16 take {size_text(self.bf16)}, but {there} Choose int8 "
+                f"rows, which take {size_text(self.int8)}."
+            )
+        return (
+            f"This training takes {size_text(self.int8)} even with int8 rows, but {there} Choose a "
+            "lower resolution, or train on a larger GPU."
+        )
+
+
+def training_needs(
+    session: Session, base: BaseModel | None, config: TrainConfig, dataset_ids: Collection[int]
+) -> TrainingNeeds | None:
+    """The needs of a run on a base model of a family with known needs; else None."""
+    family = find_family(base.family) if base else None
+    facts = family.facts.memory if family else None
+    if base is None or family is None or facts is None or not base.parameters:
+        return None
+    side = config.resolution or base.resolution or family.facts.native_side
+    workers = present_workers(session, queue=Queue.TRAIN)
+    texts = [text for key in dataset_ids for _, text in read_texts(session, key)]
+    return TrainingNeeds(
+        bf16=facts.training_bytes(base.parameters, side),
+        int8=facts.training_bytes(base.parameters, side, int8=True),
+        asked=config.base_weights,
+        has_worker=any(worker.device for worker in workers),
+        gpu=min((one.memory_bytes for one in workers if one.memory_bytes), default=None),
+        captions=family.facts.stored_text_bytes(texts),
+    )
