@@ -171,7 +171,8 @@ class Prover:
     ) -> np.ndarray[Any, Any] | None:
         """An image with the current state of the base; None if it produces NaNs."""
         assert self._small_base is not None
-        config = RenderConfig(prompt=self._prompt, steps=STEPS, seed=SEED)
+        sampler, *_ = self._family.facts.options.samplers
+        config = RenderConfig(prompt=self._prompt, steps=STEPS, seed=SEED, sampler=sampler)
         try:
             # a new pipeline has no cached prompt: the text encoder may have changed
             (comparison,) = (pipeline or ResidentPipeline(self._small_base)).render(config)

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from tests.worker.base_shapes import base_shapes
 from tests.worker.bases.tiny_zimage import save_zimage
 from tests.worker.lora_files.random_adapters import random_adapter
+from worker.core.evaluation.drawing import FolderDrawing
+from worker.core.evaluation.subjects import STEPS
 from worker.core.families.family import BaseFamily
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderError
@@ -94,6 +96,15 @@ def test_a_gpu_draws_it_in_bf16_whose_text_encoder_is_no_larger() -> None:
 def test_the_probe_of_a_precision_finds_its_layers(pipeline: ResidentPipeline) -> None:
     assert _merge_probe(pipeline) == pytest.approx(1, abs=0.05)
     pipeline.set_adapters([])
+
+
+def test_an_evaluation_draws_with_the_usual_sampler(
+    pipeline: ResidentPipeline, tmp_path: Path
+) -> None:
+    (drawn,) = FolderDrawing(pipeline, tmp_path, {}, guidance=4.0).images(None, ["a red fox"])
+    side = pipeline.base.info.resolution
+    expected = picture(pipeline, seed=0, steps=STEPS, guidance=4.0, width=side, height=side)
+    assert (np.asarray(drawn) == expected).all()
 
 
 def test_sides_are_in_steps_of_two_patches(pipeline: ResidentPipeline) -> None:

@@ -20,6 +20,7 @@ from app.registry.job_kinds.kinds import ExportAdapterArgs
 from app.registry.tables.adapters import AdapterFile, AdapterVersion
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
+from tests.worker.bases.tiny_zimage import save_zimage
 from tests.worker.lora_files.random_adapters import random_adapter
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import Registry
@@ -102,6 +103,14 @@ def test_a_small_base_is_loaded_patched_and_drawn_with(
     by_name = {result["name"]: result for result in peft.proof["loaders"]}
     assert (by_name["a1111"]["verdict"], by_name["a1111"]["needed"]) == ("unread", False)
     assert by_name["diffusers"]["verdict"] == "right"
+
+
+def test_a_small_transformer_is_drawn_with(tmp_path: Path) -> None:
+    base, family = save_zimage(tmp_path / "z"), BaseFamily.ZIMAGE
+    adapter = random_adapter(Prover(base, family, ()).shapes, rank=2, strength=0.5)
+    (file,) = write(adapter, tmp_path, FileFormat.KOHYA, base=base, family=family)
+    assert (file.problem, file.proof["not_drawn"]) == ("", "")
+    assert file.proof["drawn"]["difference"] <= 3 < file.proof["drawn"]["effect"]
 
 
 def test_a_large_base_is_checked_by_its_shapes(

@@ -92,7 +92,8 @@ class FolderDrawing:
             self._loaded = candidate
 
     def _draw(self, path: Path, prompt: str, seed: int) -> Image.Image:
-        config = RenderConfig(prompt=prompt, seed=seed, **self._settings)
+        sampler, *_ = self._pipeline.base.info.family.facts.options.samplers
+        config = RenderConfig(prompt=prompt, seed=seed, sampler=sampler, **self._settings)
         image = self._pipeline.render(config)[0].image
         content = io.BytesIO()
         image.save(content, format="PNG")
