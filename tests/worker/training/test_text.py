@@ -15,10 +15,12 @@ from worker.core.bases.load import LoadedBase
 from worker.core.families.family import BaseFamily
 from worker.core.training.data import tensor_cache
 from worker.core.training.data import text as text_module
+from worker.core.training.data.images import TrainingImage
 from worker.core.training.data.text import (
     LiveCaptionEncoder,
     LruCaptionEncoder,
     PrecomputedCaptionEncoder,
+    describe_cut_captions,
 )
 from worker.core.training.errors import StorageError
 
@@ -87,6 +89,25 @@ def test_another_layer_and_damaged_files_are_encoded_again(
     )
     assert encoded == CAPTIONS[:1] * 3
     assert torch.equal(usual.hidden, again.hidden)
+
+
+@pytest.mark.parametrize("family", ["zimage", "shallow_sd15"])
+def test_captions_that_a_base_does_not_read_to_the_end_are_counted(
+    family: str, request: pytest.FixtureRequest
+) -> None:
+    found = request.getfixturevalue(family)
+    base = found if family == "zimage" else found()
+
+    def said(*captions: str) -> str:
+        images = [TrainingImage(Path("a.png"), "", caption) for caption in captions]
+        return describe_cut_captions(base, images)
+
+    words = "a fox in the snow, " * 60
+    assert said("", "a fox", "a pear") == ""
+    once = said("a fox", words, words)
+    assert once.startswith("1 caption is too long for this base model, which does not read its end")
+    assert once.split("“")[1].split("…”")[0] in words
+    assert said(words, f"and {words}").startswith("2 captions are too long")
 
 
 def test_all_ways_to_read_a_caption_agree(shallow_sd15: MakeBase) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from worker.core.training.events import (
     Arithmetic,
     BaseFacts,
     CheckpointSaved,
+    Notice,
     SampleSaved,
     ValidationDone,
 )
@@ -51,11 +53,16 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(base: Path, images: list[TrainingImage], tmp_path: Path) -> Run:
-    def train_in(name: str, recorder: Recorder, **changes: object) -> Path:
+    def train_in(
+        name: str,
+        recorder: Recorder,
+        pictures: list[TrainingImage] = images,
+        **changes: object,
+    ) -> Path:
         config = TrainConfig.model_validate(SETTINGS | changes)
         result = train(
             config,
-            images,
+            pictures,
             recorder,
             base=load_for_training(base, device="cpu", config=config),
             out=tmp_path / name,
@@ -86,6 +93,21 @@ def test_an_interrupted_training_ends_with_the_same_adapter(run: Run) -> None:
     found = _changes(run("parted", Recorder()))
     assert all(torch.equal(mine, other) for mine, other in zip(found, expected, strict=True))
     assert any(factor.any() for factor in expected[1::2])
+
+
+def test_the_end_of_a_long_caption_is_cut_and_that_is_said_once(
+    run: Run, images: list[TrainingImage]
+) -> None:
+    captions = ["", "fox " * 5_000, "a fox"]
+    pictures = [replace(one, caption=said) for one, said in zip(images, captions, strict=True)]
+    said = []
+    with pytest.raises(ConnectionResetError):
+        run("long", first := Recorder(fails_after=3), pictures)
+    run("long", second := Recorder(), pictures)
+    for recorder in (first, second):
+        said += [notice.text for notice in recorder.of(Notice) if notice.is_warning]
+    (text,) = said
+    assert text.startswith("1 caption is too long for this base model, which does not read its end")
 
 
 def test_bf16_learns_as_fp32_does(run: Run) -> None:

@@ -31,6 +31,7 @@ from worker.core.training.checkpoints import (
 from worker.core.training.commands import PendingRequests, StopRequested
 from worker.core.training.config import Precision, TrainConfig
 from worker.core.training.data.images import TrainingImage
+from worker.core.training.data.text import describe_cut_captions
 from worker.core.training.errors import (
     CheckpointError,
     DeadAdapterError,
@@ -137,6 +138,8 @@ class TrainingLoop:
         restored = self._checkpoints.restore(on_damaged=lambda text: self._emit(Notice(text)))
         if restored:
             arithmetic = Arithmetic(**restored.state["arithmetic"])
+        elif cut := describe_cut_captions(base, self._images):
+            self._emit(Notice(cut, is_warning=True))
         if arithmetic:
             torch.set_num_threads(arithmetic.threads)
         # a stop keeps what was restored, so that has to be loaded first

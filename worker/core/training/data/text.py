@@ -13,12 +13,15 @@ from worker.core.bases.load import LoadedBase
 from worker.core.bases.text import encode_prompts
 from worker.core.families.networks import network_of
 from worker.core.families.text_states import TextStates
+from worker.core.training.data.images import TrainingImage
 from worker.core.training.data.tensor_cache import load_cached_tensors, save_cached_tensors
 from worker.core.training.errors import StorageError
+from worker.core.wording import plural, shortened
 
 PROMPTS_ENCODED_AT_ONCE = 32
 TEXT_LAYOUT = 1
 PROMPTS_REMEMBERED = 256
+END_SHOWN = 100  # characters
 
 
 class CaptionEncoder(Protocol):
@@ -163,6 +166,22 @@ class LruCaptionEncoder:
                 self._known.popitem(last=False)
         self._known.move_to_end(caption)
         return self._known[caption]
+
+
+def describe_cut_captions(base: LoadedBase, images: Iterable[TrainingImage]) -> str:
+    """A sentence on captions whose ends the base does not read; "" if it reads all of them."""
+    network = network_of(base.info.family)
+    texts = dict.fromkeys(text for image in images for text in image.texts)
+    ends = [end for text in texts if (end := network.unread(base.tokenizers, text))]
+    if not ends:
+        return ""
+    one = len(ends) == 1
+    return (
+        f"{plural(len(ends), 'caption')} {'is' if one else 'are'} too long for this base model, "
+        f"which does not read {'its end' if one else 'their ends, such as'} "
+        f"“{shortened(ends[0], END_SHOWN)}”. Shorten {'it' if one else 'them'} to train on all of "
+        "the words."
+    )
 
 
 def _encode_captions(
