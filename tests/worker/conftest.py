@@ -72,6 +72,14 @@ def shallow_sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def zimage_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Z-Image of two layers."""
+    from tests.worker.bases.tiny_zimage import save_zimage
+
+    return save_zimage(tmp_path_factory.mktemp("zimage") / "z")
+
+
+@pytest.fixture(scope="session")
 def smallest_sd15_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SD 1.5 of two blocks, for what is not about its layers."""
     from tests.worker.bases.tiny_models import save_two_blocks

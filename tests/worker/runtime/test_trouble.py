@@ -11,6 +11,7 @@ import pytest
 from app.registry.blobs import findings
 from app.registry.runs.metrics import run_metrics
 from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.blobs import FileProblem
 from app.registry.tables.datasets import DatasetVersion
 from app.registry.tables.jobs import Event
@@ -30,7 +31,12 @@ def event_texts(registry: Registry, run_id: int, kind: str) -> list[str]:
     return [event.data["text"] for event in events]
 
 
-def test_full_memory_is_answered_with_one_named_step_down_at_a_time(registry: Registry) -> None:
+@pytest.mark.parametrize("family", ["sd1", "zimage"])
+def test_full_memory_is_answered_with_one_named_step_down_at_a_time(
+    registry: Registry, family: str
+) -> None:
+    with registry.database.write() as session:
+        session.get_one(BaseModel, registry.base_id).family = family
     full = scripted_trainer([FailureReport("out_of_memory", "No memory.", "trace", expected=True)])
     run_id = registry.new_run(batch_size=4)
     with registry.working(registry.train_jobs(command=full)):
@@ -45,6 +51,8 @@ def test_full_memory_is_answered_with_one_named_step_down_at_a_time(registry: Re
     assert "“Gradient checkpointing” was turned on" in steps[0]
     assert "The batch size is now 2, with 2 gradient accumulation steps." in steps[1]
     assert "The batch size is now 1, with 4 gradient accumulation steps." in steps[2]
+    said = sum("now int8 rows" in text for text in steps)
+    assert (config.base_weights, said) == (("int8", 1) if family == "zimage" else ("auto", 0))
 
 
 def test_a_run_that_needs_less_memory_goes_on_from_its_checkpoint(trained: TrainedRegistry) -> None:

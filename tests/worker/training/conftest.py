@@ -57,6 +57,18 @@ def shallow_sdxl(shallow_sdxl_folder: Path) -> MakeBase:
 
 
 @pytest.fixture(scope="session")
+def zimage_base(zimage_folder: Path) -> MakeBase:
+    """A Z-Image of two layers."""
+    return _copies(zimage_folder)
+
+
+@pytest.fixture(scope="session")
+def zimage_of_rows(zimage_folder: Path) -> MakeBase:
+    """The same with int8 rows in its layers."""
+    return _copies(zimage_folder, int8=lambda path: path.startswith("layers."))
+
+
+@pytest.fixture(scope="session")
 def smallest_sd15(smallest_sd15_folder: Path) -> MakeBase:
     """An SD 1.5 of two blocks, for what is not about its layers."""
     return _copies(smallest_sd15_folder)
@@ -73,12 +85,12 @@ def starter_base() -> MakeBase:
     return _copies(starter.PATH)
 
 
-def _copies(folder: Path) -> MakeBase:
+def _copies(folder: Path, **options: Any) -> MakeBase:
     """A fresh base each time: a training uses its base up, all but the tokenizers.
 
     By pickle, with the tensors kept apart: a third of what `copy.deepcopy` costs.
     """
-    loaded = load_base(folder)
+    loaded = load_base(folder, **options)
     tokenizers = {id(tokenizer): tokenizer for tokenizer in loaded.tokenizers}
     tensors: dict[int, torch.Tensor] = {}
 

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from worker.core.families.family import BaseFamily
 from worker.core.training import fallback
-from worker.core.training.config import Optimizer, TrainConfig
+from worker.core.training.config import BaseWeights, Optimizer, TrainConfig
 from worker.core.training.fallback import (
     FALLBACK_FILE,
     load_fallback,
@@ -11,30 +12,36 @@ from worker.core.training.fallback import (
     save_fallback,
 )
 
+SD1 = BaseFamily.SD1
 
+
+@pytest.mark.parametrize("family", [BaseFamily.SD1, BaseFamily.ZIMAGE])
 def test_each_reduction_changes_one_setting_until_none_is_left(
-    monkeypatch: pytest.MonkeyPatch,
+    family: BaseFamily, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fallback, "find_spec", lambda _: object())
     config, said = TrainConfig(batch_size=5, gradient_accumulation=2), []
-    while found := reduce_memory_use(config):
+    while found := reduce_memory_use(config, family):
         config, sentence = found
         said.append(sentence)
     assert config.gradient_checkpointing
     assert (config.batch_size, config.gradient_accumulation) == (1, 10)
     assert config.optimizer is Optimizer.ADAMW_8BIT
-    assert [sentence.split(" ")[0] for sentence in said] == ["“Gradient", "The", "The", "The"]
+    has_rows = family is BaseFamily.ZIMAGE
+    assert (config.base_weights is BaseWeights.INT8) is has_rows
+    changed = ["gradient", "batch", "batch", *(["frozen"] if has_rows else []), "optimizer"]
+    assert all(word in sentence.lower() for word, sentence in zip(changed, said, strict=True))
     assert said[1] == "The batch size is now 2, with 5 gradient accumulation steps."
 
 
 def test_what_is_not_installed_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fallback, "find_spec", lambda _: None)
-    assert reduce_memory_use(TrainConfig(batch_size=1, gradient_checkpointing=True)) is None
+    assert reduce_memory_use(TrainConfig(batch_size=1, gradient_checkpointing=True), SD1) is None
 
 
 def test_another_optimizer_is_left_alone() -> None:
     prodigy = TrainConfig(batch_size=1, gradient_checkpointing=True, optimizer=Optimizer.PRODIGY)
-    assert reduce_memory_use(prodigy) is None
+    assert reduce_memory_use(prodigy, SD1) is None
 
 
 def test_a_fallback_is_used_for_the_same_training_only(tmp_path: Path) -> None:

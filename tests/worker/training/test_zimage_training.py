@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from tests.worker.bases.tiny_zimage import save_zimage
 from tests.worker.training.conftest import Recorder
+from worker.core.atomic_write import write_atomically
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import inspect_base
+from worker.core.families.family import BaseFamily
 from worker.core.int8_linear import Int8Linear
 from worker.core.lora_files import canonical
-from worker.core.training.calibrate import calibrate
+from worker.core.training import load as load_module
 from worker.core.training.config import TrainConfig
+from worker.core.training.data import tensor_cache
 from worker.core.training.data.images import TrainingImage
+from worker.core.training.errors import StorageError
 from worker.core.training.events import (
     Arithmetic,
     BaseFacts,
     CheckpointSaved,
+    Event,
     Notice,
     SampleSaved,
     ValidationDone,
@@ -46,13 +54,8 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_zimage(tmp_path_factory.mktemp("base") / "z")
-
-
 @pytest.fixture
-def run(base: Path, images: list[TrainingImage], tmp_path: Path) -> Run:
+def run(zimage_folder: Path, images: list[TrainingImage], tmp_path: Path) -> Run:
     def train_in(
         name: str,
         recorder: Recorder,
@@ -64,7 +67,7 @@ def run(base: Path, images: list[TrainingImage], tmp_path: Path) -> Run:
             config,
             pictures,
             recorder,
-            base=load_for_training(base, device="cpu", config=config),
+            base=load_for_training(zimage_folder, device="cpu", config=config),
             out=tmp_path / name,
             cache=tmp_path / "cache",
         )
@@ -110,6 +113,39 @@ def test_the_end_of_a_long_caption_is_cut_and_that_is_said_once(
     assert text.startswith("1 caption is too long for this base model, which does not read its end")
 
 
+def test_a_training_whose_captions_are_lost_goes_on_from_its_checkpoint(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = _changes(run("whole", Recorder()))
+    shutil.rmtree(tmp_path / "cache")
+
+    def disk_is_full(path: Path, content: bytes, **options: Any) -> None:
+        if "text-" in str(path) and list(path.parents[1].rglob("*.safetensors")):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_atomically(path, content, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tensor_cache, "write_atomically", disk_is_full)
+        with pytest.raises(StorageError, match=r"The disk is full\. Free some space and start"):
+            run("lost", Recorder())
+
+    class Emptying(Recorder):
+        """Deletes the cache after a step that has a checkpoint."""
+
+        def on_event(self, event: Event) -> None:
+            super().on_event(event)
+            if isinstance(event, CheckpointSaved):
+                shutil.rmtree(tmp_path / "cache")
+
+    with pytest.raises(StorageError, match=r"disappeared from the cache\. Start it again"):
+        run("lost", stopped := Emptying())
+    assert [saved.step for saved in stopped.of(CheckpointSaved)] == [2]
+    run_again = Recorder()
+    found = _changes(run("lost", run_again))
+    assert [saved.step for saved in run_again.of(CheckpointSaved)] == [4]
+    assert all(torch.equal(mine, other) for mine, other in zip(found, expected, strict=True))
+
+
 def test_bf16_learns_as_fp32_does(run: Run) -> None:
     losses = []
     for precision in ("fp32", "bf16"):
@@ -120,32 +156,37 @@ def test_bf16_learns_as_fp32_does(run: Run) -> None:
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
-def test_a_step_is_timed_and_the_base_stays_as_it_was(base: Path) -> None:
-    loaded = load_for_training(base, device="cpu")
-    before = {name: value.clone() for name, value in loaded.denoiser.state_dict().items()}
-    config = TrainConfig.model_validate(SETTINGS | {"precision": "bf16"})
-    assert calibrate(loaded, config, device="cpu", timed_steps=1).seconds_per_step > 0
-    after = loaded.denoiser.state_dict()
-    assert before.keys() == after.keys()
-    assert all(torch.equal(value, after[name]) for name, value in before.items())
-
-
-def test_a_gpu_without_bf16_is_refused_before_loading(
-    base: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_gpu_without_bf16_trains_in_fp32_on_int8_rows_or_is_refused_before_loading(
+    zimage_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
-    with pytest.raises(BaseModelError, match="This GPU has no bf16"):
-        load_for_training(base, device="cuda")
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation
+    )
+    loaded: list[dict[str, Any]] = []
+    monkeypatch.setattr(load_module, "load_base", lambda _, **how: loaded.append(how))
+    # as much memory as bf16 weights would need
+    info = inspect_base(zimage_folder)
+    need = info.family.facts.memory.training_bytes(info.parameters, info.resolution)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (need, need))
+    for config in (None, TrainConfig(), TrainConfig(base_weights="int8")):
+        with pytest.raises(BaseModelError, match=r"no bf16\. Set “Precision” to fp32, and “Frozen"):
+            load_for_training(zimage_folder, device="cuda", config=config)
+    assert not loaded
+    load_for_training(zimage_folder, device="cuda", config=TrainConfig(precision="fp32"))
+    (how,) = loaded
+    assert how["int8"]("layers.0.attention.to_q")
 
 
 def test_frozen_weights_can_be_int8_rows(
-    base: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    zimage_folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = TrainConfig.model_validate(SETTINGS | {"base_weights": "int8"})
-    loaded = load_for_training(base, device="cpu", config=config)
+    loaded = load_for_training(zimage_folder, device="cpu", config=config)
     layers = loaded.denoiser.named_modules()
     found = {path for path, layer in layers if isinstance(layer, Int8Linear)}
     assert is_loaded_for(loaded, config, "cpu")
+    loaded_unet: Any = SimpleNamespace(info=SimpleNamespace(family=BaseFamily.SDXL))
+    assert is_loaded_for(loaded_unet, config, "cpu")  # without a look at its layers
     assert not is_loaded_for(loaded, TrainConfig(), "cpu")
     assert len(found) == 14
     assert all(path.startswith("layers.") for path in found)
@@ -158,7 +199,7 @@ def test_frozen_weights_can_be_int8_rows(
     )
     assert 0.5 < likeness < 1
 
-    info = inspect_base(base)
+    info = inspect_base(zimage_folder)
     automatic = TrainConfig.model_validate(SETTINGS)
     assert int8_rows(info, automatic, device="cpu") is None
     for total, is_int8 in ((2 * 2**30, True), (24 * 2**30, False)):

@@ -5,23 +5,28 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from worker.core.atomic_write import write_atomically
-from worker.core.training.config import Optimizer, TrainConfig
+from worker.core.families.family import BaseFamily
+from worker.core.training.config import BaseWeights, Optimizer, TrainConfig
 
 MAX_ACCUMULATION = 64
 FALLBACK_FILE = "less-memory.json"
 
 
-def reduce_memory_use(config: TrainConfig) -> tuple[TrainConfig, str] | None:
+def reduce_memory_use(config: TrainConfig, family: BaseFamily) -> tuple[TrainConfig, str] | None:
     """A config that needs less memory, with a sentence about the change; None when there is none.
 
     In this order: gradient checkpointing, half the batch size with twice the gradient accumulation
-    (a step uses the same number of images), 8-bit optimizer states.
+    (a step uses the same number of images), int8 rows if the family has them, 8-bit optimizer
+    states.
     """
     if not config.gradient_checkpointing:
         sentence = "“Gradient checkpointing” was turned on: steps take about 50 % longer."
         return config.model_copy(update={"gradient_checkpointing": True}), sentence
     if config.batch_size > 1:
         return _halve_batch(config)
+    if family.facts.memory and config.base_weights is not BaseWeights.INT8:
+        changed = config.model_copy(update={"base_weights": BaseWeights.INT8})
+        return changed, "The frozen weights are now int8 rows, which are rounded a little."
     if config.optimizer is Optimizer.ADAMW and find_spec("bitsandbytes"):
         changed = config.model_copy(update={"optimizer": Optimizer.ADAMW_8BIT})
         return changed, "The optimizer now uses 8-bit states."

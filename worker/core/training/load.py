@@ -10,6 +10,7 @@ from worker.core.bases.family import BaseInfo, BaseModelError
 from worker.core.bases.inspect import inspect_base, vae_factor
 from worker.core.bases.load import LoadedBase, load_base, make_source
 from worker.core.bases.threads import is_small
+from worker.core.families.facts.memory import BF16_BYTES, FP32_BYTES
 from worker.core.families.family import BaseFamily
 from worker.core.families.networks import network_of
 from worker.core.int8_linear import Int8Linear
@@ -39,7 +40,7 @@ def load_for_training(
     dtype = network_of(info.family).stored_text or torch.float32
     rows = int8_rows(info, config, device=device)
     if not device.startswith("cpu"):
-        _check_number_types(info.family, device)
+        _check_number_types(info.family, config, device)
         return load_base(path, dtype=dtype, denoiser_dtype="stored", int8=rows)
     if is_small(info.parameters):
         return load_base(path, int8=rows)
@@ -75,7 +76,8 @@ def int8_rows(
             return None
         _, total = torch.cuda.mem_get_info(device)
         side = config.resolution or info.resolution
-        if facts.memory.training_bytes(info.parameters, side) <= total:
+        size = FP32_BYTES if config.precision is Precision.FP32 else BF16_BYTES
+        if facts.memory.training_bytes(info.parameters, side, number_bytes=size) <= total:
             return None
     trained = re.compile(facts.options.targets[Targets.LINEAR])
     return lambda path: trained.fullmatch(path) is not None
@@ -83,12 +85,24 @@ def int8_rows(
 
 def is_loaded_for(base: LoadedBase, config: TrainConfig, device: str) -> bool:
     """True if the frozen weights of a base are kept in memory as this training needs them."""
+    if base.info.family.facts.memory is None:
+        return True
     has_rows = any(isinstance(layer, Int8Linear) for layer in base.denoiser.modules())
     return has_rows is (int8_rows(base.info, config, device=device) is not None)
 
 
-def _check_number_types(family: BaseFamily, device: str) -> None:
-    """Raise BaseModelError for a GPU that would need fp16 if the family cannot use it."""
+def _check_number_types(family: BaseFamily, config: TrainConfig | None, device: str) -> None:
+    """Raise BaseModelError for a GPU that would need fp16 if the family cannot use it.
+
+    A GPU that only emulates bf16 computes it more slowly than fp32.
+    """
     limit = family.facts.options.training.get("precision")
-    if limit and device.startswith("cuda") and not torch.cuda.is_bf16_supported():
-        raise BaseModelError(f"{limit.reason} This GPU has no bf16: use one that has it.")
+    if limit is None or not device.startswith("cuda"):
+        return
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return
+    if config is None or config.precision is not Precision.FP32:
+        raise BaseModelError(
+            f"{limit.reason} This GPU has no bf16. Set “Precision” to fp32, and “Frozen weights” "
+            "to int8 to save memory."
+        )

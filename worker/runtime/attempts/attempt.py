@@ -18,6 +18,7 @@ from app.registry.runs.checkpoints import list_checkpoints
 from app.registry.runs.presets import prompt_form_of
 from app.registry.storage.store import BlobDamaged, BlobNotFound
 from app.registry.tables.runs import WARNING, Checkpoint, Run
+from worker.core.families.family import FALLBACK_FAMILY, BaseFamily, find_family
 from worker.core.training.changes import Change, ChangeOrder
 from worker.core.training.config import TrainConfig
 from worker.core.training.errors import StorageError
@@ -186,7 +187,7 @@ class Attempt:
             trainer.finish()
             return True
         elif isinstance(message, FailureReport):
-            return self._on_failure(message, trainer)
+            return self._on_failure(message, trainer, inputs)
         elif not isinstance(message, Heartbeat):
             self._reporter.record_event(message)  # type: ignore[arg-type] # only events remain
             self._reporter.flush()
@@ -301,24 +302,26 @@ class Attempt:
             self._retry_run("trainer_crashed", CRASHED.format(code=end.code), trainer.log_tail())
         return True
 
-    def _on_failure(self, failed: FailureReport, trainer: TrainerProcess) -> bool:
+    def _on_failure(
+        self, failed: FailureReport, trainer: TrainerProcess, inputs: RunInputs
+    ) -> bool:
         self._finish_uploads()
         if failed.code == StorageError.code:
             raise StorageFullError(failed.error)
         if failed.code == "out_of_memory":
-            self._out_of_memory(failed)
+            self._out_of_memory(failed, find_family(inputs.base.family) or FALLBACK_FAMILY)
         elif failed.expected:
             self._fail_run(failed.code, failed.error, failed.trace)
         else:
             self._retry_run(failed.code, failed.error, failed.trace + trainer.log_tail())
         return True
 
-    def _out_of_memory(self, failed: FailureReport) -> None:
+    def _out_of_memory(self, failed: FailureReport, family: BaseFamily) -> None:
         """Queue the run again with settings that need less memory; fail it if there are none.
 
         This does not count as an attempt: there are few such steps, each with other settings.
         """
-        found = reduce_memory_use(TrainConfig.model_validate(self._run.config))
+        found = reduce_memory_use(TrainConfig.model_validate(self._run.config), family)
         if found is None:
             self._fail_run(failed.code, NO_MEMORY, failed.trace)
             return

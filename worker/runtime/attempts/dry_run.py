@@ -14,6 +14,7 @@ from app.registry.runs import dry_runs
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.runs import Run
 from worker.core.evaluation.subjects import spread
+from worker.core.families.family import FALLBACK_FAMILY, find_family
 from worker.core.training.config import TrainConfig
 from worker.core.training.events import (
     BaseFacts,
@@ -72,7 +73,7 @@ def run(trainers: WarmTrainer, work: IoWork) -> None:
                 break
             if end.code != "out_of_memory":
                 raise RefusedError(end.code, end.error)
-            reduced = reduce_memory_use(config)
+            reduced = reduce_memory_use(config, find_family(base.family) or FALLBACK_FAMILY)
             if reduced is None:
                 raise RefusedError(end.code, NO_MEMORY)
             config, change = reduced

@@ -23,15 +23,21 @@ class MemoryFacts:
     drawing: int
 
     def training_bytes(
-        self, parameters: Mapping[str, int], side: int, *, int8: bool = False
+        self,
+        parameters: Mapping[str, int],
+        side: int,
+        *,
+        int8: bool = False,
+        number_bytes: int = BF16_BYTES,
     ) -> int:
         """The peak of a training at the nearest known side; the text encoder has left memory.
 
-        `parameters`: the number of parameters of each component.
+        `parameters`: the number of parameters of each component; `number_bytes`: the bytes of a
+        frozen weight that is no int8 row.
         """
         near = min(self.training, key=lambda known: abs(known - side))
         rows = round(self.int8_share * parameters["unet"]) if int8 else 0
-        weights = rows * INT8_BYTES + (parameters["unet"] - rows) * BF16_BYTES
+        weights = rows * INT8_BYTES + (parameters["unet"] - rows) * number_bytes
         return weights + self.training[near]
 
     def drawing_bytes(self, parameters: Mapping[str, int]) -> int:

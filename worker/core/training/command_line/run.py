@@ -201,7 +201,7 @@ class FolderTraining:
                 prompt_form=usual_form(self._arguments.trigger_word),
             )
         except OutOfMemoryError:
-            if reduce_memory_use(self._config) is None:
+            if reduce_memory_use(self._config, self._base.family) is None:
                 raise
             return None  # not handled here: the exception keeps objects in memory
 
@@ -217,7 +217,7 @@ class FolderTraining:
 
     def _use_less_memory(self) -> None:
         """Go on with the next smaller config, saved so that the same command continues with it."""
-        found = reduce_memory_use(self._config)
+        found = reduce_memory_use(self._config, self._base.family)
         assert found is not None
         self._config, sentence = found
         self._console.print(f"Warning: Out of memory; the training restarts with less. {sentence}")
