@@ -25,13 +25,16 @@ LINE = [STEP * place for place in range(-2, 7)]  # from -0.5 to 1.5
 SIDE = 5  # of a square, in images
 
 
-def usual_weights(*current: float) -> list[tuple[float, ...]]:
+def usual_weights(*current: float, factor: float = 1) -> list[tuple[float, ...]]:
     """The nine weights of one adapter, or 25 pairs of weights of two, nearest to the current first.
 
-    They are generated in this order where they do not fit into one batch.
+    They are generated in this order where they do not fit into one batch. All are `factor` times as
+    large with a base model that needs this.
     """
-    sides = map(_side_weights, current) if len(current) > 1 else [LINE]
-    return sorted(product(*sides), key=lambda weights: math.dist(weights, current))
+    places = [weight / factor for weight in current]
+    sides = map(_side_weights, places) if len(current) > 1 else [LINE]
+    found = product(*([factor * weight for weight in side] for side in sides))
+    return sorted(found, key=lambda weights: math.dist(weights, current))
 
 
 def _side_weights(current: float) -> list[float]:
@@ -42,15 +45,15 @@ def _side_weights(current: float) -> list[float]:
 
 
 def vary_weights(
-    request: RenderRequest, current: Sequence[float], places: Sequence[int]
+    request: RenderRequest, current: Sequence[float], places: Sequence[int], factor: float = 1
 ) -> RenderRequest:
     """The request as a strip of the one or two adapters at these places.
 
-    `current`: the weights of all adapters of the request.
+    `current`: the weights of all adapters of the request. `factor`: see `usual_weights`.
     """
     changes = [
         dict(zip(places, weights, strict=True))
-        for weights in usual_weights(*(current[place] for place in places))
+        for weights in usual_weights(*(current[place] for place in places), factor=factor)
     ]
     rows = [
         [change.get(place, weight) for place, weight in enumerate(current)] for change in changes

@@ -49,7 +49,13 @@ from app.web.playground.result_view import (
     result_view,
 )
 from app.web.playground.source_panel import SourcePanel, source_panel, with_base_of_source
-from app.web.playground.stack import StackView, change_words, choices_beside, look_up
+from app.web.playground.stack import (
+    StackView,
+    change_words,
+    choices_beside,
+    follow_base,
+    look_up,
+)
 from app.web.playground.strip import pairs_of, rows_with_checkpoints
 from app.web.playground.together import TogetherView, compare_stack
 from app.web.playground.training_sample import SampleView, sample_to_try
@@ -210,6 +216,7 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
         return whole_page(request, state, form)
     with state.database.read() as session:
         form = with_trigger_words(session, before, before.with_stack(texts))
+        form, stay = follow_base(session, form, texts.get("base-shown", ""))
         context = play_page(session, form)
         told = change_words(session, before, context.stack, texts)
         is_new_base = look_up(session, before).base.key != context.default_base.key
@@ -218,6 +225,7 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
     context = replace(
         context,
         keeps_strip="put" in texts,
+        base_hint=f"{context.base_hint} {stay}".strip(),
         has_new_prompt=is_new,
         has_new_base=is_new_base or request.headers.get("HX-Trigger-Name") == "base",
         announcement=told.strip(),

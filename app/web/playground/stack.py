@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import floor
+from typing import Any
 
 from app.registry.adapters import fitting
 from app.registry.adapters import service as adapters
@@ -19,13 +20,14 @@ from app.registry.errors import AppError
 from app.registry.renders.plan import usual_base_of, usual_of
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.base_models import BaseModel
-from app.registry.wording import plural
+from app.registry.wording import join_words, plural
+from app.web.form_reader import parse_number
 from app.web.playground.adapter_picker import AdapterChoices, find_adapter_choices
 from app.web.playground.adapter_rows import BLOCKS, AdapterRow
 from app.web.playground.forms import PlayForm
 from worker.core.lora_files.weights import USUAL_WEIGHT, WeightCard
 
-LEAST, MOST = -1, 2  # ends of the slider of a weight
+LEAST, MOST = -1, 2  # ends of the slider of a weight, where adapters need no other than elsewhere
 WHOLE = (0, 1)
 NEAR = 0.45  # a word so close to a whole number would touch the number below it
 BESIDE_PX = 8  # from the middle of a number to a word beside it
@@ -46,23 +48,29 @@ class WeightTick:
     shift: int = 0
 
 
-def weight_ticks(usual: float | None = None, card: WeightCard | None = None) -> list[WeightTick]:
+def weight_ticks(
+    usual: float | None = None, card: WeightCard | None = None, *, factor: float = 1
+) -> list[WeightTick]:
     """The ticks at 0 and 1, at the usual weight if the slider reaches it, and those of the card.
 
     Its word stands below it, or between it and the whole number next to it, so that it touches
-    no number.
+    no number. With another `factor` of the base model, the whole slider is so many times as long.
     """
-    ticks = [WeightTick(number, str(number), _percent(number)) for number in WHOLE]
+    ticks = [
+        WeightTick(number * factor, f"{number * factor:g}", _percent(number)) for number in WHOLE
+    ]
     marks = (card.start, card.best, card.breaks) if card else ()
-    ticks += [WeightTick(one, "", _percent(one)) for one in marks if one and one <= MOST]
-    if usual is None or not LEAST <= usual <= MOST:
+    reached = (one for one in marks if one and one <= MOST * factor)
+    ticks += [WeightTick(one, "", _percent(one / factor)) for one in reached]
+    if usual is None or not LEAST <= usual / factor <= MOST:
         return ticks
-    below = min(floor(usual), MOST - 1)
-    if usual - below < NEAR:
+    place = usual / factor
+    below = min(floor(place), MOST - 1)
+    if place - below < NEAR:
         return [*ticks, WeightTick(usual, "usual", _percent(below), "start", BESIDE_PX)]
-    if usual - below > 1 - NEAR:
+    if place - below > 1 - NEAR:
         return [*ticks, WeightTick(usual, "usual", _percent(below + 1), "end", -BESIDE_PX)]
-    return [*ticks, WeightTick(usual, "usual", _percent(usual))]
+    return [*ticks, WeightTick(usual, "usual", _percent(place))]
 
 
 def _percent(weight: float) -> float:
@@ -76,7 +84,8 @@ class StackView:
     Its weight is filled in. `usual_weight`: that of the version. `misfit` says why it does not fit
     the base model; empty if it fits. `has_text_encoder`: False if it is known to have no layers in
     the text encoders. `versions`: references to choose from, with their labels; empty: only one.
-    `card`: where its style shows with the base model, if that was measured.
+    `card`: where its style shows with the base model, if that was measured. `factor`: how many
+    times the weights are with it that adapters usually need.
     """
 
     row: AdapterRow
@@ -91,6 +100,17 @@ class StackView:
     block_errors: Mapping[str, str] = field(default_factory=dict)
     versions: Sequence[tuple[str, str]] = ()
     card: WeightCard | None = None
+    factor: float = 1
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The ends of the slider of its weight."""
+        return LEAST * self.factor, MOST * self.factor
+
+    @property
+    def plain_ends(self) -> tuple[float, float]:
+        """The ends of the sliders of block weights."""
+        return LEAST, MOST
 
     @property
     def label(self) -> str:
@@ -100,7 +120,7 @@ class StackView:
     @property
     def ticks(self) -> list[WeightTick]:
         """The ticks of its weight."""
-        return weight_ticks(self.usual_weight, self.card)
+        return weight_ticks(self.usual_weight, self.card, factor=self.factor)
 
     @property
     def plain_ticks(self) -> list[WeightTick]:
@@ -162,6 +182,7 @@ def look_up(
             row if row.weight is not None else replace(row, weight=f"{usual:g}"),
             error=own.get(f"weight-{index}", ""),
             usual_weight=usual,
+            factor=factor,
             text_error=own.get(f"text-weight-{index}", ""),
             block_errors={name: own.get(f"block-{index}-{name}", "") for name in BLOCKS},
         )
@@ -176,7 +197,8 @@ def look_up(
                 cover=next(iter(summaries[adapter.key].covers), None),
                 version=version.version,
                 misfit=fitting.misfit(adapter, next(kinds), base, bases),
-                has_text_encoder=version.config.get("train_text_encoder") is not False,
+                has_text_encoder="train_text_encoder" not in base.options.training
+                and version.config.get("train_text_encoder") is not False,
                 versions=_versions(row, summaries[adapter.key], names.get(adapter.key)),
                 card=weight_card_of(version, base),
             )
@@ -208,6 +230,37 @@ def choices_beside(
     return find_adapter_choices(
         session, form.find, used=used, base_kind=stack.base_kind, with_used=with_used
     )
+
+
+def follow_base(session: Session, form: PlayForm, shown: str) -> tuple[PlayForm, str]:
+    """The form with the usual numbers of its base model in place of those of the one shown before.
+
+    `shown`: the slug of that. Numbers that a person typed stay, which the sentence says.
+    """
+    stack = look_up(session, form)
+    old = next((base for base in stack.bases if base.slug == shown), stack.base)
+    before, now = usual_of(old), usual_of(stack.base)
+    if before == now:
+        return form, ""
+    rows = [
+        replace(row, weight=None)
+        if row.number == item.usual_weight / now.weight * before.weight
+        else row
+        for row, item in zip(form.stack, stack.rows, strict=True)
+    ]
+    kept = [
+        f"weight {row.weight} of {item.label}"
+        for row, item in zip(rows, stack.rows, strict=True)
+        if row.weight is not None
+    ]
+    texts: dict[str, Any] = {"steps": form.steps, "guidance": form.guidance}
+    for name, usual in (("steps", before.steps), ("guidance", before.guidance)):
+        if parse_number(texts[name]) == usual:
+            texts[name] = ""
+        elif texts[name]:
+            kept.append(f"{name} {texts[name]}")
+    stay = f"As typed: {join_words(kept)}." if kept else ""
+    return replace(form, stack=tuple(rows), **texts), stay
 
 
 def change_words(

@@ -22,7 +22,7 @@ from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.job_kinds.states import JobStatus
 from app.registry.renders import drafts, listing, service, strips
-from app.registry.renders.plan import plan_render
+from app.registry.renders.plan import plan_render, usual_of
 from app.registry.renders.requests import RenderRequest
 from app.registry.tables.renders import Render, RenderImage
 from app.web.forms import SentForm
@@ -173,7 +173,8 @@ def make_strip(request: Request, state: State, sent: SentForm) -> Response:
 
 def _plan(session: Session, form: PlayForm, sent: FormData) -> tuple[RenderRequest, Sequence[int]]:
     """The request of a strip, and the rows of the form that vary. Raises AppError."""
-    rows = look_up(session, form).rows
+    stack = look_up(session, form)
+    rows = stack.rows
     filled = replace(form, stack=tuple(row.row for row in rows), keep_seed=True, count="1")
     request = filled.request(session)
     on = [place for place, row in enumerate(form.stack) if row.is_on]
@@ -193,7 +194,7 @@ def _plan(session: Session, form: PlayForm, sent: FormData) -> tuple[RenderReque
         assert used is not None  # else the request was refused
         return strips.vary_checkpoints(session, request, varied[0], used), places
     current = [rows[place].row.number or 0.0 for place in on]
-    return strips.vary_weights(request, current, varied), places
+    return strips.vary_weights(request, current, varied, usual_of(stack.base).weight), places
 
 
 def pairs_of(stack: Sequence[StackView]) -> list[tuple[str, str]]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from app.registry.adapters.overlap import NOTABLE, LayerCosine, PairOverlap, StackCheck, check_stack
 from app.registry.db import Database
+from app.registry.renders.plan import usual_of
 from app.web.playground.forms import PlayForm
-from app.web.playground.stack import find_version
+from app.web.playground.stack import find_version, look_up
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 
 MOST_BARS = 48
@@ -21,18 +22,19 @@ class TogetherView:
     """The panel of the comparison; `check`: None before anything was asked for.
 
     `count`: the adapters of the stack. `pair`: the rows of the two that overlap most, such as
-    `0-1`; `sum`: that of the weights in use.
+    `0-1`; `sum`: that of the weights in use, which is much from `strong` on.
     """
 
     count: int
     check: StackCheck | None = None
     pair: str = ""
     sum: float = 0.0
+    strong: float = STRONG
 
     @property
     def advice(self) -> str:
         """What to do first with weights that add up to much; else empty."""
-        if self.sum < STRONG:
+        if self.sum < self.strong:
             return ""
         return f"Together they are strong (sum {self.sum:.3g}): see which weights show both."
 
@@ -68,10 +70,11 @@ def compare_stack(database: Database, form: PlayForm) -> TogetherView:
     """The panel for the adapters of a form; what nobody compared before is queued."""
     with database.read() as session:
         found = [find_version(session, row) for row in form.stack[:MAX_RENDER_ADAPTERS]]
+        strong = STRONG * usual_of(look_up(session, form).base).weight
     made = [(place, pair) for place, pair in enumerate(found) if not isinstance(pair, str)]
     check = check_stack(database, [pair for _, pair in made])
     places = {version.key: place for place, (_, version) in reversed(made)}
     worst = check.worst
     rows = sorted(places[side[1].key] for side in (worst.first, worst.second)) if worst else []
     weights = [abs(row.number or 0) for row in form.stack if row.is_on and row.weight]
-    return TogetherView(len(form.stack), check, "-".join(map(str, rows)), sum(weights))
+    return TogetherView(len(form.stack), check, "-".join(map(str, rows)), sum(weights), strong)

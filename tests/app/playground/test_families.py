@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,8 +10,12 @@ from starlette.testclient import TestClient
 
 from app.registry.state import AppState
 from app.registry.tables.base_models import BaseModel
+from app.web.playground.grids.views import STACK_PATH
+from tests import fake_workers
+from tests.app.runs.test_pages import form_of as filled_form
 from worker.core.families.variants import Variant
 
+CHANGED_BASE = {"HX-Request": "true", "HX-Trigger-Name": "base"}
 STORED = ("steps", "guidance", "sampler", "width", "height", "clip_skip")
 
 
@@ -79,3 +84,70 @@ def test_another_base_model_changes_the_settings_on_the_page(client: TestClient)
     assert "1.5 to 2.5 on Turbo" in changed
     made = client.post("/play", data=sent, headers={"HX-Request": "true"})
     assert made.status_code == 200  # the sampler of the other base model counts as the usual one
+
+
+def slider_of(page: str, place: int = 0) -> tuple[float, ...]:
+    """The ends of the slider of a row, and its weight."""
+    row = page[: page.index(f'id="weight-{place}"') + 200].rpartition('type="range"')[2]
+    found = (re.search(rf'{name}="([^"]*)"', row) for name in ("min", "max", "value"))
+    return tuple(float(one[1]) for one in found if one)
+
+
+def change_base(client: TestClient, shown: str, base: str, **sent: str) -> str:
+    fields = {"prompt": "a fox", "keep_seed": "1", "adapter-0": "chalk", "on-0": "1"} | sent
+    fields |= {"base": base, "base-shown": shown}
+    return client.post("/play/stack", data=fields, headers=CHANGED_BASE).text
+
+
+@pytest.mark.usefixtures("bases")
+def test_the_usual_weight_on_a_turbo_is_within_what_slider_strip_and_grid_offer(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state, "Chalk")
+    assert slider_of(client.get("/play?adapter=chalk&base=z").text) == (-1, 2, 1)
+    assert slider_of(client.get("/play?adapter=chalk&base=turbo").text) == (-2, 4, 2)
+    assert "0.25 to 1.25 by 0.25" in client.get("/grids/new?adapter=chalk&base=z").text
+    grid = client.get("/grids/new?adapter=chalk&base=turbo").text
+    assert "0.5 to 2.5 by 0.5" in grid
+    for what, values in (("steps", "4, 9, 13"), ("guidance", "1, 2, 4"), ("sampler", "Euler, ")):
+        sent = filled_form(grid, "new-grid") | {"rows-what": what, "fill": "rows"}
+        axes = client.post(STACK_PATH, data=sent, headers={"HX-Request": "true"}).text
+        assert values in axes[axes.index('id="rows-values"') :]
+        assert "DDIM" not in axes
+
+
+@pytest.mark.usefixtures("bases")
+def test_numbers_that_are_the_usual_ones_follow_the_base_and_typed_ones_stay(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state, "Chalk")
+    usual = {"weight-0": "1", "steps": "28", "guidance": "4"}
+    turbo = change_base(client, "z", "turbo", **usual)
+    assert slider_of(turbo) == (-2, 4, 2)
+    assert "As typed" not in turbo
+    assert 'placeholder="9"' in turbo
+    assert 'value="28"' not in turbo
+    back = change_base(client, "turbo", "z", **{"weight-0": "2"})
+    assert slider_of(back) == (-1, 2, 1)
+    typed = {"weight-0": "0.8", "steps": "12", "guidance": "4"}
+    kept = change_base(client, "z", "turbo", **typed)
+    assert "As typed: weight 0.8 of Chalk and steps 12." in kept
+    assert slider_of(kept) == (-2, 4, 0.8)
+    assert 'value="12"' in kept
+
+
+@pytest.mark.usefixtures("bases")
+def test_two_usual_weights_are_as_strong_on_a_turbo_as_elsewhere(
+    client: TestClient, state: AppState
+) -> None:
+    for name in ("Chalk", "Night"):
+        fake_workers.adapter(state, name)
+
+    def is_strong(base: str, weight: str) -> bool:
+        sent = {"base": base}
+        for row, slug in enumerate(("chalk", "night")):
+            sent |= {f"adapter-{row}": slug, f"on-{row}": "1", f"weight-{row}": weight}
+        return "Together they are strong" in client.post("/play/together", data=sent).text
+
+    asked = (("z", "1"), ("z", "0.7"), ("turbo", "2"), ("turbo", "1"))
+    assert [is_strong(*one) for one in asked] == [True, False, True, False]

@@ -34,6 +34,12 @@ def test_a_strip_begins_with_the_weight_that_is_nearest() -> None:
     assert sorted(usual_weights(7)) == [(place / 4,) for place in range(-2, 7)]
 
 
+def test_a_strip_reaches_the_weights_that_a_base_model_needs() -> None:
+    assert sorted(usual_weights(2, factor=2)) == [(place / 2,) for place in range(-2, 7)]
+    assert usual_weights(2, factor=2)[0] == (2.0,)
+    assert {down for down, _ in usual_weights(2, 2, factor=2)} == {0, 0.5, 1.0, 1.5, 2.0}
+
+
 def test_a_strip_of_one_adapter_beside_another_is_a_draft_with_its_images_in_order(
     client: TestClient, state: AppState
 ) -> None:

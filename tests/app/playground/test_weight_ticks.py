@@ -38,6 +38,16 @@ def test_a_weight_that_the_slider_does_not_reach_has_no_tick(usual: float | None
     assert weight_ticks(usual) == NUMBERS
 
 
+def test_a_base_that_needs_larger_weights_has_a_longer_slider() -> None:
+    zero, one, usual = weight_ticks(1.6, factor=2)
+    assert [(tick.weight, tick.word, tick.at) for tick in (zero, one)] == [
+        (0, "0", 33.33),
+        (2, "2", 66.67),
+    ]
+    assert (usual.weight, usual.at, usual.anchor) == (1.6, 66.67, "end")
+    assert weight_ticks(4.1, factor=2) == [zero, one]
+
+
 def test_a_weight_card_has_ticks_where_the_slider_reaches() -> None:
     *others, last = weight_ticks(0.5, WeightCard(start=0.25, best=0.8, breaks=2.5))
     assert [(tick.weight, tick.word) for tick in others] == [

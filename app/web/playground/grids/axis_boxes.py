@@ -12,19 +12,12 @@ from app.registry.adapters import service as adapters
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
 from app.registry.renders.grids.axes import AxisContext, AxisRequest, read_axis
+from app.registry.renders.plan import usual_of
 from app.registry.tables.axes import AxisKind, AxisValue
-from app.web.playground.grids.forms import USUAL_SEEDS, USUAL_WEIGHTS, GridForm
+from app.registry.tables.base_models import BaseModel
+from app.web.playground.grids.forms import USUAL_SEEDS, GridForm, usual_weights
 from app.web.playground.stack import CheckedStack
 from worker.core.training.presets import prompts_of, usual_form
-from worker.core.words import SamplerName
-
-USUAL = {
-    "weight": USUAL_WEIGHTS,
-    "seed": USUAL_SEEDS,
-    "steps": "10, 20, 30",
-    "guidance": "2, 4, 7",
-    "sampler": ", ".join(name.label for name in SamplerName),
-}
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,7 @@ def fill_axes(
     there.
     """
     used = ", ".join(item.row.reference for item in stack.rows)
-    own = {**USUAL, "prompt": form.play.prompt, "adapter": used}
+    own = {**_usual_values(stack.base), "prompt": form.play.prompt, "adapter": used}
     with suppress(InvalidInput):
         _, subjects = prompt_sets.find_version(session, prompt_set)
         words = [word for item in stack.rows if item.adapter for word in item.adapter.trigger_words]
@@ -68,6 +61,18 @@ def fill_axes(
             axis = replace(axis, values=values)
         axes.append(axis)
     return replace(form, axes=axes)
+
+
+def _usual_values(base: BaseModel) -> dict[str, str]:
+    """The values of an axis of a setting, around what is usual with the base model."""
+    usual = usual_of(base)
+    return {
+        "weight": usual_weights(usual.weight),
+        "seed": USUAL_SEEDS,
+        "steps": f"{usual.steps // 2}, {usual.steps}, {usual.steps * 3 // 2}",
+        "guidance": "1, 2, 4" if usual.guidance == 1 else "2, 4, 7",
+        "sampler": ", ".join(name.label for name in base.options.samplers),
+    }
 
 
 def _run_of(session: Session, stack: CheckedStack, row: str) -> str:

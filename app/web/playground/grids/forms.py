@@ -26,7 +26,6 @@ from app.web.playground.forms import PLACE, InvalidWeights, PlayForm, read_addre
 from app.web.playground.stack import StackView
 
 MAX_PAIRS = 300  # of an address
-USUAL_WEIGHTS = "0.25 to 1.25 by 0.25"
 USUAL_SEEDS = "1 to 4"
 COPIED_FIELDS = ("prompt", "seed", "sampler", "steps", "width", "height")
 SHARED = ("prompt", "seed", "steps", "guidance", "sampler")
@@ -123,9 +122,14 @@ def _after_removal(what: str, removed: int) -> str:
     return f"{kind}:{int(row) - 1}"
 
 
-def usual_form(play: PlayForm) -> GridForm:
-    """The form of a new grid before anything is chosen."""
-    columns = ("weight:0", USUAL_WEIGHTS) if play.stack else ("seed", USUAL_SEEDS)
+def usual_weights(factor: float) -> str:
+    """The values of an axis of weights; `factor`: what weights are multiplied by as usual."""
+    return f"{factor / 4:g} to {factor * 5 / 4:g} by {factor / 4:g}"
+
+
+def usual_form(play: PlayForm, factor: float) -> GridForm:
+    """The form of a new grid before anything is chosen; `factor`: see `usual_weights`."""
+    columns = ("weight:0", usual_weights(factor)) if play.stack else ("seed", USUAL_SEEDS)
     rows = ("prompt", play.prompt) if has_alternatives(play.prompt) else ("", "")
     axes = [AxisForm("columns", *columns), AxisForm("rows", *rows), AxisForm("sheets")]
     return GridForm(play, axes)

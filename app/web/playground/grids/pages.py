@@ -19,6 +19,7 @@ from app.registry.renders.grids import service, winner
 from app.registry.renders.grids.plan import plan_grid
 from app.registry.renders.grids.views import CellView, grid_view, list_grids
 from app.registry.renders.grids.winner import WinnerAction
+from app.registry.renders.plan import usual_of
 from app.registry.state import AppState
 from app.registry.tables.grids import Grid
 from app.web.addresses import MAX_ADDRESS
@@ -89,8 +90,9 @@ def grids(request: Request, state: State, page: PageNumber = 1) -> Response:
 @router.get("/grids/new")
 def new(request: Request, state: State, like: OptionalId = None) -> Response:
     """The form of a new grid, filled from a URL like that of the playground, or as another grid."""
-    form = usual_form(read_play_address(request.url.query))
+    play = read_play_address(request.url.query)
     with state.database.read() as session:
+        form = usual_form(play, usual_of(look_up(session, play).base).weight)
         if like is not None:
             form = form_of_grid(session, service.get_grid(session, like))
         return render(request, "playground/grids/new.html", _new_page(session, form))
