@@ -198,7 +198,12 @@ class ModelPages:
                 request,
                 state,
                 lambda session: service.add(
-                    session, kind, source, state.settings, precision=chosen
+                    session,
+                    kind,
+                    source,
+                    state.settings,
+                    precision=chosen,
+                    size_only="size_only" in form,
                 ),
                 SentModel(source, precision),
             )

@@ -75,6 +75,11 @@ def download_model(work: IoWork) -> None:
             ended = session.get_one(IoJob, work.job.key)
             added_models.write_stopped(session, kind, model_id, ended)
     else:
+        if "size" in answer.values:
+            with work.database.write() as session:
+                finish(session, work.lease, JobStatus.SUCCEEDED)
+                added_models.write_size(session, kind, model_id, answer.values["size"])
+            return
         path, commit = str(answer.path), answer.values["commit"]
         with work.database.write() as session:
             finish(session, work.lease, JobStatus.SUCCEEDED)

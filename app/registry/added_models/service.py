@@ -30,9 +30,10 @@ from app.registry.jobs import service as jobs
 from app.registry.slugs import insert_with_slug
 from app.registry.tables.added_models import CHANGING, ModelStatus
 from app.registry.tables.jobs import IoJob
-from app.registry.wording import shortened
+from app.registry.wording import shortened, size_text
 
 ALREADY = "This {kind} has already been added as “{name}”."
+NOT_YET = "Not downloaded yet:"
 ADDABLE = (ModelStatus.FAILED, ModelStatus.REMOVED)  # these can be added again
 
 
@@ -50,6 +51,11 @@ class ListedModel(Generic[Row]):
     missing: str = ""
 
     @property
+    def is_size_asked(self) -> bool:
+        """True while only the size of its download was asked for."""
+        return bool(self.error and self.error.startswith(NOT_YET))
+
+    @property
     def is_changing(self) -> bool:
         """True while its status is about to change, so that a page should look again."""
         return self.status in CHANGING
@@ -62,13 +68,16 @@ def add(
     settings: Settings,
     *,
     precision: str | None = None,
+    size_only: bool = False,
 ) -> Row:
     """Register a model from a path of this machine or a name on the Hub.
 
     An io worker then downloads and checks it: its status goes from `downloading` and `checking` to
     `ready` or `failed`. Adding one that failed or was removed tries it again, and a download
-    resumes where it stopped; `precision` is the last one by default. Raises InvalidInput (field
-    `source`), Conflict, and Forbidden where Hub access is off.
+    resumes where it stopped; `precision` is the last one by default. With `size_only`, only the
+    size of its download is looked up: it is `failed` with that in its `size_bytes` and its error
+    until it is added again. Raises InvalidInput (field `source`), Conflict, and Forbidden where Hub
+    access is off.
     """
     on_hub = read_source(source)
     if on_hub is None:
@@ -77,7 +86,7 @@ def add(
     if on_hub.file is not None:
         _require_known_file(kind, on_hub.file)
     model = _row_to_add(session, kind, on_hub.uri, on_hub.name)
-    _order_download(session, kind, model, on_hub, precision)
+    _order_download(session, kind, model, on_hub, precision, size_only=size_only)
     return model
 
 
@@ -145,11 +154,19 @@ def order_check(session: Session, kind: ModelKind[Row], model: Row) -> None:
 
 
 def _order_download(
-    session: Session, kind: ModelKind[Row], model: Row, source: HubSource, precision: str | None
+    session: Session,
+    kind: ModelKind[Row],
+    model: Row,
+    source: HubSource,
+    precision: str | None,
+    *,
+    size_only: bool = False,
 ) -> None:
     model.status, model.error = ModelStatus.DOWNLOADING, None
     session.add(model)
     args = kind.make_download(session, model, source, precision)
+    if size_only:
+        args = args.model_copy(update={"size_only": True})
     attempts = downloads.MAX_ATTEMPTS
     jobs.enqueue_io(session, args, subject_id=model.key, max_attempts=attempts)
 
@@ -270,6 +287,14 @@ def write_unusable(session: Session, kind: ModelKind[Row], model_id: int, senten
     if (model := present_model(session, kind, model_id)) is not None:
         model.status, model.error = ModelStatus.FAILED, sentence
         session.add(model)
+
+
+def write_size(session: Session, kind: ModelKind[Row], model_id: int, size: int) -> None:
+    """Store the size of a download that was only asked for, unless it was removed meanwhile."""
+    sentence = f"{NOT_YET} its files take {size_text(size)}. Download it to use it."
+    write_unusable(session, kind, model_id, sentence)
+    if (model := present_model(session, kind, model_id)) is not None:
+        model.size_bytes = size
 
 
 def write_stopped(session: Session, kind: ModelKind[Row], model_id: int, job: IoJob) -> None:

@@ -129,11 +129,15 @@ class DownloadModelArgs(JobArgs):
 
 
 class DownloadBaseArgs(DownloadModelArgs):
-    """The file of the repository, if it is only one; the subject is the base model."""
+    """The file of the repository, if it is only one; the subject is the base model.
+
+    `size_only`: nothing is downloaded but the list of its files.
+    """
 
     kind = JobKind.DOWNLOAD_BASE
     file: str | None
     precision: str
+    size_only: bool = False
 
 
 # Files of adapters

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 
+import sqlalchemy as sa
 from sqlmodel import Field
 
 from app.registry.hub_source import SCHEME, HubSource, read_source
@@ -41,6 +42,7 @@ class AddedModel(NumberedRow):
     status: str = Field(default=ModelStatus.CHECKING, max_length=16)
     error: str | None = None
     family: str | None = Field(default=None, max_length=16, description="Such as sd1, florence2.")
+    size_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
 
     @property
     def is_from_hub(self) -> bool:

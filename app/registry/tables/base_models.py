@@ -54,7 +54,6 @@ class BaseModel(AddedModel, table=True):
     resolution: int | None = Field(default=None, description="Native side length in pixels.")
     cross_attention_dim: int | None = None
     parameters: dict[str, int] = Field(default_factory=dict, sa_type=sa.JSON)
-    size_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
     fingerprint: str | None = Field(default=None, max_length=64)
     created_at: datetime = Field(default_factory=utcnow)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import sqlalchemy as sa
 from sqlmodel import Field
 
 from app.registry.db import AUTOINCREMENT, utcnow
@@ -18,7 +17,6 @@ class CaptionModel(AddedModel, table=True):
     __tablename__ = "caption_model"
     __table_args__ = AUTOINCREMENT
 
-    size_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
     created_at: datetime = Field(default_factory=utcnow)
 
     @property

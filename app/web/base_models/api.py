@@ -42,6 +42,11 @@ class BaseModelIn(BaseModel):
         description="Precision to download if the repository has several; absent: the last "
         "choice, at first fp16.",
     )
+    size_only: bool = Field(
+        False,
+        description="Only look up the size of its download: it is `failed` with its `size_bytes` "
+        "until it is added again without this.",
+    )
 
 
 class DrawingOut(BaseModel):
@@ -136,7 +141,12 @@ def add_base_model(body: BaseModelIn, state: State, session: Writing) -> BaseMod
     failed retries it; a download resumes where it stopped.
     """
     base = added_models.add(
-        session, BASE_MODELS, body.source, state.settings, precision=body.precision
+        session,
+        BASE_MODELS,
+        body.source,
+        state.settings,
+        precision=body.precision,
+        size_only=body.size_only,
     )
     return _answers(session, [base])[0]
 

@@ -8,6 +8,8 @@ from fastapi.testclient import TestClient
 from sqlmodel import select
 
 from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.added_models.service import write_size
+from app.registry.base_models.service import BASE_MODELS
 from app.registry.state import AppState
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import BaseModel
@@ -47,6 +49,27 @@ def test_the_form_chooses_the_precision_of_a_download(client: TestClient, state:
     with state.database.read() as session:
         job = session.exec(select(IoJob).where(IoJob.kind == "download_base")).one()
     assert job.args["precision"] == "fp32"
+
+
+def test_a_size_that_was_asked_for_is_no_failure_and_is_followed_by_the_download(
+    client: TestClient, state: AppState
+) -> None:
+    asked = {"source": "acme/tiny", "precision": "fp32", "size_only": "1"}
+    client.post("/base-models", data=asked)
+    with state.database.write() as session:
+        row = session.exec(select(BaseModel).where(BaseModel.source == "hf://acme/tiny")).one()
+        write_size(session, BASE_MODELS, row.key, 20_520_000_000)
+    page = client.get("/base-models").text
+    assert '<p class="hint">Not downloaded yet: its files take 20.5 GB.' in page
+    assert '<button class="button">Download</button>' in page
+    assert "Failed" not in page
+    answer = client.get(f"/api/v1/base-models/{row.key}").json()
+    assert (answer["status"], answer["size_bytes"]) == ("failed", 20_520_000_000)
+    client.post("/base-models", data={"source": "acme/tiny"})
+    with state.database.read() as session:
+        jobs = session.exec(select(IoJob).where(IoJob.kind == "download_base")).all()
+    assert [job.args.get("size_only") for job in jobs] == [True, None]
+    assert {job.args["precision"] for job in jobs} == {"fp32"}
 
 
 def test_removing_asks_first_and_lists_what_is_lost_and_what_is_kept(

@@ -98,6 +98,25 @@ def held(registry: Registry, base_id: int) -> ListedModel[BaseModel]:
     return found
 
 
+def test_the_size_of_a_download_is_told_before_it_starts(outward: Registry, hub: Hub) -> None:
+    with outward.database.write() as session:
+        args = (session, BASE_MODELS, REPO, outward.settings)
+        base_id = added_models.add(*args, size_only=True).key
+    needed = [file for file in starter.PATH.rglob("*") if file.suffix in (".json", ".safetensors")]
+    with outward.working(io_work(outward)):
+        row = until(outward, base_id, "failed")
+        assert row.is_size_asked
+        commit = outward.settings.data_dir / "models/acme--tiny" / hub.repos[REPO].commit
+        assert not list(commit.rglob("*.safetensors"))
+        size = outward.row(BaseModel, base_id).size_bytes
+        assert size
+        weights = sum(file.stat().st_size for file in needed if file.suffix == ".safetensors")
+        assert weights < size <= sum(file.stat().st_size for file in needed) + 2_000_000
+        assert add(outward) == base_id
+        assert not until(outward, base_id, "ready").is_size_asked
+    assert outward.row(BaseModel, base_id).size_bytes
+
+
 def test_a_base_is_downloaded_looked_at_and_ready(outward: Registry, hub: Hub) -> None:
     base_id = add(outward)
     with outward.working(io_work(outward)):

@@ -93,6 +93,14 @@ def _download_model(
     return {"path": str(found.path), "commit": found.commit}
 
 
+def _download_base(values: Values, access: Access) -> Values:
+    precision = values["precision"]
+    if not values.get("size_only"):
+        return _download_model(values, access, models.download_model, precision=precision)
+    reference, folder = _read_reference(values), Path(values["folder"])
+    return {"size": models.download_size(reference, folder, access, precision=precision)}
+
+
 def _fetch_adapter(values: Values, access: Access) -> Values:
     return adapters.fetch_adapter(
         _read_reference(values), Path(values["folder"]), access, on_progress=_report_progress
@@ -112,9 +120,7 @@ def _publish_adapter(values: Values, access: Access) -> Values:
 
 
 HANDLERS: dict[str, Callable[[Values, Access], Values]] = {
-    "download_base": lambda values, access: _download_model(
-        values, access, models.download_model, precision=values["precision"]
-    ),
+    "download_base": _download_base,
     "download_caption_model": lambda values, access: _download_model(
         values, access, models.download_caption_model
     ),

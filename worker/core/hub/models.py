@@ -83,6 +83,18 @@ def download_model(
     return LocalModel(path, found.repository.commit)
 
 
+def download_size(
+    reference: HubReference, home: Path, access: Access, *, precision: Precision = "fp16"
+) -> int:
+    """The bytes of the files that `download_model` fetches, of which this fetches no weights."""
+    repository = fetch_repository(reference.repo, reference.revision, access)
+    folder = home / repository.commit
+    home.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(home / LOCK):
+        files = _select_files(repository, reference, folder, access, precision)
+    return sum(file.size for file in files)
+
+
 @dataclass(frozen=True)
 class Downloaded:
     """The files of a repository that are in a folder of this machine."""
