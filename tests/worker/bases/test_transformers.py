@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -125,7 +126,7 @@ def test_the_variant_is_read_from_name_and_shift(
         ("transformer/config.json", {"_class_name": "Other"}, "transformer is a Other, not a Z"),
         ("transformer/config.json", {"siglip_feat_dim": 8}, "for editing"),
         ("transformer/config.json", {"in_channels": 4}, "reads 4 channels, .* has 16"),
-        ("text_encoder/config.json", {"hidden_size": 8}, "reads 16 text states, .* has 8"),
+        ("text_encoder/config.json", {"hidden_size": 8}, "states 16 wide, .* states 8 wide"),
         ("text_encoder/config.json", {"architectures": ["GemmaModel"]}, "is a GemmaModel"),
     ],
 )
@@ -155,6 +156,13 @@ def test_a_missing_part_is_named(copied: Path, gone: str, message: str) -> None:
         inspect_base(copied)
 
 
+def test_a_folder_with_weights_as_gguf_asks_for_safetensors(copied: Path) -> None:
+    weights = copied / "transformer/diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".gguf"))
+    with pytest.raises(BaseModelError, match=r"only a GGUF file, .* with \.safetensors files"):
+        inspect_base(copied)
+
+
 def test_a_chat_template_may_stand_in_the_config_of_the_tokenizer(copied: Path) -> None:
     template = copied / "tokenizer/chat_template.jinja"
     change(copied / "tokenizer/tokenizer_config.json", chat_template=template.read_text())
@@ -177,9 +185,10 @@ def test_a_single_file_asks_for_the_folder(folder: Path, tmp_path: Path, prefix:
     save_file({f"{prefix}{name}": tensor for name, tensor in weights.items()}, file)
     with pytest.raises(BaseModelError, match=r"single file of Z-Image, .* a diffusers folder"):
         inspect_base(file)
-    file.write_bytes(b"GGUF" + bytes(60))
-    with pytest.raises(BaseModelError, match=r"a GGUF file, .* diffusers folder"):
-        inspect_base(file)
+    for tensors in (1, 123):  # whose byte is a brace, with which a header of safetensors begins
+        file.write_bytes(b"GGUF" + struct.pack("<IQ", 3, tensors) + bytes(60))
+        with pytest.raises(BaseModelError, match=r"a GGUF file, .* diffusers folder"):
+            inspect_base(file)
 
 
 def test_a_text_encoder_computes_its_rotary_positions(folder: Path) -> None:

@@ -109,6 +109,19 @@ def chat_folder(
     )
 
 
+def require_fit(pairs: Mapping[str, tuple[int | None, int | None]]) -> None:
+    """Raise BaseModelError unless a transformer reads of each thing what the other parts give.
+
+    The sentence puts the two numbers into the words for the thing: "{} channels".
+    """
+    for what, (wanted, given) in pairs.items():
+        if wanted is None or wanted != given:
+            raise BaseModelError(
+                f"The transformer reads {what.format(wanted)}, but the base model has "
+                f"{what.format(given)}. Use a complete base model."
+            )
+
+
 def side_in(vae_config: Mapping[str, Any], family: BaseFamily, *, least: int) -> int:
     """The native side in pixels: the autoencoder's if it is a small base's, else the family's."""
     side, native = vae_config.get("sample_size"), family.facts.native_side

@@ -14,6 +14,7 @@ from worker.core.families.folder import (
     Description,
     ShapesOf,
     chat_folder,
+    require_fit,
     side_in,
 )
 from worker.core.families.variants import Variant, variant_in_name
@@ -29,19 +30,13 @@ def _describe(configs: Configs, shapes: ShapesOf, path: Path) -> Description:
         raise BaseModelError(
             "This is FLUX.2 dev, which cannot be trained here. Use FLUX.2 klein base 4B."
         )
-    width = text.get("hidden_size")
-    reads, gives = transformer.get("joint_attention_dim"), STATES * width if width else None
-    if reads is None or reads != gives:
-        raise BaseModelError(
-            f"The transformer reads text states {reads} wide, but the base model has {gives}. Use "
-            "a complete base model."
-        )
-    channels, given = transformer.get("in_channels"), 4 * int(vae.get("latent_channels", 0))
-    if channels != given:
-        raise BaseModelError(
-            f"The transformer reads {channels} channels, but the autoencoder has {given}. Use a "
-            "complete base model."
-        )
+    width, reads = int(text.get("hidden_size") or 0), transformer.get("joint_attention_dim")
+    require_fit(
+        {
+            "text states {} wide": (reads, STATES * width),
+            "{} channels": (transformer.get("in_channels"), 4 * int(vae.get("latent_channels", 0))),
+        }
+    )
     scheduler = configs[SCHEDULER]
     if scheduler.get("_class_name") != FLOW or not scheduler.get("use_dynamic_shifting"):
         raise BaseModelError(
@@ -53,7 +48,7 @@ def _describe(configs: Configs, shapes: ShapesOf, path: Path) -> Description:
         family=BaseFamily.KLEIN,
         prediction_type="flow",
         resolution=side_in(vae, BaseFamily.KLEIN, least=LEAST_SIDE),
-        text_width=reads,
+        text_width=STATES * width,
         variant=variant_in_name(path) or distilled,
     )
 

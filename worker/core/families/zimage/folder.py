@@ -15,6 +15,7 @@ from worker.core.families.folder import (
     Description,
     ShapesOf,
     chat_folder,
+    require_fit,
     side_in,
 )
 from worker.core.families.variants import Variant, variant_in_name
@@ -45,16 +46,12 @@ def _describe(configs: Configs, shapes: ShapesOf, path: Path) -> Description:
     shift = read_shift(configs[SCHEDULER])
     if transformer.get("siglip_feat_dim") is not None:
         raise BaseModelError("This is a Z-Image for editing. Use Z-Image or Z-Image-Turbo.")
-    pairs = {
-        "channels": (transformer.get("in_channels"), vae.get("latent_channels")),
-        "text states": (transformer.get("cap_feat_dim"), text.get("hidden_size")),
-    }
-    for what, (wanted, given) in pairs.items():
-        if wanted is None or wanted != given:
-            raise BaseModelError(
-                f"The transformer reads {wanted} {what}, but the base model has {given}. Use a "
-                "complete base model."
-            )
+    require_fit(
+        {
+            "{} channels": (transformer.get("in_channels"), vae.get("latent_channels")),
+            "text states {} wide": (transformer.get("cap_feat_dim"), text.get("hidden_size")),
+        }
+    )
     by_shift = Variant.TURBO if shift == TURBO_SHIFT else Variant.BASE
     return Description(
         family=BaseFamily.ZIMAGE,
