@@ -153,13 +153,13 @@ def _read_raw(file: BinaryIO, size: int, limit: int) -> bytes:
     start = file.read(16)
     if not start:
         raise HeaderError("The file is empty.")
+    if start[:4] == b"GGUF":  # as the length of a header this would be gigabytes
+        raise HeaderError(
+            "This is a GGUF file, whose weights are rounded. Use the model's diffusers folder."
+        )
     if start[8:9] != b"{":  # after the length of the header, whose bytes can be anything
         if start[:2] == b"PK":
             raise HeaderError(_PICKLE_HINT.format(kind="zip form"))
-        if start[:4] == b"GGUF":
-            raise HeaderError(
-                "This is a GGUF file, whose weights are rounded. Use the model's diffusers folder."
-            )
         if start[:1] == b"\x80":
             raise HeaderError(_PICKLE_HINT.format(kind="old form"))
         raise HeaderError("This is not a safetensors file.")

@@ -257,6 +257,11 @@ def _refuse_other_contents(upload: UploadedFile, filename: str) -> None:
     size = _size_of(upload)
     if not head:
         raise _refusal(f"“{filename}” is empty. {ACCEPTED}")
+    if head.startswith(b"GGUF"):
+        raise _refusal(
+            f"“{filename}” is a GGUF file, whose weights are rounded. Upload the .safetensors file "
+            "that it was made of."
+        )
     if head[8:9] != b"{":  # after the header length, whose bytes can be anything
         if head.startswith(PICKLES):
             raise _refusal(

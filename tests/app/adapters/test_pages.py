@@ -500,6 +500,7 @@ def test_what_was_not_exact_is_told_on_the_page(client: TestClient, state: AppSt
     ("name", "content", "reason"),
     [
         ("a.ckpt", b"\x80\x02ccollections", "is a pickle"),
+        ("a.gguf", b"GGUF\x03\0\0\0{", "is a GGUF file, whose weights are rounded. Upload the"),
         ("a.ckpt", b"PK\x03\x04archive/data", "is a pickle"),
         ("a.safetensors", b"", "is empty"),
         ("a.safetensors", b"<html><body>", "is not a .safetensors file"),

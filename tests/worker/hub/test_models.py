@@ -225,6 +225,7 @@ def test_a_single_file_is_chosen_by_name_or_when_it_is_the_only_one(
     ("files", "reason"),
     [
         ({"model.ckpt": b"x"}, "only PyTorch pickles"),
+        ({"z_image-Q4_K.gguf": b"x"}, "only GGUF files, .* with .safetensors files"),
         ({"README.md": b"x"}, "does not contain a base model"),
         ({"pytorch_lora_weights.safetensors": b"x"}, "is an adapter, not a base model"),
         ({"model_index.json": b"[]"}, "is not valid JSON"),

@@ -71,6 +71,11 @@ def component_files(folder: Path, part: str) -> list[Path]:
             f"The {part} is only a PyTorch pickle, which can run code when it is opened. Use "
             "a model with .safetensors files."
         )
+    if any(where.glob("*.gguf")):
+        raise BaseModelError(
+            f"The {part} is only a GGUF file, whose weights are rounded. Use a model with "
+            ".safetensors files."
+        )
     raise BaseModelError(
         f"The base model is incomplete: {part}/ has no weights. Download it again."
     )

@@ -24,6 +24,11 @@ CONFIGS = ("scheduler", "tokenizer", "tokenizer_2")
 ADAPTER_NAMES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 SHOWN_CHOICES = 8
 PICKLES = (".ckpt", ".bin", ".pt", ".pth")
+UNUSABLE = {
+    PICKLES: "PyTorch pickles, which can run code when they are opened",
+    (".gguf",): "GGUF files, whose weights are rounded",
+}
+"""Endings of files that are not used, and what they are."""
 
 
 def select_folder_files(
@@ -157,10 +162,10 @@ def _find_only_file(repository: Repository, admits: Callable[[str], bool], what:
             "hub_choice",
             f"“{name}” has several files: {choices}{more}. Choose one: {name}/{found[0].path}",
         )
-    if any(path.endswith(PICKLES) for path in repository.files):
-        raise HubError(
-            "hub_unusable",
-            f"“{name}” has only PyTorch pickles, which can run code when they are opened. "
-            "Choose a repository with .safetensors files.",
-        )
+    for endings, files in UNUSABLE.items():
+        if any(path.endswith(endings) for path in repository.files):
+            raise HubError(
+                "hub_unusable",
+                f"“{name}” has only {files}. Choose a repository with .safetensors files.",
+            )
     raise HubError("hub_unusable", f"“{name}” does not contain {what}. Choose another repository.")
