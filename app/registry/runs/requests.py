@@ -41,7 +41,7 @@ from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.runs import NOTICE, Checkpoint, OwnPreset, Run
 from app.registry.validation import named_reasons, one_line, reason, too_long
-from worker.core.families.family import find_family
+from worker.core.families.family import FALLBACK_FAMILY, find_family
 from worker.core.families.variants import Variant
 from worker.core.old_names import accept_old_names
 from worker.core.training.config import MAX_SAMPLE_PROMPTS, TrainConfig
@@ -56,6 +56,10 @@ from worker.core.training.presets import (
 from worker.core.training.prompts import parse_prompt
 
 MAX_NAME = 120
+ANOTHER_BASE = (
+    "A run goes on with the base model of its checkpoint. Leave the base model out, or start a new "
+    "run with this one."
+)
 SHAPE_FIELDS = (
     "kind",
     "rank",
@@ -194,6 +198,9 @@ def check_request(session: Session, request: RunRequest, *, lock: bool = False) 
     fields: dict[str, str] = {}
     parent, checkpoint = _find_start(session, request.continues, lock=lock)
     if parent is not None:
+        named = request.base_model is not None and _find_base(session, request, fields)
+        if named and named.key != parent.base_model_id:
+            fields["base_model"] = ANOTHER_BASE
         request = replace(request, base_model=parent.base_model_id)
     if lock:
         others = request.regularization_dataset_id
@@ -226,7 +233,7 @@ def check_request(session: Session, request: RunRequest, *, lock: bool = False) 
         )
         if parent is not None and checkpoint is not None:
             fields |= _checkpoint_conflicts(config, parent, checkpoint)
-        fields |= _sample_size_problems(config, base)
+        fields |= _size_problems(config, base)
     except InvalidInput as error:
         fields |= error.fields
     if fields or config is None:
@@ -435,13 +442,18 @@ def _find_base(session: Session, request: RunRequest, fields: dict[str, str]) ->
     return base
 
 
-def _sample_size_problems(config: TrainConfig, base: BaseModel) -> dict[str, str]:
-    """A reason, by field, if a sample prompt names a size that is too large for the base."""
+def _size_problems(config: TrainConfig, base: BaseModel) -> dict[str, str]:
+    """A reason, by field, if the base has no images of the resolution or of a sample's size."""
+    facts = (find_family(base.family) or FALLBACK_FAMILY).facts
+    if reason := facts.side_problem([config.resolution] if config.resolution else []):
+        return {"resolution": reason}
     side = config.resolution or base.resolution or USUAL_SIDE
     for line in config.sample_prompts:
         prompt = parse_prompt(line)
-        if prompt.width is None and prompt.height is None:
-            continue
-        if reason := size_problem(base, prompt.width or side, prompt.height or side):
+        sides = [size for size in (prompt.width, prompt.height) if size is not None]
+        reason = facts.side_problem(sides)
+        if sides and not reason:
+            reason = size_problem(base, prompt.width or side, prompt.height or side) or ""
+        if reason:
             return {"sample_prompts": f"“{prompt.text}”: {reason}"}
     return {}

@@ -6,10 +6,13 @@ import re
 from typing import Any
 
 import pytest
+from sqlmodel import select
 from starlette.testclient import TestClient
 
+from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.state import AppState
 from app.registry.tables.base_models import BaseModel
+from app.registry.tables.renders import Render
 from app.web.playground.grids.views import STACK_PATH
 from tests import fake_workers
 from tests.app.runs.test_pages import form_of as filled_form
@@ -21,14 +24,14 @@ STORED = ("steps", "guidance", "sampler", "width", "height", "clip_skip")
 
 @pytest.fixture
 def bases(state: AppState) -> None:
-    """Z-Image and its Turbo, in miniature."""
+    """Z-Image and its Turbo, in miniature, and an SDXL."""
     folder = state.settings.data_dir
     with state.database.write() as session:
-        for slug, variant in (("z", Variant.BASE), ("turbo", Variant.TURBO)):
+        for slug, variant in (("z", Variant.BASE), ("turbo", Variant.TURBO), ("xl", None)):
             (folder / slug).mkdir()
             row = BaseModel(slug=slug, name=slug.title(), source=f"{folder}/{slug}")
-            row.status, row.family, row.resolution = "ready", "zimage", 64
-            row.fingerprint, row.variant = "f" * 64, variant
+            row.status, row.family = "ready", "zimage" if variant else "sdxl"
+            row.resolution, row.fingerprint, row.variant = 64, "f" * 64, variant
             session.add(row)
 
 
@@ -57,6 +60,39 @@ def test_what_the_family_has_not_is_refused_by_name(client: TestClient) -> None:
     assert "Euler or DPM++ 2M" in refused(sampler="ddim")["sampler"]
     assert "multiple of 16" in refused(width=40)["width"]
     assert "multiple of 16" in refused(width=30)["width"]
+
+
+@pytest.mark.usefixtures("bases")
+def test_an_adapter_of_another_family_is_refused_wherever_it_is_named(
+    client: TestClient, state: AppState
+) -> None:
+    with state.database.write() as session:
+        comic, ink = [
+            publish(session, NewVersion(name, family, mark * 64, 10, 8, 8.0)).adapter_id
+            for name, family, mark in (("Comic", "sdxl", "a"), ("Ink", "zimage", "b"))
+        ]
+    for key, base, reason in (
+        (comic, "z", "“Comic” was made for SDXL and does not fit “Z”. It fits “Xl”."),
+        (ink, "xl", "“Ink” was made for Z-Image and does not fit “Xl”. It fits “"),
+    ):
+        alone = asked(client, adapters=[{"id": key}], base_model=base)
+        request = {"prompt": "a fox", "base_model": base}
+        columns = {"kind": "adapter", "values": "comic" if key == comic else "ink"}
+        grid = client.post("/api/v1/grids", json={"request": request, "columns": columns})
+        merged = client.post(
+            "/api/v1/adapters/merge",
+            json={"name": "Both", "adapters": [{"id": key}, {"id": comic + ink - key}]},
+        )
+        assert reason in alone["detail"]
+        assert reason in grid.json()["detail"]
+        assert "Choose adapters for the same kind of base model" in merged.json()["detail"]
+    with state.database.read() as session:
+        assert not session.exec(select(Render)).all()
+
+
+@pytest.mark.usefixtures("bases")
+def test_an_empty_prompt_is_refused_with_its_field(client: TestClient) -> None:
+    assert [one["field"] for one in asked(client, prompt="")["errors"]] == ["prompt"]
 
 
 @pytest.mark.usefixtures("bases")

@@ -102,6 +102,26 @@ def test_the_api_refuses_what_a_base_model_does_not_have_by_name(
     assert client.post("/api/v1/runs", json=body | config).status_code == 202
 
 
+@pytest.mark.parametrize(
+    ("config", "field", "reason"),
+    [
+        ({"resolution": 72}, "resolution", "multiples of 16 pixels: use 64 or 80 instead of 72."),
+        ({"resolution": 30}, "resolution", "multiple of 8"),
+        ({"sample_prompts": ["a fox --w 40"]}, "sample_prompts", "use 32 or 48 instead of 40."),
+        ({"sample_prompts": ["a fox --h 30"]}, "sample_prompts", "from 32 to 2,048"),
+    ],
+)
+def test_sides_that_its_images_cannot_have_are_refused_before_the_start(
+    client: TestClient, state: AppState, zimage: str, config: dict[str, object], field: str,
+    reason: str,
+) -> None:  # fmt: skip
+    body = {"dataset_id": fake_workers.dataset(state).key, "base_model": zimage, "config": config}
+    answer = client.post("/api/v1/runs", json=body)
+    errors = {one["field"]: one["detail"] for one in answer.json()["errors"]}
+    assert (answer.status_code, list(errors)) == (422, [field])
+    assert reason in errors[field]
+
+
 def test_a_preset_of_ones_own_leaves_out_what_a_base_model_does_not_have() -> None:
     shipped = preset_config(Preset.QUICK, resolution=1024, images=9, family=BaseFamily.ZIMAGE)
     own = {"clip_skip": 2, "rank": 12, "targets": "all", "flow_shift": 2.0}

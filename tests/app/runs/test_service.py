@@ -358,6 +358,19 @@ def test_a_run_cannot_go_on_as_something_else_or_backwards(
     )
     assert set(fields) == {"steps", "rank", "optimizer"}
     assert "more than 40" in fields["steps"]
+    with database.write() as session:
+        other = BaseModel(slug="z", name="Z", source=str(database.engine.url), family="zimage")
+        other.status = "ready"
+        session.add(other)
+    for slug, wrong in (("starter", set()), ("z", {"base_model"}), ("nobody", {"base_model"})):
+        fields = refusal(
+            database,
+            dataset_id=parent.dataset_id,
+            base_model=slug,
+            config={"steps": 40},
+            continues=StartCheckpoint(parent.key),
+        )
+        assert set(fields) == {"steps"} | wrong
     gone = refusal(database, dataset_id=parent.dataset_id, continues=StartCheckpoint(parent.key, 7))
     assert gone == {
         "continues": "That checkpoint was deleted. This run still has checkpoints at steps: 40."

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.worker.training.conftest import MakeBase, Recorder
+from worker.core.training.checkpoints import copy_start_checkpoint
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.errors import CheckpointError
@@ -116,3 +117,9 @@ def test_another_adapter_or_optimizer_is_refused(
 ) -> None:
     with pytest.raises(CheckpointError, match="Use its adapter kind, rank, target modules"):
         _go_on(_config(**changes), images, smallest_sd15, out)
+
+
+def test_a_checkpoint_of_another_base_model_is_refused(parent: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"another base model\. Choose that model"):
+        copy_start_checkpoint(parent, tmp_path / "out", steps=9, base="0" * 64)
+    assert not (tmp_path / "out").exists()
