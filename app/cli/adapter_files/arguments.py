@@ -73,10 +73,13 @@ def base_model(what: str, *flags: str, required: bool = False) -> Add:
     )
 
 
-def dtype(choices: type[WeightDtype | FusedDtype], of: str = "") -> Add:
-    """The number type of the output file."""
-    help_text = f"number type{of} (fp16)"
-    return argument("--dtype", choices=values(choices), default="fp16", help=help_text)
+def dtype(
+    choices: type[WeightDtype | FusedDtype], of: str = "", default: str | None = "fp16"
+) -> Add:
+    """The number type of the output file; without a default that of the base model's family."""
+    usual = default or "fp16; bf16 where the base model needs it"
+    help_text = f"number type{of} ({usual})"
+    return argument("--dtype", choices=values(choices), default=default, help=help_text)
 
 
 SOURCE = path("source", "IN", "any LoRA .safetensors file")
@@ -177,7 +180,7 @@ TOOLS = {
             help="can be repeated",
         ),
         path("out", "OUT", "a folder, or a single file if it ends in .safetensors"),
-        dtype(FusedDtype, " of all weights"),
+        dtype(FusedDtype, " of all weights", None),
     ),
     "extract": Command(
         "Extract the difference of two base models as a LoRA file.",

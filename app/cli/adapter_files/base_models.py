@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from app.cli.adapter_files.files import base_path, listed, read_stack, require_target, write_adapter
+from worker.core.bases.inspect import inspect_base
 from worker.core.lora_files.tools.extract import extract_adapter
 from worker.core.lora_files.tools.fuse import FuseOptions, fuse_adapters
 from worker.core.wording import size_text
@@ -17,7 +18,8 @@ def fuse(arguments: Namespace) -> None:
     single = arguments.out.suffix == ".safetensors"
     layout = FuseLayout.SINGLE if single else FuseLayout.DIFFUSERS
     stack = read_stack(arguments.adapter)
-    options = FuseOptions(layout, FusedDtype(arguments.dtype))
+    dtype = arguments.dtype or inspect_base(base).family.facts.options.gpu_precision
+    options = FuseOptions(layout, FusedDtype(dtype))
     made = fuse_adapters(base, stack, arguments.out, options, base_name=f"“{arguments.base}”")
     print(
         f"Wrote {arguments.out}: {arguments.base} with {listed(stack)}; {made.layers} layers "

@@ -67,13 +67,16 @@ class MergeOrder:
 
 @dataclass(frozen=True)
 class FuseOrder:
-    """Adapters to fuse into a base model, and options for the result."""
+    """Adapters to fuse into a base model, and options for the result.
+
+    `dtype`: None for what is usual with the base model.
+    """
 
     name: str
     parts: Sequence[WeightedAdapter]
     base: str | int | None = None
     layout: FuseLayout = FuseLayout.DIFFUSERS
-    dtype: FusedDtype = FusedDtype.FP16
+    dtype: FusedDtype | None = None
     keep: FuseOutput = FuseOutput.BASE_MODEL
 
 
@@ -150,11 +153,18 @@ def order_fuse(session: Session, order: FuseOrder) -> IoJob:
             "keep",
             "A folder cannot be downloaded. Choose a single file, or keep it as a base model.",
         )
+    options = base.options
+    usual = FusedDtype(options.gpu_precision)
+    dtype = order.dtype or usual
+    if dtype is FusedDtype.FP16 and dtype is not usual:
+        raise invalid_field("dtype", options.training["precision"].reason)
+    if order.layout is FuseLayout.SINGLE and not options.has_single_file:
+        raise invalid_field("layout", f"{base.family_label} is always a folder: choose diffusers.")
     args = FuseAdapterArgs(
         name=checked_name(order.name),
         parts=tuple(part for part, _ in found),
         layout=order.layout,
-        dtype=order.dtype,
+        dtype=dtype,
         keep=order.keep,
     )
     return enqueue_io(session, args, subject_id=base.key)

@@ -46,8 +46,8 @@ BASE_MODELS = ModelKind(
     name="base model",
     places="a diffusers folder or .safetensors file",
     file_ending=".safetensors",
-    other_file="Only .safetensors files can be read, because other formats can run code when "
-    "opened. Choose a .safetensors file or a diffusers folder.",
+    other_file="Only .safetensors files can be read: others can run code when they are opened, or "
+    "have rounded weights, as GGUF has. Choose a .safetensors file or a diffusers folder.",
     field="base_model",
     check=InspectBaseArgs(),
     download=JobKind.DOWNLOAD_BASE,

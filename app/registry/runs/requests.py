@@ -42,7 +42,6 @@ from app.registry.tables.datasets import Dataset
 from app.registry.tables.runs import NOTICE, Checkpoint, OwnPreset, Run
 from app.registry.validation import named_reasons, one_line, reason, too_long
 from worker.core.families.family import FALLBACK_FAMILY, find_family
-from worker.core.families.variants import Variant
 from worker.core.old_names import accept_old_names
 from worker.core.training.config import MAX_SAMPLE_PROMPTS, TrainConfig
 from worker.core.training.presets import (
@@ -51,7 +50,6 @@ from worker.core.training.presets import (
     for_optimizer,
     preset_config,
     prompts_of,
-    usual_drawing,
 )
 from worker.core.training.prompts import parse_prompt
 
@@ -433,10 +431,8 @@ def _find_base(session: Session, request: RunRequest, fields: dict[str, str]) ->
     try:
         base = base_models.find_base_model(session, request.base_model)
         base_models.require_ready(base)
-        variant = Variant(base.variant) if base.variant else None
-        drawing = usual_drawing(find_family(base.family), variant)
-        if drawing and drawing.untrained:
-            fields["base_model"] = drawing.untrained
+        if base.untrained:
+            fields["base_model"] = base.untrained
     except InvalidInput as error:
         fields |= error.fields
     return base

@@ -15,6 +15,7 @@ from app.registry.tables.rows import NumberedRow
 from worker.core import starter
 from worker.core.families.facts.family_facts import FamilyOptions
 from worker.core.families.family import FALLBACK_FAMILY, family_label, find_family
+from worker.core.families.variants import Variant
 
 EMBEDDED = "starter"
 RETIRED = f"{EMBEDDED}@"  # followed by a part of the fingerprint: the source of a retired one
@@ -101,6 +102,15 @@ class BaseModel(AddedModel, table=True):
     def options(self) -> FamilyOptions:
         """The settings that its family has."""
         return (find_family(self.family) or FALLBACK_FAMILY).facts.options
+
+    @property
+    def untrained(self) -> str:
+        """Why no adapter can be trained on it, and what works instead; "" where one can."""
+        family = find_family(self.family)
+        drawing = (
+            family.facts.drawing.get(Variant(self.variant)) if family and self.variant else None
+        )
+        return drawing.untrained if drawing else ""
 
     @property
     def memory(self) -> BaseMemory | None:

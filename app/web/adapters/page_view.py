@@ -27,6 +27,7 @@ from app.registry.renders.removal import has_removed
 from app.registry.tables.adapters import LATEST, Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.runs import Run
+from worker.core.families.family import FALLBACK_FAMILY, find_family
 from worker.core.lora_files.file_names import file_name, file_stem
 from worker.core.words import FileFormat, WeightDtype
 
@@ -34,6 +35,9 @@ PROGRAMS = {
     FileFormat.KOHYA: "ComfyUI, A1111, Forge, InvokeAI",
     FileFormat.PEFT: "diffusers, peft",
     FileFormat.BUNDLE: "all files with a model card and the cover, as .zip",
+}
+OTHER_PROGRAMS = {  # of families with a transformer
+    FileFormat.KOHYA: "ComfyUI, InvokeAI, stable-diffusion.cpp, diffusers",
 }
 FOLDED = 8
 A_PAGE = 50
@@ -241,6 +245,7 @@ def _list_downloads(session: Session, adapter: Adapter, version: AdapterVersion)
         if not file.with_tags
     }
     refused = refusals(session, version.key)
+    programs = PROGRAMS if _has_text_layers(adapter) else PROGRAMS | OTHER_PROGRAMS
     return [
         Download(
             format=file_format,
@@ -252,7 +257,7 @@ def _list_downloads(session: Session, adapter: Adapter, version: AdapterVersion)
             size_bytes=written.get((file_format, dtype)),
             refusal=refused.get((file_format, dtype)),
         )
-        for file_format, used_by in PROGRAMS.items()
+        for file_format, used_by in programs.items()
         for dtype in WeightDtype
     ]
 
@@ -268,6 +273,8 @@ def _make_snippets(
     prompt = next(filter(None, known), words or "a castle")
     weight = f"{version.usual_weight:g}"
     tag = f"<lora:{stem}:{weight}>" + (f" {words}" if words else "")
+    is_sd = _has_text_layers(adapter)
+    in_comfyui = f"{filename}\nstrength_model {weight}"
     return [
         (
             "diffusers",
@@ -275,9 +282,14 @@ def _make_snippets(
             f'pipe.set_adapters("{adapter.slug}", {weight})\n'
             f"image = pipe({prompt!r}).images[0]",
         ),
-        ("A1111, Forge, SD.Next", tag),
-        (
-            "ComfyUI, Load LoRA",
-            f"{filename}\nstrength_model {weight}, strength_clip {weight}",
-        ),
+        ("A1111, Forge, SD.Next" if is_sd else "stable-diffusion.cpp", tag),
+        ("ComfyUI, Load LoRA", f"{in_comfyui}, strength_clip {weight}")
+        if is_sd
+        else ("ComfyUI, LoraLoaderModelOnly", in_comfyui),
     ]
+
+
+def _has_text_layers(adapter: Adapter) -> bool:
+    """False for a family whose adapters never change its text encoder."""
+    family = find_family(adapter.base_family) or FALLBACK_FAMILY
+    return "train_text_encoder" not in family.facts.options.training

@@ -152,8 +152,8 @@ def start_run(request: Request, state: State, sent: TypedForm) -> Response:
         if "sweep" in sent:
             with state.database.read() as session:
                 check_offer(session, form)
-                requests.check_request(session, form.request())
-            return sweep_pages.ask(request, sent)
+                base = requests.check_request(session, form.request()).base
+            return sweep_pages.ask(request, sent, base)
         with state.database.write() as session:
             check_offer(session, form)
             run = requests.create_run(session, form.request())

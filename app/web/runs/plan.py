@@ -260,7 +260,8 @@ def make_plan(session: Session, form: TrainForm, choices: RunChoices) -> RunPlan
         runs_ahead=ahead.total,
         ahead_seconds=service.eta_seconds(ahead.shown[0]) if ahead.total == 1 else None,
         is_machine_busy=is_machine_busy(session),
-        warnings=_preset_warnings(choices)
+        warnings=_base_warnings(base)
+        + _preset_warnings(choices)
         + _memory_warnings(needs)
         + plan_warnings(session, choices.rows, base, config, choices.valid_trigger, usual=usual),
         checks=_checks(session, choices, config),
@@ -282,6 +283,11 @@ def _preset_warnings(choices: RunChoices) -> list[PlanWarning]:
         return []
     note = misfit(choices.own_preset.snapshot, choices.base)
     return [PlanWarning(note, "/train/presets", "See your presets")] if note else []
+
+
+def _base_warnings(base: BaseModel | None) -> list[PlanWarning]:
+    """That nothing can be trained on the base model."""
+    return [PlanWarning(base.untrained)] if base and base.untrained else []
 
 
 def _memory_warnings(needs: TrainingNeeds | None) -> list[PlanWarning]:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
+from app.registry.base_models import service as base_models
 from app.registry.errors import InvalidInput
 from app.registry.runs import service as runs
 from app.registry.runs.requests import RunRequest
@@ -27,6 +28,7 @@ from app.registry.sweeps.plan import (
 from app.registry.sweeps.records import SweepPlan, read_plan, read_result
 from app.registry.sweeps.service import runs_of
 from app.registry.sweeps.views import SweepView, images_of, view_sweep
+from app.registry.tables.base_models import BaseModel
 from app.registry.tables.runs import Run
 from app.registry.wording import plural
 from app.web.form_reader import FormReader, as_id
@@ -59,13 +61,13 @@ class SweepFormPage:
     """
 
     kept: Sequence[tuple[str, str]]
+    settings: Sequence[tuple[str, str]]
     run: Run | None = None
     axes: Sequence[tuple[str, str]] = (("", ""),) * AXES
     seeds: int = 3
     title: str = ""
     planned: PlannedSweep | None = None
     errors: Mapping[str, str] = field(default_factory=dict)
-    settings: Sequence[tuple[str, str]] = tuple(SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -106,14 +108,21 @@ def new(request: Request, state: State, a: OptionalId = None, b: OptionalId = No
                 axes = [(name, _text(values)) for name, values in between.axes.items()]
         except InvalidInput as error:
             errors = error.fields
+        settings = _settings(base_models.get_base_model(session, run.base_model_id))
     kept = [(name, str(key)) for name, key in (("a", a), ("b", b)) if key is not None]
-    page = SweepFormPage(kept, run, _rows(axes), errors=errors)
+    page = SweepFormPage(kept, settings, run, _rows(axes), errors=errors)
     return render(request, "runs/sweep_new.html", page=page)
 
 
-def ask(request: Request, sent: FormData) -> Response:
+def ask(request: Request, sent: FormData, base: BaseModel) -> Response:
     """Show the form of a sweep of the training in the form of a new run, which was checked."""
-    return render(request, "runs/sweep_new.html", page=SweepFormPage(_kept(sent)))
+    page = SweepFormPage(_kept(sent), _settings(base))
+    return render(request, "runs/sweep_new.html", page=page)
+
+
+def _settings(base: BaseModel) -> list[tuple[str, str]]:
+    """What can differ with a base model, with names."""
+    return [one for one in SETTINGS if one[0] not in base.options.hidden]
 
 
 @router.post("/sweeps/new")
@@ -126,7 +135,7 @@ def start(request: Request, state: State, sent: SentForm) -> Response:
     run_id = as_id(form.text("a"))
     with state.database.read() as session:
         run = runs.get_run(session, run_id) if run_id else None
-        page = SweepFormPage(_kept(sent), run, _rows(typed), seeds, title)
+        page = SweepFormPage(_kept(sent), SETTINGS, run, _rows(typed), seeds, title)
         try:
             form.check()
             axes = {name: _values(text) for name, text in typed if name}
@@ -135,6 +144,8 @@ def start(request: Request, state: State, sent: SentForm) -> Response:
                 if run_id
                 else SweepRequest(read_form(sent).request())
             )
+            base = base_models.find_base_model(session, wanted.run.base_model)
+            page = replace(page, settings=_settings(base))
             wanted = replace(wanted, axes=axes, seeds=_seeds(wanted.run, seeds), title=title)
             page = replace(page, planned=plan_sweep(session, wanted))
         except InvalidInput as error:

@@ -216,6 +216,10 @@ def test_the_memory_of_a_large_base_is_computed(client: TestClient, state: AppSt
         "int8_training_bytes": 11.8,
         "drawing_bytes": 23.2,
     }
+    turbo = client.get("/base-models").text
+    assert "an image takes 23.2 GB of GPU memory" in turbo
+    assert "training takes" not in turbo
+    client.patch(f"/api/v1/base-models/{base}", json={"variant": "base"})
     assert "training takes 17.1 GB of GPU memory" in client.get("/base-models").text
 
 

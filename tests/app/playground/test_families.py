@@ -100,9 +100,11 @@ def test_the_page_offers_what_the_family_has(client: TestClient) -> None:
     starter = client.get("/play").text
     assert 'name="clip_skip"' in starter
     assert 'placeholder="20"' in starter
+    assert "Size, CLIP skip and base model" in starter
     page = client.get("/play?base=turbo&prompt=a+(red:1.5)+fox").text
     assert 'name="clip_skip"' not in page
     assert "has no CLIP text encoder" in page
+    assert "Size and base model" in page
     assert "Z-Image has no weights in prompts" in page
     assert 'placeholder="9"' in page
     samplers = page[page.index('id="sampler"') :].partition("</select>")[0]

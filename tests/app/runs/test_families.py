@@ -122,6 +122,25 @@ def test_sides_that_its_images_cannot_have_are_refused_before_the_start(
     assert reason in errors[field]
 
 
+def test_a_sweep_offers_what_the_base_model_has(
+    client: TestClient, state: AppState, zimage: str
+) -> None:
+    fake_workers.dataset(state)
+    form = form_of(client.get(f"/train/new?base={zimage}").text) | {"sweep": "1"}
+    page = client.post("/train/new", data=form).text
+    assert 'value="flow_shift"' in page
+    for name in ("noise_offset", "snr_gamma", "kind", "train_text_encoder"):
+        assert f'value="{name}"' not in page
+    sent = form_of(page, "sweep-form") | {"setting_0": "noise_offset", "values_0": "0, 0.1"}
+    answer = client.post("/sweeps/new", data=sent)
+    assert answer.status_code == 422
+    assert "needs no other noise" in answer.text
+    starter = form_of(client.get("/train/new").text) | {"sweep": "1"}
+    page = client.post("/train/new", data=starter).text
+    assert 'value="noise_offset"' in page
+    assert 'value="flow_shift"' not in page
+
+
 def test_a_preset_of_ones_own_leaves_out_what_a_base_model_does_not_have() -> None:
     shipped = preset_config(Preset.QUICK, resolution=1024, images=9, family=BaseFamily.ZIMAGE)
     own = {"clip_skip": 2, "rank": 12, "targets": "all", "flow_shift": 2.0}
@@ -213,6 +232,10 @@ def test_training_on_turbo_is_refused_with_the_way_that_works(
             session.exec(select(BaseModel).where(BaseModel.slug == zimage)).one().variant = variant
         answer = client.post("/api/v1/runs", json=body)
         assert answer.status_code == status
+        form = client.get(f"/train/new?base={zimage}").text
+        list_ = client.get("/base-models").text
+        shown = f'href="/train/new?base={zimage}"' in list_
+        assert (shown, "Train on Z-Image, and use" in form) == (status == 202, status == 422)
         if status == 422:
             (error,) = answer.json()["errors"]
             assert error["field"] == "base_model"

@@ -386,8 +386,8 @@ class TrainConfig(BaseModel):
         ge=32,
         le=2_048,
         multiple_of=8,
-        description="Side in pixels of a square training image, a multiple of 8. Empty: the "
-        "base model's native resolution.",
+        description="Side in pixels of a square training image, a multiple of 8, for "
+        "transformer bases of 16. Empty: the base model's native resolution.",
     )
     aspect_buckets: StrictBool = Group.PICTURES.field(
         True,
@@ -452,8 +452,8 @@ class TrainConfig(BaseModel):
     )
     compile: StrictBool = Group.SPEED.field(
         False,
-        description="Compiles the UNet for this NVIDIA GPU (torch.compile): a few minutes at the "
-        "start, then faster steps.",
+        description="Compiles the denoiser for this NVIDIA GPU (torch.compile): a few minutes at "
+        "the start, then faster steps.",
     )
 
     checkpoint_every: int = Group.CHECKPOINTS.field(

@@ -121,7 +121,10 @@ class FuseIn(BaseModel):
         FuseLayout.DIFFUSERS,
         description="`diffusers`: a folder; `single`: one file for other programs.",
     )
-    dtype: FusedDtype = Field(FusedDtype.FP16, description="Number type of the weights.")
+    dtype: FusedDtype | None = Field(
+        None,
+        description="Number type of the weights; absent: fp16, or bf16 for families that need it.",
+    )
     keep: FuseOutput = Field(
         FuseOutput.BASE_MODEL,
         description="`base_model`: add it to the registry; `download`: a file, kept for 7 days.",

@@ -30,7 +30,6 @@ DEFAULTS = {  # of fields that are not empty
     "seed": "0",
     **{f"block-{name}": "1" for name in BlockWeights.model_fields},
     "output": "base_model diffusers",
-    "dtype": "fp16",
     "extract-rank": "16",
 }
 

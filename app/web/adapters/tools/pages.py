@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -38,7 +38,8 @@ from app.web.forms import SentForm
 from app.web.playground.adapter_picker import AdapterChoices, find_adapter_choices
 from app.web.state import Id, OptionalId, Slug, State
 from app.web.templates import render, render_fragment, wants_fragment
-from worker.core.words import MergeMethod
+from worker.core.families.family import FALLBACK_FAMILY, find_family
+from worker.core.words import FusedDtype, MergeMethod
 
 router = APIRouter(include_in_schema=False)
 
@@ -161,10 +162,10 @@ class ToolForms:
     values: Mapping[Tool, Mapping[str, str]]
     errors: Mapping[Tool, Mapping[str, str]]
     shown: str
+    layouts: Sequence[tuple[str, str]]
+    dtypes: Sequence[tuple[str, str]]
     rows: tuple[int, ...] = ROWS
     methods: tuple[tuple[str, str], ...] = tuple(METHODS)
-    layouts: tuple[tuple[str, str], ...] = tuple(LAYOUTS)
-    dtypes: tuple[tuple[str, str], ...] = tuple(DTYPES)
 
 
 @dataclass(frozen=True)
@@ -303,7 +304,10 @@ def _tool_forms(
     ready = [base for base in every if base.status == ModelStatus.READY]
     (kind,) = fitting.kinds(session, [(adapter, version)], known=every)
     own = next((base.slug for base in ready if base.key == version.base_model_id), "")
+    options = (find_family(adapter.base_family) or FALLBACK_FAMILY).facts.options
+    usual = options.gpu_precision
     values = DEFAULTS | {
+        "dtype": usual.value,
         "base": own,
         "from": own,
         "merge-name": f"{adapter.name} merged"[:MAX_NAME],
@@ -328,5 +332,7 @@ def _tool_forms(
             for tool in Tool
         },
         errors={tool: sent.errors if sent and sent.tool is tool else {} for tool in Tool},
+        layouts=LAYOUTS if options.has_single_file else LAYOUTS[:1],
+        dtypes=[one for one in DTYPES if one[0] != FusedDtype.FP16 or one[0] == usual],
         shown=sent.tool if sent else jobs[-1].tool if jobs else "",
     )

@@ -41,11 +41,12 @@ class FamilyOptions:
 
     `training` limits the settings of a training (names of `TrainConfig`), `drawing` those of an
     image (`RenderConfig`); all others are as they are there. `side_step`: sides of images are
-    multiples of it, in pixels. `samplers`: the first is the usual one. `has_prompt_weights`: false
-    where `(word:1.2)` goes to the model as it is. `targets`: a pattern of the paths of the layers
-    of the denoiser that get an adapter, by the name of `Targets`. `named_blocks`: the blocks that
-    have a name. `gpu_precision`: the usual one of images on a GPU. `caption_tokens`: how many of
-    CLIP's tokens, as which captions are counted, it reads.
+    multiples of it, in pixels. `samplers`: the first is the usual one. `has_single_file`: false
+    where a base model is never one file. `has_prompt_weights`: false where `(word:1.2)` goes to the
+    model as it is. `targets`: a pattern of the paths of the layers of the denoiser that get an
+    adapter, by the name of `Targets`. `named_blocks`: the blocks that have a name. `gpu_precision`:
+    the usual one of images on a GPU. `caption_tokens`: how many of CLIP's tokens, as which captions
+    are counted, it reads.
     """
 
     training: Mapping[str, Limit] = field(default_factory=dict)
@@ -53,6 +54,7 @@ class FamilyOptions:
     targets: Mapping[str, str]
     side_step: int = 8
     samplers: tuple[SamplerName, ...] = tuple(SamplerName)
+    has_single_file: bool = True
     has_prompt_weights: bool = True
     named_blocks: Mapping[str, str] = field(default_factory=dict)
     caption_tokens: int = 75

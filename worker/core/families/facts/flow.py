@@ -17,6 +17,7 @@ def flow_options(label: str, targets: Mapping[str, str]) -> FamilyOptions:
         targets=targets,
         side_step=16,
         samplers=(SamplerName.EULER, SamplerName.DPMPP_2M),
+        has_single_file=False,
         has_prompt_weights=False,
         caption_tokens=500,  # of 512, as the chat template has some; Qwen3 needs about as many
         gpu_precision=RenderPrecision.BF16,
