@@ -13,20 +13,22 @@ from app.registry.jobs.presence import present_workers
 from app.registry.tables.base_models import BaseModel
 from app.registry.wording import size_text
 from worker.core.families.family import find_family
-from worker.core.training.config import BaseWeights, TrainConfig
+from worker.core.training.config import BaseWeights, Precision, TrainConfig
 
 
 @dataclass(frozen=True)
 class TrainingNeeds:
     """The bytes that a run takes, for batch size 1 with gradient checkpointing.
 
-    `asked`: the frozen weights of its config. `has_worker`: the device of a worker is known;
+    `asked`: the frozen weights of its config; `plain` those that are no int8 rows, in words, whose
+    need is `bf16` also where they are fp32. `has_worker`: the device of a worker is known;
     `gpu`: the least memory of their GPUs, None without one. `captions`: encoded, on disk.
     """
 
     bf16: int
     int8: int
     asked: BaseWeights
+    plain: str
     has_worker: bool
     gpu: int | None
     captions: int
@@ -46,7 +48,7 @@ class TrainingNeeds:
         if self.has_worker and not self.gpu:
             return "bf16 or fp32, as is faster"
         is_known = self.weights is BaseWeights.BF16
-        return "bf16" if is_known else "bf16, or int8 rows where that does not fit"
+        return self.plain if is_known else f"{self.plain}, or int8 rows where that does not fit"
 
     @property
     def memory(self) -> str:
@@ -67,8 +69,8 @@ class TrainingNeeds:
         there = f"the worker's GPU has {size_text(self.gpu)}."
         if self.int8 <= self.gpu:
             return (
-                f"Frozen weights in bf16 take {size_text(self.bf16)}, but {there} Choose int8 "
-                f"rows, which take {size_text(self.int8)}."
+                f"Frozen weights in {self.plain} take {size_text(self.bf16)}, but {there} Choose "
+                f"int8 rows, which take {size_text(self.int8)}."
             )
         return (
             f"This training takes {size_text(self.int8)} even with int8 rows, but {there} Choose a "
@@ -87,10 +89,12 @@ def training_needs(
     side = config.resolution or base.resolution or family.facts.native_side
     workers = present_workers(session, queue=Queue.TRAIN)
     texts = [text for key in dataset_ids for _, text in read_texts(session, key)]
+    is_fp32 = config.precision is Precision.FP32
     return TrainingNeeds(
-        bf16=facts.training_bytes(base.parameters, side),
-        int8=facts.training_bytes(base.parameters, side, int8=True),
+        bf16=facts.training_bytes(base.parameters, side, fp32=is_fp32),
+        int8=facts.training_bytes(base.parameters, side, fp32=is_fp32, int8=True),
         asked=config.base_weights,
+        plain="fp32" if is_fp32 else "bf16",
         has_worker=any(worker.device for worker in workers),
         gpu=min((one.memory_bytes for one in workers if one.memory_bytes), default=None),
         captions=family.facts.stored_text_bytes(texts),

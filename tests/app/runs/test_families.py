@@ -193,6 +193,11 @@ def test_the_form_says_the_frozen_weights_and_what_they_take_before_the_start(
     large = needs_of(client, zimage)
     assert (large["Frozen weights"], large["GPU memory"]) == ("bf16", "17.1 GB of 24 GB")
 
+    exact = needs_of(client, zimage, precision="fp32")  # 24.6 GB of weights
+    assert exact["Frozen weights"] == "int8 rows"
+    exact = needs_of(client, zimage, precision="fp32", base_weights="bf16")
+    assert "Frozen weights in fp32 take 29.4 GB" in exact["warning"]
+
     worker.announce(state.database, device="A GPU", memory_bytes=12_000_000_000)
     small = needs_of(client, zimage)
     assert (small["Frozen weights"], small["GPU memory"]) == ("int8 rows", "11.8 GB of 12 GB")

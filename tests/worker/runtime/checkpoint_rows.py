@@ -22,7 +22,8 @@ def add_checkpoints(
     """Adapters of checkpoints, with random weights."""
     with BaseCheckpoint(starter.PATH) as base:
         shapes = dict(sorted(base.target_shapes.items())[::7])
-    address = Adapter(run_id=run_id, slug="chalk-run", name="Chalk", base_family="sd1")
+        family = base.info.family
+    address = Adapter(run_id=run_id, slug="chalk-run", name="Chalk", base_family=family)
     session.add(address)
     session.flush()
     for step in steps:
@@ -31,7 +32,7 @@ def add_checkpoints(
         blob = registry.store.put_file(path)
         new = NewVersion(
             name="Chalk",
-            base_family="sd1",
+            base_family=family,
             sha256=blob.sha256,
             size_bytes=blob.size,
             rank=2,

@@ -22,11 +22,15 @@ PLAIN_TRAINER = (sys.executable, "-m", "tests.worker.runtime.plain_trainer")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def embedded_base(small_starter: Path) -> Iterator[Path]:
-    """These tests are about jobs, not about the quality of images: their embedded base is small."""
+def embedded_base(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """These tests are about jobs, not about the quality of images: their embedded base is small.
+
+    A parameter is the name of the fixture of another one, such as that of a Z-Image.
+    """
+    folder: Path = request.getfixturevalue(getattr(request, "param", "small_starter"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(starter, "PATH", small_starter)
-        yield small_starter
+        patch.setattr(starter, "PATH", folder)
+        yield folder
 
 
 @pytest.fixture

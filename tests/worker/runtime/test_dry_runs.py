@@ -46,6 +46,7 @@ def until_ended(registry: Registry, key: int) -> tuple[IoJob, DryRunResult]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("embedded_base", ["small_starter", "zimage_folder"], indirect=True)
 def test_real_steps_measure_time_and_memory(registry: Registry) -> None:
     key = order(registry, targets="attention", rank=3)
     with registry.working(registry.train_jobs(command=registry.trainers.command)):

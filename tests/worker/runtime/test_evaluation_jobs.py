@@ -203,6 +203,11 @@ def test_weights_are_measured_and_the_card_is_kept_with_the_version(
     )
 
 
+@pytest.mark.parametrize(
+    "embedded_base",
+    ["small_starter", pytest.param("zimage_folder", marks=pytest.mark.wide)],
+    indirect=True,
+)
 @pytest.mark.usefixtures("measures")
 def test_a_canceled_evaluation_draws_only_what_is_missing_when_it_is_repeated(
     registry: Registry, run_id: int

@@ -65,6 +65,7 @@ class SharedWork:
 
     table = Render
     device = "CPU"
+    memory_bytes = None
 
     def __init__(self, render_jobs: RenderJobs) -> None:
         self.run = render_jobs.run

@@ -20,8 +20,9 @@ def test_psnr_is_that_of_the_literature() -> None:
     assert psnr(gray, gray) > 70
 
 
+@pytest.mark.parametrize("base", ["small_starter", "zimage_folder"])
 def test_the_images_that_lose_most_come_first_in_the_size_of_the_training(
-    small_starter: Path, tmp_path: Path
+    base: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (96, 192, 3), dtype=np.uint8)
     sharp = Image.fromarray(noise)
@@ -30,9 +31,9 @@ def test_the_images_that_lose_most_come_first_in_the_size_of_the_training(
         image = sharp.filter(ImageFilter.GaussianBlur(number))
         image.save(tmp_path / "data" / f"{number}.png")
     images = read_folder(tmp_path / "data")
-    base = load_base(small_starter)
+    loaded = load_base(request.getfixturevalue(base))
     config = TrainConfig(resolution=64)
-    found = worst_round_trips(base, images, config, tmp_path / "found")
+    found = worst_round_trips(loaded, images, config, tmp_path / "found")
     losses = [loss for loss, _, _ in found]
     assert len(found) == 6
     assert losses == sorted(losses)

@@ -92,8 +92,8 @@ def test_it_stops_when_it_copies_and_an_earlier_checkpoint_does_not() -> None:
 
 
 @pytest.fixture(scope="module")
-def base(small_starter: Path) -> MakeBase:
-    return _copies(small_starter)
+def base(request: pytest.FixtureRequest) -> MakeBase:
+    return _copies(request.getfixturevalue(getattr(request, "param", "small_starter")))
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +164,11 @@ def state(out: Path) -> Any:
     return torch.load(newest / "state.pt", weights_only=True)["style"]
 
 
+@pytest.mark.parametrize(
+    "base",
+    ["small_starter", pytest.param("zimage_folder", marks=pytest.mark.wide)],
+    indirect=True,
+)
 def test_a_training_stops_by_itself_and_keeps_its_adapter_and_the_best_checkpoint(
     run: Run, tmp_path: Path
 ) -> None:

@@ -10,7 +10,6 @@ from worker.core.bases.family import BaseInfo, BaseModelError
 from worker.core.bases.inspect import inspect_base, vae_factor
 from worker.core.bases.load import LoadedBase, load_base, make_source
 from worker.core.bases.threads import is_small
-from worker.core.families.facts.memory import BF16_BYTES, FP32_BYTES
 from worker.core.families.family import BaseFamily
 from worker.core.families.networks import network_of
 from worker.core.int8_linear import Int8Linear
@@ -76,8 +75,8 @@ def int8_rows(
             return None
         _, total = torch.cuda.mem_get_info(device)
         side = config.resolution or info.resolution
-        size = FP32_BYTES if config.precision is Precision.FP32 else BF16_BYTES
-        if facts.memory.training_bytes(info.parameters, side, number_bytes=size) <= total:
+        is_fp32 = config.precision is Precision.FP32
+        if facts.memory.training_bytes(info.parameters, side, fp32=is_fp32) <= total:
             return None
     trained = re.compile(facts.options.targets[Targets.LINEAR])
     return lambda path: trained.fullmatch(path) is not None

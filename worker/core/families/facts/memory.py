@@ -23,21 +23,17 @@ class MemoryFacts:
     drawing: int
 
     def training_bytes(
-        self,
-        parameters: Mapping[str, int],
-        side: int,
-        *,
-        int8: bool = False,
-        number_bytes: int = BF16_BYTES,
+        self, parameters: Mapping[str, int], side: int, *, int8: bool = False, fp32: bool = False
     ) -> int:
         """The peak of a training at the nearest known side; the text encoder has left memory.
 
-        `parameters`: the number of parameters of each component; `number_bytes`: the bytes of a
-        frozen weight that is no int8 row.
+        `parameters`: the number of parameters of each component. With `fp32`, frozen weights that
+        are no int8 rows take as much as in that precision.
         """
         near = min(self.training, key=lambda known: abs(known - side))
         rows = round(self.int8_share * parameters["unet"]) if int8 else 0
-        weights = rows * INT8_BYTES + (parameters["unet"] - rows) * number_bytes
+        plain = FP32_BYTES if fp32 else BF16_BYTES
+        weights = rows * INT8_BYTES + (parameters["unet"] - rows) * plain
         return weights + self.training[near]
 
     def drawing_bytes(self, parameters: Mapping[str, int]) -> int:
