@@ -30,13 +30,8 @@ from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.jobs import IoJob
 from app.registry.wording import join_words
 from worker.core.bases.family import BaseModelError
-from worker.core.families.adapter_files import (
-    FAMILIES_WITH_FILES,
-    denoiser_of,
-    family_of_header,
-    family_shapes,
-)
-from worker.core.families.family import FALLBACK_FAMILY, BaseFamily, family_label
+from worker.core.families.adapter_files import denoiser_of, family_of_header, family_shapes
+from worker.core.families.family import FALLBACK_FAMILY, BaseFamily, family_label, labels
 from worker.core.likeness import pack
 from worker.core.lora_files import canonical
 from worker.core.lora_files.base_layers import adaptable_shapes, open_base_weights
@@ -226,12 +221,11 @@ def _place(work: IoWork, found: FileLayout, wanted: Any) -> ImportTarget:
         family = _stated_family(found.metadata, families)
         return ImportTarget(family, family_shapes(family), None)
     kind, _ = denoiser_of({module.key: module.weight_shape for module in found.modules})
-    for family in FAMILIES_WITH_FILES:
+    for family in BaseFamily:
         if denoiser_of(family_shapes(family))[0] == kind:
             misfits.append(_misfit(found, family_shapes(family), family.label))
-    *labels, last = [family.label for family in FAMILIES_WITH_FILES]
-    known = f"{', '.join(labels)} or {last}"
-    raise RefusedError("adapter", FITS_NOTHING.format(reason=min(misfits)[1], families=known))
+    reason, known = min(misfits)[1], labels(BaseFamily, "or")
+    raise RefusedError("adapter", FITS_NOTHING.format(reason=reason, families=known))
 
 
 def _bases(work: IoWork, wanted: Any) -> list[tuple[BaseModel, dict[str, tuple[int, ...]]]]:

@@ -34,7 +34,7 @@ from worker.core.lora_files.algebra import one_thread
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.compatible import adaptable_layers, mismatched_modules
 from worker.core.lora_files.errors import AdapterError
-from worker.core.lora_files.export import export
+from worker.core.lora_files.export import export, with_whole_layers
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.lora_files.proof.check import ONE_THREAD_PARAMETERS
@@ -222,8 +222,8 @@ def write_downloads(path: Path, order: Export) -> list[ExportFile]:
     A file that fails verification is deleted; its `problem` gives the reason. Raises AdapterError
     if the canonical file is damaged.
     """
-    adapter = canonical.load_adapter(path)
     metadata = order.metadata
+    adapter = with_whole_layers(canonical.load_adapter(path), metadata.family)
     prover = Prover(order.base, metadata.family, metadata.trigger_words)
     written = []
     for file in order.files:

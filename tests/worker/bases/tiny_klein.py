@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -18,7 +19,22 @@ from tests.worker.bases.tiny_zimage import qwen3_config, qwen_tokenizer
 LAYERS = (1, 2, 3)  # of five: the quarters
 
 
-def klein_pipeline() -> Flux2KleinPipeline:
+def klein_transformer(*, heads: int = 2, double: int = 1, single: int = 2) -> Any:
+    return Flux2Transformer2DModel(
+        patch_size=1,
+        in_channels=16,
+        num_layers=double,
+        num_single_layers=single,
+        attention_head_dim=16,
+        num_attention_heads=heads,
+        joint_attention_dim=3 * qwen3_config().hidden_size,
+        timestep_guidance_channels=32,
+        axes_dims_rope=[4, 4, 4, 4],
+        guidance_embeds=False,
+    ).eval()
+
+
+def klein_pipeline(*, is_distilled: bool = False) -> Flux2KleinPipeline:
     torch.manual_seed(0)
     autoencoder = AutoencoderKLFlux2(
         down_block_types=("DownEncoderBlock2D",) * 2,
@@ -36,25 +52,14 @@ def klein_pipeline() -> Flux2KleinPipeline:
         vae=autoencoder.eval(),
         text_encoder=Qwen3ForCausalLM(qwen3_config(num_hidden_layers=5)).eval(),
         tokenizer=qwen_tokenizer(),
-        transformer=Flux2Transformer2DModel(
-            patch_size=1,
-            in_channels=16,
-            num_layers=1,
-            num_single_layers=2,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=3 * qwen3_config().hidden_size,
-            timestep_guidance_channels=32,
-            axes_dims_rope=[4, 4, 4, 4],
-            guidance_embeds=False,
-        ).eval(),
-        is_distilled=False,
+        transformer=klein_transformer(),
+        is_distilled=is_distilled,
     )
     made.set_progress_bar_config(disable=True)
     return made
 
 
-def save_klein(folder: Path) -> Path:
+def save_klein(folder: Path, *, is_distilled: bool = False) -> Path:
     """The folder of a base with random weights."""
-    klein_pipeline().save_pretrained(folder)
+    klein_pipeline(is_distilled=is_distilled).save_pretrained(folder)
     return folder

@@ -108,7 +108,7 @@ def test_rarer_names(name: str, component: Component, path: str, naming: Naming)
         "unet.down_blocks.0.ATTN.lora_A.weight",
         "text_model.encoder.layers.0.mlp.fc1.lora_A.weight",  # of which encoder?
         "lora_te3_text_model_encoder_layers_0_mlp_fc1.alpha",
-        "lora_unet_single_blocks_0_linear1.lora_up.weight",  # Flux
+        "lora_unet_single_blocks_0_modulation_lin.lora_up.weight",  # Flux
         "transformer.blocks.0.attn.to_q.lora_A.weight",
         f"unet.{QUERY}.lora_C.weight",
         f"unet.{QUERY}.weight",

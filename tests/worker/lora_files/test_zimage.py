@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from tests.worker.bases.tiny_zimage import zimage_transformer
+from tests.worker.lora_files.layouts import (
+    Tensors,
+    dotted,
+    fused,
+    kohya_name,
+    with_old_leaves,
+    write,
+)
 from tests.worker.lora_files.random_adapters import metadata, random_adapter
 from worker.core.families.adapter_files import family_shapes
 from worker.core.families.family import BaseFamily
@@ -48,7 +56,6 @@ SETTINGS = {"r": RANK, "lora_alpha": ALPHA, "target_modules": ["to_q"], "peft_ty
 IN_HEADER = {
     "lora_adapter_metadata": json.dumps({f"transformer.{k}": v for k, v in SETTINGS.items()})
 }
-Tensors = dict[str, Tensor]
 
 
 @pytest.fixture(scope="module")
@@ -81,50 +88,8 @@ def in_a_block(key: str) -> bool:
     return ".attention." in key or ".feed_forward." in key
 
 
-def dotted(adapter: LoraAdapter, prefix: str, *, alpha: bool = False) -> Tensors:
-    return {
-        f"{prefix}{m.path}.{leaf}": tensor
-        for m in adapter.modules
-        for leaf, tensor in (
-            ("lora_A.weight", m.down),
-            ("lora_B.weight", m.up),
-            *([("alpha", torch.tensor(m.alpha))] if alpha else []),
-        )
-    }
-
-
-def with_old_leaves(adapter: LoraAdapter, prefix: str, *, flat: bool = False) -> Tensors:
-    return {
-        f"{prefix}{m.path.replace('.', '_') if flat else m.path}.{leaf}": tensor
-        for m in adapter.modules
-        for leaf, tensor in (
-            ("lora_down.weight", m.down),
-            ("lora_up.weight", m.up),
-            ("alpha", torch.tensor(m.alpha)),
-        )
-    }
-
-
-def fused(adapter: LoraAdapter, name: Callable[[str], str]) -> Tensors:
-    """The original model's layers: q, k and v are one, with rank and alpha times three."""
-    by_path = {m.path: m for m in adapter.modules}
-    tensors: Tensors = {}
-    for path, module in by_path.items():
-        block, _, last = path.rpartition(".")
-        if last in ("to_k", "to_v"):
-            continue
-        stem, parts = name(path.replace("to_out.0", "out")), [module]
-        if last == "to_q":
-            stem = name(f"{block}.qkv")
-            parts = [by_path[f"{block}.{part}"] for part in ("to_q", "to_k", "to_v")]
-        tensors[f"{stem}.lora_down.weight"] = torch.cat([part.down for part in parts])
-        tensors[f"{stem}.lora_up.weight"] = torch.block_diag(*(part.up for part in parts))
-        tensors[f"{stem}.alpha"] = torch.tensor(module.alpha * len(parts))
-    return tensors
-
-
-def kohya_name(path: str) -> str:
-    return f"lora_unet_{path.replace('.', '_')}"
+def original(path: str) -> str:
+    return re.sub(r"to_[qkv]$", "qkv", path).replace("to_out.0", "out")
 
 
 LAYOUTS: dict[str, tuple[Callable[[LoraAdapter], Tensors], Mapping[str, str], float]] = {
@@ -143,14 +108,13 @@ LAYOUTS: dict[str, tuple[Callable[[LoraAdapter], Tensors], Mapping[str, str], fl
     "kohya, two underscores": (lambda a: with_old_leaves(a, "lora_unet__", flat=True), {}, 0.5),
     "lora_transformer_": (lambda a: with_old_leaves(a, "lora_transformer_", flat=True), {}, 0.5),
     "lycoris_": (lambda a: with_old_leaves(a, "lycoris_", flat=True), {}, 0.5),
-    "kohya, fused": (lambda a: fused(a, kohya_name), {}, 0.5),
-    "diffusion_model., fused": (lambda a: fused(a, lambda p: f"diffusion_model.{p}"), {}, 0.5),
+    "kohya, fused": (lambda a: fused(a, original, kohya_name), {}, 0.5),
+    "diffusion_model., fused": (
+        lambda a: fused(a, original, lambda p: f"diffusion_model.{p}"),
+        {},
+        0.5,
+    ),
 }
-
-
-def write(path: Path, tensors: Tensors, header: Mapping[str, str] | None = None) -> Path:
-    save_file({n: t.contiguous() for n, t in tensors.items()}, path, dict(header or {}))
-    return path
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

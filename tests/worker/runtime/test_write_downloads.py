@@ -25,7 +25,7 @@ from tests.worker.lora_files.random_adapters import random_adapter
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import Registry
 from worker.core import starter
-from worker.core.families.adapter_files import FAMILIES_WITH_FILES, family_shapes
+from worker.core.families.adapter_files import family_shapes
 from worker.core.families.family import BaseFamily
 from worker.core.lora_files import canonical
 from worker.core.lora_files.algebra import one_thread
@@ -123,18 +123,21 @@ def test_a_large_base_is_checked_by_its_shapes(
     assert file.proof["loaded"]["worst_error"] < 2e-3
 
 
-@pytest.mark.parametrize("family", FAMILIES_WITH_FILES)
+@pytest.mark.parametrize("family", BaseFamily)
 def test_without_its_base_the_familys_published_layers_stand_in(
     family: BaseFamily, tmp_path: Path
 ) -> None:
     prover = Prover(None, family, ())
     assert dict(prover.shapes).items() >= dict(family_shapes(family)).items()
-    chosen = ("attn2.to_k", "layers.3.attention.to_q", "1.self_attn.q_proj", "1.self_attn.out_proj")
+    chosen = (
+        *("attn2.to_k", "1.self_attn.q_proj", "1.self_attn.out_proj"),
+        *("layers.3.attention.to_q", "transformer_blocks.3.attn.to_q", "blocks.3.ff.linear_in"),
+    )
     adapter = random_adapter(family_shapes(family), rank=1, choose=lambda key: key.endswith(chosen))
     gone = tmp_path / "no-such-base"
     (file,) = write(adapter, tmp_path, FileFormat.KOHYA, base=gone, family=family)
     assert file.problem == ""
-    assert file.proof["loaded"]["modules"] == len(adapter.modules)
+    assert file.proof["loaded"]["modules"] >= len(adapter.modules)  # or with those that join them
 
 
 def test_a_file_that_no_layers_are_known_for_says_that_it_was_not_loaded(

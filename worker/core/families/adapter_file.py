@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,13 @@ from worker.core.families.family import Component
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 """Weight shapes of layers by `<component>.<path>`."""
+PREFIX = "diffusion_model."
+# the longer ones first; a path without a prefix is read as well
+_PREFIXES = (
+    *("base_model.model.transformer.", "base_model.model.", "model.diffusion_model.", PREFIX),
+    *("transformer.", "unet.", "lora_unet__", "lora_unet_", "lora_transformer_", "lycoris_"),
+)
+_IN_A_BLOCK = re.compile(rf"{Component.DENOISER}\.(\w+)\.(\d{{1,4}})\.(.+)", re.ASCII)
 
 
 class UnknownNameError(ValueError):
@@ -52,13 +60,17 @@ class AdapterFiles:
 
     `shapes` are those of every published layer that adapters change. `networks`: class and config
     of the published components, for adapters whose own base is missing. `stem` is the name of a
-    layer in a file, by its component and path; it raises UnknownNameError. `header`: entries that
-    other programs expect. `mixin`: the class of diffusers.loaders that loads a file, `denoiser` the
-    name of the denoiser in its pipelines. `leaves`: how the two matrices are named; without
-    `has_alpha`, strengths are multiplied in and files have no alpha. `read`: the layers of a name
-    in a file, None for a name that it does not know. `whole`: the keys of all layers that a
-    training changes which changes these; empty where that is not known. `single_file`: None where
-    a base model is a folder only.
+    layer in a file, by its component and path, or of the layer there that it is a part of; it
+    raises UnknownNameError. `header`: entries that other programs expect. `mixin`: the class of
+    diffusers.loaders that loads a file, `denoiser` the name of the denoiser in its pipelines.
+    `leaves`: how the two matrices are named; without `has_alpha`, strengths are multiplied in and
+    files have no alpha. `single_file`: None where a base model is a folder only.
+
+    Only of a transformer: `names`, the layers by their names in files; `is_own`, true for the key
+    of a layer that only the family has; `header_word`, by which headers name it; `blocks`, how many
+    it has by the path before their numbers, of which those in `row` are one after another;
+    `other_model`, the model that a file with tensors of these shapes is for, if it is one that
+    shares names with the family.
     """
 
     shapes: Callable[[], Shapes]
@@ -69,6 +81,55 @@ class AdapterFiles:
     denoiser: str = "unet"
     leaves: tuple[str, str] = ("lora_down.weight", "lora_up.weight")
     has_alpha: bool = True
-    read: Callable[[str], NamedLayers | None] = lambda stem: None
-    whole: Callable[[Shapes], Set[str]] = lambda shapes: frozenset()
     single_file: SingleFileNames | None = None
+    names: Callable[[], Mapping[str, NamedLayers]] = dict
+    is_own: Callable[[str], bool] = lambda key: False
+    header_word: str = ""
+    blocks: Mapping[str, int] = field(default_factory=dict)
+    row: tuple[str, ...] = ()
+    other_model: Callable[[Shapes], str | None] = lambda tensors: None
+
+    def read(self, stem: str) -> NamedLayers | None:
+        """The layers that a name in a file stands for, with any prefix; None for other names."""
+        prefix = next((prefix for prefix in _PREFIXES if stem.startswith(prefix)), "")
+        return self.names().get(stem.removeprefix(prefix))
+
+    def whole(self, shapes: Shapes) -> set[str]:
+        """The keys of all layers of the same kinds as those in `shapes`, in all blocks of a base.
+
+        A base of other sizes is taken to have as many blocks as the last number says.
+        """
+        kinds: dict[str, set[str]] = {}
+        numbers: dict[str, int] = {}
+        for key in shapes:
+            found = _IN_A_BLOCK.fullmatch(key)
+            if found and found[1] in self.blocks:
+                root, number, kind = found.groups()
+                kinds.setdefault(root, set()).add(kind)
+                numbers[root] = max(numbers.get(root, 0), int(number) + 1)
+        published = self.shapes()
+        if all(published.get(key) == shape for key, shape in shapes.items()):
+            numbers = dict(self.blocks)
+        return {
+            f"{Component.DENOISER}.{root}.{number}.{kind}"
+            for root, own in kinds.items()
+            for number in range(numbers[root])
+            for kind in own
+        }
+
+
+def denoiser_path(key: str) -> str:
+    """The path of a layer of the denoiser, by its key."""
+    return key.removeprefix(f"{Component.DENOISER}.")
+
+
+def with_spellings(layers: Mapping[str, tuple[str, ...]]) -> Mapping[str, NamedLayers]:
+    """The layers by their names with dots and with underscores.
+
+    `layers`: the paths of the parts of each layer by its name without a prefix.
+    """
+    found = {}
+    for name, parts in layers.items():
+        path = parts[0] if len(parts) == 1 else name
+        found[name] = found[name.replace(".", "_")] = NamedLayers(Component.DENOISER, path, parts)
+    return found

@@ -6,6 +6,7 @@ generation or file.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from worker.core.families.facts import klein, stable_diffusion, zimage
@@ -62,3 +63,9 @@ def family_label(name: str | None) -> str:
     """The label of a stored family name; "unknown" for one that is not known here."""
     family = find_family(name)
     return family.label if family else "unknown"
+
+
+def labels(families: Iterable[BaseFamily], word: str) -> str:
+    """The labels in one phrase, such as "SD 1.x, SD 2.x or SDXL"; `word`: and, or."""
+    *first, last = [family.label for family in families]
+    return f"{', '.join(first)} {word} {last}" if first else last

@@ -7,8 +7,8 @@ import json
 import math
 import tempfile
 import zipfile
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
@@ -75,6 +75,7 @@ def export(
     """
     check_adapter(adapter)
     files = files_of(metadata.family)
+    adapter = with_whole_layers(adapter, metadata.family)
     if not files.has_alpha:
         written = replace(adapter, modules=tuple(_fold_scale(m) for m in adapter.modules))
     else:
@@ -135,13 +136,52 @@ def _kohya_file(
 ) -> tuple[bytes, bytes]:
     tensors: dict[str, Tensor] = {}
     down, up = files_of(metadata.family).leaves
-    for module in adapter.modules:
-        stem = _stem(module, metadata.family)
+    for stem, module in _layers_of_file(adapter, metadata.family):
         tensors[f"{stem}.{down}"] = _cast_tensor(module.down, dtype)
         tensors[f"{stem}.{up}"] = _cast_tensor(module.up, dtype)
         if alphas:
             tensors[f"{stem}.alpha"] = _alpha_tensor(module.alpha, dtype)
     return _with_hashes(serialize(tensors), kohya_metadata(adapter, metadata), kohya=True)
+
+
+def with_whole_layers(adapter: LoraAdapter, family: BaseFamily) -> LoraAdapter:
+    """The adapter with no change, of rank 1, for layers that are one in files with its own."""
+    read, keys = files_of(family).read, {module.key for module in adapter.modules}
+    added: dict[str, LoraModule] = {}
+    for module in adapter.modules:
+        try:
+            layer = read(_stem(module, family))
+        except ExportError:  # its name is missing in one format only
+            continue
+        for path in layer.parts if layer else ():
+            down, up = torch.zeros_like(module.down[:1]), torch.zeros_like(module.up[:, :1])
+            part = replace(module, path=path, down=down, up=up, alpha=1.0)
+            if part.key not in keys:
+                added[part.key] = part
+    return replace(adapter, modules=(*adapter.modules, *added.values())) if added else adapter
+
+
+def _layers_of_file(adapter: LoraAdapter, family: BaseFamily) -> Iterator[tuple[str, LoraModule]]:
+    """The layers that a file has, by name; several that are one there have their ranks added up.
+
+    Each has its own rows of the one, unless all read the input alike, whose rank is theirs then.
+    """
+    read = files_of(family).read
+    stems: dict[str, dict[str, LoraModule]] = defaultdict(dict)
+    for module in adapter.modules:
+        stems[_stem(module, family)][module.path] = module
+    for stem, found in stems.items():
+        first, *others = found.values()
+        if others:
+            layer = read(stem)
+            assert layer is not None
+            parts = [found[path] for path in layer.parts]
+            ups, downs = [part.up for part in parts], [part.down for part in parts]
+            if all(torch.equal(down, downs[0]) for down in downs):
+                first = replace(first, up=torch.cat(ups))
+            else:
+                first = replace(first, down=torch.cat(downs), up=torch.block_diag(*ups))  # type: ignore[no-untyped-call]
+        yield stem, first
 
 
 def _stem(module: LoraModule, family: BaseFamily) -> str:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from worker.core.families.adapter_files import (
-    FAMILIES_WITH_FILES,
-    closest_family,
-    family_of_header,
-    family_shapes,
-)
+from worker.core.families.adapter_files import closest_family, family_of_header, family_shapes
 from worker.core.families.family import BaseFamily
 from worker.core.lora_files.compatible import AdapterLike, mismatched_modules
 from worker.core.lora_files.file_layout import FileLayout
@@ -16,7 +11,7 @@ from worker.core.lora_files.reading import matching_families
 
 def family_of(adapter: AdapterLike) -> BaseFamily:
     """The family whose kohya names the modules get, by their shapes."""
-    for family in FAMILIES_WITH_FILES:
+    for family in BaseFamily:
         if not mismatched_modules(adapter, family_shapes(family)):
             return family
     return closest_family({module.key: module.weight_shape for module in adapter.modules})

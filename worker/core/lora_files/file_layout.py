@@ -12,7 +12,8 @@ from enum import StrEnum
 from math import prod
 from pathlib import Path
 
-from worker.core.families.family import Component
+from worker.core.families.adapter_files import other_model
+from worker.core.families.family import BaseFamily, Component, labels
 from worker.core.families.stable_diffusion.names import TEXT_PREFIX
 from worker.core.lora_files.canonical import MAX_RANK, check_limits
 from worker.core.lora_files.errors import AdapterError
@@ -26,6 +27,7 @@ from worker.core.lora_files.keys import (
     Naming,
     TensorKey,
     parse_tensor_name,
+    parse_tensor_names,
     unsupported_kind,
 )
 from worker.core.lora_files.parametrizations import (
@@ -44,15 +46,15 @@ from worker.core.wording import plural, size_text
 
 Shape = tuple[int, ...]
 
-MAX_WEIGHT_NUMBERS = 2**26  # of one layer; the largest of SDXL has 29.5 million
+MAX_WEIGHT_NUMBERS = 2**27  # of one layer; the largest of FLUX.2 klein has 84.9 million
 MAX_DENSE_NUMBERS = 4_000_000_000  # of all layers that need a full weight change: 10 min on a CPU
 CONVERTED_BYTES = 2**30  # largest size of a converted adapter, fp32
 CONVERTED_RANKS = (256, 128, 64, 32, 16, 8, 4)
 MAX_LISTED_NAMES = 5  # unknown names listed in an error
 SECOND_ENCODER_WIDTH = 1280  # of SDXL
 SUPPORTED_FILES = (
-    "Supported are LoRA, LoCon, LoHa, LoKr, DoRA and full differences for SD 1.x, SD 2.x, SDXL "
-    "and Z-Image, with the tensor names of kohya, PEFT, diffusers or ComfyUI."
+    "Supported are LoRA, LoCon, LoHa, LoKr, DoRA and full differences for "
+    f"{labels(BaseFamily, 'and')}, with the tensor names of kohya, PEFT, diffusers or ComfyUI."
 )
 
 
@@ -159,7 +161,8 @@ def read_layout(path: Path, config: Path | None = None) -> FileLayout:
         raise AdapterError(str(error)) from error
     _reject_unsupported(header.tensors)
     check_limits(path, header)
-    keys = {name: parse_tensor_name(name) for name in header.tensors}
+    _reject_other_models(header)
+    keys = parse_tensor_names(header.tensors)
     embeddings = tuple(sorted(name for name in keys if name.startswith(EMBEDDINGS)))
     counted = len(keys) if any(key and key.parts for key in keys.values()) else None
     _reject_unknown([n for n, key in keys.items() if key is None and n not in embeddings], counted)
@@ -355,6 +358,14 @@ def _reject_unsupported(names: Iterable[str]) -> None:
     if kinds:
         raise AdapterError(
             f"Adapters of the type {' and '.join(kinds)} are not supported. {SUPPORTED_FILES}"
+        )
+
+
+def _reject_other_models(header: Header) -> None:
+    """Raise AdapterError for a file of a model that is known by name and not supported."""
+    if model := other_model({name: entry.shape for name, entry in header.tensors.items()}):
+        raise AdapterError(
+            f"This adapter is for {model}, which is not supported. {SUPPORTED_FILES}"
         )
 
 

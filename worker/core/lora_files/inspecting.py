@@ -25,13 +25,18 @@ from worker.core.lora_files.reading import (
 
 Number = TypeVar("Number", int, float)
 
-_NUMBERED = ("down_blocks", "up_blocks", "noise_refiner", "context_refiner", "layers")
+_NUMBERED = (
+    *("down_blocks", "up_blocks", "noise_refiner", "context_refiner", "layers"),
+    *("transformer_blocks", "single_transformer_blocks"),
+)
 _PLACES = ("conv_in", "time_embedding", "add_embedding", "down", "mid", "up", "conv_out")
 CHUNK = 2**20
 EMPTY_HASH = "e3b0c44298fc"  # SHA-256 of empty data: model sites ignore it
 _TARGETS = (
     ("attention", ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")),
+    ("attention", ("attn.to_out", "to_add_out", "to_qkv_mlp_proj")),  # the last with feed-forward
     ("feed-forward", ("ff.net.0.proj", "ff.net.2", "mlp.fc1", "mlp.fc2", "w1", "w2", "w3")),
+    ("feed-forward", ("linear_in", "linear_out")),
     ("projection", ("proj_in", "proj_out")),
     ("sampler", ("samplers.0.conv",)),
     ("time embedding", ("time_emb_proj", "time_embedding.linear_1", "time_embedding.linear_2")),
@@ -187,7 +192,7 @@ def _block_strengths(modules: Sequence[LoraModule]) -> tuple[BlockStrength, ...]
 def _block_order(name: str) -> tuple[str, int, int]:
     _, _, number = name.rpartition(".")
     places = (*_PLACES, *_NUMBERED[2:])
-    place = next((i for i, word in enumerate(places) if word in name), len(places))
+    place = next((i for i, word in enumerate(places) if f".{word}" in name), len(places))
     component = name.partition(".")[0]
     return component, place, int(number) if number.isdigit() else 0
 

@@ -9,12 +9,13 @@ them: each name is parsed separately.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from worker.core.families.adapter_file import UnknownNameError
-from worker.core.families.adapter_files import named_layers
-from worker.core.families.family import Component
+from worker.core.families.adapter_files import family_of_names, named_layers
+from worker.core.families.family import BaseFamily, Component
 from worker.core.families.stable_diffusion.names import (
     LYCORIS_PREFIX,
     from_kohya_stem,
@@ -139,13 +140,23 @@ class TensorKey:
         return self.component, self.path
 
 
-def parse_tensor_name(name: str) -> TensorKey | None:
-    """The module and role that a tensor's name stands for; None for an unknown name."""
+def parse_tensor_names(names: Iterable[str]) -> dict[str, TensorKey | None]:
+    """The module and role of each tensor of a file; None for an unknown name."""
+    stems = {name: _split_leaf(_modern_name(name))[0] for name in names}
+    family = family_of_names(set(stems.values()))
+    return {name: parse_tensor_name(name, family) for name in stems}
+
+
+def parse_tensor_name(name: str, family: BaseFamily | None = None) -> TensorKey | None:
+    """The module and role that a tensor's name stands for; None for an unknown name.
+
+    `family`: that of the file, if it has names of its own that may be another's as well.
+    """
     stem, found = _split_leaf(_modern_name(name))
     if found is None or not stem:
         return None
     leaf, words = found
-    if layers := named_layers(stem):
+    if layers := named_layers(stem, family):
         return TensorKey(
             layers.component, layers.path, leaf, _naming_of_stem(stem, words), layers.parts
         )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
-from worker.core.families.zimage.layers import LAYERS
+from worker.core.families.adapter_files import block_place
 
 
 class Part(StrEnum):
     """A part of a base model: the text encoders, and the UNet's way down, middle and way up.
 
-    In a transformer these are the first, second and last third of its layers. `OTHER`: what belongs
+    In a transformer these are the first, second and last third of its blocks. `OTHER`: what belongs
     to no block, such as a time embedding, a first and last layer, or Z-Image's refiners.
     """
 
@@ -29,8 +29,7 @@ BLOCKS = {
     "up_blocks.": Part.OUTPUT,
 }
 """The parts by how the paths of diffusers' UNets begin."""
-LAYER = re.compile(r"layers\.(\d{1,4})\.", re.ASCII)  # of a transformer
-LAST_LAYERS = ("conv_out", "all_final_layer.")
+LAST_LAYERS = ("conv_out", "all_final_layer.", "norm_out.", "proj_out")
 IN_A_BLOCK = re.compile(r"(\w+)\.(?:(\d{1,4})\.)?(resnets|attentions)\.(\d{1,4})\.(.*)", re.ASCII)
 NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 MANY = 10**9
@@ -43,8 +42,9 @@ def part_of(key: str) -> Part:
     if not key.startswith(UNET):
         return Part.TEXT
     path = key.removeprefix(UNET)
-    if found := LAYER.match(path):
-        return list(BLOCKS.values())[min(3 * int(found[1]) // LAYERS, 2)]
+    if place := block_place(path):
+        number, count = place
+        return list(BLOCKS.values())[min(3 * number // count, 2)]
     return next((part for start, part in BLOCKS.items() if path.startswith(start)), Part.OTHER)
 
 
@@ -59,6 +59,8 @@ def layer_order(key: str) -> list[Place]:
         block, place, kind, number, layer = found.groups()
         first = {"resnets": "0", "attentions": "1"}[kind]
         words = [block, place or "0", number, first, *layer.split(".")]
+    elif place_in_row := block_place(path):
+        words = [str(place_in_row[0]), *path.split(".")[2:]]
     else:
         words = path.split(".")
     return [(stage, ""), *(_place(word) for word in words)]

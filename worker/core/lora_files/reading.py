@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from worker.core.families.adapter_files import FAMILIES_WITH_FILES, family_shapes
+from worker.core.families.adapter_files import family_shapes
 from worker.core.families.family import BaseFamily
 from worker.core.lora_files import algebra
 from worker.core.lora_files.canonical import LoraAdapter, LoraModule, check_adapter
@@ -109,7 +109,7 @@ def read_with_notes(
 
 def matching_families(layout: FileLayout) -> list[BaseFamily]:
     """The families that have all modules of the file in the same shapes."""
-    return [family for family in FAMILIES_WITH_FILES if layout.fits(family_shapes(family))]
+    return [family for family in BaseFamily if layout.fits(family_shapes(family))]
 
 
 def convert_layout(

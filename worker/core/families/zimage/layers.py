@@ -6,20 +6,17 @@ network by diffusers.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
-from worker.core.families.adapter_file import Shape, Shapes
+from worker.core.families.adapter_file import Shape, Shapes, denoiser_path
 from worker.core.families.family import Component
 
 WIDTH, HIDDEN, MODULATION = 3840, 10_240, 256
 CAPTION, TIME, PATCH = 2560, 1024, 64  # of a caption token, inside the time embedding, of a patch
 LAYERS, REFINERS = 30, 2
-COUNTS = (LAYERS, REFINERS, REFINERS)
+BLOCKS = {"layers": LAYERS, "noise_refiner": REFINERS, "context_refiner": REFINERS}
 QUERY_KEY_VALUE = ("to_q", "to_k", "to_v")
-ROOTS = ("layers", "noise_refiner", "context_refiner")
-_IN_A_BLOCK = re.compile(rf"{Component.DENOISER}\.({'|'.join(ROOTS)})\.(\d{{1,4}})\.(.+)", re.ASCII)
 _OUTSIDE_BLOCKS: dict[str, Shape] = {
     "all_x_embedder.2-1": (WIDTH, PATCH),
     "all_final_layer.2-1.linear": (PATCH, WIDTH),
@@ -40,35 +37,12 @@ def published_shapes() -> Shapes:
 
 def is_layer(key: str) -> bool:
     """True for the key of a layer that only Z-Image has."""
-    path = key.removeprefix(f"{Component.DENOISER}.")
-    return path.startswith(tuple(f"{root}." for root in ROOTS)) or path in _OUTSIDE_BLOCKS
-
-
-def whole(shapes: Shapes) -> set[str]:
-    """The keys of all layers like those in `shapes`: of the same kinds, in all blocks of a base.
-
-    A base of other sizes is taken to have as many blocks as the last number says.
-    """
-    kinds: dict[str, set[str]] = {}
-    numbers: dict[str, int] = {}
-    for key in shapes:
-        if found := _IN_A_BLOCK.fullmatch(key):
-            root, number, kind = found.groups()
-            kinds.setdefault(root, set()).add(kind)
-            numbers[root] = max(numbers.get(root, 0), int(number) + 1)
-    published = published_shapes()
-    if all(published.get(key) == shape for key, shape in shapes.items()):
-        numbers = dict(zip(ROOTS, COUNTS, strict=True))
-    return {
-        f"{Component.DENOISER}.{root}.{number}.{kind}"
-        for root, own in kinds.items()
-        for number in range(numbers[root])
-        for kind in own
-    }
+    path = denoiser_path(key)
+    return path.startswith(tuple(f"{root}." for root in BLOCKS)) or path in _OUTSIDE_BLOCKS
 
 
 def _block_layers() -> Iterator[tuple[str, Shape]]:
-    for root, count in zip(ROOTS, COUNTS, strict=True):
+    for root, count in BLOCKS.items():
         for number in range(count):
             stem = f"{root}.{number}"
             for name in (*QUERY_KEY_VALUE, "to_out.0"):

@@ -6,30 +6,26 @@ values are one layer, each with dots or, behind kohya's prefixes, with underscor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 
 from worker.core.families.adapter_file import (
+    PREFIX,
     AdapterFiles,
     NamedLayers,
-    Shapes,
     UnknownNameError,
+    denoiser_path,
+    with_spellings,
 )
 from worker.core.families.family import BaseFamily, Component
 from worker.core.families.zimage.layers import (
+    BLOCKS,
     PUBLISHED,
     QUERY_KEY_VALUE,
     is_layer,
     published_shapes,
-    whole,
 )
 
-PREFIX = "diffusion_model."
-# the longer ones first; a path without a prefix is read as well
-_PREFIXES = (
-    *("base_model.model.transformer.", "base_model.model.", "model.diffusion_model.", PREFIX),
-    *("transformer.", "unet.", "lora_unet__", "lora_unet_", "lora_transformer_", "lycoris_"),
-)
 _ORIGINAL = (
     ("attention.to_out.0", "attention.out"),
     ("all_x_embedder.2-1", "x_embedder"),
@@ -44,45 +40,18 @@ def file_stem(component: Component, path: str) -> str:
     return PREFIX + path
 
 
-def read_stem(stem: str) -> NamedLayers | None:
-    """The layers that a name in a file stands for, with any prefix; None if it is none of them."""
-    prefix = next((prefix for prefix in _PREFIXES if stem.startswith(prefix)), "")
-    return _layers_by_name().get(stem.removeprefix(prefix))
-
-
-def family_of_header(metadata: Mapping[str, str]) -> BaseFamily | None:
-    """Z-Image if a file's metadata names it."""
-    names = ("ss_base_model_version", "modelspec.architecture", "ss_network_module")
-    words = " ".join(metadata.get(name, "") for name in names).lower()
-    is_named = "zimage" in words.replace("-", "").replace("_", "")
-    return BaseFamily.ZIMAGE if is_named else None
-
-
-def closest_family(shapes: Shapes) -> BaseFamily | None:
-    """Z-Image if layers are named as only its are."""
-    return BaseFamily.ZIMAGE if any(map(is_layer, shapes)) else None
-
-
 @cache
 def _layers_by_name() -> Mapping[str, NamedLayers]:
-    found = {}
-    for key in published_shapes():
-        path = key.removeprefix(f"{Component.DENOISER}.")
-        layers = NamedLayers(Component.DENOISER, path, (path,))
-        for name in (path, _original(path)):
-            found[name] = found[name.replace(".", "_")] = layers
-    for path, layers in _fused_layers():
-        found[path] = found[path.replace(".", "_")] = layers
-    return found
+    paths = list(map(denoiser_path, published_shapes()))
+    named = {name: (path,) for path in paths for name in (path, _original(path))}
+    return with_spellings(named | dict(_fused_layers(paths)))
 
 
-def _fused_layers() -> Iterator[tuple[str, NamedLayers]]:
-    for key in published_shapes():
-        path = key.removeprefix(f"{Component.DENOISER}.")
+def _fused_layers(paths: Iterable[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for path in paths:
         if path.endswith(f".{QUERY_KEY_VALUE[0]}"):
             block = path.removesuffix(QUERY_KEY_VALUE[0])
-            parts = tuple(block + name for name in QUERY_KEY_VALUE)
-            yield f"{block}qkv", NamedLayers(Component.DENOISER, f"{block}qkv", parts)
+            yield f"{block}qkv", tuple(block + name for name in QUERY_KEY_VALUE)
 
 
 def _original(path: str) -> str:
@@ -100,7 +69,10 @@ FILES = {
         denoiser="transformer",
         leaves=("lora_A.weight", "lora_B.weight"),
         has_alpha=False,
-        read=read_stem,
-        whole=whole,
+        names=_layers_by_name,
+        is_own=is_layer,
+        header_word="zimage",
+        blocks=BLOCKS,
+        row=("layers",),
     )
 }

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from worker.core.families.family import BaseFamily
-from worker.core.lora_files.proof import diffusers_rule, zimage_rule
+from worker.core.lora_files.proof import diffusers_rule, klein_rule, zimage_rule
 from worker.core.lora_files.proof.comfyui_rule import comfy_can_change, read_as_comfyui
 from worker.core.lora_files.proof.content import FileContent, LoaderReading
 from worker.core.lora_files.proof.cpp_rule import cpp_can_change, read_as_stable_diffusion_cpp
@@ -47,13 +47,16 @@ LOADERS = (
 )
 
 
+_OTHERS = {**zimage_rule.RULES, **klein_rule.RULES}
+
+
 def loaders_of(family: BaseFamily) -> Sequence[Loader]:
     """The programs that read adapters for a family, as far as their rules are known."""
-    rules = zimage_rule.RULES.get(family)
+    rules = _OTHERS.get(family)
     if rules is None:
         return LOADERS
     return [
-        replace(loader, read=rules[loader.name], can_change=zimage_rule.can_change)
+        replace(loader, read=rules.read[loader.name], can_change=rules.can_change)
         for loader in LOADERS
-        if loader.name in rules
+        if loader.name in rules.read
     ]

@@ -11,23 +11,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection
 
-from worker.core.families.family import BaseFamily, Component
-from worker.core.lora_files.peft_settings import read_settings
+from worker.core.families.family import BaseFamily
+from worker.core.lora_files.proof.block_layers import (
+    BOTH_PAIRS,
+    DOTTED,
+    KOHYA,
+    FamilyRules,
+    drop_without_query,
+    flat,
+    scale_by_settings,
+    use_layer,
+)
 from worker.core.lora_files.proof.content import (
     ALPHA,
     KOHYA_PAIR,
     PEFT_PAIR,
     FileContent,
-    LayerPatch,
-    LeafPair,
     LoaderReading,
 )
 from worker.core.lora_files.proof.layout import BaseLayout
 
-_DOTTED = ("diffusion_model.", "transformer.")
-_KOHYA = "lora_unet_"
 _INVOKE_PREFIXES = (
     *(f"diffusion_model.{root}." for root in ("layers", "context_refiner", "noise_refiner")),
     *("transformer.layers.", "base_model.model.transformer.layers.", "lora_unet__layers_"),
@@ -40,10 +45,10 @@ def read_as_comfyui(content: FileContent, layout: BaseLayout) -> LoaderReading:
     reading = LoaderReading()
     for key, path in layout.paths("unet"):
         own, third = _own_name(path)
-        for stem in (*(p + path for p in _DOTTED), f"lycoris_{_flat(path)}", path):
-            _use(reading, content, key, stem, pairs=(KOHYA_PAIR, PEFT_PAIR))
-        for stem in (_KOHYA + _flat(own), f"diffusion_model.{own}"):
-            _use(reading, content, key, stem, pairs=(KOHYA_PAIR, PEFT_PAIR), third=third)
+        for stem in (*(p + path for p in DOTTED), f"lycoris_{flat(path)}", path):
+            use_layer(reading, content, key, stem, pairs=BOTH_PAIRS)
+        for stem in (KOHYA + flat(own), f"diffusion_model.{own}"):
+            use_layer(reading, content, key, stem, pairs=BOTH_PAIRS, third=third)
     return reading
 
 
@@ -53,11 +58,11 @@ def read_as_invokeai(content: FileContent, layout: BaseLayout) -> LoaderReading:
     if not any(name.startswith(_INVOKE_PREFIXES) for name in content.tensors):
         return reading.reject("The base model cannot be detected by the names of the layers.")
     for key, path in layout.paths("unet"):
-        for prefix in (*_DOTTED, "base_model.model.transformer."):
-            _use(reading, content, key, prefix + path, pairs=(KOHYA_PAIR,))
-            _use(reading, content, key, prefix + path, pairs=(PEFT_PAIR,), has_alpha=False)
+        for prefix in (*DOTTED, "base_model.model.transformer."):
+            use_layer(reading, content, key, prefix + path, pairs=(KOHYA_PAIR,))
+            use_layer(reading, content, key, prefix + path, pairs=(PEFT_PAIR,), has_alpha=False)
         if not path.endswith(".to_out.0"):
-            _use(reading, content, key, f"lora_unet__{_flat(path)}", pairs=(KOHYA_PAIR,))
+            use_layer(reading, content, key, f"lora_unet__{flat(path)}", pairs=(KOHYA_PAIR,))
     return reading
 
 
@@ -69,18 +74,13 @@ def read_as_stable_diffusion_cpp(content: FileContent, layout: BaseLayout) -> Lo
     """
     reading = LoaderReading()
     for key, path in layout.paths("unet"):
-        for prefix in _DOTTED:
-            _use(reading, content, key, prefix + path, pairs=(KOHYA_PAIR, PEFT_PAIR))
+        for prefix in DOTTED:
+            use_layer(reading, content, key, prefix + path, pairs=BOTH_PAIRS)
         if path.startswith("layers.") and ".attention." in path:
             own, third = _own_name(path)
-            _use(reading, content, key, _KOHYA + _flat(path), pairs=(KOHYA_PAIR,))
-            _use(reading, content, key, _KOHYA + _flat(own), pairs=(KOHYA_PAIR,), third=third)
-    for key in [key for key in reading.patches if key.endswith((".to_k", ".to_v"))]:
-        if f"{key.rpartition('.')[0]}.to_q" not in reading.patches:
-            patch = reading.patches.pop(key)
-            reading.used -= {patch.down, patch.up}
-            reading.dropped.add(key)
-            reading.remark = "k and v are only used together with q"
+            use_layer(reading, content, key, KOHYA + flat(path), pairs=(KOHYA_PAIR,))
+            use_layer(reading, content, key, KOHYA + flat(own), pairs=(KOHYA_PAIR,), third=third)
+    drop_without_query(reading, "to_q", ("to_k", "to_v"))
     return reading
 
 
@@ -91,29 +91,22 @@ def read_as_diffusers(content: FileContent, layout: BaseLayout) -> LoaderReading
     """
     names = content.tensors
     is_other = any(
-        name.endswith(ALPHA) or name.startswith((_KOHYA, "diffusion_model.")) for name in names
+        name.endswith(ALPHA) or name.startswith((KOHYA, "diffusion_model.")) for name in names
     )
     reading = LoaderReading()
     for key, path in layout.paths("unet"):
         if not is_other:
-            _use(reading, content, key, f"transformer.{path}", pairs=(PEFT_PAIR,))
+            use_layer(reading, content, key, f"transformer.{path}", pairs=(PEFT_PAIR,))
             continue
-        for stem in (f"diffusion_model.{path}", path, _KOHYA + _flat(path)):
-            _use(reading, content, key, stem, pairs=(KOHYA_PAIR, PEFT_PAIR))
+        for stem in (f"diffusion_model.{path}", path, KOHYA + flat(path)):
+            use_layer(reading, content, key, stem, pairs=BOTH_PAIRS)
         own, third = _own_name(path)
-        _use(reading, content, key, _KOHYA + _flat(own), pairs=(KOHYA_PAIR,), third=third)
+        use_layer(reading, content, key, KOHYA + flat(own), pairs=(KOHYA_PAIR,), third=third)
         if third is None:  # with dots, q, k and v in one layer are lost
-            _use(reading, content, key, f"diffusion_model.{own}", pairs=(KOHYA_PAIR,))
+            use_layer(reading, content, key, f"diffusion_model.{own}", pairs=(KOHYA_PAIR,))
     if is_other and not reading.patches:
         return reading.reject("No layer has the names that the file gets when it is converted.")
-    settings = read_settings(content.metadata).of(Component.DENOISER)
-    for key, patch in reading.patches.items():
-        rank = int(content.tensors[patch.down].shape[0])
-        paths = (key.partition(".")[2],)
-        if settings is not None and (alpha := settings.alpha(paths, rank)) is not None:
-            scale = patch.scale * alpha / rank
-            reading.patches[key] = LayerPatch(patch.down, patch.up, scale, patch.third)
-    return reading
+    return scale_by_settings(reading, content)
 
 
 def can_change(key: str, _layout: BaseLayout, _expected: Collection[str]) -> bool:
@@ -129,38 +122,15 @@ def _own_name(path: str) -> tuple[str, int | None]:
     return path.replace("attention.to_out.0", "attention.out"), None
 
 
-def _flat(path: str) -> str:
-    return path.replace(".", "_")
-
-
-def _use(
-    reading: LoaderReading,
-    content: FileContent,
-    key: str,
-    stem: str,
-    *,
-    pairs: Iterable[LeafPair],
-    third: int | None = None,
-    has_alpha: bool = True,
-) -> None:
-    """Add the patch of a layer under this name, if the file has it."""
-    for down, up in ((stem + down, stem + up) for down, up in pairs):
-        if down in content.tensors and up in content.tensors:
-            scale = 1.0
-            reading.used |= {down, up}
-            if has_alpha and stem + ALPHA in content.tensors:
-                reading.used.add(stem + ALPHA)
-                scale = float(content.tensors[stem + ALPHA]) / content.tensors[down].shape[0]
-            reading.patches[key] = LayerPatch(down, up, scale, third)
-
-
-Read = Callable[[FileContent, BaseLayout], LoaderReading]
-RULES: Mapping[BaseFamily, Mapping[str, Read]] = {
-    BaseFamily.ZIMAGE: {
-        "comfyui": read_as_comfyui,
-        "invokeai": read_as_invokeai,
-        "cpp": read_as_stable_diffusion_cpp,
-        "diffusers": read_as_diffusers,
-    }
+RULES = {
+    BaseFamily.ZIMAGE: FamilyRules(
+        {
+            "comfyui": read_as_comfyui,
+            "invokeai": read_as_invokeai,
+            "cpp": read_as_stable_diffusion_cpp,
+            "diffusers": read_as_diffusers,
+        },
+        can_change,
+    )
 }
-"""The rule of each program that reads adapters for a family that is no UNet's."""
+"""The rule of each program that reads adapters for Z-Image."""
