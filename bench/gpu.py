@@ -1,9 +1,10 @@
 """Measures training steps on a GPU beside a plain loop: `python -m bench.gpu`.
 
 Bases of the published shapes with random weights, so nothing is downloaded: SD 1.5 at 512 pixels,
-SDXL and Z-Image at 1024. Brushwork's own step and the loop of diffusers' official scripts (adapter
-by peft, bf16 autocast, AdamW, latents and states made before) follow one another at the same rank,
-targets and pixels. Each row: seconds of a step (median) and the peak of memory on the device.
+SDXL, Z-Image and FLUX.2 klein at 1024. Brushwork's own step and the loop of diffusers' official
+scripts (adapter by peft, bf16 autocast, AdamW, latents and states made before) follow one another
+at the same rank, targets and pixels. Each row: seconds of a step (median) and the peak of memory on
+the device.
 
 `--device cpu --tiny` runs the same code on few channels, to try the command without a GPU.
 """
@@ -19,12 +20,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel, ZImageTransformer2DModel
+from diffusers import Flux2Transformer2DModel, UNet2DConditionModel, ZImageTransformer2DModel
 from peft import LoraConfig
 from torch import nn
 
 from bench.bases import SCHEDULE, fill_randomly
 from bench.training import heading
+from worker.core.families.klein.network import KleinNetwork
 from worker.core.families.network import Network, Process
 from worker.core.families.stable_diffusion.network import UNetNetwork
 from worker.core.families.text_states import TextStates
@@ -34,7 +36,6 @@ from worker.core.training.data.batches import Batch
 from worker.core.training.learner import Learner, Model
 
 WARM_UP = 2
-ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 FLOW = {"shift": 3.0}
 
 
@@ -84,6 +85,14 @@ def _zimage(tiny: bool) -> nn.Module:
     )
 
 
+def _klein(tiny: bool) -> nn.Module:
+    large = {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24}
+    small = {"num_layers": 1, "num_single_layers": 1, "num_attention_heads": 1}
+    return Flux2Transformer2DModel(
+        joint_attention_dim=7680, guidance_embeds=False, **(small if tiny else large)
+    )
+
+
 SUBJECTS = {
     "sd15": Subject(
         512, UNetNetwork(), _sd15, 4, 64, 77, lambda unet: unet.config.cross_attention_dim, SCHEDULE
@@ -101,6 +110,9 @@ SUBJECTS = {
     ),
     "zimage": Subject(
         1024, ZImageNetwork(), _zimage, 16, 128, 100, lambda net: net.config.cap_feat_dim, FLOW
+    ),
+    "klein": Subject(
+        1024, KleinNetwork(), _klein, 128, 64, 512, lambda net: net.config.joint_attention_dim, FLOW
     ),
 }
 
@@ -188,7 +200,7 @@ def plain(task: Task) -> Iterator[None]:
             r=task.rank,
             lora_alpha=task.rank,
             init_lora_weights="gaussian",
-            target_modules=ATTENTION,
+            target_modules=_family(task.name).facts.options.targets["attention"],
         )
     )
     trained = [weight for weight in denoiser.parameters() if weight.requires_grad]

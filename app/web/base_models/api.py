@@ -71,7 +71,7 @@ class BaseModelOut(ModelOut):
     id: int = Field(description="Id of the base model.")
     slug: str = Field(description="Short name: `base_model` accepts it in place of the id.")
     family: str | None = Field(
-        description="sd1, sd2, sdxl or zimage; null before it was inspected."
+        description="sd1, sd2, sdxl, zimage or klein; null before it was inspected."
     )
     variant: Variant | None = Field(
         description="Of a family with variants: read from its name and scheduler, or corrected."

@@ -17,7 +17,7 @@ from app.web.added_models import PRECISIONS, ModelPages, SentModel, models_page
 from app.web.forms import SentForm
 from app.web.state import Id, State, Words
 from app.web.templates import render
-from worker.core.families.others import supported
+from worker.core.families.others import SUPPORTED
 from worker.core.families.variants import Variant
 
 router = APIRouter(include_in_schema=False)
@@ -80,7 +80,7 @@ def _show(request: Request, state: AppState, sent: SentModel, status: int) -> Re
         page=models_page(state, BASE_MODELS, rows, removals, sent),
         image_precisions=image_precisions,
         embedded=EMBEDDED,
-        families=supported(),
+        families=SUPPORTED,
         precisions=list(PRECISIONS.items()),
         variants=[(variant.value, variant.label) for variant in Variant],
         status=status,

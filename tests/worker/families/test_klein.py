@@ -16,7 +16,6 @@ from tests.worker.bases.tiny_klein import LAYERS, klein_pipeline, save_klein
 from worker.core.bases.inspect import inspect_base
 from worker.core.bases.load import load_base
 from worker.core.bases.text import encode_prompts
-from worker.core.families import others
 from worker.core.families.family import BaseFamily
 from worker.core.families.folder import BaseModelError, vae_factor
 from worker.core.families.klein.autoencoder import PackedAutoencoder, pack, unpack
@@ -194,8 +193,6 @@ def test_the_autoencoder_packs_and_normalizes_latents(
 
 def test_a_folder_loads_as_its_own_libraries_load_it(klein_folder: Path) -> None:
     folder = klein_folder
-    with pytest.raises(BaseModelError, match=r"FLUX\.2 klein is not supported yet"):
-        others.require_open(BaseFamily.KLEIN)
     base = load_base(folder)
     assert (base.info.family, base.info.variant) == (BaseFamily.KLEIN, Variant.BASE)
     assert base.info.resolution == 32
@@ -212,6 +209,7 @@ def test_a_folder_loads_as_its_own_libraries_load_it(klein_folder: Path) -> None
     ("part", "changes", "reason"),
     [
         ("transformer", {"guidance_embeds": True}, "This is FLUX.2 dev"),
+        ("transformer", {"num_single_layers": 24}, "This is a larger FLUX.2 than klein 4B"),
         ("text_encoder", {"hidden_size": 24}, "reads text states 48 wide"),
         ("vae", {"latent_channels": 8}, "reads 16 channels"),
         ("scheduler", {"use_dynamic_shifting": False}, "with a dynamic shift"),

@@ -63,6 +63,12 @@ def test_the_latents_of_a_transformer_have_a_map_of_their_own() -> None:
     linear = BaseFamily.ZIMAGE.facts.linear_map
     assert has_linear_map(torch.zeros(16, 2, 3), linear)
     assert not has_linear_map(torch.zeros(4, 2, 3), linear)
+    packed = BaseFamily.KLEIN.facts.linear_map
+    assert has_linear_map(torch.zeros(128, 2, 3), packed)
+    four = torch.arange(128).view(128, 1, 1).float() % 4  # neighbors are one pixel of their mean
+    assert torch.allclose(
+        approximate_pixels(four, packed), approximate_pixels(torch.full((128, 1, 1), 1.5), packed)
+    )
     last = torch.zeros(16, 1, 1)
     last[-1] = 1
     assert approximate_pixels(last, linear).flatten().tolist() == pytest.approx(

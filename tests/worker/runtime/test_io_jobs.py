@@ -216,7 +216,7 @@ def test_an_adapter_of_another_base_is_refused_with_the_reason(
     done = bring_in(trained.registry, path)
     assert (done.status, done.error_code) == ("failed", "adapter")
     assert "cross-attention width 999" in done.error
-    assert "Choose an adapter for SD 1.x, SD 2.x, SDXL or Z-Image" in done.error
+    assert "Choose an adapter for SD 1.x, SD 2.x, SDXL, Z-Image or FLUX.2 klein" in done.error
 
 
 def test_a_file_that_is_no_adapter_is_refused_with_the_reason(

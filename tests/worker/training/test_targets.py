@@ -155,8 +155,17 @@ def test_sides_that_the_family_cannot_have_are_refused(
         check_supported(TrainConfig(**settings), base, device="cpu")
 
 
-def test_training_on_a_turbo_base_is_refused_before_its_layers_are_read() -> None:
-    info = SimpleNamespace(family=BaseFamily.ZIMAGE, variant=Variant.TURBO)
+@pytest.mark.parametrize(
+    ("family", "way"),
+    [
+        (BaseFamily.ZIMAGE, "Train on Z-Image, and use the adapter on Turbo"),
+        (BaseFamily.KLEIN, r"Train on FLUX\.2 klein base, and use the adapter on this one"),
+    ],
+)
+def test_training_on_a_turbo_base_is_refused_before_its_layers_are_read(
+    family: BaseFamily, way: str
+) -> None:
+    info = SimpleNamespace(family=family, variant=Variant.TURBO)
     base = LoadedBase(info)  # type: ignore[arg-type]
-    with pytest.raises(UnsupportedError, match="Train on Z-Image, and use the adapter on Turbo"):
+    with pytest.raises(UnsupportedError, match=way):
         check_supported(TrainConfig(), base, device="cpu")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from worker.core.families.family import BaseFamily
+from worker.core.families.family import BaseFamily, labels
 from worker.core.families.folder import BaseModelError
 
-NOT_YET = frozenset({BaseFamily.KLEIN})
-"""Families whose base models cannot be added yet."""
+SUPPORTED = labels(BaseFamily, "or")
+"""The families that can be trained, in words."""
 _PIPELINES = (
     (r"StableDiffusion3", "Stable Diffusion 3"),
     (r"Flux(\d+)", r"FLUX.\1"),
@@ -32,20 +32,6 @@ _TENSORS = {
 """Names of tensors that the files of a model have, in every layout."""
 
 
-def supported() -> str:
-    """The families that can be trained, in words."""
-    *labels, last = [family.label for family in BaseFamily if family not in NOT_YET]
-    return f"{', '.join(labels)} or {last}"
-
-
-def require_open(family: BaseFamily) -> None:
-    """Raise BaseModelError for a family whose base models cannot be added yet."""
-    if family in NOT_YET:
-        raise BaseModelError(
-            f"{family.label} is not supported yet. Use a base model of {supported()}."
-        )
-
-
 def refuse_folder(pipeline: str, transformer: str | None) -> None:
     """Raise BaseModelError for the class of a pipeline of another model, or of its transformer."""
     for pattern, name in _PIPELINES:
@@ -60,7 +46,7 @@ def refuse_file(tensors: Iterable[str]) -> None:
     names = list(tensors)
     for model, marks in _TENSORS.items():
         if all(any(mark in name for name in names) for mark in marks):
-            if model in {family.label for family in BaseFamily}:
+            if any(family.label.startswith(model) for family in BaseFamily):
                 raise BaseModelError(
                     f"This is a single file of {model}, which lacks other parts. Use the whole "
                     "model: a diffusers folder, or its name on the Hub."
@@ -69,4 +55,4 @@ def refuse_file(tensors: Iterable[str]) -> None:
 
 
 def _refusal(name: str) -> str:
-    return f"This is {name}, which cannot be trained here. Use a base model of {supported()}."
+    return f"This is {name}, which cannot be trained here. Use a base model of {SUPPORTED}."

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from worker.core.families.folder import INDEX, BaseModelError, class_in, weight_stem
 from worker.core.families.folders import folder_kind
-from worker.core.families.others import require_open
 from worker.core.hub.errors import HubError
 from worker.core.hub.repository import RemoteFile, Repository
 
@@ -38,8 +37,6 @@ def select_folder_files(
     used."""
     try:
         kind = folder_kind(index)
-        if kind.family is not None:
-            require_open(kind.family)
     except BaseModelError as error:
         raise HubError("hub_unusable", str(error)) from error
     files = repository.files

@@ -25,7 +25,7 @@ from worker.core.words import RenderPrecision
 MIN_SPEEDUP = 1.3
 MIN_EFFECT, MAX_EFFECT = 0.5, 2.0
 WEIGHT_STEP = 0.05
-PROBE_LAYERS = ("attn2.", ".attention.")  # of every UNet, of transformers
+PROBE_LAYERS = ("attn2.", ".attention.", ".attn.")  # of every UNet, of transformers
 PROBE_RANK = 4
 PROBE_STRENGTH = 0.01  # size of the change at weight 1 in relation to the layer: a weak adapter
 

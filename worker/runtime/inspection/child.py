@@ -14,21 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from worker.core.bases.family import BaseInfo, BaseModelError
+from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import inspect_base
 from worker.core.captioning.local.inspect import UnusableModel, inspect_caption_model
 from worker.core.child_pipes import read_lines
-from worker.core.families.others import require_open
-
-
-def _inspect_base(path: Path) -> BaseInfo:
-    info = inspect_base(path)
-    require_open(info.family)
-    return info
-
 
 INSPECT: Mapping[str, Callable[[Path], Any]] = {
-    "inspect_base": _inspect_base,
+    "inspect_base": inspect_base,
     "check_caption_model": inspect_caption_model,
 }
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.worker.bases.tiny_klein import save_klein
 from tests.worker.bases.tiny_zimage import save_zimage
 from tests.worker.lora_files.random_adapters import random_adapter
 from worker.core.lora_files.canonical import LoraAdapter
@@ -56,8 +58,9 @@ def test_fusing_and_extracting_gives_the_adapter_back(
     assert seen[-1] == (len(seen), found.unchanged + len(by_key))
 
 
-def test_a_transformer_gives_its_adapter_back(tmp_path: Path) -> None:
-    base, tuned = save_zimage(tmp_path / "base"), tmp_path / "tuned"
+@pytest.mark.parametrize("save", [save_zimage, save_klein])
+def test_a_transformer_gives_its_adapter_back(save: Callable[[Path], Path], tmp_path: Path) -> None:
+    base, tuned = save(tmp_path / "base"), tmp_path / "tuned"
     with BaseCheckpoint(base) as found:
         whole = random_adapter(found.target_shapes, rank=2, alpha=4.0)
     adapter = LoraAdapter(whole.modules[::4])

@@ -17,8 +17,10 @@ from worker.core.families.folder import (
     require_fit,
     side_in,
 )
+from worker.core.families.klein.layers import BLOCKS, DOUBLE, SINGLE
 from worker.core.families.variants import Variant, variant_in_name
 
+LAYERS = {"num_layers": BLOCKS[DOUBLE], "num_single_layers": BLOCKS[SINGLE]}  # at most
 TRANSFORMER = "Flux2Transformer2DModel"
 LEAST_SIDE = 32  # pixels
 STATES = 3  # of the text encoder, side by side
@@ -29,6 +31,11 @@ def _describe(configs: Configs, shapes: ShapesOf, path: Path) -> Description:
     if transformer.get("guidance_embeds", True):
         raise BaseModelError(
             "This is FLUX.2 dev, which cannot be trained here. Use FLUX.2 klein base 4B."
+        )
+    if any(transformer.get(name, 0) > count for name, count in LAYERS.items()):
+        raise BaseModelError(
+            "This is a larger FLUX.2 than klein 4B, which cannot be trained here. Use FLUX.2 klein "
+            "base 4B."
         )
     width, reads = int(text.get("hidden_size") or 0), transformer.get("joint_attention_dim")
     require_fit(
