@@ -55,6 +55,16 @@ def test_full_memory_is_answered_with_one_named_step_down_at_a_time(
     assert (config.base_weights, said) == (("int8", 1) if family == "zimage" else ("auto", 0))
 
 
+def test_a_run_whose_cache_was_emptied_is_tried_again(registry: Registry) -> None:
+    lost = FailureReport("lost_cache", "The captions are gone.", "trace", expected=True)
+    run_id = registry.new_run(steps=1)
+    with registry.working(registry.train_jobs(command=scripted_trainer([lost]))):
+        run = registry.until_final(Run, run_id)
+    assert (run.status, run.error_code, run.attempt) == ("failed", "lost_cache", run.max_attempts)
+    assert run.error == "The captions are gone."
+    assert not event_texts(registry, run_id, "warning")
+
+
 def test_a_run_that_needs_less_memory_goes_on_from_its_checkpoint(trained: TrainedRegistry) -> None:
     registry = trained.registry
     (start,) = registry.rows(Checkpoint, run_id=trained.run_id, step=6)

@@ -22,7 +22,7 @@ from worker.core.training.data.text import (
     PrecomputedCaptionEncoder,
     describe_cut_captions,
 )
-from worker.core.training.errors import StorageError
+from worker.core.training.errors import LostCacheError
 
 CAPTIONS = ["a pear, ink", "", "a castle"]
 
@@ -143,7 +143,7 @@ def test_a_large_text_encoder_leaves_its_captions_on_disk(
     assert torch.equal(runs[0](["a castle"]).hidden, found[0].hidden[2:3, : exact.lengths[2]])
     for path in tmp_path.rglob("*.safetensors"):
         path.unlink()
-    with pytest.raises(StorageError, match="disappeared from the cache"):
+    with pytest.raises(LostCacheError, match="disappeared from the cache"):
         runs[0](CAPTIONS)
     assert runs[2](CAPTIONS).lengths == exact.lengths
 

@@ -24,7 +24,7 @@ from worker.core.training import load as load_module
 from worker.core.training.config import TrainConfig
 from worker.core.training.data import tensor_cache
 from worker.core.training.data.images import TrainingImage
-from worker.core.training.errors import StorageError
+from worker.core.training.errors import LostCacheError, StorageError
 from worker.core.training.events import (
     Arithmetic,
     BaseFacts,
@@ -137,7 +137,7 @@ def test_a_training_whose_captions_are_lost_goes_on_from_its_checkpoint(
             if isinstance(event, CheckpointSaved):
                 shutil.rmtree(tmp_path / "cache")
 
-    with pytest.raises(StorageError, match=r"disappeared from the cache\. Start it again"):
+    with pytest.raises(LostCacheError, match=r"disappeared from the cache\. Start it again"):
         run("lost", stopped := Emptying())
     assert [saved.step for saved in stopped.of(CheckpointSaved)] == [2]
     run_again = Recorder()

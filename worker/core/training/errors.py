@@ -43,6 +43,12 @@ class StorageError(TrainingError):
     code = "storage"
 
 
+class LostCacheError(TrainingError):
+    """What was encoded for the training has gone from the cache; it has to start again."""
+
+    code = "lost_cache"
+
+
 class UnsupportedError(TrainingError):
     """This base model, device or machine does not support the config."""
 

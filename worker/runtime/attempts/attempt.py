@@ -21,7 +21,7 @@ from app.registry.tables.runs import WARNING, Checkpoint, Run
 from worker.core.families.family import FALLBACK_FAMILY, BaseFamily, find_family
 from worker.core.training.changes import Change, ChangeOrder
 from worker.core.training.config import TrainConfig
-from worker.core.training.errors import StorageError
+from worker.core.training.errors import LostCacheError, StorageError
 from worker.core.training.events import Arithmetic, Control
 from worker.core.training.fallback import reduce_memory_use
 from worker.core.training.outcome import Outcome, TrainedAdapter
@@ -310,7 +310,7 @@ class Attempt:
             raise StorageFullError(failed.error)
         if failed.code == "out_of_memory":
             self._out_of_memory(failed, find_family(inputs.base.family) or FALLBACK_FAMILY)
-        elif failed.expected:
+        elif failed.expected and failed.code != LostCacheError.code:
             self._fail_run(failed.code, failed.error, failed.trace)
         else:
             self._retry_run(failed.code, failed.error, failed.trace + trainer.log_tail())

@@ -15,7 +15,7 @@ from worker.core.families.networks import network_of
 from worker.core.families.text_states import TextStates
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.data.tensor_cache import load_cached_tensors, save_cached_tensors
-from worker.core.training.errors import StorageError
+from worker.core.training.errors import LostCacheError
 from worker.core.wording import plural, shortened
 
 PROMPTS_ENCODED_AT_ONCE = 32
@@ -52,7 +52,7 @@ class PrecomputedCaptionEncoder:
     With a folder it reuses those of earlier runs on the same base. Embeddings stay in host memory,
     and only a batch's go to the device: 5,000 captions of an SDXL take 3 GB. With a folder and a
     family that stores text, they stay on disk instead. Raises OSError if they cannot be written
-    there, and StorageError later if they have disappeared.
+    there, and LostCacheError later if they have disappeared.
     """
 
     def __init__(
@@ -121,9 +121,9 @@ class _EmbeddingCache:
         return TextStates(tensors["hidden"], tensors.get("pooled"), lengths)
 
     def require(self, caption: str) -> TextStates:
-        """The same. Raises StorageError when missing or damaged."""
+        """The same. Raises LostCacheError when missing or damaged."""
         if (found := self.read(caption)) is None:
-            raise StorageError(
+            raise LostCacheError(
                 "The encoded captions of this training have disappeared from the cache. Start it "
                 "again: it continues from its newest checkpoint."
             )
