@@ -80,6 +80,14 @@ def zimage_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def klein_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A FLUX.2 klein in miniature."""
+    from tests.worker.bases.tiny_klein import save_klein
+
+    return save_klein(tmp_path_factory.mktemp("klein") / "klein")
+
+
+@pytest.fixture(scope="session")
 def smallest_sd15_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SD 1.5 of two blocks, for what is not about its layers."""
     from tests.worker.bases.tiny_models import save_two_blocks

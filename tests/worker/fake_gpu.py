@@ -101,6 +101,8 @@ class _Calls(TorchFunctionMode):
         if func is Tensor.__deepcopy__:
             copy = func(*args, **kwargs)
             return self._placed(copy, there=self._memory.holds(args[0]))
+        if func is torch._C._nn.pad_sequence:  # makes its tensor where the first one lies
+            return self._placed(func(*args, **kwargs), there=self._memory.holds(args[0][0]))
         wanted = kwargs.get("device")
         if wanted is None:
             return func(*args, **kwargs)

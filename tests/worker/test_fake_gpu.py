@@ -25,7 +25,9 @@ from worker.core.training.calibrate import calibrate
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.events import SampleSaved, ValidationDone
+from worker.core.training.load import load_for_training
 from worker.core.training.train import train
+from worker.core.words import SamplerName
 
 ONCE = {"sample_prompts": ["castle"], "sample_steps": 1, "steps": 1, "validation_share": 0.34}
 
@@ -44,15 +46,32 @@ def test_what_was_moved_does_not_meet_what_was_not() -> None:
                 wrong()
 
 
+FLOW = {
+    "train_text_encoder": False,
+    "noise_offset": 0,
+    "noise_focus": 0,
+    "loss_weighting": "none",
+    "targets": "linear",
+}
+"""Settings that Z-Image has."""
+
+
 @pytest.mark.parametrize(
-    ("is_sdxl", "options", "lengths"),
+    ("base", "options", "lengths"),
     [
-        (False, {"precision": "bf16", "gradient_checkpointing": True}, (1, 2)),
-        (True, {"train_text_encoder": False}, (1,)),
+        ("smallest_sd15_folder", {"precision": "bf16", "gradient_checkpointing": True}, (1, 2)),
+        ("smallest_sdxl_folder", {"train_text_encoder": False}, (1,)),
+        (
+            "zimage_folder",
+            FLOW | {"gradient_checkpointing": True, "precision": "bf16", "base_weights": "bf16"},
+            (1, 2),
+        ),
+        ("klein_folder", FLOW | {"precision": "bf16", "base_weights": "bf16"}, (1,)),
+        ("zimage_folder", FLOW | {"precision": "fp32", "base_weights": "int8"}, (1,)),
     ],
 )
 def test_a_training_and_one_that_goes_on_from_it(
-    is_sdxl: bool,
+    base: str,
     options: dict[str, Any],
     lengths: tuple[int, ...],
     short: TrainConfig,  # noqa: F811
@@ -60,7 +79,7 @@ def test_a_training_and_one_that_goes_on_from_it(
     request: pytest.FixtureRequest,
     tmp_path: Path,
 ) -> None:
-    base = request.getfixturevalue("smallest_sdxl_folder" if is_sdxl else "smallest_sd15_folder")
+    path = request.getfixturevalue(base)
     config = TrainConfig.model_validate(short.model_dump() | ONCE | options)
     for steps in lengths:
         heard = Recorder()
@@ -69,7 +88,7 @@ def test_a_training_and_one_that_goes_on_from_it(
                 config.model_copy(update={"steps": steps}),
                 images,
                 heard,
-                base=load_base(base),
+                base=load_for_training(path, device="cuda", config=config),
                 out=tmp_path / "out",
                 cache=tmp_path / "cache",
                 device="cuda",
@@ -97,11 +116,23 @@ def test_a_training_after_a_few_steps_to_find_how_long_one_takes(
     assert trained.steps == 1
 
 
-def test_a_picture_with_an_adapter_and_one_without(smallest_sd15_folder: Path) -> None:
-    config = RenderConfig(prompt="a castle", negative_prompt="blue", steps=1, width=64, height=64)
+@pytest.mark.parametrize(
+    ("base", "dtype", "sampler"),
+    [
+        ("smallest_sd15_folder", torch.float16, SamplerName.DDIM),
+        ("zimage_folder", torch.bfloat16, SamplerName.DPMPP_2M),
+        ("klein_folder", torch.bfloat16, SamplerName.EULER),
+    ],
+)
+def test_a_picture_with_an_adapter_and_one_without(
+    base: str, dtype: torch.dtype, sampler: SamplerName, request: pytest.FixtureRequest
+) -> None:
+    config = RenderConfig(
+        prompt="a castle", negative_prompt="blue", sampler=sampler, steps=2, width=64, height=64
+    )
     with fake_gpu():
-        pipeline = ResidentPipeline.load(smallest_sd15_folder, "cuda")
-        assert pipeline.base.denoiser.dtype is torch.float16
+        pipeline = ResidentPipeline.load(request.getfixturevalue(base), "cuda")
+        assert pipeline.base.denoiser.dtype is dtype
         shapes = {
             f"{component}.{path}": tuple(layer.weight.shape)  # type: ignore[arg-type]
             for component, part in pipeline.base.adaptable().items()

@@ -12,7 +12,7 @@ import torch
 from diffusers import Flux2KleinPipeline
 from torch import Tensor
 
-from tests.worker.bases.tiny_klein import LAYERS, klein_pipeline, save_klein
+from tests.worker.bases.tiny_klein import LAYERS, klein_pipeline
 from worker.core.bases.inspect import inspect_base
 from worker.core.bases.load import load_base
 from worker.core.bases.text import encode_prompts
@@ -32,11 +32,6 @@ Step = tuple[Tensor, Tensor, Tensor]
 @pytest.fixture(scope="module")
 def pipeline() -> Flux2KleinPipeline:
     return klein_pipeline()
-
-
-@pytest.fixture(scope="module")
-def klein_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_klein(tmp_path_factory.mktemp("base") / "klein")
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ class MergedWeights:
                 layer.weight.copy_(self._originals[layer.key])
                 del self._recipes[layer.key]
                 continue
-            original = self._original(layer)
+            original = self._original(layer).to(layer.up.device)
             if layer.ranks not in columns:
                 columns[layer.ranks] = expand_columns(
                     torch.tensor(weights, dtype=torch.float32), layer.ranks
@@ -115,7 +115,7 @@ class MergedWeights:
         return len(changed)
 
     def _original(self, layer: PlannedLayer) -> Tensor:
-        """W0, which is kept from the first change on."""
+        """W0, which is kept from the first change on: on the host if it comes from a file."""
         kept = self._originals.get(layer.key)
         if kept is None:
             stored = self._read_original(layer.key)
@@ -147,8 +147,12 @@ class MergedWeights:
 
     @property
     def originals_bytes(self) -> int:
-        """The memory of the original weights that are kept, in bytes."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in self._originals.values())
+        """The memory of the device that the kept original weights take, in bytes."""
+        return sum(
+            tensor.numel() * tensor.element_size()
+            for key, tensor in self._originals.items()
+            if tensor.device == self._weights[key].device
+        )
 
 
 @dataclass(frozen=True, eq=False)
