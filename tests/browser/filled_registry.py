@@ -412,8 +412,17 @@ def add_bases(state: AppState) -> None:
     past = BaseModel(slug="past", name="past", source=f"{RETIRED}1")
     past.status = ModelStatus.REMOVED
     past.family, past.created_at = "sd1", utcnow()
+    size = BaseModel(slug="size", name="size", source="hf://acme/size", status=ModelStatus.FAILED)
+    size.error, size.size_bytes = f"{added_models.NOT_YET} its files take 20.5 GB.", 20_500_000_000
+    counts = {"unet": 6_154_908_736, "text_encoder": 4_022_468_096, "vae": 83_819_683}
+    flows = [
+        BaseModel(slug=name, name=name, source=f"/models/{name}", variant=name, parameters=counts)
+        for name in ("base", "turbo")
+    ]
+    for flow in flows:
+        flow.status, flow.family, flow.resolution = ModelStatus.READY, "zimage", 1024
     with state.database.write() as session:
-        session.add_all([own, bad, new, past])
+        session.add_all([own, bad, new, past, size, *flows])
 
 
 def add_caption_models(state: AppState) -> None:

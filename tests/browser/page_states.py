@@ -259,6 +259,7 @@ RUNS = (
         "#this-run",
     ),
     PageState("train, all folds", "/train/new?dataset=boats", open_folds),
+    PageState("train on a transformer", "/train/new?base=base", open_folds),
     PageState("train again", "/train/new?from={trained}", repeats=True),
     PageState("train on", "/train/new?from={trained}&checkpoint=40"),
     PageState(
@@ -412,6 +413,7 @@ ADAPTERS = (
     ),
     # playground
     PageState("playground", "/play?adapter=chalk:0.8&prompt=a+castle"),
+    PageState("playground on a Turbo", "/play?adapter=chalk&base=turbo", open_folds),
     PageState("playground, all folds", "/play?adapter=chalk:0.8", open_folds),
     PageState(
         "playground, a size far from the base's and a sampler that is not here",

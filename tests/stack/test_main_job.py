@@ -231,34 +231,60 @@ def test_a_downloaded_file_that_is_imported_again_is_the_same_adapter(api: httpx
 
 
 def test_a_style_is_trained_on_a_transformer_tried_on_its_turbo_and_taken_home(
-    api: httpx.Client, stack: Stack, tmp_path: Path
+    page: Page, api: httpx.Client, stack: Stack, tmp_path: Path
 ) -> None:
+    # Add both from folders.
     bases = {}
     for name, shift in (("Z-Image", 6.0), ("Z-Image-Turbo", 3.0)):
-        folder = save_zimage(tmp_path / name, shift=shift)
-        added = api.post("/api/v1/base-models", json={"source": str(folder)}).json()
-        bases[name] = poll(api, f"/base-models/{added['id']}", seconds=PATIENCE_SECONDS)
+        folder = str(save_zimage(tmp_path / name, shift=shift))
+        page.goto("/base-models")
+        page.locator("#source").fill(folder)
+        page.get_by_role("button", name="Add", exact=True).click()
+        expect(page.locator("tr").filter(has=page.get_by_text(folder))).to_contain_text("Ready")
+        listed = api.get("/api/v1/base-models").json()
+        bases[name] = next(base for base in listed if base["source"] == folder)
     assert [bases[name]["variant"] for name in bases] == ["base", "turbo"]
+
+    # Train on the base; its Turbo is refused before the start.
     httpx.post(f"{stack.url}/example", headers={"origin": stack.url}, timeout=PATIENCE_SECONDS)
-    config = {
-        "steps": 8,
-        "resolution": 64,
-        "batch_size": 1,
-        "learning_rate": 0.01,
-        "sample_prompts": ["castle --s 2"],
-        "checkpoint_every": 4,
-    }
-    body = {"dataset_id": api.get("/api/v1/datasets").json()[0]["id"], "config": config}
-    refused = api.post("/api/v1/runs", json=body | {"base_model": bases["Z-Image-Turbo"]["id"]})
-    assert "Train on Z-Image, and use the adapter on Turbo" in refused.json()["detail"]
-    body |= {"base_model": bases["Z-Image"]["id"], "name": "On Z-Image"}
-    run = api.post("/api/v1/runs", json=body).raise_for_status().json()
-    run = poll(api, f"/runs/{run['id']}", seconds=PATIENCE_SECONDS)
+    dataset = api.get("/api/v1/datasets").json()[0]
+    form = f"/train/new?dataset={dataset['slug']}&base="
+    page.goto(form + bases["Z-Image-Turbo"]["slug"])
+    refusal = page.locator("#this-run").get_by_text("Train on Z-Image, and use the adapter on")
+    expect(refusal).to_be_visible()
+    page.goto(form + bases["Z-Image"]["slug"])
+    expect(page.locator("#this-run")).to_contain_text("Captions on disk")
+    page.get_by_label("Name", exact=True).fill("On Z-Image")
+    page.locator("#sample_prompts").fill("castle --s 2")
+    page.locator("summary", has_text="Advanced").click()
+    while (folded := page.locator("#advanced details:not([open]) > summary")).count():
+        folded.first.click()
+    assert page.get_by_label("CLIP skip").count() == 0
+    typed = {"steps": "8", "resolution": "64", "learning_rate": "0.01", "checkpoint_every": "4"}
+    for name, text in typed.items():
+        page.locator(f"#{name}").fill(text)
+    page.keyboard.press("Control+Enter")
+    page.wait_for_url(re.compile(r"/runs/\d+"))
+
+    # Watch it end.
+    run = poll(api, f"/runs/{page.url.rsplit('/', 1)[1]}", seconds=PATIENCE_SECONDS)
     assert run["status"] == "succeeded", run
+    expect(page.get_by_role("link", name=re.compile("try it", re.I)).first).to_be_visible()
     place = f"/api/v1/adapters/{run['adapter_id']}"
     adapter = api.get(place).json()
     assert adapter["base_family"] == "zimage"
 
+    # Move its weight on the Turbo, and see it at nine.
+    page.goto(f"/play?adapter={adapter['slug']}&base={bases['Z-Image-Turbo']['slug']}&steps=2")
+    page.get_by_label("Prompt", exact=True).fill("a castle")
+    expect(page.locator("#weight-0")).to_have_value("2")
+    page.get_by_label(re.compile("^Weight of .*, slider$")).fill("2.5")
+    expect(page.locator("#result img").first).to_be_visible()
+    page.get_by_role("button", name="at nine weights").click()
+    expect(page.locator("#strip img")).to_have_count(9)
+    expect(page.locator("#strip")).to_contain_text("3.00")
+
+    # Each base and weight is another image.
     images = set()
     for base in bases.values():
         for weight in (0.0, 2.0):
@@ -275,15 +301,24 @@ def test_a_style_is_trained_on_a_transformer_tried_on_its_turbo_and_taken_home(
             images.add(render["images"][0]["url"])
     assert len(images) == 4
 
-    content = api.get(f"{place}/download?dtype=fp32").raise_for_status().content
+    # Take the file home, and import it again.
+    page.goto(f"/adapters/{adapter['slug']}")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download", exact=True).first.click()
+    file = tmp_path / "again.safetensors"
+    download.value.save_as(file)
+    content = file.read_bytes()
     header = json.loads(content[8 : 8 + struct.unpack("<Q", content[:8])[0]])
     names = header.keys() - {"__metadata__"}
     assert all(name.startswith("diffusion_model.layers.") for name in names)
     assert not any(name.endswith(".alpha") for name in names)
     api.delete(place).raise_for_status()
-    file = {"file": ("again.safetensors", content)}
-    again = api.post("/api/v1/adapters/import", files=file).raise_for_status().json()
-    assert again["base_family"] == "zimage"
+    page.goto("/adapters")
+    page.locator("input[type=file]").first.set_input_files(file)
+    again = page.locator("#import-panel a[href^='/adapters/']")
+    expect(again).to_be_visible()
+    slug = (again.get_attribute("href") or "").removeprefix("/adapters/").partition("?")[0]
+    assert api.get(f"/api/v1/adapters/{slug}").json()["base_family"] == "zimage"
 
 
 def test_an_import_of_broken_tensors_says_why(api: httpx.Client) -> None:
