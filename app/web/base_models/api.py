@@ -20,6 +20,7 @@ from app.web.problems import CANCEL
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import BaseModelId, Reading, SessionRoute, State, Writing
+from worker.core.families.family import BaseFamily
 from worker.core.families.variants import Variant
 from worker.core.starter.subjects import KnownSubject
 from worker.core.words import SamplerName
@@ -71,7 +72,7 @@ class BaseModelOut(ModelOut):
     id: int = Field(description="Id of the base model.")
     slug: str = Field(description="Short name: `base_model` accepts it in place of the id.")
     family: str | None = Field(
-        description="sd1, sd2, sdxl, zimage or klein; null before it was inspected."
+        description=f"{', '.join(BaseFamily)}; null before it was inspected."
     )
     variant: Variant | None = Field(
         description="Of a family with variants: read from its name and scheduler, or corrected."

@@ -34,7 +34,7 @@ def klein_transformer(*, heads: int = 2, double: int = 1, single: int = 2) -> An
     ).eval()
 
 
-def klein_pipeline(*, is_distilled: bool = False) -> Flux2KleinPipeline:
+def klein_pipeline() -> Flux2KleinPipeline:
     torch.manual_seed(0)
     autoencoder = AutoencoderKLFlux2(
         down_block_types=("DownEncoderBlock2D",) * 2,
@@ -53,13 +53,13 @@ def klein_pipeline(*, is_distilled: bool = False) -> Flux2KleinPipeline:
         text_encoder=Qwen3ForCausalLM(qwen3_config(num_hidden_layers=5)).eval(),
         tokenizer=qwen_tokenizer(),
         transformer=klein_transformer(),
-        is_distilled=is_distilled,
+        is_distilled=False,
     )
     made.set_progress_bar_config(disable=True)
     return made
 
 
-def save_klein(folder: Path, *, is_distilled: bool = False) -> Path:
+def save_klein(folder: Path) -> Path:
     """The folder of a base with random weights."""
-    klein_pipeline(is_distilled=is_distilled).save_pretrained(folder)
+    klein_pipeline().save_pretrained(folder)
     return folder

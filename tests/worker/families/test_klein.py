@@ -201,6 +201,26 @@ def test_a_folder_loads_as_its_own_libraries_load_it(klein_folder: Path) -> None
 
 
 @pytest.mark.parametrize(
+    ("name", "is_distilled", "variant"),
+    [
+        ("klein", True, Variant.TURBO),
+        ("klein", None, Variant.BASE),  # as diffusers reads an index that does not say
+        ("klein", False, Variant.BASE),
+        ("klein-dedistilled", True, Variant.DEDISTILLED),
+    ],
+)
+def test_a_distilled_base_is_told_by_its_index_or_name(
+    name: str, is_distilled: bool | None, variant: Variant, klein_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(klein_folder, tmp_path / name)
+    index = json.loads((folder / "model_index.json").read_text())
+    del index["is_distilled"]
+    said = {} if is_distilled is None else {"is_distilled": is_distilled}
+    (folder / "model_index.json").write_text(json.dumps(index | said))
+    assert inspect_base(folder).variant is variant
+
+
+@pytest.mark.parametrize(
     ("part", "changes", "reason"),
     [
         ("transformer", {"guidance_embeds": True}, "This is FLUX.2 dev"),

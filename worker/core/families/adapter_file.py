@@ -64,7 +64,8 @@ class AdapterFiles:
     raises UnknownNameError. `header`: entries that other programs expect. `mixin`: the class of
     diffusers.loaders that loads a file, `denoiser` the name of the denoiser in its pipelines.
     `leaves`: how the two matrices are named; without `has_alpha`, strengths are multiplied in and
-    files have no alpha. `single_file`: None where a base model is a folder only.
+    files have no alpha. `last`: how the paths of layers behind all blocks begin. `single_file`:
+    None where a base model is a folder only.
 
     Only of a transformer: `names`, the layers by their names in files; `is_own`, true for the key
     of a layer that only the family has; `header_word`, by which headers name it; `blocks`, how many
@@ -81,6 +82,7 @@ class AdapterFiles:
     denoiser: str = "unet"
     leaves: tuple[str, str] = ("lora_down.weight", "lora_up.weight")
     has_alpha: bool = True
+    last: tuple[str, ...] = ("conv_out",)
     single_file: SingleFileNames | None = None
     names: Callable[[], Mapping[str, NamedLayers]] = dict
     is_own: Callable[[str], bool] = lambda key: False

@@ -96,3 +96,8 @@ def block_place(path: str) -> tuple[int, int] | None:
             counts = [files.blocks[each] for each in files.row]
             return sum(counts[: files.row.index(root)]) + int(number), sum(counts)
     return None
+
+
+def is_last(path: str) -> bool:
+    """True for a layer of a denoiser behind all of its blocks."""
+    return any(path.startswith(files.last) for files in _FILES.values())

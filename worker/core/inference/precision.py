@@ -6,6 +6,7 @@ has 8 significant bits, so it is used only if a small change of an adapter's wei
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,7 +26,6 @@ from worker.core.words import RenderPrecision
 MIN_SPEEDUP = 1.3
 MIN_EFFECT, MAX_EFFECT = 0.5, 2.0
 WEIGHT_STEP = 0.05
-PROBE_LAYERS = ("attn2.", ".attention.", ".attn.")  # of every UNet, of transformers
 PROBE_RANK = 4
 PROBE_STRENGTH = 0.01  # size of the change at weight 1 in relation to the layer: a weak adapter
 
@@ -98,13 +98,8 @@ def _merge_probe(pipeline: ResidentPipeline) -> float:
     it, a change that is rounded away is missing.
     """
     layers = adaptable_layers(Component.DENOISER, pipeline.base.denoiser)
-    probe = _make_probe(
-        {
-            path: layer
-            for path, layer in layers.items()
-            if any(part in path for part in PROBE_LAYERS)
-        }
-    )
+    attention = re.compile(pipeline.base.info.family.facts.options.targets["attention"])
+    probe = _make_probe({path: one for path, one in layers.items() if attention.fullmatch(path)})
     before = {module.path: layer_weight(layers[module.path]).clone() for module in probe.modules}
     pipeline.set_adapters([LoadedAdapter("precision probe", probe, WEIGHT_STEP, WEIGHT_STEP)])
     along = size = 0.0

@@ -46,7 +46,7 @@ from worker.core.wording import plural, size_text
 
 Shape = tuple[int, ...]
 
-MAX_WEIGHT_NUMBERS = 2**27  # of one layer; the largest of FLUX.2 klein has 84.9 million
+MAX_WEIGHT_NUMBERS = 2**27  # of one layer: more than the largest of any family
 MAX_DENSE_NUMBERS = 4_000_000_000  # of all layers that need a full weight change: 10 min on a CPU
 CONVERTED_BYTES = 2**30  # largest size of a converted adapter, fp32
 CONVERTED_RANKS = (256, 128, 64, 32, 16, 8, 4)

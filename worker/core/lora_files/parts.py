@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
-from worker.core.families.adapter_files import block_place
+from worker.core.families.adapter_files import block_place, is_last
 
 
 class Part(StrEnum):
@@ -29,7 +29,6 @@ BLOCKS = {
     "up_blocks.": Part.OUTPUT,
 }
 """The parts by how the paths of diffusers' UNets begin."""
-LAST_LAYERS = ("conv_out", "all_final_layer.", "norm_out.", "proj_out")
 IN_A_BLOCK = re.compile(r"(\w+)\.(?:(\d{1,4})\.)?(resnets|attentions)\.(\d{1,4})\.(.*)", re.ASCII)
 NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 MANY = 10**9
@@ -54,7 +53,7 @@ def layer_order(key: str) -> list[Place]:
     In a block, ResNet and attention of one number come before those of the next, then samplers.
     """
     part, path = part_of(key), key.removeprefix(UNET)
-    stage = len(Part) if path.startswith(LAST_LAYERS) else list(Part).index(part)
+    stage = len(Part) if is_last(path) else list(Part).index(part)
     if found := IN_A_BLOCK.fullmatch(path):
         block, place, kind, number, layer = found.groups()
         first = {"resnets": "0", "attentions": "1"}[kind]

@@ -50,7 +50,7 @@ def _describe(configs: Configs, shapes: ShapesOf, path: Path) -> Description:
             f"The base model's scheduler is no {FLOW} with a dynamic shift. Use the scheduler of "
             "FLUX.2 klein."
         )
-    distilled = Variant.TURBO if configs[INDEX].get("is_distilled", True) else Variant.BASE
+    distilled = Variant.TURBO if configs[INDEX].get("is_distilled") else Variant.BASE
     return Description(
         family=BaseFamily.KLEIN,
         prediction_type="flow",

@@ -147,6 +147,7 @@ FILES = {
         header_word="flux2klein",
         blocks=BLOCKS,
         row=(DOUBLE, SINGLE),
+        last=("norm_out.", "proj_out"),
         other_model=other_model,
     )
 }

@@ -74,5 +74,6 @@ FILES = {
         header_word="zimage",
         blocks=BLOCKS,
         row=("layers",),
+        last=("all_final_layer.",),
     )
 }
