@@ -24,7 +24,7 @@ from app.registry.errors import InvalidInput, NotFound, invalid_field
 from app.registry.evaluations import EvaluationDraft
 from app.registry.job_kinds.kinds import EvaluateWeightsArgs
 from app.registry.renders.grids.numbers import read_numbers
-from app.registry.renders.plan import base_for
+from app.registry.renders.plan import base_for, usual_of
 from app.registry.runs.presets import prompt_form_of
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
@@ -47,12 +47,13 @@ NO_IMAGES = (
 class WeightRequest:
     """What to compare: weights of a version, on so many subjects or those of `prompt_set`.
 
-    `base_model`: None for that of the version. `dataset_id`: whose images have the style; None for
-    those that the version was trained on.
+    `weights`: None for `WEIGHTS`, as many times as large as the base model needs. `base_model`:
+    None for that of the version. `dataset_id`: whose images have the style; None for those that the
+    version was trained on.
     """
 
     subjects: int = SUBJECTS
-    weights: Sequence[float] = WEIGHTS
+    weights: Sequence[float] | None = None
     base_model: BaseReference | None = None
     dataset_id: int | None = None
     prompt_set: int | str | None = None
@@ -66,13 +67,14 @@ def draft_weights(
     Raises InvalidInput with the reason by field, and NotReady for a base model that is not ready.
     """
     adapter, version = made
-    weights = tuple(sorted(set(wanted.weights)))
+    base = _fitting_base(session, made, wanted.base_model)
+    usual = (usual_of(base).weight * one for one in WEIGHTS)
+    weights = tuple(sorted(set(usual if wanted.weights is None else wanted.weights)))
     if not FEWEST_WEIGHTS <= len(weights) <= MOST_WEIGHTS or weights[0] <= 0:
         raise invalid_field(
             "weights", f"Compare {FEWEST_WEIGHTS} to {MOST_WEIGHTS} different weights above 0."
         )
     items = _checked_items(session, version, wanted.dataset_id)
-    base = _fitting_base(session, made, wanted.base_model)
     texts = [text for item in items for text in item_captions(item)]
     subjects, used = evaluations.choose_subjects(session, texts, wanted.subjects, wanted.prompt_set)
     own = [one.dataset.key for one in version_datasets(session, version)]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.registry import hub_transfers
+from app.registry import hub_transfers, weight_evaluations
 from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
 from app.registry.adapters.usual_weight import keep_weight_card
 from app.registry.adapters.versions.create_version import NewVersion, publish
@@ -25,6 +25,7 @@ from app.registry.tables.jobs import IoJob
 from tests import fake_workers
 from tests.app.adapters.test_fitting import add_base
 from tests.fake_workers import FakeTraining
+from worker.core.families.facts.family_facts import UsualDrawing
 from worker.core.hub.adapters import make_card
 from worker.core.lora_files.weights import WeightCard
 
@@ -141,7 +142,7 @@ def test_the_page_finds_the_weight_and_proposes_it(
 def test_the_weights_to_compare_can_be_typed(
     client: TestClient, state: AppState, chalk: Adapter
 ) -> None:
-    assert 'value="0.2, 0.4, 0.6, 0.8, 1, 1.2, 1.5, 2"' in client.get(PAGE).text
+    assert 'placeholder="0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0"' in client.get(PAGE).text
     for typed, sentence in {
         "0.5, soft": "“soft” is no number and no range.",
         "1 to 1e9": "no number and no range",
@@ -157,6 +158,17 @@ def test_the_weights_to_compare_can_be_typed(
     with state.database.read() as session:
         (job,) = list_evaluations(session, limit=9)
         assert job.args["weights"] == [0.6, 0.8, 1.0, 1.2]
+
+
+def test_weights_that_nobody_named_are_as_large_as_the_base_model_needs(
+    client: TestClient, state: AppState, chalk: Adapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turbo = UsualDrawing(steps=9, guidance=1, weight=2)
+    monkeypatch.setattr(weight_evaluations, "usual_of", lambda _base: turbo)
+    client.post(PAGE, data={"subjects": "6", "weights": ""})
+    with state.database.read() as session:
+        (job,) = list_evaluations(session, limit=9)
+    assert job.args["weights"] == [0.4, 0.8, 1.2, 1.6, 2.0, 2.4, 3.0, 4.0]
 
 
 def test_the_card_is_on_the_slider_and_in_the_downloads(

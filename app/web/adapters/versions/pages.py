@@ -187,12 +187,12 @@ def measure_weights(
 ) -> Response:
     """Start an evaluation of the weights of a version."""
     form = FormReader(sent)
-    weights: tuple[float, ...] = weight_evaluations.WEIGHTS
+    weights: tuple[float, ...] = ()
     with form.collect("weights"):
-        weights = weight_evaluations.read_weights(form.text("weights", most=1_000)) or weights
+        weights = weight_evaluations.read_weights(form.text("weights", most=1_000))
     wanted = WeightRequest(
         form.whole("subjects", weight_evaluations.SUBJECTS),
-        weights,
+        weights or None,
         base_model=form.text("base_model", most=1_000) or None,
         dataset_id=form.whole("dataset_id", None),
         prompt_set=form.text("prompt_set") or None,
@@ -241,7 +241,7 @@ def _weights_form(
         draft=draft,
         problem=problem,
         wanted=wanted,
-        weights=typed or ", ".join(f"{one:g}" for one in wanted.weights),
+        weights=typed,
         errors=errors or {},
         datasets=[("", own), *datasets],
         bases=[(base.slug, base.name) for base in bases],

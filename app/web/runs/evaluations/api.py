@@ -59,11 +59,12 @@ class WeightEvaluationIn(BaseModel):
         weight_evaluations.SUBJECTS,
         description="Subjects to draw at each weight, which no caption names.",
     )
-    weights: list[AdapterWeight] = Field(
-        list(weight_evaluations.WEIGHTS),
+    weights: list[AdapterWeight] | None = Field(
+        None,
         min_length=weight_evaluations.FEWEST_WEIGHTS,
         max_length=weight_evaluations.MOST_WEIGHTS,
-        description="The weights to compare, above 0.",
+        description="The weights to compare, above 0; absent: eight from 0.2 to 2, times the "
+        "`weight` in `drawing` of the base model.",
     )
     base_model: BaseReference | None = Field(None, description="Absent: that of the version.")
     dataset_id: RowId | None = Field(
