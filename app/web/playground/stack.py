@@ -251,13 +251,14 @@ def follow_base(session: Session, form: PlayForm, shown: str) -> tuple[PlayForm,
     kept = [
         f"weight {row.weight} of {item.label}"
         for row, item in zip(rows, stack.rows, strict=True)
-        if row.weight is not None
+        if row.weight is not None and before.weight != now.weight
     ]
     texts: dict[str, Any] = {"steps": form.steps, "guidance": form.guidance}
-    for name, usual in (("steps", before.steps), ("guidance", before.guidance)):
-        if parse_number(texts[name]) == usual:
+    changed = {"steps": (before.steps, now.steps), "guidance": (before.guidance, now.guidance)}
+    for name, (old_usual, usual) in changed.items():
+        if parse_number(texts[name]) == old_usual:
             texts[name] = ""
-        elif texts[name]:
+        elif texts[name] and old_usual != usual:
             kept.append(f"{name} {texts[name]}")
     stay = f"As typed: {join_words(kept)}." if kept else ""
     return replace(form, stack=tuple(rows), **texts), stay

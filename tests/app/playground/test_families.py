@@ -171,6 +171,8 @@ def test_numbers_that_are_the_usual_ones_follow_the_base_and_typed_ones_stay(
     kept = change_base(client, "z", "turbo", **typed)
     assert "As typed: weight 0.8 of Chalk and steps 12." in kept
     assert slider_of(kept) == (-2, 4, 0.8)
+    assert "As typed" not in change_base(client, "z", "z", **typed)
+    assert "As typed: steps 12." in change_base(client, "z", "starter", **typed)
     assert 'value="12"' in kept
 
 
