@@ -204,7 +204,7 @@ def test_the_form_says_the_frozen_weights_and_what_they_take_before_the_start(
     assert "warning" not in small
     forced = needs_of(client, zimage, base_weights="bf16")
     assert "Choose int8 rows, which take 11.8 GB." in forced["warning"]
-    assert 'href="#base_weights" data-field-link' in forced["warning"]
+    assert 'href="#base_weights" id="warning-link-1" data-field-link' in forced["warning"]
 
     worker.announce(state.database, device="A GPU", memory_bytes=8_000_000_000)
     tiny = needs_of(client, zimage)
