@@ -123,6 +123,29 @@ def test_fuse_and_extract_give_the_adapter_back(
     assert_sum(out, [(files[0], 0.5)], atol=1e-5)
 
 
+def test_a_fusion_is_in_the_number_type_that_its_base_model_needs(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    from tests.worker.bases.tiny_zimage import save_zimage
+    from tests.worker.lora_files.random_adapters import metadata, random_adapter
+    from worker.core.lora_files.export import export
+    from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
+    from worker.core.words import FileFormat, WeightDtype
+
+    base, file = save_zimage(tmp_path / "base"), tmp_path / "z.safetensors"
+    with BaseCheckpoint(base) as found:
+        adapter = random_adapter(found.target_shapes, seed=1, rank=2)
+    facts = metadata(family=BaseFamily.ZIMAGE, title="z", slug="z")
+    export(adapter, file, format=FileFormat.KOHYA, dtype=WeightDtype.FP32, metadata=facts)
+    cases = ((base, file, "transformer", "BF16"), ("starter", files[0], "unet", "F16"))
+    for base_model, lora, part, dtype in cases:
+        out = tmp_path / part
+        words = ["adapters", "fuse", "--base", str(base_model), "--adapter", str(lora), str(out)]
+        assert main(words) == 0
+        header = read_header(next((out / part).glob("*.safetensors")))
+        assert {one.dtype for one in header.tensors.values()} == {dtype}
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
