@@ -207,8 +207,8 @@ def _multipart(fields: list[tuple[str, str]]) -> bytes:
     return ("".join(parts) + f"--{EDGE}--\r\n").encode()
 
 
-def fire(url: str, shots: Iterator[Shot]) -> list[tuple[Shot, int]]:
-    """Send all of them to a server, whose `/healthz` answers meanwhile; give their statuses.
+def fire(url: str, shots: Iterator[Shot]) -> list[tuple[str, int]]:
+    """Send all of them to a server, whose `/healthz` answers meanwhile: (about, status) of each.
 
     The status is 0 where the server closed the connection before it had read the whole request.
     """
@@ -220,11 +220,11 @@ def fire(url: str, shots: Iterator[Shot]) -> list[tuple[Shot, int]]:
                 connection.request(shot.method, shot.path, shot.body, shot.headers)
                 answer = connection.getresponse()
                 answer.read()
-                found.append((shot, answer.status))
+                found.append((shot.about, answer.status))
             except (ConnectionError, http.client.BadStatusLine, TimeoutError) as error:
                 if isinstance(error, TimeoutError):
                     raise AssertionError(f"no answer to {shot.about}") from error
-                found.append((shot, 0))
+                found.append((shot.about, 0))
             if connection.sock is None or found[-1][1] in (0, 400, 413, 414):
                 connection.close()
                 connection = _connect(url)
