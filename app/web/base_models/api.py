@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictBool
 
 from app.registry.added_models import service as added_models
 from app.registry.base_models import service, subjects
@@ -43,7 +43,7 @@ class BaseModelIn(BaseModel):
         description="Precision to download if the repository has several; absent: the last "
         "choice, at first fp16.",
     )
-    size_only: bool = Field(
+    size_only: StrictBool = Field(
         False,
         description="Only look up the size of its download: it is `failed` with its `size_bytes` "
         "until it is added again without this.",
