@@ -1,4 +1,7 @@
-"""Imports of the core, and of a process that stays on a CPU: no compiler until one compiles."""
+"""Imports of the core, and of a process that stays on a CPU: no compiler until one compiles.
+
+Nor does a base with a UNet load the networks of chat models.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from worker.core.lean_imports import lean_imports
 
 def loaded():
     names = ("torch._dynamo.eval_frame", "sympy", "bitsandbytes", "torch.distributed.tensor")
-    return [name for name in names if name in sys.modules]
+    return [name for name in sys.modules if name in names or "qwen3" in name]
 
 with lean_imports("cpu"):
     import worker.core.inference.pipeline, worker.core.training.calibrate
@@ -83,7 +86,7 @@ def printed(program: str, *arguments: str) -> Any:
 
 
 @pytest.mark.slow
-def test_the_core_loads_no_web_no_database_and_on_a_cpu_no_compiler(
+def test_the_core_loads_no_web_no_database_and_a_unet_no_compiler_and_no_chat_model(
     small_starter: Path, tmp_path: Path
 ) -> None:
     """All of it is imported in one process with its libraries; the other renders and trains."""
