@@ -17,7 +17,7 @@ from tests.worker.bases.tiny_zimage import (
     zimage_autoencoder,
     zimage_transformer,
 )
-from worker.core.families.chat import MAX_TOKENS
+from worker.core.families.facts.family_facts import MAX_TEXT_TOKENS
 from worker.core.families.family import BaseFamily
 from worker.core.families.network import FamilyError
 from worker.core.families.networks import network_of
@@ -197,7 +197,7 @@ def test_a_long_prompt_is_cut_and_the_template_stays_whole(
     unread = network.unread([pipeline.tokenizer], prompt)
     kept = prompt[: prompt.rindex(unread)]
     found = _encode(pipeline, [prompt])
-    assert MAX_TOKENS - 5 <= found.hidden.shape[1] <= MAX_TOKENS
+    assert MAX_TEXT_TOKENS - 5 <= found.hidden.shape[1] <= MAX_TEXT_TOKENS
     assert torch.equal(found.hidden, _encode(pipeline, [kept]).hidden)
     text = pipeline.tokenizer.apply_chat_template(
         [{"role": "user", "content": kept}], tokenize=False, add_generation_prompt=True

@@ -10,8 +10,6 @@ from torch import Tensor
 from worker.core.families.facts.family_facts import MAX_TEXT_TOKENS
 from worker.core.families.network import FamilyError
 
-MAX_TOKENS = MAX_TEXT_TOKENS  # of a prompt with the words of the chat template around it
-
 
 def states_after(encoder: Any, layers: Sequence[int], ids: Tensor, mask: Tensor) -> list[Tensor]:
     """The states (prompts, tokens, width) after so many layers of an encoder, for each count.
@@ -41,7 +39,7 @@ def fit_in_template(tokenizer: Any, prompt: str, *, thinking: bool) -> tuple[lis
     """
     kept = prompt
     ids = _in_template(tokenizer, kept, thinking)
-    while (excess := len(ids) - MAX_TOKENS) > 0:
+    while (excess := len(ids) - MAX_TEXT_TOKENS) > 0:
         if not kept:
             raise FamilyError("The chat template of the base model's tokenizer is too long.")
         tokens = tokenizer(

@@ -18,7 +18,7 @@ from worker.core.words import RenderPrecision, SamplerName
 if TYPE_CHECKING:
     from pydantic import BaseModel  # loads slowly, and files of adapters need none
 
-MAX_TEXT_TOKENS = 512  # that a text encoder with a chat template reads
+MAX_TEXT_TOKENS = 512  # of a prompt with the words of the chat template around it
 CHARACTERS_A_TOKEN = 4  # of English
 
 

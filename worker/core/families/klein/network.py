@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.core.families.chat import MAX_TOKENS, fit_in_template, states_after
+from worker.core.families.chat import fit_in_template, states_after
+from worker.core.families.facts.family_facts import MAX_TEXT_TOKENS
 from worker.core.families.flow import FlowSampler, is_second_order
 from worker.core.families.flow_network import FlowNetwork
 from worker.core.families.network import number_type
@@ -61,7 +62,7 @@ class KleinNetwork(FlowNetwork):
         """See Network. Raises FamilyError for a tokenizer without a chat template."""
         (encoder,), (tokenizer,) = encoders, tokenizers
         padding = tokenizer.pad_token_id or 0
-        ids = torch.full((len(prompts), MAX_TOKENS), padding, device=device)
+        ids = torch.full((len(prompts), MAX_TEXT_TOKENS), padding, device=device)
         mask = torch.zeros_like(ids)
         for row, prompt in enumerate(prompts):
             found, _ = fit_in_template(tokenizer, prompt, thinking=self.thinking)
