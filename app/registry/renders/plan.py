@@ -32,7 +32,6 @@ from app.registry.validation import Reasons
 from app.registry.wording import plural
 from worker.core.families.facts.family_facts import UsualDrawing, reasons_against
 from worker.core.families.family import find_family
-from worker.core.families.variants import Variant
 from worker.core.inference.config import (
     DEFAULT_STRENGTH,
     MAX_COUNT,
@@ -49,7 +48,7 @@ from worker.core.lora_files.weights import (
     MAX_STRIP_ADAPTERS,
     weight_problem,
 )
-from worker.core.training.presets import default_guidance, usual_drawing
+from worker.core.training.presets import default_guidance
 from worker.core.words import RenderPrecision, SamplerName
 
 Row = Sequence[float | None]
@@ -80,8 +79,7 @@ def guidance_for(base: BaseModel) -> float:
 
 def usual_of(base: BaseModel) -> UsualDrawing:
     """How images are drawn with a base model unless a request says otherwise."""
-    variant = Variant(base.variant) if base.variant else None
-    return usual_drawing(find_family(base.family), variant) or UsualDrawing(
+    return base.drawing or UsualDrawing(
         steps=USUAL_STEPS, guidance=default_guidance(base.resolution or USUAL_SIDE)
     )
 

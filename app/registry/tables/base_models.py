@@ -13,8 +13,13 @@ from app.registry.db import KEEPS_NO_BLOB, utcnow
 from app.registry.tables.added_models import AddedModel
 from app.registry.tables.rows import NumberedRow
 from worker.core import starter
-from worker.core.families.facts.family_facts import FamilyOptions
-from worker.core.families.family import FALLBACK_FAMILY, family_label, find_family
+from worker.core.families.facts.family_facts import FamilyOptions, UsualDrawing
+from worker.core.families.family import (
+    FALLBACK_FAMILY,
+    family_label,
+    find_family,
+    usual_drawing,
+)
 from worker.core.families.variants import Variant
 
 EMBEDDED = "starter"
@@ -106,11 +111,13 @@ class BaseModel(AddedModel, table=True):
     @property
     def untrained(self) -> str:
         """Why no adapter can be trained on it, and what works instead; "" where one can."""
-        family = find_family(self.family)
-        drawing = (
-            family.facts.drawing.get(Variant(self.variant)) if family and self.variant else None
-        )
-        return drawing.untrained if drawing else ""
+        return self.drawing.untrained if self.drawing else ""
+
+    @property
+    def drawing(self) -> UsualDrawing | None:
+        """How images are drawn with it, if that is not as with any other."""
+        variant = Variant(self.variant) if self.variant else None
+        return usual_drawing(find_family(self.family), variant)
 
     @property
     def memory(self) -> BaseMemory | None:

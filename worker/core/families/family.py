@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 from worker.core.families.facts import klein, stable_diffusion, zimage
-from worker.core.families.facts.family_facts import FamilyFacts
+from worker.core.families.facts.family_facts import FamilyFacts, UsualDrawing
+from worker.core.families.variants import Variant
 
 
 class Component(StrEnum):
@@ -63,6 +64,11 @@ def family_label(name: str | None) -> str:
     """The label of a stored family name; "unknown" for one that is not known here."""
     family = find_family(name)
     return family.label if family else "unknown"
+
+
+def usual_drawing(family: BaseFamily | None, variant: Variant | None = None) -> UsualDrawing | None:
+    """How images are drawn with a base model of this family, if that is not as with any other."""
+    return family.facts.drawing.get(variant or Variant.BASE) if family else None
 
 
 def labels(families: Iterable[BaseFamily], word: str) -> str:

@@ -9,6 +9,7 @@ import torch
 
 from worker.core.bases.load import LoadedBase
 from worker.core.families.facts.family_facts import reasons_against
+from worker.core.families.family import usual_drawing
 from worker.core.families.network import Process
 from worker.core.families.networks import network_of
 from worker.core.training.adapter.lora import Lora, inject_adapter, target_layers
@@ -28,7 +29,6 @@ from worker.core.training.data.validation import ValidationSet, fixed_set
 from worker.core.training.errors import UnsupportedError
 from worker.core.training.learner import Learner, Model
 from worker.core.training.precision import cast_frozen, denoiser_probe, resolve_precision
-from worker.core.training.presets import usual_drawing
 from worker.core.training.samples.sampler import Sampler, sample_requests, sample_texts
 from worker.core.words import PredictionType
 

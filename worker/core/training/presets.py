@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
-from worker.core.families.facts.family_facts import Recipe, UsualDrawing
-from worker.core.families.family import BaseFamily
-from worker.core.families.variants import Variant
+from worker.core.families.facts.family_facts import Recipe
+from worker.core.families.family import BaseFamily, usual_drawing
 from worker.core.training.config import LrScheduler, Optimizer, Targets, TrainConfig
 from worker.core.words import LossWeighting
 
@@ -109,11 +108,6 @@ def hold_out_share(images: int) -> float:
 def is_small_resolution(resolution: int) -> bool:
     """True for a base model of this native resolution that trains in minutes on a CPU."""
     return resolution <= SMALL_RESOLUTION
-
-
-def usual_drawing(family: BaseFamily | None, variant: Variant | None = None) -> UsualDrawing | None:
-    """How images are drawn with a base model of this family, if that is not as with any other."""
-    return family.facts.drawing.get(variant or Variant.BASE) if family else None
 
 
 def default_guidance(resolution: int, family: BaseFamily | None = None) -> float:
