@@ -1,15 +1,59 @@
-"""The user or program behind the current writes, for the column `actor` of events."""
+"""The user or program behind the current reads and writes.
+
+The actor is a text for the column `actor` of events. With accounts a request also has a principal,
+whose rights limit what its sessions read and write; workers and the command line have none.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import StrEnum
 
 MAX_CHARACTERS = 80
+FIRST_USER = 1  # owns what was made without accounts
+
+
+class Role(StrEnum):
+    """The role of a person; what each may do is in `app.web.access.rights`."""
+
+    ADMIN = "admin"
+    MEMBER = "member"
+    VIEWER = "viewer"
+
+
+class Visibility(StrEnum):
+    """Who besides the owner sees and uses a thing; shares name further people."""
+
+    STUDIO = "studio"
+    STUDIO_EDIT = "studio_edit"
+    PRIVATE = "private"
+
+
+@dataclass(frozen=True)
+class Principal:
+    """The person of a request, their address, and the visibility of what they make."""
+
+    user_id: int
+    role: Role
+    name: str = ""
+    makes: Visibility = Visibility.STUDIO
+    address: str = ""
+
+    @property
+    def is_limited(self) -> bool:
+        """False for an administrator, who sees and changes everything."""
+        return self.role is not Role.ADMIN
+
 
 _of_request: ContextVar[str | None] = ContextVar("actor", default=None)
 _of_process: list[str | None] = [None]
+_principal: ContextVar[Principal | None] = ContextVar("principal", default=None)
+_maker: ContextVar[tuple[int, Visibility]] = ContextVar(
+    "maker", default=(FIRST_USER, Visibility.STUDIO)
+)
 
 
 def current_actor() -> str | None:
@@ -23,13 +67,58 @@ def set_process_actor(actor: str) -> None:
 
 
 @contextmanager
-def acting_as(actor: str) -> Iterator[None]:
-    """Name the actor of what is done inside; threads started for a request inherit it."""
-    token = _of_request.set(actor[:MAX_CHARACTERS])
+def acting_as(actor: str, principal: Principal | None = None) -> Iterator[None]:
+    """Name the actor of what is done inside; threads started for a request inherit it.
+
+    What a principal makes inside is theirs, and limited to their rights.
+    """
+    token, person = _of_request.set(actor[:MAX_CHARACTERS]), _principal.set(principal)
+    try:
+        if principal is None:
+            yield
+        else:
+            with making_for(principal.user_id, principal.makes):
+                yield
+    finally:
+        _of_request.reset(token)
+        _principal.reset(person)
+
+
+def current_principal() -> Principal | None:
+    """The person of this request; None without accounts, in workers and on the command line."""
+    return _principal.get()
+
+
+def current_user_id() -> int | None:
+    """The number of the person of this request, if they have an account."""
+    principal = _principal.get()
+    return principal.user_id if principal else None
+
+
+def current_address() -> str | None:
+    """The address from which they send it."""
+    principal = _principal.get()
+    return principal.address or None if principal else None
+
+
+@contextmanager
+def making_for(owner_id: int, visibility: str) -> Iterator[None]:
+    """What is made inside belongs to this person; it limits no one, so workers use it for jobs."""
+    token = _maker.set((owner_id, Visibility(visibility)))
     try:
         yield
     finally:
-        _of_request.reset(token)
+        _maker.reset(token)
+
+
+def maker_id() -> int:
+    """The owner of what is made now."""
+    return _maker.get()[0]
+
+
+def made_visibility() -> str:
+    """The visibility of what is made now."""
+    return _maker.get()[1].value
 
 
 def actor_text(actor: str | None) -> str:

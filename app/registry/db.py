@@ -18,6 +18,7 @@ from sqlalchemy.pool import QueuePool
 from sqlmodel import Session as Session  # for the layers above, which import no sqlmodel
 from sqlmodel import SQLModel
 
+from app.registry.actor import current_principal
 from app.registry.errors import InvalidInput
 
 log = structlog.get_logger()
@@ -33,6 +34,7 @@ VALUES_AT_ONCE = 500  # in one SQL statement; every database takes more
 MAX_ID = 2**31 - 1  # the largest id that every database can hold
 IDLE_LIMIT = "idle_in_transaction_session_timeout"  # of PostgreSQL
 WAKEUPS = "wakeups"  # key in `Session.info`
+PRINCIPAL = "principal"  # the same: the person whose rights limit the session
 SNAPSHOT = "snapshot"  # the same: every statement sees one state of the database
 # key in the `info` of a column: blobs that it names, if any, belong to another table
 KEEPS_NO_BLOB = "keeps_no_blob"
@@ -178,6 +180,7 @@ class Database:
         """A session for reading; loaded rows stay usable after it closes."""
         engine = self.engine.execution_options(readonly=True)
         with _errors_for_people(), Session(engine, expire_on_commit=False) as session:
+            session.info[PRINCIPAL] = current_principal()
             yield session
 
     @contextmanager
@@ -198,6 +201,7 @@ class Database:
         """A session that commits at the end or rolls back; wake-ups are sent after the commit."""
         check = self._check_rows
         with _errors_for_people(), Session(self.engine, expire_on_commit=False) as session:
+            session.info[PRINCIPAL] = current_principal()
             if check is not None:
                 event.listen(session, "before_flush", lambda writer, *_: check(writer))
             yield session

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlmodel import Field, SQLModel, col
 
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
+from app.registry.tables.owned import Owned
 from app.registry.tables.rows import NumberedRow, Restorable, hide_deleted
 from worker.core.families.family import family_label
 from worker.core.lora_files.weights import USUAL_WEIGHT, WeightCard
@@ -22,7 +23,7 @@ DELETED = sa.text("deleted_at IS NOT NULL")
 SORT_NAME = sa.String(240).with_variant(sa.String(240, collation="C"), "postgresql")
 
 
-class Adapter(Restorable, NumberedRow, table=True):
+class Adapter(Restorable, Owned, NumberedRow, table=True):
     """A named adapter; its weights are in its versions.
 
     With a `run_id` it holds the adapters of that run's checkpoints, each as the version with the

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlmodel import Field
 
 from app.registry.hub_source import SCHEME, HubSource, read_source
+from app.registry.tables.owned import Owned
 from app.registry.tables.rows import NumberedRow
 
 
@@ -25,7 +26,7 @@ class ModelStatus(StrEnum):
 CHANGING = (ModelStatus.DOWNLOADING, ModelStatus.CHECKING)  # until an io worker is done
 
 
-class AddedModel(NumberedRow):
+class AddedModel(Owned, NumberedRow):
     """A model from the Hub or from a path on this machine."""
 
     slug: str = Field(max_length=140, unique=True)

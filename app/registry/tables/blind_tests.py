@@ -13,6 +13,7 @@ from sqlmodel import Field
 from app.registry.actor import MAX_CHARACTERS
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.tables.grids import MAX_TITLE
+from app.registry.tables.owned import Owned
 from app.registry.tables.rows import NumberedRow, Restorable
 
 
@@ -39,7 +40,7 @@ class PairKind(StrEnum):
     CONTROL = "control"
 
 
-class BlindTest(Restorable, NumberedRow, table=True):
+class BlindTest(Restorable, Owned, NumberedRow, table=True):
     """A test; the images of its candidates are the cells of a grid of its own."""
 
     __tablename__ = "blind_test"

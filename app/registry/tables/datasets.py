@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlmodel import Field, SQLModel, col
 
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
+from app.registry.tables.owned import Owned
 from app.registry.tables.rows import NumberedRow, Restorable
 from worker.core.words import CaptionKind, Labeled
 
@@ -30,7 +31,7 @@ class CaptionSource(Labeled):
     UNDO = "undo"
 
 
-class Dataset(Restorable, NumberedRow, table=True):
+class Dataset(Restorable, Owned, NumberedRow, table=True):
     """A named set of images."""
 
     __tablename__ = "dataset"

@@ -13,12 +13,13 @@ from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.tables.axes import Axis, sizes_of
 from app.registry.tables.jobs import IoJob
+from app.registry.tables.owned import Owned
 from app.registry.tables.rows import NumberedRow, Restorable
 
 MAX_TITLE = 120
 
 
-class Grid(Restorable, NumberedRow, table=True):
+class Grid(Restorable, Owned, NumberedRow, table=True):
     """A grid; its cells are numbered row by row, sheet by sheet."""
 
     __tablename__ = "grid"

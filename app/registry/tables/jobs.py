@@ -10,7 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import Field, Session, SQLModel, col
 
-from app.registry.actor import MAX_CHARACTERS, current_actor
+from app.registry.actor import (
+    MAX_CHARACTERS,
+    current_actor,
+    current_address,
+    current_user_id,
+)
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, advisory_lock, utcnow
 from app.registry.job_kinds.job_types import LONG_KINDS, TRAIN_KINDS, read_arguments, read_result
 from app.registry.job_kinds.kinds import (
@@ -23,6 +28,7 @@ from app.registry.job_kinds.kinds import (
 )
 from app.registry.job_kinds.queues import Queue
 from app.registry.job_kinds.states import NOT_FINAL, JobStatus
+from app.registry.tables.owned import Owned
 from app.registry.tables.rows import NumberedRow
 
 STATUS_CHECK = "status IN ({})".format(", ".join(f"'{status}'" for status in JobStatus))
@@ -39,7 +45,7 @@ AFTER_RUNS = 60  # priority of what nobody waits for; it also waits until no run
 CLAIM_LOCK = 0x62727573
 
 
-class Job(NumberedRow):
+class Job(Owned, NumberedRow):
     """Columns of runs, renders and io jobs. The row is the job; messages only wake workers."""
 
     queue: ClassVar[str]
@@ -110,6 +116,12 @@ class Event(NumberedRow, table=True):
     )
     actor: str | None = Field(
         default_factory=current_actor, max_length=MAX_CHARACTERS, description="Who caused it."
+    )
+    user_id: int | None = Field(
+        default_factory=current_user_id, index=True, description="Of a person with an account."
+    )
+    address: str | None = Field(
+        default_factory=current_address, max_length=64, description="Theirs, for some months."
     )
 
 

@@ -7,11 +7,12 @@ from sqlmodel import Field
 
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB
 from app.registry.slugs import LONGEST_SLUG
+from app.registry.tables.owned import Owned
 from app.registry.tables.rows import NumberedRow, Restorable
 from app.registry.validation import MAX_NAME
 
 
-class PromptSet(Restorable, NumberedRow, table=True):
+class PromptSet(Restorable, Owned, NumberedRow, table=True):
     """A set with all of its versions, which never change; its slug stays when it is renamed."""
 
     __tablename__ = "prompt_set"

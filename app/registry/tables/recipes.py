@@ -11,6 +11,7 @@ from sqlmodel import Field
 
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.job_kinds.weighted import ResolvedAdapter
+from app.registry.tables.owned import Owned
 from app.registry.tables.rows import NumberedRow, Restorable
 from worker.core.words import SamplerName
 
@@ -23,7 +24,7 @@ class RecipeAdapter(ResolvedAdapter, frozen=True, extra="ignore"):
     alias: str | None = None
 
 
-class Recipe(Restorable, NumberedRow, table=True):
+class Recipe(Restorable, Owned, NumberedRow, table=True):
     """A saved request for images; its slug stays when it is renamed."""
 
     __tablename__ = "recipe"

@@ -14,6 +14,7 @@ from app.registry.job_kinds.queues import Queue
 from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.adapters import SORT_NAME
 from app.registry.tables.jobs import STATUS_CHECK, Job
+from app.registry.tables.owned import Owned
 from app.registry.tables.rows import NumberedRow, Restorable, hide_deleted
 
 RUINED = "ruined"  # outcome of a run whose result is worse than the base model
@@ -169,14 +170,14 @@ class RunDataset(SQLModel, table=True):
     repeats: int = Field(default=1, description="Like `Run.dataset_repeats`.")
 
 
-class OwnPreset(Restorable, NumberedRow, table=True):
+class OwnPreset(Restorable, Owned, NumberedRow, table=True):
     """A preset that somebody saved: a shipped one with changes."""
 
     __tablename__ = "own_preset"
-    __table_args__ = AUTOINCREMENT
+    __table_args__ = (sa.UniqueConstraint("owner_id", "name_key"), AUTOINCREMENT)
 
     name: str = Field(max_length=120)
-    name_key: str = Field(max_length=400, unique=True, description="Without upper case.")
+    name_key: str = Field(max_length=400, description="Without upper case.")
     preset: str = Field(max_length=20, description="The shipped preset that it changes.")
     config: dict[str, Any] = Field(
         sa_type=sa.JSON,

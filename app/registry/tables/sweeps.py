@@ -12,6 +12,7 @@ from sqlmodel import Field
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.jobs import STATUS_CHECK
+from app.registry.tables.owned import Owned
 from app.registry.tables.rows import NumberedRow, Restorable, hide_deleted
 from app.registry.validation import MAX_NAME
 
@@ -24,7 +25,7 @@ class Stage(StrEnum):
     CONFIRM = "confirm"
 
 
-class Sweep(Restorable, NumberedRow, table=True):
+class Sweep(Restorable, Owned, NumberedRow, table=True):
     """A sweep; its runs name it in `sweep_id`, with the place of their configuration."""
 
     __tablename__ = "sweep"

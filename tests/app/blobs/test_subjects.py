@@ -21,6 +21,8 @@ NO_BLOBS = {
     "image_look.sha256",
     "image_measure.clean_sha256",
     "login_session.token_sha256",
+    "invitation.token_sha256",
+    "access_token.token_sha256",
     "thumbnail.sha256",
 }
 BLOBS = {

@@ -1,0 +1,353 @@
+"""Who sees and changes what: owners, visibility, and the conditions that sessions add.
+
+With accounts a session has a principal. Unless it is an administrator, every ORM statement of the
+session finds only what they may see (`do_orm_execute`), and a flush that changes what they may not
+change is refused. Statements of `session.connection()` are not limited; `tests/app/test_queries.py`
+knows who may use them. Without a principal nothing is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.orm import ORMExecuteState, with_loader_criteria
+from sqlalchemy.sql import visitors
+from sqlmodel import Field, Session, SQLModel, select
+
+from app.registry.actor import Principal, Visibility, made_visibility, maker_id
+from app.registry.db import PRINCIPAL, in_chunks
+from app.registry.errors import Forbidden
+from app.registry.tables.people import Share, User
+from app.registry.tables.rows import deleted_too
+
+EVERYTHING = "everything"  # key in `Session.info`
+CHECK = "visibility IN ({})".format(", ".join(f"'{one}'" for one in Visibility))
+Condition = sa.ColumnElement[bool]
+
+
+class Owned(SQLModel):
+    """Columns of things that belong to a person; number 1 owns what was made without accounts."""
+
+    owner_id: int = Field(
+        default_factory=maker_id, index=True, sa_column_kwargs={"server_default": "1"}
+    )
+    visibility: str = Field(
+        default_factory=made_visibility,
+        max_length=12,
+        sa_column_kwargs={"server_default": Visibility.STUDIO.value},
+    )
+
+
+_things: dict[str, type[Any]] = {}  # tables of things, by name
+_parents: dict[str, list[tuple[str, str]]] = {}  # (column, table of the parent) of other tables
+_followed: dict[str, tuple[str, str]] = {}  # of a thing that another one shows, if it is set
+_subjects: dict[str, str] = {}  # table of the subject of io jobs, by kind
+_free_inserts: set[str] = set()  # children that anybody adds to a thing that they see
+_changed_with: dict[str, tuple[str, str]] = {}  # of a part that is changed with another thing
+_user_id: ContextVar[int] = ContextVar("user_id", default=0)  # of the statement that starts
+NAMES = {
+    "adapter_id": "adapter",
+    "adapter_version_id": "adapter_version",
+    "after_render_id": "render",
+    "base_model_id": "base_model",
+    "before_render_id": "render",
+    "blind_test_id": "blind_test",
+    "control_grid_id": "grid",
+    "dataset_id": "dataset",
+    "dataset_ids": "dataset",
+    "dataset_version_id": "dataset_version",
+    "grid_id": "grid",
+    "image_id": "image",
+    "other_id": "adapter_version",
+    "parent_id": "run",
+    "regularization_version_id": "dataset_version",
+    "render_id": "render",
+    "run_id": "run",
+    "run_ids": "run",
+    "second_render_id": "render",
+    "sweep_id": "sweep",
+    "test_id": "blind_test",
+    "tuned_id": "base_model",
+    "twin_id": "render",
+    "version_id": "adapter_version",
+}
+"""The tables whose rows are named by columns and JSON keys of these names."""
+
+
+def register_things(*tables: type[Any]) -> None:
+    """Limit these tables, which are `Owned`."""
+    _things.update((table.__tablename__, table) for table in tables)
+
+
+def register_parts(
+    parents: dict[type[Any], dict[str, type[Any]]],
+    *,
+    added_by_all: tuple[type[Any], ...] = (),
+    changed_with: dict[type[Any], tuple[str, type[Any]]] | None = None,
+) -> None:
+    """Limit rows to those whose parent, by one of these columns, may be seen.
+
+    `added_by_all`: tables into which whoever sees the parent may insert rows. `changed_with`: parts
+    that are changed by whoever may change this other row.
+    """
+    for table, columns in parents.items():
+        _parents[table.__tablename__] = [(key, one.__tablename__) for key, one in columns.items()]
+    _free_inserts.update(table.__tablename__ for table in added_by_all)
+    for part, (key, other) in (changed_with or {}).items():
+        _changed_with[part.__tablename__] = (key, other.__tablename__)
+
+
+def follow(table: type[Any], column: str, other: type[Any]) -> None:
+    """A thing with this column set is as visible as the other thing that it names."""
+    _followed[table.__tablename__] = (column, other.__tablename__)
+
+
+def register_subjects(kinds: dict[str, type[Any]]) -> None:
+    """The tables of the subjects of io jobs, by their kinds."""
+    _subjects.update((kind, table.__tablename__) for kind, table in kinds.items())
+
+
+@contextmanager
+def everything(session: Session) -> Iterator[None]:
+    """Within the block the statements of a session find and change all rows."""
+    outer = session.info.get(EVERYTHING, False)
+    session.info[EVERYTHING] = True
+    try:
+        yield
+    finally:
+        session.info[EVERYTHING] = outer
+
+
+def principal_of(session: Session) -> Principal | None:
+    """The person whose rights limit this session; None: nobody, or an administrator."""
+    principal: Principal | None = session.info.get(PRINCIPAL)
+    if principal is None or not principal.is_limited or session.info.get(EVERYTHING):
+        return None
+    return principal
+
+
+# What may be seen
+
+
+def _table(name: str) -> sa.Table:
+    return SQLModel.metadata.tables[name]
+
+
+def _is_shared(name: str, row: Any) -> Condition:
+    share = _table(Share.__tablename__).alias()
+    found = (share.c.kind == name) & (share.c.thing_id == row.id) & (share.c.user_id == _user())
+    return sa.exists().where(found).correlate_except(share)
+
+
+def _exists(name: str, key: Any) -> Condition:
+    parent = _table(name).alias()
+    found = (parent.c.id == key) & _is_visible(name, parent.c)
+    return sa.exists().where(found).correlate_except(parent)
+
+
+def _is_visible(name: str, row: Any) -> Condition:
+    """Condition that a person sees a row: of a mapped class, or of an alias of a table."""
+    if name == "io_job":
+        return _sees_job(row)
+    if name not in _things:
+        return sa.or_(*(_exists(table, getattr(row, key)) for key, table in _parents[name]))
+    seen = sa.or_(
+        row.visibility != Visibility.PRIVATE,
+        row.owner_id == _user(),
+        _is_shared(name, row),
+    )
+    if name in _followed:
+        key, other = _followed[name]
+        named = getattr(row, key)
+        return sa.or_(named.is_(None) & seen, _exists(other, named))
+    return seen
+
+
+def _sees_job(row: Any) -> Condition:
+    """A job is seen by who ordered it and, unless it names other private things, by its subject."""
+    kinds: dict[str, list[str]] = {}
+    for kind, table in _subjects.items():
+        kinds.setdefault(table, []).append(kind)
+    by_subject = (
+        row.kind.in_(of_table) & _exists(table, row.subject_id)
+        for table, of_table in sorted(kinds.items())
+    )
+    return sa.or_(
+        row.owner_id == _user(), (row.visibility != Visibility.PRIVATE) & sa.or_(*by_subject)
+    )
+
+
+def is_limited(name: str) -> bool:
+    """True for a table of things or of their parts."""
+    return name in _things or name in _parents
+
+
+def _user() -> sa.BindParameter[int]:
+    """The person of the session, read when the statement is executed: all share its SQL."""
+    return sa.bindparam("principal", callable_=_user_id.get, type_=sa.Integer(), unique=True)
+
+
+def _may_see(entity: Any) -> Condition:
+    return _is_visible(entity.__tablename__, entity)
+
+
+@lru_cache(maxsize=100)
+def _criterion(name: str) -> Any:
+    return with_loader_criteria(
+        _classes()[name], _may_see, include_aliases=True, track_closure_variables=False
+    )
+
+
+@lru_cache(maxsize=1)
+def _classes() -> dict[str, type[Any]]:
+    mappers = SQLModel._sa_registry.mappers
+    return {mapper.local_table.name: mapper.class_ for mapper in mappers}  # type: ignore[attr-defined]
+
+
+@event.listens_for(Session, "do_orm_execute")
+def _limit(state: ORMExecuteState) -> None:
+    principal = principal_of(state.session)  # type: ignore[arg-type]
+    if principal is None or state.is_column_load or state.is_relationship_load:
+        return
+    names = {
+        part.name  # type: ignore[attr-defined]
+        for part in visitors.iterate(state.statement)  # type: ignore[arg-type]
+        if part.__visit_name__ == "table"
+    }
+    options = [_criterion(name) for name in sorted(names) if is_limited(name)]
+    _user_id.set(principal.user_id)
+    if options:
+        state.statement = state.statement.options(*options)
+
+
+# What may be changed
+
+
+def may_own(principal: Principal, row: Any) -> bool:
+    """True if the person may delete, share and publish this thing."""
+    return not principal.is_limited or row.owner_id == principal.user_id
+
+
+def may_edit(session: Session, principal: Principal, row: Any) -> bool:
+    """True if the person may change this thing: theirs, or one that they were let change."""
+    if may_own(principal, row) or row.visibility == Visibility.STUDIO_EDIT:
+        return True
+    share = session.get(Share, (row.__tablename__, row.id, principal.user_id))
+    return share is not None and share.may_edit
+
+
+def require_right(session: Session, principal: Principal, row: Any, *, own: bool = False) -> None:
+    """Raise Forbidden, with who may, if the person may not change this thing; `own`: delete it."""
+    if may_own(principal, row) if own else may_edit(session, principal, row):
+        return
+    owner = session.get(User, row.owner_id)
+    name = owner.name if owner else "its owner"
+    noun = row.__tablename__.replace("_", " ").replace("io job", "job")
+    act = "delete or share" if own else "change"
+    raise Forbidden(f"Only {name} or an administrator may {act} this {noun}.")
+
+
+def thing_of(session: Session, row: Any) -> Any:
+    """The thing that a row belongs to, such as the dataset of an image; None if it has none."""
+    if row.__tablename__ in _things:
+        return row
+    for key, table in _parents.get(row.__tablename__, ()):
+        parent = getattr(row, key) and session.get(_classes()[table], getattr(row, key))
+        if parent:
+            return thing_of(session, parent)
+    return None
+
+
+@event.listens_for(Session, "before_flush")
+def _check(session: Session, *_: Any) -> None:
+    principal: Principal | None = session.info.get(PRINCIPAL)
+    if principal is None:
+        return
+    limited = principal_of(session)
+    with everything(session), deleted_too(session):
+        if limited is not None:
+            _refuse_changes(session, limited)
+        for row in session.new:
+            _keep_private(session, row)
+
+
+def _refuse_changes(session: Session, principal: Principal) -> None:
+    changed = [row for row in session.dirty if session.is_modified(row)]
+    for row in (*changed, *session.deleted, *session.new):
+        name = row.__tablename__
+        is_new = row in session.new
+        if not is_limited(name) or (is_new and (name in _things or name in _free_inserts)):
+            continue
+        key, table = _changed_with.get(name, ("", ""))
+        with_row = session.get(_classes()[table], getattr(row, key)) if key and not is_new else row
+        thing = thing_of(session, with_row)
+        if thing is not None:
+            require_right(session, principal, thing, own=thing is row and _needs_owner(row))
+
+
+def _needs_owner(row: Any) -> bool:
+    state = sa.inspect(row)
+    of_owner = ("owner_id", "visibility", "deleted_at")
+    return any(state.attrs[key].history.has_changes() for key in of_owner if key in state.attrs)
+
+
+# What is made from a private thing
+
+
+def _keep_private(session: Session, row: Any) -> None:
+    """Make the thing of a new row private if something that the row names is."""
+    thing = thing_of(session, row)
+    if thing is None or thing.visibility == Visibility.PRIVATE:
+        return
+    if any(source is not thing for source in private_sources(session, row)):
+        thing.visibility = Visibility.PRIVATE.value
+
+
+def private_sources(session: Session, row: Any) -> list[Any]:
+    """The private things that a row names in its columns and JSON, each once."""
+    found: dict[tuple[str, int], Any] = {}
+    for name, keys in _named(row).items():
+        for chunk in in_chunks(keys):
+            mapped = _classes()[name]
+            for source in session.exec(select(mapped).where(mapped.id.in_(chunk))):
+                thing = thing_of(session, source)
+                if thing is not None and thing.visibility == Visibility.PRIVATE:
+                    found[thing.__tablename__, thing.id] = thing
+    return list(found.values())
+
+
+def _named(row: Any) -> dict[str, set[int]]:
+    """The ids of rows that a row names, by their tables."""
+    found: dict[str, set[int]] = {}
+
+    def add(key: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for inner, one in value.items():
+                add(inner, one)
+        elif isinstance(value, list | tuple):
+            for one in value:
+                add(key, one)
+        elif isinstance(value, int) and key in NAMES:
+            found.setdefault(NAMES[key], set()).add(value)
+
+    for column in row.__table__.columns:
+        add(column.name, getattr(row, column.key, None))
+    return found
+
+
+def product_visibility(session: Session, job: Any) -> Visibility:
+    """The visibility of what a job makes: private if the job or its subject is."""
+    found = Visibility(job.visibility)
+    table = _subjects.get(job.kind) if job.__tablename__ == "io_job" else None
+    if table is not None and job.subject_id:
+        subject = session.get(_classes()[table], job.subject_id)
+        thing = thing_of(session, subject) if subject is not None else None
+        if thing is not None and thing.visibility == Visibility.PRIVATE:
+            return Visibility.PRIVATE
+    return found

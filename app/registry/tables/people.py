@@ -1,0 +1,102 @@
+"""Tables of people: accounts, invitations, access tokens, shares, failed logins, device time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from app.registry.actor import Role
+from app.registry.db import utcnow
+from app.registry.tables.rows import NumberedRow
+
+MAX_USER_NAME = 60
+
+
+class User(NumberedRow, table=True):
+    """A person with an account; never deleted, so that what they made keeps its owner.
+
+    The first one owns everything that was made without accounts.
+    """
+
+    __tablename__ = "user_account"
+
+    name: str = Field(max_length=MAX_USER_NAME)
+    name_key: str = Field(
+        max_length=240, unique=True, description="The name without case and Unicode forms."
+    )
+    role: str = Field(default=Role.MEMBER, max_length=8)
+    password_hash: str | None = Field(
+        default=None, max_length=200, description="Argon2id; null until an invitation is used."
+    )
+    disabled_at: datetime | None = None
+    seen_at: datetime | None = Field(default=None, description="Last use, to about five minutes.")
+    makes: str | None = Field(
+        default=None, max_length=12, description="Visibility of new things; null: the setting."
+    )
+    disk_bytes: int | None = Field(
+        default=None, sa_type=sa.BigInteger, description="Quota; null: the setting, 0: none."
+    )
+    device_minutes: int | None = Field(default=None, description="Quota in 30 days, the same.")
+    waiting_jobs: int | None = Field(default=None, description="Quota, the same.")
+    created_at: datetime = Field(default_factory=utcnow)
+
+
+class Invitation(NumberedRow, table=True):
+    """A link for a person to choose a password, once; for a reset, too."""
+
+    __tablename__ = "invitation"
+
+    token_sha256: str = Field(max_length=64, unique=True)
+    user_id: int = Field(index=True)
+    created_at: datetime = Field(default_factory=utcnow)
+    expires_at: datetime
+    used_at: datetime | None = None
+
+
+class AccessToken(NumberedRow, table=True):
+    """A token of a program that acts as a person, within a scope."""
+
+    __tablename__ = "access_token"
+
+    token_sha256: str = Field(max_length=64, unique=True)
+    user_id: int = Field(index=True)
+    name: str = Field(max_length=60)
+    scope: str = Field(max_length=8, description="read, use, write or admin.")
+    created_at: datetime = Field(default_factory=utcnow)
+    expires_at: datetime
+    last_used_at: datetime | None = Field(default=None, description="To the hour.")
+
+
+class Share(SQLModel, table=True):
+    """A thing that its owner shares with one person, whatever its visibility."""
+
+    __tablename__ = "share"
+
+    kind: str = Field(max_length=20, primary_key=True, description="The table of the thing.")
+    thing_id: int = Field(primary_key=True)
+    user_id: int = Field(primary_key=True, index=True)
+    may_edit: bool = False
+
+
+class LoginFailure(NumberedRow, table=True):
+    """Wrong passwords for a name or from an address, which slow down further tries."""
+
+    __tablename__ = "login_failure"
+
+    subject: str = Field(max_length=80, unique=True, description="Hash of the name, or address.")
+    count: float = 0.0
+    last_at: datetime = Field(default_factory=utcnow, index=True)
+
+
+class DeviceUse(NumberedRow, table=True):
+    """Seconds of a device that a person's jobs used in an hour; survives the jobs."""
+
+    __tablename__ = "device_use"
+    __table_args__ = (sa.UniqueConstraint("user_id", "hour", "queue"),)
+
+    user_id: int = Field(index=True)
+    hour: datetime
+    queue: str = Field(max_length=16)
+    seconds: float = 0.0
