@@ -77,6 +77,16 @@ class Settings(BaseSettings):
         description="Ask for a token that is made at each start, against other users of this "
         "machine: on or off.",
     )
+    accounts: bool = Field(
+        False,
+        description="People log in with names and passwords of their own, and what they make can "
+        "be private: on or off. `brushwork users` invites them.",
+    )
+    new_things: Literal["studio", "private"] = Field(
+        "studio",
+        description="With accounts, who sees what somebody makes, unless they choose: studio "
+        "(everybody) or private.",
+    )
     open_browser: bool = Field(True, description="Open a browser when started on a terminal.")
     device: str = Field("auto", description="Device of workers: auto, cpu, cuda, cuda:1, mps.")
     threads: int = Field(

@@ -124,6 +124,7 @@ def use_settings(app: FastAPI, settings: Settings) -> None:
     app.state.login = Login(
         password=settings.password.get_secret_value() if settings.password else None,
         start_token=read_start_token(settings),
+        accounts=settings.accounts,
     )
     _add_middleware(app, settings)
 

@@ -8,6 +8,7 @@ import secrets
 import threading
 
 START = "start"  # the mark of sessions that were opened with the start token
+PERSON = "person"  # of sessions that a person with an account opened
 SALT_BYTES = 16
 SCRYPT = {"n": 2**14, "r": 8, "p": 1, "dklen": 32}  # 16 MiB and about 50 ms
 MOST_KNOWN = 100

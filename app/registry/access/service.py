@@ -16,6 +16,7 @@ from app.registry.db import utcnow
 from app.registry.errors import NotFound
 from app.registry.tables.access import LoginSession
 from app.registry.tables.jobs import Event
+from app.registry.tables.people import User
 from app.registry.wording import aware
 
 IDLE_END = timedelta(days=7)
@@ -31,7 +32,7 @@ def token_hash(token: str) -> str:
 
 
 def open_session(
-    session: Session, *, secret_mark: str, address: str, browser: str
+    session: Session, *, secret_mark: str, address: str, browser: str, user_id: int | None = None
 ) -> tuple[str, LoginSession]:
     """A new session and its token, which is stored nowhere; rows that have run out go."""
     delete_expired(session)
@@ -41,6 +42,7 @@ def open_session(
     row = LoginSession(
         token_sha256=token_hash(token),
         secret_mark=secret_mark,
+        user_id=user_id,
         created_at=now,
         last_used_at=now,
         expires_at=now + ABSOLUTE_END,
@@ -58,6 +60,13 @@ def find_session(session: Session, sha256: str) -> LoginSession | None:
     """The session with this hash of its token, if it has not ended."""
     row = session.exec(select(LoginSession).where(LoginSession.token_sha256 == sha256)).first()
     return None if row is None or has_ended(row) else row
+
+
+def find_person(session: Session, sha256: str) -> tuple[LoginSession, User] | None:
+    """The session with this hash and its person, unless it has ended or they are disabled."""
+    query = select(LoginSession, User).join(User, col(User.id) == LoginSession.user_id)
+    found = session.exec(query.where(LoginSession.token_sha256 == sha256)).first()
+    return None if found is None or has_ended(found[0]) or found[1].disabled_at else found
 
 
 def has_ended(row: LoginSession) -> bool:

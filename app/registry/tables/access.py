@@ -23,7 +23,7 @@ class LoginSession(NumberedRow, table=True):
     secret_mark: str = Field(
         max_length=100, description="Salted hash of the password it was opened with."
     )
-    user_id: int | None = Field(default=None, description="Reserved: there are no users yet.")
+    user_id: int | None = Field(default=None, description="The person, with accounts.")
     created_at: datetime = Field(default_factory=utcnow)
     last_used_at: datetime = Field(default_factory=utcnow, index=True)
     expires_at: datetime = Field(description="Absolute end, however much it is used.")

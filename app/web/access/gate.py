@@ -19,8 +19,11 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from app.registry.actor import acting_as
+from app.registry.access import service as sessions
+from app.registry.actor import Principal, Visibility, acting_as
 from app.registry.errors import Forbidden
+from app.registry.people import service as people
+from app.registry.people import tokens
 from app.registry.tables.access import LoginSession
 from app.web.access.login import (
     Login,
@@ -30,6 +33,7 @@ from app.web.access.login import (
     token_of,
 )
 from app.web.access.needs import EVERYTHING, Need, Rule, need_of
+from app.web.access.throttle import site_of
 from app.web.problems import problem_response
 from app.web.state import app_state
 from app.web.templates import CAN_LOG_OUT, error_page, wants_fragment
@@ -38,6 +42,7 @@ CALLER = "brushwork_caller"  # key in the scope
 LOGIN_PATH = "/login"
 MAX_NEXT_CHARACTERS = 8_000
 ASK_PROGRAM = "Brushwork asks for its password; the user name can be anything."
+ASK_TOKEN = "Brushwork asks for an access token, which a person makes on the page of their account."
 ASK_PERSON = (
     "You are not logged in, or your session has ended; nothing was changed. Log in in another tab, "
     "then come back to this one and send it again."
@@ -52,11 +57,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Caller:
-    """The sender of a request, and what they may do."""
+    """The sender of a request, and what they may do; `principal`: their account, if any."""
 
     actor: str
     grants: frozenset[Need] = EVERYTHING
     session: LoginSession | None = None
+    principal: Principal | None = None
 
 
 def caller_of(request: Request) -> Caller | None:
@@ -98,7 +104,7 @@ class Gate:
             raise Forbidden("This login may not do that.")
         scope[CALLER] = caller
         scope[CAN_LOG_OUT] = caller.session is not None
-        with acting_as(caller.actor):
+        with acting_as(caller.actor, caller.principal):
             return await self.app(scope, receive, send)
 
 
@@ -107,6 +113,8 @@ async def identify(request: Request) -> Caller:
     login = login_of(request)
     if not login.is_needed:
         return Caller("loopback")
+    if login.accounts:
+        return await run_in_threadpool(identify_person, request)
     # first, because browsers go on sending a password that was changed
     if session := await _session_of(request):
         return Caller(f"session:{session.key}", session=session)
@@ -116,6 +124,36 @@ async def identify(request: Request) -> Caller:
     way, given = credentials
     login.check_secret(given, address=address_of(request), way=way)
     return Caller(way)
+
+
+def identify_person(request: Request) -> Caller:
+    """The caller with accounts: by a session's cookie or an access token; nothing is cached."""
+    state = app_state(request)
+    makes = Visibility(state.settings.new_things)
+    address = site_of(address_of(request))
+    token = token_of(request)
+    if token is not None:
+        with state.database.read() as session:
+            person = sessions.find_person(session, sessions.token_hash(token))
+        if person is not None:
+            row, user = person
+            if sessions.should_note_use(row):
+                login_of(request).note_use(state.database, row.key, user.key)
+            principal = people.principal_of(user, makes=makes, address=address)
+            return Caller(f"user:{user.key}", session=row, principal=principal)
+    credentials = read_credentials(request.headers)
+    if credentials is None:
+        raise Unauthorized(ASK_TOKEN)
+    given = credentials[1].decode("latin-1")
+    with state.database.read() as session:
+        found = tokens.find_token(session, given)
+    if found is None:
+        raise Unauthorized("The access token is wrong, or it has expired.")
+    token_row, user = found
+    if tokens.should_note_use(token_row):
+        login_of(request).note_use(state.database, token_row.key, user.key, by=tokens.note_use)
+    principal = people.principal_of(user, makes=makes, address=address)
+    return Caller(f"token:{token_row.key}", principal=principal)
 
 
 async def _session_of(request: Request) -> LoginSession | None:

@@ -18,10 +18,11 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from app.registry.access import service
-from app.registry.access.secret_marks import START, SecretMarks
-from app.registry.db import Database
+from app.registry.access.secret_marks import PERSON, START, SecretMarks
+from app.registry.db import Database, Session
 from app.registry.errors import AppError
 from app.registry.outages import OUTAGES
+from app.registry.people import service as people
 from app.registry.tables.access import LoginSession
 from app.web.access.throttle import Throttle, site_of
 
@@ -58,10 +59,12 @@ class Login:
         *,
         password: str | None,
         start_token: str | None = None,
+        accounts: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.has_password = password is not None
         self.has_start_token = start_token is not None
+        self.accounts = accounts
         self.marks = SecretMarks(password)
         self.throttle = Throttle(clock)
         self._secrets = [
@@ -78,7 +81,7 @@ class Login:
     @property
     def is_needed(self) -> bool:
         """False where everybody who reaches the server may use it."""
-        return bool(self._secrets)
+        return self.accounts or bool(self._secrets)
 
     def check_secret(self, given: bytes, *, address: str, way: str) -> str:
         """The name of the secret that this is. Raises Unauthorized, TooManyTries."""
@@ -127,7 +130,7 @@ class Login:
         if found is not None and not self._fits(found.secret_mark):
             found = None
         if found is not None and service.should_note_use(found):
-            self._note_use(database, found.key)
+            self.note_use(database, found.key)
         with self._lock:
             self._cache.pop(sha256, None)
             self._cache[sha256] = CachedSession(found, self._clock() + CACHE_SECONDS)
@@ -135,17 +138,31 @@ class Login:
                 self._cache.popitem(last=False)
         return found
 
-    def _note_use(self, database: Database, session_id: int) -> None:
-        """Write down that a session is used; a database that cannot be written is ignored."""
+    def note_use(
+        self,
+        database: Database,
+        row_id: int,
+        user_id: int | None = None,
+        *,
+        by: Callable[[Session, int], None] = service.note_use,
+    ) -> None:
+        """Write down that a session or token is used, and by whom.
+
+        A database that cannot be written is ignored.
+        """
         if self._clock() < self._notes_at:
             return
         try:
             with database.write() as session:
-                service.note_use(session, session_id)
+                by(session, row_id)
+                if user_id is not None:
+                    people.seen(session, user_id)
         except OUTAGES:
             self._notes_at = self._clock() + PAUSE_SECONDS  # each try would wait for the lock
 
     def _fits(self, mark: str) -> bool:
+        if self.accounts or mark == PERSON:
+            return self.accounts and mark == PERSON
         return self.has_start_token if mark == START else self.marks.fits(mark)
 
     def forget(self) -> None:

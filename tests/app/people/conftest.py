@@ -1,0 +1,74 @@
+"""A server with accounts and three people: Eva, administrator, and the members Ana and Ben."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from app.registry.access import service as sessions
+from app.registry.access.secret_marks import PERSON
+from app.registry.actor import Role
+from app.registry.people import service as people
+from app.registry.people import tokens
+from app.registry.state import AppState
+from app.registry.tables.people import User
+from app.web.access.login import Login
+
+PEOPLE = {
+    "Eva": Role.ADMIN,
+    "Ana": Role.MEMBER,
+    "Ben": Role.MEMBER,
+    "Vic": Role.VIEWER,
+}
+ClientOf = Callable[..., TestClient]
+
+
+@pytest.fixture
+def people_app(app: FastAPI) -> Iterator[FastAPI]:
+    """An app with accounts, in which all of PEOPLE exist; the first one is number 1."""
+    was, state = app.state.login, state_of(app)
+    app.state.login = Login(password=None, accounts=True)
+    with state.database.write() as session:
+        for name, role in PEOPLE.items():
+            people.add_user(session, name, role)
+    yield app
+    app.state.login = was
+
+
+def state_of(app: FastAPI) -> AppState:
+    state: AppState = app.state.brushwork
+    return state
+
+
+def find_person(app: FastAPI, name: str) -> User:
+    with state_of(app).database.read() as session:
+        user = people.find_user(session, name)
+        assert user is not None
+        return user
+
+
+@pytest.fixture
+def client_of(people_app: FastAPI) -> ClientOf:
+    """A function: a client of a person; a browser, or with a scope a program with a token."""
+
+    def make(name: str | None, scope: str | None = None, *, days: int = 1) -> TestClient:
+        client = TestClient(people_app, base_url="http://localhost", follow_redirects=False)
+        if name is None:
+            return client
+        user = find_person(people_app, name)
+        with state_of(people_app).database.write() as session:
+            if scope is not None:
+                token, _ = tokens.make_token(session, user, "test", scope, days=days)
+                client.headers["authorization"] = f"Bearer {token}"
+            else:
+                token, _ = sessions.open_session(
+                    session, secret_mark=PERSON, address="", browser="", user_id=user.key
+                )
+                client.cookies.set("brushwork-session", token, domain="localhost.local")
+                client.headers["accept"] = "text/html"
+        return client
+
+    return make
