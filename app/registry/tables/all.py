@@ -26,7 +26,7 @@ from app.registry.tables.owned import follow, register_parts, register_subjects,
 
 JOB_TABLES = (runs.Run, renders.Render, jobs.IoJob)
 
-register_things(
+THINGS = (
     datasets.Dataset,
     base_models.BaseModel,
     caption_models.CaptionModel,
@@ -41,6 +41,7 @@ register_things(
     recipes.Recipe,
     jobs.IoJob,
 )
+register_things(*THINGS)
 register_parts(
     {
         datasets.Image: {"dataset_id": datasets.Dataset},

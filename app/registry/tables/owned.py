@@ -248,9 +248,14 @@ def require_right(session: Session, principal: Principal, row: Any, *, own: bool
         return
     owner = session.get(User, row.owner_id)
     name = owner.name if owner else "its owner"
-    noun = row.__tablename__.replace("_", " ").replace("io job", "job")
     act = "delete or share" if own else "change"
-    raise Forbidden(f"Only {name} or an administrator may {act} this {noun}.")
+    raise Forbidden(f"Only {name} or an administrator may {act} this {noun_of(row)}.")
+
+
+def noun_of(row: Any) -> str:
+    """The word for a thing, such as “base model”."""
+    noun = str(row.__tablename__).replace("_", " ")
+    return {"io job": "job", "own preset": "preset"}.get(noun, noun)
 
 
 def thing_of(session: Session, row: Any) -> Any:
