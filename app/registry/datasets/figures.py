@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
@@ -23,7 +24,6 @@ class DatasetFigures:
 
 def count_figures(session: Session, dataset_ids: Sequence[int]) -> dict[int, DatasetFigures]:
     """The figures of each of these datasets, in one query."""
-    session.flush()  # a query of the connection does not
     further = (
         select(ImageCaption.image_id)
         .join(Image, col(Image.id) == col(ImageCaption.image_id))
@@ -33,16 +33,13 @@ def count_figures(session: Session, dataset_ids: Sequence[int]) -> dict[int, Dat
     # least() is called min() on SQLite
     is_tall = col(Image.width) < col(Image.height)
     side = sa.case((is_tall, col(Image.width)), else_=col(Image.height))
-    counted = session.connection().execute(
-        sa.select(
-            col(Image.dataset_id),
-            func.count(),
-            func.sum(sa.case((has_caption, 1), else_=0)),
-            func.sum(sa.case((col(Image.set_aside), 0), else_=1)),
-            func.min(side),
-        )
-        .where(col(Image.dataset_id).in_(dataset_ids), col(Image.deleted_at).is_(None))
-        .group_by(col(Image.dataset_id))
-    )
+    numbers: list[Any] = [
+        func.count(),
+        func.sum(sa.case((has_caption, 1), else_=0)),
+        func.sum(sa.case((col(Image.set_aside), 0), else_=1)),
+        func.min(side),
+    ]
+    live = col(Image.dataset_id).in_(dataset_ids) & col(Image.deleted_at).is_(None)
+    query = select(Image.dataset_id, *numbers).where(live).group_by(col(Image.dataset_id))
     figures = dict.fromkeys(dataset_ids, DatasetFigures())
-    return figures | {key: DatasetFigures(*values) for key, *values in counted}
+    return figures | {key: DatasetFigures(*values) for key, *values in session.exec(query)}

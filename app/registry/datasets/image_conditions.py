@@ -90,8 +90,7 @@ def any_caption(scope: Scope, holds: Callable[[Any], Condition]) -> Condition:
 def further_captions_of(scope: Scope, *columns: Any) -> sa.Select[Any]:
     """A query of the captions after the first one of the dataset's images."""
     of_image = col(ImageCaption.image_id) == col(Image.id)
-    further = sa.inspect(ImageCaption).local_table.join(sa.inspect(Image).local_table, of_image)
-    return sa.select(*columns).select_from(further).where(scope.live)
+    return sa.select(*columns).select_from(ImageCaption).join(Image, of_image).where(scope.live)
 
 
 def _contains(scope: Scope, words: str) -> Condition:

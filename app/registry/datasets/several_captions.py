@@ -115,18 +115,17 @@ def read_texts(session: Session, dataset_id: int, *, longer_than: int = 0) -> li
 
     By image, the first caption first.
     """
-    images, further = sa.inspect(Image).local_table, sa.inspect(ImageCaption).local_table
-    live = is_live(dataset_id)
-    first = sa.select(images.c.id, images.c.caption, sa.literal(0)).where(
-        live, sa.func.length(images.c.caption) > longer_than
+    live, further = is_live(dataset_id), col(ImageCaption.caption)
+    first = select(Image.id, Image.caption, sa.literal(0).label("place")).where(
+        live, sa.func.length(col(Image.caption)) > longer_than
     )
     others = (
-        sa.select(further.c.image_id, further.c.caption, further.c.id)
-        .select_from(further.join(images, further.c.image_id == images.c.id))
-        .where(live, sa.func.length(further.c.caption) > longer_than)
+        select(ImageCaption.image_id, further, ImageCaption.id)
+        .join(Image, col(ImageCaption.image_id) == col(Image.id))
+        .where(live, sa.func.length(further) > longer_than)
     )
-    rows = session.connection().execute(sa.union_all(first, others).order_by("id", sa.text("3")))
-    return [(image_id, caption) for image_id, caption, _ in rows]
+    query: Any = sa.union_all(first, others).order_by("id", "place")
+    return [(image_id, caption) for image_id, caption, _ in session.exec(query)]
 
 
 def pinned_captions(item: Mapping[str, Any]) -> list[KindCaption]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
-import sqlalchemy as sa
 from pydantic import Field
-from sqlmodel import col
+from sqlmodel import select
 
 from app.registry.api_records import api_record
 from app.registry.archive import Archive, ArchiveRefused, MemberRefused
@@ -112,12 +112,12 @@ def known_images(session: Session, dataset_id: int) -> KnownImages:
     An export of the dataset has these very files.
     """
     damaged = findings.problems(session)
-    rows = sa.select(Image).where(col(Image.dataset_id) == dataset_id)
+    columns: list[Any] = [getattr(Image, name) for name in STORED]
     known: dict[str, list[NewImage]] = {}
-    for row in session.connection().execute(rows):
+    for row in session.exec(select(*columns).where(Image.dataset_id == dataset_id)):
         if row.clean_sha256 in damaged or row.thumbnail_sha256 in damaged:
             continue
-        image = NewImage(**{name: getattr(row, name) for name in STORED})
+        image = NewImage(**row._mapping)
         known.setdefault(image.clean_sha256, []).append(image)
     return known
 

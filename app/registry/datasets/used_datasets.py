@@ -86,11 +86,11 @@ def _facts(session: Session, version_ids: Collection[int]) -> dict[int, tuple[An
         DatasetVersion.image_count,
     ]
     query = (
-        sa.select(*columns)
+        select(*columns)
         .join(Dataset, col(Dataset.id) == col(DatasetVersion.dataset_id))
         .where(col(DatasetVersion.id).in_(version_ids))
     )
-    return {row[0]: tuple(row[1:]) for row in session.connection().execute(query)}
+    return {row[0]: tuple(row[1:]) for row in session.exec(query)}
 
 
 def image_total(used: Sequence[UsedDataset]) -> int:

@@ -19,6 +19,7 @@ from app.registry.tables.adapters import AdapterVersion
 from app.registry.tables.grids import Grid, GridCell, is_on_its_own
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.renders import Render
+from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import Run
 
 RUN, RENDER, GRID = "run", "render", "grid"
@@ -70,7 +71,7 @@ def list_jobs(
     own = (_select(RUN, Run), _select(RENDER, Render).where(col(Render.draft_slot).is_(None)))
     jobs = sa.union_all(*own, _grids(), _io_jobs()).subquery()
     order = (jobs.c.created_at, jobs.c.kind, jobs.c.number)
-    query = sa.select(jobs).order_by(*(column.desc() for column in order)).limit(limit)
+    query: Any = sa.select(jobs).order_by(*(column.desc() for column in order)).limit(limit)
     if kinds:
         query = query.where(jobs.c.kind.in_(kinds))
     if statuses:
@@ -81,7 +82,8 @@ def list_jobs(
         place = zip(_read_position(after), order, strict=True)
         here = sa.tuple_(*(sa.literal(value, column.type) for value, column in place))
         query = query.where(sa.tuple_(*order) < here)
-    rows = session.connection().execute(query).mappings()
+    with deleted_too(session):  # of what an io job is about
+        rows = session.exec(query).mappings()
     return [ListedJob(**{**row, "status": JobStatus(row["status"])}) for row in rows]
 
 

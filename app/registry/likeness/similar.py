@@ -154,13 +154,13 @@ def list_similar(
     packed_look: Any = sa.type_coerce(col(AdapterLook.look), sa.types.NullType())
     columns = col(Adapter.id), col(AdapterLook.adapter_id), packed_look
     query = (
-        sa.select(*columns)
+        select(*columns)
         .outerjoin(AdapterLook, col(AdapterLook.adapter_id) == col(Adapter.id))
         .where(is_in_library(), col(Adapter.id) != reference.measured.adapter_id)
     )
     if base:
         query = query.where(col(Adapter.base_family) == base)
-    rows = session.connection().execute(query).all()
+    rows = session.exec(query).all()
     keys, packed = [key for key, _, look in rows if look], [look for *_, look in rows if look]
     (away,) = distances(unpack([reference.measured.look or b""]), unpack(packed))
     shown = away.argsort(kind="stable")[start : start + limit]

@@ -20,6 +20,7 @@ from app.registry.renders.requests import RenderRequest
 from app.registry.storage.store import BlobStore
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.renders import Render
+from app.registry.tables.rows import UNSYNCHRONIZED
 
 RECENT = 5  # renders that an estimate is made from
 
@@ -77,7 +78,7 @@ def keep_draft(session: Session, render_id: int) -> Render:
     render = service.get_render(session, render_id)
     kept = [render.key] if render.twin_id is None else [render.key, render.twin_id]
     change = sa.update(Render).where(col(Render.id).in_(kept)).values(draft_slot=None)
-    session.connection().execute(change)
+    session.exec(change, execution_options=UNSYNCHRONIZED)
     session.refresh(render)
     return render
 

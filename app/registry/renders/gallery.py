@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement
@@ -143,8 +144,8 @@ def _matches(session: Session, query: str) -> list[ColumnElement[bool]]:
 def _adapter_texts(session: Session) -> dict[int, str]:
     """The searched texts of the adapters with renders, by id."""
     has_renders = sa.exists().where(col(RenderAdapter.adapter_id) == col(Adapter.id))
-    columns = (Adapter.id, Adapter.name, Adapter.slug, Adapter.trigger_words)
-    rows = session.connection().execute(sa.select(*map(col, columns)).where(has_renders))
+    columns: list[Any] = [Adapter.id, Adapter.name, Adapter.slug, Adapter.trigger_words]
+    rows = session.exec(select(*columns).where(has_renders))
     return {row.id: searched_lines([row.name, row.slug, *row.trigger_words]) for row in rows}
 
 

@@ -18,6 +18,7 @@ from app.registry.renders.listing import ShownRender, distinct_images
 from app.registry.renders.service import get_render, render_images
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.renders import Render, RenderAdapter
+from app.registry.tables.rows import UNSYNCHRONIZED
 
 LISTED = 200
 
@@ -28,7 +29,7 @@ def hide_render(session: Session, adapter_id: int, render_id: int, *, hidden: bo
     keys = [row.key for row in equal_renders(session, render)]
     links = sa.update(RenderAdapter).where(col(RenderAdapter.adapter_id) == adapter_id)
     links = links.where(col(RenderAdapter.render_id).in_(keys))
-    session.connection().execute(links.values(hidden=hidden))
+    session.exec(links.values(hidden=hidden), execution_options=UNSYNCHRONIZED)
     session.expire_all()
     return render
 

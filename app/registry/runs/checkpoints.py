@@ -118,17 +118,16 @@ def newest_steps(
     """The steps of the newest checkpoints of a run; at most `limit`, below `before`."""
     steps = sa.union(*checkpoint_steps(run_id)).subquery()
     (step,) = steps.c
-    query = sa.select(step).order_by(step.desc()).limit(limit)
+    query = select(step).order_by(step.desc()).limit(limit)
     if before is not None:
         query = query.where(step < before)
-    return list(session.connection().execute(query).scalars())
+    return list(session.exec(query))
 
 
 def count_checkpoints(session: Session, run_id: int) -> int:
     """Number of checkpoints of a run, with or without adapter."""
     steps = sa.union(*checkpoint_steps(run_id)).subquery()
-    query = sa.select(sa.func.count()).select_from(steps)
-    return session.connection().execute(query).scalar_one()
+    return session.exec(select(sa.func.count()).select_from(steps)).one()
 
 
 def get_checkpoint(session: Session, run_id: int, step: int) -> RunCheckpoint:
@@ -311,9 +310,8 @@ class SamplePage:
 
 def list_marked_steps(session: Session, run_id: int) -> list[tuple[int, bool]]:
     """All steps with samples or a checkpoint, without the base model; True: it has samples."""
-    samples = sa.select(col(Sample.step)).where(col(Sample.run_id) == run_id).distinct()
-    sampled = set(session.connection().execute(samples).scalars())
-    saved = session.connection().execute(sa.union(*checkpoint_steps(run_id))).scalars()
+    sampled = set(session.exec(select(Sample.step).where(Sample.run_id == run_id).distinct()))
+    saved = session.exec(select(sa.union(*checkpoint_steps(run_id)).subquery().c[0]))
     return [(step, step in sampled) for step in sorted({*sampled, *saved} - {0})]
 
 
@@ -327,10 +325,10 @@ def list_sample_page(
         ),
         *checkpoint_steps(run_id),
     ).subquery()
-    query = sa.select(steps.c.step).order_by(steps.c.step.desc()).limit(size + 1)
+    query = select(steps.c.step).order_by(steps.c.step.desc()).limit(size + 1)
     if before is not None:
         query = query.where(steps.c.step < before)
-    newest = list(session.connection().execute(query).scalars())
+    newest = list(session.exec(query))
     shown = newest[:size]
     samples = select(Sample).where(Sample.run_id == run_id, col(Sample.step).in_([0, *shown]))
     return SamplePage(

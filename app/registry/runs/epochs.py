@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import Session, col
+from sqlmodel import Session, col, select
 
 from app.registry.datasets.used_datasets import UsedDataset, used_of_runs
 from app.registry.tables.datasets import DatasetVersion
@@ -89,14 +89,10 @@ def _list_repeats(session: Session, version_ids: Collection[int]) -> dict[int, t
     """
     items = col(DatasetVersion.items)
     repeats = sa.cast(items, sa.Text).contains('"repeats"')
-    found = session.connection().execute(
-        sa.select(
-            col(DatasetVersion.id),
-            col(DatasetVersion.image_count),
-            sa.case((repeats, items), else_=sa.null()),
-        ).where(col(DatasetVersion.id).in_(version_ids))
-    )
-    return {key: (count, _sum_repeats(found_items, count)) for key, count, found_items in found}
+    repeated = sa.case((repeats, items), else_=sa.null())
+    query = select(col(DatasetVersion.id), DatasetVersion.image_count, repeated)
+    found = session.exec(query.where(col(DatasetVersion.id).in_(version_ids)))
+    return {key or 0: (count, _sum_repeats(listed, count)) for key, count, listed in found}
 
 
 def _sum_repeats(items: list[dict[str, Any]] | None, count: int) -> int:

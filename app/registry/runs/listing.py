@@ -336,8 +336,8 @@ def _matches(session: Session, query: str) -> list[ColumnElement[bool]]:
 
 def _texts(session: Session, model: type[NamedRow], used: sa.Select[Any]) -> dict[int, str]:
     """The searched names of what runs refer to by these ids, by id."""
-    query = sa.select(col(model.id), col(model.name)).where(col(model.id).in_(used))
-    return {row.id: spaced(row.name) for row in session.connection().execute(query)}
+    query = select(model.id, model.name).where(col(model.id).in_(used))
+    return {key or 0: spaced(name) for key, name in session.exec(query)}
 
 
 def _with(word: str, texts: Mapping[int, str]) -> list[int]:

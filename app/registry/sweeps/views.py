@@ -33,6 +33,7 @@ from app.registry.sweeps.service import runs_of
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.grids import GridCell
 from app.registry.tables.renders import Render
+from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import Checkpoint, Run
 from app.registry.tables.sweeps import Stage, Sweep
 
@@ -195,17 +196,18 @@ def _saved(run: Run) -> float:
 
 def _sizes(session: Session, run_ids: Sequence[int]) -> dict[int, int]:
     """The bytes of the checkpoints of each run."""
-    states = sa.select(col(Checkpoint.run_id), sa.func.sum(Checkpoint.size_bytes))
+    states = select(Checkpoint.run_id, sa.func.sum(Checkpoint.size_bytes))
     states = states.where(col(Checkpoint.run_id).in_(run_ids)).group_by(col(Checkpoint.run_id))
     adapters = (
-        sa.select(col(Adapter.run_id), sa.func.sum(AdapterVersion.size_bytes))
+        select(Adapter.run_id, sa.func.sum(AdapterVersion.size_bytes))
         .join(AdapterVersion, col(AdapterVersion.adapter_id) == col(Adapter.id))
         .where(col(Adapter.run_id).in_(run_ids))
         .group_by(col(Adapter.run_id))
     )
-    execute, found = session.connection().execute, Counter[int]()
-    for key, size in (*execute(states), *execute(adapters)):
-        found[key or 0] += int(size)
+    found = Counter[int]()
+    with deleted_too(session):  # they take their place until they are deleted for good
+        for key, size in (*session.exec(states), *session.exec(adapters)):
+            found[key or 0] += int(size)
     return found
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import ORMExecuteState, with_loader_criteria
 from sqlmodel import Field, Session, SQLModel, col
 
 DELETED_TOO = "deleted_too"  # key in `Session.info`
+UNSYNCHRONIZED = {"synchronize_session": False}  # option of changes that leave loaded rows as read
 _hidden: list[Any] = []  # options of queries, one for each table of `hide_deleted`
 
 

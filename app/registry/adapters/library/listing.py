@@ -135,10 +135,11 @@ def _page_of_ids(
     session: Session, filters: Filter, ids: Sequence[int], start: Key | None
 ) -> AdapterPage:
     """The page, sorted from a few rows that are all fetched; counts are exact."""
-    columns = (Adapter.id, Adapter.base_family, Adapter.starred)
-    query = sa.select(*map(col, (*columns, Adapter.updated_at, Adapter.sort_name)))
+    columns: list[Any] = [Adapter.id, Adapter.base_family, Adapter.starred]
+    columns += [Adapter.updated_at, Adapter.sort_name]
+    query = select(*columns)
     found = query.where(is_in_library(), _has_id(session, ids), *_has_tags(filters))
-    rows = session.connection().execute(found).all()
+    rows = session.exec(found).all()
     families = Counter(row.base_family for row in rows)
     starred = sum(row.starred for row in rows)
     fitting = [
@@ -237,11 +238,11 @@ def _scan_rows(
 
 def _count_by_filter(session: Session) -> tuple[dict[str, int | None], int]:
     """Number of adapters per family and of starred adapters, in one query."""
-    counted = [
+    counted: list[Any] = [
         *(_at_most(COUNT_END + 1, col(Adapter.base_family) == family) for family in BaseFamily),
         _at_most(COUNT_END + 1, col(Adapter.starred).is_(True)),
     ]
-    *families, starred = session.connection().execute(sa.select(*counted)).one()
+    *families, starred = session.exec(select(*counted)).one()
     return {name: n for name, n in zip(BaseFamily, families, strict=True) if n}, starred
 
 
@@ -254,7 +255,7 @@ def _at_most(most: int, *conditions: ColumnElement[bool]) -> ColumnElement[int]:
 def _count_up_to(
     session: Session, conditions: Sequence[ColumnElement[bool]], most: int
 ) -> tuple[int, bool]:
-    number = session.connection().execute(sa.select(_at_most(most + 1, *conditions))).scalar_one()
+    number = session.exec(select(_at_most(most + 1, *conditions))).one()
     return min(number, most), number > most
 
 

@@ -23,6 +23,7 @@ from app.registry.db import in_chunks
 from app.registry.job_kinds.caption_kinds import PreviewCaptionResult
 from app.registry.tables.auto_caption import CaptionProposal, ProposalState
 from app.registry.tables.datasets import CaptionSource, DatasetEdit, Image, ImageCaption, is_live
+from app.registry.tables.rows import UNSYNCHRONIZED
 from app.registry.wording import plural
 from worker.core.captioning.words import CaptionMode
 
@@ -371,6 +372,7 @@ def store_proposals(session: Session, proposals: Sequence[CaptionProposal]) -> N
                 col(CaptionProposal.kind) == kind,
                 col(CaptionProposal.state) == ProposalState.PROPOSED,
             )
-            session.connection().execute(older.values(state=ProposalState.DISCARDED))
+            discarded = older.values(state=ProposalState.DISCARDED)
+            session.exec(discarded, execution_options=UNSYNCHRONIZED)
     session.add_all(proposals)
     session.flush()

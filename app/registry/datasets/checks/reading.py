@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import Session, col
+from sqlmodel import Session, col, select
 
 from app.registry.blobs import findings
 from app.registry.datasets.listing import image_search
@@ -69,28 +69,23 @@ def read_some(
 
 def _read(session: Session, wanted: sa.ColumnElement[bool]) -> list[CheckedImage]:
     others: dict[int, list[str]] = defaultdict(list)
-    further = sa.select(col(ImageCaption.image_id), col(ImageCaption.caption)).where(
+    further = select(ImageCaption.image_id, ImageCaption.caption).where(
         col(ImageCaption.image_id).in_(sa.select(col(Image.id)).where(wanted)),
         col(ImageCaption.share) > 0,
         col(ImageCaption.caption) != "",
     )
-    for image_id, caption in session.connection().execute(further.order_by(col(ImageCaption.id))):
+    for image_id, caption in session.exec(further.order_by(col(ImageCaption.id))):
         others[image_id].append(caption)
-    images, measures = sa.inspect(Image).local_table, sa.inspect(ImageMeasure).local_table
-    query = (
-        sa.select(
-            *(images.c[name] for name in COLUMNS),
-            sa.case((col(Image.caption_share) > 0, col(Image.caption)), else_="").label("caption"),
-            FILE_HAS_PROBLEM.label("is_unusable"),
-            col(ImageMeasure.measure_version).is_not(None).label("is_measured"),
-            *(measures.c[name] for name in (*MEASURES, "perceptual_hash")),
-            *(images.c.focus_x, images.c.focus_y),
-        )
-        .select_from(images.outerjoin(measures, MEASURED))
-        .where(wanted)
-        .order_by(col(Image.id))
-    )
-    rows = session.connection().execute(query)
+    columns: list[Any] = [
+        *(getattr(Image, name) for name in COLUMNS),
+        sa.case((col(Image.caption_share) > 0, col(Image.caption)), else_="").label("caption"),
+        FILE_HAS_PROBLEM.label("is_unusable"),
+        col(ImageMeasure.measure_version).is_not(None).label("is_measured"),
+        *(getattr(ImageMeasure, name) for name in (*MEASURES, "perceptual_hash")),
+        *(Image.focus_x, Image.focus_y),
+    ]
+    query = select(*columns).select_from(Image).outerjoin(ImageMeasure, MEASURED).where(wanted)
+    rows = session.exec(query.order_by(col(Image.id)))
     return [_image(row, others.get(row[0], ())) for row in rows]
 
 
@@ -126,17 +121,14 @@ def _number(text: str | None) -> int | None:
 
 def read_state(session: Session, dataset: Dataset) -> tuple[object, ...]:
     """Equal values for as long as nothing that is checked has changed."""
-    image, caption = sa.inspect(Image).local_table, sa.inspect(ImageCaption).local_table
+    key, further = col(ImageCaption.id), col(ImageCaption.image_id) == col(Image.id)
     of_images = image_search.read_state(session, dataset)
-    captions = (
-        sa.select(
-            sa.func.sum(caption.c.id),
-            sa.func.sum(caption.c.version),
-            sa.func.sum(sa.cast(caption.c.id, sa.BigInteger) * caption.c.share),
-        )
-        .select_from(caption.join(image, caption.c.image_id == image.c.id))
-        .where(is_trained(dataset.key))
+    captions = select(
+        sa.func.sum(key),
+        sa.func.sum(col(ImageCaption.version)),
+        sa.func.sum(sa.cast(key, sa.BigInteger) * col(ImageCaption.share)),
     )
-    of_captions = session.connection().execute(captions).one()
+    captions = captions.select_from(ImageCaption).join(Image, further)
+    of_captions = session.exec(captions.where(is_trained(dataset.key))).one()
     problems = tuple(sorted(findings.problems(session)))
     return (dataset.trigger_word, of_images, *of_captions, problems)

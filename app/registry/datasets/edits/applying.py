@@ -19,6 +19,7 @@ from app.registry.datasets.edits.writing import CaptionWrite, write_captions, wr
 from app.registry.datasets.service import change_dataset, get_dataset, lock_datasets
 from app.registry.db import Database, in_chunks, utcnow
 from app.registry.tables.datasets import CaptionSource, Dataset, DatasetEdit, Image, ImageCaption
+from app.registry.tables.rows import UNSYNCHRONIZED
 from app.registry.wording import aware
 
 KEPT_EDITS = 50  # of a dataset, that can be undone
@@ -141,9 +142,10 @@ def _row(change: Change) -> dict[str, Any]:
 def _forget_old_steps(session: Session, dataset: Dataset) -> None:
     """Empty what steps before the last ones would need to be undone; the steps stay."""
     mine = col(DatasetEdit.dataset_id) == dataset.key
-    kept = sa.select(col(DatasetEdit.id)).where(mine).order_by(col(DatasetEdit.id).desc())
-    oldest = session.connection().execute(kept.offset(KEPT_EDITS - 1).limit(1)).scalar()
+    kept = select(DatasetEdit.id).where(mine).order_by(col(DatasetEdit.id).desc())
+    oldest = session.exec(kept.offset(KEPT_EDITS - 1).limit(1)).first()
     if oldest is None:
         return
     old = mine & (col(DatasetEdit.id) < oldest) & (sa.cast(DatasetEdit.before, sa.Text) != "[]")
-    session.connection().execute(sa.update(DatasetEdit).where(old).values(before=[]))
+    emptied = sa.update(DatasetEdit).where(old).values(before=[])
+    session.exec(emptied, execution_options=UNSYNCHRONIZED)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import sqlalchemy as sa
 from pydantic import Field
 from sqlmodel import Session, col, select
 
@@ -196,8 +195,8 @@ def _file_name_rules(session: Session, image_ids: Iterable[int]) -> dict[int, Ru
     """
     names: dict[int, str] = {}
     for chunk in in_chunks(image_ids):
-        query = sa.select(col(Image.id), col(Image.filename)).where(col(Image.id).in_(chunk))
-        names |= {row.id: row.filename for row in session.connection().execute(query)}
+        query = select(Image.id, Image.filename).where(col(Image.id).in_(chunk))
+        names |= {key or 0: name for key, name in session.exec(query)}
     answers = captions_of_files(list(names.values()))
     return {key: partial(_fill, answer) for key, answer in zip(names, answers, strict=True)}
 

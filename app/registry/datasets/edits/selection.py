@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
-import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.datasets.filters import ALL_IMAGES, ImageFilter
@@ -51,7 +51,7 @@ class SelectedImage:
         return point(self.focus_x, self.focus_y)
 
 
-COLUMNS = [getattr(Image, name) for name in SelectedImage.__dataclass_fields__]
+COLUMNS: list[Any] = [getattr(Image, name) for name in SelectedImage.__dataclass_fields__]
 
 
 def selected_images(
@@ -87,8 +87,8 @@ def images_by_id(
     """The images of this dataset with these ids that are not deleted, in the order of ids."""
     found: list[SelectedImage] = []
     for chunk in in_chunks(image_id for image_id in image_ids if 0 < image_id <= MAX_ID):
-        query = sa.select(*COLUMNS).where(is_live(dataset_id), col(Image.id).in_(chunk))
-        rows = session.connection().execute(query.order_by(col(Image.id)))
+        query = select(*COLUMNS).where(is_live(dataset_id), col(Image.id).in_(chunk))
+        rows = session.exec(query.order_by(col(Image.id)))
         found += [SelectedImage(*row) for row in rows]
     return found
 

@@ -70,18 +70,16 @@ def list_steps(
     # the rows of a step can be megabytes: whether there are any is enough
     has_rows = sa.cast(DatasetEdit.before, sa.Text) != "[]"
     can_undo = has_rows & col(DatasetEdit.undone_at).is_(None)
-    columns = (
-        *(col(DatasetEdit.id), col(DatasetEdit.action), col(DatasetEdit.settings)),
-        *(col(DatasetEdit.changed), col(DatasetEdit.created_at), col(DatasetEdit.undone_at)),
-    )
-    query = sa.select(*columns, can_undo.label("can_undo")).where(
-        col(DatasetEdit.dataset_id) == dataset_id
-    )
+    columns: list[Any] = [
+        *(DatasetEdit.id, DatasetEdit.action, DatasetEdit.settings, DatasetEdit.changed),
+        *(DatasetEdit.created_at, DatasetEdit.undone_at, can_undo.label("can_undo")),
+    ]
+    query = select(*columns).where(DatasetEdit.dataset_id == dataset_id)
     if to_undo:
         query = query.where(can_undo)
     if only is not None:
         query = query.where(col(DatasetEdit.id) == only)
-    rows = session.connection().execute(query.order_by(col(DatasetEdit.id).desc()).limit(limit))
+    rows = session.exec(query.order_by(col(DatasetEdit.id).desc()).limit(limit))
     return [
         Step(**row._mapping, sentence=_describe(session, row.action, row.settings, row.changed))
         for row in rows.all()
@@ -153,12 +151,12 @@ def _undo_trigger(session: Session, dataset: Dataset, step: DatasetEdit, edit: E
 
 def _current(session: Session, image_ids: Iterable[int]) -> dict[int, sa.Row[Any]]:
     """What these images have now, by id; nobody else changes them until the session ends."""
-    is_deleted = col(Image.deleted_at).is_not(None).label("deleted")
-    columns = [sa.inspect(Image).local_table.c[name] for name in CURRENT]
+    columns: list[Any] = [getattr(Image, name) for name in CURRENT]
+    columns.append(col(Image.deleted_at).is_not(None).label("deleted"))
     found: dict[int, sa.Row[Any]] = {}
     for chunk in in_chunks(image_ids):
-        query = sa.select(*columns, is_deleted).where(col(Image.id).in_(chunk))
-        rows = session.connection().execute(query.order_by(col(Image.id)).with_for_update())
+        query = select(*columns).where(col(Image.id).in_(chunk))
+        rows = session.exec(query.order_by(col(Image.id)).with_for_update())
         found |= {row.id: row for row in rows}
     return found
 

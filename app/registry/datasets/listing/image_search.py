@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import Session, col
+from sqlmodel import Session, col, select
 
 from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.figures import DatasetFigures, count_figures
@@ -50,7 +50,7 @@ def matching_ids(session: Session, dataset: Dataset, wanted: ImageFilter = ALL_I
     scope = scope_of(session, dataset)
     query = _from_images(col(Image.id)).where(*conditions_of(wanted, scope))
     order = _ORDERS.get(wanted.sort, (OLDEST,))
-    ids = list(session.connection().execute(query.order_by(*order)).scalars().all())
+    ids = list(session.exec(query.order_by(*order)))
     kept = [found for kind, found in _KEPT_FILTERS.items() if kind in wanted.show]
     if not kept and wanted.sort in _ORDERS:
         return ids
@@ -102,9 +102,8 @@ def read_state(session: Session, dataset: Dataset) -> index.State:
 def _read_state(
     session: Session, dataset_id: int, created_at: datetime, trigger_word: str | None
 ) -> index.State:
-    session.flush()  # a query of the connection does not
     query = _from_images(*index.state_columns(dataset_id)).where(is_live(dataset_id))
-    row = session.connection().execute(query).one()
+    row = session.exec(query).one()
     base = tokens_of(session, dataset_id).base
     return index.read_state(row, created_at, base, trigger_word)
 
@@ -124,7 +123,7 @@ def _count_in_sql(session: Session, dataset_id: int) -> dict[Show, int]:
     scope = scope_of(session, session.get_one(Dataset, dataset_id))
     kinds = sorted(IN_SQL)
     columns = [_count(kind, scope) for kind in kinds]
-    row = session.connection().execute(_from_images(*columns).where(scope.live)).one()
+    row = session.exec(_from_images(*columns).where(scope.live)).one()
     return {kind: int(count or 0) for kind, count in zip(kinds, row, strict=True)}
 
 
@@ -134,10 +133,9 @@ def _in_order(ids: Sequence[int], order: Sequence[int]) -> list[int]:
     return [key for key in order if key in wanted] + [key for key in ids if key not in ordered]
 
 
-def _from_images(*columns: Any) -> sa.Select[Any]:
+def _from_images(*columns: Any) -> Any:
     """A query of images with their measures, if they have any."""
-    images, measures = sa.inspect(Image).local_table, sa.inspect(ImageMeasure).local_table
-    return sa.select(*columns).select_from(images.outerjoin(measures, MEASURED))
+    return select(*columns).select_from(Image).outerjoin(ImageMeasure, MEASURED)
 
 
 def _count(kind: Show, scope: Scope) -> sa.ColumnElement[int]:

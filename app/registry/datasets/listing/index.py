@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import Session, col
+from sqlmodel import Session, col, select
 
 from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.listing.caption_words import parts_of, words_of, words_without_trigger
@@ -25,7 +25,6 @@ from app.registry.datasets.measures.service import MEASURED
 from app.registry.datasets.several_captions import read_texts
 from app.registry.tables.datasets import Dataset, Image, ImageCaption, ImageMeasure, is_live
 
-IMAGES, MEASURES = sa.inspect(Image).local_table, sa.inspect(ImageMeasure).local_table
 COMPARED_TEXTS = 10_000  # captions whose words are kept, some hundred bytes each
 _DIGITS = re.compile(r"([0-9]{1,18})")
 
@@ -81,18 +80,16 @@ def read_state(
 
 def _sum_of_further(dataset_id: int, value: Any) -> sa.ColumnElement[Any]:
     """The sum over the captions after the first one."""
-    of_dataset = (IMAGES.c.dataset_id == dataset_id) & IMAGES.c.deleted_at.is_(None)
-    further = sa.inspect(ImageCaption).local_table
-    joined = further.join(IMAGES, further.c.image_id == IMAGES.c.id)
-    query = sa.select(sa.func.sum(value)).select_from(joined).where(of_dataset)
-    return query.correlate(None).scalar_subquery()
+    further = select(sa.func.sum(value)).select_from(ImageCaption)
+    query = further.join(Image, col(ImageCaption.image_id) == col(Image.id))
+    return query.where(is_live(dataset_id)).correlate(None).scalar_subquery()
 
 
 def _hashes(session: Session, dataset_id: int, *, trained_only: bool) -> dict[int, int]:
     """The perceptual hashes of the live images that have one, the largest image first."""
     query = (
-        sa.select(IMAGES.c.id, MEASURES.c.perceptual_hash)
-        .select_from(IMAGES.join(MEASURES, MEASURED))
+        select(col(Image.id), col(ImageMeasure.perceptual_hash))
+        .join(ImageMeasure, MEASURED)
         .where(
             is_live(dataset_id),
             col(ImageMeasure.perceptual_hash).is_not(None),
@@ -101,8 +98,7 @@ def _hashes(session: Session, dataset_id: int, *, trained_only: bool) -> dict[in
     )
     if trained_only:
         query = query.where(col(Image.set_aside).is_(False))
-    rows = session.connection().execute(query)
-    return {key: int(digits, 16) for key, digits in rows}
+    return {key or 0: int(digits or "", 16) for key, digits in session.exec(query)}
 
 
 def _near_duplicates(session: Session, dataset_id: int) -> frozenset[int]:
@@ -165,8 +161,7 @@ def nearest_chain(hashes: Mapping[int, int]) -> list[int]:
 
 
 def _by_name(session: Session, dataset_id: int) -> list[int]:
-    query = sa.select(IMAGES.c.id, IMAGES.c.filename).where(is_live(dataset_id))
-    rows = session.connection().execute(query).all()
+    rows: Any = session.exec(select(Image.id, Image.filename).where(is_live(dataset_id)))
     return [key for key, name in sorted(rows, key=lambda row: (natural_key(row[1]), row[0]))]
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
 from app.registry.datasets.filters import ALL_IMAGES, ImageFilter, Sort
@@ -82,8 +81,8 @@ def _read_page_of_all(
     if after is not None and session.exec(select(key).where(live, key == after)).first():
         until = key >= after if is_newest else key <= after
         start = session.exec(select(func.count()).select_from(Image).where(live, until)).one()
-    query = sa.select(key).where(live).order_by(key.desc() if is_newest else key)
-    ids = session.connection().execute(query.offset(start).limit(size)).scalars().all()
+    query = select(key).where(live).order_by(key.desc() if is_newest else key)
+    ids = session.exec(query.offset(start).limit(size)).all()
     return ImagePage(load_images(session, ids), start=start, total=total, size=size)
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from itertools import chain
 from statistics import median
 
-import sqlalchemy as sa
 from pydantic import Field
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from app.registry.api_records import api_record
 from app.registry.datasets.caption_words import normalize_parts, search_key, spread_words
@@ -73,9 +72,8 @@ def read_statistics(session: Session, dataset: Dataset) -> DatasetStatistics:
 
 
 def _compute(session: Session, dataset_id: int) -> DatasetStatistics:
-    images = sa.inspect(Image).local_table
-    query = sa.select(images.c.width, images.c.height).where(is_live(dataset_id))
-    rows = session.connection().execute(query).all()
+    query = select(Image.width, Image.height).where(is_live(dataset_id))
+    rows = session.exec(query).all()
     captions: dict[int, list[str]] = {}
     for image_id, caption in read_texts(session, dataset_id):
         captions.setdefault(image_id, []).append(caption)

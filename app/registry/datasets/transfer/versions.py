@@ -70,11 +70,8 @@ def list_versions(session: Session, dataset_id: int) -> list[VersionSummary]:
         *(DatasetVersion.id, DatasetVersion.dataset_id, DatasetVersion.fingerprint),
         *(DatasetVersion.created_at, DatasetVersion.image_count, has_items),
     ]
-    rows = session.connection().execute(
-        sa.select(*columns)
-        .where(col(DatasetVersion.dataset_id) == dataset_id)
-        .order_by(col(DatasetVersion.id).desc())
-    )
+    query = select(*columns).where(DatasetVersion.dataset_id == dataset_id)
+    rows = session.exec(query.order_by(col(DatasetVersion.id).desc()))
     found = {row[0]: VersionSummary(*row) for row in rows}
     _add_runs(session, found)
     _add_adapters(session, found)
@@ -88,10 +85,10 @@ def _add_runs(session: Session, found: dict[int, VersionSummary]) -> None:
     for column, regularization in ((trained, False), (further, False), (regularized, True)):
         columns: list[Any] = [column, Run.id, Run.name]
         is_there = column.in_(list(found)) & col(Run.deleted_at).is_(None)
-        query = sa.select(*columns).where(is_there).order_by(col(Run.id))
+        query = select(*columns).where(is_there).order_by(col(Run.id))
         if column is further:
             query = query.join(RunDataset, col(RunDataset.run_id) == col(Run.id))
-        for version_id, key, name in session.connection().execute(query):
+        for version_id, key, name in session.exec(query):
             found[version_id].runs.append(UsingRun(key, name, regularization))
 
 
@@ -99,12 +96,12 @@ def _add_adapters(session: Session, found: dict[int, VersionSummary]) -> None:
     pinned: Any = AdapterVersion.dataset_version_id
     columns: list[Any] = [pinned, Adapter.id, Adapter.slug, Adapter.name, AdapterVersion.version]
     query = (
-        sa.select(*columns)
+        select(*columns)
         .join(Adapter, col(Adapter.id) == AdapterVersion.adapter_id)
         .where(pinned.in_(list(found)), is_in_library(), col(AdapterVersion.deleted_at).is_(None))
         .order_by(col(AdapterVersion.id))
     )
-    for version_id, *adapter in session.connection().execute(query):
+    for version_id, *adapter in session.exec(query):
         found[version_id].adapters.append(UsingAdapter(*adapter))
     several = (
         select(Adapter, AdapterVersion)

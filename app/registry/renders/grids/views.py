@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
 from app.registry.job_kinds.states import JobStatus
@@ -189,7 +188,7 @@ def grid_rows(session: Session, grids: Sequence[Grid]) -> list[GridRow]:
     keys = [grid.key for grid in grids]
     columns = (col(GridCell.grid_id), func.count(), func.count(col(RenderImage.id)))
     joined = (
-        sa.select(*columns)
+        select(*columns)
         .select_from(GridCell)
         .outerjoin(
             RenderImage,
@@ -199,7 +198,7 @@ def grid_rows(session: Session, grids: Sequence[Grid]) -> list[GridRow]:
         .where(col(GridCell.grid_id).in_(keys))
         .group_by(col(GridCell.grid_id))
     )
-    counts = {key: (cells, done) for key, cells, done in session.connection().execute(joined)}
+    counts = {key: (cells, done) for key, cells, done in session.exec(joined)}
     found = []
     for grid in grids:
         first = (

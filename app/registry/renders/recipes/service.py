@@ -28,6 +28,7 @@ from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.recipes import Recipe, RecipeAdapter
 from app.registry.tables.renders import Render, RenderImage
+from app.registry.tables.rows import UNSYNCHRONIZED
 from app.registry.validation import checked_name
 from worker.core.inference.config import RenderConfig
 
@@ -238,6 +239,7 @@ def delete_deleted_recipes(session: Session) -> int:
     deleted = session.exec(select(Recipe.id).where(_is_listed(deleted=True)))
     keys = [key for key in deleted if key is not None]
     for chunk in in_chunks(keys):
-        session.connection().execute(sa.delete(Recipe).where(col(Recipe.id).in_(chunk)))
+        gone = sa.delete(Recipe).where(col(Recipe.id).in_(chunk))
+        session.exec(gone, execution_options=UNSYNCHRONIZED)
     session.expire_all()
     return len(keys)
