@@ -23,6 +23,7 @@ from app.registry.errors import AppError
 from app.registry.hub_source import is_allowed
 from app.registry.state import AppState
 from app.registry.tables.added_models import ModelStatus
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer
 from app.web.deletion.nouns import FOREVER
 from app.web.forms import SentForm
@@ -131,10 +132,12 @@ def add_removal(
         return FreedSpace(title, files=len(sizes), size_bytes=sum(sizes))
 
     @router.get(address, name=f"preview_{name}_removal", description=asked, **more)
+    @needs(Action.ADMIN)
     def preview(state: State, model_id: int = model) -> FreedSpace:
         return free(state, model_id, is_preview=True)
 
     @router.delete(address, name=f"remove_{name}", description=removed, **more)
+    @needs(Action.ADMIN)
     def delete(state: State, model_id: int = model) -> FreedSpace:
         return free(state, model_id, is_preview=False)
 
@@ -183,11 +186,13 @@ class ModelPages:
         kind = self.kind
 
         @router.get(kind.address)
+        @needs(Action.LOOK)
         def index(request: Request, state: State) -> Response:
             """List all models of the kind."""
             return self.show(request, state, SentModel(), 200)
 
         @router.post(kind.address)
+        @needs(Action.ADMIN)
         def add(request: Request, state: State, form: SentForm) -> Response:
             """Add a model by path or name; an unusable one is answered with the reason."""
             source, precision = (
@@ -209,6 +214,7 @@ class ModelPages:
             )
 
         @router.post(f"{kind.address}/{{model_id}}/cancel")
+        @needs(Action.ADMIN)
         def cancel(request: Request, model_id: Id, state: State) -> Response:
             """Cancel a download."""
             return self.carry_out(
@@ -216,6 +222,7 @@ class ModelPages:
             )
 
         @router.post(f"{kind.address}/{{model_id}}/remove")
+        @needs(Action.ADMIN)
         def remove(request: Request, model_id: Id, state: State) -> Response:
             """Remove a model from the list, with the files that are only here for it."""
             return self.carry_out(

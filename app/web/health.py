@@ -23,7 +23,7 @@ from app.registry import health
 from app.registry.errors import AppError, NotReady
 from app.registry.health import Counts
 from app.registry.state import AppState
-from app.web.access.needs import Need, needs
+from app.web.access.needs import Action, needs
 from app.web.problems import problems
 from app.web.state import State
 
@@ -130,7 +130,7 @@ class Readiness(BaseModel):
 
 
 @router.get("/healthz")
-@needs(Need.OPEN)
+@needs(Action.OPEN)
 async def healthz() -> dict[str, str]:
     """Check that the web process answers."""
     return {"status": "ok"}
@@ -139,7 +139,7 @@ async def healthz() -> dict[str, str]:
 @router.get(
     "/readyz", responses=problems({503: "Database or storage cannot be read; `detail` says why."})
 )
-@needs(Need.OPEN)
+@needs(Action.OPEN)
 async def readyz(probes: AppProbes) -> Readiness:
     """Check that database and storage can be read, within two seconds.
 
@@ -166,6 +166,7 @@ def _status(name: str, sentence: str) -> PartStatus:
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
+@needs(Action.ADMIN)
 async def metrics(probes: AppProbes) -> Response:
     """Get metrics for Prometheus.
 

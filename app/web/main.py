@@ -20,7 +20,7 @@ from app.web.access import api as access_api
 from app.web.access import pages as access_pages
 from app.web.access.gate import Gate, TrustedProxies
 from app.web.access.login import Login
-from app.web.access.needs import NEED, ByMethod, Need, declare, make_rules
+from app.web.access.needs import Action, make_rules, needs
 from app.web.adapters import api as adapters_api
 from app.web.adapters import pages as adapters_pages
 from app.web.adapters.downloads import api as downloads_api
@@ -112,7 +112,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     _add_files(app)
     for router in _all_routers():
-        app.include_router(declare(router, ByMethod()))
+        app.include_router(router)
     add_error_answers(app)
     use_settings(app, settings)
     return app
@@ -136,9 +136,9 @@ def _add_files(app: FastAPI) -> None:
     """
     for route in app.routes:
         if isinstance(route, Route) and route.path == app.openapi_url:
-            setattr(route.endpoint, NEED, Need.READ)
-    static = StaticWithLongCache(directory=STATIC)
-    setattr(static, NEED, Need.OPEN)  # the login page is styled by them, and they are not secret
+            needs(Action.LOOK)(route.endpoint)
+    # the login page is styled by them, and they are not secret
+    static = needs(Action.OPEN)(StaticWithLongCache(directory=STATIC))
     app.mount("/static", static, name="static")
 
 
@@ -184,11 +184,6 @@ def _all_routers() -> Iterator[APIRouter]:
         jobs_api,
         playground_api,
     )
-    models = (base_models_api, base_models_pages, caption_models_api, caption_models_pages)
-    for domain in models:
-        declare(
-            domain.router, ByMethod(other=Need.ADMIN)
-        )  # paths and downloads of the server itself
     for domain in apis:
         api.include_router(domain.router)
     yield api

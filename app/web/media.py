@@ -14,6 +14,7 @@ from app.registry.images.image_types import HEAD_BYTES, image_type
 from app.registry.state import AppState
 from app.registry.storage.store import BlobDamaged, BlobNotFound, blob_chunks
 from app.registry.tables.blobs import ThumbnailSize
+from app.web.access.needs import Action, needs
 from app.web.state import State
 
 router = APIRouter(include_in_schema=False)
@@ -27,12 +28,14 @@ CACHE_WITHOUT_THUMBNAIL = "private, max-age=60"  # seconds: the image itself is 
 
 
 @router.get("/media/{sha256}")
+@needs(Action.LOOK)
 def media(sha256: Sha256, request: Request, state: State) -> Response:
     """An image; other blobs are not served here."""
     return _image_response(state, request, sha256)
 
 
 @router.get("/media/{sha256}/{size}")
+@needs(Action.LOOK)
 def thumbnail(sha256: Sha256, size: ThumbnailSize, request: Request, state: State) -> Response:
     """The thumbnail of an image, or the image itself where it has none."""
     with state.database.read() as session:

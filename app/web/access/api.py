@@ -10,7 +10,7 @@ from pydantic import Field
 from app.registry.access import service
 from app.registry.wording import aware
 from app.web.access.gate import login_of
-from app.web.access.needs import Need, needs
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer
 from app.web.rest.lists import Part
 from app.web.state import Id, Reading, SessionRoute, State
@@ -30,7 +30,7 @@ class SessionOut(Answer):
 
 
 @router.get("/sessions")
-@needs(Need.ADMIN)
+@needs(Action.ADMIN)
 def list_sessions(session: Reading, part: Part) -> list[SessionOut]:
     """List the sessions of browsers that have not ended, last used first.
 
@@ -45,7 +45,7 @@ def list_sessions(session: Reading, part: Part) -> list[SessionOut]:
 
 
 @router.delete("/sessions/{session_id}", status_code=204)
-@needs(Need.ADMIN)
+@needs(Action.ADMIN)
 def end_session(session_id: Id, request: Request, state: State) -> None:
     """End a session: its browser has to log in again."""
     with state.database.write() as session:

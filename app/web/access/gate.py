@@ -1,6 +1,6 @@
 """The gate: decides once, before routes and bodies, whether a request may be answered.
 
-It looks up what the route needs (`needs.py`) and who calls: a session's cookie, HTTP Basic or a
+It looks up the action of the route (`needs.py`) and who calls: a session's cookie, HTTP Basic or a
 Bearer token; where no secret is set, everybody who reaches it. What nothing opens is closed.
 The address and the scheme that a reverse proxy tells are believed if it is trusted.
 """
@@ -32,7 +32,8 @@ from app.web.access.login import (
     read_credentials,
     token_of,
 )
-from app.web.access.needs import EVERYTHING, Need, Rule, need_of
+from app.web.access.needs import EVERYTHING, Action, Rule, action_of
+from app.web.access.rights import words_of
 from app.web.access.throttle import site_of
 from app.web.problems import problem_response
 from app.web.state import app_state
@@ -60,7 +61,7 @@ class Caller:
     """The sender of a request, and what they may do; `principal`: their account, if any."""
 
     actor: str
-    grants: frozenset[Need] = EVERYTHING
+    grants: frozenset[Action] = EVERYTHING
     session: LoginSession | None = None
     principal: Principal | None = None
 
@@ -89,19 +90,19 @@ class Gate:
             await self.app(scope, receive, send)
         elif scope["type"] != "http":  # there are no web sockets
             await send({"type": "websocket.close", "code": 1008})
-        elif (need := need_of(self._rules, scope)) is Need.OPEN:
+        elif (action := action_of(self._rules, scope)) is Action.OPEN:
             await self.app(scope, receive, send)
         else:
-            await self._answer(need, scope, receive, send)
+            await self._answer(action, scope, receive, send)
 
-    async def _answer(self, need: Need, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, action: Action, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         try:
             caller = await identify(request)
         except Unauthorized as error:
             return await ask(request, error)(scope, receive, send)
-        if need not in caller.grants:
-            raise Forbidden("This login may not do that.")
+        if action not in caller.grants:
+            raise Forbidden(f"This login may not do that. {words_of(action)}")
         scope[CALLER] = caller
         scope[CAN_LOG_OUT] = caller.session is not None
         with acting_as(caller.actor, caller.principal):

@@ -1,7 +1,6 @@
-"""The permission that each route needs: declared with the routes, enforced by the gate.
+"""The action of each route: named at the route with `@needs`, enforced by the gate.
 
-A router is declared as a whole, by method; a route that needs something else says so with `@needs`.
-An app with a route that nobody declared does not start.
+An app with a route that names none does not start.
 """
 
 from __future__ import annotations
@@ -12,76 +11,67 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from fastapi import APIRouter
 from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.routing import BaseRoute
 from starlette.types import Scope
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-NEED = "brushwork_need"  # attribute of an endpoint or of a mounted app
+ACTION = "brushwork_action"  # attribute of an endpoint or of a mounted app
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
-class Need(StrEnum):
-    """The permission that a caller must have for a request to be answered."""
+class Action(StrEnum):
+    """What a request does; `app.web.access.rights` says who may.
+
+    EDIT, OWN and CONTROL also need a right to the thing that the path names.
+    """
 
     OPEN = "open"  # anybody: probes, the login page and the files that style it
-    READ = "read"
-    WRITE = "write"
-    ADMIN = "admin"  # what concerns the server and its sessions, not the work done on it
+    ACCOUNT = "account"  # one's own password, sessions and tokens
+    LOOK = "look"  # pages, lists, images and estimates, also those that are asked for by POST
+    VOTE = "vote"  # judge pairs of a blind test
+    DRAW = "draw"  # images, their comparisons, previews of captions; keep and star what was drawn
+    DOWNLOAD = "download"  # files of adapters, datasets and models, archives of images
+    TRAIN = "train"  # trainings and tools: whatever makes an adapter of others
+    CREATE = "create"  # datasets, imports, prompt sets, presets, recipes
+    EDIT = "edit"  # change a thing
+    OWN = "own"  # delete and restore a thing, share it
+    CONTROL = "control"  # cancel, pause, stop or continue a job
+    BULK = "bulk"  # change several things that the body names
+    ADMIN = "admin"  # what concerns the server: models, its folders, its Hub account, its sessions
 
 
-EVERYTHING = frozenset(Need)
+EVERYTHING = frozenset(Action)
 
 
 class UndeclaredRoute(Exception):
-    """A route says nothing about what it needs; the message names it."""
-
-
-@dataclass(frozen=True)
-class ByMethod:
-    """The usual need of a router: requests that change nothing read, all others write."""
-
-    safe: Need = Need.READ
-    other: Need = Need.WRITE
-
-    def of(self, method: str) -> Need:
-        """The need of a request with this method."""
-        return self.safe if method in SAFE_METHODS else self.other
+    """A route does not name its action; the message names the route."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A route's pattern and methods, and what it needs."""
+    """The pattern and methods of a route, and its action."""
 
     path: str
     pattern: re.Pattern[str]
     methods: frozenset[str] | None
-    need: Need | ByMethod
+    action: Action
 
 
-def needs(need: Need) -> Callable[[Endpoint], Endpoint]:
-    """A decorator: this route needs exactly that, whatever its router needs."""
+def needs(action: Action) -> Callable[[Endpoint], Endpoint]:
+    """A decorator, below that of the router: requests to this route need this action."""
 
     def mark(endpoint: Endpoint) -> Endpoint:
-        setattr(endpoint, NEED, need)
+        setattr(endpoint, ACTION, action)
         return endpoint
 
     return mark
 
 
-def declare(router: APIRouter, need: Need | ByMethod) -> APIRouter:
-    """The router, with what its routes need unless they say otherwise themselves."""
-    for context in iter_route_contexts(router.routes):
-        if declared(context) is None:
-            setattr(context.endpoint, NEED, need)
-    return router
-
-
-def declared(context: RouteContext) -> Need | ByMethod | None:
-    """The declared need of a route or a mounted app; None if it declares none."""
+def declared(context: RouteContext) -> Action | None:
+    """The action of a route or a mounted app; None if it names none."""
     target = getattr(context, "endpoint", None) or getattr(context.route, "app", None)
-    found: Need | ByMethod | None = getattr(target, NEED, None)
+    found: Action | None = getattr(target, ACTION, None)
     return found
 
 
@@ -89,37 +79,28 @@ def make_rules(routes: Iterable[BaseRoute]) -> list[Rule]:
     """The rules of an app's routes, in their order. Raises UndeclaredRoute."""
     rules = []
     for context in iter_route_contexts(list(routes)):
-        need = declared(context)
-        if need is None:
+        action = declared(context)
+        if action is None:
             raise UndeclaredRoute(
-                f"{context.path} does not say what it needs: add its router to `app/web/main.py`, "
-                "or mark it with `@needs`."
+                f"{context.path} does not say what it needs: mark it with `@needs`."
             )
-        methods = context.methods
-        rules.append(
-            Rule(
-                str(context.path),
-                context.path_regex,
-                None if methods is None else frozenset(methods),
-                need,
-            )
-        )
+        methods = None if context.methods is None else frozenset(context.methods)
+        rules.append(Rule(str(context.path), context.path_regex, methods, action))
     return rules
 
 
-def need_of(rules: Iterable[Rule], scope: Scope) -> Need:
-    """The need of this request; an address without a route can be asked for by readers only.
+def action_of(rules: Iterable[Rule], scope: Scope) -> Action:
+    """The action of this request; that of an address without a route is LOOK.
 
     A method that a path does not have is answered with 405 to those who may use the path. HEAD
     comes as GET (`HeadAsGet`).
     """
     path, method = scope["path"], scope["method"]
-    partial: Need | None = None
+    partial: Action | None = None
     for rule in rules:
         if not rule.pattern.match(path):
             continue
-        need = rule.need.of(method) if isinstance(rule.need, ByMethod) else rule.need
         if rule.methods is None or method in rule.methods:
-            return need
-        partial = partial or need
-    return partial or Need.READ
+            return rule.action
+        partial = partial or rule.action
+    return partial or Action.LOOK

@@ -19,7 +19,7 @@ from app.web.access.login import (
     set_cookie,
     token_of,
 )
-from app.web.access.needs import Need, needs
+from app.web.access.needs import Action, needs
 from app.web.access.throttle import TooManyTries
 from app.web.addresses import own_address
 from app.web.state import Id, State
@@ -50,7 +50,7 @@ Secret = Annotated[str, Form(max_length=MAX_SECRET_CHARACTERS)]
 
 
 @router.get(LOGIN_PATH)
-@needs(Need.OPEN)
+@needs(Action.OPEN)
 def show_login(
     request: Request,
     state: State,
@@ -68,7 +68,7 @@ def show_login(
 
 
 @router.post(LOGIN_PATH)
-@needs(Need.OPEN)
+@needs(Action.OPEN)
 def log_in(
     request: Request,
     state: State,
@@ -127,6 +127,7 @@ def _login_page(
 
 
 @router.post("/logout")
+@needs(Action.ACCOUNT)
 def log_out(request: Request, state: State) -> Response:
     """End this browser's session."""
     _end_session_of(request, state)
@@ -145,7 +146,7 @@ def _end_session_of(request: Request, state: State) -> None:
 
 
 @router.get("/sessions")
-@needs(Need.ADMIN)
+@needs(Action.ADMIN)
 def show_sessions(request: Request, state: State) -> Response:
     """List the browsers that are logged in."""
     with state.database.read() as session:
@@ -167,7 +168,7 @@ def _own_session(request: Request) -> int | None:
 
 
 @router.post("/sessions/end-others")
-@needs(Need.ADMIN)
+@needs(Action.ADMIN)
 def end_other_sessions(request: Request, state: State) -> Response:
     """End every session but this browser's."""
     with state.database.write() as session:
@@ -177,7 +178,7 @@ def end_other_sessions(request: Request, state: State) -> Response:
 
 
 @router.post("/sessions/{session_id}/end")
-@needs(Need.ADMIN)
+@needs(Action.ADMIN)
 def end_session(session_id: Id, request: Request, state: State) -> Response:
     """End one session; that of this browser logs it out."""
     with state.database.write() as session:

@@ -13,6 +13,7 @@ from app.registry.adapters.service import AdapterSummary
 from app.registry.renders.covers import choose_cover
 from app.registry.tables.adapters import AdapterVersion
 from app.registry.validation import Name
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer
 from app.web.openapi import header_docs
 from app.web.problems import problems
@@ -128,6 +129,7 @@ def adapter_out(row: AdapterSummary) -> AdapterOut:
 
 
 @router.get("/adapters", responses=header_docs("x-total-count-more"))
+@needs(Action.LOOK)
 def list_adapters(
     session: Reading,
     response: Response,
@@ -162,6 +164,7 @@ def list_adapters(
 
 
 @router.get("/adapters/{adapter_id}")
+@needs(Action.LOOK)
 def get_adapter(adapter_id: AdapterId, session: Reading) -> AdapterOut:
     """Get an adapter."""
     adapter = service.get_adapter(session, adapter_id)
@@ -169,6 +172,7 @@ def get_adapter(adapter_id: AdapterId, session: Reading) -> AdapterOut:
 
 
 @router.patch("/adapters/{adapter_id}", responses=UNLISTED)
+@needs(Action.EDIT)
 def change_adapter(adapter_id: AdapterId, body: AdapterPatch, session: Writing) -> AdapterOut:
     """Change name, notes, license, star, cover, trigger words or tags.
 

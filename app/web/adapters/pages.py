@@ -23,6 +23,7 @@ from app.registry.renders.ordered_covers import missing_covers, order_covers
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
 from app.registry.wording import plural
+from app.web.access.needs import Action, needs
 from app.web.adapters.detail import AdapterDetailPage, form_values, read_change
 from app.web.adapters.folders import pages as folder_pages
 from app.web.adapters.imports import pages as import_pages
@@ -65,6 +66,7 @@ def filter_links(filters: Filter) -> ListLinks:
 
 
 @router.get("/adapters")
+@needs(Action.LOOK)
 def index(
     request: Request,
     state: State,
@@ -145,6 +147,7 @@ def _sum_words(numbers: Iterable[int | None]) -> str:
 
 
 @router.post("/imports")
+@needs(Action.CREATE)
 def import_adapters(request: Request, state: State, sent: SentForm) -> Response:
     """Import LoRA files, each with its companion files; an io worker checks them.
 
@@ -173,6 +176,7 @@ def import_adapters(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.post("/adapters/covers")
+@needs(Action.BULK)
 def make_covers(state: State) -> Response:
     """Draw an image of each adapter that has none, which becomes its cover."""
     with state.database.write() as session:
@@ -189,6 +193,7 @@ def _adapter_id(state: AppState, slug: str) -> int:
 
 
 @router.get("/adapters/{slug}")
+@needs(Action.LOOK)
 def show(
     request: Request,
     slug: Slug,
@@ -207,6 +212,7 @@ def show(
 
 
 @router.post("/adapters/{slug}")
+@needs(Action.EDIT)
 def change(
     request: Request,
     slug: Slug,
@@ -250,6 +256,7 @@ def _address(slug: str, version: str | None, place: str) -> str:
 
 
 @router.post("/adapters/{slug}/star")
+@needs(Action.EDIT)
 def star(request: Request, slug: Slug, state: State, sent: SentForm) -> Response:
     """Star an adapter, or remove the star."""
     with state.database.write() as session:
@@ -262,6 +269,7 @@ def star(request: Request, slug: Slug, state: State, sent: SentForm) -> Response
 
 
 @router.post("/adapters/{slug}/cover")
+@needs(Action.EDIT)
 def set_cover(slug: Slug, state: State, sent: SentForm) -> Response:
     """Set an image generated with the adapter as its cover."""
     with state.database.write() as session:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from app.web import templates
+from app.web.access.needs import Action, needs
 from app.web.openapi import Schema, operations
 
 router = APIRouter(include_in_schema=False)
@@ -33,6 +34,7 @@ class OperationGroup:
 
 
 @router.get("/docs")
+@needs(Action.LOOK)
 def api_reference(request: Request) -> HTMLResponse:
     """Show the REST API: all operations; the viewer takes their place once it has loaded.
 

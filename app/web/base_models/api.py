@@ -15,6 +15,7 @@ from app.registry.db import Session
 from app.registry.deletion import base_models as removal
 from app.registry.renders.plan import usual_of
 from app.registry.tables import base_models as models
+from app.web.access.needs import Action, needs
 from app.web.added_models import NOT_ADDED, ModelOut, add_removal, model_out
 from app.web.problems import CANCEL
 from app.web.rest.bodies import example
@@ -124,6 +125,7 @@ def _drawing(base: models.BaseModel) -> DrawingOut:
 
 
 @router.get("/base-models")
+@needs(Action.LOOK)
 def list_base_models(session: Reading, part: Part) -> list[BaseModelOut]:
     """List all base models.
 
@@ -135,6 +137,7 @@ def list_base_models(session: Reading, part: Part) -> list[BaseModelOut]:
 
 
 @router.post("/base-models", status_code=202, responses=NOT_ADDED)
+@needs(Action.ADMIN)
 def add_base_model(body: BaseModelIn, state: State, session: Writing) -> BaseModelOut:
     """Add a base model from a path or from the Hugging Face Hub.
 
@@ -153,12 +156,14 @@ def add_base_model(body: BaseModelIn, state: State, session: Writing) -> BaseMod
 
 
 @router.get("/base-models/{base_id}")
+@needs(Action.LOOK)
 def get_base_model(base_id: BaseModelId, session: Reading) -> BaseModelOut:
     """Get a base model with the progress of its download."""
     return _answers(session, [service.get_base_model(session, base_id)])[0]
 
 
 @router.patch("/base-models/{base_id}")
+@needs(Action.ADMIN)
 def correct_base_model(
     base_id: BaseModelId, body: BaseModelPatch, session: Writing
 ) -> BaseModelOut:
@@ -167,6 +172,7 @@ def correct_base_model(
 
 
 @router.get("/base-models/{base_id}/subjects")
+@needs(Action.LOOK)
 def list_subjects(
     base_id: BaseModelId,
     session: Reading,
@@ -185,6 +191,7 @@ def list_subjects(
 
 
 @router.post("/base-models/{base_id}/cancel", **CANCEL)
+@needs(Action.ADMIN)
 def cancel_base_model(base_id: BaseModelId, session: Writing) -> BaseModelOut:
     """Cancel the download of a base model.
 

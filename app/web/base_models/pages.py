@@ -13,6 +13,7 @@ from app.registry.deletion import base_models as removal
 from app.registry.errors import NotFound
 from app.registry.state import AppState
 from app.registry.tables.base_models import EMBEDDED
+from app.web.access.needs import Action, needs
 from app.web.added_models import PRECISIONS, ModelPages, SentModel, models_page
 from app.web.forms import SentForm
 from app.web.state import Id, State, Words
@@ -32,6 +33,7 @@ GROUP_TITLES = {
 
 
 @router.get(f"{BASE_MODELS.address}/{{base_id}}/subjects")
+@needs(Action.LOOK)
 def show_subjects(request: Request, base_id: Id, state: State, q: Words = "") -> Response:
     """List what a base model can draw, each with a link into the playground."""
     with state.database.read() as session:
@@ -55,6 +57,7 @@ def show_subjects(request: Request, base_id: Id, state: State, q: Words = "") ->
 
 
 @router.post(f"{BASE_MODELS.address}/{{base_id}}/variant")
+@needs(Action.ADMIN)
 def correct_variant(request: Request, base_id: Id, state: State, form: SentForm) -> Response:
     """Correct the variant of a base model."""
     sent = str(form.get("variant", ""))

@@ -17,6 +17,7 @@ from app.registry.blind_tests.results import BlindResult
 from app.registry.db import MAX_ID
 from app.registry.state import AppState
 from app.registry.tables.blind_tests import BlindTest, Choice, Question
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer
 from app.web.openapi import file_docs
 from app.web.problems import problems
@@ -134,6 +135,7 @@ def _planned(body: BlindTestIn, state: AppState) -> BlindPlan:
 
 
 @router.post("/blind-tests/estimate")
+@needs(Action.LOOK)
 def estimate_blind_test(body: BlindTestIn, state: State) -> BlindEstimate:
     """Estimate a blind test.
 
@@ -144,6 +146,7 @@ def estimate_blind_test(body: BlindTestIn, state: State) -> BlindEstimate:
 
 
 @router.post("/blind-tests", status_code=202)
+@needs(Action.DRAW)
 def start_blind_test(body: BlindTestIn, state: State) -> BlindTestOut:
     """Start a blind test: its images are drawn in the order in which they are judged.
 
@@ -155,6 +158,7 @@ def start_blind_test(body: BlindTestIn, state: State) -> BlindTestOut:
 
 
 @router.get("/blind-tests")
+@needs(Action.LOOK)
 def list_blind_tests(
     session: Reading,
     part: Part,
@@ -174,12 +178,14 @@ def list_blind_tests(
 
 
 @router.get("/blind-tests/{test_id}")
+@needs(Action.LOOK)
 def get_blind_test(test_id: Id, session: Reading) -> BlindTestOut:
     """Get a blind test."""
     return blind_test_out(service.get_blind_test(session, test_id))
 
 
 @router.post("/blind-tests/{test_id}/pairs", responses=ENDED)
+@needs(Action.VOTE)
 def next_blind_pair(test_id: Id, state: State) -> BlindPairOut:
     """Get the pair that waits for an answer, else the next one.
 
@@ -189,6 +195,7 @@ def next_blind_pair(test_id: Id, state: State) -> BlindPairOut:
 
 
 @router.post("/blind-tests/{test_id}/votes", responses=ENDED)
+@needs(Action.VOTE)
 def vote_blind_pair(test_id: Id, body: BlindVoteIn, state: State) -> BlindPairOut:
     """Answer a pair; the answer is the next one. The same answer twice is no error."""
     with state.database.write() as session:
@@ -197,6 +204,7 @@ def vote_blind_pair(test_id: Id, body: BlindVoteIn, state: State) -> BlindPairOu
 
 
 @router.post("/blind-tests/{test_id}/undo", responses=ENDED)
+@needs(Action.VOTE)
 def undo_blind_vote(test_id: Id, state: State) -> BlindPairOut:
     """Take the last answer of this judge back: its pair waits for another one."""
     with state.database.write() as session:
@@ -205,6 +213,7 @@ def undo_blind_vote(test_id: Id, state: State) -> BlindPairOut:
 
 
 @router.post("/blind-tests/{test_id}/end")
+@needs(Action.CONTROL)
 def end_blind_test(test_id: Id, session: Writing) -> BlindTestOut:
     """End a blind test with what is judged: undecided is a result, too.
 
@@ -216,6 +225,7 @@ def end_blind_test(test_id: Id, session: Writing) -> BlindTestOut:
 @router.post(
     "/blind-tests/{test_id}/continue", status_code=202, responses=problems({409: "It was deleted."})
 )
+@needs(Action.CONTROL)
 def continue_blind_test(test_id: Id, state: State) -> BlindTestOut:
     """Open a blind test again, and draw the images that are missing."""
     with state.database.read() as session:
@@ -225,6 +235,7 @@ def continue_blind_test(test_id: Id, state: State) -> BlindTestOut:
 
 
 @router.get("/blind-tests/{test_id}/result", responses=NOT_ENDED)
+@needs(Action.LOOK)
 def get_blind_result(test_id: Id, session: Reading) -> BlindResult:
     """Get what a blind test found."""
     test = service.get_blind_test(session, test_id)
@@ -233,6 +244,7 @@ def get_blind_result(test_id: Id, session: Reading) -> BlindResult:
 
 
 @router.post("/blind-tests/{test_id}/use", responses=NOT_ENDED)
+@needs(Action.EDIT)
 def use_blind_candidate(test_id: Id, body: BlindUseIn, session: Writing) -> BlindUsedOut:
     """Put a candidate into use, at the weight that it had.
 
@@ -246,6 +258,7 @@ def use_blind_candidate(test_id: Id, body: BlindUseIn, session: Writing) -> Blin
     response_class=Response,
     responses=file_docs("image/png") | problems({409: "The pair was not shown."}),
 )
+@needs(Action.LOOK)
 def get_blind_image(
     test_id: Id, number: Number, side: Literal["left", "right"], state: State
 ) -> Response:
@@ -263,6 +276,7 @@ def get_blind_image(
     response_class=Response,
     responses=file_docs("image/png"),
 )
+@needs(Action.LOOK)
 def get_blind_reference(
     test_id: Id, shown: Annotated[int, Path(ge=1, le=9)], state: State
 ) -> Response:

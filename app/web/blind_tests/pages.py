@@ -25,6 +25,7 @@ from app.registry.renders.recipes import service as recipes
 from app.registry.runs import checkpoints
 from app.registry.slugs import LONGEST_SLUG
 from app.registry.tables.blind_tests import BlindTest, Choice, Question
+from app.web.access.needs import Action, needs
 from app.web.addresses import MAX_ADDRESS
 from app.web.blind_tests.api import continue_blind_test, judge
 from app.web.form_reader import FormReader, as_id
@@ -190,6 +191,7 @@ class NewBlindPage:
 
 
 @router.get("/blind-tests")
+@needs(Action.LOOK)
 def index(request: Request, state: State, run: OptionalId = None, page: PageNumber = 1) -> Response:
     """List blind tests, newest first, or those of a run."""
     with state.database.read() as session:
@@ -201,6 +203,7 @@ def index(request: Request, state: State, run: OptionalId = None, page: PageNumb
 
 
 @router.get("/blind-tests/new")
+@needs(Action.LOOK)
 def new(request: Request, state: State) -> Response:
     """The form of a new test, with what it costs and finds."""
     form = read_blind_form(request.query_params.multi_items())
@@ -210,6 +213,7 @@ def new(request: Request, state: State) -> Response:
 
 
 @router.post("/blind-tests/new")
+@needs(Action.DRAW)
 def start(request: Request, state: State, sent: SentForm) -> Response:
     """Start a test; its images are drawn in the order in which they are judged."""
     with state.database.read() as session:
@@ -221,6 +225,7 @@ def start(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.post("/blind-tests/play")
+@needs(Action.LOOK)
 def from_playground(request: Request, sent: SentForm) -> Response:
     """Go to the form of a new test of the adapters in the playground's form."""
     form = read_form(sent.multi_items())
@@ -233,6 +238,7 @@ def from_playground(request: Request, sent: SentForm) -> Response:
 
 
 @router.get("/blind-tests/{test_id}")
+@needs(Action.VOTE)
 def show(request: Request, test_id: Id, state: State, pairs: Words = "") -> Response:
     """The next pair of this judge; the result once the test has ended, with `pairs` all of them."""
     with state.database.read() as session:
@@ -248,6 +254,7 @@ def show(request: Request, test_id: Id, state: State, pairs: Words = "") -> Resp
 
 
 @router.post("/blind-tests/{test_id}/votes")
+@needs(Action.VOTE)
 def vote(test_id: Id, session: Writing, sent: SentForm) -> Response:
     """Answer the pair that is shown."""
     form = FormReader(sent)
@@ -258,6 +265,7 @@ def vote(test_id: Id, session: Writing, sent: SentForm) -> Response:
 
 
 @router.post("/blind-tests/{test_id}/undo")
+@needs(Action.VOTE)
 def undo(test_id: Id, session: Writing) -> Response:
     """Take the last answer of this judge back."""
     judging.undo(session, test_id, judge())
@@ -265,6 +273,7 @@ def undo(test_id: Id, session: Writing) -> Response:
 
 
 @router.post("/blind-tests/{test_id}/end")
+@needs(Action.CONTROL)
 def end(test_id: Id, session: Writing) -> Response:
     """End a test with what is judged."""
     service.end(session, test_id)
@@ -272,6 +281,7 @@ def end(test_id: Id, session: Writing) -> Response:
 
 
 @router.post("/blind-tests/{test_id}/continue")
+@needs(Action.CONTROL)
 def go_on(test_id: Id, state: State) -> Response:
     """Open a test that has ended."""
     continue_blind_test(test_id, state)
@@ -279,6 +289,7 @@ def go_on(test_id: Id, state: State) -> Response:
 
 
 @router.post("/blind-tests/{test_id}/use")
+@needs(Action.EDIT)
 def use(test_id: Id, session: Writing, sent: SentForm) -> Response:
     """Put a candidate into use."""
     form = FormReader(sent)

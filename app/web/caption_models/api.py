@@ -12,6 +12,7 @@ from app.registry.caption_models import service
 from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.db import Session
 from app.registry.tables.caption_models import CaptionModel
+from app.web.access.needs import Action, needs
 from app.web.added_models import NOT_ADDED, ModelOut, add_removal, model_out
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
@@ -50,6 +51,7 @@ def _model_out(session: Session, model: CaptionModel) -> CaptionModelOut:
 
 
 @router.get("/caption-models")
+@needs(Action.LOOK)
 def list_caption_models(session: Reading, part: Part) -> list[CaptionModelOut]:
     """List the models that caption images on this machine."""
     rows = added_models.list_with_progress(session, CAPTION_MODELS)
@@ -58,6 +60,7 @@ def list_caption_models(session: Reading, part: Part) -> list[CaptionModelOut]:
 
 
 @router.post("/caption-models", status_code=202, responses=NOT_ADDED)
+@needs(Action.ADMIN)
 def add_caption_model(body: CaptionModelIn, state: State, session: Writing) -> CaptionModelOut:
     """Add a caption model from a folder or from the Hugging Face Hub.
 
@@ -70,6 +73,7 @@ def add_caption_model(body: CaptionModelIn, state: State, session: Writing) -> C
 
 
 @router.get("/caption-models/{model_id}")
+@needs(Action.LOOK)
 def get_caption_model(model_id: CaptionModelId, session: Reading) -> CaptionModelOut:
     """Get a caption model with the progress of its download."""
     return _model_out(session, added_models.get_model(session, CAPTION_MODELS, model_id))
@@ -85,6 +89,7 @@ def get_caption_model(model_id: CaptionModelId, session: Reading) -> CaptionMode
         }
     ),
 )
+@needs(Action.ADMIN)
 def check_caption_model(
     model_id: CaptionModelId, state: State, session: Writing
 ) -> CaptionModelOut:
@@ -96,6 +101,7 @@ def check_caption_model(
 
 
 @router.post("/caption-models/{model_id}/cancel", **CANCEL)
+@needs(Action.ADMIN)
 def cancel_caption_model(model_id: CaptionModelId, session: Writing) -> CaptionModelOut:
     """Cancel the download of a caption model.
 

@@ -10,6 +10,7 @@ from app.registry.added_models.removal import file_removal
 from app.registry.caption_models import service
 from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.state import AppState
+from app.web.access.needs import Action, needs
 from app.web.added_models import ModelPages, SentModel, models_page
 from app.web.state import Id, State
 from app.web.templates import render
@@ -34,6 +35,7 @@ PAGES.add_routes(router)
 
 
 @router.post(f"{CAPTION_MODELS.address}/{{model_id}}/check")
+@needs(Action.ADMIN)
 def check(request: Request, model_id: Id, state: State) -> Response:
     """Check a caption model again, or resume its download."""
     return PAGES.carry_out(

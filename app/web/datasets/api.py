@@ -16,6 +16,7 @@ from app.registry.errors import InvalidInput
 from app.registry.slugs import Number
 from app.registry.tables.datasets import MAX_REPEATS, TRIGGER_LENGTH, Dataset, Image
 from app.registry.validation import Fraction, Name
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer
 from app.web.datasets import one_image_api
 from app.web.datasets import upload_progress as progress
@@ -153,6 +154,7 @@ def dataset_out(session: Session, dataset: Dataset) -> DatasetOut:
 
 
 @router.post("/datasets", status_code=201)
+@needs(Action.CREATE)
 def create_dataset(body: DatasetIn, session: Writing) -> DatasetOut:
     """Create an empty dataset."""
     dataset = service.create_dataset(session, body.name, trigger_word=body.trigger_word)
@@ -164,6 +166,7 @@ def create_dataset(body: DatasetIn, session: Writing) -> DatasetOut:
     status_code=201,
     responses={200: {"model": DatasetOut}, **problems({404: "There is no such example style."})},
 )
+@needs(Action.CREATE)
 def add_example(body: ExampleIn, state: State, response: Response) -> DatasetOut:
     """Create the dataset of an example style, with its images and captions.
 
@@ -177,6 +180,7 @@ def add_example(body: ExampleIn, state: State, response: Response) -> DatasetOut
 
 
 @router.get("/datasets")
+@needs(Action.LOOK)
 def list_datasets(session: Reading, part: Part, q: Search = "") -> list[DatasetOut]:
     """List all datasets, newest first."""
     found = part.of(service.list_datasets(session, q=q[:200]), lambda row: row.dataset.key)
@@ -184,12 +188,14 @@ def list_datasets(session: Reading, part: Part, q: Search = "") -> list[DatasetO
 
 
 @router.get("/datasets/{dataset_id}")
+@needs(Action.LOOK)
 def get_dataset(dataset_id: DatasetId, session: Reading) -> DatasetOut:
     """Get a dataset."""
     return dataset_out(session, service.get_dataset(session, dataset_id))
 
 
 @router.patch("/datasets/{dataset_id}")
+@needs(Action.EDIT)
 def change_dataset(dataset_id: DatasetId, body: DatasetPatch, session: Writing) -> DatasetOut:
     """Rename a dataset or change its trigger word."""
     dataset = service.change_dataset(
@@ -206,6 +212,7 @@ def change_dataset(dataset_id: DatasetId, body: DatasetPatch, session: Writing) 
         **problems({413: "More than 12 GB in one request: send several."}),
     },
 )
+@needs(Action.EDIT)
 def upload_images(
     request: Request,
     dataset_id: DatasetId,
@@ -257,6 +264,7 @@ def _upload_out(outcome: uploads.UploadOutcome) -> UploadOut:
 
 
 @router.get("/images/{image_id}")
+@needs(Action.LOOK)
 def get_image(image_id: Id, session: Reading) -> ImageOut:
     """Get an image."""
     return ImageOut.of_image(service.get_image(session, image_id))
@@ -266,6 +274,7 @@ def get_image(image_id: Id, session: Reading) -> ImageOut:
     "/images/{image_id}",
     responses=problems({409: "The caption was changed since `caption_version`."}),
 )
+@needs(Action.EDIT)
 def change_image(image_id: Id, body: ImagePatch, session: Writing) -> ImageOut:
     """Change the caption of an image, or how runs use it.
 

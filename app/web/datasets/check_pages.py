@@ -10,6 +10,7 @@ from starlette.responses import Response
 from app.registry.datasets import service
 from app.registry.datasets.checks.reading import read_some
 from app.web import templates
+from app.web.access.needs import Action, needs
 from app.web.datasets.check_view import AskedSide, ChecksPanel, checks_panel
 from app.web.datasets.page_requests import OfDataset
 
@@ -19,6 +20,7 @@ IMAGES_SHOWN = 24  # of a finding or pile; the rest is counted
 
 
 @router.get("/datasets/{slug}/checks")
+@needs(Action.LOOK)
 def checks(asked: OfDataset, side: Annotated[AskedSide, Depends()]) -> Response:
     """All findings of a dataset with their images."""
     with asked.reading() as (session, dataset):
@@ -46,6 +48,7 @@ def _shown_ids(panel: ChecksPanel) -> set[int]:
 
 
 @router.get("/datasets/{slug}/checks/panel")
+@needs(Action.LOOK)
 def panel(asked: OfDataset) -> Response:
     """The panel with the findings of a dataset."""
     with asked.reading() as (session, dataset):
@@ -54,6 +57,7 @@ def panel(asked: OfDataset) -> Response:
 
 
 @router.get("/datasets/{slug}/checks/brief")
+@needs(Action.LOOK)
 def brief(asked: OfDataset, side: Annotated[AskedSide, Depends()]) -> Response:
     """The open findings of a dataset in a few lines."""
     with asked.reading() as (session, dataset):

@@ -20,6 +20,7 @@ from app.registry.datasets.filters import ImageFilter
 from app.registry.slugs import Reference, RowId
 from app.registry.state import AppState
 from app.registry.tables.datasets import MAX_REPEATS, Dataset
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.bodies import example
@@ -132,6 +133,7 @@ class EditOut(Answer):
 
 
 @router.post("/datasets/{dataset_id}/edits")
+@needs(Action.EDIT)
 def edit_images(dataset_id: DatasetId, body: EditIn, state: State) -> EditOut:
     """Change many images at once, as one step that can be undone.
 
@@ -163,6 +165,7 @@ def edit_images(dataset_id: DatasetId, body: EditIn, state: State) -> EditOut:
 
 
 @router.get("/datasets/{dataset_id}/edits")
+@needs(Action.LOOK)
 def list_dataset_edits(dataset_id: DatasetId, session: Reading, part: Part) -> list[Step]:
     """List the bulk edits of a dataset, newest first."""
     service.get_dataset(session, dataset_id)
@@ -177,6 +180,7 @@ def list_dataset_edits(dataset_id: DatasetId, session: Reading, part: Part) -> l
     "/datasets/{dataset_id}/edits/{edit_id}/undo",
     responses=problems({409: "It was undone already, or is too old."}),
 )
+@needs(Action.EDIT)
 def undo_dataset_edit(dataset_id: DatasetId, edit_id: Id, session: Writing) -> EditOut:
     """Undo a bulk edit.
 

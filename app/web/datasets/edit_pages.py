@@ -24,6 +24,7 @@ from app.registry.errors import InvalidInput
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset
 from app.web import templates
+from app.web.access.needs import Action, needs
 from app.web.datasets.edit_forms import EditForm, read_edit_form
 from app.web.datasets.edit_view import EditPanel, edit_panel
 from app.web.datasets.forms import DatasetForm
@@ -40,6 +41,7 @@ NAMED = 3  # images that were left out, in a message
 
 
 @router.post("/datasets/{slug}/edits/preview")
+@needs(Action.LOOK)
 def preview(asked: OfDataset, sent: SentForm) -> Response:
     """Show every change of an edit before it happens."""
     with asked.reading() as (session, dataset):
@@ -51,6 +53,7 @@ def preview(asked: OfDataset, sent: SentForm) -> Response:
 
 
 @router.post("/datasets/{slug}/edits")
+@needs(Action.EDIT)
 def apply(asked: OfDataset, sent: SentForm) -> Response:
     """Carry out an edit as previewed; a message then offers to undo it."""
     with asked.reading() as (_, dataset):
@@ -78,6 +81,7 @@ def apply(asked: OfDataset, sent: SentForm) -> Response:
 
 
 @router.post("/datasets/{slug}/edits/{edit_id}/undo")
+@needs(Action.EDIT)
 def undo(asked: OfDataset, edit_id: Id, sent: SentForm) -> Response:
     """Undo an edit."""
     with asked.writing() as (session, dataset):

@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse, RedirectResponse
 from app.registry.datasets.examples import add_example, find_example
 from app.registry.errors import NotFound
 from app.registry.paths import STATIC
+from app.web.access.needs import Action, needs
 from app.web.state import State
 from worker.core.starter.examples import EXAMPLES, Example
 
@@ -40,6 +41,7 @@ def example_offers() -> list[ExampleOffer]:
 
 
 @router.post("/example")
+@needs(Action.CREATE)
 def add(state: State, style: Annotated[str, Form()] = DEFAULT) -> RedirectResponse:
     """Create the dataset of an example style, unless it exists, and show it."""
     dataset, _ = add_example(state, find_example(style))
@@ -47,6 +49,7 @@ def add(state: State, style: Annotated[str, Form()] = DEFAULT) -> RedirectRespon
 
 
 @router.get("/example/{style}/{name}.webp")
+@needs(Action.LOOK)
 def image(style: str, name: str) -> FileResponse:
     """An image of an example style."""
     path = find_example(style).folder / f"{name[:LONGEST_NAME]}.webp"

@@ -18,6 +18,7 @@ from app.registry.db import Session
 from app.registry.deletion.lists import restore
 from app.registry.tables.datasets import Dataset, Image
 from app.web import templates
+from app.web.access.needs import Action, needs
 from app.web.datasets.filter_parameters import PageImages
 from app.web.datasets.listing_view import read_filter_bar, read_tiles
 from app.web.datasets.one_image_pages import SeenVersion, save_typed
@@ -40,6 +41,7 @@ class ImageFragment:
 
 
 @router.get("/datasets/{slug}/tiles")
+@needs(Action.LOOK)
 def tiles(asked: OfDataset, shown: PageImages) -> Response:
     """The next images of a dataset, which the page adds to its own."""
     with asked.reading() as (session, dataset):
@@ -56,6 +58,7 @@ def tiles(asked: OfDataset, shown: PageImages) -> Response:
 
 
 @router.get("/datasets/{slug}/filters")
+@needs(Action.LOOK)
 def filters(asked: OfDataset, shown: PageImages) -> Response:
     """The filters above the images, with their counts as they are now."""
     with asked.reading() as (session, dataset):
@@ -64,6 +67,7 @@ def filters(asked: OfDataset, shown: PageImages) -> Response:
 
 
 @router.get("/datasets/{slug}/statistics")
+@needs(Action.LOOK)
 def statistics(asked: OfDataset, shown: PageImages) -> Response:
     """The words, tags, lengths and sizes of a dataset, which its page loads when asked for."""
     if not asked.wants_fragment:
@@ -75,6 +79,7 @@ def statistics(asked: OfDataset, shown: PageImages) -> Response:
 
 
 @router.post("/datasets/{slug}/images/{image_id}/caption")
+@needs(Action.EDIT)
 def caption(
     asked: OfImage, caption: Text = "", version: SeenVersion = None, typing: Text = ""
 ) -> Response:
@@ -90,6 +95,7 @@ def caption(
 
 
 @router.post("/datasets/{slug}/images/{image_id}/rules")
+@needs(Action.EDIT)
 def change_rules(asked: OfImage, repeats: Text = "", never_flip: Text = "") -> Response:
     """Save the training rules of an image: repeats and horizontal flip."""
     number = int(repeats) if repeats.isascii() and repeats.isdigit() else 0
@@ -104,6 +110,7 @@ def change_rules(asked: OfImage, repeats: Text = "", never_flip: Text = "") -> R
 
 
 @router.post("/datasets/{slug}/images/{image_id}/delete")
+@needs(Action.OWN)
 def delete_image(asked: OfImage) -> Response:
     """Delete an image of a dataset; a message then offers to undo it."""
     with asked.changing() as (session, _):
@@ -117,6 +124,7 @@ def delete_image(asked: OfImage) -> Response:
 
 
 @router.post("/datasets/{slug}/images/{image_id}/restore")
+@needs(Action.OWN)
 def restore_image(asked: OfImage) -> Response:
     """Restore a deleted image."""
     with asked.writing() as (session, dataset):

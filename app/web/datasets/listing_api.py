@@ -12,6 +12,7 @@ from app.registry.datasets.listing.image_search import count_filters, matching_i
 from app.registry.datasets.listing.pages import load_images
 from app.registry.datasets.listing.statistics import CountedWord, SizeStep, read_statistics
 from app.registry.datasets.training_side import training_side
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer
 from app.web.datasets.api import ImageOut
 from app.web.datasets.filter_parameters import RequestFilter
@@ -51,6 +52,7 @@ class StatisticsOut(Answer):
 
 
 @router.get("/datasets/{dataset_id}/images")
+@needs(Action.LOOK)
 def list_images(
     dataset_id: DatasetId, state: State, wanted: RequestFilter, part: Part
 ) -> list[ImageOut]:
@@ -63,6 +65,7 @@ def list_images(
 
 
 @router.get("/datasets/{dataset_id}/statistics")
+@needs(Action.LOOK)
 def dataset_statistics(dataset_id: DatasetId, state: State) -> StatisticsOut:
     """Get figures about a dataset: words, tags, lengths, sizes."""
     with state.database.snapshot() as session:
@@ -83,6 +86,7 @@ def dataset_statistics(dataset_id: DatasetId, state: State) -> StatisticsOut:
 
 
 @router.get("/datasets/{dataset_id}/checks")
+@needs(Action.LOOK)
 def check_dataset(dataset_id: DatasetId, state: State) -> Report:
     """Check a dataset before training.
 

@@ -22,6 +22,7 @@ from app.registry.db import MAX_ID, Session
 from app.registry.runs.crops import crop_of
 from app.registry.slugs import Number
 from app.registry.tables.datasets import MAX_SHARE
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
@@ -80,12 +81,14 @@ def _captions_out(session: Session, image_id: int) -> CaptionsOut:
 
 
 @router.get("/images/{image_id}/captions")
+@needs(Action.LOOK)
 def get_captions(image_id: Id, session: Reading) -> CaptionsOut:
     """Get all captions of an image with their history."""
     return _captions_out(session, image_id)
 
 
 @router.get("/images/{image_id}/captions/history")
+@needs(Action.LOOK)
 def list_caption_history(image_id: Id, session: Reading, part: Part) -> Sequence[WrittenCaption]:
     """List all changes of the captions of an image, newest first."""
     found = history.caption_history(session, service.get_image(session, image_id), most=None)
@@ -96,6 +99,7 @@ def list_caption_history(image_id: Id, session: Reading, part: Part) -> Sequence
     "/images/{image_id}/captions/{kind}",
     responses=problems({409: "The caption was changed since `caption_version`."}),
 )
+@needs(Action.EDIT)
 def put_caption(image_id: Id, kind: CaptionKind, body: CaptionIn, session: Writing) -> CaptionsOut:
     """Write the caption of one kind, or change its share.
 
@@ -111,6 +115,7 @@ def put_caption(image_id: Id, kind: CaptionKind, body: CaptionIn, session: Writi
     "/images/{image_id}/captions/{kind}",
     responses=problems({409: "It is the first one: empty it instead."}),
 )
+@needs(Action.EDIT)
 def delete_caption(image_id: Id, kind: CaptionKind, session: Writing) -> CaptionsOut:
     """Remove one of several captions; it can be restored from the history."""
     changes.remove_caption(session, image_id, kind)
@@ -118,6 +123,7 @@ def delete_caption(image_id: Id, kind: CaptionKind, session: Writing) -> Caption
 
 
 @router.post("/images/{image_id}/captions/{kind}/{version}/restore")
+@needs(Action.EDIT)
 def restore_caption(
     image_id: Id, kind: CaptionKind, version: Version, session: Writing
 ) -> CaptionsOut:
@@ -153,6 +159,7 @@ class ImageFactsOut(Answer):
 
 
 @router.get("/images/{image_id}/facts")
+@needs(Action.LOOK)
 def get_image_facts(image_id: Id, session: Reading) -> ImageFactsOut:
     """Get what is known of an image, and how it is cropped."""
     image = service.get_image(session, image_id)

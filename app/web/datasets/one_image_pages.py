@@ -26,6 +26,7 @@ from app.registry.errors import Conflict, InvalidInput
 from app.registry.runs.crops import Crop, crop_of
 from app.registry.tables.datasets import Dataset, Image
 from app.web import templates
+from app.web.access.needs import Action, needs
 from app.web.datasets.page_requests import ImageRequest, OfDataset, OfImage
 from app.web.datasets.page_view import CaptionConflict
 from app.web.forms import Text
@@ -144,6 +145,7 @@ def _focus_point(image: Image) -> FocusPoint:
 
 
 @router.get("/datasets/{slug}/tags")
+@needs(Action.LOOK)
 def complete(asked: OfDataset, q: Annotated[str, Query(max_length=200)] = "") -> JSONResponse:
     """The tags of the dataset that complete what was typed."""
     with asked.reading() as (session, dataset):
@@ -177,18 +179,21 @@ def _changed(asked: ImageRequest, part: str, anchor: str = "") -> Response:
 
 
 @router.get(ADDRESS)
+@needs(Action.LOOK)
 def show(asked: OfImage) -> Response:
     """Show an image with its captions; the query is the filter of the page that led to it."""
     return _page(asked)
 
 
 @router.get(ADDRESS + "/history")
+@needs(Action.LOOK)
 def show_history(asked: OfImage) -> Response:
     """The history of the captions, which the page reads again after a change."""
     return _changed(asked, "datasets/_image_history.html")
 
 
 @router.post(ADDRESS + "/captions")
+@needs(Action.EDIT)
 def add_caption(
     asked: OfImage, kind: Annotated[CaptionKind, Form()], caption: Text = ""
 ) -> Response:
@@ -203,6 +208,7 @@ def add_caption(
 
 
 @router.post(ADDRESS + "/captions/{kind}")
+@needs(Action.EDIT)
 def save_caption(
     asked: OfImage,
     kind: CaptionKind,
@@ -255,6 +261,7 @@ def save_typed(
 
 
 @router.post(ADDRESS + "/captions/{kind}/share")
+@needs(Action.EDIT)
 def change_share(asked: OfImage, kind: CaptionKind, share: Text = "") -> Response:
     """Change how often a caption is used."""
     number = int(share) if share.isascii() and share.isdigit() and len(share) < 10 else 0
@@ -264,6 +271,7 @@ def change_share(asked: OfImage, kind: CaptionKind, share: Text = "") -> Respons
 
 
 @router.post(ADDRESS + "/captions/{kind}/remove")
+@needs(Action.EDIT)
 def remove_caption(asked: OfImage, kind: CaptionKind) -> Response:
     """Remove a caption; its history keeps it."""
     with asked.changing() as (session, _):
@@ -272,6 +280,7 @@ def remove_caption(asked: OfImage, kind: CaptionKind) -> Response:
 
 
 @router.post(ADDRESS + "/captions/{kind}/{version}/restore")
+@needs(Action.EDIT)
 def restore_caption(asked: OfImage, kind: CaptionKind, version: Version) -> Response:
     """Let a caption say again what it said in a version."""
     with asked.changing() as (session, _):
@@ -280,6 +289,7 @@ def restore_caption(asked: OfImage, kind: CaptionKind, version: Version) -> Resp
 
 
 @router.post(ADDRESS + "/kind")
+@needs(Action.EDIT)
 def change_kind(asked: OfImage, kind: Annotated[CaptionKind, Form()]) -> Response:
     """Say what the first caption is."""
     with asked.changing() as (session, _):
@@ -288,6 +298,7 @@ def change_kind(asked: OfImage, kind: Annotated[CaptionKind, Form()]) -> Respons
 
 
 @router.post(ADDRESS + "/focus")
+@needs(Action.EDIT)
 def change_focus(asked: OfImage, left: Text = "", top: Text = "") -> Response:
     """Save the point that crops keep, in percent from the left and the top; empty: the center."""
     focus = None if not left.strip() and not top.strip() else (_percent(left), _percent(top))
@@ -318,6 +329,7 @@ def _percent(text: str) -> float:
 
 
 @router.post(ADDRESS + "/use")
+@needs(Action.EDIT)
 def change_use(asked: OfImage, repeats: Text = "", never_flip: Text = "") -> Response:
     """Save how runs use the image: repeats and horizontal flip."""
     number = int(repeats) if repeats.isascii() and repeats.isdigit() and len(repeats) < 10 else 0
@@ -327,6 +339,7 @@ def change_use(asked: OfImage, repeats: Text = "", never_flip: Text = "") -> Res
 
 
 @router.post(ADDRESS + "/set-aside")
+@needs(Action.EDIT)
 def set_aside(asked: OfImage, aside: Text = "") -> Response:
     """Keep an image, but do not train on it; or take it back."""
     with asked.changing() as (session, _):

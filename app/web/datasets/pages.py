@@ -16,6 +16,7 @@ from app.registry.deletion.lists import has_deleted
 from app.registry.paging import find_page
 from app.registry.tables.datasets import Dataset
 from app.web import templates
+from app.web.access.needs import Action, needs
 from app.web.datasets import (
     check_pages,
     edit_pages,
@@ -44,6 +45,7 @@ NO_FORM = DatasetForm()
 
 
 @router.get("/datasets")
+@needs(Action.LOOK)
 def index(
     request: Request,
     state: State,
@@ -80,6 +82,7 @@ def _index_page(
 
 
 @router.post("/datasets")
+@needs(Action.CREATE)
 def create(request: Request, state: State, sent: TypedForm) -> Response:
     """Create a dataset from the form and its files."""
     chosen, fields = _named_files(sent), dict(sent)
@@ -97,6 +100,7 @@ def create(request: Request, state: State, sent: TypedForm) -> Response:
 
 
 @router.get("/datasets/{slug}")
+@needs(Action.LOOK)
 def show(
     asked: OfDataset,
     shown: PageImages,
@@ -116,6 +120,7 @@ def show(
 
 
 @router.post("/datasets/{slug}")
+@needs(Action.EDIT)
 def change(asked: OfDataset, sent: TypedForm) -> Response:
     """Change the name or the trigger word of a dataset."""
     form = read_dataset_form(sent)
@@ -129,6 +134,7 @@ def change(asked: OfDataset, sent: TypedForm) -> Response:
 
 
 @router.post("/datasets/{slug}/images")
+@needs(Action.EDIT)
 def upload(asked: OfDataset, sent: TypedForm) -> Response:
     """Add images, captions and archives to a dataset."""
     with asked.reading() as (_, dataset):

@@ -18,6 +18,7 @@ from app.registry.db import MAX_ID
 from app.registry.deletion.things import DeletedKind, list_things
 from app.registry.deletion.usage import StorageUse, storage_use
 from app.registry.paging import foreign_cursor
+from app.web.access.needs import Action, needs
 from app.web.adapters.api import get_adapter
 from app.web.adapters.versions.api import get_version
 from app.web.answers import Answer
@@ -98,12 +99,14 @@ class DeletedThingOut(Answer):
 
 
 @router.get("/storage")
+@needs(Action.LOOK)
 def get_storage(state: State, part: Part) -> Sequence[StorageUse]:
     """Get the number and size of the stored files by kind; each file counts once."""
     return part.of(storage_use(state), lambda use: use.kind)
 
 
 @router.get("/storage/deleted")
+@needs(Action.LOOK)
 def list_deleted(
     session: Reading, part: Part, kind: Annotated[DeletedKind, Query(description="Which of them.")]
 ) -> list[DeletedThingOut]:
@@ -140,9 +143,11 @@ def _addresses(place: str) -> dict[str, str]:
 def _add_final(noun: Noun) -> None:
     removal = noun.acting(noun.remove)
 
+    @needs(noun.action)
     def preview(state: State, act: Removal = removal) -> FreedSpace:
         return freeing.preview(state, act)
 
+    @needs(noun.action)
     def delete(state: State, act: Removal = removal) -> FreedSpace:
         return freeing.delete(state, act)
 
@@ -164,6 +169,7 @@ def _add_final(noun: Noun) -> None:
 def _add_soft_delete(noun: Noun, soft: SoftDelete) -> None:
     deletion = noun.acting(soft.delete)
 
+    @needs(noun.action)
     def delete(session: Writing, act: Act = deletion) -> RestorableOut:
         row = act(session)
         return RestorableOut(freed_bytes=0, **_addresses(noun.place(row, act)))
@@ -183,6 +189,7 @@ def _add_restoration(noun: Noun, soft: SoftDelete, read: Callable[..., Any]) -> 
     """The answer is that of `read`, the endpoint that gets the noun."""
     restoration = noun.acting(soft.restore)
 
+    @needs(noun.action)
     def restore(session: Writing, act: Act = restoration) -> Any:
         row = act(session)
         return read(**named(row, act), session=session)

@@ -29,6 +29,7 @@ from app.registry.tables.datasets import Dataset, Image
 from app.registry.tables.grids import Grid
 from app.registry.tables.prompt_sets import PromptSet
 from app.registry.tables.recipes import Recipe
+from app.web.access.needs import Action
 from app.web.state import AdapterId, DatasetId, Id, PromptSetId, RecipeId
 
 MAX_DAYS = 36_500
@@ -134,7 +135,8 @@ class SoftDelete:
 class Noun:
     """Something that can be deleted for good by `remove`; with `soft` only once it is deleted.
 
-    The functions have the parts of the address as keywords.
+    `action`: what deleting it for good needs; with `soft`, deleting and restoring it too. The
+    functions have the parts of the address as keywords.
     """
 
     noun: str
@@ -142,6 +144,7 @@ class Noun:
     words: str
     remove: Callable[..., Deletion]
     soft: SoftDelete | None = None
+    action: Action = Action.OWN
 
     def acting(self, function: Callable[..., Any]) -> Any:
         """The dependency for one of its functions."""
@@ -181,7 +184,9 @@ OTHERS = "/sweeps/{sweep_id}/others"
 IMAGES, RENDERS = "all deleted images of datasets", "all deleted renders, grids and recipes"
 CHECKPOINTS = "the checkpoints of a run that nobody keeps"
 STATES = "the training states of runs that have ended"
+ENDED = "the renders that have ended"
 delete_deleted_render = partial(renders.delete_render, only_deleted=True)
+_everyones = partial(Noun, action=Action.ADMIN)
 NOUNS = (
     Noun("run", "/runs/{run_id}", "a run", runs.delete_deleted_run, RUN),
     Noun("checkpoint", STEP, "a checkpoint", runs.delete_deleted_checkpoint, CHECKPOINT),
@@ -199,10 +204,10 @@ NOUNS = (
     Noun(
         "sweep_others", OTHERS, "all runs of a sweep but the winner's", sweeps.delete_sweep_others
     ),
-    Noun("deleted_runs", "/runs", "all deleted runs", runs.delete_deleted_runs),
-    Noun("deleted_images", "/images", IMAGES, datasets.delete_all_deleted_images),
-    Noun("deleted_renders", "/deleted-renders", RENDERS, renders.delete_deleted_renders),
-    Noun("renders", "/renders", "the renders that have ended", renders.delete_ended_renders),
     Noun("checkpoints", "/runs/{run_id}/checkpoints", CHECKPOINTS, runs.delete_checkpoints),
-    Noun("all_checkpoints", "/checkpoints", STATES, runs.delete_all_checkpoints),
+    _everyones("deleted_runs", "/runs", "all deleted runs", runs.delete_deleted_runs),
+    _everyones("deleted_images", "/images", IMAGES, datasets.delete_all_deleted_images),
+    _everyones("deleted_renders", "/deleted-renders", RENDERS, renders.delete_deleted_renders),
+    _everyones("renders", "/renders", ENDED, renders.delete_ended_renders),
+    _everyones("all_checkpoints", "/checkpoints", STATES, runs.delete_all_checkpoints),
 )

@@ -22,6 +22,7 @@ from app.registry.errors import Conflict
 from app.registry.state import AppState
 from app.registry.tables.runs import Run
 from app.registry.wording import plural, size_text
+from app.web.access.needs import Action, needs
 from app.web.addresses import own_address
 from app.web.deletion.nouns import DELETED, FOREVER, NOUNS, Act, Acting, Noun, Removal, SoftDelete
 from app.web.form_reader import as_id
@@ -57,16 +58,20 @@ class ConfirmPage:
     alternative: tuple[str, str] | None
 
 
-def _add_routes(address: str, remove: Callable[..., Deletion], back: str, to: str) -> None:
+def _add_routes(
+    address: str, remove: Callable[..., Deletion], back: str, to: str, action: Action = Action.OWN
+) -> None:
     """A page that asks first, at an address that its form posts to.
 
     It leads `back` if the thing is kept, else `to` what follows: with the parts of the address.
     """
     removal = Depends(Acting(address, remove))
 
+    @needs(action)
     def ask(request: Request, state: State, act: Removal = removal) -> Response:
         return _ask(request, state, act, back=back.format_map(request.path_params))
 
+    @needs(action)
     def delete(request: Request, state: State, act: Removal = removal) -> Response:
         freed = freeing.delete(state, act)
         text = f"Deleted {freed.title}: {size_text(freed.size_bytes)} freed."
@@ -78,13 +83,14 @@ def _add_routes(address: str, remove: Callable[..., Deletion], back: str, to: st
 
 for noun in NOUNS:
     if following := NEXT.get(noun.noun):
-        _add_routes(FOREVER + noun.address, noun.remove, following, following)
+        _add_routes(FOREVER + noun.address, noun.remove, following, following, noun.action)
 _add_routes(FOREVER + RENDER, renders.delete_render, RENDER, "/play")
 _add_routes(f"{FOREVER}{DATASET}/images", datasets.delete_deleted_images, IMAGES, DATASET)
 _add_routes(f"{FOREVER}{DATASET}/images/{{image_id}}", datasets.delete_image, IMAGES, IMAGES)
 
 
 @router.get("/storage/cache/delete")
+@needs(Action.ADMIN)
 def ask_cache(request: Request, state: State) -> Response:
     """Ask before the cache of encoded images of this machine is deleted."""
     files, size_bytes = latents.measure_cache(state.settings.data_dir)
@@ -99,6 +105,7 @@ def ask_cache(request: Request, state: State) -> Response:
 
 
 @router.post("/storage/cache/delete")
+@needs(Action.ADMIN)
 def delete_cache(state: State) -> Response:
     """Delete the cache of encoded images, which needs neither the database nor free space."""
     freed = latents.empty_cache(state.settings.data_dir)
@@ -142,6 +149,7 @@ def _add_undo_routes(noun: Noun, soft: SoftDelete) -> None:
     usual = noun.address.partition("/{")[0]
     deletion, restoration = noun.acting(soft.delete), noun.acting(soft.restore)
 
+    @needs(noun.action)
     def delete(request: Request, state: State, back: Back = usual, act: Act = deletion) -> Response:
         with state.database.write() as session:
             row = act(session)
@@ -149,6 +157,7 @@ def _add_undo_routes(noun: Noun, soft: SoftDelete) -> None:
         undo = f"{noun.place(row, act)}/restore?{urlencode({'back': back})}"
         return redirect_with_notice(own_address(back), text, undo=undo, request=request)
 
+    @needs(noun.action)
     def restore(state: State, back: Back = usual, act: Act = restoration) -> Response:
         with state.database.write() as session:
             row = act(session)
@@ -167,6 +176,7 @@ for each in NOUNS:
 
 
 @router.post("/runs/delete")
+@needs(Action.BULK)
 def delete_runs(state: State, sent: SentForm) -> Response:
     """Delete the chosen runs, with Undo."""
     back = own_address(str(sent.get("back", "/runs")))
@@ -181,6 +191,7 @@ def delete_runs(state: State, sent: SentForm) -> Response:
 
 
 @router.post("/runs/restore")
+@needs(Action.BULK)
 def restore_runs(state: State, run: RunIds, back: Back) -> Response:
     """Restore runs."""
     with state.database.write() as session:

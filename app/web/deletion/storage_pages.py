@@ -17,6 +17,7 @@ from app.registry.deletion.things import (
 from app.registry.deletion.usage import FileKind, StorageUse, storage_use
 from app.registry.paging import find_page
 from app.registry.storage.store import StorageUnavailable
+from app.web.access.needs import Action, needs
 from app.web.deletion.nouns import DELETED, FOREVER
 from app.web.state import PageNumber, State
 from app.web.templates import render
@@ -94,6 +95,7 @@ class StorageRow:
 
 
 @router.get("/storage")
+@needs(Action.LOOK)
 def storage(request: Request, state: State) -> Response:
     """Show what takes the space, or why that is not known."""
     uses: list[StorageUse] = []
@@ -121,6 +123,7 @@ def storage(request: Request, state: State) -> Response:
 
 
 @router.get("/storage/deleted")
+@needs(Action.LOOK)
 def list_deleted(
     request: Request, state: State, kind: DeletedKind | None = None, page: PageNumber = 1
 ) -> Response:
@@ -147,18 +150,21 @@ def list_deleted(
 
 
 @router.get("/datasets/deleted")
+@needs(Action.LOOK)
 def list_datasets(request: Request, state: State, page: PageNumber = 1) -> Response:
     """List deleted datasets."""
     return list_deleted(request, state, DeletedKind.DATASETS, page)
 
 
 @router.get("/adapters/deleted")
+@needs(Action.LOOK)
 def list_adapters(request: Request, state: State, page: PageNumber = 1) -> Response:
     """List deleted adapters."""
     return list_deleted(request, state, DeletedKind.ADAPTERS, page)
 
 
 @router.get("/datasets/{slug}/deleted")
+@needs(Action.LOOK)
 def list_dataset_images(
     request: Request, slug: str, state: State, page: PageNumber = 1
 ) -> Response:

@@ -15,6 +15,7 @@ from app.registry.runs.service import STATUS_PHRASES
 from app.registry.tables.runs import RUINED, Run
 from app.registry.wording import plural
 from app.web import templates
+from app.web.access.needs import Action, needs
 from app.web.datasets.example_pages import example_offers
 from app.web.state import State
 
@@ -26,6 +27,7 @@ SHOWN_REASON = 200  # characters of an error that a notification repeats
 
 
 @router.get("/")
+@needs(Action.LOOK)
 def home(request: Request, state: State) -> HTMLResponse:
     """Show the home page."""
     with state.database.read() as session:
@@ -49,6 +51,7 @@ def home(request: Request, state: State) -> HTMLResponse:
 
 
 @router.get("/home/runs")
+@needs(Action.LOOK)
 def home_runs(state: State) -> HTMLResponse:
     """The runs on the home page, polled while one is active."""
     with state.database.read() as session:
@@ -61,6 +64,7 @@ def home_runs(state: State) -> HTMLResponse:
 
 
 @router.get("/running")
+@needs(Action.LOOK)
 def running(request: Request, state: State, ended: bool = False) -> HTMLResponse:
     """The status strip in the top bar, polled; browsers with notifications ask for `ended`."""
     notices = []

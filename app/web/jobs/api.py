@@ -13,6 +13,7 @@ from app.registry.job_kinds.kinds import EVALUATIONS, JobKind
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import listing
 from app.registry.jobs.listing import ListedJob
+from app.web.access.needs import Action, needs
 from app.web.adapters.hub.api import FetchOut, PublicationOut
 from app.web.adapters.imports.api import ImportOut
 from app.web.adapters.tools.api import ToolJobOut
@@ -80,6 +81,7 @@ def _job_out(job: ListedJob) -> JobOut:
 
 
 @router.get("/jobs")
+@needs(Action.LOOK)
 def list_jobs(
     session: Reading,
     part: Part,
@@ -104,6 +106,7 @@ def list_jobs(
 
 
 @router.get("/jobs/{job}")
+@needs(Action.LOOK)
 def get_job(
     job: Annotated[str, Path(max_length=60, description="Id of the job, such as `run-12`.")],
     session: Reading,

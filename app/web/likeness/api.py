@@ -13,6 +13,7 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.likeness import image_searches, similar
 from app.registry.likeness.similar import Reference
 from app.registry.tables.looks import Basis
+from app.web.access.needs import Action, needs
 from app.web.adapters.api import AdapterOut, adapter_out
 from app.web.answers import Answer, image_urls
 from app.web.forms import uploaded
@@ -61,6 +62,7 @@ class StyleSearchOut(Answer):
 
 
 @router.get("/adapters/{adapter_id}/similar", responses=UNMEASURED)
+@needs(Action.LOOK)
 def list_similar_to_adapter(
     adapter_id: AdapterId, session: Reading, part: Part, base: Family = None
 ) -> list[SimilarOut]:
@@ -72,6 +74,7 @@ def list_similar_to_adapter(
 
 
 @router.get("/datasets/{dataset_id}/similar", responses=UNMEASURED)
+@needs(Action.LOOK)
 def list_similar_to_dataset(
     dataset_id: DatasetId, session: Reading, part: Part, base: Family = None
 ) -> list[SimilarOut]:
@@ -84,6 +87,7 @@ def list_similar_to_dataset(
     status_code=202,
     responses=problems({422: "The file is no image that can be used."}),
 )
+@needs(Action.DRAW)
 def search_by_image(
     file: Annotated[UploadFile, File(description="A PNG, JPEG or WebP image of at most 60 MB.")],
     state: State,
@@ -93,12 +97,14 @@ def search_by_image(
 
 
 @router.get("/style-searches/{search_id}")
+@needs(Action.LOOK)
 def get_style_search(search_id: Id, session: Reading) -> StyleSearchOut:
     """Get a search by an image."""
     return StyleSearchOut.of(image_searches.get(session, search_id))
 
 
 @router.get("/style-searches/{search_id}/similar", responses=UNMEASURED)
+@needs(Action.LOOK)
 def list_similar_to_image(
     search_id: Id, session: Reading, part: Part, base: Family = None
 ) -> list[SimilarOut]:

@@ -17,6 +17,7 @@ from app.registry.likeness import image_searches, similar
 from app.registry.likeness.similar import NotMeasured, Reference, SimilarPage
 from app.registry.paging import find_page
 from app.registry.state import AppState
+from app.web.access.needs import Action, needs
 from app.web.addresses import ListLinks
 from app.web.forms import SentForm, uploaded
 from app.web.state import Id, PageNumber, Slug, State, Words
@@ -45,6 +46,7 @@ class LikePage:
 
 
 @router.get("/adapters/{slug}/like")
+@needs(Action.LOOK)
 def like_adapter(
     request: Request, slug: Slug, state: State, base: Words = "", page: PageNumber = 1
 ) -> Response:
@@ -56,6 +58,7 @@ def like_adapter(
 
 
 @router.get("/datasets/{slug}/like")
+@needs(Action.LOOK)
 def like_dataset(
     request: Request, slug: Slug, state: State, base: Words = "", page: PageNumber = 1
 ) -> Response:
@@ -67,6 +70,7 @@ def like_dataset(
 
 
 @router.post("/style-searches")
+@needs(Action.DRAW)
 def search(state: State, sent: SentForm) -> Response:
     """Measure the image in `file`, then show the adapters of the nearest styles."""
     file = sent.get("file")
@@ -77,6 +81,7 @@ def search(state: State, sent: SentForm) -> Response:
 
 
 @router.get("/style-searches/{search_id}")
+@needs(Action.LOOK)
 def show_search(
     request: Request, search_id: Id, state: State, base: Words = "", page: PageNumber = 1
 ) -> Response:

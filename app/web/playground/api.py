@@ -19,6 +19,7 @@ from app.registry.renders.requests import RenderRequest
 from app.registry.renders.selection import MAX_CHOSEN
 from app.registry.renders.sources import SourceImage
 from app.registry.tables.renders import MAX_SLOT, Render
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer, JobAnswer, image_urls
 from app.web.openapi import file_docs
 from app.web.playground.gallery_pages import zip_response
@@ -189,6 +190,7 @@ class SourceOut(BaseModel):
         {413: "More than 12 GB in one request.", 422: "The file is no image that can be used."}
     ),
 )
+@needs(Action.DRAW)
 def upload_source(
     file: Annotated[UploadFile, File(description="A PNG, JPEG or WebP image of at most 60 MB.")],
     state: State,
@@ -213,6 +215,7 @@ def upload_source(
         }
     ),
 )
+@needs(Action.DRAW)
 def create_render(body: RenderIn, state: State, session: Writing) -> RenderCreated:
     """Generate images.
 
@@ -227,6 +230,7 @@ def create_render(body: RenderIn, state: State, session: Writing) -> RenderCreat
 
 
 @router.post("/renders/recall")
+@needs(Action.LOOK)
 def recall_settings(
     session: Reading,
     infotext: Annotated[str, Form(max_length=MAX_INFOTEXT, description="A text to read.")] = "",
@@ -256,6 +260,7 @@ RenderIds = Annotated[
 
 
 @router.get("/renders")
+@needs(Action.LOOK)
 def list_renders(
     session: Reading,
     part: Part,
@@ -298,6 +303,7 @@ def list_renders(
         ),
     },
 )
+@needs(Action.DOWNLOAD)
 def download_renders(state: State, ids: RenderIds) -> Response:
     """Download the images of several renders as a ZIP archive.
 
@@ -307,12 +313,14 @@ def download_renders(state: State, ids: RenderIds) -> Response:
 
 
 @router.get("/renders/{render_id}", responses=OF_BLIND_TEST)
+@needs(Action.LOOK)
 def get_render(render_id: Id, session: Reading) -> RenderOut:
     """Get a render, with its images once it has succeeded."""
     return render_out(session, service.get_render(session, render_id))
 
 
 @router.patch("/renders/{render_id}", responses=OF_BLIND_TEST)
+@needs(Action.DRAW)
 def change_render(render_id: Id, body: RenderPatch, session: Writing) -> RenderOut:
     """Star a render, or take the star away.
 
@@ -324,6 +332,7 @@ def change_render(render_id: Id, body: RenderPatch, session: Writing) -> RenderO
 
 
 @router.post("/renders/{render_id}/keep")
+@needs(Action.DRAW)
 def keep_render(render_id: Id, session: Writing) -> RenderOut:
     """Keep a draft.
 
@@ -334,6 +343,7 @@ def keep_render(render_id: Id, session: Writing) -> RenderOut:
 
 
 @router.post("/renders/{render_id}/cancel", **CANCEL)
+@needs(Action.CONTROL)
 def cancel_render(render_id: Id, session: Writing) -> RenderOut:
     """Cancel a render.
 

@@ -23,6 +23,7 @@ from app.registry.renders.gallery import (
 from app.registry.renders.listing import ShownRender
 from app.registry.state import AppState
 from app.registry.zip_stream import archive_chunks
+from app.web.access.needs import Action, needs
 from app.web.addresses import ListLinks, own_address
 from app.web.form_reader import as_id
 from app.web.forms import SentForm
@@ -51,6 +52,7 @@ def gallery_links(filters: GalleryFilter, page: int) -> ListLinks:
 
 
 @router.get(GALLERY)
+@needs(Action.LOOK)
 def images(
     request: Request,
     state: State,
@@ -92,6 +94,7 @@ def _adapters_here(session: Session, found: Page[ShownRender]) -> set[int]:
 
 
 @router.get(f"{GALLERY}/zip")
+@needs(Action.DOWNLOAD)
 def download(state: State, ids: Ids = [], back: Back = GALLERY) -> Response:  # noqa: B006
     """Download the chosen images as a ZIP archive."""
     if not ids:
@@ -112,6 +115,7 @@ def zip_response(state: AppState, render_ids: list[int]) -> Response:
 
 
 @router.get(f"{GALLERY}/compare-chosen")
+@needs(Action.LOOK)
 def compare_chosen(ids: Ids = [], back: Back = GALLERY) -> Response:  # noqa: B006
     """Compare the two chosen images, the older one first; say so if it is another number."""
     keys = sorted(set(ids))
@@ -121,6 +125,7 @@ def compare_chosen(ids: Ids = [], back: Back = GALLERY) -> Response:  # noqa: B0
 
 
 @router.post(f"{GALLERY}/delete")
+@needs(Action.BULK)
 def delete(state: State, sent: SentForm) -> Response:
     """Delete the chosen images; the page that follows offers to undo it."""
     keys, back = _read(sent)
@@ -132,6 +137,7 @@ def delete(state: State, sent: SentForm) -> Response:
 
 
 @router.post(f"{GALLERY}/restore")
+@needs(Action.BULK)
 def restore(state: State, sent: SentForm) -> Response:
     """Restore the chosen images."""
     keys, back = _read(sent)
@@ -143,6 +149,7 @@ def restore(state: State, sent: SentForm) -> Response:
 
 
 @router.post(f"{GALLERY}/star")
+@needs(Action.BULK)
 def star(request: Request, state: State, sent: SentForm) -> Response:
     """Star the chosen images, or remove their stars; `one`: answer with the star alone."""
     keys, back = _read(sent)

@@ -19,6 +19,7 @@ from app.registry.renders.recipes.service import OpenedRecipe
 from app.registry.storage.store import BlobStore
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.renders import Render
+from app.web.access.needs import Action, needs
 from app.web.addresses import MAX_ADDRESS
 from app.web.form_reader import as_id
 from app.web.forms import SentForm
@@ -123,6 +124,7 @@ class PlayPage:
 
 
 @router.get("/play")
+@needs(Action.LOOK)
 def play(request: Request, state: State) -> Response:
     """Show the playground, filled from the URL."""
     form = read_address(request.query_params.multi_items())
@@ -156,6 +158,7 @@ def finished_result(session: Session, form: PlayForm) -> ResultView | None:
 
 
 @router.post("/play")
+@needs(Action.DRAW)
 def generate(request: Request, state: State, sent: SentForm) -> Response:
     """Queue an image and its twin, or show the cached ones; errors appear next to their fields."""
     form = read_form(sent.multi_items())
@@ -202,6 +205,7 @@ def refuse_form(request: Request, state: State, form: PlayForm, error: AppError)
 
 
 @router.post("/play/stack")
+@needs(Action.LOOK)
 def change_stack(request: Request, state: State, sent: SentForm) -> Response:
     """Add, remove or replace an adapter, or check the stack against another base model.
 
@@ -234,6 +238,7 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.post("/play/stack/find")
+@needs(Action.LOOK)
 def find(state: State, sent: SentForm) -> Response:
     """Search for adapters to add."""
     form = read_form(sent.multi_items())
@@ -243,6 +248,7 @@ def find(state: State, sent: SentForm) -> Response:
 
 
 @router.post("/play/together")
+@needs(Action.LOOK)
 def check_together(request: Request, state: State, sent: SentForm) -> Response:
     """Compare the adapters of the form; polls until all are compared."""
     form = read_form(sent.multi_items())
@@ -257,6 +263,7 @@ def check_together(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.post("/play/subjects")
+@needs(Action.LOOK)
 def choose_subject(request: Request, state: State, sent: SentForm) -> Response:
     """Search the subjects of the base model, or put one of them into the prompt (`insert`)."""
     form = read_form(sent.multi_items())
@@ -287,6 +294,7 @@ def choose_subject(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.post("/play/prompt")
+@needs(Action.LOOK)
 def note_prompt(state: State, sent: SentForm) -> Response:
     """Say which words of the prompt the base model does not know."""
     form = read_form(sent.multi_items())
@@ -299,6 +307,7 @@ def note_prompt(state: State, sent: SentForm) -> Response:
 
 
 @router.post("/play/size")
+@needs(Action.LOOK)
 def note_size(state: State, sent: SentForm) -> Response:
     """Say whether the size is far from that of the base model."""
     form = read_form(sent.multi_items())
@@ -308,6 +317,7 @@ def note_size(state: State, sent: SentForm) -> Response:
 
 
 @router.post("/play/recall")
+@needs(Action.LOOK)
 def recall_settings(request: Request, state: State, sent: SentForm) -> Response:
     """Open the playground with the settings of the text or the image in the form."""
     file, text = sent.get("image"), str(sent.get("infotext") or "")

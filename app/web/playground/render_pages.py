@@ -23,6 +23,7 @@ from app.registry.renders import drafts, removal, service
 from app.registry.renders.gallery import GalleryFilter, gallery_page
 from app.registry.renders.listing import ShownRender, first_images
 from app.registry.tables.renders import Render
+from app.web.access.needs import Action, needs
 from app.web.comparison import ComparedImage
 from app.web.playground.result_view import (
     earlier_renders,
@@ -39,6 +40,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/renders/compare")
+@needs(Action.LOOK)
 def compare(request: Request, state: State, a: OptionalId = None, b: OptionalId = None) -> Response:
     """Compare two images; with one of them, choose the other."""
     found, problem, first, choices = None, "", None, list[tuple[ShownRender, str]]()
@@ -102,6 +104,7 @@ def _sides(found: TwoRenders) -> list[ComparedImage]:
 
 
 @router.get("/renders/{render_id}")
+@needs(Action.LOOK)
 def show(request: Request, render_id: Id, state: State) -> Response:
     """Show one result: the image, its twin and its settings."""
     with state.database.read() as session:
@@ -128,6 +131,7 @@ def show(request: Request, render_id: Id, state: State) -> Response:
 
 
 @router.get("/renders/{render_id}/live")
+@needs(Action.LOOK)
 def live(render_id: Id, state: State, own: bool = False, shown: OptionalId = None) -> Response:
     """Show the progress of an image; polls until it is finished.
 
@@ -142,6 +146,7 @@ def live(render_id: Id, state: State, own: bool = False, shown: OptionalId = Non
 
 
 @router.post("/renders/{render_id}/restore")
+@needs(Action.OWN)
 def restore(render_id: Id, state: State) -> Response:
     """Restore a deleted render."""
     with state.database.write() as session:
@@ -150,6 +155,7 @@ def restore(render_id: Id, state: State) -> Response:
 
 
 @router.post("/renders/{render_id}/cancel")
+@needs(Action.CONTROL)
 def cancel(request: Request, render_id: Id, state: State, own: bool = False) -> Response:
     """Cancel an image and its twin; a finished one is kept."""
     with state.database.write() as session:
@@ -158,6 +164,7 @@ def cancel(request: Request, render_id: Id, state: State, own: bool = False) -> 
 
 
 @router.post("/renders/{render_id}/keep")
+@needs(Action.DRAW)
 def keep(request: Request, render_id: Id, state: State, own: bool = False) -> Response:
     """Keep a draft: it is listed like any other result."""
     with state.database.write() as session:

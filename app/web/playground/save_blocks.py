@@ -12,6 +12,7 @@ from app.registry.errors import AppError, InvalidInput
 from app.registry.job_kinds.kinds import ScaleAdapterArgs
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.jobs import IoJob
+from app.web.access.needs import Action, needs
 from app.web.forms import SentForm
 from app.web.playground.forms import PlayForm, read_form
 from app.web.state import State
@@ -21,6 +22,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.post("/play/blocks")
+@needs(Action.TRAIN)
 def save_blocks(request: Request, state: State, sent: SentForm) -> Response:
     """Order a version of the adapter in row `place` with its block weights."""
     form = read_form(sent.multi_items())

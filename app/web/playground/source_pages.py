@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from app.registry.datasets import service as datasets
 from app.registry.errors import InvalidInput
 from app.registry.renders import listing, sources
+from app.web.access.needs import Action, needs
 from app.web.forms import SentForm
 from app.web.playground.adapter_rows import AdapterRow
 from app.web.playground.forms import PlayForm, read_form
@@ -29,6 +30,7 @@ NO_FILE = "Choose an image file first."
 
 
 @router.post("/play/source")
+@needs(Action.DRAW)
 def change_source(request: Request, state: State, sent: SentForm) -> Response:
     """Take the image in `source-file` as the one to start from, or none (`drop-source`).
 
@@ -63,6 +65,7 @@ def change_source(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.get("/play/restyle/{image_id}")
+@needs(Action.LOOK)
 def restyle(image_id: Id, state: State) -> Response:
     """Start from an image of a dataset, with the adapter that was used last.
 

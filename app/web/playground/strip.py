@@ -25,6 +25,7 @@ from app.registry.renders import drafts, listing, service, strips
 from app.registry.renders.plan import plan_render, usual_of
 from app.registry.renders.requests import RenderRequest
 from app.registry.tables.renders import Render, RenderImage
+from app.web.access.needs import Action, needs
 from app.web.forms import SentForm
 from app.web.playground.forms import MAX_ROWS, PLACE, PlayForm, read_form, read_shown
 from app.web.playground.result_view import instead_of_result, progress_of, result_fragment
@@ -116,6 +117,7 @@ class StripView:
 
 
 @router.post("/play/live")
+@needs(Action.DRAW)
 def redraw(state: State, sent: SentForm) -> Response:
     """Queue a draft with the weights of the form; it replaces the one before of the same tab.
 
@@ -144,6 +146,7 @@ def redraw(state: State, sent: SentForm) -> Response:
 
 
 @router.post("/play/strip")
+@needs(Action.DRAW)
 def make_strip(request: Request, state: State, sent: SentForm) -> Response:
     """Queue a strip, or say in its place why there is none.
 
@@ -220,6 +223,7 @@ def _version_of(session: Session, row: StackView) -> AdapterAndVersion | None:
 
 
 @router.get("/renders/{render_id}/strip")
+@needs(Action.LOOK)
 def show_strip(render_id: Id, state: State, place: Places) -> Response:
     """Show a strip; polls until it is finished, and has nothing once a newer one replaced it.
 

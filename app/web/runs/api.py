@@ -24,6 +24,7 @@ from app.registry.tables.base_models import BaseModel as BaseModelRow
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.runs import Run
 from app.registry.validation import Name
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer, image_urls
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import Patch, change, example
@@ -198,6 +199,7 @@ def _run_out(row: RunRow) -> RunOut:
 
 
 @router.get("/runs")
+@needs(Action.LOOK)
 def list_runs(
     state: State,
     session: Reading,
@@ -249,6 +251,7 @@ class ComparedRunsOut(Answer):
 
 
 @router.get("/runs/compare", responses=problems({404: "One of the runs does not exist."}))
+@needs(Action.LOOK)
 def compare_two_runs(
     session: Reading,
     a: Annotated[int, Query(ge=1, le=MAX_ID, description="The first run.")],
@@ -260,12 +263,14 @@ def compare_two_runs(
 
 
 @router.get("/runs/{run_id}")
+@needs(Action.LOOK)
 def get_run(run_id: Id, session: Reading) -> RunOut:
     """Get a run with its progress."""
     return run_out(session, service.get_run(session, run_id))
 
 
 @router.patch("/runs/{run_id}", responses=problems({409: "Settings of a run that has ended stay."}))
+@needs(Action.EDIT)
 def change_run(run_id: Id, body: RunPatch, session: Writing) -> RunOut:
     """Rename or annotate a run, or change settings until it ends.
 
@@ -280,6 +285,7 @@ def change_run(run_id: Id, body: RunPatch, session: Writing) -> RunOut:
 
 
 @router.post("/runs/{run_id}/cancel", **CANCEL)
+@needs(Action.CONTROL)
 def cancel_run(run_id: Id, session: Writing) -> RunOut:
     """Cancel a run.
 
@@ -289,6 +295,7 @@ def cancel_run(run_id: Id, session: Writing) -> RunOut:
 
 
 @router.post("/runs/{run_id}/stop", status_code=202, responses=NOT_RUNNING)
+@needs(Action.CONTROL)
 def stop_run(run_id: Id, session: Writing, body: StopIn = NO_CHOICE) -> RunOut:
     """End a training early and keep the adapter as it is."""
     run = stopping.request_stop(session, run_id, make_latest=body.make_latest)
@@ -296,12 +303,14 @@ def stop_run(run_id: Id, session: Writing, body: StopIn = NO_CHOICE) -> RunOut:
 
 
 @router.post("/runs/{run_id}/sample", status_code=202, responses=NOT_RUNNING)
+@needs(Action.CONTROL)
 def sample_run(run_id: Id, state: State) -> RunOut:
     """Generate samples at the next step."""
     return _request_action(run_id, state, "sample")
 
 
 @router.post("/runs/{run_id}/save", status_code=202, responses=NOT_RUNNING)
+@needs(Action.CONTROL)
 def save_run(run_id: Id, state: State) -> RunOut:
     """Save a checkpoint at the next step."""
     return _request_action(run_id, state, "save")
@@ -313,6 +322,7 @@ def _request_action(run_id: int, state: State, action: str) -> RunOut:
 
 
 @router.get("/runs/{run_id}/metrics")
+@needs(Action.LOOK)
 def get_run_metrics(
     run_id: Id,
     session: Reading,
@@ -326,6 +336,7 @@ def get_run_metrics(
 
 
 @router.get("/runs/{run_id}/samples")
+@needs(Action.LOOK)
 def list_run_samples(run_id: Id, session: Reading, part: Part) -> list[SampleOut]:
     """List the images generated during a run, by step and prompt."""
     epochs = run_epochs(session, service.get_run(session, run_id))

@@ -13,6 +13,7 @@ from app.registry.deletion.runs import restore_checkpoint as restore_deleted_che
 from app.registry.runs import checkpoints, service
 from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.runs.epochs import Epochs, run_epochs
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.lists import Part
@@ -65,6 +66,7 @@ def checkpoint_out(row: RunCheckpoint, epochs: Epochs) -> CheckpointOut:
 
 
 @router.get("/runs/{run_id}/checkpoints")
+@needs(Action.LOOK)
 def list_run_checkpoints(run_id: Id, session: Reading, part: Part) -> list[CheckpointOut]:
     """List the checkpoints of a run, newest first."""
     epochs = run_epochs(session, service.get_run(session, run_id))
@@ -76,6 +78,7 @@ def list_run_checkpoints(run_id: Id, session: Reading, part: Part) -> list[Check
 
 
 @router.put("/runs/{run_id}/checkpoints/{step}/keep")
+@needs(Action.EDIT)
 def keep_checkpoint(run_id: Id, step: Step, session: Writing) -> CheckpointOut:
     """Keep a checkpoint, so that later ones never replace it."""
     row = checkpoints.keep_checkpoint(session, run_id, step, kept=True)
@@ -83,6 +86,7 @@ def keep_checkpoint(run_id: Id, step: Step, session: Writing) -> CheckpointOut:
 
 
 @router.delete("/runs/{run_id}/checkpoints/{step}/keep")
+@needs(Action.EDIT)
 def release_checkpoint(run_id: Id, step: Step, session: Writing) -> CheckpointOut:
     """Keep a checkpoint no longer; while the run trains, later ones may replace it."""
     row = checkpoints.keep_checkpoint(session, run_id, step, kept=False)
@@ -90,6 +94,7 @@ def release_checkpoint(run_id: Id, step: Step, session: Writing) -> CheckpointOu
 
 
 @router.post("/runs/{run_id}/checkpoints/{step}/restore")
+@needs(Action.OWN)
 def restore_checkpoint(run_id: Id, step: Step, session: Writing) -> CheckpointOut:
     """Restore a deleted checkpoint of a run."""
     row = restore_deleted_checkpoint(session, run_id, step)
@@ -100,6 +105,7 @@ def restore_checkpoint(run_id: Id, step: Step, session: Writing) -> CheckpointOu
     "/runs/{run_id}/checkpoints/{step}/use",
     responses=problems({409: "Only its training state is stored."}),
 )
+@needs(Action.EDIT)
 def use_checkpoint(run_id: Id, step: Step, session: Writing) -> MadeVersionOut:
     """Make a version of a checkpoint and point `latest` to it.
 

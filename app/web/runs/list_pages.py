@@ -20,6 +20,7 @@ from app.registry.runs.listing import (
     run_choices,
 )
 from app.registry.tables.runs import Run
+from app.web.access.needs import Action, needs
 from app.web.addresses import ListLinks, own_address
 from app.web.comparison import compared_prompts
 from app.web.form_reader import as_id
@@ -53,6 +54,7 @@ def run_links(filters: RunFilter) -> ListLinks:
 
 
 @router.get("/runs")
+@needs(Action.LOOK)
 def runs(
     request: Request,
     state: State,
@@ -100,6 +102,7 @@ def runs(
 
 
 @router.get("/runs/compare-chosen")
+@needs(Action.LOOK)
 def compare_chosen(
     run: RunIds = [],  # noqa: B006  (FastAPI copies it)
     back: Back = "/runs",
@@ -112,6 +115,7 @@ def compare_chosen(
 
 
 @router.get("/runs/compare")
+@needs(Action.LOOK)
 def compare(request: Request, state: State, a: OptionalId = None, b: OptionalId = None) -> Response:
     """Compare two runs; a run that was not named is chosen, one that does not exist is named."""
     found, problem = None, ""

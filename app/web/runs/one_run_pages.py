@@ -25,6 +25,7 @@ from app.registry.runs.changing import (
 )
 from app.registry.runs.pinned_images import PinnedSet, pinned_images
 from app.registry.tables.runs import Run
+from app.web.access.needs import Action, needs
 from app.web.addresses import own_address
 from app.web.comparison import compared_prompts
 from app.web.form_reader import FormReader
@@ -46,6 +47,7 @@ Compared = Annotated[int | None, Query(ge=0, le=MAX_ID)]
 
 
 @router.get("/runs/{run_id}/stop")
+@needs(Action.LOOK)
 def ask_stop(request: Request, run_id: Id, state: State) -> Response:
     """Ask whether the result becomes the version in use; a run that has ended is shown."""
     with state.database.read() as session:
@@ -57,6 +59,7 @@ def ask_stop(request: Request, run_id: Id, state: State) -> Response:
 
 
 @router.post("/runs/{run_id}/stop")
+@needs(Action.CONTROL)
 def stop_run(run_id: Id, state: State, sent: SentForm) -> Response:
     """Stop a training and keep its result; without a choice it follows the proposal."""
     choice = CHOICES.get(str(sent.get("make_latest", "")))
@@ -66,6 +69,7 @@ def stop_run(run_id: Id, state: State, sent: SentForm) -> Response:
 
 
 @router.get("/runs/{run_id}/change")
+@needs(Action.LOOK)
 def edit_settings(request: Request, run_id: Id, state: State) -> Response:
     """Show the form that changes settings of a run until it ends."""
     with state.database.read() as session:
@@ -76,6 +80,7 @@ def edit_settings(request: Request, run_id: Id, state: State) -> Response:
 
 
 @router.post("/runs/{run_id}/change")
+@needs(Action.EDIT)
 def save_settings(request: Request, run_id: Id, state: State, sent: SentForm) -> Response:
     """Change the settings that differ from those that the form began with, `seen`."""
     form = FormReader(sent)
@@ -111,6 +116,7 @@ def _change_form(
 
 
 @router.get("/runs/{run_id}/images")
+@needs(Action.LOOK)
 def run_images(
     request: Request,
     run_id: Id,
@@ -145,6 +151,7 @@ class DescriptionPage:
 
 
 @router.get("/runs/{run_id}/edit")
+@needs(Action.LOOK)
 def edit_run(request: Request, run_id: Id, state: State, back: Back = "") -> Response:
     """Show the form that renames and annotates a run."""
     with state.database.read() as session:
@@ -155,6 +162,7 @@ def edit_run(request: Request, run_id: Id, state: State, back: Back = "") -> Res
 
 
 @router.post("/runs/{run_id}/edit")
+@needs(Action.EDIT)
 def save_run(request: Request, run_id: Id, state: State, sent: SentForm) -> Response:
     """Save what was changed in the form, then go back; nothing that came from elsewhere is lost.
 
@@ -197,6 +205,7 @@ def _token(text: str) -> str:
 
 
 @router.get("/runs/{run_id}/compare")
+@needs(Action.LOOK)
 def compare(
     request: Request, run_id: Id, state: State, a: Compared = None, b: Compared = None
 ) -> Response:
@@ -210,18 +219,21 @@ def compare(
 
 
 @router.post("/runs/{run_id}/checkpoints/{step}/keep")
+@needs(Action.EDIT)
 def keep(run_id: Id, step: Step, state: State, before: Before = None) -> Response:
     """Keep a checkpoint, so that later ones never replace it."""
     return _mark(state, run_id, step, before, kept=True)
 
 
 @router.post("/runs/{run_id}/checkpoints/{step}/release")
+@needs(Action.EDIT)
 def release(run_id: Id, step: Step, state: State, before: Before = None) -> Response:
     """Keep a checkpoint no longer."""
     return _mark(state, run_id, step, before, kept=False)
 
 
 @router.post("/runs/{run_id}/checkpoints/{step}/use")
+@needs(Action.EDIT)
 def use(run_id: Id, step: Step, state: State, before: Before = None) -> Response:
     """Make a version of a checkpoint, then show the run again, which says so."""
     with state.database.write() as session:

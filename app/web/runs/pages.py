@@ -22,6 +22,7 @@ from app.registry.runs.pinned_images import pinned_images
 from app.registry.runs.presets import shipped_preset
 from app.registry.runs.several_datasets import place_of_field
 from app.registry.state import AppState
+from app.web.access.needs import Action, needs
 from app.web.form_reader import as_id
 from app.web.forms import MAX_TEXT, TypedForm
 from app.web.runs import (
@@ -113,6 +114,7 @@ class RunAction(StrEnum):
 
 
 @router.get("/train/new")
+@needs(Action.LOOK)
 def new_run(
     request: Request,
     state: State,
@@ -139,6 +141,7 @@ def new_run(
 
 
 @router.post("/train/new")
+@needs(Action.TRAIN)
 def start_run(request: Request, state: State, sent: TypedForm) -> Response:
     """Queue the run, or ask for a sweep of it; errors are shown again next to their fields."""
     form, paste, own = _read_typed(sent)
@@ -165,6 +168,7 @@ def start_run(request: Request, state: State, sent: TypedForm) -> Response:
 
 
 @router.post("/train/new/preset")
+@needs(Action.CREATE)
 def save_preset(request: Request, state: State, sent: TypedForm) -> Response:
     """Save the settings of the form as a preset and choose it; nothing typed is lost."""
     form, paste, own = _read_typed(sent)
@@ -178,6 +182,7 @@ def save_preset(request: Request, state: State, sent: TypedForm) -> Response:
 
 
 @router.post("/train/new/datasets")
+@needs(Action.LOOK)
 def change_datasets(request: Request, state: State, sent: TypedForm) -> Response:
     """Add a dataset to the form or take one away, without starting anything."""
     form, paste, own = _read_typed(sent)
@@ -186,6 +191,7 @@ def change_datasets(request: Request, state: State, sent: TypedForm) -> Response
 
 
 @router.post("/train/new/prompts")
+@needs(Action.LOOK)
 def fill_prompts(request: Request, state: State, sent: TypedForm) -> Response:
     """Fill the first subjects of a prompt set into the form, without starting anything."""
     form, paste, own = _read_typed(sent)
@@ -198,6 +204,7 @@ def fill_prompts(request: Request, state: State, sent: TypedForm) -> Response:
 
 
 @router.post("/train/new/measure")
+@needs(Action.TRAIN)
 def measure(request: Request, state: State, sent: TypedForm) -> Response:
     """Measure what the run of the form takes, or stop that; nothing typed is lost."""
     form, paste, own = _read_typed(sent)
@@ -220,6 +227,7 @@ def measure(request: Request, state: State, sent: TypedForm) -> Response:
 
 
 @router.get("/train/dry-runs/{job_id}")
+@needs(Action.LOOK)
 def round_trips(request: Request, job_id: Id, state: State) -> Response:
     """Show the images that lose most in the autoencoder, before and after."""
     with state.database.read() as session:
@@ -233,12 +241,14 @@ def round_trips(request: Request, job_id: Id, state: State) -> Response:
 @router.get("/train/new/preset")
 @router.get("/train/new/prompts")
 @router.get("/train/new/paste")
+@needs(Action.LOOK)
 def reload_form() -> Response:
     """Show the form again where an address is opened that a form was sent to."""
     return RedirectResponse("/train/new", status_code=303)
 
 
 @router.post("/train/new/paste")
+@needs(Action.LOOK)
 def paste_settings(request: Request, state: State, sent: TypedForm) -> Response:
     """Fill pasted settings into the form; say which of them cannot be used."""
     form, paste = pasted.fill_in(read_form(sent), str(sent.get(pasted.FIELD, "")))
@@ -246,6 +256,7 @@ def paste_settings(request: Request, state: State, sent: TypedForm) -> Response:
 
 
 @router.post("/train/new/crops")
+@needs(Action.LOOK)
 def show_crops(state: State, sent: TypedForm) -> Response:
     """Show how the images of the chosen dataset are cropped at the chosen resolution."""
     form = read_form(sent)
@@ -270,6 +281,7 @@ def show_crops(state: State, sent: TypedForm) -> Response:
 
 
 @router.post("/train/new/plan")
+@needs(Action.LOOK)
 def plan_run(
     request: Request,
     state: State,
@@ -375,6 +387,7 @@ def _field_label(name: str) -> str:
 
 
 @router.get("/runs/{run_id}")
+@needs(Action.LOOK)
 def run(request: Request, run_id: Id, state: State, before: OptionalId = None) -> Response:
     """Show one run: progress, samples (those before a step), loss and result."""
     with state.database.read() as session:
@@ -393,6 +406,7 @@ def run(request: Request, run_id: Id, state: State, before: OptionalId = None) -
 
 
 @router.get("/runs/{run_id}/live")
+@needs(Action.LOOK)
 def live_run(
     request: Request,
     run_id: Id,
@@ -423,6 +437,7 @@ def live_run(
 
 
 @router.post("/runs/{run_id}/cancel")
+@needs(Action.CONTROL)
 def cancel_run(run_id: Id, state: State) -> Response:
     """Cancel a run and return to its page."""
     with state.database.write() as session:
@@ -431,6 +446,7 @@ def cancel_run(run_id: Id, state: State) -> Response:
 
 
 @router.post("/runs/{run_id}/{action}")
+@needs(Action.CONTROL)
 def ask_run(run_id: Id, action: RunAction, state: State) -> Response:
     """Send a command to a training run; it takes effect at the next step."""
     with state.database.write() as session:

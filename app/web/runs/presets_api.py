@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, model_validator
 from app.registry.runs import own_presets, presets
 from app.registry.slugs import RowId
 from app.registry.validation import Name
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.bodies import example
@@ -58,6 +59,7 @@ class PresetChange(BaseModel):
 
 
 @router.get("/presets")
+@needs(Action.LOOK)
 def list_presets(session: Reading, part: Part) -> Sequence[PresetOut]:
     """List the shipped presets, then your own by name."""
     shipped = [
@@ -69,6 +71,7 @@ def list_presets(session: Reading, part: Part) -> Sequence[PresetOut]:
 
 
 @router.post("/presets", status_code=201, responses=problems({404: "There is no such run."}))
+@needs(Action.CREATE)
 def create_preset(body: PresetIn, session: Writing) -> PresetOut:
     """Save a preset of your own.
 
@@ -81,12 +84,14 @@ def create_preset(body: PresetIn, session: Writing) -> PresetOut:
 
 
 @router.get("/presets/{preset_id}", responses=NO_PRESET)
+@needs(Action.LOOK)
 def get_preset(preset_id: Id, session: Reading) -> PresetOut:
     """Get a preset of your own."""
     return PresetOut.of(presets.get_preset(session, preset_id))
 
 
 @router.patch("/presets/{preset_id}", responses=NO_PRESET)
+@needs(Action.EDIT)
 def rename_preset(preset_id: Id, body: PresetChange, session: Writing) -> PresetOut:
     """Rename a preset of your own."""
     return PresetOut.of(own_presets.rename_preset(session, preset_id, body.name))

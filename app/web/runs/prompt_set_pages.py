@@ -14,6 +14,7 @@ from app.registry.datasets.choices import DatasetChoice, dataset_choices
 from app.registry.db import Session
 from app.registry.errors import Conflict, InvalidInput
 from app.registry.tables.prompt_sets import PromptSet
+from app.web.access.needs import Action, needs
 from app.web.form_reader import FormReader, split_lines
 from app.web.forms import SentForm
 from app.web.state import State
@@ -45,6 +46,7 @@ class PromptSetsPage:
 
 
 @router.get("/prompt-sets")
+@needs(Action.LOOK)
 def show(
     request: Request, state: State, dataset: Annotated[str, Query(max_length=140)] = ""
 ) -> Response:
@@ -54,6 +56,7 @@ def show(
 
 
 @router.post("/prompt-sets")
+@needs(Action.CREATE)
 def save(request: Request, state: State, sent: SentForm) -> Response:
     """Create or change a set; on an error show the page again with what was typed."""
     form = FormReader(sent)

@@ -12,6 +12,7 @@ from app.registry import prompt_sets
 from app.registry.slugs import Reference
 from app.registry.tables.datasets import Dataset
 from app.registry.validation import Name
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
@@ -61,6 +62,7 @@ class PromptSetOut(Answer):
 
 
 @router.get("/prompt-sets")
+@needs(Action.LOOK)
 def list_prompt_sets(session: Reading, part: Part) -> Sequence[PromptSetOut]:
     """List prompt sets, newest first."""
     found = [PromptSetOut.of(row) for row in prompt_sets.list_sets(session)]
@@ -72,6 +74,7 @@ def list_prompt_sets(session: Reading, part: Part) -> Sequence[PromptSetOut]:
     status_code=201,
     responses=problems({404: "There is no such dataset.", 409: "There are too many sets."}),
 )
+@needs(Action.CREATE)
 def create_prompt_set(body: PromptSetIn, state: State, session: Writing) -> PromptSetOut:
     """Create a prompt set: subjects that evaluations, samples and grids draw.
 
@@ -83,12 +86,14 @@ def create_prompt_set(body: PromptSetIn, state: State, session: Writing) -> Prom
 
 
 @router.get("/prompt-sets/{set_id}", responses=NO_SET)
+@needs(Action.LOOK)
 def get_prompt_set(set_id: PromptSetId, session: Reading) -> PromptSetOut:
     """Get a prompt set."""
     return PromptSetOut.of(prompt_sets.get_set(session, set_id))
 
 
 @router.patch("/prompt-sets/{set_id}", responses=NO_SET | problems({409: "Too many versions."}))
+@needs(Action.EDIT)
 def change_prompt_set(set_id: PromptSetId, body: PromptSetPatch, session: Writing) -> PromptSetOut:
     """Rename a prompt set, or give it other subjects, which are its next version."""
     row = prompt_sets.change_set(session, set_id, body.name, body.subjects)

@@ -29,6 +29,7 @@ from app.registry.tables.datasets import MAX_REPEATS, TRIGGER_LENGTH, Dataset
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
 from app.registry.validation import Name, named_reasons
+from app.web.access.needs import Action, needs
 from app.web.answers import JobAnswer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
@@ -129,6 +130,7 @@ class DryRunOut(JobAnswer):
 
 
 @router.post("/runs", status_code=202, responses=NOT_THERE)
+@needs(Action.TRAIN)
 def create_run(body: RunIn, state: State, session: Writing) -> RunCreated:
     """Queue a training run.
 
@@ -142,6 +144,7 @@ def create_run(body: RunIn, state: State, session: Writing) -> RunCreated:
 
 
 @router.post("/dry-runs", status_code=202, responses=NOT_THERE)
+@needs(Action.TRAIN)
 def create_dry_run(body: RunIn, state: State, session: Writing) -> DryRunOut:
     """Measure what a training takes, by its first steps and one sample.
 
@@ -154,12 +157,14 @@ def create_dry_run(body: RunIn, state: State, session: Writing) -> DryRunOut:
 
 
 @router.get("/dry-runs/{job_id}")
+@needs(Action.LOOK)
 def get_dry_run(job_id: Id, session: Reading) -> DryRunOut:
     """Get a dry run with what it measured."""
     return _dry_run_out(dry_runs.get_dry_run(session, job_id))
 
 
 @router.post("/dry-runs/{job_id}/cancel", **CANCEL)
+@needs(Action.CONTROL)
 def cancel_dry_run(job_id: Id, session: Writing) -> DryRunOut:
     """Cancel a dry run."""
     return _dry_run_out(dry_runs.cancel_dry_run(session, job_id))
@@ -238,6 +243,7 @@ class RunSettingsOut(BaseModel):
 
 
 @router.get("/runs/{run_id}/settings")
+@needs(Action.LOOK)
 def get_run_settings(run_id: Id, session: Reading) -> RunSettingsOut:
     """Get all settings of a run, and which of them differ from its preset."""
     run = service.get_run(session, run_id)
@@ -263,6 +269,7 @@ def _request_of(session: Session, run: Run) -> RunIn:
 
 
 @router.get("/runs/{run_id}/images")
+@needs(Action.LOOK)
 def list_run_images(
     run_id: Id,
     session: Reading,

@@ -31,6 +31,7 @@ from app.registry.sweeps.views import SweepView, images_of, view_sweep
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.runs import Run
 from app.registry.wording import plural
+from app.web.access.needs import Action, needs
 from app.web.form_reader import FormReader, as_id
 from app.web.forms import SentForm
 from app.web.runs.forms import read_form
@@ -89,12 +90,14 @@ class SweepPage:
 
 
 @router.get("/sweeps")
+@needs(Action.LOOK)
 def index() -> Response:
     """Sweeps are listed with the runs."""
     return RedirectResponse("/runs")
 
 
 @router.get("/sweeps/new")
+@needs(Action.LOOK)
 def new(request: Request, state: State, a: OptionalId = None, b: OptionalId = None) -> Response:
     """Show the form of a sweep around the run `a`, or between `a` and `b`."""
     if a is None:
@@ -126,6 +129,7 @@ def _settings(base: BaseModel) -> list[tuple[str, str]]:
 
 
 @router.post("/sweeps/new")
+@needs(Action.TRAIN)
 def start(request: Request, state: State, sent: SentForm) -> Response:
     """Say what a sweep would cost, or start it."""
     form = FormReader(sent)
@@ -189,6 +193,7 @@ def _text(values: Sequence[Any]) -> str:
 
 
 @router.get("/sweeps/{sweep_id}")
+@needs(Action.LOOK)
 def show(request: Request, sweep_id: Id, state: State, seed: int | None = None) -> Response:
     """Show a sweep; `seed`: of the training whose images are shown."""
     with state.database.read() as session:
@@ -209,6 +214,7 @@ def show(request: Request, sweep_id: Id, state: State, seed: int | None = None) 
 
 
 @router.post("/sweeps/{sweep_id}/seeds")
+@needs(Action.TRAIN)
 def add_seeds(sweep_id: Id, state: State, sent: SentForm) -> Response:
     """Add training seeds."""
     count = FormReader(sent).whole("count", 0)
@@ -218,6 +224,7 @@ def add_seeds(sweep_id: Id, state: State, sent: SentForm) -> Response:
 
 
 @router.post("/sweeps/{sweep_id}/use")
+@needs(Action.EDIT)
 def use(sweep_id: Id, state: State, sent: SentForm) -> Response:
     """Put a configuration into use."""
     place = FormReader(sent).whole("configuration", None)
@@ -234,6 +241,7 @@ ACTS = {
 
 
 @router.post("/sweeps/{sweep_id}/{act}")
+@needs(Action.CONTROL)
 def press(sweep_id: Id, act: Literal["pause", "resume", "cancel"], state: State) -> Response:
     """Hold the waiting runs back, go on, or cancel the sweep."""
     change, text = ACTS[act]

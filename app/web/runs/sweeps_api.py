@@ -17,6 +17,7 @@ from app.registry.sweeps.records import Cost
 from app.registry.sweeps.views import SweepView, view_sweep
 from app.registry.tables.sweeps import Sweep
 from app.registry.validation import MAX_NAME
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
@@ -123,6 +124,7 @@ def _request(state: AppState, session: Session, body: SweepIn) -> SweepRequest:
 
 
 @router.post("/sweeps/estimate", responses=NOT_THERE)
+@needs(Action.LOOK)
 def estimate_sweep(body: SweepIn, state: State, session: Reading) -> SweepPlanOut:
     """Check a sweep and estimate its cost; nothing is started."""
     planned = plan_sweep(session, _request(state, session, body))
@@ -131,6 +133,7 @@ def estimate_sweep(body: SweepIn, state: State, session: Reading) -> SweepPlanOu
 
 
 @router.post("/sweeps", status_code=202, responses=NOT_THERE)
+@needs(Action.TRAIN)
 def create_sweep(body: SweepIn, state: State, session: Writing) -> SweepOut:
     """Train configurations with the same seeds and find out which one is better.
 
@@ -143,6 +146,7 @@ def create_sweep(body: SweepIn, state: State, session: Writing) -> SweepOut:
 
 
 @router.get("/sweeps")
+@needs(Action.LOOK)
 def list_sweeps(session: Reading, part: Part) -> list[SweepOut]:
     """List sweeps, newest first."""
     rows = service.list_sweeps(session, limit=part.size, before=part.after)
@@ -150,36 +154,42 @@ def list_sweeps(session: Reading, part: Part) -> list[SweepOut]:
 
 
 @router.get("/sweeps/{sweep_id}")
+@needs(Action.LOOK)
 def get_sweep(sweep_id: Id, session: Reading) -> SweepOut:
     """Get a sweep."""
     return _sweep_out(session, service.get_sweep(session, sweep_id))
 
 
 @router.post("/sweeps/{sweep_id}/pause", **CANCEL)
+@needs(Action.CONTROL)
 def pause_sweep(sweep_id: Id, session: Writing) -> SweepOut:
     """Hold the runs of a sweep back that wait; those that train go on."""
     return _sweep_out(session, service.pause_sweep(session, sweep_id))
 
 
 @router.post("/sweeps/{sweep_id}/resume", **CANCEL)
+@needs(Action.CONTROL)
 def resume_sweep(sweep_id: Id, session: Writing) -> SweepOut:
     """Let a sweep go on that was paused, or whose images could not be measured."""
     return _sweep_out(session, service.resume_sweep(session, sweep_id))
 
 
 @router.post("/sweeps/{sweep_id}/cancel", **CANCEL)
+@needs(Action.CONTROL)
 def cancel_sweep(sweep_id: Id, session: Writing) -> SweepOut:
     """Cancel a sweep with its runs and the images to come; what was saved stays."""
     return _sweep_out(session, service.cancel_sweep(session, sweep_id))
 
 
 @router.post("/sweeps/{sweep_id}/seeds", status_code=202, responses=NOT_ENDED)
+@needs(Action.TRAIN)
 def add_sweep_seeds(sweep_id: Id, body: SeedsIn, session: Writing) -> SweepOut:
     """Train the configurations that could not be told apart with more seeds."""
     return _sweep_out(session, service.add_seeds(session, sweep_id, body.count))
 
 
 @router.post("/sweeps/{sweep_id}/use", responses=NOT_ENDED)
+@needs(Action.EDIT)
 def use_sweep_configuration(sweep_id: Id, body: UseIn, session: Writing) -> MadeVersionOut:
     """Make a version of the best run of the winner, or of another configuration.
 

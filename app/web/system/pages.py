@@ -17,7 +17,7 @@ from app.registry.jobs.presence import present_workers
 from app.registry.state import AppState
 from app.registry.storage.store import StorageUnavailable
 from app.web import templates
-from app.web.access.needs import Need, needs
+from app.web.access.needs import Action, needs
 from app.web.addresses import own_address
 from app.web.forms import Text
 from app.web.state import State
@@ -28,7 +28,7 @@ YEAR_SECONDS = 365 * 86_400
 
 
 @router.post("/theme")
-@needs(Need.OPEN)  # the login page has a theme too, and only a cookie is set
+@needs(Action.OPEN)  # the login page has a theme too, and only a cookie is set
 def theme(theme: Annotated[templates.Theme, Form()], back: Text = "/") -> RedirectResponse:
     """Store the theme in a cookie and return to the page."""
     response = RedirectResponse(own_address(back), status_code=303)
@@ -50,6 +50,7 @@ class StorageFigures:
 
 
 @router.get("/system")
+@needs(Action.LOOK)
 def system(request: Request, state: State) -> HTMLResponse:
     """Show workers, storage and version, also while the storage does not answer."""
     with state.database.read() as session:
@@ -94,6 +95,7 @@ def _storage_figures(state: AppState) -> StorageFigures:
 
 
 @router.get("/patterns")
+@needs(Action.LOOK)
 def patterns(request: Request) -> HTMLResponse:
     """Show every component of the pages, for developers."""
     return templates.render(request, "patterns/patterns.html")

@@ -12,16 +12,7 @@ from starlette.routing import Mount
 
 from app.registry.config import Settings
 from app.registry.state import AppState
-from app.web.access.needs import (
-    ByMethod,
-    Need,
-    UndeclaredRoute,
-    declare,
-    declared,
-    make_rules,
-    need_of,
-    needs,
-)
+from app.web.access.needs import Action, UndeclaredRoute, action_of, declared, make_rules, needs
 from tests.app.access.conftest import PASSWORD, Clients, log_in
 
 OPEN = {"/healthz", "/readyz", "/login", "/theme", "/static"}
@@ -51,7 +42,7 @@ def test_a_route_that_nobody_declared_keeps_the_app_from_starting(settings: Sett
     ):
         app = FastAPI()
         for route in app.routes:
-            route.endpoint.brushwork_need = Need.READ  # type: ignore[attr-defined]
+            needs(Action.LOOK)(route.endpoint)  # type: ignore[attr-defined]
         add(app)
         with pytest.raises(UndeclaredRoute, match="/new does not say what it needs"):
             make_rules(app.routes)
@@ -65,7 +56,7 @@ def router_with_a_route() -> APIRouter:
 
 def test_only_these_routes_are_open(routed_app: FastAPI) -> None:
     rules = make_rules(routed_app.routes)
-    assert {rule.path for rule in rules if rule.need is Need.OPEN} == OPEN
+    assert {rule.path for rule in rules if rule.action is Action.OPEN} == OPEN
 
 
 def test_every_route_that_is_not_open_asks_for_the_password(
@@ -107,42 +98,26 @@ def test_mounts_are_routes_too(routed_app: FastAPI) -> None:
     assert [mount.path for mount in mounts] == ["/static"]
 
 
-def test_a_route_may_need_something_else_than_its_router() -> None:
+def test_routes_of_a_path_have_their_own_actions() -> None:
     router = APIRouter()
 
-    @router.get("/own")
-    @needs(Need.ADMIN)
-    def own() -> None: ...
+    @router.get("/thing")
+    @needs(Action.LOOK)
+    def look() -> None: ...
 
-    @router.get("/usual")
-    @router.post("/usual")
-    def usual() -> None: ...
+    @router.post("/thing")
+    @needs(Action.EDIT)
+    def edit() -> None: ...
 
-    rules = make_rules(declare(router, ByMethod()).routes)
+    rules = make_rules(router.routes)
 
-    def need(method: str, path: str) -> Need:
-        return need_of(rules, {"type": "http", "path": path, "method": method})
+    def action(method: str, path: str) -> Action:
+        return action_of(rules, {"type": "http", "path": path, "method": method})
 
-    assert need("GET", "/own") is Need.ADMIN
-    assert need("DELETE", "/own") is Need.ADMIN
-    assert need("GET", "/usual") is Need.READ
-    assert need("POST", "/usual") is Need.WRITE
-    assert need("POST", "/missing") is Need.READ
-
-
-def test_sessions_and_base_models_are_for_administrators(routed_app: FastAPI) -> None:
-    rules = make_rules(routed_app.routes)
-    for method, path in (
-        ("GET", "/sessions"),
-        ("DELETE", "/api/v1/sessions/1"),
-        ("POST", "/api/v1/base-models"),
-        ("POST", "/base-models/1/remove"),
-        ("POST", "/api/v1/caption-models"),
-        ("POST", "/caption-models/1/remove"),
-    ):
-        scope = {"type": "http", "path": path, "method": method}
-        assert need_of(rules, scope) is Need.ADMIN, path
-    assert need_of(rules, {"type": "http", "path": "/base-models", "method": "GET"}) is Need.READ
+    assert action("GET", "/thing") is Action.LOOK
+    assert action("POST", "/thing") is Action.EDIT
+    assert action("DELETE", "/thing") is Action.LOOK  # answered with 405
+    assert action("POST", "/missing") is Action.LOOK
 
 
 # -- what people and programs see --------------------------------------------------------------

@@ -18,6 +18,7 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.state import AppState
 from app.registry.storage.store import BlobDamaged, BlobNotFound
 from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer
 from app.web.media import blob_response
 from app.web.openapi import FILE_ANSWERS
@@ -57,6 +58,7 @@ FILE_ERRORS = problems(
     response_class=Response,
     responses=FILE_ANSWERS | FILE_ERRORS,
 )
+@needs(Action.DOWNLOAD)
 async def download_adapter(
     adapter_id: AdapterId,
     request: Request,
@@ -157,6 +159,7 @@ class _FileRequest:
 
 
 @router.get("/adapters/{adapter_id}/original", response_class=Response, responses=FILE_ANSWERS)
+@needs(Action.DOWNLOAD)
 def download_original(
     adapter_id: AdapterId, request: Request, state: State, version: Version = None
 ) -> Response:
@@ -210,6 +213,7 @@ class ProofOut(Answer):
 
 
 @router.get("/adapters/{adapter_id}/proof", responses=FILE_ERRORS)
+@needs(Action.DOWNLOAD)
 async def get_proof(
     adapter_id: AdapterId,
     state: State,

@@ -11,6 +11,7 @@ from app.registry.adapters import folders, service
 from app.registry.adapters.folders import KeptAdapter
 from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.adapters import LATEST
+from app.web.access.needs import Action, needs
 from app.web.adapters.downloads.api import Version
 from app.web.answers import Answer
 from app.web.state import AdapterId, Reading, SessionRoute, Slug, State, Writing
@@ -40,6 +41,7 @@ class KeptOut(Answer):
 
 
 @router.get("/folders")
+@needs(Action.LOOK)
 def get_folders(state: State, session: Reading) -> dict[str, list[KeptOut]]:
     """Get the adapters that are kept in each folder of the settings, by its name."""
     return {
@@ -49,6 +51,7 @@ def get_folders(state: State, session: Reading) -> dict[str, list[KeptOut]]:
 
 
 @router.put("/folders/{folder}/adapters/{adapter_id}")
+@needs(Action.ADMIN)
 def keep_in_folder(
     folder: Slug, adapter_id: AdapterId, state: State, session: Writing, version: Version = None
 ) -> KeptOut:
@@ -62,6 +65,7 @@ def keep_in_folder(
 
 
 @router.delete("/folders/{folder}/adapters/{adapter_id}")
+@needs(Action.ADMIN)
 def remove_from_folder(
     folder: Slug, adapter_id: AdapterId, session: Writing, version: Version = None
 ) -> KeptOut:

@@ -16,6 +16,7 @@ from app.registry.adapters.versions.aliases import alias_numbers
 from app.registry.db import Session
 from app.registry.state import AppState
 from app.registry.tables.adapters import LATEST
+from app.web.access.needs import Action, needs
 from app.web.state import Slug, State
 from app.web.templates import redirect_with_notice, render
 
@@ -51,6 +52,7 @@ def read_folders(session: Session, state: AppState) -> list[Folder]:
 
 
 @router.get("/folders")
+@needs(Action.ADMIN)
 def show(
     request: Request, state: State, adapter: Annotated[str, Query(max_length=140)] = ""
 ) -> Response:
@@ -73,6 +75,7 @@ def show(
 
 
 @router.post("/folders/{folder}")
+@needs(Action.ADMIN)
 def keep(state: State, folder: Slug, adapter: Words, version: Words = "") -> Response:
     """Keep a version of an adapter in a folder."""
     with state.database.write() as session:
@@ -83,6 +86,7 @@ def keep(state: State, folder: Slug, adapter: Words, version: Words = "") -> Res
 
 
 @router.post("/folders/{folder}/removals")
+@needs(Action.ADMIN)
 def remove(
     state: State, folder: Slug, adapter: Annotated[int, Form()], version: Words = ""
 ) -> Response:
@@ -93,6 +97,7 @@ def remove(
 
 
 @router.post("/folders/{folder}/imports")
+@needs(Action.ADMIN)
 def import_files(state: State, folder: Slug, file: Names = []) -> Response:  # noqa: B006
     """Import files of a folder that are not here yet."""
     received = folders.import_files(state, folder, file)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, StrictBool
 from app.registry import hub_transfers as hub
 from app.registry.adapters import service
 from app.registry.job_kinds.weighted import VersionReference
+from app.web.access.needs import Action, needs
 from app.web.answers import JobAnswer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
@@ -85,6 +86,7 @@ def _publication_out(row: hub.Publication) -> PublicationOut:
 
 
 @router.post("/hub-imports", status_code=202, responses=problems(HUB_OFF))
+@needs(Action.ADMIN)
 def import_from_hub(body: FetchIn, state: State, session: Writing) -> FetchOut:
     """Import an adapter from the Hugging Face Hub."""
     job = hub.order_fetch(session, body.source, state.settings)
@@ -92,12 +94,14 @@ def import_from_hub(body: FetchIn, state: State, session: Writing) -> FetchOut:
 
 
 @router.get("/hub-imports/{job_id}")
+@needs(Action.LOOK)
 def get_hub_import(job_id: Id, session: Reading) -> FetchOut:
     """Get the state of an import from the Hub."""
     return _fetch_out(hub.get_hub_import(session, job_id))
 
 
 @router.post("/hub-imports/{job_id}/cancel", **CANCEL)
+@needs(Action.ADMIN)
 def cancel_hub_import(job_id: Id, session: Writing) -> FetchOut:
     """Cancel an import from the Hub.
 
@@ -111,6 +115,7 @@ def cancel_hub_import(job_id: Id, session: Writing) -> FetchOut:
     status_code=202,
     responses=problems(HUB_OFF | {409: "It is already being published."}),
 )
+@needs(Action.ADMIN)
 def publish_adapter(
     adapter_id: AdapterId, body: PublicationIn, state: State, session: Writing
 ) -> PublicationOut:
@@ -122,6 +127,7 @@ def publish_adapter(
 
 
 @router.get("/adapters/{adapter_id}/publications")
+@needs(Action.LOOK)
 def list_publications(adapter_id: AdapterId, session: Reading, part: Part) -> list[PublicationOut]:
     """List the publications of an adapter, newest first."""
     adapter = service.get_adapter(session, adapter_id)
@@ -130,6 +136,7 @@ def list_publications(adapter_id: AdapterId, session: Reading, part: Part) -> li
 
 
 @router.get("/adapters/{adapter_id}/publications/{job_id}")
+@needs(Action.LOOK)
 def get_publication(adapter_id: AdapterId, job_id: Id, session: Reading) -> PublicationOut:
     """Get the state of a publication."""
     adapter = service.get_adapter(session, adapter_id)
@@ -137,6 +144,7 @@ def get_publication(adapter_id: AdapterId, job_id: Id, session: Reading) -> Publ
 
 
 @router.post("/adapters/{adapter_id}/publications/{job_id}/cancel", **CANCEL)
+@needs(Action.ADMIN)
 def cancel_publication(adapter_id: AdapterId, job_id: Id, session: Writing) -> PublicationOut:
     """Cancel a publication.
 

@@ -16,6 +16,7 @@ from app.registry.hub_transfers import HubImport, Publication, PublishOptions
 from app.registry.renders.adapter_images import AdapterImage
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.web.access.needs import Action, needs
 from app.web.forms import SentForm
 from app.web.state import Id, OptionalId, Slug, State
 from app.web.templates import render, render_fragment, wants_fragment
@@ -50,12 +51,14 @@ class FetchPage:
 
 
 @router.get("/adapters/{slug}/hub")
+@needs(Action.LOOK)
 def show(request: Request, slug: Slug, state: State, v: OptionalId = None) -> Response:
     """Show the publications of an adapter and the form, as a fragment or as a page."""
     return _hub_answer(request, state, slug, v)
 
 
 @router.post("/adapters/{slug}/hub")
+@needs(Action.ADMIN)
 def publish(
     request: Request, slug: Slug, state: State, sent: SentForm, v: OptionalId = None
 ) -> Response:
@@ -79,6 +82,7 @@ def publish(
 
 
 @router.post("/adapters/{slug}/hub/{job_id}/cancel")
+@needs(Action.ADMIN)
 def cancel_publication(
     request: Request, slug: Slug, job_id: Id, state: State, v: OptionalId = None
 ) -> Response:
@@ -139,6 +143,7 @@ def _field_errors(error: AppError | None) -> dict[str, str]:
 
 
 @router.post("/hub-imports")
+@needs(Action.ADMIN)
 def order_import(request: Request, state: State, sent: SentForm) -> Response:
     """Start an import of an adapter from the Hub."""
     source = str(sent.get("source", "")).strip()
@@ -154,6 +159,7 @@ def order_import(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.get("/hub-imports/{job_id}")
+@needs(Action.LOOK)
 def import_progress(request: Request, job_id: Id, state: State) -> Response:
     """Show the progress of an import from the Hub; polls until the file is downloaded."""
     with state.database.read() as session:
@@ -162,6 +168,7 @@ def import_progress(request: Request, job_id: Id, state: State) -> Response:
 
 
 @router.post("/hub-imports/{job_id}/cancel")
+@needs(Action.ADMIN)
 def cancel_import(request: Request, job_id: Id, state: State) -> Response:
     """Cancel an import from the Hub; one that has already ended is shown unchanged."""
     with suppress(Conflict), state.database.write() as session:

@@ -17,6 +17,7 @@ from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
+from app.web.access.needs import Action, needs
 from app.web.adapters.api import AdapterOut, adapter_out
 from app.web.adapters.tools.api import progress_of
 from app.web.answers import WorkAnswer
@@ -67,6 +68,7 @@ class ImportOut(WorkAnswer):
         }
     ),
 )
+@needs(Action.CREATE)
 async def import_adapter(
     file: Annotated[UploadFile, File(description="A `.safetensors` file, or a `.zip` with one.")],
     state: State,
@@ -123,12 +125,14 @@ async def import_adapter(
 
 
 @router.get("/adapters/imports/{job_id}")
+@needs(Action.LOOK)
 def get_import(job_id: Id, session: Reading) -> ImportOut:
     """Get the progress or the result of an import."""
     return _import_out(service.get_import(session, job_id))
 
 
 @router.post("/adapters/imports/{job_id}/cancel", **CANCEL)
+@needs(Action.CONTROL)
 def cancel_import(job_id: Id, session: Writing) -> ImportOut:
     """Cancel an import."""
     return _import_out(service.cancel_import(session, job_id))
@@ -139,6 +143,7 @@ def cancel_import(job_id: Id, session: Writing) -> ImportOut:
     status_code=202,
     responses=problems({409: "It was not refused over its loss."}),
 )
+@needs(Action.CREATE)
 def allow_loss(job_id: Id, session: Writing) -> ImportOut:
     """Import a file again that was refused because much of its change is lost."""
     return _import_out(service.allow_import_loss(session, job_id))

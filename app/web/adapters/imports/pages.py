@@ -19,6 +19,7 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.jobs import IoJob
 from app.registry.wording import plural
+from app.web.access.needs import Action, needs
 from app.web.adapters.tools.api import progress_of
 from app.web.state import Id, State
 from app.web.templates import render_fragment, wants_fragment
@@ -108,6 +109,7 @@ def shown_import(session: Session, job_id: int) -> ImportRow:
 
 
 @router.get("/imports/{job_id}")
+@needs(Action.LOOK)
 def import_progress(job_id: Id, state: State) -> Response:
     """Show the progress of an import; polls until it has ended."""
     with state.database.read() as session:
@@ -116,6 +118,7 @@ def import_progress(job_id: Id, state: State) -> Response:
 
 
 @router.post("/imports/{job_id}/cancel")
+@needs(Action.CONTROL)
 def cancel_import(request: Request, job_id: Id, state: State) -> Response:
     """Cancel an import."""
     with state.database.write() as session:
@@ -126,6 +129,7 @@ def cancel_import(request: Request, job_id: Id, state: State) -> Response:
 
 
 @router.post("/imports/cancel")
+@needs(Action.BULK)
 def cancel_imports(
     request: Request,
     state: State,
@@ -143,6 +147,7 @@ def cancel_imports(
 
 
 @router.post("/imports/{job_id}/allow-loss")
+@needs(Action.CREATE)
 def allow_loss(
     request: Request, job_id: Id, state: State, agree: Annotated[str, Form(max_length=10)] = ""
 ) -> Response:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, StrictBool
 from app.registry.adapters import service
 from app.registry.renders import listing, removal
 from app.registry.tables.renders import Render, RenderImage
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer, image_urls
 from app.web.problems import problems
 from app.web.rest.bodies import example
@@ -39,6 +40,7 @@ class RenderOfAdapterPatch(BaseModel):
 
 
 @router.get("/adapters/{adapter_id}/renders")
+@needs(Action.LOOK)
 def list_adapter_renders(
     adapter_id: AdapterId,
     session: Reading,
@@ -59,6 +61,7 @@ def list_adapter_renders(
     "/adapters/{adapter_id}/renders/{render_id}",
     responses=problems({404: "This adapter has no such render."}),
 )
+@needs(Action.EDIT)
 def change_adapter_render(
     adapter_id: AdapterId, render_id: Id, body: RenderOfAdapterPatch, session: Writing
 ) -> RenderBrief:

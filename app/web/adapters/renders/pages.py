@@ -17,6 +17,7 @@ from app.registry.renders.adapter_images import (
     render_image,
 )
 from app.registry.tables.adapters import Adapter
+from app.web.access.needs import Action, needs
 from app.web.adapters.page_view import adapter_view
 from app.web.forms import SentForm
 from app.web.state import Id, Slug, State
@@ -55,6 +56,7 @@ class RemovedImage:
 
 
 @router.get("/adapters/{slug}/pictures")
+@needs(Action.LOOK)
 def older(slug: Slug, state: State, before: Annotated[int, Query(ge=1, le=MAX_ID)]) -> Response:
     """Images generated before this render, to append to the others."""
     with state.database.read() as session:
@@ -64,6 +66,7 @@ def older(slug: Slug, state: State, before: Annotated[int, Query(ge=1, le=MAX_ID
 
 
 @router.get("/adapters/{slug}/hidden")
+@needs(Action.LOOK)
 def hidden(request: Request, slug: Slug, state: State) -> Response:
     """List the hidden and the deleted images of an adapter."""
     with state.database.read() as session:
@@ -74,6 +77,7 @@ def hidden(request: Request, slug: Slug, state: State) -> Response:
 
 
 @router.post("/adapters/{slug}/renders/{render_id}/{act}")
+@needs(Action.OWN)
 def change(
     request: Request, slug: Slug, render_id: Id, act: ImageAction, state: State, sent: SentForm
 ) -> Response:

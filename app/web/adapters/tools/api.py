@@ -26,6 +26,7 @@ from app.registry.runs.checkpoints import order_average
 from app.registry.state import AppState
 from app.registry.tables.jobs import IoJob
 from app.registry.validation import Name
+from app.web.access.needs import Action, needs
 from app.web.answers import WorkAnswer
 from app.web.media import blob_response
 from app.web.openapi import FILE_ANSWERS
@@ -187,6 +188,7 @@ def progress_of(job: IoJob) -> float:
 
 
 @router.post("/adapters/merge", status_code=202, responses=problems(NEEDED))
+@needs(Action.TRAIN)
 def merge_adapters(body: MergeIn, session: Writing) -> ToolJobOut:
     """Merge several adapters into a new one."""
     order = tools.MergeOrder(parts=body.adapters, **body.model_dump(exclude={"adapters"}))
@@ -198,6 +200,7 @@ def merge_adapters(body: MergeIn, session: Writing) -> ToolJobOut:
     status_code=202,
     responses=problems({409: "Only the training state of a checkpoint is stored."}),
 )
+@needs(Action.TRAIN)
 def average_checkpoints(run_id: Id, body: AverageIn, session: Writing) -> ToolJobOut:
     """Average checkpoints of a run, as the next version of its adapter.
 
@@ -208,6 +211,7 @@ def average_checkpoints(run_id: Id, body: AverageIn, session: Writing) -> ToolJo
 
 
 @router.post("/adapters/{adapter_id}/resize", status_code=202)
+@needs(Action.TRAIN)
 def resize_adapter(adapter_id: AdapterId, body: ResizeIn, session: Writing) -> ToolJobOut:
     """Reduce the rank of an adapter, as its next version.
 
@@ -218,6 +222,7 @@ def resize_adapter(adapter_id: AdapterId, body: ResizeIn, session: Writing) -> T
 
 
 @router.post("/adapters/{adapter_id}/scale", status_code=202)
+@needs(Action.TRAIN)
 def scale_adapter(adapter_id: AdapterId, body: ScaleIn, session: Writing) -> ToolJobOut:
     """Save block weights in an adapter, as its next version.
 
@@ -229,6 +234,7 @@ def scale_adapter(adapter_id: AdapterId, body: ScaleIn, session: Writing) -> Too
 
 
 @router.post("/adapters/{adapter_id}/fuse", status_code=202, responses=problems(BASE_NEEDED))
+@needs(Action.TRAIN)
 def fuse_adapter(adapter_id: AdapterId, body: FuseIn, session: Writing) -> ToolJobOut:
     """Write an adapter, and others with it, into the weights of a base model."""
     first = WeightedAdapter(
@@ -249,18 +255,21 @@ def fuse_adapter(adapter_id: AdapterId, body: FuseIn, session: Writing) -> ToolJ
 
 
 @router.post("/base-models/extract", status_code=202, responses=problems(BASE_NEEDED))
+@needs(Action.TRAIN)
 def extract_adapter(body: ExtractIn, session: Writing) -> ToolJobOut:
     """Extract the difference of two base models as an adapter."""
     return tool_job_out(tools.order_extract(session, **body.model_dump()))
 
 
 @router.get("/tool-jobs/{job_id}")
+@needs(Action.LOOK)
 def get_tool_job(job_id: Id, session: Reading) -> ToolJobOut:
     """Get the state and the result of a tool job."""
     return tool_job_out(tools.get_job(session, job_id))
 
 
 @router.post("/tool-jobs/{job_id}/cancel", **CANCEL)
+@needs(Action.CONTROL)
 def cancel_tool_job(job_id: Id, session: Writing) -> ToolJobOut:
     """Cancel a tool job.
 
@@ -279,6 +288,7 @@ def cancel_tool_job(job_id: Id, session: Writing) -> ToolJobOut:
         }
     ),
 )
+@needs(Action.DRAW)
 def order_tool_images(job_id: Id, state: State, session: Writing) -> ToolImagesOut:
     """Generate an image before and after a tool.
 
@@ -296,6 +306,7 @@ def order_tool_images(job_id: Id, state: State, session: Writing) -> ToolImagesO
     response_class=Response,
     responses=FILE_ANSWERS | problems({410: "It was deleted: fused files are kept for 7 days."}),
 )
+@needs(Action.DOWNLOAD)
 async def download_fused_base(job_id: Id, request: Request, state: State) -> Response:
     """Download a fused base model that was kept as a file."""
     sha256, filename = await anyio.to_thread.run_sync(_find_file, state, job_id)
@@ -326,6 +337,7 @@ class OverlapIn(BaseModel):
     "/adapters/overlap",
     responses=problems({404: "There is no such adapter or version."}),
 )
+@needs(Action.LOOK)
 def compare_adapters(body: OverlapIn, state: State) -> overlap.StackCheck:
     """Compare adapters before they are combined.
 

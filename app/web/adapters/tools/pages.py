@@ -30,6 +30,7 @@ from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.jobs import IoJob
 from app.registry.validation import MAX_NAME
+from app.web.access.needs import Action, needs
 from app.web.adapters.tools import forms as tool_forms
 from app.web.adapters.tools.api import progress_of
 from app.web.adapters.tools.forms import DEFAULTS, DTYPES, LAYOUTS, METHODS, ROWS
@@ -178,6 +179,7 @@ class ToolImagesPage:
 
 
 @router.get("/adapters/{slug}/tools")
+@needs(Action.LOOK)
 def forms(
     request: Request, slug: Slug, state: State, v: OptionalId = None, job: OptionalId = None
 ) -> Response:
@@ -190,6 +192,7 @@ def forms(
 
 
 @router.post("/adapters/{slug}/tools/find")
+@needs(Action.LOOK)
 def find(slug: Slug, state: State, sent: SentForm) -> Response:
     """Search for adapters that the tools can take beside this one."""
     with state.database.read() as session:
@@ -201,6 +204,7 @@ def find(slug: Slug, state: State, sent: SentForm) -> Response:
 
 
 @router.post("/adapters/{slug}/tools/{tool}")
+@needs(Action.TRAIN)
 def order(request: Request, slug: Slug, tool: Tool, state: State, sent: SentForm) -> Response:
     """Start the job of a form; answer with its progress, or with the errors of the form."""
     form = FormReader(sent)
@@ -224,6 +228,7 @@ def order(request: Request, slug: Slug, tool: Tool, state: State, sent: SentForm
 
 
 @router.post("/runs/{run_id}/checkpoints/average")
+@needs(Action.TRAIN)
 def average(request: Request, run_id: Id, state: State, sent: SentForm) -> Response:
     """Average the chosen checkpoints of a run, and show the progress."""
     steps = [int(step) for step in map(str, sent.getlist("step")) if INTEGER.fullmatch(step)]
@@ -237,6 +242,7 @@ def average(request: Request, run_id: Id, state: State, sent: SentForm) -> Respo
 
 
 @router.get("/tool-jobs/{job_id}")
+@needs(Action.LOOK)
 def progress(job_id: Id, state: State) -> Response:
     """Show the progress of a job."""
     with state.database.read() as session:
@@ -245,6 +251,7 @@ def progress(job_id: Id, state: State) -> Response:
 
 
 @router.get("/tool-jobs/{job_id}/images")
+@needs(Action.LOOK)
 def images(request: Request, job_id: Id, state: State) -> Response:
     """Show the images before and after a tool, once they are ordered."""
     with state.database.read() as session:
@@ -256,6 +263,7 @@ def images(request: Request, job_id: Id, state: State) -> Response:
 
 
 @router.post("/tool-jobs/{job_id}/images")
+@needs(Action.DRAW)
 def order_images(request: Request, job_id: Id, state: State) -> Response:
     """Order the images before and after a tool; those that were ordered are shown."""
     problem, found = "", None
@@ -274,6 +282,7 @@ def order_images(request: Request, job_id: Id, state: State) -> Response:
 
 
 @router.post("/tool-jobs/{job_id}/cancel")
+@needs(Action.CONTROL)
 def cancel(request: Request, job_id: Id, state: State) -> Response:
     """Cancel a job; partial results are removed."""
     with state.database.write() as session:

@@ -18,6 +18,7 @@ from app.registry.runs.rerun import require_run, train_again
 from app.registry.runs.settings import Difference
 from app.registry.slugs import RowId
 from app.registry.tables.adapters import WEIGHT_CARDS, Adapter, AdapterVersion
+from app.web.access.needs import Action, needs
 from app.web.adapters.api import VersionFacts
 from app.web.answers import Answer
 from app.web.problems import problems
@@ -114,6 +115,7 @@ def _find_version(
 
 
 @router.get("/adapters/{adapter_id}/versions")
+@needs(Action.LOOK)
 def list_versions(adapter_id: AdapterId, session: Reading, part: Part) -> list[VersionOut]:
     """List the versions of an adapter, newest first."""
     adapter = service.get_adapter(session, adapter_id)
@@ -125,6 +127,7 @@ def list_versions(adapter_id: AdapterId, session: Reading, part: Part) -> list[V
 
 
 @router.get("/adapters/{adapter_id}/versions/{version}")
+@needs(Action.LOOK)
 def get_version(adapter_id: AdapterId, version: Version, session: Reading) -> VersionOut:
     """Get a version by its number or an alias."""
     adapter, row = _find_version(session, adapter_id, version)
@@ -132,6 +135,7 @@ def get_version(adapter_id: AdapterId, version: Version, session: Reading) -> Ve
 
 
 @router.patch("/adapters/{adapter_id}/versions/{version}")
+@needs(Action.EDIT)
 def change_version(
     adapter_id: AdapterId, version: Version, body: VersionPatch, session: Writing
 ) -> VersionOut:
@@ -145,6 +149,7 @@ def change_version(
     status_code=202,
     responses=problems({422: "It was not trained here, or its images are gone."}),
 )
+@needs(Action.TRAIN)
 def train_version_again(adapter_id: AdapterId, version: Version, session: Writing) -> RunCreated:
     """Train a version again with its settings and images, as the next version.
 
@@ -160,6 +165,7 @@ def train_version_again(adapter_id: AdapterId, version: Version, session: Writin
 
 
 @router.get("/adapters/{adapter_id}/aliases")
+@needs(Action.LOOK)
 def list_aliases(adapter_id: AdapterId, session: Reading, part: Part) -> list[AliasOut]:
     """List the aliases of an adapter.
 
@@ -175,6 +181,7 @@ def list_aliases(adapter_id: AdapterId, session: Reading, part: Part) -> list[Al
     "/adapters/{adapter_id}/aliases/{alias}",
     responses=UNLISTED,
 )
+@needs(Action.EDIT)
 def set_alias(adapter_id: AdapterId, alias: Alias, body: AliasIn, session: Writing) -> AliasOut:
     """Create an alias of a version, or move it to that version."""
     adapter, row = _find_version(session, adapter_id, body.version)
@@ -188,6 +195,7 @@ def set_alias(adapter_id: AdapterId, alias: Alias, body: AliasIn, session: Writi
     status_code=204,
     responses=problems({422: "`latest` cannot be deleted."}),
 )
+@needs(Action.EDIT)
 def delete_alias(adapter_id: AdapterId, alias: Alias, session: Writing) -> None:
     """Delete an alias; its version stays."""
     adapter = service.get_adapter(session, adapter_id)
@@ -195,6 +203,7 @@ def delete_alias(adapter_id: AdapterId, alias: Alias, session: Writing) -> None:
 
 
 @router.get("/adapters/{adapter_id}/compare")
+@needs(Action.LOOK)
 def compare_versions(
     adapter_id: AdapterId,
     session: Reading,

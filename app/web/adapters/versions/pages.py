@@ -26,6 +26,7 @@ from app.registry.runs.rerun import require_run, train_again
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.weight_evaluations import WeightRequest
 from app.registry.wording import plural
+from app.web.access.needs import Action, needs
 from app.web.adapters.detail import refuse_change
 from app.web.addresses import own_address
 from app.web.comparison import compared_prompts
@@ -65,6 +66,7 @@ class WeightsPage:
 
 
 @router.get("/adapters/{slug}/compare")
+@needs(Action.LOOK)
 def compare_versions(
     request: Request, slug: Slug, state: State, a: Reference = None, b: Reference = None
 ) -> Response:
@@ -88,6 +90,7 @@ def compare_versions(
 
 
 @router.post("/adapters/{slug}/aliases")
+@needs(Action.EDIT)
 def set_alias(request: Request, slug: Slug, state: State, sent: SentForm) -> Response:
     """Set an alias of a version, moving it if needed; errors appear next to the field."""
     shown = str(sent.get("version", ""))
@@ -103,6 +106,7 @@ def set_alias(request: Request, slug: Slug, state: State, sent: SentForm) -> Res
 
 
 @router.post("/adapters/{slug}/versions/{version}/use")
+@needs(Action.EDIT)
 def use_version(slug: Slug, version: Used, state: State, back: Back = "") -> Response:
     """Make a version the one in use, then go back to the page it was asked on."""
     with state.database.write() as session:
@@ -113,6 +117,7 @@ def use_version(slug: Slug, version: Used, state: State, back: Back = "") -> Res
 
 
 @router.post("/adapters/{slug}/usual-weight")
+@needs(Action.EDIT)
 def set_weight(request: Request, slug: Slug, state: State, sent: SentForm) -> Response:
     """Set the usual weight of a version; an error appears next to the field.
 
@@ -138,6 +143,7 @@ def set_weight(request: Request, slug: Slug, state: State, sent: SentForm) -> Re
 
 
 @router.post("/adapters/{slug}/aliases/remove")
+@needs(Action.EDIT)
 def remove_alias(slug: Slug, state: State, sent: SentForm) -> Response:
     """Remove an alias; its version stays."""
     with state.database.write() as session:
@@ -147,6 +153,7 @@ def remove_alias(slug: Slug, state: State, sent: SentForm) -> Response:
 
 
 @router.post("/adapters/{slug}/again")
+@needs(Action.TRAIN)
 def again(slug: Slug, state: State, sent: SentForm) -> Response:
     """Train a version again; the page of the run lists the differences from the first run."""
     with state.database.write() as session:
@@ -164,6 +171,7 @@ def _back_to_adapter(slug: str, shown: str) -> Response:
 
 
 @router.get("/adapters/{slug}/weights")
+@needs(Action.LOOK)
 def show_weights(
     request: Request, slug: Slug, state: State, v: Reference = None, new: bool = False
 ) -> Response:
@@ -182,6 +190,7 @@ def show_weights(
 
 
 @router.post("/adapters/{slug}/weights")
+@needs(Action.DRAW)
 def measure_weights(
     request: Request, slug: Slug, state: State, sent: SentForm, v: Reference = None
 ) -> Response:

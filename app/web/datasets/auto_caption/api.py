@@ -24,6 +24,7 @@ from app.registry.slugs import Number, Reference, RowId
 from app.registry.tables.auto_caption import ProposalState
 from app.registry.tables.datasets import Dataset
 from app.registry.validation import Fraction
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer, JobAnswer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
@@ -242,6 +243,7 @@ def _proposal_out(change: ProposedChange, out: type[ProposalT]) -> ProposalT:
 
 
 @router.get("/datasets/{dataset_id}/captions/providers")
+@needs(Action.LOOK)
 def list_caption_providers(dataset_id: DatasetId, state: State, session: Reading) -> ProvidersOut:
     """List who can write captions here, with the prompt and the words not to name.
 
@@ -258,6 +260,7 @@ def list_caption_providers(dataset_id: DatasetId, state: State, session: Reading
 
 
 @router.post("/datasets/{dataset_id}/captions/previews", status_code=202)
+@needs(Action.DRAW)
 def preview_caption(
     dataset_id: DatasetId, body: PreviewIn, state: State, session: Writing
 ) -> PreviewOut:
@@ -274,6 +277,7 @@ def preview_caption(
 
 
 @router.get("/datasets/{dataset_id}/captions/previews/{job_id}")
+@needs(Action.LOOK)
 def get_caption_preview(dataset_id: DatasetId, job_id: Id, session: Reading) -> PreviewOut:
     """Get a preview."""
     return preview_out(orders.get_preview(session, dataset_id, job_id))
@@ -284,6 +288,7 @@ def get_caption_preview(dataset_id: DatasetId, job_id: Id, session: Reading) -> 
     status_code=202,
     responses=problems({409: "Captions of this dataset are being written."}),
 )
+@needs(Action.EDIT)
 def order_captions(
     dataset_id: DatasetId, body: OrderIn, state: State, session: Writing
 ) -> OrderOut:
@@ -307,12 +312,14 @@ def order_captions(
 
 
 @router.get("/datasets/{dataset_id}/captions/orders/{job_id}")
+@needs(Action.LOOK)
 def get_caption_order(dataset_id: DatasetId, job_id: Id, session: Reading) -> OrderOut:
     """Get an order of captions with its progress."""
     return order_out(orders.get_order(session, dataset_id, job_id))
 
 
 @router.post("/datasets/{dataset_id}/captions/orders/{job_id}/cancel", **CANCEL)
+@needs(Action.CONTROL)
 def cancel_caption_order(dataset_id: DatasetId, job_id: Id, session: Writing) -> OrderOut:
     """Cancel an order of captions.
 
@@ -326,6 +333,7 @@ def cancel_caption_order(dataset_id: DatasetId, job_id: Id, session: Writing) ->
     status_code=202,
     responses=problems({409: "It is at work, or complete."}),
 )
+@needs(Action.EDIT)
 def continue_caption_order(
     dataset_id: DatasetId, job_id: Id, state: State, session: Writing
 ) -> OrderOut:
@@ -336,6 +344,7 @@ def continue_caption_order(
 
 
 @router.get("/datasets/{dataset_id}/captions/orders/{job_id}/guesses")
+@needs(Action.LOOK)
 def list_caption_guesses(
     dataset_id: DatasetId,
     job_id: Id,
@@ -351,6 +360,7 @@ def list_caption_guesses(
 
 
 @router.post("/datasets/{dataset_id}/captions/orders/{job_id}/guesses/apply")
+@needs(Action.EDIT)
 def apply_caption_guesses(
     dataset_id: DatasetId, job_id: Id, body: GuessesIn, session: Writing
 ) -> Applied:
@@ -363,6 +373,7 @@ def apply_caption_guesses(
 
 
 @router.get("/datasets/{dataset_id}/captions/proposals")
+@needs(Action.LOOK)
 def list_caption_proposals(
     dataset_id: DatasetId, session: Reading, part: Part
 ) -> list[ProposalOut]:
@@ -374,6 +385,7 @@ def list_caption_proposals(
 
 
 @router.post("/datasets/{dataset_id}/captions/proposals/apply")
+@needs(Action.EDIT)
 def apply_caption_proposals(dataset_id: DatasetId, body: ApplyIn, session: Writing) -> Applied:
     """Write proposed captions, in one step that can be undone.
 
@@ -387,6 +399,7 @@ def apply_caption_proposals(dataset_id: DatasetId, body: ApplyIn, session: Writi
 
 
 @router.post("/datasets/{dataset_id}/captions/proposals/discard")
+@needs(Action.EDIT)
 def discard_caption_proposals(
     dataset_id: DatasetId, body: ChosenIn, session: Writing
 ) -> DiscardedOut:

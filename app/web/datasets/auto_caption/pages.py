@@ -15,6 +15,7 @@ from app.registry.errors import AppError, Conflict, InvalidInput
 from app.registry.job_kinds.caption_kinds import PreviewCaptionArgs
 from app.registry.wording import plural
 from app.web import templates
+from app.web.access.needs import Action, needs
 from app.web.datasets.auto_caption.forms import (
     CaptionForm,
     new_form,
@@ -44,6 +45,7 @@ Proposals = Annotated[list[Ticked] | None, Form(max_length=A_PAGE)]
 
 
 @router.get(ADDRESS)
+@needs(Action.LOOK)
 def show(
     asked: OfDataset,
     preview: OptionalId = None,
@@ -68,6 +70,7 @@ def show(
 
 
 @router.post(ADDRESS)
+@needs(Action.EDIT)
 def start(asked: OfDataset, sent: SentForm) -> Response:
     """Order captions; errors stand beside their fields."""
     form = read_form(sent, providers_of(asked.state))
@@ -89,6 +92,7 @@ def start(asked: OfDataset, sent: SentForm) -> Response:
 
 
 @router.post(f"{ADDRESS}/preview")
+@needs(Action.DRAW)
 def preview(asked: OfDataset, sent: SentForm, sample: OptionalFormId = None) -> Response:
     """Caption one image as an order would, and keep nothing."""
     form = read_form(sent, providers_of(asked.state))
@@ -105,6 +109,7 @@ def preview(asked: OfDataset, sent: SentForm, sample: OptionalFormId = None) -> 
 
 
 @router.get(f"{ADDRESS}/previews/{{job_id}}")
+@needs(Action.LOOK)
 def show_preview(asked: OfDataset, job_id: Id) -> Response:
     """Show a preview; it polls until it is there."""
     with asked.reading() as (session, dataset):
@@ -115,6 +120,7 @@ def show_preview(asked: OfDataset, job_id: Id) -> Response:
 
 
 @router.get(f"{ADDRESS}/results")
+@needs(Action.LOOK)
 def results(asked: OfDataset, above: Percent = None, applied: OptionalId = None) -> Response:
     """Show the order and its proposals; it polls while the order is at work."""
     with asked.reading() as (session, dataset):
@@ -125,6 +131,7 @@ def results(asked: OfDataset, above: Percent = None, applied: OptionalId = None)
 
 
 @router.post(f"{ADDRESS}/orders/{{job_id}}/cancel")
+@needs(Action.CONTROL)
 def cancel(asked: OfDataset, job_id: Id) -> Response:
     """Cancel an order; what it has made stays proposed."""
     with asked.writing() as (session, dataset):
@@ -133,6 +140,7 @@ def cancel(asked: OfDataset, job_id: Id) -> Response:
 
 
 @router.post(f"{ADDRESS}/orders/{{job_id}}/continue")
+@needs(Action.EDIT)
 def continue_order(asked: OfDataset, job_id: Id) -> Response:
     """Order what an ended order has left."""
     with asked.writing() as (session, dataset):
@@ -147,6 +155,7 @@ def _results_or_page(asked: DatasetRequest) -> Response:
 
 
 @router.post(f"{ADDRESS}/proposals")
+@needs(Action.EDIT)
 def decide(
     asked: OfDataset, decision: Annotated[str, Form(max_length=20)] = "", proposal: Proposals = None
 ) -> Response:
@@ -171,6 +180,7 @@ def decide(
 
 
 @router.post(f"{ADDRESS}/orders/{{job_id}}/guesses")
+@needs(Action.EDIT)
 def take_guesses(
     asked: OfDataset,
     job_id: Id,
@@ -190,6 +200,7 @@ def take_guesses(
 
 
 @router.post(f"{ADDRESS}/undo")
+@needs(Action.EDIT)
 def undo(asked: OfDataset, edit: Annotated[int, Form(ge=1, le=MAX_ID)]) -> Response:
     """Undo the captions that were applied in one step."""
     with asked.writing() as (session, dataset):

@@ -15,6 +15,7 @@ from app.registry.datasets.transfer.contents import dataset_contents, version_co
 from app.registry.datasets.transfer.versions import VersionSummary
 from app.registry.db import MAX_ID
 from app.registry.validation import Name
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer
 from app.web.datasets.api import DatasetOut, dataset_out
 from app.web.datasets.transfer.pages import zip_response
@@ -53,6 +54,7 @@ class DuplicateIn(BaseModel):
 
 
 @router.post("/datasets/{dataset_id}/duplicate", status_code=201)
+@needs(Action.CREATE)
 def duplicate_dataset(dataset_id: DatasetId, body: DuplicateIn, session: Writing) -> DatasetOut:
     """Copy a dataset with its images, captions and settings.
 
@@ -63,6 +65,7 @@ def duplicate_dataset(dataset_id: DatasetId, body: DuplicateIn, session: Writing
 
 
 @router.get("/datasets/{dataset_id}/export", response_class=Response, responses=ZIP_DOCS)
+@needs(Action.DOWNLOAD)
 def export_dataset(dataset_id: DatasetId, state: State) -> Response:
     """Download a dataset as it is now as a ZIP archive.
 
@@ -76,6 +79,7 @@ def export_dataset(dataset_id: DatasetId, state: State) -> Response:
 
 
 @router.get("/datasets/{dataset_id}/versions")
+@needs(Action.LOOK)
 def list_dataset_versions(
     dataset_id: DatasetId, session: Reading, part: Part
 ) -> Sequence[VersionSummary]:
@@ -89,6 +93,7 @@ def list_dataset_versions(
     "/datasets/{dataset_id}/versions/compare",
     responses=problems({409: "The images of a version were deleted for good."}),
 )
+@needs(Action.LOOK)
 def compare_dataset_versions(
     dataset_id: DatasetId, state: State, a: VersionSide = None, b: VersionSide = None
 ) -> VersionChangesOut:
@@ -104,6 +109,7 @@ def compare_dataset_versions(
     response_class=Response,
     responses={**ZIP_DOCS, **problems({409: "Its images were deleted for good."})},
 )
+@needs(Action.DOWNLOAD)
 def export_dataset_version(version_id: Id, state: State) -> Response:
     """Download a pinned version of a dataset as a ZIP archive, like the dataset itself.
 

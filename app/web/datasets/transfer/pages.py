@@ -18,6 +18,7 @@ from app.registry.datasets.transfer.duplicating import duplicate_dataset
 from app.registry.datasets.transfer.exporting import export_chunks
 from app.registry.errors import NotFound
 from app.registry.state import AppState
+from app.web.access.needs import Action, needs
 from app.web.datasets.page_requests import OfDataset
 from app.web.datasets.page_view import redirect_to
 from app.web.form_reader import as_id
@@ -31,6 +32,7 @@ NOW = "now"
 
 
 @router.get("/datasets/{slug}/export")
+@needs(Action.DOWNLOAD)
 def export_dataset(asked: OfDataset) -> Response:
     """Download a dataset as it is now."""
     with asked.reading() as (session, dataset):
@@ -39,6 +41,7 @@ def export_dataset(asked: OfDataset) -> Response:
 
 
 @router.get("/datasets/{slug}/versions/{version_id}/export")
+@needs(Action.DOWNLOAD)
 def export_version(state: State, slug: Slug, version_id: Id) -> Response:
     """Download a pinned version of a dataset."""
     with state.database.snapshot() as session:
@@ -59,6 +62,7 @@ def zip_response(state: AppState, contents: Contents) -> Response:
 
 
 @router.get("/datasets/{slug}/versions")
+@needs(Action.LOOK)
 def show_versions(asked: OfDataset) -> Response:
     """List the versions of a dataset with the runs and adapters that used them."""
     with asked.reading() as (session, dataset):
@@ -73,6 +77,7 @@ def show_versions(asked: OfDataset) -> Response:
 
 
 @router.get("/datasets/{slug}/versions/compare")
+@needs(Action.LOOK)
 def compare(
     asked: OfDataset,
     a: Side = NOW,
@@ -91,6 +96,7 @@ def compare(
 
 
 @router.post("/datasets/{slug}/duplicate")
+@needs(Action.CREATE)
 def duplicate(asked: OfDataset) -> Response:
     """Copy a dataset with its images and captions, and show the copy."""
     with asked.writing() as (session, dataset):

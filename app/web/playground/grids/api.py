@@ -17,6 +17,7 @@ from app.registry.renders.grids.plan import MAX_CELLS, GridPlan, GridRequest
 from app.registry.renders.grids.winner import WinnerAction
 from app.registry.tables.axes import AxisKind
 from app.registry.tables.grids import MAX_TITLE, Grid
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer, image_urls
 from app.web.openapi import file_docs
 from app.web.playground.api import RenderIn, RenderOut, render_out
@@ -259,6 +260,7 @@ Place = Annotated[int, Path(ge=0, le=399)]
 
 
 @router.post("/grids/estimate", responses=BAD_REQUEST)
+@needs(Action.LOOK)
 def estimate_grid(body: GridIn, session: Reading) -> GridEstimate:
     """Estimate a grid.
 
@@ -268,6 +270,7 @@ def estimate_grid(body: GridIn, session: Reading) -> GridEstimate:
 
 
 @router.post("/grids", status_code=202, responses=BAD_REQUEST)
+@needs(Action.DRAW)
 def create_grid(body: GridIn, state: State) -> GridOut:
     """Create a grid.
 
@@ -280,6 +283,7 @@ def create_grid(body: GridIn, state: State) -> GridOut:
 
 
 @router.get("/grids")
+@needs(Action.LOOK)
 def list_grids(
     session: Reading,
     part: Part,
@@ -292,18 +296,21 @@ def list_grids(
 
 
 @router.get("/grids/{grid_id}", responses=OF_BLIND_TEST)
+@needs(Action.LOOK)
 def get_grid(grid_id: Id, session: Reading) -> GridOut:
     """Get a grid with the state of each cell."""
     return grid_out(session, service.get_grid(session, grid_id))
 
 
 @router.patch("/grids/{grid_id}", responses=OF_BLIND_TEST)
+@needs(Action.EDIT)
 def change_grid(grid_id: Id, body: GridPatch, session: Writing) -> GridOut:
     """Rename a grid."""
     return grid_out(session, service.rename_grid(session, grid_id, body.title))
 
 
 @router.post("/grids/{grid_id}/cancel", **CANCEL)
+@needs(Action.CONTROL)
 def cancel_grid(grid_id: Id, session: Writing) -> GridOut:
     """Cancel the images of a grid that are still to come.
 
@@ -317,6 +324,7 @@ def cancel_grid(grid_id: Id, session: Writing) -> GridOut:
     status_code=202,
     responses=problems({409: "The grid was deleted.", 422: NO_CELL_POSSIBLE}),
 )
+@needs(Action.CONTROL)
 def continue_grid(grid_id: Id, state: State) -> ContinuedGrid:
     """Generate the images that a grid lacks.
 
@@ -339,6 +347,7 @@ def continue_grid(grid_id: Id, state: State) -> ContinuedGrid:
     "/grids/{grid_id}/winner",
     responses=problems({409: "The cell has no image, or its image no adapter."}),
 )
+@needs(Action.EDIT)
 def choose_winner(grid_id: Id, body: WinnerIn, session: Writing) -> WinnerOut:
     """Choose a cell.
 
@@ -353,6 +362,7 @@ def choose_winner(grid_id: Id, body: WinnerIn, session: Writing) -> WinnerOut:
     "/grids/{grid_id}/cells/{place}/keep",
     responses=problems({409: "The cell has no image."}),
 )
+@needs(Action.DRAW)
 def keep_cell(grid_id: Id, place: Place, session: Writing) -> RenderOut:
     """Keep the image of a cell.
 
@@ -366,6 +376,7 @@ def keep_cell(grid_id: Id, place: Place, session: Writing) -> RenderOut:
     response_class=Response,
     responses=file_docs("image/png") | OF_BLIND_TEST,
 )
+@needs(Action.LOOK)
 def get_grid_sheet(
     grid_id: Id,
     state: State,

@@ -22,6 +22,7 @@ from app.registry.renders.grids.winner import WinnerAction
 from app.registry.renders.plan import usual_of
 from app.registry.state import AppState
 from app.registry.tables.grids import Grid
+from app.web.access.needs import Action, needs
 from app.web.addresses import MAX_ADDRESS
 from app.web.comparison import ComparedImage
 from app.web.form_reader import as_id
@@ -79,6 +80,7 @@ NO_PROMPT = "Enter a prompt to see how many images it will be, and how long they
 
 
 @router.get("/grids")
+@needs(Action.LOOK)
 def grids(request: Request, state: State, page: PageNumber = 1) -> Response:
     """List grids, newest first; a page number past the end shows the last page."""
     with state.database.read() as session:
@@ -88,6 +90,7 @@ def grids(request: Request, state: State, page: PageNumber = 1) -> Response:
 
 
 @router.get("/grids/new")
+@needs(Action.LOOK)
 def new(request: Request, state: State, like: OptionalId = None) -> Response:
     """The form of a new grid, filled from a URL like that of the playground, or as another grid."""
     play = read_play_address(request.url.query)
@@ -99,6 +102,7 @@ def new(request: Request, state: State, like: OptionalId = None) -> Response:
 
 
 @router.post("/grids/new")
+@needs(Action.LOOK)
 def from_playground(request: Request, sent: SentForm) -> Response:
     """Go to the form of a new grid with the settings of the playground's form."""
     address = "/grids/new" + read_form(sent.multi_items()).link.removeprefix("/play")
@@ -108,6 +112,7 @@ def from_playground(request: Request, sent: SentForm) -> Response:
 
 
 @router.post("/grids/estimate")
+@needs(Action.LOOK)
 def estimate(request: Request, state: State, sent: SentForm) -> Response:
     """Say what a grid would cost, or what is wrong with it."""
     form = read_grid_form(dict(sent))
@@ -125,6 +130,7 @@ def estimate(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.post(views.STACK_PATH)
+@needs(Action.LOOK)
 def change_stack(request: Request, state: State, sent: SentForm) -> Response:
     """Add, remove or replace an adapter of a new grid; all other fields stay as typed.
 
@@ -155,6 +161,7 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.post(f"{views.STACK_PATH}/find")
+@needs(Action.LOOK)
 def find(state: State, sent: SentForm) -> Response:
     """Search for adapters to add to a new grid."""
     form = read_form(sent.multi_items())
@@ -164,6 +171,7 @@ def find(state: State, sent: SentForm) -> Response:
 
 
 @router.post("/grids")
+@needs(Action.DRAW)
 def create(request: Request, state: State, sent: SentForm) -> Response:
     """Create a grid; errors appear next to their fields."""
     form = read_grid_form(dict(sent))
@@ -217,6 +225,7 @@ def _new_page(
 
 
 @router.get("/grids/{grid_id}")
+@needs(Action.LOOK)
 def show(
     request: Request, grid_id: Id, state: State, sheet: Sheet = 0, cell: Place = None
 ) -> Response:
@@ -248,6 +257,7 @@ def show(
 
 
 @router.get("/grids/{grid_id}/live")
+@needs(Action.LOOK)
 def live(grid_id: Id, state: State, sheet: Sheet = 0, w: Waiting = []) -> Response:  # noqa: B006
     """The progress of a grid, with those of the cells `w` that have changed."""
     with state.database.read() as session:
@@ -265,6 +275,7 @@ def live(grid_id: Id, state: State, sheet: Sheet = 0, w: Waiting = []) -> Respon
 
 
 @router.get("/grids/{grid_id}/cells/{place}")
+@needs(Action.LOOK)
 def show_cell(request: Request, grid_id: Id, place: int, state: State) -> Response:
     """One cell for the side panel."""
     with state.database.read() as session:
@@ -281,6 +292,7 @@ def _address(grid_id: int, cell: CellView) -> str:
 
 
 @router.get("/grids/{grid_id}/compare")
+@needs(Action.LOOK)
 def compare(
     request: Request, grid_id: Id, state: State, a: Place = None, b: Place = None
 ) -> Response:
@@ -314,6 +326,7 @@ def _differing(labels: list[str], same: list[str]) -> str:
 
 
 @router.get("/grids/{grid_id}/sheet.png")
+@needs(Action.LOOK)
 def sheet_image(grid_id: Id, state: State, sheet: Sheet = 0) -> Response:
     """Download a sheet as one image with labels."""
     return sheet_response(state, grid_id, sheet)
@@ -335,6 +348,7 @@ def sheet_response(state: AppState, grid_id: int, sheet: int) -> Response:
 
 
 @router.post("/grids/{grid_id}/winner")
+@needs(Action.EDIT)
 def choose(request: Request, grid_id: Id, state: State, sent: SentForm) -> Response:
     """Choose a cell, and make its weight or image that of its adapter."""
     place = _place(sent)
@@ -348,6 +362,7 @@ def choose(request: Request, grid_id: Id, state: State, sent: SentForm) -> Respo
 
 
 @router.post("/grids/{grid_id}/keep")
+@needs(Action.DRAW)
 def keep(request: Request, grid_id: Id, state: State, sent: SentForm) -> Response:
     """Make the image of a cell one of the gallery."""
     place = _place(sent)
@@ -377,6 +392,7 @@ def _answer_choice(request: Request, state: State, grid_id: int, place: int, tol
 
 
 @router.post("/grids/{grid_id}/cancel")
+@needs(Action.CONTROL)
 def cancel(grid_id: Id, state: State) -> Response:
     """Cancel the images that are still to come; a grid that has just ended is shown."""
     with suppress(Conflict), state.database.write() as session:
@@ -385,6 +401,7 @@ def cancel(grid_id: Id, state: State) -> Response:
 
 
 @router.post("/grids/{grid_id}/continue")
+@needs(Action.CONTROL)
 def continue_grid(grid_id: Id, state: State) -> Response:
     """Generate the images that a grid lacks; the page says which of them cannot be."""
     try:
@@ -401,6 +418,7 @@ def continue_grid(grid_id: Id, state: State) -> Response:
 
 
 @router.post("/grids/{grid_id}/rename")
+@needs(Action.EDIT)
 def rename(grid_id: Id, state: State, sent: SentForm) -> Response:
     """Rename a grid."""
     with state.database.write() as session:

@@ -13,6 +13,7 @@ from app.registry.renders import service as renders
 from app.registry.renders.recipes import service
 from app.registry.tables.recipes import Recipe
 from app.registry.validation import Name
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer
 from app.web.playground.api import RenderCreated, RenderIn, images_out
 from app.web.problems import problems
@@ -86,6 +87,7 @@ def _recipe_out(session: Session, recipe: Recipe) -> RecipeOut:
     status_code=201,
     responses=problems({404: "There is no such base model, adapter or version."}),
 )
+@needs(Action.CREATE)
 def create_recipe(body: RecipeIn, session: Writing) -> RecipeOut:
     """Save a stack of adapters with its prompt and settings under a name.
 
@@ -96,6 +98,7 @@ def create_recipe(body: RecipeIn, session: Writing) -> RecipeOut:
 
 
 @router.get("/recipes")
+@needs(Action.LOOK)
 def list_recipes(
     session: Reading,
     part: Part,
@@ -108,12 +111,14 @@ def list_recipes(
 
 
 @router.get("/recipes/{recipe_id}", responses=NO_RECIPE)
+@needs(Action.LOOK)
 def get_recipe(recipe_id: RecipeId, session: Reading) -> RecipeOut:
     """Get a recipe with its adapters as they are now."""
     return _recipe_out(session, service.get_recipe(session, recipe_id))
 
 
 @router.patch("/recipes/{recipe_id}", responses=NO_RECIPE)
+@needs(Action.EDIT)
 def change_recipe(recipe_id: RecipeId, body: RecipePatch, session: Writing) -> RecipeOut:
     """Rename a recipe; its slug stays."""
     return _recipe_out(session, service.rename_recipe(session, recipe_id, body.name))
@@ -124,6 +129,7 @@ def change_recipe(recipe_id: RecipeId, body: RecipePatch, session: Writing) -> R
     status_code=202,
     responses=NO_RECIPE | problems({409: "Something of it is not here any more."}),
 )
+@needs(Action.DRAW)
 def render_recipe(recipe_id: RecipeId, state: State, session: Writing) -> RenderCreated:
     """Generate the images of a recipe, with the adapters as they are now.
 

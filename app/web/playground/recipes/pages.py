@@ -14,6 +14,7 @@ from app.registry.paging import find_page
 from app.registry.renders.recipes import service
 from app.registry.renders.recipes.service import OpenedRecipe
 from app.registry.tables.recipes import Recipe
+from app.web.access.needs import Action, needs
 from app.web.addresses import page_prefix
 from app.web.forms import SentForm
 from app.web.playground.forms import form_of_recipe, read_form
@@ -52,6 +53,7 @@ class RecipeRow:
 
 
 @router.post(RECIPES)
+@needs(Action.CREATE)
 def save(request: Request, state: State, sent: SentForm) -> Response:
     """Save the form of the playground as a recipe; it stays as it is."""
     form, name = read_form(sent.multi_items()), str(sent.get("recipe", ""))
@@ -72,6 +74,7 @@ def save(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.get(RECIPES)
+@needs(Action.LOOK)
 def recipes(request: Request, state: State, page: PageNumber = 1) -> Response:
     """List the recipes, newest first; a page number past the end shows the last page."""
     return _list_page(request, state, page)
@@ -101,6 +104,7 @@ def _list_page(
 
 
 @router.get(f"{RECIPES}/{{slug}}")
+@needs(Action.LOOK)
 def open_recipe(request: Request, slug: Slug, state: State) -> Response:
     """Open the playground with a recipe; what of it is gone is said, the rest is there."""
     with state.database.read() as session:
@@ -113,6 +117,7 @@ def open_recipe(request: Request, slug: Slug, state: State) -> Response:
 
 
 @router.post(f"{RECIPES}/{{recipe_id}}/rename")
+@needs(Action.EDIT)
 def rename(request: Request, recipe_id: Id, state: State, sent: SentForm) -> Response:
     """Rename a recipe; on an error the list shows it beside what was typed."""
     name = str(sent.get("name", ""))

@@ -18,6 +18,7 @@ from app.registry.prompt_sets import FEWEST_SUBJECTS
 from app.registry.slugs import Reference, RowId
 from app.registry.tables.jobs import IoJob
 from app.registry.weight_evaluations import WeightRequest
+from app.web.access.needs import Action, needs
 from app.web.answers import Answer, WorkAnswer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
@@ -196,6 +197,7 @@ def evaluation_out(session: Session, job: IoJob) -> EvaluationOut:
 
 
 @router.post("/runs/{run_id}/evaluations", status_code=202, responses=NOT_POSSIBLE)
+@needs(Action.DRAW)
 def evaluate_run(run_id: Id, body: EvaluationIn, state: State) -> EvaluationOut:
     """Compare the checkpoints of a run by style, adherence to the prompts, and copying.
 
@@ -213,6 +215,7 @@ def evaluate_run(run_id: Id, body: EvaluationIn, state: State) -> EvaluationOut:
     status_code=202,
     responses=problems({422: "No images show the style, or the base model does not fit."}),
 )
+@needs(Action.DRAW)
 def evaluate_weights(
     adapter_id: AdapterId,
     version: Annotated[str, Path(max_length=60)],
@@ -236,6 +239,7 @@ def evaluate_weights(
 
 
 @router.get("/evaluations")
+@needs(Action.LOOK)
 def list_evaluations(
     session: Reading,
     part: Part,
@@ -249,12 +253,14 @@ def list_evaluations(
 
 
 @router.get("/evaluations/{evaluation_id}")
+@needs(Action.LOOK)
 def get_evaluation(evaluation_id: Id, session: Reading) -> EvaluationOut:
     """Get an evaluation."""
     return evaluation_out(session, evaluations.get_evaluation(session, evaluation_id))
 
 
 @router.post("/evaluations/{evaluation_id}/cancel", **CANCEL)
+@needs(Action.CONTROL)
 def cancel_evaluation(evaluation_id: Id, session: Writing) -> EvaluationOut:
     """Cancel an evaluation and the images that are still to come."""
     return evaluation_out(session, evaluations.cancel_evaluation(session, evaluation_id))
@@ -265,6 +271,7 @@ def cancel_evaluation(evaluation_id: Id, session: Writing) -> EvaluationOut:
     status_code=202,
     responses=problems({409: "It has not ended, or its images cannot be drawn any more."}),
 )
+@needs(Action.CONTROL)
 def repeat_evaluation(evaluation_id: Id, session: Writing, state: State) -> EvaluationOut:
     """Measure again; only images that are missing are drawn again."""
     job = evaluations.repeat_evaluation(session, evaluation_id, state.store)

@@ -19,6 +19,7 @@ from app.registry.runs import checkpoints, service
 from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
+from app.web.access.needs import Action, needs
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm
 from app.web.state import Id, State
@@ -51,6 +52,7 @@ class EvaluationPage:
 
 
 @router.get("/runs/{run_id}/evaluation")
+@needs(Action.LOOK)
 def show(request: Request, run_id: Id, state: State, new: bool = False) -> Response:
     """Show the newest evaluation of a run, or the form of a new one."""
     with state.database.read() as session:
@@ -59,6 +61,7 @@ def show(request: Request, run_id: Id, state: State, new: bool = False) -> Respo
 
 
 @router.post("/runs/{run_id}/evaluation")
+@needs(Action.DRAW)
 def start(request: Request, run_id: Id, state: State, sent: SentForm) -> Response:
     """Start an evaluation."""
     form = FormReader(sent)
@@ -81,6 +84,7 @@ def start(request: Request, run_id: Id, state: State, sent: SentForm) -> Respons
 
 
 @router.post("/evaluations/{evaluation_id}/cancel")
+@needs(Action.CONTROL)
 def cancel(evaluation_id: Id, state: State) -> Response:
     """Cancel an evaluation."""
     with state.database.write() as session:
@@ -89,6 +93,7 @@ def cancel(evaluation_id: Id, state: State) -> Response:
 
 
 @router.post("/evaluations/{evaluation_id}/repeat")
+@needs(Action.CONTROL)
 def repeat(evaluation_id: Id, state: State) -> Response:
     """Measure again; only images that are missing are drawn again."""
     with state.database.write() as session:

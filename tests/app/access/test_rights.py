@@ -1,0 +1,72 @@
+"""The action of every route and the actions of every caller, beside tables written by hand."""
+
+from __future__ import annotations
+
+import csv
+import re
+from itertools import product
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from starlette.requests import Request
+
+from app.registry.actor import Role
+from app.web.access import gate
+from app.web.access.needs import Action, make_rules
+from app.web.access.rights import Scope, grants, words_of
+
+HERE = Path(__file__).parent
+
+
+def read_table(name: str) -> list[dict[str, str]]:
+    with (HERE / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_route_has_the_action_of_the_table(routed_app: FastAPI) -> None:
+    table = {(row["method"], row["path"]): row["action"] for row in read_table("routes.csv")}
+    found = {
+        (method, rule.path): rule.action.value
+        for rule in make_rules(routed_app.routes)
+        for method in sorted((rule.methods or {"*"}) - {"HEAD"})
+    }
+    assert found == table
+    assert len(read_table("routes.csv")) == len(table)  # none stands there twice
+
+
+def test_every_caller_has_the_actions_of_the_table() -> None:
+    table = {(row.pop("role"), row.pop("scope")): row for row in read_table("rights.csv")}
+    found = {
+        (role.value, scope or ""): {
+            action.value: "yes" if action in grants(role, scope) else "no" for action in Action
+        }
+        for role, scope in product(Role, (None, *Scope))
+    }
+    assert found == table
+
+
+@pytest.mark.parametrize("role", Role)
+def test_the_gate_refuses_what_is_not_granted(
+    program: TestClient, monkeypatch: pytest.MonkeyPatch, role: Role
+) -> None:
+    """By one route of each action; what is granted finds nothing, or a wrong form."""
+    allowed = grants(role, None)
+
+    async def identify(request: Request) -> gate.Caller:
+        return gate.Caller("test", grants=allowed)
+
+    monkeypatch.setattr(gate, "identify", identify)
+    for row in {row["action"]: row for row in read_table("routes.csv")}.values():
+        method, path = row["method"].replace("*", "GET"), re.sub(r"{\w+}", "1", row["path"])
+        answer = program.request(method, path)
+        assert (answer.status_code == 403) is (row["action"] not in allowed), row
+        if answer.status_code == 403:
+            assert answer.json()["detail"].endswith(words_of(Action(row["action"])))
+
+
+def test_a_refusal_names_the_least_role_and_scope() -> None:
+    assert words_of(Action.DRAW) == "It needs the role member; a token also needs the scope use."
+    assert words_of(Action.ADMIN) == "It needs the role admin; a token also needs the scope admin."
+    assert words_of(Action.ACCOUNT) == "It needs the role viewer; no token may do it."
