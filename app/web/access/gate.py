@@ -33,7 +33,8 @@ from app.web.access.login import (
     token_of,
 )
 from app.web.access.needs import EVERYTHING, Action, Rule, action_of
-from app.web.access.rights import words_of
+from app.web.access.rights import Scope as TokenScope
+from app.web.access.rights import grants, words_of
 from app.web.access.throttle import site_of
 from app.web.problems import problem_response
 from app.web.state import app_state
@@ -141,7 +142,8 @@ def identify_person(request: Request) -> Caller:
             if sessions.should_note_use(row):
                 login_of(request).note_use(state.database, row.key, user.key)
             principal = people.principal_of(user, makes=makes, address=address)
-            return Caller(f"user:{user.key}", session=row, principal=principal)
+            granted = grants(principal.role, None)
+            return Caller(f"user:{user.key}", granted, session=row, principal=principal)
     credentials = read_credentials(request.headers)
     if credentials is None:
         raise Unauthorized(ASK_TOKEN)
@@ -154,7 +156,8 @@ def identify_person(request: Request) -> Caller:
     if tokens.should_note_use(token_row):
         login_of(request).note_use(state.database, token_row.key, user.key, by=tokens.note_use)
     principal = people.principal_of(user, makes=makes, address=address)
-    return Caller(f"token:{token_row.key}", principal=principal)
+    granted = grants(principal.role, TokenScope(token_row.scope))
+    return Caller(f"token:{token_row.key}", granted, principal=principal)
 
 
 async def _session_of(request: Request) -> LoginSession | None:

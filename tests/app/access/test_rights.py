@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import csv
-import re
 from itertools import product
 from pathlib import Path
 
-import pytest
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
-from starlette.requests import Request
 
 from app.registry.actor import Role
-from app.web.access import gate
 from app.web.access.needs import Action, make_rules
 from app.web.access.rights import Scope, grants, words_of
 
@@ -45,25 +40,6 @@ def test_every_caller_has_the_actions_of_the_table() -> None:
         for role, scope in product(Role, (None, *Scope))
     }
     assert found == table
-
-
-@pytest.mark.parametrize("role", Role)
-def test_the_gate_refuses_what_is_not_granted(
-    program: TestClient, monkeypatch: pytest.MonkeyPatch, role: Role
-) -> None:
-    """By one route of each action; what is granted finds nothing, or a wrong form."""
-    allowed = grants(role, None)
-
-    async def identify(request: Request) -> gate.Caller:
-        return gate.Caller("test", grants=allowed)
-
-    monkeypatch.setattr(gate, "identify", identify)
-    for row in {row["action"]: row for row in read_table("routes.csv")}.values():
-        method, path = row["method"].replace("*", "GET"), re.sub(r"{\w+}", "1", row["path"])
-        answer = program.request(method, path)
-        assert (answer.status_code == 403) is (row["action"] not in allowed), row
-        if answer.status_code == 403:
-            assert answer.json()["detail"].endswith(words_of(Action(row["action"])))
 
 
 def test_a_refusal_names_the_least_role_and_scope() -> None:

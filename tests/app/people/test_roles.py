@@ -1,0 +1,62 @@
+"""The gate answers 403 to what a role or the scope of a token lacks, as the tables say."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from fastapi import FastAPI
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from app.web.access.gate import Gate
+from app.web.access.needs import Action, make_rules
+from app.web.access.rights import words_of
+from app.web.error_answers import ErrorAnswers
+from tests.app.access.test_rights import read_table
+from tests.app.people.conftest import ClientOf
+
+ROUTES = [row for row in read_table("routes.csv") if row["action"] != "open"]
+CALLERS = [
+    pytest.param(row, id=f"{row['role']}-{row['scope'] or 'browser'}")
+    for row in read_table("rights.csv")
+]
+NAMES = {"viewer": "Vic", "member": "Ana", "admin": "Eva"}
+
+
+def asked(route: dict[str, str]) -> tuple[str, str]:
+    """A request to this route."""
+    return route["method"], re.sub(r"{\w+}", "1", route["path"])
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_one_route_of_each_action(client_of: ClientOf, caller: dict[str, str]) -> None:
+    """What is permitted finds nothing, or a wrong form."""
+    for route in {route["action"]: route for route in ROUTES}.values():
+        client = client_of(NAMES[caller["role"]], caller["scope"] or None)  # one may log itself out
+        client.headers["accept"] = "*/*"
+        answer = client.request(*asked(route))
+        assert answer.status_code != 401
+        assert (answer.status_code == 403) is (caller[route["action"]] == "no"), route
+        if answer.status_code == 403:
+            assert answer.json()["detail"].endswith(words_of(Action(route["action"])))
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("caller", CALLERS)
+def test_every_route(people_app: FastAPI, client_of: ClientOf, caller: dict[str, str]) -> None:
+    """In front of an app that does nothing: what was permitted would change what follows."""
+
+    async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(status_code=204)(scope, receive, send)
+
+    guarded = ErrorAnswers(Gate(nothing, rules=make_rules(people_app.routes)))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await guarded({**scope, "app": people_app}, receive, send)
+
+    client = client_of(NAMES[caller["role"]], caller["scope"] or None)
+    client._transport.app = app  # type: ignore[attr-defined]
+    for route in ROUTES:
+        wanted = 204 if caller[route["action"]] == "yes" else 403
+        assert client.request(*asked(route)).status_code == wanted, route
