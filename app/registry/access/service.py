@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from app.registry.actor import acting_as
 from app.registry.db import utcnow
@@ -51,7 +53,7 @@ def open_session(
     )
     session.add(row)
     session.flush()
-    with acting_as(f"session:{row.key}"):
+    with nullcontext() if user_id else acting_as(f"session:{row.key}"):
         _record(session, row.key, "opened")
     return token, row
 
@@ -86,10 +88,15 @@ def note_use(session: Session, session_id: int) -> None:
     session.connection().execute(used.values(last_used_at=utcnow()))
 
 
-def list_sessions(session: Session) -> list[LoginSession]:
-    """The sessions that have not ended, last used first."""
-    rows = session.exec(select(LoginSession).order_by(col(LoginSession.last_used_at).desc()))
+def list_sessions(session: Session, *, user_id: int | None = None) -> list[LoginSession]:
+    """The sessions that have not ended, last used first; `user_id`: those of one person."""
+    rows = session.exec(_sessions_of(user_id).order_by(col(LoginSession.last_used_at).desc()))
     return [row for row in rows if not has_ended(row)]
+
+
+def _sessions_of(user_id: int | None) -> SelectOfScalar[LoginSession]:
+    query = select(LoginSession)
+    return query if user_id is None else query.where(LoginSession.user_id == user_id)
 
 
 def end_session(session: Session, session_id: int) -> LoginSession:
@@ -109,9 +116,9 @@ def end_token(session: Session, sha256: str) -> None:
         end_session(session, row.key)
 
 
-def end_other_sessions(session: Session, kept: int | None) -> int:
-    """Delete every session but `kept`; return their number."""
-    others = [row for row in session.exec(select(LoginSession)) if row.id != kept]
+def end_other_sessions(session: Session, kept: int | None, *, user_id: int | None = None) -> int:
+    """Delete every session, or every one of a person, but `kept`; return their number."""
+    others = [row for row in session.exec(_sessions_of(user_id)) if row.id != kept]
     for row in others:
         end_session(session, row.key)
     return len(others)

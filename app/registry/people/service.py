@@ -7,6 +7,7 @@ import unicodedata
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
+from app.registry.access import service as sessions
 from app.registry.actor import FIRST_USER, Principal, Role, Visibility
 from app.registry.db import utcnow
 from app.registry.errors import Conflict, NotFound, invalid_field
@@ -45,6 +46,9 @@ def add_user(session: Session, name: str, role: Role) -> User:
     )
     session.add(user)
     session.flush()
+    if is_first and session.get_bind().dialect.name == "postgresql":  # its sequence gave no number
+        sequence = sa.func.pg_get_serial_sequence(User.__tablename__, "id")
+        session.exec(select(sa.func.setval(sequence, FIRST_USER)))
     record(session, user, "invited", role=role)
     return user
 
@@ -103,9 +107,13 @@ def rename(session: Session, user: User, name: str) -> None:
 
 
 def disable(session: Session, user: User) -> None:
-    """End all that a person may do; what runs for them ends as usual. Raises Conflict."""
+    """End all that a person may do, and their sessions. Raises Conflict.
+
+    What runs for them ends as usual.
+    """
     _require_other_admin(session, user)
     user.disabled_at = utcnow()
+    sessions.end_other_sessions(session, None, user_id=user.key)
     record(session, user, "disabled")
 
 

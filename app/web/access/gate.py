@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.registry.access import service as sessions
+from app.registry.access.delays import site_of
 from app.registry.actor import Principal, Visibility, acting_as
 from app.registry.errors import Forbidden
 from app.registry.people import service as people
@@ -35,7 +36,6 @@ from app.web.access.login import (
 from app.web.access.needs import EVERYTHING, Action, Rule, action_of
 from app.web.access.rights import Scope as TokenScope
 from app.web.access.rights import grants, words_of
-from app.web.access.throttle import site_of
 from app.web.problems import problem_response
 from app.web.state import app_state
 from app.web.templates import CAN_LOG_OUT, error_page, wants_fragment

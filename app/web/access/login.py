@@ -18,13 +18,14 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from app.registry.access import service
+from app.registry.access.delays import site_of
 from app.registry.access.secret_marks import PERSON, START, SecretMarks
 from app.registry.db import Database, Session
 from app.registry.errors import AppError
 from app.registry.outages import OUTAGES
 from app.registry.people import service as people
 from app.registry.tables.access import LoginSession
-from app.web.access.throttle import Throttle, site_of
+from app.web.access.throttle import Throttle
 
 CACHE_SECONDS = 5.0
 MOST_CACHED = 2_000

@@ -9,6 +9,7 @@ from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
 from app.registry.access import service
+from app.registry.access.delays import TooManyTries
 from app.registry.access.secret_marks import START
 from app.web import templates
 from app.web.access.gate import ASK_START_TOKEN, LOGIN_PATH, caller_of, login_of
@@ -20,7 +21,6 @@ from app.web.access.login import (
     token_of,
 )
 from app.web.access.needs import Action, needs
-from app.web.access.throttle import TooManyTries
 from app.web.addresses import own_address
 from app.web.state import Id, State
 

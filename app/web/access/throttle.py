@@ -13,39 +13,18 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address, ip_network
 
 import structlog
 
-from app.registry.errors import AppError
-from app.registry.wording import plural
+from app.registry.access.delays import FORGET_SECONDS, TooManyTries, delay_after, site_of
 
-FREE_TRIES = 5
-MAX_DELAY_SECONDS = 60.0
-FORGET_SECONDS = 600.0  # after this long, one wrong password of an address is forgotten
 MOST_ADDRESSES = 10_000
 MOST_KNOWN = 1_000
 BURST = 60  # wrong passwords from all addresses together, refilled at this rate:
 SECONDS_PER_TRY = 6.0
 LOG_EVERY_SECONDS = 60.0
-IPV6_SITE_BITS = 64  # one customer usually has all of these addresses
 
 log = structlog.get_logger()
-
-
-class TooManyTries(AppError):
-    """Too many wrong passwords; the message says when to try again."""
-
-    status = 429
-    title = "Too many wrong passwords"
-    code = "too_many_tries"
-
-    def __init__(self, seconds: float) -> None:
-        self.retry_after = max(1, math.ceil(seconds))
-        super().__init__(
-            "There were too many wrong passwords. Try again in "
-            f"{plural(self.retry_after, 'second')}."
-        )
 
 
 @dataclass
@@ -118,24 +97,3 @@ class Throttle:
         earned = (now - self._refilled_at) / SECONDS_PER_TRY
         self._left = min(float(BURST), self._left + earned)
         self._refilled_at = now
-
-
-def delay_after(wrong: int) -> float:
-    """Seconds after this many wrong passwords: none at first, then each time twice as many."""
-    if wrong <= FREE_TRIES:
-        return 0.0
-    doublings = min(wrong - FREE_TRIES, math.ceil(math.log2(MAX_DELAY_SECONDS)))
-    return min(2.0**doublings, MAX_DELAY_SECONDS)
-
-
-def site_of(address: str) -> str:
-    """The address that is counted: an IPv6 site as one, IPv4 in IPv6 as IPv4."""
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return "".join(char if char.isprintable() else "?" for char in address[:64]) or "unknown"
-    if not isinstance(found, IPv6Address):
-        return str(found)
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return str(ip_network((found.packed, IPV6_SITE_BITS), strict=False))

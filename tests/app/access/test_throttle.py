@@ -8,17 +8,10 @@ import pytest
 import structlog
 from fastapi.testclient import TestClient
 
+from app.registry.access.delays import FREE_TRIES, MAX_DELAY_SECONDS, TooManyTries, site_of
 from app.web.access import throttle
 from app.web.access.login import Login, Unauthorized
-from app.web.access.throttle import (
-    BURST,
-    FREE_TRIES,
-    MAX_DELAY_SECONDS,
-    SECONDS_PER_TRY,
-    Throttle,
-    TooManyTries,
-    site_of,
-)
+from app.web.access.throttle import BURST, SECONDS_PER_TRY, Throttle
 from tests.app.access.conftest import PASSWORD, Clients, Clock, log_in
 
 

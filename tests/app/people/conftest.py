@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from app.registry.access import service as sessions
 from app.registry.access.secret_marks import PERSON
 from app.registry.actor import Role
+from app.registry.people import passwords, tokens
 from app.registry.people import service as people
-from app.registry.people import tokens
 from app.registry.state import AppState
 from app.registry.tables.people import User
 from app.web.access.login import Login
@@ -24,6 +24,15 @@ PEOPLE = {
     "Vic": Role.VIEWER,
 }
 ClientOf = Callable[..., TestClient]
+
+
+@pytest.fixture(autouse=True)
+def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hashes of passwords cost a thousandth of what they do."""
+    monkeypatch.setattr(passwords, "COST", {"time_cost": 1, "memory_cost": 8, "parallelism": 1})
+    passwords._hash_of_nobody.cache_clear()
+    yield
+    passwords._hash_of_nobody.cache_clear()
 
 
 @pytest.fixture
