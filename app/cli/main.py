@@ -98,7 +98,10 @@ COMMANDS = {
             help="a supervisor's process that forks trainers and io jobs",
         ),
     ),
-    "migrate": Command("Bring the database up to date."),
+    "migrate": Command(
+        "Bring the database up to date.",
+        flag("--before-serve", "fail if accounts are off while people have some"),
+    ),
     "doctor": Command(
         "Show the effective settings and check what they name.",
         argument("--queue", choices=values(Queue), help="only: is a worker of this queue here?"),

@@ -222,10 +222,22 @@ class Settings(BaseSettings):
     def is_private(self) -> bool:
         """True if every user is the administrator of this machine's account.
 
-        A password or a host name of its own means that others use the server too, maybe through a
-        proxy on this machine.
+        Accounts, a password or a host name of its own mean that others use the server too, maybe
+        through a proxy on this machine.
         """
-        return self.is_loopback and not self.password and not self.is_behind_names
+        is_alone = self.is_loopback and not self.is_behind_names
+        return is_alone and not self.password and not self.accounts
+
+    @property
+    def login_conflict(self) -> str:
+        """Why a server cannot start with these ways to log in; empty if it can."""
+        if self.accounts and (self.password or self.start_token):
+            other = "BRUSHWORK_PASSWORD" if self.password else "BRUSHWORK_START_TOKEN"
+            return (
+                f"BRUSHWORK_ACCOUNTS and {other} are both set, and whoever has that secret would "
+                f"pass by the accounts. Remove {other}, or turn BRUSHWORK_ACCOUNTS off."
+            )
+        return ""
 
     @property
     def allowed_host_list(self) -> list[str]:

@@ -22,13 +22,18 @@ class AddressError(Exception):
 def check_exposure(settings: Settings) -> None:
     """Raise AddressError if other machines could reach a server without a sufficient password.
 
+    With accounts everybody has one of their own, and a second way in is refused.
+
     They can when it listens on their network, or when it answers to host names of its own, which a
     reverse proxy passes on. On this machine alone a shorter password is accepted.
     """
-    if not settings.is_loopback and not settings.password:
+    if settings.login_conflict:
+        raise AddressError(settings.login_conflict)
+    if not settings.is_loopback and not settings.password and not settings.accounts:
         raise AddressError(
             f"Brushwork does not listen on {settings.host} without a password, because everyone on "
-            "the network could use it. Set BRUSHWORK_PASSWORD, or use --host 127.0.0.1."
+            "the network could use it. Set BRUSHWORK_PASSWORD or BRUSHWORK_ACCOUNTS, or use --host "
+            "127.0.0.1."
         )
     is_alone = settings.is_loopback and not settings.is_behind_names
     length = len(settings.password.get_secret_value()) if settings.password else MIN_PASSWORD
@@ -43,6 +48,11 @@ def check_exposure(settings: Settings) -> None:
 def exposure_hints(settings: Settings) -> list[str]:
     """Sentences for the start: what is off or weak because of who can use the server."""
     hints = []
+    if settings.accounts:
+        hints.append(
+            "People log in with names of their own. `brushwork users invite NAME --role admin` "
+            "prints the link for the first administrator."
+        )
     length = len(settings.password.get_secret_value()) if settings.password else MIN_PASSWORD
     if length < MIN_PASSWORD:
         hints.append(

@@ -150,7 +150,9 @@ def run_stack(
                 environment = stack_environment(settings, broker_url=broker.url)
                 forks = start_fork_servers(supervisor, settings, folder, environment)
                 web = web_program(server, migrated.fileno(), environment)
-                migration = python_program("migrate", "migrate", environment=environment)
+                migration = python_program(
+                    "migrate", "migrate", "--before-serve", environment=environment
+                )
                 if forks:
                     web, migration = forks.early(web), forks.early(migration)
                 supervisor.add(web, StopOrder.WEB)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode, urlsplit
 
+from app.registry.people.invitations import PATH as INVITE_PATH
+
 MAX_ADDRESS = 48_000  # characters of a path with its query; prompts are in it percent-encoded
 
 
@@ -14,6 +16,11 @@ def own_address(address: str) -> str:
     is_own = address.startswith("/") and not address.startswith(("//", "/\\"))
     is_own = is_own and len(address) <= MAX_ADDRESS and address.isprintable()
     return address if is_own else "/"
+
+
+def logged_path(path: str) -> str:
+    """The path of a request as a log may keep it: without the secret of an invitation."""
+    return f"{INVITE_PATH}…" if path.startswith(INVITE_PATH) else path
 
 
 def host_of(address: str) -> str:

@@ -14,6 +14,7 @@ from app.registry.blobs.report import report
 from app.registry.errors import AppError
 from app.registry.outages import OUTAGES, outage
 from app.registry.storage.store import BlobDamaged, BlobNotFound, UnusableBlob
+from app.web.addresses import logged_path
 from app.web.problems import (
     MethodNotAllowed,
     error_headers,
@@ -77,7 +78,7 @@ def add_error_answers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     def on_unexpected(request: Request, error: Exception) -> Response:
-        log.error("unexpected", path=request.url.path, exc_info=error)
+        log.error("unexpected", path=logged_path(request.url.path), exc_info=error)
         return answer(request, status_error(500))
 
 
@@ -88,7 +89,7 @@ def known_error(path: str, error: BaseException) -> AppError | None:
     found = outage(error)
     if found is not None:
         reason = str(error).partition("\n")[0][:200]
-        log.warning("outage", path=path, code=found.code, reason=reason)
+        log.warning("outage", path=logged_path(path), code=found.code, reason=reason)
     return found
 
 

@@ -12,8 +12,10 @@ from app.registry.access.start_token import read_start_token
 from app.registry.base_models.embedded import inspect_embedded
 from app.registry.code_version import release
 from app.registry.config import Settings
+from app.registry.errors import Conflict
 from app.registry.logs import configure_logs
 from app.registry.paths import STATIC
+from app.registry.people.service import require_accounts
 from app.registry.state import AppState, make_state
 from app.web import health, media
 from app.web.access import api as access_api
@@ -119,8 +121,15 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def use_settings(app: FastAPI, settings: Settings) -> None:
-    """Give an app with its routes the state, the login and the middleware of these settings."""
+    """Give an app with its routes the state, the login and the middleware of these settings.
+
+    Raises Conflict if they would open what belongs to people with accounts.
+    """
+    if settings.login_conflict:
+        raise Conflict(settings.login_conflict)
     app.state.brushwork = make_state(settings)
+    with app.state.brushwork.database.read() as session:
+        require_accounts(session, accounts=settings.accounts)
     app.state.login = Login(
         password=settings.password.get_secret_value() if settings.password else None,
         start_token=read_start_token(settings),

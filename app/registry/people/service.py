@@ -76,6 +76,16 @@ def has_people(session: Session) -> bool:
     return session.exec(select(User.id).limit(1)).first() is not None
 
 
+def require_accounts(session: Session, *, accounts: bool) -> None:
+    """Raise Conflict if there are people and accounts are off: all would be open to everybody."""
+    if not accounts and has_people(session):
+        raise Conflict(
+            "People have accounts here, but BRUSHWORK_ACCOUNTS is off, so everybody would see what "
+            "is private. Set BRUSHWORK_ACCOUNTS=on, or run `brushwork users leave`, which deletes "
+            "the accounts and makes everything one person's."
+        )
+
+
 def record(session: Session, user: User, kind: str, **data: str) -> None:
     """Append an event to a person."""
     subject = str(User.__tablename__)

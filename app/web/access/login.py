@@ -31,6 +31,8 @@ CACHE_SECONDS = 5.0
 MOST_CACHED = 2_000
 PAUSE_SECONDS = 60.0  # after the use of a session could not be written down
 COOKIE = "brushwork-session"
+KNOWN = "brushwork-known-"
+KNOWN_SECONDS = 31_536_000  # a year
 MAX_TOKEN_CHARACTERS = 200
 
 log = structlog.get_logger()
@@ -227,6 +229,34 @@ def set_cookie(response: Response, connection: HTTPConnection, token: str) -> No
         cookie_name(connection),
         token,
         max_age=int(service.ABSOLUTE_END.total_seconds()),
+        path="/",
+        secure=connection.url.scheme == "https",
+        httponly=True,
+        samesite="lax",
+    )
+
+
+def known_by(connection: HTTPConnection) -> dict[int, str]:
+    """What tells that this browser has logged in as people, by their ids."""
+    found = {}
+    for name, value in connection.cookies.items():
+        user_id = name.rpartition(KNOWN)[2].partition("-")[0]
+        if user_id.isdecimal() and name == known_name(connection, int(user_id)):
+            found[int(user_id)] = value[:MAX_TOKEN_CHARACTERS]
+    return found
+
+
+def known_name(connection: HTTPConnection, user_id: int) -> str:
+    """The cookie of a browser that has logged in as this person."""
+    return cookie_name(connection).replace(COOKIE, f"{KNOWN}{user_id}", 1)
+
+
+def set_known(response: Response, connection: HTTPConnection, user_id: int, value: str) -> None:
+    """Let the browser be known as this person's, also after they log out."""
+    response.set_cookie(
+        known_name(connection, user_id),
+        value,
+        max_age=KNOWN_SECONDS,
         path="/",
         secure=connection.url.scheme == "https",
         httponly=True,

@@ -15,7 +15,7 @@ from app.registry.state import AppState
 from app.web.access.needs import Action, UndeclaredRoute, action_of, declared, make_rules, needs
 from tests.app.access.conftest import PASSWORD, Clients, log_in
 
-OPEN = {"/healthz", "/readyz", "/login", "/theme", "/static"}
+OPEN = {"/healthz", "/readyz", "/login", "/invite/{token}", "/theme", "/static"}
 FILLED = {"sha256": "0" * 64, "size": "small"}
 
 

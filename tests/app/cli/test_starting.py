@@ -18,10 +18,12 @@ from sqlalchemy import Engine
 from app.cli import database as database_check
 from app.cli import doctor, migrate, web
 from app.cli.main import main
+from app.registry.actor import Role
 from app.registry.adapters.library import search
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
 from app.registry.migrate import current_revision, head_revision
+from app.registry.people import service as people
 from app.registry.tables.adapters import Adapter
 from tests.app.cli.conftest import brushwork
 from tests.disks import fill, mounted_disk
@@ -31,6 +33,21 @@ pytestmark = pytest.mark.usefixtures("no_surroundings")
 
 
 # -- serve refuses ----------------------------------------------------------------------------
+
+
+def test_nothing_is_served_without_accounts_that_people_have(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = Database(make_engine(Settings(data_dir=data_dir).sqlalchemy_url))
+    with database.write() as session:
+        people.add_user(session, "Eva", Role.ADMIN)
+    database.dispose()
+    for command in (["web", "--port", "0"], ["migrate", "--before-serve"]):
+        assert main([*command, "--data-dir", str(data_dir)]) == 1
+        said = capsys.readouterr().err
+        assert "BRUSHWORK_ACCOUNTS=on" in said
+        assert "brushwork users leave" in said
+    assert main(["migrate", "--data-dir", str(data_dir)]) == 0
 
 
 @pytest.mark.process
