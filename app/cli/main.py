@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from app.cli.adapter_files.arguments import TOOLS, tool_parser
 from app.cli.arguments import JSON, Command, actions, argument, flag, one_of
 from app.cli.datasets.arguments import ACTIONS as DATASET_ACTIONS
-from app.registry.actor import set_process_actor
+from app.registry.actor import Role, set_process_actor
 from app.registry.errors import AppError, UnusableDatabase
 from app.registry.job_kinds.queues import Queue
 from worker.core.starter.examples import EXAMPLES
@@ -32,6 +32,27 @@ PRIVATE_UMASK = 0o077
 SETTING_FLAGS = ("host", "port", "data_dir", "open_browser")
 HOST = argument("--host", help="address to listen on (127.0.0.1)")
 PORT = argument("--port", type=int, help="port to listen on (8188; 0: a free one)")
+NAME = argument("name", help="who; `brushwork users list` shows all names")
+USER_ACTIONS = {
+    "list": Command("List the people."),
+    "invite": Command(
+        "Add a person, and print the link with which they choose a password.",
+        argument("name", help="what they are called"),
+        argument("--role", type=Role, choices=[*Role], default=Role.MEMBER, help="(member)"),
+    ),
+    "rename": Command("Change a name.", NAME, argument("new", help="the new name")),
+    "role": Command("Change what a person may do.", NAME, argument("role", choices=values(Role))),
+    "reset": Command("Print a new link for a person, to choose another password.", NAME),
+    "disable": Command("End the sessions and tokens of a person, who cannot log in.", NAME),
+    "enable": Command("Let a disabled person log in again.", NAME),
+    "transfer": Command(
+        "Give all things of a person to another.", NAME, argument("to", help="who gets them")
+    ),
+    "leave": Command(
+        "End all accounts: everything is one person's, and visible to all.",
+        flag("--yes", "do it; without, only say what would become visible"),
+    ),
+}
 
 
 class CommandParser(ArgumentParser):
@@ -175,6 +196,7 @@ COMMANDS = {
             }
         ),
     ),
+    "users": Command("Invite people, and change their accounts.", actions(USER_ACTIONS)),
     "sweep": Command(
         "Move files that are no longer used to the trash.",
         flag("--dry-run", "only show what would be done"),
