@@ -52,9 +52,9 @@ def unique_slug(session: Session, table: type[SQLModel], name: str, *, fallback:
     """A slug that no row of `table` and no page uses; deleted rows keep theirs."""
     slug = slugify(name, fallback=fallback)
     column = col(table.slug)  # type: ignore[attr-defined]
-    taken = RESERVED | set(
-        session.exec(select(column).where((column == slug) | column.startswith(f"{slug}-"))).all()
-    )
+    alike = select(column).where((column == slug) | column.startswith(f"{slug}-"))
+    session.flush()  # a query of the connection does not; it finds what is hidden, too
+    taken = RESERVED | set(session.connection().execute(alike).scalars())
     if slug not in taken:
         return slug
     number = 2

@@ -19,6 +19,7 @@ from app.registry.job_kinds.kinds import DownloadBaseArgs, InspectBaseArgs, JobK
 from app.registry.slugs import RowId, insert_with_slug
 from app.registry.tables.added_models import CHANGING, ModelStatus
 from app.registry.tables.base_models import EMBEDDED, NOT_SHIPPED, BaseModel, BaseSpeed
+from app.registry.tables.owned import everything
 from worker.core import starter
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import inspect_base
@@ -63,7 +64,8 @@ BaseReference = Annotated[str, Field(max_length=1_000)] | RowId
 def ensure_embedded(session: Session) -> BaseModel:
     """The embedded base model; registers it if needed."""
     embedded = select(BaseModel).where(BaseModel.source == EMBEDDED)
-    base = session.exec(embedded).first()
+    with everything(session):
+        base = session.exec(embedded).first()
     if base is not None:
         return base
     base = insert_with_slug(session, BaseModel, EMBEDDED, fallback=EMBEDDED, source=EMBEDDED)

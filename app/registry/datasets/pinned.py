@@ -21,6 +21,7 @@ from app.registry.datasets.trained_on import trained_on
 from app.registry.datasets.used_datasets import uses_versions
 from app.registry.tables.adapters import AdapterFile
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image, ImageCaption
+from app.registry.tables.owned import everything
 from app.registry.tables.runs import Run
 from worker.core.words import CaptionKind
 
@@ -109,7 +110,8 @@ def _item(image: Image, further: list[ImageCaption]) -> dict[str, Any]:
 def runs_of_versions(session: Session, version_ids: Iterable[int]) -> list[Run]:
     """The runs that were or are trained on these dataset versions, oldest first."""
     keys = list(version_ids)
-    return list(session.exec(select(Run).where(uses_versions(keys)).order_by(col(Run.id))))
+    with everything(session):
+        return list(session.exec(select(Run).where(uses_versions(keys)).order_by(col(Run.id))))
 
 
 def prune_versions(session: Session, version_ids: Iterable[int]) -> Deletion:
@@ -119,27 +121,32 @@ def prune_versions(session: Session, version_ids: Iterable[int]) -> Deletion:
     the images and captions.
     """
     deletion = Deletion("")
-    for key in sorted(set(version_ids)):
-        version = session.get(DatasetVersion, key, with_for_update=True)
-        if version is None or runs_of_versions(session, [key]):
-            continue
-        deletion.files |= {item[name] for item in version.items for name in HASHES if name in item}
-        texts = (text for item in version.items for text in item_captions(item))
-        deletion.captions |= {caption_hash(text) for text in texts}
-        adapter_versions = [row.key for row in trained_on(session, [key])]
-        if not adapter_versions:
-            session.delete(version)
-            continue
-        version.items = []
-        session.add(version)
-        # downloads with the tags of captions; without them they are written again on request
-        tagged = sa.delete(AdapterFile).where(
-            col(AdapterFile.version_id).in_(adapter_versions), col(AdapterFile.with_tags)
-        )
-        files = session.connection().execute(tagged.returning(col(AdapterFile.sha256)))
-        deletion.files.update(files.scalars())
-    session.flush()
+    with everything(session):
+        for key in sorted(set(version_ids)):
+            _prune_version(session, key, deletion)
+        session.flush()
     return deletion
+
+
+def _prune_version(session: Session, key: int, deletion: Deletion) -> None:
+    version = session.get(DatasetVersion, key, with_for_update=True)
+    if version is None or runs_of_versions(session, [key]):
+        return
+    deletion.files |= {item[name] for item in version.items for name in HASHES if name in item}
+    texts = (text for item in version.items for text in item_captions(item))
+    deletion.captions |= {caption_hash(text) for text in texts}
+    adapter_versions = [row.key for row in trained_on(session, [key])]
+    if not adapter_versions:
+        session.delete(version)
+        return
+    version.items = []
+    session.add(version)
+    # downloads with the tags of captions; without them they are written again on request
+    tagged = sa.delete(AdapterFile).where(
+        col(AdapterFile.version_id).in_(adapter_versions), col(AdapterFile.with_tags)
+    )
+    files = session.connection().execute(tagged.returning(col(AdapterFile.sha256)))
+    deletion.files.update(files.scalars())
 
 
 def caption_hash(caption: str) -> str:

@@ -25,6 +25,7 @@ from app.registry.errors import Conflict, InUse, NotFound, invalid_field
 from app.registry.paging import Page, read_rows
 from app.registry.slugs import insert_named
 from app.registry.tables.datasets import MAX_REPEATS, Dataset, Image, is_live, is_trained
+from app.registry.tables.owned import everything, is_hidden, principal_of
 from app.registry.tables.runs import Run
 from app.registry.validation import checked_name, one_line
 
@@ -238,17 +239,18 @@ def delete_dataset(session: Session, dataset_id: int) -> Dataset:
     Finished runs keep the version they were trained on.
     """
     dataset = get_dataset(session, dataset_id, lock=True)
-    running = session.exec(
-        select(Run.id, Run.name).where(
-            used_datasets.is_of_datasets([dataset_id]),
-            col(Run.status).in_(("queued", "running", "paused")),
-        )
-    ).first()
+    unfinished = select(Run.id, Run.name, Run.visibility, Run.owner_id).where(
+        used_datasets.is_of_datasets([dataset_id]),
+        col(Run.status).in_(("queued", "running", "paused")),
+    )
+    principal = principal_of(session)
+    with everything(session):
+        running = session.exec(unfinished).first()
     if running is not None:
-        run_id, name = running
+        run_id, name, *_ = running
+        run = "A private run" if is_hidden(principal, running) else f"The run “{name}”"
         raise InUse(
-            f"The run “{name}” uses this dataset. Wait until it ends or cancel it, "
-            "then delete the dataset.",
+            f"{run} uses this dataset. Wait until it ends or cancel it, then delete the dataset.",
             about={"run_id": run_id or 0},
         )
     dataset.deleted_at = utcnow()

@@ -27,6 +27,7 @@ from app.registry.tables.datasets import (
     ImageCaption,
     ImageMeasure,
 )
+from app.registry.tables.owned import everything, may_own, principal_of
 from app.registry.tables.runs import Run
 from app.registry.wording import plural
 
@@ -114,10 +115,11 @@ def delete_dataset(session: Session, dataset_id: int, *, with_runs: bool = False
     _delete_or_keep_runs(session, versions, deletion, with_runs=with_runs)
     if _runs_of(session, dataset_id):
         return deletion
-    for trained in trained_on(session, versions):
-        forget_datasets(trained, versions)
-        session.add(trained)
-    session.flush()
+    with everything(session):
+        for trained in trained_on(session, versions):
+            forget_datasets(trained, versions)
+            session.add(trained)
+        session.flush()
     owned = sa.delete(DatasetVersion).where(col(DatasetVersion.dataset_id) == dataset_id)
     session.connection().execute(owned)
     session.connection().execute(sa.delete(Dataset).where(col(Dataset.id) == dataset_id))
@@ -134,7 +136,8 @@ def _runs_of(session: Session, dataset_id: int) -> list[int | None]:
     """The runs that refer to a dataset or to a version of it."""
     versions = select(DatasetVersion.id).where(DatasetVersion.dataset_id == dataset_id)
     referring = used_datasets.is_of_datasets([dataset_id]) | used_datasets.uses_versions(versions)
-    return list(session.exec(select(Run.id).where(referring)))
+    with everything(session):
+        return list(session.exec(select(Run.id).where(referring)))
 
 
 def _delete_image_rows(session: Session, images: Sequence[Image], deletion: Deletion) -> None:
@@ -154,14 +157,13 @@ def _delete_or_keep_runs(
 ) -> None:
     """Delete the runs on these dataset versions, or say which images stay because of them.
 
-    `hashes`: only these images are deleted; None: all of them. Versions without runs go.
+    `hashes`: only these images are deleted; None: all of them. Versions without runs go. Runs of
+    other people stay.
     """
-    runs = pinned.runs_of_versions(session, versions)
-    if with_runs:
-        for key, name in sorted(((run.key, run.name) for run in runs), reverse=True):
-            deletion.goes.append(f"run {key}, “{name}”")
-            deletion.include(run_deletion.delete_run(session, key))
-    elif runs:
+    principal, runs = principal_of(session), pinned.runs_of_versions(session, versions)
+    gone = [run for run in runs if with_runs and (principal is None or may_own(principal, run))]
+    names = {run.key: run.name for run in gone}
+    if runs := [run for run in runs if run.key not in names]:
         kept = _images_of_runs(session, versions, runs)
         number = len(kept if hashes is None else kept & set(hashes))
         deletion.stays.append(
@@ -169,11 +171,15 @@ def _delete_or_keep_runs(
             f"because {plural(len(runs), 'run')} {'was' if len(runs) == 1 else 'were'} trained on "
             f"{'it' if number == 1 else 'them'}."
         )
+    for key, name in sorted(names.items(), reverse=True):
+        deletion.goes.append(f"run {key}, “{name}”")
+        deletion.include(run_deletion.delete_run(session, key))
     deletion.include(pinned.prune_versions(session, versions))
 
 
 def _images_of_runs(session: Session, versions: Sequence[int], runs: Sequence[Run]) -> set[str]:
-    needed = {key for run in runs for key in used_datasets.version_ids(session, run)}
+    with everything(session):
+        needed = {key for run in runs for key in used_datasets.version_ids(session, run)}
     rows = session.exec(
         select(DatasetVersion).where(col(DatasetVersion.id).in_(needed & set(versions)))
     )
@@ -214,7 +220,9 @@ def _delete_from_edits(session: Session, dataset_ids: set[int], image_ids: set[i
 
 def _delete_measures(session: Session, hashes: set[str]) -> None:
     for chunk in in_chunks(hashes):
-        used = session.exec(select(Image.clean_sha256).where(col(Image.clean_sha256).in_(chunk)))
+        named = select(Image.clean_sha256).where(col(Image.clean_sha256).in_(chunk))
+        with everything(session):
+            used = session.exec(named).all()
         unused = set(chunk) - set(used)
         of_unused = col(ImageMeasure.clean_sha256).in_(unused)
         session.connection().execute(sa.delete(ImageMeasure).where(of_unused))

@@ -29,6 +29,7 @@ from app.registry.renders.sources import forget_unused
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.blind_tests import BlindTest, BlindVote
 from app.registry.tables.grids import Grid
+from app.registry.tables.owned import everything
 from app.registry.tables.recipes import Recipe
 from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 
@@ -86,7 +87,9 @@ def _twins_of(session: Session, keys: set[int]) -> set[int]:
     others: set[int] = set()
     for chunk in in_chunks(twins):
         having = select(Render.twin_id, Render.id).where(col(Render.twin_id).in_(chunk))
-        others.update(twin for twin, key in session.exec(having) if twin and key not in keys)
+        with everything(session):
+            found = session.exec(having).all()
+        others.update(twin for twin, key in found if twin and key not in keys)
     return twins - others
 
 
@@ -125,7 +128,9 @@ def delete_grids_with_images(
 ) -> Deletion:
     """Delete grids with the images of no others, and the renders that meet `also`."""
     of_grids = is_only_in(grids) & col(Render.status).not_in(NOT_FINAL)
-    deleted = session.exec(select(Render.id).where(of_grids if also is None else of_grids | also))
+    query = select(Render.id).where(of_grids if also is None else of_grids | also)
+    with everything(session):  # also the grids of others that show an image
+        deleted = session.exec(query).all()
     keys = [key for key in deleted if key is not None]
     deletion = delete_renders(session, keys, title=title)
     deletion.count(delete_grids(session, grids), "grid")

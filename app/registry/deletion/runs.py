@@ -10,6 +10,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
+from app.registry.actor import Principal
 from app.registry.adapters import publications
 from app.registry.adapters.library.cards import samples_of_versions
 from app.registry.adapters.unfinished import version_users
@@ -28,6 +29,7 @@ from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.runs.service import STATUS_PHRASES, get_run
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_listed
 from app.registry.tables.jobs import Event
+from app.registry.tables.owned import everything, is_hidden, principal_of
 from app.registry.tables.prompt_sets import PromptSet
 from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import (
@@ -105,7 +107,9 @@ def delete_run(session: Session, run_id: int) -> Deletion:
     run = _ended_run(session, run_id)
     _release_children(session, run)
     deletion = Deletion(f"run {run_id}, “{run.name}”")
-    _keep_samples_of_versions(session, run, deletion)
+    principal = principal_of(session)
+    with everything(session):
+        _keep_samples_of_versions(session, run, deletion, principal)
     publications.forget_images(session, deletion.files)
     found = checkpoints.list_checkpoints(session, run_id)
     address = checkpoints.address_of(session, run_id)
@@ -125,7 +129,9 @@ def delete_run(session: Session, run_id: int) -> Deletion:
     return deletion
 
 
-def _keep_samples_of_versions(session: Session, run: Run, deletion: Deletion) -> None:
+def _keep_samples_of_versions(
+    session: Session, run: Run, deletion: Deletion, principal: Principal | None
+) -> None:
     """Give each version that came from a run a copy of its samples; the others are deleted."""
     of_run = select(Adapter, AdapterVersion).where(
         col(AdapterVersion.adapter_id) == col(Adapter.id),
@@ -140,7 +146,10 @@ def _keep_samples_of_versions(session: Session, run: Run, deletion: Deletion) ->
         for sample in own:
             copied = sample.model_dump(exclude={"id", "run_id"})
             session.add(Sample(**copied | {"version_id": version.key}))
-        deletion.stays.append(_version_stays(run, adapter, version, len(own)))
+        if is_hidden(principal, adapter):
+            deletion.stays.append("A version of a private adapter stays, with its samples.")
+        else:
+            deletion.stays.append(_version_stays(run, adapter, version, len(own)))
     if versions:
         them = "it" if len(versions) == 1 else "them"
         deletion.stays.append(f"“Train again” then no longer works for {them}.")
@@ -342,7 +351,8 @@ def _ended_run(session: Session, run_id: int) -> Run:
 
 def _ended_children(session: Session, run: Run) -> Sequence[Run]:
     """The runs that continued from this one. Raises Conflict if one has not ended."""
-    children = session.exec(select(Run).where(Run.parent_id == run.key)).all()
+    with everything(session):
+        children = session.exec(select(Run).where(Run.parent_id == run.key)).all()
     for child in children:
         if not child.state.is_final:
             raise Conflict(
@@ -355,18 +365,21 @@ def _ended_children(session: Session, run: Run) -> Sequence[Run]:
 def _release_children(session: Session, run: Run) -> None:
     """Let the runs that continued from this one forget it. Raises Conflict if one has not ended."""
     children = _ended_children(session, run)
-    for child in children:
-        child.parent_id = None
-        session.add(child)
-    keys = [child.key for child in children]
-    notices = select(Event).where(
-        Event.subject == Run.__tablename__, col(Event.subject_id).in_(keys), Event.kind == NOTICE
-    )
-    for event in session.exec(notices):
-        if f"(run {run.key})" in str(event.data.get("text", "")):
-            event.data = {"text": "Continues from a run that was deleted."}
-            session.add(event)
-    session.flush()
+    with everything(session):
+        for child in children:
+            child.parent_id = None
+            session.add(child)
+        keys = [child.key for child in children]
+        notices = select(Event).where(
+            Event.subject == Run.__tablename__,
+            col(Event.subject_id).in_(keys),
+            Event.kind == NOTICE,
+        )
+        for event in session.exec(notices):
+            if f"(run {run.key})" in str(event.data.get("text", "")):
+                event.data = {"text": "Continues from a run that was deleted."}
+                session.add(event)
+        session.flush()
 
 
 def delete_preset(session: Session, preset_id: int) -> Deletion:

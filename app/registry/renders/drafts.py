@@ -43,7 +43,7 @@ def store_draft(session: Session, plan: RenderPlan, store: BlobStore, *, slot: s
     drafts = [render]
     if render.twin_id is not None:
         drafts.append(service.get_render(session, render.twin_id))
-    places = _cancel_unfinished(session, slot)
+    places = _cancel_unfinished(session, slot, render.owner_id)
     for number, draft in enumerate(drafts):
         draft.draft_slot = slot
         if places and draft.state is JobStatus.QUEUED:
@@ -54,9 +54,10 @@ def store_draft(session: Session, plan: RenderPlan, store: BlobStore, *, slot: s
     return render
 
 
-def _cancel_unfinished(session: Session, slot: str) -> list[datetime]:
+def _cancel_unfinished(session: Session, slot: str, owner_id: int) -> list[datetime]:
     """Cancel the drafts of a slot that have not ended; when each queued one was created."""
-    unfinished = select(Render).where(Render.draft_slot == slot, col(Render.status).in_(NOT_FINAL))
+    mine = (Render.draft_slot == slot, Render.owner_id == owner_id)
+    unfinished = select(Render).where(*mine, col(Render.status).in_(NOT_FINAL))
     drafts = session.exec(unfinished).all()
     places = [draft.created_at for draft in drafts if draft.state is JobStatus.QUEUED]
     jobs.cancel_all(session, Render, drafts)
@@ -68,7 +69,9 @@ def is_replaced(session: Session, render: Render) -> bool:
     if render.draft_slot is None or render.state is not JobStatus.CANCELED:
         return False
     newer = select(Render.id).where(
-        Render.draft_slot == render.draft_slot, col(Render.id) > render.key
+        Render.draft_slot == render.draft_slot,
+        Render.owner_id == render.owner_id,
+        col(Render.id) > render.key,
     )
     return session.exec(newer.limit(1)).first() is not None
 

@@ -71,8 +71,9 @@ def restore_render(session: Session, render_id: int) -> Render:
 
 
 def equal_renders(session: Session, render: Render) -> list[Render]:
-    """The render and those with the same images."""
+    """The render and those of its owner with the same images."""
     same = select(Render).where(
+        Render.owner_id == render.owner_id,
         Render.cache_key == render.cache_key,
         Render.precision == render.precision,
         Render.status == render.status,

@@ -27,6 +27,7 @@ from app.registry.state import AppState
 from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.grids import Grid
+from app.registry.tables.owned import everything
 from app.registry.tables.recipes import Recipe
 from app.registry.tables.renders import Render, RenderImage, RenderSource
 from app.registry.uploads import UploadedFile
@@ -164,7 +165,8 @@ def forget_unused(session: Session, among: Collection[str] | None = None) -> lis
     if among is not None:
         query = query.where(col(RenderSource.sha256).in_(among))
     oldest = query.order_by(col(RenderSource.used_at)).limit(FORGOTTEN_AT_ONCE)
-    hashes = list(session.exec(oldest))
+    with everything(session):
+        hashes = list(session.exec(oldest))
     session.connection().execute(
         sa.delete(RenderSource).where(col(RenderSource.sha256).in_(hashes))
     )

@@ -12,6 +12,7 @@ from sqlmodel import Session, col, func, select
 from app.registry.db import database_now
 from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.jobs import IoJob
+from app.registry.tables.owned import everything
 from app.registry.tables.renders import Render
 from app.registry.tables.runs import Run
 
@@ -58,10 +59,11 @@ def is_any_active(session: Session) -> bool:
 
 def is_machine_busy(session: Session) -> bool:
     """True while a worker trains, generates, or carries out another job."""
-    return any(
-        session.exec(select(job.id).where(job.status == JobStatus.RUNNING).limit(1)).first()
-        for job in (Run, Render, IoJob)
-    )
+    with everything(session):
+        return any(
+            session.exec(select(job.id).where(job.status == JobStatus.RUNNING).limit(1)).first()
+            for job in (Run, Render, IoJob)
+        )
 
 
 def queue_places(session: Session, run_ids: Sequence[int]) -> dict[int, int]:
@@ -84,7 +86,8 @@ def runs_ahead(session: Session, run: Run) -> int:
     if place is None:  # a worker has claimed it since the row was read
         return 0
     running = select(func.count()).where(col(Run.status) == JobStatus.RUNNING)
-    return session.exec(running).one() + place - 1
+    with everything(session):
+        return session.exec(running).one() + place - 1
 
 
 def ended_runs(session: Session) -> list[Run]:

@@ -116,7 +116,8 @@ def _add(session: Session, preset: OwnPreset) -> OwnPreset:
         title = PRESET_WORDS[Preset(preset.preset)][0]
         sentence = f"Nothing differs from the preset “{title}”, so there is nothing to save."
         raise invalid_field("config", sentence)
-    if session.exec(select(func.count()).select_from(OwnPreset)).one() >= MAX_PRESETS:
+    mine = select(func.count()).where(OwnPreset.owner_id == preset.owner_id)
+    if session.exec(mine).one() >= MAX_PRESETS:
         sentence = f"There are {MAX_PRESETS} presets of your own already. Delete one first."
         raise invalid_field("name", sentence)
     return _store(session, preset)
@@ -128,7 +129,9 @@ def _store(session: Session, preset: OwnPreset) -> OwnPreset:
     preset.name_key = preset.name.casefold()
     shipped = {title.casefold() for title, _ in PRESET_WORDS.values()} | set(Preset)
     same = select(OwnPreset.id).where(
-        OwnPreset.name_key == preset.name_key, col(OwnPreset.id) != (preset.id or 0)
+        OwnPreset.owner_id == preset.owner_id,
+        OwnPreset.name_key == preset.name_key,
+        col(OwnPreset.id) != (preset.id or 0),
     )
     with session.no_autoflush:
         is_taken = preset.name_key in shipped or session.exec(same).first() is not None

@@ -234,6 +234,12 @@ def may_own(principal: Principal, row: Any) -> bool:
     return not principal.is_limited or row.owner_id == principal.user_id
 
 
+def is_hidden(principal: Principal | None, thing: Any) -> bool:
+    """True for a private thing of somebody else, also if it is shared: its name is not told."""
+    is_private = thing.visibility == Visibility.PRIVATE
+    return principal is not None and is_private and not may_own(principal, thing)
+
+
 def may_edit(session: Session, principal: Principal, row: Any) -> bool:
     """True if the person may change this thing: theirs, or one that they were let change."""
     if may_own(principal, row) or row.visibility == Visibility.STUDIO_EDIT:

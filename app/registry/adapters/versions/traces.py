@@ -16,6 +16,7 @@ from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.jobs import service as jobs
 from app.registry.tables.adapters import AdapterFile, AdapterVersion
 from app.registry.tables.jobs import IoJob
+from app.registry.tables.owned import everything
 from app.registry.tables.runs import Run, Sample
 
 VERSION_KINDS = (  # job kinds whose subject is a version
@@ -62,19 +63,20 @@ def forget_jobs(session: Session, versions: Collection[AdapterVersion], deletion
     keys = [row.key for row in versions]
     ended = select(IoJob).where(col(IoJob.status).not_in(NOT_FINAL))
     subject = col(IoJob.kind).in_(VERSION_KINDS) & col(IoJob.subject_id).in_(keys)
-    jobs_of_versions = session.exec(ended.where(subject)).all()
-    deletion.files.update(*map(_named_files, jobs_of_versions))
-    owned = [job.key for job in jobs_of_versions]
-    session.connection().execute(sa.delete(IoJob).where(col(IoJob.id).in_(owned)))
-    jobs.forget_texts(session, IoJob, owned)
-    session.expire_all()
-    for job in session.exec(ended):
-        if (job.result.get("adapter_id"), job.result.get("version")) in made:
-            deletion.files.update(_named_files(job))
-            job.args = job.args | {k: v for k, v in PERSONAL_ARGS.items() if k in job.args}
-            job.result = {k: v for k, v in job.result.items() if k not in PERSONAL_RESULTS}
-            session.add(job)
-    session.flush()
+    with everything(session):
+        jobs_of_versions = session.exec(ended.where(subject)).all()
+        deletion.files.update(*map(_named_files, jobs_of_versions))
+        owned = [job.key for job in jobs_of_versions]
+        session.connection().execute(sa.delete(IoJob).where(col(IoJob.id).in_(owned)))
+        jobs.forget_texts(session, IoJob, owned)
+        session.expire_all()
+        for job in session.exec(ended):
+            if (job.result.get("adapter_id"), job.result.get("version")) in made:
+                deletion.files.update(_named_files(job))
+                job.args = job.args | {k: v for k, v in PERSONAL_ARGS.items() if k in job.args}
+                job.result = {k: v for k, v in job.result.items() if k not in PERSONAL_RESULTS}
+                session.add(job)
+        session.flush()
 
 
 def _named_files(job: IoJob) -> list[str]:

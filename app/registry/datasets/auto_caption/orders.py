@@ -33,6 +33,7 @@ from app.registry.jobs import service as jobs
 from app.registry.tables.auto_caption import CaptionProposal, ProposalState
 from app.registry.tables.datasets import Dataset, Image, ImageCaption, is_live
 from app.registry.tables.jobs import IoJob
+from app.registry.tables.owned import everything
 from app.registry.wording import plural
 from worker.core.captioning.file_names import TITLE, captions_of_files
 from worker.core.captioning.words import CaptionMode, ProviderKind
@@ -287,7 +288,8 @@ def get_preview(session: Session, dataset_id: int, job_id: int) -> Preview:
 def active_order(session: Session, dataset_id: int) -> IoJob | None:
     """The order of a dataset that waits or runs, if any."""
     query = _orders(dataset_id).where(col(IoJob.status).in_(NOT_FINAL))
-    return session.exec(query).first()
+    with everything(session):
+        return session.exec(query).first()
 
 
 def newest_order(session: Session, dataset_id: int) -> OrderProgress | None:
