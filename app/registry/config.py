@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.core.captioning.remote.addresses import split_address
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 DEFAULT_PORT = 8188
 SECRETS = (
     "BRUSHWORK_PASSWORD",
@@ -86,6 +87,17 @@ class Settings(BaseSettings):
         "studio",
         description="With accounts, who sees what somebody makes, unless they choose: studio "
         "(everybody) or private.",
+    )
+    identity_header: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9-]*$",
+        description="With accounts, the request header in which a proxy names the person, such as "
+        "Remote-User; unset: none is believed.",
+    )
+    identity_proxies: str = Field(
+        "",
+        description="Addresses or networks of the proxies whose header is believed, separated by "
+        "commas; unset: nobody's.",
     )
     open_browser: bool = Field(True, description="Open a browser when started on a terminal.")
     device: str = Field("auto", description="Device of workers: auto, cpu, cuda, cuda:1, mps.")
@@ -174,7 +186,7 @@ class Settings(BaseSettings):
         "name, separated by commas, such as ComfyUI=/srv/ComfyUI/models/loras.",
     )
 
-    @field_validator("trusted_proxies")
+    @field_validator("trusted_proxies", "identity_proxies")
     @classmethod
     def _check_proxies(cls, value: str) -> str:
         for part in _split(value):
@@ -237,6 +249,9 @@ class Settings(BaseSettings):
                 f"BRUSHWORK_ACCOUNTS and {other} are both set, and whoever has that secret would "
                 f"pass by the accounts. Remove {other}, or turn BRUSHWORK_ACCOUNTS off."
             )
+        if self.identity_header and not (self.accounts and self.identity_proxies):
+            missing = "BRUSHWORK_IDENTITY_PROXIES" if self.accounts else "BRUSHWORK_ACCOUNTS=on"
+            return f"BRUSHWORK_IDENTITY_HEADER says who people are. Set {missing}, or remove it."
         return ""
 
     @property
@@ -248,6 +263,11 @@ class Settings(BaseSettings):
     def trusted_proxy_list(self) -> list[str]:
         """Addresses and networks of trusted proxies as a list."""
         return _split(self.trusted_proxies)
+
+    @property
+    def identity_proxy_networks(self) -> list[Network]:
+        """Networks of the proxies that may say who a request comes from."""
+        return [ipaddress.ip_network(one, strict=False) for one in _split(self.identity_proxies)]
 
     @property
     def caption_host_list(self) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import quote, urlsplit
 
 import structlog
@@ -22,10 +23,13 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from app.registry.access import service as sessions
 from app.registry.access.delays import site_of
 from app.registry.actor import Principal, Visibility, acting_as
+from app.registry.config import Network
+from app.registry.db import utcnow
 from app.registry.errors import Forbidden
 from app.registry.people import service as people
 from app.registry.people import tokens
 from app.registry.tables.access import LoginSession
+from app.registry.wording import aware
 from app.web.access.login import (
     Login,
     Unauthorized,
@@ -41,6 +45,7 @@ from app.web.state import app_state
 from app.web.templates import CAN_LOG_OUT, error_page, wants_fragment
 
 CALLER = "brushwork_caller"  # key in the scope
+PEER = "brushwork_peer"  # key in the scope: the address of the connection itself
 LOGIN_PATH = "/login"
 MAX_NEXT_CHARACTERS = 8_000
 ASK_PROGRAM = "Brushwork asks for its password; the user name can be anything."
@@ -133,6 +138,16 @@ def identify_person(request: Request) -> Caller:
     state = app_state(request)
     makes = Visibility(state.settings.new_things)
     address = site_of(address_of(request))
+    name = name_by_proxy(request)
+    if name:
+        with state.database.read() as session:
+            known = people.find_user(session, name)
+        if known is None or known.disabled_at:
+            raise Forbidden(f"The proxy says that you are “{name[:60]}”, who has no account here.")
+        if known.seen_at is None or utcnow() - aware(known.seen_at) > sessions.NOTE_EVERY:
+            login_of(request).note_use(state.database, known.key, by=people.seen)
+        principal = people.principal_of(known, makes=makes, address=address)
+        return Caller(f"user:{known.key}", grants(principal.role, None), principal=principal)
     token = token_of(request)
     if token is not None:
         with state.database.read() as session:
@@ -158,6 +173,35 @@ def identify_person(request: Request) -> Caller:
     principal = people.principal_of(user, makes=makes, address=address)
     granted = grants(principal.role, TokenScope(token_row.scope))
     return Caller(f"token:{token_row.key}", granted, principal=principal)
+
+
+def name_by_proxy(request: Request) -> str:
+    """The name that a proxy says the sender has; empty if none that is believed says one.
+
+    The address of the connection counts, not one that was forwarded. Raises Forbidden.
+    """
+    settings = app_state(request).settings
+    given = request.headers.getlist(settings.identity_header) if settings.identity_header else []
+    if not given:
+        return ""
+    peer = request.scope.get(PEER, "")
+    if not _is_within(peer, settings.identity_proxy_networks):
+        if not login_of(request).named_stranger:
+            login_of(request).named_stranger = True
+            log.warning("identity header ignored", address=peer, header=settings.identity_header)
+        return ""
+    if len(given) > 1:
+        raise Forbidden(f"The request has the header {settings.identity_header} more than once.")
+    return given[0].encode("latin-1").decode("utf-8", "replace").strip()
+
+
+def _is_within(address: str, networks: list[Network]) -> bool:
+    try:
+        found = ip_address(address)
+    except ValueError:  # of a socket in a folder, or a test
+        return False
+    plain = getattr(found, "ipv4_mapped", None) or found
+    return any(plain in network for network in networks)
 
 
 async def _session_of(request: Request) -> LoginSession | None:
@@ -222,6 +266,8 @@ class TrustedProxies:
         self._named = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("client"):
+            scope[PEER] = scope["client"][0]  # which the next line may replace
         if not self._named and scope["type"] == "http":
             self._name_untrusted(scope)
         await self._believing(scope, receive, send)  # type: ignore[arg-type]

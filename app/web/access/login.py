@@ -75,6 +75,7 @@ class Login:
             for name, secret in (("password", password), (START, start_token))
             if secret is not None
         ]
+        self.named_stranger = False  # the log has who sent a header of identity
         self._clock = clock
         self._checking = threading.Lock()
         self._lock = threading.Lock()

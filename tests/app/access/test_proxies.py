@@ -181,8 +181,12 @@ def nginx_command(folder: Path, upstream: str, proxy: Proxy) -> list[str]:
 
 def caddy_command(folder: Path, upstream: str, proxy: Proxy) -> list[str]:
     """Write the example with the ports of the test; certificates are Caddy's own."""
+    return run_caddy(folder, upstream, proxy, example("caddy"))
+
+
+def run_caddy(folder: Path, upstream: str, proxy: Proxy, text: str) -> list[str]:
     sites = replaced(
-        example("caddy"),
+        text,
         (re.escape(NAME) + r" \{", f"{NAME}:{proxy.port} {{"),
         (r"127\.0\.0\.1:8188", upstream),
     )
