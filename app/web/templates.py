@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.responses import Response
 
 from app.registry import wording
+from app.registry.actor import current_principal
 from app.registry.code_version import release
 from app.registry.errors import AppError
 from app.registry.job_kinds.queues import Queue
@@ -21,6 +22,7 @@ from app.registry.paths import TEMPLATES
 from app.registry.runs.active import ActiveRuns, active_runs
 from app.registry.tables.runs import Run
 from app.web import clock
+from app.web.access.owners import owner_name
 from app.web.addresses import host_of, own_address
 from app.web.build import fingerprint
 from app.web.shortcuts import SHORTCUTS
@@ -118,6 +120,8 @@ def make_environment() -> jinja2.Environment:
         "shortcuts": SHORTCUTS,
         "release": release(),
         "build": fingerprint,
+        "person": current_principal,
+        "owner_name": owner_name,
     }
     environment.filters |= {
         "plural": wording.plural,

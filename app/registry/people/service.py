@@ -71,6 +71,11 @@ def list_users(session: Session) -> list[User]:
     return list(session.exec(select(User).order_by(col(User.name_key))))
 
 
+def names(session: Session) -> dict[int, str]:
+    """The names of all people, by their ids."""
+    return {user.key: user.name for user in session.exec(select(User))}
+
+
 def has_people(session: Session) -> bool:
     """True once somebody was invited."""
     return session.exec(select(User.id).limit(1)).first() is not None

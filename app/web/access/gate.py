@@ -38,6 +38,7 @@ from app.web.access.login import (
     token_of,
 )
 from app.web.access.needs import EVERYTHING, Action, Rule, action_of
+from app.web.access.owners import naming_owners
 from app.web.access.rights import Scope as TokenScope
 from app.web.access.rights import grants, words_of
 from app.web.problems import problem_response
@@ -112,7 +113,10 @@ class Gate:
         scope[CALLER] = caller
         scope[CAN_LOG_OUT] = caller.session is not None
         with acting_as(caller.actor, caller.principal):
-            return await self.app(scope, receive, send)
+            if caller.principal is None:
+                return await self.app(scope, receive, send)
+            with naming_owners(app_state(request).database):
+                return await self.app(scope, receive, send)
 
 
 async def identify(request: Request) -> Caller:
