@@ -20,6 +20,7 @@ from app.registry.state import AppState, make_state
 from app.web import health, media
 from app.web.access import api as access_api
 from app.web.access import pages as access_pages
+from app.web.access import share_api, share_pages
 from app.web.access.gate import Gate, TrustedProxies
 from app.web.access.login import Login
 from app.web.access.needs import Action, make_rules, needs
@@ -175,6 +176,7 @@ def _all_routers() -> Iterator[APIRouter]:
         caption_models_api,
         runs_api,
         access_api,
+        share_api,
         adapters_api,
         versions_api,
         adapter_renders_api,
@@ -200,6 +202,7 @@ def _all_routers() -> Iterator[APIRouter]:
     yield media.router
     for pages in (
         access_pages,
+        share_pages,
         home_pages,
         deletion_pages,  # before the others: their addresses would match, too
         blind_pages,

@@ -49,6 +49,7 @@ TAGS = {
     "grids": "Images of one request with one to three settings varied.",
     "recipes": "Stacks of adapters with their prompt and settings, saved under a name.",
     "sessions": "Browsers that are logged in.",
+    "people": "With accounts: who uses this server, and who sees a thing.",
     "deletion": "Deleting, so that it can be restored, and for good, with what that frees.",
     "server": "Liveness, readiness and metrics, outside `/api/v1`.",
 }
@@ -80,6 +81,8 @@ PATH_PARAMETERS = {
     "step": "Training step of the checkpoint.",
     "sweep_id": "Id of the sweep.",
     "test_id": "Id of the blind test.",
+    "thing": "Kind of the thing.",
+    "thing_id": "Id of the thing.",
     "version": "Number or alias of the version.",
     "version_id": "Id of the version of a dataset.",
 }

@@ -22,9 +22,9 @@ from app.registry.paths import TEMPLATES
 from app.registry.runs.active import ActiveRuns, active_runs
 from app.registry.tables.runs import Run
 from app.web import clock
-from app.web.access.owners import owner_name
 from app.web.addresses import host_of, own_address
 from app.web.build import fingerprint
+from app.web.owners import owner_name
 from app.web.shortcuts import SHORTCUTS
 from app.web.state import app_state
 from app.web.static_files import static_url

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.actor import Principal, Role, Visibility, current_principal
-from app.registry.errors import Conflict, Forbidden, NotFound
+from app.registry.errors import Conflict, Forbidden, NotFound, invalid_field
 from app.registry.job_kinds.kinds import JobKind
-from app.registry.people.service import get_user
+from app.registry.people.service import find_user, get_user
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.all import THINGS
 from app.registry.tables.blind_tests import BlindTest
@@ -32,7 +33,23 @@ from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import Run, RunDataset
 from app.registry.tables.sweeps import Sweep
 
-KINDS = {table.__tablename__: table for table in THINGS if table is not IoJob}
+KINDS = {str(table.__tablename__): table for table in THINGS if table is not IoJob}
+PAGES = {
+    "adapter": "/adapters/{0.slug}",
+    "base_model": "/base-models",
+    "blind_test": "/blind-tests/{0.id}",
+    "caption_model": "/caption-models",
+    "dataset": "/datasets/{0.slug}",
+    "grid": "/grids/{0.id}",
+    "own_preset": "/train/presets#preset-{0.id}",
+    "prompt_set": "/prompt-sets#set-{0.id}",
+    "recipe": "/recipes#recipe-{0.id}",
+    "render": "/renders/{0.id}",
+    "run": "/runs/{0.id}",
+    "sweep": "/sweeps/{0.id}",
+}
+"""The pages that show the things, by their kinds."""
+ThingKind = StrEnum("ThingKind", sorted((kind.upper(), kind) for kind in KINDS))  # type: ignore[misc]
 PARTS: dict[type[Any], tuple[tuple[type[Any], str], ...]] = {
     Run: ((RunDataset, "run_id"),),
     Adapter: ((AdapterVersion, "adapter_id"),),
@@ -54,6 +71,8 @@ class Standing:
 
     kind: str
     thing_id: int
+    noun: str
+    page: str
     visibility: Visibility
     owner: str
     is_mine: bool
@@ -71,6 +90,26 @@ def thing_named(session: Session, kind: str, thing_id: int) -> Any:
     return thing
 
 
+def page_of(thing: Any) -> str:
+    """The address of the page that shows a thing."""
+    return PAGES[thing.__tablename__].format(thing)
+
+
+def person_named(session: Session, name: str) -> User:
+    """The person with this name. Raises InvalidInput."""
+    user = find_user(session, name)
+    if user is None:
+        raise invalid_field("name", "There is no person with this name.")
+    return user
+
+
+def people_to_share_with(session: Session, thing: Any) -> list[str]:
+    """The names of those who can log in and with whom the thing is not shared yet."""
+    known = {user.key for user, _ in shares_of(session, thing)} | {thing.owner_id}
+    query = select(User).where(col(User.disabled_at).is_(None), col(User.id).not_in(known))
+    return [user.name for user in session.exec(query.order_by(col(User.name_key)))]
+
+
 def standing(session: Session, thing: Any) -> Standing | None:
     """Who sees a thing, for the person of this session; None without accounts."""
     principal = current_principal()
@@ -81,6 +120,8 @@ def standing(session: Session, thing: Any) -> Standing | None:
     return Standing(
         kind=thing.__tablename__,
         thing_id=thing.id,
+        noun=noun_of(thing),
+        page=page_of(thing),
         visibility=Visibility(thing.visibility),
         owner=owner.name if owner else "",
         is_mine=thing.owner_id == principal.user_id,
@@ -150,6 +191,17 @@ def unshare(session: Session, thing: Any, user: User) -> None:
         if found is not None:
             session.delete(found)
     _record(session, thing, "unshared", user=user.key)
+
+
+def set_shares(session: Session, thing: Any, wanted: dict[int, bool]) -> None:
+    """Share with these people alone, by their ids; True: they may edit. Raises as `share`."""
+    before = {user.key: edits for user, edits in shares_of(session, thing)}
+    for user_id in before.keys() - wanted.keys():
+        unshare(session, thing, get_user(session, user_id))
+    for user_id, edits in wanted.items():
+        if before.get(user_id) is not edits:
+            share(session, thing, get_user(session, user_id), edits=edits)
+    session.flush()
 
 
 def _require_owner(session: Session, thing: Any) -> Principal:

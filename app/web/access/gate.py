@@ -38,9 +38,9 @@ from app.web.access.login import (
     token_of,
 )
 from app.web.access.needs import EVERYTHING, Action, Rule, action_of
-from app.web.access.owners import naming_owners
 from app.web.access.rights import Scope as TokenScope
 from app.web.access.rights import grants, words_of
+from app.web.owners import naming_owners
 from app.web.problems import problem_response
 from app.web.state import app_state
 from app.web.templates import CAN_LOG_OUT, error_page, wants_fragment

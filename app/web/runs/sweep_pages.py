@@ -30,6 +30,7 @@ from app.registry.sweeps.service import runs_of
 from app.registry.sweeps.views import SweepView, images_of, view_sweep
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.runs import Run
+from app.registry.tables.sweeps import Sweep
 from app.registry.wording import plural
 from app.web.access.needs import Action, needs
 from app.web.form_reader import FormReader, as_id
@@ -79,6 +80,7 @@ class SweepPage:
     test takes them.
     """
 
+    row: Sweep
     view: SweepView
     plan: SweepPlan
     runs: Sequence[Run]
@@ -209,7 +211,7 @@ def show(request: Request, sweep_id: Id, state: State, seed: int | None = None) 
         first = found.order[:2] if found else ()
         judged = service.best_references(session, result, first, {run.key for run in runs})
     lead = [pair for each in shown for pair in zip(plan.subjects, each, strict=False) if pair[1]]
-    page = SweepPage(view, plan, runs, chosen, images, lead, judged, result.eyes)
+    page = SweepPage(sweep, view, plan, runs, chosen, images, lead, judged, result.eyes)
     return render(request, "runs/sweep.html", page=page)
 
 
