@@ -200,7 +200,7 @@ def _may_see(entity: Any) -> Condition:
 @lru_cache(maxsize=100)
 def _criterion(name: str) -> Any:
     return with_loader_criteria(
-        _classes()[name], _may_see, include_aliases=True, track_closure_variables=False
+        class_of(name), _may_see, include_aliases=True, track_closure_variables=False
     )
 
 
@@ -208,6 +208,11 @@ def _criterion(name: str) -> Any:
 def _classes() -> dict[str, type[Any]]:
     mappers = SQLModel._sa_registry.mappers
     return {mapper.local_table.name: mapper.class_ for mapper in mappers}  # type: ignore[attr-defined]
+
+
+def class_of(table: str) -> type[Any]:
+    """The mapped class of a table."""
+    return _classes()[table]
 
 
 @event.listens_for(Session, "do_orm_execute")
@@ -269,7 +274,7 @@ def thing_of(session: Session, row: Any) -> Any:
     if row.__tablename__ in _things:
         return row
     for key, table in _parents.get(row.__tablename__, ()):
-        parent = getattr(row, key) and session.get(_classes()[table], getattr(row, key))
+        parent = getattr(row, key) and session.get(class_of(table), getattr(row, key))
         if parent:
             return thing_of(session, parent)
     return None
@@ -296,7 +301,7 @@ def _refuse_changes(session: Session, principal: Principal) -> None:
         if not is_limited(name) or (is_new and (name in _things or name in _free_inserts)):
             continue
         key, table = _changed_with.get(name, ("", ""))
-        with_row = session.get(_classes()[table], getattr(row, key)) if key and not is_new else row
+        with_row = session.get(class_of(table), getattr(row, key)) if key and not is_new else row
         thing = thing_of(session, with_row)
         if thing is not None:
             require_right(session, principal, thing, own=thing is row and _needs_owner(row))
@@ -325,7 +330,7 @@ def private_sources(session: Session, row: Any) -> list[Any]:
     found: dict[tuple[str, int], Any] = {}
     for name, keys in _named(row).items():
         for chunk in in_chunks(keys):
-            mapped = _classes()[name]
+            mapped = class_of(name)
             for source in session.exec(select(mapped).where(mapped.id.in_(chunk))):
                 thing = thing_of(session, source)
                 if thing is not None and thing.visibility == Visibility.PRIVATE:
@@ -357,7 +362,7 @@ def product_visibility(session: Session, job: Any) -> Visibility:
     found = Visibility(job.visibility)
     table = _subjects.get(job.kind) if job.__tablename__ == "io_job" else None
     if table is not None and job.subject_id:
-        subject = session.get(_classes()[table], job.subject_id)
+        subject = session.get(class_of(table), job.subject_id)
         thing = thing_of(session, subject) if subject is not None else None
         if thing is not None and thing.visibility == Visibility.PRIVATE:
             return Visibility.PRIVATE

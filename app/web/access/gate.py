@@ -37,9 +37,10 @@ from app.web.access.login import (
     read_credentials,
     token_of,
 )
-from app.web.access.needs import EVERYTHING, Action, Rule, action_of
+from app.web.access.needs import EVERYTHING, Action, Rule, rule_of
 from app.web.access.rights import Scope as TokenScope
 from app.web.access.rights import grants, words_of
+from app.web.access.things import CHANGES, require_right
 from app.web.owners import naming_owners
 from app.web.problems import problem_response
 from app.web.state import app_state
@@ -97,13 +98,13 @@ class Gate:
             await self.app(scope, receive, send)
         elif scope["type"] != "http":  # there are no web sockets
             await send({"type": "websocket.close", "code": 1008})
-        elif (action := action_of(self._rules, scope)) is Action.OPEN:
+        elif (rule := rule_of(self._rules, scope)) is not None and rule.action is Action.OPEN:
             await self.app(scope, receive, send)
         else:
-            await self._answer(action, scope, receive, send)
+            await self._answer(rule, scope, receive, send)
 
-    async def _answer(self, action: Action, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope)
+    async def _answer(self, rule: Rule | None, scope: Scope, receive: Receive, send: Send) -> None:
+        request, action = Request(scope), rule.action if rule else Action.LOOK
         try:
             caller = await identify(request)
         except Unauthorized as error:
@@ -112,10 +113,14 @@ class Gate:
             raise Forbidden(f"This login may not do that. {words_of(action)}")
         scope[CALLER] = caller
         scope[CAN_LOG_OUT] = caller.session is not None
-        with acting_as(caller.actor, caller.principal):
-            if caller.principal is None:
+        person, state = caller.principal, app_state(request)
+        with acting_as(caller.actor, person):
+            if person is None:
                 return await self.app(scope, receive, send)
-            with naming_owners(app_state(request).database):
+            if rule and action in CHANGES and person.is_limited:
+                path = str(scope["path"])
+                await run_in_threadpool(require_right, state, person, rule, path)
+            with naming_owners(state.database):
                 return await self.app(scope, receive, send)
 
 

@@ -89,18 +89,18 @@ def make_rules(routes: Iterable[BaseRoute]) -> list[Rule]:
     return rules
 
 
-def action_of(rules: Iterable[Rule], scope: Scope) -> Action:
-    """The action of this request; that of an address without a route is LOOK.
+def rule_of(rules: Iterable[Rule], scope: Scope) -> Rule | None:
+    """The rule of this request; None for an address without a route.
 
     A method that a path does not have is answered with 405 to those who may use the path. HEAD
     comes as GET (`HeadAsGet`).
     """
     path, method = scope["path"], scope["method"]
-    partial: Action | None = None
+    partial: Rule | None = None
     for rule in rules:
         if not rule.pattern.match(path):
             continue
         if rule.methods is None or method in rule.methods:
-            return rule.action
-        partial = partial or rule.action
-    return partial or Action.LOOK
+            return rule
+        partial = partial or rule
+    return partial

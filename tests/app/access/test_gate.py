@@ -12,7 +12,7 @@ from starlette.routing import Mount
 
 from app.registry.config import Settings
 from app.registry.state import AppState
-from app.web.access.needs import Action, UndeclaredRoute, action_of, declared, make_rules, needs
+from app.web.access.needs import Action, UndeclaredRoute, declared, make_rules, needs, rule_of
 from tests.app.access.conftest import PASSWORD, Clients, log_in
 
 OPEN = {"/healthz", "/readyz", "/login", "/invite/{token}", "/theme", "/static"}
@@ -112,7 +112,8 @@ def test_routes_of_a_path_have_their_own_actions() -> None:
     rules = make_rules(router.routes)
 
     def action(method: str, path: str) -> Action:
-        return action_of(rules, {"type": "http", "path": path, "method": method})
+        rule = rule_of(rules, {"type": "http", "path": path, "method": method})
+        return rule.action if rule else Action.LOOK
 
     assert action("GET", "/thing") is Action.LOOK
     assert action("POST", "/thing") is Action.EDIT

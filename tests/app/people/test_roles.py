@@ -24,9 +24,12 @@ CALLERS = [
 NAMES = {"viewer": "Vic", "member": "Ana", "admin": "Eva"}
 
 
+ABSENT = "987654"
+
+
 def asked(route: dict[str, str]) -> tuple[str, str]:
-    """A request to this route."""
-    return route["method"], re.sub(r"{\w+}", "1", route["path"])
+    """A request to this route, about things that are not there."""
+    return route["method"], re.sub(r"{\w+}", ABSENT, route["path"])
 
 
 @pytest.mark.parametrize("caller", CALLERS)
