@@ -14,11 +14,12 @@ from app.registry.access.delays import FREE_TRIES, TooManyTries
 from app.registry.actor import Role
 from app.registry.db import Database, utcnow
 from app.registry.errors import AppError, Conflict, InvalidInput, NotFound
-from app.registry.people import accounts, invitations, passwords
+from app.registry.people import accounts, invitations, leaving, passwords
 from app.registry.people import service as people
 from app.registry.people.accounts import LoggedIn, Sender, WrongLogin
 from app.registry.tables.access import LoginSession
-from app.registry.tables.people import Invitation, LoginFailure, User
+from app.registry.tables.datasets import Dataset
+from app.registry.tables.people import Invitation, LoginFailure, Share, User
 from app.registry.wording import aware
 
 GOOD = "staple battery horse"
@@ -353,6 +354,27 @@ def test_sessions_of_the_disabled_are_deleted(database: Database, ana: User) -> 
     assert len(sessions_of(database, ana)) == 1
     with pytest.raises(Conflict), database.write() as session:
         people.disable(session, session.get_one(User, ana.key))
+
+
+def test_things_change_hands_and_accounts_end(database: Database, ana: User) -> None:
+    accounts.use_invitation(database, invite(database, "Ben"), GOOD, HOME)
+    ben = person(database, "Ben")
+    with database.write() as session:
+        row = Dataset(name="a", slug="a", owner_id=ana.key, visibility="private")
+        session.add(row)
+        session.flush()
+        session.add(Share(kind="dataset", thing_id=row.key, user_id=ben.key))
+    with database.write() as session:
+        assert leaving.transfer(session, ana, ben) == 1
+        assert leaving.private_things(session) == {"Ben": 1}
+    with database.write() as session:
+        leaving.leave_accounts(session)
+    with database.read() as session:
+        left = session.get_one(Dataset, row.key)
+        assert (left.owner_id, left.visibility) == (1, "studio")
+        assert not people.has_people(session)
+        assert session.exec(select(Share)).all() == []
+    assert sessions_of(database, ben) == []
 
 
 def test_two_administrators_who_demote_each_other_leave_one(database: Database, ana: User) -> None:
