@@ -53,9 +53,11 @@ def require_right(state: AppState, principal: Principal, rule: Rule, path: str) 
 
     Who may change a thing may also delete a part of it, such as an image, but not for good, and
     may stop its jobs; the owner of a job may stop it, too. What is hidden or absent is left to the
-    route, which answers both in the same way.
+    route, which answers both in the same way, and so is what its parameters name by a table.
     """
     things = named_things(rule.path, path)
+    if not things:
+        return
     is_of_whole = rule.path.count("{") == 1 or FOREVER in rule.path
     with state.database.read() as session:
         if rule.action is Action.CONTROL and any(
