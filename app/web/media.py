@@ -8,7 +8,10 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response, StreamingResponse
 
+from app.registry.actor import current_principal
 from app.registry.blobs import thumbnails
+from app.registry.blobs.visible import may_see_image
+from app.registry.db import Session
 from app.registry.errors import NotFound
 from app.registry.images.image_types import HEAD_BYTES, image_type
 from app.registry.state import AppState
@@ -25,12 +28,16 @@ CONTENT_POLICY = "sandbox; default-src 'none'"
 IMAGE_CONTENT_POLICY = f"{CONTENT_POLICY}; style-src 'unsafe-inline'"
 FOREVER = "private, max-age=31536000, immutable"
 CACHE_WITHOUT_THUMBNAIL = "private, max-age=60"  # seconds: the image itself is shown
+CACHE_OF_PEOPLE = "private, no-cache"  # with accounts: whoever may not see it any more is asked
+NO_IMAGE = "There is no such image."
 
 
 @router.get("/media/{sha256}")
 @needs(Action.LOOK)
 def media(sha256: Sha256, request: Request, state: State) -> Response:
     """An image; other blobs are not served here."""
+    with state.database.read() as session:
+        _require_visible(session, sha256)
     return _image_response(state, request, sha256)
 
 
@@ -39,6 +46,7 @@ def media(sha256: Sha256, request: Request, state: State) -> Response:
 def thumbnail(sha256: Sha256, size: ThumbnailSize, request: Request, state: State) -> Response:
     """The thumbnail of an image, or the image itself where it has none."""
     with state.database.read() as session:
+        _require_visible(session, sha256)
         found = thumbnails.find(session, sha256)
     if found is None:
         return _image_response(state, request, sha256, cache=CACHE_WITHOUT_THUMBNAIL)
@@ -48,11 +56,18 @@ def thumbnail(sha256: Sha256, size: ThumbnailSize, request: Request, state: Stat
         return _image_response(state, request, sha256, cache=CACHE_WITHOUT_THUMBNAIL)
 
 
+def _require_visible(session: Session, sha256: str) -> None:
+    """Raise NotFound, as for an image that is not there, unless the person may see it."""
+    if not may_see_image(session, sha256):
+        raise NotFound(NO_IMAGE)
+
+
 def _image_response(
     state: AppState, request: Request, sha256: str, *, cache: str = FOREVER
 ) -> Response:
     """A response with an image. Raises NotFound if it is missing or no image, or BlobDamaged."""
     etag = f'"{sha256}"'
+    cache = cache if current_principal() is None else CACHE_OF_PEOPLE
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers={"etag": etag, "cache-control": cache})
     try:
@@ -61,7 +76,7 @@ def _image_response(
     except BlobNotFound:
         media_type = None
     if media_type is None:
-        raise NotFound("There is no such image.")
+        raise NotFound(NO_IMAGE)
     return blob_response(state, request, sha256, media_type=media_type, cache=cache)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlmodel import Session
 
+from app.registry.actor import Visibility
 from app.registry.adapters import fitting
 from app.registry.adapters.fitting import AdapterAndVersion
 from app.registry.adapters.resolve import resolve
@@ -324,6 +325,8 @@ def _render_row(
         values |= {"weights": [list(row) for row in weights], "count": len(weights)}
     if source is not None:
         values |= {"source_sha256": source.sha256}
+    is_private = source is not None and source.is_private
+    rights: dict[str, Any] = {"visibility": Visibility.PRIVATE.value} if is_private else {}
     return Render(
         base_model_id=base.key,
         adapters=[used.for_render() for used in stack],
@@ -331,6 +334,7 @@ def _render_row(
         precision=precision,
         note=size_note(base, values["width"], values["height"]) or None,
         **values,
+        **rights,
     )
 
 

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlmodel import Session, col, select
 
-from app.registry.blobs import thumbnails
+from app.registry.actor import current_user_id
+from app.registry.blobs import thumbnails, visible
 from app.registry.datasets import intake
 from app.registry.datasets import service as datasets
 from app.registry.db import database_now, upsert, utcnow
@@ -29,7 +30,7 @@ from app.registry.tables.datasets import Dataset
 from app.registry.tables.grids import Grid
 from app.registry.tables.owned import everything
 from app.registry.tables.recipes import Recipe
-from app.registry.tables.renders import Render, RenderImage, RenderSource
+from app.registry.tables.renders import Render, RenderImage, RenderSource, SourceUser
 from app.registry.uploads import UploadedFile
 from worker.core.inference.config import MAX_SIDE, MIN_SIDE, SIDE_STEP
 from worker.core.lora_files.weights import MAX_STRIP
@@ -87,12 +88,16 @@ class SourceImage(BaseModel):
 
 @dataclass(frozen=True)
 class FoundSource:
-    """A source that exists, its size in pixels, and what it is, in words."""
+    """A source that exists, its size in pixels, and what it is, in words.
+
+    `is_private`: what is made from it has to be private.
+    """
 
     sha256: str
     width: int
     height: int
     words: str
+    is_private: bool = False
 
 
 def find_source(session: Session, named: SourceImage) -> FoundSource:
@@ -105,11 +110,13 @@ def find_source(session: Session, named: SourceImage) -> FoundSource:
         if dataset.deleted_at is not None:
             raise NotFound(SOURCE_MISSING)
         words = f"{image.filename} of {dataset.name}"
-        return FoundSource(image.clean_sha256, image.width, image.height, words)
+        is_private = visible.is_private(dataset)
+        return FoundSource(image.clean_sha256, image.width, image.height, words, is_private)
     row = session.get(RenderSource, named.sha256)
-    if row is None:
+    if row is None or not visible.may_see_image(session, row.sha256):
         raise NotFound(SOURCE_MISSING)
-    return FoundSource(row.sha256, row.width, row.height, "an image")
+    is_private = visible.is_private_image(session, row.sha256)
+    return FoundSource(row.sha256, row.width, row.height, "an image", is_private)
 
 
 def _of_render(session: Session, render_id: int, index: int) -> FoundSource:
@@ -120,7 +127,8 @@ def _of_render(session: Session, render_id: int, index: int) -> FoundSource:
         raise NotFound(SOURCE_MISSING)
     render, image = row
     words = f"image {render.key}" if render.count == 1 else f"image {render.key}, {index + 1}"
-    return FoundSource(image.sha256, render.width, render.height, words)
+    is_private = visible.is_private(render)
+    return FoundSource(image.sha256, render.width, render.height, words, is_private)
 
 
 def remember(session: Session, source: FoundSource) -> None:
@@ -152,6 +160,9 @@ def receive(state: AppState, content: IO[bytes]) -> FoundSource:
     )
     with state.database.write() as session:
         remember(session, source)
+        if (user_id := current_user_id()) is not None:
+            person = {"user_id": user_id}
+            upsert(session, SourceUser, [{"sha256": source.sha256, **person}], person)
         thumbnails.save(session, [made])
     return source
 
@@ -167,9 +178,9 @@ def forget_unused(session: Session, among: Collection[str] | None = None) -> lis
     oldest = query.order_by(col(RenderSource.used_at)).limit(FORGOTTEN_AT_ONCE)
     with everything(session):
         hashes = list(session.exec(oldest))
-    session.connection().execute(
-        sa.delete(RenderSource).where(col(RenderSource.sha256).in_(hashes))
-    )
+    for table in (RenderSource, SourceUser):
+        gone = sa.delete(table).where(col(table.sha256).in_(hashes))
+        session.connection().execute(gone)
     return hashes
 
 

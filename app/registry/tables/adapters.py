@@ -76,10 +76,11 @@ class Adapter(Restorable, Owned, NumberedRow, table=True):
     license: str = Field(default="", max_length=80, description="License, such as CC-BY-4.0.")
     starred: bool = False
     base_family: str = Field(max_length=16)
-    cover_sha256: str | None = Field(default=None, max_length=64)
+    cover_sha256: str | None = Field(default=None, max_length=64, index=True)
     imported_cover_sha256: str | None = Field(
         default=None,
         max_length=64,
+        index=True,
         description="The cover that came with an imported file, once another one is chosen.",
     )
     last_version: int = Field(default=0, description="Number of the last version, if deleted.")

@@ -92,8 +92,8 @@ class Thumbnail(SQLModel, table=True):
         sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # the rows that show the image keep it
         description="Blob of the image.",
     )
-    small_sha256: str | None = Field(default=None, max_length=64)
-    large_sha256: str | None = Field(default=None, max_length=64)
+    small_sha256: str | None = Field(default=None, max_length=64, index=True)
+    large_sha256: str | None = Field(default=None, max_length=64, index=True)
 
     def shown(self, size: ThumbnailSize) -> str:
         """The blob to show in this size."""

@@ -70,8 +70,10 @@ class Image(Restorable, NumberedRow, table=True):
         description="SHA-256 of the uploaded file.",
         sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # the upload is not stored
     )
-    clean_sha256: str = Field(max_length=64, description="Blob of the re-encoded image.")
-    thumbnail_sha256: str = Field(max_length=64)
+    clean_sha256: str = Field(
+        max_length=64, index=True, description="Blob of the re-encoded image."
+    )
+    thumbnail_sha256: str = Field(max_length=64, index=True)
     filename: str = Field(max_length=200)
     width: int
     height: int

@@ -52,7 +52,7 @@ class Recipe(Restorable, Owned, NumberedRow, table=True):
         description="As those of a render: found by their ids, also after a rename.",
     )
     source_sha256: str | None = Field(
-        default=None, max_length=64, description="The image that it starts from."
+        default=None, max_length=64, index=True, description="The image that it starts from."
     )
     strength: float | None = Field(default=None, description="How much of that image changes.")
     mix: str = Field(

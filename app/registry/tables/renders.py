@@ -158,3 +158,16 @@ class RenderSource(SQLModel, table=True):
     used_at: datetime = Field(
         default_factory=utcnow, index=True, description="When it was last uploaded or used."
     )
+
+
+class SourceUser(SQLModel, table=True):
+    """A person who uploaded an image to start from: with accounts, others do not see it by that."""
+
+    __tablename__ = "source_user"
+
+    sha256: str = Field(
+        max_length=64,
+        primary_key=True,
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # the source keeps it
+    )
+    user_id: int = Field(primary_key=True)

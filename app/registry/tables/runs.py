@@ -230,7 +230,7 @@ class Sample(NumberedRow, table=True):
     prompt_index: int
     prompt: str = Field(sa_type=sa.Text)
     seed: int = Field(sa_type=sa.BigInteger)
-    sha256: str = Field(max_length=64, description="Blob of the PNG.")
+    sha256: str = Field(max_length=64, index=True, description="Blob of the PNG.")
     created_at: datetime = Field(default_factory=utcnow)
 
 

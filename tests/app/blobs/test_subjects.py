@@ -23,6 +23,7 @@ NO_BLOBS = {
     "login_session.token_sha256",
     "invitation.token_sha256",
     "access_token.token_sha256",
+    "source_user.sha256",
     "thumbnail.sha256",
 }
 BLOBS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from fastapi import FastAPI
@@ -10,12 +11,14 @@ from fastapi.testclient import TestClient
 
 from app.registry.access import service as sessions
 from app.registry.access.secret_marks import PERSON
-from app.registry.actor import Role
+from app.registry.actor import Principal, Role, Visibility, acting_as, making_for
 from app.registry.people import passwords, tokens
 from app.registry.people import service as people
 from app.registry.state import AppState
+from app.registry.tables.adapters import Adapter
 from app.registry.tables.people import User
 from app.web.access.login import Login
+from tests import fake_workers
 
 PEOPLE = {
     "Eva": Role.ADMIN,
@@ -81,3 +84,25 @@ def client_of(people_app: FastAPI) -> ClientOf:
         return client
 
     return make
+
+
+@contextmanager
+def working_as(app: FastAPI, name: str, makes: Visibility = Visibility.STUDIO) -> Iterator[None]:
+    """Read and write inside as this person does in a request."""
+    user = find_person(app, name)
+    principal = Principal(user.key, Role(user.role), name, makes)
+    with acting_as(f"person:{name}", principal):
+        yield
+
+
+def train_privately(app: FastAPI, name: str, title: str = "Secret") -> Adapter:
+    """An adapter of a person, with a dataset, samples and a checkpoint, all private."""
+    state = state_of(app)
+    with working_as(app, name, Visibility.PRIVATE):
+        fake_workers.queued_run(state, fake_workers.dataset(state, title))
+    with making_for(find_person(app, name).key, Visibility.PRIVATE):
+        training = fake_workers.FakeTraining(state)
+        training.train(20)
+        training.checkpoint()
+        training.sample(20)
+        return training.finish()

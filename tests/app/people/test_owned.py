@@ -225,3 +225,10 @@ def test_things_made_without_accounts_belong_to_the_first_person(database: Datab
     with database.read() as session:
         made = session.exec(select(Dataset).where(Dataset.slug == "made")).one()
         assert (made.owner_id, made.visibility) == (1, "studio")
+
+
+def test_a_statement_that_cannot_be_limited_is_refused(database: Database) -> None:
+    bare = sa.select(sa.exists().where(col(Image.dataset_id) == 1))
+    assert seen(database, ADMIN, bare) == [(True,)]
+    with pytest.raises(ValueError, match="Nothing limits what this statement finds"):
+        seen(database, BEN, bare)

@@ -58,7 +58,7 @@ def save_recipe(session: Session, name: str, request: RenderRequest, *, mix: str
     name = checked_name(name)
     planned = plan_single(session, request.model_copy(update={"weights": None}))
     base = base_models.get_base_model(session, planned.base_model_id)
-    values = planned.model_dump(include={*SETTINGS, "cache_key"})
+    values = planned.model_dump(include={*SETTINGS, "cache_key", "visibility"})
     if request.source is not None:
         sources.remember(session, sources.find_source(session, request.source))
     return insert_named(
