@@ -216,19 +216,26 @@ def class_of(table: str) -> type[Any]:
 
 
 @event.listens_for(Session, "do_orm_execute")
-def _limit(state: ORMExecuteState) -> None:
+def _limit(state: ORMExecuteState) -> sa.Result[Any] | None:
     principal = principal_of(state.session)  # type: ignore[arg-type]
     if principal is None or state.is_column_load or state.is_relationship_load:
-        return
-    names = {
-        part.name  # type: ignore[attr-defined]
-        for part in visitors.iterate(state.statement)  # type: ignore[arg-type]
-        if part.__visit_name__ == "table"
-    }
+        return None
+    names, bare = set(), []
+    for part in visitors.iterate(state.statement):  # type: ignore[arg-type]
+        if part.__visit_name__ == "table":
+            names.add(part.name)  # type: ignore[attr-defined]
+        elif part.__visit_name__ == "select" and not part._propagate_attrs:  # type: ignore[attr-defined]
+            bare.append(part)
     options = [_criterion(name) for name in sorted(names) if is_limited(name)]
     _user_id.set(principal.user_id)
-    if options:
-        state.statement = state.statement.options(*options)
+    if not options:
+        return None
+    for part in bare:  # of columns without an entity, and more than one condition: options miss it
+        part._set_propagate_attrs(  # type: ignore[attr-defined]
+            {"compile_state_plugin": "orm", "plugin_subject": sa.inspect(Share)}
+        )
+    state.statement = state.statement.options(*options)
+    return state.invoke_statement() if state.is_select and not state.is_orm_statement else None
 
 
 # What may be changed
