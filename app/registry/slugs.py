@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import unicodedata
 from typing import Annotated, Any, TypeVar
 
@@ -10,11 +11,13 @@ from pydantic import Field
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel, col, select
 
+from app.registry.actor import Visibility, made_visibility
 from app.registry.db import MAX_ID
 from app.registry.errors import Conflict
 
 MAX_SLUG = 80
 LONGEST_SLUG = 140  # that the tables hold
+RANDOM_BYTES = 4  # in the slug of a private thing
 TRIES = 4  # to find a slug that nobody takes at the same moment
 Row = TypeVar("Row", bound=SQLModel)
 RESERVED = frozenset(  # used by addresses of pages and of the API
@@ -49,8 +52,13 @@ def slugify(name: str, *, fallback: str = "untitled") -> str:
 
 
 def unique_slug(session: Session, table: type[SQLModel], name: str, *, fallback: str) -> str:
-    """A slug that no row of `table` and no page uses; deleted rows keep theirs."""
+    """A slug that no row of `table` and no page uses; deleted rows keep theirs.
+
+    That of a private thing ends at random, so that it is not guessed.
+    """
     slug = slugify(name, fallback=fallback)
+    if made_visibility() == Visibility.PRIVATE:
+        slug = f"{slug}-{secrets.token_hex(RANDOM_BYTES)}"
     column = col(table.slug)  # type: ignore[attr-defined]
     alike = select(column).where((column == slug) | column.startswith(f"{slug}-"))
     session.flush()  # a query of the connection does not; it finds what is hidden, too
