@@ -7,11 +7,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+from app.registry.actor import making_for
 from app.registry.db import Database, Session
 from app.registry.job_kinds.queues import Queue
 from app.registry.jobs import presence
@@ -19,6 +21,7 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.reaper import Reaper
 from app.registry.jobs.service import Claim, LostLease
 from app.registry.tables.jobs import IoJob, Job
+from app.registry.tables.owned import product_visibility
 from worker.runtime.device import unused_gpu
 from worker.runtime.job_progress import JobProcessFailed
 from worker.runtime.lease import Lease
@@ -78,14 +81,19 @@ class JobLoop:
         threads: int = 1,
         wants_gpu: bool = False,
         check_storage: Callable[[], None] = lambda: None,
+        accounts: bool = False,
     ) -> None:
-        """`check_storage` raises while the storage cannot be used: then nothing is claimed."""
+        """`check_storage` raises while the storage cannot be used: then nothing is claimed.
+
+        `accounts`: what a job makes belongs to its owner, and is private if its subject is.
+        """
         self.work = work
         self.stopping = threading.Event()
         self._pause = Pause(check_storage, self.stopping)
         self._database = database
         self._lease_seconds = lease_seconds
         self._wants_gpu = wants_gpu
+        self._accounts = accounts
         self._changed = threading.Condition()
         self._wakeups = 0
         self._seen = 0
@@ -223,7 +231,8 @@ class JobLoop:
         log.info("%s: attempt %s started.", label, job.attempt)
         with Lease(self._database, table, claim, seconds=self._lease_seconds) as lease:
             try:
-                self.work.run(job, lease, self.stopping)
+                with self._owner_of(job):
+                    self.work.run(job, lease, self.stopping)
                 self._pause.note_success()
             except LostLease as lost:
                 log.warning("%s: %s", label, lost)
@@ -239,6 +248,12 @@ class JobLoop:
                     self._pause.begin(reason)
                     back = partial(jobs.give_back, job=table, claim=claim, waits_for=reason)
                     self._write_end(back)
+
+    def _owner_of(self, job: Job) -> AbstractContextManager[None]:
+        if not self._accounts:
+            return nullcontext()
+        with self._database.read() as session:
+            return making_for(job.owner_id, product_visibility(session, job))
 
     def _retry_job(
         self, table: type[Job], session: Session, *, claim: Claim, error: Exception

@@ -62,6 +62,7 @@ def start(settings: Settings, queues: Sequence[str]) -> None:
                 lease_seconds=settings.lease_seconds,
                 threads=IO_THREADS if queue == Queue.IO else 1,
                 check_storage=store.check,
+                accounts=settings.accounts,
                 wants_gpu=settings.device == "auto" and queue != Queue.IO,
             )
             _loops[queue].start()
