@@ -18,9 +18,9 @@ from app.registry.paths import STATIC
 from app.registry.people.service import require_accounts
 from app.registry.state import AppState, make_state
 from app.web import health, media
+from app.web.access import account_pages, people_pages, share_api, share_pages
 from app.web.access import api as access_api
 from app.web.access import pages as access_pages
-from app.web.access import share_api, share_pages
 from app.web.access.gate import Gate, TrustedProxies
 from app.web.access.login import Login
 from app.web.access.needs import Action, make_rules, needs
@@ -203,6 +203,8 @@ def _all_routers() -> Iterator[APIRouter]:
     for pages in (
         access_pages,
         share_pages,
+        account_pages,
+        people_pages,
         home_pages,
         deletion_pages,  # before the others: their addresses would match, too
         blind_pages,

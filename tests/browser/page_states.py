@@ -615,6 +615,40 @@ LOCKED = (
 )
 """Pages of a server whose password is `PASSWORD`."""
 
+PEOPLE = (
+    PageState("people", "/people"),
+    PageState("people, a person's menu", "/people", click("details > summary.icon-only")),
+    PageState(
+        "people, invited",
+        "/people",
+        do(type_into("#field-name", "Farah"), click("#invite .button.main"), see("[data-copy]")),
+    ),
+    PageState(
+        "people, a name that is taken",
+        "/people",
+        do(type_into("#field-name", "eva"), click("#invite .button.main"), see(".field-error")),
+    ),
+    PageState("account", "/account"),
+    PageState(
+        "account, a new token",
+        "/account",
+        do(
+            type_into("#field-name", "script"),
+            click("[action='/account/tokens'] button"),
+            see("[data-copy]"),
+        ),
+    ),
+    PageState("who sees a dataset", "/share/dataset/1"),
+    PageState(
+        "dataset, shared",
+        "/datasets/boats",
+        do(click(".share > summary", "#share-private"), see("#sharing .link-button")),
+        ".share",
+    ),
+    PageState("datasets, private", "/datasets"),
+)
+"""Pages of a server with accounts, as its administrator sees them."""
+
 AWAY = (
     PageState("home without a database", "/"),
     PageState("runs without a database", "/runs", repeats=True),

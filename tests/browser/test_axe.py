@@ -7,14 +7,19 @@ import dataclasses
 import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
-from playwright.sync_api import Page
+from playwright.sync_api import BrowserContext, Page
 
+from app.registry.access import service as sessions
+from app.registry.access.secret_marks import PERSON
+from app.registry.actor import Role
 from app.registry.db import Database, make_engine
+from app.registry.people import service as people
 from app.web.access.login import Login
 from tests.browser import axe, page_states
 from tests.browser.acts import PageState
@@ -70,6 +75,7 @@ NO_PAGES = {
 STATES = (
     *(state for group in page_states.FILLED.values() for state in group),
     *page_states.LOCKED,
+    *page_states.PEOPLE,
     *page_states.EMPTY,
     *page_states.AWAY,
 )
@@ -153,6 +159,22 @@ def locked(app: FastAPI, live: Live) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def with_accounts(app: FastAPI, live: Live) -> Iterator[str]:
+    """The running app has accounts; the token of a session of its administrator."""
+    before = app.state.login
+    app.state.login = Login(password=None, accounts=True)
+    with live.state.database.write() as session:
+        for name, role in (("Eva", Role.ADMIN), ("Ana", Role.MEMBER)):
+            user = people.add_user(session, name, role)
+        people.set_role(session, user, Role.VIEWER)
+        token, _ = sessions.open_session(
+            session, secret_mark=PERSON, address="", browser="Firefox on Linux", user_id=1
+        )
+    yield token
+    app.state.login = before
+
+
+@contextlib.contextmanager
 def away(app: FastAPI) -> Iterator[None]:
     """The running app has a database that cannot be reached."""
     before = app.state.brushwork
@@ -189,6 +211,17 @@ def test_nothing_is_found_where_a_password_is_asked_for(
 ) -> None:
     with locked(app, live):
         visit(survey, windows_of, page_states.LOCKED)
+
+
+def test_nothing_is_found_where_people_have_accounts(
+    survey: Survey, windows_of: WindowsOf, app: FastAPI, live: Live, context: BrowserContext
+) -> None:
+    ids = fill(live)
+    with with_accounts(app, live) as token:
+        port = urlsplit(live.url).port
+        cookie = {"name": f"brushwork-session-{port}", "value": token, "url": live.url}
+        context.add_cookies([cookie])  # type: ignore[list-item]
+        visit(survey, windows_of, page_states.PEOPLE, ids)
 
 
 def test_nothing_is_found_while_the_database_is_away(

@@ -99,10 +99,10 @@ def _sessions_of(user_id: int | None) -> SelectOfScalar[LoginSession]:
     return query if user_id is None else query.where(LoginSession.user_id == user_id)
 
 
-def end_session(session: Session, session_id: int) -> LoginSession:
-    """Delete a session. Raises NotFound."""
+def end_session(session: Session, session_id: int, *, user_id: int | None = None) -> LoginSession:
+    """Delete a session; `user_id`: of this person alone. Raises NotFound."""
     row = session.get(LoginSession, session_id)
-    if row is None:
+    if row is None or user_id not in (None, row.user_id):
         raise NotFound("This session has already ended.")
     session.delete(row)
     _record(session, session_id, "ended")

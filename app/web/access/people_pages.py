@@ -1,0 +1,145 @@
+"""The page of administrators: people, their roles, and links for new ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Form, Request
+from starlette.responses import Response
+
+from app.registry.actor import Role
+from app.registry.db import MAX_ID
+from app.registry.errors import Conflict, InvalidInput
+from app.registry.people import invitations, overview, service
+from app.registry.people.leaving import transfer
+from app.web.access.needs import Action, needs
+from app.web.access.person import require_person
+from app.web.state import Id, State
+from app.web.templates import redirect_with_notice, render
+
+router = APIRouter(include_in_schema=False, dependencies=[Depends(require_person)])
+Name = Annotated[str, Form(max_length=2_000)]
+Heir = Annotated[int, Form(ge=1, le=MAX_ID)]
+
+
+@dataclass(frozen=True)
+class NewLink:
+    """A link that is shown once."""
+
+    name: str
+    role: str
+    url: str
+
+
+@router.get("/people")
+@needs(Action.ADMIN)
+def show_people(request: Request, state: State) -> Response:
+    """List people and the links that nobody has used yet."""
+    return _page(request, state)
+
+
+@router.post("/people")
+@needs(Action.ADMIN)
+def invite(
+    request: Request, state: State, name: Name = "", role: Annotated[Role, Form()] = Role.MEMBER
+) -> Response:
+    """Add a person, and show the link with which they choose a password."""
+    try:
+        with state.database.write() as session:
+            user = service.add_user(session, name, role)
+            token = invitations.make_invitation(session, user)
+    except (InvalidInput, Conflict) as error:
+        return _page(request, state, name=name, role=role, error=error.detail)
+    return _page(request, state, link=_link(request, user.name, user.role, token))
+
+
+@router.post("/people/{person_id}")
+@needs(Action.ADMIN)
+def change_person(
+    request: Request,
+    person_id: Id,
+    state: State,
+    name: Annotated[str | None, Form(max_length=2_000)] = None,
+    role: Annotated[Role | None, Form()] = None,
+    act: Annotated[Literal["", "disable", "enable"], Form()] = "",
+) -> Response:
+    """Rename a person, give them a role, disable or enable them."""
+    disabled = {"disable": True, "enable": False}.get(act)
+    try:
+        with state.database.write() as session:
+            user = overview.change(session, person_id, name=name, role=role, disabled=disabled)
+    except (InvalidInput, Conflict) as error:
+        return _page(request, state, refused=error.detail)
+    return redirect_with_notice("/people", f"{user.name} is changed.", request=request)
+
+
+@router.post("/people/{person_id}/reset")
+@needs(Action.ADMIN)
+def make_link(request: Request, person_id: Id, state: State) -> Response:
+    """Show a new link for a person; earlier ones are void."""
+    try:
+        with state.database.write() as session:
+            user = service.get_user(session, person_id)
+            token = invitations.make_invitation(session, user)
+    except Conflict as error:
+        return _page(request, state, refused=error.detail)
+    return _page(request, state, link=_link(request, user.name, user.role, token))
+
+
+@router.post("/people/{person_id}/withdraw")
+@needs(Action.ADMIN)
+def withdraw_link(person_id: Id, state: State) -> Response:
+    """Void the link of a person."""
+    with state.database.write() as session:
+        user = service.get_user(session, person_id)
+        invitations.void_invitations(session, user.key)
+    return redirect_with_notice("/people", f"The link for {user.name} opens nothing now.")
+
+
+@router.post("/people/{person_id}/transfer")
+@needs(Action.ADMIN)
+def transfer_things(request: Request, person_id: Id, state: State, heir: Heir) -> Response:
+    """Make all that a person has another's."""
+    try:
+        with state.database.write() as session:
+            user, other = service.get_user(session, person_id), service.get_user(session, heir)
+            moved = transfer(session, user, other)
+    except Conflict as error:
+        return _page(request, state, refused=error.detail)
+    return redirect_with_notice("/people", f"{moved:,} things of {user.name} are {other.name}'s.")
+
+
+def _link(request: Request, name: str, role: str, token: str) -> NewLink:
+    return NewLink(name, role, invitations.invitation_url(str(request.base_url), token))
+
+
+def _page(
+    request: Request,
+    state: State,
+    *,
+    link: NewLink | None = None,
+    name: str = "",
+    role: str = Role.MEMBER,
+    error: str = "",
+    refused: str = "",
+) -> Response:
+    with state.database.read() as session:
+        people, links = overview.list_people(session), overview.open_links(session)
+    return render(
+        request,
+        "people/index.html",
+        status=422 if error or refused else 200,
+        people=people,
+        links=links,
+        link=link,
+        name=name,
+        role=role,
+        error=error,
+        refused=refused,
+        roles=[(one.value, WORDS[one]) for one in Role],
+        valid_hours=int(invitations.VALID.total_seconds()) // 3600,
+    )
+
+
+WORDS = {Role.ADMIN: "Administrator", Role.MEMBER: "Member", Role.VIEWER: "Viewer"}
