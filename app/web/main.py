@@ -18,7 +18,7 @@ from app.registry.paths import STATIC
 from app.registry.people.service import require_accounts
 from app.registry.state import AppState, make_state
 from app.web import health, media
-from app.web.access import account_pages, people_pages, share_api, share_pages
+from app.web.access import account_pages, log_pages, people_pages, share_api, share_pages
 from app.web.access import api as access_api
 from app.web.access import pages as access_pages
 from app.web.access.gate import Gate, TrustedProxies
@@ -204,6 +204,7 @@ def _all_routers() -> Iterator[APIRouter]:
         access_pages,
         share_pages,
         account_pages,
+        log_pages,
         people_pages,
         home_pages,
         deletion_pages,  # before the others: their addresses would match, too

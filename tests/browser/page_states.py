@@ -628,6 +628,7 @@ PEOPLE = (
         "/people",
         do(type_into("#field-name", "eva"), click("#invite .button.main"), see(".field-error")),
     ),
+    PageState("audit log", "/people/log"),
     PageState("account", "/account"),
     PageState(
         "account, a new token",

@@ -51,6 +51,7 @@ NO_PAGES = {
     "/home/runs",
     "/imports/{job_id}",
     "/media/{sha256}",
+    "/people/log.csv",
     "/media/{sha256}/{size}",
     "/metrics",
     "/openapi.json",

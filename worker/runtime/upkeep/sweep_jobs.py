@@ -10,6 +10,7 @@ from app.registry.blobs.sweep import ADOPT_COMMAND, SweepSummary, sweep
 from app.registry.deletion import drafts
 from app.registry.job_kinds.kinds import DeleteDraftsResult, SweepResult
 from app.registry.likeness import image_searches
+from app.registry.people import log as people_log
 from worker.runtime.job_progress import IoWork, succeed
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ def run(work: IoWork) -> None:
         with work.database.write() as session:
             idempotency.delete_expired(session)
             image_searches.forget_ended(session)
+            people_log.forget_addresses(session)
             succeed(session, work.lease, _result(swept))
 
 

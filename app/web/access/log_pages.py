@@ -1,0 +1,124 @@
+"""The audit log of administrators, and its export."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import StreamingResponse
+from starlette.responses import Response
+
+from app.registry.paging import find_page
+from app.registry.people import log
+from app.registry.state import AppState
+from app.web.access.needs import Action, needs
+from app.web.access.person import require_person
+from app.web.addresses import ListLinks
+from app.web.state import PageNumber, State, Words
+from app.web.templates import render
+
+router = APIRouter(include_in_schema=False, dependencies=[Depends(require_person)])
+PAGES = {
+    "blind_test": "/blind-tests/{}",
+    "grid": "/grids/{}",
+    "render": "/renders/{}",
+    "run": "/runs/{}",
+    "sweep": "/sweeps/{}",
+    "user_account": "/people",
+}
+"""The pages of subjects that have their ids in their addresses."""
+COLUMNS = ("id", "at", "who", "kind", "subject", "subject_id", "detail", "address")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would calculate
+
+
+@router.get("/people/log")
+@needs(Action.ADMIN)
+def show_log(
+    request: Request,
+    state: State,
+    person: Words = "",
+    kind: Words = "",
+    subject: Words = "",
+    since: Words = "",
+    until: Words = "",
+    page: PageNumber = 1,
+) -> Response:
+    """Show what people did, newest first; a date that is none is left out."""
+    values = {"person": person, "kind": kind, "subject": subject, "since": since, "until": until}
+    wanted = _filter(values)
+    with state.database.read() as session:
+        found = find_page(lambda number: log.read_log(session, wanted, number=number), page)
+        kinds, subjects = log.log_choices(session)
+    return render(
+        request,
+        "people/log.html",
+        found=found,
+        values=values,
+        kinds=kinds,
+        subjects=subjects,
+        addresses=PAGES,
+        export=ListLinks("/people/log.csv", values, ()).to(),
+        links=ListLinks("/people/log", values, ()),
+        kept_days=log.ADDRESSES_KEPT.days,
+    )
+
+
+@router.get("/people/log.csv")
+@needs(Action.ADMIN)
+def export_log(
+    state: State,
+    person: Words = "",
+    kind: Words = "",
+    subject: Words = "",
+    since: Words = "",
+    until: Words = "",
+) -> Response:
+    """The same as a table, at most the newest 100,000 events."""
+    values = {"person": person, "kind": kind, "subject": subject, "since": since, "until": until}
+    return StreamingResponse(
+        _csv(state, _filter(values)),
+        media_type="text/csv",
+        headers={"content-disposition": 'attachment; filename="audit-log.csv"'},
+    )
+
+
+def _csv(state: AppState, wanted: log.LogFilter) -> Iterator[str]:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for entry in log.export_log(state.database, wanted):
+        writer.writerow([_cell(getattr(entry, name)) for name in COLUMNS])
+        if text.tell() > 60_000:
+            yield text.getvalue()
+            text.seek(0)
+            text.truncate()
+    yield text.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def _filter(values: dict[str, str]) -> log.LogFilter:
+    since, until = _day(values["since"]), _day(values["until"])
+    return log.LogFilter(
+        person=values["person"].strip(),
+        kind=values["kind"],
+        subject=values["subject"],
+        since=since,
+        until=until + timedelta(days=1) if until else None,
+    )
+
+
+def _day(text: str) -> datetime | None:
+    """The start of a day, in UTC; None for what is no date of these centuries."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return None
+    return datetime.combine(day, time(), UTC) if 2000 <= day.year < 2200 else None
