@@ -93,7 +93,9 @@ def forget_addresses(session: Session) -> None:
 
 
 def _conditions(session: Session, wanted: LogFilter) -> list[sa.ColumnElement[bool]]:
-    found = [col(Event.user_id).is_not(None) | col(Event.subject).in_(OF_PEOPLE)]
+    found: list[sa.ColumnElement[bool]] = [
+        col(Event.user_id).is_not(None) | col(Event.subject).in_(OF_PEOPLE)
+    ]
     if wanted.person:
         user = find_user(session, wanted.person)
         key = user.key if user else 0
