@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
-
 from fastapi import APIRouter, Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response
@@ -14,9 +12,11 @@ from app.registry.datasets.edits.steps import list_steps
 from app.registry.datasets.listing.pages import IMAGES_A_PAGE
 from app.registry.deletion.lists import has_deleted
 from app.registry.paging import find_page
+from app.registry.people.whose import only
 from app.registry.tables.datasets import Dataset
 from app.web import templates
 from app.web.access.needs import Action, needs
+from app.web.addresses import ListLinks
 from app.web.datasets import (
     check_pages,
     edit_pages,
@@ -50,10 +50,11 @@ def index(
     request: Request,
     state: State,
     q: Words = "",
+    whose: Words = "",
     page: PageNumber = 1,
 ) -> Response:
     """List datasets, newest first."""
-    return _index_page(request, state, q=q, page=page)
+    return _index_page(request, state, q=q, whose=whose, page=page)
 
 
 def _index_page(
@@ -61,19 +62,23 @@ def _index_page(
     state: State,
     *,
     q: str = "",
+    whose: str = "",
     page: int = 1,
     form: DatasetForm = NO_FORM,
 ) -> Response:
     with state.database.read() as session:
         words = q.strip()
-        found = find_page(lambda n: service.page_datasets(session, q=words, number=n), page)
+        with only(session, Dataset, whose):
+            found = find_page(lambda n: service.page_datasets(session, q=words, number=n), page)
         deleted = has_deleted(session, Dataset)
+    links = ListLinks("/datasets", {"q": q, "whose": whose}, ())
     return templates.render(
         request,
         "datasets/list.html",
         status=200 if form.is_valid else 422,
         found=found,
-        pager_url="/datasets?" + (urlencode({"q": q}) + "&" if q else "") + "page=",
+        links=links,
+        whose=whose,
         q=q,
         form=form,
         examples=example_offers(),

@@ -12,6 +12,7 @@ from app.registry.deletion import lists as deleted
 from app.registry.errors import NotFound
 from app.registry.job_kinds.states import JobStatus
 from app.registry.paging import find_page
+from app.registry.people.whose import only
 from app.registry.runs.listing import (
     STATUS_ORDER,
     RunFilter,
@@ -39,7 +40,7 @@ STATUS_WORDS: dict[str, str] = {
 }
 
 
-def run_links(filters: RunFilter) -> ListLinks:
+def run_links(filters: RunFilter, whose: str = "") -> ListLinks:
     """Addresses of the list with changed filters."""
     values = {
         "q": filters.q,
@@ -48,6 +49,7 @@ def run_links(filters: RunFilter) -> ListLinks:
         "base": filters.base_model_id,
         "adapter": filters.adapter_id,
         "sweep": filters.sweep_id,
+        "whose": whose,
         "sort": "" if filters.sort is RunSort.NEWEST else filters.sort.value,
     }
     return ListLinks("/runs", values, kept=("sort",), page=filters.page)
@@ -65,6 +67,7 @@ def runs(
     adapter: Words = "",
     sweep: Words = "",
     sort: Words = "",
+    whose: Words = "",
     page: PageNumber = 1,
 ) -> Response:
     """List runs, newest first by default; a page number past the end shows the last page."""
@@ -79,7 +82,10 @@ def runs(
         page=page,
     )
     with state.database.read() as session:
-        found = find_page(lambda number: list_runs(session, replace(filters, page=number)), page)
+        with only(session, Run, whose):
+            found = find_page(
+                lambda number: list_runs(session, replace(filters, page=number)), page
+            )
         filters = replace(filters, page=found.number)
         choices = run_choices(session, filters)
         has_deleted = deleted.has_deleted(session, Run)
@@ -88,7 +94,8 @@ def runs(
         "runs/index.html",
         found=found,
         filters=filters,
-        links=run_links(filters),
+        links=run_links(filters, whose),
+        whose=whose,
         choices=choices,
         counts={
             status: found.counts.get(status, 0)

@@ -104,3 +104,17 @@ def test_without_accounts_there_is_no_panel(client: TestClient) -> None:
         answer = client.get(path)
         assert answer.status_code == 404
         assert "This server has no accounts" in answer.text
+
+
+def test_a_list_has_only_what_is_mine_or_of_others(ana: TestClient, client_of: ClientOf) -> None:
+    ben = client_of("Ben")
+    ben.post("/datasets", data={"name": "Boats"})
+    for client, whose, shown in (
+        (ana, "mine", {"prints"}),
+        (ana, "shared", {"boats"}),
+        (ben, "mine", {"boats"}),
+        (ben, "", {"prints", "boats"}),
+    ):
+        page = client.get(f"/datasets?whose={whose}").text
+        found = {slug for slug in ("prints", "boats") if f'href="/datasets/{slug}"' in page}
+        assert found == shown
