@@ -60,16 +60,20 @@ REASON = "The loss on fixed images is 1.200, and 0.400 without the adapter."
 
 def fill(live: Live) -> Ids:
     """Add rows of every kind and state; gives the ids that addresses need."""
-    state = live.state
-    fake_workers.measured_base(state)
     # uvicorn closes an idle connection after as many seconds as httpx does, which may collide
     limits = httpx.Limits(max_keepalive_connections=0)
     html = {"accept": "text/html"}
     with httpx.Client(base_url=live.url, headers=html, limits=limits, timeout=60) as client:
-        ids = add_datasets(state, client) | add_runs(state) | add_adapters(state, client)
-        ids |= add_jobs(state, client, ids)
-        ids |= add_sweeps(state)
-        add_waiting_runs(state, ids)
+        return fill_state(live.state, client)
+
+
+def fill_state(state: AppState, client: httpx.Client) -> Ids:
+    """The same with a client of the server that has this state."""
+    fake_workers.measured_base(state)
+    ids = add_datasets(state, client) | add_runs(state) | add_adapters(state, client)
+    ids |= add_jobs(state, client, ids)
+    ids |= add_sweeps(state)
+    add_waiting_runs(state, ids)
     fake_workers.worker_seen(state, "train")
     add_bases(state)
     add_caption_models(state)
