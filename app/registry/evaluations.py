@@ -48,6 +48,7 @@ from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import DatasetVersion
 from app.registry.tables.grids import MAX_TITLE
 from app.registry.tables.jobs import IoJob
+from app.registry.tables.owned import source_of
 from app.registry.tables.runs import Run
 from worker.core.evaluation.errors import EvaluationError
 from worker.core.evaluation.subjects import (
@@ -238,7 +239,7 @@ def run_images(session: Session, run: Run) -> list[TrainingImage]:
     """
     found = []
     for one in used_datasets(session, run):
-        version = session.get_one(DatasetVersion, one.version_id)
+        version = source_of(session, DatasetVersion, one.version_id)
         if not (version.items and version.is_kept):
             raise Conflict("Images of this run were deleted for good: no style is left to compare.")
         for item in version.items:

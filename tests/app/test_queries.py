@@ -31,11 +31,12 @@ UNSEEN = {
     },
     "the rule itself, and all that a thing was made from": {
         "people/shares.py": 2,
-        "tables/owned.py": 3,
+        "tables/owned.py": 7,
     },
     "deletes for good, and counts who else needs it": {
         "adapters/versions/traces.py": 6,
         "datasets/pinned.py": 3,
+        "datasets/used_datasets.py": 1,
         "deletion/adapters.py": 4,
         "deletion/base_models.py": 1,
         "deletion/datasets.py": 9,

@@ -19,7 +19,7 @@ from app.registry.job_kinds.kinds import DownloadBaseArgs, InspectBaseArgs, JobK
 from app.registry.slugs import RowId, insert_with_slug
 from app.registry.tables.added_models import CHANGING, ModelStatus
 from app.registry.tables.base_models import EMBEDDED, NOT_SHIPPED, BaseModel, BaseSpeed
-from app.registry.tables.owned import everything
+from app.registry.tables.owned import everything, source_of
 from worker.core import starter
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import inspect_base
@@ -82,6 +82,11 @@ def list_base_models(session: Session) -> list[BaseModel]:
     """
     bases = added_models.list_models(session, BASE_MODELS)
     return sorted(bases, key=lambda base: base.source != EMBEDDED)
+
+
+def base_of(session: Session, base_id: int) -> BaseModel:
+    """The base model that something was made with; a stand-in named “private” if it is hidden."""
+    return source_of(session, BaseModel, base_id)
 
 
 def get_base_model(session: Session, base_id: int) -> BaseModel:

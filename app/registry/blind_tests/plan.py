@@ -425,7 +425,7 @@ def _compare(
             )
         first.append(row)
     words = [
-        f"{base_models.get_base_model(session, row.base_model_id).name}, {row.width} × "
+        f"{base_models.base_of(session, row.base_model_id).name}, {row.width} × "
         f"{row.height}, {row.steps} steps, guidance {row.guidance:g}"
         for row in first
     ]

@@ -96,7 +96,7 @@ def weight_words(render: Render, index: int) -> str:
 
 
 def _facts(session: Session, render: Render) -> Facts:
-    base = base_models.get_base_model(session, render.base_model_id)
+    base = base_models.base_of(session, render.base_model_id)
     size = f"{render.width} × {render.height}"
     facts = {
         **column_facts(render, COLUMNS),

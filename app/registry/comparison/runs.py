@@ -31,6 +31,7 @@ from app.registry.runs.presets import preset_title
 from app.registry.runs.progress import HELD_OUT
 from app.registry.runs.settings import Difference, config_differences, setting_names
 from app.registry.tables.datasets import Dataset, DatasetVersion
+from app.registry.tables.owned import source_of
 from app.registry.tables.runs import Run, Sample
 from app.registry.wording import count_text, duration, epochs_text, size_text
 
@@ -114,7 +115,7 @@ def _find_run(session: Session, run_id: int) -> Run:
 def _data_facts(session: Session, run: Run) -> Facts:
     used = used_datasets(session, run)
     names, images = labels(used), image_total(used)
-    base = base_models.get_base_model(session, run.base_model_id)
+    base = base_models.base_of(session, run.base_model_id)
     own = session.get(DatasetVersion, run.regularization_version_id or 0)
     others = session.get(Dataset, own.dataset_id) if own else None
     return {
@@ -181,7 +182,7 @@ def _notes(session: Session, a: Run, b: Run) -> list[str]:
 
 def _pinned(session: Session, run: Run) -> PinnedByDataset:
     return {
-        one.id: (one.name, session.get_one(DatasetVersion, one.version_id))
+        one.id: (one.name, source_of(session, DatasetVersion, one.version_id))
         for one in used_datasets(session, run)
     }
 

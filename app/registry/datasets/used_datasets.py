@@ -13,7 +13,9 @@ from sqlmodel import Session, col, func, select
 
 from app.registry.api_records import api_record
 from app.registry.datasets.trained_on import with_repeats
+from app.registry.db import utcnow
 from app.registry.tables.datasets import Dataset, DatasetVersion
+from app.registry.tables.owned import PRIVATE_NAME, everything
 from app.registry.tables.runs import Run, RunDataset
 
 
@@ -80,7 +82,10 @@ def _first(run: Run) -> tuple[int, int, int, int]:
 
 
 def _facts(session: Session, version_ids: Collection[int]) -> dict[int, tuple[Any, ...]]:
-    """Name, slug, time of deletion and number of images, without the long list of images."""
+    """Name, slug, time of deletion and number of images, without the long list of images.
+
+    A hidden dataset is named “private”, and as one that was deleted it has no page.
+    """
     columns: list[Any] = [
         *(DatasetVersion.id, Dataset.name, Dataset.slug, Dataset.deleted_at),
         DatasetVersion.image_count,
@@ -90,7 +95,14 @@ def _facts(session: Session, version_ids: Collection[int]) -> dict[int, tuple[An
         .join(Dataset, col(Dataset.id) == col(DatasetVersion.dataset_id))
         .where(col(DatasetVersion.id).in_(version_ids))
     )
-    return {row[0]: tuple(row[1:]) for row in session.exec(query)}
+    found = {row[0]: tuple(row[1:]) for row in session.exec(query)}
+    for key in set(version_ids) - found.keys():
+        with everything(session):
+            images = session.exec(
+                select(DatasetVersion.image_count).where(DatasetVersion.id == key)
+            )
+            found[key] = (PRIVATE_NAME, "", utcnow(), images.one())
+    return found
 
 
 def image_total(used: Sequence[UsedDataset]) -> int:

@@ -19,6 +19,7 @@ from app.registry.renders.plan import RenderPlan, plan_render
 from app.registry.renders.requests import RenderRequest
 from app.registry.storage.store import BlobStore
 from app.registry.tables.base_models import BaseModel
+from app.registry.tables.owned import source_of
 from app.registry.tables.renders import Render
 from app.registry.tables.rows import UNSYNCHRONIZED
 
@@ -117,7 +118,7 @@ def seconds_of(session: Session, rows: Collection[Render]) -> float | None:
     """About how long these images take; None while nothing is known of one of their bases."""
     total = 0.0
     for key in {row.base_model_id for row in rows}:
-        base = session.get_one(BaseModel, key)
+        base = source_of(session, BaseModel, key)
         each = expected_seconds(session, base, steps=1, width=1, height=1)
         if each is None:
             return None

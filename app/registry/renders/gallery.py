@@ -113,6 +113,7 @@ def _is_newest_of_equals(*, deleted: bool) -> ColumnElement[bool]:
         select(1)
         .where(
             col(newer.cache_key) == col(Render.cache_key),
+            col(newer.owner_id) == col(Render.owner_id),
             col(newer.id) > col(Render.id),
             col(newer.precision).is_not_distinct_from(col(Render.precision)),
             is_listed(newer, deleted=deleted),

@@ -154,5 +154,5 @@ def _can_be_used(session: Session, used: ResolvedAdapter) -> bool:
     version = session.get(AdapterVersion, used.version_id)
     if adapter is None or adapter.deleted_at or version is None or version.base_model_id is None:
         return False
-    base = session.get_one(BaseModel, version.base_model_id)
-    return base.status == ModelStatus.READY
+    base = session.get(BaseModel, version.base_model_id)
+    return base is not None and base.status == ModelStatus.READY

@@ -138,7 +138,7 @@ def _tool_images(session: Session, renders: Sequence[Render]) -> ToolImages:
 def _label(session: Session, render: Render) -> str:
     """The adapters of a render, or else its base model, in words."""
     parts = [f"{used.name}, version {used.version}" for used in render.stack]
-    return " + ".join(parts) or base_models.get_base_model(session, render.base_model_id).name
+    return " + ".join(parts) or base_models.base_of(session, render.base_model_id).name
 
 
 def _requests(session: Session, job: IoJob) -> list[RenderRequest]:

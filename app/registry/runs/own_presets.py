@@ -49,7 +49,7 @@ def save_run_as_preset(session: Session, run_id: int, name: str) -> OwnPreset:
     """Save what a run changed of its shipped preset. Raises InvalidInput, NotFound."""
     run = service.get_run(session, run_id)
     changes = {row.name: row.b for row in changes_of(session, run)}
-    base = base_models.get_base_model(session, run.base_model_id)
+    base = base_models.base_of(session, run.base_model_id)
     return save_changes(session, name, shipped_preset(run.preset), changes, base)
 
 

@@ -16,6 +16,7 @@ from app.registry.errors import NotFound
 from app.registry.paging import Page, page_of
 from app.registry.runs.rerun import ImageChanges, changes_since
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image
+from app.registry.tables.owned import source_of
 from app.registry.tables.runs import Run
 from worker.core.words import CaptionKind
 
@@ -99,8 +100,8 @@ def pinned_images(
     such dataset or no regularization images.
     """
     key, repeats = _version_at(session, run, place if of is PinnedSet.TRAINING else 0)
-    version = session.get_one(DatasetVersion, key)
-    dataset = session.get_one(Dataset, version.dataset_id)
+    version = source_of(session, DatasetVersion, key)
+    dataset = source_of(session, Dataset, version.dataset_id)
     size = IMAGES_A_PAGE if page else MAX_ID
     found = page_of(version.items, page or 1, size)
     return PinnedImages(

@@ -40,7 +40,7 @@ EVENTS_SHOWN = 100
 
 def run_warnings(session: Session, run: Run) -> list[str]:
     """Likely mistakes in the setup of a run, one sentence each."""
-    base = base_models.get_base_model(session, run.base_model_id)
+    base = base_models.base_of(session, run.base_model_id)
     config = TrainConfig.model_validate(run.config)
     usual = preset_config(
         Preset(run.preset) if run.preset in set(Preset) else Preset.BALANCED,

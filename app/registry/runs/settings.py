@@ -79,7 +79,7 @@ def run_settings(session: Session, run: Run) -> list[Setting]:
 
 def _hidden_settings(session: Session, run: Run) -> set[str]:
     """The settings that mean nothing for the base model of a run."""
-    family = find_family(base_models.get_base_model(session, run.base_model_id).family)
+    family = find_family(base_models.base_of(session, run.base_model_id).family)
     return (family or FALLBACK_FAMILY).facts.options.hidden
 
 
@@ -96,7 +96,7 @@ def shipped_values(session: Session, run: Run) -> dict[str, Any]:
 
 
 def _values_for(session: Session, run: Run, own: Mapping[str, Any]) -> dict[str, Any]:
-    base = base_models.get_base_model(session, run.base_model_id)
+    base = base_models.base_of(session, run.base_model_id)
     shipped = _shipped(session, run, base)
     usual = values_to_compare(shipped, own, run.config.get("optimizer"), family=base.family)
     if "evaluate" not in run.config:  # of an earlier release: no preset asked for it

@@ -104,7 +104,7 @@ def view_sweep(session: Session, sweep: Sweep) -> SweepView:
     seconds, images = _drawn(session, result)
     side = USUAL_SIDE
     if runs:
-        base = base_models.get_base_model(session, runs[0].base_model_id)
+        base = base_models.base_of(session, runs[0].base_model_id)
         side = base.resolution or USUAL_SIDE
     goals = [run.pause_at or run.total_steps for run in runs]
     return SweepView(

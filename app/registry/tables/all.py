@@ -22,7 +22,13 @@ from app.registry.tables import (  # noqa: F401
     runs,
     sweeps,
 )
-from app.registry.tables.owned import follow, register_parts, register_subjects, register_things
+from app.registry.tables.owned import (
+    follow,
+    hide_names,
+    register_parts,
+    register_subjects,
+    register_things,
+)
 
 JOB_TABLES = (runs.Run, renders.Render, jobs.IoJob)
 
@@ -42,6 +48,7 @@ THINGS = (
     jobs.IoJob,
 )
 register_things(*THINGS)
+hide_names(renders.Render, recipes.Recipe, adapters.AdapterVersion)
 register_parts(
     {
         datasets.Image: {"dataset_id": datasets.Dataset},

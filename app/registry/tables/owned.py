@@ -12,16 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.orm import ORMExecuteState, with_loader_criteria
+from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.sql import visitors
 from sqlmodel import Field, Session, SQLModel, select
 
 from app.registry.actor import Principal, Visibility, made_visibility, maker_id
-from app.registry.db import PRINCIPAL, in_chunks
+from app.registry.db import PRINCIPAL, in_chunks, utcnow
 from app.registry.errors import Forbidden
 from app.registry.tables.people import Share, User
 from app.registry.tables.rows import deleted_too
@@ -29,6 +30,7 @@ from app.registry.tables.rows import deleted_too
 EVERYTHING = "everything"  # key in `Session.info`
 CHECK = "visibility IN ({})".format(", ".join(f"'{one}'" for one in Visibility))
 Condition = sa.ColumnElement[bool]
+RowT = TypeVar("RowT", bound=SQLModel)
 
 
 class Owned(SQLModel):
@@ -228,6 +230,8 @@ def _limit(state: ORMExecuteState) -> sa.Result[Any] | None:
             bare.append(part)
     options = [_criterion(name) for name in sorted(names) if is_limited(name)]
     _user_id.set(principal.user_id)
+    for name in names & NAMING.keys():
+        _hidden(state.session, NAMING[name])  # type: ignore[arg-type]
     if not options:
         return None
     for part in bare:  # of columns without an entity, and more than one condition: options miss it
@@ -292,12 +296,15 @@ def _check(session: Session, *_: Any) -> None:
     principal: Principal | None = session.info.get(PRINCIPAL)
     if principal is None:
         return
-    limited = principal_of(session)
+    limited, known = principal_of(session), set(session.identity_map.keys())
     with everything(session), deleted_too(session):
         if limited is not None:
             _refuse_changes(session, limited)
         for row in session.new:
             _keep_private(session, row)
+    for key in set(session.identity_map.keys()) - known:  # else a later `get` would find them
+        if not session.is_modified(session.identity_map[key]):
+            session.expunge(session.identity_map[key])
 
 
 def _refuse_changes(session: Session, principal: Principal) -> None:
@@ -318,6 +325,89 @@ def _needs_owner(row: Any) -> bool:
     state = sa.inspect(row)
     of_owner = ("owner_id", "visibility", "deleted_at")
     return any(state.attrs[key].history.has_changes() for key in of_owner if key in state.attrs)
+
+
+# What others made private since something was made of it
+
+PRIVATE_NAME = "private"
+SHOWN = ("id", "family", "status", "variant", "resolution", "parameters", "dataset_id")
+"""The columns that a stand-in has of a hidden row, where its table has them; no names."""
+
+
+def source_of(session: Session, table: type[RowT], key: int) -> RowT:
+    """The row that something was made from; a stand-in named “private” if it is hidden.
+
+    The stand-in belongs to no session. Of a dataset and its version it looks like one that was
+    deleted for good. Raises NoResultFound if there is no such row.
+    """
+    row = session.get(table, key)
+    if row is not None or principal_of(session) is None:
+        return row or session.get_one(table, key)
+    columns = [column for column in table.__table__.columns if column.key in SHOWN]  # type: ignore[attr-defined]
+    with everything(session), deleted_too(session):
+        query: Any = sa.select(*columns).where(columns[0] == key)
+        found = session.exec(query).one()
+    values = {column.key: value for column, value in zip(columns, found, strict=True)}
+    names = {column.key for column in table.__table__.columns}  # type: ignore[attr-defined]
+    words: dict[str, Any] = {
+        "name": PRIVATE_NAME,
+        "source": PRIVATE_NAME,
+        "slug": "",
+        "fingerprint": "",
+    }
+    words |= {"items": [], "image_count": 1}
+    values |= {name: word for name, word in words.items() if name in names}
+    if "deleted_at" in names:
+        values["deleted_at"] = utcnow()  # so that no page leads to it
+    return table(**values)
+
+
+NAMING = {"render": "adapter", "recipe": "adapter", "adapter_version": "dataset"}
+"""The tables with names of sources in a JSON column, and the tables of these sources."""
+
+
+def _hidden(session: Session, table: str) -> set[int]:
+    """The ids of the private rows that the person does not see; of datasets, of their versions."""
+    key, mapped = f"hidden {table}", class_of(table)
+    if key not in session.info:
+        is_hidden = (mapped.visibility == Visibility.PRIVATE) & ~_is_visible(table, mapped)
+        query: Any = sa.select(mapped.id).where(is_hidden)
+        if table == "dataset":
+            version = class_of("dataset_version")
+            query = sa.select(version.id).where(version.dataset_id.in_(query))
+        with everything(session), deleted_too(session):
+            session.info[key] = {row[0] for row in session.exec(query)}
+    found: set[int] = session.info[key]
+    return found
+
+
+def _hide_names(row: Any, context: Any, *_: Any) -> None:
+    """Let a row that a person loads name its hidden sources “private”; nothing is written."""
+    hidden = context.session.info.get(f"hidden {NAMING[row.__tablename__]}")
+    if not hidden or principal_of(context.session) is None:
+        return
+    if row.__tablename__ != "adapter_version":
+        renamed = [
+            one | {"name": PRIVATE_NAME, "slug": ""} if one.get("adapter_id") in hidden else one
+            for one in row.adapters
+        ]
+        set_committed_value(row, "adapters", renamed)
+        return
+    details = dict(row.details)
+    several = details.get("datasets", [])
+    if row.dataset_version_id in hidden or any(one.get("version") in hidden for one in several):
+        details["dataset"] = PRIVATE_NAME
+        details["datasets"] = [
+            one | {"name": PRIVATE_NAME} if one.get("version") in hidden else one for one in several
+        ]
+        set_committed_value(row, "details", details)
+
+
+def hide_names(*tables: type[Any]) -> None:
+    """Hide names of sources in these tables, which are those of `NAMING`."""
+    for table in tables:
+        event.listen(table, "load", _hide_names)
+        event.listen(table, "refresh", _hide_names)
 
 
 # What is made from a private thing

@@ -238,7 +238,7 @@ def result_view(session: Session, render: Render, *, shown: int | None = None) -
     twin = service.get_render(session, render.twin_id) if render.twin_id else None
     rows = [render, twin] if twin else [render]
     images = listing.images_of(session, rows)
-    base = base_models.get_base_model(session, render.base_model_id)
+    base = base_models.base_of(session, render.base_model_id)
     return ResultView(
         render=render,
         image=next(iter(images[render.key]), None),

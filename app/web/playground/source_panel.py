@@ -55,5 +55,5 @@ def with_base_of_source(session: Session, form: PlayForm) -> PlayForm:
         render = service.get_render(session, named.render_id)
     except (InvalidInput, NotFound):
         return form
-    base = base_models.get_base_model(session, render.base_model_id)
+    base = base_models.base_of(session, render.base_model_id)
     return form if base.is_retired else replace(form, base=base.slug)

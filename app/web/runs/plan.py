@@ -402,7 +402,7 @@ def _form_of_run(session: Session, run_id: int) -> TrainForm:
 
 def _slug_of_base(session: Session, run: Run) -> str:
     """The base model of a run; empty, for the first one, if it is retired."""
-    base = base_models.get_base_model(session, run.base_model_id)
+    base = base_models.base_of(session, run.base_model_id)
     return "" if base.is_retired else base.slug
 
 

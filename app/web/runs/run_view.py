@@ -310,7 +310,7 @@ def run_view(session: Session, run_id: int, *, samples_before: int | None = None
     saved = checkpoints.list_checkpoints(session, run_id, steps=steps)
     return RunView(
         run=run,
-        base=base_models.get_base_model(session, run.base_model_id),
+        base=base_models.base_of(session, run.base_model_id),
         adapter=trained[0] if trained else None,
         version=trained[1] if trained else None,
         used_number=alias_numbers(session, trained[0].key).get(LATEST) if trained else None,

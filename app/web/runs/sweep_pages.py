@@ -113,7 +113,7 @@ def new(request: Request, state: State, a: OptionalId = None, b: OptionalId = No
                 axes = [(name, _text(values)) for name, values in between.axes.items()]
         except InvalidInput as error:
             errors = error.fields
-        settings = _settings(base_models.get_base_model(session, run.base_model_id))
+        settings = _settings(base_models.base_of(session, run.base_model_id))
     kept = [(name, str(key)) for name, key in (("a", a), ("b", b)) if key is not None]
     page = SweepFormPage(kept, settings, run, _rows(axes), errors=errors)
     return render(request, "runs/sweep_new.html", page=page)

@@ -14,6 +14,7 @@ from sqlmodel import Session, col, select
 import app.registry.tables.all  # noqa: F401
 from app.registry import migrate
 from app.registry.actor import Principal, Role, Visibility, acting_as, making_for
+from app.registry.datasets.used_datasets import used_datasets
 from app.registry.db import Database, make_engine
 from app.registry.errors import Forbidden
 from app.registry.job_kinds.kinds import JobKind
@@ -22,7 +23,7 @@ from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image
 from app.registry.tables.grids import Grid, GridCell
 from app.registry.tables.jobs import IoJob
-from app.registry.tables.owned import everything, product_visibility
+from app.registry.tables.owned import everything, product_visibility, source_of
 from app.registry.tables.people import Share, User
 from app.registry.tables.renders import Render, RenderAdapter
 from app.registry.tables.runs import Run, RunDataset
@@ -233,3 +234,48 @@ def test_things_made_without_accounts_belong_to_the_first_person(database: Datab
     with database.read() as session:
         made = session.exec(select(Dataset).where(Dataset.slug == "made")).one()
         assert (made.owner_id, made.visibility) == (1, "studio")
+
+
+def test_what_became_private_is_a_source_without_a_name(database: Database) -> None:
+    with database.write() as session:
+        session.add(new_run(dataset_id=1))
+        adapter = Adapter(slug="lino", name="Lino", base_family="sd1", owner_id=2)
+        adapter.visibility = "private"
+        session.add(adapter)
+        session.flush()
+        shown = Adapter(slug="b", name="B", base_family="sd1", owner_id=3)
+        render = Render(
+            base_model_id=1, prompt="p", seed=1, steps=1, guidance=1, width=8, height=8,
+            cache_key="k", owner_id=3,
+            adapters=[{"adapter_id": adapter.id, "version_id": 1, "name": "Lino", "slug": "lino"}],
+        )  # fmt: skip
+        session.add_all([shown, render])
+        session.flush()
+        version = AdapterVersion(
+            adapter_id=shown.key, version=1, sha256="d" * 64, size_bytes=1, rank=1, alpha=1,
+            dataset_version_id=1, details={"dataset": "Secret", "datasets": [
+                {"version": 1, "name": "Secret", "images": 1, "repeats": 2}]},
+        )  # fmt: skip
+        session.add(version)
+    with acting_as("test", BEN), database.write() as session:
+        run = session.get_one(Run, 1)
+        (used,) = used_datasets(session, run)
+        assert (used.name, used.slug, used.image_count) == ("private", "", 0)
+        assert source_of(session, Dataset, 1).name == "private"
+        assert source_of(session, BaseModel, 1).name == "Base"
+        assert not source_of(session, DatasetVersion, 1).is_kept
+        assert "Lino" not in str(session.get_one(Render, render.id).model_dump())
+        found = session.get_one(AdapterVersion, version.id)
+        assert "Secret" not in str(found.model_dump())
+    with acting_as("test", ANA), database.read() as session:
+        assert used_datasets(session, session.get_one(Run, 1))[0].name == "Secret"
+        found = session.get_one(AdapterVersion, version.id)
+        assert found.details["datasets"][0]["name"] == "Secret"
+        assert session.get_one(Render, render.id).adapters[0]["name"] == "Lino"
+
+
+def test_a_row_that_a_check_looked_up_is_not_found_later(database: Database) -> None:
+    with acting_as("test", BEN), database.write() as session:
+        session.add(new_run(dataset_id=1))
+        session.flush()
+        assert session.get(Dataset, 1) is None

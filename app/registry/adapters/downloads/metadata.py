@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlmodel import Session, select
 
+from app.registry.actor import Visibility
 from app.registry.adapters.versions.create_version import NewVersion, future_rows
 from app.registry.datasets.several_captions import item_captions
 from app.registry.datasets.trained_on import version_datasets
@@ -35,7 +36,7 @@ def version_metadata(
         metadata,
         description=adapter.notes,
         tags=tuple(sorted(tags)),
-        tag_counts=_caption_tags(session, version),
+        tag_counts=_caption_tags(session, adapter, version),
     )
 
 
@@ -106,9 +107,16 @@ def _metadata_of(session: Session, adapter: Adapter, version: AdapterVersion) ->
     )
 
 
-def _caption_tags(session: Session, version: AdapterVersion) -> dict[str, int]:
-    """The frequency of each comma-separated tag in the captions of a version's datasets."""
-    items = [item for one in version_datasets(session, version) for item in one.pinned.items]
+def _caption_tags(session: Session, adapter: Adapter, version: AdapterVersion) -> dict[str, int]:
+    """The frequency of each comma-separated tag in the captions of a version's datasets.
+
+    Whoever sees the adapter gets the file, so private datasets count only if it is private, too.
+    """
+    seen = {adapter.visibility, Visibility.STUDIO, Visibility.STUDIO_EDIT}
+    datasets = version_datasets(session, version)
+    items = [
+        item for one in datasets if one.dataset.visibility in seen for item in one.pinned.items
+    ]
     captions = [text for item in items for text in item_captions(item)]
     tags = (tag.strip() for caption in captions for tag in caption.split(","))
     return dict(Counter(tag for tag in tags if tag))

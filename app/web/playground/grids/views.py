@@ -192,7 +192,7 @@ def chosen_cell(
         adapter = adapters.get_adapter(session, used.adapter_id)
     again = ""
     if cell.render is not None:
-        base = base_models.get_base_model(session, cell.render.base_model_id)
+        base = base_models.base_of(session, cell.render.base_model_id)
         again = form_of_render(cell.render, base.slug, cell.index).link
     return ChosenCell(
         grid_id=view.grid.key,
