@@ -42,9 +42,10 @@ def database(people_app: FastAPI) -> Database:
     return database
 
 
-def test_a_private_address_is_taken(database: Database) -> None:
+def test_the_address_of_what_became_private_is_taken(database: Database) -> None:
     with acting_as("test", BEN), database.write() as session:
-        datasets.create_dataset(session, "Wash")
+        made = datasets.create_dataset(session, "Wash")
+        made.slug, made.visibility = "wash", "private"
     with acting_as("test", ANA), database.write() as session:
         assert datasets.create_dataset(session, "Wash").slug == "wash-2"
 
