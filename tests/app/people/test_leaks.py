@@ -13,7 +13,10 @@ from fastapi.testclient import TestClient
 
 from app.registry.tables import owned
 from app.registry.tables.owned import NAMES, _named, class_of
+from app.web import media
+from app.web.access import gate
 from app.web.access.login import Login
+from app.web.access.rights import grants
 from tests.app.access.test_rights import read_table
 from tests.app.people.canaries import (
     HASH,
@@ -225,3 +228,29 @@ def form(planted: Planted, which: int) -> dict[str, str]:
     named |= {"adapter-0": slug, "on-0": "1", "dataset": planted.slugs["dataset"][which]}
     named |= {"ids": "1", "version": "1", "alias": "best", "prompt": "a fox", "name": "x"}
     return named | {"render": "1", "run": "1", "image": "1", "sha256": min(planted.hashes)}
+
+
+def image_leaks(planted: Planted, client: TestClient) -> list[str]:
+    found = leaks(planted, client, 5, routes={"/media/{sha256}"})
+    for sha256 in sorted(planted.hashes)[:5]:
+        answer = client.get(f"/media/{sha256}", headers={"if-none-match": f'"{sha256}"'})
+        found += [f"{sha256}: {answer.status_code}"] * (answer.status_code != 404)
+    return found
+
+
+def test_images_by_address_are_guarded(
+    planted: Planted, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ben = client_of("Ben")
+    assert image_leaks(planted, ben) == []
+    monkeypatch.setattr(media, "_require_visible", lambda *_: None)
+    assert len(image_leaks(planted, ben)) > 4
+
+
+def test_the_scopes_of_tokens_are_what_refuses(
+    client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, new = client_of("Ben", "read"), {"name": "New"}
+    assert reader.post("/api/v1/datasets", json=new).status_code == 403
+    monkeypatch.setattr(gate, "grants", lambda role, scope: grants(role, None))
+    assert reader.post("/api/v1/datasets", json=new).status_code == 201
