@@ -151,6 +151,7 @@ TOGETHER = {
     "worker/runtime/test_stack.py": "trained",
     "worker/runtime/test_train_jobs.py": "trained",
     "worker/runtime/test_training_sweeps.py": "trained",
+    "worker/runtime/test_owners.py": "trained",
     "worker/runtime/test_trouble.py": "trained",
     "worker/runtime/time_limits/test_limited_jobs.py": "trained",
     "worker/runtime/upkeep/test_folder_jobs.py": "trained",

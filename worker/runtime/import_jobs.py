@@ -136,7 +136,7 @@ def _take_in(work: IoWork, progress: JobProgress) -> None:
     cover, refusal = _cover(work, about_file)
     notes += [refusal] if refusal else []
     sketch = pack(sketch_weights(reading.adapter).numpy())
-    with work.database.read() as session:
+    with work.database.read() as session, work.seeing_as_owner(session):
         near = similar.near_weights(session, sketch, place.family, besides=args.adapter_id)
     notes += [NEARLY_SAME.format(names=join_words(near))] if near else []
     rank, alpha = _middle(reading)
@@ -176,12 +176,13 @@ def _is_known(work: IoWork, hash_of_file: str | None, uploaded: str) -> bool:
 
     Not if the weights of that version are damaged: the import then stores them again.
     """
-    with work.database.read() as session:
+    with work.database.read() as session, work.seeing_as_owner(session):
         known = _find_known(session, hash_of_file, uploaded)
     if known is None or not _is_sound(work, known):
         return False
     with work.database.write() as session:
-        known = _find_known(session, hash_of_file, uploaded)
+        with work.seeing_as_owner(session):
+            known = _find_known(session, hash_of_file, uploaded)
         if known is None:
             return False
         findings.forget_problems(session, uploaded)
@@ -229,7 +230,7 @@ def _place(work: IoWork, found: FileLayout, wanted: Any) -> ImportTarget:
 
 
 def _bases(work: IoWork, wanted: Any) -> list[tuple[BaseModel, dict[str, tuple[int, ...]]]]:
-    with work.database.read() as session:
+    with work.database.read() as session, work.seeing_as_owner(session):
         ready = select(BaseModel).where(BaseModel.status == ModelStatus.READY)
         if wanted is not None:
             ready = ready.where(BaseModel.id == int(wanted))
@@ -323,12 +324,13 @@ def _publish(
             with work.database.write() as session:
                 require_not_canceled(session, work.lease)
                 findings.forget_problems(session, new.sha256, args.sha256)
-                version = find_equal(
-                    session,
-                    canonical=new.sha256,
-                    uploaded=new.sha256,
-                    tensors=new.tensor_sha256,
-                )
+                with work.seeing_as_owner(session):
+                    version = find_equal(
+                        session,
+                        canonical=new.sha256,
+                        uploaded=new.sha256,
+                        tensors=new.tensor_sha256,
+                    )
                 duplicate = version is not None
                 if version is None:
                     version = publish(session, new, adapter_id=args.adapter_id)

@@ -13,15 +13,14 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from app.registry.actor import making_for
 from app.registry.db import Database, Session
 from app.registry.job_kinds.queues import Queue
-from app.registry.jobs import presence
+from app.registry.job_kinds.states import JobStatus
+from app.registry.jobs import presence, rights
 from app.registry.jobs import service as jobs
 from app.registry.jobs.reaper import Reaper
 from app.registry.jobs.service import Claim, LostLease
 from app.registry.tables.jobs import IoJob, Job
-from app.registry.tables.owned import product_visibility
 from worker.runtime.device import unused_gpu
 from worker.runtime.job_progress import JobProcessFailed
 from worker.runtime.lease import Lease
@@ -231,8 +230,9 @@ class JobLoop:
         log.info("%s: attempt %s started.", label, job.attempt)
         with Lease(self._database, table, claim, seconds=self._lease_seconds) as lease:
             try:
-                with self._owner_of(job):
-                    self.work.run(job, lease, self.stopping)
+                if not self._is_refused(job, claim):
+                    with self._owner_of(job):
+                        self.work.run(job, lease, self.stopping)
                 self._pause.note_success()
             except LostLease as lost:
                 log.warning("%s: %s", label, lost)
@@ -253,7 +253,19 @@ class JobLoop:
         if not self._accounts:
             return nullcontext()
         with self._database.read() as session:
-            return making_for(job.owner_id, product_visibility(session, job))
+            return rights.making_as_owner(session, job)
+
+    def _is_refused(self, job: Job, claim: Claim) -> bool:
+        """Fail a job at its first claim if its owner may not have it carried out any more."""
+        if not self._accounts or not claim.is_first:
+            return False
+        with self._database.write() as session:
+            reason = rights.refusal(session, job)
+            if reason is not None:
+                log.info("%s %s: %s", type(job).__tablename__, job.key, reason)
+                ended = {"error": reason, "error_code": rights.CODE}
+                jobs.finish(session, type(job), claim, JobStatus.FAILED, **ended)
+        return reason is not None
 
     def _retry_job(
         self, table: type[Job], session: Session, *, claim: Claim, error: Exception

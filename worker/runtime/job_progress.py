@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.job_kinds.kinds import JobResult, StepProgress
 from app.registry.job_kinds.states import JobStatus
+from app.registry.jobs import rights
 from app.registry.jobs import service as jobs
 from app.registry.storage.store import BlobStore
 from app.registry.tables.jobs import IoJob
@@ -170,6 +171,10 @@ class IoWork:
         """The id of the row that the job is about."""
         assert self.job.subject_id is not None
         return self.job.subject_id
+
+    def seeing_as_owner(self, session: Session) -> AbstractContextManager[None]:
+        """Within the block a session finds only what the owner of the job may see."""
+        return rights.seeing_as_owner(session, self.job, accounts=self.settings.accounts)
 
     def watch(self) -> JobWatch:
         """A callback that checks whether the job has to stop."""

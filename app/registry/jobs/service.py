@@ -12,12 +12,14 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
+from app.registry.actor import FIRST_USER, Visibility, making_for
 from app.registry.db import Database, advisory_lock, database_now, wake_after_commit
 from app.registry.errors import Conflict, NotFound
 from app.registry.job_kinds.job_types import JOB_TYPES
 from app.registry.job_kinds.kinds import JobArgs, JobKind
 from app.registry.job_kinds.states import ACTIVE, JobStatus, can_move
 from app.registry.jobs.owner import new_token
+from app.registry.jobs.rights import making_as_owner
 from app.registry.tables.jobs import DEFAULT_MAX_ATTEMPTS, Event, IoJob, Job
 
 JobT = TypeVar("JobT", bound=Job)
@@ -39,6 +41,7 @@ class Claim:
 
     job_id: int
     token: str
+    is_first: bool = False  # the job was never claimed before
 
 
 def record(session: Session, job: type[Job], job_id: int, kind: str, **data: Any) -> Event:
@@ -92,7 +95,8 @@ def transition(
         if new is JobStatus.QUEUED:
             wake_after_commit(session, job.queue)
         elif not new.is_active and (found := job.follow_up(session, job_id)):
-            enqueue_io(session, found[0], subject_id=found[1])
+            with making_as_owner(session, session.get_one(job, job_id)):
+                enqueue_io(session, found[0], subject_id=found[1])
     return moved
 
 
@@ -127,7 +131,7 @@ def claim_next(
 ) -> tuple[JobT, Claim] | None:
     """Claim the next waiting job for this queue, that of the table if None; None: there is none."""
     waiting = (
-        select(job.id, job.attempt)
+        select(job.id, job.attempt, job.started_at)
         .where(
             col(job.status) == JobStatus.QUEUED,
             col(job.cancel_requested).is_(False),
@@ -141,9 +145,9 @@ def claim_next(
     found = session.exec(waiting).first()
     if found is None or found[0] is None:
         return None
-    job_id, attempts = found
+    job_id, attempts, started_at = found
     now = database_now(session)
-    claim = Claim(job_id, new_token())
+    claim = Claim(job_id, new_token(), is_first=started_at is None)
     owned = transition(
         session,
         job,
@@ -384,6 +388,7 @@ def orders_if_due(
                 return None
         with database.write() as session:
             advisory_lock(session, zlib.crc32(args.kind.encode()))
-            return enqueue_io(session, args, priority=priority) if is_due(session) else None
+            with making_for(FIRST_USER, Visibility.STUDIO):
+                return enqueue_io(session, args, priority=priority) if is_due(session) else None
 
     return order_if_due

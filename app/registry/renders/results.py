@@ -57,6 +57,7 @@ def find_cached_images(session: Session, render: Render, store: BlobStore) -> Ca
         select(Render)
         .where(
             Render.cache_key == render.cache_key,
+            Render.owner_id == render.owner_id,
             Render.precision == render.precision,
             Render.status == JobStatus.SUCCEEDED,
         )

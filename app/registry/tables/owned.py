@@ -454,10 +454,40 @@ def _named(row: Any) -> dict[str, set[int]]:
     return found
 
 
+def unseen_thing(session: Session, principal: Principal, job: Any) -> Any:
+    """A row that a job names in its columns, JSON or as its subject and a person may not see.
+
+    None if they see all that are there.
+    """
+    named = _named(job)
+    table = _subject_table(job)
+    if table is not None and job.subject_id:
+        named.setdefault(table, set()).add(job.subject_id)
+    outer = session.info.get(PRINCIPAL)
+    for name, keys in named.items():
+        mapped = class_of(name)
+        for chunk in in_chunks(keys):
+            wanted = select(mapped).where(mapped.id.in_(chunk))
+            with deleted_too(session):
+                there = session.exec(wanted).all()
+                session.info[PRINCIPAL] = principal
+                try:
+                    seen = set(session.exec(select(mapped.id).where(mapped.id.in_(chunk))))
+                finally:
+                    session.info[PRINCIPAL] = outer
+            if hidden := [row for row in there if row.id not in seen]:
+                return hidden[0]
+    return None
+
+
+def _subject_table(job: Any) -> str | None:
+    return _subjects.get(job.kind) if job.__tablename__ == "io_job" else None
+
+
 def product_visibility(session: Session, job: Any) -> Visibility:
     """The visibility of what a job makes: private if the job or its subject is."""
     found = Visibility(job.visibility)
-    table = _subjects.get(job.kind) if job.__tablename__ == "io_job" else None
+    table = _subject_table(job)
     if table is not None and job.subject_id:
         subject = session.get(class_of(table), job.subject_id)
         thing = thing_of(session, subject) if subject is not None else None

@@ -158,6 +158,7 @@ class Registry:
             work,
             lease_seconds=self.settings.lease_seconds,
             check_storage=self.store.check,
+            accounts=self.settings.accounts,
         )
         loop.start()
         self.loops.append(loop)

@@ -10,7 +10,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 
 from worker.runtime.outages.patience import wait_out
 
@@ -62,7 +64,8 @@ class Uploads:
             if upload.is_checkpoint:
                 self._discard_old()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="uploads", daemon=True)
+                run = partial(copy_context().run, self._run)  # for the owner of the run
+                self._thread = threading.Thread(target=run, name="uploads", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
 

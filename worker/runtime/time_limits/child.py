@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, cast
@@ -36,6 +36,7 @@ from app.registry.job_kinds.kinds import (
     MeasureOverlapArgs,
     MergeAdaptersArgs,
 )
+from app.registry.jobs.rights import making_as_owner
 from app.registry.jobs.service import Claim, LostLease
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobNotFound, BlobStore
@@ -188,6 +189,7 @@ class JobRunner:
     ) -> None:
         self._outbox = outbox
         self._stopping = stopping
+        self._accounts = settings.accounts
         calls = Calls(outbox.send)
         store = open_store(settings.storage_url, settings.data_dir)
         self._store: BlobStore = reporting_store(store, calls)
@@ -204,9 +206,11 @@ class JobRunner:
         try:
             with self._database.read() as session:
                 job = session.get_one(IoJob, order.job_id)
+                making = making_as_owner(session, job) if self._accounts else nullcontext()
             self._prepare(job)
             lease = ReportingLease(self._database, Claim(job.key, order.token), self._outbox)
-            self._jobs.carry_out(job, lease, Path(order.scratch), self._stopping)
+            with making:
+                self._jobs.carry_out(job, lease, Path(order.scratch), self._stopping)
         except LostLease as lost:
             return Done(lost=str(lost) or "lost")
         except Exception as error:

@@ -284,11 +284,16 @@ def _by_axis(error: InvalidInput, axes: Sequence[Axis]) -> dict[str, str]:
 
 
 def find_cached(session: Session, rows: Sequence[Render]) -> dict[str, Cached]:
-    """The images of earlier renders and grids that equal these, by cache key."""
+    """The images of earlier renders and grids of their owner that equal these, by cache key."""
+    owners = {row.owner_id for row in rows}
     wanted = {row.cache_key: row.precision for row in rows if row.precision is not None}
     found: dict[str, tuple[Cached, str]] = {}
     for chunk in in_chunks(wanted):
-        there = (Render.status == JobStatus.SUCCEEDED, col(Render.deleted_at).is_(None))
+        there = (
+            Render.status == JobStatus.SUCCEEDED,
+            col(Render.deleted_at).is_(None),
+            col(Render.owner_id).in_(owners),
+        )
         single = (
             select(Render.cache_key, Render.precision, RenderImage)
             .join(RenderImage, col(RenderImage.render_id) == col(Render.id))

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from sqlmodel import Session, col, select
 
+from app.registry.actor import making_for
 from app.registry.base_models import service as base_models
 from app.registry.db import in_chunks, utcnow
 from app.registry.errors import Conflict, InvalidInput, NotFound, invalid_field
@@ -84,7 +85,8 @@ def _queue(session: Session, grid: Grid, plan: GridPlan, batch: Batch, store: Bl
         request = cell_request(plan.request, plan.axes, batch.places[0])
         # the adapters that the prompt names are in the stack as well
         strip = {"prompt": row.prompt, "adapters": batch.stack, "weights": batch.weights}
-        row = plan_single(session, request.model_copy(update=strip))
+        with making_for(grid.owner_id, grid.visibility):
+            row = plan_single(session, request.model_copy(update=strip))
     row.draft_slot = SLOT.format(grid=grid.key, place=batch.places[0])
     row.priority = plan.priority
     return renders.store_planned(session, row, store)
@@ -152,7 +154,8 @@ def plan_missing(session: Session, grid_id: int) -> GridPlan | None:
     refused: dict[int, str] = {}
     for place in places:
         try:
-            planned[place] = plan_single(session, cell_request(request, axes, place))
+            with making_for(grid.owner_id, grid.visibility):
+                planned[place] = plan_single(session, cell_request(request, axes, place))
         except InvalidInput as error:
             refused[place] = " ".join(dict.fromkeys(error.fields.values()))
     if not planned:

@@ -1,0 +1,68 @@
+"""A job acts as its owner: what it may use, what it finds, and whose is what it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from sqlmodel import Session
+
+from app.registry.actor import FIRST_USER, Principal, Role, making_for
+from app.registry.db import PRINCIPAL
+from app.registry.job_kinds.kinds import JobKind
+from app.registry.tables.jobs import Job
+from app.registry.tables.owned import noun_of, product_visibility, unseen_thing
+from app.registry.tables.people import User
+
+DISABLED = "The account of {name} is disabled, so nothing new starts for it."
+UNSEEN = "{name} may no longer see the {noun} that this needs."
+CODE = "forbidden"  # of jobs that fail for these reasons
+UPKEEP = {
+    JobKind.INSPECT_BASE,
+    JobKind.KEEP_IN_FOLDER,
+    JobKind.SWEEP,
+    JobKind.MAKE_THUMBNAILS,
+    JobKind.MEASURE_LOOKS,
+    JobKind.CHECK_FILES,
+    JobKind.DELETE_DRAFTS,
+}
+"""What nobody orders; it is done for the first person, also if that account is disabled."""
+
+
+def making_as_owner(session: Session, job: Job) -> AbstractContextManager[None]:
+    """What is made inside belongs to the owner of a job; private if the job or its subject is."""
+    return making_for(job.owner_id, product_visibility(session, job))
+
+
+@contextmanager
+def seeing_as_owner(session: Session, job: Job, *, accounts: bool) -> Iterator[None]:
+    """Within the block the statements of a session find only what the owner of a job may see.
+
+    Only for reading. Without `accounts` all is found.
+    """
+    owner = session.get(User, job.owner_id) if accounts else None
+    if owner is None:
+        yield
+        return
+    outer = session.info.get(PRINCIPAL)
+    session.info[PRINCIPAL] = _principal(owner)
+    try:
+        yield
+    finally:
+        session.info[PRINCIPAL] = outer
+
+
+def refusal(session: Session, job: Job) -> str | None:
+    """Why a job may not start for its owner, as a sentence; None: it may."""
+    owner = session.get(User, job.owner_id)
+    if owner is None:
+        return None
+    is_upkeep = owner.key == FIRST_USER and getattr(job, "kind", None) in UPKEEP
+    if owner.disabled_at is not None and not is_upkeep:
+        return DISABLED.format(name=owner.name)
+    thing = unseen_thing(session, _principal(owner), job)
+    return UNSEEN.format(name=owner.name, noun=noun_of(thing)) if thing is not None else None
+
+
+def _principal(owner: User) -> Principal:
+    return Principal(owner.key, Role(owner.role), owner.name)
