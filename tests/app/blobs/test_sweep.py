@@ -376,6 +376,7 @@ def test_every_table_is_read() -> None:
         "run.config",
         "run.good_steps",
         "run.own_preset",
+        "source_user.sha256",
         "sweep.plan",
         "sweep.result",
         "thumbnail.sha256",
