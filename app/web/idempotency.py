@@ -1,7 +1,8 @@
 """`Idempotency-Key`: a request that is sent again with its key gets the first answer again.
 
 Works on every POST of the API, around the routes. Only successful answers in JSON, or without a
-body, are kept: after an error, the same key may be used for a request that was mended.
+body, are kept: after an error, the same key may be used for a request that was mended. Answers with
+`cache-control: no-store` have a secret, and are not kept.
 """
 
 from __future__ import annotations
@@ -137,8 +138,10 @@ class HeldKey:
 
 
 def _is_kept(start: Message) -> bool:
-    kind = Headers(raw=start["headers"]).get("content-type", JSON)
-    return 200 <= start["status"] < 300 and kind.startswith(JSON)
+    headers = Headers(raw=start["headers"])
+    is_secret = headers.get("cache-control") == "no-store"
+    kind = headers.get("content-type", JSON)
+    return 200 <= start["status"] < 300 and kind.startswith(JSON) and not is_secret
 
 
 class HashedBody:

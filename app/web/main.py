@@ -18,7 +18,14 @@ from app.registry.paths import STATIC
 from app.registry.people.service import require_accounts
 from app.registry.state import AppState, make_state
 from app.web import health, media
-from app.web.access import account_pages, log_pages, people_pages, share_api, share_pages
+from app.web.access import (
+    account_pages,
+    log_pages,
+    people_api,
+    people_pages,
+    share_api,
+    share_pages,
+)
 from app.web.access import api as access_api
 from app.web.access import pages as access_pages
 from app.web.access.gate import Gate, TrustedProxies
@@ -176,6 +183,7 @@ def _all_routers() -> Iterator[APIRouter]:
         caption_models_api,
         runs_api,
         access_api,
+        people_api,
         share_api,
         adapters_api,
         versions_api,

@@ -67,6 +67,7 @@ PATH_PARAMETERS = {
     "job_id": "Id of the job.",
     "kind": "Kind of the caption: `long`, `short` or `tags`.",
     "model_id": "Id or slug of the model.",
+    "person_id": "Id of the person.",
     "number": "Number of the pair of this judge.",
     "place": "Number of the cell, from 0.",
     "preset_id": "Id of your own preset.",

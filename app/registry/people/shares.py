@@ -95,11 +95,11 @@ def page_of(thing: Any) -> str:
     return PAGES[thing.__tablename__].format(thing)
 
 
-def person_named(session: Session, name: str) -> User:
-    """The person with this name. Raises InvalidInput."""
+def person_named(session: Session, name: str, field: str = "name") -> User:
+    """The person with this name. Raises InvalidInput for the field."""
     user = find_user(session, name)
     if user is None:
-        raise invalid_field("name", "There is no person with this name.")
+        raise invalid_field(field, "There is no person with this name.")
     return user
 
 
