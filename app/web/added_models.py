@@ -24,7 +24,7 @@ from app.registry.hub_source import is_allowed
 from app.registry.state import AppState
 from app.registry.tables.added_models import ModelStatus
 from app.web.access.needs import Action, needs
-from app.web.answers import Answer
+from app.web.answers import OwnedAnswer
 from app.web.deletion.nouns import FOREVER
 from app.web.forms import SentForm
 from app.web.problems import problems
@@ -40,7 +40,7 @@ PRECISIONS = {
 }
 
 
-class ModelOut(Answer):
+class ModelOut(OwnedAnswer):
     """A model that was added from a path or from the Hub."""
 
     name: str = Field(description="Its name.")

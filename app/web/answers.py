@@ -6,8 +6,10 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field
 
+from app.registry.actor import Visibility
 from app.registry.api_records import ANSWER
 from app.registry.job_kinds.states import JobStatus
+from app.web.owners import owner_name
 
 
 class Answer(BaseModel):
@@ -26,6 +28,27 @@ class Answer(BaseModel):
             row = next((one for one in rows[:-1] if hasattr(one, name)), rows[-1])
             copied[name] = getattr(row, name)
         return cls(**copied, **derived)
+
+
+class OwnedAnswer(Answer):
+    """An answer about a thing, which says whose it is; read from the first row that is owned."""
+
+    owner: str | None = Field(description="The person it belongs to; null without accounts.")
+    visibility: Visibility | None = Field(
+        description="Who else sees it, and may edit it; null without accounts."
+    )
+
+    @classmethod
+    def of(cls, *rows: object, **derived: Any) -> Self:
+        """As of every answer."""
+        return super().of(*rows, **(whose_of(*rows) | derived))
+
+
+def whose_of(*rows: object) -> dict[str, str | None]:
+    """The owner and the visibility of the first row that has them, as fields of an answer."""
+    thing: Any = next((row for row in rows if hasattr(row, "owner_id")), None)
+    owner = owner_name(thing) if thing else None
+    return {"owner": owner, "visibility": None if owner is None else thing.visibility}
 
 
 class JobAnswer(Answer):

@@ -135,9 +135,8 @@ def reset_person(
 ) -> InvitedOut:
     """Answer a new link for a person.
 
-    Earlier links are void, and their password stays until it is used.
-
-    No other answer has the link: sent again with the same `Idempotency-Key`, it is another one.
+    Earlier links are void, and the password stays until this one is used. No other answer has the
+    link: sent again with the same `Idempotency-Key`, it is another one.
     """
     return _with_link(session, service.get_user(session, person_id), request, response)
 

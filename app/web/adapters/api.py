@@ -14,7 +14,7 @@ from app.registry.renders.covers import choose_cover
 from app.registry.tables.adapters import AdapterVersion
 from app.registry.validation import Name
 from app.web.access.needs import Action, needs
-from app.web.answers import Answer
+from app.web.answers import Answer, OwnedAnswer
 from app.web.openapi import header_docs
 from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
@@ -61,7 +61,7 @@ class VersionFacts(Answer):
         return cls.of(*rows, version, weight_cards=cards, **known, **derived)
 
 
-class AdapterOut(VersionFacts):
+class AdapterOut(OwnedAnswer, VersionFacts):
     """An adapter with its newest version."""
 
     address: ClassVar[str] = "/api/v1/adapters/{id}"

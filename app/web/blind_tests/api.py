@@ -18,7 +18,7 @@ from app.registry.db import MAX_ID
 from app.registry.state import AppState
 from app.registry.tables.blind_tests import BlindTest, Choice, Question
 from app.web.access.needs import Action, needs
-from app.web.answers import Answer
+from app.web.answers import Answer, OwnedAnswer
 from app.web.openapi import file_docs
 from app.web.problems import problems
 from app.web.rest.bodies import example
@@ -56,7 +56,7 @@ class BlindEstimate(Answer):
     notes: list[str] = Field(description="What is unlike between candidates, as sentences.")
 
 
-class BlindTestOut(Answer):
+class BlindTestOut(OwnedAnswer):
     """A blind test."""
 
     address: ClassVar[str] = "/api/v1/blind-tests/{id}"

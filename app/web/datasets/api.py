@@ -17,7 +17,7 @@ from app.registry.slugs import Number
 from app.registry.tables.datasets import MAX_REPEATS, TRIGGER_LENGTH, Dataset, Image
 from app.registry.validation import Fraction, Name
 from app.web.access.needs import Action, needs
-from app.web.answers import Answer
+from app.web.answers import Answer, OwnedAnswer
 from app.web.datasets import one_image_api
 from app.web.datasets import upload_progress as progress
 from app.web.forms import uploaded
@@ -71,7 +71,7 @@ class DatasetPatch(Patch):
     trigger_word: TriggerWord = change("New trigger word; an empty one removes it.")
 
 
-class DatasetOut(Answer):
+class DatasetOut(OwnedAnswer):
     """A dataset."""
 
     address: ClassVar[str] = "/api/v1/datasets/{id}"

@@ -20,7 +20,7 @@ from app.registry.renders.selection import MAX_CHOSEN
 from app.registry.renders.sources import SourceImage
 from app.registry.tables.renders import MAX_SLOT, Render
 from app.web.access.needs import Action, needs
-from app.web.answers import Answer, JobAnswer, image_urls
+from app.web.answers import Answer, JobAnswer, OwnedAnswer, image_urls
 from app.web.openapi import file_docs
 from app.web.playground.gallery_pages import zip_response
 from app.web.problems import CANCEL, OF_BLIND_TEST, problems
@@ -84,7 +84,7 @@ class RenderCreated(Answer):
     )
 
 
-class RenderOut(JobAnswer):
+class RenderOut(OwnedAnswer, JobAnswer):
     """A render."""
 
     address: ClassVar[str] = "/api/v1/renders/{id}"

@@ -25,7 +25,7 @@ from app.registry.tables.datasets import Dataset
 from app.registry.tables.runs import Run
 from app.registry.validation import Name
 from app.web.access.needs import Action, needs
-from app.web.answers import Answer, image_urls
+from app.web.answers import Answer, OwnedAnswer, image_urls
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
@@ -79,7 +79,7 @@ class StopIn(BaseModel):
 NO_CHOICE = StopIn()
 
 
-class RunOut(Answer):
+class RunOut(OwnedAnswer):
     """A run."""
 
     address: ClassVar[str] = "/api/v1/runs/{id}"

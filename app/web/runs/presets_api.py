@@ -12,7 +12,7 @@ from app.registry.runs import own_presets, presets
 from app.registry.slugs import RowId
 from app.registry.validation import Name
 from app.web.access.needs import Action, needs
-from app.web.answers import Answer
+from app.web.answers import OwnedAnswer, whose_of
 from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
@@ -23,7 +23,7 @@ router = APIRouter(route_class=SessionRoute)
 NO_PRESET = problems({404: "There is no such preset."})
 
 
-class PresetOut(Answer):
+class PresetOut(OwnedAnswer):
     """A preset: a shipped one, or one of your own, which changes a shipped one."""
 
     address: ClassVar[str] = "/api/v1/presets/{id}"
@@ -63,7 +63,15 @@ class PresetChange(BaseModel):
 def list_presets(session: Reading, part: Part) -> Sequence[PresetOut]:
     """List the shipped presets, then your own by name."""
     shipped = [
-        PresetOut(id=None, name=title, preset=key, config={}, base_family=None, resolution=None)
+        PresetOut(
+            id=None,
+            name=title,
+            preset=key,
+            config={},
+            base_family=None,
+            resolution=None,
+            **whose_of(),
+        )
         for key, (title, _) in presets.PRESET_WORDS.items()
     ]
     own = [PresetOut.of(row) for row in own_presets.list_presets(session)]

@@ -13,7 +13,7 @@ from app.registry.slugs import Reference
 from app.registry.tables.datasets import Dataset
 from app.registry.validation import Name
 from app.web.access.needs import Action, needs
-from app.web.answers import Answer
+from app.web.answers import OwnedAnswer
 from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
@@ -50,7 +50,7 @@ class PromptSetPatch(Patch):
     subjects: Subjects = change("Its subjects: other ones are its next version.")
 
 
-class PromptSetOut(Answer):
+class PromptSetOut(OwnedAnswer):
     """A prompt set with the subjects of its newest version."""
 
     address: ClassVar[str] = "/api/v1/prompt-sets/{id}"

@@ -18,7 +18,7 @@ from app.registry.sweeps.views import SweepView, view_sweep
 from app.registry.tables.sweeps import Sweep
 from app.registry.validation import MAX_NAME
 from app.web.access.needs import Action, needs
-from app.web.answers import Answer
+from app.web.answers import Answer, OwnedAnswer, whose_of
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
@@ -99,14 +99,14 @@ class SweepPlanOut(Answer):
     cost: Cost = Field(description="Runs, images, seconds and bytes that it is expected to take.")
 
 
-class SweepOut(SweepView):
+class SweepOut(OwnedAnswer, SweepView):
     """A sweep."""
 
     address: ClassVar[str] = "/api/v1/sweeps/{id}"
 
 
 def _sweep_out(session: Session, sweep: Sweep) -> SweepOut:
-    return SweepOut(**dict(view_sweep(session, sweep)))
+    return SweepOut(**dict(view_sweep(session, sweep)), **whose_of(sweep))
 
 
 def _request(state: AppState, session: Session, body: SweepIn) -> SweepRequest:

@@ -38,6 +38,8 @@ def test_a_dataset_is_created_and_found(client: TestClient) -> None:
         "name": "Chalk",
         "trigger_word": "chalk",
         "image_count": 0,
+        "owner": None,
+        "visibility": None,
     }
     assert client.get(f"/api/v1/datasets/{created['id']}").json() == created
     assert client.get("/api/v1/datasets?q=chal").json() == [created]

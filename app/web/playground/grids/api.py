@@ -18,7 +18,7 @@ from app.registry.renders.grids.winner import WinnerAction
 from app.registry.tables.axes import AxisKind
 from app.registry.tables.grids import MAX_TITLE, Grid
 from app.web.access.needs import Action, needs
-from app.web.answers import Answer, image_urls
+from app.web.answers import Answer, OwnedAnswer, image_urls
 from app.web.openapi import file_docs
 from app.web.playground.api import RenderIn, RenderOut, render_out
 from app.web.playground.grids.pages import require_shown, sheet_response
@@ -143,7 +143,7 @@ class CellOut(Answer):
     error: str | None = Field(description="Why it failed, as a sentence.")
 
 
-class GridSummary(Answer):
+class GridSummary(OwnedAnswer):
     """A grid in a list."""
 
     id: int = Field(description="Id of the grid.")

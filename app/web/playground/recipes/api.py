@@ -14,7 +14,7 @@ from app.registry.renders.recipes import service
 from app.registry.tables.recipes import Recipe
 from app.registry.validation import Name
 from app.web.access.needs import Action, needs
-from app.web.answers import Answer
+from app.web.answers import OwnedAnswer
 from app.web.playground.api import RenderCreated, RenderIn, images_out
 from app.web.problems import problems
 from app.web.rest.bodies import example
@@ -59,7 +59,7 @@ class RecipePatch(BaseModel):
     name: Name = Field(description="Its name.")
 
 
-class RecipeOut(Answer):
+class RecipeOut(OwnedAnswer):
     """A recipe as it can be used now."""
 
     address: ClassVar[str] = "/api/v1/recipes/{id}"
