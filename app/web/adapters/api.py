@@ -10,15 +10,16 @@ from pydantic import Field, StrictBool, StringConstraints, model_validator
 
 from app.registry.adapters import service
 from app.registry.adapters.service import AdapterSummary
+from app.registry.people.whose import only
 from app.registry.renders.covers import choose_cover
-from app.registry.tables.adapters import AdapterVersion
+from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.validation import Name
 from app.web.access.needs import Action, needs
 from app.web.answers import Answer, OwnedAnswer
 from app.web.openapi import header_docs
 from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
-from app.web.rest.lists import Part
+from app.web.rest.lists import Part, Whose
 from app.web.state import AdapterId, Reading, SessionRoute, Writing
 from worker.core.families.family import BaseFamily
 from worker.core.lora_files.weights import WeightCard
@@ -151,12 +152,14 @@ def list_adapters(
     ] = [],  # noqa: B006  (FastAPI copies it)
     starred: Annotated[bool, Query(description="Only starred ones.")] = False,
     sort: Annotated[service.Sort, Query(description="Order.")] = service.Sort.NEWEST,
+    whose: Whose = None,
 ) -> list[AdapterOut]:
     """List or search adapters, newest first by default."""
     filters = service.Filter(
         q, base or "", tuple(tag), starred, sort, after=part.mark, limit=part.limit
     )
-    found = service.list_adapters(session, filters)
+    with only(session, Adapter, whose):
+        found = service.list_adapters(session, filters)
     part.link(found.next, found.total)
     if found.more:
         response.headers["x-total-count-more"] = "true"

@@ -18,6 +18,7 @@ from app.registry.adapters.service import AdapterChange, Filter, Sort
 from app.registry.db import MAX_ID
 from app.registry.deletion.lists import has_deleted
 from app.registry.errors import AppError, InvalidInput
+from app.registry.people.whose import only
 from app.registry.renders.covers import choose_cover
 from app.registry.renders.ordered_covers import missing_covers, order_covers
 from app.registry.state import AppState
@@ -53,7 +54,7 @@ ImportedIds = Annotated[list[Annotated[int, Query(ge=1, le=MAX_ID)]], Query(max_
 SUGGESTED_TAGS = 8
 
 
-def filter_links(filters: Filter) -> ListLinks:
+def filter_links(filters: Filter, whose: str = "") -> ListLinks:
     """Addresses of the list with a changed filter."""
     values = {
         "q": filters.q,
@@ -61,6 +62,7 @@ def filter_links(filters: Filter) -> ListLinks:
         "starred": "1" if filters.starred else "",
         "sort": "" if filters.sort is Sort.NEWEST else filters.sort.value,
         "tag": filters.tags,
+        "whose": whose,
     }
     return ListLinks("/adapters", values, kept=("sort",))
 
@@ -78,6 +80,7 @@ def index(
     page: PageNumber = 1,
     after: Cursor = "",
     before: Cursor = "",
+    whose: Words = "",
     imported: ImportedIds = [],  # noqa: B006  (FastAPI copies it)
 ) -> Response:
     """List adapters, newest first by default."""
@@ -93,7 +96,7 @@ def index(
     )
     with state.database.read() as session:
         shown = [shown_import(session, job_id) for job_id in imported]
-    return _list_page(request, state, filters, shown)
+    return _list_page(request, state, filters, shown, whose=whose)
 
 
 def _list_page(
@@ -102,10 +105,12 @@ def _list_page(
     filters: Filter,
     imports: list[ImportRow],
     *,
+    whose: str = "",
     status: int = 200,
 ) -> Response:
     with state.database.read() as session:
-        found = service.list_adapters(session, filters)
+        with only(session, Adapter, whose):
+            found = service.list_adapters(session, filters)
         covers = missing_covers(session)
         deleted = has_deleted(session, Adapter)
     tags = Counter(tag for item in found.items for tag in item.tags if tag not in filters.tags)
@@ -115,7 +120,8 @@ def _list_page(
         status=status,
         found=found,
         filters=filters,
-        links=filter_links(filters),
+        links=filter_links(filters, whose),
+        whose=whose,
         families=[
             (family, family.label, _count_words(found.families[family]))
             for family in BaseFamily
@@ -125,7 +131,7 @@ def _list_page(
         starred_count=_count_words(found.starred),
         all_count=_sum_words(found.families.values()),
         tags=[tag for tag, _ in tags.most_common(SUGGESTED_TAGS)],
-        is_filtered=bool(filters.q or filters.base or filters.tags or filters.starred),
+        is_filtered=bool(filters.q or filters.base or filters.tags or filters.starred or whose),
         imports=imports,
         summary=summarize_imports(imports),
         covers=covers,

@@ -13,6 +13,7 @@ from app.registry.datasets.image_captions.changes import change_first_kind
 from app.registry.datasets.uploads import RejectedFile
 from app.registry.db import Session
 from app.registry.errors import InvalidInput
+from app.registry.people.whose import only
 from app.registry.slugs import Number
 from app.registry.tables.datasets import MAX_REPEATS, TRIGGER_LENGTH, Dataset, Image
 from app.registry.validation import Fraction, Name
@@ -23,7 +24,7 @@ from app.web.datasets import upload_progress as progress
 from app.web.forms import uploaded
 from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
-from app.web.rest.lists import Part
+from app.web.rest.lists import Part, Whose
 from app.web.state import DatasetId, Id, Reading, SessionRoute, State, Writing
 from worker.core.starter.examples import EXAMPLES
 from worker.core.words import CaptionKind
@@ -181,9 +182,13 @@ def add_example(body: ExampleIn, state: State, response: Response) -> DatasetOut
 
 @router.get("/datasets")
 @needs(Action.LOOK)
-def list_datasets(session: Reading, part: Part, q: Search = "") -> list[DatasetOut]:
+def list_datasets(
+    session: Reading, part: Part, q: Search = "", whose: Whose = None
+) -> list[DatasetOut]:
     """List all datasets, newest first."""
-    found = part.of(service.list_datasets(session, q=q[:200]), lambda row: row.dataset.key)
+    with only(session, Dataset, whose):
+        rows = service.list_datasets(session, q=q[:200])
+    found = part.of(rows, lambda row: row.dataset.key)
     return [DatasetOut.of(row.dataset, image_count=row.image_count) for row in found]
 
 

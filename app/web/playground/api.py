@@ -13,6 +13,7 @@ from app.registry.db import MAX_ID, Session
 from app.registry.errors import InvalidInput
 from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import WeightedAdapter
+from app.registry.people.whose import only
 from app.registry.renders import drafts, gallery, listing, recall, selection, service, sources
 from app.registry.renders.gallery import GalleryFilter
 from app.registry.renders.requests import RenderRequest
@@ -25,7 +26,7 @@ from app.web.openapi import file_docs
 from app.web.playground.gallery_pages import zip_response
 from app.web.problems import CANCEL, OF_BLIND_TEST, problems
 from app.web.rest.bodies import Patch, change, example
-from app.web.rest.lists import Part
+from app.web.rest.lists import Part, Whose
 from app.web.state import Id, Reading, SessionRoute, State, Writing
 from worker.core.inference.infotext import (
     MAX_INFOTEXT,
@@ -277,6 +278,7 @@ def list_renders(
     ] = "",
     starred: Annotated[bool, Query(description="Only starred ones.")] = False,
     deleted: Annotated[bool, Query(description="Those that were deleted, not the others.")] = False,
+    whose: Whose = None,
 ) -> list[RenderOut]:
     """List or search finished renders, newest first.
 
@@ -284,7 +286,8 @@ def list_renders(
     of renders with the same image only the newest is listed.
     """
     filters = GalleryFilter(q, adapter, starred, deleted)
-    found = gallery.list_renders(session, filters, size=part.size, before=part.after)
+    with only(session, Render, whose):
+        found = gallery.list_renders(session, filters, size=part.size, before=part.after)
     rows = part.cut(found.items, lambda render: render.key, total=found.total)
     return renders_out(session, rows)
 

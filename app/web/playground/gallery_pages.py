@@ -13,6 +13,7 @@ from app.registry.adapters import service as adapters
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import InvalidInput
 from app.registry.paging import Page, find_page
+from app.registry.people.whose import only
 from app.registry.renders import selection
 from app.registry.renders.gallery import (
     GalleryFilter,
@@ -22,6 +23,7 @@ from app.registry.renders.gallery import (
 )
 from app.registry.renders.listing import ShownRender
 from app.registry.state import AppState
+from app.registry.tables.renders import Render
 from app.registry.zip_stream import archive_chunks
 from app.web.access.needs import Action, needs
 from app.web.addresses import ListLinks, own_address
@@ -40,13 +42,14 @@ UNDO = "undo"  # the part of the address with the ids of what was just deleted
 GALLERY = "/renders"
 
 
-def gallery_links(filters: GalleryFilter, page: int) -> ListLinks:
+def gallery_links(filters: GalleryFilter, page: int, whose: str = "") -> ListLinks:
     """Addresses of the gallery with changed filters."""
     values = {
         "q": filters.q,
         "adapter": filters.adapter,
         "starred": "1" if filters.starred else "",
         "show": "deleted" if filters.deleted else "",
+        "whose": whose,
     }
     return ListLinks(GALLERY, values, kept=("show",), page=page)
 
@@ -60,13 +63,15 @@ def images(
     adapter: Words = "",
     starred: Words = "",
     show: Words = "",
+    whose: Words = "",
     page: PageNumber = 1,
     undo: Undo = "",
 ) -> Response:
     """List all images, newest first; a page number past the end shows the last page."""
     filters = GalleryFilter(q.strip(), adapter.strip(), starred == "1", show == "deleted")
     with state.database.read() as session:
-        found = find_page(lambda number: gallery_page(session, filters, number), page)
+        with only(session, Render, whose):
+            found = find_page(lambda number: gallery_page(session, filters, number), page)
         here = _adapters_here(session, found)
         choices = adapter_choices(session, filters.adapter)
         deleted = has_deleted(session)
@@ -75,13 +80,14 @@ def images(
         "playground/gallery.html",
         found=found,
         filters=filters,
-        links=gallery_links(filters, found.number),
+        links=gallery_links(filters, found.number, whose),
+        whose=whose,
         choices=choices,
         here=here,
         has_deleted=deleted,
         undo=[key for key in map(as_id, undo.split("-")) if key],
         is_fragment=wants_fragment(request),
-        is_empty=not found.total and not filters.is_narrow,
+        is_empty=not (found.total or filters.is_narrow or whose),
         restyle_links={
             item.render.key: form_of_restyle(item.render, here).link for item in found.items
         },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlencode
 from zlib import crc32
 
@@ -114,3 +114,8 @@ def _as_tuple(key: Any) -> tuple[Any, ...]:
 
 Part = Annotated[ListPart, Depends()]
 """The part of a list that a request asks for."""
+Whose = Annotated[
+    Literal["mine", "shared"] | None,
+    Query(description="With accounts: only your own, or only those of others."),
+]
+"""Which part of a list by owner."""

@@ -13,6 +13,7 @@ from app.registry.comparison.side_by_side import PromptPair
 from app.registry.datasets.used_datasets import UsedDataset
 from app.registry.db import MAX_ID, Session
 from app.registry.job_kinds.states import JobStatus
+from app.registry.people.whose import only
 from app.registry.runs import changing, listing, service, stopping
 from app.registry.runs.epochs import run_epochs
 from app.registry.runs.listing import RunFilter, RunRow, RunSort
@@ -28,7 +29,7 @@ from app.web.access.needs import Action, needs
 from app.web.answers import Answer, OwnedAnswer, image_urls
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import Patch, change, example
-from app.web.rest.lists import Part
+from app.web.rest.lists import Part, Whose
 from app.web.runs import (
     checkpoints_api,
     presets_api,
@@ -224,6 +225,7 @@ def list_runs(
         Query(description="Only runs that made or will make versions of this adapter."),
     ] = None,
     sort: Annotated[RunSort, Query(description="Order.")] = RunSort.NEWEST,
+    whose: Whose = None,
 ) -> list[RunOut]:
     """List or search runs, newest first by default."""
     filters = RunFilter(
@@ -234,7 +236,8 @@ def list_runs(
         find_id(state, Adapter, adapter_id),
         sort,
     )
-    ids = part.of(listing.matching_runs(session, filters), int)
+    with only(session, Run, whose):
+        ids = part.of(listing.matching_runs(session, filters), int)
     return [_run_out(row) for row in listing.read_runs(session, ids)]
 
 

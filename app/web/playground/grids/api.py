@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from app.registry.db import Session
+from app.registry.people.whose import only
 from app.registry.renders.grids import plan as plans
 from app.registry.renders.grids import service, views, winner
 from app.registry.renders.grids.axes import MAX_AXIS_TEXT, PLACES, AxisRequest
@@ -24,7 +25,7 @@ from app.web.playground.api import RenderIn, RenderOut, render_out
 from app.web.playground.grids.pages import require_shown, sheet_response
 from app.web.problems import CANCEL, OF_BLIND_TEST, problems
 from app.web.rest.bodies import example
-from app.web.rest.lists import Part
+from app.web.rest.lists import Part, Whose
 from app.web.state import Id, Reading, SessionRoute, State, Writing
 from worker.core.inference.config import MAX_PROMPT_CHARACTERS
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
@@ -288,9 +289,11 @@ def list_grids(
     session: Reading,
     part: Part,
     deleted: Annotated[bool, Query(description="Those that were deleted, not the others.")] = False,
+    whose: Whose = None,
 ) -> list[GridSummary]:
     """List grids, newest first."""
-    page = views.list_grids(session, deleted=deleted, size=part.size, before=part.after)
+    with only(session, Grid, whose):
+        page = views.list_grids(session, deleted=deleted, size=part.size, before=part.after)
     rows = part.cut(page.items, lambda row: row.grid.key, total=page.total)
     return [GridSummary.of(row.grid, cells=row.cells, done=row.done) for row in rows]
 

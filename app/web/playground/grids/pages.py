@@ -15,6 +15,7 @@ from app.registry.db import MAX_ID, Session
 from app.registry.deletion.lists import has_deleted
 from app.registry.errors import AppError, Conflict, InvalidInput
 from app.registry.paging import find_page
+from app.registry.people.whose import only
 from app.registry.renders.grids import service, winner
 from app.registry.renders.grids.plan import plan_grid
 from app.registry.renders.grids.views import CellView, grid_view, list_grids
@@ -23,7 +24,7 @@ from app.registry.renders.plan import usual_of
 from app.registry.state import AppState
 from app.registry.tables.grids import Grid
 from app.web.access.needs import Action, needs
-from app.web.addresses import MAX_ADDRESS
+from app.web.addresses import MAX_ADDRESS, ListLinks
 from app.web.comparison import ComparedImage
 from app.web.form_reader import as_id
 from app.web.forms import SentForm
@@ -45,7 +46,7 @@ from app.web.playground.grids.views import (
 )
 from app.web.playground.source_panel import source_panel
 from app.web.playground.stack import change_words, choices_beside, look_up
-from app.web.state import Id, OptionalId, PageNumber, State
+from app.web.state import Id, OptionalId, PageNumber, State, Words
 from app.web.templates import (
     go_to,
     redirect_with_notice,
@@ -81,12 +82,20 @@ NO_PROMPT = "Enter a prompt to see how many images it will be, and how long they
 
 @router.get("/grids")
 @needs(Action.LOOK)
-def grids(request: Request, state: State, page: PageNumber = 1) -> Response:
+def grids(request: Request, state: State, whose: Words = "", page: PageNumber = 1) -> Response:
     """List grids, newest first; a page number past the end shows the last page."""
     with state.database.read() as session:
-        found = find_page(lambda number: list_grids(session, number=number), page)
+        with only(session, Grid, whose):
+            found = find_page(lambda number: list_grids(session, number=number), page)
         deleted = has_deleted(session, Grid)
-    return render(request, "playground/grids/list.html", found=found, has_deleted=deleted)
+    return render(
+        request,
+        "playground/grids/list.html",
+        found=found,
+        links=ListLinks("/grids", {"whose": whose}, ()),
+        whose=whose,
+        has_deleted=deleted,
+    )
 
 
 @router.get("/grids/new")
