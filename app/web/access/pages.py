@@ -11,12 +11,13 @@ from starlette.responses import Response
 from app.registry.access import service
 from app.registry.access.delays import TooManyTries
 from app.registry.access.secret_marks import START
+from app.registry.actor import current_principal
 from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.people import accounts
 from app.registry.people.invitations import PATH as INVITE_PATH
 from app.registry.people.invitations import Gone, find_invitation
 from app.registry.people.passwords import MAX_CHARACTERS, MIN_CHARACTERS, Busy
-from app.registry.people.service import has_people
+from app.registry.people.service import has_people, names
 from app.registry.tables.people import MAX_USER_NAME
 from app.web import templates
 from app.web.access.gate import ASK_START_TOKEN, LOGIN_PATH, caller_of, login_of
@@ -256,15 +257,20 @@ def _end_session_of(request: Request, state: State) -> None:
 
 
 @router.get("/sessions")
-@needs(Action.ADMIN)
+@needs(Action.ACCOUNT)
 def show_sessions(request: Request, state: State) -> Response:
-    """List the browsers that are logged in."""
+    """List the browsers that are logged in; people who are no administrators see their account."""
+    person = current_principal()
+    if person and person.is_limited:
+        return RedirectResponse("/account", status_code=303)
     with state.database.read() as session:
         sessions = service.list_sessions(session)
+        of_people = names(session) if person else {}
     return templates.render(
         request,
         "access/sessions.html",
         sessions=sessions,
+        names=of_people,
         own=_own_session(request),
         is_needed=login_of(request).is_needed,
         idle_days=service.IDLE_END.days,

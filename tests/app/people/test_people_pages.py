@@ -95,6 +95,17 @@ def test_a_person_ends_only_their_own_sessions(client_of: ClientOf) -> None:
     assert second.get("/account").status_code == 200
 
 
+def test_sessions_of_all_are_for_administrators(client_of: ClientOf) -> None:
+    ana, eva = client_of("Ana"), client_of("Eva")
+    assert ana.get("/sessions").headers["location"] == "/account"
+    page = eva.get("/sessions").text
+    assert "<bdi>Ana</bdi>, session" in page
+    (key,) = re.findall(r'"End session (\d+),', page)
+    assert ana.post(f"/sessions/{key}/end").status_code == 403
+    assert eva.post(f"/sessions/{key}/end").status_code == 303
+    assert ana.get("/account").status_code == 303
+
+
 def test_the_password_is_changed_with_the_old_one(
     people_app: FastAPI, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
