@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Result, event
+from sqlalchemy import event
 from sqlalchemy.orm import ORMExecuteState, with_loader_criteria
-from sqlalchemy.sql import visitors
 from sqlmodel import Session
 
 from app.registry.actor import current_user_id
-from app.registry.tables.owned import add_conditions, is_bare
 
 ONLY = "only"  # key in `Session.info`
 MINE, SHARED = "mine", "shared"
@@ -33,8 +31,7 @@ def only(session: Session, table: type[Any], whose: str | None) -> Iterator[None
 
 
 @event.listens_for(Session, "do_orm_execute")
-def _narrow(state: ORMExecuteState) -> Result[Any] | None:
+def _narrow(state: ORMExecuteState) -> None:
     option = state.session.info.get(ONLY)
-    if option is None or not state.is_select or state.is_column_load:
-        return None
-    return add_conditions(state, filter(is_bare, visitors.iterate(state.statement)), [option])  # type: ignore[arg-type]
+    if option is not None and state.is_select and not state.is_column_load:
+        state.statement = state.statement.options(option)

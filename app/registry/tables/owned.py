@@ -8,7 +8,7 @@ knows who may use them. Without a principal nothing is added.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -226,7 +226,7 @@ def _limit(state: ORMExecuteState) -> sa.Result[Any] | None:
     for part in visitors.iterate(state.statement):  # type: ignore[arg-type]
         if part.__visit_name__ == "table":
             names.add(part.name)  # type: ignore[attr-defined]
-        elif is_bare(part):
+        elif part.__visit_name__ == "select" and not part._propagate_attrs:  # type: ignore[attr-defined]
             bare.append(part)
     options = [_criterion(name) for name in sorted(names) if is_limited(name)]
     _user_id.set(principal.user_id)
@@ -234,20 +234,8 @@ def _limit(state: ORMExecuteState) -> sa.Result[Any] | None:
         _hidden(state.session, NAMING[name])  # type: ignore[arg-type]
     if not options:
         return None
-    return add_conditions(state, bare, options)
-
-
-def is_bare(part: Any) -> bool:
-    """True for a select of columns without an entity, which options of a statement would miss."""
-    return part.__visit_name__ == "select" and not part._propagate_attrs
-
-
-def add_conditions(
-    state: ORMExecuteState, bare: Iterable[Any], options: Iterable[Any]
-) -> sa.Result[Any] | None:
-    """Add conditions to a statement and its `bare` selects; the result if it is one of them."""
-    for part in bare:
-        part._set_propagate_attrs(
+    for part in bare:  # of columns without an entity, and more than one condition: options miss it
+        part._set_propagate_attrs(  # type: ignore[attr-defined]
             {"compile_state_plugin": "orm", "plugin_subject": sa.inspect(Share)}
         )
     state.statement = state.statement.options(*options)
