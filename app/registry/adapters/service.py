@@ -31,6 +31,7 @@ from app.registry.job_kinds.kinds import (
     JobKind,
     StoredSidecar,
 )
+from app.registry.jobs.rights import require_edit
 from app.registry.jobs.service import enqueue_io, get_io, request_cancel
 from app.registry.slugs import id_of
 from app.registry.tables.adapters import (
@@ -316,10 +317,13 @@ def order_import(
     With `adapter_id` it becomes the next version of that adapter, with `base_model_id` it has to
     fit that base; both have to exist. `allow_loss`: what a LoRA cannot contain may be lost.
     """
+    adapter = None if adapter_id is None else get_adapter(session, adapter_id)
+    if adapter is not None:
+        require_edit(session, adapter)
     args = ImportAdapterArgs(
         sha256=sha256,
         filename=filename,
-        adapter_id=None if adapter_id is None else get_adapter(session, adapter_id).key,
+        adapter_id=None if adapter is None else adapter.key,
         base_model_id=None if base_model_id is None else get_base_model(session, base_model_id).key,
         sidecars=tuple(sidecars),
         allow_loss=allow_loss,

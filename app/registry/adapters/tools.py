@@ -31,6 +31,7 @@ from app.registry.job_kinds.kinds import (
 from app.registry.job_kinds.states import ACTIVE
 from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.jobs import service as jobs
+from app.registry.jobs.rights import require_edit
 from app.registry.jobs.service import enqueue_io
 from app.registry.storage.store import BlobStore
 from app.registry.tables.adapters import Adapter, AdapterVersion
@@ -104,7 +105,7 @@ def order_resize(
     session: Session, adapter_id: int, order: ResizeAdapterArgs, version: int | str | None = None
 ) -> IoJob:
     """Queue a smaller version of an adapter. Raises InvalidInput with the reason."""
-    row = service.get_version(session, service.get_adapter(session, adapter_id), version)
+    row = service.get_version(session, _extended(session, adapter_id), version)
     if (order.rank is None) == (order.energy is None):
         raise invalid_field("rank", "Choose either a rank or a share of energy to keep.")
     if order.rank is not None:
@@ -122,13 +123,20 @@ def order_scale(
     session: Session, adapter_id: int, order: ScaleAdapterArgs, version: int | str | None = None
 ) -> IoJob:
     """Queue a version of an adapter with its block weights. Raises InvalidInput with the reason."""
-    row = service.get_version(session, service.get_adapter(session, adapter_id), version)
+    row = service.get_version(session, _extended(session, adapter_id), version)
     if all(factor == 1 for factor in order.blocks.factors):
         raise invalid_field(
             "block_weights",
             "All factors are 1, which changes nothing. Give a block another factor.",
         )
     return enqueue_io(session, order, subject_id=row.key)
+
+
+def _extended(session: Session, adapter_id: int) -> Adapter:
+    """An adapter that gets a version. Raises NotFound, or Forbidden if that is not permitted."""
+    adapter = service.get_adapter(session, adapter_id)
+    require_edit(session, adapter)
+    return adapter
 
 
 def order_fuse(session: Session, order: FuseOrder) -> IoJob:

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 from sqlmodel import Session, select
 
+from app.registry.actor import FIRST_USER, Visibility, making_for
 from app.registry.added_models import service as added_models
 from app.registry.added_models.downloads import newest_downloads
 from app.registry.added_models.kinds import ModelKind
@@ -68,10 +69,11 @@ def ensure_embedded(session: Session) -> BaseModel:
         base = session.exec(embedded).first()
     if base is not None:
         return base
-    base = insert_with_slug(session, BaseModel, EMBEDDED, fallback=EMBEDDED, source=EMBEDDED)
-    if base is None:  # another process just did
-        return session.exec(embedded).one()
-    added_models.order_check(session, BASE_MODELS, base)
+    with making_for(FIRST_USER, Visibility.STUDIO):  # nobody's, whoever asks first
+        base = insert_with_slug(session, BaseModel, EMBEDDED, fallback=EMBEDDED, source=EMBEDDED)
+        if base is None:  # another process just did
+            return session.exec(embedded).one()
+        added_models.order_check(session, BASE_MODELS, base)
     return base
 
 

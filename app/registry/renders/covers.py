@@ -6,6 +6,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.adapters import service
 from app.registry.adapters.library.cards import belongs_to_version
+from app.registry.jobs.rights import may_add
 from app.registry.renders.adapter_images import find_sample, require_adapter_image
 from app.registry.renders.listing import find_render_of, first_images
 from app.registry.tables.adapters import Adapter, AdapterVersion
@@ -62,12 +63,17 @@ def put_cover(session: Session, adapter: Adapter, sha256: str | None) -> None:
 
 
 def take_cover(session: Session, render: Render) -> None:
-    """Make the image of an adapter the cover that it was drawn as, unless there is one."""
+    """Make the image of an adapter the cover that it was drawn as, unless there is one.
+
+    Skipped where the owner of the render may not change the adapter.
+    """
     slot = render.draft_slot or ""
     is_cover = slot.startswith(COVER_SLOT.format(adapter="")) or slot.endswith(f":{RESULT}")
     image = first_images(session, [render]).get(render.key) if is_cover else None
     if image is None or not render.stack:
         return
     adapter = session.get(Adapter, render.stack[0].adapter_id, with_for_update=True)
-    if adapter is not None and adapter.cover_sha256 is None:
+    if adapter is None or not may_add(session, render, adapter):
+        return
+    if adapter.cover_sha256 is None:
         put_cover(session, adapter, image.sha256)

@@ -10,6 +10,7 @@ from app.registry.adapters.library.cards import belongs_to_version
 from app.registry.errors import AppError
 from app.registry.job_kinds.states import NOT_FINAL, JobStatus
 from app.registry.job_kinds.weighted import WeightedAdapter
+from app.registry.jobs.rights import can_edit
 from app.registry.renders.covers import COVER_SLOT
 from app.registry.renders.drafts import create_draft
 from app.registry.renders.requests import RenderRequest
@@ -34,7 +35,10 @@ class MissingCovers:
 
 
 def missing_covers(session: Session) -> MissingCovers:
-    """The adapters without cover or sample, at most AT_ONCE, of the NEWEST in the library."""
+    """The adapters without cover or sample, at most AT_ONCE, of the NEWEST in the library.
+
+    Only those that the person of this session may change.
+    """
     drafts = select(Render).where(col(Render.draft_slot).startswith(COVER_SLOT.format(adapter="")))
     unfinished = session.exec(drafts.where(col(Render.status).in_(NOT_FINAL))).all()
     waiting = {used.adapter_id for draft in unfinished for used in draft.stack}
@@ -47,9 +51,10 @@ def missing_covers(session: Session) -> MissingCovers:
         .where(col(Adapter.cover_sha256).is_(None), ~is_sampled)
         .limit(AT_ONCE)
     ).all()
+    found = [adapter for adapter in found if can_edit(session, adapter)]
     failed = drafts.where(Render.status == JobStatus.FAILED).order_by(col(Render.id).desc())
     last = session.exec(failed.limit(1)).first() if found else None
-    return MissingCovers(list(found), len(waiting), (last and last.error) or "")
+    return MissingCovers(found, len(waiting), (last and last.error) or "")
 
 
 def order_covers(session: Session, store: BlobStore) -> tuple[int, list[str]]:

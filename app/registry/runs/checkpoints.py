@@ -27,6 +27,7 @@ from app.registry.adapters.versions.create_version import (
 from app.registry.errors import Conflict, NotFound, invalid_field
 from app.registry.job_kinds.kinds import MergeAdaptersArgs
 from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
+from app.registry.jobs import rights
 from app.registry.jobs import service as jobs
 from app.registry.runs import service
 from app.registry.runs.metrics import values_by_step
@@ -272,6 +273,9 @@ def order_average(
             "steps", f"Choose 2 to {MAX_MERGE_ADAPTERS} checkpoints to average, not {len(wanted)}."
         )
     found = [get_checkpoint(session, run_id, step) for step in wanted]
+    extended = adapter_for_next_version(session, run)
+    if extended is not None:
+        rights.require_edit(session, adapters.get_adapter(session, extended))
     args = MergeAdaptersArgs(
         name=run.name,
         parts=tuple(_part(session, row, 1 / len(found)) for row in found),

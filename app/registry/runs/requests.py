@@ -16,6 +16,7 @@ from app.registry.base_models.sizes import USUAL_SIDE, size_problem
 from app.registry.datasets import pinned
 from app.registry.datasets import service as datasets
 from app.registry.errors import Conflict, InvalidInput, NotFound, invalid_field
+from app.registry.jobs import rights
 from app.registry.jobs import service as jobs
 from app.registry.runs.presets import (
     asks_for_evaluation,
@@ -286,8 +287,9 @@ def create_run(session: Session, request: RunRequest) -> Run:
     jobs.enqueue(session, run)
     add_further(session, run, further)
     if request.adapter_id is not None:
-        name = adapters.get_adapter(session, request.adapter_id).name
-        text = f"The result becomes the next version of “{name}”."
+        adapter = adapters.get_adapter(session, request.adapter_id)
+        rights.require_addition(session, run, adapter, "adapter_id")
+        text = f"The result becomes the next version of “{adapter.name}”."
         jobs.record(session, Run, run.key, NOTICE, text=text)
     if parent is not None and checkpoint is not None:
         start = Checkpoint(

@@ -8,10 +8,12 @@ from typing import Any
 
 from sqlmodel import Session
 
+from app.registry.adapters import service as adapters
 from app.registry.base_models import service as base_models
 from app.registry.datasets import pinned
 from app.registry.datasets.used_datasets import UsedDataset, image_total, used_datasets
 from app.registry.errors import InvalidInput
+from app.registry.jobs import rights
 from app.registry.jobs import service as jobs
 from app.registry.runs import requests, service
 from app.registry.runs.several_datasets import NewRunDataset, add_further
@@ -123,6 +125,9 @@ def train_again(
         changes=old.changes,
         adapter_id=adapter_id,
     )
+    if adapter_id is not None:
+        adapter = adapters.get_adapter(session, adapter_id)
+        rights.require_addition(session, run, adapter, "adapter_id")
     sentences = _list_differences(session, old, used)
     first = f"Repeats run {old.key} with the same settings."
     if old.changes:

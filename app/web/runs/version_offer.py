@@ -9,6 +9,7 @@ from app.registry.adapters.versions import next_version as versions
 from app.registry.adapters.versions.create_version import adapter_of_child
 from app.registry.db import Session
 from app.registry.errors import NotFound, invalid_field
+from app.registry.jobs.rights import can_edit
 from app.registry.runs import service as runs
 from app.registry.tables.adapters import Adapter
 from app.web.form_reader import as_id
@@ -53,6 +54,8 @@ def version_offer(session: Session, form: TrainForm, choices: RunChoices) -> Ver
     words = [choices.valid_trigger] if choices.valid_trigger else []
     adapter = named or versions.adapter_to_extend(session, dataset.dataset, base.key, words)
     if adapter is None or base.family not in (None, adapter.base_family):
+        return None
+    if not can_edit(session, adapter):
         return None
     key = _key(adapter.key, dataset.dataset.key, base.slug)
     is_same = versions.is_made_for(session, adapter, base.key)

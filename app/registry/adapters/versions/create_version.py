@@ -13,6 +13,7 @@ from app.registry.blobs import findings
 from app.registry.code_version import code_version
 from app.registry.datasets.trained_on import DATASETS
 from app.registry.db import advisory_lock, utcnow
+from app.registry.jobs.rights import may_add
 from app.registry.slugs import insert_named, unique_slug
 from app.registry.tables.adapters import LATEST, Adapter, AdapterFile, AdapterVersion, is_in_library
 from app.registry.tables.base_models import BaseModel
@@ -171,11 +172,17 @@ def future_slug(session: Session, name: str) -> str:
 
 
 def adapter_of_parent(session: Session, run: Run) -> int | None:
-    """The adapter that the run creates a version of; None if it creates a new adapter."""
-    if run.adapter_id is not None:
-        return _if_not_deleted(session, run.adapter_id)
+    """The adapter that the run creates a version of; None if it creates a new adapter.
+
+    A new one is created, too, where its owner may not change that of its parent.
+    """
     parent = session.get(Run, run.parent_id) if run.parent_id else None
-    return adapter_of_child(session, parent) if parent else None
+    if run.adapter_id is not None:
+        key = _if_not_deleted(session, run.adapter_id)
+    else:
+        key = adapter_of_child(session, parent) if parent else None
+    adapter = session.get(Adapter, key) if key is not None else None
+    return key if adapter is not None and may_add(session, run, adapter) else None
 
 
 def adapter_of_child(session: Session, parent: Run) -> int | None:

@@ -1,0 +1,135 @@
+"""Nothing is added to an adapter that somebody may not change, nor what is private to others'."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi import FastAPI
+from sqlmodel import col, select
+
+from app.registry.actor import Visibility, making_for
+from app.registry.adapters.versions.create_version import adapter_of_parent
+from app.registry.base_models.service import ensure_embedded
+from app.registry.renders.covers import COVER_SLOT, take_cover
+from app.registry.renders.ordered_covers import missing_covers
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.datasets import Dataset
+from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Render
+from app.registry.tables.runs import Run
+from tests import fake_workers
+from tests.app.people.conftest import (
+    ClientOf,
+    find_person,
+    state_of,
+    train_privately,
+    working_as,
+)
+
+
+@pytest.fixture
+def adapter(people_app: FastAPI) -> Adapter:
+    """An adapter of Ana with its run and dataset, which the studio sees."""
+    made = train_privately(people_app, "Ana")
+    set_all(people_app, "studio")
+    return made
+
+
+def set_all(app: FastAPI, visibility: str) -> None:
+    with state_of(app).database.write() as session:
+        for table in (Adapter, Dataset, Run):
+            for thing in session.exec(select(table)):
+                thing.visibility = visibility
+
+
+def test_a_version_is_ordered_by_who_may_change_the_adapter(
+    people_app: FastAPI, client_of: ClientOf, adapter: Adapter
+) -> None:
+    ben, address = client_of("Ben", "write"), f"/api/v1/adapters/{adapter.slug}"
+    orders = {
+        "/api/v1/runs": {"dataset_id": 1, "adapter_id": adapter.slug},
+        f"{address}/resize": {"rank": 1},
+        f"{address}/versions/1/again": {},
+    }
+    for path, body in orders.items():
+        answer = ben.post(path, json=body)
+        assert answer.status_code == 403, (path, answer.text)
+        assert "Ana" in answer.text
+    set_all(people_app, "studio_edit")
+    answer = ben.post(f"{address}/resize", json={"rank": 1})
+    assert answer.status_code == 202, answer.text
+
+
+def test_a_private_run_makes_no_version_that_others_see(
+    people_app: FastAPI, client_of: ClientOf, adapter: Adapter
+) -> None:
+    ana, state = client_of("Ana", "write"), state_of(people_app)
+    with state.database.write() as session:
+        for dataset in session.exec(select(Dataset)):
+            dataset.visibility = "private"
+    body = {"dataset_id": 1, "adapter_id": adapter.slug}
+    answer = ana.post("/api/v1/runs", json=body)
+    assert answer.status_code == 422, answer.text
+    assert "adapter_id" in answer.text
+    assert "private" in answer.text
+    set_all(people_app, "private")
+    assert ana.post("/api/v1/runs", json=body).status_code == 202
+
+
+@pytest.mark.parametrize(("name", "visibility", "extends"), [
+    ("Ben", "studio", False), ("Ana", "private", False), ("Ana", "studio", True),
+    ("Eva", "studio", True),
+])  # fmt: skip
+def test_a_run_that_continues_another_makes_a_version_only_where_that_is_permitted(
+    people_app: FastAPI, adapter: Adapter, name: str, visibility: str, extends: bool
+) -> None:
+    with state_of(people_app).database.write() as session:
+        parent = session.exec(select(Run)).one()
+        values = parent.model_dump(exclude={"id", "adapter_version_id"})
+        run = Run(**values | {"parent_id": parent.key, "visibility": visibility})
+        run.owner_id = find_person(people_app, name).key
+        session.add(run)
+        session.flush()
+        assert adapter_of_parent(session, run) == (adapter.key if extends else None)
+
+
+def test_a_cover_is_taken_only_of_who_may_change_the_adapter(
+    people_app: FastAPI, client_of: ClientOf, adapter: Adapter
+) -> None:
+    state = state_of(people_app)
+    with state.database.write() as session:
+        session.get_one(Adapter, adapter.key).cover_sha256 = None
+    for name, takes in (("Ben", False), ("Ana", True)):
+        body = {"prompt": "a fox", "adapters": [{"id": adapter.key}], "seed": 1}
+        assert client_of(name, "use").post("/api/v1/renders", json=body).status_code == 202
+        fake_workers.draw(state)
+        with state.database.write() as session:
+            render = session.exec(select(Render).order_by(col(Render.id).desc())).first()
+            assert render is not None
+            render.draft_slot = COVER_SLOT.format(adapter=adapter.key)
+            take_cover(session, render)
+            assert (session.get_one(Adapter, adapter.key).cover_sha256 is not None) is takes
+
+
+def test_covers_are_ordered_of_ones_own_adapters(people_app: FastAPI) -> None:
+    state = state_of(people_app)
+    for number, name in enumerate(("Ana", "Ben")):
+        owner = find_person(people_app, name).key
+        with making_for(owner, Visibility.STUDIO), state.database.write() as session:
+            session.add(Adapter(name=name, slug=f"own-{number}", base_family="sd1"))
+    with working_as(people_app, "Ben"), state.database.read() as session:
+        assert {one.name for one in missing_covers(session).adapters} == {"Ben"}
+
+
+def test_the_embedded_base_is_nobodys(people_app: FastAPI) -> None:
+    state = state_of(people_app)
+    with state.database.write() as session:
+        for base in session.exec(select(BaseModel)):
+            base.source = f"gone {base.key}"
+    with working_as(people_app, "Ana", Visibility.PRIVATE), state.database.write() as session:
+        base = ensure_embedded(session)
+        job = session.exec(select(IoJob).order_by(col(IoJob.id).desc())).first()
+        assert job is not None
+        rows = [(row.owner_id, row.visibility) for row in (base, job)]
+    assert rows == [(1, "studio"), (1, "studio")]
+    assert base.slug == f"{base.source}-2"
