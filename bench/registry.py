@@ -11,6 +11,10 @@ filter   family, tags, stars, with and without words and another order
 detail   the page of an adapter, also of those with most images
 like     all adapters by the nearness of their style to that of one, with the pairs of images
 
+With `--accounts` the same pages are requested once more, by a member: a tenth of the adapters is
+private and hidden, a tenth is private and shared with the member, a tenth is the member's own. The
+ratio is that of the medians.
+
 Each kind is requested as page and API (`… API`). SQLite is in a temporary folder and is never
 analyzed, as in the app; PostgreSQL is vacuumed and analyzed once, as its autovacuum does.
 """
@@ -29,6 +33,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -37,10 +42,17 @@ import httpx
 import psycopg
 import sqlalchemy as sa
 from fastapi import FastAPI
+from sqlmodel import col, select
 
 from app.registry import migrate
+from app.registry.actor import Role
 from app.registry.config import Settings
 from app.registry.db import make_engine
+from app.registry.people import service as people
+from app.registry.people import tokens
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.people import Share
+from app.web.access.login import Login
 from app.web.main import create_app
 from bench.registry_rows import FilledRegistry, commonly, fill
 
@@ -53,6 +65,7 @@ REQUESTS = 100
 WARM_UP = 5
 REQUESTS_EACH = 5
 SORTS = ("newest", "oldest", "name", "name-down")
+PEOPLE = " with accounts"
 KINDS = ("list", "search", "filter", "detail", "like")
 Addresses = Callable[[random.Random, FilledRegistry], Iterator[str]]
 Times = dict[str, list[float]]
@@ -146,12 +159,16 @@ def next_page(answer: httpx.Response) -> str:
     return rest.partition('"')[0].replace("&amp;", "&") if found else ""
 
 
-async def visit(app: Any, made: FilledRegistry, requests: int) -> Times:
+async def visit(
+    app: Any, made: FilledRegistry, requests: int, headers: Mapping[str, str] | None = None
+) -> Times:
     """The times of every kind, page and API."""
     dice = random.Random(1)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://localhost", headers=headers
+    ) as client:
         visitor = Visitor(client)
         await visitor.walk(dice, "", "list", requests)
         await visitor.walk(dice, "/api/v1", "list API", requests)
@@ -171,8 +188,33 @@ async def visit(app: Any, made: FilledRegistry, requests: int) -> Times:
     return {kind: times[WARM_UP:] or times for kind, times in visitor.times.items()}
 
 
-def measure(url: str, folder: Path, *, adapters: int, renders: int, requests: int) -> Times:
-    """Fill an empty database, then measure."""
+def add_people(app: FastAPI, made: FilledRegistry) -> tuple[FilledRegistry, dict[str, str]]:
+    """Turn accounts on; what a member sees, and the header of their token."""
+    with app.state.brushwork.database.write() as session:
+        people.add_user(session, "Eva", Role.ADMIN)
+        member = people.add_user(session, "Ben", Role.MEMBER)
+        token, _ = tokens.make_token(session, member, "bench", "admin")
+        tenth = col(Adapter.id) % 10
+        own, private = tenth == 3, tenth.in_((1, 2))
+        unsynchronized = {"synchronize_session": False}
+        for condition, values in (
+            (own, {"owner_id": member.key}),
+            (private, {"visibility": "private"}),
+        ):
+            changed = sa.update(Adapter).where(condition).values(**values)
+            session.exec(changed, execution_options=unsynchronized)
+        for key in session.exec(select(Adapter.id).where(tenth == 2)):
+            session.add(Share(kind="adapter", thing_id=key, user_id=member.key))
+        hidden = set(session.exec(select(Adapter.slug).where(tenth == 1)))
+    app.state.login = Login(password=None, accounts=True)
+    seen = [slug for slug in made.slugs if slug not in hidden]
+    return replace(made, slugs=seen), {"authorization": f"Bearer {token}"}
+
+
+def measure(
+    url: str, folder: Path, *, adapters: int, renders: int, requests: int, accounts: bool = False
+) -> list[Times]:
+    """Fill an empty database, then measure; `accounts`: with accounts, too."""
 
     def fill_timed(engine: sa.Engine) -> FilledRegistry:
         begun = time.perf_counter()
@@ -181,7 +223,11 @@ def measure(url: str, folder: Path, *, adapters: int, renders: int, requests: in
         return made
 
     with filled_app(url, folder, fill_timed) as (app, made):
-        return asyncio.run(visit(app, made, requests))
+        found = [asyncio.run(visit(app, made, requests))]
+        if accounts:
+            seen, headers = add_people(app, made)
+            found.append(asyncio.run(visit(app, seen, requests, headers)))
+        return found
 
 
 Made = TypeVar("Made")
@@ -238,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = read_options(arguments)
     print(describe_machine())
     for kind in options.databases:
-        results: dict[int, Times] = {}
+        results: dict[str, Times] = {}
         for size in options.sizes:
             with tempfile.TemporaryDirectory(prefix="brushwork-bench-") as name:
                 print(
@@ -246,22 +292,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 )
                 begun = time.perf_counter()
                 with fresh_database(kind, Path(name)) as url:
-                    results[size] = measure(
+                    found = measure(
                         url,
                         Path(name),
                         adapters=size,
                         renders=options.renders,
                         requests=options.requests,
+                        accounts=options.accounts,
                     )
+                results |= dict(zip((f"{size:,}", f"{size:,}{PEOPLE}"), found, strict=False))
                 print(f", measured, {time.perf_counter() - begun:.0f} s in all", flush=True)
         print("\n".join(table(kind, results)), flush=True)
 
 
-def table(kind: str, results: Mapping[int, Times]) -> list[str]:
+def table(kind: str, results: Mapping[str, Times]) -> list[str]:
     """A table in Markdown: a row for each kind of page, a column for each size."""
     sizes = list(results)
     lines = [
-        f"\n| {kind}: p95 (median), ms | " + " | ".join(f"{size:,}" for size in sizes) + " |",
+        f"\n| {kind}: p95 (median), ms | " + " | ".join(sizes) + " |",
         "|---|" + "---|" * len(sizes),
     ]
     for page in (name for kind in KINDS for name in (kind, f"{kind} API")):
@@ -270,6 +318,10 @@ def table(kind: str, results: Mapping[int, Times]) -> list[str]:
             f"({statistics.median(results[size][page]):.0f})"
             for size in sizes
         ]
+        for place, size in enumerate(sizes):
+            if size.endswith(PEOPLE):
+                medians = [statistics.median(results[one][page]) for one in sizes[place - 1 :][:2]]
+                cells[place] += f" × {medians[1] / medians[0]:.2f}"
         lines.append(f"| {page} | " + " | ".join(cells) + " |")
     return [*lines, ""]
 
@@ -285,6 +337,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--databases", nargs="+", choices=["sqlite", "postgresql"], default=["sqlite", "postgresql"]
     )
+    parser.add_argument("--accounts", action="store_true", help="measure with accounts, too")
     return parser.parse_args(arguments)
 
 
