@@ -647,6 +647,10 @@ PEOPLE = (
         ".share",
     ),
     PageState("datasets, private", "/datasets"),
+    PageState("adapters, one is another's", "/adapters"),
+    PageState("gallery, what others drew", "/renders?whose=shared"),
+    PageState("grids, none is another's", "/grids?whose=shared"),
+    PageState("sessions of people", "/sessions"),
 )
 """Pages of a server with accounts, as its administrator sees them."""
 

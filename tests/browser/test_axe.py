@@ -14,12 +14,15 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from playwright.sync_api import BrowserContext, Page
+from sqlmodel import select
 
 from app.registry.access import service as sessions
 from app.registry.access.secret_marks import PERSON
-from app.registry.actor import Role
+from app.registry.actor import Role, Visibility
 from app.registry.db import Database, make_engine
 from app.registry.people import service as people
+from app.registry.tables.adapters import Adapter
+from app.registry.tables.renders import Render
 from app.web.access.login import Login
 from tests.browser import axe, page_states
 from tests.browser.acts import PageState
@@ -168,6 +171,9 @@ def with_accounts(app: FastAPI, live: Live) -> Iterator[str]:
         for name, role in (("Eva", Role.ADMIN), ("Ana", Role.MEMBER)):
             user = people.add_user(session, name, role)
         people.set_role(session, user, Role.VIEWER)
+        for table in (Adapter, Render):
+            for theirs in session.exec(select(table)):
+                theirs.owner_id, theirs.visibility = user.key, Visibility.PRIVATE
         token, _ = sessions.open_session(
             session, secret_mark=PERSON, address="", browser="Firefox on Linux", user_id=1
         )
