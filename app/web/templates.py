@@ -288,7 +288,8 @@ def running_strip(request: Request) -> RunningStrip | None:
 def strip_of(active: ActiveRuns, *, has_worker: bool = True) -> RunningStrip | None:
     """The status strip for these runs."""
     if not active.shown:
-        return None
+        text = f"{active.private:,} private training"
+        return RunningStrip(text, "/runs", is_training=True) if active.private else None
     first = active.shown[0]
     if not active.running:
         href = f"/runs/{first.key}" if active.queued == 1 else "/runs"

@@ -12,7 +12,7 @@ from sqlmodel import Session, col, func, select
 from app.registry.db import database_now
 from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.jobs import IoJob
-from app.registry.tables.owned import everything
+from app.registry.tables.owned import everything, principal_of
 from app.registry.tables.renders import Render
 from app.registry.tables.runs import Run
 
@@ -23,11 +23,15 @@ ENDED_SECONDS = 600
 
 @dataclass(frozen=True)
 class ActiveRuns:
-    """The first active runs, running ones before queued ones, and how many there are of each."""
+    """The first active runs, running ones before queued ones, and how many there are of each.
+
+    `private`: running ones that the person of the session does not see.
+    """
 
     shown: list[Run]
     running: int
     queued: int
+    private: int = 0
 
     @property
     def total(self) -> int:
@@ -48,7 +52,12 @@ def active_runs(session: Session, *, limit: int = ACTIVE_SHOWN) -> ActiveRuns:
     counts = dict(
         session.exec(select(Run.status, func.count()).where(active).group_by(col(Run.status))).all()
     )
-    return ActiveRuns(list(shown), counts.get("running", 0), counts.get("queued", 0))
+    seen, private = counts.get("running", 0), 0
+    if principal_of(session) is not None:
+        with everything(session):
+            running = select(func.count()).where(col(Run.status) == JobStatus.RUNNING)
+            private = session.exec(running).one() - seen
+    return ActiveRuns(list(shown), seen, counts.get("queued", 0), private)
 
 
 def is_any_active(session: Session) -> bool:
