@@ -74,6 +74,8 @@ def test_other_subjects_are_a_new_version_and_the_old_one_stays(
         "name": "Animals",
         "version": 2,
         "subjects": OTHERS,
+        "owner": None,
+        "visibility": None,
     }
     renamed = client.patch(f"{API}{PAGE}/animals", json={"name": "Beasts", "subjects": OTHERS})
     assert renamed.json() == animals | {"name": "Beasts"}  # the same subjects are no new version
