@@ -228,10 +228,10 @@ def test_sessions_of_one_state_end_in_another(people_app: FastAPI, client_of: Cl
 
 def test_a_demotion_holds_at_the_next_request(people_app: FastAPI, client_of: ClientOf) -> None:
     eva, database = client_of("Eva"), state_of(people_app).database
-    assert eva.get("/sessions").status_code == 200
+    assert eva.get("/people").status_code == 200
     set_role(database, find_person(people_app, "Ana"), Role.ADMIN)
     set_role(database, find_person(people_app, "Eva"), Role.MEMBER)
-    assert eva.get("/sessions").status_code == 403
+    assert eva.get("/people").status_code == 403
 
 
 def set_role(database: Database, user: User, role: Role) -> None:
