@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from sqlmodel import Session
 
 from app.registry.actor import FIRST_USER, Principal, Role, Visibility, making_for
-from app.registry.db import PRINCIPAL
 from app.registry.errors import invalid_field
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.tables.jobs import Job
 from app.registry.tables.owned import (
     Owned,
+    limited_to,
     may_edit,
     noun_of,
     principal_of,
@@ -54,15 +54,8 @@ def seeing_as_owner(session: Session, job: Job, *, accounts: bool) -> Iterator[N
     Only for reading. Without `accounts` all is found.
     """
     owner = session.get(User, job.owner_id) if accounts else None
-    if owner is None:
+    with nullcontext() if owner is None else limited_to(session, _principal(owner)):
         yield
-        return
-    outer = session.info.get(PRINCIPAL)
-    session.info[PRINCIPAL] = _principal(owner)
-    try:
-        yield
-    finally:
-        session.info[PRINCIPAL] = outer
 
 
 def refusal(session: Session, job: Job) -> str | None:

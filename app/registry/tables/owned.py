@@ -126,6 +126,17 @@ def everything(session: Session) -> Iterator[None]:
         session.info[EVERYTHING] = outer
 
 
+@contextmanager
+def limited_to(session: Session, principal: Principal) -> Iterator[None]:
+    """Within the block the statements of a session find only what this person may see."""
+    outer = session.info.get(PRINCIPAL)
+    session.info[PRINCIPAL] = principal
+    try:
+        yield
+    finally:
+        session.info[PRINCIPAL] = outer
+
+
 def principal_of(session: Session) -> Principal | None:
     """The person whose rights limit this session; None: nobody, or an administrator."""
     principal: Principal | None = session.info.get(PRINCIPAL)
@@ -463,18 +474,14 @@ def unseen_thing(session: Session, principal: Principal, job: Any) -> Any:
     table = _subject_table(job)
     if table is not None and job.subject_id:
         named.setdefault(table, set()).add(job.subject_id)
-    outer = session.info.get(PRINCIPAL)
     for name, keys in named.items():
         mapped = class_of(name)
         for chunk in in_chunks(keys):
             wanted = select(mapped).where(mapped.id.in_(chunk))
             with deleted_too(session):
                 there = session.exec(wanted).all()
-                session.info[PRINCIPAL] = principal
-                try:
+                with limited_to(session, principal):
                     seen = set(session.exec(select(mapped.id).where(mapped.id.in_(chunk))))
-                finally:
-                    session.info[PRINCIPAL] = outer
             if hidden := [row for row in there if row.id not in seen]:
                 return hidden[0]
     return None
