@@ -25,6 +25,7 @@ from app.registry.access.delays import (
 from app.registry.db import Database, advisory_lock, utcnow
 from app.registry.people.service import name_key
 from app.registry.tables.people import LoginFailure
+from app.registry.tables.rows import UNSYNCHRONIZED
 from app.registry.wording import aware
 
 KEPT = timedelta(days=1)
@@ -51,7 +52,7 @@ def count_try(database: Database, subjects: list[str]) -> None:
         rows = _require_allowed(session, subjects)
         now = utcnow()
         old = sa.delete(LoginFailure).where(col(LoginFailure.last_at) < now - KEPT)
-        session.exec(old, execution_options={"synchronize_session": False})
+        session.exec(old, execution_options=UNSYNCHRONIZED)
         for subject in subjects:
             row = rows.get(subject)
             count = _count(row) + 1 if row else 1.0

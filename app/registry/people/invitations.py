@@ -16,6 +16,7 @@ from app.registry.db import utcnow
 from app.registry.errors import AppError, Conflict, NotFound
 from app.registry.people.service import record
 from app.registry.tables.people import Invitation, User
+from app.registry.tables.rows import UNSYNCHRONIZED
 from app.registry.wording import aware
 
 VALID = timedelta(hours=72)
@@ -74,9 +75,7 @@ def mark_used(session: Session, row: Invitation) -> None:
     unused = sa.update(Invitation).where(
         col(Invitation.id) == row.key, col(Invitation.used_at).is_(None)
     )
-    done = session.exec(
-        unused.values(used_at=utcnow()), execution_options={"synchronize_session": False}
-    )
+    done = session.exec(unused.values(used_at=utcnow()), execution_options=UNSYNCHRONIZED)
     if done.rowcount != 1:
         raise Gone(USED)
 

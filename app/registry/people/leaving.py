@@ -21,6 +21,7 @@ from app.registry.tables.people import (
     Share,
     User,
 )
+from app.registry.tables.rows import UNSYNCHRONIZED
 
 ACCOUNTS = (Share, AccessToken, Invitation, LoginFailure, DeviceUse, User)
 """The tables that are empty without accounts."""
@@ -79,10 +80,10 @@ def leave_accounts(session: Session) -> None:
 def _change(session: Session, table: Any, values: dict[str, Any], which: Any) -> int:
     done = session.exec(
         sa.update(table).where(which).values(**values),
-        execution_options={"synchronize_session": False},
+        execution_options=UNSYNCHRONIZED,
     )
     return int(done.rowcount)
 
 
 def _delete(session: Session, table: type[SQLModel], which: Any) -> None:
-    session.exec(sa.delete(table).where(which), execution_options={"synchronize_session": False})
+    session.exec(sa.delete(table).where(which), execution_options=UNSYNCHRONIZED)

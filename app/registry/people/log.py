@@ -16,6 +16,7 @@ from app.registry.people.service import find_user
 from app.registry.tables.access import LoginSession
 from app.registry.tables.jobs import Event
 from app.registry.tables.people import User
+from app.registry.tables.rows import UNSYNCHRONIZED
 
 SIZE = 50
 EXPORTED = 100_000  # events of one file, the newest
@@ -88,7 +89,7 @@ def forget_addresses(session: Session) -> None:
     old = (col(Event.at) < utcnow() - ADDRESSES_KEPT) & col(Event.address).is_not(None)
     session.exec(
         sa.update(Event).where(old).values(address=None),
-        execution_options={"synchronize_session": False},
+        execution_options=UNSYNCHRONIZED,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -130,15 +130,6 @@ def standing(session: Session, thing: Any) -> Standing | None:
         shares=shares_of(session, thing) if owns else [],
         sources=[_title(session, one) for one in _all_sources(session, thing)] if owns else [],
     )
-
-
-def owner_names(session: Session, things: Iterable[Any]) -> dict[int, str]:
-    """The names of the owners of these things, by their ids; empty without accounts."""
-    if current_principal() is None:
-        return {}
-    wanted = {thing.owner_id for thing in things}
-    found = session.exec(select(User.id, User.name).where(col(User.id).in_(wanted)))
-    return {key: name for key, name in found if key is not None}
 
 
 def shares_of(session: Session, thing: Any) -> list[tuple[User, bool]]:

@@ -226,10 +226,17 @@ def token_of(connection: HTTPConnection) -> str | None:
 
 def set_cookie(response: Response, connection: HTTPConnection, token: str) -> None:
     """Hand the token to the browser."""
+    seconds = int(service.ABSOLUTE_END.total_seconds())
+    _set(response, connection, cookie_name(connection), token, seconds)
+
+
+def _set(
+    response: Response, connection: HTTPConnection, name: str, value: str, seconds: int
+) -> None:
     response.set_cookie(
-        cookie_name(connection),
-        token,
-        max_age=int(service.ABSOLUTE_END.total_seconds()),
+        name,
+        value,
+        max_age=seconds,
         path="/",
         secure=connection.url.scheme == "https",
         httponly=True,
@@ -254,15 +261,7 @@ def known_name(connection: HTTPConnection, user_id: int) -> str:
 
 def set_known(response: Response, connection: HTTPConnection, user_id: int, value: str) -> None:
     """Let the browser be known as this person's, also after they log out."""
-    response.set_cookie(
-        known_name(connection, user_id),
-        value,
-        max_age=KNOWN_SECONDS,
-        path="/",
-        secure=connection.url.scheme == "https",
-        httponly=True,
-        samesite="lax",
-    )
+    _set(response, connection, known_name(connection, user_id), value, KNOWN_SECONDS)
 
 
 def delete_cookie(response: Response, connection: HTTPConnection) -> None:
