@@ -71,11 +71,13 @@ def make_engine(
     It waits `patience` seconds for locks and for a connection of its pool. Without an answer of
     PostgreSQL for `answer_seconds`, the connection counts as lost. PostgreSQL ends a transaction
     that idles for `IDLE_SECONDS`, as one of a process that hangs: it may keep rows locked.
+    Errors do not tell the values of a statement, such as the hash of a password.
     """
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "sqlite":
         engine = sa.create_engine(
             url,
+            hide_parameters=True,
             pool_pre_ping=True,
             pool_size=10,
             max_overflow=20,
@@ -92,6 +94,7 @@ def make_engine(
         Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = sa.create_engine(
         url,
+        hide_parameters=True,
         poolclass=QueuePool,
         pool_size=10,
         max_overflow=30,

@@ -96,7 +96,7 @@ def usable_revision(engine: Engine) -> str | None:
         place = engine.url.database
         if not place or not Path(place).exists():
             return None
-        engine = sa.create_engine(engine.url, poolclass=sa.NullPool)
+        engine = sa.create_engine(engine.url, hide_parameters=True, poolclass=sa.NullPool)
     try:
         found = current_revision(engine)
         is_foreign = found is None and _has_foreign_tables(engine)

@@ -30,10 +30,18 @@ class Connection(psycopg.Connection[TupleRow]):
     answer_seconds: float | None = None
 
     def wait(self, gen: Generator[Any, Any, ResultT], *arguments: Any, **options: Any) -> ResultT:
-        """The result of an exchange. Raises OperationalError if the server does not answer."""
-        if self.answer_seconds is None:
+        """The result of an exchange. Raises OperationalError if the server does not answer.
+
+        The text of an error leaves out its details, which are the values of a row.
+        """
+        if self.answer_seconds is not None:
+            gen = self._in_time(gen, self.answer_seconds)
+        try:
             return super().wait(gen, *arguments, **options)
-        return super().wait(self._in_time(gen, self.answer_seconds), *arguments, **options)
+        except (psycopg.IntegrityError, psycopg.DataError) as error:
+            if error.diag.message_primary:  # it comes from the server
+                error.args = (error.diag.message_primary,)
+            raise
 
     def _in_time(
         self, exchange: Generator[Any, Any, ResultT], seconds: float
