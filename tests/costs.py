@@ -99,6 +99,7 @@ ON_POSTGRESQL = {
     "app/deletion/test_concurrent.py",
     "app/jobs/test_leases.py",
     "app/jobs/test_presence.py",
+    "app/people/test_races.py",
     "app/runs/test_listing.py",
     "app/test_migrate.py",
     "app/test_slugs.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from app.registry.access import service as sessions
@@ -45,7 +46,7 @@ def add_user(session: Session, name: str, role: Role) -> User:
         id=FIRST_USER if is_first else None, name=found, name_key=name_key(found), role=role
     )
     session.add(user)
-    session.flush()
+    _take_name(session, found)
     if is_first and session.get_bind().dialect.name == "postgresql":  # its sequence gave no number
         sequence = sa.func.pg_get_serial_sequence(User.__tablename__, "id")
         session.exec(select(sa.func.setval(sequence, FIRST_USER)))
@@ -118,7 +119,16 @@ def rename(session: Session, user: User, name: str) -> None:
     if other is not None and other.key != user.key:
         raise Conflict(f"There is a person with the name “{found}” already.")
     user.name, user.name_key = found, name_key(found)
+    _take_name(session, found)
     record(session, user, "renamed")
+
+
+def _take_name(session: Session, name: str) -> None:
+    """Write a person. Raises Conflict if another request just took the name."""
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise Conflict(f"There is a person with the name “{name}” already.") from error
 
 
 def disable(session: Session, user: User) -> None:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.actor import Principal, Role, Visibility, current_principal
+from app.registry.db import in_chunks, upsert
 from app.registry.errors import Conflict, Forbidden, NotFound, invalid_field
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.people.service import find_user, get_user
@@ -29,7 +30,7 @@ from app.registry.tables.owned import (
 )
 from app.registry.tables.people import Share, User
 from app.registry.tables.renders import Render, RenderAdapter
-from app.registry.tables.rows import deleted_too
+from app.registry.tables.rows import UNSYNCHRONIZED, deleted_too
 from app.registry.tables.runs import Run, RunDataset
 from app.registry.tables.sweeps import Sweep
 
@@ -167,20 +168,20 @@ def share(session: Session, thing: Any, user: User, *, edits: bool = False) -> N
         raise Conflict(f"{user.name} is disabled.")
     if edits and user.role == Role.VIEWER:
         raise Conflict(f"{user.name} is a viewer, who changes nothing.")
-    for one in _with_dependents(session, thing):
-        session.merge(
-            Share(kind=one.__tablename__, thing_id=one.id, user_id=user.key, may_edit=edits)
-        )
+    for chunk in in_chunks(_keys(session, thing)):
+        values = {"user_id": user.key, "may_edit": edits}
+        rows = [{"kind": kind, "thing_id": key} | values for kind, key in chunk]
+        upsert(session, Share, rows, {"may_edit": edits})
     _record(session, thing, "shared", user=user.key, edits=edits)
 
 
 def unshare(session: Session, thing: Any, user: User) -> None:
     """Take back a share; nothing happens if there is none. Raises Forbidden."""
     _require_owner(session, thing)
-    for one in _with_dependents(session, thing):
-        found = session.get(Share, (one.__tablename__, one.id, user.key))
-        if found is not None:
-            session.delete(found)
+    for chunk in in_chunks(_keys(session, thing)):
+        theirs = sa.tuple_(col(Share.kind), col(Share.thing_id)).in_(chunk)
+        query = sa.delete(Share).where(theirs, col(Share.user_id) == user.key)
+        session.exec(query, execution_options=UNSYNCHRONIZED)
     _record(session, thing, "unshared", user=user.key)
 
 
@@ -246,6 +247,10 @@ def _with_dependents(session: Session, thing: Any) -> list[Any]:
             found.append(one)
             waiting += (row for row in _dependents(session, one) if row.owner_id == thing.owner_id)
         return found
+
+
+def _keys(session: Session, thing: Any) -> Iterator[tuple[str, int]]:
+    return ((one.__tablename__, one.id) for one in _with_dependents(session, thing))
 
 
 def _dependents(session: Session, thing: Any) -> list[Any]:

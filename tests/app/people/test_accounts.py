@@ -224,13 +224,6 @@ def test_what_a_browser_makes_up_does_not_help_it(database: Database, ana: User)
         assert outcome(database, "Ana", GOOD, made_up) == "TooManyTries"
 
 
-def test_many_at_once_get_no_more_tries_than_one_by_one(database: Database, ana: User) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: outcome(database, "Ana", "wrong"), range(24)))
-    assert found.count("WrongLogin") == FREE_TRIES + 1
-    assert found.count("TooManyTries") == 24 - FREE_TRIES - 1
-
-
 def test_right_passwords_are_not_counted_and_old_failures_go(database: Database, ana: User) -> None:
     for _ in range(2 * FREE_TRIES):
         assert outcome(database, "Ana", GOOD) == "in"
@@ -263,25 +256,6 @@ def test_a_link_works_once(database: Database) -> None:
         assert refused.value.status == (410 if again == token else 404)
     with database.read() as session:
         assert token not in str([row.model_dump() for row in session.exec(select(Invitation))])
-
-
-def test_two_who_use_a_link_at_once_make_one_account(database: Database) -> None:
-    token = invite(database, "Ana", Role.ADMIN)
-    ready = threading.Barrier(4)
-
-    def use_it(password: str) -> str:
-        ready.wait()
-        try:
-            return accounts.use_invitation(database, token, password, HOME).token
-        except AppError as error:
-            return str(error.status)
-
-    choices = [f"{GOOD} {number}" for number in range(4)]
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(use_it, choices))
-    assert found.count("410") == 3
-    (chosen,) = [choice for choice, one in zip(choices, found, strict=True) if one != "410"]
-    assert outcome(database, "Ana", chosen) == "in"
 
 
 def test_a_link_ends_with_time_with_a_newer_one_and_with_the_account(
@@ -375,23 +349,3 @@ def test_things_change_hands_and_accounts_end(database: Database, ana: User) -> 
         assert not people.has_people(session)
         assert session.exec(select(Share)).all() == []
     assert sessions_of(database, ben) == []
-
-
-def test_two_administrators_who_demote_each_other_leave_one(database: Database, ana: User) -> None:
-    accounts.use_invitation(database, invite(database, "Eva", Role.ADMIN), GOOD, HOME)
-    ready = threading.Barrier(2)
-
-    def demote(name: str) -> str:
-        key = person(database, name).key
-        ready.wait()
-        try:
-            with database.write() as session:
-                people.set_role(session, session.get_one(User, key), Role.MEMBER)
-        except Conflict:
-            return "refused"
-        return "done"
-
-    with ThreadPoolExecutor(2) as pool:
-        assert sorted(pool.map(demote, ("Ana", "Eva"))) == ["done", "refused"]
-    roles = [person(database, name).role for name in ("Ana", "Eva")]
-    assert sorted(roles) == ["admin", "member"]
