@@ -14,6 +14,9 @@ from enum import StrEnum
 
 MAX_CHARACTERS = 80
 FIRST_USER = 1  # owns what was made without accounts
+MAX_BYTES = 2**60  # of a quota, as the next two
+MAX_MINUTES = 6_000_000
+MAX_WAITING = 1_000_000
 
 
 class Role(StrEnum):
@@ -30,6 +33,15 @@ class Visibility(StrEnum):
     STUDIO = "studio"
     STUDIO_EDIT = "studio_edit"
     PRIVATE = "private"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a person may take; None: as much as there is."""
+
+    disk_bytes: int | None = None
+    device_minutes: int | None = None  # in 30 days
+    waiting_jobs: int | None = None
 
 
 @dataclass(frozen=True)

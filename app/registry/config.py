@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from pathlib import Path
 from typing import Literal
 
 from platformdirs import user_data_path
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, ByteSize, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.registry.actor import MAX_BYTES, MAX_MINUTES, MAX_WAITING, Limits
 from worker.core.captioning.remote.addresses import split_address
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -87,6 +89,27 @@ class Settings(BaseSettings):
         "studio",
         description="With accounts, who sees what somebody makes, unless they choose: studio "
         "(everybody) or private.",
+    )
+    quota_disk: ByteSize = Field(
+        ByteSize(0),
+        le=MAX_BYTES,
+        description="With accounts, the disk that one person's things may take, such as 50 GB; 0: "
+        "no limit.",
+    )
+    quota_device_hours: float = Field(
+        0,
+        ge=0,
+        le=MAX_MINUTES // 60,
+        allow_inf_nan=False,
+        description="With accounts, the hours of devices that one person may use in 30 days; then "
+        "their trainings wait; 0: no limit.",
+    )
+    quota_waiting: int = Field(
+        0,
+        ge=0,
+        le=MAX_WAITING,
+        description="With accounts, the runs and renders of one person that may wait at once; 0: "
+        "no limit.",
     )
     identity_header: str = Field(
         "",
@@ -253,6 +276,14 @@ class Settings(BaseSettings):
             missing = "BRUSHWORK_IDENTITY_PROXIES" if self.accounts else "BRUSHWORK_ACCOUNTS=on"
             return f"BRUSHWORK_IDENTITY_HEADER says who people are. Set {missing}, or remove it."
         return ""
+
+    @property
+    def limits(self) -> Limits | None:
+        """What people may take of whom nothing else was said; None without accounts."""
+        if not self.accounts:
+            return None
+        minutes = math.ceil(self.quota_device_hours * 60)
+        return Limits(self.quota_disk or None, minutes or None, self.quota_waiting or None)
 
     @property
     def allowed_host_list(self) -> list[str]:

@@ -18,7 +18,7 @@ from sqlalchemy.pool import QueuePool
 from sqlmodel import Session as Session  # for the layers above, which import no sqlmodel
 from sqlmodel import SQLModel
 
-from app.registry.actor import current_principal
+from app.registry.actor import Limits, current_principal
 from app.registry.errors import InvalidInput
 
 log = structlog.get_logger()
@@ -35,6 +35,7 @@ MAX_ID = 2**31 - 1  # the largest id that every database can hold
 IDLE_LIMIT = "idle_in_transaction_session_timeout"  # of PostgreSQL
 WAKEUPS = "wakeups"  # key in `Session.info`
 PRINCIPAL = "principal"  # the same: the person whose rights limit the session
+LIMITS = "limits"  # the same: what people may take; None without accounts
 SNAPSHOT = "snapshot"  # the same: every statement sees one state of the database
 # key in the `info` of a column: blobs that it names, if any, belong to another table
 KEEPS_NO_BLOB = "keeps_no_blob"
@@ -167,10 +168,15 @@ class Database:
         send_wakeup: Callable[[str], None] | None = None,
         *,
         check_rows: Callable[[Session], None] | None = None,
+        limits: Limits | None = None,
     ) -> None:
-        """`check_rows`: called with a session before it writes rows; it may raise."""
+        """`check_rows`: called with a session before it writes rows; it may raise.
+
+        `limits`: of people of whom nothing else was said; None without accounts.
+        """
         self.engine = engine
         self._send_wakeup = send_wakeup
+        self.limits = limits
         self._check_rows = check_rows
 
     @property
@@ -183,7 +189,7 @@ class Database:
         """A session for reading; loaded rows stay usable after it closes."""
         engine = self.engine.execution_options(readonly=True)
         with _errors_for_people(), Session(engine, expire_on_commit=False) as session:
-            session.info[PRINCIPAL] = current_principal()
+            session.info.update({PRINCIPAL: current_principal(), LIMITS: self.limits})
             yield session
 
     @contextmanager
@@ -204,7 +210,7 @@ class Database:
         """A session that commits at the end or rolls back; wake-ups are sent after the commit."""
         check = self._check_rows
         with _errors_for_people(), Session(self.engine, expire_on_commit=False) as session:
-            session.info[PRINCIPAL] = current_principal()
+            session.info.update({PRINCIPAL: current_principal(), LIMITS: self.limits})
             if check is not None:
                 event.listen(session, "before_flush", lambda writer, *_: check(writer))
             yield session

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 
 class AppError(Exception):
     """Base of all errors meant for users: `detail` is a full sentence.
@@ -99,6 +101,25 @@ class Forbidden(AppError):
     status = 403
     title = "Refused"
     code = "forbidden"
+
+
+class Quota(StrEnum):
+    """What a person may take."""
+
+    DISK = "disk"  # bytes
+    DEVICE = "device"  # minutes in 30 days
+    WAITING = "waiting"  # jobs
+
+
+class QuotaUsedUp(AppError):
+    """A person would take more than they may; the message says what frees some of it."""
+
+    title = "Your quota is used up"
+    code = "quota_used_up"
+
+    def __init__(self, quota: Quota, sentence: str, *, used: int, limit: int) -> None:
+        super().__init__(sentence, about={"quota": quota, "used": used, "limit": limit})
+        self.status = 507 if quota is Quota.DISK else 429
 
 
 class StorageFullError(AppError):

@@ -43,7 +43,9 @@ def make_state(settings: Settings) -> AppState:
     )
     return AppState(
         settings=settings,
-        database=Database(engine, send_wakeup=wakeups.send, check_rows=make_guard(store)),
+        database=Database(
+            engine, wakeups.send, check_rows=make_guard(store), limits=settings.limits
+        ),
         store=store,
         decoder=ImageDecoder(),
         wakeups=wakeups,

@@ -49,7 +49,9 @@ def start(settings: Settings, queues: Sequence[str]) -> None:
     if _database is None:
         _wakeups = WakeUps(settings.broker_url)
         engine = make_engine(settings.sqlalchemy_url)
-        _database = Database(engine, _wakeups.send, check_rows=make_guard(store))
+        _database = Database(
+            engine, _wakeups.send, check_rows=make_guard(store), limits=settings.limits
+        )
     remove_abandoned(settings.scratch)
     if _recorder is None:
         _recorder = StoreRecorder(_database, store)

@@ -36,7 +36,7 @@ class User(NumberedRow, table=True):
         default=None, max_length=12, description="Visibility of new things; null: the setting."
     )
     disk_bytes: int | None = Field(
-        default=None, sa_type=sa.BigInteger, description="Quota; null: the setting, 0: none."
+        default=None, sa_type=sa.BigInteger, description="Quota; null: the setting, 0: no limit."
     )
     device_minutes: int | None = Field(default=None, description="Quota in 30 days, the same.")
     waiting_jobs: int | None = Field(default=None, description="Quota, the same.")

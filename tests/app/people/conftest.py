@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from app.registry.access import service as sessions
 from app.registry.access.secret_marks import PERSON
-from app.registry.actor import Principal, Role, Visibility, acting_as, making_for
+from app.registry.actor import Limits, Principal, Role, Visibility, acting_as, making_for
 from app.registry.people import passwords, tokens
 from app.registry.people import service as people
 from app.registry.state import AppState
@@ -43,11 +43,12 @@ def people_app(app: FastAPI) -> Iterator[FastAPI]:
     """An app with accounts, in which all of PEOPLE exist; the first one is number 1."""
     was, state = app.state.login, state_of(app)
     app.state.login = Login(password=None, accounts=True)
+    state.database.limits = Limits()
     with state.database.write() as session:
         for name, role in PEOPLE.items():
             people.add_user(session, name, role)
     yield app
-    app.state.login = was
+    app.state.login, state.database.limits = was, None
 
 
 def state_of(app: FastAPI) -> AppState:

@@ -197,6 +197,7 @@ class JobRunner:
             make_engine(settings.sqlalchemy_url),
             lambda queue: outbox.send(Wake(queue)),
             check_rows=make_guard(store),
+            limits=settings.limits,
         )
         self._database.calls = calls
         self._jobs = IoJobs(settings, self._database, self._store)
