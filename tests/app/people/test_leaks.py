@@ -136,6 +136,40 @@ def test_without_the_filter_it_is_told(
     assert len(found) == 2, found
 
 
+SHOWING = {
+    "adapter": "/adapters/{slug}",
+    "base_model": "/api/v1/base-models",
+    "blind_test": "/api/v1/blind-tests",
+    "caption_model": "/api/v1/caption-models/{model_id}",
+    "checkpoint": "/api/v1/storage/forever/runs/{run_id}/checkpoints/{step}",
+    "dataset": "/api/v1/datasets/{dataset_id}",
+    "dataset_version": "/api/v1/dataset-versions/{version_id}/export",
+    "grid": "/api/v1/storage/forever/grids/{grid_id}",
+    "image": "/api/v1/images/{image_id}",
+    "io_job": "/api/v1/evaluations",
+    "own_preset": "/api/v1/presets",
+    "prompt_set": "/api/v1/prompt-sets",
+    "recipe": "/api/v1/recipes",
+    "render": "/api/v1/renders",
+    "run": "/api/v1/runs/{run_id}",
+    "sweep": "/api/v1/sweeps",
+}
+"""A route that shows rows of a table; those of the other tables come by one of these."""
+
+
+def test_without_one_declaration_it_is_told(
+    planted: Planted, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`test_owned` notices that of any table, also of one that no route reads by itself."""
+    ben = others(client_of)["Ben"]
+    assert leaks(planted, ben, 1, routes=set(SHOWING.values())) == []
+    assert owned._things.keys() <= SHOWING.keys()
+    for table, route in SHOWING.items():
+        with monkeypatch.context() as patch:
+            patch.delitem(owned._things if table in owned._things else owned._parents, table)
+            assert leaks(planted, ben, 1, routes={route}), table
+
+
 Sent = list[tuple[str, str, str, httpx.Response]]
 
 

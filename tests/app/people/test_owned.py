@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
-from sqlmodel import Session, col, select
+from sqlmodel import Session, SQLModel, col, select
 
 import app.registry.tables.all  # noqa: F401
 from app.registry import migrate
@@ -18,6 +18,7 @@ from app.registry.datasets.used_datasets import used_datasets
 from app.registry.db import Database, make_engine
 from app.registry.errors import Forbidden
 from app.registry.job_kinds.kinds import JobKind
+from app.registry.tables import owned
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image
@@ -50,6 +51,26 @@ def database(tmp_path: Path) -> Database:
         session.add(Dataset(slug="open", name="Open"))
         session.add(BaseModel(slug="base", name="Base", source="x"))
     return database
+
+
+def open_tables() -> set[str]:
+    """Tables that everybody reads, though their rows or what they refer to have an owner."""
+    return {
+        table.name
+        for table in SQLModel.metadata.sorted_tables
+        if not owned.is_limited(table.name) and ("owner_id" in table.columns or table.foreign_keys)
+    }
+
+
+def test_every_table_of_things_and_of_their_parts_is_declared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert open_tables() == set()
+    for declared in (owned._things, owned._parents):
+        for name in sorted(declared):
+            with monkeypatch.context() as patch:
+                patch.delitem(declared, name)
+                assert open_tables() == {name}
 
 
 def new_image(dataset_id: int) -> Image:

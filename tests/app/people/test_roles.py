@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from app.web.access import gate, needs
 from app.web.access.gate import Gate
 from app.web.access.needs import Action, make_rules
 from app.web.access.rights import words_of
@@ -43,6 +45,17 @@ def test_one_route_of_each_action(client_of: ClientOf, caller: dict[str, str]) -
         assert (answer.status_code == 403) is (caller[route["action"]] == "no"), route
         if answer.status_code == 403:
             assert answer.json()["detail"].endswith(words_of(Action(route["action"])))
+
+
+def test_the_action_of_a_route_is_what_refuses(
+    client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vic, new = client_of("Vic", "admin"), {"name": "New"}
+    assert vic.post("/api/v1/datasets", json=new).status_code == 403
+    monkeypatch.setattr(
+        gate, "rule_of", lambda *asked: replace(needs.rule_of(*asked), action=Action.LOOK)
+    )
+    assert vic.post("/api/v1/datasets", json=new).status_code == 201
 
 
 @pytest.mark.wide
