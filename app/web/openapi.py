@@ -104,7 +104,8 @@ COMMON_PROBLEMS = {
     414: "The address is too long.",
     415: "The body has another content type than this address reads.",
     422: "The request is invalid; `errors` names the fields.",
-    429: "Too many wrong passwords; `Retry-After` has the seconds until the next one is looked at.",
+    429: "Too many wrong passwords, with the seconds to wait in `Retry-After`; or, with accounts, "
+    "the quota of waiting jobs is used up.",
     500: "Unexpected error; the log of the server has the details.",
     503: "Database or storage is busy or away, nothing was changed; `Retry-After` has the seconds.",
     507: "The disk is full; nothing was stored.",

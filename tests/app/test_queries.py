@@ -62,6 +62,7 @@ UNSEEN = {
     },
     "workers claim, continue and end any job": {
         "jobs/presence.py": 3,
+        "jobs/quotas.py": 1,
         "jobs/service.py": 4,
         "runs/checkpoint_adapters.py": 2,
         "runs/progress.py": 3,

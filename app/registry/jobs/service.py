@@ -18,6 +18,7 @@ from app.registry.errors import Conflict, NotFound
 from app.registry.job_kinds.job_types import JOB_TYPES
 from app.registry.job_kinds.kinds import JobArgs, JobKind
 from app.registry.job_kinds.states import ACTIVE, JobStatus, can_move
+from app.registry.jobs import quotas
 from app.registry.jobs.owner import new_token
 from app.registry.jobs.rights import making_as_owner
 from app.registry.tables.jobs import DEFAULT_MAX_ATTEMPTS, Event, IoJob, Job
@@ -107,7 +108,8 @@ def _event_data(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def enqueue(session: Session, job: JobT) -> JobT:
-    """Store a new job; a worker is woken after the commit."""
+    """Store a new job; a worker is woken after the commit. Raises QuotaUsedUp."""
+    quotas.take_place(session, job)
     job.created_at = database_now(session)  # the clock of all its other times
     session.add(job)
     session.flush()

@@ -40,11 +40,11 @@ def create_draft(
 
 def store_draft(session: Session, plan: RenderPlan, store: BlobStore, *, slot: str) -> Render:
     """`create_draft` for a request that was planned before, while others could write."""
+    places = _cancel_unfinished(session, slot, plan.render.owner_id)  # first: they take places
     render = service.store_plan(session, plan, store)
     drafts = [render]
     if render.twin_id is not None:
         drafts.append(service.get_render(session, render.twin_id))
-    places = _cancel_unfinished(session, slot, render.owner_id)
     for number, draft in enumerate(drafts):
         draft.draft_slot = slot
         if places and draft.state is JobStatus.QUEUED:

@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from app.registry import prompt_sets
 from app.registry.datasets import service as datasets
 from app.registry.db import MAX_ID, Session
-from app.registry.errors import AppError, Conflict, InvalidInput
+from app.registry.errors import AppError, Conflict, InvalidInput, QuotaUsedUp
 from app.registry.job_kinds.kinds import DryRunResult
 from app.registry.runs import dry_runs, requests, service
 from app.registry.runs.crops import crops_of
@@ -161,9 +161,11 @@ def start_run(request: Request, state: State, sent: TypedForm) -> Response:
             check_offer(session, form)
             run = requests.create_run(session, form.request())
     except AppError as error:
-        if not error.fields and error.status not in (422, 503):
+        is_full = isinstance(error, QuotaUsedUp)
+        if not error.fields and error.status not in (422, 503) and not is_full:
             raise
-        return _show_form(request, state, form, error, paste=paste, own=own)
+        status = error.status if is_full else None
+        return _show_form(request, state, form, error, paste=paste, own=own, status=status)
     return RedirectResponse(f"/runs/{run.key}", status_code=303)
 
 

@@ -12,14 +12,17 @@ import pytest
 from sqlmodel import select
 
 from app.registry.access.delays import FREE_TRIES
-from app.registry.actor import Principal, Role, acting_as
+from app.registry.actor import Limits, Principal, Role, acting_as
 from app.registry.db import Database, make_engine, utcnow
 from app.registry.errors import AppError
+from app.registry.jobs import service as jobs
 from app.registry.people import accounts, failures, invitations, overview, passwords, shares
 from app.registry.people import service as people
 from app.registry.people.accounts import Sender
-from app.registry.tables.datasets import Dataset
+from app.registry.tables.base_models import BaseModel
+from app.registry.tables.datasets import Dataset, DatasetVersion
 from app.registry.tables.people import Invitation, LoginFailure, Share, User
+from app.registry.tables.runs import Run
 from tests.app.people.test_accounts import GOOD, HOME, invite, outcome, person
 
 pytestmark = pytest.mark.process
@@ -140,6 +143,34 @@ def invite_new(database: Database, name: str) -> str:
     with database.write() as session:
         invitations.make_invitation(session, people.add_user(session, name, Role.MEMBER))
     return "done"
+
+
+def queue_run(database: Database, user: int, number: int) -> str:
+    database.limits = Limits(waiting_jobs=20)
+    values = {"dataset_id": 1, "dataset_version_id": 1, "base_model_id": 1, "total_steps": 1}
+    for place in range(TRIES):
+        with acting_as("test", Principal(user, Role.MEMBER)), database.write() as session:
+            jobs.enqueue(session, Run(name=f"{number}.{place}", config={}, **values))
+    return "done"
+
+
+def test_of_eight_who_queue_for_one_person_no_more_wait_than_may(
+    database: Database, eva: User
+) -> None:
+    with database.write() as session:
+        eva.waiting_jobs = most = TRIES * TOGETHER // 2
+        session.add(eva)
+        for row in (
+            BaseModel(id=1, name="base", slug="base", source="embedded"),
+            Dataset(id=1, name="a", slug="a"),
+            DatasetVersion(id=1, dataset_id=1, number=1, fingerprint="a", image_count=0, items=[]),
+        ):
+            session.add(row)
+            session.flush()
+    found = at_once(database, queue_run, [(eva.key, number) for number in range(TOGETHER)])
+    assert {said for _, said in found} <= {"done", "QuotaUsedUp"}
+    with database.read() as session:
+        assert len(session.exec(select(Run)).all()) == most
 
 
 def change_share(database: Database, owner: int, dataset: int, user: int, way: str) -> str:
