@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from typing import Any
+
 import sqlalchemy as sa
-from sqlmodel import Session, col
+from sqlmodel import Session, col, select
 
 from app.registry.actor import MAX_WAITING, Limits
-from app.registry.db import LIMITS, PRINCIPAL
+from app.registry.db import LIMITS, PRINCIPAL, database_now, utcnow
 from app.registry.errors import Quota, QuotaUsedUp
 from app.registry.job_kinds.queues import Queue
 from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.all import JOB_TABLES
-from app.registry.tables.jobs import Job
-from app.registry.tables.people import User
+from app.registry.tables.jobs import Event, Job
+from app.registry.tables.people import DEVICE_DAYS, DeviceUse, User
+from app.registry.tables.rows import UNSYNCHRONIZED
+from app.registry.wording import aware
 
 COUNTED = [table for table in JOB_TABLES if table.queue != Queue.IO]
 """The tables of jobs that wait for a device: runs and renders."""
+HOUR = timedelta(hours=1)
 COUNTS = "waiting jobs"  # key in `Session.info`: how many may wait, wait, and are new, by owner
 TOO_MANY = (
     "At most {:,} runs and images of one person may wait at once, and {:,} do, so nothing was "
@@ -74,3 +80,53 @@ def take_place(session: Session, job: Job) -> None:
     if used + added >= most:
         raise QuotaUsedUp(Quota.WAITING, TOO_MANY.format(most, used), used=used, limit=most)
     counted[job.owner_id] = (most, used, added + 1)
+
+
+def book(session: Session, table: type[Job], job_id: int) -> None:
+    """Add the time since the newest claim of a run or render to the device time of its owner."""
+    if table.queue == Queue.IO or session.info.get(LIMITS) is None:
+        return
+    job = session.get_one(table, job_id)
+    if session.get(User, job.owner_id, with_for_update=True) is None:
+        return
+    claims = (Event.subject == str(table.__tablename__), Event.subject_id == job_id)
+    claimed = select(Event.at).where(*claims, Event.kind == JobStatus.RUNNING)
+    began = session.exec(claimed.order_by(col(Event.id).desc()).limit(1)).first()
+    now = database_now(session)
+    start = aware(began) if began else now
+    hour = start.replace(minute=0, second=0, microsecond=0)
+    while hour < now:
+        key: dict[str, Any] = {"user_id": job.owner_id, "hour": hour, "queue": str(table.queue)}
+        row = session.exec(select(DeviceUse).filter_by(**key)).first() or DeviceUse(**key)
+        row.seconds += (min(now, hour + HOUR) - max(start, hour)).total_seconds()
+        session.add(row)
+        hour += HOUR
+
+
+def device_seconds(session: Session, user_id: int) -> list[tuple[datetime, float]]:
+    """The seconds of devices that a person used in 30 days, by hour, the oldest first."""
+    seconds = sa.func.sum(col(DeviceUse.seconds))
+    recent = (DeviceUse.user_id == user_id, DeviceUse.hour > utcnow() - DEVICE_DAYS)
+    query = select(DeviceUse.hour, seconds).where(*recent).group_by(col(DeviceUse.hour))
+    return [(aware(hour), used) for hour, used in session.exec(query.order_by(col(DeviceUse.hour)))]
+
+
+def waits_until(session: Session, user_id: int) -> datetime | None:
+    """When the next training of a person may start; None: their device time is not used up."""
+    user = session.get(User, user_id) if session.info.get(LIMITS) else None
+    most = limits_of(session, user).device_minutes if user else None
+    hours = device_seconds(session, user_id) if most else []
+    over = sum(seconds for _, seconds in hours) - 60 * (most or 0)
+    until = None
+    for hour, seconds in hours:
+        if over < 0:
+            break
+        over -= seconds
+        until = hour + DEVICE_DAYS
+    return until
+
+
+def forget_device_use(session: Session) -> None:
+    """Delete what was used more than 60 days ago."""
+    old = col(DeviceUse.hour) < utcnow() - 2 * DEVICE_DAYS
+    session.exec(sa.delete(DeviceUse).where(old), execution_options=UNSYNCHRONIZED)

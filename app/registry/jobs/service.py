@@ -137,7 +137,7 @@ def claim_next(
         .where(
             col(job.status) == JobStatus.QUEUED,
             col(job.cancel_requested).is_(False),
-            job.claimable(queue or job.queue),
+            job.claimable(session, queue or job.queue),
         )
         .order_by(*job.queue_order())
         .limit(1)
@@ -216,7 +216,10 @@ def _lost(job: type[Job], claim: Claim) -> LostLease:
 def finish(
     session: Session, job: type[Job], claim: Claim, status: JobStatus, **values: Any
 ) -> None:
-    """Set an owned job's final status, or return it to the queue. Raises LostLease."""
+    """Set an owned job's final status, or return it to the queue. Raises LostLease.
+
+    The device time of this attempt is its owner's.
+    """
     moved = transition(
         session,
         job,
@@ -228,6 +231,7 @@ def finish(
     )
     if not moved:
         raise _lost(job, claim)
+    quotas.book(session, job, claim.job_id)
 
 
 def give_back(
@@ -331,7 +335,7 @@ def has_waiting(
 
     `queue`: of the worker; None for that of the table.
     """
-    can_start = job.claimable(queue or job.queue)
+    can_start = job.claimable(session, queue or job.queue)
     waiting = select(job.id).where(col(job.status) == JobStatus.QUEUED, can_start).limit(1)
     if before is not None:
         waiting = waiting.where(col(job.priority) < before)

@@ -13,6 +13,7 @@ from app.registry.db import database_now
 from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.owned import everything, principal_of
+from app.registry.tables.people import has_device_time
 from app.registry.tables.renders import Render
 from app.registry.tables.runs import Run
 
@@ -61,8 +62,9 @@ def active_runs(session: Session, *, limit: int = ACTIVE_SHOWN) -> ActiveRuns:
 
 
 def is_any_active(session: Session) -> bool:
-    """True if a run is running or queued."""
-    active = col(Run.status).in_((JobStatus.RUNNING, JobStatus.QUEUED))
+    """True if a run is running, or queued and could start."""
+    can_start = (col(Run.status) == JobStatus.QUEUED) & has_device_time(session, Run.owner_id)
+    active = (col(Run.status) == JobStatus.RUNNING) | can_start
     return session.exec(select(Run.id).where(active).limit(1)).first() is not None
 
 
@@ -76,11 +78,11 @@ def is_machine_busy(session: Session) -> bool:
 
 
 def queue_places(session: Session, run_ids: Sequence[int]) -> dict[int, int]:
-    """The place of each of these runs that waits, from 1 for the one that starts next."""
+    """The place of each of these runs that waits for others, from 1 for the one that is next."""
     place = func.row_number().over(order_by=Run.queue_order())
     queue = (
         sa.select(col(Run.id).label("id"), place.label("place"))
-        .where(col(Run.status) == JobStatus.QUEUED)
+        .where(col(Run.status) == JobStatus.QUEUED, has_device_time(session, Run.owner_id))
         .subquery()
     )
     query = sa.select(queue.c.id, queue.c.place).where(queue.c.id.in_(run_ids))

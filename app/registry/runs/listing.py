@@ -16,6 +16,7 @@ from app.registry.adapters.library.search import needles, spaced
 from app.registry.datasets.used_datasets import UsedDataset, is_of_datasets, used_of_runs
 from app.registry.db import MAX_ID, database_now
 from app.registry.job_kinds.states import JobStatus
+from app.registry.jobs.quotas import waits_until
 from app.registry.paging import Page
 from app.registry.runs.active import queue_places
 from app.registry.runs.epochs import Epochs, epochs_of_runs
@@ -104,7 +105,8 @@ class RunRow:
 
     `samples`: those of its newest step, by prompt. `place`: in the queue, from 1; None if it does
     not wait. `seconds`: since its start until its end or now; None before the start. `sweep`: the
-    row stands for all runs of this sweep, of which it has the newest.
+    row stands for all runs of this sweep, of which it has the newest. `device_time_at`: when its
+    owner has device time again, for which it waits.
     """
 
     run: Run
@@ -117,6 +119,15 @@ class RunRow:
     place: int | None
     seconds: float | None
     sweep: SweepInList | None = None
+    device_time_at: datetime | None = None
+
+    @property
+    def waits_for(self) -> str | None:
+        """What it waits for, besides others, as a sentence."""
+        if self.device_time_at is None:
+            return self.run.waits_for
+        until = f"{self.device_time_at:%Y-%m-%d %H:%M} UTC"
+        return f"The device time of its owner is used up until {until}."
 
     @property
     def rank(self) -> float | None:
@@ -374,6 +385,8 @@ def _rows(session: Session, runs: Sequence[Run], now: datetime) -> list[RunRow]:
     samples = newest_samples(session, [run.key for run in runs])
     waiting = [run.key for run in runs if run.state is JobStatus.QUEUED]
     places = queue_places(session, waiting) if waiting else {}
+    owners = sorted({run.owner_id for run in runs if run.state is JobStatus.QUEUED})
+    until = {owner: waits_until(session, owner) for owner in owners}
     epochs = epochs_of_runs(session, runs, used=datasets)
     rows = []
     for run in runs:
@@ -389,6 +402,7 @@ def _rows(session: Session, runs: Sequence[Run], now: datetime) -> list[RunRow]:
                 epochs=epochs[run.key],
                 place=places.get(run.key),
                 seconds=elapsed_seconds(run, now),
+                device_time_at=until[run.owner_id] if run.state is JobStatus.QUEUED else None,
             )
         )
     return rows

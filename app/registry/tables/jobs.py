@@ -29,6 +29,7 @@ from app.registry.job_kinds.kinds import (
 from app.registry.job_kinds.queues import Queue
 from app.registry.job_kinds.states import NOT_FINAL, JobStatus
 from app.registry.tables.owned import Owned
+from app.registry.tables.people import has_device_time
 from app.registry.tables.rows import NumberedRow
 
 STATUS_CHECK = "status IN ({})".format(", ".join(f"'{status}'" for status in JobStatus))
@@ -40,7 +41,7 @@ ArgsT = TypeVar("ArgsT", bound=JobArgs)
 ResultT = TypeVar("ResultT", bound=JobResult)
 _CELLS = sa.table("grid_cell", sa.column("grid_id"), sa.column("render_id"))
 _RENDERS = sa.table("render", sa.column("id"), sa.column("status"))
-_RUNS = sa.table("run", sa.column("status"))
+_RUNS = sa.table("run", sa.column("status"), sa.column("owner_id"))
 AFTER_RUNS = 60  # priority of what nobody waits for; it also waits until no run is active
 CLAIM_LOCK = 0x62727573
 
@@ -74,7 +75,7 @@ class Job(Owned, NumberedRow):
         return (col(cls.priority), col(cls.created_at), col(cls.id))
 
     @classmethod
-    def claimable(cls, queue: str) -> sa.ColumnElement[bool]:
+    def claimable(cls, session: Session, queue: str) -> sa.ColumnElement[bool]:
         """An additional condition on queued rows that a worker of this queue may claim."""
         return sa.true()
 
@@ -84,9 +85,11 @@ class Job(Owned, NumberedRow):
         return None
 
     @classmethod
-    def lets_runs_go_first(cls) -> sa.ColumnElement[bool]:
-        """False for what nobody waits for while a run trains or waits."""
-        active = sa.exists().where(_RUNS.c.status.in_((JobStatus.QUEUED, JobStatus.RUNNING)))
+    def lets_runs_go_first(cls, session: Session) -> sa.ColumnElement[bool]:
+        """False for what nobody waits for while a run trains or waits, but not for device time."""
+        can_start = has_device_time(session, _RUNS.c.owner_id)
+        waits = (_RUNS.c.status == JobStatus.QUEUED) & can_start
+        active = sa.exists().where((_RUNS.c.status == JobStatus.RUNNING) | waits)
         return sa.or_(col(cls.priority) < AFTER_RUNS, sa.not_(active))
 
     @classmethod
@@ -161,14 +164,14 @@ class IoJob(Job, table=True):
             return None
 
     @classmethod
-    def claimable(cls, queue: str) -> sa.ColumnElement[bool]:
+    def claimable(cls, session: Session, queue: str) -> sa.ColumnElement[bool]:
         """Long jobs leave one thread to short jobs; base models are downloaded one at a time.
 
         What measures images waits until all of them are drawn, or will not be; if nobody waits for
         it, also for runs. Workers that train claim their kinds alone, and no others do.
         """
         if queue == Queue.TRAIN:
-            return sa.and_(col(cls.kind).in_(TRAIN_KINDS), cls.lets_runs_go_first())
+            return sa.and_(col(cls.kind).in_(TRAIN_KINDS), cls.lets_runs_go_first(session))
         other = aliased(cls)
         running = col(other.status) == JobStatus.RUNNING
         at_work = sa.exists().where(running, col(other.kind) == JobKind.DOWNLOAD_BASE)
@@ -183,7 +186,7 @@ class IoJob(Job, table=True):
             sa.or_(col(cls.kind) != JobKind.DOWNLOAD_BASE, sa.not_(at_work)),
             sa.or_(
                 col(cls.kind).not_in(DRAWN_KINDS),
-                sa.and_(sa.not_(undrawn), cls.lets_runs_go_first()),
+                sa.and_(sa.not_(undrawn), cls.lets_runs_go_first(session)),
             ),
             sa.or_(
                 col(cls.kind).not_in(LONG_KINDS),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field, Session, SQLModel, col
 
 from app.registry.actor import Role
-from app.registry.db import utcnow
+from app.registry.db import LIMITS, utcnow
 from app.registry.tables.rows import NumberedRow
 
 MAX_USER_NAME = 60
+DEVICE_DAYS = timedelta(days=30)  # in which the use of devices counts
 
 
 class User(NumberedRow, table=True):
@@ -100,3 +102,19 @@ class DeviceUse(NumberedRow, table=True):
     hour: datetime
     queue: str = Field(max_length=16)
     seconds: float = 0.0
+
+
+def has_device_time(session: Session, owner: Any) -> sa.ColumnElement[bool]:
+    """Condition that the owner of a training has device time left; true without accounts."""
+    usual = session.info.get(LIMITS)
+    if usual is None:
+        return sa.true()
+    limit = sa.func.coalesce(col(User.device_minutes), usual.device_minutes or 0)
+    used = (
+        sa.select(sa.func.coalesce(sa.func.sum(DeviceUse.seconds), 0.0))
+        .where(col(DeviceUse.user_id) == User.id, col(DeviceUse.hour) > utcnow() - DEVICE_DAYS)
+        .scalar_subquery()
+    )
+    out_of_time = sa.select(col(User.id)).where(limit > 0, used >= 60 * limit)
+    condition: sa.ColumnElement[bool] = owner.not_in(out_of_time)
+    return condition

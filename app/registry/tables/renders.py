@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field, Session, SQLModel
 
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.job_kinds.queues import Queue
@@ -96,9 +96,9 @@ class Render(Restorable, Job, table=True):
     )
 
     @classmethod
-    def claimable(cls, queue: str) -> sa.ColumnElement[bool]:
+    def claimable(cls, session: Session, queue: str) -> sa.ColumnElement[bool]:
         """What nobody waits for lets runs go first."""
-        return cls.lets_runs_go_first()
+        return cls.lets_runs_go_first(session)
 
     @property
     def stack(self) -> list[ResolvedAdapter]:

@@ -15,6 +15,7 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.adapters import SORT_NAME
 from app.registry.tables.jobs import STATUS_CHECK, Job
 from app.registry.tables.owned import Owned
+from app.registry.tables.people import has_device_time
 from app.registry.tables.rows import NumberedRow, Restorable, hide_deleted
 
 RUINED = "ruined"  # outcome of a run whose result is worse than the base model
@@ -136,6 +137,11 @@ class Run(Restorable, Job, table=True):
         sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},
         description="Values that the trainer has not taken yet, with the number of their event.",
     )
+
+    @classmethod
+    def claimable(cls, session: Session, queue: str) -> sa.ColumnElement[bool]:
+        """Runs of people whose device time is used up wait."""
+        return has_device_time(session, col(cls.owner_id))
 
     @classmethod
     def follow_up(cls, session: Session, job_id: int) -> tuple[JobArgs, int] | None:

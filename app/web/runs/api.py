@@ -109,7 +109,8 @@ class RunOut(OwnedAnswer):
     steps_per_second: float | None = Field(description="Measured speed.")
     eta_seconds: float | None = Field(description="Estimate of the training time left.")
     waits_for: str | None = Field(
-        description="What it waits for during an outage or on a full disk, as a sentence."
+        description="What it waits for during an outage, on a full disk, or when the device time "
+        "of its owner is used up, as a sentence."
     )
     error: str | None = Field(description="Why it failed, as a sentence.")
     error_code: str | None = Field(description="Why it failed, as a word.")
@@ -195,6 +196,7 @@ def _run_out(row: RunRow) -> RunOut:
         adapter_id=made[0].key if made else None,
         adapter_version=made[1].version if made else None,
         queue_place=row.place,
+        waits_for=row.waits_for,
         change_requested=changing.pending_values(run),
     )
 

@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from urllib.parse import urlencode
 
 from app.registry import evaluations
@@ -20,6 +21,7 @@ from app.registry.db import Session
 from app.registry.evaluations import EvaluationView
 from app.registry.job_kinds.kinds import EvaluationResult
 from app.registry.job_kinds.states import JobStatus
+from app.registry.jobs.quotas import waits_until
 from app.registry.runs import changing, checkpoints, service, stopping
 from app.registry.runs.active import runs_ahead
 from app.registry.runs.checkpoints import RunCheckpoint, SamplePage
@@ -32,6 +34,7 @@ from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import Event
 from app.registry.tables.runs import RUINED, WARNING, Run, Sample
 from app.registry.wording import about, ago, duration, plural
+from app.web.clock import clock
 from app.web.runs.chart_view import CHART_METRICS, MARKS, Chart, chart_of, marks_of, thin_out
 from app.web.used_version import use_address
 
@@ -114,6 +117,7 @@ class RunView:
     good_checkpoint: RunCheckpoint | None = None
     recommendation: EvaluationResult | None = None
     evaluation: EvaluationView | None = None
+    device_time_at: datetime | None = None
 
     @property
     def is_active(self) -> bool:
@@ -130,6 +134,8 @@ class RunView:
         """State of the run, in a few words."""
         run = self.run
         steps = f"{run.step:,} of {run.total_steps:,}"
+        if run.state is JobStatus.QUEUED and self.device_time_at:
+            return "Waiting for device time"
         if run.state is JobStatus.QUEUED:
             return "Waiting to continue" if run.step else "Waiting for a worker"
         if run.state is JobStatus.RUNNING:
@@ -166,6 +172,8 @@ class RunView:
     def _waiting_for(self) -> str:
         if self.run.waits_for:
             return "goes on by itself"
+        if self.device_time_at:
+            return f"until {clock(self.device_time_at)}"
         if self.runs_ahead:
             return f"{plural(self.runs_ahead, 'run')} ahead of it"
         if not self.worker_present:
@@ -305,6 +313,7 @@ def run_view(session: Session, run_id: int, *, samples_before: int | None = None
     metrics = run_metrics(session, run_id, keys=CHART_METRICS, most=None)
     marked = thin_out(checkpoints.list_marked_steps(session, run_id), most=MARKS)
     used = used_datasets(session, run)
+    is_queued = run.state is JobStatus.QUEUED
     prompts = [str(prompt) for prompt in run.config.get("sample_prompts", [])]
     steps = {*page.steps, *(step for step, _ in marked)}
     saved = checkpoints.list_checkpoints(session, run_id, steps=steps)
@@ -335,6 +344,7 @@ def run_view(session: Session, run_id: int, *, samples_before: int | None = None
         good_checkpoint=checkpoints.good_checkpoint(session, run),
         recommendation=evaluations.recommendation(session, run_id),
         evaluation=evaluations.evaluation_to_tell(session, run_id),
+        device_time_at=waits_until(session, run.owner_id) if is_queued else None,
     )
 
 

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from fastapi import FastAPI
 from pydantic import ValidationError
+from sqlmodel import select
 
 from app.registry.actor import Limits
 from app.registry.config import Settings
+from app.registry.db import utcnow
 from app.registry.errors import Quota, QuotaUsedUp
-from app.registry.jobs.quotas import limits_of
+from app.registry.job_kinds.states import JobStatus
+from app.registry.jobs import quotas
+from app.registry.jobs import service as jobs
+from app.registry.jobs.quotas import device_seconds, limits_of, waits_until
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import Dataset
-from app.registry.tables.people import User
+from app.registry.tables.jobs import Event
+from app.registry.tables.people import DEVICE_DAYS, DeviceUse, User
+from app.registry.tables.renders import Render
+from app.registry.tables.runs import Run
+from app.registry.wording import aware
 from tests import fake_workers
-from tests.app.people.conftest import ClientOf, find_person, state_of
+from tests.app.people.conftest import ClientOf, find_person, state_of, working_as
+from tests.fake_workers import FakeTraining
 
 
 def test_the_settings_are_limits_only_with_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,3 +149,96 @@ def test_a_draft_takes_the_place_of_the_one_before(
     for prompt in ("a fox", "a cat"):
         draft = {"prompt": prompt, "draft_slot": "tab"}
         assert ana.post("/api/v1/renders", json=draft).status_code == 202
+
+
+def train(app: FastAPI, dataset: Dataset, *, hours: float) -> FakeTraining:
+    """A run of Ana that a worker has trained for so long."""
+    state = state_of(app)
+    with working_as(app, "Ana"):
+        fake_workers.queued_run(state, dataset)
+    training = FakeTraining(state)
+    with state.database.write() as session:
+        of_run = (Event.subject == "run", Event.subject_id == training.run_id)
+        for event in session.exec(select(Event).where(*of_run)).all():
+            event.at = aware(event.at) - timedelta(hours=hours)
+    return training
+
+
+def seconds_of(app: FastAPI, name: str) -> list[float]:
+    with state_of(app).database.read() as session:
+        return [used for _, used in device_seconds(session, find_person(app, name).key)]
+
+
+def end(app: FastAPI, training: FakeTraining, status: JobStatus) -> None:
+    with state_of(app).database.write() as session:
+        jobs.finish(session, Run, training.claim, status)
+
+
+def test_the_time_of_an_attempt_is_its_owners_by_hour_and_survives_the_run(
+    people_app: FastAPI, client_of: ClientOf, base: BaseModel, dataset: Dataset
+) -> None:
+    training = train(people_app, dataset, hours=2.5)
+    assert seconds_of(people_app, "Ana") == []
+    end(people_app, training, JobStatus.FAILED)
+    used = seconds_of(people_app, "Ana")
+    assert sum(used) == pytest.approx(9_000, abs=60)
+    assert max(used) == 3_600
+    end(people_app, train(people_app, dataset, hours=1), JobStatus.PAUSED)
+    assert sum(seconds_of(people_app, "Ana")) == pytest.approx(12_600, abs=60)
+    assert seconds_of(people_app, "Ben") == []
+    address = f"/api/v1/runs/{training.run_id}"
+    ana = client_of("Ana", "write")
+    assert ana.delete(ana.delete(address).json()["forever"]).status_code == 200
+    assert sum(seconds_of(people_app, "Ana")) == pytest.approx(12_600, abs=60)
+
+
+def test_attempts_of_lost_workers_and_people_without_accounts_are_not_charged(
+    people_app: FastAPI, base: BaseModel, dataset: Dataset
+) -> None:
+    database = state_of(people_app).database
+    lost = train(people_app, dataset, hours=1)
+    with database.write() as session:
+        row = session.get_one(Run, lost.run_id)
+        assert jobs.release(
+            session, Run, row.key, token=lost.claim.token, lease_was=row.lease_until
+        )
+    database.limits = None
+    end(people_app, train(people_app, dataset, hours=1), JobStatus.SUCCEEDED)
+    assert seconds_of(people_app, "Ana") == []
+
+
+def test_trainings_wait_until_there_is_device_time_and_images_do_not(
+    people_app: FastAPI, client_of: ClientOf, base: BaseModel, dataset: Dataset
+) -> None:
+    state, ana = state_of(people_app), client_of("Ana", "write")
+    end(people_app, train(people_app, dataset, hours=2), JobStatus.FAILED)
+    with working_as(people_app, "Ana"):
+        run = fake_workers.queued_run(state, dataset)
+    ana.post("/api/v1/renders", json={"prompt": "a fox"})
+    path, page = f"/api/v1/runs/{run.key}", client_of("Ana").get
+    assert ana.get(path).json()["waits_for"] is None
+    give(people_app, "Ana", device_minutes=60)
+    late = Render.lets_runs_go_first
+    with state.database.write() as session:
+        assert not jobs.has_waiting(session, Run)
+        assert jobs.claim_next(session, Run, lease_seconds=9) is None
+        assert session.exec(select(Render.id).where(late(session))).all()  # it holds up nobody
+        assert jobs.claim_next(session, Render, lease_seconds=9) is not None
+        first, until = device_seconds(session, run.owner_id)[0], waits_until(session, run.owner_id)
+    assert until is not None
+    assert first[0] + DEVICE_DAYS <= until <= utcnow() + DEVICE_DAYS
+    assert f"until {until:%Y-%m-%d %H:%M} UTC" in ana.get(path).json()["waits_for"]
+    assert "Waiting for device time" in page(f"/runs/{run.key}").text
+    assert "Waits for device time until" in page("/runs").text
+    with state.database.write() as session:
+        for row in session.exec(select(DeviceUse)):
+            row.hour = aware(row.hour) - DEVICE_DAYS
+    with state.database.write() as session:
+        assert jobs.claim_next(session, Run, lease_seconds=9) is not None
+        quotas.forget_device_use(session)
+        assert session.exec(select(DeviceUse)).all()
+        for row in session.exec(select(DeviceUse)):
+            row.hour = aware(row.hour) - 2 * DEVICE_DAYS
+        session.flush()
+        quotas.forget_device_use(session)
+        assert not session.exec(select(DeviceUse)).all()

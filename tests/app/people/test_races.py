@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,14 +15,17 @@ from app.registry.access.delays import FREE_TRIES
 from app.registry.actor import Limits, Principal, Role, acting_as
 from app.registry.db import Database, make_engine, utcnow
 from app.registry.errors import AppError
+from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.people import accounts, failures, invitations, overview, passwords, shares
 from app.registry.people import service as people
 from app.registry.people.accounts import Sender
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import Dataset, DatasetVersion
-from app.registry.tables.people import Invitation, LoginFailure, Share, User
+from app.registry.tables.jobs import Event
+from app.registry.tables.people import DeviceUse, Invitation, LoginFailure, Share, User
 from app.registry.tables.runs import Run
+from app.registry.wording import aware
 from tests.app.people.test_accounts import GOOD, HOME, invite, outcome, person
 
 pytestmark = pytest.mark.process
@@ -154,6 +157,20 @@ def queue_run(database: Database, user: int, number: int) -> str:
     return "done"
 
 
+def train(database: Database) -> str:
+    database.limits = Limits()
+    with database.write() as session:
+        claimed = jobs.claim_next(session, Run, lease_seconds=60)
+        assert claimed is not None
+        session.flush()
+        events = select(Event).where(Event.subject_id == claimed[1].job_id, Event.kind == "running")
+        for event in session.exec(events):
+            event.at = aware(event.at) - timedelta(minutes=90)
+    with database.write() as session:
+        jobs.finish(session, Run, claimed[1], JobStatus.SUCCEEDED)
+    return "done"
+
+
 def test_of_eight_who_queue_for_one_person_no_more_wait_than_may(
     database: Database, eva: User
 ) -> None:
@@ -171,6 +188,11 @@ def test_of_eight_who_queue_for_one_person_no_more_wait_than_may(
     assert {said for _, said in found} <= {"done", "QuotaUsedUp"}
     with database.read() as session:
         assert len(session.exec(select(Run)).all()) == most
+    assert {said for _, said in at_once(database, train, [()] * TOGETHER)} == {"done"}
+    with database.read() as session:
+        hours = session.exec(select(DeviceUse)).all()
+    assert len(hours) in (2, 3)  # a row for each
+    assert sum(row.seconds for row in hours) == pytest.approx(TOGETHER * 5_400, abs=80)
 
 
 def change_share(database: Database, owner: int, dataset: int, user: int, way: str) -> str:

@@ -9,6 +9,7 @@ from app.registry.blobs import deletion as freeing
 from app.registry.blobs.sweep import ADOPT_COMMAND, SweepSummary, sweep
 from app.registry.deletion import drafts
 from app.registry.job_kinds.kinds import DeleteDraftsResult, SweepResult
+from app.registry.jobs import quotas
 from app.registry.likeness import image_searches
 from app.registry.people import log as people_log
 from worker.runtime.job_progress import IoWork, succeed
@@ -26,6 +27,7 @@ def run(work: IoWork) -> None:
             idempotency.delete_expired(session)
             image_searches.forget_ended(session)
             people_log.forget_addresses(session)
+            quotas.forget_device_use(session)
             succeed(session, work.lease, _result(swept))
 
 
