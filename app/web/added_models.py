@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import Field
 from starlette.responses import RedirectResponse, Response
 
@@ -23,7 +23,7 @@ from app.registry.errors import AppError
 from app.registry.hub_source import is_allowed
 from app.registry.state import AppState
 from app.registry.tables.added_models import ModelStatus
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import OwnedAnswer
 from app.web.deletion.nouns import FOREVER
 from app.web.forms import SentForm
@@ -111,7 +111,7 @@ Remove = Callable[[Session, int, Settings], Path | None]
 
 
 def add_removal(
-    router: APIRouter, kind: ModelKind[Any], remove: Remove, *, about: str, conflict: str
+    router: Router, kind: ModelKind[Any], remove: Remove, *, about: str, conflict: str
 ) -> None:
     """Register the routes of the API that remove a model, and say what that would free."""
     address = f"{FOREVER}{kind.address}/{{model_id}}"
@@ -131,13 +131,11 @@ def add_removal(
         title = f"{kind.name} {model_id}"
         return FreedSpace(title, files=len(sizes), size_bytes=sum(sizes))
 
-    @router.get(address, name=f"preview_{name}_removal", description=asked, **more)
-    @needs(Action.ADMIN)
+    @router.get(address, Action.ADMIN, name=f"preview_{name}_removal", description=asked, **more)
     def preview(state: State, model_id: int = model) -> FreedSpace:
         return free(state, model_id, is_preview=True)
 
-    @router.delete(address, name=f"remove_{name}", description=removed, **more)
-    @needs(Action.ADMIN)
+    @router.delete(address, Action.ADMIN, name=f"remove_{name}", description=removed, **more)
     def delete(state: State, model_id: int = model) -> FreedSpace:
         return free(state, model_id, is_preview=False)
 
@@ -181,18 +179,16 @@ class ModelPages:
             delete_model_files(result)
         return RedirectResponse(self.kind.address, status_code=303)
 
-    def add_routes(self, router: APIRouter) -> None:
+    def add_routes(self, router: Router) -> None:
         """Register the routes that list, add and remove models and cancel a download."""
         kind = self.kind
 
-        @router.get(kind.address)
-        @needs(Action.LOOK)
+        @router.get(kind.address, Action.LOOK)
         def index(request: Request, state: State) -> Response:
             """List all models of the kind."""
             return self.show(request, state, SentModel(), 200)
 
-        @router.post(kind.address)
-        @needs(Action.ADMIN)
+        @router.post(kind.address, Action.ADMIN)
         def add(request: Request, state: State, form: SentForm) -> Response:
             """Add a model by path or name; an unusable one is answered with the reason."""
             source, precision = (
@@ -213,16 +209,14 @@ class ModelPages:
                 SentModel(source, precision),
             )
 
-        @router.post(f"{kind.address}/{{model_id}}/cancel")
-        @needs(Action.ADMIN)
+        @router.post(f"{kind.address}/{{model_id}}/cancel", Action.ADMIN)
         def cancel(request: Request, model_id: Id, state: State) -> Response:
             """Cancel a download."""
             return self.carry_out(
                 request, state, lambda session: service.cancel(session, kind, model_id)
             )
 
-        @router.post(f"{kind.address}/{{model_id}}/remove")
-        @needs(Action.ADMIN)
+        @router.post(f"{kind.address}/{{model_id}}/remove", Action.ADMIN)
         def remove(request: Request, model_id: Id, state: State) -> Response:
             """Remove a model from the list, with the files that are only here for it."""
             return self.carry_out(

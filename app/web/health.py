@@ -13,7 +13,7 @@ from functools import partial
 from typing import Annotated, Generic, Literal, TypeVar
 
 import structlog
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -23,11 +23,11 @@ from app.registry import health
 from app.registry.errors import AppError, NotReady
 from app.registry.health import Counts
 from app.registry.state import AppState
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.problems import problems
 from app.web.state import State
 
-router = APIRouter(tags=["server"])
+router = Router(tags=["server"])
 log = structlog.get_logger()
 
 DEADLINE_SECONDS = 1.8  # of each question, all at once: the answer comes within two seconds
@@ -129,17 +129,17 @@ class Readiness(BaseModel):
     detail: str = Field(description="What is wrong, as sentences; empty if nothing is.")
 
 
-@router.get("/healthz")
-@needs(Action.OPEN)
+@router.get("/healthz", Action.OPEN)
 async def healthz() -> dict[str, str]:
     """Check that the web process answers."""
     return {"status": "ok"}
 
 
 @router.get(
-    "/readyz", responses=problems({503: "Database or storage cannot be read; `detail` says why."})
+    "/readyz",
+    Action.OPEN,
+    responses=problems({503: "Database or storage cannot be read; `detail` says why."}),
 )
-@needs(Action.OPEN)
 async def readyz(probes: AppProbes) -> Readiness:
     """Check that database and storage can be read, within two seconds.
 
@@ -163,10 +163,10 @@ def _status(name: str, sentence: str) -> PartStatus:
 
 @router.get(
     "/metrics",
+    Action.ADMIN,
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-@needs(Action.ADMIN)
 async def metrics(probes: AppProbes) -> Response:
     """Get metrics for Prometheus.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Request
+from fastapi import Path, Request
 from starlette.responses import Response, StreamingResponse
 
 from app.registry.actor import current_principal
@@ -17,10 +17,10 @@ from app.registry.images.image_types import HEAD_BYTES, image_type
 from app.registry.state import AppState
 from app.registry.storage.store import BlobDamaged, BlobNotFound, blob_chunks
 from app.registry.tables.blobs import ThumbnailSize
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.state import State
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 Sha256 = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 CONTENT_POLICY = "sandbox; default-src 'none'"
@@ -32,8 +32,7 @@ CACHE_OF_PEOPLE = "private, no-cache"  # with accounts: whoever may not see it a
 NO_IMAGE = "There is no such image."
 
 
-@router.get("/media/{sha256}")
-@needs(Action.LOOK)
+@router.get("/media/{sha256}", Action.LOOK)
 def media(sha256: Sha256, request: Request, state: State) -> Response:
     """An image; other blobs are not served here."""
     with state.database.read() as session:
@@ -41,8 +40,7 @@ def media(sha256: Sha256, request: Request, state: State) -> Response:
     return _image_response(state, request, sha256)
 
 
-@router.get("/media/{sha256}/{size}")
-@needs(Action.LOOK)
+@router.get("/media/{sha256}/{size}", Action.LOOK)
 def thumbnail(sha256: Sha256, size: ThumbnailSize, request: Request, state: State) -> Response:
     """The thumbnail of an image, or the image itself where it has none."""
     with state.database.read() as session:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import Depends, Form, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.access import service as sessions
@@ -12,14 +12,14 @@ from app.registry.errors import Conflict, InvalidInput
 from app.registry.people import accounts, service, tokens
 from app.web.access.gate import caller_of
 from app.web.access.login import set_known
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.access.pages import sender_of
 from app.web.access.person import Person, require_person
 from app.web.access.rights import Scope
 from app.web.state import Id, State
 from app.web.templates import redirect_with_notice, render
 
-router = APIRouter(include_in_schema=False, dependencies=[Depends(require_person)])
+router = Router(include_in_schema=False, dependencies=[Depends(require_person)])
 Secret = Annotated[str, Form(max_length=1_000)]
 SCOPES = {
     Scope.READ: "read: looks",
@@ -29,15 +29,13 @@ SCOPES = {
 }
 
 
-@router.get("/account")
-@needs(Action.ACCOUNT)
+@router.get("/account", Action.ACCOUNT)
 def show_account(request: Request, state: State, person: Person) -> Response:
     """Show one's own account."""
     return _page(request, state, person)
 
 
-@router.post("/account/password")
-@needs(Action.ACCOUNT)
+@router.post("/account/password", Action.ACCOUNT)
 def change_password(
     request: Request, state: State, person: Person, old_password: Secret = "", password: Secret = ""
 ) -> Response:
@@ -61,8 +59,7 @@ def change_password(
     return response
 
 
-@router.post("/account/tokens")
-@needs(Action.ACCOUNT)
+@router.post("/account/tokens", Action.ACCOUNT)
 def make_token(
     request: Request,
     state: State,
@@ -82,8 +79,7 @@ def make_token(
     return _page(request, state, person, token=token)
 
 
-@router.post("/account/tokens/{token_id}/delete")
-@needs(Action.ACCOUNT)
+@router.post("/account/tokens/{token_id}/delete", Action.ACCOUNT)
 def delete_token(token_id: Id, state: State, person: Person) -> Response:
     """End an access token."""
     with state.database.write() as session:
@@ -91,8 +87,7 @@ def delete_token(token_id: Id, state: State, person: Person) -> Response:
     return redirect_with_notice("/account", "The token is deleted.")
 
 
-@router.post("/account/makes")
-@needs(Action.ACCOUNT)
+@router.post("/account/makes", Action.ACCOUNT)
 def change_makes(
     state: State, person: Person, makes: Annotated[Literal["studio", "private"], Form()]
 ) -> Response:
@@ -102,8 +97,7 @@ def change_makes(
     return redirect_with_notice("/account", f"What you make from now on is {makes}.")
 
 
-@router.post("/account/sessions/end-others")
-@needs(Action.ACCOUNT)
+@router.post("/account/sessions/end-others", Action.ACCOUNT)
 def end_other_sessions(request: Request, state: State, person: Person) -> Response:
     """End one's sessions but this browser's."""
     with state.database.write() as session:
@@ -111,8 +105,7 @@ def end_other_sessions(request: Request, state: State, person: Person) -> Respon
     return RedirectResponse("/account", status_code=303)
 
 
-@router.post("/account/sessions/{session_id}/end")
-@needs(Action.ACCOUNT)
+@router.post("/account/sessions/{session_id}/end", Action.ACCOUNT)
 def end_session(session_id: Id, state: State, person: Person) -> Response:
     """End one of one's sessions."""
     with state.database.write() as session:

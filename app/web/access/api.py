@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import Field
 
 from app.registry.access import service
 from app.registry.wording import aware
 from app.web.access.gate import login_of
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import Answer
 from app.web.rest.lists import Part
 from app.web.state import Id, Reading, SessionRoute, State
 
-router = APIRouter(tags=["sessions"], route_class=SessionRoute)
+router = Router(tags=["sessions"], route_class=SessionRoute)
 
 
 class SessionOut(Answer):
@@ -29,8 +29,7 @@ class SessionOut(Answer):
     expires_at: datetime = Field(description="When it ends at the latest.")
 
 
-@router.get("/sessions")
-@needs(Action.ADMIN)
+@router.get("/sessions", Action.ADMIN)
 def list_sessions(session: Reading, part: Part) -> list[SessionOut]:
     """List the sessions of browsers that have not ended, last used first.
 
@@ -44,8 +43,7 @@ def list_sessions(session: Reading, part: Part) -> list[SessionOut]:
     ]
 
 
-@router.delete("/sessions/{session_id}", status_code=204)
-@needs(Action.ADMIN)
+@router.delete("/sessions/{session_id}", Action.ADMIN, status_code=204)
 def end_session(session_id: Id, request: Request, state: State) -> None:
     """End a session: its browser has to log in again."""
     with state.database.write() as session:

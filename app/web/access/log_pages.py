@@ -7,20 +7,20 @@ import io
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
 from app.registry.paging import find_page
 from app.registry.people import log
 from app.registry.state import AppState
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.access.person import require_person
 from app.web.addresses import ListLinks
 from app.web.state import PageNumber, State, Words
 from app.web.templates import render
 
-router = APIRouter(include_in_schema=False, dependencies=[Depends(require_person)])
+router = Router(include_in_schema=False, dependencies=[Depends(require_person)])
 PAGES = {
     "blind_test": "/blind-tests/{}",
     "grid": "/grids/{}",
@@ -34,8 +34,7 @@ COLUMNS = ("id", "at", "who", "kind", "subject", "subject_id", "detail", "addres
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would calculate
 
 
-@router.get("/people/log")
-@needs(Action.ADMIN)
+@router.get("/people/log", Action.ADMIN)
 def show_log(
     request: Request,
     state: State,
@@ -66,8 +65,7 @@ def show_log(
     )
 
 
-@router.get("/people/log.csv")
-@needs(Action.ADMIN)
+@router.get("/people/log.csv", Action.ADMIN)
 def export_log(
     state: State,
     person: Words = "",

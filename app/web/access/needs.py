@@ -1,4 +1,4 @@
-"""The action of each route: named at the route with `@needs`, enforced by the gate.
+"""The action of each route: named after its path, enforced by the gate.
 
 An app with a route that names none does not start.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from fastapi import APIRouter
 from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.routing import BaseRoute
 from starlette.types import Scope
@@ -59,13 +60,33 @@ class Rule:
 
 
 def needs(action: Action) -> Callable[[Endpoint], Endpoint]:
-    """A decorator, below that of the router: requests to this route need this action."""
+    """A decorator of an endpoint or a mounted app: requests to it need this action."""
 
     def mark(endpoint: Endpoint) -> Endpoint:
         setattr(endpoint, ACTION, action)
         return endpoint
 
     return mark
+
+
+def _adding(method: str) -> Callable[..., Callable[[Endpoint], Endpoint]]:
+    def add(
+        router: APIRouter, path: str, action: Action, **options: Any
+    ) -> Callable[[Endpoint], Endpoint]:
+        register = router.api_route(path, methods=[method], **options)
+        return lambda endpoint: register(needs(action)(endpoint))
+
+    return add
+
+
+class Router(APIRouter):
+    """A router whose decorators take the action of the route after its path."""
+
+    get = _adding("GET")
+    post = _adding("POST")
+    put = _adding("PUT")
+    patch = _adding("PATCH")
+    delete = _adding("DELETE")
 
 
 def declared(context: RouteContext) -> Action | None:
@@ -82,7 +103,7 @@ def make_rules(routes: Iterable[BaseRoute]) -> list[Rule]:
         action = declared(context)
         if action is None:
             raise UndeclaredRoute(
-                f"{context.path} does not say what it needs: mark it with `@needs`."
+                f"{context.path} does not say what it needs: name the action after its path."
             )
         methods = None if context.methods is None else frozenset(context.methods)
         rules.append(Rule(str(context.path), context.path_regex, methods, action))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Path, Query, Request
+from fastapi import Form, Path, Query, Request
 from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
@@ -30,12 +30,12 @@ from app.web.access.login import (
     set_known,
     token_of,
 )
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.addresses import own_address
 from app.web.problems import error_headers
 from app.web.state import Id, State, app_state
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 MAX_SECRET_CHARACTERS = 1_000
 OLD_ADDRESS = "This login address is no longer valid: it changes with each start of Brushwork."
 ASK_FIRST = (
@@ -65,8 +65,7 @@ Secret = Annotated[str, Form(max_length=MAX_SECRET_CHARACTERS)]
 Token = Annotated[str, Path(max_length=MAX_SECRET_CHARACTERS)]
 
 
-@router.get(LOGIN_PATH)
-@needs(Action.OPEN)
+@router.get(LOGIN_PATH, Action.OPEN)
 def show_login(
     request: Request,
     state: State,
@@ -83,8 +82,7 @@ def show_login(
     return _open_session(request, state, START, wanted=wanted)
 
 
-@router.post(LOGIN_PATH)
-@needs(Action.OPEN)
+@router.post(LOGIN_PATH, Action.OPEN)
 def log_in(
     request: Request,
     state: State,
@@ -140,15 +138,13 @@ def _enter(request: Request, state: State, found: accounts.LoggedIn, *, wanted: 
     return response
 
 
-@router.get(INVITE_PATH + "{token}")
-@needs(Action.OPEN)
+@router.get(INVITE_PATH + "{token}", Action.OPEN)
 def show_invitation(request: Request, state: State, token: Token) -> Response:
     """Show the form of a link with which a person chooses a password; it uses nothing up."""
     return _invitation_page(request, state, token)
 
 
-@router.post(INVITE_PATH + "{token}")
-@needs(Action.OPEN)
+@router.post(INVITE_PATH + "{token}", Action.OPEN)
 def use_invitation(request: Request, state: State, token: Token, password: Secret = "") -> Response:
     """Set the password of the person whom a link is for, and log them in."""
     _require_accounts(request)
@@ -235,8 +231,7 @@ def _login_page(
     )
 
 
-@router.post("/logout")
-@needs(Action.ACCOUNT)
+@router.post("/logout", Action.ACCOUNT)
 def log_out(request: Request, state: State) -> Response:
     """End this browser's session."""
     _end_session_of(request, state)
@@ -256,8 +251,7 @@ def _end_session_of(request: Request, state: State) -> None:
     login_of(request).forget()
 
 
-@router.get("/sessions")
-@needs(Action.ACCOUNT)
+@router.get("/sessions", Action.ACCOUNT)
 def show_sessions(request: Request, state: State) -> Response:
     """List the browsers that are logged in; people who are no administrators see their account."""
     person = current_principal()
@@ -283,8 +277,7 @@ def _own_session(request: Request) -> int | None:
     return caller.session.key if caller and caller.session else None
 
 
-@router.post("/sessions/end-others")
-@needs(Action.ADMIN)
+@router.post("/sessions/end-others", Action.ADMIN)
 def end_other_sessions(request: Request, state: State) -> Response:
     """End every session but this browser's."""
     with state.database.write() as session:
@@ -293,8 +286,7 @@ def end_other_sessions(request: Request, state: State) -> Response:
     return RedirectResponse("/sessions", status_code=303)
 
 
-@router.post("/sessions/{session_id}/end")
-@needs(Action.ADMIN)
+@router.post("/sessions/{session_id}/end", Action.ADMIN)
 def end_session(session_id: Id, request: Request, state: State) -> Response:
     """End one session; that of this browser logs it out."""
     with state.database.write() as session:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Self
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from pydantic import BaseModel, Field, StrictBool
 
 from app.registry.actor import Role
@@ -14,7 +14,7 @@ from app.registry.people import invitations, overview, service, shares
 from app.registry.people.leaving import transfer
 from app.registry.tables.people import User
 from app.registry.wording import aware
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.access.person import require_person
 from app.web.answers import Answer
 from app.web.problems import problems
@@ -22,7 +22,7 @@ from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
 from app.web.state import Id, Reading, SessionRoute, Writing
 
-router = APIRouter(tags=["people"], route_class=SessionRoute)
+router = Router(tags=["people"], route_class=SessionRoute)
 WITH_ACCOUNTS: Any = {
     "dependencies": [Depends(require_person)],
     "responses": problems({404: "This server has no accounts."}),
@@ -87,16 +87,14 @@ class InvitedOut(PersonOut):
     link: str = Field(description="Where they choose a password, once and within 72 hours.")
 
 
-@router.get("/people", **WITH_ACCOUNTS)
-@needs(Action.ADMIN)
+@router.get("/people", Action.ADMIN, **WITH_ACCOUNTS)
 def list_people(session: Reading, part: Part) -> list[PersonOut]:
     """List all people by name, also those who are disabled."""
     people = part.of(service.list_users(session), lambda user: user.key)
     return [PersonOut.of_user(user) for user in people]
 
 
-@router.post("/people", status_code=201, **WITH_ACCOUNTS)
-@needs(Action.ADMIN)
+@router.post("/people", Action.ADMIN, status_code=201, **WITH_ACCOUNTS)
 def invite_person(
     body: PersonIn, request: Request, response: Response, session: Writing
 ) -> InvitedOut:
@@ -108,15 +106,13 @@ def invite_person(
     return _with_link(session, user, request, response)
 
 
-@router.get("/people/{person_id}")
-@needs(Action.ADMIN)
+@router.get("/people/{person_id}", Action.ADMIN)
 def get_person(person_id: Id, session: Reading) -> PersonOut:
     """Show a person."""
     return PersonOut.of_user(service.get_user(session, person_id))
 
 
-@router.patch("/people/{person_id}", responses=REFUSED)
-@needs(Action.ADMIN)
+@router.patch("/people/{person_id}", Action.ADMIN, responses=REFUSED)
 def change_person(person_id: Id, body: PersonPatch, session: Writing) -> PersonOut:
     """Rename a person, give them a role, disable or enable them.
 
@@ -128,8 +124,7 @@ def change_person(person_id: Id, body: PersonPatch, session: Writing) -> PersonO
     return PersonOut.of_user(user)
 
 
-@router.post("/people/{person_id}/reset")
-@needs(Action.ADMIN)
+@router.post("/people/{person_id}/reset", Action.ADMIN)
 def reset_person(
     person_id: Id, request: Request, response: Response, session: Writing
 ) -> InvitedOut:
@@ -141,8 +136,7 @@ def reset_person(
     return _with_link(session, service.get_user(session, person_id), request, response)
 
 
-@router.post("/people/{person_id}/transfer")
-@needs(Action.ADMIN)
+@router.post("/people/{person_id}/transfer", Action.ADMIN)
 def transfer_things(person_id: Id, body: TransferIn, session: Writing) -> TransferOut:
     """Make all that a person has another's."""
     leaver = service.get_user(session, person_id)

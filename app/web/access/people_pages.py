@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import Depends, Form, Request
 from starlette.responses import Response
 
 from app.registry.actor import Role
@@ -13,12 +13,12 @@ from app.registry.db import MAX_ID
 from app.registry.errors import Conflict, InvalidInput
 from app.registry.people import invitations, overview, service
 from app.registry.people.leaving import transfer
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.access.person import require_person
 from app.web.state import Id, State
 from app.web.templates import redirect_with_notice, render
 
-router = APIRouter(include_in_schema=False, dependencies=[Depends(require_person)])
+router = Router(include_in_schema=False, dependencies=[Depends(require_person)])
 Name = Annotated[str, Form(max_length=2_000)]
 Heir = Annotated[int, Form(ge=1, le=MAX_ID)]
 
@@ -32,15 +32,13 @@ class NewLink:
     url: str
 
 
-@router.get("/people")
-@needs(Action.ADMIN)
+@router.get("/people", Action.ADMIN)
 def show_people(request: Request, state: State) -> Response:
     """List people and the links that nobody has used yet."""
     return _page(request, state)
 
 
-@router.post("/people")
-@needs(Action.ADMIN)
+@router.post("/people", Action.ADMIN)
 def invite(
     request: Request, state: State, name: Name = "", role: Annotated[Role, Form()] = Role.MEMBER
 ) -> Response:
@@ -54,8 +52,7 @@ def invite(
     return _page(request, state, link=_link(request, user.name, user.role, token))
 
 
-@router.post("/people/{person_id}")
-@needs(Action.ADMIN)
+@router.post("/people/{person_id}", Action.ADMIN)
 def change_person(
     request: Request,
     person_id: Id,
@@ -74,8 +71,7 @@ def change_person(
     return redirect_with_notice("/people", f"{user.name} is changed.", request=request)
 
 
-@router.post("/people/{person_id}/reset")
-@needs(Action.ADMIN)
+@router.post("/people/{person_id}/reset", Action.ADMIN)
 def make_link(request: Request, person_id: Id, state: State) -> Response:
     """Show a new link for a person; earlier ones are void."""
     try:
@@ -87,8 +83,7 @@ def make_link(request: Request, person_id: Id, state: State) -> Response:
     return _page(request, state, link=_link(request, user.name, user.role, token))
 
 
-@router.post("/people/{person_id}/withdraw")
-@needs(Action.ADMIN)
+@router.post("/people/{person_id}/withdraw", Action.ADMIN)
 def withdraw_link(person_id: Id, state: State) -> Response:
     """Void the link of a person."""
     with state.database.write() as session:
@@ -97,8 +92,7 @@ def withdraw_link(person_id: Id, state: State) -> Response:
     return redirect_with_notice("/people", f"The link for {user.name} opens nothing now.")
 
 
-@router.post("/people/{person_id}/transfer")
-@needs(Action.ADMIN)
+@router.post("/people/{person_id}/transfer", Action.ADMIN)
 def transfer_things(request: Request, person_id: Id, state: State, heir: Heir) -> Response:
     """Make all that a person has another's."""
     try:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from pydantic import BaseModel, Field, StrictBool
 
 from app.registry.actor import Visibility
 from app.registry.db import Session
 from app.registry.people import shares
 from app.registry.people.shares import ThingKind
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.access.person import require_person
 from app.web.answers import Answer
 from app.web.rest.bodies import example
 from app.web.state import Id, Reading, SessionRoute, Writing
 
-router = APIRouter(
-    tags=["people"], route_class=SessionRoute, dependencies=[Depends(require_person)]
-)
+router = Router(tags=["people"], route_class=SessionRoute, dependencies=[Depends(require_person)])
 MOST_SHARES = 200
 
 
@@ -52,15 +50,13 @@ class SharingIn(BaseModel):
     )
 
 
-@router.get("/sharing/{thing}/{thing_id}")
-@needs(Action.LOOK)
+@router.get("/sharing/{thing}/{thing_id}", Action.LOOK)
 def get_sharing(thing: ThingKind, thing_id: Id, session: Reading) -> SharingOut:
     """Tell who sees a thing, and what you may do with it."""
     return _sharing(session, thing, thing_id)
 
 
-@router.put("/sharing/{thing}/{thing_id}")
-@needs(Action.OWN)
+@router.put("/sharing/{thing}/{thing_id}", Action.OWN)
 def set_sharing(thing: ThingKind, thing_id: Id, body: SharingIn, session: Writing) -> SharingOut:
     """Change who sees a thing, and what was drawn to judge it.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import Depends, Form, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.actor import Visibility
@@ -15,11 +15,11 @@ from app.registry.people import shares
 from app.registry.people.shares import ThingKind
 from app.registry.state import AppState
 from app.web import templates
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.access.person import require_person
 from app.web.state import Id, State
 
-router = APIRouter(include_in_schema=False, dependencies=[Depends(require_person)])
+router = Router(include_in_schema=False, dependencies=[Depends(require_person)])
 Edits = Literal["", "none", "see", "edit"]
 ShortText = Annotated[str, Form(max_length=240)]
 
@@ -39,8 +39,7 @@ class ShareView:
         return f"/share/{self.standing.kind}/{self.standing.thing_id}"
 
 
-@router.get("/share/{kind}/{thing_id}")
-@needs(Action.LOOK)
+@router.get("/share/{kind}/{thing_id}", Action.LOOK)
 def show_sharing(kind: ThingKind, thing_id: Id, request: Request, state: State) -> Response:
     """Show who sees a thing."""
     with state.database.read() as session:
@@ -48,8 +47,7 @@ def show_sharing(kind: ThingKind, thing_id: Id, request: Request, state: State) 
     return _answer(request, view)
 
 
-@router.post("/share/{kind}/{thing_id}")
-@needs(Action.OWN)
+@router.post("/share/{kind}/{thing_id}", Action.OWN)
 def change_sharing(
     kind: ThingKind,
     thing_id: Id,

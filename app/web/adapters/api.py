@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Self
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import Field, StrictBool, StringConstraints, model_validator
 
 from app.registry.adapters import service
@@ -14,7 +14,7 @@ from app.registry.people.whose import only
 from app.registry.renders.covers import choose_cover
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.validation import Name
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import Answer, OwnedAnswer
 from app.web.openapi import header_docs
 from app.web.problems import problems
@@ -25,7 +25,7 @@ from worker.core.families.family import BaseFamily
 from worker.core.lora_files.weights import WeightCard
 from worker.core.old_names import accept_old_names
 
-router = APIRouter(tags=["adapters"], route_class=SessionRoute)
+router = Router(tags=["adapters"], route_class=SessionRoute)
 
 UNLISTED = problems({409: "It holds the checkpoints of a run."})
 Tag = Annotated[str, StringConstraints(strip_whitespace=True, max_length=service.MAX_TAG_LENGTH)]
@@ -129,8 +129,7 @@ def adapter_out(row: AdapterSummary) -> AdapterOut:
     )
 
 
-@router.get("/adapters", responses=header_docs("x-total-count-more"))
-@needs(Action.LOOK)
+@router.get("/adapters", Action.LOOK, responses=header_docs("x-total-count-more"))
 def list_adapters(
     session: Reading,
     response: Response,
@@ -166,16 +165,14 @@ def list_adapters(
     return [adapter_out(row) for row in found.items]
 
 
-@router.get("/adapters/{adapter_id}")
-@needs(Action.LOOK)
+@router.get("/adapters/{adapter_id}", Action.LOOK)
 def get_adapter(adapter_id: AdapterId, session: Reading) -> AdapterOut:
     """Get an adapter."""
     adapter = service.get_adapter(session, adapter_id)
     return adapter_out(service.summary(session, adapter))
 
 
-@router.patch("/adapters/{adapter_id}", responses=UNLISTED)
-@needs(Action.EDIT)
+@router.patch("/adapters/{adapter_id}", Action.EDIT, responses=UNLISTED)
 def change_adapter(adapter_id: AdapterId, body: AdapterPatch, session: Writing) -> AdapterOut:
     """Change name, notes, license, star, cover, trigger words or tags.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.datastructures import UploadFile
 from starlette.responses import RedirectResponse, Response
 
@@ -24,7 +24,7 @@ from app.registry.renders.ordered_covers import missing_covers, order_covers
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
 from app.registry.wording import plural
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.adapters.detail import AdapterDetailPage, form_values, read_change
 from app.web.adapters.folders import pages as folder_pages
 from app.web.adapters.imports import pages as import_pages
@@ -42,7 +42,7 @@ from app.web.state import OptionalId, PageNumber, Slug, State, Words
 from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
 from worker.core.families.family import BaseFamily, find_family
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 router.include_router(version_pages.router)
 router.include_router(render_pages.router)
 router.include_router(import_pages.router)
@@ -67,8 +67,7 @@ def filter_links(filters: Filter, whose: str = "") -> ListLinks:
     return ListLinks("/adapters", values, kept=("sort",))
 
 
-@router.get("/adapters")
-@needs(Action.LOOK)
+@router.get("/adapters", Action.LOOK)
 def index(
     request: Request,
     state: State,
@@ -152,8 +151,7 @@ def _sum_words(numbers: Iterable[int | None]) -> str:
     return _count_words(COUNT_END + 1 if stopped else sum(known)) if known else ""
 
 
-@router.post("/imports")
-@needs(Action.CREATE)
+@router.post("/imports", Action.CREATE)
 def import_adapters(request: Request, state: State, sent: SentForm) -> Response:
     """Import LoRA files, each with its companion files; an io worker checks them.
 
@@ -181,8 +179,7 @@ def import_adapters(request: Request, state: State, sent: SentForm) -> Response:
     return _list_page(request, state, Filter(), shown, status=status)
 
 
-@router.post("/adapters/covers")
-@needs(Action.BULK)
+@router.post("/adapters/covers", Action.BULK)
 def make_covers(state: State) -> Response:
     """Draw an image of each adapter that has none, which becomes its cover."""
     with state.database.write() as session:
@@ -198,8 +195,7 @@ def _adapter_id(state: AppState, slug: str) -> int:
         return service.adapter_by_slug(session, slug).key
 
 
-@router.get("/adapters/{slug}")
-@needs(Action.LOOK)
+@router.get("/adapters/{slug}", Action.LOOK)
 def show(
     request: Request,
     slug: Slug,
@@ -217,8 +213,7 @@ def show(
     return render(request, "adapters/show.html", page)
 
 
-@router.post("/adapters/{slug}")
-@needs(Action.EDIT)
+@router.post("/adapters/{slug}", Action.EDIT)
 def change(
     request: Request,
     slug: Slug,
@@ -261,8 +256,7 @@ def _address(slug: str, version: str | None, place: str) -> str:
     return f"/adapters/{slug}{query}{place}"
 
 
-@router.post("/adapters/{slug}/star")
-@needs(Action.EDIT)
+@router.post("/adapters/{slug}/star", Action.EDIT)
 def star(request: Request, slug: Slug, state: State, sent: SentForm) -> Response:
     """Star an adapter, or remove the star."""
     with state.database.write() as session:
@@ -274,8 +268,7 @@ def star(request: Request, slug: Slug, state: State, sent: SentForm) -> Response
     return RedirectResponse(f"/adapters/{slug}", status_code=303)
 
 
-@router.post("/adapters/{slug}/cover")
-@needs(Action.EDIT)
+@router.post("/adapters/{slug}/cover", Action.EDIT)
 def set_cover(slug: Slug, state: State, sent: SentForm) -> Response:
     """Set an image generated with the adapter as its cover."""
     with state.database.write() as session:

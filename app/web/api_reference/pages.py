@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import HTMLResponse
 
 from app.web import templates
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.openapi import Schema, operations
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ class OperationGroup:
     operations: list[Operation]
 
 
-@router.get("/docs")
-@needs(Action.LOOK)
+@router.get("/docs", Action.LOOK)
 def api_reference(request: Request) -> HTMLResponse:
     """Show the REST API: all operations; the viewer takes their place once it has loaded.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field, StrictBool
 
 from app.registry.added_models import service as added_models
@@ -15,7 +15,7 @@ from app.registry.db import Session
 from app.registry.deletion import base_models as removal
 from app.registry.renders.plan import usual_of
 from app.registry.tables import base_models as models
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.added_models import NOT_ADDED, ModelOut, add_removal, model_out
 from app.web.problems import CANCEL
 from app.web.rest.bodies import example
@@ -26,7 +26,7 @@ from worker.core.families.variants import Variant
 from worker.core.starter.subjects import KnownSubject
 from worker.core.words import SamplerName
 
-router = APIRouter(tags=["base-models"], route_class=SessionRoute)
+router = Router(tags=["base-models"], route_class=SessionRoute)
 
 
 class BaseModelIn(BaseModel):
@@ -124,8 +124,7 @@ def _drawing(base: models.BaseModel) -> DrawingOut:
     )
 
 
-@router.get("/base-models")
-@needs(Action.LOOK)
+@router.get("/base-models", Action.LOOK)
 def list_base_models(session: Reading, part: Part) -> list[BaseModelOut]:
     """List all base models.
 
@@ -136,8 +135,7 @@ def list_base_models(session: Reading, part: Part) -> list[BaseModelOut]:
     return _answers(session, part.of(bases, lambda base: base.key))
 
 
-@router.post("/base-models", status_code=202, responses=NOT_ADDED)
-@needs(Action.ADMIN)
+@router.post("/base-models", Action.ADMIN, status_code=202, responses=NOT_ADDED)
 def add_base_model(body: BaseModelIn, state: State, session: Writing) -> BaseModelOut:
     """Add a base model from a path or from the Hugging Face Hub.
 
@@ -155,15 +153,13 @@ def add_base_model(body: BaseModelIn, state: State, session: Writing) -> BaseMod
     return _answers(session, [base])[0]
 
 
-@router.get("/base-models/{base_id}")
-@needs(Action.LOOK)
+@router.get("/base-models/{base_id}", Action.LOOK)
 def get_base_model(base_id: BaseModelId, session: Reading) -> BaseModelOut:
     """Get a base model with the progress of its download."""
     return _answers(session, [service.get_base_model(session, base_id)])[0]
 
 
-@router.patch("/base-models/{base_id}")
-@needs(Action.ADMIN)
+@router.patch("/base-models/{base_id}", Action.ADMIN)
 def correct_base_model(
     base_id: BaseModelId, body: BaseModelPatch, session: Writing
 ) -> BaseModelOut:
@@ -171,8 +167,7 @@ def correct_base_model(
     return _answers(session, [service.correct_variant(session, base_id, body.variant)])[0]
 
 
-@router.get("/base-models/{base_id}/subjects")
-@needs(Action.LOOK)
+@router.get("/base-models/{base_id}/subjects", Action.LOOK)
 def list_subjects(
     base_id: BaseModelId,
     session: Reading,
@@ -190,8 +185,7 @@ def list_subjects(
     return part.of(found, lambda known: known.name)
 
 
-@router.post("/base-models/{base_id}/cancel", **CANCEL)
-@needs(Action.ADMIN)
+@router.post("/base-models/{base_id}/cancel", Action.ADMIN, **CANCEL)
 def cancel_base_model(base_id: BaseModelId, session: Writing) -> BaseModelOut:
     """Cancel the download of a base model.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.added_models import service as added_models
@@ -13,7 +13,7 @@ from app.registry.deletion import base_models as removal
 from app.registry.errors import NotFound
 from app.registry.state import AppState
 from app.registry.tables.base_models import EMBEDDED
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.added_models import PRECISIONS, ModelPages, SentModel, models_page
 from app.web.forms import SentForm
 from app.web.state import Id, State, Words
@@ -21,7 +21,7 @@ from app.web.templates import render
 from worker.core.families.others import SUPPORTED
 from worker.core.families.variants import Variant
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 GROUP_TITLES = {
     "animals-nature": "Animals and plants",
@@ -32,8 +32,7 @@ GROUP_TITLES = {
 }
 
 
-@router.get(f"{BASE_MODELS.address}/{{base_id}}/subjects")
-@needs(Action.LOOK)
+@router.get(f"{BASE_MODELS.address}/{{base_id}}/subjects", Action.LOOK)
 def show_subjects(request: Request, base_id: Id, state: State, q: Words = "") -> Response:
     """List what a base model can draw, each with a link into the playground."""
     with state.database.read() as session:
@@ -56,8 +55,7 @@ def show_subjects(request: Request, base_id: Id, state: State, q: Words = "") ->
     )
 
 
-@router.post(f"{BASE_MODELS.address}/{{base_id}}/variant")
-@needs(Action.ADMIN)
+@router.post(f"{BASE_MODELS.address}/{{base_id}}/variant", Action.ADMIN)
 def correct_variant(request: Request, base_id: Id, state: State, form: SentForm) -> Response:
     """Correct the variant of a base model."""
     sent = str(form.get("variant", ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, ClassVar, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
@@ -17,7 +17,7 @@ from app.registry.blind_tests.results import BlindResult
 from app.registry.db import MAX_ID
 from app.registry.state import AppState
 from app.registry.tables.blind_tests import BlindTest, Choice, Question
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import Answer, OwnedAnswer
 from app.web.openapi import file_docs
 from app.web.problems import problems
@@ -25,7 +25,7 @@ from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import Id, Reading, SessionRoute, State, Writing
 
-router = APIRouter(tags=["blind-tests"], route_class=SessionRoute)
+router = Router(tags=["blind-tests"], route_class=SessionRoute)
 
 ENDED = problems({409: "It has ended or was deleted, or the pair was not shown."})
 NOT_ENDED = problems({409: "It has not ended: until then nothing tells who is who."})
@@ -134,8 +134,7 @@ def _planned(body: BlindTestIn, state: AppState) -> BlindPlan:
         return plan.plan_blind_test(session, body)
 
 
-@router.post("/blind-tests/estimate")
-@needs(Action.LOOK)
+@router.post("/blind-tests/estimate", Action.LOOK)
 def estimate_blind_test(body: BlindTestIn, state: State) -> BlindEstimate:
     """Estimate a blind test.
 
@@ -145,8 +144,7 @@ def estimate_blind_test(body: BlindTestIn, state: State) -> BlindEstimate:
     return BlindEstimate.of(planned.test, planned.statistics, planned)
 
 
-@router.post("/blind-tests", status_code=202)
-@needs(Action.DRAW)
+@router.post("/blind-tests", Action.DRAW, status_code=202)
 def start_blind_test(body: BlindTestIn, state: State) -> BlindTestOut:
     """Start a blind test: its images are drawn in the order in which they are judged.
 
@@ -157,8 +155,7 @@ def start_blind_test(body: BlindTestIn, state: State) -> BlindTestOut:
         return blind_test_out(service.start(session, planned, state.store))
 
 
-@router.get("/blind-tests")
-@needs(Action.LOOK)
+@router.get("/blind-tests", Action.LOOK)
 def list_blind_tests(
     session: Reading,
     part: Part,
@@ -177,15 +174,13 @@ def list_blind_tests(
     return [blind_test_out(test) for test in rows]
 
 
-@router.get("/blind-tests/{test_id}")
-@needs(Action.LOOK)
+@router.get("/blind-tests/{test_id}", Action.LOOK)
 def get_blind_test(test_id: Id, session: Reading) -> BlindTestOut:
     """Get a blind test."""
     return blind_test_out(service.get_blind_test(session, test_id))
 
 
-@router.post("/blind-tests/{test_id}/pairs", responses=ENDED)
-@needs(Action.VOTE)
+@router.post("/blind-tests/{test_id}/pairs", Action.VOTE, responses=ENDED)
 def next_blind_pair(test_id: Id, state: State) -> BlindPairOut:
     """Get the pair that waits for an answer, else the next one.
 
@@ -194,8 +189,7 @@ def next_blind_pair(test_id: Id, state: State) -> BlindPairOut:
     return pair_out(judging.take_turn(state.database, test_id, judge()))
 
 
-@router.post("/blind-tests/{test_id}/votes", responses=ENDED)
-@needs(Action.VOTE)
+@router.post("/blind-tests/{test_id}/votes", Action.VOTE, responses=ENDED)
 def vote_blind_pair(test_id: Id, body: BlindVoteIn, state: State) -> BlindPairOut:
     """Answer a pair; the answer is the next one. The same answer twice is no error."""
     with state.database.write() as session:
@@ -203,8 +197,7 @@ def vote_blind_pair(test_id: Id, body: BlindVoteIn, state: State) -> BlindPairOu
     return pair_out(judging.take_turn(state.database, test_id, judge()))
 
 
-@router.post("/blind-tests/{test_id}/undo", responses=ENDED)
-@needs(Action.VOTE)
+@router.post("/blind-tests/{test_id}/undo", Action.VOTE, responses=ENDED)
 def undo_blind_vote(test_id: Id, state: State) -> BlindPairOut:
     """Take the last answer of this judge back: its pair waits for another one."""
     with state.database.write() as session:
@@ -212,8 +205,7 @@ def undo_blind_vote(test_id: Id, state: State) -> BlindPairOut:
     return pair_out(judging.take_turn(state.database, test_id, judge()))
 
 
-@router.post("/blind-tests/{test_id}/end")
-@needs(Action.CONTROL)
+@router.post("/blind-tests/{test_id}/end", Action.CONTROL)
 def end_blind_test(test_id: Id, session: Writing) -> BlindTestOut:
     """End a blind test with what is judged: undecided is a result, too.
 
@@ -223,9 +215,11 @@ def end_blind_test(test_id: Id, session: Writing) -> BlindTestOut:
 
 
 @router.post(
-    "/blind-tests/{test_id}/continue", status_code=202, responses=problems({409: "It was deleted."})
+    "/blind-tests/{test_id}/continue",
+    Action.CONTROL,
+    status_code=202,
+    responses=problems({409: "It was deleted."}),
 )
-@needs(Action.CONTROL)
 def continue_blind_test(test_id: Id, state: State) -> BlindTestOut:
     """Open a blind test again, and draw the images that are missing."""
     with state.database.read() as session:
@@ -234,8 +228,7 @@ def continue_blind_test(test_id: Id, state: State) -> BlindTestOut:
         return blind_test_out(service.go_on(session, test_id, missing, state.store))
 
 
-@router.get("/blind-tests/{test_id}/result", responses=NOT_ENDED)
-@needs(Action.LOOK)
+@router.get("/blind-tests/{test_id}/result", Action.LOOK, responses=NOT_ENDED)
 def get_blind_result(test_id: Id, session: Reading) -> BlindResult:
     """Get what a blind test found."""
     test = service.get_blind_test(session, test_id)
@@ -243,8 +236,7 @@ def get_blind_result(test_id: Id, session: Reading) -> BlindResult:
     return results.view(session, test)
 
 
-@router.post("/blind-tests/{test_id}/use", responses=NOT_ENDED)
-@needs(Action.EDIT)
+@router.post("/blind-tests/{test_id}/use", Action.EDIT, responses=NOT_ENDED)
 def use_blind_candidate(test_id: Id, body: BlindUseIn, session: Writing) -> BlindUsedOut:
     """Put a candidate into use, at the weight that it had.
 
@@ -255,10 +247,10 @@ def use_blind_candidate(test_id: Id, body: BlindUseIn, session: Writing) -> Blin
 
 @router.get(
     "/blind-tests/{test_id}/pairs/{number}/{side}",
+    Action.LOOK,
     response_class=Response,
     responses=file_docs("image/png") | problems({409: "The pair was not shown."}),
 )
-@needs(Action.LOOK)
 def get_blind_image(
     test_id: Id, number: Number, side: Literal["left", "right"], state: State
 ) -> Response:
@@ -273,10 +265,10 @@ def get_blind_image(
 
 @router.get(
     "/blind-tests/{test_id}/references/{shown}",
+    Action.LOOK,
     response_class=Response,
     responses=file_docs("image/png"),
 )
-@needs(Action.LOOK)
 def get_blind_reference(
     test_id: Id, shown: Annotated[int, Path(ge=1, le=9)], state: State
 ) -> Response:

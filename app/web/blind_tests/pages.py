@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel, BeforeValidator
 from starlette.responses import RedirectResponse, Response
 
@@ -25,7 +25,7 @@ from app.registry.renders.recipes import service as recipes
 from app.registry.runs import checkpoints
 from app.registry.slugs import LONGEST_SLUG
 from app.registry.tables.blind_tests import BlindTest, Choice, Question
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.addresses import MAX_ADDRESS
 from app.web.blind_tests.api import continue_blind_test, judge
 from app.web.form_reader import FormReader, as_id
@@ -36,7 +36,7 @@ from app.web.state import Id, OptionalId, PageNumber, SessionRoute, State, Words
 from app.web.templates import go_to, redirect_with_notice, render
 from worker.core.evaluation.preferences import FEWEST_PROMPTS, MOST_CANDIDATES
 
-router = APIRouter(include_in_schema=False, route_class=SessionRoute)
+router = Router(include_in_schema=False, route_class=SessionRoute)
 
 WITHOUT = "none"
 EVERYDAY = "everyday"  # subjects, in place of the prompts of a grid
@@ -190,8 +190,7 @@ class NewBlindPage:
     datasets: Sequence[tuple[object, str]]
 
 
-@router.get("/blind-tests")
-@needs(Action.LOOK)
+@router.get("/blind-tests", Action.LOOK)
 def index(request: Request, state: State, run: OptionalId = None, page: PageNumber = 1) -> Response:
     """List blind tests, newest first, or those of a run."""
     with state.database.read() as session:
@@ -202,8 +201,7 @@ def index(request: Request, state: State, run: OptionalId = None, page: PageNumb
     return render(request, "blind_tests/list.html", found=found, run=run, has_deleted=deleted)
 
 
-@router.get("/blind-tests/new")
-@needs(Action.LOOK)
+@router.get("/blind-tests/new", Action.LOOK)
 def new(request: Request, state: State) -> Response:
     """The form of a new test, with what it costs and finds."""
     form = read_blind_form(request.query_params.multi_items())
@@ -212,8 +210,7 @@ def new(request: Request, state: State) -> Response:
     return render(request, "blind_tests/new.html", page)
 
 
-@router.post("/blind-tests/new")
-@needs(Action.DRAW)
+@router.post("/blind-tests/new", Action.DRAW)
 def start(request: Request, state: State, sent: SentForm) -> Response:
     """Start a test; its images are drawn in the order in which they are judged."""
     with state.database.read() as session:
@@ -224,8 +221,7 @@ def start(request: Request, state: State, sent: SentForm) -> Response:
         return _to(service.start(session, page.plan, state.store).key)
 
 
-@router.post("/blind-tests/play")
-@needs(Action.LOOK)
+@router.post("/blind-tests/play", Action.LOOK)
 def from_playground(request: Request, sent: SentForm) -> Response:
     """Go to the form of a new test of the adapters in the playground's form."""
     form = read_form(sent.multi_items())
@@ -237,8 +233,7 @@ def from_playground(request: Request, sent: SentForm) -> Response:
     return go_to(request, address)
 
 
-@router.get("/blind-tests/{test_id}")
-@needs(Action.VOTE)
+@router.get("/blind-tests/{test_id}", Action.VOTE)
 def show(request: Request, test_id: Id, state: State, pairs: Words = "") -> Response:
     """The next pair of this judge; the result once the test has ended, with `pairs` all of them."""
     with state.database.read() as session:
@@ -253,8 +248,7 @@ def show(request: Request, test_id: Id, state: State, pairs: Words = "") -> Resp
     return render(request, "blind_tests/result.html", view=view, is_all=bool(pairs))
 
 
-@router.post("/blind-tests/{test_id}/votes")
-@needs(Action.VOTE)
+@router.post("/blind-tests/{test_id}/votes", Action.VOTE)
 def vote(test_id: Id, session: Writing, sent: SentForm) -> Response:
     """Answer the pair that is shown."""
     form = FormReader(sent)
@@ -264,32 +258,28 @@ def vote(test_id: Id, session: Writing, sent: SentForm) -> Response:
     return _to(test_id)
 
 
-@router.post("/blind-tests/{test_id}/undo")
-@needs(Action.VOTE)
+@router.post("/blind-tests/{test_id}/undo", Action.VOTE)
 def undo(test_id: Id, session: Writing) -> Response:
     """Take the last answer of this judge back."""
     judging.undo(session, test_id, judge())
     return _to(test_id)
 
 
-@router.post("/blind-tests/{test_id}/end")
-@needs(Action.CONTROL)
+@router.post("/blind-tests/{test_id}/end", Action.CONTROL)
 def end(test_id: Id, session: Writing) -> Response:
     """End a test with what is judged."""
     service.end(session, test_id)
     return _to(test_id)
 
 
-@router.post("/blind-tests/{test_id}/continue")
-@needs(Action.CONTROL)
+@router.post("/blind-tests/{test_id}/continue", Action.CONTROL)
 def go_on(test_id: Id, state: State) -> Response:
     """Open a test that has ended."""
     continue_blind_test(test_id, state)
     return _to(test_id)
 
 
-@router.post("/blind-tests/{test_id}/use")
-@needs(Action.EDIT)
+@router.post("/blind-tests/{test_id}/use", Action.EDIT)
 def use(test_id: Id, session: Writing, sent: SentForm) -> Response:
     """Put a candidate into use."""
     form = FormReader(sent)

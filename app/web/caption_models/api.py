@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.registry.added_models import service as added_models
@@ -12,14 +11,14 @@ from app.registry.caption_models import service
 from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.db import Session
 from app.registry.tables.caption_models import CaptionModel
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.added_models import NOT_ADDED, ModelOut, add_removal, model_out
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import CaptionModelId, Reading, SessionRoute, State, Writing
 
-router = APIRouter(tags=["caption-models"], route_class=SessionRoute)
+router = Router(tags=["caption-models"], route_class=SessionRoute)
 
 
 class CaptionModelIn(BaseModel):
@@ -50,8 +49,7 @@ def _model_out(session: Session, model: CaptionModel) -> CaptionModelOut:
     return model_out(CaptionModelOut, row)
 
 
-@router.get("/caption-models")
-@needs(Action.LOOK)
+@router.get("/caption-models", Action.LOOK)
 def list_caption_models(session: Reading, part: Part) -> list[CaptionModelOut]:
     """List the models that caption images on this machine."""
     rows = added_models.list_with_progress(session, CAPTION_MODELS)
@@ -59,8 +57,7 @@ def list_caption_models(session: Reading, part: Part) -> list[CaptionModelOut]:
     return [model_out(CaptionModelOut, row) for row in shown]
 
 
-@router.post("/caption-models", status_code=202, responses=NOT_ADDED)
-@needs(Action.ADMIN)
+@router.post("/caption-models", Action.ADMIN, status_code=202, responses=NOT_ADDED)
 def add_caption_model(body: CaptionModelIn, state: State, session: Writing) -> CaptionModelOut:
     """Add a caption model from a folder or from the Hugging Face Hub.
 
@@ -72,8 +69,7 @@ def add_caption_model(body: CaptionModelIn, state: State, session: Writing) -> C
     return _model_out(session, model)
 
 
-@router.get("/caption-models/{model_id}")
-@needs(Action.LOOK)
+@router.get("/caption-models/{model_id}", Action.LOOK)
 def get_caption_model(model_id: CaptionModelId, session: Reading) -> CaptionModelOut:
     """Get a caption model with the progress of its download."""
     return _model_out(session, added_models.get_model(session, CAPTION_MODELS, model_id))
@@ -81,6 +77,7 @@ def get_caption_model(model_id: CaptionModelId, session: Reading) -> CaptionMode
 
 @router.post(
     "/caption-models/{model_id}/check",
+    Action.ADMIN,
     status_code=202,
     responses=problems(
         {
@@ -89,7 +86,6 @@ def get_caption_model(model_id: CaptionModelId, session: Reading) -> CaptionMode
         }
     ),
 )
-@needs(Action.ADMIN)
 def check_caption_model(
     model_id: CaptionModelId, state: State, session: Writing
 ) -> CaptionModelOut:
@@ -100,8 +96,7 @@ def check_caption_model(
     return _model_out(session, service.check_again(session, model_id, state.settings))
 
 
-@router.post("/caption-models/{model_id}/cancel", **CANCEL)
-@needs(Action.ADMIN)
+@router.post("/caption-models/{model_id}/cancel", Action.ADMIN, **CANCEL)
 def cancel_caption_model(model_id: CaptionModelId, session: Writing) -> CaptionModelOut:
     """Cancel the download of a caption model.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from app.registry.added_models import service as added_models
@@ -10,12 +10,12 @@ from app.registry.added_models.removal import file_removal
 from app.registry.caption_models import service
 from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.state import AppState
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.added_models import ModelPages, SentModel, models_page
 from app.web.state import Id, State
 from app.web.templates import render
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 def _show(request: Request, state: AppState, sent: SentModel, status: int) -> Response:
@@ -34,8 +34,7 @@ PAGES = ModelPages(CAPTION_MODELS, _show, service.remove)
 PAGES.add_routes(router)
 
 
-@router.post(f"{CAPTION_MODELS.address}/{{model_id}}/check")
-@needs(Action.ADMIN)
+@router.post(f"{CAPTION_MODELS.address}/{{model_id}}/check", Action.ADMIN)
 def check(request: Request, model_id: Id, state: State) -> Response:
     """Check a caption model again, or resume its download."""
     return PAGES.carry_out(

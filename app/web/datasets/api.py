@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Self
 
-from fastapi import APIRouter, File, Query, Request, Response, UploadFile
+from fastapi import File, Query, Request, Response, UploadFile
 from pydantic import BaseModel, Field, StrictBool, StringConstraints
 
 from app.registry.datasets import examples, service, uploads
@@ -17,7 +17,7 @@ from app.registry.people.whose import only
 from app.registry.slugs import Number
 from app.registry.tables.datasets import MAX_REPEATS, TRIGGER_LENGTH, Dataset, Image
 from app.registry.validation import Fraction, Name
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import Answer, OwnedAnswer
 from app.web.datasets import one_image_api
 from app.web.datasets import upload_progress as progress
@@ -29,7 +29,7 @@ from app.web.state import DatasetId, Id, Reading, SessionRoute, State, Writing
 from worker.core.starter.examples import EXAMPLES
 from worker.core.words import CaptionKind
 
-router = APIRouter(tags=["datasets"], route_class=SessionRoute)
+router = Router(tags=["datasets"], route_class=SessionRoute)
 router.include_router(one_image_api.router)
 
 TriggerWord = Annotated[
@@ -154,8 +154,7 @@ def dataset_out(session: Session, dataset: Dataset) -> DatasetOut:
     return DatasetOut.of(dataset, image_count=service.summary(session, dataset).image_count)
 
 
-@router.post("/datasets", status_code=201)
-@needs(Action.CREATE)
+@router.post("/datasets", Action.CREATE, status_code=201)
 def create_dataset(body: DatasetIn, session: Writing) -> DatasetOut:
     """Create an empty dataset."""
     dataset = service.create_dataset(session, body.name, trigger_word=body.trigger_word)
@@ -164,10 +163,10 @@ def create_dataset(body: DatasetIn, session: Writing) -> DatasetOut:
 
 @router.post(
     "/examples",
+    Action.CREATE,
     status_code=201,
     responses={200: {"model": DatasetOut}, **problems({404: "There is no such example style."})},
 )
-@needs(Action.CREATE)
 def add_example(body: ExampleIn, state: State, response: Response) -> DatasetOut:
     """Create the dataset of an example style, with its images and captions.
 
@@ -180,8 +179,7 @@ def add_example(body: ExampleIn, state: State, response: Response) -> DatasetOut
         return dataset_out(session, dataset)
 
 
-@router.get("/datasets")
-@needs(Action.LOOK)
+@router.get("/datasets", Action.LOOK)
 def list_datasets(
     session: Reading, part: Part, q: Search = "", whose: Whose = None
 ) -> list[DatasetOut]:
@@ -192,15 +190,13 @@ def list_datasets(
     return [DatasetOut.of(row.dataset, image_count=row.image_count) for row in found]
 
 
-@router.get("/datasets/{dataset_id}")
-@needs(Action.LOOK)
+@router.get("/datasets/{dataset_id}", Action.LOOK)
 def get_dataset(dataset_id: DatasetId, session: Reading) -> DatasetOut:
     """Get a dataset."""
     return dataset_out(session, service.get_dataset(session, dataset_id))
 
 
-@router.patch("/datasets/{dataset_id}")
-@needs(Action.EDIT)
+@router.patch("/datasets/{dataset_id}", Action.EDIT)
 def change_dataset(dataset_id: DatasetId, body: DatasetPatch, session: Writing) -> DatasetOut:
     """Rename a dataset or change its trigger word."""
     dataset = service.change_dataset(
@@ -211,13 +207,13 @@ def change_dataset(dataset_id: DatasetId, body: DatasetPatch, session: Writing) 
 
 @router.post(
     "/datasets/{dataset_id}/images",
+    Action.EDIT,
     response_model=UploadOut,
     responses={
         200: {"content": {progress.MEDIA_TYPE: {"schema": {"type": "string"}}}},
         **problems({413: "More than 12 GB in one request: send several."}),
     },
 )
-@needs(Action.EDIT)
 def upload_images(
     request: Request,
     dataset_id: DatasetId,
@@ -268,8 +264,7 @@ def _upload_out(outcome: uploads.UploadOutcome) -> UploadOut:
     )
 
 
-@router.get("/images/{image_id}")
-@needs(Action.LOOK)
+@router.get("/images/{image_id}", Action.LOOK)
 def get_image(image_id: Id, session: Reading) -> ImageOut:
     """Get an image."""
     return ImageOut.of_image(service.get_image(session, image_id))
@@ -277,9 +272,9 @@ def get_image(image_id: Id, session: Reading) -> ImageOut:
 
 @router.patch(
     "/images/{image_id}",
+    Action.EDIT,
     responses=problems({409: "The caption was changed since `caption_version`."}),
 )
-@needs(Action.EDIT)
 def change_image(image_id: Id, body: ImagePatch, session: Writing) -> ImageOut:
     """Change the caption of an image, or how runs use it.
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from starlette.responses import Response
 
 from app.registry.datasets import service
 from app.registry.datasets.checks.reading import read_some
 from app.web import templates
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.datasets.check_view import AskedSide, ChecksPanel, checks_panel
 from app.web.datasets.page_requests import OfDataset
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 IMAGES_SHOWN = 24  # of a finding or pile; the rest is counted
 
 
-@router.get("/datasets/{slug}/checks")
-@needs(Action.LOOK)
+@router.get("/datasets/{slug}/checks", Action.LOOK)
 def checks(asked: OfDataset, side: Annotated[AskedSide, Depends()]) -> Response:
     """All findings of a dataset with their images."""
     with asked.reading() as (session, dataset):
@@ -47,8 +46,7 @@ def _shown_ids(panel: ChecksPanel) -> set[int]:
     return {image_id for pile in piles for image_id in pile[:IMAGES_SHOWN]}
 
 
-@router.get("/datasets/{slug}/checks/panel")
-@needs(Action.LOOK)
+@router.get("/datasets/{slug}/checks/panel", Action.LOOK)
 def panel(asked: OfDataset) -> Response:
     """The panel with the findings of a dataset."""
     with asked.reading() as (session, dataset):
@@ -56,8 +54,7 @@ def panel(asked: OfDataset) -> Response:
     return templates.render_fragment("datasets/_checks.html", checks=panel, oob=True)
 
 
-@router.get("/datasets/{slug}/checks/brief")
-@needs(Action.LOOK)
+@router.get("/datasets/{slug}/checks/brief", Action.LOOK)
 def brief(asked: OfDataset, side: Annotated[AskedSide, Depends()]) -> Response:
     """The open findings of a dataset in a few lines."""
     with asked.reading() as (session, dataset):

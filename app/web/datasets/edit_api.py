@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, Self
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field, StrictBool, WithJsonSchema
 
 from app.registry.api_records import name_of
@@ -20,7 +19,7 @@ from app.registry.datasets.filters import ImageFilter
 from app.registry.slugs import Reference, RowId
 from app.registry.state import AppState
 from app.registry.tables.datasets import MAX_REPEATS, Dataset
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.bodies import example
@@ -28,7 +27,7 @@ from app.web.rest.lists import Part
 from app.web.state import DatasetId, Id, Reading, SessionRoute, State, Writing, find_id
 from worker.core.words import CaptionKind
 
-router = APIRouter(tags=["datasets"], route_class=SessionRoute)
+router = Router(tags=["datasets"], route_class=SessionRoute)
 
 SHOWN = 100  # changes in an answer
 ASKED = [action for action in EditAction if action not in MADE_ELSEWHERE]
@@ -132,8 +131,7 @@ class EditOut(Answer):
         return cls.of(outcome, id=outcome.step and outcome.step.key, changes=[], seen=None)
 
 
-@router.post("/datasets/{dataset_id}/edits")
-@needs(Action.EDIT)
+@router.post("/datasets/{dataset_id}/edits", Action.EDIT)
 def edit_images(dataset_id: DatasetId, body: EditIn, state: State) -> EditOut:
     """Change many images at once, as one step that can be undone.
 
@@ -164,8 +162,7 @@ def edit_images(dataset_id: DatasetId, body: EditIn, state: State) -> EditOut:
     )
 
 
-@router.get("/datasets/{dataset_id}/edits")
-@needs(Action.LOOK)
+@router.get("/datasets/{dataset_id}/edits", Action.LOOK)
 def list_dataset_edits(dataset_id: DatasetId, session: Reading, part: Part) -> list[Step]:
     """List the bulk edits of a dataset, newest first."""
     service.get_dataset(session, dataset_id)
@@ -178,9 +175,9 @@ def list_dataset_edits(dataset_id: DatasetId, session: Reading, part: Part) -> l
 
 @router.post(
     "/datasets/{dataset_id}/edits/{edit_id}/undo",
+    Action.EDIT,
     responses=problems({409: "It was undone already, or is too old."}),
 )
-@needs(Action.EDIT)
 def undo_dataset_edit(dataset_id: DatasetId, edit_id: Id, session: Writing) -> EditOut:
     """Undo a bulk edit.
 

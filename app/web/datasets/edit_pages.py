@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
-from fastapi import APIRouter
 from starlette.datastructures import FormData, ImmutableMultiDict
 from starlette.responses import Response
 
@@ -24,7 +23,7 @@ from app.registry.errors import InvalidInput
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset
 from app.web import templates
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.datasets.edit_forms import EditForm, read_edit_form
 from app.web.datasets.edit_view import EditPanel, edit_panel
 from app.web.datasets.forms import DatasetForm
@@ -34,14 +33,13 @@ from app.web.datasets.page_view import dataset_page, redirect_to
 from app.web.forms import SentForm
 from app.web.state import Id
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 REMOVING_ACTIONS = frozenset({EditAction.DELETE, EditAction.MOVE})  # nothing is left to select
 NAMED = 3  # images that were left out, in a message
 
 
-@router.post("/datasets/{slug}/edits/preview")
-@needs(Action.LOOK)
+@router.post("/datasets/{slug}/edits/preview", Action.LOOK)
 def preview(asked: OfDataset, sent: SentForm) -> Response:
     """Show every change of an edit before it happens."""
     with asked.reading() as (session, dataset):
@@ -52,8 +50,7 @@ def preview(asked: OfDataset, sent: SentForm) -> Response:
     return _panel(dataset, panel)
 
 
-@router.post("/datasets/{slug}/edits")
-@needs(Action.EDIT)
+@router.post("/datasets/{slug}/edits", Action.EDIT)
 def apply(asked: OfDataset, sent: SentForm) -> Response:
     """Carry out an edit as previewed; a message then offers to undo it."""
     with asked.reading() as (_, dataset):
@@ -80,8 +77,7 @@ def apply(asked: OfDataset, sent: SentForm) -> Response:
     return redirect_to(dataset, more)
 
 
-@router.post("/datasets/{slug}/edits/{edit_id}/undo")
-@needs(Action.EDIT)
+@router.post("/datasets/{slug}/edits/{edit_id}/undo", Action.EDIT)
 def undo(asked: OfDataset, edit_id: Id, sent: SentForm) -> Response:
     """Undo an edit."""
     with asked.writing() as (session, dataset):

@@ -6,17 +6,17 @@ import re
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Form
+from fastapi import Form
 from fastapi.responses import FileResponse, RedirectResponse
 
 from app.registry.datasets.examples import add_example, find_example
 from app.registry.errors import NotFound
 from app.registry.paths import STATIC
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.state import State
 from worker.core.starter.examples import EXAMPLES, Example
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 CACHE = "public, max-age=86400"
 DEFAULT = next(iter(EXAMPLES))
@@ -40,16 +40,14 @@ def example_offers() -> list[ExampleOffer]:
     ]
 
 
-@router.post("/example")
-@needs(Action.CREATE)
+@router.post("/example", Action.CREATE)
 def add(state: State, style: Annotated[str, Form()] = DEFAULT) -> RedirectResponse:
     """Create the dataset of an example style, unless it exists, and show it."""
     dataset, _ = add_example(state, find_example(style))
     return RedirectResponse(f"/datasets/{dataset.slug}", status_code=303)
 
 
-@router.get("/example/{style}/{name}.webp")
-@needs(Action.LOOK)
+@router.get("/example/{style}/{name}.webp", Action.LOOK)
 def image(style: str, name: str) -> FileResponse:
     """An image of an example style."""
     path = find_example(style).folder / f"{name[:LONGEST_NAME]}.webp"

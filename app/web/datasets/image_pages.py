@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from fastapi import APIRouter
 from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
@@ -18,7 +17,7 @@ from app.registry.db import Session
 from app.registry.deletion.lists import restore
 from app.registry.tables.datasets import Dataset, Image
 from app.web import templates
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.datasets.filter_parameters import PageImages
 from app.web.datasets.listing_view import read_filter_bar, read_tiles
 from app.web.datasets.one_image_pages import SeenVersion, save_typed
@@ -27,7 +26,7 @@ from app.web.datasets.page_view import CaptionConflict, dataset_page
 from app.web.datasets.statistics_view import read_statistics_panel
 from app.web.forms import Text
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,7 @@ class ImageFragment:
     tokens: CaptionTokens
 
 
-@router.get("/datasets/{slug}/tiles")
-@needs(Action.LOOK)
+@router.get("/datasets/{slug}/tiles", Action.LOOK)
 def tiles(asked: OfDataset, shown: PageImages) -> Response:
     """The next images of a dataset, which the page adds to its own."""
     with asked.reading() as (session, dataset):
@@ -57,8 +55,7 @@ def tiles(asked: OfDataset, shown: PageImages) -> Response:
     )
 
 
-@router.get("/datasets/{slug}/filters")
-@needs(Action.LOOK)
+@router.get("/datasets/{slug}/filters", Action.LOOK)
 def filters(asked: OfDataset, shown: PageImages) -> Response:
     """The filters above the images, with their counts as they are now."""
     with asked.reading() as (session, dataset):
@@ -66,8 +63,7 @@ def filters(asked: OfDataset, shown: PageImages) -> Response:
     return templates.render_fragment("datasets/_filters.html", filters=found)
 
 
-@router.get("/datasets/{slug}/statistics")
-@needs(Action.LOOK)
+@router.get("/datasets/{slug}/statistics", Action.LOOK)
 def statistics(asked: OfDataset, shown: PageImages) -> Response:
     """The words, tags, lengths and sizes of a dataset, which its page loads when asked for."""
     if not asked.wants_fragment:
@@ -78,8 +74,7 @@ def statistics(asked: OfDataset, shown: PageImages) -> Response:
     return templates.render_fragment("datasets/_figures.html", statistics=panel)
 
 
-@router.post("/datasets/{slug}/images/{image_id}/caption")
-@needs(Action.EDIT)
+@router.post("/datasets/{slug}/images/{image_id}/caption", Action.EDIT)
 def caption(
     asked: OfImage, caption: Text = "", version: SeenVersion = None, typing: Text = ""
 ) -> Response:
@@ -94,8 +89,7 @@ def caption(
     return found or _redirect_to_image(asked)
 
 
-@router.post("/datasets/{slug}/images/{image_id}/rules")
-@needs(Action.EDIT)
+@router.post("/datasets/{slug}/images/{image_id}/rules", Action.EDIT)
 def change_rules(asked: OfImage, repeats: Text = "", never_flip: Text = "") -> Response:
     """Save the training rules of an image: repeats and horizontal flip."""
     number = int(repeats) if repeats.isascii() and repeats.isdigit() else 0
@@ -109,8 +103,7 @@ def change_rules(asked: OfImage, repeats: Text = "", never_flip: Text = "") -> R
     return _redirect_to_image(asked)
 
 
-@router.post("/datasets/{slug}/images/{image_id}/delete")
-@needs(Action.OWN)
+@router.post("/datasets/{slug}/images/{image_id}/delete", Action.OWN)
 def delete_image(asked: OfImage) -> Response:
     """Delete an image of a dataset; a message then offers to undo it."""
     with asked.changing() as (session, _):
@@ -123,8 +116,7 @@ def delete_image(asked: OfImage) -> Response:
     return templates.redirect_with_notice(address, f"“{image.filename}” deleted.", undo=undo)
 
 
-@router.post("/datasets/{slug}/images/{image_id}/restore")
-@needs(Action.OWN)
+@router.post("/datasets/{slug}/images/{image_id}/restore", Action.OWN)
 def restore_image(asked: OfImage) -> Response:
     """Restore a deleted image."""
     with asked.writing() as (session, dataset):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.registry.datasets import service
@@ -12,14 +11,14 @@ from app.registry.datasets.listing.image_search import count_filters, matching_i
 from app.registry.datasets.listing.pages import load_images
 from app.registry.datasets.listing.statistics import CountedWord, SizeStep, read_statistics
 from app.registry.datasets.training_side import training_side
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import Answer
 from app.web.datasets.api import ImageOut
 from app.web.datasets.filter_parameters import RequestFilter
 from app.web.rest.lists import Part
 from app.web.state import DatasetId, State
 
-router = APIRouter(tags=["datasets"])
+router = Router(tags=["datasets"])
 
 
 class LengthsOut(BaseModel):
@@ -51,8 +50,7 @@ class StatisticsOut(Answer):
     sizes: list[SizeStep] = Field(description="The images by their short side.")
 
 
-@router.get("/datasets/{dataset_id}/images")
-@needs(Action.LOOK)
+@router.get("/datasets/{dataset_id}/images", Action.LOOK)
 def list_images(
     dataset_id: DatasetId, state: State, wanted: RequestFilter, part: Part
 ) -> list[ImageOut]:
@@ -64,8 +62,7 @@ def list_images(
     return [ImageOut.of_image(image) for image in found]
 
 
-@router.get("/datasets/{dataset_id}/statistics")
-@needs(Action.LOOK)
+@router.get("/datasets/{dataset_id}/statistics", Action.LOOK)
 def dataset_statistics(dataset_id: DatasetId, state: State) -> StatisticsOut:
     """Get figures about a dataset: words, tags, lengths, sizes."""
     with state.database.snapshot() as session:
@@ -85,8 +82,7 @@ def dataset_statistics(dataset_id: DatasetId, state: State) -> StatisticsOut:
     )
 
 
-@router.get("/datasets/{dataset_id}/checks")
-@needs(Action.LOOK)
+@router.get("/datasets/{dataset_id}/checks", Action.LOOK)
 def check_dataset(dataset_id: DatasetId, state: State) -> Report:
     """Check a dataset before training.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from pydantic import BaseModel, Field
 
 from app.registry.api_records import api_record
@@ -22,7 +22,7 @@ from app.registry.db import MAX_ID, Session
 from app.registry.runs.crops import crop_of
 from app.registry.slugs import Number
 from app.registry.tables.datasets import MAX_SHARE
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
@@ -30,7 +30,7 @@ from app.web.rest.lists import Part
 from app.web.state import Id, Reading, SessionRoute, Writing
 from worker.core.words import CaptionKind
 
-router = APIRouter(route_class=SessionRoute)
+router = Router(route_class=SessionRoute)
 
 Version = Annotated[int, Path(ge=1, le=MAX_ID)]
 
@@ -80,15 +80,13 @@ def _captions_out(session: Session, image_id: int) -> CaptionsOut:
     )
 
 
-@router.get("/images/{image_id}/captions")
-@needs(Action.LOOK)
+@router.get("/images/{image_id}/captions", Action.LOOK)
 def get_captions(image_id: Id, session: Reading) -> CaptionsOut:
     """Get all captions of an image with their history."""
     return _captions_out(session, image_id)
 
 
-@router.get("/images/{image_id}/captions/history")
-@needs(Action.LOOK)
+@router.get("/images/{image_id}/captions/history", Action.LOOK)
 def list_caption_history(image_id: Id, session: Reading, part: Part) -> Sequence[WrittenCaption]:
     """List all changes of the captions of an image, newest first."""
     found = history.caption_history(session, service.get_image(session, image_id), most=None)
@@ -97,9 +95,9 @@ def list_caption_history(image_id: Id, session: Reading, part: Part) -> Sequence
 
 @router.put(
     "/images/{image_id}/captions/{kind}",
+    Action.EDIT,
     responses=problems({409: "The caption was changed since `caption_version`."}),
 )
-@needs(Action.EDIT)
 def put_caption(image_id: Id, kind: CaptionKind, body: CaptionIn, session: Writing) -> CaptionsOut:
     """Write the caption of one kind, or change its share.
 
@@ -113,17 +111,16 @@ def put_caption(image_id: Id, kind: CaptionKind, body: CaptionIn, session: Writi
 
 @router.delete(
     "/images/{image_id}/captions/{kind}",
+    Action.EDIT,
     responses=problems({409: "It is the first one: empty it instead."}),
 )
-@needs(Action.EDIT)
 def delete_caption(image_id: Id, kind: CaptionKind, session: Writing) -> CaptionsOut:
     """Remove one of several captions; it can be restored from the history."""
     changes.remove_caption(session, image_id, kind)
     return _captions_out(session, image_id)
 
 
-@router.post("/images/{image_id}/captions/{kind}/{version}/restore")
-@needs(Action.EDIT)
+@router.post("/images/{image_id}/captions/{kind}/{version}/restore", Action.EDIT)
 def restore_caption(
     image_id: Id, kind: CaptionKind, version: Version, session: Writing
 ) -> CaptionsOut:
@@ -158,8 +155,7 @@ class ImageFactsOut(Answer):
     crop: ImageCropOut = Field(description="How training crops it.")
 
 
-@router.get("/images/{image_id}/facts")
-@needs(Action.LOOK)
+@router.get("/images/{image_id}/facts", Action.LOOK)
 def get_image_facts(image_id: Id, session: Reading) -> ImageFactsOut:
     """Get what is known of an image, and how it is cropped."""
     image = service.get_image(session, image_id)

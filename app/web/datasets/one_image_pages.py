@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Path, Query
+from fastapi import Form, Path, Query
 from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.responses import Response
 
@@ -26,13 +26,13 @@ from app.registry.errors import Conflict, InvalidInput
 from app.registry.runs.crops import Crop, crop_of
 from app.registry.tables.datasets import Dataset, Image
 from app.web import templates
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.datasets.page_requests import ImageRequest, OfDataset, OfImage
 from app.web.datasets.page_view import CaptionConflict
 from app.web.forms import Text
 from worker.core.words import CaptionKind
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 ADDRESS = "/datasets/{slug}/images/{image_id}"
 Version = Annotated[int, Path(ge=1, le=MAX_ID)]
@@ -144,8 +144,7 @@ def _focus_point(image: Image) -> FocusPoint:
     )
 
 
-@router.get("/datasets/{slug}/tags")
-@needs(Action.LOOK)
+@router.get("/datasets/{slug}/tags", Action.LOOK)
 def complete(asked: OfDataset, q: Annotated[str, Query(max_length=200)] = "") -> JSONResponse:
     """The tags of the dataset that complete what was typed."""
     with asked.reading() as (session, dataset):
@@ -178,22 +177,19 @@ def _changed(asked: ImageRequest, part: str, anchor: str = "") -> Response:
     return RedirectResponse(address, status_code=303)
 
 
-@router.get(ADDRESS)
-@needs(Action.LOOK)
+@router.get(ADDRESS, Action.LOOK)
 def show(asked: OfImage) -> Response:
     """Show an image with its captions; the query is the filter of the page that led to it."""
     return _page(asked)
 
 
-@router.get(ADDRESS + "/history")
-@needs(Action.LOOK)
+@router.get(ADDRESS + "/history", Action.LOOK)
 def show_history(asked: OfImage) -> Response:
     """The history of the captions, which the page reads again after a change."""
     return _changed(asked, "datasets/_image_history.html")
 
 
-@router.post(ADDRESS + "/captions")
-@needs(Action.EDIT)
+@router.post(ADDRESS + "/captions", Action.EDIT)
 def add_caption(
     asked: OfImage, kind: Annotated[CaptionKind, Form()], caption: Text = ""
 ) -> Response:
@@ -207,8 +203,7 @@ def add_caption(
     return _changed(asked, "datasets/_image_captions_changed.html")
 
 
-@router.post(ADDRESS + "/captions/{kind}")
-@needs(Action.EDIT)
+@router.post(ADDRESS + "/captions/{kind}", Action.EDIT)
 def save_caption(
     asked: OfImage,
     kind: CaptionKind,
@@ -260,8 +255,7 @@ def save_typed(
     )
 
 
-@router.post(ADDRESS + "/captions/{kind}/share")
-@needs(Action.EDIT)
+@router.post(ADDRESS + "/captions/{kind}/share", Action.EDIT)
 def change_share(asked: OfImage, kind: CaptionKind, share: Text = "") -> Response:
     """Change how often a caption is used."""
     number = int(share) if share.isascii() and share.isdigit() and len(share) < 10 else 0
@@ -270,8 +264,7 @@ def change_share(asked: OfImage, kind: CaptionKind, share: Text = "") -> Respons
     return _changed(asked, "datasets/_image_shares.html")
 
 
-@router.post(ADDRESS + "/captions/{kind}/remove")
-@needs(Action.EDIT)
+@router.post(ADDRESS + "/captions/{kind}/remove", Action.EDIT)
 def remove_caption(asked: OfImage, kind: CaptionKind) -> Response:
     """Remove a caption; its history keeps it."""
     with asked.changing() as (session, _):
@@ -279,8 +272,7 @@ def remove_caption(asked: OfImage, kind: CaptionKind) -> Response:
     return _changed(asked, "datasets/_image_captions_changed.html")
 
 
-@router.post(ADDRESS + "/captions/{kind}/{version}/restore")
-@needs(Action.EDIT)
+@router.post(ADDRESS + "/captions/{kind}/{version}/restore", Action.EDIT)
 def restore_caption(asked: OfImage, kind: CaptionKind, version: Version) -> Response:
     """Let a caption say again what it said in a version."""
     with asked.changing() as (session, _):
@@ -288,8 +280,7 @@ def restore_caption(asked: OfImage, kind: CaptionKind, version: Version) -> Resp
     return _changed(asked, "datasets/_image_captions_changed.html")
 
 
-@router.post(ADDRESS + "/kind")
-@needs(Action.EDIT)
+@router.post(ADDRESS + "/kind", Action.EDIT)
 def change_kind(asked: OfImage, kind: Annotated[CaptionKind, Form()]) -> Response:
     """Say what the first caption is."""
     with asked.changing() as (session, _):
@@ -297,8 +288,7 @@ def change_kind(asked: OfImage, kind: Annotated[CaptionKind, Form()]) -> Respons
     return _changed(asked, "datasets/_image_captions_changed.html")
 
 
-@router.post(ADDRESS + "/focus")
-@needs(Action.EDIT)
+@router.post(ADDRESS + "/focus", Action.EDIT)
 def change_focus(asked: OfImage, left: Text = "", top: Text = "") -> Response:
     """Save the point that crops keep, in percent from the left and the top; empty: the center."""
     focus = None if not left.strip() and not top.strip() else (_percent(left), _percent(top))
@@ -328,8 +318,7 @@ def _percent(text: str) -> float:
         return float("nan")
 
 
-@router.post(ADDRESS + "/use")
-@needs(Action.EDIT)
+@router.post(ADDRESS + "/use", Action.EDIT)
 def change_use(asked: OfImage, repeats: Text = "", never_flip: Text = "") -> Response:
     """Save how runs use the image: repeats and horizontal flip."""
     number = int(repeats) if repeats.isascii() and repeats.isdigit() and len(repeats) < 10 else 0
@@ -338,8 +327,7 @@ def change_use(asked: OfImage, repeats: Text = "", never_flip: Text = "") -> Res
     return _changed(asked, "datasets/_image_use.html")
 
 
-@router.post(ADDRESS + "/set-aside")
-@needs(Action.EDIT)
+@router.post(ADDRESS + "/set-aside", Action.EDIT)
 def set_aside(asked: OfImage, aside: Text = "") -> Response:
     """Keep an image, but do not train on it; or take it back."""
     with asked.changing() as (session, _):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response
 
@@ -15,7 +15,7 @@ from app.registry.paging import find_page
 from app.registry.people.whose import only
 from app.registry.tables.datasets import Dataset
 from app.web import templates
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.addresses import ListLinks
 from app.web.datasets import (
     check_pages,
@@ -34,7 +34,7 @@ from app.web.datasets.page_view import dataset_page, redirect_to
 from app.web.forms import TypedForm, uploaded
 from app.web.state import OptionalId, PageNumber, State, Words
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 router.include_router(image_pages.router)
 router.include_router(one_image_pages.router)
 router.include_router(example_pages.router)
@@ -44,8 +44,7 @@ router.include_router(edit_pages.router)
 NO_FORM = DatasetForm()
 
 
-@router.get("/datasets")
-@needs(Action.LOOK)
+@router.get("/datasets", Action.LOOK)
 def index(
     request: Request,
     state: State,
@@ -86,8 +85,7 @@ def _index_page(
     )
 
 
-@router.post("/datasets")
-@needs(Action.CREATE)
+@router.post("/datasets", Action.CREATE)
 def create(request: Request, state: State, sent: TypedForm) -> Response:
     """Create a dataset from the form and its files."""
     chosen, fields = _named_files(sent), dict(sent)
@@ -104,8 +102,7 @@ def create(request: Request, state: State, sent: TypedForm) -> Response:
     return redirect_to(dataset)
 
 
-@router.get("/datasets/{slug}")
-@needs(Action.LOOK)
+@router.get("/datasets/{slug}", Action.LOOK)
 def show(
     asked: OfDataset,
     shown: PageImages,
@@ -124,8 +121,7 @@ def show(
     )
 
 
-@router.post("/datasets/{slug}")
-@needs(Action.EDIT)
+@router.post("/datasets/{slug}", Action.EDIT)
 def change(asked: OfDataset, sent: TypedForm) -> Response:
     """Change the name or the trigger word of a dataset."""
     form = read_dataset_form(sent)
@@ -138,8 +134,7 @@ def change(asked: OfDataset, sent: TypedForm) -> Response:
     )
 
 
-@router.post("/datasets/{slug}/images")
-@needs(Action.EDIT)
+@router.post("/datasets/{slug}/images", Action.EDIT)
 def upload(asked: OfDataset, sent: TypedForm) -> Response:
     """Add images, captions and archives to a dataset."""
     with asked.reading() as (_, dataset):

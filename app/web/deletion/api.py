@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, get_type_hints
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import Field
 
 from app.registry.blobs import deletion as freeing
@@ -18,7 +18,7 @@ from app.registry.db import MAX_ID
 from app.registry.deletion.things import DeletedKind, list_things
 from app.registry.deletion.usage import StorageUse, storage_use
 from app.registry.paging import foreign_cursor
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.adapters.api import get_adapter
 from app.web.adapters.versions.api import get_version
 from app.web.answers import Answer
@@ -36,7 +36,7 @@ from app.web.runs.prompt_sets_api import get_prompt_set
 from app.web.runs.sweeps_api import get_sweep
 from app.web.state import Reading, SessionRoute, State, Writing
 
-router = APIRouter(tags=["deletion"], route_class=SessionRoute)
+router = Router(tags=["deletion"], route_class=SessionRoute)
 
 API = "/api/v1"
 NOT_DELETED = problems({409: "It is not deleted yet, or what needs it has not ended."})
@@ -98,15 +98,13 @@ class DeletedThingOut(Answer):
     forever: str = Field(description="DELETE of this address deletes it for good.")
 
 
-@router.get("/storage")
-@needs(Action.LOOK)
+@router.get("/storage", Action.LOOK)
 def get_storage(state: State, part: Part) -> Sequence[StorageUse]:
     """Get the number and size of the stored files by kind; each file counts once."""
     return part.of(storage_use(state), lambda use: use.kind)
 
 
-@router.get("/storage/deleted")
-@needs(Action.LOOK)
+@router.get("/storage/deleted", Action.LOOK)
 def list_deleted(
     session: Reading, part: Part, kind: Annotated[DeletedKind, Query(description="Which of them.")]
 ) -> list[DeletedThingOut]:
@@ -142,66 +140,47 @@ def _addresses(place: str) -> dict[str, str]:
 
 def _add_final(noun: Noun) -> None:
     removal = noun.acting(noun.remove)
+    address = FOREVER + noun.address
+    forever = f"delete_{noun.noun}{'_forever' if noun.soft else ''}"
+    name, more = NAMES.get(noun.noun, forever), {"responses": NOT_DELETED}
+    asked, deleted = f"Get what deleting {noun.words} frees.", f"Delete {noun.words} for good."
 
-    @needs(noun.action)
+    @router.get(
+        address, noun.action, name=f"preview_{noun.noun}_deletion", description=asked, **more
+    )
     def preview(state: State, act: Removal = removal) -> FreedSpace:
         return freeing.preview(state, act)
 
-    @needs(noun.action)
+    @router.delete(address, noun.action, name=name, description=deleted, **more)
     def delete(state: State, act: Removal = removal) -> FreedSpace:
         return freeing.delete(state, act)
-
-    forever = f"delete_{noun.noun}{'_forever' if noun.soft else ''}"
-    for method, endpoint, name, description in (
-        ("GET", preview, f"preview_{noun.noun}_deletion", f"Get what deleting {noun.words} frees."),
-        ("DELETE", delete, NAMES.get(noun.noun, forever), f"Delete {noun.words} for good."),
-    ):
-        router.add_api_route(
-            FOREVER + noun.address,
-            endpoint,
-            methods=[method],
-            name=name,
-            description=description,
-            responses=NOT_DELETED,
-        )
 
 
 def _add_soft_delete(noun: Noun, soft: SoftDelete) -> None:
     deletion = noun.acting(soft.delete)
+    name, more = f"delete_{noun.noun}", {"responses": IN_USE}
+    about = f"Delete {noun.words}; it can be restored.\n\n{ABOUT.get(noun.noun, '')}".strip()
 
-    @needs(noun.action)
+    @router.delete(noun.address, noun.action, name=name, description=about, **more)
     def delete(session: Writing, act: Act = deletion) -> RestorableOut:
         row = act(session)
         return RestorableOut(freed_bytes=0, **_addresses(noun.place(row, act)))
-
-    about = ABOUT.get(noun.noun, "")
-    router.add_api_route(
-        noun.address,
-        delete,
-        methods=["DELETE"],
-        name=f"delete_{noun.noun}",
-        description=f"Delete {noun.words}; it can be restored.\n\n{about}".strip(),
-        responses=IN_USE,
-    )
 
 
 def _add_restoration(noun: Noun, soft: SoftDelete, read: Callable[..., Any]) -> None:
     """The answer is that of `read`, the endpoint that gets the noun."""
     restoration = noun.acting(soft.restore)
 
-    @needs(noun.action)
-    def restore(session: Writing, act: Act = restoration) -> Any:
-        row = act(session)
-        return read(**named(row, act), session=session)
-
-    router.add_api_route(
+    @router.post(
         f"{noun.address}/restore",
-        restore,
-        methods=["POST"],
+        noun.action,
         name=f"restore_{noun.noun}",
         description=f"Restore {noun.words} that was deleted.",
         response_model=get_type_hints(read)["return"],
     )
+    def restore(session: Writing, act: Act = restoration) -> Any:
+        row = act(session)
+        return read(**named(row, act), session=session)
 
 
 for each in NOUNS:

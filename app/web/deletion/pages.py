@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from starlette.responses import Response
 
 from app.registry.blobs import deletion as freeing
@@ -22,7 +22,7 @@ from app.registry.errors import Conflict
 from app.registry.state import AppState
 from app.registry.tables.runs import Run
 from app.registry.wording import plural, size_text
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.addresses import own_address
 from app.web.deletion.nouns import DELETED, FOREVER, NOUNS, Act, Acting, Noun, Removal, SoftDelete
 from app.web.form_reader import as_id
@@ -30,7 +30,7 @@ from app.web.forms import SentForm
 from app.web.state import Back, RunIds, State
 from app.web.templates import redirect_with_notice, render
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 STORAGE = "/storage"
 RENDER, DATASET = "/renders/{render_id}", "/datasets/{dataset_id}"
@@ -67,18 +67,15 @@ def _add_routes(
     """
     removal = Depends(Acting(address, remove))
 
-    @needs(action)
+    @router.get(address, action)
     def ask(request: Request, state: State, act: Removal = removal) -> Response:
         return _ask(request, state, act, back=back.format_map(request.path_params))
 
-    @needs(action)
+    @router.post(address, action)
     def delete(request: Request, state: State, act: Removal = removal) -> Response:
         freed = freeing.delete(state, act)
         text = f"Deleted {freed.title}: {size_text(freed.size_bytes)} freed."
         return redirect_with_notice(to.format_map(request.path_params), text)
-
-    router.add_api_route(address, ask, methods=["GET"])
-    router.add_api_route(address, delete, methods=["POST"])
 
 
 for noun in NOUNS:
@@ -89,8 +86,7 @@ _add_routes(f"{FOREVER}{DATASET}/images", datasets.delete_deleted_images, IMAGES
 _add_routes(f"{FOREVER}{DATASET}/images/{{image_id}}", datasets.delete_image, IMAGES, IMAGES)
 
 
-@router.get("/storage/cache/delete")
-@needs(Action.ADMIN)
+@router.get("/storage/cache/delete", Action.ADMIN)
 def ask_cache(request: Request, state: State) -> Response:
     """Ask before the cache of encoded images of this machine is deleted."""
     files, size_bytes = latents.measure_cache(state.settings.data_dir)
@@ -104,8 +100,7 @@ def ask_cache(request: Request, state: State) -> Response:
     return render(request, "deletion/confirm.html", ConfirmPage(freed, "", STORAGE, None))
 
 
-@router.post("/storage/cache/delete")
-@needs(Action.ADMIN)
+@router.post("/storage/cache/delete", Action.ADMIN)
 def delete_cache(state: State) -> Response:
     """Delete the cache of encoded images, which needs neither the database nor free space."""
     freed = latents.empty_cache(state.settings.data_dir)
@@ -149,7 +144,7 @@ def _add_undo_routes(noun: Noun, soft: SoftDelete) -> None:
     usual = noun.address.partition("/{")[0]
     deletion, restoration = noun.acting(soft.delete), noun.acting(soft.restore)
 
-    @needs(noun.action)
+    @router.post(f"{noun.address}/delete", noun.action)
     def delete(request: Request, state: State, back: Back = usual, act: Act = deletion) -> Response:
         with state.database.write() as session:
             row = act(session)
@@ -157,7 +152,7 @@ def _add_undo_routes(noun: Noun, soft: SoftDelete) -> None:
         undo = f"{noun.place(row, act)}/restore?{urlencode({'back': back})}"
         return redirect_with_notice(own_address(back), text, undo=undo, request=request)
 
-    @needs(noun.action)
+    @router.post(f"{noun.address}/restore", noun.action)
     def restore(state: State, back: Back = usual, act: Act = restoration) -> Response:
         with state.database.write() as session:
             row = act(session)
@@ -166,17 +161,13 @@ def _add_undo_routes(noun: Noun, soft: SoftDelete) -> None:
         address = own_address(back) + shown if shown.startswith("#") else shown
         return redirect_with_notice(address, text)
 
-    router.add_api_route(f"{noun.address}/delete", delete, methods=["POST"])
-    router.add_api_route(f"{noun.address}/restore", restore, methods=["POST"])
-
 
 for each in NOUNS:
     if each.soft and each.soft.page:
         _add_undo_routes(each, each.soft)
 
 
-@router.post("/runs/delete")
-@needs(Action.BULK)
+@router.post("/runs/delete", Action.BULK)
 def delete_runs(state: State, sent: SentForm) -> Response:
     """Delete the chosen runs, with Undo."""
     back = own_address(str(sent.get("back", "/runs")))
@@ -190,8 +181,7 @@ def delete_runs(state: State, sent: SentForm) -> Response:
     return redirect_with_notice(back, text, undo=f"/runs/restore?{undo}")
 
 
-@router.post("/runs/restore")
-@needs(Action.BULK)
+@router.post("/runs/restore", Action.BULK)
 def restore_runs(state: State, run: RunIds, back: Back) -> Response:
     """Restore runs."""
     with state.database.write() as session:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from app.registry.datasets import service
@@ -17,12 +17,12 @@ from app.registry.deletion.things import (
 from app.registry.deletion.usage import FileKind, StorageUse, storage_use
 from app.registry.paging import find_page
 from app.registry.storage.store import StorageUnavailable
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.deletion.nouns import DELETED, FOREVER
 from app.web.state import PageNumber, State
 from app.web.templates import render
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 MONTH_DAYS = 30
 AGES = (
@@ -94,8 +94,7 @@ class StorageRow:
         return LISTS.get(self.href, "Delete for good" if is_deleted else "Delete")
 
 
-@router.get("/storage")
-@needs(Action.LOOK)
+@router.get("/storage", Action.LOOK)
 def storage(request: Request, state: State) -> Response:
     """Show what takes the space, or why that is not known."""
     uses: list[StorageUse] = []
@@ -122,8 +121,7 @@ def storage(request: Request, state: State) -> Response:
     )
 
 
-@router.get("/storage/deleted")
-@needs(Action.LOOK)
+@router.get("/storage/deleted", Action.LOOK)
 def list_deleted(
     request: Request, state: State, kind: DeletedKind | None = None, page: PageNumber = 1
 ) -> Response:
@@ -149,22 +147,19 @@ def list_deleted(
     )
 
 
-@router.get("/datasets/deleted")
-@needs(Action.LOOK)
+@router.get("/datasets/deleted", Action.LOOK)
 def list_datasets(request: Request, state: State, page: PageNumber = 1) -> Response:
     """List deleted datasets."""
     return list_deleted(request, state, DeletedKind.DATASETS, page)
 
 
-@router.get("/adapters/deleted")
-@needs(Action.LOOK)
+@router.get("/adapters/deleted", Action.LOOK)
 def list_adapters(request: Request, state: State, page: PageNumber = 1) -> Response:
     """List deleted adapters."""
     return list_deleted(request, state, DeletedKind.ADAPTERS, page)
 
 
-@router.get("/datasets/{slug}/deleted")
-@needs(Action.LOOK)
+@router.get("/datasets/{slug}/deleted", Action.LOOK)
 def list_dataset_images(
     request: Request, slug: str, state: State, page: PageNumber = 1
 ) -> Response:

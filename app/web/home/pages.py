@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import HTMLResponse
 
 from app.registry.adapters import service as adapters
@@ -15,19 +15,18 @@ from app.registry.runs.service import STATUS_PHRASES
 from app.registry.tables.runs import RUINED, Run
 from app.registry.wording import plural
 from app.web import templates
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.datasets.example_pages import example_offers
 from app.web.state import State
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 SHOWN_ADAPTERS = 4
 SHOWN_DATASETS = 4
 SHOWN_REASON = 200  # characters of an error that a notification repeats
 
 
-@router.get("/")
-@needs(Action.LOOK)
+@router.get("/", Action.LOOK)
 def home(request: Request, state: State) -> HTMLResponse:
     """Show the home page."""
     with state.database.read() as session:
@@ -50,8 +49,7 @@ def home(request: Request, state: State) -> HTMLResponse:
     )
 
 
-@router.get("/home/runs")
-@needs(Action.LOOK)
+@router.get("/home/runs", Action.LOOK)
 def home_runs(state: State) -> HTMLResponse:
     """The runs on the home page, polled while one is active."""
     with state.database.read() as session:
@@ -63,8 +61,7 @@ def home_runs(state: State) -> HTMLResponse:
     )
 
 
-@router.get("/running")
-@needs(Action.LOOK)
+@router.get("/running", Action.LOOK)
 def running(request: Request, state: State, ended: bool = False) -> HTMLResponse:
     """The status strip in the top bar, polled; browsers with notifications ask for `ended`."""
     notices = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from pydantic import Field
 
 from app.registry.adapters import tools
@@ -13,7 +13,7 @@ from app.registry.job_kinds.kinds import EVALUATIONS, JobKind
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import listing
 from app.registry.jobs.listing import ListedJob
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.adapters.hub.api import FetchOut, PublicationOut
 from app.web.adapters.imports.api import ImportOut
 from app.web.adapters.tools.api import ToolJobOut
@@ -28,7 +28,7 @@ from app.web.runs.evaluations.api import EvaluationOut
 from app.web.runs.start_api import DryRunOut
 from app.web.state import Reading, SessionRoute
 
-router = APIRouter(tags=["jobs"], route_class=SessionRoute)
+router = Router(tags=["jobs"], route_class=SessionRoute)
 
 AnyKind = Literal["run", "render", "grid"] | JobKind
 ADDRESSES: dict[str, str] = {
@@ -80,8 +80,7 @@ def _job_out(job: ListedJob) -> JobOut:
     return JobOut.of(job, url=url)
 
 
-@router.get("/jobs")
-@needs(Action.LOOK)
+@router.get("/jobs", Action.LOOK)
 def list_jobs(
     session: Reading,
     part: Part,
@@ -105,8 +104,7 @@ def list_jobs(
     return [_job_out(job) for job in shown]
 
 
-@router.get("/jobs/{job}")
-@needs(Action.LOOK)
+@router.get("/jobs/{job}", Action.LOOK)
 def get_job(
     job: Annotated[str, Path(max_length=60, description="Id of the job, such as `run-12`.")],
     session: Reading,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, ClassVar
 
-from fastapi import APIRouter, File, Query, UploadFile
+from fastapi import File, Query, UploadFile
 from pydantic import Field
 
 from app.registry.db import Session
@@ -13,7 +13,7 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.likeness import image_searches, similar
 from app.registry.likeness.similar import Reference
 from app.registry.tables.looks import Basis
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.adapters.api import AdapterOut, adapter_out
 from app.web.answers import Answer, image_urls
 from app.web.forms import uploaded
@@ -22,7 +22,7 @@ from app.web.rest.lists import ListPart, Part
 from app.web.state import AdapterId, DatasetId, Id, Reading, SessionRoute, State
 from worker.core.families.family import BaseFamily
 
-router = APIRouter(tags=["adapters"], route_class=SessionRoute)
+router = Router(tags=["adapters"], route_class=SessionRoute)
 
 UNMEASURED = problems({409: "It has no image, or is not measured yet: `not_measured`."})
 Family = Annotated[BaseFamily | None, Query(description="Only adapters of this base family.")]
@@ -61,8 +61,7 @@ class StyleSearchOut(Answer):
     finished_at: datetime | None = Field(description="When it ended.")
 
 
-@router.get("/adapters/{adapter_id}/similar", responses=UNMEASURED)
-@needs(Action.LOOK)
+@router.get("/adapters/{adapter_id}/similar", Action.LOOK, responses=UNMEASURED)
 def list_similar_to_adapter(
     adapter_id: AdapterId, session: Reading, part: Part, base: Family = None
 ) -> list[SimilarOut]:
@@ -73,8 +72,7 @@ def list_similar_to_adapter(
     return _list(session, similar.of_adapter(session, adapter_id), part, base)
 
 
-@router.get("/datasets/{dataset_id}/similar", responses=UNMEASURED)
-@needs(Action.LOOK)
+@router.get("/datasets/{dataset_id}/similar", Action.LOOK, responses=UNMEASURED)
 def list_similar_to_dataset(
     dataset_id: DatasetId, session: Reading, part: Part, base: Family = None
 ) -> list[SimilarOut]:
@@ -84,10 +82,10 @@ def list_similar_to_dataset(
 
 @router.post(
     "/style-searches",
+    Action.DRAW,
     status_code=202,
     responses=problems({422: "The file is no image that can be used."}),
 )
-@needs(Action.DRAW)
 def search_by_image(
     file: Annotated[UploadFile, File(description="A PNG, JPEG or WebP image of at most 60 MB.")],
     state: State,
@@ -96,15 +94,13 @@ def search_by_image(
     return StyleSearchOut.of(image_searches.start(state, uploaded(file)))
 
 
-@router.get("/style-searches/{search_id}")
-@needs(Action.LOOK)
+@router.get("/style-searches/{search_id}", Action.LOOK)
 def get_style_search(search_id: Id, session: Reading) -> StyleSearchOut:
     """Get a search by an image."""
     return StyleSearchOut.of(image_searches.get(session, search_id))
 
 
-@router.get("/style-searches/{search_id}/similar", responses=UNMEASURED)
-@needs(Action.LOOK)
+@router.get("/style-searches/{search_id}/similar", Action.LOOK, responses=UNMEASURED)
 def list_similar_to_image(
     search_id: Id, session: Reading, part: Part, base: Family = None
 ) -> list[SimilarOut]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.responses import RedirectResponse, Response
 
@@ -17,14 +17,14 @@ from app.registry.likeness import image_searches, similar
 from app.registry.likeness.similar import NotMeasured, Reference, SimilarPage
 from app.registry.paging import find_page
 from app.registry.state import AppState
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.addresses import ListLinks
 from app.web.forms import SentForm, uploaded
 from app.web.state import Id, PageNumber, Slug, State, Words
 from app.web.templates import render
 from worker.core.families.family import BaseFamily, find_family
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 ADAPTERS_A_PAGE = 24
 
@@ -45,8 +45,7 @@ class LikePage:
     families: tuple[BaseFamily, ...] = tuple(BaseFamily)
 
 
-@router.get("/adapters/{slug}/like")
-@needs(Action.LOOK)
+@router.get("/adapters/{slug}/like", Action.LOOK)
 def like_adapter(
     request: Request, slug: Slug, state: State, base: Words = "", page: PageNumber = 1
 ) -> Response:
@@ -57,8 +56,7 @@ def like_adapter(
     return _show(request, state, title, base, page, lambda s: similar.of_adapter(s, adapter.key))
 
 
-@router.get("/datasets/{slug}/like")
-@needs(Action.LOOK)
+@router.get("/datasets/{slug}/like", Action.LOOK)
 def like_dataset(
     request: Request, slug: Slug, state: State, base: Words = "", page: PageNumber = 1
 ) -> Response:
@@ -69,8 +67,7 @@ def like_dataset(
     return _show(request, state, title, base, page, lambda s: similar.of_dataset(s, dataset.key))
 
 
-@router.post("/style-searches")
-@needs(Action.DRAW)
+@router.post("/style-searches", Action.DRAW)
 def search(state: State, sent: SentForm) -> Response:
     """Measure the image in `file`, then show the adapters of the nearest styles."""
     file = sent.get("file")
@@ -80,8 +77,7 @@ def search(state: State, sent: SentForm) -> Response:
     return RedirectResponse(f"/style-searches/{job.key}", status_code=303)
 
 
-@router.get("/style-searches/{search_id}")
-@needs(Action.LOOK)
+@router.get("/style-searches/{search_id}", Action.LOOK)
 def show_search(
     request: Request, search_id: Id, state: State, base: Words = "", page: PageNumber = 1
 ) -> Response:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, ClassVar
 
-from fastapi import APIRouter, File, Form, Query, Response, UploadFile
+from fastapi import File, Form, Query, Response, UploadFile
 from pydantic import BaseModel, Field, StrictBool
 
 from app.registry.db import MAX_ID, Session
@@ -20,7 +20,7 @@ from app.registry.renders.requests import RenderRequest
 from app.registry.renders.selection import MAX_CHOSEN
 from app.registry.renders.sources import SourceImage
 from app.registry.tables.renders import MAX_SLOT, Render
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import Answer, JobAnswer, OwnedAnswer, image_urls
 from app.web.openapi import file_docs
 from app.web.playground.gallery_pages import zip_response
@@ -36,7 +36,7 @@ from worker.core.inference.infotext import (
 )
 from worker.core.words import RenderPrecision, SamplerName
 
-router = APIRouter(tags=["renders"], route_class=SessionRoute)
+router = Router(tags=["renders"], route_class=SessionRoute)
 
 
 class RenderIn(RenderRequest):
@@ -186,12 +186,12 @@ class SourceOut(BaseModel):
 
 @router.post(
     "/renders/sources",
+    Action.DRAW,
     status_code=201,
     responses=problems(
         {413: "More than 12 GB in one request.", 422: "The file is no image that can be used."}
     ),
 )
-@needs(Action.DRAW)
 def upload_source(
     file: Annotated[UploadFile, File(description="A PNG, JPEG or WebP image of at most 60 MB.")],
     state: State,
@@ -208,6 +208,7 @@ def upload_source(
 
 @router.post(
     "/renders",
+    Action.DRAW,
     status_code=202,
     responses=problems(
         {
@@ -216,7 +217,6 @@ def upload_source(
         }
     ),
 )
-@needs(Action.DRAW)
 def create_render(body: RenderIn, state: State, session: Writing) -> RenderCreated:
     """Generate images.
 
@@ -230,8 +230,7 @@ def create_render(body: RenderIn, state: State, session: Writing) -> RenderCreat
     return RenderCreated.of(render, images=images)
 
 
-@router.post("/renders/recall")
-@needs(Action.LOOK)
+@router.post("/renders/recall", Action.LOOK)
 def recall_settings(
     session: Reading,
     infotext: Annotated[str, Form(max_length=MAX_INFOTEXT, description="A text to read.")] = "",
@@ -260,8 +259,7 @@ RenderIds = Annotated[
 ]
 
 
-@router.get("/renders")
-@needs(Action.LOOK)
+@router.get("/renders", Action.LOOK)
 def list_renders(
     session: Reading,
     part: Part,
@@ -294,6 +292,7 @@ def list_renders(
 
 @router.get(
     "/renders/zip",
+    Action.DOWNLOAD,
     response_class=Response,
     responses={
         **file_docs("application/zip"),
@@ -306,7 +305,6 @@ def list_renders(
         ),
     },
 )
-@needs(Action.DOWNLOAD)
 def download_renders(state: State, ids: RenderIds) -> Response:
     """Download the images of several renders as a ZIP archive.
 
@@ -315,15 +313,13 @@ def download_renders(state: State, ids: RenderIds) -> Response:
     return zip_response(state, ids)
 
 
-@router.get("/renders/{render_id}", responses=OF_BLIND_TEST)
-@needs(Action.LOOK)
+@router.get("/renders/{render_id}", Action.LOOK, responses=OF_BLIND_TEST)
 def get_render(render_id: Id, session: Reading) -> RenderOut:
     """Get a render, with its images once it has succeeded."""
     return render_out(session, service.get_render(session, render_id))
 
 
-@router.patch("/renders/{render_id}", responses=OF_BLIND_TEST)
-@needs(Action.DRAW)
+@router.patch("/renders/{render_id}", Action.DRAW, responses=OF_BLIND_TEST)
 def change_render(render_id: Id, body: RenderPatch, session: Writing) -> RenderOut:
     """Star a render, or take the star away.
 
@@ -334,8 +330,7 @@ def change_render(render_id: Id, body: RenderPatch, session: Writing) -> RenderO
     return render_out(session, service.get_render(session, render_id))
 
 
-@router.post("/renders/{render_id}/keep")
-@needs(Action.DRAW)
+@router.post("/renders/{render_id}/keep", Action.DRAW)
 def keep_render(render_id: Id, session: Writing) -> RenderOut:
     """Keep a draft.
 
@@ -345,8 +340,7 @@ def keep_render(render_id: Id, session: Writing) -> RenderOut:
     return render_out(session, drafts.keep_draft(session, render_id))
 
 
-@router.post("/renders/{render_id}/cancel", **CANCEL)
-@needs(Action.CONTROL)
+@router.post("/renders/{render_id}/cancel", Action.CONTROL, **CANCEL)
 def cancel_render(render_id: Id, session: Writing) -> RenderOut:
     """Cancel a render.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
@@ -25,7 +25,7 @@ from app.registry.renders.listing import ShownRender
 from app.registry.state import AppState
 from app.registry.tables.renders import Render
 from app.registry.zip_stream import archive_chunks
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.addresses import ListLinks, own_address
 from app.web.form_reader import as_id
 from app.web.forms import SentForm
@@ -34,7 +34,7 @@ from app.web.playground.forms import form_of_restyle
 from app.web.state import Back, PageNumber, State, Words
 from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 Ids = Annotated[list[Annotated[int, Query(ge=1, le=MAX_ID)]], Query(alias="id")]
 Undo = Annotated[str, Query(max_length=4_000)]
@@ -54,8 +54,7 @@ def gallery_links(filters: GalleryFilter, page: int, whose: str = "") -> ListLin
     return ListLinks(GALLERY, values, kept=("show",), page=page)
 
 
-@router.get(GALLERY)
-@needs(Action.LOOK)
+@router.get(GALLERY, Action.LOOK)
 def images(
     request: Request,
     state: State,
@@ -99,8 +98,7 @@ def _adapters_here(session: Session, found: Page[ShownRender]) -> set[int]:
     return adapters.still_here(session, sorted(used))
 
 
-@router.get(f"{GALLERY}/zip")
-@needs(Action.DOWNLOAD)
+@router.get(f"{GALLERY}/zip", Action.DOWNLOAD)
 def download(state: State, ids: Ids = [], back: Back = GALLERY) -> Response:  # noqa: B006
     """Download the chosen images as a ZIP archive."""
     if not ids:
@@ -120,8 +118,7 @@ def zip_response(state: AppState, render_ids: list[int]) -> Response:
     return StreamingResponse(archive_chunks(files), media_type="application/zip", headers=headers)
 
 
-@router.get(f"{GALLERY}/compare-chosen")
-@needs(Action.LOOK)
+@router.get(f"{GALLERY}/compare-chosen", Action.LOOK)
 def compare_chosen(ids: Ids = [], back: Back = GALLERY) -> Response:  # noqa: B006
     """Compare the two chosen images, the older one first; say so if it is another number."""
     keys = sorted(set(ids))
@@ -130,8 +127,7 @@ def compare_chosen(ids: Ids = [], back: Back = GALLERY) -> Response:  # noqa: B0
     return RedirectResponse(f"{GALLERY}/compare?a={keys[0]}&b={keys[1]}", status_code=303)
 
 
-@router.post(f"{GALLERY}/delete")
-@needs(Action.BULK)
+@router.post(f"{GALLERY}/delete", Action.BULK)
 def delete(state: State, sent: SentForm) -> Response:
     """Delete the chosen images; the page that follows offers to undo it."""
     keys, back = _read(sent)
@@ -142,8 +138,7 @@ def delete(state: State, sent: SentForm) -> Response:
     return _redirect_back(back, undo="-".join(str(row.key) for row in gone))
 
 
-@router.post(f"{GALLERY}/restore")
-@needs(Action.BULK)
+@router.post(f"{GALLERY}/restore", Action.BULK)
 def restore(state: State, sent: SentForm) -> Response:
     """Restore the chosen images."""
     keys, back = _read(sent)
@@ -154,8 +149,7 @@ def restore(state: State, sent: SentForm) -> Response:
     return _redirect_back(back)
 
 
-@router.post(f"{GALLERY}/star")
-@needs(Action.BULK)
+@router.post(f"{GALLERY}/star", Action.BULK)
 def star(request: Request, state: State, sent: SentForm) -> Response:
     """Star the chosen images, or remove their stars; `one`: answer with the star alone."""
     keys, back = _read(sent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.responses import RedirectResponse, Response
 
@@ -19,7 +19,7 @@ from app.registry.renders.recipes.service import OpenedRecipe
 from app.registry.storage.store import BlobStore
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.renders import Render
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.addresses import MAX_ADDRESS
 from app.web.form_reader import as_id
 from app.web.forms import SentForm
@@ -66,7 +66,7 @@ from app.web.templates import render as render_page
 from worker.core.inference.infotext import InfotextError, parse_infotext, read_image_infotext
 from worker.core.starter.prompt_words import with_subject
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,7 @@ class PlayPage:
     is_fragment: bool = False
 
 
-@router.get("/play")
-@needs(Action.LOOK)
+@router.get("/play", Action.LOOK)
 def play(request: Request, state: State) -> Response:
     """Show the playground, filled from the URL."""
     form = read_address(request.query_params.multi_items())
@@ -157,8 +156,7 @@ def finished_result(session: Session, form: PlayForm) -> ResultView | None:
     return result_view(session, render) if render else None
 
 
-@router.post("/play")
-@needs(Action.DRAW)
+@router.post("/play", Action.DRAW)
 def generate(request: Request, state: State, sent: SentForm) -> Response:
     """Queue an image and its twin, or show the cached ones; errors appear next to their fields."""
     form = read_form(sent.multi_items())
@@ -204,8 +202,7 @@ def refuse_form(request: Request, state: State, form: PlayForm, error: AppError)
     return response
 
 
-@router.post("/play/stack")
-@needs(Action.LOOK)
+@router.post("/play/stack", Action.LOOK)
 def change_stack(request: Request, state: State, sent: SentForm) -> Response:
     """Add, remove or replace an adapter, or check the stack against another base model.
 
@@ -237,8 +234,7 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
     return with_address(render_fragment("playground/_stack_changed.html", context), form)
 
 
-@router.post("/play/stack/find")
-@needs(Action.LOOK)
+@router.post("/play/stack/find", Action.LOOK)
 def find(state: State, sent: SentForm) -> Response:
     """Search for adapters to add."""
     form = read_form(sent.multi_items())
@@ -247,8 +243,7 @@ def find(state: State, sent: SentForm) -> Response:
     return render_fragment("playground/_found.html", choices=choices)
 
 
-@router.post("/play/together")
-@needs(Action.LOOK)
+@router.post("/play/together", Action.LOOK)
 def check_together(request: Request, state: State, sent: SentForm) -> Response:
     """Compare the adapters of the form; polls until all are compared."""
     form = read_form(sent.multi_items())
@@ -262,8 +257,7 @@ def check_together(request: Request, state: State, sent: SentForm) -> Response:
     return render_page(request, "playground/play.html", context)
 
 
-@router.post("/play/subjects")
-@needs(Action.LOOK)
+@router.post("/play/subjects", Action.LOOK)
 def choose_subject(request: Request, state: State, sent: SentForm) -> Response:
     """Search the subjects of the base model, or put one of them into the prompt (`insert`)."""
     form = read_form(sent.multi_items())
@@ -293,8 +287,7 @@ def choose_subject(request: Request, state: State, sent: SentForm) -> Response:
     )
 
 
-@router.post("/play/prompt")
-@needs(Action.LOOK)
+@router.post("/play/prompt", Action.LOOK)
 def note_prompt(state: State, sent: SentForm) -> Response:
     """Say which words of the prompt the base model does not know."""
     form = read_form(sent.multi_items())
@@ -306,8 +299,7 @@ def note_prompt(state: State, sent: SentForm) -> Response:
     )
 
 
-@router.post("/play/size")
-@needs(Action.LOOK)
+@router.post("/play/size", Action.LOOK)
 def note_size(state: State, sent: SentForm) -> Response:
     """Say whether the size is far from that of the base model."""
     form = read_form(sent.multi_items())
@@ -316,8 +308,7 @@ def note_size(state: State, sent: SentForm) -> Response:
     return render_fragment("playground/_size_note.html", size_note=note)
 
 
-@router.post("/play/recall")
-@needs(Action.LOOK)
+@router.post("/play/recall", Action.LOOK)
 def recall_settings(request: Request, state: State, sent: SentForm) -> Response:
     """Open the playground with the settings of the text or the image in the form."""
     file, text = sent.get("image"), str(sent.get("infotext") or "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import service as adapters
@@ -23,7 +23,7 @@ from app.registry.renders import drafts, removal, service
 from app.registry.renders.gallery import GalleryFilter, gallery_page
 from app.registry.renders.listing import ShownRender, first_images
 from app.registry.tables.renders import Render
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.comparison import ComparedImage
 from app.web.playground.result_view import (
     earlier_renders,
@@ -36,11 +36,10 @@ from app.web.templates import render as render_page
 from worker.core.inference.prompt_syntax import parse_prompt
 from worker.core.words import SamplerName
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
-@router.get("/renders/compare")
-@needs(Action.LOOK)
+@router.get("/renders/compare", Action.LOOK)
 def compare(request: Request, state: State, a: OptionalId = None, b: OptionalId = None) -> Response:
     """Compare two images; with one of them, choose the other."""
     found, problem, first, choices = None, "", None, list[tuple[ShownRender, str]]()
@@ -103,8 +102,7 @@ def _sides(found: TwoRenders) -> list[ComparedImage]:
     ]
 
 
-@router.get("/renders/{render_id}")
-@needs(Action.LOOK)
+@router.get("/renders/{render_id}", Action.LOOK)
 def show(request: Request, render_id: Id, state: State) -> Response:
     """Show one result: the image, its twin and its settings."""
     with state.database.read() as session:
@@ -130,8 +128,7 @@ def show(request: Request, render_id: Id, state: State) -> Response:
     )
 
 
-@router.get("/renders/{render_id}/live")
-@needs(Action.LOOK)
+@router.get("/renders/{render_id}/live", Action.LOOK)
 def live(render_id: Id, state: State, own: bool = False, shown: OptionalId = None) -> Response:
     """Show the progress of an image; polls until it is finished.
 
@@ -145,8 +142,7 @@ def live(render_id: Id, state: State, own: bool = False, shown: OptionalId = Non
         return result_fragment(session, render, shown=shown, is_own_page=own)
 
 
-@router.post("/renders/{render_id}/restore")
-@needs(Action.OWN)
+@router.post("/renders/{render_id}/restore", Action.OWN)
 def restore(render_id: Id, state: State) -> Response:
     """Restore a deleted render."""
     with state.database.write() as session:
@@ -154,8 +150,7 @@ def restore(render_id: Id, state: State) -> Response:
     return RedirectResponse(f"/renders/{render_id}", status_code=303)
 
 
-@router.post("/renders/{render_id}/cancel")
-@needs(Action.CONTROL)
+@router.post("/renders/{render_id}/cancel", Action.CONTROL)
 def cancel(request: Request, render_id: Id, state: State, own: bool = False) -> Response:
     """Cancel an image and its twin; a finished one is kept."""
     with state.database.write() as session:
@@ -163,8 +158,7 @@ def cancel(request: Request, render_id: Id, state: State, own: bool = False) -> 
     return _render_response(request, render_id, state, own)
 
 
-@router.post("/renders/{render_id}/keep")
-@needs(Action.DRAW)
+@router.post("/renders/{render_id}/keep", Action.DRAW)
 def keep(request: Request, render_id: Id, state: State, own: bool = False) -> Response:
     """Keep a draft: it is listed like any other result."""
     with state.database.write() as session:

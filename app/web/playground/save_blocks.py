@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import service as adapters
@@ -12,17 +12,16 @@ from app.registry.errors import AppError, InvalidInput
 from app.registry.job_kinds.kinds import ScaleAdapterArgs
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.jobs import IoJob
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.forms import SentForm
 from app.web.playground.forms import PlayForm, read_form
 from app.web.state import State
 from app.web.templates import render_fragment, wants_fragment
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
-@router.post("/play/blocks")
-@needs(Action.TRAIN)
+@router.post("/play/blocks", Action.TRAIN)
 def save_blocks(request: Request, state: State, sent: SentForm) -> Response:
     """Order a version of the adapter in row `place` with its block weights."""
     form = read_form(sent.multi_items())

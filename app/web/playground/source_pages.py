@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.datasets import service as datasets
 from app.registry.errors import InvalidInput
 from app.registry.renders import listing, sources
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.forms import SentForm
 from app.web.playground.adapter_rows import AdapterRow
 from app.web.playground.forms import PlayForm, read_form
@@ -21,7 +21,7 @@ from app.web.playground.source_panel import source_panel
 from app.web.state import Id, State
 from app.web.templates import render_fragment, wants_fragment
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 CHOSEN = "Starts from the image that you chose."
 REMOVED = "There is no image to start from now."
@@ -29,8 +29,7 @@ MAX_CAPTION = 500  # characters of it that become the prompt
 NO_FILE = "Choose an image file first."
 
 
-@router.post("/play/source")
-@needs(Action.DRAW)
+@router.post("/play/source", Action.DRAW)
 def change_source(request: Request, state: State, sent: SentForm) -> Response:
     """Take the image in `source-file` as the one to start from, or none (`drop-source`).
 
@@ -64,8 +63,7 @@ def change_source(request: Request, state: State, sent: SentForm) -> Response:
     )
 
 
-@router.get("/play/restyle/{image_id}")
-@needs(Action.LOOK)
+@router.get("/play/restyle/{image_id}", Action.LOOK)
 def restyle(image_id: Id, state: State) -> Response:
     """Start from an image of a dataset, with the adapter that was used last.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations, groupby
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
@@ -25,7 +25,7 @@ from app.registry.renders import drafts, listing, service, strips
 from app.registry.renders.plan import plan_render, usual_of
 from app.registry.renders.requests import RenderRequest
 from app.registry.tables.renders import Render, RenderImage
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.forms import SentForm
 from app.web.playground.forms import MAX_ROWS, PLACE, PlayForm, read_form, read_shown
 from app.web.playground.result_view import instead_of_result, progress_of, result_fragment
@@ -34,7 +34,7 @@ from app.web.state import Id, State
 from app.web.templates import render_fragment, wants_fragment
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 SLOT = re.compile(r"[0-9a-f]{16,64}", re.ASCII)  # of a tab
 STRIP_SLOT = "{slot}-strip"  # beside the live redraws of the same tab
@@ -116,8 +116,7 @@ class StripView:
         return "" if self.is_active or self.error else f"All {len(self.items)} images are ready."
 
 
-@router.post("/play/live")
-@needs(Action.DRAW)
+@router.post("/play/live", Action.DRAW)
 def redraw(state: State, sent: SentForm) -> Response:
     """Queue a draft with the weights of the form; it replaces the one before of the same tab.
 
@@ -145,8 +144,7 @@ def redraw(state: State, sent: SentForm) -> Response:
     return response
 
 
-@router.post("/play/strip")
-@needs(Action.DRAW)
+@router.post("/play/strip", Action.DRAW)
 def make_strip(request: Request, state: State, sent: SentForm) -> Response:
     """Queue a strip, or say in its place why there is none.
 
@@ -222,8 +220,7 @@ def _version_of(session: Session, row: StackView) -> AdapterAndVersion | None:
     return row.adapter, adapters.get_version(session, row.adapter, row.version)
 
 
-@router.get("/renders/{render_id}/strip")
-@needs(Action.LOOK)
+@router.get("/renders/{render_id}/strip", Action.LOOK)
 def show_strip(render_id: Id, state: State, place: Places) -> Response:
     """Show a strip; polls until it is finished, and has nothing once a newer one replaced it.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field, StrictBool
 
 from app.registry.comparison.runs import compare_runs
@@ -25,7 +25,7 @@ from app.registry.tables.base_models import BaseModel as BaseModelRow
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.runs import Run
 from app.registry.validation import Name
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import Answer, OwnedAnswer, image_urls
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import Patch, change, example
@@ -39,7 +39,7 @@ from app.web.state import Id, Reading, SessionRoute, State, Writing, find_id
 from worker.core.training.changes import CHANGEABLE
 from worker.core.training.events import Phase
 
-router = APIRouter(tags=["runs"], route_class=SessionRoute)
+router = Router(tags=["runs"], route_class=SessionRoute)
 router.include_router(start_api.router)
 router.include_router(checkpoints_api.router)
 router.include_router(presets_api.router)
@@ -201,8 +201,7 @@ def _run_out(row: RunRow) -> RunOut:
     )
 
 
-@router.get("/runs")
-@needs(Action.LOOK)
+@router.get("/runs", Action.LOOK)
 def list_runs(
     state: State,
     session: Reading,
@@ -255,8 +254,9 @@ class ComparedRunsOut(Answer):
     samples: list[PromptPair] = Field(description="Empty unless both have samples.")
 
 
-@router.get("/runs/compare", responses=problems({404: "One of the runs does not exist."}))
-@needs(Action.LOOK)
+@router.get(
+    "/runs/compare", Action.LOOK, responses=problems({404: "One of the runs does not exist."})
+)
 def compare_two_runs(
     session: Reading,
     a: Annotated[int, Query(ge=1, le=MAX_ID, description="The first run.")],
@@ -267,15 +267,17 @@ def compare_two_runs(
     return ComparedRunsOut.of(found, a=found.a.key, b=found.b.key, samples=found.pairs)
 
 
-@router.get("/runs/{run_id}")
-@needs(Action.LOOK)
+@router.get("/runs/{run_id}", Action.LOOK)
 def get_run(run_id: Id, session: Reading) -> RunOut:
     """Get a run with its progress."""
     return run_out(session, service.get_run(session, run_id))
 
 
-@router.patch("/runs/{run_id}", responses=problems({409: "Settings of a run that has ended stay."}))
-@needs(Action.EDIT)
+@router.patch(
+    "/runs/{run_id}",
+    Action.EDIT,
+    responses=problems({409: "Settings of a run that has ended stay."}),
+)
 def change_run(run_id: Id, body: RunPatch, session: Writing) -> RunOut:
     """Rename or annotate a run, or change settings until it ends.
 
@@ -289,8 +291,7 @@ def change_run(run_id: Id, body: RunPatch, session: Writing) -> RunOut:
     return run_out(session, run)
 
 
-@router.post("/runs/{run_id}/cancel", **CANCEL)
-@needs(Action.CONTROL)
+@router.post("/runs/{run_id}/cancel", Action.CONTROL, **CANCEL)
 def cancel_run(run_id: Id, session: Writing) -> RunOut:
     """Cancel a run.
 
@@ -299,23 +300,20 @@ def cancel_run(run_id: Id, session: Writing) -> RunOut:
     return run_out(session, service.cancel_run(session, run_id))
 
 
-@router.post("/runs/{run_id}/stop", status_code=202, responses=NOT_RUNNING)
-@needs(Action.CONTROL)
+@router.post("/runs/{run_id}/stop", Action.CONTROL, status_code=202, responses=NOT_RUNNING)
 def stop_run(run_id: Id, session: Writing, body: StopIn = NO_CHOICE) -> RunOut:
     """End a training early and keep the adapter as it is."""
     run = stopping.request_stop(session, run_id, make_latest=body.make_latest)
     return run_out(session, run)
 
 
-@router.post("/runs/{run_id}/sample", status_code=202, responses=NOT_RUNNING)
-@needs(Action.CONTROL)
+@router.post("/runs/{run_id}/sample", Action.CONTROL, status_code=202, responses=NOT_RUNNING)
 def sample_run(run_id: Id, state: State) -> RunOut:
     """Generate samples at the next step."""
     return _request_action(run_id, state, "sample")
 
 
-@router.post("/runs/{run_id}/save", status_code=202, responses=NOT_RUNNING)
-@needs(Action.CONTROL)
+@router.post("/runs/{run_id}/save", Action.CONTROL, status_code=202, responses=NOT_RUNNING)
 def save_run(run_id: Id, state: State) -> RunOut:
     """Save a checkpoint at the next step."""
     return _request_action(run_id, state, "save")
@@ -326,8 +324,7 @@ def _request_action(run_id: int, state: State, action: str) -> RunOut:
         return run_out(session, service.request_run_action(session, run_id, action))
 
 
-@router.get("/runs/{run_id}/metrics")
-@needs(Action.LOOK)
+@router.get("/runs/{run_id}/metrics", Action.LOOK)
 def get_run_metrics(
     run_id: Id,
     session: Reading,
@@ -340,8 +337,7 @@ def get_run_metrics(
     return MetricsOut.model_validate(run_metrics(session, run_id, after=after))
 
 
-@router.get("/runs/{run_id}/samples")
-@needs(Action.LOOK)
+@router.get("/runs/{run_id}/samples", Action.LOOK)
 def list_run_samples(run_id: Id, session: Reading, part: Part) -> list[SampleOut]:
     """List the images generated during a run, by step and prompt."""
     epochs = run_epochs(session, service.get_run(session, run_id))

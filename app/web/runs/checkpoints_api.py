@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from pydantic import Field
 
 from app.registry.db import MAX_ID
@@ -13,13 +13,13 @@ from app.registry.deletion.runs import restore_checkpoint as restore_deleted_che
 from app.registry.runs import checkpoints, service
 from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.runs.epochs import Epochs, run_epochs
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.lists import Part
 from app.web.state import Id, Reading, SessionRoute, Writing
 
-router = APIRouter(route_class=SessionRoute)
+router = Router(route_class=SessionRoute)
 Step = Annotated[
     int, Path(ge=1, le=MAX_ID, description="Training step of the checkpoint.", examples=[40])
 ]
@@ -65,8 +65,7 @@ def checkpoint_out(row: RunCheckpoint, epochs: Epochs) -> CheckpointOut:
     )
 
 
-@router.get("/runs/{run_id}/checkpoints")
-@needs(Action.LOOK)
+@router.get("/runs/{run_id}/checkpoints", Action.LOOK)
 def list_run_checkpoints(run_id: Id, session: Reading, part: Part) -> list[CheckpointOut]:
     """List the checkpoints of a run, newest first."""
     epochs = run_epochs(session, service.get_run(session, run_id))
@@ -77,24 +76,21 @@ def list_run_checkpoints(run_id: Id, session: Reading, part: Part) -> list[Check
     return [checkpoint_out(row, epochs) for row in rows]
 
 
-@router.put("/runs/{run_id}/checkpoints/{step}/keep")
-@needs(Action.EDIT)
+@router.put("/runs/{run_id}/checkpoints/{step}/keep", Action.EDIT)
 def keep_checkpoint(run_id: Id, step: Step, session: Writing) -> CheckpointOut:
     """Keep a checkpoint, so that later ones never replace it."""
     row = checkpoints.keep_checkpoint(session, run_id, step, kept=True)
     return checkpoint_out(row, run_epochs(session, service.get_run(session, run_id)))
 
 
-@router.delete("/runs/{run_id}/checkpoints/{step}/keep")
-@needs(Action.EDIT)
+@router.delete("/runs/{run_id}/checkpoints/{step}/keep", Action.EDIT)
 def release_checkpoint(run_id: Id, step: Step, session: Writing) -> CheckpointOut:
     """Keep a checkpoint no longer; while the run trains, later ones may replace it."""
     row = checkpoints.keep_checkpoint(session, run_id, step, kept=False)
     return checkpoint_out(row, run_epochs(session, service.get_run(session, run_id)))
 
 
-@router.post("/runs/{run_id}/checkpoints/{step}/restore")
-@needs(Action.OWN)
+@router.post("/runs/{run_id}/checkpoints/{step}/restore", Action.OWN)
 def restore_checkpoint(run_id: Id, step: Step, session: Writing) -> CheckpointOut:
     """Restore a deleted checkpoint of a run."""
     row = restore_deleted_checkpoint(session, run_id, step)
@@ -103,9 +99,9 @@ def restore_checkpoint(run_id: Id, step: Step, session: Writing) -> CheckpointOu
 
 @router.post(
     "/runs/{run_id}/checkpoints/{step}/use",
+    Action.EDIT,
     responses=problems({409: "Only its training state is stored."}),
 )
-@needs(Action.EDIT)
 def use_checkpoint(run_id: Id, step: Step, session: Writing) -> MadeVersionOut:
     """Make a version of a checkpoint and point `latest` to it.
 

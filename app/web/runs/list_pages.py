@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.comparison.runs import compare_runs, runs_to_choose, usual_pair
@@ -21,14 +21,14 @@ from app.registry.runs.listing import (
     run_choices,
 )
 from app.registry.tables.runs import Run
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.addresses import ListLinks, own_address
 from app.web.comparison import compared_prompts
 from app.web.form_reader import as_id
 from app.web.state import Back, OptionalId, PageNumber, RunIds, State, Words
 from app.web.templates import redirect_with_notice, render
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 STATUS_WORDS: dict[str, str] = {
     JobStatus.RUNNING: "Training",
@@ -55,8 +55,7 @@ def run_links(filters: RunFilter, whose: str = "") -> ListLinks:
     return ListLinks("/runs", values, kept=("sort",), page=filters.page)
 
 
-@router.get("/runs")
-@needs(Action.LOOK)
+@router.get("/runs", Action.LOOK)
 def runs(
     request: Request,
     state: State,
@@ -108,8 +107,7 @@ def runs(
     )
 
 
-@router.get("/runs/compare-chosen")
-@needs(Action.LOOK)
+@router.get("/runs/compare-chosen", Action.LOOK)
 def compare_chosen(
     run: RunIds = [],  # noqa: B006  (FastAPI copies it)
     back: Back = "/runs",
@@ -121,8 +119,7 @@ def compare_chosen(
     return RedirectResponse(f"/runs/compare?a={keys[0]}&b={keys[1]}", status_code=303)
 
 
-@router.get("/runs/compare")
-@needs(Action.LOOK)
+@router.get("/runs/compare", Action.LOOK)
 def compare(request: Request, state: State, a: OptionalId = None, b: OptionalId = None) -> Response:
     """Compare two runs; a run that was not named is chosen, one that does not exist is named."""
     found, problem = None, ""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.comparison.steps import compare_steps
@@ -25,7 +25,7 @@ from app.registry.runs.changing import (
 )
 from app.registry.runs.pinned_images import PinnedSet, pinned_images
 from app.registry.tables.runs import Run
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.addresses import own_address
 from app.web.comparison import compared_prompts
 from app.web.form_reader import FormReader
@@ -36,7 +36,7 @@ from app.web.used_version import redirect_to_used
 from worker.core.training.changes import CHANGEABLE
 from worker.core.training.config import TrainConfig
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 CHOICES = {"yes": True, "no": False}
 FIELDS = ("name", "notes")
 Step = Annotated[int, Path(ge=1, le=MAX_ID)]
@@ -46,8 +46,7 @@ Before = Annotated[
 Compared = Annotated[int | None, Query(ge=0, le=MAX_ID)]
 
 
-@router.get("/runs/{run_id}/stop")
-@needs(Action.LOOK)
+@router.get("/runs/{run_id}/stop", Action.LOOK)
 def ask_stop(request: Request, run_id: Id, state: State) -> Response:
     """Ask whether the result becomes the version in use; a run that has ended is shown."""
     with state.database.read() as session:
@@ -58,8 +57,7 @@ def ask_stop(request: Request, run_id: Id, state: State) -> Response:
     return render(request, "runs/stop.html", run=run, proposal=proposal)
 
 
-@router.post("/runs/{run_id}/stop")
-@needs(Action.CONTROL)
+@router.post("/runs/{run_id}/stop", Action.CONTROL)
 def stop_run(run_id: Id, state: State, sent: SentForm) -> Response:
     """Stop a training and keep its result; without a choice it follows the proposal."""
     choice = CHOICES.get(str(sent.get("make_latest", "")))
@@ -68,8 +66,7 @@ def stop_run(run_id: Id, state: State, sent: SentForm) -> Response:
     return RedirectResponse(f"/runs/{run_id}", status_code=303)
 
 
-@router.get("/runs/{run_id}/change")
-@needs(Action.LOOK)
+@router.get("/runs/{run_id}/change", Action.LOOK)
 def edit_settings(request: Request, run_id: Id, state: State) -> Response:
     """Show the form that changes settings of a run until it ends."""
     with state.database.read() as session:
@@ -79,8 +76,7 @@ def edit_settings(request: Request, run_id: Id, state: State) -> Response:
     return _change_form(request, run, values, values, {})
 
 
-@router.post("/runs/{run_id}/change")
-@needs(Action.EDIT)
+@router.post("/runs/{run_id}/change", Action.EDIT)
 def save_settings(request: Request, run_id: Id, state: State, sent: SentForm) -> Response:
     """Change the settings that differ from those that the form began with, `seen`."""
     form = FormReader(sent)
@@ -115,8 +111,7 @@ def _change_form(
     )
 
 
-@router.get("/runs/{run_id}/images")
-@needs(Action.LOOK)
+@router.get("/runs/{run_id}/images", Action.LOOK)
 def run_images(
     request: Request,
     run_id: Id,
@@ -150,8 +145,7 @@ class DescriptionPage:
     max_notes: int = MAX_NOTES
 
 
-@router.get("/runs/{run_id}/edit")
-@needs(Action.LOOK)
+@router.get("/runs/{run_id}/edit", Action.LOOK)
 def edit_run(request: Request, run_id: Id, state: State, back: Back = "") -> Response:
     """Show the form that renames and annotates a run."""
     with state.database.read() as session:
@@ -161,8 +155,7 @@ def edit_run(request: Request, run_id: Id, state: State, back: Back = "") -> Res
     return render(request, "runs/edit.html", page)
 
 
-@router.post("/runs/{run_id}/edit")
-@needs(Action.EDIT)
+@router.post("/runs/{run_id}/edit", Action.EDIT)
 def save_run(request: Request, run_id: Id, state: State, sent: SentForm) -> Response:
     """Save what was changed in the form, then go back; nothing that came from elsewhere is lost.
 
@@ -204,8 +197,7 @@ def _token(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
 
-@router.get("/runs/{run_id}/compare")
-@needs(Action.LOOK)
+@router.get("/runs/{run_id}/compare", Action.LOOK)
 def compare(
     request: Request, run_id: Id, state: State, a: Compared = None, b: Compared = None
 ) -> Response:
@@ -218,22 +210,19 @@ def compare(
     )
 
 
-@router.post("/runs/{run_id}/checkpoints/{step}/keep")
-@needs(Action.EDIT)
+@router.post("/runs/{run_id}/checkpoints/{step}/keep", Action.EDIT)
 def keep(run_id: Id, step: Step, state: State, before: Before = None) -> Response:
     """Keep a checkpoint, so that later ones never replace it."""
     return _mark(state, run_id, step, before, kept=True)
 
 
-@router.post("/runs/{run_id}/checkpoints/{step}/release")
-@needs(Action.EDIT)
+@router.post("/runs/{run_id}/checkpoints/{step}/release", Action.EDIT)
 def release(run_id: Id, step: Step, state: State, before: Before = None) -> Response:
     """Keep a checkpoint no longer."""
     return _mark(state, run_id, step, before, kept=False)
 
 
-@router.post("/runs/{run_id}/checkpoints/{step}/use")
-@needs(Action.EDIT)
+@router.post("/runs/{run_id}/checkpoints/{step}/use", Action.EDIT)
 def use(run_id: Id, step: Step, state: State, before: Before = None) -> Response:
     """Make a version of a checkpoint, then show the run again, which says so."""
     with state.database.write() as session:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry import prompt_sets
@@ -22,7 +22,7 @@ from app.registry.runs.pinned_images import pinned_images
 from app.registry.runs.presets import shipped_preset
 from app.registry.runs.several_datasets import place_of_field
 from app.registry.state import AppState
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.form_reader import as_id
 from app.web.forms import MAX_TEXT, TypedForm
 from app.web.runs import (
@@ -65,7 +65,7 @@ from worker.core.families.family import FALLBACK_FAMILY, find_family
 from worker.core.training.config import MAX_SAMPLE_PROMPTS, TrainConfig
 from worker.core.training.presets import prompts_of
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 router.include_router(list_pages.router)  # before the others: `compare` is not an id
 router.include_router(one_run_pages.router)
 router.include_router(preset_pages.router)
@@ -113,8 +113,7 @@ class RunAction(StrEnum):
     SAVE = "save"
 
 
-@router.get("/train/new")
-@needs(Action.LOOK)
+@router.get("/train/new", Action.LOOK)
 def new_run(
     request: Request,
     state: State,
@@ -140,8 +139,7 @@ def new_run(
     return _show_form(request, state, form)
 
 
-@router.post("/train/new")
-@needs(Action.TRAIN)
+@router.post("/train/new", Action.TRAIN)
 def start_run(request: Request, state: State, sent: TypedForm) -> Response:
     """Queue the run, or ask for a sweep of it; errors are shown again next to their fields."""
     form, paste, own = _read_typed(sent)
@@ -169,8 +167,7 @@ def start_run(request: Request, state: State, sent: TypedForm) -> Response:
     return RedirectResponse(f"/runs/{run.key}", status_code=303)
 
 
-@router.post("/train/new/preset")
-@needs(Action.CREATE)
+@router.post("/train/new/preset", Action.CREATE)
 def save_preset(request: Request, state: State, sent: TypedForm) -> Response:
     """Save the settings of the form as a preset and choose it; nothing typed is lost."""
     form, paste, own = _read_typed(sent)
@@ -183,8 +180,7 @@ def save_preset(request: Request, state: State, sent: TypedForm) -> Response:
     return _show_form(request, state, form, paste=paste, own=saved)
 
 
-@router.post("/train/new/datasets")
-@needs(Action.LOOK)
+@router.post("/train/new/datasets", Action.LOOK)
 def change_datasets(request: Request, state: State, sent: TypedForm) -> Response:
     """Add a dataset to the form or take one away, without starting anything."""
     form, paste, own = _read_typed(sent)
@@ -192,8 +188,7 @@ def change_datasets(request: Request, state: State, sent: TypedForm) -> Response
     return _show_form(request, state, replace(form, further=rows), paste=paste, own=own)
 
 
-@router.post("/train/new/prompts")
-@needs(Action.LOOK)
+@router.post("/train/new/prompts", Action.LOOK)
 def fill_prompts(request: Request, state: State, sent: TypedForm) -> Response:
     """Fill the first subjects of a prompt set into the form, without starting anything."""
     form, paste, own = _read_typed(sent)
@@ -205,8 +200,7 @@ def fill_prompts(request: Request, state: State, sent: TypedForm) -> Response:
     return _show_form(request, state, form, paste=paste, own=own)
 
 
-@router.post("/train/new/measure")
-@needs(Action.TRAIN)
+@router.post("/train/new/measure", Action.TRAIN)
 def measure(request: Request, state: State, sent: TypedForm) -> Response:
     """Measure what the run of the form takes, or stop that; nothing typed is lost."""
     form, paste, own = _read_typed(sent)
@@ -228,8 +222,7 @@ def measure(request: Request, state: State, sent: TypedForm) -> Response:
     return _show_form(request, state, form, refused, paste=paste, own=own)
 
 
-@router.get("/train/dry-runs/{job_id}")
-@needs(Action.LOOK)
+@router.get("/train/dry-runs/{job_id}", Action.LOOK)
 def round_trips(request: Request, job_id: Id, state: State) -> Response:
     """Show the images that lose most in the autoencoder, before and after."""
     with state.database.read() as session:
@@ -238,27 +231,24 @@ def round_trips(request: Request, job_id: Id, state: State) -> Response:
     return render(request, "runs/round_trips.html", job=job, found=found)
 
 
-@router.get("/train/new/datasets")
-@router.get("/train/new/measure")
-@router.get("/train/new/preset")
-@router.get("/train/new/prompts")
-@router.get("/train/new/paste")
-@needs(Action.LOOK)
+@router.get("/train/new/datasets", Action.LOOK)
+@router.get("/train/new/measure", Action.LOOK)
+@router.get("/train/new/preset", Action.LOOK)
+@router.get("/train/new/prompts", Action.LOOK)
+@router.get("/train/new/paste", Action.LOOK)
 def reload_form() -> Response:
     """Show the form again where an address is opened that a form was sent to."""
     return RedirectResponse("/train/new", status_code=303)
 
 
-@router.post("/train/new/paste")
-@needs(Action.LOOK)
+@router.post("/train/new/paste", Action.LOOK)
 def paste_settings(request: Request, state: State, sent: TypedForm) -> Response:
     """Fill pasted settings into the form; say which of them cannot be used."""
     form, paste = pasted.fill_in(read_form(sent), str(sent.get(pasted.FIELD, "")))
     return _show_form(request, state, form, paste=paste, status=200 if paste.used else 422)
 
 
-@router.post("/train/new/crops")
-@needs(Action.LOOK)
+@router.post("/train/new/crops", Action.LOOK)
 def show_crops(state: State, sent: TypedForm) -> Response:
     """Show how the images of the chosen dataset are cropped at the chosen resolution."""
     form = read_form(sent)
@@ -282,8 +272,7 @@ def show_crops(state: State, sent: TypedForm) -> Response:
     return render_fragment("runs/_crops.html", crops=found)
 
 
-@router.post("/train/new/plan")
-@needs(Action.LOOK)
+@router.post("/train/new/plan", Action.LOOK)
 def plan_run(
     request: Request,
     state: State,
@@ -388,8 +377,7 @@ def _field_label(name: str) -> str:
     return labels.get(name, name.replace("_", " ").capitalize())
 
 
-@router.get("/runs/{run_id}")
-@needs(Action.LOOK)
+@router.get("/runs/{run_id}", Action.LOOK)
 def run(request: Request, run_id: Id, state: State, before: OptionalId = None) -> Response:
     """Show one run: progress, samples (those before a step), loss and result."""
     with state.database.read() as session:
@@ -407,8 +395,7 @@ def run(request: Request, run_id: Id, state: State, before: OptionalId = None) -
     )
 
 
-@router.get("/runs/{run_id}/live")
-@needs(Action.LOOK)
+@router.get("/runs/{run_id}/live", Action.LOOK)
 def live_run(
     request: Request,
     run_id: Id,
@@ -438,8 +425,7 @@ def live_run(
     )
 
 
-@router.post("/runs/{run_id}/cancel")
-@needs(Action.CONTROL)
+@router.post("/runs/{run_id}/cancel", Action.CONTROL)
 def cancel_run(run_id: Id, state: State) -> Response:
     """Cancel a run and return to its page."""
     with state.database.write() as session:
@@ -447,8 +433,7 @@ def cancel_run(run_id: Id, state: State) -> Response:
     return RedirectResponse(f"/runs/{run_id}", status_code=303)
 
 
-@router.post("/runs/{run_id}/{action}")
-@needs(Action.CONTROL)
+@router.post("/runs/{run_id}/{action}", Action.CONTROL)
 def ask_run(run_id: Id, action: RunAction, state: State) -> Response:
     """Send a command to a training run; it takes effect at the next step."""
     with state.database.write() as session:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from app.registry.db import Session
@@ -13,14 +13,14 @@ from app.registry.runs import own_presets, requests, service
 from app.registry.runs.presets import PRESET_WORDS, base_words, shipped_preset, values_to_compare
 from app.registry.runs.settings import setting_label, value_words
 from app.registry.tables.runs import OwnPreset
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.forms import SentForm
 from app.web.runs.forms import OWN_PRESET, TrainForm
 from app.web.runs.plan import find_choices
 from app.web.state import Id, State
 from app.web.templates import redirect_with_notice, render
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 FIELD = "preset_name"  # on the form of a new run
 NOT_TAKEN = "This preset was not saved yet. Choose “Save the preset”, or empty this field."
@@ -71,15 +71,13 @@ class PresetRow:
     error: str = ""
 
 
-@router.get("/runs/{run_id}/preset")
-@needs(Action.LOOK)
+@router.get("/runs/{run_id}/preset", Action.LOOK)
 def save_form(request: Request, run_id: Id, state: State) -> Response:
     """Show what a preset of this run changes, and ask for its name."""
     return _save_page(request, run_id, state, "", "")
 
 
-@router.post("/runs/{run_id}/preset")
-@needs(Action.CREATE)
+@router.post("/runs/{run_id}/preset", Action.CREATE)
 def save(request: Request, run_id: Id, state: State, sent: SentForm) -> Response:
     """Save a preset; on an error show the form again with it."""
     name = str(sent.get("name", ""))
@@ -108,15 +106,13 @@ def _save_page(request: Request, run_id: int, state: State, name: str, error: st
     )
 
 
-@router.get("/train/presets")
-@needs(Action.LOOK)
+@router.get("/train/presets", Action.LOOK)
 def presets(request: Request, state: State) -> Response:
     """List the saved presets."""
     return _list_page(request, state)
 
 
-@router.post("/train/presets/{preset_id}/rename")
-@needs(Action.EDIT)
+@router.post("/train/presets/{preset_id}/rename", Action.EDIT)
 def rename(request: Request, preset_id: Id, state: State, sent: SentForm) -> Response:
     """Rename a preset; on an error show the list again with it."""
     name = str(sent.get("name", ""))

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field, model_validator
 
 from app.registry.runs import own_presets, presets
 from app.registry.slugs import RowId
 from app.registry.validation import Name
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import OwnedAnswer, whose_of
 from app.web.problems import problems
 from app.web.rest.bodies import example
@@ -19,7 +18,7 @@ from app.web.rest.lists import Part
 from app.web.state import Id, Reading, SessionRoute, Writing
 from worker.core.training.presets import Preset
 
-router = APIRouter(route_class=SessionRoute)
+router = Router(route_class=SessionRoute)
 NO_PRESET = problems({404: "There is no such preset."})
 
 
@@ -58,8 +57,7 @@ class PresetChange(BaseModel):
     name: Name = Field(description="Its name.")
 
 
-@router.get("/presets")
-@needs(Action.LOOK)
+@router.get("/presets", Action.LOOK)
 def list_presets(session: Reading, part: Part) -> Sequence[PresetOut]:
     """List the shipped presets, then your own by name."""
     shipped = [
@@ -78,8 +76,9 @@ def list_presets(session: Reading, part: Part) -> Sequence[PresetOut]:
     return part.of(shipped + own, lambda row: (row.id or 0, row.preset))
 
 
-@router.post("/presets", status_code=201, responses=problems({404: "There is no such run."}))
-@needs(Action.CREATE)
+@router.post(
+    "/presets", Action.CREATE, status_code=201, responses=problems({404: "There is no such run."})
+)
 def create_preset(body: PresetIn, session: Writing) -> PresetOut:
     """Save a preset of your own.
 
@@ -91,15 +90,13 @@ def create_preset(body: PresetIn, session: Writing) -> PresetOut:
     return PresetOut.of(own_presets.create_preset(session, body.name, body.preset, changes))
 
 
-@router.get("/presets/{preset_id}", responses=NO_PRESET)
-@needs(Action.LOOK)
+@router.get("/presets/{preset_id}", Action.LOOK, responses=NO_PRESET)
 def get_preset(preset_id: Id, session: Reading) -> PresetOut:
     """Get a preset of your own."""
     return PresetOut.of(presets.get_preset(session, preset_id))
 
 
-@router.patch("/presets/{preset_id}", responses=NO_PRESET)
-@needs(Action.EDIT)
+@router.patch("/presets/{preset_id}", Action.EDIT, responses=NO_PRESET)
 def rename_preset(preset_id: Id, body: PresetChange, session: Writing) -> PresetOut:
     """Rename a preset of your own."""
     return PresetOut.of(own_presets.rename_preset(session, preset_id, body.name))

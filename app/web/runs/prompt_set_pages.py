@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import Response
 
 from app.registry import prompt_sets
@@ -14,13 +14,13 @@ from app.registry.datasets.choices import DatasetChoice, dataset_choices
 from app.registry.db import Session
 from app.registry.errors import Conflict, InvalidInput
 from app.registry.tables.prompt_sets import PromptSet
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.form_reader import FormReader, split_lines
 from app.web.forms import SentForm
 from app.web.state import State
 from app.web.templates import redirect_with_notice, render
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ class PromptSetsPage:
     dataset: int | None
 
 
-@router.get("/prompt-sets")
-@needs(Action.LOOK)
+@router.get("/prompt-sets", Action.LOOK)
 def show(
     request: Request, state: State, dataset: Annotated[str, Query(max_length=140)] = ""
 ) -> Response:
@@ -55,8 +54,7 @@ def show(
         return render(request, "runs/prompt_sets.html", _page(session, dataset))
 
 
-@router.post("/prompt-sets")
-@needs(Action.CREATE)
+@router.post("/prompt-sets", Action.CREATE)
 def save(request: Request, state: State, sent: SentForm) -> Response:
     """Create or change a set; on an error show the page again with what was typed."""
     form = FormReader(sent)

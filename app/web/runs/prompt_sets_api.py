@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.registry import prompt_sets
 from app.registry.slugs import Reference
 from app.registry.tables.datasets import Dataset
 from app.registry.validation import Name
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import OwnedAnswer
 from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
@@ -20,7 +19,7 @@ from app.web.rest.lists import Part
 from app.web.state import PromptSetId, Reading, SessionRoute, State, Writing, find_id
 from worker.core.evaluation.subjects import MOST_SUBJECTS
 
-router = APIRouter(tags=["prompt-sets"], route_class=SessionRoute)
+router = Router(tags=["prompt-sets"], route_class=SessionRoute)
 NO_SET = problems({404: "There is no such prompt set."})
 ANIMALS = ["a bear", "a cow", "a frog", "a giraffe", "a horse", "a snail"]
 Subjects = Annotated[
@@ -61,8 +60,7 @@ class PromptSetOut(OwnedAnswer):
     subjects: list[str] = Field(description="What this version draws.")
 
 
-@router.get("/prompt-sets")
-@needs(Action.LOOK)
+@router.get("/prompt-sets", Action.LOOK)
 def list_prompt_sets(session: Reading, part: Part) -> Sequence[PromptSetOut]:
     """List prompt sets, newest first."""
     found = [PromptSetOut.of(row) for row in prompt_sets.list_sets(session)]
@@ -71,10 +69,10 @@ def list_prompt_sets(session: Reading, part: Part) -> Sequence[PromptSetOut]:
 
 @router.post(
     "/prompt-sets",
+    Action.CREATE,
     status_code=201,
     responses=problems({404: "There is no such dataset.", 409: "There are too many sets."}),
 )
-@needs(Action.CREATE)
 def create_prompt_set(body: PromptSetIn, state: State, session: Writing) -> PromptSetOut:
     """Create a prompt set: subjects that evaluations, samples and grids draw.
 
@@ -85,15 +83,15 @@ def create_prompt_set(body: PromptSetIn, state: State, session: Writing) -> Prom
     return PromptSetOut.of(prompt_sets.create_set(session, body.name, subjects))
 
 
-@router.get("/prompt-sets/{set_id}", responses=NO_SET)
-@needs(Action.LOOK)
+@router.get("/prompt-sets/{set_id}", Action.LOOK, responses=NO_SET)
 def get_prompt_set(set_id: PromptSetId, session: Reading) -> PromptSetOut:
     """Get a prompt set."""
     return PromptSetOut.of(prompt_sets.get_set(session, set_id))
 
 
-@router.patch("/prompt-sets/{set_id}", responses=NO_SET | problems({409: "Too many versions."}))
-@needs(Action.EDIT)
+@router.patch(
+    "/prompt-sets/{set_id}", Action.EDIT, responses=NO_SET | problems({409: "Too many versions."})
+)
 def change_prompt_set(set_id: PromptSetId, body: PromptSetPatch, session: Writing) -> PromptSetOut:
     """Rename a prompt set, or give it other subjects, which are its next version."""
     row = prompt_sets.change_set(session, set_id, body.name, body.subjects)

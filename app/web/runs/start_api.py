@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, NoReturn
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.registry.base_models.service import BaseReference
@@ -29,7 +29,7 @@ from app.registry.tables.datasets import MAX_REPEATS, TRIGGER_LENGTH, Dataset
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
 from app.registry.validation import Name, named_reasons
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import JobAnswer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
@@ -38,7 +38,7 @@ from app.web.state import Id, Reading, SessionRoute, State, Writing, find_id
 from worker.core.old_names import accept_old_names
 from worker.core.training.presets import Preset
 
-router = APIRouter(route_class=SessionRoute)
+router = Router(route_class=SessionRoute)
 
 NOT_THERE = problems(
     {
@@ -129,8 +129,7 @@ class DryRunOut(JobAnswer):
     measured: DryRunResult = Field(description="What it measured.")
 
 
-@router.post("/runs", status_code=202, responses=NOT_THERE)
-@needs(Action.TRAIN)
+@router.post("/runs", Action.TRAIN, status_code=202, responses=NOT_THERE)
 def create_run(body: RunIn, state: State, session: Writing) -> RunCreated:
     """Queue a training run.
 
@@ -143,8 +142,7 @@ def create_run(body: RunIn, state: State, session: Writing) -> RunCreated:
     return RunCreated(id=run.key, status=run.state, warnings=warnings)
 
 
-@router.post("/dry-runs", status_code=202, responses=NOT_THERE)
-@needs(Action.TRAIN)
+@router.post("/dry-runs", Action.TRAIN, status_code=202, responses=NOT_THERE)
 def create_dry_run(body: RunIn, state: State, session: Writing) -> DryRunOut:
     """Measure what a training takes, by its first steps and one sample.
 
@@ -156,15 +154,13 @@ def create_dry_run(body: RunIn, state: State, session: Writing) -> DryRunOut:
         return _dry_run_out(dry_runs.order_dry_run(session, request))
 
 
-@router.get("/dry-runs/{job_id}")
-@needs(Action.LOOK)
+@router.get("/dry-runs/{job_id}", Action.LOOK)
 def get_dry_run(job_id: Id, session: Reading) -> DryRunOut:
     """Get a dry run with what it measured."""
     return _dry_run_out(dry_runs.get_dry_run(session, job_id))
 
 
-@router.post("/dry-runs/{job_id}/cancel", **CANCEL)
-@needs(Action.CONTROL)
+@router.post("/dry-runs/{job_id}/cancel", Action.CONTROL, **CANCEL)
 def cancel_dry_run(job_id: Id, session: Writing) -> DryRunOut:
     """Cancel a dry run."""
     return _dry_run_out(dry_runs.cancel_dry_run(session, job_id))
@@ -242,8 +238,7 @@ class RunSettingsOut(BaseModel):
     settings: list[Setting] = Field(description="Each setting with the value of the preset.")
 
 
-@router.get("/runs/{run_id}/settings")
-@needs(Action.LOOK)
+@router.get("/runs/{run_id}/settings", Action.LOOK)
 def get_run_settings(run_id: Id, session: Reading) -> RunSettingsOut:
     """Get all settings of a run, and which of them differ from its preset."""
     run = service.get_run(session, run_id)
@@ -268,8 +263,7 @@ def _request_of(session: Session, run: Run) -> RunIn:
     )
 
 
-@router.get("/runs/{run_id}/images")
-@needs(Action.LOOK)
+@router.get("/runs/{run_id}/images", Action.LOOK)
 def list_run_images(
     run_id: Id,
     session: Reading,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
@@ -32,7 +32,7 @@ from app.registry.tables.base_models import BaseModel
 from app.registry.tables.runs import Run
 from app.registry.tables.sweeps import Sweep
 from app.registry.wording import plural
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.form_reader import FormReader, as_id
 from app.web.forms import SentForm
 from app.web.runs.forms import read_form
@@ -41,7 +41,7 @@ from app.web.templates import redirect_with_notice, render
 from app.web.used_version import redirect_to_used
 from worker.core.training.config import MAX_SEED, TrainConfig
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 AXES = 3
 SHOWN = 6  # subjects
@@ -91,15 +91,13 @@ class SweepPage:
     eyes: str
 
 
-@router.get("/sweeps")
-@needs(Action.LOOK)
+@router.get("/sweeps", Action.LOOK)
 def index() -> Response:
     """Sweeps are listed with the runs."""
     return RedirectResponse("/runs")
 
 
-@router.get("/sweeps/new")
-@needs(Action.LOOK)
+@router.get("/sweeps/new", Action.LOOK)
 def new(request: Request, state: State, a: OptionalId = None, b: OptionalId = None) -> Response:
     """Show the form of a sweep around the run `a`, or between `a` and `b`."""
     if a is None:
@@ -130,8 +128,7 @@ def _settings(base: BaseModel) -> list[tuple[str, str]]:
     return [one for one in SETTINGS if one[0] not in base.options.hidden]
 
 
-@router.post("/sweeps/new")
-@needs(Action.TRAIN)
+@router.post("/sweeps/new", Action.TRAIN)
 def start(request: Request, state: State, sent: SentForm) -> Response:
     """Say what a sweep would cost, or start it."""
     form = FormReader(sent)
@@ -194,8 +191,7 @@ def _text(values: Sequence[Any]) -> str:
     )
 
 
-@router.get("/sweeps/{sweep_id}")
-@needs(Action.LOOK)
+@router.get("/sweeps/{sweep_id}", Action.LOOK)
 def show(request: Request, sweep_id: Id, state: State, seed: int | None = None) -> Response:
     """Show a sweep; `seed`: of the training whose images are shown."""
     with state.database.read() as session:
@@ -215,8 +211,7 @@ def show(request: Request, sweep_id: Id, state: State, seed: int | None = None) 
     return render(request, "runs/sweep.html", page=page)
 
 
-@router.post("/sweeps/{sweep_id}/seeds")
-@needs(Action.TRAIN)
+@router.post("/sweeps/{sweep_id}/seeds", Action.TRAIN)
 def add_seeds(sweep_id: Id, state: State, sent: SentForm) -> Response:
     """Add training seeds."""
     count = FormReader(sent).whole("count", 0)
@@ -225,8 +220,7 @@ def add_seeds(sweep_id: Id, state: State, sent: SentForm) -> Response:
     return redirect_with_notice(f"/sweeps/{sweep_id}", f"{plural(count, 'seed')} more are trained.")
 
 
-@router.post("/sweeps/{sweep_id}/use")
-@needs(Action.EDIT)
+@router.post("/sweeps/{sweep_id}/use", Action.EDIT)
 def use(sweep_id: Id, state: State, sent: SentForm) -> Response:
     """Put a configuration into use."""
     place = FormReader(sent).whole("configuration", None)
@@ -242,8 +236,7 @@ ACTS = {
 }
 
 
-@router.post("/sweeps/{sweep_id}/{act}")
-@needs(Action.CONTROL)
+@router.post("/sweeps/{sweep_id}/{act}", Action.CONTROL)
 def press(sweep_id: Id, act: Literal["pause", "resume", "cancel"], state: State) -> Response:
     """Hold the waiting runs back, go on, or cancel the sweep."""
     change, text = ACTS[act]

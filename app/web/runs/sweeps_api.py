@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field, model_validator
 
 from app.registry.db import Session
@@ -17,7 +16,7 @@ from app.registry.sweeps.records import Cost
 from app.registry.sweeps.views import SweepView, view_sweep
 from app.registry.tables.sweeps import Sweep
 from app.registry.validation import MAX_NAME
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import Answer, OwnedAnswer, whose_of
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
@@ -28,7 +27,7 @@ from app.web.state import Id, Reading, SessionRoute, State, Writing
 from worker.core.evaluation.intervals import FEWEST
 from worker.core.evaluation.subjects import MOST_SUBJECTS
 
-router = APIRouter(tags=["sweeps"], route_class=SessionRoute)
+router = Router(tags=["sweeps"], route_class=SessionRoute)
 
 MOST_VALUES = 64
 SettingName = Annotated[str, Field(max_length=60)]
@@ -123,8 +122,7 @@ def _request(state: AppState, session: Session, body: SweepIn) -> SweepRequest:
     return replace(wanted, seeds=tuple(seeds), title=body.title, subjects=body.subjects)
 
 
-@router.post("/sweeps/estimate", responses=NOT_THERE)
-@needs(Action.LOOK)
+@router.post("/sweeps/estimate", Action.LOOK, responses=NOT_THERE)
 def estimate_sweep(body: SweepIn, state: State, session: Reading) -> SweepPlanOut:
     """Check a sweep and estimate its cost; nothing is started."""
     planned = plan_sweep(session, _request(state, session, body))
@@ -132,8 +130,7 @@ def estimate_sweep(body: SweepIn, state: State, session: Reading) -> SweepPlanOu
     return SweepPlanOut.of(planned, planned.plan, configurations=names)
 
 
-@router.post("/sweeps", status_code=202, responses=NOT_THERE)
-@needs(Action.TRAIN)
+@router.post("/sweeps", Action.TRAIN, status_code=202, responses=NOT_THERE)
 def create_sweep(body: SweepIn, state: State, session: Writing) -> SweepOut:
     """Train configurations with the same seeds and find out which one is better.
 
@@ -145,51 +142,44 @@ def create_sweep(body: SweepIn, state: State, session: Writing) -> SweepOut:
     return _sweep_out(session, service.create_sweep(session, planned))
 
 
-@router.get("/sweeps")
-@needs(Action.LOOK)
+@router.get("/sweeps", Action.LOOK)
 def list_sweeps(session: Reading, part: Part) -> list[SweepOut]:
     """List sweeps, newest first."""
     rows = service.list_sweeps(session, limit=part.size, before=part.after)
     return [_sweep_out(session, row) for row in part.cut(rows, lambda row: row.key)]
 
 
-@router.get("/sweeps/{sweep_id}")
-@needs(Action.LOOK)
+@router.get("/sweeps/{sweep_id}", Action.LOOK)
 def get_sweep(sweep_id: Id, session: Reading) -> SweepOut:
     """Get a sweep."""
     return _sweep_out(session, service.get_sweep(session, sweep_id))
 
 
-@router.post("/sweeps/{sweep_id}/pause", **CANCEL)
-@needs(Action.CONTROL)
+@router.post("/sweeps/{sweep_id}/pause", Action.CONTROL, **CANCEL)
 def pause_sweep(sweep_id: Id, session: Writing) -> SweepOut:
     """Hold the runs of a sweep back that wait; those that train go on."""
     return _sweep_out(session, service.pause_sweep(session, sweep_id))
 
 
-@router.post("/sweeps/{sweep_id}/resume", **CANCEL)
-@needs(Action.CONTROL)
+@router.post("/sweeps/{sweep_id}/resume", Action.CONTROL, **CANCEL)
 def resume_sweep(sweep_id: Id, session: Writing) -> SweepOut:
     """Let a sweep go on that was paused, or whose images could not be measured."""
     return _sweep_out(session, service.resume_sweep(session, sweep_id))
 
 
-@router.post("/sweeps/{sweep_id}/cancel", **CANCEL)
-@needs(Action.CONTROL)
+@router.post("/sweeps/{sweep_id}/cancel", Action.CONTROL, **CANCEL)
 def cancel_sweep(sweep_id: Id, session: Writing) -> SweepOut:
     """Cancel a sweep with its runs and the images to come; what was saved stays."""
     return _sweep_out(session, service.cancel_sweep(session, sweep_id))
 
 
-@router.post("/sweeps/{sweep_id}/seeds", status_code=202, responses=NOT_ENDED)
-@needs(Action.TRAIN)
+@router.post("/sweeps/{sweep_id}/seeds", Action.TRAIN, status_code=202, responses=NOT_ENDED)
 def add_sweep_seeds(sweep_id: Id, body: SeedsIn, session: Writing) -> SweepOut:
     """Train the configurations that could not be told apart with more seeds."""
     return _sweep_out(session, service.add_seeds(session, sweep_id, body.count))
 
 
-@router.post("/sweeps/{sweep_id}/use", responses=NOT_ENDED)
-@needs(Action.EDIT)
+@router.post("/sweeps/{sweep_id}/use", Action.EDIT, responses=NOT_ENDED)
 def use_sweep_configuration(sweep_id: Id, body: UseIn, session: Writing) -> MadeVersionOut:
     """Make a version of the best run of the winner, or of another configuration.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request
+from fastapi import Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from app.registry.blobs import sweep, trash
@@ -17,18 +17,17 @@ from app.registry.jobs.presence import present_workers
 from app.registry.state import AppState
 from app.registry.storage.store import StorageUnavailable
 from app.web import templates
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.addresses import own_address
 from app.web.forms import Text
 from app.web.state import State
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 SHOWN_BAD_FILES = 50
 YEAR_SECONDS = 365 * 86_400
 
 
-@router.post("/theme")
-@needs(Action.OPEN)  # the login page has a theme too, and only a cookie is set
+@router.post("/theme", Action.OPEN)
 def theme(theme: Annotated[templates.Theme, Form()], back: Text = "/") -> RedirectResponse:
     """Store the theme in a cookie and return to the page."""
     response = RedirectResponse(own_address(back), status_code=303)
@@ -49,8 +48,7 @@ class StorageFigures:
     warning: str
 
 
-@router.get("/system")
-@needs(Action.LOOK)
+@router.get("/system", Action.LOOK)
 def system(request: Request, state: State) -> HTMLResponse:
     """Show workers, storage and version, also while the storage does not answer."""
     with state.database.read() as session:
@@ -94,8 +92,7 @@ def _storage_figures(state: AppState) -> StorageFigures:
     )
 
 
-@router.get("/patterns")
-@needs(Action.LOOK)
+@router.get("/patterns", Action.LOOK)
 def patterns(request: Request) -> HTMLResponse:
     """Show every component of the pages, for developers."""
     return templates.render(request, "patterns/patterns.html")

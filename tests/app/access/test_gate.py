@@ -12,7 +12,15 @@ from starlette.routing import Mount
 
 from app.registry.config import Settings
 from app.registry.state import AppState
-from app.web.access.needs import Action, UndeclaredRoute, declared, make_rules, needs, rule_of
+from app.web.access.needs import (
+    Action,
+    Router,
+    UndeclaredRoute,
+    declared,
+    make_rules,
+    needs,
+    rule_of,
+)
 from tests.app.access.conftest import PASSWORD, Clients, log_in
 
 OPEN = {"/healthz", "/readyz", "/login", "/invite/{token}", "/theme", "/static"}
@@ -99,14 +107,12 @@ def test_mounts_are_routes_too(routed_app: FastAPI) -> None:
 
 
 def test_routes_of_a_path_have_their_own_actions() -> None:
-    router = APIRouter()
+    router = Router()
 
-    @router.get("/thing")
-    @needs(Action.LOOK)
+    @router.get("/thing", Action.LOOK)
     def look() -> None: ...
 
-    @router.post("/thing")
-    @needs(Action.EDIT)
+    @router.post("/thing", Action.EDIT)
     def edit() -> None: ...
 
     rules = make_rules(router.routes)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import anyio.to_thread
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import Field
 
 from app.registry.adapters import service
@@ -18,7 +18,7 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.state import AppState
 from app.registry.storage.store import BlobDamaged, BlobNotFound
 from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import Answer
 from app.web.media import blob_response
 from app.web.openapi import FILE_ANSWERS
@@ -29,7 +29,7 @@ from worker.core.lora_files.file_names import file_name, original_name
 from worker.core.lora_files.proof.result import LoaderResult
 from worker.core.words import FileFormat, WeightDtype
 
-router = APIRouter(tags=["files"])
+router = Router(tags=["files"])
 
 MEDIA_TYPES = {FileFormat.BUNDLE: "application/zip"}
 Version = Annotated[
@@ -55,10 +55,10 @@ FILE_ERRORS = problems(
 
 @router.get(
     "/adapters/{adapter_id}/download",
+    Action.DOWNLOAD,
     response_class=Response,
     responses=FILE_ANSWERS | FILE_ERRORS,
 )
-@needs(Action.DOWNLOAD)
 async def download_adapter(
     adapter_id: AdapterId,
     request: Request,
@@ -158,8 +158,12 @@ class _FileRequest:
         return True
 
 
-@router.get("/adapters/{adapter_id}/original", response_class=Response, responses=FILE_ANSWERS)
-@needs(Action.DOWNLOAD)
+@router.get(
+    "/adapters/{adapter_id}/original",
+    Action.DOWNLOAD,
+    response_class=Response,
+    responses=FILE_ANSWERS,
+)
 def download_original(
     adapter_id: AdapterId, request: Request, state: State, version: Version = None
 ) -> Response:
@@ -212,8 +216,7 @@ class ProofOut(Answer):
     not_drawn: str = Field(description="Why no image was generated; empty if one was.")
 
 
-@router.get("/adapters/{adapter_id}/proof", responses=FILE_ERRORS)
-@needs(Action.DOWNLOAD)
+@router.get("/adapters/{adapter_id}/proof", Action.DOWNLOAD, responses=FILE_ERRORS)
 async def get_proof(
     adapter_id: AdapterId,
     state: State,

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Self
 
-from fastapi import APIRouter
 from pydantic import Field
 
 from app.registry.adapters import folders, service
 from app.registry.adapters.folders import KeptAdapter
 from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.adapters import LATEST
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.adapters.downloads.api import Version
 from app.web.answers import Answer
 from app.web.state import AdapterId, Reading, SessionRoute, Slug, State, Writing
 
-router = APIRouter(tags=["files"], route_class=SessionRoute)
+router = Router(tags=["files"], route_class=SessionRoute)
 
 
 class KeptOut(Answer):
@@ -40,8 +39,7 @@ class KeptOut(Answer):
         )
 
 
-@router.get("/folders")
-@needs(Action.LOOK)
+@router.get("/folders", Action.LOOK)
 def get_folders(state: State, session: Reading) -> dict[str, list[KeptOut]]:
     """Get the adapters that are kept in each folder of the settings, by its name."""
     return {
@@ -50,8 +48,7 @@ def get_folders(state: State, session: Reading) -> dict[str, list[KeptOut]]:
     }
 
 
-@router.put("/folders/{folder}/adapters/{adapter_id}")
-@needs(Action.ADMIN)
+@router.put("/folders/{folder}/adapters/{adapter_id}", Action.ADMIN)
 def keep_in_folder(
     folder: Slug, adapter_id: AdapterId, state: State, session: Writing, version: Version = None
 ) -> KeptOut:
@@ -64,8 +61,7 @@ def keep_in_folder(
     return KeptOut.of_kept(kept)
 
 
-@router.delete("/folders/{folder}/adapters/{adapter_id}")
-@needs(Action.ADMIN)
+@router.delete("/folders/{folder}/adapters/{adapter_id}", Action.ADMIN)
 def remove_from_folder(
     folder: Slug, adapter_id: AdapterId, session: Writing, version: Version = None
 ) -> KeptOut:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form, Query, Request
+from fastapi import Form, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import folders, service
@@ -16,11 +16,11 @@ from app.registry.adapters.versions.aliases import alias_numbers
 from app.registry.db import Session
 from app.registry.state import AppState
 from app.registry.tables.adapters import LATEST
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.state import Slug, State
 from app.web.templates import redirect_with_notice, render
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 Words = Annotated[str, Form(max_length=140)]
 Names = Annotated[list[Annotated[str, Form(max_length=1_000)]], Form(max_length=100)]
@@ -51,8 +51,7 @@ def read_folders(session: Session, state: AppState) -> list[Folder]:
     return found
 
 
-@router.get("/folders")
-@needs(Action.ADMIN)
+@router.get("/folders", Action.ADMIN)
 def show(
     request: Request, state: State, adapter: Annotated[str, Query(max_length=140)] = ""
 ) -> Response:
@@ -74,8 +73,7 @@ def show(
     )
 
 
-@router.post("/folders/{folder}")
-@needs(Action.ADMIN)
+@router.post("/folders/{folder}", Action.ADMIN)
 def keep(state: State, folder: Slug, adapter: Words, version: Words = "") -> Response:
     """Keep a version of an adapter in a folder."""
     with state.database.write() as session:
@@ -85,8 +83,7 @@ def keep(state: State, folder: Slug, adapter: Words, version: Words = "") -> Res
     return redirect_with_notice(f"/folders?{urlencode({'adapter': adapter})}", text)
 
 
-@router.post("/folders/{folder}/removals")
-@needs(Action.ADMIN)
+@router.post("/folders/{folder}/removals", Action.ADMIN)
 def remove(
     state: State, folder: Slug, adapter: Annotated[int, Form()], version: Words = ""
 ) -> Response:
@@ -96,8 +93,7 @@ def remove(
     return redirect_with_notice("/folders", f"It is being removed from {folder}.")
 
 
-@router.post("/folders/{folder}/imports")
-@needs(Action.ADMIN)
+@router.post("/folders/{folder}/imports", Action.ADMIN)
 def import_files(state: State, folder: Slug, file: Names = []) -> Response:  # noqa: B006
     """Import files of a folder that are not here yet."""
     received = folders.import_files(state, folder, file)

@@ -5,20 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, ClassVar
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field, StrictBool
 
 from app.registry import hub_transfers as hub
 from app.registry.adapters import service
 from app.registry.job_kinds.weighted import VersionReference
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import JobAnswer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import AdapterId, Id, Reading, SessionRoute, State, Writing
 
-router = APIRouter(tags=["hub"], route_class=SessionRoute)
+router = Router(tags=["hub"], route_class=SessionRoute)
 HUB_OFF = {403: "Hugging Face access is off on this server."}
 
 
@@ -85,23 +84,20 @@ def _publication_out(row: hub.Publication) -> PublicationOut:
     return PublicationOut.of(row, row.job)
 
 
-@router.post("/hub-imports", status_code=202, responses=problems(HUB_OFF))
-@needs(Action.ADMIN)
+@router.post("/hub-imports", Action.ADMIN, status_code=202, responses=problems(HUB_OFF))
 def import_from_hub(body: FetchIn, state: State, session: Writing) -> FetchOut:
     """Import an adapter from the Hugging Face Hub."""
     job = hub.order_fetch(session, body.source, state.settings)
     return _fetch_out(hub.get_hub_import(session, job.key))
 
 
-@router.get("/hub-imports/{job_id}")
-@needs(Action.LOOK)
+@router.get("/hub-imports/{job_id}", Action.LOOK)
 def get_hub_import(job_id: Id, session: Reading) -> FetchOut:
     """Get the state of an import from the Hub."""
     return _fetch_out(hub.get_hub_import(session, job_id))
 
 
-@router.post("/hub-imports/{job_id}/cancel", **CANCEL)
-@needs(Action.ADMIN)
+@router.post("/hub-imports/{job_id}/cancel", Action.ADMIN, **CANCEL)
 def cancel_hub_import(job_id: Id, session: Writing) -> FetchOut:
     """Cancel an import from the Hub.
 
@@ -112,10 +108,10 @@ def cancel_hub_import(job_id: Id, session: Writing) -> FetchOut:
 
 @router.post(
     "/adapters/{adapter_id}/publications",
+    Action.ADMIN,
     status_code=202,
     responses=problems(HUB_OFF | {409: "It is already being published."}),
 )
-@needs(Action.ADMIN)
 def publish_adapter(
     adapter_id: AdapterId, body: PublicationIn, state: State, session: Writing
 ) -> PublicationOut:
@@ -126,8 +122,7 @@ def publish_adapter(
     return _publication_out(hub.get_publication(session, adapter, job.key))
 
 
-@router.get("/adapters/{adapter_id}/publications")
-@needs(Action.LOOK)
+@router.get("/adapters/{adapter_id}/publications", Action.LOOK)
 def list_publications(adapter_id: AdapterId, session: Reading, part: Part) -> list[PublicationOut]:
     """List the publications of an adapter, newest first."""
     adapter = service.get_adapter(session, adapter_id)
@@ -135,16 +130,14 @@ def list_publications(adapter_id: AdapterId, session: Reading, part: Part) -> li
     return [_publication_out(row) for row in rows]
 
 
-@router.get("/adapters/{adapter_id}/publications/{job_id}")
-@needs(Action.LOOK)
+@router.get("/adapters/{adapter_id}/publications/{job_id}", Action.LOOK)
 def get_publication(adapter_id: AdapterId, job_id: Id, session: Reading) -> PublicationOut:
     """Get the state of a publication."""
     adapter = service.get_adapter(session, adapter_id)
     return _publication_out(hub.get_publication(session, adapter, job_id))
 
 
-@router.post("/adapters/{adapter_id}/publications/{job_id}/cancel", **CANCEL)
-@needs(Action.ADMIN)
+@router.post("/adapters/{adapter_id}/publications/{job_id}/cancel", Action.ADMIN, **CANCEL)
 def cancel_publication(adapter_id: AdapterId, job_id: Id, session: Writing) -> PublicationOut:
     """Cancel a publication.
 

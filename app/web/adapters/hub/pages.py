@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry import hub_transfers as hub
@@ -16,12 +16,12 @@ from app.registry.hub_transfers import HubImport, Publication, PublishOptions
 from app.registry.renders.adapter_images import AdapterImage
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.forms import SentForm
 from app.web.state import Id, OptionalId, Slug, State
 from app.web.templates import render, render_fragment, wants_fragment
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,13 @@ class FetchPage:
     error: str
 
 
-@router.get("/adapters/{slug}/hub")
-@needs(Action.LOOK)
+@router.get("/adapters/{slug}/hub", Action.LOOK)
 def show(request: Request, slug: Slug, state: State, v: OptionalId = None) -> Response:
     """Show the publications of an adapter and the form, as a fragment or as a page."""
     return _hub_answer(request, state, slug, v)
 
 
-@router.post("/adapters/{slug}/hub")
-@needs(Action.ADMIN)
+@router.post("/adapters/{slug}/hub", Action.ADMIN)
 def publish(
     request: Request, slug: Slug, state: State, sent: SentForm, v: OptionalId = None
 ) -> Response:
@@ -81,8 +79,7 @@ def publish(
     return RedirectResponse(f"/adapters/{slug}/hub{f'?v={v}' if v else ''}", status_code=303)
 
 
-@router.post("/adapters/{slug}/hub/{job_id}/cancel")
-@needs(Action.ADMIN)
+@router.post("/adapters/{slug}/hub/{job_id}/cancel", Action.ADMIN)
 def cancel_publication(
     request: Request, slug: Slug, job_id: Id, state: State, v: OptionalId = None
 ) -> Response:
@@ -142,8 +139,7 @@ def _field_errors(error: AppError | None) -> dict[str, str]:
     return dict(error.fields) if isinstance(error, InvalidInput) else {"repo": error.detail}
 
 
-@router.post("/hub-imports")
-@needs(Action.ADMIN)
+@router.post("/hub-imports", Action.ADMIN)
 def order_import(request: Request, state: State, sent: SentForm) -> Response:
     """Start an import of an adapter from the Hub."""
     source = str(sent.get("source", "")).strip()
@@ -158,8 +154,7 @@ def order_import(request: Request, state: State, sent: SentForm) -> Response:
     return RedirectResponse(f"/hub-imports/{job.key}", status_code=303)
 
 
-@router.get("/hub-imports/{job_id}")
-@needs(Action.LOOK)
+@router.get("/hub-imports/{job_id}", Action.LOOK)
 def import_progress(request: Request, job_id: Id, state: State) -> Response:
     """Show the progress of an import from the Hub; polls until the file is downloaded."""
     with state.database.read() as session:
@@ -167,8 +162,7 @@ def import_progress(request: Request, job_id: Id, state: State) -> Response:
     return _fetch_answer(request, fetching, fetching.source)
 
 
-@router.post("/hub-imports/{job_id}/cancel")
-@needs(Action.ADMIN)
+@router.post("/hub-imports/{job_id}/cancel", Action.ADMIN)
 def cancel_import(request: Request, job_id: Id, state: State) -> Response:
     """Cancel an import from the Hub; one that has already ended is shown unchanged."""
     with suppress(Conflict), state.database.write() as session:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import anyio.to_thread
-from fastapi import APIRouter, File, Form, Response, UploadFile
+from fastapi import File, Form, Response, UploadFile
 from pydantic import Field
 
 from app.registry.adapters import imports, service
@@ -17,7 +17,7 @@ from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.jobs import IoJob
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.adapters.api import AdapterOut, adapter_out
 from app.web.adapters.tools.api import progress_of
 from app.web.answers import WorkAnswer
@@ -26,7 +26,7 @@ from app.web.polling import poll_until_found
 from app.web.problems import CANCEL, problems
 from app.web.state import Id, Reading, SessionRoute, State, Writing, find_id
 
-router = APIRouter(tags=["imports"], route_class=SessionRoute)
+router = Router(tags=["imports"], route_class=SessionRoute)
 
 
 class ImportedOut(AdapterOut):
@@ -56,9 +56,10 @@ class ImportOut(WorkAnswer):
 
 @router.post(
     "/adapters/import",
+    Action.CREATE,
     status_code=201,
     responses={200: {"model": ImportedOut}}
-    | problems(  # type: ignore[operator]
+    | problems(
         {
             404: "There is no such adapter or base model.",
             413: "The file is larger than an adapter can be.",
@@ -68,7 +69,6 @@ class ImportOut(WorkAnswer):
         }
     ),
 )
-@needs(Action.CREATE)
 async def import_adapter(
     file: Annotated[UploadFile, File(description="A `.safetensors` file, or a `.zip` with one.")],
     state: State,
@@ -124,15 +124,13 @@ async def import_adapter(
     return ImportedOut(**shown, duplicate=imported.duplicate)
 
 
-@router.get("/adapters/imports/{job_id}")
-@needs(Action.LOOK)
+@router.get("/adapters/imports/{job_id}", Action.LOOK)
 def get_import(job_id: Id, session: Reading) -> ImportOut:
     """Get the progress or the result of an import."""
     return _import_out(service.get_import(session, job_id))
 
 
-@router.post("/adapters/imports/{job_id}/cancel", **CANCEL)
-@needs(Action.CONTROL)
+@router.post("/adapters/imports/{job_id}/cancel", Action.CONTROL, **CANCEL)
 def cancel_import(job_id: Id, session: Writing) -> ImportOut:
     """Cancel an import."""
     return _import_out(service.cancel_import(session, job_id))
@@ -140,10 +138,10 @@ def cancel_import(job_id: Id, session: Writing) -> ImportOut:
 
 @router.post(
     "/adapters/imports/{job_id}/allow-loss",
+    Action.CREATE,
     status_code=202,
     responses=problems({409: "It was not refused over its loss."}),
 )
-@needs(Action.CREATE)
 def allow_loss(job_id: Id, session: Writing) -> ImportOut:
     """Import a file again that was refused because much of its change is lost."""
     return _import_out(service.allow_import_loss(session, job_id))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form, Request
+from fastapi import Form, Request
 from pydantic import Field
 from starlette.responses import RedirectResponse, Response
 
@@ -19,12 +19,12 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.jobs import IoJob
 from app.registry.wording import plural
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.adapters.tools.api import progress_of
 from app.web.state import Id, State
 from app.web.templates import render_fragment, wants_fragment
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 MAX_AT_ONCE = 100  # imports of one request, as many as the list of adapters shows
 Key = Annotated[int, Field(ge=1, le=MAX_ID)]
@@ -108,8 +108,7 @@ def shown_import(session: Session, job_id: int) -> ImportRow:
     return ImportRow(args.filename, job, adapter, error, args.adapter_id, result)
 
 
-@router.get("/imports/{job_id}")
-@needs(Action.LOOK)
+@router.get("/imports/{job_id}", Action.LOOK)
 def import_progress(job_id: Id, state: State) -> Response:
     """Show the progress of an import; polls until it has ended."""
     with state.database.read() as session:
@@ -117,8 +116,7 @@ def import_progress(job_id: Id, state: State) -> Response:
     return render_fragment("adapters/_imports.html", imports=[imported])
 
 
-@router.post("/imports/{job_id}/cancel")
-@needs(Action.CONTROL)
+@router.post("/imports/{job_id}/cancel", Action.CONTROL)
 def cancel_import(request: Request, job_id: Id, state: State) -> Response:
     """Cancel an import."""
     with state.database.write() as session:
@@ -128,8 +126,7 @@ def cancel_import(request: Request, job_id: Id, state: State) -> Response:
     return import_progress(job_id, state)
 
 
-@router.post("/imports/cancel")
-@needs(Action.BULK)
+@router.post("/imports/cancel", Action.BULK)
 def cancel_imports(
     request: Request,
     state: State,
@@ -146,8 +143,7 @@ def cancel_imports(
     return render_fragment("adapters/_imports.html", imports=rows)
 
 
-@router.post("/imports/{job_id}/allow-loss")
-@needs(Action.CREATE)
+@router.post("/imports/{job_id}/allow-loss", Action.CREATE)
 def allow_loss(
     request: Request, job_id: Id, state: State, agree: Annotated[str, Form(max_length=10)] = ""
 ) -> Response:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field, StrictBool
 
 from app.registry.adapters import service
 from app.registry.renders import listing, removal
 from app.registry.tables.renders import Render, RenderImage
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import Answer, image_urls
 from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import AdapterId, Id, Reading, SessionRoute, Writing
 
-router = APIRouter(tags=["versions"], route_class=SessionRoute)
+router = Router(tags=["versions"], route_class=SessionRoute)
 
 
 class RenderBrief(Answer):
@@ -39,8 +39,7 @@ class RenderOfAdapterPatch(BaseModel):
     hidden: StrictBool = Field(description="True: the page of the adapter does not show it.")
 
 
-@router.get("/adapters/{adapter_id}/renders")
-@needs(Action.LOOK)
+@router.get("/adapters/{adapter_id}/renders", Action.LOOK)
 def list_adapter_renders(
     adapter_id: AdapterId,
     session: Reading,
@@ -59,9 +58,9 @@ def list_adapter_renders(
 
 @router.patch(
     "/adapters/{adapter_id}/renders/{render_id}",
+    Action.EDIT,
     responses=problems({404: "This adapter has no such render."}),
 )
-@needs(Action.EDIT)
 def change_adapter_render(
     adapter_id: AdapterId, render_id: Id, body: RenderOfAdapterPatch, session: Writing
 ) -> RenderBrief:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import service
@@ -17,13 +17,13 @@ from app.registry.renders.adapter_images import (
     render_image,
 )
 from app.registry.tables.adapters import Adapter
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.adapters.page_view import adapter_view
 from app.web.forms import SentForm
 from app.web.state import Id, Slug, State
 from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 class ImageAction(StrEnum):
@@ -55,8 +55,7 @@ class RemovedImage:
         return f"/adapters/{slug}/renders/{self.render_id}/{UNDO[self.act]}"
 
 
-@router.get("/adapters/{slug}/pictures")
-@needs(Action.LOOK)
+@router.get("/adapters/{slug}/pictures", Action.LOOK)
 def older(slug: Slug, state: State, before: Annotated[int, Query(ge=1, le=MAX_ID)]) -> Response:
     """Images generated before this render, to append to the others."""
     with state.database.read() as session:
@@ -65,8 +64,7 @@ def older(slug: Slug, state: State, before: Annotated[int, Query(ge=1, le=MAX_ID
     return render_fragment("adapters/_render_tiles.html", adapter=adapter, gallery=found)
 
 
-@router.get("/adapters/{slug}/hidden")
-@needs(Action.LOOK)
+@router.get("/adapters/{slug}/hidden", Action.LOOK)
 def hidden(request: Request, slug: Slug, state: State) -> Response:
     """List the hidden and the deleted images of an adapter."""
     with state.database.read() as session:
@@ -76,8 +74,7 @@ def hidden(request: Request, slug: Slug, state: State) -> Response:
     return render(request, "adapters/hidden.html", adapter=adapter, hidden=hidden, deleted=deleted)
 
 
-@router.post("/adapters/{slug}/renders/{render_id}/{act}")
-@needs(Action.OWN)
+@router.post("/adapters/{slug}/renders/{render_id}/{act}", Action.OWN)
 def change(
     request: Request, slug: Slug, render_id: Id, act: ImageAction, state: State, sent: SentForm
 ) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 import anyio.to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, Field, StrictBool
 
 from app.registry.adapters import overlap, service, tools
@@ -26,7 +26,7 @@ from app.registry.runs.checkpoints import order_average
 from app.registry.state import AppState
 from app.registry.tables.jobs import IoJob
 from app.registry.validation import Name
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import WorkAnswer
 from app.web.media import blob_response
 from app.web.openapi import FILE_ANSWERS
@@ -37,7 +37,7 @@ from worker.core.inference.config import AdapterWeight, BlockWeights
 from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS, MAX_RENDER_ADAPTERS
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
 
-router = APIRouter(tags=["tools"], route_class=SessionRoute)
+router = Router(tags=["tools"], route_class=SessionRoute)
 
 Rank = Annotated[int, Field(ge=1, le=tools.MAX_RANK)]
 Portion = Annotated[float, Field(gt=0, le=1)]
@@ -187,8 +187,7 @@ def progress_of(job: IoJob) -> float:
     return job.outcome(StepProgress).share
 
 
-@router.post("/adapters/merge", status_code=202, responses=problems(NEEDED))
-@needs(Action.TRAIN)
+@router.post("/adapters/merge", Action.TRAIN, status_code=202, responses=problems(NEEDED))
 def merge_adapters(body: MergeIn, session: Writing) -> ToolJobOut:
     """Merge several adapters into a new one."""
     order = tools.MergeOrder(parts=body.adapters, **body.model_dump(exclude={"adapters"}))
@@ -197,10 +196,10 @@ def merge_adapters(body: MergeIn, session: Writing) -> ToolJobOut:
 
 @router.post(
     "/runs/{run_id}/checkpoints/average",
+    Action.TRAIN,
     status_code=202,
     responses=problems({409: "Only the training state of a checkpoint is stored."}),
 )
-@needs(Action.TRAIN)
 def average_checkpoints(run_id: Id, body: AverageIn, session: Writing) -> ToolJobOut:
     """Average checkpoints of a run, as the next version of its adapter.
 
@@ -210,8 +209,7 @@ def average_checkpoints(run_id: Id, body: AverageIn, session: Writing) -> ToolJo
     return tool_job_out(order_average(session, run_id, body.steps, use=body.use))
 
 
-@router.post("/adapters/{adapter_id}/resize", status_code=202)
-@needs(Action.TRAIN)
+@router.post("/adapters/{adapter_id}/resize", Action.TRAIN, status_code=202)
 def resize_adapter(adapter_id: AdapterId, body: ResizeIn, session: Writing) -> ToolJobOut:
     """Reduce the rank of an adapter, as its next version.
 
@@ -221,8 +219,7 @@ def resize_adapter(adapter_id: AdapterId, body: ResizeIn, session: Writing) -> T
     return tool_job_out(tools.order_resize(session, adapter_id, order, body.version))
 
 
-@router.post("/adapters/{adapter_id}/scale", status_code=202)
-@needs(Action.TRAIN)
+@router.post("/adapters/{adapter_id}/scale", Action.TRAIN, status_code=202)
 def scale_adapter(adapter_id: AdapterId, body: ScaleIn, session: Writing) -> ToolJobOut:
     """Save block weights in an adapter, as its next version.
 
@@ -233,8 +230,9 @@ def scale_adapter(adapter_id: AdapterId, body: ScaleIn, session: Writing) -> Too
     return tool_job_out(tools.order_scale(session, adapter_id, order, body.version))
 
 
-@router.post("/adapters/{adapter_id}/fuse", status_code=202, responses=problems(BASE_NEEDED))
-@needs(Action.TRAIN)
+@router.post(
+    "/adapters/{adapter_id}/fuse", Action.TRAIN, status_code=202, responses=problems(BASE_NEEDED)
+)
 def fuse_adapter(adapter_id: AdapterId, body: FuseIn, session: Writing) -> ToolJobOut:
     """Write an adapter, and others with it, into the weights of a base model."""
     first = WeightedAdapter(
@@ -254,22 +252,19 @@ def fuse_adapter(adapter_id: AdapterId, body: FuseIn, session: Writing) -> ToolJ
     return tool_job_out(tools.order_fuse(session, order))
 
 
-@router.post("/base-models/extract", status_code=202, responses=problems(BASE_NEEDED))
-@needs(Action.TRAIN)
+@router.post("/base-models/extract", Action.TRAIN, status_code=202, responses=problems(BASE_NEEDED))
 def extract_adapter(body: ExtractIn, session: Writing) -> ToolJobOut:
     """Extract the difference of two base models as an adapter."""
     return tool_job_out(tools.order_extract(session, **body.model_dump()))
 
 
-@router.get("/tool-jobs/{job_id}")
-@needs(Action.LOOK)
+@router.get("/tool-jobs/{job_id}", Action.LOOK)
 def get_tool_job(job_id: Id, session: Reading) -> ToolJobOut:
     """Get the state and the result of a tool job."""
     return tool_job_out(tools.get_job(session, job_id))
 
 
-@router.post("/tool-jobs/{job_id}/cancel", **CANCEL)
-@needs(Action.CONTROL)
+@router.post("/tool-jobs/{job_id}/cancel", Action.CONTROL, **CANCEL)
 def cancel_tool_job(job_id: Id, session: Writing) -> ToolJobOut:
     """Cancel a tool job.
 
@@ -280,6 +275,7 @@ def cancel_tool_job(job_id: Id, session: Writing) -> ToolJobOut:
 
 @router.post(
     "/tool-jobs/{job_id}/images",
+    Action.DRAW,
     status_code=202,
     responses=problems(
         {
@@ -288,7 +284,6 @@ def cancel_tool_job(job_id: Id, session: Writing) -> ToolJobOut:
         }
     ),
 )
-@needs(Action.DRAW)
 def order_tool_images(job_id: Id, state: State, session: Writing) -> ToolImagesOut:
     """Generate an image before and after a tool.
 
@@ -303,10 +298,10 @@ def order_tool_images(job_id: Id, state: State, session: Writing) -> ToolImagesO
 
 @router.get(
     "/tool-jobs/{job_id}/file",
+    Action.DOWNLOAD,
     response_class=Response,
     responses=FILE_ANSWERS | problems({410: "It was deleted: fused files are kept for 7 days."}),
 )
-@needs(Action.DOWNLOAD)
 async def download_fused_base(job_id: Id, request: Request, state: State) -> Response:
     """Download a fused base model that was kept as a file."""
     sha256, filename = await anyio.to_thread.run_sync(_find_file, state, job_id)
@@ -335,9 +330,9 @@ class OverlapIn(BaseModel):
 
 @router.post(
     "/adapters/overlap",
+    Action.LOOK,
     responses=problems({404: "There is no such adapter or version."}),
 )
-@needs(Action.LOOK)
 def compare_adapters(body: OverlapIn, state: State) -> overlap.StackCheck:
     """Compare adapters before they are combined.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import fitting, service, tools
@@ -30,7 +30,7 @@ from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import ModelStatus
 from app.registry.tables.jobs import IoJob
 from app.registry.validation import MAX_NAME
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.adapters.tools import forms as tool_forms
 from app.web.adapters.tools.api import progress_of
 from app.web.adapters.tools.forms import DEFAULTS, DTYPES, LAYOUTS, METHODS, ROWS
@@ -42,7 +42,7 @@ from app.web.templates import render, render_fragment, wants_fragment
 from worker.core.families.family import FALLBACK_FAMILY, find_family
 from worker.core.words import FusedDtype, MergeMethod
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 class Tool(StrEnum):
@@ -178,8 +178,7 @@ class ToolImagesPage:
     problem: str = ""
 
 
-@router.get("/adapters/{slug}/tools")
-@needs(Action.LOOK)
+@router.get("/adapters/{slug}/tools", Action.LOOK)
 def forms(
     request: Request, slug: Slug, state: State, v: OptionalId = None, job: OptionalId = None
 ) -> Response:
@@ -191,8 +190,7 @@ def forms(
     return render(request, "adapters/tools.html", context)
 
 
-@router.post("/adapters/{slug}/tools/find")
-@needs(Action.LOOK)
+@router.post("/adapters/{slug}/tools/find", Action.LOOK)
 def find(slug: Slug, state: State, sent: SentForm) -> Response:
     """Search for adapters that the tools can take beside this one."""
     with state.database.read() as session:
@@ -203,8 +201,7 @@ def find(slug: Slug, state: State, sent: SentForm) -> Response:
     return render_fragment("playground/_found.html", choices=choices, stack_path=stack_path)
 
 
-@router.post("/adapters/{slug}/tools/{tool}")
-@needs(Action.TRAIN)
+@router.post("/adapters/{slug}/tools/{tool}", Action.TRAIN)
 def order(request: Request, slug: Slug, tool: Tool, state: State, sent: SentForm) -> Response:
     """Start the job of a form; answer with its progress, or with the errors of the form."""
     form = FormReader(sent)
@@ -227,8 +224,7 @@ def order(request: Request, slug: Slug, tool: Tool, state: State, sent: SentForm
     return render(request, "adapters/tools.html", context, status=status)
 
 
-@router.post("/runs/{run_id}/checkpoints/average")
-@needs(Action.TRAIN)
+@router.post("/runs/{run_id}/checkpoints/average", Action.TRAIN)
 def average(request: Request, run_id: Id, state: State, sent: SentForm) -> Response:
     """Average the chosen checkpoints of a run, and show the progress."""
     steps = [int(step) for step in map(str, sent.getlist("step")) if INTEGER.fullmatch(step)]
@@ -241,8 +237,7 @@ def average(request: Request, run_id: Id, state: State, sent: SentForm) -> Respo
     return RedirectResponse(f"/adapters/{slug}/tools?job={job.key}#tool-merge", status_code=303)
 
 
-@router.get("/tool-jobs/{job_id}")
-@needs(Action.LOOK)
+@router.get("/tool-jobs/{job_id}", Action.LOOK)
 def progress(job_id: Id, state: State) -> Response:
     """Show the progress of a job."""
     with state.database.read() as session:
@@ -250,8 +245,7 @@ def progress(job_id: Id, state: State) -> Response:
     return render_fragment("adapters/_tool_job.html", tool=tool)
 
 
-@router.get("/tool-jobs/{job_id}/images")
-@needs(Action.LOOK)
+@router.get("/tool-jobs/{job_id}/images", Action.LOOK)
 def images(request: Request, job_id: Id, state: State) -> Response:
     """Show the images before and after a tool, once they are ordered."""
     with state.database.read() as session:
@@ -262,8 +256,7 @@ def images(request: Request, job_id: Id, state: State) -> Response:
     return render(request, "adapters/tool_images.html", context)
 
 
-@router.post("/tool-jobs/{job_id}/images")
-@needs(Action.DRAW)
+@router.post("/tool-jobs/{job_id}/images", Action.DRAW)
 def order_images(request: Request, job_id: Id, state: State) -> Response:
     """Order the images before and after a tool; those that were ordered are shown."""
     problem, found = "", None
@@ -281,8 +274,7 @@ def order_images(request: Request, job_id: Id, state: State) -> Response:
     return render(request, "adapters/tool_images.html", context, status=422)
 
 
-@router.post("/tool-jobs/{job_id}/cancel")
-@needs(Action.CONTROL)
+@router.post("/tool-jobs/{job_id}/cancel", Action.CONTROL)
 def cancel(request: Request, job_id: Id, state: State) -> Response:
     """Cancel a job; partial results are removed."""
     with state.database.write() as session:

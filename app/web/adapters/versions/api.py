@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from pydantic import BaseModel, Field
 
 from app.registry.adapters import in_use, service
@@ -18,7 +18,7 @@ from app.registry.runs.rerun import require_run, train_again
 from app.registry.runs.settings import Difference
 from app.registry.slugs import RowId
 from app.registry.tables.adapters import WEIGHT_CARDS, Adapter, AdapterVersion
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.adapters.api import VersionFacts
 from app.web.answers import Answer
 from app.web.problems import problems
@@ -28,7 +28,7 @@ from app.web.runs.start_api import RunCreated
 from app.web.state import AdapterId, Reading, SessionRoute, Writing
 from worker.core.inference.config import AdapterWeight
 
-router = APIRouter(tags=["versions"], route_class=SessionRoute)
+router = Router(tags=["versions"], route_class=SessionRoute)
 
 UNLISTED = problems({409: "It holds the checkpoints of a run."})
 Version = Annotated[str, Path(max_length=60)]
@@ -114,8 +114,7 @@ def _find_version(
     return adapter, service.get_version(session, adapter, version)
 
 
-@router.get("/adapters/{adapter_id}/versions")
-@needs(Action.LOOK)
+@router.get("/adapters/{adapter_id}/versions", Action.LOOK)
 def list_versions(adapter_id: AdapterId, session: Reading, part: Part) -> list[VersionOut]:
     """List the versions of an adapter, newest first."""
     adapter = service.get_adapter(session, adapter_id)
@@ -126,16 +125,14 @@ def list_versions(adapter_id: AdapterId, session: Reading, part: Part) -> list[V
     return [version_out(row, names) for row in shown]
 
 
-@router.get("/adapters/{adapter_id}/versions/{version}")
-@needs(Action.LOOK)
+@router.get("/adapters/{adapter_id}/versions/{version}", Action.LOOK)
 def get_version(adapter_id: AdapterId, version: Version, session: Reading) -> VersionOut:
     """Get a version by its number or an alias."""
     adapter, row = _find_version(session, adapter_id, version)
     return version_out(row, aliases.alias_numbers(session, adapter.key))
 
 
-@router.patch("/adapters/{adapter_id}/versions/{version}")
-@needs(Action.EDIT)
+@router.patch("/adapters/{adapter_id}/versions/{version}", Action.EDIT)
 def change_version(
     adapter_id: AdapterId, version: Version, body: VersionPatch, session: Writing
 ) -> VersionOut:
@@ -146,10 +143,10 @@ def change_version(
 
 @router.post(
     "/adapters/{adapter_id}/versions/{version}/again",
+    Action.TRAIN,
     status_code=202,
     responses=problems({422: "It was not trained here, or its images are gone."}),
 )
-@needs(Action.TRAIN)
 def train_version_again(adapter_id: AdapterId, version: Version, session: Writing) -> RunCreated:
     """Train a version again with its settings and images, as the next version.
 
@@ -164,8 +161,7 @@ def train_version_again(adapter_id: AdapterId, version: Version, session: Writin
     return RunCreated(id=run.key, status=run.state, warnings=differences)
 
 
-@router.get("/adapters/{adapter_id}/aliases")
-@needs(Action.LOOK)
+@router.get("/adapters/{adapter_id}/aliases", Action.LOOK)
 def list_aliases(adapter_id: AdapterId, session: Reading, part: Part) -> list[AliasOut]:
     """List the aliases of an adapter.
 
@@ -179,9 +175,9 @@ def list_aliases(adapter_id: AdapterId, session: Reading, part: Part) -> list[Al
 
 @router.put(
     "/adapters/{adapter_id}/aliases/{alias}",
+    Action.EDIT,
     responses=UNLISTED,
 )
-@needs(Action.EDIT)
 def set_alias(adapter_id: AdapterId, alias: Alias, body: AliasIn, session: Writing) -> AliasOut:
     """Create an alias of a version, or move it to that version."""
     adapter, row = _find_version(session, adapter_id, body.version)
@@ -192,18 +188,17 @@ def set_alias(adapter_id: AdapterId, alias: Alias, body: AliasIn, session: Writi
 
 @router.delete(
     "/adapters/{adapter_id}/aliases/{alias}",
+    Action.EDIT,
     status_code=204,
     responses=problems({422: "`latest` cannot be deleted."}),
 )
-@needs(Action.EDIT)
 def delete_alias(adapter_id: AdapterId, alias: Alias, session: Writing) -> None:
     """Delete an alias; its version stays."""
     adapter = service.get_adapter(session, adapter_id)
     aliases.delete_alias(session, adapter.key, alias)
 
 
-@router.get("/adapters/{adapter_id}/compare")
-@needs(Action.LOOK)
+@router.get("/adapters/{adapter_id}/compare", Action.LOOK)
 def compare_versions(
     adapter_id: AdapterId,
     session: Reading,

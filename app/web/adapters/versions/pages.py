@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry import evaluations, prompt_sets, weight_evaluations
@@ -26,7 +26,7 @@ from app.registry.runs.rerun import require_run, train_again
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.weight_evaluations import WeightRequest
 from app.registry.wording import plural
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.adapters.detail import refuse_change
 from app.web.addresses import own_address
 from app.web.comparison import compared_prompts
@@ -36,7 +36,7 @@ from app.web.state import Back, Slug, State
 from app.web.templates import redirect_with_notice, render
 from app.web.used_version import redirect_to_used
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 Reference = Annotated[str | None, Query(max_length=60)]
 Used = Annotated[str, Path(max_length=60)]
@@ -65,8 +65,7 @@ class WeightsPage:
     eyes: OwnEyes = field(default_factory=OwnEyes)
 
 
-@router.get("/adapters/{slug}/compare")
-@needs(Action.LOOK)
+@router.get("/adapters/{slug}/compare", Action.LOOK)
 def compare_versions(
     request: Request, slug: Slug, state: State, a: Reference = None, b: Reference = None
 ) -> Response:
@@ -89,8 +88,7 @@ def compare_versions(
     )
 
 
-@router.post("/adapters/{slug}/aliases")
-@needs(Action.EDIT)
+@router.post("/adapters/{slug}/aliases", Action.EDIT)
 def set_alias(request: Request, slug: Slug, state: State, sent: SentForm) -> Response:
     """Set an alias of a version, moving it if needed; errors appear next to the field."""
     shown = str(sent.get("version", ""))
@@ -105,8 +103,7 @@ def set_alias(request: Request, slug: Slug, state: State, sent: SentForm) -> Res
     return RedirectResponse(f"/adapters/{slug}?v={version.version}#versions", status_code=303)
 
 
-@router.post("/adapters/{slug}/versions/{version}/use")
-@needs(Action.EDIT)
+@router.post("/adapters/{slug}/versions/{version}/use", Action.EDIT)
 def use_version(slug: Slug, version: Used, state: State, back: Back = "") -> Response:
     """Make a version the one in use, then go back to the page it was asked on."""
     with state.database.write() as session:
@@ -116,8 +113,7 @@ def use_version(slug: Slug, version: Used, state: State, back: Back = "") -> Res
     return redirect_to_used(used, own_address(back) if back else page)
 
 
-@router.post("/adapters/{slug}/usual-weight")
-@needs(Action.EDIT)
+@router.post("/adapters/{slug}/usual-weight", Action.EDIT)
 def set_weight(request: Request, slug: Slug, state: State, sent: SentForm) -> Response:
     """Set the usual weight of a version; an error appears next to the field.
 
@@ -142,8 +138,7 @@ def set_weight(request: Request, slug: Slug, state: State, sent: SentForm) -> Re
     return redirect_with_notice(page, text, undo=undo)
 
 
-@router.post("/adapters/{slug}/aliases/remove")
-@needs(Action.EDIT)
+@router.post("/adapters/{slug}/aliases/remove", Action.EDIT)
 def remove_alias(slug: Slug, state: State, sent: SentForm) -> Response:
     """Remove an alias; its version stays."""
     with state.database.write() as session:
@@ -152,8 +147,7 @@ def remove_alias(slug: Slug, state: State, sent: SentForm) -> Response:
     return _back_to_adapter(slug, str(sent.get("v", "")))
 
 
-@router.post("/adapters/{slug}/again")
-@needs(Action.TRAIN)
+@router.post("/adapters/{slug}/again", Action.TRAIN)
 def again(slug: Slug, state: State, sent: SentForm) -> Response:
     """Train a version again; the page of the run lists the differences from the first run."""
     with state.database.write() as session:
@@ -170,8 +164,7 @@ def _back_to_adapter(slug: str, shown: str) -> Response:
     return RedirectResponse(f"/adapters/{slug}{query}#versions", status_code=303)
 
 
-@router.get("/adapters/{slug}/weights")
-@needs(Action.LOOK)
+@router.get("/adapters/{slug}/weights", Action.LOOK)
 def show_weights(
     request: Request, slug: Slug, state: State, v: Reference = None, new: bool = False
 ) -> Response:
@@ -189,8 +182,7 @@ def show_weights(
     return render(request, "adapters/weights.html", page)
 
 
-@router.post("/adapters/{slug}/weights")
-@needs(Action.DRAW)
+@router.post("/adapters/{slug}/weights", Action.DRAW)
 def measure_weights(
     request: Request, slug: Slug, state: State, sent: SentForm, v: Reference = None
 ) -> Response:

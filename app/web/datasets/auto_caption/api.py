@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, TypeVar
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from app.registry.datasets import service
@@ -24,7 +24,7 @@ from app.registry.slugs import Number, Reference, RowId
 from app.registry.tables.auto_caption import ProposalState
 from app.registry.tables.datasets import Dataset
 from app.registry.validation import Fraction
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import Answer, JobAnswer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
@@ -35,7 +35,7 @@ from worker.core.captioning.interface import DEFAULT_PROMPT, MAX_PROMPT
 from worker.core.captioning.words import CaptionMode, ProviderKind
 from worker.core.words import CaptionKind
 
-router = APIRouter(tags=["datasets"], route_class=SessionRoute)
+router = Router(tags=["datasets"], route_class=SessionRoute)
 
 MAX_IDS = 20_000
 ProposalT = TypeVar("ProposalT", bound="ProposalOut")
@@ -242,8 +242,7 @@ def _proposal_out(change: ProposedChange, out: type[ProposalT]) -> ProposalT:
     )
 
 
-@router.get("/datasets/{dataset_id}/captions/providers")
-@needs(Action.LOOK)
+@router.get("/datasets/{dataset_id}/captions/providers", Action.LOOK)
 def list_caption_providers(dataset_id: DatasetId, state: State, session: Reading) -> ProvidersOut:
     """List who can write captions here, with the prompt and the words not to name.
 
@@ -259,8 +258,7 @@ def list_caption_providers(dataset_id: DatasetId, state: State, session: Reading
     )
 
 
-@router.post("/datasets/{dataset_id}/captions/previews", status_code=202)
-@needs(Action.DRAW)
+@router.post("/datasets/{dataset_id}/captions/previews", Action.DRAW, status_code=202)
 def preview_caption(
     dataset_id: DatasetId, body: PreviewIn, state: State, session: Writing
 ) -> PreviewOut:
@@ -276,8 +274,7 @@ def preview_caption(
     return preview_out(orders.get_preview(session, dataset_id, job.key))
 
 
-@router.get("/datasets/{dataset_id}/captions/previews/{job_id}")
-@needs(Action.LOOK)
+@router.get("/datasets/{dataset_id}/captions/previews/{job_id}", Action.LOOK)
 def get_caption_preview(dataset_id: DatasetId, job_id: Id, session: Reading) -> PreviewOut:
     """Get a preview."""
     return preview_out(orders.get_preview(session, dataset_id, job_id))
@@ -285,10 +282,10 @@ def get_caption_preview(dataset_id: DatasetId, job_id: Id, session: Reading) -> 
 
 @router.post(
     "/datasets/{dataset_id}/captions/orders",
+    Action.EDIT,
     status_code=202,
     responses=problems({409: "Captions of this dataset are being written."}),
 )
-@needs(Action.EDIT)
 def order_captions(
     dataset_id: DatasetId, body: OrderIn, state: State, session: Writing
 ) -> OrderOut:
@@ -311,15 +308,13 @@ def order_captions(
     return order_out(orders.progress_of(session, job))
 
 
-@router.get("/datasets/{dataset_id}/captions/orders/{job_id}")
-@needs(Action.LOOK)
+@router.get("/datasets/{dataset_id}/captions/orders/{job_id}", Action.LOOK)
 def get_caption_order(dataset_id: DatasetId, job_id: Id, session: Reading) -> OrderOut:
     """Get an order of captions with its progress."""
     return order_out(orders.get_order(session, dataset_id, job_id))
 
 
-@router.post("/datasets/{dataset_id}/captions/orders/{job_id}/cancel", **CANCEL)
-@needs(Action.CONTROL)
+@router.post("/datasets/{dataset_id}/captions/orders/{job_id}/cancel", Action.CONTROL, **CANCEL)
 def cancel_caption_order(dataset_id: DatasetId, job_id: Id, session: Writing) -> OrderOut:
     """Cancel an order of captions.
 
@@ -330,10 +325,10 @@ def cancel_caption_order(dataset_id: DatasetId, job_id: Id, session: Writing) ->
 
 @router.post(
     "/datasets/{dataset_id}/captions/orders/{job_id}/continue",
+    Action.EDIT,
     status_code=202,
     responses=problems({409: "It is at work, or complete."}),
 )
-@needs(Action.EDIT)
 def continue_caption_order(
     dataset_id: DatasetId, job_id: Id, state: State, session: Writing
 ) -> OrderOut:
@@ -343,8 +338,7 @@ def continue_caption_order(
     return order_out(orders.progress_of(session, job))
 
 
-@router.get("/datasets/{dataset_id}/captions/orders/{job_id}/guesses")
-@needs(Action.LOOK)
+@router.get("/datasets/{dataset_id}/captions/orders/{job_id}/guesses", Action.LOOK)
 def list_caption_guesses(
     dataset_id: DatasetId,
     job_id: Id,
@@ -359,8 +353,7 @@ def list_caption_guesses(
     return [_proposal_out(change, GuessOut) for change in shown]
 
 
-@router.post("/datasets/{dataset_id}/captions/orders/{job_id}/guesses/apply")
-@needs(Action.EDIT)
+@router.post("/datasets/{dataset_id}/captions/orders/{job_id}/guesses/apply", Action.EDIT)
 def apply_caption_guesses(
     dataset_id: DatasetId, job_id: Id, body: GuessesIn, session: Writing
 ) -> Applied:
@@ -372,8 +365,7 @@ def apply_caption_guesses(
     return guesses.apply_guesses(session, order, body.proposal_ids, above=body.above)
 
 
-@router.get("/datasets/{dataset_id}/captions/proposals")
-@needs(Action.LOOK)
+@router.get("/datasets/{dataset_id}/captions/proposals", Action.LOOK)
 def list_caption_proposals(
     dataset_id: DatasetId, session: Reading, part: Part
 ) -> list[ProposalOut]:
@@ -384,8 +376,7 @@ def list_caption_proposals(
     return [_proposal_out(change, ProposalOut) for change in shown]
 
 
-@router.post("/datasets/{dataset_id}/captions/proposals/apply")
-@needs(Action.EDIT)
+@router.post("/datasets/{dataset_id}/captions/proposals/apply", Action.EDIT)
 def apply_caption_proposals(dataset_id: DatasetId, body: ApplyIn, session: Writing) -> Applied:
     """Write proposed captions, in one step that can be undone.
 
@@ -398,8 +389,7 @@ def apply_caption_proposals(dataset_id: DatasetId, body: ApplyIn, session: Writi
     return proposals.apply_proposals(session, dataset_id, body.proposal_ids, seen=seen)
 
 
-@router.post("/datasets/{dataset_id}/captions/proposals/discard")
-@needs(Action.EDIT)
+@router.post("/datasets/{dataset_id}/captions/proposals/discard", Action.EDIT)
 def discard_caption_proposals(
     dataset_id: DatasetId, body: ChosenIn, session: Writing
 ) -> DiscardedOut:

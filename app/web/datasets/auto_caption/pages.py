@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Query
+from fastapi import Form, Query
 from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
@@ -15,7 +15,7 @@ from app.registry.errors import AppError, Conflict, InvalidInput
 from app.registry.job_kinds.caption_kinds import PreviewCaptionArgs
 from app.registry.wording import plural
 from app.web import templates
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.datasets.auto_caption.forms import (
     CaptionForm,
     new_form,
@@ -33,7 +33,7 @@ from app.web.datasets.page_requests import DatasetRequest, OfDataset
 from app.web.forms import SentForm
 from app.web.state import Id, OptionalId
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 ADDRESS = "/datasets/{slug}/captions/auto"
 OptionalFormId = Annotated[int | None, Form(ge=1, le=MAX_ID)]
@@ -44,8 +44,7 @@ Ticked = Annotated[str, Form(pattern=r"^[0-9]{1,9}-[0-9]{1,9}$")]
 Proposals = Annotated[list[Ticked] | None, Form(max_length=A_PAGE)]
 
 
-@router.get(ADDRESS)
-@needs(Action.LOOK)
+@router.get(ADDRESS, Action.LOOK)
 def show(
     asked: OfDataset,
     preview: OptionalId = None,
@@ -69,8 +68,7 @@ def show(
     return templates.render(asked.request, "datasets/auto_caption/page.html", context)
 
 
-@router.post(ADDRESS)
-@needs(Action.EDIT)
+@router.post(ADDRESS, Action.EDIT)
 def start(asked: OfDataset, sent: SentForm) -> Response:
     """Order captions; errors stand beside their fields."""
     form = read_form(sent, providers_of(asked.state))
@@ -91,8 +89,7 @@ def start(asked: OfDataset, sent: SentForm) -> Response:
     return RedirectResponse(f"{address_of(asked.slug)}#results", status_code=303)
 
 
-@router.post(f"{ADDRESS}/preview")
-@needs(Action.DRAW)
+@router.post(f"{ADDRESS}/preview", Action.DRAW)
 def preview(asked: OfDataset, sent: SentForm, sample: OptionalFormId = None) -> Response:
     """Caption one image as an order would, and keep nothing."""
     form = read_form(sent, providers_of(asked.state))
@@ -108,8 +105,7 @@ def preview(asked: OfDataset, sent: SentForm, sample: OptionalFormId = None) -> 
     return RedirectResponse(f"{address_of(asked.slug)}?preview={job.key}#preview", status_code=303)
 
 
-@router.get(f"{ADDRESS}/previews/{{job_id}}")
-@needs(Action.LOOK)
+@router.get(f"{ADDRESS}/previews/{{job_id}}", Action.LOOK)
 def show_preview(asked: OfDataset, job_id: Id) -> Response:
     """Show a preview; it polls until it is there."""
     with asked.reading() as (session, dataset):
@@ -119,8 +115,7 @@ def show_preview(asked: OfDataset, job_id: Id) -> Response:
     )
 
 
-@router.get(f"{ADDRESS}/results")
-@needs(Action.LOOK)
+@router.get(f"{ADDRESS}/results", Action.LOOK)
 def results(asked: OfDataset, above: Percent = None, applied: OptionalId = None) -> Response:
     """Show the order and its proposals; it polls while the order is at work."""
     with asked.reading() as (session, dataset):
@@ -130,8 +125,7 @@ def results(asked: OfDataset, above: Percent = None, applied: OptionalId = None)
     )
 
 
-@router.post(f"{ADDRESS}/orders/{{job_id}}/cancel")
-@needs(Action.CONTROL)
+@router.post(f"{ADDRESS}/orders/{{job_id}}/cancel", Action.CONTROL)
 def cancel(asked: OfDataset, job_id: Id) -> Response:
     """Cancel an order; what it has made stays proposed."""
     with asked.writing() as (session, dataset):
@@ -139,8 +133,7 @@ def cancel(asked: OfDataset, job_id: Id) -> Response:
     return _results_or_page(asked)
 
 
-@router.post(f"{ADDRESS}/orders/{{job_id}}/continue")
-@needs(Action.EDIT)
+@router.post(f"{ADDRESS}/orders/{{job_id}}/continue", Action.EDIT)
 def continue_order(asked: OfDataset, job_id: Id) -> Response:
     """Order what an ended order has left."""
     with asked.writing() as (session, dataset):
@@ -154,8 +147,7 @@ def _results_or_page(asked: DatasetRequest) -> Response:
     return RedirectResponse(f"{address_of(asked.slug)}#results", status_code=303)
 
 
-@router.post(f"{ADDRESS}/proposals")
-@needs(Action.EDIT)
+@router.post(f"{ADDRESS}/proposals", Action.EDIT)
 def decide(
     asked: OfDataset, decision: Annotated[str, Form(max_length=20)] = "", proposal: Proposals = None
 ) -> Response:
@@ -179,8 +171,7 @@ def decide(
     return templates.redirect_with_notice(f"{address_of(asked.slug)}{query}", sentence)
 
 
-@router.post(f"{ADDRESS}/orders/{{job_id}}/guesses")
-@needs(Action.EDIT)
+@router.post(f"{ADDRESS}/orders/{{job_id}}/guesses", Action.EDIT)
 def take_guesses(
     asked: OfDataset,
     job_id: Id,
@@ -199,8 +190,7 @@ def take_guesses(
     return templates.redirect_with_notice(f"{address_of(asked.slug)}{query}", done.sentence)
 
 
-@router.post(f"{ADDRESS}/undo")
-@needs(Action.EDIT)
+@router.post(f"{ADDRESS}/undo", Action.EDIT)
 def undo(asked: OfDataset, edit: Annotated[int, Form(ge=1, le=MAX_ID)]) -> Response:
     """Undo the captions that were applied in one step."""
     with asked.writing() as (session, dataset):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
 from app.registry.comparison.datasets import ChangeKind, ItemChange, compare_versions
@@ -15,7 +15,7 @@ from app.registry.datasets.transfer.contents import dataset_contents, version_co
 from app.registry.datasets.transfer.versions import VersionSummary
 from app.registry.db import MAX_ID
 from app.registry.validation import Name
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import Answer
 from app.web.datasets.api import DatasetOut, dataset_out
 from app.web.datasets.transfer.pages import zip_response
@@ -25,7 +25,7 @@ from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import DatasetId, Id, Reading, SessionRoute, State, Writing
 
-router = APIRouter(tags=["datasets"], route_class=SessionRoute)
+router = Router(tags=["datasets"], route_class=SessionRoute)
 
 VersionSide = Annotated[
     int | None,
@@ -53,8 +53,7 @@ class DuplicateIn(BaseModel):
     )
 
 
-@router.post("/datasets/{dataset_id}/duplicate", status_code=201)
-@needs(Action.CREATE)
+@router.post("/datasets/{dataset_id}/duplicate", Action.CREATE, status_code=201)
 def duplicate_dataset(dataset_id: DatasetId, body: DuplicateIn, session: Writing) -> DatasetOut:
     """Copy a dataset with its images, captions and settings.
 
@@ -64,8 +63,9 @@ def duplicate_dataset(dataset_id: DatasetId, body: DuplicateIn, session: Writing
     return dataset_out(session, dataset)
 
 
-@router.get("/datasets/{dataset_id}/export", response_class=Response, responses=ZIP_DOCS)
-@needs(Action.DOWNLOAD)
+@router.get(
+    "/datasets/{dataset_id}/export", Action.DOWNLOAD, response_class=Response, responses=ZIP_DOCS
+)
 def export_dataset(dataset_id: DatasetId, state: State) -> Response:
     """Download a dataset as it is now as a ZIP archive.
 
@@ -78,8 +78,7 @@ def export_dataset(dataset_id: DatasetId, state: State) -> Response:
     return zip_response(state, contents)
 
 
-@router.get("/datasets/{dataset_id}/versions")
-@needs(Action.LOOK)
+@router.get("/datasets/{dataset_id}/versions", Action.LOOK)
 def list_dataset_versions(
     dataset_id: DatasetId, session: Reading, part: Part
 ) -> Sequence[VersionSummary]:
@@ -91,9 +90,9 @@ def list_dataset_versions(
 
 @router.get(
     "/datasets/{dataset_id}/versions/compare",
+    Action.LOOK,
     responses=problems({409: "The images of a version were deleted for good."}),
 )
-@needs(Action.LOOK)
 def compare_dataset_versions(
     dataset_id: DatasetId, state: State, a: VersionSide = None, b: VersionSide = None
 ) -> VersionChangesOut:
@@ -106,10 +105,10 @@ def compare_dataset_versions(
 
 @router.get(
     "/dataset-versions/{version_id}/export",
+    Action.DOWNLOAD,
     response_class=Response,
     responses={**ZIP_DOCS, **problems({409: "Its images were deleted for good."})},
 )
-@needs(Action.DOWNLOAD)
 def export_dataset_version(version_id: Id, state: State) -> Response:
     """Download a pinned version of a dataset as a ZIP archive, like the dataset itself.
 

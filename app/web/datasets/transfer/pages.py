@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from starlette.responses import Response, StreamingResponse
 
 from app.registry.comparison.datasets import compare_versions
@@ -18,7 +18,7 @@ from app.registry.datasets.transfer.duplicating import duplicate_dataset
 from app.registry.datasets.transfer.exporting import export_chunks
 from app.registry.errors import NotFound
 from app.registry.state import AppState
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.datasets.page_requests import OfDataset
 from app.web.datasets.page_view import redirect_to
 from app.web.form_reader import as_id
@@ -26,13 +26,12 @@ from app.web.media import content_disposition
 from app.web.state import Id, Slug, State
 from app.web.templates import render
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 Side = Annotated[str, Query(max_length=20)]
 NOW = "now"
 
 
-@router.get("/datasets/{slug}/export")
-@needs(Action.DOWNLOAD)
+@router.get("/datasets/{slug}/export", Action.DOWNLOAD)
 def export_dataset(asked: OfDataset) -> Response:
     """Download a dataset as it is now."""
     with asked.reading() as (session, dataset):
@@ -40,8 +39,7 @@ def export_dataset(asked: OfDataset) -> Response:
     return zip_response(asked.state, contents)
 
 
-@router.get("/datasets/{slug}/versions/{version_id}/export")
-@needs(Action.DOWNLOAD)
+@router.get("/datasets/{slug}/versions/{version_id}/export", Action.DOWNLOAD)
 def export_version(state: State, slug: Slug, version_id: Id) -> Response:
     """Download a pinned version of a dataset."""
     with state.database.snapshot() as session:
@@ -61,8 +59,7 @@ def zip_response(state: AppState, contents: Contents) -> Response:
     return StreamingResponse(chunks, media_type="application/zip", headers=headers)
 
 
-@router.get("/datasets/{slug}/versions")
-@needs(Action.LOOK)
+@router.get("/datasets/{slug}/versions", Action.LOOK)
 def show_versions(asked: OfDataset) -> Response:
     """List the versions of a dataset with the runs and adapters that used them."""
     with asked.reading() as (session, dataset):
@@ -76,8 +73,7 @@ def show_versions(asked: OfDataset) -> Response:
     )
 
 
-@router.get("/datasets/{slug}/versions/compare")
-@needs(Action.LOOK)
+@router.get("/datasets/{slug}/versions/compare", Action.LOOK)
 def compare(
     asked: OfDataset,
     a: Side = NOW,
@@ -95,8 +91,7 @@ def compare(
     )
 
 
-@router.post("/datasets/{slug}/duplicate")
-@needs(Action.CREATE)
+@router.post("/datasets/{slug}/duplicate", Action.CREATE)
 def duplicate(asked: OfDataset) -> Response:
     """Copy a dataset with its images and captions, and show the copy."""
     with asked.writing() as (session, dataset):

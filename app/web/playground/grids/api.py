@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, ClassVar
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from app.registry.db import Session
@@ -18,7 +18,7 @@ from app.registry.renders.grids.plan import MAX_CELLS, GridPlan, GridRequest
 from app.registry.renders.grids.winner import WinnerAction
 from app.registry.tables.axes import AxisKind
 from app.registry.tables.grids import MAX_TITLE, Grid
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import Answer, OwnedAnswer, image_urls
 from app.web.openapi import file_docs
 from app.web.playground.api import RenderIn, RenderOut, render_out
@@ -30,7 +30,7 @@ from app.web.state import Id, Reading, SessionRoute, State, Writing
 from worker.core.inference.config import MAX_PROMPT_CHARACTERS
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 
-router = APIRouter(tags=["grids"], route_class=SessionRoute, dependencies=[Depends(require_shown)])
+router = Router(tags=["grids"], route_class=SessionRoute, dependencies=[Depends(require_shown)])
 
 NOT_IN_GRIDS = ("count", "twin", "weights", "draft_slot")
 LARGEST_VALUE = 10**12 - 1
@@ -260,8 +260,7 @@ NO_CELL_POSSIBLE = "None of them can be generated any more: an adapter or the ba
 Place = Annotated[int, Path(ge=0, le=399)]
 
 
-@router.post("/grids/estimate", responses=BAD_REQUEST)
-@needs(Action.LOOK)
+@router.post("/grids/estimate", Action.LOOK, responses=BAD_REQUEST)
 def estimate_grid(body: GridIn, session: Reading) -> GridEstimate:
     """Estimate a grid.
 
@@ -270,8 +269,7 @@ def estimate_grid(body: GridIn, session: Reading) -> GridEstimate:
     return estimate_out(plans.plan_grid(session, body.wanted()))
 
 
-@router.post("/grids", status_code=202, responses=BAD_REQUEST)
-@needs(Action.DRAW)
+@router.post("/grids", Action.DRAW, status_code=202, responses=BAD_REQUEST)
 def create_grid(body: GridIn, state: State) -> GridOut:
     """Create a grid.
 
@@ -283,8 +281,7 @@ def create_grid(body: GridIn, state: State) -> GridOut:
         return grid_out(session, service.create_grid(session, plan, state.store))
 
 
-@router.get("/grids")
-@needs(Action.LOOK)
+@router.get("/grids", Action.LOOK)
 def list_grids(
     session: Reading,
     part: Part,
@@ -298,22 +295,19 @@ def list_grids(
     return [GridSummary.of(row.grid, cells=row.cells, done=row.done) for row in rows]
 
 
-@router.get("/grids/{grid_id}", responses=OF_BLIND_TEST)
-@needs(Action.LOOK)
+@router.get("/grids/{grid_id}", Action.LOOK, responses=OF_BLIND_TEST)
 def get_grid(grid_id: Id, session: Reading) -> GridOut:
     """Get a grid with the state of each cell."""
     return grid_out(session, service.get_grid(session, grid_id))
 
 
-@router.patch("/grids/{grid_id}", responses=OF_BLIND_TEST)
-@needs(Action.EDIT)
+@router.patch("/grids/{grid_id}", Action.EDIT, responses=OF_BLIND_TEST)
 def change_grid(grid_id: Id, body: GridPatch, session: Writing) -> GridOut:
     """Rename a grid."""
     return grid_out(session, service.rename_grid(session, grid_id, body.title))
 
 
-@router.post("/grids/{grid_id}/cancel", **CANCEL)
-@needs(Action.CONTROL)
+@router.post("/grids/{grid_id}/cancel", Action.CONTROL, **CANCEL)
 def cancel_grid(grid_id: Id, session: Writing) -> GridOut:
     """Cancel the images of a grid that are still to come.
 
@@ -324,10 +318,10 @@ def cancel_grid(grid_id: Id, session: Writing) -> GridOut:
 
 @router.post(
     "/grids/{grid_id}/continue",
+    Action.CONTROL,
     status_code=202,
     responses=problems({409: "The grid was deleted.", 422: NO_CELL_POSSIBLE}),
 )
-@needs(Action.CONTROL)
 def continue_grid(grid_id: Id, state: State) -> ContinuedGrid:
     """Generate the images that a grid lacks.
 
@@ -348,9 +342,9 @@ def continue_grid(grid_id: Id, state: State) -> ContinuedGrid:
 
 @router.post(
     "/grids/{grid_id}/winner",
+    Action.EDIT,
     responses=problems({409: "The cell has no image, or its image no adapter."}),
 )
-@needs(Action.EDIT)
 def choose_winner(grid_id: Id, body: WinnerIn, session: Writing) -> WinnerOut:
     """Choose a cell.
 
@@ -363,9 +357,9 @@ def choose_winner(grid_id: Id, body: WinnerIn, session: Writing) -> WinnerOut:
 
 @router.post(
     "/grids/{grid_id}/cells/{place}/keep",
+    Action.DRAW,
     responses=problems({409: "The cell has no image."}),
 )
-@needs(Action.DRAW)
 def keep_cell(grid_id: Id, place: Place, session: Writing) -> RenderOut:
     """Keep the image of a cell.
 
@@ -376,10 +370,10 @@ def keep_cell(grid_id: Id, place: Place, session: Writing) -> RenderOut:
 
 @router.get(
     "/grids/{grid_id}/sheet",
+    Action.LOOK,
     response_class=Response,
     responses=file_docs("image/png") | OF_BLIND_TEST,
 )
-@needs(Action.LOOK)
 def get_grid_sheet(
     grid_id: Id,
     state: State,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query, Request
 from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
@@ -23,7 +23,7 @@ from app.registry.renders.grids.winner import WinnerAction
 from app.registry.renders.plan import usual_of
 from app.registry.state import AppState
 from app.registry.tables.grids import Grid
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.addresses import MAX_ADDRESS, ListLinks
 from app.web.comparison import ComparedImage
 from app.web.form_reader import as_id
@@ -63,7 +63,7 @@ def require_shown(request: Request, state: State) -> None:
             service.require_shown(session, grid_id)
 
 
-router = APIRouter(include_in_schema=False, dependencies=[Depends(require_shown)])
+router = Router(include_in_schema=False, dependencies=[Depends(require_shown)])
 
 Place = Annotated[int | None, Query(ge=0, le=MAX_ID)]
 Sheet = Annotated[int, Query(ge=0, le=MAX_ID)]
@@ -80,8 +80,7 @@ SHARED_FIELDS = {
 NO_PROMPT = "Enter a prompt to see how many images it will be, and how long they take."
 
 
-@router.get("/grids")
-@needs(Action.LOOK)
+@router.get("/grids", Action.LOOK)
 def grids(request: Request, state: State, whose: Words = "", page: PageNumber = 1) -> Response:
     """List grids, newest first; a page number past the end shows the last page."""
     with state.database.read() as session:
@@ -98,8 +97,7 @@ def grids(request: Request, state: State, whose: Words = "", page: PageNumber = 
     )
 
 
-@router.get("/grids/new")
-@needs(Action.LOOK)
+@router.get("/grids/new", Action.LOOK)
 def new(request: Request, state: State, like: OptionalId = None) -> Response:
     """The form of a new grid, filled from a URL like that of the playground, or as another grid."""
     play = read_play_address(request.url.query)
@@ -110,8 +108,7 @@ def new(request: Request, state: State, like: OptionalId = None) -> Response:
         return render(request, "playground/grids/new.html", _new_page(session, form))
 
 
-@router.post("/grids/new")
-@needs(Action.LOOK)
+@router.post("/grids/new", Action.LOOK)
 def from_playground(request: Request, sent: SentForm) -> Response:
     """Go to the form of a new grid with the settings of the playground's form."""
     address = "/grids/new" + read_form(sent.multi_items()).link.removeprefix("/play")
@@ -120,8 +117,7 @@ def from_playground(request: Request, sent: SentForm) -> Response:
     return go_to(request, address)
 
 
-@router.post("/grids/estimate")
-@needs(Action.LOOK)
+@router.post("/grids/estimate", Action.LOOK)
 def estimate(request: Request, state: State, sent: SentForm) -> Response:
     """Say what a grid would cost, or what is wrong with it."""
     form = read_grid_form(dict(sent))
@@ -138,8 +134,7 @@ def estimate(request: Request, state: State, sent: SentForm) -> Response:
     return render_fragment("playground/grids/_estimate.html", estimate=words, problem=problem)
 
 
-@router.post(views.STACK_PATH)
-@needs(Action.LOOK)
+@router.post(views.STACK_PATH, Action.LOOK)
 def change_stack(request: Request, state: State, sent: SentForm) -> Response:
     """Add, remove or replace an adapter of a new grid; all other fields stay as typed.
 
@@ -169,8 +164,7 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
     return response
 
 
-@router.post(f"{views.STACK_PATH}/find")
-@needs(Action.LOOK)
+@router.post(f"{views.STACK_PATH}/find", Action.LOOK)
 def find(state: State, sent: SentForm) -> Response:
     """Search for adapters to add to a new grid."""
     form = read_form(sent.multi_items())
@@ -179,8 +173,7 @@ def find(state: State, sent: SentForm) -> Response:
     return render_fragment("playground/_found.html", choices=choices, stack_path=views.STACK_PATH)
 
 
-@router.post("/grids")
-@needs(Action.DRAW)
+@router.post("/grids", Action.DRAW)
 def create(request: Request, state: State, sent: SentForm) -> Response:
     """Create a grid; errors appear next to their fields."""
     form = read_grid_form(dict(sent))
@@ -233,8 +226,7 @@ def _new_page(
     )
 
 
-@router.get("/grids/{grid_id}")
-@needs(Action.LOOK)
+@router.get("/grids/{grid_id}", Action.LOOK)
 def show(
     request: Request, grid_id: Id, state: State, sheet: Sheet = 0, cell: Place = None
 ) -> Response:
@@ -265,8 +257,7 @@ def show(
     )
 
 
-@router.get("/grids/{grid_id}/live")
-@needs(Action.LOOK)
+@router.get("/grids/{grid_id}/live", Action.LOOK)
 def live(grid_id: Id, state: State, sheet: Sheet = 0, w: Waiting = []) -> Response:  # noqa: B006
     """The progress of a grid, with those of the cells `w` that have changed."""
     with state.database.read() as session:
@@ -283,8 +274,7 @@ def live(grid_id: Id, state: State, sheet: Sheet = 0, w: Waiting = []) -> Respon
     )
 
 
-@router.get("/grids/{grid_id}/cells/{place}")
-@needs(Action.LOOK)
+@router.get("/grids/{grid_id}/cells/{place}", Action.LOOK)
 def show_cell(request: Request, grid_id: Id, place: int, state: State) -> Response:
     """One cell for the side panel."""
     with state.database.read() as session:
@@ -300,8 +290,7 @@ def _address(grid_id: int, cell: CellView) -> str:
     return f"/grids/{grid_id}?sheet={cell.sheet}&cell={cell.place}"
 
 
-@router.get("/grids/{grid_id}/compare")
-@needs(Action.LOOK)
+@router.get("/grids/{grid_id}/compare", Action.LOOK)
 def compare(
     request: Request, grid_id: Id, state: State, a: Place = None, b: Place = None
 ) -> Response:
@@ -334,8 +323,7 @@ def _differing(labels: list[str], same: list[str]) -> str:
     return ", ".join(label for label in labels if label not in same) or ", ".join(labels)
 
 
-@router.get("/grids/{grid_id}/sheet.png")
-@needs(Action.LOOK)
+@router.get("/grids/{grid_id}/sheet.png", Action.LOOK)
 def sheet_image(grid_id: Id, state: State, sheet: Sheet = 0) -> Response:
     """Download a sheet as one image with labels."""
     return sheet_response(state, grid_id, sheet)
@@ -356,8 +344,7 @@ def sheet_response(state: AppState, grid_id: int, sheet: int) -> Response:
     return Response(content, media_type="image/png", headers=headers)
 
 
-@router.post("/grids/{grid_id}/winner")
-@needs(Action.EDIT)
+@router.post("/grids/{grid_id}/winner", Action.EDIT)
 def choose(request: Request, grid_id: Id, state: State, sent: SentForm) -> Response:
     """Choose a cell, and make its weight or image that of its adapter."""
     place = _place(sent)
@@ -370,8 +357,7 @@ def choose(request: Request, grid_id: Id, state: State, sent: SentForm) -> Respo
     return _answer_choice(request, state, grid_id, place, told)
 
 
-@router.post("/grids/{grid_id}/keep")
-@needs(Action.DRAW)
+@router.post("/grids/{grid_id}/keep", Action.DRAW)
 def keep(request: Request, grid_id: Id, state: State, sent: SentForm) -> Response:
     """Make the image of a cell one of the gallery."""
     place = _place(sent)
@@ -400,8 +386,7 @@ def _answer_choice(request: Request, state: State, grid_id: int, place: int, tol
     return render_fragment("playground/grids/_chosen.html", chosen=fragment)
 
 
-@router.post("/grids/{grid_id}/cancel")
-@needs(Action.CONTROL)
+@router.post("/grids/{grid_id}/cancel", Action.CONTROL)
 def cancel(grid_id: Id, state: State) -> Response:
     """Cancel the images that are still to come; a grid that has just ended is shown."""
     with suppress(Conflict), state.database.write() as session:
@@ -409,8 +394,7 @@ def cancel(grid_id: Id, state: State) -> Response:
     return RedirectResponse(f"/grids/{grid_id}", status_code=303)
 
 
-@router.post("/grids/{grid_id}/continue")
-@needs(Action.CONTROL)
+@router.post("/grids/{grid_id}/continue", Action.CONTROL)
 def continue_grid(grid_id: Id, state: State) -> Response:
     """Generate the images that a grid lacks; the page says which of them cannot be."""
     try:
@@ -426,8 +410,7 @@ def continue_grid(grid_id: Id, state: State) -> Response:
     return RedirectResponse(f"/grids/{grid_id}", status_code=303)
 
 
-@router.post("/grids/{grid_id}/rename")
-@needs(Action.EDIT)
+@router.post("/grids/{grid_id}/rename", Action.EDIT)
 def rename(grid_id: Id, state: State, sent: SentForm) -> Response:
     """Rename a grid."""
     with state.database.write() as session:

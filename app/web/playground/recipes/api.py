@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, ClassVar
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field, field_validator
 
 from app.registry.db import Session
@@ -13,7 +13,7 @@ from app.registry.renders import service as renders
 from app.registry.renders.recipes import service
 from app.registry.tables.recipes import Recipe
 from app.registry.validation import Name
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import OwnedAnswer
 from app.web.playground.api import RenderCreated, RenderIn, images_out
 from app.web.problems import problems
@@ -21,7 +21,7 @@ from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import Reading, RecipeId, SessionRoute, State, Writing
 
-router = APIRouter(tags=["recipes"], route_class=SessionRoute)
+router = Router(tags=["recipes"], route_class=SessionRoute)
 
 NOT_IN_RECIPES = ("twin", "weights", "draft_slot")
 NO_RECIPE = problems({404: "There is no such recipe."})
@@ -84,10 +84,10 @@ def _recipe_out(session: Session, recipe: Recipe) -> RecipeOut:
 
 @router.post(
     "/recipes",
+    Action.CREATE,
     status_code=201,
     responses=problems({404: "There is no such base model, adapter or version."}),
 )
-@needs(Action.CREATE)
 def create_recipe(body: RecipeIn, session: Writing) -> RecipeOut:
     """Save a stack of adapters with its prompt and settings under a name.
 
@@ -97,8 +97,7 @@ def create_recipe(body: RecipeIn, session: Writing) -> RecipeOut:
     return _recipe_out(session, service.save_recipe(session, body.name, body.request))
 
 
-@router.get("/recipes")
-@needs(Action.LOOK)
+@router.get("/recipes", Action.LOOK)
 def list_recipes(
     session: Reading,
     part: Part,
@@ -110,15 +109,13 @@ def list_recipes(
     return [_recipe_out(session, recipe) for recipe in rows]
 
 
-@router.get("/recipes/{recipe_id}", responses=NO_RECIPE)
-@needs(Action.LOOK)
+@router.get("/recipes/{recipe_id}", Action.LOOK, responses=NO_RECIPE)
 def get_recipe(recipe_id: RecipeId, session: Reading) -> RecipeOut:
     """Get a recipe with its adapters as they are now."""
     return _recipe_out(session, service.get_recipe(session, recipe_id))
 
 
-@router.patch("/recipes/{recipe_id}", responses=NO_RECIPE)
-@needs(Action.EDIT)
+@router.patch("/recipes/{recipe_id}", Action.EDIT, responses=NO_RECIPE)
 def change_recipe(recipe_id: RecipeId, body: RecipePatch, session: Writing) -> RecipeOut:
     """Rename a recipe; its slug stays."""
     return _recipe_out(session, service.rename_recipe(session, recipe_id, body.name))
@@ -126,10 +123,10 @@ def change_recipe(recipe_id: RecipeId, body: RecipePatch, session: Writing) -> R
 
 @router.post(
     "/recipes/{recipe_id}/renders",
+    Action.DRAW,
     status_code=202,
     responses=NO_RECIPE | problems({409: "Something of it is not here any more."}),
 )
-@needs(Action.DRAW)
 def render_recipe(recipe_id: RecipeId, state: State, session: Writing) -> RenderCreated:
     """Generate the images of a recipe, with the adapters as they are now.
 

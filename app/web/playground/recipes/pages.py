@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import Path, Request
 from starlette.responses import Response
 
 from app.registry.deletion.lists import has_deleted
@@ -14,7 +14,7 @@ from app.registry.paging import find_page
 from app.registry.renders.recipes import service
 from app.registry.renders.recipes.service import OpenedRecipe
 from app.registry.tables.recipes import Recipe
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.addresses import page_prefix
 from app.web.forms import SentForm
 from app.web.playground.forms import form_of_recipe, read_form
@@ -22,7 +22,7 @@ from app.web.playground.pages import RecipePanel, finished_result, play_page
 from app.web.state import Id, PageNumber, State
 from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 RECIPES = "/recipes"
 Slug = Annotated[str, Path(max_length=140)]
@@ -52,8 +52,7 @@ class RecipeRow:
         return ", ".join(used) or "No adapters"
 
 
-@router.post(RECIPES)
-@needs(Action.CREATE)
+@router.post(RECIPES, Action.CREATE)
 def save(request: Request, state: State, sent: SentForm) -> Response:
     """Save the form of the playground as a recipe; it stays as it is."""
     form, name = read_form(sent.multi_items()), str(sent.get("recipe", ""))
@@ -73,8 +72,7 @@ def save(request: Request, state: State, sent: SentForm) -> Response:
     return redirect_with_notice(f"{RECIPES}/{saved.slug}", f"“{saved.name}” was saved.")
 
 
-@router.get(RECIPES)
-@needs(Action.LOOK)
+@router.get(RECIPES, Action.LOOK)
 def recipes(request: Request, state: State, page: PageNumber = 1) -> Response:
     """List the recipes, newest first; a page number past the end shows the last page."""
     return _list_page(request, state, page)
@@ -103,8 +101,7 @@ def _list_page(
     )
 
 
-@router.get(f"{RECIPES}/{{slug}}")
-@needs(Action.LOOK)
+@router.get(f"{RECIPES}/{{slug}}", Action.LOOK)
 def open_recipe(request: Request, slug: Slug, state: State) -> Response:
     """Open the playground with a recipe; what of it is gone is said, the rest is there."""
     with state.database.read() as session:
@@ -116,8 +113,7 @@ def open_recipe(request: Request, slug: Slug, state: State) -> Response:
     return render(request, "playground/play.html", context)
 
 
-@router.post(f"{RECIPES}/{{recipe_id}}/rename")
-@needs(Action.EDIT)
+@router.post(f"{RECIPES}/{{recipe_id}}/rename", Action.EDIT)
 def rename(request: Request, recipe_id: Id, state: State, sent: SentForm) -> Response:
     """Rename a recipe; on an error the list shows it beside what was typed."""
     name = str(sent.get("name", ""))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from pydantic import BaseModel, Field
 
 from app.registry import evaluations, weight_evaluations
@@ -18,7 +18,7 @@ from app.registry.prompt_sets import FEWEST_SUBJECTS
 from app.registry.slugs import Reference, RowId
 from app.registry.tables.jobs import IoJob
 from app.registry.weight_evaluations import WeightRequest
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.answers import Answer, WorkAnswer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
@@ -28,7 +28,7 @@ from worker.core.evaluation.subjects import MOST_SUBJECTS
 from worker.core.inference.config import AdapterWeight
 from worker.core.lora_files.weights import WeightCard
 
-router = APIRouter(tags=["evaluations"], route_class=SessionRoute)
+router = Router(tags=["evaluations"], route_class=SessionRoute)
 
 Subjects = Annotated[int, Field(ge=FEWEST_SUBJECTS, le=MOST_SUBJECTS)]
 BY_SET = "Id or slug of a prompt set to draw instead, whole; `animals@2`: its version 2."
@@ -196,8 +196,7 @@ def evaluation_out(session: Session, job: IoJob) -> EvaluationOut:
     )
 
 
-@router.post("/runs/{run_id}/evaluations", status_code=202, responses=NOT_POSSIBLE)
-@needs(Action.DRAW)
+@router.post("/runs/{run_id}/evaluations", Action.DRAW, status_code=202, responses=NOT_POSSIBLE)
 def evaluate_run(run_id: Id, body: EvaluationIn, state: State) -> EvaluationOut:
     """Compare the checkpoints of a run by style, adherence to the prompts, and copying.
 
@@ -212,10 +211,10 @@ def evaluate_run(run_id: Id, body: EvaluationIn, state: State) -> EvaluationOut:
 
 @router.post(
     "/adapters/{adapter_id}/versions/{version}/evaluations",
+    Action.DRAW,
     status_code=202,
     responses=problems({422: "No images show the style, or the base model does not fit."}),
 )
-@needs(Action.DRAW)
 def evaluate_weights(
     adapter_id: AdapterId,
     version: Annotated[str, Path(max_length=60)],
@@ -238,8 +237,7 @@ def evaluate_weights(
         return evaluation_out(session, job)
 
 
-@router.get("/evaluations")
-@needs(Action.LOOK)
+@router.get("/evaluations", Action.LOOK)
 def list_evaluations(
     session: Reading,
     part: Part,
@@ -252,15 +250,13 @@ def list_evaluations(
     return [evaluation_out(session, job) for job in part.cut(jobs, lambda job: job.key)]
 
 
-@router.get("/evaluations/{evaluation_id}")
-@needs(Action.LOOK)
+@router.get("/evaluations/{evaluation_id}", Action.LOOK)
 def get_evaluation(evaluation_id: Id, session: Reading) -> EvaluationOut:
     """Get an evaluation."""
     return evaluation_out(session, evaluations.get_evaluation(session, evaluation_id))
 
 
-@router.post("/evaluations/{evaluation_id}/cancel", **CANCEL)
-@needs(Action.CONTROL)
+@router.post("/evaluations/{evaluation_id}/cancel", Action.CONTROL, **CANCEL)
 def cancel_evaluation(evaluation_id: Id, session: Writing) -> EvaluationOut:
     """Cancel an evaluation and the images that are still to come."""
     return evaluation_out(session, evaluations.cancel_evaluation(session, evaluation_id))
@@ -268,10 +264,10 @@ def cancel_evaluation(evaluation_id: Id, session: Writing) -> EvaluationOut:
 
 @router.post(
     "/evaluations/{evaluation_id}/repeat",
+    Action.CONTROL,
     status_code=202,
     responses=problems({409: "It has not ended, or its images cannot be drawn any more."}),
 )
-@needs(Action.CONTROL)
 def repeat_evaluation(evaluation_id: Id, session: Writing, state: State) -> EvaluationOut:
     """Measure again; only images that are missing are drawn again."""
     job = evaluations.repeat_evaluation(session, evaluation_id, state.store)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry import evaluations, prompt_sets, weight_evaluations
@@ -19,13 +19,13 @@ from app.registry.runs import checkpoints, service
 from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
-from app.web.access.needs import Action, needs
+from app.web.access.needs import Action, Router
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm
 from app.web.state import Id, State
 from app.web.templates import render
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,7 @@ class EvaluationPage:
     eyes: OwnEyes = field(default_factory=OwnEyes)
 
 
-@router.get("/runs/{run_id}/evaluation")
-@needs(Action.LOOK)
+@router.get("/runs/{run_id}/evaluation", Action.LOOK)
 def show(request: Request, run_id: Id, state: State, new: bool = False) -> Response:
     """Show the newest evaluation of a run, or the form of a new one."""
     with state.database.read() as session:
@@ -60,8 +59,7 @@ def show(request: Request, run_id: Id, state: State, new: bool = False) -> Respo
     return render(request, "runs/evaluation.html", page)
 
 
-@router.post("/runs/{run_id}/evaluation")
-@needs(Action.DRAW)
+@router.post("/runs/{run_id}/evaluation", Action.DRAW)
 def start(request: Request, run_id: Id, state: State, sent: SentForm) -> Response:
     """Start an evaluation."""
     form = FormReader(sent)
@@ -83,8 +81,7 @@ def start(request: Request, run_id: Id, state: State, sent: SentForm) -> Respons
     return RedirectResponse(f"/runs/{run_id}/evaluation", status_code=303)
 
 
-@router.post("/evaluations/{evaluation_id}/cancel")
-@needs(Action.CONTROL)
+@router.post("/evaluations/{evaluation_id}/cancel", Action.CONTROL)
 def cancel(evaluation_id: Id, state: State) -> Response:
     """Cancel an evaluation."""
     with state.database.write() as session:
@@ -92,8 +89,7 @@ def cancel(evaluation_id: Id, state: State) -> Response:
         return RedirectResponse(_address_of(session, job), status_code=303)
 
 
-@router.post("/evaluations/{evaluation_id}/repeat")
-@needs(Action.CONTROL)
+@router.post("/evaluations/{evaluation_id}/repeat", Action.CONTROL)
 def repeat(evaluation_id: Id, state: State) -> Response:
     """Measure again; only images that are missing are drawn again."""
     with state.database.write() as session:
