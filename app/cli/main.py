@@ -42,6 +42,13 @@ USER_ACTIONS = {
     ),
     "rename": Command("Change a name.", NAME, argument("new", help="the new name")),
     "role": Command("Change what a person may do.", NAME, argument("role", choices=values(Role))),
+    "quota": Command(
+        "Show and set the quotas of a person; 0: no limit, `default`: that of the settings.",
+        NAME,
+        argument("--disk", dest="disk_bytes", metavar="SIZE", help="such as 50GB"),
+        argument("--device-hours", dest="device_minutes", metavar="HOURS", help="in 30 days"),
+        argument("--waiting", dest="waiting_jobs", metavar="JOBS", help="runs and renders"),
+    ),
     "reset": Command("Print a new link for a person, to choose another password.", NAME),
     "disable": Command("End the sessions and tokens of a person, who cannot log in.", NAME),
     "enable": Command("Let a disabled person log in again.", NAME),

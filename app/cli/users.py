@@ -10,7 +10,7 @@ from app.registry.actor import Role
 from app.registry.config import Settings
 from app.registry.db import Session
 from app.registry.errors import NotFound
-from app.registry.people import invitations, leaving
+from app.registry.people import invitations, leaving, overview
 from app.registry.people import service as people
 from app.registry.tables.people import User
 from app.registry.wording import plural
@@ -28,7 +28,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
     if said is None:
         return REFUSED
     print(said)
-    if arguments.action in ("invite", "reset") and not settings.accounts:
+    if arguments.action in ("invite", "quota", "reset") and not settings.accounts:
         print("BRUSHWORK_ACCOUNTS is off: set it to on, and start Brushwork again.")
     return 0
 
@@ -96,6 +96,19 @@ def _role(arguments: Namespace, session: Session, settings: Settings) -> str:
     return f"{user.name} is {user.role} now, from the next request on."
 
 
+def _quota(arguments: Namespace, session: Session, settings: Settings) -> str:
+    """What a person takes and may take, once those were set that were named."""
+    typed = {name: getattr(arguments, name) for name in overview.MOST}
+    limits = {
+        name: overview.read_quota(name, "" if text == "default" else text)
+        for name, text in typed.items()
+        if text is not None
+    }
+    user = overview.change(session, _named(session, arguments.name).key, limits=limits)
+    use = ", ".join(f"{one.quota} {one.text}" for one in overview.usage_of(session, user))
+    return f"{user.name}: {use}."
+
+
 def _disable(arguments: Namespace, session: Session, settings: Settings) -> str:
     user = _named(session, arguments.name)
     people.disable(session, user)
@@ -139,6 +152,7 @@ ACTIONS = {
     "invite": _invite,
     "rename": _rename,
     "role": _role,
+    "quota": _quota,
     "reset": _reset,
     "disable": _disable,
     "enable": _enable,

@@ -651,6 +651,7 @@ PEOPLE = (
     PageState("gallery, what others drew", "/renders?whose=shared"),
     PageState("grids, none is another's", "/grids?whose=shared"),
     PageState("sessions of people", "/sessions"),
+    PageState("runs, one waits for device time", "/runs", repeats=True),
 )
 """Pages of a server with accounts, as its administrator sees them."""
 

@@ -18,10 +18,11 @@ from sqlmodel import select
 
 from app.registry.access import service as sessions
 from app.registry.access.secret_marks import PERSON
-from app.registry.actor import Role, Visibility
-from app.registry.db import Database, make_engine
+from app.registry.actor import Limits, Role, Visibility
+from app.registry.db import Database, make_engine, utcnow
 from app.registry.people import service as people
 from app.registry.tables.adapters import Adapter
+from app.registry.tables.people import DeviceUse
 from app.registry.tables.renders import Render
 from app.web.access.login import Login
 from tests.browser import axe, page_states
@@ -167,6 +168,7 @@ def with_accounts(app: FastAPI, live: Live) -> Iterator[str]:
     """The running app has accounts; the token of a session of its administrator."""
     before = app.state.login
     app.state.login = Login(password=None, accounts=True)
+    live.state.database.limits = Limits(10**9, 60, 20)
     with live.state.database.write() as session:
         for name, role in (("Eva", Role.ADMIN), ("Ana", Role.MEMBER)):
             user = people.add_user(session, name, role)
@@ -174,11 +176,12 @@ def with_accounts(app: FastAPI, live: Live) -> Iterator[str]:
         for table in (Adapter, Render):
             for theirs in session.exec(select(table)):
                 theirs.owner_id, theirs.visibility = user.key, Visibility.PRIVATE
+        session.add(DeviceUse(user_id=1, hour=utcnow(), queue="train", seconds=7_200.0))
         token, _ = sessions.open_session(
             session, secret_mark=PERSON, address="", browser="Firefox on Linux", user_id=1
         )
     yield token
-    app.state.login = before
+    app.state.login, live.state.database.limits = before, None
 
 
 @contextlib.contextmanager

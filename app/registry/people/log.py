@@ -23,7 +23,7 @@ EXPORTED = 100_000  # events of one file, the newest
 BATCH = 1_000
 ADDRESSES_KEPT = timedelta(days=90)
 OF_PEOPLE = (str(User.__tablename__), str(LoginSession.__tablename__))
-WORDS = ("role", "visibility", "scope")  # of `Event.data`, whose values are no texts of people
+WORDS = ("role", "visibility", "scope", "quota")  # of `Event.data`: no texts of people
 
 
 @dataclass(frozen=True)

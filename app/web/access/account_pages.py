@@ -9,7 +9,8 @@ from starlette.responses import RedirectResponse, Response
 
 from app.registry.access import service as sessions
 from app.registry.errors import Conflict, InvalidInput
-from app.registry.people import accounts, service, tokens
+from app.registry.jobs.quotas import waits_until
+from app.registry.people import accounts, overview, service, tokens
 from app.web.access.gate import caller_of
 from app.web.access.login import set_known
 from app.web.access.needs import Action, Router
@@ -129,6 +130,8 @@ def _page(
     with state.database.read() as session:
         own = sessions.list_sessions(session, user_id=person.user_id)
         mine = tokens.list_tokens(session, person.user_id)
+        use = overview.usage_of(session, service.get_user(session, person.user_id))
+        device_time_at = waits_until(session, person.user_id)
     return render(
         request,
         "people/account.html",
@@ -137,6 +140,8 @@ def _page(
         own=_own_session(request),
         tokens=mine,
         token=token,
+        use=[one for one in use if one.limit is not None],
+        device_time_at=device_time_at,
         errors=errors or {},
         scopes=[(scope.value, words) for scope, words in SCOPES.items()],
         usual_days=tokens.USUAL_DAYS,

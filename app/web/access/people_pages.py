@@ -20,6 +20,7 @@ from app.web.templates import redirect_with_notice, render
 
 router = Router(include_in_schema=False, dependencies=[Depends(require_person)])
 Name = Annotated[str, Form(max_length=2_000)]
+Quantity = Annotated[str | None, Form(max_length=60)]
 Heir = Annotated[int, Form(ge=1, le=MAX_ID)]
 
 
@@ -60,12 +61,23 @@ def change_person(
     name: Annotated[str | None, Form(max_length=2_000)] = None,
     role: Annotated[Role | None, Form()] = None,
     act: Annotated[Literal["", "disable", "enable"], Form()] = "",
+    disk_bytes: Quantity = None,
+    device_minutes: Quantity = None,
+    waiting_jobs: Quantity = None,
 ) -> Response:
-    """Rename a person, give them a role, disable or enable them."""
+    """Rename a person, give them a role or quotas, disable or enable them."""
     disabled = {"disable": True, "enable": False}.get(act)
+    typed = dict(zip(overview.MOST, (disk_bytes, device_minutes, waiting_jobs), strict=True))
     try:
+        limits = {
+            name: overview.read_quota(name, text)
+            for name, text in typed.items()
+            if text is not None
+        }
         with state.database.write() as session:
-            user = overview.change(session, person_id, name=name, role=role, disabled=disabled)
+            user = overview.change(
+                session, person_id, name=name, role=role, disabled=disabled, limits=limits
+            )
     except (InvalidInput, Conflict) as error:
         return _page(request, state, refused=error.detail)
     return redirect_with_notice("/people", f"{user.name} is changed.", request=request)
@@ -131,9 +143,17 @@ def _page(
         role=role,
         error=error,
         refused=refused,
+        quota_fields=[(name, label, overview.quota_text) for name, label in QUOTA_FIELDS],
+        quota_words=QUOTA_WORDS,
         roles=[(one.value, WORDS[one]) for one in Role],
         valid_hours=int(invitations.VALID.total_seconds()) // 3600,
     )
 
 
 WORDS = {Role.ADMIN: "Administrator", Role.MEMBER: "Member", Role.VIEWER: "Viewer"}
+QUOTA_FIELDS = (
+    ("disk_bytes", "Disk"),
+    ("device_minutes", "Device hours in 30 days"),
+    ("waiting_jobs", "Waiting jobs"),
+)
+QUOTA_WORDS = {"waiting": "waiting", "device": "of devices", "disk": "of disk"}

@@ -144,6 +144,7 @@ OPERATION_IDS = [
     "getImageFacts",
     "getImport",
     "getJob",
+    "getMe",
     "getPerson",
     "getPreset",
     "getPromptSet",

@@ -177,3 +177,23 @@ def test_the_way_back_says_what_becomes_visible_and_leaves_nothing_of_accounts(
 
 def rows_of(session: Session, table: type[SQLModel]) -> int:
     return len(session.exec(select(table)).all())
+
+
+def test_quotas_are_set_and_what_cannot_be_read_is_refused(
+    registry: Database, users: Users
+) -> None:
+    invited(registry, users, "Eva", "admin")
+    code, said = users("quota", "eva", "--disk", "1.5TB", "--device-hours", "20", "--waiting", "0")
+    assert (code, said) == (0, "Eva: waiting 0, device 0 h of 20 h.\n")
+    user = named(registry, "Eva")
+    assert (user.disk_bytes, user.device_minutes, user.waiting_jobs) == (
+        1_500_000_000_000,
+        1_200,
+        0,
+    )
+    assert users("quota", "Eva", "--device-hours", "default")[0] == 0
+    assert named(registry, "Eva").device_minutes is None
+    for flag, text in (("--disk", "much"), ("--device-hours", "nan"), ("--waiting", "1e9")):
+        code, said = users("quota", "Eva", flag, text)
+        assert (code, "0 for no limit" in said) == (1, True), said
+    assert "Nobody here is called" in users("quota", "Zoe")[1]

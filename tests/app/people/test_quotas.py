@@ -17,6 +17,7 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import quotas
 from app.registry.jobs import service as jobs
 from app.registry.jobs.quotas import device_seconds, limits_of, waits_until
+from app.registry.people import overview
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.jobs import Event
@@ -26,6 +27,7 @@ from app.registry.tables.runs import Run
 from app.registry.wording import aware
 from tests import fake_workers
 from tests.app.people.conftest import ClientOf, find_person, state_of, working_as
+from tests.documented import check_answer
 from tests.fake_workers import FakeTraining
 
 
@@ -242,3 +244,63 @@ def test_trainings_wait_until_there_is_device_time_and_images_do_not(
         session.flush()
         quotas.forget_device_use(session)
         assert not session.exec(select(DeviceUse)).all()
+
+
+def test_quotas_are_set_and_shown_by_api_pages_and_to_the_person(
+    people_app: FastAPI, client_of: ClientOf, base: BaseModel, dataset: Dataset
+) -> None:
+    eva, ana = client_of("Eva", "admin"), client_of("Ana", "read")
+    assert "Your quotas" not in client_of("Ana").get("/account").text
+    address = f"/api/v1/people/{find_person(people_app, 'Ana').key}"
+    changed = eva.patch(address, json={"device_minutes": 90, "waiting_jobs": 3})
+    check_answer(people_app, changed)
+    end(people_app, train(people_app, dataset, hours=2), JobStatus.FAILED)
+    with working_as(people_app, "Ana"):
+        fake_workers.queued_run(state_of(people_app), dataset)
+    me = ana.get("/api/v1/me")
+    check_answer(people_app, me)
+    use = {one["quota"]: (one["used"], one["limit"]) for one in me.json()["use"]}
+    assert use | {"waiting": (1, 3), "device": (120, 90)} == use
+    assert (me.json()["device_minutes"], me.json()["disk_bytes"]) == (90, None)
+    page = client_of("Ana").get("/account").text
+    assert "2 h of 1.5 h" in page
+    assert "Trainings wait until" in page
+    assert "1\u00a0of\u00a03\u00a0waiting" in client_of("Eva").get("/people").text
+    for body in ({"waiting_jobs": -1}, {"disk_bytes": 2**70}, {"device_minutes": "many"}):
+        assert eva.patch(address, json=body).status_code == 422
+    assert client_of("Ana", "write").patch(address, json={"waiting_jobs": 9}).status_code == 403
+    assert eva.patch(address, json={"waiting_jobs": None}).json()["waiting_jobs"] is None
+    log = eva.get("/people/log").text
+    assert "device_minutes 90" in log
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "value"),
+    [
+        ("disk_bytes", "50 GB", 50 * 10**9),
+        ("disk_bytes", "0", 0),
+        ("disk_bytes", " ", None),
+        ("device_minutes", "0.0166666666667", 1),
+        ("device_minutes", "20", 1_200),
+        ("waiting_jobs", "7", 7),
+    ],
+)
+def test_what_is_typed_is_read_and_shown_again(column: str, text: str, value: int | None) -> None:
+    assert overview.read_quota(column, text) == value
+    assert overview.read_quota(column, overview.quota_text(column, value)) == value
+
+
+def test_other_texts_are_refused_where_they_are_typed(
+    people_app: FastAPI, client_of: ClientOf
+) -> None:
+    eva, ana = client_of("Eva"), find_person(people_app, "Ana").key
+    wrong = {"disk_bytes": "-1", "device_minutes": "nan", "waiting_jobs": "1.5"}
+    for column, text in wrong.items():
+        for typed in (text, "many", "9" * 40, "inf"):
+            answer = eva.post(f"/people/{ana}", data={column: typed})
+            assert answer.status_code == 422
+            assert overview.ASKED[column] in answer.text
+    form = {"disk_bytes": "1.5 GB", "device_minutes": "", "waiting_jobs": "0"}
+    assert eva.post(f"/people/{ana}", data=form).status_code == 303
+    user = find_person(people_app, "Ana")
+    assert (user.disk_bytes, user.device_minutes, user.waiting_jobs) == (1_500_000_000, None, 0)
