@@ -11,12 +11,13 @@ filter   family, tags, stars, with and without words and another order
 detail   the page of an adapter, also of those with most images
 like     all adapters by the nearness of their style to that of one, with the pairs of images
 
-With `--accounts` the same pages are requested once more, by a member: a tenth of the adapters is
-private and hidden, a tenth is private and shared with the member, a tenth is the member's own. The
-ratio is that of the medians.
+With `--accounts` every page is requested without and with accounts in turn, there by a member: a
+tenth of the adapters is private and hidden, a tenth is private and shared with the member, a tenth
+is the member's own. The ratio is the median of those of the same URLs.
 
 Each kind is requested as page and API (`… API`). SQLite is in a temporary folder and is never
-analyzed, as in the app; PostgreSQL is vacuumed and analyzed once, as its autovacuum does.
+analyzed, as in the app; PostgreSQL is vacuumed and analyzed once it is filled, as its autovacuum
+does.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlencode
 
 import httpx
@@ -123,22 +124,25 @@ def likes(dice: random.Random, made: FilledRegistry) -> Iterator[str]:
 
 
 class Visitor:
-    """Requests pages and records their times."""
+    """Requests pages and records their times, with each of these logins in turn."""
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self._client = client
-        self.times: Times = {}
+    def __init__(self, app: FastAPI, client: httpx.AsyncClient, logins: Sequence[Login]) -> None:
+        self._app, self._client, self._logins = app, client, logins
+        self.times: list[Times] = [{} for _ in logins]
 
     async def request(self, kind: str, address: str) -> httpx.Response:
-        """The response, which must be successful."""
-        spent = []
+        """The response to the last login; all must be successful."""
+        spent: list[list[float]] = [[] for _ in self._logins]
         for _ in range(REQUESTS_EACH):
-            begun = time.perf_counter()
-            answer = await self._client.get(address)
-            spent.append(time.perf_counter() - begun)
-            if answer.status_code != 200:
-                raise RuntimeError(f"{address}: {answer.status_code} {answer.text[:300]}")
-        self.times.setdefault(kind, []).append(1_000 * min(spent))
+            for login, seconds in zip(self._logins, spent, strict=True):
+                self._app.state.login = login
+                begun = time.perf_counter()
+                answer = await self._client.get(address)
+                seconds.append(time.perf_counter() - begun)
+                if answer.status_code != 200:
+                    raise RuntimeError(f"{address}: {answer.status_code} {answer.text[:300]}")
+        for times, seconds in zip(self.times, spent, strict=True):
+            times.setdefault(kind, []).append(1_000 * min(seconds))
         return answer
 
     async def walk(self, dice: random.Random, prefix: str, kind: str, requests: int) -> None:
@@ -160,16 +164,20 @@ def next_page(answer: httpx.Response) -> str:
 
 
 async def visit(
-    app: Any, made: FilledRegistry, requests: int, headers: Mapping[str, str] | None = None
-) -> Times:
-    """The times of every kind, page and API."""
+    app: FastAPI,
+    made: FilledRegistry,
+    requests: int,
+    logins: Sequence[Login],
+    headers: Mapping[str, str] | None = None,
+) -> list[Times]:
+    """The times of every kind, page and API, with each of these logins."""
     dice = random.Random(1)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(
         transport=transport, base_url="http://localhost", headers=headers
     ) as client:
-        visitor = Visitor(client)
+        visitor = Visitor(app, client, logins)
         await visitor.walk(dice, "", "list", requests)
         await visitor.walk(dice, "/api/v1", "list API", requests)
         asked = {"search": searches, "filter": filters, "detail": details, "like": likes}
@@ -185,11 +193,14 @@ async def visit(
                     await visitor.request("like API", similar)
                 else:
                     await visitor.request(f"{kind} API", f"/api/v1{address}")
-    return {kind: times[WARM_UP:] or times for kind, times in visitor.times.items()}
+    return [
+        {kind: times[WARM_UP:] or times for kind, times in of_login.items()}
+        for of_login in visitor.times
+    ]
 
 
 def add_people(app: FastAPI, made: FilledRegistry) -> tuple[FilledRegistry, dict[str, str]]:
-    """Turn accounts on; what a member sees, and the header of their token."""
+    """Add two people; what a member sees, and the header of their token."""
     with app.state.brushwork.database.write() as session:
         people.add_user(session, "Eva", Role.ADMIN)
         member = people.add_user(session, "Ben", Role.MEMBER)
@@ -206,7 +217,7 @@ def add_people(app: FastAPI, made: FilledRegistry) -> tuple[FilledRegistry, dict
         for key in session.exec(select(Adapter.id).where(tenth == 2)):
             session.add(Share(kind="adapter", thing_id=key, user_id=member.key))
         hidden = set(session.exec(select(Adapter.slug).where(tenth == 1)))
-    app.state.login = Login(password=None, accounts=True)
+    vacuum(app.state.brushwork.database.engine)
     seen = [slug for slug in made.slugs if slug not in hidden]
     return replace(made, slugs=seen), {"authorization": f"Bearer {token}"}
 
@@ -223,11 +234,12 @@ def measure(
         return made
 
     with filled_app(url, folder, fill_timed) as (app, made):
-        found = [asyncio.run(visit(app, made, requests))]
-        if accounts:
-            seen, headers = add_people(app, made)
-            found.append(asyncio.run(visit(app, seen, requests, headers)))
-        return found
+        logins = [Login(password=None)]
+        if not accounts:
+            return asyncio.run(visit(app, made, requests, logins))
+        seen, headers = add_people(app, made)
+        logins.append(Login(password=None, accounts=True))
+        return asyncio.run(visit(app, seen, requests, logins, headers))
 
 
 Made = TypeVar("Made")
@@ -248,15 +260,20 @@ def filled_app(
     engine = make_engine(settings.sqlalchemy_url)
     migrate.upgrade(engine)
     made = fill_database(engine)
-    if engine.dialect.name == "postgresql":
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(sa.text("VACUUM ANALYZE"))
+    vacuum(engine)
     engine.dispose()
     app = create_app(settings)
     try:
         yield app, made
     finally:
         app.state.brushwork.close()
+
+
+def vacuum(engine: sa.Engine) -> None:
+    """What the autovacuum of PostgreSQL does; nothing on SQLite."""
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(sa.text("VACUUM ANALYZE"))
 
 
 @contextmanager
@@ -320,8 +337,8 @@ def table(kind: str, results: Mapping[str, Times]) -> list[str]:
         ]
         for place, size in enumerate(sizes):
             if size.endswith(PEOPLE):
-                medians = [statistics.median(results[one][page]) for one in sizes[place - 1 :][:2]]
-                cells[place] += f" × {medians[1] / medians[0]:.2f}"
+                pairs = zip(*(results[one][page] for one in sizes[place - 1 :][:2]), strict=True)
+                cells[place] += f" × {statistics.median(b / a for a, b in pairs):.2f}"
         lines.append(f"| {page} | " + " | ".join(cells) + " |")
     return [*lines, ""]
 

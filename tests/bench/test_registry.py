@@ -21,11 +21,18 @@ def test_it_fills_a_registry_and_asks_for_every_kind_of_page(
 ) -> None:
     if kind == "postgresql":
         request.getfixturevalue("postgres_url")  # skips where there is none
-    registry.main(["--databases", kind, "--sizes", "5", "8", "--renders", "5", "--requests", "1"])
+    options = ["--databases", kind, "--sizes", "5", "8", "--renders", "5", "--requests", "1"]
+    registry.main([*options, "--accounts"])
     printed = capsys.readouterr().out
-    assert f"| {kind}: p95 (median), ms | 5 | 8 |" in printed
-    rows = re.findall(r"^\| ([\w ]+) \| (\d+) \((\d+)\) \| (\d+) \((\d+)\) \|$", printed, re.M)
+    columns = "5 | 5 with accounts | 8 | 8 with accounts"
+    assert f"| {kind}: p95 (median), ms | {columns} |" in printed
+    times = r"(\d+) \((\d+)\)"
+    rows = re.findall(
+        rf"^\| ([\w ]+)((?: \| {times}(?: \| {times} × \d+\.\d\d)?){{2}}) \|$", printed, re.M
+    )
     assert [row[0] for row in rows] == [
         name for page in registry.KINDS for name in (page, f"{page} API")
     ]
-    assert all(0 < int(median) <= int(p95) for _, p95, median, *_ in rows)
+    cells = [cell for row in rows for cell in re.findall(times, row[1])]
+    assert len(cells) == 4 * len(rows)
+    assert all(0 < int(median) <= int(p95) for p95, median in cells)
