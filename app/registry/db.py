@@ -88,6 +88,7 @@ def make_engine(
         settings = (
             f"SET lock_timeout = '{patience}s'",
             f"SET {IDLE_LIMIT} = '{IDLE_SECONDS}s'",
+            "SET jit = off",  # compiling a statement takes longer than any of them
         )
         event.listen(engine, "connect", partial(_configure, statements=settings))
         return engine

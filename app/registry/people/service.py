@@ -74,7 +74,7 @@ def list_users(session: Session) -> list[User]:
 
 def names(session: Session) -> dict[int, str]:
     """The names of all people, by their ids."""
-    return {user.key: user.name for user in session.exec(select(User))}
+    return {key or 0: name for key, name in session.exec(select(User.id, User.name))}
 
 
 def has_people(session: Session) -> bool:

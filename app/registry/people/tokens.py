@@ -19,6 +19,11 @@ PREFIX = "bw_"
 TOKEN_BYTES = 32
 USUAL_DAYS = 90
 NOTE_EVERY = timedelta(hours=1)
+FIND = (  # made once, because every request of a program needs it
+    select(AccessToken, User)
+    .join(User, col(User.id) == AccessToken.user_id)
+    .where(AccessToken.token_sha256 == sa.bindparam("sha256"))
+)
 
 
 def make_token(
@@ -41,8 +46,7 @@ def make_token(
 
 def find_token(session: Session, token: str) -> tuple[AccessToken, User] | None:
     """The row and the person of a token that has not expired; None if they are disabled."""
-    query = select(AccessToken, User).join(User, col(User.id) == AccessToken.user_id)
-    found = session.exec(query.where(AccessToken.token_sha256 == token_hash(token))).first()
+    found = session.exec(FIND, params={"sha256": token_hash(token)}).first()
     if found is None or aware(found[0].expires_at) <= utcnow() or found[1].disabled_at:
         return None
     return found

@@ -10,13 +10,13 @@ from app.registry.adapters.library.cards import belongs_to_version
 from app.registry.errors import AppError
 from app.registry.job_kinds.states import NOT_FINAL, JobStatus
 from app.registry.job_kinds.weighted import WeightedAdapter
-from app.registry.jobs.rights import can_edit
 from app.registry.renders.covers import COVER_SLOT
 from app.registry.renders.drafts import create_draft
 from app.registry.renders.requests import RenderRequest
 from app.registry.renders.tool_images import prompt_of
 from app.registry.storage.store import BlobStore
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library
+from app.registry.tables.owned import editable
 from app.registry.tables.renders import Render
 from app.registry.tables.runs import Sample
 
@@ -48,13 +48,12 @@ def missing_covers(session: Session) -> MissingCovers:
     found = session.exec(
         select(Adapter)
         .where(col(Adapter.id).in_(newest.limit(NEWEST)), col(Adapter.id).not_in(waiting))
-        .where(col(Adapter.cover_sha256).is_(None), ~is_sampled)
+        .where(col(Adapter.cover_sha256).is_(None), *editable(session, Adapter), ~is_sampled)
         .limit(AT_ONCE)
     ).all()
-    found = [adapter for adapter in found if can_edit(session, adapter)]
     failed = drafts.where(Render.status == JobStatus.FAILED).order_by(col(Render.id).desc())
     last = session.exec(failed.limit(1)).first() if found else None
-    return MissingCovers(found, len(waiting), (last and last.error) or "")
+    return MissingCovers(list(found), len(waiting), (last and last.error) or "")
 
 
 def order_covers(session: Session, store: BlobStore) -> tuple[int, list[str]]:

@@ -17,6 +17,7 @@ from worker.core.lora_files.weights import USUAL_WEIGHT, WeightCard
 LATEST = "latest"  # the alias of the version that is used when none is named
 WEIGHT_CARDS = "weight_cards"  # of the details
 LIVE = sa.text("deleted_at IS NULL AND run_id IS NULL")  # what lists contain
+COUNTED = ("visibility", "owner_id", "run_id")  # so that counts read no rows, with accounts, too
 HAS_RUN = sa.text("run_id IS NOT NULL")  # so that no list is read by it
 DELETED = sa.text("deleted_at IS NOT NULL")
 # by code points on every database, whatever language the server sorts by
@@ -38,12 +39,14 @@ class Adapter(Restorable, Owned, NumberedRow, table=True):
                 *first,
                 order,
                 "id",
+                *(COUNTED if order == "updated_at" else ()),
                 sqlite_where=LIVE,
                 postgresql_where=LIVE,
             )
             for first in ((), ("base_family",), ("starred",))
             for order in ("updated_at", "sort_name")
         ),
+        sa.Index("ix_adapter_visibility", *COUNTED),
         sa.Index(
             "ix_adapter_deleted",
             "deleted_at",

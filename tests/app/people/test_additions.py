@@ -15,6 +15,7 @@ from app.registry.tables.adapters import Adapter
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.jobs import IoJob
+from app.registry.tables.people import Share
 from app.registry.tables.renders import Render
 from app.registry.tables.runs import Run
 from tests import fake_workers
@@ -111,14 +112,27 @@ def test_a_cover_is_taken_only_of_who_may_change_the_adapter(
             assert (session.get_one(Adapter, adapter.key).cover_sha256 is not None) is takes
 
 
-def test_covers_are_ordered_of_ones_own_adapters(people_app: FastAPI) -> None:
+def test_covers_are_ordered_of_adapters_that_one_may_change(people_app: FastAPI) -> None:
     state = state_of(people_app)
-    for number, name in enumerate(("Ana", "Ben")):
-        owner = find_person(people_app, name).key
-        with making_for(owner, Visibility.STUDIO), state.database.write() as session:
-            session.add(Adapter(name=name, slug=f"own-{number}", base_family="sd1"))
+    ben = find_person(people_app, "Ben").key
+    for owner, name, visibility in (
+        ("Ana", "shown", Visibility.STUDIO),
+        ("Ana", "lent", Visibility.PRIVATE),
+        ("Ana", "edited together", Visibility.PRIVATE),
+        ("Ana", "everybody's", Visibility.STUDIO_EDIT),
+        ("Ben", "own", Visibility.STUDIO),
+    ):
+        key = find_person(people_app, owner).key
+        with making_for(key, visibility), state.database.write() as session:
+            made = Adapter(name=name, slug=name.replace(" ", "-"), base_family="sd1")
+            session.add(made)
+            session.flush()
+            if visibility is Visibility.PRIVATE:
+                share = {"kind": "adapter", "thing_id": made.key, "user_id": ben}
+                session.add(Share(**share, may_edit=name == "edited together"))
     with working_as(people_app, "Ben"), state.database.read() as session:
-        assert {one.name for one in missing_covers(session).adapters} == {"Ben"}
+        found = {one.name for one in missing_covers(session).adapters}
+    assert found == {"edited together", "everybody's", "own"}
 
 
 def test_the_embedded_base_is_nobodys(people_app: FastAPI) -> None:

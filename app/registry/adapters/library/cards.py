@@ -10,6 +10,7 @@ from sqlmodel import Session, col, func, select
 
 from app.registry.adapters.versions.aliases import newest_version
 from app.registry.tables.adapters import LATEST, Adapter, AdapterAlias, AdapterTag, AdapterVersion
+from app.registry.tables.owned import everything
 from app.registry.tables.runs import Sample
 
 
@@ -29,10 +30,10 @@ def summarize(session: Session, adapters: Sequence[Adapter]) -> list[AdapterSumm
     keys = [adapter.key for adapter in adapters]
     counts, latest = _latest_versions(session, keys)
     tags: dict[int, list[str]] = {}
-    for row in session.exec(
-        select(AdapterTag).where(col(AdapterTag.adapter_id).in_(keys)).order_by(AdapterTag.tag)
-    ):
-        tags.setdefault(row.adapter_id, []).append(row.tag)
+    words = select(AdapterTag).where(col(AdapterTag.adapter_id).in_(keys)).order_by(AdapterTag.tag)
+    with everything(session):  # who sees an adapter sees its tags and its number of versions
+        for row in session.exec(words):
+            tags.setdefault(row.adapter_id, []).append(row.tag)
     covers = _find_covers(session, adapters, latest)
     return [
         AdapterSummary(
@@ -51,11 +52,13 @@ def _latest_versions(
     session: Session, keys: Sequence[int]
 ) -> tuple[dict[int, int], dict[int, AdapterVersion]]:
     """Number of versions of each adapter, and its `latest` version, else its newest."""
-    numbers = session.exec(
+    counted = (
         select(AdapterVersion.adapter_id, func.count())
         .where(col(AdapterVersion.adapter_id).in_(keys))
         .group_by(col(AdapterVersion.adapter_id))
-    ).all()
+    )
+    with everything(session):
+        numbers = session.exec(counted).all()
     aliased = select(AdapterVersion).join(
         AdapterAlias,
         (col(AdapterAlias.version_id) == col(AdapterVersion.id))

@@ -124,7 +124,7 @@ def list_adapters(session: Session, filters: Filter) -> AdapterPage:
     )
     if ids is not None:
         page = _page_of_ids(session, filters, ids, start)
-        families, starred = _count_by_filter(session)
+        families, starred = _count_by_filter(session, at_all=bool(first))
         if first:
             return replace(page, families=dict.fromkeys(families), starred=None)
         return replace(page, families=families, starred=starred)
@@ -195,7 +195,7 @@ def _page_by_scan(
     place = filters.sort.key
     families: Mapping[str, int | None]
     starred: int | None
-    families, starred = _count_by_filter(session)
+    families, starred = _count_by_filter(session, at_all=bool(needles or filters.tags))
     if needles or filters.tags:
         total, more = MAX_SORTED_IN_PYTHON, True
         if filters.base or filters.starred:
@@ -236,11 +236,15 @@ def _scan_rows(
     return (rows[::-1] if filters.before else rows), has_more
 
 
-def _count_by_filter(session: Session) -> tuple[dict[str, int | None], int]:
-    """Number of adapters per family and of starred adapters, in one query."""
+def _count_by_filter(session: Session, *, at_all: bool) -> tuple[dict[str, int | None], int]:
+    """Number of adapters per family and of starred adapters, in one query.
+
+    `at_all`: only whether there is one, as 1.
+    """
+    most = 1 if at_all else COUNT_END + 1
     counted: list[Any] = [
-        *(_at_most(COUNT_END + 1, col(Adapter.base_family) == family) for family in BaseFamily),
-        _at_most(COUNT_END + 1, col(Adapter.starred).is_(True)),
+        *(_at_most(most, col(Adapter.base_family) == family) for family in BaseFamily),
+        _at_most(most, col(Adapter.starred).is_(True)),
     ]
     *families, starred = session.exec(select(*counted)).one()
     return {name: n for name, n in zip(BaseFamily, families, strict=True) if n}, starred
