@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.responses import StreamingResponse
@@ -34,22 +36,38 @@ COLUMNS = ("id", "at", "who", "kind", "subject", "subject_id", "detail", "addres
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would calculate
 
 
+@dataclass(frozen=True)
+class Query:
+    """What is asked for, as it was typed; a date that is none is left out."""
+
+    person: Words = ""
+    kind: Words = ""
+    subject: Words = ""
+    since: Words = ""
+    until: Words = ""
+
+    @property
+    def filter(self) -> log.LogFilter:
+        """The events that are asked for; the day `until` is among them."""
+        until = _day(self.until)
+        return log.LogFilter(
+            person=self.person.strip(),
+            kind=self.kind,
+            subject=self.subject,
+            since=_day(self.since),
+            until=until + timedelta(days=1) if until else None,
+        )
+
+
+Asked = Annotated[Query, Depends()]
+
+
 @router.get("/people/log", Action.ADMIN)
-def show_log(
-    request: Request,
-    state: State,
-    person: Words = "",
-    kind: Words = "",
-    subject: Words = "",
-    since: Words = "",
-    until: Words = "",
-    page: PageNumber = 1,
-) -> Response:
-    """Show what people did, newest first; a date that is none is left out."""
-    values = {"person": person, "kind": kind, "subject": subject, "since": since, "until": until}
-    wanted = _filter(values)
+def show_log(request: Request, state: State, asked: Asked, page: PageNumber = 1) -> Response:
+    """Show what people did, newest first."""
+    values = asdict(asked)
     with state.database.read() as session:
-        found = find_page(lambda number: log.read_log(session, wanted, number=number), page)
+        found = find_page(lambda number: log.read_log(session, asked.filter, number=number), page)
         kinds, subjects = log.log_choices(session)
     return render(
         request,
@@ -66,18 +84,10 @@ def show_log(
 
 
 @router.get("/people/log.csv", Action.ADMIN)
-def export_log(
-    state: State,
-    person: Words = "",
-    kind: Words = "",
-    subject: Words = "",
-    since: Words = "",
-    until: Words = "",
-) -> Response:
+def export_log(state: State, asked: Asked) -> Response:
     """The same as a table, at most the newest 100,000 events."""
-    values = {"person": person, "kind": kind, "subject": subject, "since": since, "until": until}
     return StreamingResponse(
-        _csv(state, _filter(values)),
+        _csv(state, asked.filter),
         media_type="text/csv",
         headers={"content-disposition": 'attachment; filename="audit-log.csv"'},
     )
@@ -100,17 +110,6 @@ def _cell(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
-
-
-def _filter(values: dict[str, str]) -> log.LogFilter:
-    since, until = _day(values["since"]), _day(values["until"])
-    return log.LogFilter(
-        person=values["person"].strip(),
-        kind=values["kind"],
-        subject=values["subject"],
-        since=since,
-        until=until + timedelta(days=1) if until else None,
-    )
 
 
 def _day(text: str) -> datetime | None:
