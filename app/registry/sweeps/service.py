@@ -16,6 +16,7 @@ from app.registry.db import database_now
 from app.registry.errors import Conflict, NotFound, invalid_field
 from app.registry.job_kinds.kinds import AdvanceSweepArgs, JobKind
 from app.registry.job_kinds.states import JobStatus
+from app.registry.jobs import quotas
 from app.registry.jobs import service as jobs
 from app.registry.renders.grids import service as grids
 from app.registry.runs import checkpoints
@@ -137,7 +138,10 @@ def pause_sweep(session: Session, sweep_id: int) -> Sweep:
 
 
 def resume_sweep(session: Session, sweep_id: int) -> Sweep:
-    """Go on with a sweep that is paused, or that failed to measure. Raises Conflict otherwise."""
+    """Go on with a sweep that is paused, or that failed to measure.
+
+    Raises Conflict otherwise, and QuotaUsedUp.
+    """
     sweep = get_sweep(session, sweep_id, lock=True)
     if sweep.state in (JobStatus.SUCCEEDED, JobStatus.CANCELED):
         raise Conflict(f"This sweep {runs.STATUS_PHRASES[sweep.state]}, so it cannot go on.")
@@ -148,6 +152,7 @@ def resume_sweep(session: Session, sweep_id: int) -> Sweep:
     session.add(sweep)
     for run in runs_of(session, sweep):
         if run.pause_at is None or run.step < run.pause_at:
+            quotas.take_place(session, run)
             jobs.transition(session, Run, run.key, old=JobStatus.PAUSED, new=JobStatus.QUEUED)
     session.expire_all()
     jobs.enqueue_io(session, AdvanceSweepArgs(), subject_id=sweep.key)

@@ -141,6 +141,11 @@ def test_administrators_have_the_quota_too_and_a_sweep_counts_all_of_its_runs(
     state_of(people_app).database.limits = Limits(waiting_jobs=4)
     answer = eva.post("/api/v1/sweeps", json=sweep)
     assert answer.status_code == 202, answer.text
+    address = f"/api/v1/sweeps/{answer.json()['id']}"
+    assert eva.post(f"{address}/pause").status_code == 202
+    assert eva.post("/api/v1/runs", json=sweep["run"]).status_code == 202
+    assert eva.post(f"{address}/resume").status_code == 429
+    assert eva.get(address).json()["status"] == "paused"
 
 
 def test_a_draft_takes_the_place_of_the_one_before(

@@ -17,6 +17,7 @@ from app.registry.db import Database, make_engine, utcnow
 from app.registry.errors import AppError
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
+from app.registry.jobs.quotas import waits_until
 from app.registry.people import accounts, failures, invitations, overview, passwords, shares
 from app.registry.people import service as people
 from app.registry.people.accounts import Sender
@@ -189,8 +190,13 @@ def test_of_eight_who_queue_for_one_person_no_more_wait_than_may(
     with database.read() as session:
         assert len(session.exec(select(Run)).all()) == most
     assert {said for _, said in at_once(database, train, [()] * TOGETHER)} == {"done"}
+    database.limits = Limits(device_minutes=700)
     with database.read() as session:
         hours = session.exec(select(DeviceUse)).all()
+        use = {one.quota: one.used for one in overview.usage_of(session, eva)}
+        assert use | {"waiting": most - TOGETHER, "device": TOGETHER * 90} == use
+        assert waits_until(session, eva.key) is not None
+        assert not jobs.has_waiting(session, Run)
     assert len(hours) in (2, 3)  # a row for each
     assert sum(row.seconds for row in hours) == pytest.approx(TOGETHER * 5_400, abs=80)
 
