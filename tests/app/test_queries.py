@@ -44,7 +44,6 @@ UNSEEN = {
         "deletion/renders.py": 7,
         "deletion/runs.py": 10,
         "deletion/sweeps.py": 1,
-        "deletion/usage.py": 1,
         "deletion/versions.py": 2,
         "likeness/image_searches.py": 1,
         "renders/sources.py": 2,

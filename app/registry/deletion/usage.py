@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from pydantic import Field
 from sqlmodel import Session, col, select
 
+from app.registry.actor import Principal
 from app.registry.api_records import api_record
 from app.registry.blobs import latents
 from app.registry.blobs.references import HASH, ROWS_AT_ONCE
@@ -20,7 +21,9 @@ from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion, i
 from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image
 from app.registry.tables.jobs import IoJob
-from app.registry.tables.renders import Render, RenderImage, RenderSource
+from app.registry.tables.owned import principal_of
+from app.registry.tables.renders import Render, RenderImage, RenderSource, SourceUser
+from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import Checkpoint, Run, Sample
 
 
@@ -60,10 +63,13 @@ class StorageUse:
 
 
 def storage_use(state: AppState) -> list[StorageUse]:
-    """The stored files by kind, and the cache of encodings of this machine."""
+    """The stored files by kind, and the cache of encodings of this machine.
+
+    A person who is no administrator gets those of what they may see.
+    """
     left = {blob.sha256: blob.size for blob in state.store.list()}
     uses = []
-    with state.database.read() as session:
+    with state.database.read() as session, deleted_too(session):
         thumbnails = {
             row.sha256: (row.small_sha256, row.large_sha256)
             for row in session.exec(select(Thumbnail))
@@ -71,6 +77,8 @@ def storage_use(state: AppState) -> list[StorageUse]:
         for kind in FileKind:
             if kind not in KINDS_WITHOUT_ROWS:
                 uses.append(_take(kind, _hashes(session, kind), left, thumbnails))
+        if principal_of(session) is not None:
+            return uses
     uses.append(StorageUse(FileKind.UNUSED, len(left), sum(left.values())))
     trash = [blob.size for blob in state.store.list_trash()]
     uses.append(StorageUse(FileKind.TRASH, len(trash), sum(trash)))
@@ -96,14 +104,19 @@ def _take(
 
 def _hashes(session: Session, kind: FileKind) -> Iterator[str]:
     """The hashes of the files of a kind, with some that are not of files."""
-    query = _queries()[kind]
-    rows = session.connection().execute(query, execution_options={"yield_per": ROWS_AT_ONCE})
-    for row in rows:
+    query = _queries(principal_of(session))[kind]
+    for row in session.exec(query, execution_options={"yield_per": ROWS_AT_ONCE}):
         for value in filter(None, row):
             yield from HASH.findall(value)
 
 
-def _queries() -> dict[FileKind, Any]:
+def _queries(person: Principal | None) -> dict[FileKind, Any]:
+    source = sa.select(col(RenderSource.sha256))
+    if person is not None:  # several may have uploaded it, and nobody owns it
+        uploaded = sa.select(col(SourceUser.sha256)).where(
+            col(SourceUser.user_id) == person.user_id
+        )
+        source = source.where(col(RenderSource.sha256).in_(uploaded))
     live = col(Dataset.deleted_at).is_(None)
     kept = col(Adapter.deleted_at).is_(None)
     image = sa.select(col(Image.clean_sha256), col(Image.thumbnail_sha256)).join(
@@ -144,7 +157,7 @@ def _queries() -> dict[FileKind, Any]:
         FileKind.SAMPLES: sample.where(col(Run.deleted_at).is_(None)),
         FileKind.RENDERS: sa.union_all(
             image_of_render.where(~deleted_render),
-            sa.select(col(RenderSource.sha256)),
+            source,
         ),
         FileKind.RUNNING: checkpoint.where(running),
         FileKind.CHECKPOINTS: checkpoint.where(~running, state_is_there),

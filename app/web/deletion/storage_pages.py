@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import Request
 from starlette.responses import Response
 
+from app.registry.actor import current_principal
 from app.registry.datasets import service
 from app.registry.deletion.things import (
     DeletedKind,
@@ -105,11 +106,18 @@ def storage(request: Request, state: State) -> Response:
         free_bytes = state.store.free_bytes()
     except StorageUnavailable as error:
         outage = error.detail
+    person, rows = current_principal(), [StorageRow(u, *KINDS[u.kind]) for u in uses if u.files]
     files = {use.kind: use.files for use in uses}
+    if person is not None and person.is_limited:  # only administrators free all of a kind
+        rows = [
+            row if row.href in LISTS or row.href.startswith(DELETED) else replace(row, href="")
+            for row in rows
+        ]
+        files = {}
     return render(
         request,
         "deletion/storage.html",
-        rows=[StorageRow(use, *KINDS[use.kind]) for use in uses if use.files],
+        rows=rows,
         used_bytes=sum(use.size_bytes for use in uses),
         free_bytes=free_bytes,
         ages=AGES,

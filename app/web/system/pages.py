@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from app.registry.actor import current_principal
 from app.registry.blobs import sweep, trash
 from app.registry.blobs.report import bad_files, summary
 from app.registry.blobs.trash import Amount
@@ -50,13 +51,18 @@ class StorageFigures:
 
 @router.get("/system", Action.LOOK)
 def system(request: Request, state: State) -> HTMLResponse:
-    """Show workers, storage and version, also while the storage does not answer."""
+    """Show workers, storage and version, also while the storage does not answer.
+
+    Of files of all people, only administrators are told.
+    """
+    person = current_principal()
+    is_limited = person is not None and person.is_limited
     with state.database.read() as session:
         present = present_workers(session)
-        bad = bad_files(session)
+        bad = [] if is_limited else bad_files(session)
     storage, outage = None, ""
     try:
-        storage = _storage_figures(state)
+        storage = None if is_limited else _storage_figures(state)
     except StorageUnavailable as error:
         outage = error.detail
     return templates.render(

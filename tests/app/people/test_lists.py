@@ -9,9 +9,10 @@ from app.registry.actor import Principal, Role, Visibility, acting_as
 from app.registry.adapters.library import listing
 from app.registry.adapters.library.listing import Filter
 from app.registry.tables.adapters import Adapter
+from app.registry.tables.renders import RenderSource, SourceUser
 from worker.core.families.family import BaseFamily
 
-from .conftest import state_of
+from .conftest import ClientOf, find_person, state_of, train_privately
 
 ANA = Principal(2, Role.MEMBER, "Ana", Visibility.PRIVATE)
 BEN = Principal(3, Role.MEMBER, "Ben")
@@ -48,3 +49,24 @@ def test_a_list_of_adapters_counts_what_is_seen(
     is_cut = most == 2 and bool(wanted.q)
     assert numbers["Ben"] == (1, False)
     assert numbers["Ana"] == ((2, True) if is_cut else (4, False))
+
+
+def test_the_storage_counts_what_is_seen(people_app: FastAPI, client_of: ClientOf) -> None:
+    train_privately(people_app, "Ana")
+    state = state_of(people_app)
+    sketch = state.store.put_bytes(b"a sketch").sha256
+    with state.database.write() as session:
+        session.add(RenderSource(sha256=sketch, width=1, height=1))
+        session.add(SourceUser(sha256=sketch, user_id=find_person(people_app, "Ana").key))
+    files: dict[str, dict[str, int]] = {}
+    for name in ("Eva", "Ana", "Ben"):
+        uses = client_of(name, "read").get("/api/v1/storage").json()
+        files[name] = {use["kind"]: use["files"] for use in uses if use["files"]}
+    assert files["Ben"] == {}
+    assert files["Ana"]
+    assert files["Ana"].items() <= files["Eva"].items()
+    for path in ("/storage", "/system"):
+        pages = {name: client_of(name).get(path).text for name in ("Eva", "Ben")}
+        assert "/storage/forever" not in pages["Ben"]
+    assert "In the trash" in pages["Eva"]
+    assert "In the trash" not in pages["Ben"]
