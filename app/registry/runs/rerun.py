@@ -19,6 +19,7 @@ from app.registry.runs import requests, service
 from app.registry.runs.several_datasets import NewRunDataset, add_further
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.datasets import DatasetVersion
+from app.registry.tables.owned import may_edit, principal_of
 from app.registry.tables.runs import NOTICE, WARNING, Run
 from app.registry.wording import plural
 
@@ -105,9 +106,9 @@ def train_again(
 ) -> tuple[Run, list[str]]:
     """Queue the same training again; return the run and one sentence per difference.
 
-    The result becomes a version of `adapter_id`. The images are those of the first run, even if the
-    dataset changed or was deleted since. Raises NotFound, or InvalidInput when the base model is
-    not ready or the settings are no longer valid.
+    The result becomes a version of `adapter_id`, if the person may change it; else a new adapter.
+    The images are those of the first run, even if the dataset changed or was deleted since. Raises
+    NotFound, or InvalidInput when the base model is not ready or the settings are no longer valid.
     """
     old = service.get_run(session, run_id, lock=True)
     base = base_models.get_base_model(session, old.base_model_id)
@@ -116,6 +117,10 @@ def train_again(
     used = used_datasets(session, old)
     if image_total(used) == 0:
         raise InvalidInput("The first run had no images, so there is nothing to train on.")
+    adapter = None if adapter_id is None else adapters.get_adapter(session, adapter_id)
+    person = principal_of(session)
+    if adapter is not None and person is not None and not may_edit(session, person, adapter):
+        adapter = None
     run = queue_like(
         session,
         old,
@@ -123,10 +128,9 @@ def train_again(
         config=config.model_dump(mode="json"),
         total_steps=config.steps,
         changes=old.changes,
-        adapter_id=adapter_id,
+        adapter_id=adapter.key if adapter else None,
     )
-    if adapter_id is not None:
-        adapter = adapters.get_adapter(session, adapter_id)
+    if adapter is not None:
         rights.require_addition(session, run, adapter, "adapter_id")
     sentences = _list_differences(session, old, used)
     first = f"Repeats run {old.key} with the same settings."

@@ -50,12 +50,17 @@ def test_a_version_is_ordered_by_who_may_change_the_adapter(
     orders = {
         "/api/v1/runs": {"dataset_id": 1, "adapter_id": adapter.slug},
         f"{address}/resize": {"rank": 1},
-        f"{address}/versions/1/again": {},
     }
     for path, body in orders.items():
         answer = ben.post(path, json=body)
         assert answer.status_code == 403, (path, answer.text)
         assert "Ana" in answer.text
+    answer = ben.post(f"{address}/versions/1/again")  # becomes an adapter of Ben
+    assert answer.status_code == 202, answer.text
+    with state_of(people_app).database.read() as session:
+        again = session.get_one(Run, answer.json()["id"])
+        ben_id = find_person(people_app, "Ben").key
+        assert (again.adapter_id, again.owner_id) == (None, ben_id)
     set_all(people_app, "studio_edit")
     answer = ben.post(f"{address}/resize", json={"rank": 1})
     assert answer.status_code == 202, answer.text

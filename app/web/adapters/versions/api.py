@@ -150,7 +150,7 @@ def change_version(
 def train_version_again(adapter_id: AdapterId, version: Version, session: Writing) -> RunCreated:
     """Train a version again with its settings and images, as the next version.
 
-    Of a checkpoint: as a new adapter.
+    Of a checkpoint, or of an adapter that you may not change: as a new adapter.
 
     `warnings` name the differences to the first training.
     """
