@@ -159,6 +159,14 @@ def reset_person(
     return _with_link(session, service.get_user(session, person_id), request, response)
 
 
+@router.post("/people/{person_id}/withdraw", Action.ADMIN)
+def withdraw_link(person_id: Id, session: Writing) -> PersonOut:
+    """Void the link of a person; the password stays."""
+    user = service.get_user(session, person_id)
+    invitations.void_invitations(session, user.key)
+    return PersonOut.of_user(session, user)
+
+
 @router.post("/people/{person_id}/transfer", Action.ADMIN)
 def transfer_things(person_id: Id, body: TransferIn, session: Writing) -> TransferOut:
     """Make all that a person has another's."""

@@ -279,6 +279,7 @@ OPERATION_IDS = [
     "useCheckpoint",
     "useSweepConfiguration",
     "voteBlindPair",
+    "withdrawLink",
 ]
 
 

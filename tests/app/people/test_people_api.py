@@ -29,6 +29,10 @@ def test_an_administrator_invites_changes_and_resets(
     newer = eva.post(f"{address}/reset").json()["link"]
     assert client_of(None).get(link).status_code == 404
     assert client_of(None).get(newer).status_code == 200
+    withdrawn = eva.post(f"{address}/withdraw")
+    check_answer(people_app, withdrawn)
+    assert withdrawn.json() == shown
+    assert client_of(None).get(newer).status_code == 404
     changed = eva.patch(address, json={"role": "member", "disabled": True}).json()
     assert (changed["role"], changed["disabled"]) == ("member", True)
     assert eva.post(f"{address}/reset").status_code == 409
