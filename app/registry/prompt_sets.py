@@ -17,6 +17,7 @@ from app.registry.db import utcnow
 from app.registry.errors import Conflict, NotFound, invalid_field
 from app.registry.job_kinds.kinds import UsedPromptSet
 from app.registry.slugs import id_of, insert_named
+from app.registry.tables.owned import everything
 from app.registry.tables.prompt_sets import PromptSet
 from app.registry.validation import checked_name, one_line, too_long
 from app.registry.wording import plural
@@ -80,7 +81,9 @@ def propose(session: Session, dataset_id: int | None = None) -> list[str]:
 def create_set(session: Session, name: str, subjects: Iterable[str]) -> PromptSet:
     """Create a set. Raises InvalidInput, or Conflict if there are `MAX_SETS` already."""
     name, checked = checked_name(name), _checked(subjects)
-    if len(list_sets(session)) >= MAX_SETS:
+    with everything(session):
+        number = len(list_sets(session))
+    if number >= MAX_SETS:
         raise Conflict(f"There are {MAX_SETS} prompt sets already. Delete one first.")
     return insert_named(session, PromptSet, name, fallback="set", versions=[checked])
 

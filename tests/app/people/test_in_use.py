@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from fastapi import FastAPI
 
+from app.registry import prompt_sets
 from app.registry.actor import Principal, Role, Visibility, acting_as
 from app.registry.datasets import service as datasets
 from app.registry.db import Database, utcnow
 from app.registry.deletion import datasets as dataset_deletion
-from app.registry.errors import InUse
+from app.registry.errors import Conflict, InUse
 from app.registry.renders.removal import equal_renders
 from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import Dataset, DatasetVersion
@@ -78,3 +79,16 @@ def test_equal_images_of_others_are_left_alone(database: Database) -> None:
             session.add(render)
             session.flush()
             assert [one.key for one in equal_renders(session, render)] == [render.key]
+
+
+def test_prompt_sets_that_nobody_else_sees_count(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompt_sets, "MAX_SETS", 1)
+    subjects = [f"subject {number}" for number in range(prompt_sets.FEWEST_SUBJECTS)]
+    with acting_as("test", BEN), database.write() as session:
+        prompt_sets.create_set(session, "Secret", subjects)
+    with acting_as("test", ANA), database.write() as session:
+        assert prompt_sets.list_sets(session) == []
+        with pytest.raises(Conflict, match="There are 1 prompt sets already"):
+            prompt_sets.create_set(session, "Mine", subjects)
