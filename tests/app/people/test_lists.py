@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 from fastapi import FastAPI
+from sqlmodel import select
 
 from app.registry.actor import Principal, Role, Visibility, acting_as
 from app.registry.adapters.library import listing
 from app.registry.adapters.library.listing import Filter
+from app.registry.renders.gallery import GalleryFilter, list_renders
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.renders import RenderSource, SourceUser
+from app.registry.tables.renders import Render, RenderAdapter, RenderSource, SourceUser
 from worker.core.families.family import BaseFamily
 
 from .conftest import ClientOf, find_person, state_of, train_privately
@@ -70,3 +72,26 @@ def test_the_storage_counts_what_is_seen(people_app: FastAPI, client_of: ClientO
         assert "/storage/forever" not in pages["Ben"]
     assert "In the trash" in pages["Eva"]
     assert "In the trash" not in pages["Ben"]
+
+
+def test_no_word_of_a_hidden_adapter_finds_its_images(adapters: FastAPI) -> None:
+    database = state_of(adapters).database
+    with database.write() as session:
+        hidden = session.exec(select(Adapter).where(Adapter.name == "Chalk 1")).one()
+        used = {"adapter_id": hidden.key, "version_id": 1, "name": "Lino", "slug": "lino"}
+        render = Render(
+            base_model_id=1, prompt="a Fox", seed=1, steps=1, guidance=1, width=8, height=8,
+            cache_key="k", owner_id=3, adapters=[used], status="succeeded",
+        )  # fmt: skip
+        session.add(render)
+        session.flush()
+        render.visibility = Visibility.STUDIO.value  # the adapter became private since
+        session.add(RenderAdapter(render_id=render.key, adapter_id=hidden.key))
+    found = {}
+    for person in (ANA, BEN):
+        with acting_as("test", person), database.read() as session:
+            found[person.name] = [
+                list_renders(session, GalleryFilter(q=q), size=5).total
+                for q in ("fox", "lino", "chalk")
+            ]
+    assert found == {"Ana": [1, 1, 1], "Ben": [1, 0, 0]}
