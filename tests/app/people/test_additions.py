@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from fastapi import FastAPI
 from sqlmodel import col, select
@@ -64,6 +66,28 @@ def test_a_version_is_ordered_by_who_may_change_the_adapter(
     set_all(people_app, "studio_edit")
     answer = ben.post(f"{address}/resize", json={"rank": 1})
     assert answer.status_code == 202, answer.text
+
+
+def test_what_is_made_of_a_seen_adapter_of_another_is_ones_own(
+    people_app: FastAPI, client_of: ClientOf, adapter: Adapter
+) -> None:
+    ben, other = client_of("Ben", "write"), train_privately(people_app, "Ana", "Other")
+    merge = {"name": "Both", "method": "svd", "rank": 2}
+
+    def merged(keys: list[int]) -> tuple[int, str]:
+        body = merge | {"adapters": [{"id": key} for key in keys]}
+        answer = ben.post("/api/v1/adapters/merge", json=body)
+        return answer.status_code, re.sub(r"\d+", "N", answer.text)
+
+    assert merged([adapter.key, other.key]) == merged([adapter.key, 987_654])
+    assert merged([adapter.key, other.key])[0] in (404, 422)
+    set_all(people_app, "studio")
+    assert merged([adapter.key, other.key])[0] == 202
+    assert ben.patch(f"/api/v1/adapters/{adapter.slug}", json={"name": "N"}).status_code == 403
+    with state_of(people_app).database.read() as session:
+        job = session.exec(select(IoJob).order_by(col(IoJob.id).desc())).first()
+        assert job is not None
+        assert job.owner_id == find_person(people_app, "Ben").key
 
 
 def test_a_private_run_makes_no_version_that_others_see(

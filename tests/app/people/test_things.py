@@ -90,6 +90,12 @@ def test_who_may_edit_a_dataset_deletes_its_images_but_not_for_good(
         session.add(Share(kind="dataset", thing_id=dataset.key, user_id=ben.key, may_edit=True))
     client = client_of("Ben", "write")
     assert client.patch("/api/v1/datasets/1", json={"name": "New"}).status_code == 200
+    edit = {"action": "delete", "image_ids": [1]}
+    done = client.post("/api/v1/datasets/1/edits", json=edit)
+    assert done.status_code == 200, done.text
+    undo = f"/api/v1/datasets/1/edits/{done.json()['id']}/undo"
+    assert client.post(undo).status_code == 200
+    assert client_of("Vic", "write").post("/api/v1/datasets/1/edits", json=edit).status_code == 403
     assert client.delete("/api/v1/images/1").status_code == 200
     assert client.delete("/api/v1/storage/forever/images/1").status_code == 403
     assert client.delete("/api/v1/datasets/1").status_code == 403
