@@ -13,6 +13,7 @@ from app.registry.errors import Conflict
 from app.registry.people.service import record
 from app.registry.tables.access import LoginSession
 from app.registry.tables.all import THINGS
+from app.registry.tables.jobs import Event
 from app.registry.tables.people import (
     AccessToken,
     DeviceUse,
@@ -21,9 +22,10 @@ from app.registry.tables.people import (
     Share,
     User,
 )
+from app.registry.tables.renders import SourceUser
 from app.registry.tables.rows import UNSYNCHRONIZED
 
-ACCOUNTS = (Share, AccessToken, Invitation, LoginFailure, DeviceUse, User)
+ACCOUNTS = (Share, AccessToken, Invitation, LoginFailure, DeviceUse, SourceUser, User)
 """The tables that are empty without accounts."""
 
 
@@ -74,6 +76,7 @@ def leave_accounts(session: Session) -> None:
         _change(session, table, of_nobody, sa.true())
     for of_people in ACCOUNTS:
         _delete(session, of_people, sa.true())
+    _change(session, Event, {"user_id": None}, sa.true())  # later people have the same numbers
     _delete(session, LoginSession, col(LoginSession.secret_mark) == PERSON)
 
 
