@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial, update_wrapper
@@ -35,6 +35,7 @@ MAX_ID = 2**31 - 1  # the largest id that every database can hold
 IDLE_LIMIT = "idle_in_transaction_session_timeout"  # of PostgreSQL
 WAKEUPS = "wakeups"  # key in `Session.info`
 PRINCIPAL = "principal"  # the same: the person whose rights limit the session
+DATABASE = "database"  # the same: what opened the session
 LIMITS = "limits"  # the same: what people may take; None without accounts
 SNAPSHOT = "snapshot"  # the same: every statement sees one state of the database
 # key in the `info` of a column: blobs that it names, if any, belong to another table
@@ -169,28 +170,34 @@ class Database:
         send_wakeup: Callable[[str], None] | None = None,
         *,
         check_rows: Callable[[Session], None] | None = None,
+        book_rows: Callable[[Session, Sequence[Any]], None] | None = None,
         limits: Limits | None = None,
     ) -> None:
         """`check_rows`: called with a session before it writes rows; it may raise.
 
-        `limits`: of people of whom nothing else was said; None without accounts.
+        `book_rows`: with accounts, called with a session and its new rows before it commits; it may
+        raise. `limits`: of people of whom nothing else was said; None without accounts.
         """
         self.engine = engine
         self._send_wakeup = send_wakeup
         self.limits = limits
         self._check_rows = check_rows
+        self.book_rows = book_rows
 
     @property
     def is_sqlite(self) -> bool:
         """True for the embedded SQLite database."""
         return self.engine.dialect.name == "sqlite"
 
+    def _info(self) -> dict[str, Any]:
+        return {DATABASE: self, PRINCIPAL: current_principal(), LIMITS: self.limits}
+
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session for reading; loaded rows stay usable after it closes."""
         engine = self.engine.execution_options(readonly=True)
         with _errors_for_people(), Session(engine, expire_on_commit=False) as session:
-            session.info.update({PRINCIPAL: current_principal(), LIMITS: self.limits})
+            session.info.update(self._info())
             yield session
 
     @contextmanager
@@ -209,12 +216,18 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session that commits at the end or rolls back; wake-ups are sent after the commit."""
-        check = self._check_rows
+        check, book = self._check_rows, self.book_rows if self.limits else None
+        new: list[Any] = []
         with _errors_for_people(), Session(self.engine, expire_on_commit=False) as session:
-            session.info.update({PRINCIPAL: current_principal(), LIMITS: self.limits})
+            session.info.update(self._info())
             if check is not None:
                 event.listen(session, "before_flush", lambda writer, *_: check(writer))
+            if book is not None:
+                event.listen(session, "before_flush", lambda writer, *_: new.extend(writer.new))
             yield session
+            if book is not None:
+                session.flush()
+                book(session, new)
             session.commit()
             wakeups: set[str] = session.info.pop(WAKEUPS, set())
         if self._send_wakeup:

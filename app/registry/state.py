@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.registry.blobs.disk_quota import DiskBooking
 from app.registry.blobs.guard import make_guard
 from app.registry.config import Settings
 from app.registry.db import WEB_ANSWER_SECONDS, WEB_PATIENCE_SECONDS, Database, make_engine
@@ -44,7 +45,11 @@ def make_state(settings: Settings) -> AppState:
     return AppState(
         settings=settings,
         database=Database(
-            engine, wakeups.send, check_rows=make_guard(store), limits=settings.limits
+            engine,
+            wakeups.send,
+            check_rows=make_guard(store),
+            book_rows=DiskBooking(store),
+            limits=settings.limits,
         ),
         store=store,
         decoder=ImageDecoder(),

@@ -93,7 +93,7 @@ from app.web.security import (
     KnownHosts,
     SameSite,
 )
-from app.web.space import SpaceLender
+from app.web.space import SpaceLender, UploadQuota
 from app.web.static_files import Compression, StaticWithLongCache
 from app.web.system import pages as system_pages
 
@@ -249,9 +249,10 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(BrowserClock)
     app.add_middleware(IdempotencyKeys, prefix=f"{API_PREFIX}/")
     app.add_middleware(Compression)
+    rules = make_rules(app.routes)
+    app.add_middleware(UploadQuota, rules=rules)
     app.add_middleware(BodyLimit, upload_bytes=UPLOAD_BYTES, other_bytes=OTHER_BYTES)
     app.add_middleware(SameSite)
-    rules = make_rules(app.routes)
     app.add_middleware(AllowedMethods, rules=rules)
     app.add_middleware(Gate, rules=rules)
     app.add_middleware(AddressLimit)

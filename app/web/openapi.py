@@ -108,7 +108,7 @@ COMMON_PROBLEMS = {
     "the quota of waiting jobs is used up.",
     500: "Unexpected error; the log of the server has the details.",
     503: "Database or storage is busy or away, nothing was changed; `Retry-After` has the seconds.",
-    507: "The disk is full; nothing was stored.",
+    507: "The disk is full, or, with accounts, the quota of disk is used up; nothing was stored.",
 }
 """Errors that do not depend on the route, described once for all of them."""
 

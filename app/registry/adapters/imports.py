@@ -16,8 +16,9 @@ from pathlib import Path, PurePath
 
 from app.registry.adapters import service
 from app.registry.archive import Archive
+from app.registry.blobs.deletion import discard
 from app.registry.db import Session
-from app.registry.errors import AppError, Conflict, InvalidInput, TooLarge
+from app.registry.errors import AppError, Conflict, InvalidInput, QuotaUsedUp, TooLarge
 from app.registry.file_names import clean_filename
 from app.registry.job_kinds.kinds import StoredSidecar
 from app.registry.state import AppState
@@ -82,16 +83,21 @@ def receive(
     _refuse_other_contents(upload, filename)
     sha256 = _store_file(state, upload, MAX_ADAPTER_BYTES)
     companions = [_store_sidecar(state, sidecar) for sidecar in sidecars[:MAX_SIDECARS]]
-    with state.database.write() as session:
-        return service.order_import(
-            session,
-            sha256=sha256,
-            filename=filename,
-            adapter_id=adapter_id,
-            base_model_id=base_model_id,
-            sidecars=[sidecar for sidecar in companions if sidecar],
-            allow_loss=allow_loss,
-        )
+    stored = [sidecar for sidecar in companions if sidecar]
+    try:
+        with state.database.write() as session:
+            return service.order_import(
+                session,
+                sha256=sha256,
+                filename=filename,
+                adapter_id=adapter_id,
+                base_model_id=base_model_id,
+                sidecars=stored,
+                allow_loss=allow_loss,
+            )
+    except QuotaUsedUp:
+        discard(state, [sha256, *(sidecar.sha256 for sidecar in stored)])
+        raise
 
 
 def receive_path(state: AppState, weights: Path, *, allow_loss: bool = False) -> list[ReceivedFile]:

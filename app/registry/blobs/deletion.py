@@ -123,7 +123,7 @@ Removal = Callable[[Session], Deletion]
 def preview(state: Registry, remove: Removal) -> FreedSpace:
     """The effect that `delete` would have now; nothing is changed. Raises as the removal does."""
     deletion, unreferenced = _rehearse(state, remove)
-    sizes = _sizes(state.store, unreferenced)
+    sizes = sizes_of(state.store, unreferenced)
     gone = _own(state, deletion, set(sizes))
     return _report(deletion, {sha256: sizes[sha256] for sha256 in gone})
 
@@ -135,12 +135,12 @@ def delete(state: Registry, remove: Removal) -> FreedSpace:
     transaction only for what became unreferenced in between.
     """
     _, asked = _rehearse(state, remove)
-    sizes = _sizes(state.store, asked)
+    sizes = sizes_of(state.store, asked)
     with state.database.write() as session, deleted_too(session):
         deletion = remove(session)
         unreferenced = _free(session, deletion)
         findings.forget_problems(session, *unreferenced)
-        sizes |= _sizes(state.store, unreferenced - asked)
+        sizes |= sizes_of(state.store, unreferenced - asked)
         sizes = {sha256: size for sha256, size in sizes.items() if sha256 in unreferenced}
         _remember(session, sizes.keys() | deletion.captions)
     try:
@@ -196,7 +196,12 @@ def _remember(session: Session, hashes: Iterable[str]) -> None:
     session.add_all([ErasedHash(sha256=sha256) for sha256 in sorted(hashes)])
 
 
-def _sizes(store: BlobStore, hashes: set[str]) -> dict[str, int]:
+def discard(state: Registry, files: Iterable[str]) -> None:
+    """Delete files whose rows were refused, unless other rows refer to them."""
+    delete(state, lambda _: Deletion("", files=set(files)))
+
+
+def sizes_of(store: BlobStore, hashes: set[str]) -> dict[str, int]:
     """The size of each of these files that is stored, in bytes."""
     if not hashes:
         return {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
@@ -61,10 +62,15 @@ def lock_deletion(session: Session) -> None:
 def _written_hashes(session: Session) -> Iterator[str]:
     """The files that new and changed rows of this session refer to, a few hundred at most."""
     for row in (*session.new, *session.dirty):
-        named, texts = reference_columns(sa.inspect(row).mapper.local_table)
-        for column in named:
-            if value := getattr(row, column.name):
-                yield value
-        for column in texts:
-            value = getattr(row, column.name)
-            yield from HASH.findall(json.dumps(value)) if value else ()
+        yield from hashes_of(row)
+
+
+def hashes_of(row: Any) -> Iterator[str]:
+    """The files that a row refers to, with some hashes that are not of files."""
+    named, texts = reference_columns(sa.inspect(row).mapper.local_table)
+    for column in named:
+        if value := getattr(row, column.name):
+            yield value
+    for column in texts:
+        value = getattr(row, column.name)
+        yield from HASH.findall(json.dumps(value)) if value else ()

@@ -38,8 +38,8 @@ def reference_columns(table: sa.Table) -> tuple[list[Any], list[Any]]:
     )
 
 
-def _keeps(table: sa.Table, jobs_since: datetime) -> sa.ColumnElement[bool]:
-    """Condition: a row of this table keeps the blobs it names."""
+def keeps_blobs(table: sa.Table, jobs_since: datetime) -> sa.ColumnElement[bool]:
+    """Condition: a row of this table keeps the blobs it names; `jobs_since`: end of io jobs."""
     if table is IoJob.__table__:  # type: ignore[attr-defined]
         ended = col(IoJob.finished_at)
         return ended.is_(None) | (ended >= jobs_since)
@@ -60,7 +60,7 @@ def find_referenced(session: Session, hashes: Iterable[str]) -> dict[str, str]:
 
 def _named_in(session: Session, table: sa.Table, hashes: set[str]) -> Iterator[str]:
     named, texts = reference_columns(table)
-    keeps = _keeps(table, utcnow() - JOB_FILES_KEPT)
+    keeps = keeps_blobs(table, utcnow() - JOB_FILES_KEPT)
     for column in named:
         for chunk in in_chunks(hashes):
             query = sa.select(column).where(column.in_(chunk), keeps)
@@ -88,7 +88,7 @@ def all_references(
             if not (named or texts):
                 continue
             columns = (*named, *(sa.cast(column, sa.Text) for column in texts))
-            rows = _stream(session, sa.select(_keeps(table, jobs_since), *columns))
+            rows = _stream(session, sa.select(keeps_blobs(table, jobs_since), *columns))
             for keeps, *values in with_callback(rows, on_item):
                 for value in filter(None, values):
                     yield from ((sha256, bool(keeps)) for sha256 in HASH.findall(value))

@@ -131,6 +131,12 @@ class Intake:
         """Number of images that were sent."""
         return len(self._images)
 
+    def stored(self) -> Iterator[NewImage]:
+        """All images that were stored, also those that were not accepted yet; after the block."""
+        for future in self._by_bytes.values():
+            if not future.cancelled() and future.exception() is None:
+                yield future.result()
+
     def read_names(self, files: Sequence[UploadedFile]) -> None:
         """Read the names of all files, and all captions."""
         for number, file in enumerate(files):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlmodel import Session, select
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
 
 from app.registry.blobs import findings, thumbnails
 from app.registry.datasets.caption_writes import (
@@ -22,8 +24,17 @@ from app.registry.datasets.sent_files.image_facts import ImageFacts
 from app.registry.datasets.sent_files.metadata_lines import NOTHING_ELSE
 from app.registry.datasets.sent_files.pairing import PairedCaptions
 from app.registry.datasets.several_captions import KindCaption
+from app.registry.db import in_chunks
+from app.registry.tables.auto_caption import CaptionProposal
 from app.registry.tables.blobs import Thumbnail
-from app.registry.tables.datasets import CaptionRevision, CaptionSource, Image, ImageCaption
+from app.registry.tables.datasets import (
+    CaptionRevision,
+    CaptionSource,
+    Dataset,
+    Image,
+    ImageCaption,
+    ImageMeasure,
+)
 
 STORED = (
     *("filename", "sha256", "clean_sha256", "thumbnail_sha256"),
@@ -64,6 +75,23 @@ def add_new(session: Session, dataset_id: int, new: NewImage) -> Image:
     keep_in_history(session, image, new.unused_captions)
     _write_captions(session, image, new)
     return image
+
+
+def remove_new(
+    session: Session, dataset_id: int, images: Collection[Image], *, whole: bool
+) -> None:
+    """Delete the rows of images that were just added; `whole`: and of the dataset."""
+    execute = session.connection().execute
+    for chunk in in_chunks(image.key for image in images):
+        for table in (CaptionRevision, ImageCaption, CaptionProposal):
+            execute(sa.delete(table).where(col(table.image_id).in_(chunk)))
+        execute(sa.delete(Image).where(col(Image.id).in_(chunk)))
+    for chunk in in_chunks({image.clean_sha256 for image in images}):
+        measured = col(ImageMeasure.clean_sha256)
+        is_used = sa.exists().where(col(Image.clean_sha256) == measured)
+        execute(sa.delete(ImageMeasure).where(measured.in_(chunk), ~is_used))
+    if whole:
+        execute(sa.delete(Dataset).where(col(Dataset.id) == dataset_id))
 
 
 def add_again(session: Session, image: Image, new: NewImage) -> tuple[CaptionFromFile, ...]:

@@ -13,10 +13,11 @@ from sqlmodel import select
 from app.registry.api_records import api_record
 from app.registry.archive import Archive, ArchiveRefused, MemberRefused
 from app.registry.blobs import findings
+from app.registry.blobs.deletion import Deletion, delete
 from app.registry.datasets import service
 from app.registry.datasets.edits.applying import record_read_captions
 from app.registry.datasets.intake import Intake, IntakeResult, KnownImages
-from app.registry.datasets.new_images import STORED, NewImage
+from app.registry.datasets.new_images import STORED, NewImage, remove_new
 from app.registry.datasets.sent_files.metadata_lines import (
     DATASET_NAME,
     DatasetFacts,
@@ -24,6 +25,7 @@ from app.registry.datasets.sent_files.metadata_lines import (
 )
 from app.registry.datasets.service import AddedImage
 from app.registry.db import Session
+from app.registry.errors import QuotaUsedUp
 from app.registry.state import AppState
 from app.registry.tables.datasets import TRIGGER_LENGTH, Dataset, Image
 from app.registry.uploads import UploadedFile
@@ -70,28 +72,60 @@ def receive(
     uploads: Sequence[UploadedFile],
     *,
     on_image: Callable[[UploadProgress], None] = lambda progress: None,
+    is_new: bool = False,
 ) -> UploadOutcome:
     """Add images, captions and archives to a dataset; lists every refused file.
 
     Images are added as they are ready, so what was added before an error or a cancellation stays.
+    Of an upload that exceeds a quota nothing stays; `is_new`: nor does the dataset.
     """
     with state.database.read() as session:
         dataset = service.get_dataset(session, dataset_id)
         known = known_images(session, dataset_id)
     outcome = UploadOutcome()
-    with Intake(state.decoder, state.store, state.settings.scratch, known=known) as intake:
-        intake.read_names(uploads)
-        images = intake.images(
-            lambda done, name: on_image(UploadProgress(done, intake.total, name))
-        )
-        try:
-            for batch in _batches(images):
-                with state.database.write() as session:
-                    outcome.accepted += service.add_images(session, dataset_id, batch)
-        except UploadCanceled:
-            outcome.is_canceled = True
-    _finish(state, dataset, intake.result, outcome)
+    intake = Intake(state.decoder, state.store, state.settings.scratch, known=known)
+    try:
+        with intake:
+            intake.read_names(uploads)
+            images = intake.images(
+                lambda done, name: on_image(UploadProgress(done, intake.total, name))
+            )
+            try:
+                for batch in _batches(images):
+                    with state.database.write() as session:
+                        added = service.add_images(session, dataset_id, batch)
+                    outcome.accepted += added
+            except UploadCanceled:
+                outcome.is_canceled = True
+        _finish(state, dataset, intake.result, outcome)
+    except QuotaUsedUp:
+        _undo(state, dataset_id, intake.stored(), outcome, is_new=is_new)
+        raise
     return outcome
+
+
+def _undo(
+    state: AppState,
+    dataset_id: int,
+    stored: Iterable[NewImage],
+    outcome: UploadOutcome,
+    *,
+    is_new: bool,
+) -> None:
+    """Delete what an upload added, and its files."""
+    images = [added.image for added in outcome.accepted if not added.duplicate]
+    files = {
+        sha256
+        for one in stored
+        for sha256 in (one.clean_sha256, one.thumbnail_sha256, one.small_sha256)
+        if sha256
+    }
+
+    def remove(session: Session) -> Deletion:
+        remove_new(session, dataset_id, images, whole=is_new)
+        return Deletion("", files=files)
+
+    delete(state, remove)
 
 
 def read_about(files: Iterable[UploadedFile]) -> DatasetFacts:

@@ -175,6 +175,8 @@ def _delete_or_keep_runs(
         deletion.goes.append(f"run {key}, “{name}”")
         deletion.include(run_deletion.delete_run(session, key))
     deletion.include(pinned.prune_versions(session, versions))
+    left = sa.update(DatasetVersion).where(col(DatasetVersion.id).in_(versions))
+    session.connection().execute(left.values(outlives_images=True))
 
 
 def _images_of_runs(session: Session, versions: Sequence[int], runs: Sequence[Run]) -> set[str]:

@@ -12,6 +12,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.actor import MAX_BYTES, MAX_MINUTES, MAX_WAITING, Role
 from app.registry.api_records import api_record
+from app.registry.blobs.disk_quota import disk_use
 from app.registry.db import utcnow
 from app.registry.errors import Quota, invalid_field
 from app.registry.jobs import quotas
@@ -36,7 +37,7 @@ class QuotaUse:
 
     quota: Quota = Field(
         description="`waiting`: runs and renders that wait; `device`: minutes of devices in 30 "
-        "days; `disk`: bytes."
+        "days; `disk`: bytes, where they have a limit."
     )
     used: int = Field(description="What they take now.")
     limit: int | None = Field(description="What they may take; null: as much as there is.")
@@ -86,10 +87,12 @@ def usage_of(session: Session, user: User) -> list[QuotaUse]:
     limits = quotas.limits_of(session, user)
     seconds = sum(used for _, used in quotas.device_seconds(session, user.key))
     waiting = quotas.waiting_jobs(session, user.key)
-    return [
+    found = [
         QuotaUse(Quota.WAITING, waiting, limits.waiting_jobs),
         QuotaUse(Quota.DEVICE, int(seconds // 60), limits.device_minutes),
     ]
+    disk = None if limits.disk_bytes is None else disk_use(session, user.key)
+    return found if disk is None else [*found, QuotaUse(Quota.DISK, disk, limits.disk_bytes)]
 
 
 def read_quota(column: str, text: str) -> int | None:

@@ -19,10 +19,12 @@ from sqlmodel import Session, col, select
 
 from app.registry.actor import current_user_id
 from app.registry.blobs import thumbnails, visible
+from app.registry.blobs.deletion import discard
+from app.registry.blobs.disk_quota import book_files
 from app.registry.datasets import intake
 from app.registry.datasets import service as datasets
 from app.registry.db import database_now, upsert, utcnow
-from app.registry.errors import InvalidInput, NotFound, invalid_field
+from app.registry.errors import InvalidInput, NotFound, QuotaUsedUp, invalid_field
 from app.registry.slugs import RowId
 from app.registry.state import AppState
 from app.registry.tables.blobs import Thumbnail
@@ -158,12 +160,17 @@ def receive(state: AppState, content: IO[bytes]) -> FoundSource:
         small_sha256=image.small_sha256 or image.thumbnail_sha256,
         large_sha256=image.thumbnail_sha256,
     )
-    with state.database.write() as session:
-        remember(session, source)
-        if (user_id := current_user_id()) is not None:
-            person = {"user_id": user_id}
-            upsert(session, SourceUser, [{"sha256": source.sha256, **person}], person)
-        thumbnails.save(session, [made])
+    try:
+        with state.database.write() as session:
+            remember(session, source)
+            thumbnails.save(session, [made])
+            if (user_id := current_user_id()) is not None:
+                person = {"user_id": user_id}
+                upsert(session, SourceUser, [{"sha256": source.sha256, **person}], person)
+                book_files(session, state.store, user_id, {source.sha256})
+    except QuotaUsedUp:
+        discard(state, {*made.model_dump().values()} - {None})
+        raise
     return source
 
 

@@ -247,6 +247,7 @@ class AdapterFile(NumberedRow, table=True):
     facts_sha256: str | None = Field(
         default=None,
         max_length=64,
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},
         description="Of the metadata in it that may change; null: not kept.",
     )
     proof: dict[str, Any] = Field(

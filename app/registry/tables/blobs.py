@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
+import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.tables.rows import NumberedRow
 
 ONLY_ROW = 1
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class FileProblem(StrEnum):
@@ -21,7 +23,10 @@ class FileProblem(StrEnum):
 
 
 class BlobCheck(SQLModel, table=True):
-    """The last check of a stored file; its `problem` is deleted when the file is stored again."""
+    """The last check of a stored file; its `problem` is deleted when the file is stored again.
+
+    Where people have quotas its size is kept here, too, also if it was never checked.
+    """
 
     __tablename__ = "blob_check"
 
@@ -31,10 +36,13 @@ class BlobCheck(SQLModel, table=True):
         sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # a check keeps no file
         description="The blob.",
     )
-    checked_at: datetime = Field(default_factory=utcnow, index=True)
+    checked_at: datetime = Field(
+        default_factory=utcnow, index=True, description="NEVER: only its size is known."
+    )
     problem: str | None = Field(
         default=None, max_length=16, index=True, description="A FileProblem; null: it is sound."
     )
+    size_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
 
 
 class Registry(SQLModel, table=True):

@@ -209,6 +209,11 @@ class DatasetVersion(NumberedRow, table=True):
         "never_flip if they differ from the default.",
     )
     created_at: datetime = Field(default_factory=utcnow)
+    outlives_images: bool = Field(
+        default=False,
+        sa_column_kwargs={"server_default": sa.true()},
+        description="Images of it may have been deleted for good.",
+    )
 
     @property
     def is_kept(self) -> bool:

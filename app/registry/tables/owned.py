@@ -207,6 +207,19 @@ def _sees_job(row: Any) -> Condition:
     )
 
 
+def belongs_to(name: str, user_id: int) -> Condition:
+    """Condition on the rows of a table of things or their parts: they are this person's."""
+    row = _table(name).c
+    if name in _things:
+        return row.owner_id == user_id
+    return sa.or_(
+        *(
+            row[key].in_(sa.select(_table(parent).c.id).where(belongs_to(parent, user_id)))
+            for key, parent in _parents[name]
+        )
+    )
+
+
 def is_limited(name: str) -> bool:
     """True for a table of things or of their parts."""
     return name in _things or name in _parents

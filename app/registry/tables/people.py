@@ -42,6 +42,10 @@ class User(NumberedRow, table=True):
     )
     device_minutes: int | None = Field(default=None, description="Quota in 30 days, the same.")
     waiting_jobs: int | None = Field(default=None, description="Quota, the same.")
+    disk_used: int | None = Field(
+        default=None, sa_type=sa.BigInteger, description="Bytes, when they were last counted."
+    )
+    disk_counted_at: datetime | None = None
     created_at: datetime = Field(default_factory=utcnow)
 
 

@@ -98,7 +98,8 @@ def create(request: Request, state: State, sent: TypedForm) -> Response:
     with state.database.write() as session:
         dataset = service.create_dataset(session, form.name, trigger_word=form.trigger_word)
     if chosen:
-        return _receive_files(DatasetRequest(request, state, dataset.slug), dataset, chosen)
+        asked = DatasetRequest(request, state, dataset.slug)
+        return _receive_files(asked, dataset, chosen, is_new=True)
     return redirect_to(dataset)
 
 
@@ -148,11 +149,13 @@ def _named_files(sent: FormData) -> list[UploadFile]:
     return [file for file in files if isinstance(file, UploadFile) and file.filename]
 
 
-def _receive_files(asked: DatasetRequest, dataset: Dataset, files: list[UploadFile]) -> Response:
+def _receive_files(
+    asked: DatasetRequest, dataset: Dataset, files: list[UploadFile], *, is_new: bool = False
+) -> Response:
     sent = [uploaded(file) for file in files]
 
     def receive(on_image: progress.OnImage) -> uploads.UploadOutcome:
-        return uploads.receive(asked.state, dataset.key, sent, on_image=on_image)
+        return uploads.receive(asked.state, dataset.key, sent, on_image=on_image, is_new=is_new)
 
     def fragment(outcome: uploads.UploadOutcome) -> Response:
         with asked.reading() as (session, dataset):

@@ -347,6 +347,7 @@ def test_every_table_is_read() -> None:
     }
     assert found == {
         "adapter.trigger_words",
+        "adapter_file.facts_sha256",
         "adapter_file.proof",
         "adapter_look.cover_sha256",
         "adapter_look.images",

@@ -134,7 +134,7 @@ def test_the_store_is_asked_for_sizes_while_others_may_write(
     """A file that loses its last reference meanwhile is checked as well, and deleted."""
     with registry.database.write() as session:
         add_reference(session, shown)
-    real = freeing._sizes
+    real = freeing.sizes_of
     asked: list[set[str]] = []
 
     def sizes(store: BlobStore, hashes: set[str]) -> dict[str, int]:
@@ -144,7 +144,7 @@ def test_the_store_is_asked_for_sizes_while_others_may_write(
         asked.append(hashes)
         return real(store, hashes)
 
-    monkeypatch.setattr(freeing, "_sizes", sizes)
+    monkeypatch.setattr(freeing, "sizes_of", sizes)
     freed = delete(registry)
     assert shown not in asked[0]
     assert asked[1] == {shown}
