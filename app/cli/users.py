@@ -29,7 +29,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
         return REFUSED
     print(said)
     if arguments.action in ("invite", "quota", "reset") and not settings.accounts:
-        print("BRUSHWORK_ACCOUNTS is off: set it to on, and start Brushwork again.")
+        print("BRUSHWORK_ACCOUNTS is off where this command runs. The server needs it set to on.")
     return 0
 
 

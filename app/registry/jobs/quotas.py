@@ -24,8 +24,8 @@ COUNTED = [table for table in JOB_TABLES if table.queue != Queue.IO]
 HOUR = timedelta(hours=1)
 COUNTS = "waiting jobs"  # key in `Session.info`: how many may wait, wait, and are new, by owner
 TOO_MANY = (
-    "At most {:,} runs and images of one person may wait at once, and {:,} do, so nothing was "
-    "started. Cancel some of them, ask for fewer, or wait until some have started."
+    "Nothing was started. The limit on runs and images of one person that wait is {:,}, and the "
+    "number that wait now is {:,}. Cancel some, ask for fewer, or wait until some have started."
 )
 
 

@@ -17,7 +17,7 @@ from app.registry.access import service as sessions
 from app.registry.access.delays import site_of
 from app.registry.access.secret_marks import PERSON
 from app.registry.actor import Visibility, acting_as
-from app.registry.db import Database
+from app.registry.db import Database, utcnow
 from app.registry.errors import AppError, Conflict, invalid_field
 from app.registry.people import failures, invitations, passwords
 from app.registry.people.service import find_user, get_user, principal_of, record
@@ -144,6 +144,7 @@ def _check(
 
 
 def _open(session: Session, user: User, sender: Sender) -> LoggedIn:
+    user.seen_at = utcnow()
     principal = principal_of(user, makes=Visibility.STUDIO, address=site_of(sender.address))
     with acting_as(f"user:{user.key}", principal):
         token, _ = sessions.open_session(

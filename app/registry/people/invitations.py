@@ -14,7 +14,7 @@ from sqlmodel import Session, col, select
 from app.registry.access.service import token_hash
 from app.registry.db import utcnow
 from app.registry.errors import AppError, Conflict, NotFound
-from app.registry.people.service import record
+from app.registry.people.service import get_user, record
 from app.registry.tables.people import Invitation, User
 from app.registry.tables.rows import UNSYNCHRONIZED
 from app.registry.wording import aware
@@ -78,6 +78,14 @@ def mark_used(session: Session, row: Invitation) -> None:
     done = session.exec(unused.values(used_at=utcnow()), execution_options=UNSYNCHRONIZED)
     if done.rowcount != 1:
         raise Gone(USED)
+
+
+def withdraw(session: Session, user_id: int) -> User:
+    """Void the link of a person; the password stays. Raises NotFound."""
+    user = get_user(session, user_id)
+    void_invitations(session, user.key)
+    record(session, user, "link withdrawn")
+    return user
 
 
 def void_invitations(session: Session, user_id: int) -> None:

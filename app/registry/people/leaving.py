@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, SQLModel, col, select
 
 from app.registry.access.secret_marks import PERSON
-from app.registry.actor import FIRST_USER, Visibility
+from app.registry.actor import FIRST_USER, Role, Visibility
 from app.registry.errors import Conflict
 from app.registry.people.service import record
 from app.registry.tables.access import LoginSession
@@ -38,6 +38,8 @@ def transfer(session: Session, leaver: User, heir: User) -> int:
         raise Conflict(f"{leaver.name} has these things already. Name two people.")
     if heir.disabled_at is not None:
         raise Conflict(f"{heir.name} is disabled.")
+    if heir.role == Role.VIEWER:
+        raise Conflict(f"{heir.name} is a viewer, who changes nothing. Change the role first.")
     moved = 0
     for table in THINGS:
         moved += _change(session, table, {"owner_id": heir.key}, table.owner_id == leaver.key)

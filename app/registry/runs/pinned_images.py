@@ -16,7 +16,7 @@ from app.registry.errors import NotFound
 from app.registry.paging import Page, page_of
 from app.registry.runs.rerun import ImageChanges, changes_since
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image
-from app.registry.tables.owned import source_of
+from app.registry.tables.owned import PRIVATE_NAME, source_of
 from app.registry.tables.runs import Run
 from worker.core.words import CaptionKind
 
@@ -80,6 +80,8 @@ class PinnedImages(Page[PinnedImage]):
     @property
     def note(self) -> str:
         """A sentence about later changes of the dataset; empty if there are none."""
+        if (self.dataset.name, self.dataset.slug) == (PRIVATE_NAME, ""):
+            return "The dataset is private now, so its images and captions are not shown."
         if self.changes is None:
             return "The dataset was deleted since; its images and captions stay with this run."
         return f"The dataset changed since: {self.changes}." if self.changes else ""

@@ -162,9 +162,7 @@ def reset_person(
 @router.post("/people/{person_id}/withdraw", Action.ADMIN)
 def withdraw_link(person_id: Id, session: Writing) -> PersonOut:
     """Void the link of a person; the password stays."""
-    user = service.get_user(session, person_id)
-    invitations.void_invitations(session, user.key)
-    return PersonOut.of_user(session, user)
+    return PersonOut.of_user(session, invitations.withdraw(session, person_id))
 
 
 @router.post("/people/{person_id}/transfer", Action.ADMIN)

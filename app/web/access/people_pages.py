@@ -80,7 +80,8 @@ def change_person(
             )
     except (InvalidInput, Conflict) as error:
         return _page(request, state, refused=error.detail)
-    return redirect_with_notice("/people", f"{user.name} is changed.", request=request)
+    words = "disabled" if user.disabled_at else WORDS[Role(user.role)].lower()
+    return redirect_with_notice("/people", f"Saved: {user.name}, {words}.", request=request)
 
 
 @router.post("/people/{person_id}/reset", Action.ADMIN)
@@ -99,9 +100,8 @@ def make_link(request: Request, person_id: Id, state: State) -> Response:
 def withdraw_link(person_id: Id, state: State) -> Response:
     """Void the link of a person."""
     with state.database.write() as session:
-        user = service.get_user(session, person_id)
-        invitations.void_invitations(session, user.key)
-    return redirect_with_notice("/people", f"The link for {user.name} opens nothing now.")
+        user = invitations.withdraw(session, person_id)
+    return redirect_with_notice("/people", f"The link for {user.name} is withdrawn.")
 
 
 @router.post("/people/{person_id}/transfer", Action.ADMIN)

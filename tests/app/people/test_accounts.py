@@ -105,6 +105,7 @@ def test_a_hash_of_an_older_cost_is_renewed_at_login(
     monkeypatch.setitem(passwords.COST, "time_cost", 2)
     assert outcome(database, "Ana", GOOD) == "in"
     assert "t=2" in (person(database, "Ana").password_hash or "")
+    assert person(database, "Ana").seen_at is not None
     assert outcome(database, "Ana", GOOD) == "in"
 
 

@@ -18,6 +18,7 @@ from app.registry.datasets.used_datasets import used_datasets
 from app.registry.db import Database, make_engine
 from app.registry.errors import Forbidden
 from app.registry.job_kinds.kinds import JobKind
+from app.registry.runs.pinned_images import pinned_images
 from app.registry.tables import owned
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.base_models import BaseModel
@@ -283,6 +284,7 @@ def test_what_became_private_is_a_source_without_a_name(database: Database) -> N
         (used,) = used_datasets(session, run)
         assert (used.name, used.slug, used.image_count) == ("private", "", 0)
         assert source_of(session, Dataset, 1).name == "private"
+        assert "is private now" in pinned_images(session, run).note
         assert source_of(session, BaseModel, 1).name == "Base"
         assert not source_of(session, DatasetVersion, 1).is_kept
         assert "Lino" not in str(session.get_one(Render, render.id).model_dump())

@@ -29,6 +29,7 @@ def test_an_administrator_invites_and_the_link_is_shown_once(client_of: ClientOf
     assert key is not None
     eva.post(f"/people/{key[1]}/withdraw")
     assert client_of(None).get(link).status_code == 404
+    assert "link withdrawn" in eva.get("/people/log").text
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,12 @@ def test_roles_and_accounts_change_at_once(people_app: FastAPI, client_of: Clien
 def test_a_leavers_things_go_to_somebody(people_app: FastAPI, client_of: ClientOf) -> None:
     client_of("Ana").post("/datasets", data={"name": "Prints"})
     key, heir = find_person(people_app, "Ana").key, find_person(people_app, "Ben").key
-    client_of("Eva").post(f"/people/{key}/transfer", data={"heir": heir})
+    eva = client_of("Eva")
+    eva.post(f"/people/{heir}", data={"role": "viewer"})
+    refused = eva.post(f"/people/{key}/transfer", data={"heir": heir})
+    assert "Ben is a viewer, who changes nothing." in refused.text
+    eva.post(f"/people/{heir}", data={"role": "member"})
+    eva.post(f"/people/{key}/transfer", data={"heir": heir})
     assert "by <bdi>Ben</bdi>" in client_of("Ana").get("/datasets/prints").text
 
 

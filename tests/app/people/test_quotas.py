@@ -113,7 +113,7 @@ def test_as_many_runs_and_images_wait_as_the_quota_says(
         found = answer.json()
         assert found["type"] == "urn:brushwork:problem:quota_used_up"
         assert (found["quota"], found["used"], found["limit"]) == ("waiting", 2, 2)
-        assert "At most 2 runs and images" in found["detail"]
+        assert "runs and images of one person that wait is 2" in found["detail"]
         assert ben.post(f"/api/v1/{path}", json=body).status_code == 202
     page = client_of("Ana").post("/train/new", data={"dataset_id": str(dataset.key)})
     assert page.status_code == 429
