@@ -617,7 +617,7 @@ LOCKED = (
 
 PEOPLE = (
     PageState("people", "/people"),
-    PageState("people, a person's menu", "/people", click("details > summary.icon-only")),
+    PageState("people, a person's menu", "/people", click(".person > summary")),
     PageState(
         "people, invited",
         "/people",
