@@ -49,6 +49,9 @@ def test_a_person_is_added_may_edit_and_goes(ana: TestClient, client_of: ClientO
     assert 'name="edits" value="none">' in added  # what Undo sends
     assert "by <bdi>Ana</bdi> · shared with you" in ben.get("/datasets/prints").text
     assert ben.post("/datasets/prints", data={"name": "Mine"}).status_code == 403
+    assert 'value="edit"' in added
+    to_viewer = ana.post(PANEL, data={"name": "Vic", "edits": "see"}, headers=FRAGMENT).text
+    assert to_viewer.count('value="edit"') == added.count('value="edit"')  # only Ben may
     ana.post(PANEL, data={"name": "ben", "edits": "edit"})
     assert ben.post("/datasets/prints", data={"name": "Mine"}).status_code == 303
     ana.post(PANEL, data={"name": "Ben", "edits": "none"})
