@@ -99,11 +99,9 @@ def _role(arguments: Namespace, session: Session, settings: Settings) -> str:
 def _quota(arguments: Namespace, session: Session, settings: Settings) -> str:
     """What a person takes and may take, once those were set that were named."""
     typed = {name: getattr(arguments, name) for name in overview.MOST}
-    limits = {
-        name: overview.read_quota(name, "" if text == "default" else text)
-        for name, text in typed.items()
-        if text is not None
-    }
+    limits = overview.read_quotas(
+        {name: "" if text == "default" else text for name, text in typed.items()}
+    )
     user = overview.change(session, _named(session, arguments.name).key, limits=limits)
     use = ", ".join(f"{one.quota} {one.text}" for one in overview.usage_of(session, user))
     return f"{user.name}: {use}."

@@ -3,7 +3,7 @@
 Every file counts in full for each person whose things name it, once, and as long as they do: things
 that were deleted too, until they are deleted for good.
 Counting 100,000 images takes about a second, so the result is kept with the person, and what
-requests add is added to it. It is counted anew when it is a minute old, as workers add to it, too,
+requests add is added to it. It is counted again when it is a minute old, as workers add to it, too,
 and before anything is refused.
 """
 

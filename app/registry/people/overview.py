@@ -117,6 +117,11 @@ def read_quota(column: str, text: str) -> int | None:
     return value
 
 
+def read_quotas(typed: Mapping[str, str | None]) -> dict[str, int | None]:
+    """The quotas that a person typed, by column; those that are None stay. Raises InvalidInput."""
+    return {name: read_quota(name, text) for name, text in typed.items() if text is not None}
+
+
 def quota_text(column: str, value: int | None) -> str:
     """A quota as `read_quota` reads it."""
     if not value or column == "waiting_jobs":

@@ -69,11 +69,7 @@ def change_person(
     disabled = {"disable": True, "enable": False}.get(act)
     typed = dict(zip(overview.MOST, (disk_bytes, device_minutes, waiting_jobs), strict=True))
     try:
-        limits = {
-            name: overview.read_quota(name, text)
-            for name, text in typed.items()
-            if text is not None
-        }
+        limits = overview.read_quotas(typed)
         with state.database.write() as session:
             user = overview.change(
                 session, person_id, name=name, role=role, disabled=disabled, limits=limits
@@ -143,7 +139,8 @@ def _page(
         role=role,
         error=error,
         refused=refused,
-        quota_fields=[(name, label, overview.quota_text) for name, label in QUOTA_FIELDS],
+        quota_fields=QUOTA_FIELDS,
+        quota_text=overview.quota_text,
         quota_words=QUOTA_WORDS,
         roles=[(one.value, WORDS[one]) for one in Role],
         valid_hours=int(invitations.VALID.total_seconds()) // 3600,
