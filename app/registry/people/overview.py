@@ -159,12 +159,12 @@ def change(
     `limits`: quotas by column, with None for that of the settings.
     """
     user = service.get_user(session, user_id)
-    if name is not None and name != user.name:
-        service.rename(session, user, name)
     if role is not None and role != user.role:
         service.set_role(session, user, role)
     if disabled is not None and disabled != (user.disabled_at is not None):
         (service.disable if disabled else service.enable)(session, user)
+    if name is not None and name != user.name:  # after the locks of administrators
+        service.rename(session, user, name)
     for column, value in (limits or {}).items():
         if value != getattr(user, column):
             setattr(user, column, value)

@@ -151,10 +151,13 @@ def enable(session: Session, user: User) -> None:
 def _require_other_admin(session: Session, user: User) -> None:
     """Raise Conflict if nobody else is an administrator who can log in.
 
-    The rows of administrators are locked, so that two cannot demote each other at once.
+    Their rows and that of the person are locked, so that two cannot demote each other at once; in
+    the order of their ids, so that none waits for another who waits for them.
     """
-    admins = select(User).where(User.role == Role.ADMIN, col(User.disabled_at).is_(None))
-    others = [one for one in session.exec(admins.with_for_update()) if one.key != user.key]
+    admins = sa.and_(col(User.role) == Role.ADMIN, col(User.disabled_at).is_(None))
+    rows = select(User).where(sa.or_(admins, col(User.id) == user.key)).order_by(col(User.id))
+    locked = session.exec(rows.with_for_update().execution_options(populate_existing=True))
+    others = [one for one in locked if one.key != user.key]
     if user.role == Role.ADMIN and not any(one.password_hash for one in others):
         raise Conflict(
             f"{user.name} is the last administrator. Make somebody else one first, who has chosen "
