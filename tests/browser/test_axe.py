@@ -7,25 +7,17 @@ import dataclasses
 import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from playwright.sync_api import BrowserContext, Page
-from sqlmodel import select
 
-from app.registry.access import service as sessions
-from app.registry.access.secret_marks import PERSON
-from app.registry.actor import Limits, Role, Visibility
-from app.registry.db import Database, make_engine, utcnow
-from app.registry.people import service as people
-from app.registry.tables.adapters import Adapter
-from app.registry.tables.people import DeviceUse
-from app.registry.tables.renders import Render
+from app.registry.db import Database, make_engine
 from app.web.access.login import Login
 from tests.browser import axe, page_states
+from tests.browser.accounts import with_accounts
 from tests.browser.acts import PageState
 from tests.browser.axe import Survey
 from tests.browser.conftest import Live
@@ -164,27 +156,6 @@ def locked(app: FastAPI, live: Live) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def with_accounts(app: FastAPI, live: Live) -> Iterator[str]:
-    """The running app has accounts; the token of a session of its administrator."""
-    before = app.state.login
-    app.state.login = Login(password=None, accounts=True)
-    live.state.database.limits = Limits(10**9, 60, 20)
-    with live.state.database.write() as session:
-        for name, role in (("Eva", Role.ADMIN), ("Ana", Role.MEMBER)):
-            user = people.add_user(session, name, role)
-        people.set_role(session, user, Role.VIEWER)
-        for table in (Adapter, Render):
-            for theirs in session.exec(select(table)):
-                theirs.owner_id, theirs.visibility = user.key, Visibility.PRIVATE
-        session.add(DeviceUse(user_id=1, hour=utcnow(), queue="train", seconds=7_200.0))
-        token, _ = sessions.open_session(
-            session, secret_mark=PERSON, address="", browser="Firefox on Linux", user_id=1
-        )
-    yield token
-    app.state.login, live.state.database.limits = before, None
-
-
-@contextlib.contextmanager
 def away(app: FastAPI) -> Iterator[None]:
     """The running app has a database that cannot be reached."""
     before = app.state.brushwork
@@ -227,10 +198,7 @@ def test_nothing_is_found_where_people_have_accounts(
     survey: Survey, windows_of: WindowsOf, app: FastAPI, live: Live, context: BrowserContext
 ) -> None:
     ids = fill(live)
-    with with_accounts(app, live) as token:
-        port = urlsplit(live.url).port
-        cookie = {"name": f"brushwork-session-{port}", "value": token, "url": live.url}
-        context.add_cookies([cookie])  # type: ignore[list-item]
+    with with_accounts(app, live, context):
         visit(survey, windows_of, page_states.PEOPLE, ids)
 
 
