@@ -17,8 +17,7 @@ import sqlalchemy as sa
 
 from app.registry.datasets.pinned import fingerprint_of
 from app.registry.job_kinds.states import JobStatus
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import EMBEDDED, BaseModel
+from app.registry.tables.added_models import EMBEDDED, BaseModel, ModelStatus
 from app.registry.tables.blobs import BlobCheck
 from app.registry.tables.datasets import (
     CaptionRevision,

@@ -24,9 +24,9 @@ from sqlmodel import SQLModel
 from app.registry.adapters.library import search
 from app.registry.job_kinds.states import JobStatus
 from app.registry.tables.adapters import LATEST, Adapter, AdapterAlias, AdapterTag, AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
+from app.registry.tables.blobs import LOOK_VERSION, AdapterLook, ImageLook
 from app.registry.tables.datasets import Dataset, DatasetVersion
-from app.registry.tables.looks import LOOK_VERSION, AdapterLook, ImageLook
 from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 from app.registry.tables.runs import Run, Sample
 from worker.core.likeness import FEATURES, pack

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from app.registry.db import Database
     from app.registry.images.decoder import ImageDecoder
     from app.registry.state import AppState
-    from app.registry.tables.base_models import BaseModel
+    from app.registry.tables.added_models import BaseModel
     from tests.stack.conftest import Stack
     from tests.worker.runtime.trainer_server import HubServer, TrainerServer
     from worker.core.bases.family import BaseInfo

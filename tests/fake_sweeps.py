@@ -19,8 +19,7 @@ from app.registry.sweeps.plan import SweepRequest, plan_sweep
 from app.registry.sweeps.records import Score
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.jobs import IoJob
-from app.registry.tables.runs import Run
-from app.registry.tables.sweeps import Stage, Sweep
+from app.registry.tables.runs import Run, Stage, Sweep
 from tests import fake_workers
 from tests.fake_workers import FakeTraining
 from worker.core.training.presets import Preset

@@ -34,8 +34,7 @@ from app.registry.runs.checkpoint_adapters import NewAdapter, add_adapter
 from app.registry.runs.progress import MetricPoints, NewSample
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import BaseModel, BasePrecision, BaseSpeed
+from app.registry.tables.added_models import BaseModel, BasePrecision, BaseSpeed, ModelStatus
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.jobs import WorkerPresence
 from app.registry.tables.renders import Render, RenderImage

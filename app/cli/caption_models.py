@@ -17,7 +17,7 @@ from app.registry.caption_models import service
 from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.config import Settings
 from app.registry.state import AppState
-from app.registry.tables.caption_models import CaptionModel
+from app.registry.tables.added_models import CaptionModel
 from app.registry.wording import size_text
 
 NO_WORKER = (

@@ -43,12 +43,12 @@ from app.registry.runs.presets import prompt_form_of
 from app.registry.runs.progress import FIXED_LOSS, HELD_OUT
 from app.registry.storage.store import BlobStore
 from app.registry.tables.adapters import Adapter
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.axes import Axis, AxisKind, AxisValue
-from app.registry.tables.base_models import BaseModel
 from app.registry.tables.datasets import DatasetVersion
-from app.registry.tables.grids import MAX_TITLE
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.owned import source_of
+from app.registry.tables.renders import MAX_TITLE
 from app.registry.tables.runs import Run
 from worker.core.evaluation.errors import EvaluationError
 from worker.core.evaluation.subjects import (

@@ -27,7 +27,7 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.service import enqueue_io
 from app.registry.renders.adapter_images import AdapterImage, list_renders, list_samples
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from worker.core.hub.model_card import ModelCard
 from worker.core.lora_files.file_names import file_name

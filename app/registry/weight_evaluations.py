@@ -27,7 +27,7 @@ from app.registry.renders.grids.numbers import read_numbers
 from app.registry.renders.plan import base_for, usual_of
 from app.registry.runs.presets import prompt_form_of
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.wording import plural
 from worker.core.evaluation.subjects import FEWEST_IMAGES, spread
 from worker.core.training.presets import prompts_of

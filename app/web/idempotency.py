@@ -27,7 +27,7 @@ from app.registry.access import idempotency
 from app.registry.actor import current_actor
 from app.registry.errors import InvalidInput
 from app.registry.outages import OUTAGES
-from app.registry.tables.access import MAX_KEY
+from app.registry.tables.people import MAX_KEY
 from app.web.problems import JSON
 from app.web.state import app_state
 

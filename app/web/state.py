@@ -15,11 +15,10 @@ from app.registry.db import MAX_ID, Database, Session
 from app.registry.slugs import Reference, id_of
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.base_models import BaseModel
-from app.registry.tables.caption_models import CaptionModel
+from app.registry.tables.added_models import BaseModel, CaptionModel
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.prompt_sets import PromptSet
-from app.registry.tables.recipes import Recipe
+from app.registry.tables.renders import Recipe
 from app.web.addresses import MAX_ADDRESS
 
 Id = Annotated[int, Path(ge=1, le=MAX_ID)]

@@ -18,8 +18,7 @@ from app.registry.config import Settings
 from app.registry.datasets import service as datasets
 from app.registry.db import Database, Session
 from app.registry.errors import Conflict
-from app.registry.tables.base_models import BaseModel
-from app.registry.tables.caption_models import CaptionModel
+from app.registry.tables.added_models import BaseModel, CaptionModel
 from app.registry.tables.datasets import Dataset
 
 Add = Callable[[Session, Path, Settings], object]

@@ -32,14 +32,11 @@ from app.registry.runs.own_presets import delete_preset, save_run_as_preset
 from app.registry.runs.requests import RunRequest
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.auto_caption import CaptionProposal, ProposalState
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel, CaptionModel, ModelStatus
 from app.registry.tables.blind_tests import Question
-from app.registry.tables.caption_models import CaptionModel
-from app.registry.tables.datasets import Image, ImageCaption
+from app.registry.tables.datasets import CaptionProposal, Image, ImageCaption, ProposalState
 from app.registry.tables.jobs import IoJob
-from app.registry.tables.sweeps import Sweep
+from app.registry.tables.runs import Sweep
 from tests import fake_sweeps, fake_workers
 from tests.app.blind_tests.test_judging import better, judge
 from tests.app.likeness.looked import measure_by_chance

@@ -14,7 +14,7 @@ from app.registry.adapters.usual_weight import set_usual_weight
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.renders import listing, service
 from app.registry.slugs import slugify
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.renders import Render
 from tests import fake_workers
 from tests.browser.boxes import box_of, boxes_of

@@ -9,7 +9,7 @@ from playwright.sync_api import BrowserContext, Page, Route, expect
 from sqlmodel import select
 
 from app.registry.runs import service
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.runs import Run
 from tests import fake_workers
 from tests.browser.conftest import Live

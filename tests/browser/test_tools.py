@@ -6,8 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlmodel import select
 
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel, ModelStatus
 from app.registry.tables.jobs import IoJob
 from tests import fake_workers
 from tests.browser.conftest import Live

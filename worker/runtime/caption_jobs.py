@@ -30,8 +30,7 @@ from app.registry.job_kinds.caption_kinds import (
 from app.registry.jobs import service as jobs
 from app.registry.runs.active import is_any_active
 from app.registry.storage.store import BlobDamaged, BlobNotFound
-from app.registry.tables.auto_caption import CaptionProposal, ProposalState
-from app.registry.tables.datasets import Image
+from app.registry.tables.datasets import CaptionProposal, Image, ProposalState
 from app.registry.tables.jobs import IoJob
 from worker.core.captioning.interface import Captioner, ImageNotCaptioned, ProviderGone
 from worker.core.captioning.remote.ollama import OllamaCaptioner

@@ -17,7 +17,7 @@ from app.registry.adapters.versions.create_version import NewFile, add_file
 from app.registry.code_version import code_version
 from app.registry.job_kinds.kinds import ExportAdapterArgs, ExportAdapterResult, JobKind
 from app.registry.tables.adapters import AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from worker.core.lora_files.errors import AdapterError
 from worker.runtime.inspection.limited import NoAnswerError, UnusableModelError, inspect_in_time
 from worker.runtime.job_progress import IoWork, RefusedError, succeed

@@ -24,8 +24,7 @@ from app.registry.jobs import service as jobs
 from app.registry.likeness import similar
 from app.registry.storage.store import BlobDamaged, BlobNotFound
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel, ModelStatus
 from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.jobs import IoJob
 from app.registry.wording import join_words

@@ -31,8 +31,7 @@ from app.registry.renders.listing import last_used_base
 from app.registry.renders.results import NewRenderImage
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import EMBEDDED, BaseModel
+from app.registry.tables.added_models import EMBEDDED, BaseModel, ModelStatus
 from app.registry.tables.renders import Render
 from worker.core.bases.family import BaseModelError
 from worker.core.device import choose_device

@@ -39,7 +39,7 @@ from app.registry.runs import service
 from app.registry.runs.checkpoints import adapter_for_next_version
 from app.registry.storage.store import translate_full_disk
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from worker.core.bases.family import BaseModelError
 from worker.core.families.family import FALLBACK_FAMILY
 from worker.core.lora_files import canonical

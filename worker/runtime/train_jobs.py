@@ -21,8 +21,7 @@ from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs.owner import is_gone
 from app.registry.storage.store import BlobStore
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import BaseModel, BaseSpeed
+from app.registry.tables.added_models import BaseModel, BaseSpeed, ModelStatus
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
 from worker.core import starter

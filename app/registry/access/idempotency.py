@@ -14,7 +14,7 @@ from sqlmodel import Session, col
 
 from app.registry.db import database_now, upsert
 from app.registry.errors import Conflict
-from app.registry.tables.access import KeyedRequest
+from app.registry.tables.people import KeyedRequest
 
 LEASE = timedelta(seconds=60)
 KEPT = timedelta(hours=24)

@@ -16,9 +16,8 @@ from sqlmodel.sql.expression import SelectOfScalar
 from app.registry.actor import acting_as
 from app.registry.db import utcnow
 from app.registry.errors import NotFound
-from app.registry.tables.access import LoginSession
 from app.registry.tables.jobs import Event
-from app.registry.tables.people import User
+from app.registry.tables.people import LoginSession, User
 from app.registry.wording import aware
 
 IDLE_END = timedelta(days=7)

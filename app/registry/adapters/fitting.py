@@ -14,8 +14,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.base_models import service as base_models
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel, ModelStatus
 from app.registry.wording import join_words
 from worker.core.families.family import find_family
 

@@ -42,7 +42,7 @@ from app.registry.tables.adapters import (
     AdapterTag,
     AdapterVersion,
 )
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run, Sample
 from app.registry.validation import printable

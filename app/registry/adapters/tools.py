@@ -35,7 +35,7 @@ from app.registry.jobs.rights import require_edit
 from app.registry.jobs.service import enqueue_io
 from app.registry.storage.store import BlobStore
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.jobs import JOB_FILES_KEPT, IoJob
 from app.registry.validation import checked_name
 from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS

@@ -12,7 +12,7 @@ from sqlmodel import Session
 from app.registry.adapters import service
 from app.registry.errors import InvalidInput
 from app.registry.tables.adapters import WEIGHT_CARDS, Adapter, AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from worker.core.lora_files.weights import WeightCard, weight_problem
 
 

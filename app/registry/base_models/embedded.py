@@ -7,8 +7,7 @@ from sqlmodel import Session, select
 from app.registry.added_models.service import write_ready, write_unusable
 from app.registry.base_models import service
 from app.registry.slugs import unique_slug
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import EMBEDDED, RETIRED, BaseModel
+from app.registry.tables.added_models import EMBEDDED, RETIRED, BaseModel, ModelStatus
 from worker.core import starter
 from worker.core.bases.family import BaseInfo, BaseModelError
 from worker.core.bases.inspect import inspect_base

@@ -12,7 +12,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from app.registry.job_kinds.queues import Queue
 from app.registry.jobs.presence import present_workers
-from app.registry.tables.base_models import BaseModel, BasePrecision
+from app.registry.tables.added_models import BaseModel, BasePrecision
 from worker.core.words import RenderPrecision
 
 

@@ -18,8 +18,14 @@ from app.registry.errors import NotReady, invalid_field
 from app.registry.hub_source import HubSource
 from app.registry.job_kinds.kinds import DownloadBaseArgs, InspectBaseArgs, JobKind
 from app.registry.slugs import RowId, insert_with_slug
-from app.registry.tables.added_models import CHANGING, ModelStatus
-from app.registry.tables.base_models import EMBEDDED, NOT_SHIPPED, BaseModel, BaseSpeed
+from app.registry.tables.added_models import (
+    CHANGING,
+    EMBEDDED,
+    NOT_SHIPPED,
+    BaseModel,
+    BaseSpeed,
+    ModelStatus,
+)
 from app.registry.tables.owned import everything, source_of
 from worker.core import starter
 from worker.core.bases.family import BaseModelError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 
 MAX_AREA_RATIO = 16  # times the area that the base was trained at
 USUAL_SIDE = 512  # pixels, for a base whose own size is unknown

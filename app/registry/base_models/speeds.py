@@ -8,7 +8,7 @@ from typing import Any
 from sqlmodel import Session, select
 
 from app.registry.db import utcnow
-from app.registry.tables.base_models import BaseSpeed
+from app.registry.tables.added_models import BaseSpeed
 from worker.core.training.config import TrainConfig
 
 BYTES_PER_FP16 = 2

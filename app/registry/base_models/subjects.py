@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.wording import join_words, plural
 from worker.core import starter
 from worker.core.starter.prompt_words import read_prompt, search_subjects

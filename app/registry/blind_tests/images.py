@@ -17,7 +17,7 @@ from app.registry.errors import NotFound
 from app.registry.renders.grids.views import CellView, grid_view
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from app.registry.tables.blind_tests import BlindTest, BlindVote, Choice, PairKind
-from app.registry.tables.grids import Grid
+from app.registry.tables.renders import Grid
 
 REAL, BASE = 0, 1  # the sides of a control
 GONE = "This image is not there any more. Get the next pair."

@@ -36,9 +36,7 @@ from app.registry.slugs import Number, Reference, RowId, id_of
 from app.registry.tables.axes import Axis, AxisKind, AxisValue
 from app.registry.tables.blind_tests import BlindTest, Question
 from app.registry.tables.datasets import Dataset
-from app.registry.tables.grids import MAX_TITLE
-from app.registry.tables.recipes import Recipe
-from app.registry.tables.renders import Render
+from app.registry.tables.renders import MAX_TITLE, Recipe, Render
 from app.registry.validation import one_line
 from app.registry.wording import join_words, plural
 from worker.core.evaluation import preferences

@@ -36,8 +36,7 @@ from app.registry.tables.owned import belongs_to, everything, is_limited, thing_
 from app.registry.tables.people import User
 from app.registry.tables.renders import Render, SourceUser
 from app.registry.tables.rows import deleted_too
-from app.registry.tables.runs import Run
-from app.registry.tables.sweeps import Sweep
+from app.registry.tables.runs import Run, Sweep
 from app.registry.wording import aware, size_text
 
 COUNTED_FOR = timedelta(minutes=1)

@@ -9,8 +9,8 @@ from sqlmodel import Session, col, select
 
 from app.registry.blobs.thumbnails import is_shown
 from app.registry.db import in_chunks, upsert
+from app.registry.tables.blobs import LOOK_VERSION, AdapterLook, ImageLook
 from app.registry.tables.datasets import Dataset, Image
-from app.registry.tables.looks import LOOK_VERSION, AdapterLook, ImageLook
 
 MEASURED = col(ImageLook.look_version) >= LOOK_VERSION
 UNUSED = ~is_shown(col(ImageLook.sha256))

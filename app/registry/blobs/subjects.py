@@ -25,8 +25,7 @@ from app.registry.tables.blind_tests import BlindTest
 from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image
 from app.registry.tables.jobs import JOB_FILES_KEPT, IoJob
-from app.registry.tables.recipes import Recipe
-from app.registry.tables.renders import Render, RenderImage, RenderSource
+from app.registry.tables.renders import Recipe, Render, RenderImage, RenderSource
 from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import Checkpoint, Run, Sample
 

@@ -22,7 +22,7 @@ from app.registry.job_kinds.caption_kinds import (
 )
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import NOT_FINAL
-from app.registry.tables.caption_models import CaptionModel
+from app.registry.tables.added_models import CaptionModel
 from app.registry.tables.jobs import IoJob
 
 NOT_CHOSEN = "Choose a model on this machine; add one under Caption models."

@@ -25,9 +25,9 @@ from app.registry.datasets.sent_files.metadata_lines import NOTHING_ELSE
 from app.registry.datasets.sent_files.pairing import PairedCaptions
 from app.registry.datasets.several_captions import KindCaption
 from app.registry.db import in_chunks
-from app.registry.tables.auto_caption import CaptionProposal
 from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.datasets import (
+    CaptionProposal,
     CaptionRevision,
     CaptionSource,
     Dataset,

@@ -9,7 +9,7 @@ from sqlmodel import Session, col, select
 from app.registry.base_models.sizes import USUAL_SIDE
 from app.registry.datasets.used_datasets import is_of_datasets
 from app.registry.db import cached_by_snapshot
-from app.registry.tables.base_models import EMBEDDED, BaseModel
+from app.registry.tables.added_models import EMBEDDED, BaseModel
 from app.registry.tables.runs import Run
 
 

@@ -23,7 +23,7 @@ from app.registry.tables.adapters import (
     AdapterTag,
     AdapterVersion,
 )
-from app.registry.tables.looks import AdapterLook
+from app.registry.tables.blobs import AdapterLook
 from app.registry.tables.renders import RenderAdapter
 from app.registry.tables.runs import Run
 

@@ -20,13 +20,13 @@ from app.registry.errors import Conflict
 from app.registry.job_kinds.kinds import ExtractAdapterArgs, JobKind
 from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import (
+from app.registry.tables.added_models import (
     EMBEDDED,
     RETIRED,
     BaseModel,
     BasePrecision,
     BaseSpeed,
+    ModelStatus,
 )
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.renders import Render

@@ -17,8 +17,8 @@ from app.registry.db import in_chunks
 from app.registry.deletion import runs as run_deletion
 from app.registry.deletion.lists import count_deleted, deleted_row
 from app.registry.errors import NotFound
-from app.registry.tables.auto_caption import CaptionProposal
 from app.registry.tables.datasets import (
+    CaptionProposal,
     CaptionRevision,
     Dataset,
     DatasetEdit,

@@ -7,8 +7,7 @@ from sqlalchemy import ColumnElement
 from sqlmodel import Session, col, select
 
 from app.registry.db import in_chunks
-from app.registry.tables.grids import Grid, GridCell
-from app.registry.tables.renders import Render
+from app.registry.tables.renders import Grid, GridCell, Render
 
 
 def is_in_grid() -> ColumnElement[bool]:

@@ -28,10 +28,8 @@ from app.registry.renders.recipes.service import delete_deleted_recipes
 from app.registry.renders.sources import forget_unused
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.blind_tests import BlindTest, BlindVote
-from app.registry.tables.grids import Grid
 from app.registry.tables.owned import everything
-from app.registry.tables.recipes import Recipe
-from app.registry.tables.renders import Render, RenderAdapter, RenderImage
+from app.registry.tables.renders import Grid, Recipe, Render, RenderAdapter, RenderImage
 
 
 def delete_render(session: Session, render_id: int, *, only_deleted: bool = False) -> Deletion:

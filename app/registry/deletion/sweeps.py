@@ -14,10 +14,10 @@ from app.registry.deletion.lists import deleted_row, restore
 from app.registry.errors import Conflict, NotFound, invalid_field
 from app.registry.sweeps.records import read_plan, read_result
 from app.registry.sweeps.service import get_sweep, runs_of
-from app.registry.tables.grids import Grid, drawn_by_sweeps
 from app.registry.tables.jobs import IoJob
+from app.registry.tables.renders import Grid, drawn_by_sweeps
 from app.registry.tables.rows import deleted_too
-from app.registry.tables.sweeps import Sweep
+from app.registry.tables.runs import Sweep
 
 
 def discard_sweep(session: Session, sweep_id: int) -> Sweep:

@@ -21,11 +21,9 @@ from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library, is_listed
 from app.registry.tables.blind_tests import BlindTest
 from app.registry.tables.datasets import Dataset, Image
-from app.registry.tables.grids import Grid
 from app.registry.tables.prompt_sets import PromptSet
-from app.registry.tables.recipes import Recipe
-from app.registry.tables.runs import OwnPreset, Run
-from app.registry.tables.sweeps import Sweep
+from app.registry.tables.renders import Grid, Recipe
+from app.registry.tables.runs import OwnPreset, Run, Sweep
 from app.registry.wording import plural
 
 

@@ -16,9 +16,8 @@ from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import JobStatus
 from app.registry.paging import foreign_cursor
 from app.registry.tables.adapters import AdapterVersion
-from app.registry.tables.grids import Grid, GridCell, is_on_its_own
 from app.registry.tables.jobs import IoJob
-from app.registry.tables.renders import Render
+from app.registry.tables.renders import Grid, GridCell, Render, is_on_its_own
 from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import Run
 

@@ -23,7 +23,7 @@ from app.registry.tables.adapters import (
     AdapterVersion,
     is_in_library,
 )
-from app.registry.tables.looks import LOOK_VERSION, AdapterLook, Basis
+from app.registry.tables.blobs import LOOK_VERSION, AdapterLook, Basis
 from worker.core.training.presets import SAMPLE_SUBJECTS, form_of
 
 PRIORITY = 190  # after jobs that a person waits for, before thumbnails of older images

@@ -19,8 +19,8 @@ from app.registry.job_kinds.kinds import MeasureImageResult
 from app.registry.likeness import image_searches
 from app.registry.paging import Page
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library
+from app.registry.tables.blobs import LOOK_VERSION, AdapterLook, Basis
 from app.registry.tables.datasets import Image, is_live
-from app.registry.tables.looks import LOOK_VERSION, AdapterLook, Basis
 from worker.core.evaluation.subjects import spread
 
 MOST_IMAGES = 200  # of a dataset; more of them say no more of its style

@@ -11,7 +11,6 @@ from app.registry.access.secret_marks import PERSON
 from app.registry.actor import FIRST_USER, Role, Visibility
 from app.registry.errors import Conflict
 from app.registry.people.service import record
-from app.registry.tables.access import LoginSession
 from app.registry.tables.all import THINGS
 from app.registry.tables.jobs import Event
 from app.registry.tables.people import (
@@ -19,6 +18,7 @@ from app.registry.tables.people import (
     DeviceUse,
     Invitation,
     LoginFailure,
+    LoginSession,
     Share,
     User,
 )

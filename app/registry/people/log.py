@@ -13,9 +13,8 @@ from sqlmodel import Session, col, select
 from app.registry.db import Database, utcnow
 from app.registry.paging import Page, read_rows
 from app.registry.people.service import find_user
-from app.registry.tables.access import LoginSession
 from app.registry.tables.jobs import Event
-from app.registry.tables.people import User
+from app.registry.tables.people import LoginSession, User
 from app.registry.tables.rows import UNSYNCHRONIZED
 
 SIZE = 50

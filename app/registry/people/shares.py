@@ -18,7 +18,6 @@ from app.registry.people.service import find_user, get_user
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.all import THINGS
 from app.registry.tables.blind_tests import BlindTest
-from app.registry.tables.grids import Grid, GridCell
 from app.registry.tables.jobs import Event, IoJob
 from app.registry.tables.owned import (
     everything,
@@ -29,10 +28,9 @@ from app.registry.tables.owned import (
     require_right,
 )
 from app.registry.tables.people import Share, User
-from app.registry.tables.renders import Render, RenderAdapter
+from app.registry.tables.renders import Grid, GridCell, Render, RenderAdapter
 from app.registry.tables.rows import UNSYNCHRONIZED, deleted_too
-from app.registry.tables.runs import Run, RunDataset
-from app.registry.tables.sweeps import Sweep
+from app.registry.tables.runs import Run, RunDataset, Sweep
 
 KINDS = {str(table.__tablename__): table for table in THINGS if table is not IoJob}
 PAGES = {

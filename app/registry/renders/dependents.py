@@ -9,8 +9,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.renders.grids.cells import STACK
-from app.registry.tables.grids import Grid
-from app.registry.tables.recipes import Recipe
+from app.registry.tables.renders import Grid, Recipe
 from app.registry.wording import join_words, plural
 
 MOST_NAMES = 3

@@ -18,7 +18,7 @@ from app.registry.renders.covers import take_cover
 from app.registry.renders.plan import RenderPlan, plan_render
 from app.registry.renders.requests import RenderRequest
 from app.registry.storage.store import BlobStore
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.owned import source_of
 from app.registry.tables.renders import Render
 from app.registry.tables.rows import UNSYNCHRONIZED

@@ -12,8 +12,7 @@ from sqlmodel import Session, col, select
 from app.registry.job_kinds.states import JobStatus
 from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel, ModelStatus
 from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 
 RENDERS_A_PAGE = 24

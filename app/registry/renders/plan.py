@@ -27,7 +27,7 @@ from app.registry.renders.lora_tags import take_tags
 from app.registry.renders.requests import RenderRequest
 from app.registry.renders.sources import FoundSource
 from app.registry.runs.requests import field_reasons
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.renders import Render
 from app.registry.validation import Reasons
 from app.registry.wording import plural

@@ -22,8 +22,7 @@ from app.registry.renders.requests import RenderRequest
 from app.registry.storage.store import BlobStore
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.blind_tests import BlindTest
-from app.registry.tables.grids import Grid, GridCell
-from app.registry.tables.renders import Render, RenderAdapter, RenderImage
+from app.registry.tables.renders import Grid, GridCell, Render, RenderAdapter, RenderImage
 
 
 def create_render(session: Session, request: RenderRequest, store: BlobStore) -> Render:

@@ -29,10 +29,8 @@ from app.registry.slugs import RowId
 from app.registry.state import AppState
 from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.datasets import Dataset
-from app.registry.tables.grids import Grid
 from app.registry.tables.owned import everything
-from app.registry.tables.recipes import Recipe
-from app.registry.tables.renders import Render, RenderImage, RenderSource, SourceUser
+from app.registry.tables.renders import Grid, Recipe, Render, RenderImage, RenderSource, SourceUser
 from app.registry.uploads import UploadedFile
 from worker.core.inference.config import MAX_SIDE, MIN_SIDE, SIDE_STEP
 from worker.core.lora_files.weights import MAX_STRIP

@@ -18,7 +18,7 @@ from app.registry.jobs.service import Claim
 from app.registry.runs.checkpoints import address_of
 from app.registry.slugs import slugify, unique_slug
 from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.runs import NOTICE, Run
 from worker.core.families.family import FALLBACK_FAMILY
 

@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from app.registry.base_models import service as base_models
 from app.registry.base_models.speeds import trained_layers
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from worker.core.training.config import AdapterKind, TrainConfig
 
 SAMPLE_STEP_COST = 0.5  # one denoising step of one sample, as a fraction of a training step

@@ -22,11 +22,9 @@ from app.registry.runs.active import queue_places
 from app.registry.runs.epochs import Epochs, epochs_of_runs
 from app.registry.runs.service import elapsed_seconds
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_listed
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel, ModelStatus
 from app.registry.tables.datasets import Dataset
-from app.registry.tables.runs import Run, RunDataset, Sample
-from app.registry.tables.sweeps import Sweep
+from app.registry.tables.runs import Run, RunDataset, Sample, Sweep
 from worker.core.words import Labeled
 
 RUNS_A_PAGE = 30

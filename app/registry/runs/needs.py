@@ -10,7 +10,7 @@ from sqlmodel import Session
 from app.registry.datasets.several_captions import read_texts
 from app.registry.job_kinds.queues import Queue
 from app.registry.jobs.presence import present_workers
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.wording import size_text
 from worker.core.families.family import find_family
 from worker.core.training.config import BaseWeights, Precision, TrainConfig

@@ -18,7 +18,7 @@ from app.registry.runs.settings import (
     config_differences,
     shipped_values,
 )
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import OwnPreset, Run
 from app.registry.validation import checked_name

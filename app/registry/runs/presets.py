@@ -10,7 +10,7 @@ from sqlmodel import Session
 
 from app.registry.datasets import service as datasets
 from app.registry.errors import NotFound
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.runs import OwnPreset, Run
 from worker.core.families.facts.family_facts import reasons_against
 from worker.core.families.family import family_label, find_family

@@ -38,7 +38,7 @@ from app.registry.runs.several_datasets import (
     trigger_word_problem,
 )
 from app.registry.slugs import Number, RowId
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.runs import NOTICE, Checkpoint, OwnPreset, Run
 from app.registry.validation import named_reasons, one_line, reason, too_long

@@ -14,7 +14,7 @@ from sqlmodel import Session
 from app.registry.base_models import service as base_models
 from app.registry.datasets.used_datasets import image_total, used_datasets
 from app.registry.runs.presets import shipped_preset, values_to_compare
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.runs import Run
 from worker.core.families.family import FALLBACK_FAMILY, find_family
 from worker.core.training.config import Group, TrainConfig

@@ -38,8 +38,7 @@ from app.registry.sweeps.service import (
     runs_of,
     save_result,
 )
-from app.registry.tables.runs import RUINED, Run
-from app.registry.tables.sweeps import Stage, Sweep
+from app.registry.tables.runs import RUINED, Run, Stage, Sweep
 from app.registry.wording import capitalized, join_words, plural, shortened
 from worker.core.evaluation.intervals import mean_interval
 from worker.core.evaluation.recipes import SEEN, Comparison, Recipe, better_half, compare

@@ -20,7 +20,7 @@ from app.registry.runs.presets import prompt_form_of
 from app.registry.runs.requests import CheckedRequest, RunRequest, check_request
 from app.registry.runs.settings import setting_label, value_words
 from app.registry.sweeps.records import Configuration, Cost, SweepPlan
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.validation import MAX_NAME, Reasons, one_line, too_long
 from app.registry.wording import capitalized, duration, join_words, plural, size_text
 from worker.core.evaluation.intervals import FEWEST

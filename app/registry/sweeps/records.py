@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.registry.tables.sweeps import Stage, Sweep
+from app.registry.tables.runs import Stage, Sweep
 
 Measured = Annotated[float, AfterValidator(lambda value: round(value, 4))]
 

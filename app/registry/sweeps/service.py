@@ -28,8 +28,7 @@ from app.registry.runs.several_datasets import DatasetWish
 from app.registry.sweeps.plan import INCOMPARABLE, OTHER_RUN, PlannedSweep, SweepRequest
 from app.registry.sweeps.records import Score, SweepPlan, SweepResult, read_plan, read_result
 from app.registry.tables.jobs import IoJob
-from app.registry.tables.runs import Run
-from app.registry.tables.sweeps import Stage, Sweep
+from app.registry.tables.runs import Run, Stage, Sweep
 from app.registry.validation import MAX_NAME
 from app.registry.wording import join_words
 from worker.core.training.config import TrainConfig

@@ -31,11 +31,9 @@ from app.registry.sweeps.records import (
 )
 from app.registry.sweeps.service import runs_of
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.grids import GridCell
-from app.registry.tables.renders import Render
+from app.registry.tables.renders import GridCell, Render
 from app.registry.tables.rows import deleted_too
-from app.registry.tables.runs import Checkpoint, Run
-from app.registry.tables.sweeps import Stage, Sweep
+from app.registry.tables.runs import Checkpoint, Run, Stage, Sweep
 
 
 class RunView(BaseModel):

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from app.registry.job_kinds.kinds import JobKind
-from app.registry.tables import (  # noqa: F401
-    access,
+from app.registry.tables import (
     adapters,
-    auto_caption,
-    base_models,
+    added_models,
     blind_tests,
     blobs,
-    caption_models,
     datasets,
-    grids,
     jobs,
-    looks,
-    people,
     prompt_sets,
-    recipes,
     renders,
     runs,
-    sweeps,
 )
 from app.registry.tables.owned import (
     follow,
@@ -34,21 +26,21 @@ JOB_TABLES = (runs.Run, renders.Render, jobs.IoJob)
 
 THINGS = (
     datasets.Dataset,
-    base_models.BaseModel,
-    caption_models.CaptionModel,
+    added_models.BaseModel,
+    added_models.CaptionModel,
     runs.Run,
     runs.OwnPreset,
     adapters.Adapter,
     renders.Render,
-    grids.Grid,
+    renders.Grid,
     blind_tests.BlindTest,
     prompt_sets.PromptSet,
-    sweeps.Sweep,
-    recipes.Recipe,
+    runs.Sweep,
+    renders.Recipe,
     jobs.IoJob,
 )
 register_things(*THINGS)
-hide_names(renders.Render, recipes.Recipe, adapters.AdapterVersion)
+hide_names(renders.Render, renders.Recipe, adapters.AdapterVersion)
 register_parts(
     {
         datasets.Image: {"dataset_id": datasets.Dataset},
@@ -56,9 +48,9 @@ register_parts(
         datasets.CaptionRevision: {"image_id": datasets.Image},
         datasets.DatasetEdit: {"dataset_id": datasets.Dataset},
         datasets.DatasetVersion: {"dataset_id": datasets.Dataset},
-        auto_caption.CaptionProposal: {"image_id": datasets.Image},
-        base_models.BaseSpeed: {"base_model_id": base_models.BaseModel},
-        base_models.BasePrecision: {"base_model_id": base_models.BaseModel},
+        datasets.CaptionProposal: {"image_id": datasets.Image},
+        added_models.BaseSpeed: {"base_model_id": added_models.BaseModel},
+        added_models.BasePrecision: {"base_model_id": added_models.BaseModel},
         runs.RunDataset: {"run_id": runs.Run},
         runs.MetricChunk: {"run_id": runs.Run},
         runs.Checkpoint: {"run_id": runs.Run},
@@ -68,21 +60,21 @@ register_parts(
         adapters.AdapterTag: {"adapter_id": adapters.Adapter},
         adapters.AdapterSearch: {"adapter_id": adapters.Adapter},
         adapters.AdapterFile: {"version_id": adapters.AdapterVersion},
-        looks.AdapterLook: {"adapter_id": adapters.Adapter},
+        blobs.AdapterLook: {"adapter_id": adapters.Adapter},
         renders.RenderImage: {"render_id": renders.Render},
         renders.RenderAdapter: {"render_id": renders.Render},
-        grids.GridCell: {"grid_id": grids.Grid},
+        renders.GridCell: {"grid_id": renders.Grid},
         blind_tests.BlindVote: {"test_id": blind_tests.BlindTest},
     },
     added_by_all=(datasets.DatasetVersion, blind_tests.BlindVote),
     changed_with={renders.RenderAdapter: ("adapter_id", adapters.Adapter)},
 )
 follow(adapters.Adapter, "run_id", runs.Run)
-follow(grids.Grid, "blind_test_id", blind_tests.BlindTest)
+follow(renders.Grid, "blind_test_id", blind_tests.BlindTest)
 register_subjects(
-    dict.fromkeys((JobKind.INSPECT_BASE, JobKind.DOWNLOAD_BASE), base_models.BaseModel)
+    dict.fromkeys((JobKind.INSPECT_BASE, JobKind.DOWNLOAD_BASE), added_models.BaseModel)
     | dict.fromkeys(
-        (JobKind.DOWNLOAD_CAPTION_MODEL, JobKind.CHECK_CAPTION_MODEL), caption_models.CaptionModel
+        (JobKind.DOWNLOAD_CAPTION_MODEL, JobKind.CHECK_CAPTION_MODEL), added_models.CaptionModel
     )
     | dict.fromkeys((JobKind.CAPTION_IMAGES, JobKind.PREVIEW_CAPTION), datasets.Dataset)
     | dict.fromkeys(
@@ -98,6 +90,6 @@ register_subjects(
     | {
         JobKind.KEEP_IN_FOLDER: adapters.Adapter,
         JobKind.EVALUATE_RUN: runs.Run,
-        JobKind.ADVANCE_SWEEP: sweeps.Sweep,
+        JobKind.ADVANCE_SWEEP: runs.Sweep,
     }
 )

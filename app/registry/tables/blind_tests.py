@@ -12,8 +12,8 @@ from sqlmodel import Field
 
 from app.registry.actor import MAX_CHARACTERS
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
-from app.registry.tables.grids import MAX_TITLE
 from app.registry.tables.owned import Owned
+from app.registry.tables.renders import MAX_TITLE
 from app.registry.tables.rows import NumberedRow, Restorable
 
 

@@ -1,4 +1,4 @@
-"""Tables about stored files: their checks, thumbnails and owner, and hashes of deleted ones."""
+"""Tables about stored files: checks, thumbnails, looks and owner, and hashes of deleted ones."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from sqlmodel import Field, SQLModel
 
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.tables.rows import NumberedRow
+from app.registry.wording import plural
 
 ONLY_ROW = 1
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+LOOK_VERSION = 1  # of what `worker.core.likeness` measures; older looks are measured again
 
 
 class FileProblem(StrEnum):
@@ -107,3 +109,75 @@ class Thumbnail(SQLModel, table=True):
         """The blob to show in this size."""
         chosen = self.small_sha256 if size is ThumbnailSize.SMALL else self.large_sha256
         return chosen or self.sha256
+
+
+class Basis(StrEnum):
+    """The images that a look was measured in."""
+
+    PROMPTS = "prompts"
+    COVER = "cover"
+    IMAGES = "images"
+    IMAGE = "image"
+
+
+class ImageLook(SQLModel, table=True):
+    """The look of a stored image, as `worker.core.likeness` measures and packs it."""
+
+    __tablename__ = "image_look"
+
+    sha256: str = Field(
+        max_length=64,
+        primary_key=True,
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # the rows that show the image keep it
+        description="Blob of the image.",
+    )
+    look_version: int = Field(description="Version of the code that measured.")
+    look: bytes | None = Field(
+        default=None, sa_type=sa.LargeBinary, description="Null: the image cannot be read."
+    )
+
+
+class AdapterLook(SQLModel, table=True):
+    """The look of an adapter at its version in use: the mean of that of its `images`.
+
+    It is measured again once `version_id` or `cover_sha256` differ from those of the adapter.
+    """
+
+    __tablename__ = "adapter_look"
+
+    adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
+    look_version: int = Field(description="Version of the code that measured.")
+    version_id: int | None = Field(
+        default=None, description="What `latest` named then, without a key: it may be gone."
+    )
+    cover_sha256: str | None = Field(
+        default=None,
+        max_length=64,
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # the adapter keeps it
+        description="The cover of the adapter then.",
+    )
+    basis: str = Field(default=Basis.COVER, max_length=8, description="A Basis.")
+    images: list[list[str]] = Field(
+        sa_type=sa.JSON,
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # samples, renders and covers keep them
+        description="Subject and hash of each image.",
+    )
+    look: bytes | None = Field(
+        default=None, sa_type=sa.LargeBinary, description="Null: it has no image."
+    )
+
+    @property
+    def hashes(self) -> list[str]:
+        """The hashes of its images."""
+        return [sha256 for _, sha256 in self.images]
+
+    @property
+    def measured_in(self) -> str:
+        """Its images in words."""
+        images = plural(len(self.images), "image")
+        return {
+            Basis.PROMPTS: f"{images} of shared prompts",
+            Basis.COVER: "its cover alone",
+            Basis.IMAGES: f"{images} of the dataset",
+            Basis.IMAGE: "this image",
+        }[Basis(self.basis)]

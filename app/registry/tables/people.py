@@ -1,4 +1,4 @@
-"""Tables of people: accounts, invitations, access tokens, shares, failed logins, device time."""
+"""Tables of people: accounts, sessions, tokens, shares, device time; and requests with a key."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, Session, SQLModel, col
 
-from app.registry.actor import Role
+from app.registry.actor import MAX_CHARACTERS, Role
 from app.registry.db import LIMITS, utcnow
 from app.registry.tables.rows import NumberedRow
 
 MAX_USER_NAME = 60
 DEVICE_DAYS = timedelta(days=30)  # in which the use of devices counts
+MAX_KEY = 255
 
 
 class User(NumberedRow, table=True):
@@ -122,3 +123,35 @@ def has_device_time(session: Session, owner: Any) -> sa.ColumnElement[bool]:
     out_of_time = sa.select(col(User.id)).where(limit > 0, used >= 60 * limit)
     condition: sa.ColumnElement[bool] = owner.not_in(out_of_time)
     return condition
+
+
+class LoginSession(NumberedRow, table=True):
+    """A session; the token itself is only in the browser's cookie."""
+
+    __tablename__ = "login_session"
+
+    token_sha256: str = Field(max_length=64, unique=True)
+    secret_mark: str = Field(
+        max_length=100, description="Salted hash of the password it was opened with."
+    )
+    user_id: int | None = Field(default=None, description="The person, with accounts.")
+    created_at: datetime = Field(default_factory=utcnow)
+    last_used_at: datetime = Field(default_factory=utcnow, index=True)
+    expires_at: datetime = Field(description="Absolute end, however much it is used.")
+    address: str = Field(default="", max_length=64)
+    browser: str = Field(default="", max_length=200)
+
+
+class KeyedRequest(SQLModel, table=True):
+    """A request under the key of a caller; `status` is null until it was answered."""
+
+    __tablename__ = "keyed_request"
+
+    caller: str = Field(max_length=MAX_CHARACTERS, primary_key=True)
+    key: str = Field(max_length=MAX_KEY, primary_key=True)
+    token: str = Field(max_length=32, index=True, description="Random, of who holds the key.")
+    expires_at: datetime = Field(index=True, description="From then on, the key is free.")
+    fingerprint: str = Field(default="", max_length=64, description="Hash of address and body.")
+    status: int | None = None
+    headers: dict[str, str] = Field(default_factory=dict, sa_type=sa.JSON)
+    body: str = Field(default="", sa_type=sa.Text)

@@ -1,4 +1,4 @@
-"""Tables of renders: images generated with any number of adapters, each with its own page."""
+"""Tables of images on request: renders, grids of them, and recipes that save a request."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
-from sqlmodel import Field, Session, SQLModel
+from sqlmodel import Field, Session, SQLModel, col
 
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
+from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.queues import Queue
 from app.registry.job_kinds.weighted import ResolvedAdapter
-from app.registry.tables.jobs import STATUS_CHECK, Job
+from app.registry.tables.axes import Axis, sizes_of
+from app.registry.tables.jobs import STATUS_CHECK, IoJob, Job
+from app.registry.tables.owned import Owned
 from app.registry.tables.rows import NumberedRow, Restorable
 from worker.core.inference.config import steps_to_run
 from worker.core.words import SamplerName
 
 MAX_SLOT = 64  # characters of the name of a draft's slot
+MAX_TITLE = 120  # of a grid
+MAX_NAME = 120  # of a recipe
 
 
 class Render(Restorable, Job, table=True):
@@ -171,3 +176,117 @@ class SourceUser(SQLModel, table=True):
         sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # the source keeps it
     )
     user_id: int = Field(primary_key=True)
+
+
+class Grid(Restorable, Owned, NumberedRow, table=True):
+    """A grid; its cells are numbered row by row, sheet by sheet."""
+
+    __tablename__ = "grid"
+    __table_args__ = (AUTOINCREMENT,)
+
+    title: str = Field(max_length=MAX_TITLE)
+    request: dict[str, Any] = Field(
+        sa_type=sa.JSON,
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # no files
+        description="The RenderRequest that all cells share, with base model, seed and versions.",
+    )
+    axes: list[dict[str, Any]] = Field(
+        sa_type=sa.JSON,
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # no files
+        description="Columns, rows and sheets, as far as there are any.",
+    )
+    winner: int | None = Field(default=None, description="Place of the chosen cell.")
+    blind_test_id: int | None = Field(
+        default=None, index=True, description="The blind test that owns it: it is in no list."
+    )
+    created_at: datetime = Field(default_factory=utcnow)
+
+    @property
+    def varied(self) -> Sequence[Axis]:
+        """Its axes: columns, rows, sheets."""
+        return [Axis.model_validate(axis) for axis in self.axes]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Numbers of columns, rows and sheets."""
+        return sizes_of(self.varied)
+
+
+def drawn_by_sweeps(*jobs: sa.ColumnElement[bool]) -> sa.Select[tuple[int]]:
+    """The ids of the grids whose images sweeps measure, under conditions on these jobs."""
+    grid_id = col(IoJob.args)["grid_id"].as_integer()
+    return sa.select(grid_id).where(col(IoJob.kind) == JobKind.ADVANCE_SWEEP, grid_id > 0, *jobs)
+
+
+def is_on_its_own() -> sa.ColumnElement[bool]:
+    """Condition on grids: no blind test and no sweep had it drawn, so it is in the lists."""
+    return col(Grid.blind_test_id).is_(None) & col(Grid.id).not_in(drawn_by_sweeps())
+
+
+class GridCell(SQLModel, table=True):
+    """A cell of a grid and the image in it."""
+
+    __tablename__ = "grid_cell"
+
+    grid_id: int = Field(foreign_key="grid.id", primary_key=True)
+    place: int = Field(primary_key=True)
+    render_id: int | None = Field(
+        default=None,
+        foreign_key="render.id",
+        index=True,
+        description="None: the render was deleted for good.",
+    )
+    image_index: int = Field(default=0, description="Index of the image in its render.")
+    cache_key: str = Field(
+        max_length=64, index=True, description="Of a render of this image alone."
+    )
+
+
+class RecipeAdapter(ResolvedAdapter, frozen=True, extra="ignore"):
+    """An adapter of a recipe; `alias`: the name that its version is found by, None: it is fixed."""
+
+    alias: str | None = None
+
+
+class Recipe(Restorable, Owned, NumberedRow, table=True):
+    """A saved request for images; its slug stays when it is renamed."""
+
+    __tablename__ = "recipe"
+    __table_args__ = (AUTOINCREMENT,)
+
+    slug: str = Field(max_length=140, unique=True)
+    name: str = Field(max_length=MAX_NAME)
+    base_model: str = Field(max_length=140, description="Slug of the base model.")
+    prompt: str = Field(sa_type=sa.Text)
+    negative_prompt: str = Field(default="", sa_type=sa.Text)
+    seed: int | None = Field(
+        default=None, sa_type=sa.BigInteger, description="None: a random one each time."
+    )
+    sampler: str = Field(default=SamplerName.DDIM.value, max_length=32)
+    steps: int
+    guidance: float
+    clip_skip: int = 1
+    width: int
+    height: int
+    count: int = 1
+    adapters: list[dict[str, Any]] = Field(
+        default_factory=list,
+        sa_type=sa.JSON,
+        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # ids of adapters and versions
+        description="As those of a render: found by their ids, also after a rename.",
+    )
+    source_sha256: str | None = Field(
+        default=None, max_length=64, index=True, description="The image that it starts from."
+    )
+    strength: float | None = Field(default=None, description="How much of that image changes.")
+    mix: str = Field(
+        default="", max_length=8, description="`blend`: the page holds the sum of the weights."
+    )
+    cache_key: str = Field(max_length=64, description="That of a render of it: its cover.")
+    created_at: datetime = Field(default_factory=utcnow)
+    updated_at: datetime = Field(default_factory=utcnow)
+
+    @property
+    def stack(self) -> Sequence[RecipeAdapter]:
+        """The adapters with their weights, as they were when it was saved."""
+        return [RecipeAdapter.model_validate(entry) for entry in self.adapters]

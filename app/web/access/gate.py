@@ -28,7 +28,7 @@ from app.registry.db import utcnow
 from app.registry.errors import Forbidden
 from app.registry.people import service as people
 from app.registry.people import tokens
-from app.registry.tables.access import LoginSession
+from app.registry.tables.people import LoginSession
 from app.registry.wording import aware
 from app.web.access.login import (
     Login,

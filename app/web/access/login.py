@@ -24,7 +24,7 @@ from app.registry.db import Database, Session
 from app.registry.errors import AppError
 from app.registry.outages import OUTAGES
 from app.registry.people import service as people
-from app.registry.tables.access import LoginSession
+from app.registry.tables.people import LoginSession
 from app.web.access.throttle import Throttle
 
 CACHE_SECONDS = 5.0

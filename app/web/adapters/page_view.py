@@ -25,7 +25,7 @@ from app.registry.renders.adapter_images import (
 )
 from app.registry.renders.removal import has_removed
 from app.registry.tables.adapters import LATEST, Adapter, AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.runs import Run
 from worker.core.families.family import FALLBACK_FAMILY, find_family
 from worker.core.lora_files.file_names import file_name, file_stem

@@ -14,7 +14,7 @@ from app.registry.base_models.service import BASE_MODELS
 from app.registry.db import Session
 from app.registry.deletion import base_models as removal
 from app.registry.renders.plan import usual_of
-from app.registry.tables import base_models as models
+from app.registry.tables import added_models as models
 from app.web.access.needs import Action, Router
 from app.web.added_models import NOT_ADDED, ModelOut, add_removal, model_out
 from app.web.problems import CANCEL

@@ -12,7 +12,7 @@ from app.registry.base_models.subjects import has_subject_list, subjects_of
 from app.registry.deletion import base_models as removal
 from app.registry.errors import NotFound
 from app.registry.state import AppState
-from app.registry.tables.base_models import EMBEDDED
+from app.registry.tables.added_models import EMBEDDED
 from app.web.access.needs import Action, Router
 from app.web.added_models import PRECISIONS, ModelPages, SentModel, models_page
 from app.web.forms import SentForm

@@ -10,7 +10,7 @@ from app.registry.added_models import service as added_models
 from app.registry.caption_models import service
 from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.db import Session
-from app.registry.tables.caption_models import CaptionModel
+from app.registry.tables.added_models import CaptionModel
 from app.web.access.needs import Action, Router
 from app.web.added_models import NOT_ADDED, ModelOut, add_removal, model_out
 from app.web.problems import CANCEL, problems

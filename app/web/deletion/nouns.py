@@ -26,9 +26,8 @@ from app.registry.runs.own_presets import delete_preset, restore_preset
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.blind_tests import BlindTest
 from app.registry.tables.datasets import Dataset, Image
-from app.registry.tables.grids import Grid
 from app.registry.tables.prompt_sets import PromptSet
-from app.registry.tables.recipes import Recipe
+from app.registry.tables.renders import Grid, Recipe
 from app.web.access.needs import Action
 from app.web.state import AdapterId, DatasetId, Id, PromptSetId, RecipeId
 

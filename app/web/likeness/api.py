@@ -12,7 +12,7 @@ from app.registry.db import Session
 from app.registry.job_kinds.states import JobStatus
 from app.registry.likeness import image_searches, similar
 from app.registry.likeness.similar import Reference
-from app.registry.tables.looks import Basis
+from app.registry.tables.blobs import Basis
 from app.web.access.needs import Action, Router
 from app.web.adapters.api import AdapterOut, adapter_out
 from app.web.answers import Answer, image_urls

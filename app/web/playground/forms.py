@@ -14,7 +14,7 @@ from app.registry.errors import InvalidInput, NotFound
 from app.registry.renders.recipes.service import OpenedRecipe, request_of
 from app.registry.renders.requests import RenderRequest
 from app.registry.renders.sources import SourceImage
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.renders import Render
 from app.web.form_reader import FormReader
 from app.web.playground.adapter_rows import (

@@ -17,7 +17,7 @@ from app.registry.renders.listing import ShownRender
 from app.registry.renders.plan import guidance_for, usual_of
 from app.registry.renders.recipes.service import OpenedRecipe
 from app.registry.storage.store import BlobStore
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.renders import Render
 from app.web.access.needs import Action, Router
 from app.web.addresses import MAX_ADDRESS

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from app.registry.base_models.subjects import has_subject_list, prompt_note, subjects_of
 from app.registry.db import Session
 from app.registry.renders.lora_tags import is_too_long
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.wording import plural
 from app.web.playground.adapter_rows import AdapterRow
 from app.web.playground.forms import PlayForm

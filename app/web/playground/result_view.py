@@ -15,7 +15,7 @@ from app.registry.db import Session
 from app.registry.job_kinds.states import JobStatus
 from app.registry.renders import listing, service
 from app.registry.renders.listing import ShownRender
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.renders import Render, RenderImage
 from app.web.comparison import ComparedImage
 from app.web.playground.forms import PlayForm, form_of_render, form_of_restyle

@@ -19,7 +19,7 @@ from app.registry.db import Session
 from app.registry.errors import AppError
 from app.registry.renders.plan import usual_base_of, usual_of
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.wording import join_words, plural
 from app.web.form_reader import parse_number
 from app.web.playground.adapter_picker import AdapterChoices, find_adapter_choices

@@ -11,7 +11,7 @@ from app.registry.base_models.sizes import USUAL_SIDE
 from app.registry.db import Session
 from app.registry.renders.plan import guidance_for
 from app.registry.tables.adapters import AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.runs import Sample
 from app.web.playground.adapter_rows import AdapterRow
 from app.web.playground.forms import TEXTS, PlayForm

@@ -21,7 +21,7 @@ from app.registry.runs.metrics import run_metrics
 from app.registry.runs.settings import Difference
 from app.registry.slugs import Reference
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.base_models import BaseModel as BaseModelRow
+from app.registry.tables.added_models import BaseModel as BaseModelRow
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.runs import Run
 from app.registry.validation import Name

@@ -29,8 +29,7 @@ from app.registry.runs.presets import (
     with_changes,
 )
 from app.registry.runs.several_datasets import MAX_DATASETS, trigger_word_problem
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel, ModelStatus
 from app.registry.tables.runs import OwnPreset, Run
 from app.registry.wording import about, plural
 from app.web.datasets.check_view import AskedSide, ChecksPanel, checks_panel

@@ -10,7 +10,7 @@ from app.registry.base_models.subjects import prompt_note
 from app.registry.datasets import service as datasets
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import Session
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.wording import plural
 from app.web.runs.form_datasets import DatasetRow
 from worker.core.training.config import TrainConfig

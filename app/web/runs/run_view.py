@@ -30,7 +30,7 @@ from app.registry.runs.metrics import run_metrics
 from app.registry.runs.presets import preset_title
 from app.registry.runs.settings import Setting, run_settings
 from app.registry.tables.adapters import LATEST, Adapter, AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.jobs import Event
 from app.registry.tables.runs import RUINED, WARNING, Run, Sample
 from app.registry.wording import about, ago, duration, plural

@@ -28,9 +28,8 @@ from app.registry.sweeps.plan import (
 from app.registry.sweeps.records import SweepPlan, read_plan, read_result
 from app.registry.sweeps.service import runs_of
 from app.registry.sweeps.views import SweepView, images_of, view_sweep
-from app.registry.tables.base_models import BaseModel
-from app.registry.tables.runs import Run
-from app.registry.tables.sweeps import Sweep
+from app.registry.tables.added_models import BaseModel
+from app.registry.tables.runs import Run, Sweep
 from app.registry.wording import plural
 from app.web.access.needs import Action, Router
 from app.web.form_reader import FormReader, as_id

@@ -14,7 +14,7 @@ from app.registry.sweeps import service
 from app.registry.sweeps.plan import MOST_SEEDS, SUBJECTS, SweepRequest, plan_sweep
 from app.registry.sweeps.records import Cost
 from app.registry.sweeps.views import SweepView, view_sweep
-from app.registry.tables.sweeps import Sweep
+from app.registry.tables.runs import Sweep
 from app.registry.validation import MAX_NAME
 from app.web.access.needs import Action, Router
 from app.web.answers import Answer, OwnedAnswer, whose_of

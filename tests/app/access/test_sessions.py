@@ -17,8 +17,8 @@ from app.registry.config import Settings
 from app.registry.db import Database, utcnow
 from app.registry.errors import NotFound
 from app.registry.state import AppState
-from app.registry.tables.access import LoginSession
 from app.registry.tables.jobs import Event
+from app.registry.tables.people import LoginSession
 from app.web.access.login import Login
 from tests import fake_workers
 from tests.app.access.conftest import PASSWORD, Clients, Clock, log_in

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 from app.registry.adapters import service
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from tests import fake_workers
 

@@ -11,7 +11,7 @@ from app.registry.adapters.fitting import AdapterAndVersion, BaseKind
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.db import Database
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.web.playground.adapter_picker import find_adapter_choices
 
 SMALL, LARGE = 17_000_000, 859_520_964

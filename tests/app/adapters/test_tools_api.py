@@ -18,8 +18,7 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel, ModelStatus
 from app.registry.tables.jobs import IoJob
 from tests import fake_workers
 from tests.claims import end_io_job

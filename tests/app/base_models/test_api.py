@@ -13,8 +13,7 @@ from app.registry.added_models.service import write_ready, write_unusable
 from app.registry.base_models.service import BASE_MODELS
 from app.registry.db import Session
 from app.registry.state import AppState
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel, ModelStatus
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
 from tests import fake_workers

@@ -14,8 +14,7 @@ from app.registry.base_models.service import find_base_model, require_ready
 from app.registry.errors import InvalidInput
 from app.registry.runs.rerun import train_again
 from app.registry.state import AppState
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel, ModelStatus
 from tests import fake_workers
 from tests.conftest import embedded_info
 from worker.core.bases.family import BaseModelError

@@ -11,8 +11,7 @@ from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.added_models.service import write_size
 from app.registry.base_models.service import BASE_MODELS
 from app.registry.state import AppState
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel, ModelStatus
 from app.registry.tables.jobs import IoJob
 from tests.conftest import embedded_info
 

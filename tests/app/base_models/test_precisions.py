@@ -19,8 +19,7 @@ from app.registry.jobs.presence import Presence
 from app.registry.renders import service as renders
 from app.registry.renders.requests import RenderRequest
 from app.registry.state import AppState
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import BaseModel, BasePrecision
+from app.registry.tables.added_models import BaseModel, BasePrecision, ModelStatus
 from app.registry.tables.jobs import WorkerPresence
 from app.registry.tables.renders import Render, RenderImage
 

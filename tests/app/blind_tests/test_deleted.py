@@ -11,8 +11,7 @@ from app.registry.deletion.renders import delete_blind_test, delete_deleted_rend
 from app.registry.deletion.things import DeletedKind, list_things
 from app.registry.state import AppState
 from app.registry.tables.blind_tests import BlindTest, BlindVote, Choice, Question
-from app.registry.tables.grids import Grid
-from app.registry.tables.renders import Render
+from app.registry.tables.renders import Grid, Render
 from tests import fake_workers
 
 ME = "loopback"

@@ -10,8 +10,7 @@ from sqlmodel import select
 from app.registry.datasets import service as datasets
 from app.registry.job_kinds.caption_kinds import CaptionImagesArgs
 from app.registry.state import AppState
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.caption_models import CaptionModel
+from app.registry.tables.added_models import CaptionModel, ModelStatus
 from app.registry.tables.jobs import IoJob
 from tests.app.added_models.kinds import MEGABYTE
 from tests.app.datasets.test_service import picture

@@ -16,7 +16,7 @@ from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput
 from app.registry.job_kinds.caption_kinds import CaptionArgs, CaptionImagesArgs
 from app.registry.jobs import service as jobs
-from app.registry.tables.caption_models import CaptionModel
+from app.registry.tables.added_models import CaptionModel
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.jobs import IoJob
 from tests.app.added_models.kinds import REPO, make_folder

@@ -17,9 +17,8 @@ from app.registry.people import accounts, passwords, tokens
 from app.registry.people import service as people
 from app.registry.people.leaving import ACCOUNTS
 from app.registry.people.service import require_accounts
-from app.registry.tables.access import LoginSession
 from app.registry.tables.datasets import Dataset
-from app.registry.tables.people import Share, User
+from app.registry.tables.people import LoginSession, Share, User
 from app.supervisor.lock import DataFolderLock, LockOwner
 
 pytestmark = pytest.mark.usefixtures("no_surroundings")

@@ -21,7 +21,7 @@ from app.registry.datasets.several_captions import captions_of_image
 from app.registry.datasets.training_side import side_of
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.datasets import CaptionRevision, Image
 from worker.core.words import CaptionKind
 

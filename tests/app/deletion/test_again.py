@@ -13,7 +13,7 @@ from app.registry.datasets.new_images import NewImage
 from app.registry.deletion import adapters as deleted
 from app.registry.deletion import datasets as deletion
 from app.registry.tables.adapters import AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.datasets import Image
 from tests import fake_workers
 from tests.app.deletion.conftest import Registry

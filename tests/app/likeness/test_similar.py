@@ -13,8 +13,8 @@ from app.registry.deletion import adapters as deletion
 from app.registry.errors import Conflict, NotFound
 from app.registry.likeness import measuring, similar
 from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.blobs import AdapterLook, ImageLook
 from app.registry.tables.datasets import Dataset, Image
-from app.registry.tables.looks import AdapterLook, ImageLook
 from app.registry.tables.runs import Sample
 from tests.app.likeness.looked import add_adapter, look, measure, named
 from worker.core.likeness import pack

@@ -17,10 +17,9 @@ from app.registry.errors import AppError, Conflict, InvalidInput, NotFound
 from app.registry.people import accounts, invitations, leaving, passwords
 from app.registry.people import service as people
 from app.registry.people.accounts import LoggedIn, Sender, WrongLogin
-from app.registry.tables.access import LoginSession
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.jobs import Event
-from app.registry.tables.people import Invitation, LoginFailure, Share, User
+from app.registry.tables.people import Invitation, LoginFailure, LoginSession, Share, User
 from app.registry.tables.renders import SourceUser
 from app.registry.wording import aware
 

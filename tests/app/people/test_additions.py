@@ -14,7 +14,7 @@ from app.registry.base_models.service import ensure_embedded
 from app.registry.renders.covers import COVER_SLOT, take_cover
 from app.registry.renders.ordered_covers import missing_covers
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.people import Share

@@ -12,7 +12,7 @@ from app.registry.db import Database, utcnow
 from app.registry.deletion import datasets as dataset_deletion
 from app.registry.errors import Conflict, InUse
 from app.registry.renders.removal import equal_renders
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.datasets import Dataset, DatasetVersion
 from app.registry.tables.renders import Render
 from app.registry.tables.runs import Run

@@ -21,8 +21,7 @@ from app.registry.db import Database
 from app.registry.errors import Conflict
 from app.registry.people import invitations
 from app.registry.people import service as people
-from app.registry.tables.access import LoginSession
-from app.registry.tables.people import User
+from app.registry.tables.people import LoginSession, User
 from app.supervisor.address import AddressError, check_exposure, exposure_hints
 from app.web.access.login import Login
 from tests.app.people.conftest import ClientOf, find_person, state_of

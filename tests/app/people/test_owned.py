@@ -21,13 +21,12 @@ from app.registry.job_kinds.kinds import JobKind
 from app.registry.runs.pinned_images import pinned_images
 from app.registry.tables import owned
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image
-from app.registry.tables.grids import Grid, GridCell
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.owned import everything, product_visibility, source_of
 from app.registry.tables.people import Share, User
-from app.registry.tables.renders import Render, RenderAdapter
+from app.registry.tables.renders import Grid, GridCell, Render, RenderAdapter
 from app.registry.tables.runs import Run, RunDataset
 
 ADMIN = Principal(1, Role.ADMIN, "Eva")

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
-from app.registry.tables.access import KeyedRequest
+from app.registry.tables.people import KeyedRequest
 from tests.app.people.conftest import ClientOf, find_person, state_of
 from tests.documented import check_answer
 

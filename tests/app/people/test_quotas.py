@@ -18,7 +18,7 @@ from app.registry.jobs import quotas
 from app.registry.jobs import service as jobs
 from app.registry.jobs.quotas import device_seconds, limits_of, waits_until
 from app.registry.people import overview
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.jobs import Event
 from app.registry.tables.people import DEVICE_DAYS, DeviceUse, User

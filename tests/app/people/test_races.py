@@ -21,7 +21,7 @@ from app.registry.jobs.quotas import waits_until
 from app.registry.people import accounts, failures, invitations, overview, passwords, shares
 from app.registry.people import service as people
 from app.registry.people.accounts import Sender
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.datasets import Dataset, DatasetVersion
 from app.registry.tables.jobs import Event
 from app.registry.tables.people import DeviceUse, Invitation, LoginFailure, Share, User

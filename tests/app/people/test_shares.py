@@ -15,10 +15,9 @@ from app.registry.job_kinds.kinds import JobKind
 from app.registry.people import shares
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.datasets import Dataset, DatasetVersion
-from app.registry.tables.grids import Grid, GridCell
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.people import User
-from app.registry.tables.renders import Render, RenderAdapter
+from app.registry.tables.renders import Grid, GridCell, Render, RenderAdapter
 from tests.app.people.conftest import find_person, state_of
 
 

@@ -9,9 +9,9 @@ from app.registry.actor import making_for
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.datasets import Dataset, Image
-from app.registry.tables.grids import Grid
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.people import Share
+from app.registry.tables.renders import Grid
 from app.web.access.needs import Rule, make_rules
 from app.web.access.things import CHANGES, named_things
 from tests.app.people.conftest import ClientOf, find_person, state_of

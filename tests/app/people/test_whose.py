@@ -11,8 +11,7 @@ from app.registry.adapters.library import listing
 from app.registry.adapters.library.listing import Filter
 from app.registry.people.whose import only
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.grids import Grid
-from app.registry.tables.renders import Render, RenderImage
+from app.registry.tables.renders import Grid, Render, RenderImage
 from tests.app.people.conftest import ClientOf, state_of, train_privately, working_as
 from worker.core.families.family import BaseFamily
 

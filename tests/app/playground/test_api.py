@@ -13,10 +13,9 @@ from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.renders.requests import RenderRequest
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.jobs import IoJob
-from app.registry.tables.recipes import Recipe
-from app.registry.tables.renders import Render, RenderImage
+from app.registry.tables.renders import Recipe, Render, RenderImage
 from app.web.playground.api import RenderOut
 from tests import fake_workers
 from tests.conftest import embedded_info

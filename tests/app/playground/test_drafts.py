@@ -21,7 +21,7 @@ from app.registry.renders.requests import RenderRequest
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.storage.store import BlobStore
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.renders import Render, RenderAdapter, RenderImage
 from tests.fake_workers import weighted

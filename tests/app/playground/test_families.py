@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.state import AppState
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.renders import Render
 from app.web.playground.grids.views import STACK_PATH
 from tests import fake_workers

@@ -20,7 +20,7 @@ from app.registry.renders.gallery import GalleryFilter, adapter_choices, gallery
 from app.registry.renders.requests import RenderRequest
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.base_models import BaseModel, BasePrecision
+from app.registry.tables.added_models import BaseModel, BasePrecision
 from app.registry.tables.renders import Render, RenderImage
 from app.registry.zip_stream import archive_chunks
 from tests.fake_workers import weighted

@@ -15,7 +15,7 @@ from app.registry.base_models.sizes import USUAL_SIDE
 from app.registry.renders import service
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.renders import Render
 from tests import fake_workers

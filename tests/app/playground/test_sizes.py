@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 
 from app.registry.base_models.sizes import size_note
 from app.registry.state import AppState
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from tests import fake_workers
 from tests.app.playground.test_pages import FRAGMENT, HTML, filled
 from tests.conftest import embedded_info

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from sqlmodel import select
 
 from app.registry.state import AppState
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.datasets import Image
 from tests import fake_workers
 from tests.app.playground.test_live import redraw

@@ -11,8 +11,7 @@ from fastapi.testclient import TestClient
 
 from app.registry.base_models import service as base_models
 from app.registry.state import AppState
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import RETIRED, BaseModel
+from app.registry.tables.added_models import RETIRED, BaseModel, ModelStatus
 from app.web.playground.prompt import SHOWN
 from tests import fake_workers
 from tests.app.playground.test_pages import FRAGMENT, filled, renders_of

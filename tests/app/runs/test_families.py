@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from app.registry.jobs.presence import Presence
 from app.registry.runs.presets import with_changes
 from app.registry.state import AppState
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.datasets import Image
 from app.registry.wording import size_text
 from tests import fake_workers

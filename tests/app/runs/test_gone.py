@@ -10,7 +10,7 @@ from app.registry.datasets import service as datasets
 from app.registry.deletion import base_models as removal
 from app.registry.runs import service
 from app.registry.state import AppState
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from tests import fake_workers
 from tests.app.runs.test_pages import HTML, form_of
 from tests.fake_workers import FakeTraining

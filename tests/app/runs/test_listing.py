@@ -16,7 +16,7 @@ from app.registry.runs import listing
 from app.registry.runs.active import active_runs, queue_places, runs_ahead
 from app.registry.runs.listing import RunFilter, RunSort, list_runs, run_choices
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.datasets import Dataset, DatasetVersion
 from app.registry.tables.runs import Run, Sample
 from tests.claims import claim

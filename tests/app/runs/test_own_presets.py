@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from app.registry.runs import own_presets
 from app.registry.runs.presets import with_changes
 from app.registry.state import AppState
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.runs import Run
 from tests import fake_workers
 from tests.app.runs.test_pages import form_of, runs_of

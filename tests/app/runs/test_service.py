@@ -21,7 +21,7 @@ from app.registry.runs.active import active_runs, runs_ahead
 from app.registry.runs.checkpoints import list_sample_page
 from app.registry.runs.metrics import run_metrics
 from app.registry.runs.requests import RunRequest, StartCheckpoint
-from app.registry.tables.base_models import BaseModel, BaseSpeed
+from app.registry.tables.added_models import BaseModel, BaseSpeed
 from app.registry.tables.runs import Checkpoint, MetricChunk, Run
 from tests.claims import claim
 from tests.conftest import embedded_info, make_base_ready

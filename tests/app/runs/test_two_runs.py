@@ -11,7 +11,7 @@ from app.registry.comparison.side_by_side import pair_samples
 from app.registry.datasets import service as datasets
 from app.registry.deletion import runs as deletion
 from app.registry.state import AppState
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.runs import Run, Sample
 from tests import fake_workers
 from tests.fake_workers import FakeTraining

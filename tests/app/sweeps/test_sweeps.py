@@ -22,12 +22,10 @@ from app.registry.sweeps import service
 from app.registry.sweeps.plan import SweepRequest, plan_sweep
 from app.registry.sweeps.records import SweepResult, read_plan, read_result
 from app.registry.tables.adapters import Adapter, is_listed
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel, ModelStatus
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.jobs import IoJob
-from app.registry.tables.runs import Run
-from app.registry.tables.sweeps import Stage
+from app.registry.tables.runs import Run, Stage
 from tests import fake_sweeps, fake_workers
 
 

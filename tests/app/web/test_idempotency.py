@@ -20,7 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from app.registry.access import idempotency
 from app.registry.db import Database, database_now, make_engine
 from app.registry.state import AppState
-from app.registry.tables.access import KeyedRequest
+from app.registry.tables.people import KeyedRequest
 from app.web.idempotency import HEADER, REPLAYED, SCHEMA, IdempotencyKeys
 from app.web.openapi import operations
 from tests.conftest import AppMaker, make_base_ready

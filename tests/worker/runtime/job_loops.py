@@ -27,7 +27,7 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore
-from app.registry.tables.base_models import BaseSpeed
+from app.registry.tables.added_models import BaseSpeed
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image
 from app.registry.tables.jobs import IoJob, Job
 from app.registry.tables.runs import Checkpoint, Run

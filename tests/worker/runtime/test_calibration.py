@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.registry.tables.base_models import BaseSpeed
+from app.registry.tables.added_models import BaseSpeed
 from app.registry.tables.runs import Run
 from tests.worker.runtime.job_loops import open_registry, wait_for
 from tests.worker.runtime.trainer_server import TrainerServer

@@ -13,8 +13,7 @@ from app.registry.datasets import service
 from app.registry.datasets.auto_caption import orders, proposals
 from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
 from app.registry.job_kinds.caption_kinds import CaptionArgs, PreviewCaptionResult
-from app.registry.tables.auto_caption import CaptionProposal
-from app.registry.tables.datasets import Dataset, DatasetEdit, Image, ImageCaption
+from app.registry.tables.datasets import CaptionProposal, Dataset, DatasetEdit, Image, ImageCaption
 from app.registry.tables.jobs import IoJob
 from app.web.datasets.auto_caption.api import preview_out
 from tests.caption_servers import CaptionServer, caption_server

@@ -11,7 +11,7 @@ from sqlmodel import select
 from app.registry.job_kinds.kinds import DryRunArgs, DryRunResult
 from app.registry.jobs import service as jobs
 from app.registry.runs import dry_runs
-from app.registry.tables.base_models import BaseModel, BaseSpeed
+from app.registry.tables.added_models import BaseModel, BaseSpeed
 from app.registry.tables.datasets import Image
 from app.registry.tables.jobs import AFTER_RUNS, IoJob
 from app.registry.tables.runs import Run

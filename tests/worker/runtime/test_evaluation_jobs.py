@@ -23,7 +23,7 @@ from app.registry.jobs import service as jobs
 from app.registry.renders.grids import service as grids
 from app.registry.runs import checkpoints, progress
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.datasets import DatasetVersion
 from app.registry.tables.jobs import AFTER_RUNS, IoJob
 from app.registry.tables.renders import Render

@@ -18,7 +18,7 @@ from app.registry.added_models.service import ListedModel
 from app.registry.base_models.service import BASE_MODELS
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs.service import enqueue
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from tests.conftest import embedded_info
 from tests.fake_hub import Hub, open_hub

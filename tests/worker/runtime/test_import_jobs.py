@@ -21,7 +21,7 @@ from app.cli.main import main
 from app.registry.adapters import service as adapters
 from app.registry.blobs import findings
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.jobs import IoJob
 from tests.conftest import embedded_info

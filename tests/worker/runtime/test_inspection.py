@@ -12,7 +12,7 @@ import pytest
 
 from app.registry.added_models import service as added_models
 from app.registry.base_models import service as base_models
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.jobs import IO_THREADS, IoJob
 from tests.conftest import embedded_info
 from tests.worker.runtime.job_loops import PATIENCE_SECONDS, Registry, running, wait_for

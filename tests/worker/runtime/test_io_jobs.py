@@ -17,7 +17,7 @@ from app.registry.base_models import service as base_models
 from app.registry.job_kinds.kinds import ExportAdapterArgs
 from app.registry.jobs import service as jobs
 from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
 from app.web.adapters import page_view

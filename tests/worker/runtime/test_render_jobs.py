@@ -28,8 +28,7 @@ from app.registry.renders import service as playground
 from app.registry.renders.requests import RenderRequest
 from app.registry.renders.sources import FoundSource, SourceImage
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import BaseModel, BasePrecision
+from app.registry.tables.added_models import BaseModel, BasePrecision, ModelStatus
 from app.registry.tables.blobs import FileProblem, Thumbnail
 from app.registry.tables.renders import Render, RenderImage
 from app.registry.tables.runs import Run

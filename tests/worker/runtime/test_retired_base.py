@@ -14,7 +14,7 @@ from app.registry.job_kinds.kinds import ExtractAdapterArgs, FuseAdapterArgs, Fu
 from app.registry.jobs import service as jobs
 from app.registry.renders.requests import RenderRequest
 from app.registry.renders.service import create_render
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.renders import Render
 from app.registry.tables.runs import Run

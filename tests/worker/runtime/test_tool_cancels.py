@@ -13,7 +13,7 @@ from app.registry.adapters.tools import FuseOrder, MergeOrder
 from app.registry.job_kinds.kinds import ResizeAdapterArgs
 from app.registry.storage.store import Blob
 from app.registry.tables.adapters import AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from tests.fake_workers import weighted
 from tests.worker.lora_files.random_adapters import random_adapter

@@ -26,7 +26,7 @@ from app.registry.renders import tool_images
 from app.registry.runs import checkpoints
 from app.registry.runs.checkpoints import order_average
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from tests.fake_workers import weighted
 from tests.worker.bases.tiny_models import save_sd15

@@ -25,7 +25,7 @@ from app.registry.runs.changing import change_settings
 from app.registry.runs.metrics import run_metrics
 from app.registry.runs.rerun import train_again
 from app.registry.tables.adapters import Adapter, AdapterAlias, AdapterVersion
-from app.registry.tables.base_models import BaseSpeed
+from app.registry.tables.added_models import BaseSpeed
 from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.datasets import DatasetVersion
 from app.registry.tables.jobs import Event

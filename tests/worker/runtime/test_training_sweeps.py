@@ -19,8 +19,7 @@ from app.registry.sweeps.records import read_result
 from app.registry.tables.adapters import Adapter, is_listed
 from app.registry.tables.datasets import Image
 from app.registry.tables.jobs import Event
-from app.registry.tables.runs import Checkpoint, Run
-from app.registry.tables.sweeps import Stage, Sweep
+from app.registry.tables.runs import Checkpoint, Run, Stage, Sweep
 from tests.worker.runtime.job_loops import CONFIG, Registry, picture, wait_for
 from tests.worker.runtime.test_train_jobs import starts_of, trainer_of
 from worker.runtime.io_jobs import IoJobs

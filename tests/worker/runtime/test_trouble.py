@@ -11,7 +11,7 @@ import pytest
 from app.registry.blobs import findings
 from app.registry.runs.metrics import run_metrics
 from app.registry.tables.adapters import AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.blobs import FileProblem
 from app.registry.tables.datasets import DatasetVersion
 from app.registry.tables.jobs import Event

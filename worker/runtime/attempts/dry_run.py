@@ -11,7 +11,7 @@ from app.registry.base_models.speeds import record_speed
 from app.registry.job_kinds.kinds import DryRunArgs, DryRunResult, RoundTrip
 from app.registry.jobs import service as jobs
 from app.registry.runs import dry_runs
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.runs import Run
 from worker.core.evaluation.subjects import spread
 from worker.core.families.family import FALLBACK_FAMILY, find_family

@@ -14,7 +14,7 @@ from app.registry.datasets.used_datasets import UsedDataset, used_datasets
 from app.registry.db import Database
 from app.registry.errors import AppError
 from app.registry.storage.store import BlobStore
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.datasets import DatasetVersion
 from app.registry.tables.runs import Run
 from worker.runtime.job_progress import RefusedError

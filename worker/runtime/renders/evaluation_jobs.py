@@ -27,7 +27,7 @@ from app.registry.job_kinds.kinds import (
 from app.registry.renders.grids import service as grids
 from app.registry.renders.grids import views
 from app.registry.runs import service as runs
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.load import load_base
 from worker.core.evaluation.choice import Candidate

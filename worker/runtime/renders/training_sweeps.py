@@ -14,7 +14,7 @@ from app.registry.job_kinds.kinds import AdvanceSweepArgs, StepProgress
 from app.registry.runs import service as runs
 from app.registry.sweeps import advance
 from app.registry.sweeps.records import Score
-from app.registry.tables.sweeps import Stage
+from app.registry.tables.runs import Stage
 from worker.core.bases.family import BaseModelError
 from worker.core.evaluation.choice import left_out_reason
 from worker.core.evaluation.errors import EvaluationError, NotMeasured

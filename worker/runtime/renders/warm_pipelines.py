@@ -17,7 +17,7 @@ from PIL.Image import Image
 from app.registry.config import Settings
 from app.registry.job_kinds.weighted import ResolvedAdapter, in_parts
 from app.registry.storage.store import BlobStore
-from app.registry.tables.base_models import EMBEDDED, BaseModel, BasePrecision
+from app.registry.tables.added_models import EMBEDDED, BaseModel, BasePrecision
 from app.registry.temporary import temporary_folder
 from worker.core import starter
 from worker.core.bases.threads import is_small, use_fastest_threads

@@ -42,7 +42,7 @@ from app.registry.storage import open_store
 from app.registry.storage.store import BlobNotFound, BlobStore
 from app.registry.tables import all as tables  # noqa: F401 - registers every table before the first query
 from app.registry.tables.adapters import AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from worker.core.child_pipes import Outbox, read_lines
 from worker.core.lean_imports import lean_imports

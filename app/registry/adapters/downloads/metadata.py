@@ -16,7 +16,7 @@ from app.registry.datasets.several_captions import item_captions
 from app.registry.datasets.trained_on import version_datasets
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from app.registry.tables.adapters import Adapter, AdapterTag, AdapterVersion
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from worker.core.families.family import BaseFamily
 from worker.core.lora_files.file_names import file_stem
 from worker.core.lora_files.metadata import AdapterMetadata

@@ -25,7 +25,7 @@ from sqlalchemy.orm import UOWTransaction
 from sqlmodel import Session, col, select
 
 from app.registry.tables.adapters import Adapter, AdapterTag, AdapterVersion, is_in_library
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.owned import principal_of
 
 MAX_WORDS = 12

@@ -16,7 +16,7 @@ from app.registry.db import advisory_lock, utcnow
 from app.registry.jobs.rights import may_add
 from app.registry.slugs import insert_named, unique_slug
 from app.registry.tables.adapters import LATEST, Adapter, AdapterFile, AdapterVersion, is_in_library
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.runs import Run
 from worker.core.lora_files.weights import USUAL_WEIGHT
 

@@ -16,8 +16,7 @@ from app.registry.datasets.auto_caption.proposals import (
     write_changes,
 )
 from app.registry.errors import invalid_field
-from app.registry.tables.auto_caption import CaptionProposal
-from app.registry.tables.datasets import Image
+from app.registry.tables.datasets import CaptionProposal, Image
 
 NOTHING_NAMED = "Name the guesses by their ids, or the least confidence from 0 to 1."
 

@@ -30,8 +30,14 @@ from app.registry.job_kinds.caption_kinds import (
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.jobs import service as jobs
-from app.registry.tables.auto_caption import CaptionProposal, ProposalState
-from app.registry.tables.datasets import Dataset, Image, ImageCaption, is_live
+from app.registry.tables.datasets import (
+    CaptionProposal,
+    Dataset,
+    Image,
+    ImageCaption,
+    ProposalState,
+    is_live,
+)
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.owned import everything
 from app.registry.wording import plural

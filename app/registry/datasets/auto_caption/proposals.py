@@ -21,8 +21,15 @@ from app.registry.datasets.image_captions.changes import write_further
 from app.registry.datasets.several_captions import KindNow, captions_of_kinds
 from app.registry.db import in_chunks
 from app.registry.job_kinds.caption_kinds import PreviewCaptionResult
-from app.registry.tables.auto_caption import CaptionProposal, ProposalState
-from app.registry.tables.datasets import CaptionSource, DatasetEdit, Image, ImageCaption, is_live
+from app.registry.tables.datasets import (
+    CaptionProposal,
+    CaptionSource,
+    DatasetEdit,
+    Image,
+    ImageCaption,
+    ProposalState,
+    is_live,
+)
 from app.registry.tables.rows import UNSYNCHRONIZED
 from app.registry.wording import plural
 from worker.core.captioning.words import CaptionMode

@@ -14,7 +14,7 @@ from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.config import Settings
 from app.registry.errors import InvalidInput, invalid_field
 from app.registry.job_kinds.caption_kinds import CaptionArgs
-from app.registry.tables.caption_models import CaptionModel
+from app.registry.tables.added_models import CaptionModel
 from app.registry.tables.datasets import Dataset
 from worker.core.captioning.do_not_name import MAX_WORD_LENGTH, MAX_WORDS
 from worker.core.captioning.interface import MAX_PROMPT

@@ -19,8 +19,8 @@ from app.registry.renders.grids.numbers import MAX_VALUES, read_numbers, split_l
 from app.registry.renders.strips import spread
 from app.registry.runs import checkpoints
 from app.registry.runs import service as runs
+from app.registry.tables.added_models import BaseModel as Base
 from app.registry.tables.axes import Axis, AxisKind, AxisValue
-from app.registry.tables.base_models import BaseModel as Base
 from app.registry.validation import too_long
 from app.registry.wording import plural
 from worker.core.inference.config import MAX_PROMPT_CHARACTERS

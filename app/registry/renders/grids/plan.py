@@ -28,10 +28,9 @@ from app.registry.renders.plan import (
     usual_base_of,
 )
 from app.registry.renders.requests import RenderRequest
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.axes import Axis, AxisKind
-from app.registry.tables.base_models import BaseModel
-from app.registry.tables.grids import MAX_TITLE, GridCell
-from app.registry.tables.renders import Render, RenderImage
+from app.registry.tables.renders import MAX_TITLE, GridCell, Render, RenderImage
 from app.registry.validation import Reasons, one_line, too_long
 from app.registry.wording import capitalized
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS, MAX_STRIP

@@ -25,8 +25,7 @@ from app.registry.renders.grids.plan import GridPlan, find_cached, usual_title
 from app.registry.renders.plan import plan_single
 from app.registry.renders.sources import SourceImage
 from app.registry.storage.store import BlobStore
-from app.registry.tables.grids import MAX_TITLE, Grid, GridCell, is_on_its_own
-from app.registry.tables.renders import Render
+from app.registry.tables.renders import MAX_TITLE, Grid, GridCell, Render, is_on_its_own
 from app.registry.validation import one_line, too_long
 
 SLOT = "grid:{grid}:{place}"  # no other draft can be in it: slots of the API have no colon

@@ -15,8 +15,7 @@ from app.registry.renders import drafts, listing
 from app.registry.renders.grids.cells import position_of, title_at
 from app.registry.renders.grids.service import cells_of
 from app.registry.tables.axes import Axis
-from app.registry.tables.grids import Grid, GridCell, is_on_its_own
-from app.registry.tables.renders import Render, RenderImage
+from app.registry.tables.renders import Grid, GridCell, Render, RenderImage, is_on_its_own
 
 GRIDS_A_PAGE = 24
 

@@ -22,8 +22,7 @@ from app.registry.renders.listing import is_listed
 from app.registry.renders.results import CachedImages, NewRenderImage
 from app.registry.runs.checkpoints import use_checkpoint
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.grids import GridCell
-from app.registry.tables.renders import Render, RenderAdapter, RenderImage
+from app.registry.tables.renders import GridCell, Render, RenderAdapter, RenderImage
 
 BEST = "best"
 CELL_FIELDS = {

@@ -24,10 +24,8 @@ from app.registry.renders.requests import RenderRequest
 from app.registry.renders.sources import SourceImage
 from app.registry.slugs import insert_named
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import BaseModel
-from app.registry.tables.recipes import Recipe, RecipeAdapter
-from app.registry.tables.renders import Render, RenderImage
+from app.registry.tables.added_models import BaseModel, ModelStatus
+from app.registry.tables.renders import Recipe, RecipeAdapter, Render, RenderImage
 from app.registry.tables.rows import UNSYNCHRONIZED
 from app.registry.validation import checked_name
 from worker.core.inference.config import RenderConfig

@@ -15,7 +15,7 @@ from app.registry.job_kinds.states import JobStatus
 from app.registry.slugs import Reference
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.jobs import IoJob
 from app.web.access.needs import Action, Router
 from app.web.adapters.api import AdapterOut, adapter_out

@@ -21,8 +21,7 @@ from app.registry.datasets.auto_caption.providers import (
 )
 from app.registry.job_kinds.caption_kinds import CaptionArgs
 from app.registry.slugs import Number, Reference, RowId
-from app.registry.tables.auto_caption import ProposalState
-from app.registry.tables.datasets import Dataset
+from app.registry.tables.datasets import Dataset, ProposalState
 from app.registry.validation import Fraction
 from app.web.access.needs import Action, Router
 from app.web.answers import Answer, JobAnswer

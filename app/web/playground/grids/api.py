@@ -17,7 +17,7 @@ from app.registry.renders.grids.cells import read_request
 from app.registry.renders.grids.plan import MAX_CELLS, GridPlan, GridRequest
 from app.registry.renders.grids.winner import WinnerAction
 from app.registry.tables.axes import AxisKind
-from app.registry.tables.grids import MAX_TITLE, Grid
+from app.registry.tables.renders import MAX_TITLE, Grid
 from app.web.access.needs import Action, Router
 from app.web.answers import Answer, OwnedAnswer, image_urls
 from app.web.openapi import file_docs

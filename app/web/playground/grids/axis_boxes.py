@@ -13,8 +13,8 @@ from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
 from app.registry.renders.grids.axes import AxisContext, AxisRequest, read_axis
 from app.registry.renders.plan import usual_of
+from app.registry.tables.added_models import BaseModel
 from app.registry.tables.axes import AxisKind, AxisValue
-from app.registry.tables.base_models import BaseModel
 from app.web.playground.grids.forms import USUAL_SEEDS, GridForm, usual_weights
 from app.web.playground.stack import CheckedStack
 from worker.core.training.presets import prompts_of, usual_form

@@ -17,7 +17,7 @@ from app.registry.renders.grids.axes import MAX_AXIS_TEXT, PLACES, AxisRequest
 from app.registry.renders.grids.cells import read_request
 from app.registry.renders.grids.plan import GridRequest, usual_title
 from app.registry.tables.axes import AxisKind
-from app.registry.tables.grids import Grid
+from app.registry.tables.renders import Grid
 from app.registry.validation import NOT_A_CHOICE, too_long
 from app.web.addresses import MAX_ADDRESS
 from app.web.form_reader import FormReader

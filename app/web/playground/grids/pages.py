@@ -22,7 +22,7 @@ from app.registry.renders.grids.views import CellView, grid_view, list_grids
 from app.registry.renders.grids.winner import WinnerAction
 from app.registry.renders.plan import usual_of
 from app.registry.state import AppState
-from app.registry.tables.grids import Grid
+from app.registry.tables.renders import Grid
 from app.web.access.needs import Action, Router
 from app.web.addresses import MAX_ADDRESS, ListLinks
 from app.web.comparison import ComparedImage

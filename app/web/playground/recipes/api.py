@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, field_validator
 from app.registry.db import Session
 from app.registry.renders import service as renders
 from app.registry.renders.recipes import service
-from app.registry.tables.recipes import Recipe
+from app.registry.tables.renders import Recipe
 from app.registry.validation import Name
 from app.web.access.needs import Action, Router
 from app.web.answers import OwnedAnswer

@@ -13,7 +13,7 @@ from app.registry.errors import AppError, InvalidInput
 from app.registry.paging import find_page
 from app.registry.renders.recipes import service
 from app.registry.renders.recipes.service import OpenedRecipe
-from app.registry.tables.recipes import Recipe
+from app.registry.tables.renders import Recipe
 from app.web.access.needs import Action, Router
 from app.web.addresses import page_prefix
 from app.web.forms import SentForm

@@ -11,7 +11,7 @@ from app.registry.datasets.auto_caption.orders import OrderProgress
 from app.registry.datasets.edits.steps import undo_edit
 from app.registry.db import Database
 from app.registry.job_kinds.caption_kinds import CaptionImagesArgs, PreviewCaptionResult
-from app.registry.tables.auto_caption import CaptionProposal
+from app.registry.tables.datasets import CaptionProposal
 from app.registry.tables.jobs import IoJob
 from tests.app.datasets.test_service import filled
 from worker.core.captioning.interface import CaptionAnswer

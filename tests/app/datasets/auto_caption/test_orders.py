@@ -22,8 +22,7 @@ from app.registry.job_kinds.caption_kinds import (
     CaptionImagesResult,
     PreviewCaptionArgs,
 )
-from app.registry.tables.auto_caption import CaptionProposal, ProposalState
-from app.registry.tables.datasets import Dataset
+from app.registry.tables.datasets import CaptionProposal, Dataset, ProposalState
 from app.registry.tables.jobs import IoJob
 from tests.app.datasets.test_service import filled, picture
 from worker.core.captioning.file_names import GIVEN

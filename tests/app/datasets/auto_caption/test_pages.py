@@ -17,8 +17,7 @@ from app.registry.datasets.auto_caption import providers
 from app.registry.datasets.auto_caption.proposals import apply_proposals, store_proposals
 from app.registry.job_kinds.caption_kinds import CaptionImagesArgs, PreviewCaptionArgs
 from app.registry.state import AppState
-from app.registry.tables.auto_caption import CaptionProposal
-from app.registry.tables.datasets import Image
+from app.registry.tables.datasets import CaptionProposal, Image
 from app.registry.tables.jobs import IoJob
 from app.web.datasets.auto_caption.view import marked
 from tests.app.datasets.test_service import picture

@@ -15,8 +15,13 @@ from app.registry.datasets.several_captions import captions_of_kinds
 from app.registry.db import Database
 from app.registry.deletion import datasets as deletion
 from app.registry.job_kinds.caption_kinds import CaptionImagesArgs
-from app.registry.tables.auto_caption import CaptionProposal, ProposalState
-from app.registry.tables.datasets import CaptionRevision, DatasetEdit, ImageCaption
+from app.registry.tables.datasets import (
+    CaptionProposal,
+    CaptionRevision,
+    DatasetEdit,
+    ImageCaption,
+    ProposalState,
+)
 from app.registry.tables.jobs import IoJob
 from app.web.datasets.auto_caption import view
 from tests.app.datasets.test_service import filled

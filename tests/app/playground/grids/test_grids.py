@@ -25,8 +25,7 @@ from app.registry.renders.requests import RenderRequest
 from app.registry.state import AppState
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.tables.axes import AxisKind
-from app.registry.tables.grids import Grid, GridCell
-from app.registry.tables.renders import Render, RenderSource
+from app.registry.tables.renders import Grid, GridCell, Render, RenderSource
 from tests import fake_workers
 
 WEIGHTS = {"kind": "weight", "values": "0.5 to 1 by 0.25"}

@@ -15,9 +15,8 @@ from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.datasets.auto_caption import orders, proposals
 from app.registry.datasets.edits.steps import undo_edit
 from app.registry.job_kinds.caption_kinds import CaptionArgs, PreviewCaptionResult
-from app.registry.tables.auto_caption import CaptionProposal
-from app.registry.tables.caption_models import CaptionModel
-from app.registry.tables.datasets import Dataset, Image
+from app.registry.tables.added_models import CaptionModel
+from app.registry.tables.datasets import CaptionProposal, Dataset, Image
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run
 from tests.fake_hub import Hub, open_hub

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from app.registry.config import Settings
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel, ModelStatus
 from tests.worker.bases.tiny_models import save_two_blocks
 from worker.core import memory
 from worker.core.bases.inspect import inspect_base

@@ -26,8 +26,7 @@ from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.tables.adapters import Adapter, AdapterVersion
-from app.registry.tables.added_models import ModelStatus
-from app.registry.tables.base_models import BaseModel
+from app.registry.tables.added_models import BaseModel, ModelStatus
 from app.registry.tables.jobs import IoJob
 from app.registry.temporary import PREFIXES
 from tests.fake_workers import weighted

@@ -13,8 +13,8 @@ from app.registry.job_kinds.kinds import JobKind, MeasureImageArgs
 from app.registry.jobs.service import enqueue_io
 from app.registry.likeness import measuring, similar
 from app.registry.tables.adapters import Adapter, AdapterVersion
+from app.registry.tables.blobs import AdapterLook, ImageLook
 from app.registry.tables.jobs import IoJob
-from app.registry.tables.looks import AdapterLook, ImageLook
 from tests.worker.runtime.job_loops import Registry, add_images
 from tests.worker.runtime.test_tool_jobs import add, work_of
 from worker.core.likeness import FEATURES, unpack

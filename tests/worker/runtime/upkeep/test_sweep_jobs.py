@@ -15,8 +15,8 @@ from app.registry.blobs.sweep import order_if_due
 from app.registry.db import utcnow
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.jobs.service import claim_next, enqueue
-from app.registry.tables.access import KeyedRequest
 from app.registry.tables.jobs import Event, IoJob
+from app.registry.tables.people import KeyedRequest
 from tests.worker.runtime.job_loops import Registry, wait_for
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.lease import Lease
