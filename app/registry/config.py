@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.registry.actor import MAX_BYTES, MAX_MINUTES, MAX_WAITING, Limits
 from worker.core.captioning.remote.addresses import split_address
+from worker.core.documented import DocumentedModel
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 DEFAULT_PORT = 8188
@@ -33,7 +34,7 @@ SECRETS = (
 """Environment variables that processes without need of them do not get."""
 
 
-class Settings(BaseSettings):
+class Settings(DocumentedModel, BaseSettings):
     """Settings of this process; by default everything runs on this machine."""
 
     model_config = SettingsConfigDict(
@@ -44,170 +45,138 @@ class Settings(BaseSettings):
         populate_by_name=True,
     )
 
-    host: str = Field("127.0.0.1", description="Address the web server binds.")
-    port: int = Field(
-        DEFAULT_PORT, ge=0, le=65535, description="Port of the web server; 0 takes a free one."
-    )
-    data_dir: Path = Field(
-        default_factory=lambda: user_data_path("brushwork", appauthor=False),
-        description="Folder for the database, images, adapters and logs.",
-    )
-    database_url: str | None = Field(
-        None, description="SQLAlchemy URL; unset: SQLite in the data folder."
-    )
-    broker_url: str | None = Field(
-        None, description="Redis or Valkey URL; unset: a private Valkey started by `serve`."
-    )
-    storage_url: str | None = Field(
-        None, description="s3://, gs:// or az:// bucket; unset: a folder in the data folder."
-    )
-    password: SecretStr | None = Field(
-        None,
-        description="Password for all users, of 8 characters or more; required to bind beyond this "
-        "machine.",
-    )
-    allowed_hosts: str = Field(
-        "localhost,127.0.0.1,[::1]",
-        description="Host names the web server answers to, separated by commas.",
-    )
-    trusted_proxies: str = Field(
-        "127.0.0.1,::1",
-        description="Addresses or networks of reverse proxies, separated by commas, whose "
-        "X-Forwarded-For and X-Forwarded-Proto are believed.",
-    )
-    start_token: bool = Field(
-        False,
-        description="Ask for a token that is made at each start, against other users of this "
-        "machine: on or off.",
-    )
-    accounts: bool = Field(
-        False,
-        description="People log in with names and passwords of their own, and what they make can "
-        "be private: on or off. `brushwork users` invites them.",
-    )
-    new_things: Literal["studio", "private"] = Field(
-        "studio",
-        description="With accounts, who sees what somebody makes, unless they choose: studio "
-        "(everybody) or private.",
-    )
-    quota_disk: ByteSize = Field(
-        ByteSize(0),
-        le=MAX_BYTES,
-        description="With accounts, the disk that one person's things may take, such as 50 GB; 0: "
-        "no limit.",
-    )
-    quota_device_hours: float = Field(
-        0,
-        ge=0,
-        le=MAX_MINUTES // 60,
-        allow_inf_nan=False,
-        description="With accounts, the hours of devices that one person may use in 30 days; then "
-        "their trainings wait; 0: no limit.",
-    )
-    quota_waiting: int = Field(
-        0,
-        ge=0,
-        le=MAX_WAITING,
-        description="With accounts, the runs and renders of one person that may wait at once; 0: "
-        "no limit.",
-    )
-    identity_header: str = Field(
-        "",
-        pattern=r"^[A-Za-z0-9-]*$",
-        description="With accounts, the request header in which a proxy names the person, such as "
-        "Remote-User; unset: none is believed.",
-    )
-    identity_proxies: str = Field(
-        "",
-        description="Addresses or networks of the proxies whose header is believed, separated by "
-        "commas; unset: nobody's.",
-    )
-    open_browser: bool = Field(True, description="Open a browser when started on a terminal.")
-    device: str = Field("auto", description="Device of workers: auto, cpu, cuda, cuda:1, mps.")
-    threads: int = Field(
-        0,
-        ge=0,
-        description="Maximum CPU threads of a training or render process; 0: all cores. "
-        "Small base models use fewer if that is faster.",
-    )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="How much the processes write to their logs."
-    )
-    lease_seconds: float = Field(
-        20.0, gt=1, description="A worker that is silent for this long loses its job to another."
-    )
-    evaluate_runs: bool = Field(
-        True,
-        description="Compare the checkpoints of runs that ask for it once they have completed: on "
-        "or off.",
-    )
-    evaluation_eyes: str = Field(
-        "embedded",
-        description="Model that measures in evaluations: embedded, or the folder or Hub id of a "
-        "CLIP or DINO model.",
-    )
-    job_time_factor: float = Field(
-        1.0,
-        gt=0,
-        description="Multiplies the time limits of exports, imports and other io jobs; more for "
-        "slow disks and processors.",
-    )
-    model_folders: str = Field(
-        "",
-        description="Folders from which base models and caption models may be added, separated "
-        "by commas; unset: any folder of this machine if nobody else can use the server, none "
-        "otherwise.",
-    )
-    hub: Literal["auto", "on", "off"] = Field(
-        "auto",
-        description="Whether users may download from the Hugging Face Hub and publish there; "
-        "auto: if nobody else can use the server.",
-    )
+    host: str = "127.0.0.1"
+    """Address the web server binds."""
+
+    port: int = Field(DEFAULT_PORT, ge=0, le=65535)
+    """Port of the web server; 0 takes a free one."""
+
+    data_dir: Path = Field(default_factory=lambda: user_data_path("brushwork", appauthor=False))
+    """Folder for the database, images, adapters and logs."""
+
+    database_url: str | None = None
+    """SQLAlchemy URL; unset: SQLite in the data folder."""
+
+    broker_url: str | None = None
+    """Redis or Valkey URL; unset: a private Valkey started by `serve`."""
+
+    storage_url: str | None = None
+    """s3://, gs:// or az:// bucket; unset: a folder in the data folder."""
+
+    password: SecretStr | None = None
+    """Password for all users, of 8 characters or more; required to bind beyond this machine."""
+
+    allowed_hosts: str = "localhost,127.0.0.1,[::1]"
+    """Host names the web server answers to, separated by commas."""
+
+    trusted_proxies: str = "127.0.0.1,::1"
+    """Addresses or networks of reverse proxies, separated by commas, whose X-Forwarded-For and
+    X-Forwarded-Proto are believed."""
+
+    start_token: bool = False
+    """Ask for a token that is made at each start, against other users of this machine: on or
+    off."""
+
+    accounts: bool = False
+    """People log in with names and passwords of their own, and what they make can be private: on or
+    off. `brushwork users` invites them."""
+
+    new_things: Literal["studio", "private"] = "studio"
+    """With accounts, who sees what somebody makes, unless they choose: studio (everybody) or
+    private."""
+
+    quota_disk: ByteSize = Field(ByteSize(0), le=MAX_BYTES)
+    """With accounts, the disk that one person's things may take, such as 50 GB; 0: no limit."""
+
+    quota_device_hours: float = Field(0, ge=0, le=MAX_MINUTES // 60, allow_inf_nan=False)
+    """With accounts, the hours of devices that one person may use in 30 days; then their trainings
+    wait; 0: no limit."""
+
+    quota_waiting: int = Field(0, ge=0, le=MAX_WAITING)
+    """With accounts, the runs and renders of one person that may wait at once; 0: no limit."""
+
+    identity_header: str = Field("", pattern=r"^[A-Za-z0-9-]*$")
+    """With accounts, the request header in which a proxy names the person, such as Remote-User;
+    unset: none is believed."""
+
+    identity_proxies: str = ""
+    """Addresses or networks of the proxies whose header is believed, separated by commas; unset:
+    nobody's."""
+
+    open_browser: bool = True
+    """Open a browser when started on a terminal."""
+
+    device: str = "auto"
+    """Device of workers: auto, cpu, cuda, cuda:1, mps."""
+
+    threads: int = Field(0, ge=0)
+    """Maximum CPU threads of a training or render process; 0: all cores. Small base models use
+    fewer if that is faster."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """How much the processes write to their logs."""
+
+    lease_seconds: float = Field(20.0, gt=1)
+    """A worker that is silent for this long loses its job to another."""
+
+    evaluate_runs: bool = True
+    """Compare the checkpoints of runs that ask for it once they have completed: on or off."""
+
+    evaluation_eyes: str = "embedded"
+    """Model that measures in evaluations: embedded, or the folder or Hub id of a CLIP or DINO
+    model."""
+
+    job_time_factor: float = Field(1.0, gt=0)
+    """Multiplies the time limits of exports, imports and other io jobs; more for slow disks and
+    processors."""
+
+    model_folders: str = ""
+    """Folders from which base models and caption models may be added, separated by commas; unset:
+    any folder of this machine if nobody else can use the server, none otherwise."""
+
+    hub: Literal["auto", "on", "off"] = "auto"
+    """Whether users may download from the Hugging Face Hub and publish there; auto: if nobody else
+    can use the server."""
+
     hub_token: SecretStr | None = Field(
-        None,
-        validation_alias=AliasChoices("BRUSHWORK_HUB_TOKEN", "HF_TOKEN"),
-        description="Access token for the Hub; unset: `HF_TOKEN`, then the login of this machine. "
-        "Needed only for private and gated models, and for publishing.",
+        None, validation_alias=AliasChoices("BRUSHWORK_HUB_TOKEN", "HF_TOKEN")
     )
+    """Access token for the Hub; unset: `HF_TOKEN`, then the login of this machine. Needed only for
+    private and gated models, and for publishing."""
+
     hub_endpoint: str = Field(
         "https://huggingface.co",
         validation_alias=AliasChoices("BRUSHWORK_HUB_ENDPOINT", "HF_ENDPOINT"),
-        description="Address of the Hub or of a mirror; unset: `HF_ENDPOINT`.",
     )
-    ollama_url: str | None = Field(
-        None,
-        description="Address of an Ollama server that writes captions, such as "
-        "http://127.0.0.1:11434.",
-    )
-    ollama_model: str = Field(
-        "", description="Its vision model, unless a person chooses another; such as llava."
-    )
-    ollama_local: bool = Field(
-        True,
-        description="Offer an Ollama of this machine for captions, at 127.0.0.1:11434, where no "
-        "other address is set: on or off. It is asked for its models when the page of captions "
-        "opens.",
-    )
-    openai_url: str | None = Field(
-        None,
-        description="Address of a server with OpenAI's chat completions that writes captions, such "
-        "as http://127.0.0.1:8000/v1.",
-    )
-    openai_model: str = Field("", description="Its vision model, unless a person chooses another.")
-    openai_key: SecretStr | None = Field(
-        None, description="Key for that server; sent to no other address."
-    )
-    caption_hosts: str = Field(
-        "",
-        description="Hosts, separated by commas, that people may enter as another address for "
-        "captions, such as gpu.lan:11434; unset: only the addresses above are used.",
-    )
+    """Address of the Hub or of a mirror; unset: `HF_ENDPOINT`."""
 
-    export_folders: str = Field(
-        "",
-        description="LoRA folders of other programs in which adapters can be kept, each after a "
-        "name, separated by commas, such as ComfyUI=/srv/ComfyUI/models/loras.",
-    )
+    ollama_url: str | None = None
+    """Address of an Ollama server that writes captions, such as http://127.0.0.1:11434."""
+
+    ollama_model: str = ""
+    """Its vision model, unless a person chooses another; such as llava."""
+
+    ollama_local: bool = True
+    """Offer an Ollama of this machine for captions, at 127.0.0.1:11434, where no other address is
+    set: on or off. It is asked for its models when the page of captions opens."""
+
+    openai_url: str | None = None
+    """Address of a server with OpenAI's chat completions that writes captions, such as
+    http://127.0.0.1:8000/v1."""
+
+    openai_model: str = ""
+    """Its vision model, unless a person chooses another."""
+
+    openai_key: SecretStr | None = None
+    """Key for that server; sent to no other address."""
+
+    caption_hosts: str = ""
+    """Hosts, separated by commas, that people may enter as another address for captions, such as
+    gpu.lan:11434; unset: only the addresses above are used."""
+
+    export_folders: str = ""
+    """LoRA folders of other programs in which adapters can be kept, each after a name, separated by
+    commas, such as ComfyUI=/srv/ComfyUI/models/loras."""
 
     @field_validator("trusted_proxies", "identity_proxies")
     @classmethod
