@@ -38,9 +38,8 @@ from app.registry.renders.grids.views import GridView, grid_view
 from app.registry.renders.requests import RenderRequest
 from app.registry.runs import checkpoints
 from app.registry.runs import service as runs
-from app.registry.runs.metrics import run_metrics, values_of
 from app.registry.runs.presets import prompt_form_of
-from app.registry.runs.progress import FIXED_LOSS, HELD_OUT
+from app.registry.runs.progress import FIXED_LOSS, HELD_OUT, run_metrics, values_of
 from app.registry.storage.store import BlobStore
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.added_models import BaseModel

@@ -19,7 +19,7 @@ from app.registry.errors import AppError
 from app.registry.job_kinds.queues import Queue
 from app.registry.jobs.presence import present_workers
 from app.registry.paths import TEMPLATES
-from app.registry.runs.active import ActiveRuns, active_runs
+from app.registry.runs.service import ActiveRuns, active_runs
 from app.registry.tables.runs import Run
 from app.web import clock
 from app.web.addresses import host_of, own_address

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from app.registry.adapters.in_use import UsedVersion
+from app.registry.adapters.service import UsedVersion
 from app.web.templates import redirect_with_notice
 
 

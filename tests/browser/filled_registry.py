@@ -21,8 +21,8 @@ from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.datasets import pinned
 from app.registry.datasets import service as datasets
 from app.registry.db import utcnow
+from app.registry.deletion.adapters import discard_version
 from app.registry.deletion.runs import discard_checkpoint, discard_run
-from app.registry.deletion.versions import discard_version
 from app.registry.job_kinds.caption_kinds import CaptionImagesArgs
 from app.registry.job_kinds.kinds import RoundTrip
 from app.registry.job_kinds.states import JobStatus

@@ -28,7 +28,7 @@ from app.registry.job_kinds.caption_kinds import (
     PreviewCaptionResult,
 )
 from app.registry.jobs import service as jobs
-from app.registry.runs.active import is_any_active
+from app.registry.runs.service import is_any_active
 from app.registry.storage.store import BlobDamaged, BlobNotFound
 from app.registry.tables.datasets import CaptionProposal, Image, ProposalState
 from app.registry.tables.jobs import IoJob

@@ -1,4 +1,4 @@
-"""Operations on adapters: find, read, change, download, import, delete."""
+"""Operations on adapters: find, read, change, download, import, use, delete."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from app.registry.adapters.library.listing import AdapterPage as AdapterPage
 from app.registry.adapters.library.listing import Filter as Filter
 from app.registry.adapters.library.listing import Sort as Sort
 from app.registry.adapters.library.listing import list_adapters as list_adapters
+from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.aliases import ALIAS, NUMBER, newest_version
 from app.registry.base_models.service import get_base_model
 from app.registry.blobs import findings
@@ -350,3 +351,45 @@ def cancel_import(session: Session, job_id: int) -> IoJob:
     job = get_import(session, job_id)
     request_cancel(session, IoJob, job)
     return job
+
+
+@dataclass(frozen=True)
+class UsedVersion:
+    """The version that is in use now; `before`: the one that was, None if there was none."""
+
+    adapter: Adapter
+    version: AdapterVersion
+    before: AdapterVersion | None
+
+    @property
+    def undo(self) -> int | None:
+        """Number of the version to use again to undo this; None if nothing changed."""
+        is_other = self.before is not None and self.before.key != self.version.key
+        return self.before.version if self.before and is_other else None
+
+
+def use_version(session: Session, adapter_id: int, reference: int | str) -> UsedVersion:
+    """Point `latest` to a version, given by its number or an alias.
+
+    A cover that is a sample of the version in use before becomes the first sample of this one.
+    Raises NotFound, and Conflict for the checkpoints of a run.
+    """
+    session.exec(select(Adapter).where(Adapter.id == adapter_id).with_for_update()).first()
+    adapter = require_listed(get_adapter(session, adapter_id))
+    version = get_version(session, adapter, reference)
+    before = get_version(session, adapter)
+    samples = version_samples(session, version)
+    covers = [row.sha256 for row in version_samples(session, before)]
+    with renewed_download(session, adapter, version):
+        if samples and before.key != version.key and adapter.cover_sha256 in covers:
+            adapter.cover_sha256 = samples[0].sha256
+        aliases.point(session, version, LATEST)
+    return UsedVersion(adapter, version, before)
+
+
+def set_alias(session: Session, version: AdapterVersion, alias: str) -> str:
+    """Point an alias to this version, also `latest`; return it as stored."""
+    if aliases.read_alias(alias) != LATEST:
+        return aliases.set_alias(session, version, alias)
+    use_version(session, version.adapter_id, version.version)
+    return LATEST

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.in_use import use_version
+from app.registry.adapters.service import use_version
 from app.registry.adapters.usual_weight import set_usual_weight
 from app.registry.blind_tests.plan import BlindPlan
 from app.registry.db import utcnow

@@ -26,9 +26,8 @@ from app.registry.errors import NotFound
 from app.registry.runs import service
 from app.registry.runs.changing import changes_words
 from app.registry.runs.epochs import run_epochs
-from app.registry.runs.metrics import values_by_step
 from app.registry.runs.presets import preset_title
-from app.registry.runs.progress import HELD_OUT
+from app.registry.runs.progress import HELD_OUT, values_by_step
 from app.registry.runs.settings import Difference, config_differences, setting_names
 from app.registry.tables.datasets import Dataset, DatasetVersion
 from app.registry.tables.owned import source_of

@@ -1,35 +1,75 @@
-"""Deletes renders of the playground for good, with their images."""
+"""Deletes renders, grids and old drafts of the playground for good, with their images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, func, select
 
-from app.registry.adapters import publications
+from app.registry.adapters.versions import traces
 from app.registry.blobs.deletion import Deletion
-from app.registry.db import in_chunks
-from app.registry.deletion.grids import (
-    IS_DELETED,
-    delete_grids,
-    forget_renders,
-    is_in_grid,
-    is_only_in,
-)
+from app.registry.db import database_now, in_chunks
 from app.registry.deletion.lists import deleted_row
 from app.registry.errors import Conflict, NotFound
+from app.registry.job_kinds.kinds import DeleteDraftsArgs, JobKind
 from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.jobs import service as jobs
+from app.registry.renders import sources
 from app.registry.renders.recipes.service import delete_deleted_recipes
 from app.registry.renders.sources import forget_unused
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.blind_tests import BlindTest, BlindVote
 from app.registry.tables.owned import everything
-from app.registry.tables.renders import Grid, Recipe, Render, RenderAdapter, RenderImage
+from app.registry.tables.renders import Grid, GridCell, Recipe, Render, RenderAdapter, RenderImage
+
+DRAFTS_KEPT = timedelta(hours=1)
+DELETED_AT_ONCE = 1_000  # few enough for the time limit of the job; the next one goes on
+DELETE_PRIORITY = 50  # after what people wait for
+
+
+def is_in_grid() -> ColumnElement[bool]:
+    """Condition for renders with an image in a grid, also in a deleted one."""
+    return select(1).where(col(GridCell.render_id) == col(Render.id)).exists()
+
+
+IS_DELETED = col(Grid.deleted_at).is_not(None)
+
+
+def is_only_in(grids: ColumnElement[bool] = IS_DELETED) -> ColumnElement[bool]:
+    """Condition for renders that were made for grids, all of which meet a condition."""
+
+    def in_grids(which: ColumnElement[bool]) -> ColumnElement[bool]:
+        return (
+            select(1)
+            .select_from(GridCell)
+            .join(Grid, col(Grid.id) == col(GridCell.grid_id))
+            .where(col(GridCell.render_id) == col(Render.id), which)
+            .exists()
+        )
+
+    made_for_them = col(Render.draft_slot).is_not(None)
+    return made_for_them & in_grids(grids) & ~in_grids(~grids)
+
+
+def forget_renders(session: Session, render_ids: list[int]) -> None:
+    """Leave the cells of renders that are deleted for good without an image."""
+    change = sa.update(GridCell).where(col(GridCell.render_id).in_(render_ids))
+    session.connection().execute(change.values(render_id=None))
+
+
+def delete_grids(session: Session, grids: ColumnElement[bool] = IS_DELETED) -> int:
+    """Delete grids for good, without their images; return how many they were."""
+    deleted = session.exec(select(Grid.id).where(grids))
+    keys = [key for key in deleted if key is not None]
+    for chunk in in_chunks(keys):
+        for table, column in ((GridCell, col(GridCell.grid_id)), (Grid, col(Grid.id))):
+            session.connection().execute(sa.delete(table).where(column.in_(chunk)))
+    session.expire_all()
+    return len(keys)
 
 
 def delete_render(session: Session, render_id: int, *, only_deleted: bool = False) -> Deletion:
@@ -58,7 +98,7 @@ def delete_renders(session: Session, render_ids: Iterable[int], *, title: str) -
         deletion.files.update(session.exec(of_renders))
         used = select(Render.source_sha256).where(col(Render.id).in_(chunk))
         sources.update(filter(None, session.exec(used)))
-    publications.forget_images(session, deletion.files)
+    traces.forget_images(session, deletion.files)
     for chunk in in_chunks(keys | twins):
         connection = session.connection()
         pointing = sa.update(Render).where(col(Render.twin_id).in_(chunk))
@@ -217,3 +257,31 @@ def ended_renders(
     )
     query = query.where(~is_twin_of_unfinished)
     return [key for key in session.exec(query.order_by(col(Render.id))) if key is not None]
+
+
+def delete_old_drafts(session: Session) -> Deletion:
+    """Delete drafts that ended an hour ago, the oldest first, at most DELETED_AT_ONCE.
+
+    Those that are the cover of an adapter stay. Images to start from that no render uses are
+    deleted with them.
+    """
+    before = database_now(session) - DRAFTS_KEPT
+    keys = ended_renders(session, before=before, only_drafts=True)
+    title = "drafts of the playground"
+    deletion = delete_renders(session, keys[:DELETED_AT_ONCE], title=title)
+    forgotten = sources.forget_unused(session)
+    deletion.count(len(forgotten), "unused image to start from", "unused images to start from")
+    deletion.files.update(forgotten)
+    return deletion
+
+
+def is_due(session: Session) -> bool:
+    """True if a draft or an unused source is to be deleted, and no job does that."""
+    if jobs.was_ordered(session, JobKind.DELETE_DRAFTS):
+        return False
+    before = database_now(session) - DRAFTS_KEPT
+    drafts = ended_renders(session, before=before, only_drafts=True)
+    return bool(drafts) or sources.has_unused(session)
+
+
+order_if_due = jobs.orders_if_due(is_due, DeleteDraftsArgs(), priority=DELETE_PRIORITY)

@@ -14,7 +14,7 @@ from app.registry.actor import Principal
 from app.registry.api_records import api_record
 from app.registry.blobs import latents
 from app.registry.blobs.references import HASH, ROWS_AT_ONCE
-from app.registry.deletion.grids import is_only_in
+from app.registry.deletion.renders import is_only_in
 from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion, is_listed

@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.in_use import UsedVersion, use_version
 from app.registry.adapters.resolve import resolve
+from app.registry.adapters.service import UsedVersion, use_version
 from app.registry.adapters.versions.create_version import (
     SHARED,
     NewVersion,
@@ -30,8 +30,7 @@ from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.jobs import rights
 from app.registry.jobs import service as jobs
 from app.registry.runs import service
-from app.registry.runs.metrics import values_by_step
-from app.registry.runs.progress import FIXED_LOSS
+from app.registry.runs.progress import FIXED_LOSS, values_by_step
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import NOTICE, Checkpoint, Run, Sample

@@ -18,9 +18,8 @@ from app.registry.db import MAX_ID, database_now
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs.quotas import waits_until
 from app.registry.paging import Page
-from app.registry.runs.active import queue_places
 from app.registry.runs.epochs import Epochs, epochs_of_runs
-from app.registry.runs.service import elapsed_seconds
+from app.registry.runs.service import elapsed_seconds, queue_places
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_listed
 from app.registry.tables.added_models import BaseModel, ModelStatus
 from app.registry.tables.datasets import Dataset

@@ -1,10 +1,13 @@
-"""Progress of a run, written by the train worker; every write requires a valid claim."""
+"""Progress and metrics of a run, written by the train worker, and read point by point.
+
+Every write requires a valid claim.
+"""
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +28,7 @@ CHUNK_POINTS = 200
 HELD_OUT = ("held_out", "held_out_low", "held_out_high")
 FIXED_LOSS = "fixed_loss"
 MEASURED = frozenset({*HELD_OUT, FIXED_LOSS})  # not at every step
+MAX_POINTS = 5_000
 
 
 @dataclass(frozen=True)
@@ -246,3 +250,54 @@ def _fill_chunk(chunk: MetricChunk, values: Sequence[float]) -> None:
     chunk.minimum, chunk.maximum = min(finite), max(finite)
     chunk.mean = sum(finite) / len(finite)
     chunk.data = struct.pack(f"<{len(values)}f", *values)
+
+
+def run_metrics(
+    session: Session,
+    run_id: int,
+    *,
+    after: int = 0,
+    keys: Collection[str] = (),
+    most: int | None = MAX_POINTS,
+) -> dict[str, Any]:
+    """Points after a step: {"last_step", "series": {key: {"steps": […], "values": […]}}}.
+
+    At most `most` points per key; call again with `after=last_step` for the rest. Losses that are
+    measured now and then are always complete: each comes later than the loss of its step.
+    `keys`: only these metrics; empty: all.
+    """
+    is_new = col(MetricChunk.first_step) + col(MetricChunk.count) > after + 1
+    query = select(MetricChunk).where(
+        MetricChunk.run_id == run_id, is_new | col(MetricChunk.key).in_(MEASURED)
+    )
+    if keys:
+        query = query.where(col(MetricChunk.key).in_(keys))
+    chunks = session.exec(query.order_by(col(MetricChunk.first_step))).all()
+    series: dict[str, dict[str, list[Any]]] = {}
+    for chunk in chunks:
+        points = series.setdefault(chunk.key, {"steps": [], "values": []})
+        values = struct.unpack(f"<{chunk.count}f", chunk.data)
+        for step, value in enumerate(values, start=chunk.first_step):
+            is_included = step > after or chunk.key in MEASURED
+            if is_included and (most is None or len(points["steps"]) < most):
+                points["steps"].append(step)
+                points["values"].append(value if value == value else None)  # JSON has no NaN
+    last_steps = [
+        points["steps"][-1]
+        for key, points in series.items()
+        if points["steps"] and key not in MEASURED
+    ]
+    last = min(last_steps, default=after)
+    return {"last_step": last, "series": series}
+
+
+def values_by_step(session: Session, run_id: int, key: str) -> dict[int, float]:
+    """The finite values of one metric by step."""
+    return values_of(run_metrics(session, run_id, keys={key}), key)
+
+
+def values_of(metrics: Mapping[str, Any], key: str) -> dict[int, float]:
+    """The finite values of a metric by step, of what `run_metrics` found."""
+    points = metrics["series"].get(key, {"steps": [], "values": []})
+    pairs = zip(points["steps"], points["values"], strict=True)
+    return {step: value for step, value in pairs if value is not None}

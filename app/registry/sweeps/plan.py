@@ -15,7 +15,7 @@ from app.registry.base_models.sizes import USUAL_SIDE
 from app.registry.datasets import pinned
 from app.registry.datasets.several_captions import item_captions
 from app.registry.errors import InvalidInput
-from app.registry.runs.estimates import Estimate, estimate
+from app.registry.runs.needs import Estimate, estimate
 from app.registry.runs.presets import prompt_form_of
 from app.registry.runs.requests import CheckedRequest, RunRequest, check_request
 from app.registry.runs.settings import setting_label, value_words

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from app.registry.adapters.in_use import UsedVersion
+from app.registry.adapters.service import UsedVersion
 from app.registry.datasets.used_datasets import regularization_dataset, used_datasets
 from app.registry.db import database_now
 from app.registry.errors import Conflict, NotFound, invalid_field

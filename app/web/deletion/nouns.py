@@ -16,7 +16,7 @@ from app.registry.blind_tests.service import delete_blind_test
 from app.registry.blobs.deletion import Deletion
 from app.registry.datasets.service import delete_dataset, delete_image
 from app.registry.db import MAX_ID, utcnow
-from app.registry.deletion import adapters, datasets, renders, runs, sweeps, versions
+from app.registry.deletion import adapters, datasets, renders, runs, sweeps
 from app.registry.deletion.lists import restore
 from app.registry.prompt_sets import delete_set
 from app.registry.renders.grids.service import delete_grid
@@ -166,7 +166,7 @@ def _restoring(table: type[Any]) -> Callable[..., Any]:
 
 RUN = SoftDelete(runs.discard_run, runs.restore_run, "#run-{0.id}")
 CHECKPOINT = SoftDelete(runs.discard_checkpoint, runs.restore_checkpoint, "#step-{0.step}")
-VERSION = SoftDelete(versions.discard_version, versions.restore_version, "#versions")
+VERSION = SoftDelete(adapters.discard_version, adapters.restore_version, "#versions")
 ADAPTER = SoftDelete(delete_adapter, _restoring(Adapter), "/adapters/{0.slug}")
 DATASET = SoftDelete(delete_dataset, _restoring(Dataset), "/datasets/{0.slug}")
 IMAGE = SoftDelete(delete_image, _restoring(Image))
@@ -189,7 +189,7 @@ _everyones = partial(Noun, action=Action.ADMIN)
 NOUNS = (
     Noun("run", "/runs/{run_id}", "a run", runs.delete_deleted_run, RUN),
     Noun("checkpoint", STEP, "a checkpoint", runs.delete_deleted_checkpoint, CHECKPOINT),
-    Noun("version", NUMBER, "a version", versions.delete_version, VERSION),
+    Noun("version", NUMBER, "a version", adapters.delete_version, VERSION),
     Noun("adapter", "/adapters/{adapter_id}", "an adapter", adapters.delete_forever, ADAPTER),
     Noun("dataset", "/datasets/{dataset_id}", "a dataset", datasets.delete_dataset, DATASET),
     Noun("image", "/images/{image_id}", "an image", datasets.delete_image, IMAGE),

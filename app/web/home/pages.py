@@ -8,10 +8,9 @@ from fastapi.responses import HTMLResponse
 from app.registry.adapters import service as adapters
 from app.registry.datasets import service as datasets
 from app.registry.job_kinds.states import JobStatus
-from app.registry.runs.active import active_runs, ended_runs
 from app.registry.runs.epochs import epochs_of_runs
 from app.registry.runs.listing import newest_samples
-from app.registry.runs.service import STATUS_PHRASES
+from app.registry.runs.service import STATUS_PHRASES, active_runs, ended_runs
 from app.registry.tables.runs import RUINED, Run
 from app.registry.wording import plural
 from app.web import templates

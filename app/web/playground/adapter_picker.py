@@ -9,7 +9,7 @@ from app.registry.adapters import fitting
 from app.registry.adapters import service as adapters
 from app.registry.adapters.fitting import BaseKind
 from app.registry.adapters.service import AdapterPage, AdapterSummary, Filter
-from app.registry.adapters.versions.names import VersionNames, names_of
+from app.registry.adapters.versions.aliases import VersionNames, names_of
 from app.registry.db import Session
 from app.registry.errors import NotFound
 from app.registry.tables.adapters import Adapter

@@ -8,7 +8,7 @@ from app.registry.errors import AppError
 from app.registry.renders import drafts, sources
 from app.registry.renders.plan import usual_of
 from app.registry.renders.sources import SourceImage
-from app.registry.runs.active import active_runs
+from app.registry.runs.service import active_runs
 from app.registry.tables.added_models import BaseModel
 from app.registry.tables.renders import Render
 from app.registry.wording import duration

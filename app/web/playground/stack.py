@@ -13,7 +13,7 @@ from app.registry.adapters.fitting import AdapterAndVersion, BaseKind
 from app.registry.adapters.resolve import trained_skip
 from app.registry.adapters.service import AdapterSummary
 from app.registry.adapters.usual_weight import weight_card_of
-from app.registry.adapters.versions.names import VersionNames, names_of
+from app.registry.adapters.versions.aliases import VersionNames, names_of
 from app.registry.base_models import service as base_models
 from app.registry.db import Session
 from app.registry.errors import AppError

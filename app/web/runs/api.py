@@ -17,7 +17,7 @@ from app.registry.people.whose import only
 from app.registry.runs import changing, listing, service, stopping
 from app.registry.runs.epochs import run_epochs
 from app.registry.runs.listing import RunFilter, RunRow, RunSort
-from app.registry.runs.metrics import run_metrics
+from app.registry.runs.progress import run_metrics
 from app.registry.runs.settings import Difference
 from app.registry.slugs import Reference
 from app.registry.tables.adapters import Adapter

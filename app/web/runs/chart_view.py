@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from app.registry.runs.checkpoints import RunCheckpoint
-from app.registry.runs.metrics import values_of
-from app.registry.runs.progress import HELD_OUT
+from app.registry.runs.progress import HELD_OUT, values_of
 from app.registry.wording import rate_text
 
 LEARNING_RATE = "learning_rate"

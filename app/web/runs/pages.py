@@ -17,9 +17,9 @@ from app.registry.errors import AppError, Conflict, InvalidInput, QuotaUsedUp
 from app.registry.job_kinds.kinds import DryRunResult
 from app.registry.runs import dry_runs, requests, service
 from app.registry.runs.crops import crops_of
-from app.registry.runs.metrics import run_metrics
 from app.registry.runs.pinned_images import pinned_images
 from app.registry.runs.presets import shipped_preset
+from app.registry.runs.progress import run_metrics
 from app.registry.runs.several_datasets import place_of_field
 from app.registry.state import AppState
 from app.web.access.needs import Action, Router

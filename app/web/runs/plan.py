@@ -15,10 +15,8 @@ from app.registry.datasets.used_datasets import used_datasets
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.runs import dry_runs, requests, service
-from app.registry.runs.active import active_runs, is_machine_busy
 from app.registry.runs.dry_runs import DryRun
-from app.registry.runs.estimates import Estimate, estimate
-from app.registry.runs.needs import TrainingNeeds, training_needs
+from app.registry.runs.needs import Estimate, TrainingNeeds, estimate, training_needs
 from app.registry.runs.own_presets import list_presets
 from app.registry.runs.presets import (
     PRESET_WORDS,
@@ -28,6 +26,7 @@ from app.registry.runs.presets import (
     shipped_preset,
     with_changes,
 )
+from app.registry.runs.service import active_runs, is_machine_busy
 from app.registry.runs.several_datasets import MAX_DATASETS, trigger_word_problem
 from app.registry.tables.added_models import BaseModel, ModelStatus
 from app.registry.tables.runs import OwnPreset, Run

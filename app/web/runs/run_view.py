@@ -23,11 +23,11 @@ from app.registry.job_kinds.kinds import EvaluationResult
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs.quotas import waits_until
 from app.registry.runs import changing, checkpoints, service, stopping
-from app.registry.runs.active import runs_ahead
 from app.registry.runs.checkpoints import RunCheckpoint, SamplePage
 from app.registry.runs.epochs import Epochs, run_epochs
-from app.registry.runs.metrics import run_metrics
 from app.registry.runs.presets import preset_title
+from app.registry.runs.progress import run_metrics
+from app.registry.runs.service import runs_ahead
 from app.registry.runs.settings import Setting, run_settings
 from app.registry.tables.adapters import LATEST, Adapter, AdapterVersion
 from app.registry.tables.added_models import BaseModel

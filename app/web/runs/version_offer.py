@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.versions import next_version as versions
+from app.registry.adapters.versions import create_version as versions
 from app.registry.adapters.versions.create_version import adapter_of_child
 from app.registry.db import Session
 from app.registry.errors import NotFound, invalid_field

@@ -11,7 +11,7 @@ from sqlmodel import col, select
 
 from app.registry.adapters.tools import KINDS
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.deletion.drafts import delete_old_drafts
+from app.registry.deletion.renders import delete_old_drafts
 from app.registry.job_kinds.states import JobStatus
 from app.registry.renders import listing
 from app.registry.state import AppState

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
 from app.registry.adapters import service
-from app.registry.adapters.in_use import use_version
+from app.registry.adapters.service import use_version
 from app.registry.errors import Conflict, NotFound
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter

@@ -10,7 +10,7 @@ from app.registry.blobs.references import find_referenced
 from app.registry.blobs.subjects import list_references
 from app.registry.comparison.versions import compare
 from app.registry.deletion import adapters as deleted_adapters
-from app.registry.deletion import datasets, versions
+from app.registry.deletion import datasets
 from app.registry.deletion import runs as deletion
 from app.registry.deletion.lists import restore
 from app.registry.deletion.things import DeletedKind, list_things
@@ -281,8 +281,8 @@ def test_each_version_from_a_run_keeps_its_samples(registry: Registry) -> None:
             assert [image.title for image in images] == ["a castle", "a rocket"]
         assert len(compare(session, adapter, 1, 2).pairs) == 2
     with registry.database.write() as session:
-        versions.discard_version(session, adapter.key, 1)
-    registry.delete(lambda session: versions.delete_version(session, adapter.key, 1))
+        deleted_adapters.discard_version(session, adapter.key, 1)
+    registry.delete(lambda session: deleted_adapters.delete_version(session, adapter.key, 1))
     with registry.database.read() as session:
         left = session.exec(select(Sample.sha256)).all()
     assert sorted(left) == sorted(sha256 for sha256, _ in before[1])

@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 from sqlmodel import col, select
 
-from app.registry.adapters import in_use, service
+from app.registry.adapters import service
 from app.registry.adapters.versions import aliases
+from app.registry.adapters.versions.aliases import names_of
 from app.registry.adapters.versions.create_version import NewFile, NewVersion, publish
-from app.registry.adapters.versions.names import names_of
 from app.registry.blobs.deletion import FreedSpace
 from app.registry.db import utcnow
 from app.registry.deletion import adapters as deleted
-from app.registry.deletion import versions as deletion
 from app.registry.deletion.things import DeletedKind, list_things
 from app.registry.deletion.usage import FileKind, storage_use
 from app.registry.errors import Conflict, NotFound
@@ -63,8 +62,8 @@ def make(registry: Registry, adapter: int | None = None) -> AdapterVersion:
 def delete(registry: Registry, adapter: int, version: int | str) -> FreedSpace:
     """Delete a version, then for good."""
     with registry.database.write() as session:
-        number = deletion.discard_version(session, adapter, version).version
-    return registry.delete(lambda session: deletion.delete_version(session, adapter, number))
+        number = deleted.discard_version(session, adapter, version).version
+    return registry.delete(lambda session: deleted.delete_version(session, adapter, number))
 
 
 def latest(registry: Registry, adapter: int) -> int:
@@ -74,12 +73,12 @@ def latest(registry: Registry, adapter: int) -> int:
 
 def restore(registry: Registry, adapter: int, version: int) -> None:
     with registry.database.write() as session:
-        deletion.restore_version(session, adapter, version)
+        deleted.restore_version(session, adapter, version)
 
 
 def discard(registry: Registry, adapter: int, version: int) -> None:
     with registry.database.write() as session:
-        deletion.discard_version(session, adapter, version)
+        deleted.discard_version(session, adapter, version)
 
 
 def test_a_deleted_version_is_nowhere_until_it_is_restored(registry: Registry) -> None:
@@ -132,7 +131,7 @@ def test_latest_that_was_moved_since_stays_where_it_is(registry: Registry) -> No
     make(registry, key)
     discard(registry, key, 3)
     with registry.database.write() as session:
-        in_use.use_version(session, key, 1)
+        service.use_version(session, key, 1)
     restore(registry, key, 3)
     assert latest(registry, key) == 1
 
@@ -142,7 +141,7 @@ def test_a_version_goes_with_its_files_and_latest_moves(registry: Registry) -> N
     key = first.adapter_id
     second = make(registry, key)
     with pytest.raises(Conflict, match=r"not deleted\. Delete it first, then for good"):
-        registry.delete(lambda session: deletion.delete_version(session, key, 2))
+        registry.delete(lambda session: deleted.delete_version(session, key, 2))
     freed = delete(registry, key, 2)
     assert freed.goes == ("2 downloads",)
     assert freed.files == 3  # weights, original, its own download
@@ -180,7 +179,7 @@ def test_an_alias_that_was_set_during_the_deletion_goes_with_the_version(
     discard(registry, key, 2)
     with registry.database.write() as session:  # as a request that read the version before
         aliases.set_alias(session, second, "best")
-    freed = registry.delete(lambda session: deletion.delete_version(session, key, 2))
+    freed = registry.delete(lambda session: deleted.delete_version(session, key, 2))
     assert "1 alias" in freed.goes
     with registry.database.read() as session:
         assert aliases.alias_numbers(session, key) == {"latest": 1}

@@ -10,7 +10,7 @@ from sqlmodel import select
 
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.db import Database, utcnow
-from app.registry.deletion import drafts as deletion_of_drafts
+from app.registry.deletion import renders as deletion_of_drafts
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import JobStatus

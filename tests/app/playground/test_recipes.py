@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from app.registry.adapters import service as adapters
 from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.deletion.adapters import discard_version
 from app.registry.deletion.renders import delete_deleted_renders
-from app.registry.deletion.versions import discard_version
 from app.registry.renders import sources
 from app.registry.renders.recipes import service
 from app.registry.state import AppState

@@ -16,7 +16,6 @@ from app.registry.blobs import deletion as freeing
 from app.registry.blobs import sweep
 from app.registry.datasets import service as datasets
 from app.registry.db import utcnow
-from app.registry.deletion import drafts
 from app.registry.deletion import renders as deletion
 from app.registry.errors import InvalidInput
 from app.registry.renders import sources
@@ -59,7 +58,7 @@ def age(state: AppState, **ago: float) -> None:
 
 
 def clean_up(state: AppState) -> freeing.FreedSpace:
-    return freeing.delete(state, drafts.delete_old_drafts)
+    return freeing.delete(state, deletion.delete_old_drafts)
 
 
 def test_an_uploaded_image_starts_a_render_and_its_twin(
@@ -180,9 +179,9 @@ def test_a_source_that_no_render_uses_is_deleted_hours_later(
     draw(client, source={"sha256": used})
     age(state, hours=5)
     with state.database.read() as session:
-        assert not drafts.is_due(session)
+        assert not deletion.is_due(session)
     age(state, hours=7)
-    job = drafts.order_if_due(state.database)
+    job = deletion.order_if_due(state.database)
     assert job is not None
     freed = clean_up(state)
     assert freed.goes == ("1 unused image to start from",)

@@ -13,8 +13,8 @@ from app.registry.db import Database, utcnow
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.runs import listing
-from app.registry.runs.active import active_runs, queue_places, runs_ahead
 from app.registry.runs.listing import RunFilter, RunSort, list_runs, run_choices
+from app.registry.runs.service import active_runs, queue_places, runs_ahead
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import BaseModel
 from app.registry.tables.datasets import Dataset, DatasetVersion

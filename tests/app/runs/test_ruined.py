@@ -8,7 +8,7 @@ import re
 from fastapi.testclient import TestClient
 
 from app.registry.adapters.service import get_version
-from app.registry.deletion.versions import discard_version
+from app.registry.deletion.adapters import discard_version
 from app.registry.runs import progress
 from app.registry.state import AppState
 from app.registry.tables.runs import Run

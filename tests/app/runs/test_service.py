@@ -16,11 +16,11 @@ from app.registry.errors import Conflict, InvalidInput, NotReady
 from app.registry.job_kinds.kinds import SweepArgs
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
-from app.registry.runs import estimates, own_presets, progress, requests, service
-from app.registry.runs.active import active_runs, runs_ahead
+from app.registry.runs import needs, own_presets, progress, requests, service
 from app.registry.runs.checkpoints import list_sample_page
-from app.registry.runs.metrics import run_metrics
+from app.registry.runs.progress import run_metrics
 from app.registry.runs.requests import RunRequest, StartCheckpoint
+from app.registry.runs.service import active_runs, runs_ahead
 from app.registry.tables.added_models import BaseModel, BaseSpeed
 from app.registry.tables.runs import Checkpoint, MetricChunk, Run
 from tests.claims import claim
@@ -126,7 +126,7 @@ def test_the_estimate_scales_the_nearest_measurement(database: Database, ready_b
     config = TrainConfig(steps=100, batch_size=8, rank=16, sample_prompts=[], sample_every=0)
     with database.write() as session:
         base = base_models.find_base_model(session, "starter")
-        assert estimates.estimate(session, base, config).seconds is None
+        assert needs.estimate(session, base, config).seconds is None
         speed = {"resolution": base.resolution, "seconds_per_step": 0.1, "adapter_bytes": 1_000}
         speed["layers"] = trained_layers(config)
         for batch, rank in ((4, 8), (1, 1)):
@@ -139,11 +139,11 @@ def test_the_estimate_scales_the_nearest_measurement(database: Database, ready_b
                     **speed,
                 )
             )
-        found = estimates.estimate(session, base, config)
+        found = needs.estimate(session, base, config)
         costly = {"gradient_accumulation": 4, "gradient_checkpointing": True}
-        longer = estimates.estimate(session, base, config.model_copy(update=costly))
-    assert found.seconds == pytest.approx(100 * 0.2 + estimates.START_UP_SECONDS)
-    assert longer.seconds == pytest.approx(100 * 0.2 * 4 * 1.5 + estimates.START_UP_SECONDS)
+        longer = needs.estimate(session, base, config.model_copy(update=costly))
+    assert found.seconds == pytest.approx(100 * 0.2 + needs.START_UP_SECONDS)
+    assert longer.seconds == pytest.approx(100 * 0.2 * 4 * 1.5 + needs.START_UP_SECONDS)
     assert (found.trainable_parameters, found.adapter_bytes) == (1_000, 2_000)
 
 
@@ -157,7 +157,7 @@ def test_the_estimate_counts_the_samples_of_checkpoints(
     config = TrainConfig(steps=100, sample_every=sample_every, checkpoint_every=checkpoint_every)
     every = [number for number in (sample_every, checkpoint_every) if number]
     steps = {0, 100} | {step for step in range(1, 100) if any(step % each == 0 for each in every)}
-    assert estimates.count_sample_rows(config) == len(steps) == rows
+    assert needs.count_sample_rows(config) == len(steps) == rows
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_how_much_is_trained_is_known_from_the_same_layers_only(
                 adapter_bytes=2 * trained,
             )
             session.add(row)
-        found = estimates.estimate(session, base, TrainConfig(**(usual | asked)))
+        found = needs.estimate(session, base, TrainConfig(**(usual | asked)))
     assert found.seconds is not None
     assert (found.trainable_parameters, found.adapter_bytes) == known
 

@@ -15,7 +15,7 @@ from app.registry.db import utcnow
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs.presence import Presence
 from app.registry.paths import STATIC
-from app.registry.runs.active import ActiveRuns
+from app.registry.runs.service import ActiveRuns
 from app.registry.state import AppState
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.runs import Run

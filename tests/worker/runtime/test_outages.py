@@ -19,7 +19,7 @@ from app.registry.errors import StorageFullError
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.jobs.reaper import Reaper
-from app.registry.runs.metrics import run_metrics
+from app.registry.runs.progress import run_metrics
 from app.registry.storage.store import BlobStore
 from app.registry.tables.jobs import Event, IoJob, WorkerPresence
 from app.registry.tables.runs import Checkpoint, Run, Sample

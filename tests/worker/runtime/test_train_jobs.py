@@ -22,7 +22,7 @@ from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.jobs.owner import new_token
 from app.registry.runs import checkpoints
 from app.registry.runs.changing import change_settings
-from app.registry.runs.metrics import run_metrics
+from app.registry.runs.progress import run_metrics
 from app.registry.runs.rerun import train_again
 from app.registry.tables.adapters import Adapter, AdapterAlias, AdapterVersion
 from app.registry.tables.added_models import BaseSpeed

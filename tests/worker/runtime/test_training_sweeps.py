@@ -10,8 +10,7 @@ from sqlmodel import col, select
 
 from app.registry import evaluations
 from app.registry.job_kinds.states import JobStatus
-from app.registry.runs.metrics import values_by_step
-from app.registry.runs.progress import HELD_OUT
+from app.registry.runs.progress import HELD_OUT, values_by_step
 from app.registry.runs.requests import RunRequest
 from app.registry.sweeps import service
 from app.registry.sweeps.plan import SweepRequest, plan_sweep

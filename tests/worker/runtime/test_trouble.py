@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.registry.blobs import findings
-from app.registry.runs.metrics import run_metrics
+from app.registry.runs.progress import run_metrics
 from app.registry.tables.adapters import AdapterVersion
 from app.registry.tables.added_models import BaseModel
 from app.registry.tables.blobs import FileProblem

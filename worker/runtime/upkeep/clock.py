@@ -18,14 +18,14 @@ from app.registry.blobs import check, sweep
 from app.registry.config import Settings
 from app.registry.datasets.measures import backfill
 from app.registry.db import Database
-from app.registry.deletion import drafts
+from app.registry.deletion import renders
 from app.registry.likeness import measuring
 
 FIRST_LOOK_SECONDS = 60.0  # do not slow down the start of a worker
 LOOK_SECONDS = 60.0
 SELDOM_SECONDS = 600.0
 ORDERS = (
-    drafts.order_if_due,
+    renders.order_if_due,
     sweep.order_if_due,
     backfill.order_if_due,
     check.order_if_due,

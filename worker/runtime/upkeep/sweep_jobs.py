@@ -7,7 +7,7 @@ import logging
 from app.registry.access import idempotency
 from app.registry.blobs import deletion as freeing
 from app.registry.blobs.sweep import ADOPT_COMMAND, SweepSummary, sweep
-from app.registry.deletion import drafts
+from app.registry.deletion import renders
 from app.registry.job_kinds.kinds import DeleteDraftsResult, SweepResult
 from app.registry.jobs import quotas
 from app.registry.likeness import image_searches
@@ -47,5 +47,5 @@ def _result(swept: SweepSummary) -> SweepResult:
 
 def delete_drafts(work: IoWork) -> None:
     """Delete the drafts that ended an hour ago, then the files that nothing else refers to."""
-    freed = freeing.delete(work, drafts.delete_old_drafts)
+    freed = freeing.delete(work, renders.delete_old_drafts)
     work.succeed(DeleteDraftsResult(files=freed.files, size_bytes=freed.size_bytes))

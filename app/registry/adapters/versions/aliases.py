@@ -7,9 +7,10 @@ it back to an older one until the next version. It cannot be deleted.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from app.registry.db import upsert
 from app.registry.errors import InvalidInput, NotFound
@@ -19,6 +20,7 @@ MAX_ALIAS = 40
 MAX_ALIASES = 50
 ALIAS = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{MAX_ALIAS - 1}}}")
 NUMBER = re.compile(r"v?([0-9]{1,9})")
+MAX_NUMBERS = 20  # of an adapter with many versions, the newest
 
 
 def read_alias(text: str) -> str:
@@ -103,3 +105,45 @@ def newest_version(session: Session, adapter_id: int) -> AdapterVersion | None:
 def by_number(aliases: dict[str, int], number: int) -> Sequence[str]:
     """The aliases of one version, `latest` first."""
     return sorted((a for a, n in aliases.items() if n == number), key=lambda a: (a != LATEST, a))
+
+
+@dataclass(frozen=True)
+class VersionNames:
+    """Aliases of an adapter except `latest`, with their version numbers, and its newest numbers."""
+
+    aliases: dict[str, int]
+    numbers: list[int]
+
+
+def names_of(session: Session, adapter_ids: Iterable[int]) -> dict[int, VersionNames]:
+    """The names of the versions of each adapter, in two queries."""
+    keys = set(adapter_ids)
+    if not keys:
+        return {}
+    names: dict[int, VersionNames] = {key: VersionNames({}, []) for key in keys}
+    place = (
+        func.row_number()
+        .over(
+            partition_by=col(AdapterVersion.adapter_id), order_by=col(AdapterVersion.version).desc()
+        )
+        .label("place")
+    )
+    versions = (
+        select(AdapterVersion.adapter_id, AdapterVersion.version, place)
+        .where(col(AdapterVersion.adapter_id).in_(keys))
+        .subquery()
+    )
+    newest = select(versions.c.adapter_id, versions.c.version)
+    for key, number in session.exec(
+        newest.where(versions.c.place <= MAX_NUMBERS).order_by(versions.c.version.desc())
+    ):
+        names[key].numbers.append(number)
+    aliased = (
+        select(AdapterAlias.adapter_id, AdapterAlias.alias, AdapterVersion.version)
+        .join(AdapterVersion, col(AdapterVersion.id) == col(AdapterAlias.version_id))
+        .where(col(AdapterAlias.adapter_id).in_(keys), col(AdapterAlias.alias) != LATEST)
+        .order_by(col(AdapterAlias.alias))
+    )
+    for key, alias, number in session.exec(aliased):
+        names[key].aliases[alias] = number
+    return names

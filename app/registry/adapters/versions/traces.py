@@ -1,4 +1,4 @@
-"""Deletes what other rows say about adapter versions that are deleted for good."""
+"""Deletes what other rows say about adapter versions and images that are deleted for good."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from sqlmodel import Session, col, select
 
 from app.registry.blobs.deletion import Deletion
 from app.registry.blobs.references import HASH
-from app.registry.job_kinds.kinds import JobKind
+from app.registry.errors import Conflict
+from app.registry.job_kinds.kinds import JobKind, PublishAdapterArgs
 from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.jobs import service as jobs
 from app.registry.tables.adapters import AdapterFile, AdapterVersion
@@ -81,3 +82,27 @@ def forget_jobs(session: Session, versions: Collection[AdapterVersion], deletion
 
 def _named_files(job: IoJob) -> list[str]:
     return HASH.findall(json.dumps([job.args, job.result]))
+
+
+def forget_images(session: Session, hashes: Collection[str]) -> None:
+    """Delete these images and their prompts from the arguments of ended publications.
+
+    Raises Conflict if one of them is being published.
+    """
+    publications = select(IoJob).where(IoJob.kind == JobKind.PUBLISH_ADAPTER)
+    with everything(session):
+        for job in session.exec(publications.order_by(col(IoJob.id))):
+            args = job.readable_arguments()
+            if not isinstance(args, PublishAdapterArgs):
+                continue
+            kept = tuple(image for image in args.pictures if image.sha256 not in hashes)
+            if len(kept) == len(args.pictures):
+                continue
+            if not job.state.is_final:
+                raise Conflict(
+                    "An image of these is being published on the Hub. Wait until that has ended or "
+                    "cancel it, then delete it."
+                )
+            job.args = args.model_copy(update={"pictures": kept}).stored()
+            session.add(job)
+        session.flush()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Path, Query
 from pydantic import BaseModel, Field
 
-from app.registry.adapters import in_use, service
+from app.registry.adapters import service
 from app.registry.adapters.usual_weight import set_usual_weight
 from app.registry.adapters.versions import aliases
 from app.registry.comparison.side_by_side import PromptPair
@@ -182,7 +182,7 @@ def set_alias(adapter_id: AdapterId, alias: Alias, body: AliasIn, session: Writi
     """Create an alias of a version, or move it to that version."""
     adapter, row = _find_version(session, adapter_id, body.version)
     service.require_listed(adapter)
-    stored = in_use.set_alias(session, row, alias)
+    stored = service.set_alias(session, row, alias)
     return AliasOut(alias=stored, version=row.version)
 
 

@@ -11,7 +11,7 @@ from fastapi import Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry import evaluations, prompt_sets, weight_evaluations
-from app.registry.adapters import fitting, in_use, service
+from app.registry.adapters import fitting, service
 from app.registry.adapters.usual_weight import set_usual_weight
 from app.registry.adapters.versions import aliases
 from app.registry.base_models import service as base_models
@@ -97,7 +97,7 @@ def set_alias(request: Request, slug: Slug, state: State, sent: SentForm) -> Res
             adapter = service.adapter_by_slug(session, slug)
             version = service.get_version(session, adapter, shown or None)
             service.require_listed(adapter)
-            in_use.set_alias(session, version, str(sent.get("alias", "")))
+            service.set_alias(session, version, str(sent.get("alias", "")))
     except InvalidInput as error:
         return refuse_change(request, state, slug, sent, error)
     return RedirectResponse(f"/adapters/{slug}?v={version.version}#versions", status_code=303)
@@ -108,7 +108,7 @@ def use_version(slug: Slug, version: Used, state: State, back: Back = "") -> Res
     """Make a version the one in use, then go back to the page it was asked on."""
     with state.database.write() as session:
         adapter = service.adapter_by_slug(session, slug)
-        used = in_use.use_version(session, adapter.key, version)
+        used = service.use_version(session, adapter.key, version)
     page = f"/adapters/{slug}?v={used.version.version}#versions"
     return redirect_to_used(used, own_address(back) if back else page)
 
