@@ -27,6 +27,9 @@ class Role(StrEnum):
     VIEWER = "viewer"
 
 
+ROLE_WORDS = {Role.ADMIN: "Administrator", Role.MEMBER: "Member", Role.VIEWER: "Viewer"}
+
+
 class Visibility(StrEnum):
     """Who besides the owner sees and uses a thing; shares name further people."""
 

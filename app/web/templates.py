@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.responses import Response
 
 from app.registry import wording
-from app.registry.actor import current_principal
+from app.registry.actor import ROLE_WORDS, current_principal
 from app.registry.code_version import release
 from app.registry.errors import AppError
 from app.registry.job_kinds.queues import Queue
@@ -121,6 +121,7 @@ def make_environment() -> jinja2.Environment:
         "release": release(),
         "build": fingerprint,
         "person": current_principal,
+        "role_words": ROLE_WORDS,
         "owner_name": owner_name,
     }
     environment.filters |= {

@@ -36,10 +36,16 @@ def with_accounts(app: FastAPI, live: Live, context: BrowserContext) -> Iterator
             for theirs in session.exec(select(table)):
                 theirs.owner_id, theirs.visibility = user.key, Visibility.PRIVATE
         session.add(DeviceUse(user_id=1, hour=utcnow(), queue="train", seconds=7_200.0))
+    log_in(live, context, user_id=1)
+    yield
+    app.state.login, live.state.database.limits = before, None
+
+
+def log_in(live: Live, context: BrowserContext, *, user_id: int) -> None:
+    """Make this person's session the browser's."""
+    with live.state.database.write() as session:
         token, _ = sessions.open_session(
-            session, secret_mark=PERSON, address="", browser="Firefox on Linux", user_id=1
+            session, secret_mark=PERSON, address="", browser="Firefox on Linux", user_id=user_id
         )
     name = f"brushwork-session-{urlsplit(live.url).port}"
     context.add_cookies([{"name": name, "value": token, "url": live.url}])
-    yield
-    app.state.login, live.state.database.limits = before, None

@@ -10,7 +10,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from app.registry.datasets import service as datasets
 from app.registry.people import tokens
-from tests.browser.accounts import with_accounts
+from tests.browser.accounts import log_in, with_accounts
 from tests.browser.conftest import Live
 
 pytestmark = pytest.mark.browser
@@ -74,3 +74,25 @@ def test_the_focus_stays_in_the_panel_to_share(live: Live, page: Page) -> None:
     expect(page.locator("#share-private")).to_be_focused()
     undo.press("Enter")
     expect(page.locator("#share-studio")).to_be_focused()
+
+
+def test_a_viewer_is_offered_what_the_role_permits(
+    live: Live, context: BrowserContext, page: Page
+) -> None:
+    with live.database.write() as session:
+        datasets.create_dataset(session, "Boats")
+    page.goto("/datasets")
+    new = page.get_by_role("link", name="New dataset")
+    expect(new).to_be_visible()
+    log_in(live, context, user_id=2)
+    page.reload()
+    expect(new).to_be_hidden()
+    expect(page.get_by_role("button", name="Create")).to_have_count(0)
+    for address, offered in (
+        ("/account", "Make a token"),
+        ("/account", "Log out"),
+    ):
+        page.goto(address)
+        expect(page.get_by_role("button", name=offered)).to_be_visible()
+    page.goto("/play")
+    expect(page.get_by_role("button", name="Generate")).to_be_hidden()

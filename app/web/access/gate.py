@@ -41,6 +41,7 @@ from app.web.access.needs import EVERYTHING, Action, Rule, rule_of
 from app.web.access.rights import Scope as TokenScope
 from app.web.access.rights import grants, words_of
 from app.web.access.things import CHANGES, require_right
+from app.web.error_answers import answer
 from app.web.owners import naming_owners
 from app.web.problems import problem_response
 from app.web.state import app_state
@@ -72,6 +73,14 @@ class Caller:
     grants: frozenset[Action] = EVERYTHING
     session: LoginSession | None = None
     principal: Principal | None = None
+
+    def require(self, action: Action) -> None:
+        """Raise Forbidden, with who may, if neither role nor scope permit this."""
+        if action in self.grants:
+            return
+        in_browser = self.principal if self.actor.startswith("user:") else None
+        words = words_of(action, in_browser.role if in_browser else None)
+        raise Forbidden(words if in_browser else f"This login may not do that. {words}")
 
 
 def caller_of(request: Request) -> Caller | None:
@@ -109,17 +118,19 @@ class Gate:
             caller = await identify(request)
         except Unauthorized as error:
             return await ask(request, error)(scope, receive, send)
-        if action not in caller.grants:
-            raise Forbidden(f"This login may not do that. {words_of(action)}")
         scope[CALLER] = caller
         scope[CAN_LOG_OUT] = caller.session is not None
         person, state = caller.principal, app_state(request)
         with acting_as(caller.actor, person):
             if person is None:
                 return await self.app(scope, receive, send)
-            if rule and action in CHANGES and person.is_limited:
-                path = str(scope["path"])
-                await run_in_threadpool(require_right, state, person, rule, path)
+            try:
+                caller.require(action)
+                if rule and action in CHANGES and person.is_limited:
+                    path = str(scope["path"])
+                    await run_in_threadpool(require_right, state, person, rule, path)
+            except Forbidden as error:  # answered here, where the page can name the person
+                return await answer(request, error)(scope, receive, send)
             with naming_owners(state.database):
                 return await self.app(scope, receive, send)
 

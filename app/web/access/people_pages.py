@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import Depends, Form, Request
 from starlette.responses import Response
 
-from app.registry.actor import Role
+from app.registry.actor import ROLE_WORDS, Role
 from app.registry.db import MAX_ID
 from app.registry.errors import Conflict, InvalidInput
 from app.registry.people import invitations, overview, service
@@ -76,7 +76,7 @@ def change_person(
             )
     except (InvalidInput, Conflict) as error:
         return _page(request, state, refused=error.detail)
-    words = "disabled" if user.disabled_at else WORDS[Role(user.role)].lower()
+    words = "disabled" if user.disabled_at else ROLE_WORDS[Role(user.role)].lower()
     return redirect_with_notice("/people", f"Saved: {user.name}, {words}.", request=request)
 
 
@@ -142,12 +142,11 @@ def _page(
         quota_fields=QUOTA_FIELDS,
         quota_text=overview.quota_text,
         quota_words=QUOTA_WORDS,
-        roles=[(one.value, WORDS[one]) for one in Role],
+        roles=[(one.value, words) for one, words in ROLE_WORDS.items()],
         valid_hours=int(invitations.VALID.total_seconds()) // 3600,
     )
 
 
-WORDS = {Role.ADMIN: "Administrator", Role.MEMBER: "Member", Role.VIEWER: "Viewer"}
 QUOTA_FIELDS = (
     ("disk_bytes", "Disk"),
     ("device_minutes", "Device hours in 30 days"),

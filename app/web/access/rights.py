@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from app.registry.actor import Role
+from app.registry.actor import ROLE_WORDS, Role
 from app.web.access.needs import EVERYTHING, Action
 
 
@@ -39,9 +39,17 @@ def grants(role: Role, scope: Scope | None) -> frozenset[Action]:
     return OF_ROLE[role] & OF_SCOPE[scope]
 
 
-def words_of(action: Action) -> str:
-    """The least role and scope of an action, as a sentence."""
-    role = next(role for role, actions in OF_ROLE.items() if action in actions)
+def words_of(action: Action, role: Role | None = None) -> str:
+    """The least role and scope of an action, as sentences.
+
+    `role`: that of a person in a browser, who has no scope.
+    """
+    least = next(one for one, actions in OF_ROLE.items() if action in actions)
+    if role is not None:
+        return (
+            f"Your role is {ROLE_WORDS[role].lower()}. This needs the role "
+            f"{ROLE_WORDS[least].lower()}, which an administrator can give you."
+        )
     scope = next(scope for scope, actions in OF_SCOPE.items() if action in actions)
     token = f"a token also needs the scope {scope}" if scope else "no token may do it"
-    return f"It needs the role {role}; {token}."
+    return f"It needs the role {least}; {token}."

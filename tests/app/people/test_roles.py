@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from app.registry.actor import Role
 from app.web.access import gate, needs
 from app.web.access.gate import Gate
 from app.web.access.needs import Action, make_rules
@@ -44,7 +45,8 @@ def test_one_route_of_each_action(client_of: ClientOf, caller: dict[str, str]) -
         assert answer.status_code != 401
         assert (answer.status_code == 403) is (caller[route["action"]] == "no"), route
         if answer.status_code == 403:
-            assert answer.json()["detail"].endswith(words_of(Action(route["action"])))
+            role = None if caller["scope"] else Role(caller["role"])
+            assert answer.json()["detail"].endswith(words_of(Action(route["action"]), role))
 
 
 def test_the_action_of_a_route_is_what_refuses(
@@ -56,6 +58,20 @@ def test_the_action_of_a_route_is_what_refuses(
         gate, "rule_of", lambda *asked: replace(needs.rule_of(*asked), action=Action.LOOK)
     )
     assert vic.post("/api/v1/datasets", json=new).status_code == 201
+
+
+def test_a_page_that_refuses_names_the_person_and_speaks_of_no_token(
+    client_of: ClientOf,
+) -> None:
+    vic = client_of("Vic")
+    page = vic.post("/datasets", data={"name": "New"})
+    assert page.status_code == 403
+    assert '<span dir="auto">Vic</span>' in page.text
+    assert "Your role is viewer. This needs the role member, which an administrator" in page.text
+    assert "a token" not in page.text
+    client_of("Ana").post("/datasets", data={"name": "Prints"})
+    refused = client_of("Ben").post("/datasets/prints", data={"name": "Mine"}).text
+    assert '<span dir="auto">Ben</span>' in refused
 
 
 @pytest.mark.wide
