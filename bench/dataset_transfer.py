@@ -35,8 +35,7 @@ from PIL import Image, ImageDraw
 from app.registry import migrate
 from app.registry.config import Settings
 from app.registry.datasets import service, uploads
-from app.registry.datasets.transfer.contents import dataset_contents
-from app.registry.datasets.transfer.exporting import export_chunks
+from app.registry.datasets.transfer.exporting import dataset_contents, export_chunks
 from app.registry.db import make_engine
 from app.registry.state import AppState, make_state
 from app.registry.uploads import UploadedFile

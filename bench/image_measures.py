@@ -1,6 +1,6 @@
 """Measures of drawn images, sharp and spoiled: `python -m bench.image_measures`.
 
-Prints the table that the thresholds of `app/registry/datasets/measures/thresholds.py` come from:
+Prints the table that the thresholds of `app/registry/datasets/measures.py` come from:
 the sharpness of the embedded examples and of drawings with few edges, as they are and after what
 happens to images (compressed, enlarged, blurred); beside it the variance of the Laplacian, which is
 usual; then how many bits of the hash differ between copies and between different drawings; then
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps, ImageStat
 
-from app.registry.datasets.measures.thresholds import BLURRY_BELOW, NEAR_DISTANCE
+from app.registry.datasets.measures import BLURRY_BELOW, NEAR_DISTANCE
 from app.registry.images import decoding
 from app.registry.images.pixels import SIDE, mirrored_hash, perceptual_hash, sharpness
 from worker.core.starter.examples import EXAMPLES

@@ -11,8 +11,7 @@ from typing import Any
 from app.cli.database import open_state
 from app.cli.io_jobs import wait_for_io
 from app.registry.added_models import service as added_models
-from app.registry.added_models.service import ListedModel
-from app.registry.added_models.sources import delete_model_files
+from app.registry.added_models.service import ListedModel, delete_model_files
 from app.registry.caption_models import service
 from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.config import Settings

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from app.cli.progress_line import progress_line
 from app.registry.errors import NotReady
-from app.registry.job_kinds.queues import Queue
+from app.registry.job_kinds.states import Queue
 from app.registry.jobs import presence
 from app.registry.state import AppState
 

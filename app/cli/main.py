@@ -17,7 +17,7 @@ from app.cli.arguments import JSON, Command, actions, argument, flag, one_of
 from app.cli.datasets.arguments import ACTIONS as DATASET_ACTIONS
 from app.registry.actor import Role, set_process_actor
 from app.registry.errors import AppError, UnusableDatabase
-from app.registry.job_kinds.queues import Queue
+from app.registry.job_kinds.states import Queue
 from worker.core.starter.examples import EXAMPLES
 from worker.core.words import FileFormat, WeightDtype, values
 

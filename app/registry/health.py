@@ -11,8 +11,7 @@ from sqlmodel import Session, col, func, select
 
 from app.registry.db import database_now, make_engine
 from app.registry.errors import AppError, NotReady, StorageFullError
-from app.registry.job_kinds.queues import Queue
-from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.states import JobStatus, Queue
 from app.registry.jobs.presence import present_workers
 from app.registry.migrate import require_current
 from app.registry.state import AppState

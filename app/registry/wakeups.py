@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from celery import Celery
 
-from app.registry.job_kinds.queues import Queue
+from app.registry.job_kinds.states import Queue
 
 TASK_NAMES: dict[str, str] = {queue: f"worker.tasks.{queue}" for queue in Queue}
 VISIBILITY_SECONDS = 3600

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.registry.config import SECRETS
-from app.registry.job_kinds.queues import Queue
+from app.registry.job_kinds.states import Queue
 from app.registry.paths import ROOT
 from app.supervisor.processes import Program, python_program
 from worker.core.device import OFFLINE_LIBRARIES

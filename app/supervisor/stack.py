@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.registry.config import SECRETS, Settings
-from app.registry.job_kinds.queues import Queue
+from app.registry.job_kinds.states import Queue
 from app.supervisor.broker import Broker, BrokerError, make_socket_folder, start_broker
 from app.supervisor.forking import ForkServers, can_fork
 from app.supervisor.lock import DataFolderLock, LockOwner

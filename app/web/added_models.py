@@ -13,9 +13,12 @@ from starlette.responses import RedirectResponse, Response
 
 from app.registry.added_models import service
 from app.registry.added_models.downloads import Download
-from app.registry.added_models.kinds import ModelKind
-from app.registry.added_models.service import ListedModel
-from app.registry.added_models.sources import allowed_folders, delete_model_files
+from app.registry.added_models.service import (
+    ListedModel,
+    ModelKind,
+    allowed_folders,
+    delete_model_files,
+)
 from app.registry.blobs.deletion import FreedSpace
 from app.registry.config import Settings
 from app.registry.db import Session

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.routing import Route
 
 from app.registry.access.start_token import read_start_token
-from app.registry.base_models.embedded import inspect_embedded
+from app.registry.base_models.service import inspect_embedded
 from app.registry.code_version import release
 from app.registry.config import Settings
 from app.registry.errors import Conflict

@@ -16,7 +16,7 @@ from app.registry import wording
 from app.registry.actor import ROLE_WORDS, current_principal
 from app.registry.code_version import release
 from app.registry.errors import AppError
-from app.registry.job_kinds.queues import Queue
+from app.registry.job_kinds.states import Queue
 from app.registry.jobs.presence import present_workers
 from app.registry.paths import TEMPLATES
 from app.registry.runs.service import ActiveRuns, active_runs

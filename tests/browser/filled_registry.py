@@ -14,7 +14,7 @@ from app.registry.adapters.usual_weight import keep_weight_card
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.added_models import service as added_models
 from app.registry.base_models import service as base_models
-from app.registry.base_models.embedded import RETIRED
+from app.registry.base_models.service import RETIRED
 from app.registry.blind_tests import service as blind_tests
 from app.registry.blind_tests.plan import BlindRequest, CandidateRequest, plan_blind_test
 from app.registry.caption_models.service import CAPTION_MODELS

@@ -9,7 +9,7 @@ from enum import StrEnum
 import pytest
 
 from app.cli.main import build_parser
-from app.registry.job_kinds.queues import Queue
+from app.registry.job_kinds.states import Queue
 from worker.core.torch_dtypes import TORCH_DTYPES
 from worker.core.training.config import Precision
 from worker.core.words import (

@@ -11,7 +11,7 @@ from typing import Any
 from celery import Celery, signals
 
 from app.registry.config import Settings
-from app.registry.job_kinds.queues import Queue
+from app.registry.job_kinds.states import Queue
 from app.registry.wakeups import TASK_NAMES, celery_settings
 from worker.runtime import broker, process
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from app.registry import hub_transfers as hub
 from app.registry.adapters import service as adapters
 from app.registry.added_models import service as added_models
-from app.registry.added_models.kinds import ModelKind
+from app.registry.added_models.service import ModelKind
 from app.registry.base_models.service import BASE_MODELS
 from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.errors import Conflict

@@ -14,8 +14,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from app.registry.db import Database, Session
-from app.registry.job_kinds.queues import Queue
-from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.states import JobStatus, Queue
 from app.registry.jobs import presence, rights
 from app.registry.jobs import service as jobs
 from app.registry.jobs.reaper import Reaper

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from app.registry.job_kinds.queues import Queue
+from app.registry.job_kinds.states import Queue
 from app.registry.tables.jobs import IO_THREADS
 from worker.core.device import set_threads
 from worker.core.words import values

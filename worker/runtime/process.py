@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from app.registry.blobs.guard import make_guard
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
-from app.registry.job_kinds.queues import Queue
+from app.registry.job_kinds.states import Queue
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore
 from app.registry.tables import all as tables  # noqa: F401 - registers every table before the first query

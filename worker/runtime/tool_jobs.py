@@ -12,7 +12,7 @@ from typing import Any
 from app.registry.adapters.tools import MAX_LICENSE, MAX_TRIGGERS
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.added_models import service as added_models
-from app.registry.added_models.sources import delete_model_files
+from app.registry.added_models.service import delete_model_files
 from app.registry.base_models import service as base_models
 from app.registry.base_models.fused_files import (
     delete_unfinished,

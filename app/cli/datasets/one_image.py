@@ -12,8 +12,12 @@ from sqlmodel import Session
 
 from app.registry.datasets import service
 from app.registry.datasets.caption_tokens import tokens_of
-from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
-from app.registry.datasets.image_captions.history import caption_history, restore_caption
+from app.registry.datasets.image_captions.changes import (
+    CaptionChange,
+    caption_history,
+    change_caption,
+    restore_caption,
+)
 from app.registry.datasets.several_captions import captions_of_image
 from app.registry.datasets.training_side import training_side
 from app.registry.db import MAX_ID

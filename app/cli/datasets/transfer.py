@@ -10,9 +10,13 @@ from pathlib import Path
 
 from app.cli.progress_line import progress_line
 from app.registry.datasets import service, uploads
-from app.registry.datasets.transfer.contents import Contents, dataset_contents, version_contents
-from app.registry.datasets.transfer.duplicating import duplicate_dataset
-from app.registry.datasets.transfer.exporting import export_chunks
+from app.registry.datasets.edits.copying import duplicate_dataset
+from app.registry.datasets.transfer.exporting import (
+    Contents,
+    dataset_contents,
+    export_chunks,
+    version_contents,
+)
 from app.registry.datasets.uploads import UploadOutcome
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.state import AppState

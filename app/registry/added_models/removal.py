@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlmodel import Session, col, select
 
 from app.registry.added_models import downloads
-from app.registry.added_models.kinds import ModelKind, Row
+from app.registry.added_models.service import ModelKind, Row
 from app.registry.config import Settings
 from app.registry.errors import Conflict
 from app.registry.tables.added_models import ModelStatus

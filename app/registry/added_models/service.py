@@ -6,35 +6,127 @@ that is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic
+from typing import Generic, TypeVar
 
 from sqlmodel import Session, col, select
 
 from app.registry.added_models import downloads
 from app.registry.added_models.downloads import Download
-from app.registry.added_models.kinds import ModelKind, Row
-from app.registry.added_models.sources import (
-    MAX_NAME,
-    allowed_folders,
-    bad_source,
-    require_path,
-)
 from app.registry.config import Settings
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.hub_source import SCHEME, HubSource, read_source, require_allowed
+from app.registry.job_kinds.kinds import JobArgs, JobKind
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.slugs import insert_with_slug
-from app.registry.tables.added_models import CHANGING, ModelStatus
+from app.registry.tables.added_models import CHANGING, AddedModel, ModelStatus
 from app.registry.tables.jobs import IoJob
 from app.registry.wording import shortened, size_text
 
+Row = TypeVar("Row", bound=AddedModel)
+MAX_NAME = 120  # of the columns; a folder may have a longer one
 ALREADY = "This {kind} has already been added as “{name}”."
 NOT_YET = "Not downloaded yet:"
 ADDABLE = (ModelStatus.FAILED, ModelStatus.REMOVED)  # these can be added again
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelKind(Generic[Row]):
+    """A kind of model, with its words, its jobs and its folder.
+
+    `name` is the noun in sentences; `places` says where a path may lead; `file_ending` is that of
+    files that can be added alone, if any, and `other_file` the sentence for all others; `field` is
+    the field of requests that choose a model. `make_download` gives the arguments of the download
+    of a row, with the precision that was asked for, if any. `corrected`: columns that a person can
+    correct; a check of the same files leaves them.
+    """
+
+    table: type[Row]
+    name: str
+    places: str
+    file_ending: str | None
+    other_file: str
+    field: str
+    check: JobArgs
+    download: JobKind
+    make_download: Callable[[Session, Row, HubSource, str | None], JobArgs]
+    download_folder: Callable[[Settings], Path]
+    corrected: frozenset[str] = frozenset()
+
+    @property
+    def title(self) -> str:
+        """The name of its page."""
+        return f"{self.name.capitalize()}s"
+
+    @property
+    def address(self) -> str:
+        """The address of its page."""
+        return f"/{self.fallback_slug}s"
+
+    @property
+    def fallback_slug(self) -> str:
+        """The slug of a model whose name has no letters for one."""
+        return self.name.replace(" ", "-")
+
+
+def allowed_folders(settings: Settings) -> list[Path] | None:
+    """Folders that models may be added from; None: any, if nobody else can use the server."""
+    if settings.model_folder_list or not settings.is_private:
+        return settings.model_folder_list
+    return None
+
+
+def require_path(source: str, allowed_folders: Sequence[Path] | None, kind: ModelKind[Row]) -> Path:
+    """The resolved path of what is there and may be used. Raises InvalidInput.
+
+    `allowed_folders`: None allows any path on this machine.
+    """
+    if "\0" in source or not source.strip():
+        raise bad_source(f"Enter the path of {kind.places}, or owner/name on the Hub.")
+    try:
+        return _checked_path(source.strip(), allowed_folders, kind)
+    except (OSError, RuntimeError) as error:  # no such user, too long, a loop, not permitted
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise bad_source(f"This path cannot be read: {reason}. Choose another one.") from error
+
+
+def _checked_path(
+    source: str, allowed_folders: Sequence[Path] | None, kind: ModelKind[Row]
+) -> Path:
+    path = Path(source).expanduser()
+    if not path.is_absolute():
+        raise bad_source(
+            f"Enter the absolute path of {kind.places}, or the name of a model on the Hub as "
+            "owner/name."
+        )
+    path = path.resolve()
+    if allowed_folders is not None and not any(
+        path.is_relative_to(folder.resolve()) for folder in allowed_folders
+    ):
+        raise bad_source(
+            f"{kind.title} can only be added from the folders in BRUSHWORK_MODEL_FOLDERS. Move "
+            "the model there, or ask an administrator to add its folder."
+        )
+    if not path.exists():
+        raise bad_source(f"{path} does not exist on the machine that runs Brushwork.")
+    return path
+
+
+def bad_source(sentence: str) -> InvalidInput:
+    """The error for a source that cannot be used."""
+    return InvalidInput(sentence, fields={"source": sentence})
+
+
+def delete_model_files(place: Path | None) -> None:
+    """Delete the files of a removed or unfinished model, if there is a path to delete."""
+    if place is not None and place.is_dir():
+        shutil.rmtree(place, ignore_errors=True)
+    elif place is not None:
+        place.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from app.registry.added_models.sources import delete_model_files
+from app.registry.added_models.service import delete_model_files
 from app.registry.db import Database
 from app.registry.job_kinds.kinds import FuseAdapterArgs
 from app.registry.jobs import service as jobs

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from app.registry.job_kinds.queues import Queue
+from app.registry.job_kinds.states import Queue
 from app.registry.jobs.presence import present_workers
 from app.registry.tables.added_models import BaseModel, BasePrecision
 from worker.core.words import RenderPrecision

@@ -19,7 +19,7 @@ from app.registry.base_models.service import BaseReference
 from app.registry.datasets import service as datasets
 from app.registry.datasets.pinned import current_items
 from app.registry.datasets.several_captions import item_captions
-from app.registry.datasets.trained_on import version_datasets
+from app.registry.datasets.used_datasets import version_datasets
 from app.registry.errors import AppError, Conflict, InvalidInput, invalid_field
 from app.registry.job_kinds.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.renders.grids import service as grids

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.added_models import removal
 from app.registry.added_models import service as added_models
-from app.registry.added_models.kinds import ModelKind
+from app.registry.added_models.service import ModelKind
 from app.registry.config import Settings
 from app.registry.errors import Conflict, invalid_field
 from app.registry.hub_source import HubSource

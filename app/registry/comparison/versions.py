@@ -23,7 +23,7 @@ from app.registry.comparison.side_by_side import (
     pair_samples,
     side_by_side,
 )
-from app.registry.datasets.trained_on import version_datasets
+from app.registry.datasets.used_datasets import version_datasets
 from app.registry.runs.settings import Difference, config_differences
 from app.registry.tables.adapters import Adapter, AdapterFile, AdapterVersion
 from app.registry.wording import count_text, duration, size_text

@@ -1,4 +1,4 @@
-"""Numbers of images in datasets, of those with captions, and of those trained on."""
+"""Numbers of images in datasets, also of those with captions; and all datasets to choose from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
-from app.registry.tables.datasets import Image, ImageCaption
+from app.registry.tables.datasets import Dataset, Image, ImageCaption, is_live
 
 
 @dataclass(frozen=True)
@@ -43,3 +43,25 @@ def count_figures(session: Session, dataset_ids: Sequence[int]) -> dict[int, Dat
     query = select(Image.dataset_id, *numbers).where(live).group_by(col(Image.dataset_id))
     figures = dict.fromkeys(dataset_ids, DatasetFigures())
     return figures | {key: DatasetFigures(*values) for key, *values in session.exec(query)}
+
+
+@dataclass(frozen=True)
+class DatasetChoice:
+    """A dataset in a list to choose from."""
+
+    id: int
+    slug: str
+    name: str
+    image_count: int
+
+
+def dataset_choices(session: Session) -> list[DatasetChoice]:
+    """All datasets for a list to choose from, newest first."""
+    query = (
+        select(Dataset.id, Dataset.slug, Dataset.name, func.count(col(Image.id)))
+        .outerjoin(Image, is_live(col(Dataset.id)))
+        .where(col(Dataset.deleted_at).is_(None))
+        .group_by(col(Dataset.id))
+        .order_by(col(Dataset.created_at).desc(), col(Dataset.id).desc())
+    )
+    return [DatasetChoice(*row) for row in session.exec(query)]

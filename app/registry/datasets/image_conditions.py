@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.datasets.caption_words import has_words
 from app.registry.datasets.filters import ImageFilter, Show
-from app.registry.datasets.measures.thresholds import BLURRY_BELOW, ELONGATED_ABOVE
+from app.registry.datasets.measures import BLURRY_BELOW, ELONGATED_ABOVE
 from app.registry.datasets.several_captions import has_several_captions
 from app.registry.datasets.training_side import training_side
 from app.registry.tables.datasets import (

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from app.registry.api_records import api_record
 from app.registry.datasets.listing import index
 from app.registry.datasets.listing.image_search import read_state
-from app.registry.datasets.measures.thresholds import (
+from app.registry.datasets.measures import (
     BLURRY_BELOW,
     MEASURE_VERSION,
     MIRRORED_DISTANCE,

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.blobs import findings, thumbnails
+from app.registry.datasets import measures
 from app.registry.datasets.caption_writes import (
     CaptionOrigin,
     CaptionPlace,
@@ -19,7 +20,6 @@ from app.registry.datasets.caption_writes import (
     write_caption,
 )
 from app.registry.datasets.captions import CaptionFromFile
-from app.registry.datasets.measures import service as measures
 from app.registry.datasets.sent_files.image_facts import ImageFacts
 from app.registry.datasets.sent_files.metadata_lines import NOTHING_ELSE
 from app.registry.datasets.sent_files.pairing import PairedCaptions

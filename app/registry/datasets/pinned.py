@@ -17,8 +17,7 @@ from app.registry.datasets.several_captions import (
     item_captions,
     kind_captions,
 )
-from app.registry.datasets.trained_on import trained_on
-from app.registry.datasets.used_datasets import uses_versions
+from app.registry.datasets.used_datasets import trained_on, uses_versions
 from app.registry.tables.adapters import AdapterFile
 from app.registry.tables.datasets import Dataset, DatasetVersion, Image, ImageCaption
 from app.registry.tables.owned import everything

@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.blobs.deletion import Deletion
 from app.registry.datasets import pinned, used_datasets
-from app.registry.datasets.trained_on import forget_datasets, trained_on
+from app.registry.datasets.used_datasets import forget_datasets, trained_on
 from app.registry.db import in_chunks
 from app.registry.deletion import runs as run_deletion
 from app.registry.deletion.lists import count_deleted, deleted_row

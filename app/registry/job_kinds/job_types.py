@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from app.registry.job_kinds import caption_kinds, kinds
 from app.registry.job_kinds.kinds import DamagedJob, JobArgs, JobKind, JobResult
-from app.registry.job_kinds.queues import Queue
+from app.registry.job_kinds.states import Queue
 from app.registry.validation import named_reasons, reason
 
 ModelT = TypeVar("ModelT", bound=BaseModel)

@@ -1,4 +1,4 @@
-"""The statuses of a job and the allowed changes between them; no database access."""
+"""The queues of jobs, their statuses and the allowed changes between them; no database access."""
 
 from __future__ import annotations
 
@@ -51,3 +51,11 @@ NOT_FINAL = tuple(status for status in JobStatus if not status.is_final)
 def can_move(old: JobStatus, new: JobStatus) -> bool:
     """True if a job may change from `old` to `new`."""
     return new in ALLOWED_MOVES[old]
+
+
+class Queue(StrEnum):
+    """TRAIN: runs. RENDER: images. IO: files, uploads, the Hub, and everything else."""
+
+    TRAIN = "train"
+    RENDER = "render"
+    IO = "io"

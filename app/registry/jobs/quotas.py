@@ -11,8 +11,7 @@ from sqlmodel import Session, col, select
 from app.registry.actor import MAX_WAITING, Limits
 from app.registry.db import LIMITS, PRINCIPAL, database_now, utcnow
 from app.registry.errors import Quota, QuotaUsedUp
-from app.registry.job_kinds.queues import Queue
-from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.states import JobStatus, Queue
 from app.registry.tables.all import JOB_TABLES
 from app.registry.tables.jobs import Event, Job
 from app.registry.tables.people import DEVICE_DAYS, DeviceUse, User

@@ -11,7 +11,7 @@ from sqlmodel import Session
 from app.registry.base_models import service as base_models
 from app.registry.base_models.speeds import trained_layers
 from app.registry.datasets.several_captions import read_texts
-from app.registry.job_kinds.queues import Queue
+from app.registry.job_kinds.states import Queue
 from app.registry.jobs.presence import present_workers
 from app.registry.tables.added_models import BaseModel
 from app.registry.wording import size_text

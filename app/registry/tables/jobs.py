@@ -26,8 +26,7 @@ from app.registry.job_kinds.kinds import (
     JobKind,
     JobResult,
 )
-from app.registry.job_kinds.queues import Queue
-from app.registry.job_kinds.states import NOT_FINAL, JobStatus
+from app.registry.job_kinds.states import NOT_FINAL, JobStatus, Queue
 from app.registry.tables.owned import Owned
 from app.registry.tables.people import has_device_time
 from app.registry.tables.rows import NumberedRow

@@ -11,7 +11,7 @@ from sqlmodel import Field, Session, SQLModel, col
 
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.job_kinds.kinds import JobKind
-from app.registry.job_kinds.queues import Queue
+from app.registry.job_kinds.states import Queue
 from app.registry.job_kinds.weighted import ResolvedAdapter
 from app.registry.tables.axes import Axis, sizes_of
 from app.registry.tables.jobs import STATUS_CHECK, IoJob, Job

@@ -11,8 +11,7 @@ from sqlmodel import Field, Session, SQLModel, col
 
 from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
 from app.registry.job_kinds.kinds import AdvanceSweepArgs, JobArgs
-from app.registry.job_kinds.queues import Queue
-from app.registry.job_kinds.states import JobStatus
+from app.registry.job_kinds.states import JobStatus, Queue
 from app.registry.tables.adapters import SORT_NAME
 from app.registry.tables.jobs import STATUS_CHECK, Job
 from app.registry.tables.owned import Owned

@@ -14,7 +14,7 @@ from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.create_version import next_number
 from app.registry.blobs.report import bad_files_of
 from app.registry.blobs.subjects import Subject
-from app.registry.datasets.trained_on import TrainedDataset, version_datasets
+from app.registry.datasets.used_datasets import TrainedDataset, version_datasets
 from app.registry.db import MAX_ID, Session
 from app.registry.renders.adapter_images import (
     AdapterImages,

@@ -16,7 +16,7 @@ from app.registry import evaluations, prompt_sets
 from app.registry.adapters import service as adapters
 from app.registry.blind_tests import judging, plan, results, service
 from app.registry.blind_tests.plan import BlindPlan, BlindRequest, CandidateRequest
-from app.registry.datasets.choices import dataset_choices
+from app.registry.datasets.figures import dataset_choices
 from app.registry.db import Session
 from app.registry.deletion.lists import has_deleted
 from app.registry.errors import AppError, InvalidInput, invalid_field

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from app.registry.datasets.choices import DatasetChoice, dataset_choices
 from app.registry.datasets.edits.actions import Edit, EditAction
 from app.registry.datasets.edits.differences import Piece, differences
 from app.registry.datasets.edits.plan import Change, EditPlan, LeftOut, plan_edit
 from app.registry.datasets.edits.selection import SelectedImage, Selection
 from app.registry.datasets.edits.steps import Step, list_steps
+from app.registry.datasets.figures import DatasetChoice, dataset_choices
 from app.registry.datasets.filters import ImageFilter
 from app.registry.datasets.several_captions import has_several_captions
 from app.registry.db import Session

@@ -12,9 +12,8 @@ from app.registry.api_records import api_record
 from app.registry.datasets import service
 from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.captions import MAX_CHARACTERS
-from app.registry.datasets.image_captions import changes, history
-from app.registry.datasets.image_captions.changes import CaptionChange
-from app.registry.datasets.image_captions.history import WrittenCaption
+from app.registry.datasets.image_captions import changes
+from app.registry.datasets.image_captions.changes import CaptionChange, WrittenCaption
 from app.registry.datasets.image_facts import NearestImage, image_facts
 from app.registry.datasets.several_captions import OneCaption, captions_of_image
 from app.registry.datasets.training_side import training_side
@@ -59,7 +58,7 @@ class CaptionsOut(BaseModel):
 
     captions: list[CaptionOut] = Field(description="All captions, the first one first.")
     history: list[WrittenCaption] = Field(
-        description=f"The last {history.SHOWN} changes of all of them, newest first; "
+        description=f"The last {changes.SHOWN} changes of all of them, newest first; "
         "`/captions/history` lists all."
     )
     token_limit: int = Field(
@@ -75,7 +74,7 @@ def _captions_out(session: Session, image_id: int) -> CaptionsOut:
             CaptionOut(**vars(one), tokens=tokens.count(one.caption))
             for one in captions_of_image(session, image)
         ],
-        history=history.caption_history(session, image),
+        history=changes.caption_history(session, image),
         token_limit=tokens.limit,
     )
 
@@ -89,7 +88,7 @@ def get_captions(image_id: Id, session: Reading) -> CaptionsOut:
 @router.get("/images/{image_id}/captions/history", Action.LOOK)
 def list_caption_history(image_id: Id, session: Reading, part: Part) -> Sequence[WrittenCaption]:
     """List all changes of the captions of an image, newest first."""
-    found = history.caption_history(session, service.get_image(session, image_id), most=None)
+    found = changes.caption_history(session, service.get_image(session, image_id), most=None)
     return part.of(found, lambda one: (one.written_at.isoformat(), one.kind, one.version))
 
 
@@ -125,7 +124,7 @@ def restore_caption(
     image_id: Id, kind: CaptionKind, version: Version, session: Writing
 ) -> CaptionsOut:
     """Let a caption say again what it said in this version."""
-    history.restore_caption(session, image_id, kind, version)
+    changes.restore_caption(session, image_id, kind, version)
     return _captions_out(session, image_id)
 
 

@@ -13,10 +13,13 @@ from app.registry.datasets import service
 from app.registry.datasets.caption_tokens import CaptionTokens, tokens_of
 from app.registry.datasets.caption_writes import BY_HAND, STILL_TYPING
 from app.registry.datasets.filters import ImageFilter
-from app.registry.datasets.image_captions import changes, history
-from app.registry.datasets.image_captions.changes import CaptionChange
+from app.registry.datasets.image_captions import changes
+from app.registry.datasets.image_captions.changes import (
+    CaptionChange,
+    WrittenCaption,
+    caption_history,
+)
 from app.registry.datasets.image_captions.completion import complete_tag
-from app.registry.datasets.image_captions.history import WrittenCaption, caption_history
 from app.registry.datasets.image_facts import ImageFacts, image_facts
 from app.registry.datasets.listing.pages import Neighbors, find_neighbors
 from app.registry.datasets.several_captions import OneCaption, captions_of_image
@@ -276,7 +279,7 @@ def remove_caption(asked: OfImage, kind: CaptionKind) -> Response:
 def restore_caption(asked: OfImage, kind: CaptionKind, version: Version) -> Response:
     """Let a caption say again what it said in a version."""
     with asked.changing() as (session, _):
-        history.restore_caption(session, asked.image_id, kind, version)
+        changes.restore_caption(session, asked.image_id, kind, version)
     return _changed(asked, "datasets/_image_captions_changed.html")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.registry.base_models import service as base_models
 from app.registry.datasets import service as datasets
-from app.registry.datasets.choices import DatasetChoice, dataset_choices
+from app.registry.datasets.figures import DatasetChoice, dataset_choices
 from app.registry.datasets.service import DatasetSummary
 from app.registry.datasets.used_datasets import used_datasets
 from app.registry.db import Session

@@ -10,7 +10,7 @@ from fastapi import Query, Request
 from starlette.responses import Response
 
 from app.registry import prompt_sets
-from app.registry.datasets.choices import DatasetChoice, dataset_choices
+from app.registry.datasets.figures import DatasetChoice, dataset_choices
 from app.registry.db import Session
 from app.registry.errors import Conflict, InvalidInput
 from app.registry.tables.prompt_sets import PromptSet

@@ -13,7 +13,7 @@ from app.registry.blobs import sweep, trash
 from app.registry.blobs.report import bad_files, summary
 from app.registry.blobs.trash import Amount
 from app.registry.code_version import code_version
-from app.registry.job_kinds.queues import Queue
+from app.registry.job_kinds.states import Queue
 from app.registry.jobs.presence import present_workers
 from app.registry.state import AppState
 from app.registry.storage.store import StorageUnavailable

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr, ValidationError
 
 from app.registry.actor import acting_as, actor_text, current_actor, set_process_actor
-from app.registry.added_models.sources import allowed_folders
+from app.registry.added_models.service import allowed_folders
 from app.registry.config import Settings
 from app.registry.hub_source import is_allowed
 from app.supervisor.address import AddressError, check_exposure, exposure_hints

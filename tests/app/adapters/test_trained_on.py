@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlmodel import Session
 
 from app.registry.adapters.versions.create_version import NewVersion, make_version
-from app.registry.datasets.trained_on import trained_on
+from app.registry.datasets.used_datasets import trained_on
 from app.registry.db import Database
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.datasets import Dataset, DatasetVersion

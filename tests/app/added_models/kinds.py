@@ -9,8 +9,7 @@ import pytest
 from sqlmodel import Session, col, select
 
 from app.registry.added_models import service
-from app.registry.added_models.kinds import ModelKind
-from app.registry.added_models.service import ListedModel
+from app.registry.added_models.service import ListedModel, ModelKind
 from app.registry.base_models.service import BASE_MODELS
 from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.tables.added_models import AddedModel, ModelStatus

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fastapi.testclient import TestClient
 
-from app.registry.added_models.kinds import ModelKind
+from app.registry.added_models.service import ModelKind
 from app.registry.state import AppState
 from tests.app.added_models.kinds import MEGABYTE, Models, both_kinds, make_folder
 

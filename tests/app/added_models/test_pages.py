@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from app.registry.added_models.kinds import ModelKind
+from app.registry.added_models.service import ModelKind
 from app.registry.config import Settings
 from app.registry.db import utcnow
 from app.registry.job_kinds.states import JobStatus

@@ -8,9 +8,8 @@ import pytest
 from sqlmodel import select
 
 from app.registry.added_models import removal, service
-from app.registry.added_models.kinds import ModelKind
 from app.registry.added_models.removal import FileRemoval
-from app.registry.added_models.sources import delete_model_files
+from app.registry.added_models.service import ModelKind, delete_model_files
 from app.registry.base_models.service import BASE_MODELS
 from app.registry.config import Settings
 from app.registry.db import Database

@@ -8,9 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
-import app.registry.base_models.embedded as embedded
-from app.registry.base_models.embedded import inspect_embedded
-from app.registry.base_models.service import find_base_model, require_ready
+import app.registry.base_models.service as embedded
+from app.registry.base_models.service import find_base_model, inspect_embedded, require_ready
 from app.registry.errors import InvalidInput
 from app.registry.runs.rerun import train_again
 from app.registry.state import AppState

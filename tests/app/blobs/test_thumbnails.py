@@ -10,7 +10,7 @@ from sqlmodel import Session, select
 
 from app.registry.base_models.service import ensure_embedded
 from app.registry.blobs import thumbnails as service
-from app.registry.datasets.measures import backfill
+from app.registry.datasets import measures
 from app.registry.db import Database, utcnow
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import JobStatus
@@ -108,20 +108,20 @@ def test_thumbnails_of_images_that_no_row_shows_are_deleted(database: Database) 
 
 
 def test_a_job_is_ordered_where_thumbnails_are_missing(database: Database) -> None:
-    assert backfill.order_if_due(database) is None
+    assert measures.order_if_due(database) is None
     with database.write() as session:
         show_images(session)
     barrier = threading.Barrier(4)
 
     def race(_: int) -> IoJob | None:
         barrier.wait()
-        return backfill.order_if_due(database)
+        return measures.order_if_due(database)
 
     with ThreadPoolExecutor(4) as pool:
         assert sum(job is not None for job in pool.map(race, range(4))) == 1
     with database.read() as session:
         (job,) = session.exec(select(IoJob).where(IoJob.kind == JobKind.MAKE_THUMBNAILS))
-    assert job.priority == backfill.BACKFILL_PRIORITY
+    assert job.priority == measures.BACKFILL_PRIORITY
     for status, hours, is_due in (
         (JobStatus.RUNNING, 0, False),
         (JobStatus.FAILED, 23, False),
@@ -133,4 +133,4 @@ def test_a_job_is_ordered_where_thumbnails_are_missing(database: Database) -> No
             row.status, row.finished_at = status, utcnow() - timedelta(hours=hours)
             session.add(row)
         with database.read() as session:
-            assert backfill.is_due(session) == is_due
+            assert measures.is_due(session) == is_due

@@ -14,8 +14,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.registry.datasets import pinned, service
-from app.registry.datasets.transfer.contents import Contents, dataset_contents
-from app.registry.datasets.transfer.exporting import export_chunks, export_stems, safe_stem
+from app.registry.datasets.transfer.exporting import (
+    Contents,
+    dataset_contents,
+    export_chunks,
+    export_stems,
+    safe_stem,
+)
 from app.registry.db import Database
 from app.registry.state import AppState
 from app.registry.storage.folder import LocalBlobStore

@@ -11,11 +11,12 @@ from app.registry.datasets.caption_tokens import tokens_for, tokens_of
 from app.registry.datasets.caption_writes import STILL_TYPING
 from app.registry.datasets.image_captions.changes import (
     CaptionChange,
+    caption_history,
     change_caption,
     change_first_kind,
     remove_caption,
+    restore_caption,
 )
-from app.registry.datasets.image_captions.history import caption_history, restore_caption
 from app.registry.datasets.new_images import NewImage
 from app.registry.datasets.several_captions import captions_of_image
 from app.registry.datasets.training_side import side_of

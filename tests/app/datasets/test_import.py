@@ -17,8 +17,7 @@ from app.registry.datasets.image_captions.changes import (
     change_caption,
     remove_caption,
 )
-from app.registry.datasets.transfer.contents import Contents, dataset_contents
-from app.registry.datasets.transfer.exporting import export_chunks
+from app.registry.datasets.transfer.exporting import Contents, dataset_contents, export_chunks
 from app.registry.datasets.uploads import UploadCanceled, UploadOutcome, UploadProgress
 from app.registry.state import AppState
 from app.registry.tables.datasets import CaptionRevision, Dataset, Image, ImageCaption

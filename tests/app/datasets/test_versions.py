@@ -10,9 +10,9 @@ from sqlmodel import Session
 
 from app.registry.comparison.datasets import compare_versions
 from app.registry.datasets import pinned, service
+from app.registry.datasets.edits.copying import duplicate_dataset
 from app.registry.datasets.edits.differences import Part
 from app.registry.datasets.new_images import NewImage
-from app.registry.datasets.transfer.duplicating import duplicate_dataset
 from app.registry.db import Database
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.runs.requests import RunRequest, create_run

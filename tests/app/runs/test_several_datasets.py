@@ -15,9 +15,8 @@ from app.registry.adapters.downloads.metadata import version_metadata
 from app.registry.blobs import deletion as freeing
 from app.registry.comparison.runs import compare_runs
 from app.registry.datasets import service as datasets
-from app.registry.datasets.trained_on import version_datasets
 from app.registry.datasets.transfer.versions import list_versions
-from app.registry.datasets.used_datasets import used_datasets
+from app.registry.datasets.used_datasets import used_datasets, version_datasets
 from app.registry.db import Database
 from app.registry.deletion import datasets as dataset_deletion
 from app.registry.deletion import runs as deletion

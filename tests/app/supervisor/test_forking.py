@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.registry.config import SECRETS
-from app.registry.job_kinds.queues import Queue
+from app.registry.job_kinds.states import Queue
 from app.supervisor.forking import CLIENT, ForkServers, can_fork
 from app.supervisor.processes import Program
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlmodel import select
 
-import app.registry.base_models.embedded as embedded
-from app.registry.base_models.embedded import inspect_embedded
+import app.registry.base_models.service as embedded
+from app.registry.base_models.service import inspect_embedded
 from app.registry.job_kinds.kinds import ExtractAdapterArgs, FuseAdapterArgs, FuseOutput
 from app.registry.jobs import service as jobs
 from app.registry.renders.requests import RenderRequest

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from app.registry.added_models.kinds import ModelKind
-from app.registry.added_models.service import write_ready, write_unusable
+from app.registry.added_models.service import ModelKind, write_ready, write_unusable
 from app.registry.base_models.service import BASE_MODELS
 from app.registry.caption_models.service import CAPTION_MODELS
 from app.registry.job_kinds.states import JobStatus

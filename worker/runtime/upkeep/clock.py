@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from app.registry.adapters import folders
 from app.registry.blobs import check, sweep
 from app.registry.config import Settings
-from app.registry.datasets.measures import backfill
+from app.registry.datasets import measures
 from app.registry.db import Database
 from app.registry.deletion import renders
 from app.registry.likeness import measuring
@@ -27,7 +27,7 @@ SELDOM_SECONDS = 600.0
 ORDERS = (
     renders.order_if_due,
     sweep.order_if_due,
-    backfill.order_if_due,
+    measures.order_if_due,
     check.order_if_due,
 )
 

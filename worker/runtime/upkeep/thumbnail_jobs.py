@@ -8,7 +8,7 @@ from typing import Any
 
 from app.registry.blobs import thumbnails
 from app.registry.blobs.make_thumbnails import remake_thumbnails
-from app.registry.datasets.measures import service as measures
+from app.registry.datasets import measures
 from worker.runtime.job_progress import IoWork
 
 AT_ONCE = 100  # rows looked up together

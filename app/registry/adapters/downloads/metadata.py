@@ -13,7 +13,7 @@ from sqlmodel import Session, select
 from app.registry.actor import Visibility
 from app.registry.adapters.versions.create_version import NewVersion, future_rows
 from app.registry.datasets.several_captions import item_captions
-from app.registry.datasets.trained_on import version_datasets
+from app.registry.datasets.used_datasets import version_datasets
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from app.registry.tables.adapters import Adapter, AdapterTag, AdapterVersion
 from app.registry.tables.added_models import BaseModel

@@ -14,7 +14,7 @@ from sqlmodel import Session, col, func, select
 from app.registry.adapters.versions import aliases
 from app.registry.blobs import findings
 from app.registry.code_version import code_version
-from app.registry.datasets.trained_on import DATASETS
+from app.registry.datasets.used_datasets import DATASETS
 from app.registry.db import advisory_lock, utcnow
 from app.registry.job_kinds.states import NOT_FINAL
 from app.registry.jobs.rights import may_add

@@ -9,7 +9,7 @@ from statistics import median
 from app.registry.datasets.checks.findings import Check, Finding, Severity
 from app.registry.datasets.checks.reading import CheckedImage
 from app.registry.datasets.listing.piles import largest_group, piles
-from app.registry.datasets.measures.thresholds import (
+from app.registry.datasets.measures import (
     BLURRY_BELOW,
     ELONGATED_ABOVE,
     NEAR_DISTANCE,

@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.blobs import findings
 from app.registry.datasets.listing import image_search
-from app.registry.datasets.measures.service import MEASURED
+from app.registry.datasets.measures import MEASURED
 from app.registry.db import in_chunks
 from app.registry.tables.blobs import BlobCheck
 from app.registry.tables.datasets import (

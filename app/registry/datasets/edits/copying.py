@@ -1,4 +1,7 @@
-"""Copies images with their captions into another dataset; a move is a copy and a deletion."""
+"""Copies images with their captions into another dataset, or a whole dataset into a new one.
+
+The files are shared, not copied. A move is a copy and a deletion.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlmodel import Session, col, select
 
+from app.registry.datasets import service
 from app.registry.datasets.caption_writes import (
     CaptionOrigin,
     CaptionPlace,
@@ -14,10 +18,19 @@ from app.registry.datasets.caption_writes import (
     write_caption,
 )
 from app.registry.datasets.service import get_dataset
-from app.registry.tables.datasets import Dataset, Image, ImageCaption
+from app.registry.tables.datasets import (
+    NAME_LENGTH,
+    SOURCE_NAME_LENGTH,
+    CaptionSource,
+    Dataset,
+    Image,
+    ImageCaption,
+)
+from app.registry.wording import shortened
 
 AT_ONCE = 100  # images in one flush, which looks whether their files are there
 NOT_COPIED = {"id", "dataset_id", "created_at", "deleted_at", "caption", "caption_version"}
+SUFFIX = " (copy)"
 
 
 def copy_images(
@@ -78,3 +91,21 @@ def _copy_others(session: Session, copies: dict[int, Image], origin: CaptionOrig
         version = add_revision(session, place, row.caption, origin)
         values = row.model_dump(exclude={"id", "image_id", "version"})
         session.add(ImageCaption(image_id=copy.key, version=version, **values))
+
+
+def duplicate_dataset(session: Session, dataset_id: int, *, name: str | None = None) -> Dataset:
+    """A new dataset with the images, captions and settings of another one. Raises NotFound.
+
+    `name`: without it, that of the other one with “(copy)”. The files are shared, not copied;
+    deleted images and the histories of captions stay behind.
+    """
+    old = service.get_dataset(session, dataset_id)
+    new = service.create_dataset(
+        session,
+        name or f"{shortened(old.name, NAME_LENGTH - len(SUFFIX))}{SUFFIX}",
+        trigger_word=old.trigger_word,
+    )
+    images = [image.key for image in service.list_images(session, dataset_id)]
+    origin = CaptionOrigin(CaptionSource.IMPORT, f"“{old.name}”"[:SOURCE_NAME_LENGTH])
+    copy_images(session, new.key, images, origin)
+    return new

@@ -21,7 +21,7 @@ from app.registry.datasets.image_conditions import (
 )
 from app.registry.datasets.listing import index
 from app.registry.datasets.listing.kept import KeptResults
-from app.registry.datasets.measures.service import MEASURED
+from app.registry.datasets.measures import MEASURED
 from app.registry.db import cached_by_snapshot
 from app.registry.tables.datasets import Dataset, Image, ImageMeasure, is_live
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from app.registry.datasets.measures.thresholds import MIRRORED_DISTANCE, NEAR_DISTANCE
+from app.registry.datasets.measures import MIRRORED_DISTANCE, NEAR_DISTANCE
 from app.registry.images.pixels import mirrored_hash
 
 BITS = 64  # of a hash

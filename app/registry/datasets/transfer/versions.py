@@ -10,7 +10,7 @@ from pydantic import Field
 from sqlmodel import Session, col, select
 
 from app.registry.api_records import api_record
-from app.registry.datasets.trained_on import has_several, pinned_keys
+from app.registry.datasets.used_datasets import has_several, pinned_keys
 from app.registry.errors import NotFound
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library
 from app.registry.tables.datasets import DatasetVersion

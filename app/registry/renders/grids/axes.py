@@ -14,8 +14,12 @@ from app.registry.adapters.resolve import find_version
 from app.registry.adapters.service import Filter
 from app.registry.db import MAX_ID
 from app.registry.errors import AppError, InvalidInput, NotFound
-from app.registry.renders.grids.alternatives import expand_alternatives
-from app.registry.renders.grids.numbers import MAX_VALUES, read_numbers, split_list
+from app.registry.renders.grids.numbers import (
+    MAX_VALUES,
+    expand_alternatives,
+    read_numbers,
+    split_list,
+)
 from app.registry.renders.strips import spread
 from app.registry.runs import checkpoints
 from app.registry.runs import service as runs

@@ -1,7 +1,13 @@
-"""Lists and ranges of numbers as people write them: `0.25 to 1.25 by 0.25`, `1, 2, 5-9 (+2)`."""
+"""Values of an axis as people write them.
+
+Prompts with alternatives in braces: `a {red|blue} castle` is two prompts. Lists and ranges of
+numbers: `0.25 to 1.25 by 0.25`, `1, 2, 5-9 (+2)`.
+"""
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from decimal import Decimal
 
@@ -19,6 +25,8 @@ AS_IN_A1111 = re.compile(
     re.ASCII,
 )
 EXAMPLE = "Write a list, such as 0.5, 0.75, 1, or a range, such as 0.25 to 1.25 by 0.25."
+MANY = 10_000_000  # a larger number says no more
+CHOICE = re.compile(r"\{([^{}|]*\|[^{}]*)\}")  # linear, because prompts of any length come here
 
 
 def split_list(text: str) -> list[str]:
@@ -77,3 +85,28 @@ def _limit(count: int) -> None:
             f"These are {count:,} values or more; a grid has at most {MAX_VALUES} "
             "images. Take a larger step or fewer values."
         )
+
+
+def has_alternatives(prompt: str) -> bool:
+    """True if braces with alternatives are in the prompt."""
+    return CHOICE.search(prompt) is not None
+
+
+def expand_alternatives(prompt: str) -> list[str]:
+    """Every prompt that the alternatives allow, the last one changing first.
+
+    Braces without a bar in them are text. Raises InvalidInput for more than `MAX_VALUES` prompts.
+    """
+    parts = CHOICE.split(prompt)  # text and alternatives in turn
+    choices = [
+        [word.strip() for word in part.split("|")] if place % 2 else [part]
+        for place, part in enumerate(parts)
+    ]
+    count = math.prod(len(words) for words in choices)
+    if count > MAX_VALUES:
+        many = f"{count:,}" if count < MANY else f"more than {MANY:,}"
+        raise InvalidInput(
+            f"The alternatives in braces make {many} prompts; a grid has at most {MAX_VALUES} "
+            "images."
+        )
+    return [" ".join("".join(words).split()) for words in itertools.product(*choices)]

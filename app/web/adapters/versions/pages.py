@@ -17,8 +17,8 @@ from app.registry.adapters.versions import aliases
 from app.registry.base_models import service as base_models
 from app.registry.blind_tests.results import OwnEyes, own_eyes
 from app.registry.comparison.versions import compare
-from app.registry.datasets.choices import dataset_choices
-from app.registry.datasets.trained_on import pinned_keys
+from app.registry.datasets.figures import dataset_choices
+from app.registry.datasets.used_datasets import pinned_keys
 from app.registry.db import Session
 from app.registry.errors import InvalidInput
 from app.registry.evaluations import EvaluationDraft, EvaluationView

@@ -10,8 +10,9 @@ from pydantic import BaseModel, Field
 
 from app.registry.comparison.datasets import ChangeKind, ItemChange, compare_versions
 from app.registry.datasets import service
-from app.registry.datasets.transfer import duplicating, versions
-from app.registry.datasets.transfer.contents import dataset_contents, version_contents
+from app.registry.datasets.edits import copying
+from app.registry.datasets.transfer import versions
+from app.registry.datasets.transfer.exporting import dataset_contents, version_contents
 from app.registry.datasets.transfer.versions import VersionSummary
 from app.registry.db import MAX_ID
 from app.registry.validation import Name
@@ -59,7 +60,7 @@ def duplicate_dataset(dataset_id: DatasetId, body: DuplicateIn, session: Writing
 
     The files are shared, not copied. Deleted images and the histories of captions are left out.
     """
-    dataset = duplicating.duplicate_dataset(session, dataset_id, name=body.name)
+    dataset = copying.duplicate_dataset(session, dataset_id, name=body.name)
     return dataset_out(session, dataset)
 
 

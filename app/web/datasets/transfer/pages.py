@@ -8,14 +8,14 @@ from fastapi import Query
 from starlette.responses import Response, StreamingResponse
 
 from app.registry.comparison.datasets import compare_versions
+from app.registry.datasets.edits.copying import duplicate_dataset
 from app.registry.datasets.transfer import versions
-from app.registry.datasets.transfer.contents import (
+from app.registry.datasets.transfer.exporting import (
     Contents,
     dataset_contents,
+    export_chunks,
     version_contents,
 )
-from app.registry.datasets.transfer.duplicating import duplicate_dataset
-from app.registry.datasets.transfer.exporting import export_chunks
 from app.registry.errors import NotFound
 from app.registry.state import AppState
 from app.web.access.needs import Action, Router

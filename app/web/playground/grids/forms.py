@@ -12,9 +12,9 @@ from app.registry.adapters.resolve import resolve
 from app.registry.base_models import service as base_models
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput, NotFound
-from app.registry.renders.grids.alternatives import has_alternatives
 from app.registry.renders.grids.axes import MAX_AXIS_TEXT, PLACES, AxisRequest
 from app.registry.renders.grids.cells import read_request
+from app.registry.renders.grids.numbers import has_alternatives
 from app.registry.renders.grids.plan import GridRequest, usual_title
 from app.registry.tables.axes import AxisKind
 from app.registry.tables.renders import Grid

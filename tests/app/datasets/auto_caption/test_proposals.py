@@ -9,8 +9,11 @@ from sqlmodel import Session, col, select
 from app.registry.datasets import service
 from app.registry.datasets.auto_caption import proposals
 from app.registry.datasets.edits import steps
-from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
-from app.registry.datasets.image_captions.history import caption_history
+from app.registry.datasets.image_captions.changes import (
+    CaptionChange,
+    caption_history,
+    change_caption,
+)
 from app.registry.datasets.several_captions import captions_of_kinds
 from app.registry.db import Database
 from app.registry.deletion import datasets as deletion

@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from app.registry.datasets.measures.thresholds import BLURRY_BELOW, NEAR_DISTANCE
+from app.registry.datasets.measures import BLURRY_BELOW, NEAR_DISTANCE
 from app.registry.images.pixels import measure, perceptual_hash, plain_ground, sharpness
 from worker.core.starter.examples import EXAMPLES
 

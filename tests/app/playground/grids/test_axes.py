@@ -6,9 +6,8 @@ import pytest
 
 from app.registry.errors import InvalidInput
 from app.registry.job_kinds.weighted import WeightedAdapter
-from app.registry.renders.grids.alternatives import expand_alternatives, has_alternatives
 from app.registry.renders.grids.cells import cell_request
-from app.registry.renders.grids.numbers import read_numbers
+from app.registry.renders.grids.numbers import expand_alternatives, has_alternatives, read_numbers
 from app.registry.renders.requests import RenderRequest
 from app.registry.tables.axes import Axis, AxisKind, AxisValue
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Picture
 from sqlmodel import select
 
-from app.registry.datasets.measures import backfill
+from app.registry.datasets import measures
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.jobs.service import claim_next, enqueue
 from app.registry.tables.blobs import Thumbnail
@@ -110,7 +110,7 @@ def test_a_worker_makes_what_older_images_lack(
     assert all(measured[sha256].perceptual_hash for sha256 in shown[:3])
     assert measured[shown[0]].has_transparency is False
     assert [measured[sha256].sharpness for sha256 in shown[3:]] == [None, None]
-    assert backfill.order_if_due(registry.database) is None  # also not for the damaged one
+    assert measures.order_if_due(registry.database) is None  # also not for the damaged one
 
 
 def test_it_gives_its_thread_to_other_jobs_and_continues_where_it_was(
@@ -120,7 +120,7 @@ def test_it_gives_its_thread_to_other_jobs_and_continues_where_it_was(
     io_jobs: IoJobs,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert backfill.order_if_due(registry.database) is not None
+    assert measures.order_if_due(registry.database) is not None
     saved = thumbnail_jobs.thumbnails.save
 
     def order_another(session: object, rows: list[Thumbnail]) -> None:
@@ -142,7 +142,7 @@ def test_it_gives_its_thread_to_other_jobs_and_continues_where_it_was(
 def test_a_stopping_worker_returns_the_job(
     registry: Registry, shown: list[str], made: list[str], io_jobs: IoJobs
 ) -> None:
-    assert backfill.order_if_due(registry.database) is not None
+    assert measures.order_if_due(registry.database) is not None
     stopping = threading.Event()
     stopping.set()
     job = claim_and_run(registry, io_jobs, stopping)

@@ -1,23 +1,39 @@
-"""Measures of pixels in the database: saved with an upload, listed where they are missing."""
+"""Measures of pixels in the database: saved with an upload, ordered where they are missing.
+
+The thresholds are figures of `bench/image_measures.py`, which measures drawn styles and what was
+done to them: docs/benchmarks.md.
+"""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from PIL import Image as Pillow
 from sqlmodel import Session, col
 
-from app.registry.datasets.measures.thresholds import MEASURE_VERSION
+from app.registry.blobs.thumbnails import list_missing
 from app.registry.db import upsert
 from app.registry.images.decoding import measure_pixels, on_white
+from app.registry.job_kinds.kinds import JobKind, MakeThumbnailsArgs
+from app.registry.jobs.service import orders_if_due, was_ordered
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from app.registry.tables.datasets import Image, ImageMeasure
 
+MEASURE_VERSION = 1  # images measured by an older version are measured again
+BLURRY_BELOW = 0.35  # of the sharpness, 0 to 1
+NEAR_DISTANCE = 6  # bits of 64 that differ between the hashes of near-duplicates, at most
+# the same for a hash and that of a mirrored image, which is not stored and known only nearly
+MIRRORED_DISTANCE = 10
+# long side / short side; training crops to 2:1 at most, so a fifth of the image is lost here
+ELONGATED_ABOVE = 2.5
 MEASURED: sa.ColumnElement[bool] = (col(ImageMeasure.clean_sha256) == col(Image.clean_sha256)) & (
     col(ImageMeasure.measure_version) >= MEASURE_VERSION
 )
 """The condition that joins images with their measures; always as an outer join."""
+RETRY_INTERVAL = timedelta(hours=24)  # after a job that failed
+BACKFILL_PRIORITY = 200  # after all other jobs, even sweeps
 
 
 def save(session: Session, clean_sha256: str, measured: dict[str, Any]) -> None:
@@ -59,3 +75,13 @@ def measure_stored(store: BlobStore, clean_sha256: str) -> dict[str, Any]:
 def _is_unmeasured() -> sa.ColumnElement[bool]:
     measured = sa.exists().where(MEASURED)
     return col(Image.deleted_at).is_(None) & ~measured
+
+
+def is_due(session: Session) -> bool:
+    """True if an image lacks thumbnails or measures, and no job is at it or has just failed."""
+    if was_ordered(session, JobKind.MAKE_THUMBNAILS, retry_after=RETRY_INTERVAL):
+        return False
+    return bool(list_missing(session, limit=1) or list_unmeasured(session, limit=1))
+
+
+order_if_due = orders_if_due(is_due, MakeThumbnailsArgs(), priority=BACKFILL_PRIORITY)
