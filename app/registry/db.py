@@ -161,6 +161,10 @@ def _errors_for_people() -> Iterator[None]:
         ) from error
 
 
+class PlainJSON(sa.JSON):
+    """The type of a JSON column that keeps no blob, like a column with `KEEPS_NO_BLOB`."""
+
+
 class Database:
     """The registry's database: `read()` and `write()` give sessions."""
 

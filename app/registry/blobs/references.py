@@ -18,7 +18,7 @@ from sqlmodel import Session, SQLModel, col
 
 import app.registry.tables.all  # noqa: F401  (fills the metadata)
 from app.registry.blobs import thumbnails
-from app.registry.db import KEEPS_NO_BLOB, Database, in_chunks, utcnow
+from app.registry.db import KEEPS_NO_BLOB, Database, PlainJSON, in_chunks, utcnow
 from app.registry.tables.blobs import Thumbnail
 from app.registry.tables.jobs import JOB_FILES_KEPT, IoJob
 
@@ -31,7 +31,11 @@ ItemT = TypeVar("ItemT")
 @functools.cache
 def reference_columns(table: sa.Table) -> tuple[list[Any], list[Any]]:
     """(columns with hashes, JSON columns that may contain hashes) of a table."""
-    referring = [column for column in table.columns if KEEPS_NO_BLOB not in column.info]
+    referring = [
+        column
+        for column in table.columns
+        if KEEPS_NO_BLOB not in column.info and not isinstance(column.type, PlainJSON)
+    ]
     return (
         [column for column in referring if column.name.endswith("sha256")],
         [column for column in referring if isinstance(column.type, sa.JSON)],

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel, col
 
-from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
+from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, PlainJSON, utcnow
 from app.registry.tables.owned import Owned
 from app.registry.tables.rows import NumberedRow, Restorable, hide_deleted
 from worker.core.families.family import family_label
@@ -72,9 +72,7 @@ class Adapter(Restorable, Owned, NumberedRow, table=True):
         sa_type=SORT_NAME,
         description="Key for sorting by name; written by `search`.",
     )
-    trigger_words: list[str] = Field(
-        default_factory=list, sa_type=sa.JSON, sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}}
-    )
+    trigger_words: list[str] = Field(default_factory=list, sa_type=PlainJSON)
     notes: str = Field(default="", sa_type=sa.Text)
     license: str = Field(default="", max_length=80, description="License, such as CC-BY-4.0.")
     starred: bool = False
@@ -157,16 +155,12 @@ class AdapterVersion(Restorable, NumberedRow, table=True):
         default=USUAL_WEIGHT,
         description="Weight that is used when none is named; a person sets it.",
     )
-    trigger_words: list[str] = Field(
-        default_factory=list, sa_type=sa.JSON, sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}}
-    )
+    trigger_words: list[str] = Field(default_factory=list, sa_type=PlainJSON)
     trainable_parameters: int | None = Field(default=None, sa_type=sa.BigInteger)
     base_parameters: int | None = Field(default=None, sa_type=sa.BigInteger)
     peak_memory_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
     training_seconds: float | None = None
-    config: dict[str, Any] = Field(
-        default_factory=dict, sa_type=sa.JSON, sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}}
-    )
+    config: dict[str, Any] = Field(default_factory=dict, sa_type=PlainJSON)
     details: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
     code_version: str | None = Field(
         default=None, max_length=80, description="Version of the program that created it."
@@ -250,8 +244,6 @@ class AdapterFile(NumberedRow, table=True):
         sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},
         description="Of the metadata in it that may change; null: not kept.",
     )
-    proof: dict[str, Any] = Field(
-        default_factory=dict, sa_type=sa.JSON, sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}}
-    )
+    proof: dict[str, Any] = Field(default_factory=dict, sa_type=PlainJSON)
     size_bytes: int = Field(sa_type=sa.BigInteger)
     created_at: datetime = Field(default_factory=utcnow)

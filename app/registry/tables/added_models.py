@@ -10,7 +10,7 @@ import pydantic
 import sqlalchemy as sa
 from sqlmodel import Field
 
-from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
+from app.registry.db import AUTOINCREMENT, PlainJSON, utcnow
 from app.registry.hub_source import SCHEME, HubSource, read_source
 from app.registry.tables.owned import Owned
 from app.registry.tables.rows import NumberedRow
@@ -212,9 +212,7 @@ class BaseSpeed(NumberedRow, table=True):
     rank: int
     layers: str = Field(default="", max_length=255, description="Summary of the trained layers.")
     seconds_per_step: float
-    recent_seconds: list[float] = Field(
-        default_factory=list, sa_type=sa.JSON, sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}}
-    )
+    recent_seconds: list[float] = Field(default_factory=list, sa_type=PlainJSON)
     trainable_parameters: int
     adapter_bytes: int = Field(description="Size of the fp16 adapter file.")
     measured_at: datetime = Field(default_factory=utcnow)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlmodel import Field
 
 from app.registry.actor import MAX_CHARACTERS
-from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
+from app.registry.db import AUTOINCREMENT, PlainJSON, utcnow
 from app.registry.tables.owned import Owned
 from app.registry.tables.renders import MAX_TITLE
 from app.registry.tables.rows import NumberedRow, Restorable
@@ -49,8 +49,7 @@ class BlindTest(Restorable, Owned, NumberedRow, table=True):
     title: str = Field(max_length=MAX_TITLE)
     question: str = Field(max_length=8, description="`closer` or `keep`.")
     candidates: list[dict[str, Any]] = Field(
-        sa_type=sa.JSON,
-        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # the grid's renders refer to adapters
+        sa_type=PlainJSON,  # the grid's renders refer to adapters
         description="Of each: label, and of a single version adapter_id, version and weight.",
     )
     references: list[str] = Field(

@@ -8,7 +8,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
+from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, PlainJSON, utcnow
 from app.registry.tables.rows import NumberedRow
 from app.registry.wording import plural
 
@@ -158,8 +158,7 @@ class AdapterLook(SQLModel, table=True):
     )
     basis: str = Field(default=Basis.COVER, max_length=8, description="A Basis.")
     images: list[list[str]] = Field(
-        sa_type=sa.JSON,
-        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # samples, renders and covers keep them
+        sa_type=PlainJSON,  # samples, renders and covers keep them
         description="Subject and hash of each image.",
     )
     look: bytes | None = Field(

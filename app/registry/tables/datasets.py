@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel, col
 
-from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
+from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, PlainJSON, utcnow
 from app.registry.tables.owned import Owned
 from app.registry.tables.rows import NumberedRow, Restorable
 from worker.core.captioning.words import CaptionMode
@@ -161,14 +161,10 @@ class DatasetEdit(NumberedRow, table=True):
 
     dataset_id: int = Field(foreign_key="dataset.id", index=True)
     action: str = Field(max_length=40)
-    settings: dict[str, Any] = Field(
-        sa_type=sa.JSON, sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}}
-    )
+    settings: dict[str, Any] = Field(sa_type=PlainJSON)
     changed: int = Field(description="Number of changed images.")
     before: list[dict[str, Any]] = Field(
-        sa_type=sa.JSON,
-        description="For each image: its id, and the fields before and after.",
-        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},
+        description="For each image: its id, and the fields before and after.", sa_type=PlainJSON
     )
     created_at: datetime = Field(default_factory=utcnow)
     undone_at: datetime | None = None

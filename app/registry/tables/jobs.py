@@ -16,7 +16,7 @@ from app.registry.actor import (
     current_address,
     current_user_id,
 )
-from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, advisory_lock, utcnow
+from app.registry.db import AUTOINCREMENT, PlainJSON, advisory_lock, utcnow
 from app.registry.job_kinds.job_types import LONG_KINDS, TRAIN_KINDS, read_arguments, read_result
 from app.registry.job_kinds.kinds import (
     DRAWN_KINDS,
@@ -113,8 +113,7 @@ class Event(NumberedRow, table=True):
     kind: str = Field(max_length=40)
     data: dict[str, Any] = Field(
         default_factory=dict,
-        sa_type=sa.JSON,
-        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # texts and numbers
+        sa_type=PlainJSON,  # texts and numbers
     )
     actor: str | None = Field(
         default_factory=current_actor, max_length=MAX_CHARACTERS, description="Who caused it."

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from sqlmodel import Field
 
-from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB
+from app.registry.db import AUTOINCREMENT, PlainJSON
 from app.registry.slugs import LONGEST_SLUG
 from app.registry.tables.owned import Owned
 from app.registry.tables.rows import NumberedRow, Restorable
@@ -21,9 +20,7 @@ class PromptSet(Restorable, Owned, NumberedRow, table=True):
     slug: str = Field(max_length=LONGEST_SLUG, unique=True)
     name: str = Field(max_length=MAX_NAME)
     versions: list[list[str]] = Field(
-        sa_type=sa.JSON,
-        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # no files
-        description="The subjects of each version, the first one first.",
+        sa_type=PlainJSON, description="The subjects of each version, the first one first."
     )
 
     @property

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlmodel import Field, Session, SQLModel, col
 
-from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
+from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, PlainJSON, utcnow
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import Queue
 from app.registry.job_kinds.weighted import ResolvedAdapter
@@ -49,10 +49,7 @@ class Render(Restorable, Job, table=True):
     count: int = 1
     adapters: list[dict[str, Any]] = Field(
         default_factory=list,
-        sa_type=sa.JSON,
-        sa_column_kwargs={
-            "info": {KEEPS_NO_BLOB: True}
-        },  # the version ids refer to adapter versions
+        sa_type=PlainJSON,  # the version ids refer to adapter versions
         description="Of each: adapter_id, version_id, name, slug, weight, text_encoder_weight, "
         "and block_weights where there are some.",
     )
@@ -186,14 +183,11 @@ class Grid(Restorable, Owned, NumberedRow, table=True):
 
     title: str = Field(max_length=MAX_TITLE)
     request: dict[str, Any] = Field(
-        sa_type=sa.JSON,
-        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # no files
+        sa_type=PlainJSON,
         description="The RenderRequest that all cells share, with base model, seed and versions.",
     )
     axes: list[dict[str, Any]] = Field(
-        sa_type=sa.JSON,
-        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # no files
-        description="Columns, rows and sheets, as far as there are any.",
+        sa_type=PlainJSON, description="Columns, rows and sheets, as far as there are any."
     )
     winner: int | None = Field(default=None, description="Place of the chosen cell.")
     blind_test_id: int | None = Field(
@@ -271,8 +265,7 @@ class Recipe(Restorable, Owned, NumberedRow, table=True):
     count: int = 1
     adapters: list[dict[str, Any]] = Field(
         default_factory=list,
-        sa_type=sa.JSON,
-        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # ids of adapters and versions
+        sa_type=PlainJSON,  # ids of adapters and versions
         description="As those of a render: found by their ids, also after a rename.",
     )
     source_sha256: str | None = Field(

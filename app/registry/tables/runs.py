@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlmodel import Field, Session, SQLModel, col
 
-from app.registry.db import AUTOINCREMENT, KEEPS_NO_BLOB, utcnow
+from app.registry.db import AUTOINCREMENT, PlainJSON, utcnow
 from app.registry.job_kinds.kinds import AdvanceSweepArgs, JobArgs
 from app.registry.job_kinds.states import JobStatus, Queue
 from app.registry.tables.adapters import SORT_NAME
@@ -53,15 +53,12 @@ class Run(Restorable, Job, table=True):
     preset: str | None = Field(default=None, max_length=20)
     own_preset: dict[str, Any] | None = Field(
         default=None,
-        sa_type=sa.JSON,
-        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # no files
+        sa_type=PlainJSON,
         description="The saved preset on top of `preset`, as it was: id, name, config, base.",
     )
     trigger_word: str | None = Field(default=None, max_length=60)
     config: dict[str, Any] = Field(
-        sa_type=sa.JSON,
-        description="A worker.core.training TrainConfig.",
-        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # no files
+        description="A worker.core.training TrainConfig.", sa_type=PlainJSON
     )
     regularization_version_id: int | None = Field(
         default=None,
@@ -90,8 +87,7 @@ class Run(Restorable, Job, table=True):
     steps_per_second: float | None = None
     arithmetic: dict[str, Any] = Field(
         default_factory=dict,
-        sa_type=sa.JSON,
-        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},
+        sa_type=PlainJSON,
         description="Precision and threads of the first attempt; later attempts use the same.",
     )
     device: str | None = Field(default=None, max_length=80)
@@ -109,8 +105,7 @@ class Run(Restorable, Job, table=True):
     outcome_reason: str | None = Field(default=None, description="Why, as sentences.")
     good_steps: list[int] | None = Field(
         default=None,
-        sa_type=sa.JSON,
-        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},
+        sa_type=PlainJSON,
         description="Of a ruined run: steps whose checkpoints were not, the newest first.",
     )
     loss_rise: float | None = Field(
@@ -128,14 +123,12 @@ class Run(Restorable, Job, table=True):
     save_requested: bool = False
     changes: list[dict[str, Any]] = Field(
         default_factory=list,
-        sa_type=sa.JSON,
-        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},
+        sa_type=PlainJSON,
         description="What changed in `config` while it trained: worker.core.training Changes.",
     )
     change_requested: dict[str, Any] | None = Field(
         default=None,
-        sa_type=sa.JSON,
-        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},
+        sa_type=PlainJSON,
         description="Values that the trainer has not taken yet, with the number of their event.",
     )
 
@@ -187,9 +180,7 @@ class OwnPreset(Restorable, Owned, NumberedRow, table=True):
     name_key: str = Field(max_length=400, description="Without upper case.")
     preset: str = Field(max_length=20, description="The shipped preset that it changes.")
     config: dict[str, Any] = Field(
-        sa_type=sa.JSON,
-        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # no files
-        description="The settings that differ from it.",
+        sa_type=PlainJSON, description="The settings that differ from it."
     )
     base_family: str | None = Field(default=None, max_length=20)
     resolution: int | None = Field(default=None, description="Of the base it was saved for.")
@@ -276,14 +267,12 @@ class Sweep(Restorable, Owned, NumberedRow, table=True):
     status: str = Field(default=JobStatus.RUNNING, max_length=16, index=True)
     stage: str = Field(max_length=16)
     plan: dict[str, Any] = Field(
-        sa_type=sa.JSON,
-        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # no files
+        sa_type=PlainJSON,
         description="A SweepPlan: what is trained and drawn, and what it was expected to cost.",
     )
     result: dict[str, Any] = Field(
         default_factory=dict,
-        sa_type=sa.JSON,
-        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # no files
+        sa_type=PlainJSON,
         description="A SweepResult: what was measured so far, and what was found.",
     )
     error: str | None = Field(default=None, description="Why it cannot go on, as a sentence.")
