@@ -228,7 +228,10 @@ def check_stack(database: Database, made: Sequence[AdapterAndVersion]) -> StackC
                 _order(session, *both) if pair is None else pair
                 for both, pair in zip(combinations(distinct, 2), pairs, strict=True)
             ]
-    words = [{_fold(word): word for word in version.trigger_words} for _, version in distinct]
+    words = [
+        {" ".join(word.casefold().split()): word for word in version.trigger_words}
+        for _, version in distinct
+    ]
     shared = {
         fold: word for one, two in combinations(words, 2) for fold, word in one.items()
         if fold in two
@@ -300,10 +303,6 @@ def _order(session: Session, first: AdapterAndVersion, second: AdapterAndVersion
 def _rank_of(pair: PairOverlap) -> tuple[int, float]:
     strongest = max((abs(layer.cosine) for layer in pair.layers), default=0.0)
     return len(pair.notable), strongest
-
-
-def _fold(word: str) -> str:
-    return " ".join(word.casefold().split())
 
 
 def _pull(count: int, total: int | None) -> str:

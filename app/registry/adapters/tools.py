@@ -86,7 +86,9 @@ def order_merge(session: Session, order: MergeOrder) -> IoJob:
     found = _resolve_parts(session, order.parts)
     if len(found) < 2:
         raise invalid_field("adapters", "Choose at least two adapters to merge.")
-    _check_same(session, [made for _, made in found])
+    made = [pair for _, pair in found]
+    if sentence := fitting.stranger(made, fitting.kinds(session, made)):
+        raise invalid_field("adapters", sentence)
     if order.method is not MergeMethod.LINEAR:
         _check_rank(order.rank)
     _check_share("density", "The density", order.density)
@@ -282,11 +284,6 @@ def _ready_base(session: Session, reference: str | int | None, field: str) -> Ba
     except InvalidInput as error:
         raise invalid_field(field, error.detail) from error
     return base
-
-
-def _check_same(session: Session, made: Sequence[AdapterAndVersion]) -> None:
-    if sentence := fitting.stranger(made, fitting.kinds(session, made)):
-        raise invalid_field("adapters", sentence)
 
 
 def _check_rank(rank: int | None) -> None:

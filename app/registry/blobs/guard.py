@@ -34,7 +34,8 @@ def make_guard(store: BlobStore) -> Callable[[Session], None]:
     """A check of the rows that a session is about to write; it raises JustDeleted."""
 
     def check(session: Session) -> None:
-        hashes = set(_written_hashes(session))
+        changed = (*session.new, *session.dirty)  # a few hundred at most
+        hashes = {sha256 for row in changed for sha256 in hashes_of(row)}
         if not hashes:
             return
         with session.no_autoflush:
@@ -57,12 +58,6 @@ def lock_deletion(session: Session) -> None:
     """
     allow_idling(session.connection())
     advisory_lock(session, DELETION_LOCK)
-
-
-def _written_hashes(session: Session) -> Iterator[str]:
-    """The files that new and changed rows of this session refer to, a few hundred at most."""
-    for row in (*session.new, *session.dirty):
-        yield from hashes_of(row)
 
 
 def hashes_of(row: Any) -> Iterator[str]:

@@ -14,7 +14,6 @@ from app.registry.added_models import service as added_models
 from app.registry.added_models.service import ModelKind
 from app.registry.config import Settings
 from app.registry.errors import Conflict, invalid_field
-from app.registry.hub_source import HubSource
 from app.registry.job_kinds.caption_kinds import (
     CaptionArgs,
     CheckCaptionModelArgs,
@@ -34,12 +33,6 @@ IN_USE = (
 )
 
 
-def _download_args(
-    session: Session, model: CaptionModel, source: HubSource, precision: str | None
-) -> DownloadCaptionModelArgs:
-    return DownloadCaptionModelArgs(repo=source.repo, revision=source.revision)
-
-
 CAPTION_MODELS = ModelKind(
     table=CaptionModel,
     name="caption model",
@@ -50,7 +43,9 @@ CAPTION_MODELS = ModelKind(
     field="provider",
     check=CheckCaptionModelArgs(),
     download=JobKind.DOWNLOAD_CAPTION_MODEL,
-    make_download=_download_args,
+    make_download=lambda session, model, source, precision: DownloadCaptionModelArgs(
+        repo=source.repo, revision=source.revision
+    ),
     download_folder=lambda settings: settings.caption_models,
 )
 

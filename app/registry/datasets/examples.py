@@ -33,12 +33,10 @@ def add_example(state: AppState, example: Example) -> tuple[Dataset, bool]:
         )
     is_new = found is None or not found.image_count
     if is_new:
-        files = [path for path in sorted(example.folder.iterdir()) if _belongs(path.suffix)]
+        files = [
+            path for path in sorted(example.folder.iterdir()) if path.suffix in (".webp", ".jsonl")
+        ]
         uploads.receive(
             state, dataset.key, [UploadedFile(filename=path.name, content=path) for path in files]
         )
     return dataset, is_new
-
-
-def _belongs(suffix: str) -> bool:
-    return suffix in (".webp", ".jsonl")

@@ -135,7 +135,9 @@ def regularization_dataset(session: Session, run: Run) -> int | None:
 
 def used_of_runs(session: Session, runs: Sequence[Run]) -> dict[int, list[UsedDataset]]:
     """The datasets that these runs are trained on, by run, in two queries."""
-    places = {run.key: [_first(run)] for run in runs}
+    places = {
+        run.key: [(1, run.dataset_id, run.dataset_version_id, run.dataset_repeats)] for run in runs
+    }
     for row in further_datasets(session, places):
         place = (row.place, row.dataset_id, row.dataset_version_id, row.repeats)
         places[row.run_id].append(place)
@@ -151,10 +153,6 @@ def further_datasets(session: Session, run_ids: Collection[int]) -> list[RunData
     query = select(RunDataset).where(col(RunDataset.run_id).in_(run_ids))
     ordered = query.order_by(col(RunDataset.run_id), col(RunDataset.place))
     return list(session.exec(ordered))
-
-
-def _first(run: Run) -> tuple[int, int, int, int]:
-    return 1, run.dataset_id, run.dataset_version_id, run.dataset_repeats
 
 
 def _facts(session: Session, version_ids: Collection[int]) -> dict[int, tuple[Any, ...]]:

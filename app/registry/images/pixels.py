@@ -63,7 +63,8 @@ def sharpness(gray: Image.Image) -> float | None:
     if not _has_contrast(gray):
         return None
     step = max(LEAST_STEP, _contrast(gray) // STEP_SHARE)
-    across, down = _kept_edges(gray, step), _kept_edges(_turned(gray), step)
+    turned = gray.transpose(Image.Transpose.TRANSPOSE)
+    across, down = _kept_edges(gray, step), _kept_edges(turned, step)
     found = [share for share in (across, down) if share is not None]
     return round(min(found), 4) if found else 0.0
 
@@ -133,10 +134,6 @@ def _contrast(gray: Image.Image) -> int:
 
 def _has_contrast(gray: Image.Image) -> bool:
     return _contrast(gray) >= LEAST_CONTRAST
-
-
-def _turned(gray: Image.Image) -> Image.Image:
-    return gray.transpose(Image.Transpose.TRANSPOSE)
 
 
 def _kept_edges(gray: Image.Image, step: int) -> float | None:

@@ -57,7 +57,9 @@ def add_adapter(session: Session, claim: Claim, new: NewAdapter, *, keep: int | 
     if row is None:
         row = make_version(session, _new_version(session, run, address, new), address)
     elif row.sha256 != new.sha256:  # the run resumed from an earlier step
-        _forget_files(session, row)
+        # its downloads are deleted here, their files by the sweep
+        files = sa.delete(AdapterFile).where(col(AdapterFile.version_id) == row.key)
+        session.connection().execute(files)
         row.sha256, row.size_bytes = new.sha256, new.size_bytes
         row.tensor_sha256 = new.tensor_sha256
     if new.is_requested and not row.kept:
@@ -113,12 +115,6 @@ def _new_version(session: Session, run: Run, address: Adapter, new: NewAdapter) 
         },
         number=new.step,
     )
-
-
-def _forget_files(session: Session, version: AdapterVersion) -> None:
-    """Delete the downloads of a version whose weights change; the sweep deletes the files."""
-    files = sa.delete(AdapterFile).where(col(AdapterFile.version_id) == version.key)
-    session.connection().execute(files)
 
 
 def _drop_old(session: Session, address: Adapter, keep: int, *, best: int | None) -> None:

@@ -92,7 +92,8 @@ def list_checkpoints(
     found = []
     for step in sorted(states.keys() | versions.keys(), reverse=True):
         version = versions.get(step)
-        used_as = _made_of(version, made) if version else None
+        same = (pair for pair in made if version and pair[1].sha256 == version.sha256)
+        used_as = next(same, None)  # the newest version with the weights of this one
         is_in_use = used_as is not None and used_as[1].key in in_use
         row = RunCheckpoint(step, states.get(step), address, version, used_as, is_in_use)
         found.append(row)
@@ -230,13 +231,6 @@ def _versions_made(session: Session, run_id: int) -> Sequence[tuple[Adapter, Ada
         .where(AdapterVersion.run_id == run_id, is_in_library())
     )
     return session.exec(query.order_by(col(AdapterVersion.id).desc())).all()
-
-
-def _made_of(
-    version: AdapterVersion, made: Sequence[tuple[Adapter, AdapterVersion]]
-) -> tuple[Adapter, AdapterVersion] | None:
-    """The newest version with the weights of this one."""
-    return next((pair for pair in made if pair[1].sha256 == version.sha256), None)
 
 
 def _states(session: Session, run_id: int, steps: Collection[int] | None) -> Sequence[Checkpoint]:

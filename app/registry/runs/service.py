@@ -156,18 +156,13 @@ def seconds_so_far(session: Session, run: Run) -> float | None:
 SEARCHED = ("name", "trigger_word", "notes")
 
 
-def _searched_text(run: Run) -> str:
-    """The searched text of a run."""
-    return searched_lines(getattr(run, field) for field in SEARCHED)
-
-
 @event.listens_for(Run, "before_insert")
 @event.listens_for(Run, "before_update")
 def _write_keys(_mapper: Mapper[Any], _connection: Connection, run: Run) -> None:
     changed = sa.inspect(run).attrs
     if any(changed[field].history.has_changes() for field in SEARCHED):
         run.sort_name = sort_name(run.name)
-        run.search_text = _searched_text(run)
+        run.search_text = searched_lines(getattr(run, field) for field in SEARCHED)
 
 
 @dataclass(frozen=True)

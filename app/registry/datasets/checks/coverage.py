@@ -77,15 +77,11 @@ def coverage(
     return Finding(
         Check.COVERAGE,
         Severity.ADVICE,
-        f"No caption names {_either(absent)}",
+        f"No caption names {join_words(absent).replace(' and ', ' or ')}",
         "A style works best on what its images show: to draw these as well, add some. Only the "
         "words of captions were looked up, not the images.",
         details=tuple(details),
     )
-
-
-def _either(words: Sequence[str]) -> str:
-    return join_words(words).replace(" and ", " or ")
 
 
 def _kinds_of(caption: ReadCaption) -> set[str]:

@@ -11,7 +11,6 @@ from datetime import datetime
 
 from pydantic import Field
 from sqlmodel import Session, col, select
-from sqlmodel.sql.expression import SelectOfScalar
 
 from app.registry.api_records import api_record
 from app.registry.datasets import service
@@ -81,7 +80,7 @@ def change_caption(
     else:
         _change_further(session, image, kind, change, origin)
     session.flush()
-    return _caption_of(session, image, kind)
+    return next(one for one in captions_of_image(session, image) if one.kind == kind)
 
 
 def _change_further(
@@ -162,9 +161,10 @@ def removed_share(session: Session, image: Image, kind: CaptionKind) -> int | No
     """The share that a caption had when it was removed; None if the image has one of this kind."""
     if kind == image.caption_kind or _further(session, image, kind) is not None:
         return None
-    written = session.exec(
-        _revisions_of(image, kind).order_by(col(CaptionRevision.version).desc())
-    ).first()
+    revisions = select(CaptionRevision).where(
+        CaptionRevision.image_id == image.key, CaptionRevision.kind == kind
+    )
+    written = session.exec(revisions.order_by(col(CaptionRevision.version).desc())).first()
     return written.removed_share if written else None
 
 
@@ -185,17 +185,6 @@ def change_first_kind(session: Session, image_id: int, kind: CaptionKind) -> Ima
 def _further(session: Session, image: Image, kind: CaptionKind) -> ImageCaption | None:
     rows = further_captions(session, [image.key]).get(image.key, [])
     return next((row for row in rows if row.kind == kind), None)
-
-
-def _revisions_of(image: Image, kind: CaptionKind) -> SelectOfScalar[CaptionRevision]:
-    """A query for all revisions of a caption of this kind."""
-    return select(CaptionRevision).where(
-        CaptionRevision.image_id == image.key, CaptionRevision.kind == kind
-    )
-
-
-def _caption_of(session: Session, image: Image, kind: CaptionKind) -> OneCaption:
-    return next(one for one in captions_of_image(session, image) if one.kind == kind)
 
 
 @api_record
