@@ -23,12 +23,12 @@ from app.registry.datasets import captions
 from app.registry.datasets.captions import CaptionRefused, Refusal
 from app.registry.datasets.new_images import NewImage
 from app.registry.datasets.sent_files import metadata_lines
-from app.registry.datasets.sent_files.image_facts import ImageFacts
 from app.registry.datasets.sent_files.metadata_lines import (
     DATASET_NAME,
     MAX_METADATA_BYTES,
     DatasetFacts,
     FileCaption,
+    ImageFacts,
 )
 from app.registry.datasets.sent_files.pairing import CaptionPairing, PairedCaptions
 from app.registry.file_names import clean_filename, folder_of

@@ -20,8 +20,7 @@ from app.registry.datasets.caption_writes import (
     write_caption,
 )
 from app.registry.datasets.captions import CaptionFromFile
-from app.registry.datasets.sent_files.image_facts import ImageFacts
-from app.registry.datasets.sent_files.metadata_lines import NOTHING_ELSE
+from app.registry.datasets.sent_files.metadata_lines import NOTHING_ELSE, ImageFacts
 from app.registry.datasets.sent_files.pairing import PairedCaptions
 from app.registry.datasets.several_captions import KindCaption
 from app.registry.db import in_chunks

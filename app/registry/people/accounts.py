@@ -1,6 +1,11 @@
 """Log in with a name and a password, change the password, and use the link of an invitation.
 
-Passwords are hashed outside of sessions of the database, and whoever fails often waits.
+Passwords are hashed outside of sessions of the database.
+
+Failed logins slow down further ones: by name and by address, across processes. A browser that has
+logged in as a person is counted by itself, so that nobody else's failures delay it. A try is
+counted before the password is looked at and taken back if it was right: many at once get no more
+tries than one by one.
 """
 
 from __future__ import annotations
@@ -8,21 +13,34 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
+import sqlalchemy as sa
 import structlog
-from sqlmodel import Session
+from sqlmodel import Session, col, select
 
 from app.registry.access import service as sessions
-from app.registry.access.delays import site_of
+from app.registry.access.delays import (
+    FORGET_SECONDS,
+    MAX_DELAY_SECONDS,
+    TooManyTries,
+    delay_after,
+    site_of,
+)
 from app.registry.access.secret_marks import PERSON
 from app.registry.actor import Visibility, acting_as
-from app.registry.db import Database, utcnow
+from app.registry.db import Database, advisory_lock, utcnow
 from app.registry.errors import AppError, Conflict, invalid_field
-from app.registry.people import failures, invitations, passwords
-from app.registry.people.service import find_user, get_user, principal_of, record
-from app.registry.tables.people import User
+from app.registry.people import invitations, passwords
+from app.registry.people.service import find_user, get_user, name_key, principal_of, record
+from app.registry.tables.people import LoginFailure, User
+from app.registry.tables.rows import UNSYNCHRONIZED
+from app.registry.wording import aware
 
+KEPT = timedelta(days=1)
+LOCK = 0x6C6F67  # of PostgreSQL, for as long as tries are counted
 NONCE_BYTES = 16
 
 log = structlog.get_logger()
@@ -131,15 +149,15 @@ def _check(
     if user is not None and known is not None and is_known(user, known):
         subjects = [f"browser:{_nonce_of(known)}"]
     else:
-        subjects = failures.subjects_of(name, sender.address)
-    failures.count_try(database, subjects)
+        subjects = subjects_of(name, sender.address)
+    count_try(database, subjects)
     try:
         right = passwords.is_right(stored, password)
     except passwords.Busy:
-        failures.take_back(database, subjects)
+        take_back(database, subjects)
         raise
     if right:
-        failures.take_back(database, subjects)
+        take_back(database, subjects)
     return right
 
 
@@ -155,6 +173,69 @@ def _open(session: Session, user: User, sender: Sender) -> LoggedIn:
             user_id=user.key,
         )
     return LoggedIn(user.key, token, known_value(user))
+
+
+# Failed logins
+
+
+def subjects_of(name: str, address: str) -> list[str]:
+    """What tries from an unknown browser are counted by; names are kept as hashes.
+
+    Somebody may have typed their password there.
+    """
+    hashed = hashlib.sha256(name_key(name).encode("utf-8", "replace")).hexdigest()
+    return [f"name:{hashed}", f"address:{site_of(address)}"]
+
+
+def count_try(database: Database, subjects: list[str]) -> None:
+    """Count a try as failed. Raises TooManyTries if it is not looked at now."""
+    with database.read() as session:
+        _require_allowed(session, subjects)
+    with database.write() as session:
+        advisory_lock(session, LOCK)
+        rows = _require_allowed(session, subjects)
+        now = utcnow()
+        old = sa.delete(LoginFailure).where(col(LoginFailure.last_at) < now - KEPT)
+        session.exec(old, execution_options=UNSYNCHRONIZED)
+        for subject in subjects:
+            row = rows.get(subject)
+            count = _count(row) + 1 if row else 1.0
+            if row is None or now - aware(row.last_at) > KEPT:
+                row = LoginFailure(subject=subject)
+            row.count, row.last_at = count, now
+            session.add(row)
+
+
+def take_back(database: Database, subjects: list[str]) -> None:
+    """A try that was counted was right, or was not looked at."""
+    with database.write() as session:
+        advisory_lock(session, LOCK)
+        for row in _rows(session, subjects).values():
+            row.count = max(0.0, row.count - 1)
+            if row.count == 0:
+                session.delete(row)
+
+
+def _rows(session: Session, subjects: Iterable[str]) -> dict[str, LoginFailure]:
+    query = select(LoginFailure).where(col(LoginFailure.subject).in_(list(subjects)))
+    return {row.subject: row for row in session.exec(query)}
+
+
+def _count(row: LoginFailure) -> float:
+    """The failures of a row that are not forgotten yet."""
+    seconds = (utcnow() - aware(row.last_at)).total_seconds()
+    return max(0.0, row.count - max(0.0, seconds) / FORGET_SECONDS)
+
+
+def _require_allowed(session: Session, subjects: list[str]) -> dict[str, LoginFailure]:
+    rows = _rows(session, subjects)
+    for subject, row in rows.items():
+        since = (utcnow() - aware(row.last_at)).total_seconds()
+        wait = min(delay_after(round(row.count)) - since, MAX_DELAY_SECONDS)
+        if wait > 0:
+            log.info("login delayed", by=subject.partition(":")[0], seconds=round(wait))
+            raise TooManyTries(wait)
+    return rows
 
 
 # Browsers that have logged in as a person

@@ -18,7 +18,7 @@ from app.registry.errors import AppError
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
 from app.registry.jobs.quotas import waits_until
-from app.registry.people import accounts, failures, invitations, overview, passwords, shares
+from app.registry.people import accounts, invitations, overview, passwords, shares
 from app.registry.people import service as people
 from app.registry.people.accounts import Sender
 from app.registry.tables.added_models import BaseModel
@@ -115,7 +115,7 @@ def test_a_link_that_eight_use_sets_one_password(database: Database, eva: User) 
 
 
 def guess(database: Database, known: str, now: datetime) -> list[str]:
-    failures.utcnow = lambda: now  # type: ignore[attr-defined]  # this process ends after it
+    accounts.utcnow = lambda: now  # type: ignore[attr-defined]  # this process ends after it
     sender = Sender(HOME.address, known={1: known} if known else None)
     return [outcome(database, "Eva", "wrong", sender) for _ in range(TRIES)]
 

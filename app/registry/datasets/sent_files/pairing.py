@@ -12,8 +12,12 @@ from typing import NamedTuple
 
 from app.registry.datasets import captions
 from app.registry.datasets.captions import NO_CAPTION, CaptionFromFile, Refusal
-from app.registry.datasets.sent_files.image_facts import ImageFacts
-from app.registry.datasets.sent_files.metadata_lines import NOTHING_ELSE, FileCaption, is_metadata
+from app.registry.datasets.sent_files.metadata_lines import (
+    NOTHING_ELSE,
+    FileCaption,
+    ImageFacts,
+    is_metadata,
+)
 
 
 class Place(NamedTuple):

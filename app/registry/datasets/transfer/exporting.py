@@ -23,11 +23,11 @@ from sqlmodel import Session, select
 
 from app.registry.datasets import service
 from app.registry.datasets.captions import PICTURE_SUFFIXES
-from app.registry.datasets.sent_files.image_facts import ImageFacts
 from app.registry.datasets.sent_files.metadata_lines import (
     DATASET_NAME,
     LEFT_OUT_NAME,
     METADATA_NAME,
+    ImageFacts,
 )
 from app.registry.datasets.several_captions import (
     further_captions,
