@@ -7,58 +7,33 @@ family of a file can be detected without these bases. A test builds the same net
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from worker.core.families.adapter_file import Shape, Shapes
 from worker.core.families.family import BaseFamily, Component
 
 Layer = tuple[str, Shape]
+Config = Mapping[str, Any]
 
 SD2_WIDTH = BaseFamily.SD2.facts.text_width
 RESNETS = 2  # per down block; up blocks have one more
 
 
-@dataclass(frozen=True)
-class _Encoder:
-    layers: int
-    width: int
-
-
-@dataclass(frozen=True)
-class _Architecture:
-    """The sizes of a family; `depths`: transformer layers per down block, 0 without attention."""
-
-    channels: tuple[int, ...]
-    depths: tuple[int, ...]
-    middle_depth: int
-    context: int
-    linear_projection: bool
-    encoders: tuple[_Encoder, ...]
-    size_embedding: int = 0
-
-
-_ARCHITECTURES = {
-    BaseFamily.SD1: _Architecture(
-        (320, 640, 1280, 1280), (1, 1, 1, 0), 1, 768, False, (_Encoder(12, 768),)
-    ),
-    BaseFamily.SD2: _Architecture(
-        (320, 640, 1280, 1280), (1, 1, 1, 0), 1, 1024, True, (_Encoder(23, 1024),)
-    ),
-    BaseFamily.SDXL: _Architecture(
-        (320, 640, 1280),
-        (0, 2, 10),
-        10,
-        2048,
-        True,
-        (_Encoder(12, 768), _Encoder(32, 1280)),
-        size_embedding=2816,
-    ),
+_PLAIN, _ATTENTIVE = "DownBlock2D", "CrossAttnDownBlock2D"
+_SD = {
+    "block_out_channels": (320, 640, 1280, 1280),
+    "down_block_types": (_ATTENTIVE, _ATTENTIVE, _ATTENTIVE, _PLAIN),
+    "transformer_layers_per_block": (1, 1, 1, 1),
+}
+_SD2 = {
+    "use_linear_projection": True,
+    "cross_attention_dim": 1024,
+    "attention_head_dim": (5, 10, 20, 20),
 }
 _XL = {
     "block_out_channels": (320, 640, 1280),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "down_block_types": (_PLAIN, _ATTENTIVE, _ATTENTIVE),
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
     "transformer_layers_per_block": (1, 2, 10),
     "attention_head_dim": (5, 10, 20),
@@ -68,8 +43,6 @@ _XL = {
     "addition_time_embed_dim": 256,
     "projection_class_embeddings_input_dim": 2816,
 }
-_SD2 = {"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20)}
-_WIDE = (320, 640, 1280, 1280)
 
 
 def _clip_config(width: int, count: int) -> dict[str, int]:
@@ -78,17 +51,11 @@ def _clip_config(width: int, count: int) -> dict[str, int]:
 
 PUBLISHED: dict[BaseFamily, dict[str, tuple[str, dict[str, Any]]]] = {
     BaseFamily.SD1: {
-        "unet": (
-            "UNet2DConditionModel",
-            {"block_out_channels": _WIDE, "cross_attention_dim": 768},
-        ),
+        "unet": ("UNet2DConditionModel", {**_SD, "cross_attention_dim": 768}),
         "text_encoder": ("CLIPTextModel", _clip_config(768, 12)),
     },
     BaseFamily.SD2: {
-        "unet": (
-            "UNet2DConditionModel",
-            {"block_out_channels": _WIDE, "use_linear_projection": True, **_SD2},
-        ),
+        "unet": ("UNet2DConditionModel", {**_SD, **_SD2}),
         "text_encoder": ("CLIPTextModel", _clip_config(1024, 23) | {"num_attention_heads": 16}),
     },
     BaseFamily.SDXL: {
@@ -105,11 +72,10 @@ PUBLISHED: dict[BaseFamily, dict[str, tuple[str, dict[str, Any]]]] = {
 
 def published_shapes(family: BaseFamily) -> Shapes:
     """The weight shape of every layer that adapters change, by `<component>.<path>`."""
-    architecture = _ARCHITECTURES[family]
-    shapes = {f"{Component.DENOISER}.{path}": shape for path, shape in _unet_layers(architecture)}
-    names = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
-    for component, encoder in zip(names, architecture.encoders, strict=False):
-        shapes |= {f"{component}.{path}": shape for path, shape in _encoder_layers(encoder)}
+    shapes: dict[str, Shape] = {}
+    for component, (_, config) in PUBLISHED[family].items():
+        layers = _unet_layers if component == Component.DENOISER else _encoder_layers
+        shapes |= {f"{component}.{path}": shape for path, shape in layers(config)}
     return shapes
 
 
@@ -129,22 +95,27 @@ def closest_family(shapes: Shapes) -> BaseFamily:
     return BaseFamily.SD2 if width == SD2_WIDTH else BaseFamily.SD1
 
 
-def _unet_layers(a: _Architecture) -> Iterator[Layer]:
-    first, last, blocks = a.channels[0], a.channels[-1], len(a.channels)
+def _unet_layers(config: Config) -> Iterator[Layer]:
+    sizes, kinds = config["block_out_channels"], config["down_block_types"]
+    counts = config["transformer_layers_per_block"]
+    depths = [0 if kind == _PLAIN else count for kind, count in zip(kinds, counts, strict=True)]
+    first, last, blocks = sizes[0], sizes[-1], len(sizes)
     yield "conv_in", (first, 4, 3, 3)
     yield "conv_out", (4, first, 3, 3)
     yield "time_embedding.linear_1", (4 * first, first)
     yield "time_embedding.linear_2", (4 * first, 4 * first)
-    if a.size_embedding:
-        yield "add_embedding.linear_1", (4 * first, a.size_embedding)
+    if size_embedding := config.get("projection_class_embeddings_input_dim"):
+        yield "add_embedding.linear_1", (4 * first, size_embedding)
         yield "add_embedding.linear_2", (4 * first, 4 * first)
     skips = [first]
     width = first
-    for block, channels in enumerate(a.channels):
+    for block, channels in enumerate(sizes):
         stem = f"down_blocks.{block}"
         for index in range(RESNETS):
             yield from _resnet_layers(f"{stem}.resnets.{index}", width, channels, 4 * first)
-            yield from _attention_layers(f"{stem}.attentions.{index}", channels, a.depths[block], a)
+            yield from _attention_layers(
+                f"{stem}.attentions.{index}", channels, depths[block], config
+            )
             width = channels
             skips.append(width)
         if block < blocks - 1:
@@ -152,16 +123,16 @@ def _unet_layers(a: _Architecture) -> Iterator[Layer]:
             skips.append(channels)
     for index in range(2):
         yield from _resnet_layers(f"mid_block.resnets.{index}", last, last, 4 * first)
-    yield from _attention_layers("mid_block.attentions.0", last, a.middle_depth, a)
+    yield from _attention_layers("mid_block.attentions.0", last, counts[-1], config)
     width = last
-    for block, channels in enumerate(reversed(a.channels)):
+    for block, channels in enumerate(reversed(sizes)):
         stem = f"up_blocks.{block}"
         for index in range(RESNETS + 1):
             yield from _resnet_layers(
                 f"{stem}.resnets.{index}", width + skips.pop(), channels, 4 * first
             )
-            depth = a.depths[blocks - 1 - block]
-            yield from _attention_layers(f"{stem}.attentions.{index}", channels, depth, a)
+            depth = depths[blocks - 1 - block]
+            yield from _attention_layers(f"{stem}.attentions.{index}", channels, depth, config)
             width = channels
         if block < blocks - 1:
             yield f"{stem}.upsamplers.0.conv", (channels, channels, 3, 3)
@@ -175,14 +146,15 @@ def _resnet_layers(stem: str, inputs: int, outputs: int, time: int) -> Iterator[
         yield f"{stem}.conv_shortcut", (outputs, inputs, 1, 1)
 
 
-def _attention_layers(stem: str, width: int, depth: int, a: _Architecture) -> Iterator[Layer]:
+def _attention_layers(stem: str, width: int, depth: int, config: Config) -> Iterator[Layer]:
     if not depth:
         return
+    is_linear = config.get("use_linear_projection", False)
     for name in ("proj_in", "proj_out"):
-        yield f"{stem}.{name}", (width, width) if a.linear_projection else (width, width, 1, 1)
+        yield f"{stem}.{name}", (width, width) if is_linear else (width, width, 1, 1)
     for layer in range(depth):
         block = f"{stem}.transformer_blocks.{layer}"
-        for attention, context in (("attn1", width), ("attn2", a.context)):
+        for attention, context in (("attn1", width), ("attn2", config["cross_attention_dim"])):
             yield f"{block}.{attention}.to_q", (width, width)
             yield f"{block}.{attention}.to_k", (width, context)
             yield f"{block}.{attention}.to_v", (width, context)
@@ -191,9 +163,9 @@ def _attention_layers(stem: str, width: int, depth: int, a: _Architecture) -> It
         yield f"{block}.ff.net.2", (width, 4 * width)
 
 
-def _encoder_layers(encoder: _Encoder) -> Iterator[Layer]:
-    width = encoder.width
-    for layer in range(encoder.layers):
+def _encoder_layers(config: Config) -> Iterator[Layer]:
+    width = config["hidden_size"]
+    for layer in range(config["num_hidden_layers"]):
         stem = f"text_model.encoder.layers.{layer}"
         for projection in ("k_proj", "v_proj", "q_proj", "out_proj"):
             yield f"{stem}.self_attn.{projection}", (width, width)
