@@ -28,8 +28,7 @@ from worker.core.lean_imports import lean_imports
 with lean_imports("cpu"):  # as the trainer does
     from bench.bases import BASES, many, pictures
     from bench.plain import PlainConfig, PlainTrainer
-    from worker.core.bases.load import LoadedBase
-    from worker.core.bases.text import encode_prompts
+    from worker.core.bases.load import LoadedBase, encode_prompts
     from worker.core.latents import encode
     from worker.core.lora_files import canonical
     from worker.core.training.config import LrScheduler, Precision, TrainConfig

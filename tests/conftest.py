@@ -393,9 +393,9 @@ def hub_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
 @pytest.fixture
 def forked_hub(hub_server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Orders to the Hub are carried out by forks; a worker that a test starts does without."""
-    from worker.runtime import hub_process
+    from worker.runtime import hub_jobs
 
-    monkeypatch.setattr(hub_process, "COMMAND", hub_server.command)
+    monkeypatch.setattr(hub_jobs, "COMMAND", hub_server.command)
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ from app.registry.renders.adapter_images import AdapterImage, list_renders, list
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import BaseModel
 from app.registry.tables.jobs import IoJob
-from worker.core.hub.model_card import ModelCard
+from worker.core.hub.messages import ModelCard
 from worker.core.lora_files.file_names import file_name
 
 REPO = re.compile(rf"(?:{PART}/)?{PART}")

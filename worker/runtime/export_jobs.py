@@ -19,7 +19,7 @@ from app.registry.job_kinds.kinds import ExportAdapterArgs, ExportAdapterResult,
 from app.registry.tables.adapters import AdapterVersion
 from app.registry.tables.added_models import BaseModel
 from worker.core.lora_files.errors import AdapterError
-from worker.runtime.inspection.limited import NoAnswerError, UnusableModelError, inspect_in_time
+from worker.runtime.inspection.jobs import NoAnswerError, UnusableModelError, inspect_in_time
 from worker.runtime.job_progress import IoWork, RefusedError, succeed
 from worker.runtime.messages import Export, ExportFile
 

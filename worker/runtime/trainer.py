@@ -21,8 +21,7 @@ from worker.core.device import choose_device
 from worker.core.lean_imports import lean_imports
 from worker.core.lora_files.errors import AdapterError
 from worker.core.training.errors import TrainingError
-from worker.runtime.messages import FailureReport, encode
-from worker.runtime.trainer_inbox import MessageInbox
+from worker.runtime.messages import FailureReport, MessageInbox, encode
 
 
 def failure(error: Exception) -> FailureReport:

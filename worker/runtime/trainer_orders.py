@@ -36,12 +36,12 @@ from worker.runtime.messages import (
     ExportReport,
     Heartbeat,
     Message,
+    MessageInbox,
     Preload,
     Ready,
     RoundTrips,
     Train,
 )
-from worker.runtime.trainer_inbox import MessageInbox
 from worker.runtime.write_downloads import write_downloads
 
 ALIVE_SECONDS = 2.0

@@ -12,8 +12,7 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
 import worker.core.starter
 from worker.core.bases.family import BaseModelError
-from worker.core.bases.load import load_base
-from worker.core.bases.text import encode_prompts
+from worker.core.bases.load import encode_prompts, load_base
 from worker.core.bases.tokenizer import clip_tokenizer, end_after
 
 

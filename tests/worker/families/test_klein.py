@@ -14,8 +14,7 @@ from torch import Tensor
 
 from tests.worker.bases.tiny_klein import LAYERS, klein_pipeline
 from worker.core.bases.inspect import inspect_base
-from worker.core.bases.load import load_base
-from worker.core.bases.text import encode_prompts
+from worker.core.bases.load import encode_prompts, load_base
 from worker.core.families.family import BaseFamily
 from worker.core.families.folder import BaseModelError, vae_factor
 from worker.core.families.klein.autoencoder import PackedAutoencoder, pack, unpack

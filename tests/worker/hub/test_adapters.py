@@ -14,7 +14,7 @@ from tests.fake_hub import READ, WRITE, Hub
 from worker.core.families.family import BaseFamily
 from worker.core.hub.adapters import fetch_adapter, make_card, publish_adapter
 from worker.core.hub.errors import Access, HubError, explain_error
-from worker.core.hub.model_card import PEFT_FILE, ModelCard
+from worker.core.hub.messages import PEFT_FILE, ModelCard
 from worker.core.hub.models import HubReference
 from worker.core.lora_files.metadata import AdapterMetadata
 

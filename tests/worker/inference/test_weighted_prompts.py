@@ -12,8 +12,7 @@ import torch
 from tests.worker.base_shapes import base_shapes
 from tests.worker.lora_files.random_adapters import random_adapter
 from worker.core import starter
-from worker.core.bases.load import LoadedBase, load_base
-from worker.core.bases.text import encode_prompts
+from worker.core.bases.load import LoadedBase, encode_prompts, load_base
 from worker.core.families.text_states import TextStates
 from worker.core.inference import weighted_prompts
 from worker.core.inference.config import RenderConfig

@@ -18,8 +18,8 @@ from tests.conftest import embedded_info
 from tests.worker.runtime.job_loops import PATIENCE_SECONDS, Registry, running, wait_for
 from worker.core import starter
 from worker.runtime import process
-from worker.runtime.inspection import limited
-from worker.runtime.inspection.limited import inspect_in_time
+from worker.runtime.inspection import jobs as inspections
+from worker.runtime.inspection.jobs import inspect_in_time
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.job_loop import JobLoop
 
@@ -66,14 +66,14 @@ def test_a_base_is_inspected_by_a_process_without_torch() -> None:
     found = inspect_in_time("inspect_base", starter.PATH, check=lambda: None)
     assert (found.path, found.resolution) == (starter.PATH, embedded_info().resolution)
     assert inspectors() == []
-    with pytest.raises(limited.UnusableModelError, match="no base model"):
+    with pytest.raises(inspections.UnusableModelError, match="no base model"):
         inspect_in_time("inspect_base", Path("/nowhere/at/all"), check=lambda: None)
 
 
 def test_folders_that_never_answer_take_no_thread_for_ever(
     registry: Registry, loop: JobLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limited, "LIMIT_SECONDS", 1.0)
+    monkeypatch.setattr(inspections, "LIMIT_SECONDS", 1.0)
     silent = [add_base(registry, silent_folder(tmp_path, number)) for number in range(4)]
     for base, job in silent:
         ended = registry.until_final(IoJob, job)
@@ -103,7 +103,7 @@ def test_the_check_of_a_silent_folder_is_canceled_and_a_stopping_worker_gives_it
 
 def test_an_inspecting_process_ends_with_its_worker(tmp_path: Path) -> None:
     with psutil.Popen(
-        [*limited.COMMAND, "inspect_base", str(silent_folder(tmp_path))],
+        [*inspections.COMMAND, "inspect_base", str(silent_folder(tmp_path))],
         stdin=-1,
         stdout=-1,
         cwd=Path.cwd(),

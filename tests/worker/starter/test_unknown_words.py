@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from tests.costs import wide_but
-from worker.core.bases.load import LoadedBase, load_base
-from worker.core.bases.text import encode_prompts
+from worker.core.bases.load import LoadedBase, encode_prompts, load_base
 from worker.core.families.networks import network_of
 from worker.core.families.stable_diffusion.samplers import make_scheduler
 from worker.core.families.text_states import TextStates

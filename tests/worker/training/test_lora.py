@@ -6,7 +6,7 @@ from torch import nn
 
 from tests.worker.training.adapters import fresh_adapter, look, scramble
 from tests.worker.training.conftest import MakeBase
-from worker.core.bases.text import encode_prompts
+from worker.core.bases.load import encode_prompts
 from worker.core.families.family import Component
 from worker.core.training.adapter.lora import remove_adapters
 from worker.core.training.config import AdapterKind, Precision

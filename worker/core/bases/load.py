@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,8 @@ from worker.core.bases.inspect import blamed_on_the_installation, inspect_base
 from worker.core.bases.ldm import SingleFileSource
 from worker.core.bases.weights import StateDict, StoredTensor, build_module, fill_weights
 from worker.core.families.family import Component
+from worker.core.families.networks import network_of
+from worker.core.families.text_states import TextStates
 from worker.core.int8_linear import Int8Linear, quantize_rows
 
 COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
@@ -155,3 +157,12 @@ def make_source(info: BaseInfo) -> Source:
     if info.layout == "diffusers":
         return FolderSource(info)
     return SingleFileSource(info.path, info)
+
+
+def encode_prompts(
+    base: LoadedBase, prompts: Sequence[str], *, device: torch.device | str, clip_skip: int = 1
+) -> TextStates:
+    """The states of `prompts` in the form that the base's denoiser was trained with."""
+    network = network_of(base.info.family)
+    encoders, tokenizers = base.text_encoders, base.tokenizers
+    return network.encode(encoders, tokenizers, prompts, device=device, clip_skip=clip_skip)

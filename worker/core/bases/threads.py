@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from worker.core.bases.inspect import vae_factor
-from worker.core.bases.load import LoadedBase
-from worker.core.bases.text import encode_prompts
+from worker.core.bases.load import LoadedBase, encode_prompts
 from worker.core.families.networks import network_of
 from worker.core.families.text_states import TextStates
 

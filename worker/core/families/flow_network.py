@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.core.families.chat import fit_in_template
+from worker.core.families.facts.family_facts import MAX_TEXT_TOKENS
 from worker.core.families.flow import Flow, FlowSampler, shifted
-from worker.core.families.network import NoiseSettings
+from worker.core.families.network import FamilyError, NoiseSettings
 
 
 class FlowNetwork:
@@ -38,3 +38,59 @@ class FlowNetwork:
         """See Network."""
         _, read = fit_in_template(tokenizers[0], prompt, thinking=self.thinking)
         return prompt[len(read) :].strip()
+
+
+def states_after(encoder: Any, layers: Sequence[int], ids: Tensor, mask: Tensor) -> list[Tensor]:
+    """The states (prompts, tokens, width) after so many layers of an encoder, for each count.
+
+    They are taken where they arise: all states of a large encoder would need gigabytes. An encoder
+    may have lost the layers behind the last count, which nobody reads.
+    """
+    states: list[Tensor] = []
+
+    def keep(_: Any, __: Any, output: Any) -> None:
+        states.append(output[0] if isinstance(output, tuple) else output)
+
+    handles = [encoder.layers[count - 1].register_forward_hook(keep) for count in layers]
+    try:
+        encoder(input_ids=ids, attention_mask=mask, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return states
+
+
+def fit_in_template(tokenizer: Any, prompt: str, *, thinking: bool) -> tuple[list[int], str]:
+    """The tokens of a prompt in the chat template, and as much of the prompt as they have room for.
+
+    The template stays whole, as transformers saw it in training; cutting the tokens would cut off
+    its end.
+    """
+    kept = prompt
+    ids = _in_template(tokenizer, kept, thinking)
+    while (excess := len(ids) - MAX_TEXT_TOKENS) > 0:
+        if not kept:
+            raise FamilyError("The chat template of the base model's tokenizer is too long.")
+        tokens = tokenizer(
+            kept, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        starts = [start for start, _ in tokens.offset_mapping]
+        kept = kept[: starts[-excess]] if excess < len(starts) else ""
+        ids = _in_template(tokenizer, kept, thinking)
+    return ids, kept
+
+
+def _in_template(tokenizer: Any, prompt: str, thinking: bool) -> list[int]:
+    """The tokens of a prompt as one turn of a chat, of which the model may think."""
+    if not tokenizer.chat_template:
+        raise FamilyError(
+            "The tokenizer of the base model has no chat template (chat_template.jinja). Download "
+            "the base model again."
+        )
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}],
+        tokenize=False,
+        add_generation_prompt=True,
+        enable_thinking=thinking,
+    )
+    return list(tokenizer(text, verbose=False).input_ids)

@@ -20,8 +20,16 @@ from pydantic import TypeAdapter
 from worker.core.hub import adapters, models
 from worker.core.hub.adapters import CancelGuard
 from worker.core.hub.errors import Access, explain_error
-from worker.core.hub.messages import CANCEL, DONE, FAILED, LEFT, PROGRESS, HubReply, HubRequest
-from worker.core.hub.model_card import ModelCard
+from worker.core.hub.messages import (
+    CANCEL,
+    DONE,
+    FAILED,
+    LEFT,
+    PROGRESS,
+    HubReply,
+    HubRequest,
+    ModelCard,
+)
 
 Values = dict[str, Any]
 NOT_UNDONE = (

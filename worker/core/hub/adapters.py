@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
 from worker.core.hub.errors import Access, HubError
-from worker.core.hub.model_card import PEFT_FILE, ModelCard
+from worker.core.hub.messages import PEFT_FILE, ModelCard
 from worker.core.hub.models import HubReference
 from worker.core.hub.repository import RemoteFile, Repository, fetch_repository
 from worker.core.hub.selection import ADAPTER_NAMES, select_adapter_file

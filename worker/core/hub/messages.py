@@ -1,4 +1,7 @@
-"""Requests to the Hub process and its replies, one JSON object a line; needs no Hub client."""
+"""Requests to the Hub process and its replies, one JSON object a line, and model cards.
+
+Needs no Hub client.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from worker.core.lora_files.metadata import AdapterMetadata
+
+PEFT_FILE = "pytorch_lora_weights.safetensors"
 PROGRESS, DONE, FAILED = "progress", "done", "failed"
 CANCEL = "cancel"  # sent after the request: undo what was begun
 LEFT = "hub_left"  # error code: undoing failed
@@ -55,3 +61,21 @@ class HubReply:
     def path(self) -> Path:
         """Path of the downloaded file or folder."""
         return Path(self.values["path"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """Content of a model card; `pictures` are (path in the repository, prompt).
+
+    `base_model` is its name on the Hub, empty when it has none there.
+    """
+
+    metadata: AdapterMetadata
+    version: int
+    kohya_file: str
+    base_model: str = ""
+    rank: int = 0
+    alpha: float = 0.0
+    steps: int | None = None
+    trained: int | None = None
+    pictures: list[tuple[str, str]] = field(default_factory=list)

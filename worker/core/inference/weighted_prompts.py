@@ -18,8 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.core.bases.load import LoadedBase
-from worker.core.bases.text import encode_prompts
+from worker.core.bases.load import LoadedBase, encode_prompts
 from worker.core.families.networks import network_of
 from worker.core.families.stable_diffusion.network import UNetNetwork, max_tokens
 from worker.core.families.text_states import TextStates

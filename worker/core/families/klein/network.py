@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.core.families.chat import fit_in_template, states_after
 from worker.core.families.facts.family_facts import MAX_TEXT_TOKENS
 from worker.core.families.flow import FlowSampler, is_second_order
-from worker.core.families.flow_network import FlowNetwork
+from worker.core.families.flow_network import FlowNetwork, fit_in_template, states_after
 from worker.core.families.network import number_type
 from worker.core.families.text_states import TextStates
 from worker.core.words import SamplerName

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from worker.core.families.chat import fit_in_template, states_after
 from worker.core.families.family import BaseFamily
 from worker.core.families.flow import FlowSampler, make_flow_sampler
-from worker.core.families.flow_network import FlowNetwork
+from worker.core.families.flow_network import FlowNetwork, fit_in_template, states_after
 from worker.core.families.network import number_type
 from worker.core.families.text_states import TextStates
 from worker.core.words import SamplerName

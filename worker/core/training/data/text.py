@@ -9,8 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from worker.core.bases.load import LoadedBase
-from worker.core.bases.text import encode_prompts
+from worker.core.bases.load import LoadedBase, encode_prompts
 from worker.core.families.networks import network_of
 from worker.core.families.text_states import TextStates
 from worker.core.training.data.images import TrainingImage
