@@ -96,3 +96,21 @@ def test_a_viewer_is_offered_what_the_role_permits(
         expect(page.get_by_role("button", name=offered)).to_be_visible()
     page.goto("/play")
     expect(page.get_by_role("button", name="Generate")).to_be_hidden()
+
+
+def test_disabling_and_giving_away_ask_first(live: Live, page: Page) -> None:
+    page.goto("/people")
+    page.locator("details.person > summary").first.press("Enter")
+    page.get_by_role("button", name="Disable Ana").press("Enter")
+    question = page.locator("#disable-2")
+    expect(question).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(question).to_be_hidden()
+    expect(page.get_by_role("button", name="Disable Ana")).to_be_focused()
+    page.get_by_role("button", name="Give them all things").first.press("Enter")
+    page.locator("#give-2").get_by_role("button", name="Give all things").press("Enter")
+    expect(page.locator("#toasts")).to_contain_text("things of Ana are Eva's.")
+    page.locator("details.person > summary").first.press("Enter")
+    page.get_by_role("button", name="Disable Ana").press("Enter")
+    question.get_by_role("button", name="Disable").press("Enter")
+    expect(page.locator("#toasts")).to_contain_text("Saved: Ana, disabled.")

@@ -48,7 +48,8 @@ class QuotaUse:
 
         def in_words(number: int) -> str:
             if self.quota is Quota.DEVICE:
-                return f"{number / 60:.3g} h"
+                hours = f"{number / 60:,.1f}".removesuffix(".0")
+                return f"{number} min" if number < 60 else f"{hours} h"
             return size_text(number) if self.quota is Quota.DISK else f"{number:,}"
 
         used = in_words(self.used)
@@ -106,7 +107,7 @@ def read_quota(column: str, text: str) -> int | None:
         if column == "disk_bytes":
             value = int(TypeAdapter(ByteSize).validate_python(text))
         elif column == "device_minutes":
-            value = math.ceil(round(60 * float(text), 3))
+            value = max(round(60 * float(text)), math.ceil(float(text)))
         else:
             value = int(text)
     except (ValueError, OverflowError):
@@ -126,7 +127,7 @@ def quota_text(column: str, value: int | None) -> str:
     """A quota as `read_quota` reads it."""
     if not value or column == "waiting_jobs":
         return "" if value is None else str(value)
-    return f"{value / 10**9:.12g} GB" if column == "disk_bytes" else f"{value / 60:.12g}"
+    return f"{value / 10**9:.12g} GB" if column == "disk_bytes" else f"{round(value / 60, 2):.12g}"
 
 
 def _newest_images(session: Session, user_id: int) -> list[str]:

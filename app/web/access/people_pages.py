@@ -74,7 +74,10 @@ def change_person(
             user = overview.change(
                 session, person_id, name=name, role=role, disabled=disabled, limits=limits
             )
-    except (InvalidInput, Conflict) as error:
+    except InvalidInput as error:
+        typed["name"] = name
+        return _page(request, state, about=person_id, typed=typed, errors=error.fields)
+    except Conflict as error:
         return _page(request, state, refused=error.detail)
     words = "disabled" if user.disabled_at else ROLE_WORDS[Role(user.role)].lower()
     return redirect_with_notice("/people", f"Saved: {user.name}, {words}.", request=request)
@@ -125,13 +128,17 @@ def _page(
     role: str = Role.MEMBER,
     error: str = "",
     refused: str = "",
+    about: int = 0,
+    typed: dict[str, str | None] | None = None,
+    errors: dict[str, str] | None = None,
 ) -> Response:
+    """The page; `errors`: of the fields that were `typed` about this person."""
     with state.database.read() as session:
         people, links = overview.list_people(session), overview.open_links(session)
     return render(
         request,
         "people/index.html",
-        status=422 if error or refused else 200,
+        status=422 if error or refused or errors else 200,
         people=people,
         links=links,
         link=link,
@@ -139,6 +146,9 @@ def _page(
         role=role,
         error=error,
         refused=refused,
+        about=about,
+        typed=typed,
+        errors=errors or {},
         quota_fields=QUOTA_FIELDS,
         quota_text=overview.quota_text,
         quota_words=QUOTA_WORDS,

@@ -285,6 +285,8 @@ def test_quotas_are_set_and_shown_by_api_pages_and_to_the_person(
         ("disk_bytes", "50 GB", 50 * 10**9),
         ("disk_bytes", "0", 0),
         ("disk_bytes", " ", None),
+        ("device_minutes", "0.02", 1),
+        ("device_minutes", "0.001", 1),
         ("device_minutes", "0.0166666666667", 1),
         ("device_minutes", "20", 1_200),
         ("waiting_jobs", "7", 7),
@@ -293,6 +295,15 @@ def test_quotas_are_set_and_shown_by_api_pages_and_to_the_person(
 def test_what_is_typed_is_read_and_shown_again(column: str, text: str, value: int | None) -> None:
     assert overview.read_quota(column, text) == value
     assert overview.read_quota(column, overview.quota_text(column, value)) == value
+
+
+def test_hours_have_two_decimals_at_most() -> None:
+    for minutes in range(1, 500):
+        shown = overview.quota_text("device_minutes", minutes)
+        assert len(shown.partition(".")[2]) <= 2
+        assert overview.read_quota("device_minutes", shown) == minutes
+    used = [overview.QuotaUse(Quota.DEVICE, minutes, 120).text for minutes in (1, 90)]
+    assert used == ["1 min of 2 h", "1.5 h of 2 h"]
 
 
 def test_other_texts_are_refused_where_they_are_typed(
@@ -305,6 +316,10 @@ def test_other_texts_are_refused_where_they_are_typed(
             answer = eva.post(f"/people/{ana}", data={column: typed})
             assert answer.status_code == 422
             assert overview.ASKED[column] in answer.text
+            wrong_field = f'id="{column}-{ana}" name="{column}" aria-describedby='
+            assert wrong_field in answer.text  # the reason beside it
+            assert answer.text.count('aria-invalid="true"') == 1
+            assert f'value="{typed}"' in answer.text
     form = {"disk_bytes": "1.5 GB", "device_minutes": "", "waiting_jobs": "0"}
     assert eva.post(f"/people/{ana}", data=form).status_code == 303
     user = find_person(people_app, "Ana")
