@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +13,7 @@ from sqlmodel import Session, col, select
 from app.registry.db import Database, utcnow
 from app.registry.paging import Page, read_rows
 from app.registry.people.service import find_user
+from app.registry.people.shares import pages_of
 from app.registry.tables.jobs import Event
 from app.registry.tables.people import LoginSession, User
 from app.registry.tables.rows import UNSYNCHRONIZED
@@ -23,6 +24,8 @@ BATCH = 1_000
 ADDRESSES_KEPT = timedelta(days=90)
 OF_PEOPLE = (str(User.__tablename__), str(LoginSession.__tablename__))
 WORDS = ("role", "visibility", "scope", "quota")  # of `Event.data`: no texts of people
+PERSON = {"shared": "user", "unshared": "user", "transferred": "to"}
+"""The word of `Event.data` that has the number of another person, by the kind of event."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,10 @@ class LogFilter:
 
 @dataclass(frozen=True)
 class Entry:
-    """An event; `who`: the name of the person, or what acted without one."""
+    """An event; `who`: the name of the person, or what acted without one.
+
+    `page`: the address of what it is about, in the log itself and while that is there.
+    """
 
     id: int
     at: datetime
@@ -48,12 +54,14 @@ class Entry:
     subject_id: int
     detail: str
     address: str
+    page: str = ""
 
 
 def read_log(session: Session, wanted: LogFilter, *, number: int = 1) -> Page[Entry]:
     """A page of the log."""
     found = read_rows(session, Event, *_conditions(session, wanted), size=SIZE, number=number)
-    return found.of(_entries(session, found.items))
+    pages = pages_of(session, ((row.subject, row.subject_id) for row in found.items))
+    return found.of(_entries(session, found.items, pages))
 
 
 def export_log(database: Database, wanted: LogFilter) -> Iterator[Entry]:
@@ -112,7 +120,9 @@ def _conditions(session: Session, wanted: LogFilter) -> list[sa.ColumnElement[bo
     return found
 
 
-def _entries(session: Session, rows: Any) -> list[Entry]:
+def _entries(
+    session: Session, rows: Any, pages: Mapping[tuple[str, int], str] | None = None
+) -> list[Entry]:
     users = {user.key: user.name for user in session.exec(select(User))}
     return [
         Entry(
@@ -122,8 +132,19 @@ def _entries(session: Session, rows: Any) -> list[Entry]:
             kind=row.kind,
             subject=row.subject,
             subject_id=row.subject_id,
-            detail=", ".join(str(row.data[word]) for word in WORDS if word in row.data),
+            detail=_detail(row, users),
             address=row.address or "",
+            page=(pages or {}).get((row.subject, row.subject_id), ""),
         )
         for row in rows
     ]
+
+
+def _detail(event: Event, users: Mapping[int, str]) -> str:
+    """What is known of an event in words: another person and their right, but no texts."""
+    found = [str(event.data[word]) for word in WORDS if word in event.data]
+    if event.kind in PERSON:
+        found.append(users.get(int(event.data[PERSON[event.kind]]), ""))
+    if event.kind == "shared":
+        found.append("may edit" if event.data["edits"] else "may see")
+    return ", ".join(found)

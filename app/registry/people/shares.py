@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -92,6 +93,20 @@ def thing_named(session: Session, kind: str, thing_id: int) -> Any:
 def page_of(thing: Any) -> str:
     """The address of the page that shows a thing."""
     return PAGES[thing.__tablename__].format(thing)
+
+
+def pages_of(session: Session, keys: Iterable[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    """The pages of the things and people with these tables and ids that are not deleted."""
+    found, ids = {}, defaultdict[str, set[int]](set)
+    for kind, thing_id in keys:
+        ids[kind].add(thing_id)
+    for kind in ids.keys() & KINDS.keys():
+        table: Any = KINDS[kind]
+        for thing in session.exec(select(table).where(col(table.id).in_(ids[kind]))):
+            if getattr(thing, "deleted_at", None) is None:
+                found[kind, int(thing.id)] = page_of(thing)
+    people = str(User.__tablename__)
+    return found | {(people, key): "/people" for key in ids[people]}
 
 
 def person_named(session: Session, name: str, field: str = "name") -> User:

@@ -23,15 +23,6 @@ from app.web.state import PageNumber, State, Words
 from app.web.templates import render
 
 router = Router(include_in_schema=False, dependencies=[Depends(require_person)])
-PAGES = {
-    "blind_test": "/blind-tests/{}",
-    "grid": "/grids/{}",
-    "render": "/renders/{}",
-    "run": "/runs/{}",
-    "sweep": "/sweeps/{}",
-    "user_account": "/people",
-}
-"""The pages of subjects that have their ids in their addresses."""
 COLUMNS = ("id", "at", "who", "kind", "subject", "subject_id", "detail", "address")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would calculate
 
@@ -76,7 +67,6 @@ def show_log(request: Request, state: State, asked: Asked, page: PageNumber = 1)
         values=values,
         kinds=kinds,
         subjects=subjects,
-        addresses=PAGES,
         export=ListLinks("/people/log.csv", values, ()).to(),
         links=ListLinks("/people/log", values, ()),
         kept_days=log.ADDRESSES_KEPT.days,

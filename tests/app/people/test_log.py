@@ -33,6 +33,31 @@ def test_the_log_says_who_did_what_and_no_texts(people_app: FastAPI, client_of: 
     assert client_of("Ana").get("/people/log.csv").status_code == 403
 
 
+def test_a_share_names_the_person_and_the_right_and_leads_to_the_thing(
+    people_app: FastAPI, client_of: ClientOf
+) -> None:
+    ana, eva = client_of("Ana"), client_of("Eva")
+    ana.post("/datasets", data={"name": "Zorblax"})
+    for edits in ("see", "edit", "none"):
+        ana.post("/share/dataset/1", data={"name": "Ben", "edits": edits})
+    heir = find_person(people_app, "Eva").key
+    eva.post(f"/people/{find_person(people_app, 'Ben').key}/transfer", data={"heir": heir})
+    page = eva.get("/people/log").text
+    for words in (
+        "<td>shared: Ben, may see</td>",
+        "<td>shared: Ben, may edit</td>",
+        "<td>unshared: Ben</td>",
+        "<td>transferred: Eva</td>",
+        '<a href="/datasets/zorblax">dataset 1</a>',
+        '<a href="/people">user account',
+    ):
+        assert words in page
+    assert "Zorblax" not in page
+    assert ',Ana,shared,dataset,1,"Ben, may edit",' in eva.get("/people/log.csv").text
+    ana.post("/datasets/zorblax/delete")
+    assert 'href="/datasets/zorblax"' not in eva.get("/people/log").text
+
+
 def test_addresses_are_forgotten_after_some_months(people_app: FastAPI) -> None:
     database, key = state_of(people_app).database, find_person(people_app, "Ana").key
     with database.write() as session:
