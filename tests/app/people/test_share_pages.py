@@ -35,6 +35,8 @@ def test_the_owner_opens_the_panel_and_the_choice_is_saved(
     answer = ana.post(PANEL, data={"visibility": "private"}, headers=FRAGMENT)
     assert answer.status_code == 200
     assert 'id="share-private" checked' in answer.text
+    assert "What others made from it before stays theirs" in answer.text
+    assert "What others made from it before" not in panel
     assert '<input type="hidden" name="visibility" value="studio">' in answer.text  # of Undo
     assert "private</span>" in ana.get("/datasets").text
     assert ben.get("/datasets/prints").status_code == 404
