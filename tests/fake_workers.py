@@ -10,7 +10,7 @@ from typing import Any
 from sqlmodel import Session
 
 from app.registry.adapters import service
-from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
+from app.registry.adapters.downloads import facts_sha256, version_metadata
 from app.registry.adapters.versions.create_version import (
     NewFile,
     NewVersion,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import service
-from app.registry.adapters.downloads.metadata import version_metadata
+from app.registry.adapters.downloads import version_metadata
 from app.registry.config import Settings
 from app.registry.errors import Conflict, NotFound, invalid_field
 from app.registry.hub_source import PART, SCHEME, HubSource, read_source, require_allowed

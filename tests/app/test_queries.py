@@ -34,7 +34,6 @@ UNSEEN = {
         "tables/owned.py": 7,
     },
     "deletes for good, and counts who else needs it": {
-        "adapters/versions/traces.py": 7,
         "datasets/pinned.py": 3,
         "datasets/used_datasets.py": 1,
         "deletion/adapters.py": 6,
@@ -43,7 +42,7 @@ UNSEEN = {
         "deletion/renders.py": 9,
         "deletion/runs.py": 10,
         "deletion/sweeps.py": 1,
-        "likeness/image_searches.py": 1,
+        "likeness/similar.py": 1,
         "renders/sources.py": 2,
     },
     "files belong to all that refer to them": {
@@ -73,7 +72,7 @@ UNSEEN = {
         "adapters/library/search.py": 13,
     },
     "in use, or taken, is whatever anybody has": {
-        "adapters/unfinished.py": 2,
+        "adapters/mentions.py": 9,
         "base_models/service.py": 1,
         "datasets/auto_caption/orders.py": 1,
         "datasets/service.py": 1,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlmodel import Session
 
-from app.registry.adapters.downloads.metadata import (
+from app.registry.adapters.downloads import (
     facts_sha256,
     version_metadata,
     with_cover,

@@ -11,7 +11,6 @@ from datetime import datetime
 from sqlmodel import Session
 
 from app.registry.datasets import service
-from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.image_captions.changes import (
     CaptionChange,
     caption_history,
@@ -19,7 +18,7 @@ from app.registry.datasets.image_captions.changes import (
     restore_caption,
 )
 from app.registry.datasets.several_captions import captions_of_image
-from app.registry.datasets.training_side import training_side
+from app.registry.datasets.training_side import tokens_of, training_side
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.runs.crops import crop_of

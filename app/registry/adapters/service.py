@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlmodel import Session, col, func, select
 
-from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
+from app.registry.adapters.downloads import facts_sha256, version_metadata
 from app.registry.adapters.library.cards import AdapterSummary as AdapterSummary
 from app.registry.adapters.library.cards import samples_of_versions
 from app.registry.adapters.library.cards import summarize as summarize

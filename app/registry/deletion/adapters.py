@@ -14,9 +14,8 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import service
-from app.registry.adapters.unfinished import adapter_users, version_users
+from app.registry.adapters.mentions import adapter_users, delete_version_rows, version_users
 from app.registry.adapters.versions import aliases
-from app.registry.adapters.versions.traces import delete_version_rows
 from app.registry.blobs.deletion import Deletion
 from app.registry.db import utcnow
 from app.registry.deletion.lists import deleted_row

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, func, select
 
-from app.registry.adapters.versions import traces
+from app.registry.adapters import mentions
 from app.registry.blobs.deletion import Deletion
 from app.registry.db import database_now, in_chunks
 from app.registry.deletion.lists import deleted_row
@@ -98,7 +98,7 @@ def delete_renders(session: Session, render_ids: Iterable[int], *, title: str) -
         deletion.files.update(session.exec(of_renders))
         used = select(Render.source_sha256).where(col(Render.id).in_(chunk))
         sources.update(filter(None, session.exec(used)))
-    traces.forget_images(session, deletion.files)
+    mentions.forget_images(session, deletion.files)
     for chunk in in_chunks(keys | twins):
         connection = session.connection()
         pointing = sa.update(Render).where(col(Render.twin_id).in_(chunk))

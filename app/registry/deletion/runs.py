@@ -11,10 +11,9 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.actor import Principal
+from app.registry.adapters import mentions
 from app.registry.adapters.library.cards import samples_of_versions
-from app.registry.adapters.unfinished import version_users
-from app.registry.adapters.versions import traces
-from app.registry.adapters.versions.traces import delete_version_rows
+from app.registry.adapters.mentions import delete_version_rows, version_users
 from app.registry.blobs.deletion import Deletion
 from app.registry.datasets import pinned
 from app.registry.datasets.used_datasets import version_ids
@@ -110,7 +109,7 @@ def delete_run(session: Session, run_id: int) -> Deletion:
     principal = principal_of(session)
     with everything(session):
         _keep_samples_of_versions(session, run, deletion, principal)
-    traces.forget_images(session, deletion.files)
+    mentions.forget_images(session, deletion.files)
     found = checkpoints.list_checkpoints(session, run_id)
     address = checkpoints.address_of(session, run_id)
     _delete_checkpoint_rows(session, run, found, deletion)

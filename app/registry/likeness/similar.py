@@ -1,10 +1,15 @@
-"""The adapters of the library by how near their look, or weights, are to those of something."""
+"""The adapters of the library by how near their look, or weights, are to those of something.
+
+An image that somebody drops is measured by a job of seconds, and is not kept.
+"""
 
 from __future__ import annotations
 
-from base64 import b64decode
+import shutil
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,15 +19,21 @@ from app.registry.adapters import service as adapters
 from app.registry.adapters.service import AdapterSummary
 from app.registry.blobs import looks
 from app.registry.datasets import service as datasets
-from app.registry.errors import Conflict
-from app.registry.job_kinds.kinds import MeasureImageResult
-from app.registry.likeness import image_searches
+from app.registry.db import database_now
+from app.registry.errors import Conflict, InvalidInput
+from app.registry.job_kinds.kinds import JobKind, MeasureImageArgs, MeasureImageResult
+from app.registry.jobs import service as jobs
 from app.registry.paging import Page
+from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library
 from app.registry.tables.blobs import LOOK_VERSION, AdapterLook, Basis
 from app.registry.tables.datasets import Image, is_live
+from app.registry.tables.jobs import IoJob
+from app.registry.temporary import temporary_folder
+from app.registry.uploads import UploadedFile
 from worker.core.evaluation.subjects import spread
 
+KEPT = timedelta(days=1)  # the measured look, after the end of the job
 MOST_IMAGES = 200  # of a dataset; more of them say no more of its style
 NEARLY_SAME = 0.45
 """A distance up to which two styles are called nearly the same.
@@ -47,6 +58,38 @@ NO_IMAGE = (
     "for it on the page of adapters."
 )
 NO_IMAGES = "“{name}” has no images. Add some, then ask again."
+
+
+def start_search(state: AppState, upload: UploadedFile) -> IoJob:
+    """Queue the measuring of an image, of which a small copy is in the job until it ends.
+
+    Raises InvalidInput with the reason for a file that cannot be used.
+    """
+    with temporary_folder(state.settings.scratch, "upload-") as folder:
+        source = folder / "image"
+        with upload.open() as content, source.open("wb") as copy:
+            shutil.copyfileobj(content, copy)
+        try:
+            image = state.decoder.decode(source, folder)
+        except InvalidInput as error:
+            raise InvalidInput(error.detail, fields={"file": error.detail}) from error
+        small = (image.small or image.thumbnail).read_bytes()
+    args = MeasureImageArgs(image=b64encode(small).decode())
+    with state.database.write() as session:
+        return jobs.enqueue_io(session, args)
+
+
+def get_search(session: Session, search_id: int) -> IoJob:
+    """Look up a search. Raises NotFound, also a day after its end."""
+    return jobs.get_io(session, search_id, "search", JobKind.MEASURE_IMAGE)
+
+
+def forget_searches(session: Session) -> None:
+    """Delete the searches that ended a day ago."""
+    ended = col(IoJob.finished_at) < database_now(session) - KEPT
+    old = sa.delete(IoJob).where(col(IoJob.kind) == JobKind.MEASURE_IMAGE, ended)
+    keys = session.connection().execute(old.returning(col(IoJob.id))).scalars()
+    jobs.forget_texts(session, IoJob, [key or 0 for key in keys])
 
 
 class NotMeasured(Conflict):
@@ -128,7 +171,7 @@ def of_dataset(session: Session, dataset_id: int) -> Reference:
 
 def of_image(session: Session, search_id: int) -> Reference:
     """An image to compare with, which a job measured. Raises NotFound, Conflict without a look."""
-    job = image_searches.get(session, search_id)
+    job = get_search(session, search_id)
     look = job.outcome(MeasureImageResult).look
     if look is None:
         if job.state.is_active:

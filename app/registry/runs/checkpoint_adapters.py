@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.adapters.unfinished import version_users
+from app.registry.adapters.mentions import delete_version_rows, version_users
 from app.registry.adapters.versions.create_version import NewVersion, make_version
-from app.registry.adapters.versions.traces import delete_version_rows
 from app.registry.blobs import findings
 from app.registry.blobs.deletion import Deletion
 from app.registry.datasets.used_datasets import dataset_details, used_datasets

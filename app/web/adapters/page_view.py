@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from app.registry.adapters import service
-from app.registry.adapters.downloads.failed_exports import refusals
+from app.registry.adapters.downloads import refusals
 from app.registry.adapters.proofs import FileProof, file_proofs, proof_sentences
 from app.registry.adapters.service import AdapterSummary
 from app.registry.adapters.versions import aliases

@@ -8,7 +8,6 @@ from starlette.datastructures import FormData, ImmutableMultiDict
 from starlette.responses import Response
 
 from app.registry.datasets import service
-from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.edits.actions import EditAction
 from app.registry.datasets.edits.applying import apply_edit
 from app.registry.datasets.edits.plan import EditOutcome
@@ -19,6 +18,7 @@ from app.registry.datasets.edits.steps import (
     list_steps,
     undo_edit,
 )
+from app.registry.datasets.training_side import tokens_of
 from app.registry.errors import InvalidInput
 from app.registry.state import AppState
 from app.registry.tables.datasets import Dataset

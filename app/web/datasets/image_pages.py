@@ -9,10 +9,10 @@ from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
 from app.registry.datasets import service
-from app.registry.datasets.caption_tokens import CaptionTokens, tokens_of
 from app.registry.datasets.image_captions.changes import CaptionChange
 from app.registry.datasets.listing.pages import page_of_image
 from app.registry.datasets.service import DatasetSummary
+from app.registry.datasets.training_side import CaptionTokens, tokens_of
 from app.registry.db import Session
 from app.registry.deletion.lists import restore
 from app.registry.tables.datasets import Dataset, Image

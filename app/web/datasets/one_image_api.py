@@ -10,13 +10,12 @@ from pydantic import BaseModel, Field
 
 from app.registry.api_records import api_record
 from app.registry.datasets import service
-from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.captions import MAX_CHARACTERS
 from app.registry.datasets.image_captions import changes
 from app.registry.datasets.image_captions.changes import CaptionChange, WrittenCaption
 from app.registry.datasets.image_facts import NearestImage, image_facts
 from app.registry.datasets.several_captions import OneCaption, captions_of_image
-from app.registry.datasets.training_side import training_side
+from app.registry.datasets.training_side import tokens_of, training_side
 from app.registry.db import MAX_ID, Session
 from app.registry.runs.crops import crop_of
 from app.registry.slugs import Number

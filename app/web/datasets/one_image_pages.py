@@ -10,7 +10,6 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.responses import Response
 
 from app.registry.datasets import service
-from app.registry.datasets.caption_tokens import CaptionTokens, tokens_of
 from app.registry.datasets.caption_writes import BY_HAND, STILL_TYPING
 from app.registry.datasets.filters import ImageFilter
 from app.registry.datasets.image_captions import changes
@@ -23,7 +22,12 @@ from app.registry.datasets.image_captions.completion import complete_tag
 from app.registry.datasets.image_facts import ImageFacts, image_facts
 from app.registry.datasets.listing.pages import Neighbors, find_neighbors
 from app.registry.datasets.several_captions import OneCaption, captions_of_image
-from app.registry.datasets.training_side import TrainingSide, training_side
+from app.registry.datasets.training_side import (
+    CaptionTokens,
+    TrainingSide,
+    tokens_of,
+    training_side,
+)
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import Conflict, InvalidInput
 from app.registry.runs.crops import Crop, crop_of

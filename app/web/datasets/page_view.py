@@ -10,12 +10,12 @@ from starlette.responses import Response
 from app.registry.blobs.report import bad_files_of
 from app.registry.blobs.subjects import Subject
 from app.registry.datasets import service, uploads
-from app.registry.datasets.caption_tokens import CaptionTokens, tokens_of
 from app.registry.datasets.edits.selection import Selection
 from app.registry.datasets.edits.steps import Step, step_to_undo
 from app.registry.datasets.listing.image_search import kept_figures
 from app.registry.datasets.listing.pages import page_of_image
 from app.registry.datasets.service import DatasetSummary
+from app.registry.datasets.training_side import CaptionTokens, tokens_of
 from app.registry.deletion.datasets import count_deleted_images
 from app.registry.tables.datasets import Dataset
 from app.web import templates

@@ -7,9 +7,9 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response
 
 from app.registry.datasets import service, uploads
-from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.edits.steps import list_steps
 from app.registry.datasets.listing.pages import IMAGES_A_PAGE
+from app.registry.datasets.training_side import tokens_of
 from app.registry.deletion.lists import has_deleted
 from app.registry.paging import find_page
 from app.registry.people.whose import only

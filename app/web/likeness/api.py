@@ -10,7 +10,7 @@ from pydantic import Field
 
 from app.registry.db import Session
 from app.registry.job_kinds.states import JobStatus
-from app.registry.likeness import image_searches, similar
+from app.registry.likeness import similar
 from app.registry.likeness.similar import Reference
 from app.registry.tables.blobs import Basis
 from app.web.access.needs import Action, Router
@@ -91,13 +91,13 @@ def search_by_image(
     state: State,
 ) -> StyleSearchOut:
     """Search by an image. A job of seconds measures it; the image is not kept."""
-    return StyleSearchOut.of(image_searches.start(state, uploaded(file)))
+    return StyleSearchOut.of(similar.start_search(state, uploaded(file)))
 
 
 @router.get("/style-searches/{search_id}", Action.LOOK)
 def get_style_search(search_id: Id, session: Reading) -> StyleSearchOut:
     """Get a search by an image."""
-    return StyleSearchOut.of(image_searches.get(session, search_id))
+    return StyleSearchOut.of(similar.get_search(session, search_id))
 
 
 @router.get("/style-searches/{search_id}/similar", Action.LOOK, responses=UNMEASURED)

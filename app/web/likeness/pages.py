@@ -13,7 +13,7 @@ from app.registry.adapters import service as adapters
 from app.registry.datasets import service as datasets
 from app.registry.db import Session
 from app.registry.errors import Conflict, InvalidInput
-from app.registry.likeness import image_searches, similar
+from app.registry.likeness import similar
 from app.registry.likeness.similar import NotMeasured, Reference, SimilarPage
 from app.registry.paging import find_page
 from app.registry.state import AppState
@@ -73,7 +73,7 @@ def search(state: State, sent: SentForm) -> Response:
     file = sent.get("file")
     if not (isinstance(file, UploadFile) and file.filename):
         raise InvalidInput("Choose an image file first.")
-    job = image_searches.start(state, uploaded(file))
+    job = similar.start_search(state, uploaded(file))
     return RedirectResponse(f"/style-searches/{job.key}", status_code=303)
 
 

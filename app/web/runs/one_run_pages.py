@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from app.registry.comparison.steps import compare_steps
+from app.registry.comparison.runs import compare_steps
 from app.registry.datasets.used_datasets import used_datasets
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput

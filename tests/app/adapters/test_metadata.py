@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.registry.adapters.downloads.metadata import (
+from app.registry.adapters.downloads import (
     facts_sha256,
     future_metadata,
     version_metadata,

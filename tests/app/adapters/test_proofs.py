@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from sqlmodel import select
 
 from app.registry.adapters import service
-from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
+from app.registry.adapters.downloads import facts_sha256, version_metadata
 from app.registry.code_version import code_version
 from app.registry.errors import NotReady
 from app.registry.job_kinds.kinds import ExportAdapterArgs

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from app.registry.adapters import service
-from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
+from app.registry.adapters.downloads import facts_sha256, version_metadata
 from app.registry.adapters.service import AdapterChange, Filter, Sort
 from app.registry.adapters.versions.create_version import NewFile, add_file
 from app.registry.db import Database, Session

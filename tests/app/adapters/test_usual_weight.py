@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from app.registry import hub_transfers as hub
 from app.registry.adapters import service
-from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
+from app.registry.adapters.downloads import facts_sha256, version_metadata
 from app.registry.adapters.versions.create_version import publish
 from app.registry.job_kinds.kinds import JobKind, PublishAdapterArgs
 from app.registry.runs import checkpoints

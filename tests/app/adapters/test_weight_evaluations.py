@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.registry import hub_transfers, weight_evaluations
-from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
+from app.registry.adapters.downloads import facts_sha256, version_metadata
 from app.registry.adapters.usual_weight import keep_weight_card
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models import service as base_models

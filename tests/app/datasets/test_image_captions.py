@@ -7,7 +7,6 @@ from sqlmodel import Session, col, select
 
 from app.registry.base_models.service import ensure_embedded
 from app.registry.datasets import pinned, service
-from app.registry.datasets.caption_tokens import tokens_for, tokens_of
 from app.registry.datasets.caption_writes import STILL_TYPING
 from app.registry.datasets.image_captions.changes import (
     CaptionChange,
@@ -19,7 +18,7 @@ from app.registry.datasets.image_captions.changes import (
 )
 from app.registry.datasets.new_images import NewImage
 from app.registry.datasets.several_captions import captions_of_image
-from app.registry.datasets.training_side import side_of
+from app.registry.datasets.training_side import side_of, tokens_for, tokens_of
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.tables.added_models import BaseModel

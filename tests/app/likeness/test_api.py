@@ -13,7 +13,7 @@ from sqlmodel import select
 from app.registry.db import utcnow
 from app.registry.job_kinds.kinds import JobKind
 from app.registry.job_kinds.states import JobStatus
-from app.registry.likeness import image_searches
+from app.registry.likeness import similar
 from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.jobs import IoJob
@@ -89,10 +89,10 @@ def test_an_image_is_searched_by_and_kept_nowhere(
     assert found[0]["own_url"] is None
     with state.database.write() as session:
         job = session.get_one(IoJob, sent.json()["id"])
-        job.finished_at = utcnow() - 2 * image_searches.KEPT
+        job.finished_at = utcnow() - 2 * similar.KEPT
         session.add(job)
         session.flush()
-        image_searches.forget_ended(session)
+        similar.forget_searches(session)
     ask(client, address, 404)
 
 

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
-from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
+from app.registry.adapters.downloads import facts_sha256, version_metadata
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.renders.requests import RenderRequest
 from app.registry.state import AppState

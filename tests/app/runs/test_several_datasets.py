@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from sqlmodel import select
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.downloads.metadata import version_metadata
+from app.registry.adapters.downloads import version_metadata
 from app.registry.blobs import deletion as freeing
 from app.registry.comparison.runs import compare_runs
 from app.registry.datasets import service as datasets

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.downloads.failed_exports import refusals
+from app.registry.adapters.downloads import refusals
 from app.registry.adapters.proofs import checks_of
 from app.registry.adapters.service import AdapterChange
 from app.registry.job_kinds.kinds import ExportAdapterArgs

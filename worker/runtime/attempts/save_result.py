@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlmodel import Session
 
-from app.registry.adapters.downloads.metadata import facts_sha256, future_metadata, with_cover
+from app.registry.adapters.downloads import facts_sha256, future_metadata, with_cover
 from app.registry.adapters.versions.create_version import (
     NewFile,
     NewVersion,

@@ -10,7 +10,7 @@ from app.registry.blobs.sweep import ADOPT_COMMAND, SweepSummary, sweep
 from app.registry.deletion import renders
 from app.registry.job_kinds.kinds import DeleteDraftsResult, SweepResult
 from app.registry.jobs import quotas
-from app.registry.likeness import image_searches
+from app.registry.likeness import similar
 from app.registry.people import log as people_log
 from worker.runtime.job_progress import IoWork, succeed
 
@@ -25,7 +25,7 @@ def run(work: IoWork) -> None:
             log.warning("Nothing was swept. %s To go on, run `%s`.", swept.report, ADOPT_COMMAND)
         with work.database.write() as session:
             idempotency.delete_expired(session)
-            image_searches.forget_ended(session)
+            similar.forget_searches(session)
             people_log.forget_addresses(session)
             quotas.forget_device_use(session)
             succeed(session, work.lease, _result(swept))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from sqlmodel import Session
 
-from app.registry.datasets.caption_tokens import CaptionTokens, tokens_for
 from app.registry.datasets.checks.caption_lint import (
     MIN_CAPTIONS,
     ReadCaption,
@@ -24,7 +23,12 @@ from app.registry.datasets.checks.findings import (
 from app.registry.datasets.checks.pixel_checks import MIN_IMAGES, check_pixels, not_measured
 from app.registry.datasets.checks.reading import CheckedImage, read_images, read_state
 from app.registry.datasets.listing.kept import KeptResults
-from app.registry.datasets.training_side import TrainingSide, training_side
+from app.registry.datasets.training_side import (
+    CaptionTokens,
+    TrainingSide,
+    tokens_for,
+    training_side,
+)
 from app.registry.tables.datasets import Dataset
 from app.registry.wording import plural
 

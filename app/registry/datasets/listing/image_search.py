@@ -9,7 +9,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.figures import DatasetFigures, count_figures
 from app.registry.datasets.filters import ALL_IMAGES, ImageFilter, Show, Sort
 from app.registry.datasets.image_conditions import (
@@ -22,6 +21,7 @@ from app.registry.datasets.image_conditions import (
 from app.registry.datasets.listing import index
 from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.measures import MEASURED
+from app.registry.datasets.training_side import tokens_of
 from app.registry.db import cached_by_snapshot
 from app.registry.tables.datasets import Dataset, Image, ImageMeasure, is_live
 

@@ -17,12 +17,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.datasets.caption_tokens import tokens_of
 from app.registry.datasets.listing.caption_words import parts_of, words_of, words_without_trigger
 from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.listing.piles import piles
 from app.registry.datasets.measures import MEASURED
 from app.registry.datasets.several_captions import read_texts
+from app.registry.datasets.training_side import tokens_of
 from app.registry.tables.datasets import Dataset, Image, ImageCaption, ImageMeasure, is_live
 
 COMPARED_TEXTS = 10_000  # captions whose words are kept, some hundred bytes each

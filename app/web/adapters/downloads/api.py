@@ -10,7 +10,7 @@ from fastapi import Query, Request, Response
 from pydantic import Field
 
 from app.registry.adapters import service
-from app.registry.adapters.downloads.failed_exports import is_refused
+from app.registry.adapters.downloads import is_refused
 from app.registry.blobs.report import report
 from app.registry.errors import InvalidInput, NotFound, NotReady
 from app.registry.job_kinds.kinds import ExportAdapterArgs

@@ -1,4 +1,7 @@
-"""The current metadata of a download; a file with other metadata is stale."""
+"""The current metadata of a download; a file with other metadata is stale.
+
+An export that failed for a permanent reason is not offered again.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,25 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from app.registry.actor import Visibility
 from app.registry.adapters.versions.create_version import NewVersion, future_rows
+from app.registry.code_version import code_version
 from app.registry.datasets.several_captions import item_captions
 from app.registry.datasets.used_datasets import version_datasets
+from app.registry.job_kinds.kinds import ExportAdapterArgs, ExportAdapterResult, JobKind
+from app.registry.job_kinds.states import JobStatus
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from app.registry.tables.adapters import Adapter, AdapterTag, AdapterVersion
 from app.registry.tables.added_models import BaseModel
+from app.registry.tables.jobs import IoJob
 from worker.core.families.family import BaseFamily
 from worker.core.lora_files.file_names import file_stem
 from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.lora_files.weights import USUAL_WEIGHT
+
+FILE_ERRORS = frozenset({"adapter", "proof"})  # other failures are temporary, such as a full disk
 
 
 def version_metadata(
@@ -120,3 +129,35 @@ def _caption_tags(session: Session, adapter: Adapter, version: AdapterVersion) -
     captions = [text for item in items for text in item_captions(item)]
     tags = (tag.strip() for caption in captions for tag in caption.split(","))
     return dict(Counter(tag for tag in tags if tag))
+
+
+def is_refused(session: Session, order: IoJob) -> bool:
+    """True if an export failed because of its file and would fail again with the same code.
+
+    An export without a recorded reason is tried again.
+    """
+    if order.state is not JobStatus.FAILED or order.error_code not in FILE_ERRORS:
+        return False
+    version = session.get(AdapterVersion, order.subject_id)
+    failure = order.outcome(ExportAdapterResult)
+    if version is None or failure.code_version != code_version():
+        return False
+    with_tags = order.arguments(ExportAdapterArgs).with_tags
+    metadata = version_metadata(session, version, with_tags=with_tags)
+    return failure.facts_sha256 == facts_sha256(metadata)
+
+
+def refusals(session: Session, version_id: int) -> dict[tuple[str, str], str]:
+    """Reasons why downloads of a version are not offered, by format and dtype, without tags.
+
+    Only the newest export of each counts.
+    """
+    orders = select(IoJob).where(
+        IoJob.kind == JobKind.EXPORT_ADAPTER, IoJob.subject_id == version_id
+    )
+    newest: dict[tuple[str, str], IoJob] = {}
+    for job in session.exec(orders.order_by(col(IoJob.id))):
+        args = job.readable_arguments()
+        if isinstance(args, ExportAdapterArgs) and not args.with_tags:
+            newest[args.format, args.dtype] = job
+    return {kind: job.error or "" for kind, job in newest.items() if is_refused(session, job)}
