@@ -51,14 +51,19 @@ def slugify(name: str, *, fallback: str = "untitled") -> str:
     return slug[:MAX_SLUG].strip("-") or fallback
 
 
+def private_slug(slug: str) -> str:
+    """The slug with an end at random, so that it is not guessed."""
+    return f"{slug}-{secrets.token_hex(RANDOM_BYTES)}"
+
+
 def unique_slug(session: Session, table: type[SQLModel], name: str, *, fallback: str) -> str:
     """A slug that no row of `table` and no page uses; deleted rows keep theirs.
 
-    That of a private thing ends at random, so that it is not guessed.
+    That of a private thing ends at random.
     """
     slug = slugify(name, fallback=fallback)
     if made_visibility() == Visibility.PRIVATE:
-        slug = f"{slug}-{secrets.token_hex(RANDOM_BYTES)}"
+        slug = private_slug(slug)
     column = col(table.slug)  # type: ignore[attr-defined]
     alike = select(column).where((column == slug) | column.startswith(f"{slug}-"))
     session.flush()  # a query of the connection does not; it finds what is hidden, too

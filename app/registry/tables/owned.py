@@ -23,6 +23,7 @@ from sqlmodel import Field, Session, SQLModel, select
 from app.registry.actor import Principal, Visibility, made_visibility, maker_id
 from app.registry.db import PRINCIPAL, in_chunks, utcnow
 from app.registry.errors import Forbidden
+from app.registry.slugs import private_slug
 from app.registry.tables.people import Share, User
 from app.registry.tables.rows import deleted_too
 
@@ -479,6 +480,8 @@ def _keep_private(session: Session, row: Any) -> None:
         return
     if any(source is not thing for source in private_sources(session, row)):
         thing.visibility = Visibility.PRIVATE.value
+        if thing in session.new and hasattr(thing, "slug"):
+            thing.slug = private_slug(thing.slug)
 
 
 def private_sources(session: Session, row: Any) -> list[Any]:
