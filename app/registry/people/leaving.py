@@ -9,6 +9,7 @@ from sqlmodel import Session, SQLModel, col, select
 
 from app.registry.access.secret_marks import PERSON
 from app.registry.actor import FIRST_USER, Role, Visibility
+from app.registry.db import in_chunks, upsert
 from app.registry.errors import Conflict
 from app.registry.people.service import record
 from app.registry.tables.all import THINGS
@@ -51,6 +52,11 @@ def transfer(session: Session, leaver: User, heir: User) -> int:
         )
         session.delete(share)
     session.flush()
+    uploads = session.exec(select(SourceUser.sha256).where(SourceUser.user_id == leaver.key)).all()
+    for chunk in in_chunks(uploads):
+        rows = [{"sha256": sha256, "user_id": heir.key} for sha256 in chunk]
+        upsert(session, SourceUser, rows, {"user_id": heir.key})
+    _delete(session, SourceUser, col(SourceUser.user_id) == leaver.key)
     for table in THINGS:  # nobody shares with themselves
         own = sa.select(col(table.id)).where(col(table.owner_id) == heir.key)
         shared = (col(Share.kind) == str(table.__tablename__)) & (col(Share.user_id) == heir.key)

@@ -341,10 +341,13 @@ def test_things_change_hands_and_accounts_end(database: Database, ana: User) -> 
         session.flush()
         session.add(Share(kind="dataset", thing_id=row.key, user_id=ben.key))
         session.add(SourceUser(sha256="a" * 64, user_id=ben.key))
+        session.add_all(SourceUser(sha256=one * 64, user_id=ana.key) for one in "ab")
         session.add(Event(subject="dataset", subject_id=row.key, kind="x", user_id=ben.key))
     with database.write() as session:
         assert leaving.transfer(session, ana, ben) == 1
         assert leaving.private_things(session) == {"Ben": 1}
+        uploads = {(row.sha256[0], row.user_id) for row in session.exec(select(SourceUser))}
+        assert uploads == {("a", ben.key), ("b", ben.key)}
     with database.write() as session:
         leaving.leave_accounts(session)
     with database.read() as session:
