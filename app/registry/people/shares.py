@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -192,8 +192,7 @@ def unshare(session: Session, thing: Any, user: User) -> None:
     """Take back a share; nothing happens if there is none. Raises Forbidden."""
     _require_owner(session, thing)
     for chunk in in_chunks(_keys(session, thing)):
-        theirs = sa.tuple_(col(Share.kind), col(Share.thing_id)).in_(chunk)
-        query = sa.delete(Share).where(theirs, col(Share.user_id) == user.key)
+        query = sa.delete(Share).where(_are_shares(chunk, user))
         session.exec(query, execution_options=UNSYNCHRONIZED)
     _record(session, thing, "unshared", user=user.key)
 
@@ -207,6 +206,26 @@ def set_shares(session: Session, thing: Any, wanted: dict[int, bool]) -> None:
         if before.get(user_id) is not edits:
             share(session, thing, get_user(session, user_id), edits=edits)
     session.flush()
+
+
+def is_uniform(session: Session, thing: Any, user: User | None = None) -> bool:
+    """True if what goes along with a thing has its visibility; with `user`, is shared as it is.
+
+    Then one value undoes a change of them all.
+    """
+    if user is None:
+        return len({one.visibility for one in _with_dependents(session, thing)}) == 1
+    keys = _keys(session, thing)
+    found: list[bool] = []
+    for chunk in in_chunks(keys):
+        found += session.exec(select(Share.may_edit).where(_are_shares(chunk, user)))
+    return len(found) in (0, len(keys)) and len(set(found)) < 2
+
+
+def _are_shares(keys: Sequence[tuple[str, int]], user: User) -> sa.ColumnElement[bool]:
+    """Condition for the shares of these things with a person."""
+    are_named = sa.tuple_(col(Share.kind), col(Share.thing_id)).in_(keys)
+    return are_named & (col(Share.user_id) == user.key)
 
 
 def _require_owner(session: Session, thing: Any) -> Principal:
@@ -262,8 +281,8 @@ def _with_dependents(session: Session, thing: Any) -> list[Any]:
         return found
 
 
-def _keys(session: Session, thing: Any) -> Iterator[tuple[str, int]]:
-    return ((one.__tablename__, one.id) for one in _with_dependents(session, thing))
+def _keys(session: Session, thing: Any) -> set[tuple[str, int]]:
+    return {(one.__tablename__, one.id) for one in _with_dependents(session, thing)}
 
 
 def _dependents(session: Session, thing: Any) -> list[Any]:

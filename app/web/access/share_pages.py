@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from fastapi import Depends, Form, Request
@@ -26,11 +26,15 @@ ShortText = Annotated[str, Form(max_length=240)]
 
 @dataclass(frozen=True)
 class ShareView:
-    """The standing of a thing, what else may be chosen, and how the last change is undone."""
+    """The standing of a thing, what else may be chosen, and how the last change is undone.
+
+    `restores`: that would restore what goes along with the thing as well.
+    """
 
     standing: shares.Standing
     people: list[str]
     undo: dict[str, str] = field(default_factory=dict)
+    restores: bool = True
     error: str = ""
 
     @property
@@ -63,10 +67,11 @@ def change_sharing(
             thing = shares.thing_named(session, kind, thing_id)
             if visibility is not None:
                 undo = {"visibility": str(thing.visibility)}
+                restores = shares.is_uniform(session, thing)
                 shares.set_visibility(session, thing, visibility)
             else:
-                undo = _share(session, thing, name, edits)
-            view = _view(session, kind, thing_id, undo=undo)
+                undo, restores = _share(session, thing, name, edits)
+            view = replace(_view(session, kind, thing_id, undo=undo), restores=restores)
     except (Forbidden, Conflict, InvalidInput) as error:
         view = _refused(state, kind, thing_id, error)
     if not templates.wants_fragment(request) and not view.error:
@@ -74,15 +79,17 @@ def change_sharing(
     return _answer(request, view)
 
 
-def _share(session: Session, thing: object, name: str, edits: Edits) -> dict[str, str]:
-    """Share with the person of this name; the fields of the form that undoes it."""
+def _share(session: Session, thing: object, name: str, edits: Edits) -> tuple[dict[str, str], bool]:
+    """Share with the person of this name; how that is undone, as `undo` and `restores`."""
     user = shares.person_named(session, name)
+    restores = shares.is_uniform(session, thing, user)
     before = {one.key: edits for one, edits in shares.shares_of(session, thing)}.get(user.key)
     if edits == "none":
         shares.unshare(session, thing, user)
     else:
         shares.share(session, thing, user, edits=edits == "edit")
-    return {"name": user.name, "edits": {None: "none", True: "edit", False: "see"}[before]}
+    undo = {"name": user.name, "edits": {None: "none", True: "edit", False: "see"}[before]}
+    return undo, restores
 
 
 def _refused(state: AppState, kind: ThingKind, thing_id: int, error: AppError) -> ShareView:

@@ -9,7 +9,8 @@ from fastapi.testclient import TestClient
 from app.registry.actor import Visibility, acting_as
 from app.registry.datasets.service import create_dataset
 from app.registry.people.service import principal_of
-from tests.app.people.conftest import ClientOf, find_person, state_of
+from app.registry.tables.renders import Grid, GridCell, Render
+from tests.app.people.conftest import ClientOf, find_person, state_of, working_as
 
 PANEL, SHARING = "/share/dataset/1", "/api/v1/sharing/dataset/1"
 FRAGMENT = {"hx-request": "true"}
@@ -58,6 +59,32 @@ def test_a_person_is_added_may_edit_and_goes(ana: TestClient, client_of: ClientO
     assert ben.post("/datasets/prints", data={"name": "Mine"}).status_code == 303
     ana.post(PANEL, data={"name": "Ben", "edits": "none"})
     assert ben.get("/datasets/prints").status_code == 404
+
+
+def test_undo_is_offered_only_if_it_restores_what_goes_along(
+    ana: TestClient, people_app: FastAPI
+) -> None:
+    """A grid and two images of it; `differ` sets one of the images apart before the change."""
+    state = state_of(people_app)
+    with working_as(people_app, "Ana"), state.database.write() as session:
+        settings = {"prompt": "p", "seed": 1, "steps": 1, "guidance": 1, "width": 8, "height": 8}
+        renders = [Render(base_model_id=1, cache_key=f"{n}", **settings) for n in range(2)]
+        session.add_all([Grid(title="g", request={}, axes=[]), *renders])
+        session.flush()
+        session.add_all(
+            GridCell(grid_id=1, place=n, render_id=row.id, cache_key=row.cache_key)
+            for n, row in enumerate(renders)
+        )
+    lacking = "Saved, without Undo: its runs, grids or images had other settings."
+    changes = (
+        ("/share/render/1", "/share/grid/1", {"visibility": "private"}),
+        ("/share/render/1", "/share/grid/1", {"name": "Ben", "edits": "edit"}),
+    )
+    for one, whole, fields in changes:
+        ana.post(one, data=fields)  # the image now differs from its grid
+        answers = [ana.post(whole, data=fields, headers=FRAGMENT).text for _ in range(2)]
+        assert [lacking in text for text in answers] == [True, False]
+        assert [">Undo</button>" in text for text in answers] == [False, True]
 
 
 @pytest.mark.parametrize(
