@@ -17,9 +17,8 @@ from app.registry.paging import Page, read_rows
 from app.registry.renders.listing import ShownRender, first_images, is_listed, is_no_twin
 from app.registry.slugs import id_of
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.owned import principal_of
+from app.registry.tables.owned import hidden_ids
 from app.registry.tables.renders import Render, RenderAdapter
-from app.registry.tables.rows import deleted_too
 
 IMAGES_A_PAGE = 48
 CHOICES_SHOWN = 200  # of the newest adapters with renders
@@ -134,13 +133,14 @@ def _matches(session: Session, query: str) -> list[ColumnElement[bool]]:
     words = needles(query)
     if not words:
         return [sa.false()] if query.strip() else []
-    texts, hidden = _adapter_texts(session), _hidden_adapters(session)
+    texts, hidden = _adapter_texts(session), sorted(hidden_ids(session, "adapter"))
+    names_hidden = _uses_adapters(hidden)
     conditions = []
     for word in words:
         found: ColumnElement[bool] = col(Render.search_text).contains(word, autoescape=True)
         if hidden:
             in_prompt = col(Render.prompt).icontains(word, autoescape=True)
-            found = (found & ~_uses_adapters(hidden)) | in_prompt
+            found = (found & ~names_hidden) | in_prompt
         if keys := [key for key, text in texts.items() if word in text]:
             found |= _uses_adapters(keys)
         conditions.append(found)
@@ -153,15 +153,6 @@ def _adapter_texts(session: Session) -> dict[int, str]:
     columns: list[Any] = [Adapter.id, Adapter.name, Adapter.slug, Adapter.trigger_words]
     rows = session.exec(select(*columns).where(has_renders))
     return {row.id: searched_lines([row.name, row.slug, *row.trigger_words]) for row in rows}
-
-
-def _hidden_adapters(session: Session) -> list[int]:
-    """The adapters of renders that the person of this session does not see."""
-    if principal_of(session) is None:
-        return []
-    with deleted_too(session):
-        used = set(session.exec(select(RenderAdapter.adapter_id).distinct()))
-        return sorted(used - set(session.exec(select(Adapter.id))))
 
 
 def _uses_adapters(adapter_ids: Sequence[int]) -> ColumnElement[bool]:

@@ -431,10 +431,14 @@ def _hidden_query(table: str) -> Any:
     return sa.select(version.id).where(version.dataset_id.in_(query))
 
 
-def _hidden(session: Session, table: str) -> set[int]:
+def hidden_ids(session: Session, table: str) -> set[int]:
     """The ids that `_hidden_query` finds for the person of this session, read once."""
-    key = f"hidden {table}"
+    principal = principal_of(session)
+    if principal is None:
+        return set()
+    key = f"hidden {table} {principal.user_id}"
     if key not in session.info:
+        _user_id.set(principal.user_id)
         with everything(session), deleted_too(session), session.no_autoflush:
             session.info[key] = {row[0] for row in session.exec(_hidden_query(table))}
     found: set[int] = session.info[key]
@@ -451,7 +455,7 @@ def _hide_names(row: Any, context: Any, *_: Any) -> None:
     named = {one.get(key) for one in several}
     if table == "dataset":
         named.add(row.dataset_version_id)
-    hidden = named - {None} and named & _hidden(context.session, table)
+    hidden = named - {None} and named & hidden_ids(context.session, table)
     if not hidden:
         return
     unnamed = {"name": PRIVATE_NAME} | ({"slug": ""} if table == "adapter" else {})
