@@ -9,8 +9,10 @@ from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import object_session
 from sqlmodel import Session, col, func, select
 
+from app.registry.actor import Role
 from app.registry.adapters.library.cards import summarize
 from app.registry.datasets.used_datasets import count_runs
 from app.registry.deletion.lists import count_deleted, deleted_rows
@@ -21,6 +23,7 @@ from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.tables.adapters import Adapter, AdapterVersion, is_in_library, is_listed
 from app.registry.tables.blind_tests import BlindTest
 from app.registry.tables.datasets import Dataset, Image
+from app.registry.tables.owned import may_edit, may_own, principal_of, thing_of
 from app.registry.tables.prompt_sets import PromptSet
 from app.registry.tables.renders import Grid, Recipe
 from app.registry.tables.runs import OwnPreset, Run, Sweep
@@ -47,7 +50,7 @@ class DeletedThing:
     """Something that is deleted.
 
     `name`: of it, or of what it is a version of; `place`: the end of its addresses; `cover`: one of
-    its images.
+    its images; `may_restore`, `may_delete`: whether the person of the session may.
     """
 
     id: int
@@ -56,6 +59,8 @@ class DeletedThing:
     place: str
     deleted_at: datetime
     cover: str | None = None
+    may_restore: bool = True
+    may_delete: bool = True
 
 
 Describe = Callable[[Session, Sequence[Any]], list[DeletedThing]]
@@ -107,7 +112,20 @@ def _thing(
     row: Any, name: str, about: str, place: str, *, number: int = 0, cover: str | None = None
 ) -> DeletedThing:
     address = f"{place}/{number or row.key}"
-    return DeletedThing(row.key, name, about, address, row.deleted_at, cover)
+    return DeletedThing(row.key, name, about, address, row.deleted_at, cover, *_rights(row))
+
+
+def _rights(row: Any) -> tuple[bool, bool]:
+    """Whether the person of its session may restore a row, and delete it for good."""
+    session: Any = object_session(row)
+    principal = principal_of(session)
+    if principal is None:
+        return True, True
+    if principal.role is Role.VIEWER:
+        return False, False
+    thing = thing_of(session, row)
+    owns = may_own(principal, thing)
+    return owns or (thing is not row and may_edit(session, principal, thing)), owns
 
 
 def _name(row: Any) -> str:

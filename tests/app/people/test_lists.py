@@ -9,12 +9,15 @@ from sqlmodel import select
 from app.registry.actor import Principal, Role, Visibility, acting_as
 from app.registry.adapters.library import listing
 from app.registry.adapters.library.listing import Filter
+from app.registry.db import utcnow
 from app.registry.renders.gallery import GalleryFilter, list_renders
 from app.registry.tables.adapters import Adapter
+from app.registry.tables.datasets import Dataset, Image
 from app.registry.tables.renders import Render, RenderAdapter, RenderSource, SourceUser
+from tests import fake_workers
 from worker.core.families.family import BaseFamily
 
-from .conftest import ClientOf, find_person, state_of, train_privately
+from .conftest import ClientOf, find_person, state_of, train_privately, working_as
 
 ANA = Principal(2, Role.MEMBER, "Ana", Visibility.PRIVATE)
 BEN = Principal(3, Role.MEMBER, "Ben")
@@ -95,3 +98,29 @@ def test_no_word_of_a_hidden_adapter_finds_its_images(adapters: FastAPI) -> None
                 for q in ("fox", "lino", "chalk")
             ]
     assert found == {"Ana": [1, 1, 1], "Ben": [1, 0, 0]}
+
+
+def test_the_trash_offers_what_its_reader_may_do(adapters: FastAPI, client_of: ClientOf) -> None:
+    with state_of(adapters).database.write() as session:
+        for row in session.exec(select(Adapter)):
+            row.deleted_at, row.visibility = utcnow(), Visibility.STUDIO_EDIT.value
+    restore, forever = ">Restore</button>", ">Delete for good</a>"
+    pages = {name: client_of(name).get("/adapters/deleted").text for name in ("Eva", "Ben", "Vic")}
+    offered = {name: (page.count(restore), page.count(forever)) for name, page in pages.items()}
+    assert offered == {"Eva": (4, 4), "Ben": (1, 1), "Vic": (0, 0)}
+
+
+def test_who_may_edit_a_dataset_restores_its_images(
+    people_app: FastAPI, client_of: ClientOf
+) -> None:
+    with working_as(people_app, "Ana"):
+        dataset = fake_workers.dataset(state_of(people_app), "Prints")
+    with state_of(people_app).database.write() as session:
+        session.get_one(Dataset, dataset.key).visibility = Visibility.STUDIO_EDIT.value
+        image = session.exec(select(Image)).first()
+        assert image is not None
+        image.deleted_at = utcnow()
+    pages = {name: client_of(name).get("/datasets/prints/deleted").text for name in ("Ana", "Ben")}
+    assert all(">Restore</button>" in page for page in pages.values())
+    assert [name for name, page in pages.items() if "for good</a>" in page] == ["Ana"]
+    assert client_of("Ben").post(f"/datasets/prints/images/{image.key}/restore").is_redirect
