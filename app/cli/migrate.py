@@ -15,12 +15,7 @@ import sqlalchemy as sa
 from app.cli.database import first_line
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
-from app.registry.migrate import (
-    complete_search_index,
-    head_revision,
-    upgrade,
-    usable_revision,
-)
+from app.registry.migrate import complete_search_index, head_revision, upgrade, usable_revision
 from app.registry.people.service import require_accounts
 
 KEPT_COPIES = 3

@@ -16,14 +16,7 @@ from app.install.disk import check_space, full_disk, gigabytes
 from app.install.environment import Environment, open_environment
 from app.install.package_index import PYPI, problem_with
 from app.install.pip import Pip
-from app.install.torch_build import (
-    CPU_INDEX,
-    Size,
-    TorchBuild,
-    Wishes,
-    choose_build,
-    described,
-)
+from app.install.torch_build import CPU_INDEX, Size, TorchBuild, Wishes, choose_build, described
 from worker.core.nvidia import cuda_command, has_nvidia_gpu
 
 # measured: every package but torch; with the extra `test`, which brings a browser driver

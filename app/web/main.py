@@ -85,14 +85,7 @@ from app.web.runs import api as runs_api
 from app.web.runs import pages as runs_pages
 from app.web.runs import prompt_sets_api, sweeps_api
 from app.web.runs.evaluations import api as evaluations_api
-from app.web.security import (
-    AddressLimit,
-    BodyLimit,
-    CommonHeaders,
-    HeadAsGet,
-    KnownHosts,
-    SameSite,
-)
+from app.web.security import AddressLimit, BodyLimit, CommonHeaders, HeadAsGet, KnownHosts, SameSite
 from app.web.space import SpaceLender, UploadQuota
 from app.web.static_files import Compression, StaticWithLongCache
 from app.web.system import pages as system_pages

@@ -28,11 +28,7 @@ from app.web.access.needs import Action, Router
 from app.web.adapters.detail import AdapterDetailPage, form_values, read_change
 from app.web.adapters.folders import pages as folder_pages
 from app.web.adapters.imports import pages as import_pages
-from app.web.adapters.imports.pages import (
-    ImportRow,
-    shown_import,
-    summarize_imports,
-)
+from app.web.adapters.imports.pages import ImportRow, shown_import, summarize_imports
 from app.web.adapters.page_view import adapter_view
 from app.web.adapters.renders import pages as render_pages
 from app.web.adapters.versions import pages as version_pages

@@ -12,12 +12,7 @@ from app.registry.datasets.edits.actions import EditAction
 from app.registry.datasets.edits.applying import apply_edit
 from app.registry.datasets.edits.plan import EditOutcome
 from app.registry.datasets.edits.selection import live_images, read_ids
-from app.registry.datasets.edits.steps import (
-    NOTHING_UNDONE,
-    describe_step,
-    list_steps,
-    undo_edit,
-)
+from app.registry.datasets.edits.steps import NOTHING_UNDONE, describe_step, list_steps, undo_edit
 from app.registry.datasets.training_side import tokens_of
 from app.registry.errors import InvalidInput
 from app.registry.state import AppState

@@ -17,13 +17,7 @@ from app.registry.tables.datasets import Dataset
 from app.web import templates
 from app.web.access.needs import Action, Router
 from app.web.addresses import ListLinks
-from app.web.datasets import (
-    check_pages,
-    edit_pages,
-    example_pages,
-    image_pages,
-    one_image_pages,
-)
+from app.web.datasets import check_pages, edit_pages, example_pages, image_pages, one_image_pages
 from app.web.datasets import upload_progress as progress
 from app.web.datasets.edit_forms import asked_edit, asked_selection
 from app.web.datasets.example_pages import example_offers

@@ -9,12 +9,7 @@ from starlette.responses import Response
 
 from app.registry.actor import current_principal
 from app.registry.datasets import service
-from app.registry.deletion.things import (
-    DeletedKind,
-    count_things,
-    list_images,
-    list_things,
-)
+from app.registry.deletion.things import DeletedKind, count_things, list_images, list_things
 from app.registry.deletion.usage import FileKind, StorageUse, storage_use
 from app.registry.paging import find_page
 from app.registry.storage.store import StorageUnavailable

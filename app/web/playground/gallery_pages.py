@@ -15,12 +15,7 @@ from app.registry.errors import InvalidInput
 from app.registry.paging import Page, find_page
 from app.registry.people.whose import only
 from app.registry.renders import selection
-from app.registry.renders.gallery import (
-    GalleryFilter,
-    adapter_choices,
-    gallery_page,
-    has_deleted,
-)
+from app.registry.renders.gallery import GalleryFilter, adapter_choices, gallery_page, has_deleted
 from app.registry.renders.listing import ShownRender
 from app.registry.state import AppState
 from app.registry.tables.renders import Render

@@ -50,13 +50,7 @@ from app.web.playground.result_view import (
     result_view,
 )
 from app.web.playground.source_panel import SourcePanel, source_panel, with_base_of_source
-from app.web.playground.stack import (
-    StackView,
-    change_words,
-    choices_beside,
-    follow_base,
-    look_up,
-)
+from app.web.playground.stack import StackView, change_words, choices_beside, follow_base, look_up
 from app.web.playground.strip import pairs_of, rows_with_checkpoints
 from app.web.playground.together import TogetherView, compare_stack
 from app.web.playground.training_sample import SampleView, sample_to_try

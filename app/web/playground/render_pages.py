@@ -11,12 +11,7 @@ from app.registry.adapters import service as adapters
 from app.registry.base_models.subjects import prompt_note
 from app.registry.blobs.report import bad_files_of
 from app.registry.blobs.subjects import Subject
-from app.registry.comparison.renders import (
-    TwoRenders,
-    compare_renders,
-    find_render,
-    stack_words,
-)
+from app.registry.comparison.renders import TwoRenders, compare_renders, find_render, stack_words
 from app.registry.db import Session
 from app.registry.errors import NotFound
 from app.registry.renders import drafts, removal, service
@@ -25,11 +20,7 @@ from app.registry.renders.listing import ShownRender, first_images
 from app.registry.tables.renders import Render
 from app.web.access.needs import Action, Router
 from app.web.comparison import ComparedImage
-from app.web.playground.result_view import (
-    earlier_renders,
-    result_fragment,
-    result_view,
-)
+from app.web.playground.result_view import earlier_renders, result_fragment, result_view
 from app.web.state import Id, OptionalId, State
 from app.web.templates import render, wants_fragment
 from app.web.templates import render as render_page

@@ -30,11 +30,7 @@ from app.web.answers import Answer, OwnedAnswer, image_urls
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part, Whose
-from app.web.runs import (
-    checkpoints_api,
-    presets_api,
-    start_api,
-)
+from app.web.runs import checkpoints_api, presets_api, start_api
 from app.web.state import Id, Reading, SessionRoute, State, Writing, find_id
 from worker.core.training.changes import CHANGEABLE
 from worker.core.training.events import Phase

@@ -13,13 +13,7 @@ from app.registry.errors import NotFound
 from app.registry.job_kinds.states import JobStatus
 from app.registry.paging import find_page
 from app.registry.people.whose import only
-from app.registry.runs.listing import (
-    STATUS_ORDER,
-    RunFilter,
-    RunSort,
-    list_runs,
-    run_choices,
-)
+from app.registry.runs.listing import STATUS_ORDER, RunFilter, RunSort, list_runs, run_choices
 from app.registry.tables.runs import Run
 from app.web.access.needs import Action, Router
 from app.web.addresses import ListLinks, own_address

@@ -55,12 +55,7 @@ from app.web.runs.preset_pages import FormPreset
 from app.web.runs.run_view import run_view, settings_panel
 from app.web.runs.version_offer import VersionOffer, check_offer, version_offer
 from app.web.state import Id, OptionalId, State
-from app.web.templates import (
-    render,
-    render_fragment,
-    running_strip,
-    wants_fragment,
-)
+from app.web.templates import render, render_fragment, running_strip, wants_fragment
 from worker.core.families.family import FALLBACK_FAMILY, find_family
 from worker.core.training.config import MAX_SAMPLE_PROMPTS, TrainConfig
 from worker.core.training.presets import prompts_of

@@ -12,10 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from app.registry.adapters import service
 from app.registry.db import MAX_ID, Session
 from app.registry.renders import removal
-from app.registry.renders.adapter_images import (
-    list_renders,
-    render_image,
-)
+from app.registry.renders.adapter_images import list_renders, render_image
 from app.registry.tables.adapters import Adapter
 from app.web.access.needs import Action, Router
 from app.web.adapters.page_view import adapter_view

@@ -10,11 +10,7 @@ from typing import Any
 from starlette.datastructures import FormData, QueryParams
 
 from app.registry.datasets.auto_caption.orders import OrderProgress
-from app.registry.datasets.auto_caption.providers import (
-    SERVERS,
-    Provider,
-    default_words,
-)
+from app.registry.datasets.auto_caption.providers import SERVERS, Provider, default_words
 from app.registry.datasets.edits.selection import Selection, read_ids
 from app.registry.datasets.filters import ImageFilter
 from app.registry.errors import InvalidInput

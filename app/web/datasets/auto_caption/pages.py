@@ -16,12 +16,7 @@ from app.registry.job_kinds.caption_kinds import PreviewCaptionArgs
 from app.registry.wording import plural
 from app.web import templates
 from app.web.access.needs import Action, Router
-from app.web.datasets.auto_caption.forms import (
-    CaptionForm,
-    new_form,
-    read_form,
-    read_selection,
-)
+from app.web.datasets.auto_caption.forms import CaptionForm, new_form, read_form, read_selection
 from app.web.datasets.auto_caption.view import (
     A_PAGE,
     image_ids_of,

@@ -41,19 +41,11 @@ from app.web.playground.grids.forms import (
     read_play_address,
     usual_form,
 )
-from app.web.playground.grids.views import (
-    NewGridPage,
-)
+from app.web.playground.grids.views import NewGridPage
 from app.web.playground.source_panel import source_panel
 from app.web.playground.stack import change_words, choices_beside, look_up
 from app.web.state import Id, OptionalId, PageNumber, State, Words
-from app.web.templates import (
-    go_to,
-    redirect_with_notice,
-    render,
-    render_fragment,
-    wants_fragment,
-)
+from app.web.templates import go_to, redirect_with_notice, render, render_fragment, wants_fragment
 
 
 def require_shown(request: Request, state: State) -> None:
