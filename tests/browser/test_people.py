@@ -72,6 +72,7 @@ def test_the_focus_stays_in_the_panel_to_share(live: Live, page: Page) -> None:
     expect(person).to_be_focused()
     page.locator("#share-studio").press("ArrowUp")
     expect(page.locator("#share-private")).to_be_focused()
+    expect(page.locator("#sharing input[type=hidden][name=visibility]")).to_have_count(1)  # saved
     undo.press("Enter")
     expect(page.locator("#share-studio")).to_be_focused()
 

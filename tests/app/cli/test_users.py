@@ -183,7 +183,7 @@ def test_quotas_are_set_and_what_cannot_be_read_is_refused(
 ) -> None:
     invited(registry, users, "Eva", "admin")
     code, said = users("quota", "eva", "--disk", "1.5TB", "--device-hours", "20", "--waiting", "0")
-    assert (code, said) == (0, "Eva: waiting 0, device 0 h of 20 h, disk 0 B of 1,500 GB.\n")
+    assert (code, said) == (0, "Eva: waiting 0, device 0 min of 20 h, disk 0 B of 1,500 GB.\n")
     user = named(registry, "Eva")
     assert (user.disk_bytes, user.device_minutes, user.waiting_jobs) == (
         1_500_000_000_000,

@@ -117,7 +117,7 @@ class Visits:
     def browser(self, **headers: str) -> httpx.Client:
         """Somebody's browser."""
         usual = {"accept": "text/html", "connection": "close"}  # as after an error of the server
-        return httpx.Client(base_url=self.url, headers=usual | headers)
+        return httpx.Client(base_url=self.url, headers=usual | headers, timeout=60)
 
     def ask(
         self, client: httpx.Client, method: str, path: str, *shown: str, status: int, **sent: object
