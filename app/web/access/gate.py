@@ -122,15 +122,15 @@ class Gate:
         scope[CAN_LOG_OUT] = caller.session is not None
         person, state = caller.principal, app_state(request)
         with acting_as(caller.actor, person):
-            if person is None:
-                return await self.app(scope, receive, send)
             try:
                 caller.require(action)
-                if rule and action in CHANGES and person.is_limited:
+                if rule and person and action in CHANGES and person.is_limited:
                     path = str(scope["path"])
                     await run_in_threadpool(require_right, state, person, rule, path)
             except Forbidden as error:  # answered here, where the page can name the person
                 return await answer(request, error)(scope, receive, send)
+            if person is None:
+                return await self.app(scope, receive, send)
             with naming_owners(state.database):
                 return await self.app(scope, receive, send)
 
