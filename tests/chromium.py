@@ -54,14 +54,16 @@ FLAGS = (
 
 
 def wait_for_pages_that_clicks_open() -> None:
-    """Let a click wait for the page that it opens to have its scripts.
+    """Let a click, and the check of an address after it, wait until the page has its scripts.
 
     Playwright waits until the page begins: a test that acts at once acts before the scripts listen,
-    and nothing happens.
+    and nothing happens. On a slow machine a click returns while the old page is still there, and
+    the new address is the first sign of the new page.
     """
     from playwright.sync_api import Locator
+    from playwright.sync_api._generated import PageAssertions
 
-    click = Locator.click
+    click, has_url = Locator.click, PageAssertions.to_have_url
 
     @functools.wraps(click)
     def click_and_load(locator: Locator, **options: Any) -> None:
@@ -69,8 +71,14 @@ def wait_for_pages_that_clicks_open() -> None:
         if not locator.page.is_closed():
             locator.page.wait_for_load_state()
 
+    @functools.wraps(has_url)
+    def has_url_and_loads(expected: PageAssertions, *args: Any, **options: Any) -> None:
+        has_url(expected, *args, **options)
+        expected._sync(expected._impl_obj._actual_page.wait_for_load_state("load", None))
+
     if not hasattr(click, "__wrapped__"):
         Locator.click = click_and_load  # type: ignore[method-assign]
+        PageAssertions.to_have_url = has_url_and_loads  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager
