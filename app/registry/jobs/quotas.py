@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +19,7 @@ from app.registry.tables.people import DEVICE_DAYS, DeviceUse, User
 from app.registry.tables.rows import UNSYNCHRONIZED
 from app.registry.wording import aware
 
-COUNTED = [table for table in JOB_TABLES if table.queue != Queue.IO]
+COUNTED = tuple(table for table in JOB_TABLES if table.queue != Queue.IO)
 """The tables of jobs that wait for a device: runs and renders."""
 HOUR = timedelta(hours=1)
 COUNTS = "waiting jobs"  # key in `Session.info`: how many may wait, wait, and are new, by owner
@@ -47,13 +48,13 @@ def _limit(own: int | None, usual: int | None) -> int | None:
     return usual if own is None else own or None
 
 
-def waiting_jobs(session: Session, user_id: int) -> int:
-    """The number of runs and renders of a person that wait, seen or not."""
+def waiting_jobs(session: Session, user_id: int, tables: Sequence[type[Job]] = COUNTED) -> int:
+    """The number of jobs of a person in these tables that wait, seen or not."""
     waiting = [
         sa.select(sa.func.count())
         .where(col(table.owner_id) == user_id, col(table.status) == JobStatus.QUEUED)
         .scalar_subquery()
-        for table in COUNTED
+        for table in tables
     ]
     found: int = session.connection().execute(sa.select(sum(waiting, sa.literal(0)))).scalar_one()
     return found
@@ -63,7 +64,8 @@ def take_place(session: Session, job: Job) -> None:
     """Count a new job that a person creates, until this transaction ends. Raises QuotaUsedUp.
 
     The row of its owner is locked, so that nobody else counts meanwhile. What workers create is
-    part of something that was counted before, or the evaluation of it.
+    part of something that was counted before, or the evaluation of it. Trainings that wait for
+    device time keep no place from images.
     """
     if job.queue == Queue.IO or session.info.get(PRINCIPAL) is None:
         return
@@ -74,7 +76,9 @@ def take_place(session: Session, job: Job) -> None:
             return
         session.refresh(user, with_for_update=True)
         most = limits_of(session, user).waiting_jobs or MAX_WAITING
-        counted[user.key] = (most, waiting_jobs(session, user.key), 0)
+        is_image = job.queue == Queue.RENDER
+        tables = (type(job),) if is_image and waits_until(session, user.key) else COUNTED
+        counted[user.key] = (most, waiting_jobs(session, user.key, tables), 0)
     most, used, added = counted[job.owner_id]
     if used + added >= most:
         raise QuotaUsedUp(Quota.WAITING, TOO_MANY.format(most, used), used=used, limit=most)

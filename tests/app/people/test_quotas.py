@@ -148,6 +148,21 @@ def test_administrators_have_the_quota_too_and_a_sweep_counts_all_of_its_runs(
     assert eva.get(address).json()["status"] == "paused"
 
 
+def test_a_training_that_waits_for_device_time_keeps_no_place_from_images(
+    people_app: FastAPI, client_of: ClientOf, base: BaseModel, dataset: Dataset
+) -> None:
+    ana, run = client_of("Ana", "write"), {"dataset_id": dataset.key}
+    end(people_app, train(people_app, dataset, hours=2), JobStatus.FAILED)
+    give(people_app, "Ana", waiting_jobs=1)
+    assert ana.post("/api/v1/runs", json=run).status_code == 202
+    assert ana.post("/api/v1/renders", json={"prompt": "a fox"}).status_code == 429
+    give(people_app, "Ana", waiting_jobs=1, device_minutes=60)
+    assert ana.post("/api/v1/runs", json=run).status_code == 429
+    assert ana.post("/api/v1/renders", json={"prompt": "a fox"}).status_code == 202
+    again = ana.post("/api/v1/renders", json={"prompt": "a fox"})
+    assert (again.status_code, again.json()["used"]) == (429, 1)
+
+
 def test_a_draft_takes_the_place_of_the_one_before(
     people_app: FastAPI, client_of: ClientOf, base: BaseModel
 ) -> None:
