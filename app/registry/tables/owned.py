@@ -8,8 +8,7 @@ knows who may use them. Without a principal nothing is added.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -25,9 +24,9 @@ from app.registry.db import PRINCIPAL, in_chunks, utcnow
 from app.registry.errors import Forbidden
 from app.registry.slugs import private_slug
 from app.registry.tables.people import Share, User
-from app.registry.tables.rows import deleted_too
+from app.registry.tables.rows import deleted_too, with_info
 
-EVERYTHING = "everything"  # key in `Session.info`
+EVERYTHING, ALL_PARTS = "everything", "all parts"  # keys in `Session.info`
 LEAVES = {"column", "bindparam"}  # parts of statements without a table
 CHECK = "visibility IN ({})".format(", ".join(f"'{one}'" for one in Visibility))
 Condition = sa.ColumnElement[bool]
@@ -116,26 +115,22 @@ def register_subjects(kinds: dict[str, type[Any]]) -> None:
     _subjects.update((kind, table.__tablename__) for kind, table in kinds.items())
 
 
-@contextmanager
-def everything(session: Session) -> Iterator[None]:
+def everything(session: Session) -> AbstractContextManager[None]:
     """Within the block the statements of a session find and change all rows."""
-    outer = session.info.get(EVERYTHING, False)
-    session.info[EVERYTHING] = True
-    try:
-        yield
-    finally:
-        session.info[EVERYTHING] = outer
+    return with_info(session, EVERYTHING, True)
 
 
-@contextmanager
-def limited_to(session: Session, principal: Principal) -> Iterator[None]:
+def all_parts(session: Session) -> AbstractContextManager[None]:
+    """Within the block the statements of a session find all parts of the things that it sees.
+
+    For parts of things that were read before, and of which nothing else may be hidden.
+    """
+    return with_info(session, ALL_PARTS, True)
+
+
+def limited_to(session: Session, principal: Principal) -> AbstractContextManager[None]:
     """Within the block the statements of a session find only what this person may see."""
-    outer = session.info.get(PRINCIPAL)
-    session.info[PRINCIPAL] = principal
-    try:
-        yield
-    finally:
-        session.info[PRINCIPAL] = outer
+    return with_info(session, PRINCIPAL, principal)
 
 
 def principal_of(session: Session) -> Principal | None:
@@ -208,6 +203,13 @@ def _sees_job(row: Any) -> Condition:
     )
 
 
+def sees(session: Session, table: type[Any], key: Any) -> list[Condition]:
+    """Conditions that the person of this session sees the row with this id; none: they see all."""
+    if principal_of(session) is None:
+        return []
+    return [_exists(table.__tablename__, key, alone=True)]
+
+
 def belongs_to(name: str, user_id: int) -> Condition:
     """Condition on the rows of a table of things or their parts: they are this person's."""
     row = _table(name).c
@@ -268,6 +270,8 @@ def _limit(state: ORMExecuteState) -> sa.Result[Any] | None:
             parts.extend(part.get_children())
             if kind == "select" and not part._propagate_attrs:
                 bare.append(part)
+    if state.session.info.get(ALL_PARTS):
+        names &= _things.keys()
     options = [_criterion(name) for name in sorted(names) if is_limited(name)]
     _user_id.set(principal.user_id)
     if not options:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -45,14 +45,19 @@ def hide_deleted(*tables: type[Restorable]) -> None:
 
 
 @contextmanager
-def deleted_too(session: Session) -> Iterator[None]:
-    """Within the block the queries of a session find deleted rows, too."""
-    outer = session.info.get(DELETED_TOO, False)
-    session.info[DELETED_TOO] = True
+def with_info(session: Session, key: str, value: Any) -> Iterator[None]:
+    """Within the block `session.info` has this value."""
+    outer = session.info.get(key)
+    session.info[key] = value
     try:
         yield
     finally:
-        session.info[DELETED_TOO] = outer
+        session.info[key] = outer
+
+
+def deleted_too(session: Session) -> AbstractContextManager[None]:
+    """Within the block the queries of a session find deleted rows, too."""
+    return with_info(session, DELETED_TOO, True)
 
 
 @event.listens_for(Session, "do_orm_execute")

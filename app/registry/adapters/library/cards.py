@@ -10,8 +10,8 @@ from sqlmodel import Session, col, func, select
 
 from app.registry.adapters.versions.aliases import newest_version
 from app.registry.tables.adapters import LATEST, Adapter, AdapterAlias, AdapterTag, AdapterVersion
-from app.registry.tables.owned import everything
-from app.registry.tables.runs import Sample
+from app.registry.tables.owned import all_parts, sees
+from app.registry.tables.runs import Run, Sample
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class AdapterSummary:
 def summarize(session: Session, adapters: Sequence[Adapter]) -> list[AdapterSummary]:
     """The `latest` version, tags and covers of these adapters, in a few queries."""
     keys = [adapter.key for adapter in adapters]
-    counts, latest = _latest_versions(session, keys)
     tags: dict[int, list[str]] = {}
     words = select(AdapterTag).where(col(AdapterTag.adapter_id).in_(keys)).order_by(AdapterTag.tag)
-    with everything(session):  # who sees an adapter sees its tags and its number of versions
+    with all_parts(session):  # who sees an adapter sees its tags and its versions
+        counts, latest = _latest_versions(session, keys)
         for row in session.exec(words):
             tags.setdefault(row.adapter_id, []).append(row.tag)
-    covers = _find_covers(session, adapters, latest)
+        covers = _find_covers(session, adapters, latest)
     return [
         AdapterSummary(
             adapter,
@@ -57,8 +57,7 @@ def _latest_versions(
         .where(col(AdapterVersion.adapter_id).in_(keys))
         .group_by(col(AdapterVersion.adapter_id))
     )
-    with everything(session):
-        numbers = session.exec(counted).all()
+    numbers = session.exec(counted).all()
     aliased = select(AdapterVersion).join(
         AdapterAlias,
         (col(AdapterAlias.version_id) == col(AdapterVersion.id))
@@ -101,6 +100,7 @@ def samples_of_versions(session: Session, version_ids: Sequence[int]) -> dict[in
             col(AdapterVersion.id).in_(version_ids),
             col(Sample.step) > 0,
             is_before | col(AdapterVersion.steps).is_(None),
+            *sees(session, Run, col(Sample.run_id)),  # may be hidden where its version is not
         )
         .group_by(col(AdapterVersion.id), col(AdapterVersion.run_id))
         .subquery()
