@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from worker.core.families.family import Component
-from worker.core.lora_files.peft_settings import read_settings
+from worker.core.lora_files.peft_settings import PeftSettings, SettingsOfFile, read_settings
 from worker.core.lora_files.proof.content import (
-    ALPHA,
     KOHYA_PAIR,
     PEFT_PAIR,
     FileContent,
-    LayerPatch,
-    LeafPair,
     LoaderReading,
 )
 from worker.core.lora_files.proof.layout import BaseLayout
@@ -21,40 +18,27 @@ from worker.core.lora_files.proof.layout import BaseLayout
 DOTTED = ("diffusion_model.", "transformer.")
 KOHYA = "lora_unet_"
 BOTH_PAIRS = (KOHYA_PAIR, PEFT_PAIR)
+NOT_DETECTED = "The base model cannot be detected by the names of the layers."
 
 
 @dataclass(frozen=True)
 class FamilyRules:
-    """How each program reads adapters for a family, and which layers were tried with all."""
+    """How each program reads adapters for a family.
+
+    `tried`: what the keys of layers contain that were tried with every program.
+    """
 
     read: Mapping[str, Callable[[FileContent, BaseLayout], LoaderReading]]
-    can_change: Callable[[str, BaseLayout, Collection[str]], bool]
+    tried: tuple[str, ...]
+
+    def can_change(self, key: str, *_: object) -> bool:
+        """True for attention and feed-forward of all blocks: what was tried."""
+        return any(part in key for part in self.tried)
 
 
 def flat(path: str) -> str:
     """A path in names with underscores."""
     return path.replace(".", "_")
-
-
-def use_layer(
-    reading: LoaderReading,
-    content: FileContent,
-    key: str,
-    stem: str,
-    *,
-    pairs: Iterable[LeafPair],
-    third: int | None = None,
-    has_alpha: bool = True,
-) -> None:
-    """Add the patch of a layer under this name, if the file has it."""
-    for down, up in ((stem + down, stem + up) for down, up in pairs):
-        if down in content.tensors and up in content.tensors:
-            scale = 1.0
-            reading.used |= {down, up}
-            if has_alpha and stem + ALPHA in content.tensors:
-                reading.used.add(stem + ALPHA)
-                scale = float(content.tensors[stem + ALPHA]) / content.tensors[down].shape[0]
-            reading.patches[key] = LayerPatch(down, up, scale, third)
 
 
 def drop_without_query(reading: LoaderReading, query: str, others: Iterable[str]) -> None:
@@ -69,10 +53,21 @@ def drop_without_query(reading: LoaderReading, query: str, others: Iterable[str]
 
 def scale_by_settings(reading: LoaderReading, content: FileContent) -> LoaderReading:
     """The reading with the alpha that PEFT's settings in the header give each layer."""
-    settings = read_settings(content.metadata).of(Component.DENOISER)
+    settings = read_settings(content.metadata)
     for key, patch in reading.patches.items():
         rank = int(content.tensors[patch.down].shape[0])
-        paths = (key.partition(".")[2],)
-        if settings is not None and (alpha := settings.alpha(paths, rank)) is not None:
+        own, paths = settings_for(key, settings)
+        if own is not None and (alpha := own.alpha(paths, rank)) is not None:
             reading.patches[key] = replace(patch, scale=patch.scale * alpha / rank)
     return reading
+
+
+def settings_for(key: str, settings: SettingsOfFile) -> tuple[PeftSettings | None, tuple[str]]:
+    """(settings of its component, the layer's name in diffusers, which their patterns match).
+
+    The modules of the first encoder no longer have `text_model.`.
+    """
+    component, _, path = key.partition(".")
+    if component == Component.TEXT_ENCODER:
+        path = path.removeprefix("text_model.")
+    return settings.of(Component(component)), (path,)

@@ -73,6 +73,34 @@ class LoaderReading:
         return LoaderReading(rejection=reason, seen_as=self.seen_as, inherent=self.inherent)
 
 
+def use_layer(
+    reading: LoaderReading,
+    content: FileContent,
+    key: str,
+    stem: str,
+    *,
+    pairs: Iterable[LeafPair] = (KOHYA_PAIR,),
+    third: int | None = None,
+    has_alpha: bool = True,
+    zero_means_rank: bool = False,
+) -> None:
+    """Add the patch of a layer under this name, if the file has it.
+
+    The scale is alpha / rank, or 1 without an alpha, as in all loaders. `zero_means_rank`: an alpha
+    of 0 is ignored.
+    """
+    for down, up in ((stem + down, stem + up) for down, up in pairs):
+        if down in content.tensors and up in content.tensors:
+            scale = 1.0
+            reading.used |= {down, up}
+            if has_alpha and stem + ALPHA in content.tensors:
+                reading.used.add(stem + ALPHA)
+                alpha = float(content.tensors[stem + ALPHA])
+                if alpha or not zero_means_rank:
+                    scale = alpha / int(content.tensors[down].shape[0])
+            reading.patches[key] = LayerPatch(down, up, scale, third)
+
+
 def match_layer_names(
     content: FileContent,
     names: Mapping[str, Iterable[str]],
@@ -82,25 +110,12 @@ def match_layer_names(
 ) -> LoaderReading:
     """The reading of a loader that searches the file for each layer of its base by name.
 
-    `names`: the accepted names of each layer, by canonical key. The scale is alpha / rank, or 1
-    without an alpha, as in all loaders. `zero_means_rank`: an alpha of 0 is ignored.
+    `names`: the accepted names of each layer, by canonical key; the rest see `use_layer`.
     """
     reading = LoaderReading()
     for key, stems in names.items():
         for stem in stems:
-            for down_leaf, up_leaf in pairs:
-                down, up = stem + down_leaf, stem + up_leaf
-                if down not in content.tensors or up not in content.tensors:
-                    continue
-                rank = int(content.tensors[down].shape[0])
-                alpha = float(rank)
-                reading.used |= {down, up}
-                if stem + ALPHA in content.tensors:
-                    reading.used.add(stem + ALPHA)
-                    alpha = float(content.tensors[stem + ALPHA])
-                    if zero_means_rank and alpha == 0:
-                        alpha = float(rank)
-                reading.patches[key] = LayerPatch(down, up, alpha / rank)
+            use_layer(reading, content, key, stem, pairs=pairs, zero_means_rank=zero_means_rank)
     return reading
 
 

@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import product
 
-from worker.core.families.family import BaseFamily, Component
-from worker.core.lora_files.peft_settings import SettingsOfFile, read_settings
+from worker.core.families.family import BaseFamily
+from worker.core.lora_files.peft_settings import read_settings
+from worker.core.lora_files.proof.block_layers import scale_by_settings, settings_for
 from worker.core.lora_files.proof.content import (
     ALPHA,
     KOHYA_PAIR,
@@ -20,6 +21,7 @@ from worker.core.lora_files.proof.content import (
     LayerPatch,
     LeafPair,
     LoaderReading,
+    use_layer,
 )
 from worker.core.lora_files.proof.layout import (
     ANY_ENCODER,
@@ -63,10 +65,8 @@ def _read_kohya_names(content: FileContent, layout: BaseLayout) -> LoaderReading
     by_stem = _keys_by_stem(layout)
     reading = LoaderReading()
     for stem in stems:
-        down, up = (stem + leaf for leaf in KOHYA_PAIR)
-        if stem in by_stem and down in content.tensors and up in content.tensors:
-            reading.patches[by_stem[stem]] = LayerPatch(down, up, 1.0)
-            reading.used |= {down, up} | ({stem + ALPHA} & content.tensors.keys())
+        if stem in by_stem:
+            use_layer(reading, content, by_stem[stem], stem)
     _drop_attention(reading)
     if reading.rejection:
         return reading
@@ -141,20 +141,17 @@ def _read_peft_names(content: FileContent, layout: BaseLayout) -> LoaderReading:
     reading = LoaderReading()
     settings = read_settings(content.metadata)
     for key in layout.shapes:
-        for stem, (down_leaf, up_leaf) in _accepted_names(key):
-            down, up = stem + down_leaf, stem + up_leaf
-            if down in content.tensors and up in content.tensors:
-                rank = int(content.tensors[down].shape[0])
-                reading.patches[key] = LayerPatch(
-                    down, up, _scale_from_settings(key, rank, settings)
+        own, paths = settings_for(key, settings)
+        told = own.rank(paths) if own is not None else None
+        for stem, pair in _accepted_names(key):
+            use_layer(reading, content, key, stem, pairs=(pair,), has_alpha=False)
+            if (patch := reading.patches.get(key)) is None:
+                continue
+            if told not in (None, rank := int(content.tensors[patch.down].shape[0])):
+                return reading.reject(
+                    f"The settings give {key} rank {told}, its tensors have rank {rank}: rejected."
                 )
-                reading.used |= {down, up}
-                if (own := _rank_from_settings(key, settings)) not in (None, rank):
-                    return LoaderReading(
-                        rejection=f"The settings give {key} rank {own}, its tensors have "
-                        f"rank {rank}: rejected."
-                    )
-    return reading
+    return scale_by_settings(reading, content)
 
 
 def _encoder_without_attention(content: FileContent) -> str:
@@ -175,28 +172,3 @@ def _accepted_names(key: str) -> Iterable[tuple[str, LeafPair]]:
     layer, _, name = key.removesuffix(".0").rpartition(".")
     if key.startswith("unet.") and name in ("to_q", "to_k", "to_v", "to_out"):
         yield f"{layer}.processor.{name}", _OLD_PAIR  # attention processors of old versions
-
-
-def _scale_from_settings(key: str, rank: int, settings: SettingsOfFile) -> float:
-    """alpha / rank from the settings in the header; 1 without settings."""
-    component, paths = _module_paths(key)
-    own = settings.of(component)
-    alpha = own.alpha(paths, rank) if own is not None else None
-    return 1.0 if alpha is None else alpha / rank
-
-
-def _rank_from_settings(key: str, settings: SettingsOfFile) -> int | None:
-    component, paths = _module_paths(key)
-    own = settings.of(component)
-    return None if own is None else own.rank(paths)
-
-
-def _module_paths(key: str) -> tuple[Component, tuple[str, ...]]:
-    """(component, the module's name in diffusers, which the patterns of settings are matched with).
-
-    The modules of the first encoder no longer have `text_model.`.
-    """
-    component, _, path = key.partition(".")
-    if component == Component.TEXT_ENCODER:
-        path = path.removeprefix("text_model.")
-    return Component(component), (path,)

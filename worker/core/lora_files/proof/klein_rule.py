@@ -12,20 +12,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
-from worker.core.families.family import BaseFamily
 from worker.core.families.klein.layers import WIDTH
 from worker.core.families.klein.names import original_layer
 from worker.core.lora_files.proof.block_layers import (
     BOTH_PAIRS,
     DOTTED,
     KOHYA,
+    NOT_DETECTED,
     FamilyRules,
     drop_without_query,
     flat,
     scale_by_settings,
-    use_layer,
 )
 from worker.core.lora_files.proof.content import (
     ALPHA,
@@ -33,13 +30,13 @@ from worker.core.lora_files.proof.content import (
     PEFT_PAIR,
     FileContent,
     LoaderReading,
+    use_layer,
 )
 from worker.core.lora_files.proof.layout import BaseLayout
 
 COMFY = "diffusion_model."
 PEFT = "base_model.model."
 FLUX_1 = "FLUX.1"
-NOT_DETECTED = "The base model cannot be detected by the names of the layers."
 _OWN_TO_CPP = (".ff.", ".ff_context.", ".to_qkv_mlp_proj", "single_transformer_blocks.")
 
 
@@ -133,7 +130,7 @@ def read_as_diffusers(content: FileContent, layout: BaseLayout) -> LoaderReading
     for key, path in layout.paths("unet"):
         own, third = original_layer(path)
         if is_kohya and "modulation" not in path:
-            use_layer(reading, content, key, KOHYA + flat(own), pairs=(KOHYA_PAIR,), third=third)
+            use_layer(reading, content, key, KOHYA + flat(own), third=third)
         elif is_converted and not is_kohya:
             for prefix in (COMFY, PEFT):
                 use_layer(reading, content, key, prefix + path, pairs=(PEFT_PAIR,))
@@ -143,20 +140,13 @@ def read_as_diffusers(content: FileContent, layout: BaseLayout) -> LoaderReading
     return scale_by_settings(reading, content)
 
 
-def can_change(key: str, _layout: BaseLayout, _expected: Collection[str]) -> bool:
-    """True for attention and feed-forward of all blocks: what was tried with every program."""
-    return "transformer_blocks." in key
-
-
-RULES = {
-    BaseFamily.KLEIN: FamilyRules(
-        {
-            "comfyui": read_as_comfyui,
-            "invokeai": read_as_invokeai,
-            "cpp": read_as_stable_diffusion_cpp,
-            "diffusers": read_as_diffusers,
-        },
-        can_change,
-    )
-}
+RULES = FamilyRules(
+    {
+        "comfyui": read_as_comfyui,
+        "invokeai": read_as_invokeai,
+        "cpp": read_as_stable_diffusion_cpp,
+        "diffusers": read_as_diffusers,
+    },
+    tried=("transformer_blocks.",),
+)
 """The rule of each program that reads adapters for FLUX.2 klein."""

@@ -11,25 +11,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
-from worker.core.families.family import BaseFamily
 from worker.core.lora_files.proof.block_layers import (
     BOTH_PAIRS,
     DOTTED,
     KOHYA,
+    NOT_DETECTED,
     FamilyRules,
     drop_without_query,
     flat,
     scale_by_settings,
-    use_layer,
 )
 from worker.core.lora_files.proof.content import (
     ALPHA,
-    KOHYA_PAIR,
     PEFT_PAIR,
     FileContent,
     LoaderReading,
+    use_layer,
 )
 from worker.core.lora_files.proof.layout import BaseLayout
 
@@ -56,13 +53,13 @@ def read_as_invokeai(content: FileContent, layout: BaseLayout) -> LoaderReading:
     """Match diffusers' paths; an alpha beside lora_A and lora_B is dropped."""
     reading = LoaderReading()
     if not any(name.startswith(_INVOKE_PREFIXES) for name in content.tensors):
-        return reading.reject("The base model cannot be detected by the names of the layers.")
+        return reading.reject(NOT_DETECTED)
     for key, path in layout.paths("unet"):
         for prefix in (*DOTTED, "base_model.model.transformer."):
-            use_layer(reading, content, key, prefix + path, pairs=(KOHYA_PAIR,))
+            use_layer(reading, content, key, prefix + path)
             use_layer(reading, content, key, prefix + path, pairs=(PEFT_PAIR,), has_alpha=False)
         if not path.endswith(".to_out.0"):
-            use_layer(reading, content, key, f"lora_unet__{flat(path)}", pairs=(KOHYA_PAIR,))
+            use_layer(reading, content, key, f"lora_unet__{flat(path)}")
     return reading
 
 
@@ -78,8 +75,8 @@ def read_as_stable_diffusion_cpp(content: FileContent, layout: BaseLayout) -> Lo
             use_layer(reading, content, key, prefix + path, pairs=BOTH_PAIRS)
         if path.startswith("layers.") and ".attention." in path:
             own, third = _own_name(path)
-            use_layer(reading, content, key, KOHYA + flat(path), pairs=(KOHYA_PAIR,))
-            use_layer(reading, content, key, KOHYA + flat(own), pairs=(KOHYA_PAIR,), third=third)
+            use_layer(reading, content, key, KOHYA + flat(path))
+            use_layer(reading, content, key, KOHYA + flat(own), third=third)
     drop_without_query(reading, "to_q", ("to_k", "to_v"))
     return reading
 
@@ -101,17 +98,12 @@ def read_as_diffusers(content: FileContent, layout: BaseLayout) -> LoaderReading
         for stem in (f"diffusion_model.{path}", path, KOHYA + flat(path)):
             use_layer(reading, content, key, stem, pairs=BOTH_PAIRS)
         own, third = _own_name(path)
-        use_layer(reading, content, key, KOHYA + flat(own), pairs=(KOHYA_PAIR,), third=third)
+        use_layer(reading, content, key, KOHYA + flat(own), third=third)
         if third is None:  # with dots, q, k and v in one layer are lost
-            use_layer(reading, content, key, f"diffusion_model.{own}", pairs=(KOHYA_PAIR,))
+            use_layer(reading, content, key, f"diffusion_model.{own}")
     if is_other and not reading.patches:
         return reading.reject("No layer has the names that the file gets when it is converted.")
     return scale_by_settings(reading, content)
-
-
-def can_change(key: str, _layout: BaseLayout, _expected: Collection[str]) -> bool:
-    """True for attention and feed-forward of all blocks: what was tried with every program."""
-    return ".attention." in key or ".feed_forward." in key
 
 
 def _own_name(path: str) -> tuple[str, int | None]:
@@ -122,15 +114,13 @@ def _own_name(path: str) -> tuple[str, int | None]:
     return path.replace("attention.to_out.0", "attention.out"), None
 
 
-RULES = {
-    BaseFamily.ZIMAGE: FamilyRules(
-        {
-            "comfyui": read_as_comfyui,
-            "invokeai": read_as_invokeai,
-            "cpp": read_as_stable_diffusion_cpp,
-            "diffusers": read_as_diffusers,
-        },
-        can_change,
-    )
-}
+RULES = FamilyRules(
+    {
+        "comfyui": read_as_comfyui,
+        "invokeai": read_as_invokeai,
+        "cpp": read_as_stable_diffusion_cpp,
+        "diffusers": read_as_diffusers,
+    },
+    tried=(".attention.", ".feed_forward."),
+)
 """The rule of each program that reads adapters for Z-Image."""
