@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from worker.core.families.family import Component
+from worker.core.families.family import BaseFamily, Component
 from worker.core.lora_files.peft_settings import PeftSettings, SettingsOfFile, read_settings
 from worker.core.lora_files.proof.content import (
     KOHYA_PAIR,
@@ -28,6 +28,7 @@ class FamilyRules:
     `tried`: what the keys of layers contain that were tried with every program.
     """
 
+    family: BaseFamily
     read: Mapping[str, Callable[[FileContent, BaseLayout], LoaderReading]]
     tried: tuple[str, ...]
 

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from worker.core.families.family import BaseFamily
 from worker.core.families.klein.layers import WIDTH
 from worker.core.families.klein.names import original_layer
 from worker.core.lora_files.proof.block_layers import (
@@ -141,6 +142,7 @@ def read_as_diffusers(content: FileContent, layout: BaseLayout) -> LoaderReading
 
 
 RULES = FamilyRules(
+    BaseFamily.KLEIN,
     {
         "comfyui": read_as_comfyui,
         "invokeai": read_as_invokeai,

@@ -47,7 +47,7 @@ LOADERS = (
 )
 
 
-_OTHERS = {BaseFamily.ZIMAGE: zimage_rule.RULES, BaseFamily.KLEIN: klein_rule.RULES}
+_OTHERS = {rules.family: rules for rules in (zimage_rule.RULES, klein_rule.RULES)}
 
 
 def loaders_of(family: BaseFamily) -> Sequence[Loader]:

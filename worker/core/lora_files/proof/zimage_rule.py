@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from worker.core.families.family import BaseFamily
 from worker.core.lora_files.proof.block_layers import (
     BOTH_PAIRS,
     DOTTED,
@@ -115,6 +116,7 @@ def _own_name(path: str) -> tuple[str, int | None]:
 
 
 RULES = FamilyRules(
+    BaseFamily.ZIMAGE,
     {
         "comfyui": read_as_comfyui,
         "invokeai": read_as_invokeai,
