@@ -11,13 +11,18 @@ from torch import Tensor
 from worker.core.families.facts.family_facts import MAX_TEXT_TOKENS
 from worker.core.families.flow import Flow, FlowSampler, shifted
 from worker.core.families.network import FamilyError, NoiseSettings
+from worker.core.families.text_states import TextStates
 
 
 class FlowNetwork:
-    """The parts of Network that these families share; `thinking`: whether the chat model may."""
+    """The parts of Network that these families share.
+
+    `thinking`: whether the chat model may. `pads`: all prompts are as long as the longest may be.
+    """
 
     stored_text = torch.bfloat16
     thinking: bool
+    pads: bool
 
     def process(
         self,
@@ -33,6 +38,30 @@ class FlowNetwork:
     def middle_level(self, sampler: FlowSampler) -> Tensor:
         """See Network."""
         return shifted(torch.tensor(0.5), sampler.shift)
+
+    def encode(
+        self,
+        encoders: Sequence[Any],
+        tokenizers: Sequence[Any],
+        prompts: Sequence[str],
+        *,
+        device: torch.device | str,
+        clip_skip: int = 1,
+    ) -> TextStates:
+        """See Network. Raises FamilyError for a tokenizer without a chat template."""
+        (encoder,), (tokenizer,) = encoders, tokenizers
+        found = [fit_in_template(tokenizer, one, thinking=self.thinking)[0] for one in prompts]
+        length = MAX_TEXT_TOKENS if self.pads else max(map(len, found))
+        ids = torch.full((len(prompts), length), tokenizer.pad_token_id or 0, device=device)
+        mask = torch.zeros_like(ids, dtype=torch.bool)
+        for row, tokens in enumerate(found):
+            ids[row, : len(tokens)] = torch.tensor(tokens, device=device)
+            mask[row, : len(tokens)] = True
+        return self.states(encoder, ids, mask)
+
+    def states(self, encoder: Any, ids: Tensor, mask: Tensor) -> TextStates:
+        """What the denoiser reads of tokens (prompts, tokens); the mask is false for padding."""
+        raise NotImplementedError
 
     def unread(self, tokenizers: Sequence[Any], prompt: str) -> str:
         """See Network."""

@@ -7,15 +7,14 @@ length belongs to what the transformer was trained with; positions are four numb
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from worker.core.families.facts.family_facts import MAX_TEXT_TOKENS
 from worker.core.families.flow import FlowSampler, is_second_order
-from worker.core.families.flow_network import FlowNetwork, fit_in_template, states_after
+from worker.core.families.flow_network import FlowNetwork, states_after
 from worker.core.families.network import number_type
 from worker.core.families.text_states import TextStates
 from worker.core.words import SamplerName
@@ -42,6 +41,7 @@ class KleinNetwork(FlowNetwork):
     """Text states are three of the encoder's, side by side; latents: see PackedAutoencoder."""
 
     thinking = False
+    pads = True
 
     def sampler(
         self, name: SamplerName | None, scheduler_config: Mapping[str, Any], *, prediction: str
@@ -49,24 +49,8 @@ class KleinNetwork(FlowNetwork):
         """See Network; Euler is the usual one."""
         return KleinSampler(1.0, second_order=is_second_order(name, LABEL))
 
-    def encode(
-        self,
-        encoders: Sequence[Any],
-        tokenizers: Sequence[Any],
-        prompts: Sequence[str],
-        *,
-        device: torch.device | str,
-        clip_skip: int = 1,
-    ) -> TextStates:
-        """See Network. Raises FamilyError for a tokenizer without a chat template."""
-        (encoder,), (tokenizer,) = encoders, tokenizers
-        padding = tokenizer.pad_token_id or 0
-        ids = torch.full((len(prompts), MAX_TEXT_TOKENS), padding, device=device)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            found, _ = fit_in_template(tokenizer, prompt, thinking=self.thinking)
-            ids[row, : len(found)] = torch.tensor(found, device=device)
-            mask[row, : len(found)] = 1
+    def states(self, encoder: Any, ids: Tensor, mask: Tensor) -> TextStates:
+        """See FlowNetwork."""
         quarter = encoder.config.num_hidden_layers // 4
         states = states_after(encoder, [quarter, 2 * quarter, 3 * quarter], ids, mask)
         return TextStates(torch.cat(states, dim=-1))
