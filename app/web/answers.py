@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.registry.actor import Visibility
 from app.registry.api_records import ANSWER
 from app.registry.job_kinds.states import JobStatus
 from app.web.owners import owner_name
+from worker.core.documented import DocumentedModel
 
 
-class Answer(BaseModel):
+class Answer(DocumentedModel):
     """An answer that reads its fields from a row; a new column of the row never appears in it."""
 
     model_config = ANSWER
@@ -34,9 +35,8 @@ class OwnedAnswer(Answer):
     """An answer about a thing, which says whose it is; read from the first row that is owned."""
 
     owner: str | None = Field(description="The person it belongs to; null without accounts.")
-    visibility: Visibility | None = Field(
-        description="Who else sees it, and may edit it; null without accounts."
-    )
+    visibility: Visibility | None
+    """Who else sees it, and may edit it; null without accounts."""
 
     @classmethod
     def of(cls, *rows: object, **derived: Any) -> Self:
@@ -63,9 +63,8 @@ class WorkAnswer(JobAnswer):
     """What is known of a job that tells how far it is."""
 
     progress: float = Field(description="Share of the work that is done, 0 to 1.")
-    waits_for: str | None = Field(
-        description="What it waits for during an outage or on a full disk, as a sentence."
-    )
+    waits_for: str | None
+    """What it waits for during an outage or on a full disk, as a sentence."""
 
 
 def image_urls(sha256: str | None) -> dict[str, str | None]:

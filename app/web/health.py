@@ -17,7 +17,7 @@ from fastapi import Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.registry import health
 from app.registry.errors import AppError, NotReady
@@ -26,6 +26,7 @@ from app.registry.state import AppState
 from app.web.access.needs import Action, Router
 from app.web.problems import problems
 from app.web.state import State
+from worker.core.documented import DocumentedModel
 
 router = Router(tags=["server"])
 log = structlog.get_logger()
@@ -116,12 +117,11 @@ def probes_of(request: Request, state: State) -> Probes:
 AppProbes = Annotated[Probes, Depends(probes_of)]
 
 
-class Readiness(BaseModel):
+class Readiness(DocumentedModel):
     """The state of each part: `ok`, `degraded` or `failed`."""
 
-    status: Literal["ready", "degraded"] = Field(
-        description="`degraded`: pages are shown, and something is slower or refused."
-    )
+    status: Literal["ready", "degraded"]
+    """`degraded`: pages are shown, and something is slower or refused."""
     database: PartStatus = Field(description="Whether the database can be read.")
     storage: PartStatus = Field(description="Whether stored files can be read.")
     broker: PartStatus = Field(description="Whether workers are woken at once.")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from app.registry.errors import AppError, Conflict, Forbidden, InvalidInput, NotFound
 from app.registry.validation import named_reasons, reason
+from worker.core.documented import DocumentedModel
 
 MEDIA_TYPE = "application/problem+json"
 JSON = "application/json"
@@ -42,22 +43,17 @@ class FieldProblem(BaseModel):
     detail: str = Field(description="Reason, as a sentence.")
 
 
-class Problem(BaseModel):
+class Problem(DocumentedModel):
     """An error as `application/problem+json` (RFC 9457)."""
 
-    type: str = Field(
-        description="Identifies the kind of error; stable.",
-        examples=["urn:brushwork:problem:not_found"],
-    )
+    type: str = Field(examples=["urn:brushwork:problem:not_found"])
+    """Identifies the kind of error; stable."""
     title: str = Field(description="Kind of error, in words.", examples=["Not found"])
     status: int = Field(description="HTTP status.", examples=[404])
-    detail: str = Field(
-        description="What is wrong and what to do, as sentences for a person.",
-        examples=["There is no such dataset; it may have been deleted."],
-    )
-    errors: list[FieldProblem] = Field(
-        default_factory=list, description="One entry per invalid field; only if there are any."
-    )
+    detail: str = Field(examples=["There is no such dataset; it may have been deleted."])
+    """What is wrong and what to do, as sentences for a person."""
+    errors: list[FieldProblem] = Field(default_factory=list)
+    """One entry per invalid field; only if there are any."""
 
 
 def problems(reasons: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:

@@ -2,18 +2,18 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 
 
 class DocumentedModel(BaseModel):
-    """A model whose fields have the docstrings below them as descriptions, each as one line."""
+    """A model whose fields can have docstrings below them as descriptions, each as one line."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True, defer_build=True)
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Joins the lines of descriptions, then builds the validator."""
-        for field in cls.model_fields.values():
+    def __get_pydantic_core_schema__(cls, source: type, handler: GetCoreSchemaHandler) -> Any:
+        """Joins the lines of descriptions before the schema is made."""
+        for field in cls.__pydantic_fields__.values():
             if field.description:
                 field.description = " ".join(field.description.split())
-        cls.model_rebuild()
+        return handler(source)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from sqlmodel import Session, col, func, select
 
 from app.registry.blind_tests import service
@@ -19,6 +19,7 @@ from app.registry.blind_tests.images import BASE, REAL, TestImages
 from app.registry.db import Database, utcnow
 from app.registry.errors import Conflict
 from app.registry.tables.blind_tests import BlindTest, BlindVote, Choice, PairKind, Question
+from worker.core.documented import DocumentedModel
 from worker.core.evaluation import preferences
 from worker.core.evaluation.preferences import FEWEST_CHECKS, Check, Pair, Place, Vote
 
@@ -26,14 +27,13 @@ TRIES = 8  # while others answer at the same moment
 State = Literal["pair", "waiting", "finished", "failed", "ended"]
 
 
-class Turn(BaseModel):
+class Turn(DocumentedModel):
     """What a judge meets next; nothing in it tells which candidates a pair has."""
 
     test: BlindTest = Field(exclude=True)
-    state: State = Field(
-        description="`waiting`: for images; `finished`: no pair is left for this judge; `failed`: "
-        "no image can be drawn; `ended`: read the result."
-    )
+    state: State
+    """`waiting`: for images; `finished`: no pair is left for this judge; `failed`: no image can be
+    drawn; `ended`: read the result."""
     number: int = Field(0, description="Number of the pair; 0 without one.")
     subject: str = Field("", description="What both images show.")
     judged: int = Field(0, description="Answers of this judge.")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 from sqlmodel import Session
 
 from app.registry import prompt_sets
@@ -39,6 +39,7 @@ from app.registry.tables.datasets import Dataset
 from app.registry.tables.renders import MAX_TITLE, Recipe, Render
 from app.registry.validation import one_line
 from app.registry.wording import join_words, plural
+from worker.core.documented import DocumentedModel
 from worker.core.evaluation import preferences
 from worker.core.evaluation.errors import EvaluationError
 from worker.core.evaluation.preferences import FEWEST_PROMPTS, MOST_PROMPTS
@@ -63,53 +64,40 @@ FEW_PROMPTS = (
 )
 
 
-class CandidateRequest(BaseModel):
+class CandidateRequest(DocumentedModel):
     """A candidate: adapters with their weights, a checkpoint of a run, a recipe, or nothing."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    adapters: list[WeightedAdapter] = Field(
-        default_factory=list,
-        max_length=MAX_RENDER_ADAPTERS,
-        description="Adapters with their weights; empty and nothing else: without adapters.",
-    )
+    adapters: list[WeightedAdapter] = Field(default_factory=list, max_length=MAX_RENDER_ADAPTERS)
+    """Adapters with their weights; empty and nothing else: without adapters."""
     run_id: RowId | None = Field(None, description="The run that a checkpoint is of.")
     step: Number | None = Field(None, description="The step of the checkpoint.")
     weight: AdapterWeight | None = Field(None, description="Of the checkpoint; absent: as trained.")
-    recipe: Reference | None = Field(
-        None, description="Id or slug of a recipe: its adapters and settings, not its prompt."
-    )
-    base_model: BaseReference | None = Field(
-        None, description="Absent: that of its adapters, else of the first candidate with some."
-    )
+    recipe: Reference | None = None
+    """Id or slug of a recipe: its adapters and settings, not its prompt."""
+    base_model: BaseReference | None = None
+    """Absent: that of its adapters, else of the first candidate with some."""
 
 
-class BlindRequest(BaseModel):
+class BlindRequest(DocumentedModel):
     """A blind test to make."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    question: Question = Field(
-        description="`closer`: which is closer to three images of the style; `keep`: which to keep."
-    )
-    candidates: list[CandidateRequest] = Field(
-        max_length=MOST_NAMED,
-        description="Two to six; one without any field is the base model alone.",
-    )
-    run_id: RowId | None = Field(
-        None, description="The run that it is about; absent: that of the first checkpoint."
-    )
-    dataset_id: Reference | None = Field(
-        None, description="Id or slug of a dataset of the style; absent: that of the training."
-    )
-    prompt_set: Reference | None = Field(
-        None, description="Id or slug of a prompt set to draw; absent: everyday subjects."
-    )
-    grid_id: RowId | None = Field(
-        None, description="A grid whose prompts and seeds are drawn as they are."
-    )
+    question: Question
+    """`closer`: which is closer to three images of the style; `keep`: which to keep."""
+    candidates: list[CandidateRequest] = Field(max_length=MOST_NAMED)
+    """Two to six; one without any field is the base model alone."""
+    run_id: RowId | None = None
+    """The run that it is about; absent: that of the first checkpoint."""
+    dataset_id: Reference | None = None
+    """Id or slug of a dataset of the style; absent: that of the training."""
+    prompt_set: Reference | None = None
+    """Id or slug of a prompt set to draw; absent: everyday subjects."""
+    grid_id: RowId | None = None
+    """A grid whose prompts and seeds are drawn as they are."""
     steps: int = Field(STEPS, ge=1, le=200, description="Denoising steps; recipes have their own.")
-    title: Annotated[str, StringConstraints(max_length=MAX_TITLE)] = Field(
-        "", description="Its title; empty: what it is about."
-    )
+    title: Annotated[str, StringConstraints(max_length=MAX_TITLE)] = ""
+    """Its title; empty: what it is about."""
 
 
 @dataclass(frozen=True)

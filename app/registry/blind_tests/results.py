@@ -17,6 +17,7 @@ from app.registry.blind_tests.judging import Sheet
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.blind_tests import BlindTest, PairKind
 from app.registry.wording import percent, plural
+from worker.core.documented import DocumentedModel
 from worker.core.evaluation import preferences
 from worker.core.evaluation.preferences import Plan, Standing
 
@@ -52,7 +53,7 @@ class BlindJudge(BaseModel):
     sided: int = Field(exclude=True)
 
 
-class BlindPair(BaseModel):
+class BlindPair(DocumentedModel):
     """An answered pair, the candidate of the lower number first."""
 
     number: int = Field(description="Its number in the sequence of the judge.")
@@ -62,16 +63,13 @@ class BlindPair(BaseModel):
     one: int = Field(description="Candidate, from 0; of a control 0: real, 1: the base model's.")
     other: int = Field(description="The other candidate.")
     chosen: int | None = Field(description="One of the two; null: no difference.")
-    one_image: Shown = Field(
-        serialization_alias="one_url",
-        description="Address of its image; null once it was deleted.",
-    )
-    other_image: Shown = Field(
-        serialization_alias="other_url", description="Address of the other image."
-    )
+    one_image: Shown = Field(serialization_alias="one_url")
+    """Address of its image; null once it was deleted."""
+    other_image: Shown = Field(serialization_alias="other_url")
+    """Address of the other image."""
 
 
-class BlindResult(BaseModel):
+class BlindResult(DocumentedModel):
     """What a test found."""
 
     test: BlindTest = Field(exclude=True)
@@ -82,9 +80,8 @@ class BlindResult(BaseModel):
     counted: int = Field(description="Answers in the result.")
     shares: list[BlindShare] = Field(description="Of each candidate against each other one.")
     judges: list[BlindJudge] = Field(description="How steady the judges were.")
-    measured: str = Field(
-        description="The answers beside the recommended checkpoint or best weight; else empty."
-    )
+    measured: str
+    """The answers beside the recommended checkpoint or best weight; else empty."""
     agrees: bool | None = Field(description="Whether judges prefer that, too; null: not known.")
     notes: list[str] = Field(description="What was left out, and why, as sentences.")
     pairs: list[BlindPair] = Field(description="Pair by pair.")

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, Field, PlainSerializer
 
 from app.registry.errors import AppError
 from app.registry.job_kinds.weighted import ResolvedAdapter
+from worker.core.documented import DocumentedModel
 from worker.core.inference.config import BlockWeights
 from worker.core.lora_files.weights import WeightCard, weight_name
 from worker.core.words import FileFormat, FusedDtype, FuseLayout, MergeMethod, WeightDtype
@@ -83,7 +84,7 @@ class JobArgs(BaseModel, frozen=True):
         }
 
 
-class JobResult(BaseModel, frozen=True):
+class JobResult(DocumentedModel, frozen=True):
     """Base of the results of a kind of job; empty until the job writes progress or ends."""
 
     def stored(self) -> dict[str, Any]:
@@ -428,31 +429,27 @@ class DryRunResult(JobResult):
     seconds_low: float | None = Field(None, description="Low end of its interval of 95 %.")
     seconds_high: float | None = Field(None, description="High end of its interval of 95 %.")
     sample_seconds: float | None = Field(None, description="Time of a sample; null: none was made.")
-    peak_memory_bytes: int | None = Field(
-        None, description="Most memory at a time: of the GPU; on a CPU of the whole process."
-    )
+    peak_memory_bytes: int | None = None
+    """Most memory at a time: of the GPU; on a CPU of the whole process."""
     layers: int = Field(0, description="Layers that get an adapter.")
     all_layers: int = Field(0, description="Layers of the base model that could have one.")
-    changes: tuple[str, ...] = Field(
-        (), description="What a run changes by itself to fit into memory; measured with that."
-    )
-    round_trips: tuple[RoundTrip, ...] = Field(
-        (), description="The images that lose most in the autoencoder, kept for a week."
-    )
+    changes: tuple[str, ...] = ()
+    """What a run changes by itself to fit into memory; measured with that."""
+    round_trips: tuple[RoundTrip, ...] = ()
+    """The images that lose most in the autoencoder, kept for a week."""
 
 
 # Evaluations
 
 
-class UsedPromptSet(BaseModel, frozen=True):
+class UsedPromptSet(DocumentedModel, frozen=True):
     """The version of a prompt set that was drawn, as it was called then."""
 
     id: int = Field(description="The set; it may have been deleted since.")
     name: str = Field(description="Its name then.")
     version: int = Field(description="The number of its version.")
-    named: tuple[str, ...] = Field(
-        (), description="Its subjects that captions of the images name, so that they are not new."
-    )
+    named: tuple[str, ...] = ()
+    """Its subjects that captions of the images name, so that they are not new."""
 
 
 class EvaluationArgs(JobArgs):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AliasChoices, BaseModel, Field, StringConstraints
+from pydantic import AliasChoices, Field, StringConstraints
 
 from app.registry.slugs import Reference, RowId
+from worker.core.documented import DocumentedModel
 from worker.core.inference.config import AdapterWeight, OptionalBlockWeights
 from worker.core.lora_files.parts import Part
 from worker.core.lora_files.weights import USUAL_WEIGHT
@@ -25,29 +26,21 @@ NAMED = AliasChoices("id", "adapter_id")
 ONLY_OF_RENDERS = {"sha256", "base_model_id", "clip_skip"}
 
 
-class WeightedAdapter(BaseModel, frozen=True, extra="forbid"):
+class WeightedAdapter(DocumentedModel, frozen=True, extra="forbid"):
     """An adapter with its weights, as named.
 
     The weight defaults to the usual one of the version, that of the text encoders to the UNet's.
     """
 
-    adapter_id: Reference = Field(
-        validation_alias=NAMED,
-        serialization_alias="id",
-        description="Id or slug of the adapter.",
-    )
+    adapter_id: Reference = Field(validation_alias=NAMED, serialization_alias="id")
+    """Id or slug of the adapter."""
     version: VersionReference = None
-    weight: AdapterWeight | None = Field(
-        None,
-        description="1: as trained; 0: off; negative: the opposite; absent: the usual weight of "
-        "the version.",
-    )
-    text_encoder_weight: AdapterWeight | None = Field(
-        None, description="Weight in the text encoders; absent: the same as `weight`."
-    )
-    block_weights: OptionalBlockWeights = Field(
-        None, description="Factors of `weight` in the blocks of the UNet; absent: 1 in all."
-    )
+    weight: AdapterWeight | None = None
+    """1: as trained; 0: off; negative: the opposite; absent: the usual weight of the version."""
+    text_encoder_weight: AdapterWeight | None = None
+    """Weight in the text encoders; absent: the same as `weight`."""
+    block_weights: OptionalBlockWeights = None
+    """Factors of `weight` in the blocks of the UNet; absent: 1 in all."""
     name: Label | None = Field(
         None, description=OF_ANSWERS.format("name"), json_schema_extra=READ_ONLY
     )

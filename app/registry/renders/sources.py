@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import IO, Any, Self
 
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from sqlmodel import Session, col, select
 
 from app.registry.actor import current_user_id
@@ -32,6 +32,7 @@ from app.registry.tables.datasets import Dataset
 from app.registry.tables.owned import everything
 from app.registry.tables.renders import Grid, Recipe, Render, RenderImage, RenderSource, SourceUser
 from app.registry.uploads import UploadedFile
+from worker.core.documented import DocumentedModel
 from worker.core.inference.config import MAX_SIDE, MIN_SIDE, SIDE_STEP
 from worker.core.lora_files.weights import MAX_STRIP
 
@@ -46,22 +47,17 @@ TEXT = re.compile(
 )
 
 
-class SourceImage(BaseModel):
+class SourceImage(DocumentedModel):
     """An image to start from, named in one of three ways."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     render_id: RowId | None = Field(None, description="Id of a render, for one of its images.")
-    image: int = Field(
-        0, ge=0, lt=MAX_STRIP, description="Which image of the render, counted from 0."
-    )
+    image: int = Field(0, ge=0, lt=MAX_STRIP)
+    """Which image of the render, counted from 0."""
     image_id: RowId | None = Field(None, description="Id of an image of a dataset.")
-    sha256: str | None = Field(
-        None,
-        max_length=64,
-        pattern=r"^[0-9a-f]{64}$",
-        description="Hash of an image that was uploaded, or that a render started from.",
-    )
+    sha256: str | None = Field(None, max_length=64, pattern=r"^[0-9a-f]{64}$")
+    """Hash of an image that was uploaded, or that a render started from."""
 
     @model_validator(mode="after")
     def _check_one(self) -> Self:

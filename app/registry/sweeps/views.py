@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
-from pydantic import BaseModel, Field
+from pydantic import Field
 from sqlmodel import Session, col, select
 
 from app.registry.base_models import service as base_models
@@ -34,32 +34,31 @@ from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.renders import GridCell, Render
 from app.registry.tables.rows import deleted_too
 from app.registry.tables.runs import Checkpoint, Run, Stage, Sweep
+from worker.core.documented import DocumentedModel
 
 
-class RunView(BaseModel):
+class RunView(DocumentedModel):
     """A run of a configuration."""
 
     run_id: int = Field(description="The run.")
     seed: int = Field(description="Its training seed.")
     status: JobStatus = Field(description="Its status; `paused` at half of its steps.")
     step: int = Field(description="The steps that are done.")
-    style: float | None = Field(
-        None, description="Measured last: 0 as the base model, 1 as the dataset."
-    )
+    style: float | None = None
+    """Measured last: 0 as the base model, 1 as the dataset."""
     grid_id: int | None = Field(None, description="The grid with its images.")
     column: int | None = Field(None, description="Its column there, from 0.")
 
 
-class ConfigurationView(BaseModel):
+class ConfigurationView(DocumentedModel):
     """A configuration with what was measured; null: not measured."""
 
     configuration: int = Field(description="Its place in the plan, from 0.")
     name: str = Field(description="Its settings in words.")
     settings: dict[str, Any] = Field(description="Its settings.")
     style: float | None = Field(description="Mean over the seeds, at the last step measured.")
-    style_half: float | None = Field(
-        description="Half of the interval of 95 % of that, with the spread of all pooled."
-    )
+    style_half: float | None
+    """Half of the interval of 95 % of that, with the spread of all pooled."""
     adherence: float | None = Field(description="Prompts followed; 1: as the base model.")
     styles: list[tuple[int, float]] = Field(description="The mean style by step.")
     ended: str | None = Field(description="Why it did not train to the end; null: it did.")
@@ -68,7 +67,7 @@ class ConfigurationView(BaseModel):
     runs: list[RunView] = Field(description="Its runs, without those that confirm.")
 
 
-class SweepView(BaseModel):
+class SweepView(DocumentedModel):
     """A sweep."""
 
     id: int = Field(description="Its id: poll `/sweeps/{id}`.")
@@ -82,9 +81,8 @@ class SweepView(BaseModel):
     winner: int | None = Field(description="Place of the configuration that won; null: none.")
     reason: str | None = Field(description="What was found, as sentences; null before the end.")
     found: Found | None = Field(description="The last comparison; null before it.")
-    confirmation: Confirmation | None = Field(
-        description="The first two with a seed and prompts that did not choose them."
-    )
+    confirmation: Confirmation | None
+    """The first two with a seed and prompts that did not choose them."""
     expected: Cost = Field(description="What it was expected to cost.")
     seconds: float = Field(description="Training and drawing so far.")
     size_bytes: int = Field(description="Size of its files, about.")

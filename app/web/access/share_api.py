@@ -16,6 +16,7 @@ from app.web.access.person import require_person
 from app.web.answers import Answer
 from app.web.rest.bodies import example
 from app.web.state import Id, Reading, SessionRoute, Writing
+from worker.core.documented import DocumentedModel
 
 router = Router(tags=["people"], route_class=SessionRoute, dependencies=[Depends(require_person)])
 MOST_SHARES = 200
@@ -39,15 +40,14 @@ class SharingOut(Answer):
     sources: list[str] = Field(description="The private things that it was made from.")
 
 
-class SharingIn(BaseModel):
+class SharingIn(DocumentedModel):
     """Who sees a thing, as a whole."""
 
     model_config = example(visibility="private", shares=[{"name": "Ben", "may_edit": True}])
 
     visibility: Visibility = Field(description="Who sees it: a private thing only its owner.")
-    shares: Annotated[list[SharedWith], Field(max_length=MOST_SHARES)] = Field(
-        description="The people that it is shared with, whatever its visibility; no others."
-    )
+    shares: Annotated[list[SharedWith], Field(max_length=MOST_SHARES)]
+    """The people that it is shared with, whatever its visibility; no others."""
 
 
 @router.get("/sharing/{thing}/{thing_id}", Action.LOOK)

@@ -40,10 +40,9 @@ class VersionFacts(Answer):
     rank: int = Field(description="Rank of its matrices.")
     alpha: float = Field(description="Alpha: the strength is alpha / rank.")
     usual_weight: float = Field(description="The weight that is used when none is named.")
-    weight_cards: list[WeightCard] = Field(
-        description="Where its style starts to show, is best, and breaks, by base model; empty "
-        "until that is measured."
-    )
+    weight_cards: list[WeightCard]
+    """Where its style starts to show, is best, and breaks, by base model; empty until that is
+    measured."""
     steps: int | None = Field(description="Training steps.")
     ruined: str | None = Field(description="Why its training was ruined; null: it was not.")
     run_id: int | None = Field(description="The run that trained it.")
@@ -80,9 +79,8 @@ class AdapterOut(OwnedAnswer, VersionFacts):
     cover_sha256: str | None = Field(description="SHA-256 of its cover, chosen or the usual one.")
     cover_url: str | None = Field(description="Address of its cover.")
     cover_thumbnail_url: str | None = Field(description="Address of a small WebP of its cover.")
-    import_notes: list[str] = Field(
-        description="What was read in another way than it was written, with the measured error."
-    )
+    import_notes: list[str]
+    """What was read in another way than it was written, with the measured error."""
 
 
 class AdapterPatch(Patch):
@@ -96,11 +94,8 @@ class AdapterPatch(Patch):
     license: Annotated[str, Field(max_length=80)] = change(
         "License of the downloads, such as CC-BY-4.0."
     )
-    cover_sha256: Annotated[str, Field(max_length=64, pattern="^[0-9a-f]{64}$")] | None = Field(
-        None,
-        description="SHA-256 of an image made with it or by its run; null: the usual cover, its "
-        "first sample.",
-    )
+    cover_sha256: Annotated[str, Field(max_length=64, pattern="^[0-9a-f]{64}$")] | None = None
+    """SHA-256 of an image made with it or by its run; null: the usual cover, its first sample."""
     starred: StrictBool = change("Starred ones can be listed on their own.")
     trigger_words: Annotated[list[Line], Field(max_length=20)] = change(
         "Replaces the trigger words."

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from fastapi import Query
-from pydantic import BaseModel, Field, StrictBool
+from pydantic import Field, StrictBool
 
 from app.registry.added_models import service as added_models
 from app.registry.base_models import service, subjects
@@ -21,6 +21,7 @@ from app.web.problems import CANCEL
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import BaseModelId, Reading, SessionRoute, State, Writing
+from worker.core.documented import DocumentedModel
 from worker.core.families.family import BaseFamily
 from worker.core.families.variants import Variant
 from worker.core.starter.subjects import KnownSubject
@@ -29,40 +30,31 @@ from worker.core.words import SamplerName
 router = Router(tags=["base-models"], route_class=SessionRoute)
 
 
-class BaseModelIn(BaseModel):
+class BaseModelIn(DocumentedModel):
     """A base model to add."""
 
     model_config = example(source="stable-diffusion-v1-5/stable-diffusion-v1-5")
-    source: str = Field(
-        min_length=1,
-        max_length=1_000,
-        description="Path of a diffusers folder or .safetensors file on the machine of Brushwork, "
-        "or a model on the Hugging Face Hub: owner/name, with @revision and /file if need be.",
-    )
-    precision: Literal["fp16", "fp32"] | None = Field(
-        None,
-        description="Precision to download if the repository has several; absent: the last "
-        "choice, at first fp16.",
-    )
-    size_only: StrictBool = Field(
-        False,
-        description="Only look up the size of its download: it is `failed` with its `size_bytes` "
-        "until it is added again without this.",
-    )
+    source: str = Field(min_length=1, max_length=1_000)
+    """Path of a diffusers folder or .safetensors file on the machine of Brushwork, or a model on
+    the Hugging Face Hub: owner/name, with @revision and /file if need be."""
+    precision: Literal["fp16", "fp32"] | None = None
+    """Precision to download if the repository has several; absent: the last choice, at first
+    fp16."""
+    size_only: StrictBool = False
+    """Only look up the size of its download: it is `failed` with its `size_bytes` until it is added
+    again without this."""
 
 
-class DrawingOut(BaseModel):
+class DrawingOut(DocumentedModel):
     """How images are drawn with a base model where a request names nothing else."""
 
     steps: int = Field(description="Steps of the sampler.")
     guidance: float = Field(description="Guidance scale; 1 is none.")
     samplers: list[SamplerName] = Field(description="Those it draws with; the first is the usual.")
-    weight: float = Field(
-        description="What the usual weight of an adapter is multiplied by, as on a Turbo."
-    )
-    has_prompt_weights: bool = Field(
-        description="False where `(word:1.2)` in a prompt is read as it is."
-    )
+    weight: float
+    """What the usual weight of an adapter is multiplied by, as on a Turbo."""
+    has_prompt_weights: bool
+    """False where `(word:1.2)` in a prompt is read as it is."""
     side_step: int = Field(description="Sides of images are multiples of it, in pixels.")
 
 
@@ -75,29 +67,25 @@ class BaseModelOut(ModelOut):
     family: str | None = Field(
         description=f"{', '.join(BaseFamily)}; null before it was inspected."
     )
-    variant: Variant | None = Field(
-        description="Of a family with variants: read from its name and scheduler, or corrected."
-    )
-    is_retired: bool = Field(
-        description="True for an embedded base model of an older version, no longer shipped."
-    )
+    variant: Variant | None
+    """Of a family with variants: read from its name and scheduler, or corrected."""
+    is_retired: bool
+    """True for an embedded base model of an older version, no longer shipped."""
     resolution: int | None = Field(description="Native side length in pixels.")
     prediction_type: str | None = Field(description="epsilon, v_prediction or flow.")
     parameters: int | None = Field(description="Parameters of all its networks, with the VAE.")
-    memory: models.BaseMemory | None = Field(
-        description="What it takes on a GPU, for families that need much; else null."
-    )
+    memory: models.BaseMemory | None
+    """What it takes on a GPU, for families that need much; else null."""
     drawing: DrawingOut = Field(description="What is usual for its images.")
 
 
-class BaseModelPatch(BaseModel):
+class BaseModelPatch(DocumentedModel):
     """What is corrected of a base model."""
 
     model_config = example(variant="base")
-    variant: Variant = Field(
-        description="`base`, `turbo` (few steps without guidance, not for training), or "
-        "`dedistilled` (a Turbo made trainable again)."
-    )
+    variant: Variant
+    """`base`, `turbo` (few steps without guidance, not for training), or `dedistilled` (a Turbo
+    made trainable again)."""
 
 
 def _answers(session: Session, bases: Sequence[models.BaseModel]) -> list[BaseModelOut]:

@@ -47,9 +47,8 @@ class BlindEstimate(Answer):
 
     labels: list[str] = Field(description="Names of the candidates.")
     pairs: int = Field(description="Most pairs that a judge sees, hidden ones included.")
-    found: float = Field(
-        description="The share of pairs from which on a preference is found in 90 % of tests."
-    )
+    found: float
+    """The share of pairs from which on a preference is found in 90 % of tests."""
     images: int = Field(description="Number of its images, if all pairs are judged.")
     new_images: int = Field(description="Those of them that are not there yet.")
     seconds: float | None = Field(description="To draw them, about; null: not known yet.")

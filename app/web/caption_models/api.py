@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.registry.added_models import service as added_models
 from app.registry.caption_models import service
@@ -17,20 +17,18 @@ from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import CaptionModelId, Reading, SessionRoute, State, Writing
+from worker.core.documented import DocumentedModel
 
 router = Router(tags=["caption-models"], route_class=SessionRoute)
 
 
-class CaptionModelIn(BaseModel):
+class CaptionModelIn(DocumentedModel):
     """A caption model to add."""
 
     model_config = example(source="Salesforce/blip-image-captioning-base")
-    source: str = Field(
-        min_length=1,
-        max_length=1_000,
-        description="Path of the model's folder on the machine of Brushwork, or a model on the "
-        "Hugging Face Hub: owner/name, with @revision if need be.",
-    )
+    source: str = Field(min_length=1, max_length=1_000)
+    """Path of the model's folder on the machine of Brushwork, or a model on the Hugging Face Hub:
+    owner/name, with @revision if need be."""
 
 
 class CaptionModelOut(ModelOut):
@@ -39,9 +37,8 @@ class CaptionModelOut(ModelOut):
     address: ClassVar[str] = "/api/v1/caption-models/{id}"
     id: int = Field(description="Id of the caption model: `model_id` of captions.")
     slug: str = Field(description="Short name: `model` of captions accepts it.")
-    family: str | None = Field(
-        description="blip, florence2 or wd_tagger; null before it was checked."
-    )
+    family: str | None
+    """blip, florence2 or wd_tagger; null before it was checked."""
 
 
 def _model_out(session: Session, model: CaptionModel) -> CaptionModelOut:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Self
 
 from fastapi import File, Query, Request, Response, UploadFile
-from pydantic import BaseModel, Field, StrictBool, StringConstraints
+from pydantic import Field, StrictBool, StringConstraints
 
 from app.registry.datasets import examples, service, uploads
 from app.registry.datasets.captions import MAX_CHARACTERS
@@ -26,6 +26,7 @@ from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part, Whose
 from app.web.state import DatasetId, Id, Reading, SessionRoute, State, Writing
+from worker.core.documented import DocumentedModel
 from worker.core.starter.examples import EXAMPLES
 from worker.core.words import CaptionKind
 
@@ -43,25 +44,21 @@ Search = Annotated[
 ]
 
 
-class DatasetIn(BaseModel):
+class DatasetIn(DocumentedModel):
     """A new dataset."""
 
     model_config = example(name="Ink", trigger_word="ink")
     name: Name = Field(description="Name of the style.")
-    trigger_word: TriggerWord | None = Field(
-        None, description="Word that calls the style in a prompt; without commas."
-    )
+    trigger_word: TriggerWord | None = None
+    """Word that calls the style in a prompt; without commas."""
 
 
-class ExampleIn(BaseModel):
+class ExampleIn(DocumentedModel):
     """An example style."""
 
     model_config = example(style=next(iter(EXAMPLES)))
-    style: str = Field(
-        max_length=60,
-        description="Which of the styles that come with Brushwork.",
-        json_schema_extra={"enum": list(EXAMPLES)},
-    )
+    style: str = Field(max_length=60, json_schema_extra={"enum": list(EXAMPLES)})
+    """Which of the styles that come with Brushwork."""
 
 
 class DatasetPatch(Patch):
@@ -97,9 +94,8 @@ class ImageOut(Answer):
     repeats: int = Field(description="How often one pass over the dataset shows it.")
     never_flip: bool = Field(description="True if it is not mirrored, whatever a run says.")
     set_aside: bool = Field(description="True if it is kept, but not trained on.")
-    focus: tuple[float, float] | None = Field(
-        description="The point (x, y) that crops keep, 0 to 1; null: the center."
-    )
+    focus: tuple[float, float] | None
+    """The point (x, y) that crops keep, 0 to 1; null: the center."""
     caption_kind: CaptionKind = Field(description="What its caption is, where it has several.")
     note: str | None = Field(description="What was changed when it was uploaded.")
     url: str = Field(description="Address of the image, re-encoded without metadata.")
@@ -118,14 +114,13 @@ class AcceptedOut(ImageOut):
     duplicate: bool = Field(description="True if it was already in the dataset.")
 
 
-class UploadOut(BaseModel):
+class UploadOut(DocumentedModel):
     """The result of an upload, file by file."""
 
     accepted: list[AcceptedOut] = Field(description="The images that were added.")
-    captioned: list[int] = Field(
-        description="Ids of images that were there already, of which captions or a "
-        "`metadata.jsonl` without them said something."
-    )
+    captioned: list[int]
+    """Ids of images that were there already, of which captions or a `metadata.jsonl` without them
+    said something."""
     rejected: list[RejectedFile] = Field(description="The files that were not.")
 
 
@@ -139,13 +134,8 @@ class ImagePatch(Patch):
     repeats: Repeats = change("How often one pass over the dataset shows it.")
     never_flip: StrictBool = change("Not mirrored, whatever a run says.")
     set_aside: StrictBool = change("Kept, but not trained on.")
-    focus: list[Fraction] | None = Field(
-        None,
-        min_length=2,
-        max_length=2,
-        description="The point (x, y) that crops keep, each 0 to 1 from the top left; null: the "
-        "center.",
-    )
+    focus: list[Fraction] | None = Field(None, min_length=2, max_length=2)
+    """The point (x, y) that crops keep, each 0 to 1 from the top left; null: the center."""
     caption_kind: CaptionKind = change("What its caption is.")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, StrictBool, WithJsonSchema
+from pydantic import Field, StrictBool, WithJsonSchema
 
 from app.registry.api_records import name_of
 from app.registry.datasets import service
@@ -25,6 +25,7 @@ from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import DatasetId, Id, Reading, SessionRoute, State, Writing, find_id
+from worker.core.documented import DocumentedModel
 from worker.core.words import CaptionKind
 
 router = Router(tags=["datasets"], route_class=SessionRoute)
@@ -34,63 +35,42 @@ ASKED = [action for action in EditAction if action not in MADE_ELSEWHERE]
 AskedAction = Annotated[EditAction, WithJsonSchema({"type": "string", "enum": ASKED})]
 
 
-class EditIn(BaseModel):
+class EditIn(DocumentedModel):
     """A bulk edit: the images, the action and its settings; those of other actions are ignored."""
 
     model_config = example(action="add_trigger", text="ink", all=True, preview=True)
     action: AskedAction = Field(description="What to do with the images.")
-    image_ids: list[RowId] = Field(
-        default_factory=list,
-        max_length=MAX_SELECTED,
-        description="Ids of the images; with `all`, of those to leave out.",
-    )
+    image_ids: list[RowId] = Field(default_factory=list, max_length=MAX_SELECTED)
+    """Ids of the images; with `all`, of those to leave out."""
     all: StrictBool = Field(False, description="All images that match `filter`.")
-    filter: str = Field(
-        "",
-        max_length=2_000,
-        description="The filter of `all`, as in the address of the page: `show=no_trigger&q=fox`.",
-    )
-    text: str = Field(
-        "",
-        max_length=MAX_CHARACTERS,
-        description="The trigger word, the text to put before or after, the tag or the words to "
-        "remove, or the new caption.",
-    )
+    filter: str = Field("", max_length=2_000)
+    """The filter of `all`, as in the address of the page: `show=no_trigger&q=fox`."""
+    text: str = Field("", max_length=MAX_CHARACTERS)
+    """The trigger word, the text to put before or after, the tag or the words to remove, or the new
+    caption."""
     find: str = Field("", max_length=MAX_CHARACTERS, description="The text to replace.")
-    replacement: str = Field(
-        "",
-        max_length=MAX_CHARACTERS,
-        description=r"What takes its place; with `regex`, `\1` and `\g<name>` are groups.",
-    )
-    is_regex: StrictBool = Field(
-        False, alias="regex", description="True if `find` is an expression of RE2."
-    )
+    replacement: str = Field("", max_length=MAX_CHARACTERS)
+    r"""What takes its place; with `regex`, `\1` and `\g<name>` are groups."""
+    is_regex: StrictBool = Field(False, alias="regex")
+    """True if `find` is an expression of RE2."""
     match_case: StrictBool = Field(False, description="True if “Fox” is not “fox”.")
     whole_words: StrictBool = Field(False, description="True if “fox” is not found in “foxglove”.")
     at_end: StrictBool = Field(False, description="True to add the trigger word at the end.")
-    sets_trigger: StrictBool = Field(
-        False,
-        description="True to make the added trigger word that of the dataset, too, also where all "
-        "captions have it.",
-    )
+    sets_trigger: StrictBool = False
+    """True to make the added trigger word that of the dataset, too, also where all captions have
+    it."""
     with_space: StrictBool = Field(False, description="True to join text by a space, not a comma.")
-    repeats: Annotated[int, Field(ge=1, le=MAX_REPEATS)] = Field(
-        1, description="How often one epoch shows the images."
-    )
+    repeats: Annotated[int, Field(ge=1, le=MAX_REPEATS)] = 1
+    """How often one epoch shows the images."""
     value: StrictBool = Field(True, description="False takes never flip or set aside back.")
-    dataset_id: Reference | None = Field(
-        None, description="The dataset to move or copy to: its id or slug."
-    )
-    kind: CaptionKind | None = Field(
-        None, description="Only captions of this kind; null: all captions of an image."
-    )
+    dataset_id: Reference | None = None
+    """The dataset to move or copy to: its id or slug."""
+    kind: CaptionKind | None = None
+    """Only captions of this kind; null: all captions of an image."""
     preview: StrictBool = Field(False, description="True to see the changes without making them.")
-    seen: str | None = Field(
-        None,
-        max_length=400_000,
-        description="`seen` of a preview: only its images change, and captions that were edited "
-        "since are left out.",
-    )
+    seen: str | None = Field(None, max_length=400_000)
+    """`seen` of a preview: only its images change, and captions that were edited since are left
+    out."""
 
     def edit(self, state: AppState) -> Edit:
         """The action with its settings."""
@@ -108,9 +88,8 @@ class ChangeOut(Answer):
 
     image_id: int = Field(description="Id of the image.")
     filename: str = Field(description="Name of the uploaded file.")
-    kind: CaptionKind | None = Field(
-        description="Kind of the caption; null: the first one, or the image itself."
-    )
+    kind: CaptionKind | None
+    """Kind of the caption; null: the first one, or the image itself."""
     before: dict[str, Any] = Field(description="The fields before.")
     after: dict[str, Any] = Field(description="The fields after.")
 

@@ -34,18 +34,14 @@ class StatisticsOut(Answer):
 
     image_count: int = Field(description="Number of images, deleted ones not counted.")
     captioned_count: int = Field(description="Number of images with a caption.")
-    training_side: int = Field(
-        description="The size in pixels of the last run on it, else of the embedded base model."
-    )
-    filters: dict[str, int] = Field(
-        description="Number of images with each property, by the values of `show`.",
-        examples=[{"uncaptioned": 2, "small": 0}],
-    )
+    training_side: int
+    """The size in pixels of the last run on it, else of the embedded base model."""
+    filters: dict[str, int] = Field(examples=[{"uncaptioned": 2, "small": 0}])
+    """Number of images with each property, by the values of `show`."""
     lengths: LengthsOut = Field(description="Lengths of the captions.")
     different_words: int = Field(description="Number of different words in all captions.")
-    words: list[CountedWord] = Field(
-        description="The 50 words of the captions of most images, without words like “the”."
-    )
+    words: list[CountedWord]
+    """The 50 words of the captions of most images, without words like “the”."""
     tags: list[CountedWord] = Field(description="The 50 most frequent parts between commas.")
     sizes: list[SizeStep] = Field(description="The images by their short side.")
 

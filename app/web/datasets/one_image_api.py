@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Path
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.registry.api_records import api_record
 from app.registry.datasets import service
@@ -26,6 +26,7 @@ from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
 from app.web.state import Id, Reading, SessionRoute, Writing
+from worker.core.documented import DocumentedModel
 from worker.core.words import CaptionKind
 
 router = Router(route_class=SessionRoute)
@@ -52,7 +53,7 @@ class CaptionOut(OneCaption):
     tokens: int = Field(description="Its tokens; a base model reads `token_limit` of them.")
 
 
-class CaptionsOut(BaseModel):
+class CaptionsOut(DocumentedModel):
     """The captions of an image and their last changes."""
 
     captions: list[CaptionOut] = Field(description="All captions, the first one first.")
@@ -60,9 +61,8 @@ class CaptionsOut(BaseModel):
         description=f"The last {changes.SHOWN} changes of all of them, newest first; "
         "`/captions/history` lists all."
     )
-    token_limit: int = Field(
-        description="Tokens that the base model of the dataset's last run reads."
-    )
+    token_limit: int
+    """Tokens that the base model of the dataset's last run reads."""
 
 
 def _captions_out(session: Session, image_id: int) -> CaptionsOut:
@@ -137,9 +137,8 @@ class ImageCropOut(Answer):
     kept: float = Field(description="Share of the image that is kept, 0 to 1.")
     trained_width: int = Field(description="Width to which the part is scaled.")
     trained_height: int = Field(description="Height to which the part is scaled.")
-    base_model: str = Field(
-        description="Base model of the dataset's last run, else the embedded one."
-    )
+    base_model: str
+    """Base model of the dataset's last run, else the embedded one."""
 
 
 class ImageFactsOut(Answer):

@@ -77,14 +77,11 @@ class RestorableOut(Answer):
     """Something that was deleted: it can be restored until it is deleted for good."""
 
     deleted: str = Field(description="Address of it.", examples=["/api/v1/renders/2"])
-    restore: str = Field(
-        description="POST to this address restores it.", examples=["/api/v1/renders/2/restore"]
-    )
+    restore: str = Field(examples=["/api/v1/renders/2/restore"])
+    """POST to this address restores it."""
     freed_bytes: int = Field(description="Space that is free now: 0, as all of it is kept.")
-    forever: str = Field(
-        description="DELETE of this address deletes it for good; GET says what that would free.",
-        examples=["/api/v1/storage/forever/renders/2"],
-    )
+    forever: str = Field(examples=["/api/v1/storage/forever/renders/2"])
+    """DELETE of this address deletes it for good; GET says what that would free."""
 
 
 class DeletedThingOut(Answer):

@@ -60,15 +60,13 @@ class JobOut(Answer):
 
     id: str = Field(description="Its id among all kinds.", examples=["run-12"])
     kind: AnyKind = Field(description="Its kind.")
-    status: JobStatus = Field(
-        description="Its status; of a grid, that of the image that is furthest from its end."
-    )
+    status: JobStatus
+    """Its status; of a grid, that of the image that is furthest from its end."""
     created_at: datetime = Field(description="When it was queued.")
     finished_at: datetime | None = Field(description="When it ended.")
-    url: str | None = Field(
-        description="Address of the run, render, grid, import and so on: it has the progress, the "
-        "error and the result. Null for what the server does by itself."
-    )
+    url: str | None
+    """Address of the run, render, grid, import and so on: it has the progress, the error and the
+    result. Null for what the server does by itself."""
 
 
 def _job_out(job: ListedJob) -> JobOut:

@@ -37,16 +37,13 @@ class SimilarOut(Answer):
         description=f"True up to {similar.NEARLY_SAME:g}: so far apart are trainings of one style "
         "with other seeds and images."
     )
-    basis: Basis = Field(
-        description="`prompts`: measured in images of shared prompts; `cover`: in its cover alone."
-    )
-    own_basis: Basis = Field(
-        description="The same of what was asked for; `images`: of a dataset, `image`: the one sent."
-    )
+    basis: Basis
+    """`prompts`: measured in images of shared prompts; `cover`: in its cover alone."""
+    own_basis: Basis
+    """The same of what was asked for; `images`: of a dataset, `image`: the one sent."""
     url: str | None = Field(description="Its nearest image; null: it is gone.")
-    own_url: str | None = Field(
-        description="The image of what was asked for; null for one that was sent, and not kept."
-    )
+    own_url: str | None
+    """The image of what was asked for; null for one that was sent, and not kept."""
     subject: str | None = Field(description="What both show; null: they show different things.")
 
 

@@ -43,13 +43,9 @@ class RenderIn(RenderRequest):
     """A request for images."""
 
     model_config = example(prompt="castle, ink", seed=7, adapters=[{"id": 1, "weight": 0.8}])
-    draft_slot: str | None = Field(
-        None,
-        max_length=MAX_SLOT,
-        pattern=r"^[0-9A-Za-z_-]+$",
-        description="Makes it a draft: it cancels the unfinished drafts of this slot, is in no "
-        "list, and is deleted an hour after its end unless it is kept.",
-    )
+    draft_slot: str | None = Field(None, max_length=MAX_SLOT, pattern=r"^[0-9A-Za-z_-]+$")
+    """Makes it a draft: it cancels the unfinished drafts of this slot, is in no list, and is
+    deleted an hour after its end unless it is kept."""
 
     @classmethod
     def of(cls, request: RenderRequest) -> RenderIn:
@@ -80,9 +76,8 @@ class RenderCreated(Answer):
     status: JobStatus = Field(description="`queued`, or `succeeded` if the images exist already.")
     twin_id: int | None = Field(description="The render without adapters, if it was requested.")
     images: list[RenderImageOut] = Field(description="Its images; empty unless it has succeeded.")
-    note: str | None = Field(
-        description="A warning about the request, such as for a size far from the base model's own."
-    )
+    note: str | None
+    """A warning about the request, such as for a size far from the base model's own."""
 
 
 class RenderOut(OwnedAnswer, JobAnswer):
@@ -92,9 +87,8 @@ class RenderOut(OwnedAnswer, JobAnswer):
     progress: int = Field(description="Denoising steps done.")
     steps: int = Field(description="Denoising steps in all.")
     images: list[RenderImageOut] = Field(description="Its images, once it has succeeded.")
-    waits_for: str | None = Field(
-        description="What it waits for during an outage or on a full disk, as a sentence."
-    )
+    waits_for: str | None
+    """What it waits for during an outage or on a full disk, as a sentence."""
     note: str | None = Field(description="A hint about the result.")
     prompt: str = Field(description="The prompt.")
     negative_prompt: str = Field(description="The negative prompt.")
@@ -103,27 +97,23 @@ class RenderOut(OwnedAnswer, JobAnswer):
     guidance: float = Field(description="How strictly it follows the prompt (CFG scale).")
     base_model: int = Field(description="Id of the base model.")
     adapters: list[WeightedAdapter] = Field(description="The adapters, as they were then.")
-    weights: list[list[float | None]] | None = Field(
-        description="Of a strip: the weights of all adapters for each image, null for one that is "
-        "left out; else null."
-    )
+    weights: list[list[float | None]] | None
+    """Of a strip: the weights of all adapters for each image, null for one that is left out; else
+    null."""
     clip_skip: int = Field(description="Layer of the text encoder, from the last.")
     width: int = Field(description="Width in pixels.")
     height: int = Field(description="Height in pixels.")
-    source_sha256: str | None = Field(
-        description="Hash of the image it starts from, at `/media/{sha256}`; null without one."
-    )
+    source_sha256: str | None
+    """Hash of the image it starts from, at `/media/{sha256}`; null without one."""
     strength: float | None = Field(description="How much of that image changes, from 0 to 1.")
     seconds: float | None = Field(description="Time it took.")
     from_cache: bool = Field(description="True if the images existed already.")
-    precision: RenderPrecision | None = Field(
-        description="Number type of the UNet; null until it is known."
-    )
+    precision: RenderPrecision | None
+    """Number type of the UNet; null until it is known."""
     twin_id: int | None = Field(description="The render without adapters, if it was requested.")
     draft: bool = Field(description="True for a draft: in no list, deleted after an hour.")
-    deleted_at: datetime | None = Field(
-        description="When it was deleted; it is in no list then, and can be restored."
-    )
+    deleted_at: datetime | None
+    """When it was deleted; it is in no list then, and can be restored."""
     starred: bool = Field(description="True if it was marked, to be found again.")
     request: RenderIn = Field(description="What `POST /renders` makes it again with.")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, model_validator
+
+from worker.core.documented import DocumentedModel
 
 
 def example(**values: Any) -> ConfigDict:
@@ -17,7 +19,7 @@ def change(description: str) -> Any:
     return Field(default_factory=lambda: None, description=description)
 
 
-class Patch(BaseModel):
+class Patch(DocumentedModel):
     """Changes to a row, at least one of them; `aids`: fields that change nothing by themselves."""
 
     aids: ClassVar[frozenset[str]] = frozenset()

@@ -32,6 +32,7 @@ from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part, Whose
 from app.web.runs import checkpoints_api, presets_api, start_api
 from app.web.state import Id, Reading, SessionRoute, State, Writing, find_id
+from worker.core.documented import DocumentedModel
 from worker.core.training.changes import CHANGEABLE
 from worker.core.training.events import Phase
 
@@ -61,16 +62,14 @@ class RunPatch(Patch):
     )
 
 
-class StopIn(BaseModel):
+class StopIn(DocumentedModel):
     """The choice for the result of a run that is stopped."""
 
     model_config = example()
-    make_latest: StrictBool | None = Field(
-        None,
-        description="True: the result becomes the version in use. False: `latest` stays. Null: as "
-        "true, unless the result has under half the steps of the version in use, or its samples "
-        "equal those of the base model. The first version of an adapter is always in use.",
-    )
+    make_latest: StrictBool | None = None
+    """True: the result becomes the version in use. False: `latest` stays. Null: as true, unless the
+    result has under half the steps of the version in use, or its samples equal those of the base
+    model. The first version of an adapter is always in use."""
 
 
 NO_CHOICE = StopIn()
@@ -84,18 +83,16 @@ class RunOut(OwnedAnswer):
     name: str = Field(description="Its name, which the adapter it makes gets.")
     notes: str = Field(description="Your notes.")
     status: JobStatus = Field(description="Its status.")
-    queue_place: int | None = Field(
-        description="Its place in the queue, from 1; null if it does not wait."
-    )
+    queue_place: int | None
+    """Its place in the queue, from 1; null if it does not wait."""
     phase: Phase | None = Field(description="Part of the work that is being done.")
     dataset_id: int = Field(description="Its dataset, the first one of several.")
     datasets: list[UsedDataset] = Field(description="All its datasets, with their repeats.")
     trigger_word: str | None = Field(description="Word that calls the style.")
     base_model: int = Field(description="Id of its base model.")
     preset: str | None = Field(description="The shipped preset it was started with.")
-    own_preset: dict[str, Any] | None = Field(
-        description="Your own preset on top of it, as it was then: id, name and config."
-    )
+    own_preset: dict[str, Any] | None
+    """Your own preset on top of it, as it was then: id, name and config."""
     step: int = Field(description="Training steps done.")
     total_steps: int = Field(description="Training steps in all.")
     epoch: float | None = Field(description="Epochs done: how often each image was used.")
@@ -104,22 +101,18 @@ class RunOut(OwnedAnswer):
     loss: float | None = Field(description="Smoothed training loss.")
     steps_per_second: float | None = Field(description="Measured speed.")
     eta_seconds: float | None = Field(description="Estimate of the training time left.")
-    waits_for: str | None = Field(
-        description="What it waits for during an outage, on a full disk, or when the device time "
-        "of its owner is used up, as a sentence."
-    )
+    waits_for: str | None
+    """What it waits for during an outage, on a full disk, or when the device time of its owner is
+    used up, as a sentence."""
     error: str | None = Field(description="Why it failed, as a sentence.")
     error_code: str | None = Field(description="Why it failed, as a word.")
-    outcome: Literal["ruined"] | None = Field(
-        description="`ruined`: it succeeded, but the result is worse than the base model."
-    )
+    outcome: Literal["ruined"] | None
+    """`ruined`: it succeeded, but the result is worse than the base model."""
     outcome_reason: str | None = Field(description="Why it is ruined, as sentences.")
-    good_steps: list[int] | None = Field(
-        description="Of a ruined run: checkpoints that were not worse, the newest first."
-    )
-    loss_rise: float | None = Field(
-        description="Loss on fixed images, divided by the base model's, while it is clearly worse."
-    )
+    good_steps: list[int] | None
+    """Of a ruined run: checkpoints that were not worse, the newest first."""
+    loss_rise: float | None
+    """Loss on fixed images, divided by the base model's, while it is clearly worse."""
     adapter_id: int | None = Field(description="The adapter it made.")
     adapter_version: int | None = Field(description="The version of the adapter it made.")
     trainable_parameters: int | None = Field(description="Parameters of the adapter.")
@@ -130,16 +123,13 @@ class RunOut(OwnedAnswer):
     resumed_at_step: int | None = Field(description="Start step of the newest attempt.")
     parent_id: int | None = Field(description="The run that it continues.")
     cancel_requested: bool = Field(description="True if it is being canceled.")
-    make_latest: bool | None = Field(
-        description="Of a stop: its result becomes the version in use; null: as proposed then."
-    )
-    changes: list[dict[str, Any]] = Field(
-        description="What changed in `config` while it trained, oldest first: values `before` and "
-        "`after` by setting, from the step after `step` on."
-    )
-    change_requested: dict[str, int] | None = Field(
-        description="Settings that will change with the next step, by name."
-    )
+    make_latest: bool | None
+    """Of a stop: its result becomes the version in use; null: as proposed then."""
+    changes: list[dict[str, Any]]
+    """What changed in `config` while it trained, oldest first: values `before` and `after` by
+    setting, from the step after `step` on."""
+    change_requested: dict[str, int] | None
+    """Settings that will change with the next step, by name."""
     created_at: datetime = Field(description="When it was queued.")
     started_at: datetime | None = Field(description="When a worker first started it.")
     finished_at: datetime | None = Field(description="When it ended.")

@@ -40,12 +40,10 @@ class CheckpointOut(Answer):
 
     step: int = Field(description="Training step. `continues` accepts it if there is a state.")
     epoch: float | None = Field(description="Epochs done at this step.")
-    size_bytes: int | None = Field(
-        description="Size of the training state; null if only the adapter is left."
-    )
-    adapter_id: int | None = Field(
-        description="The unlisted adapter of the run, whose version `step` it is; null without."
-    )
+    size_bytes: int | None
+    """Size of the training state; null if only the adapter is left."""
+    adapter_id: int | None
+    """The unlisted adapter of the run, whose version `step` it is; null without."""
     adapter_bytes: int | None = Field(description="Size of the adapter in fp32.")
     kept: bool = Field(description="True if a person saved or keeps it: it is never replaced.")
     used_as: MadeVersionOut | None = Field(description="The version that was made of it.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.registry import prompt_sets
 from app.registry.slugs import Reference
@@ -17,6 +17,7 @@ from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
 from app.web.state import PromptSetId, Reading, SessionRoute, State, Writing, find_id
+from worker.core.documented import DocumentedModel
 from worker.core.evaluation.subjects import MOST_SUBJECTS
 
 router = Router(tags=["prompt-sets"], route_class=SessionRoute)
@@ -28,17 +29,15 @@ Subjects = Annotated[
 ]
 
 
-class PromptSetIn(BaseModel):
+class PromptSetIn(DocumentedModel):
     """A prompt set to create."""
 
     model_config = example(name="Animals", subjects=ANIMALS)
     name: Name = Field(description="Its name.")
-    subjects: Subjects | None = Field(
-        None, description="What to draw, without the trigger word; absent: everyday subjects."
-    )
-    dataset_id: Reference | None = Field(
-        None, description="Id or slug of a dataset: absent subjects are none that it shows."
-    )
+    subjects: Subjects | None = None
+    """What to draw, without the trigger word; absent: everyday subjects."""
+    dataset_id: Reference | None = None
+    """Id or slug of a dataset: absent subjects are none that it shows."""
 
 
 class PromptSetPatch(Patch):

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, NoReturn
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from app.registry.base_models.service import BaseReference
 from app.registry.datasets.used_datasets import regularization_dataset, used_datasets
@@ -35,6 +35,7 @@ from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import Id, Reading, SessionRoute, State, Writing, find_id
+from worker.core.documented import DocumentedModel
 from worker.core.old_names import accept_old_names
 from worker.core.training.presets import Preset
 
@@ -48,60 +49,43 @@ NOT_THERE = problems(
 )
 
 
-class RunDatasetIn(BaseModel):
+class RunDatasetIn(DocumentedModel):
     """A dataset to train on."""
 
     model_config = ConfigDict(extra="forbid")
     dataset_id: Reference = Field(description="Id or slug of the dataset.")
-    repeats: Annotated[int, Field(ge=1, le=MAX_REPEATS)] = Field(
-        1, description="How often an epoch uses its images."
-    )
+    repeats: Annotated[int, Field(ge=1, le=MAX_REPEATS)] = 1
+    """How often an epoch uses its images."""
 
 
-class RunIn(BaseModel):
+class RunIn(DocumentedModel):
     """A run to queue; `config` holds only the values that differ from the preset.
 
     Name the images as `dataset_id`, or as `datasets` to train on several.
     """
 
     model_config = example(dataset_id=1, preset="quick", config={"steps": 600})
-    dataset_id: Reference | None = Field(
-        None, description="The images to train on: id or slug of their dataset."
-    )
-    datasets: list[RunDatasetIn] | None = Field(
-        None,
-        min_length=1,
-        max_length=MAX_DATASETS,
-        description="Instead of `dataset_id`; the first one gives name and trigger word.",
-    )
-    trigger_word: str | None = Field(
-        None,
-        max_length=TRIGGER_LENGTH,
-        description="Word that calls the style; absent: that of the first dataset, empty: none.",
-    )
-    base_model: BaseReference | None = Field(
-        None, description="Id or slug; absent: the embedded one."
-    )
-    preset: Preset | RowId = Field(
-        Preset.BALANCED,
-        description="Settings not in `config`: a shipped preset, or the id of your own.",
-    )
+    dataset_id: Reference | None = None
+    """The images to train on: id or slug of their dataset."""
+    datasets: list[RunDatasetIn] | None = Field(None, min_length=1, max_length=MAX_DATASETS)
+    """Instead of `dataset_id`; the first one gives name and trigger word."""
+    trigger_word: str | None = Field(None, max_length=TRIGGER_LENGTH)
+    """Word that calls the style; absent: that of the first dataset, empty: none."""
+    base_model: BaseReference | None = None
+    """Id or slug; absent: the embedded one."""
+    preset: Preset | RowId = Preset.BALANCED
+    """Settings not in `config`: a shipped preset, or the id of your own."""
     name: Name | None = Field(None, description="Name of the adapter; absent: that of the dataset.")
-    config: dict[str, Any] = Field(
-        default_factory=dict, description="Settings that differ from the preset."
-    )
-    prompt_set: Reference | None = Field(
-        None, description="Id or slug of a prompt set: its first 8 subjects are the sample prompts."
-    )
-    regularization_dataset_id: Reference | None = Field(
-        None, description="Images that keep the base from forgetting: id or slug of their dataset."
-    )
-    adapter_id: Reference | None = Field(
-        None, description="It becomes the next version of this adapter: its id or slug."
-    )
-    continues: StartCheckpoint | None = Field(
-        None, description="A checkpoint to go on from; `steps` then counts from its beginning."
-    )
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Settings that differ from the preset."""
+    prompt_set: Reference | None = None
+    """Id or slug of a prompt set: its first 8 subjects are the sample prompts."""
+    regularization_dataset_id: Reference | None = None
+    """Images that keep the base from forgetting: id or slug of their dataset."""
+    adapter_id: Reference | None = None
+    """It becomes the next version of this adapter: its id or slug."""
+    continues: StartCheckpoint | None = None
+    """A checkpoint to go on from; `steps` then counts from its beginning."""
 
     @model_validator(mode="before")
     @classmethod
@@ -109,15 +93,14 @@ class RunIn(BaseModel):
         return accept_old_names(values)
 
 
-class RunCreated(BaseModel):
+class RunCreated(DocumentedModel):
     """The run that was queued."""
 
     address: ClassVar[str] = "/api/v1/runs/{id}"
     id: int = Field(description="Id of the run: poll `/runs/{id}`.")
     status: JobStatus = Field(description="`queued`.")
-    warnings: list[str] = Field(
-        default_factory=list, description="Settings that may not be intended."
-    )
+    warnings: list[str] = Field(default_factory=list)
+    """Settings that may not be intended."""
 
 
 class DryRunOut(JobAnswer):
@@ -229,12 +212,11 @@ def _sent_name(field: str) -> str:
     return f"datasets.{place - 1}.{'repeats' if is_repeats else 'dataset_id'}"
 
 
-class RunSettingsOut(BaseModel):
+class RunSettingsOut(DocumentedModel):
     """The settings of a run, compared with its preset."""
 
-    request: RunIn = Field(
-        description="What `POST /runs` takes for the same training, on what the datasets have now."
-    )
+    request: RunIn
+    """What `POST /runs` takes for the same training, on what the datasets have now."""
     settings: list[Setting] = Field(description="Each setting with the value of the preset.")
 
 

@@ -24,6 +24,7 @@ from app.web.rest.lists import Part
 from app.web.runs.checkpoints_api import MadeVersionOut
 from app.web.runs.start_api import NOT_THERE, RunIn, run_request
 from app.web.state import Id, Reading, SessionRoute, State, Writing
+from worker.core.documented import DocumentedModel
 from worker.core.evaluation.intervals import FEWEST
 from worker.core.evaluation.subjects import MOST_SUBJECTS
 
@@ -34,7 +35,7 @@ SettingName = Annotated[str, Field(max_length=60)]
 NOT_ENDED = problems({409: "It has not ended, or found no winner and none is named."})
 
 
-class SweepIn(BaseModel):
+class SweepIn(DocumentedModel):
     """What to compare: the values of settings, all combined, or a list of configurations."""
 
     model_config = example(
@@ -43,29 +44,22 @@ class SweepIn(BaseModel):
         seeds=3,
     )
     run: RunIn | None = Field(None, description="The training that all share.")
-    between: Annotated[list[RowId], Field(min_length=2, max_length=2)] | None = Field(
-        None, description="Two runs instead of `run`: the settings in which they differ are axes."
-    )
+    between: Annotated[list[RowId], Field(min_length=2, max_length=2)] | None = None
+    """Two runs instead of `run`: the settings in which they differ are axes."""
     axes: dict[SettingName, Annotated[list[Any], Field(max_length=MOST_VALUES)]] = Field(
         default_factory=dict, max_length=8, description="The values of each setting that differs."
     )
     configurations: list[dict[SettingName, Any]] = Field(
-        default_factory=list,
-        max_length=MOST_VALUES,
-        description="Instead of `axes`: the settings of each.",
+        default_factory=list, max_length=MOST_VALUES
     )
+    """Instead of `axes`: the settings of each."""
     seeds: Number | Annotated[list[Number], Field(max_length=MOST_VALUES)] = Field(
         3, description=f"The training seeds of each configuration, 2 to {MOST_SEEDS}, or how many."
     )
-    title: Annotated[str, Field(max_length=MAX_NAME)] = Field(
-        "", description="Absent: what differs."
-    )
-    subjects: int = Field(
-        SUBJECTS,
-        ge=FEWEST,
-        le=MOST_SUBJECTS // 2,
-        description="Subjects whose images rank; as many others confirm.",
-    )
+    title: Annotated[str, Field(max_length=MAX_NAME)] = ""
+    """Absent: what differs."""
+    subjects: int = Field(SUBJECTS, ge=FEWEST, le=MOST_SUBJECTS // 2)
+    """Subjects whose images rank; as many others confirm."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> SweepIn:

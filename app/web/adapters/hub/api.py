@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, Field, StrictBool
+from pydantic import Field, StrictBool
 
 from app.registry import hub_transfers as hub
 from app.registry.adapters import service
@@ -16,20 +16,18 @@ from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import AdapterId, Id, Reading, SessionRoute, State, Writing
+from worker.core.documented import DocumentedModel
 
 router = Router(tags=["hub"], route_class=SessionRoute)
 HUB_OFF = {403: "Hugging Face access is off on this server."}
 
 
-class FetchIn(BaseModel):
+class FetchIn(DocumentedModel):
     """An adapter on the Hub."""
 
     model_config = example(source="owner/name")
-    source: str = Field(
-        min_length=1,
-        max_length=1_000,
-        description="owner/name, with @revision and /file.safetensors if there are several.",
-    )
+    source: str = Field(min_length=1, max_length=1_000)
+    """owner/name, with @revision and /file.safetensors if there are several."""
 
 
 class FetchOut(JobAnswer):
@@ -42,27 +40,20 @@ class FetchOut(JobAnswer):
     adapter_id: int | None = Field(description="The adapter, once it has succeeded.")
 
 
-class PublicationIn(BaseModel):
+class PublicationIn(DocumentedModel):
     """The target of a publication."""
 
     model_config = example(repo="ink-style", private=True)
-    repo: str = Field(
-        min_length=1,
-        max_length=hub.MAX_REPO,
-        description="Name of the repository; without an owner it belongs to the token's user.",
-    )
+    repo: str = Field(min_length=1, max_length=hub.MAX_REPO)
+    """Name of the repository; without an owner it belongs to the token's user."""
     private: StrictBool = Field(True, description="False makes a new repository public.")
     version: VersionReference = None
-    base_model: str = Field(
-        "",
-        max_length=200,
-        description="Name of the base model on the Hub, if it was not downloaded from there.",
-    )
+    base_model: str = Field("", max_length=200)
+    """Name of the base model on the Hub, if it was not downloaded from there."""
     pictures: list[Annotated[str, Field(max_length=64, pattern="^[0-9a-f]{64}$")]] | None = Field(
-        None,
-        max_length=hub.MAX_IMAGES,
-        description="SHA-256 of the images to show; absent: the first few.",
+        None, max_length=hub.MAX_IMAGES
     )
+    """SHA-256 of the images to show; absent: the first few."""
 
 
 class PublicationOut(JobAnswer):

@@ -42,16 +42,12 @@ class ImportOut(WorkAnswer):
     adapter_id: int | None = Field(description="The adapter, once it has succeeded.")
     version: int | None = Field(description="Number of the new or existing version.")
     duplicate: bool = Field(description="True if it was already in the registry.")
-    notes: list[str] = Field(
-        description="What was read in another way than it was written, with the measured error."
-    )
-    loss: float | None = Field(
-        default=None,
-        description="Share of the change that a LoRA cannot contain, 0 to 1 (relative norm).",
-    )
-    needs_consent: bool = Field(
-        default=False, description="True if it was refused over its loss: see `allow-loss`."
-    )
+    notes: list[str]
+    """What was read in another way than it was written, with the measured error."""
+    loss: float | None = None
+    """Share of the change that a LoRA cannot contain, 0 to 1 (relative norm)."""
+    needs_consent: bool = False
+    """True if it was refused over its loss: see `allow-loss`."""
 
 
 @router.post(

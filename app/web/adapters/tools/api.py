@@ -33,6 +33,7 @@ from app.web.openapi import FILE_ANSWERS
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.state import AdapterId, Id, Reading, SessionRoute, State, Writing
+from worker.core.documented import DocumentedModel
 from worker.core.inference.config import AdapterWeight, BlockWeights
 from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS, MAX_RENDER_ADAPTERS
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
@@ -46,7 +47,7 @@ NEEDED = {404: "There is no such adapter, version or base model."}
 BASE_NEEDED = NEEDED | {503: "The base model is still being downloaded or inspected."}
 
 
-class MergeIn(BaseModel):
+class MergeIn(DocumentedModel):
     """Adapters to make into a new one; `linear` is exact, the others need a rank."""
 
     model_config = example(
@@ -56,13 +57,10 @@ class MergeIn(BaseModel):
         rank=16,
     )
     name: Name = Field(description="Name of the new adapter.")
-    adapters: list[WeightedAdapter] = Field(
-        min_length=2, max_length=MAX_MERGE_ADAPTERS, description="Adapters with weights."
-    )
-    method: MergeMethod = Field(
-        MergeMethod.LINEAR,
-        description="`linear` is exact; `svd`, `ties` and `dare` merge at a rank.",
-    )
+    adapters: list[WeightedAdapter] = Field(min_length=2, max_length=MAX_MERGE_ADAPTERS)
+    """Adapters with weights."""
+    method: MergeMethod = MergeMethod.LINEAR
+    """`linear` is exact; `svd`, `ties` and `dare` merge at a rank."""
     rank: Rank | None = Field(None, description="Rank of the result; not for `linear`.")
     density: Portion = Field(0.5, description="Share of each change that TIES and DARE keep.")
     seed: int = Field(0, ge=0, le=2**53, description="Which ones DARE keeps.")
@@ -98,38 +96,26 @@ class AverageIn(BaseModel):
     use: StrictBool = Field(False, description="True: the result becomes `latest`.")
 
 
-class FuseIn(BaseModel):
+class FuseIn(DocumentedModel):
     """The target of a fused adapter; other adapters may be fused with it."""
 
     model_config = example(name="Ink base", weight=0.8, layout="single", keep="download")
     name: Name = Field(description="Name of the new base model or file.")
-    base_model: BaseReference | None = Field(
-        None, description="Id or slug; absent: the adapter's own base."
-    )
+    base_model: BaseReference | None = None
+    """Id or slug; absent: the adapter's own base."""
     version: VersionReference = None
-    weight: AdapterWeight | None = Field(
-        None, description="Weight of the adapter; absent: the usual weight of the version."
-    )
-    text_encoder_weight: AdapterWeight | None = Field(
-        None, description="Absent: the same as `weight`."
-    )
-    others: list[WeightedAdapter] = Field(
-        [],
-        max_length=MAX_MERGE_ADAPTERS - 1,
-        description="More adapters to fuse with it.",
-    )
-    layout: FuseLayout = Field(
-        FuseLayout.DIFFUSERS,
-        description="`diffusers`: a folder; `single`: one file for other programs.",
-    )
-    dtype: FusedDtype | None = Field(
-        None,
-        description="Number type of the weights; absent: fp16, or bf16 for families that need it.",
-    )
-    keep: FuseOutput = Field(
-        FuseOutput.BASE_MODEL,
-        description="`base_model`: add it to the registry; `download`: a file, kept for 7 days.",
-    )
+    weight: AdapterWeight | None = None
+    """Weight of the adapter; absent: the usual weight of the version."""
+    text_encoder_weight: AdapterWeight | None = None
+    """Absent: the same as `weight`."""
+    others: list[WeightedAdapter] = Field([], max_length=MAX_MERGE_ADAPTERS - 1)
+    """More adapters to fuse with it."""
+    layout: FuseLayout = FuseLayout.DIFFUSERS
+    """`diffusers`: a folder; `single`: one file for other programs."""
+    dtype: FusedDtype | None = None
+    """Number type of the weights; absent: fp16, or bf16 for families that need it."""
+    keep: FuseOutput = FuseOutput.BASE_MODEL
+    """`base_model`: add it to the registry; `download`: a file, kept for 7 days."""
 
 
 class ExtractIn(BaseModel):
@@ -156,11 +142,10 @@ class ToolJobOut(WorkAnswer):
 
     address: ClassVar[str] = "/api/v1/tool-jobs/{id}"
     tool: Literal["merge", "resize", "scale", "fuse", "extract"] = Field(description="The tool.")
-    result: dict[str, Any] | None = Field(
-        description="Once it has succeeded: the new adapter (`adapter_id`, `version`, with "
-        "`energy_min`, `energy_mean`, `relative_error`), the new base model (`base_model`), "
-        "or the `download_url` of the file."
-    )
+    result: dict[str, Any] | None
+    """Once it has succeeded: the new adapter (`adapter_id`, `version`, with `energy_min`,
+    `energy_mean`, `relative_error`), the new base model (`base_model`), or the `download_url` of
+    the file."""
 
 
 def tool_job_out(job: IoJob) -> ToolJobOut:
@@ -317,15 +302,12 @@ def _find_file(state: AppState, job_id: int) -> tuple[str, str]:
         return tools.fused_file(session, state.store, job_id)
 
 
-class OverlapIn(BaseModel):
+class OverlapIn(DocumentedModel):
     """The adapters to compare, each with each."""
 
     model_config = example(adapters=[{"id": 1}, {"id": 2}])
-    adapters: list[WeightedAdapter] = Field(
-        min_length=2,
-        max_length=MAX_RENDER_ADAPTERS,
-        description="At least two; weights do not matter.",
-    )
+    adapters: list[WeightedAdapter] = Field(min_length=2, max_length=MAX_RENDER_ADAPTERS)
+    """At least two; weights do not matter."""
 
 
 @router.post(

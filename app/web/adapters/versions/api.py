@@ -26,6 +26,7 @@ from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.runs.start_api import RunCreated
 from app.web.state import AdapterId, Reading, SessionRoute, Writing
+from worker.core.documented import DocumentedModel
 from worker.core.inference.config import AdapterWeight
 
 router = Router(tags=["versions"], route_class=SessionRoute)
@@ -42,12 +43,10 @@ class VersionOut(VersionFacts):
     adapter_id: int = Field(description="Its adapter.")
     version: int = Field(description="Its number, from 1.")
     aliases: list[str] = Field(description="The aliases that point to it.")
-    tensor_sha256: str | None = Field(
-        description="SHA-256 of the canonical tensors; identical weights have the same hash."
-    )
-    file_tensor_sha256: str | None = Field(
-        description="SHA-256 of the tensors in the imported file or the default download."
-    )
+    tensor_sha256: str | None
+    """SHA-256 of the canonical tensors; identical weights have the same hash."""
+    file_tensor_sha256: str | None
+    """SHA-256 of the tensors in the imported file or the default download."""
     trigger_words: list[str] = Field(description="Its trigger words when it was made.")
     dataset_version_id: int | None = Field(description="The images as they were.")
     code_version: str | None = Field(description="Version of Brushwork that made it.")
@@ -55,22 +54,20 @@ class VersionOut(VersionFacts):
     details: dict[str, Any] = Field(description="Its origin, such as the imported file.")
 
 
-class VersionPatch(BaseModel):
+class VersionPatch(DocumentedModel):
     """The change to a version."""
 
     model_config = example(usual_weight=0.8)
-    usual_weight: AdapterWeight = Field(
-        description="The weight that is used when none is named. Downloads carry one other than 1."
-    )
+    usual_weight: AdapterWeight
+    """The weight that is used when none is named. Downloads carry one other than 1."""
 
 
-class AliasIn(BaseModel):
+class AliasIn(DocumentedModel):
     """The version that an alias points to."""
 
     model_config = example(version=2)
-    version: RowId | VersionName = Field(
-        description="Number of the version, or another alias of it."
-    )
+    version: RowId | VersionName
+    """Number of the version, or another alias of it."""
 
 
 class AliasOut(BaseModel):
@@ -85,16 +82,14 @@ class CompareOut(Answer):
 
     a: int = Field(description="Number of the first version.")
     b: int = Field(description="Number of the second version.")
-    same_weights: bool | None = Field(
-        description="True if both have identical tensors; null if that is unknown."
-    )
+    same_weights: bool | None
+    """True if both have identical tensors; null if that is unknown."""
     settings: list[Difference] = Field(description="Settings of the training that differ.")
     data: list[Difference] = Field(description="Differences in images and captions.")
     file: list[Difference] = Field(description="Differences in the files.")
     notes: list[str] = Field(description="What could not be compared.")
-    samples: list[PromptPair] = Field(
-        description="Samples of the same prompts and seeds; empty unless both have some."
-    )
+    samples: list[PromptPair]
+    """Samples of the same prompts and seeds; empty unless both have some."""
 
 
 def version_out(version: AdapterVersion, names: dict[str, int]) -> VersionOut:

@@ -32,6 +32,7 @@ from app.web.state import DatasetId, Id, Reading, SessionRoute, State, Writing
 from worker.core.captioning.do_not_name import MAX_WORD_LENGTH, MAX_WORDS
 from worker.core.captioning.interface import DEFAULT_PROMPT, MAX_PROMPT
 from worker.core.captioning.words import CaptionMode, ProviderKind
+from worker.core.documented import DocumentedModel
 from worker.core.words import CaptionKind
 
 router = Router(tags=["datasets"], route_class=SessionRoute)
@@ -49,32 +50,21 @@ class ProvidersOut(BaseModel):
     do_not_name: list[str] = Field(description="Words that are taken out of every caption.")
 
 
-class AskIn(BaseModel):
+class AskIn(DocumentedModel):
     """A question to a provider."""
 
     model_config = ConfigDict(extra="forbid")
-    provider: ProviderKind = Field(
-        ProviderKind.BUILTIN,
-        description="Who writes the captions. `builtin` needs nothing; `filename` is done at once.",
-    )
-    address: str = Field(
-        "", max_length=MAX_ADDRESS, description="Address of the server; empty: the configured one."
-    )
-    model: str = Field(
-        "",
-        max_length=MAX_MODEL,
-        description="Model of the server, empty: the configured one; or the slug of a local model.",
-    )
+    provider: ProviderKind = ProviderKind.BUILTIN
+    """Who writes the captions. `builtin` needs nothing; `filename` is done at once."""
+    address: str = Field("", max_length=MAX_ADDRESS)
+    """Address of the server; empty: the configured one."""
+    model: str = Field("", max_length=MAX_MODEL)
+    """Model of the server, empty: the configured one; or the slug of a local model."""
     model_id: Reference | None = Field(None, description="A local model, by its id or slug.")
-    prompt: str = Field(
-        DEFAULT_PROMPT, max_length=MAX_PROMPT, description="What captions should describe."
-    )
-    do_not_name: list[Word] | None = Field(
-        None,
-        max_length=MAX_WORDS,
-        description="Words taken out of every caption; absent: the trigger word and words for "
-        "styles.",
-    )
+    prompt: str = Field(DEFAULT_PROMPT, max_length=MAX_PROMPT)
+    """What captions should describe."""
+    do_not_name: list[Word] | None = Field(None, max_length=MAX_WORDS)
+    """Words taken out of every caption; absent: the trigger word and words for styles."""
 
     def request(self, dataset: Dataset) -> CaptionArgs:
         """The request as the registry takes it."""
@@ -110,18 +100,13 @@ class OrderIn(AskIn):
     """Captions of a dataset."""
 
     model_config = example(provider="builtin", mode="fill", write=True)
-    image_ids: list[RowId] | None = Field(
-        None, max_length=MAX_IDS, description="Ids of the images; absent: all of the dataset."
-    )
-    mode: CaptionMode = Field(
-        CaptionMode.FILL,
-        description="`fill`: images without a caption. `append`, `replace`: change captions, which "
-        "are proposals first.",
-    )
-    caption_kind: CaptionKind | None = Field(
-        None,
-        description="Which caption of each image, added where it is missing; null: the first one.",
-    )
+    image_ids: list[RowId] | None = Field(None, max_length=MAX_IDS)
+    """Ids of the images; absent: all of the dataset."""
+    mode: CaptionMode = CaptionMode.FILL
+    """`fill`: images without a caption. `append`, `replace`: change captions, which are proposals
+    first."""
+    caption_kind: CaptionKind | None = None
+    """Which caption of each image, added where it is missing; null: the first one."""
     write: StrictBool = Field(False, description="Write them when all are made; for `fill` only.")
 
 
@@ -150,10 +135,9 @@ class ProposalOut(Answer):
     before: str = Field(description="The caption now.")
     after: str = Field(description="The caption once the proposal is applied.")
     caption_version: int = Field(description="Version of the caption now; 0: it was never written.")
-    changed_meanwhile: bool = Field(
-        description="True if the caption was changed after the proposal was made. Applying leaves "
-        "it then, unless `seen` names the version that it has now."
-    )
+    changed_meanwhile: bool
+    """True if the caption was changed after the proposal was made. Applying leaves it then, unless
+    `seen` names the version that it has now."""
     removed: list[str] = Field(description="Words that were taken out of the proposal.")
     provider: str = Field(description="Who wrote it.")
 
@@ -165,44 +149,38 @@ class GuessOut(ProposalOut):
     confidence: float = Field(description="Its confidence, 0 to 1.")
 
 
-class GuessesIn(BaseModel):
+class GuessesIn(DocumentedModel):
     """The guesses to write: those of these ids, or those that are confident enough."""
 
     model_config = example(above=0.5)
-    proposal_ids: list[RowId] | None = Field(
-        None, max_length=MAX_IDS, description="Ids of guesses."
-    )
+    proposal_ids: list[RowId] | None = Field(None, max_length=MAX_IDS)
+    """Ids of guesses."""
     above: Fraction | None = Field(None, description="The least confidence, 0 to 1.")
 
 
-class ChosenIn(BaseModel):
+class ChosenIn(DocumentedModel):
     """The proposals to decide about."""
 
     model_config = example(proposal_ids=[1, 2])
-    proposal_ids: list[RowId] | None = Field(
-        None, max_length=MAX_IDS, description="Ids of proposals; absent: all of the dataset."
-    )
+    proposal_ids: list[RowId] | None = Field(None, max_length=MAX_IDS)
+    """Ids of proposals; absent: all of the dataset."""
 
 
-class SeenIn(BaseModel):
+class SeenIn(DocumentedModel):
     """The caption that somebody saw beside a proposal."""
 
     model_config = ConfigDict(extra="forbid")
     id: RowId = Field(description="Id of the proposal.")
-    caption_version: Number = Field(
-        description="`caption_version` of the proposal; it is applied to this version alone."
-    )
+    caption_version: Number
+    """`caption_version` of the proposal; it is applied to this version alone."""
 
 
 class ApplyIn(ChosenIn):
     """The proposals to apply."""
 
     model_config = example(proposal_ids=[1], seen=[{"id": 1, "caption_version": 2}])
-    seen: list[SeenIn] = Field(
-        default_factory=list,
-        max_length=MAX_IDS,
-        description="Captions as they were seen, for proposals with `changed_meanwhile`.",
-    )
+    seen: list[SeenIn] = Field(default_factory=list, max_length=MAX_IDS)
+    """Captions as they were seen, for proposals with `changed_meanwhile`."""
 
 
 class DiscardedOut(BaseModel):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Query, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.registry.comparison.datasets import ChangeKind, ItemChange, compare_versions
 from app.registry.datasets import service
@@ -25,6 +25,7 @@ from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import DatasetId, Id, Reading, SessionRoute, State, Writing
+from worker.core.documented import DocumentedModel
 
 router = Router(tags=["datasets"], route_class=SessionRoute)
 
@@ -45,13 +46,12 @@ class VersionChangesOut(Answer):
     changes: list[ItemChange] = Field(description="Added, then removed, then changed images.")
 
 
-class DuplicateIn(BaseModel):
+class DuplicateIn(DocumentedModel):
     """A copy of a dataset."""
 
     model_config = example(name="Ink 2")
-    name: Name | None = Field(
-        None, description="Name of the copy; absent: that of the dataset with “(copy)”."
-    )
+    name: Name | None = None
+    """Name of the copy; absent: that of the dataset with “(copy)”."""
 
 
 @router.post("/datasets/{dataset_id}/duplicate", Action.CREATE, status_code=201)

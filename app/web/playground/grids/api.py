@@ -27,6 +27,7 @@ from app.web.problems import CANCEL, OF_BLIND_TEST, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part, Whose
 from app.web.state import Id, Reading, SessionRoute, State, Writing
+from worker.core.documented import DocumentedModel
 from worker.core.inference.config import MAX_PROMPT_CHARACTERS
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 
@@ -45,29 +46,22 @@ AxisList = Annotated[list[AxisEntry], Field(min_length=1, max_length=MAX_CELLS)]
 Title = Annotated[str, StringConstraints(max_length=MAX_TITLE)]
 
 
-class AxisIn(BaseModel):
+class AxisIn(DocumentedModel):
     """The setting that columns, rows or sheets vary."""
 
     model_config = ConfigDict(extra="forbid")
     kind: AxisKind = Field(description="The setting that is varied.")
-    values: AxisText | AxisList = Field(
-        description="A list of values, or text with values and ranges, such as `0.5, 0.75` or "
-        "`0.25 to 1.25 by 0.25`; prompts one a line, `{a|b}` for alternatives; adapters as "
-        "`ink@best:0.8` or `search: words`; checkpoints as `12` (of run 12) or `12: 100, 200`.",
-    )
-    adapter: int = Field(
-        0,
-        ge=0,
-        le=MAX_RENDER_ADAPTERS,
-        description="For weights, adapters and checkpoints: which adapter of the request is "
-        "varied, counted from 0. One more than there are adds one.",
-    )
+    values: AxisText | AxisList
+    """A list of values, or text with values and ranges, such as `0.5, 0.75` or `0.25 to 1.25 by
+    0.25`; prompts one a line, `{a|b}` for alternatives; adapters as `ink@best:0.8` or `search:
+    words`; checkpoints as `12` (of run 12) or `12: 100, 200`."""
+    adapter: int = Field(0, ge=0, le=MAX_RENDER_ADAPTERS)
+    """For weights, adapters and checkpoints: which adapter of the request is varied, counted from
+    0. One more than there are adds one."""
     labels: list[AxisText] = Field(
-        default_factory=list,
-        max_length=MAX_CELLS,
-        description="Of an answer: each value in words; ignored in a request.",
-        json_schema_extra={"readOnly": True},
+        default_factory=list, max_length=MAX_CELLS, json_schema_extra={"readOnly": True}
     )
+    """Of an answer: each value in words; ignored in a request."""
 
     @property
     def text(self) -> str:
@@ -77,7 +71,7 @@ class AxisIn(BaseModel):
         return "".join(f"{' '.join(str(value).split())}\n" for value in self.values)
 
 
-class GridIn(BaseModel):
+class GridIn(DocumentedModel):
     """A grid: a request with one to three settings varied."""
 
     model_config = example(
@@ -85,10 +79,9 @@ class GridIn(BaseModel):
         columns={"kind": "weight", "values": "0.25 to 1.25 by 0.25"},
         rows={"kind": "prompt", "values": "a fox\na {red|blue} rocket"},
     )
-    request: RenderIn = Field(
-        description="What all cells share, as for `POST /renders`; without `count`, `twin`, "
-        "`weights` and `draft_slot`.",
-    )
+    request: RenderIn
+    """What all cells share, as for `POST /renders`; without `count`, `twin`, `weights` and
+    `draft_slot`."""
     columns: AxisIn = Field(description="What the columns vary.")
     rows: AxisIn | None = Field(None, description="What the rows vary.")
     sheets: AxisIn | None = Field(None, description="What the sheets vary; needs rows.")
@@ -121,9 +114,8 @@ class GridEstimate(Answer):
     cells: int = Field(description="Number of cells.")
     images: int = Field(description="Number of images; equal cells have one.")
     cached_images: int = Field(description="Images that exist already.")
-    seconds: float | None = Field(
-        description="About how long the others take; null while the speed is not known."
-    )
+    seconds: float | None
+    """About how long the others take; null while the speed is not known."""
     columns: list[str] = Field(description="The values of the columns.")
     rows: list[str] = Field(description="The values of the rows.")
     sheets: list[str] = Field(description="The values of the sheets.")
@@ -160,9 +152,8 @@ class GridOut(GridSummary):
 
     address: ClassVar[str] = "/api/v1/grids/{id}"
     status: views.GridState = Field(description="`incomplete`: cells have no image and get none.")
-    seconds_left: float | None = Field(
-        description="About how long the rest takes; null if nothing is left or that is not known."
-    )
+    seconds_left: float | None
+    """About how long the rest takes; null if nothing is left or that is not known."""
     winner: int | None = Field(description="Number of the chosen cell.")
     request: RenderIn = Field(description="What all cells share.")
     columns: AxisIn = Field(description="What the columns vary.")
@@ -181,10 +172,9 @@ class RefusedCell(BaseModel):
 class ContinuedGrid(GridOut):
     """A grid whose missing images are generated."""
 
-    refused: list[RefusedCell] = Field(
-        description="Cells that lack their image and cannot be generated any more, such as those "
-        "of a deleted adapter."
-    )
+    refused: list[RefusedCell]
+    """Cells that lack their image and cannot be generated any more, such as those of a deleted
+    adapter."""
 
 
 class GridPatch(BaseModel):
@@ -194,16 +184,14 @@ class GridPatch(BaseModel):
     title: Title = Field(description="Its title; empty: what it varies.")
 
 
-class WinnerIn(BaseModel):
+class WinnerIn(DocumentedModel):
     """The cell that is chosen, and what it changes."""
 
     model_config = example(place=3, action="weight")
     place: int = Field(ge=0, le=399, description="Number of the cell.")
-    action: WinnerAction = Field(
-        WinnerAction.NONE,
-        description="`weight`: it becomes the usual weight; `best`: the version gets that alias; "
-        "`cover`: the image becomes the cover; `none`: the cell is only marked.",
-    )
+    action: WinnerAction = WinnerAction.NONE
+    """`weight`: it becomes the usual weight; `best`: the version gets that alias; `cover`: the
+    image becomes the cover; `none`: the cell is only marked."""
 
 
 class WinnerOut(BaseModel):

@@ -20,6 +20,7 @@ from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import Reading, RecipeId, SessionRoute, State, Writing
+from worker.core.documented import DocumentedModel
 
 router = Router(tags=["recipes"], route_class=SessionRoute)
 
@@ -27,7 +28,7 @@ NOT_IN_RECIPES = ("twin", "weights", "draft_slot")
 NO_RECIPE = problems({404: "There is no such recipe."})
 
 
-class RecipeIn(BaseModel):
+class RecipeIn(DocumentedModel):
     """A recipe to save."""
 
     model_config = example(
@@ -39,10 +40,9 @@ class RecipeIn(BaseModel):
         },
     )
     name: Name = Field(description="Its name.")
-    request: RenderIn = Field(
-        description="The request that it keeps, as for `POST /renders`; without `twin`, `weights` "
-        "and `draft_slot`.",
-    )
+    request: RenderIn
+    """The request that it keeps, as for `POST /renders`; without `twin`, `weights` and
+    `draft_slot`."""
 
     @field_validator("request")
     @classmethod
@@ -66,10 +66,9 @@ class RecipeOut(OwnedAnswer):
     id: int = Field(description="Id of the recipe.")
     slug: str = Field(description="`/recipes/{slug}` opens the playground with it.")
     name: str = Field(description="Its name.")
-    request: RenderIn = Field(
-        description="The request that it keeps, as it can be sent now to `POST /renders`: without "
-        "what is not here any more. A version that an alias names has the alias."
-    )
+    request: RenderIn
+    """The request that it keeps, as it can be sent now to `POST /renders`: without what is not here
+    any more. A version that an alias names has the alias."""
     missing: list[str] = Field(description="What is not here any more, as sentences.")
     created_at: datetime = Field(description="When it was saved.")
     updated_at: datetime = Field(description="When it was saved or renamed.")

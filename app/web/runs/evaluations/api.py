@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from fastapi import Path, Query
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.registry import evaluations, weight_evaluations
 from app.registry.adapters import service as adapters
@@ -24,6 +24,7 @@ from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.state import AdapterId, Id, Reading, SessionRoute, State, Writing
+from worker.core.documented import DocumentedModel
 from worker.core.evaluation.subjects import MOST_SUBJECTS
 from worker.core.inference.config import AdapterWeight
 from worker.core.lora_files.weights import WeightCard
@@ -35,44 +36,34 @@ BY_SET = "Id or slug of a prompt set to draw instead, whole; `animals@2`: its ve
 NOT_POSSIBLE = problems({409: "The run has no checkpoint or image left to compare."})
 
 
-class EvaluationIn(BaseModel):
+class EvaluationIn(DocumentedModel):
     """What to compare."""
 
     model_config = example(subjects=24, checkpoints=4)
-    subjects: Subjects = Field(
-        evaluations.SUBJECTS,
-        description="Subjects to draw with each checkpoint, which no caption names.",
-    )
-    checkpoints: int = Field(
-        evaluations.CHECKPOINTS,
-        ge=1,
-        le=evaluations.MOST_CHECKPOINTS,
-        description="At most so many, spread over the run, the last one among them.",
-    )
+    subjects: Subjects = evaluations.SUBJECTS
+    """Subjects to draw with each checkpoint, which no caption names."""
+    checkpoints: int = Field(evaluations.CHECKPOINTS, ge=1, le=evaluations.MOST_CHECKPOINTS)
+    """At most so many, spread over the run, the last one among them."""
     prompt_set: Reference | None = Field(None, description=BY_SET)
 
 
-class WeightEvaluationIn(BaseModel):
+class WeightEvaluationIn(DocumentedModel):
     """Which weights to compare."""
 
     model_config = example(subjects=16)
-    subjects: Subjects = Field(
-        weight_evaluations.SUBJECTS,
-        description="Subjects to draw at each weight, which no caption names.",
-    )
+    subjects: Subjects = weight_evaluations.SUBJECTS
+    """Subjects to draw at each weight, which no caption names."""
     weights: list[AdapterWeight] | None = Field(
         None,
         min_length=weight_evaluations.FEWEST_WEIGHTS,
         max_length=weight_evaluations.MOST_WEIGHTS,
-        description="The weights to compare, above 0; absent: eight from 0.2 to 2, times the "
-        "`weight` in `drawing` of the base model.",
     )
+    """The weights to compare, above 0; absent: eight from 0.2 to 2, times the `weight` in `drawing`
+    of the base model."""
     base_model: BaseReference | None = Field(None, description="Absent: that of the version.")
-    dataset_id: RowId | None = Field(
-        None,
-        description="The dataset whose images have the style; absent: the images that the version "
-        "was trained on. An imported version needs one.",
-    )
+    dataset_id: RowId | None = None
+    """The dataset whose images have the style; absent: the images that the version was trained on.
+    An imported version needs one."""
     prompt_set: Reference | None = Field(None, description=BY_SET)
 
 
@@ -82,35 +73,28 @@ class EvaluatedOut(Answer):
     style: float | None = Field(description="0: as the base model draws, 1: as the dataset.")
     style_low: float | None = Field(description="Low end of its interval of 95 %.")
     style_high: float | None = Field(description="High end of its interval of 95 %.")
-    adherence: float | None = Field(
-        description="How far images show what the prompt says; 1: as the base model's."
-    )
+    adherence: float | None
+    """How far images show what the prompt says; 1: as the base model's."""
 
 
 class EvaluatedCheckpointOut(EvaluatedOut):
     """The measures of a checkpoint; null: not measured."""
 
     step: int = Field(description="Its step.")
-    variety: float | None = Field(
-        description="Difference between images of different subjects; 1: as the base model's."
-    )
-    copy_ratio: float | None = Field(
-        description="Below 0.5 it draws its training images again when asked with their captions."
-    )
-    leak: float | None = Field(
-        description="Style of prompts without the trigger word: 0 if it comes with the word alone."
-    )
-    drift: float | None = Field(
-        description="Change of images of such prompts: 0 as the base model's, 1 as another subject."
-    )
-    inside: float | None = Field(
-        description="Style of the dataset's own captions. Where it is far above `style`, more "
-        "varied images help, not more steps."
-    )
-    loss_gap: float | None = Field(
-        description="Loss on held-out images over that on trained ones, each as a share of the "
-        "base model's. Far above 1 it remembers its images."
-    )
+    variety: float | None
+    """Difference between images of different subjects; 1: as the base model's."""
+    copy_ratio: float | None
+    """Below 0.5 it draws its training images again when asked with their captions."""
+    leak: float | None
+    """Style of prompts without the trigger word: 0 if it comes with the word alone."""
+    drift: float | None
+    """Change of images of such prompts: 0 as the base model's, 1 as another subject."""
+    inside: float | None
+    """Style of the dataset's own captions. Where it is far above `style`, more varied images help,
+    not more steps."""
+    loss_gap: float | None
+    """Loss on held-out images over that on trained ones, each as a share of the base model's. Far
+    above 1 it remembers its images."""
     left_out: str | None = Field(description="Why it is not to be kept; null if nothing is wrong.")
     equal: bool = Field(description="True if it cannot be told from the recommended one.")
 
@@ -119,10 +103,9 @@ class EvaluatedWeightOut(EvaluatedOut):
     """The measures of a weight; null: not measured."""
 
     weight: float = Field(description="The weight.")
-    patches: float = Field(
-        description="Closeness of small patches to the dataset's; 0: as the base model. The best "
-        "weight has the largest."
-    )
+    patches: float
+    """Closeness of small patches to the dataset's; 0: as the base model. The best weight has the
+    largest."""
 
 
 class EvaluationOut(WorkAnswer):
@@ -132,27 +115,22 @@ class EvaluationOut(WorkAnswer):
     run_id: int | None = Field(description="The run; null for weights of a version.")
     adapter_id: int | None = Field(description="The adapter; null for a run, or once deleted.")
     version: int | None = Field(description="Number of its version.")
-    grid_id: int | None = Field(
-        description="The grid of its images; null while what a run asked for is not planned."
-    )
-    prompt_set: UsedPromptSet | None = Field(
-        description="The prompt set that it draws; null: subjects that were proposed."
-    )
+    grid_id: int | None
+    """The grid of its images; null while what a run asked for is not planned."""
+    prompt_set: UsedPromptSet | None
+    """The prompt set that it draws; null: subjects that were proposed."""
     status: JobStatus = Field(description="`queued` until all images are drawn.")
     images: int = Field(description="Number of its images.")
     images_drawn: int = Field(description="Number of those that are there.")
     recommended: int | None = Field(description="Step of the checkpoint to keep; null: none.")
     reason: str | None = Field(description="Why, as a sentence; null before the end.")
-    checkpoints: list[EvaluatedCheckpointOut] = Field(
-        description="Their measures by step; empty before the end, or if none was measured."
-    )
+    checkpoints: list[EvaluatedCheckpointOut]
+    """Their measures by step; empty before the end, or if none was measured."""
     eyes: str | None = Field(description="The model that measured; null before the end.")
-    weights: list[EvaluatedWeightOut] = Field(
-        description="Their measures; empty before the end, or if none was measured."
-    )
-    weight_card: WeightCard | None = Field(
-        description="Where the style starts to show, is best, and breaks; null: not measured."
-    )
+    weights: list[EvaluatedWeightOut]
+    """Their measures; empty before the end, or if none was measured."""
+    weight_card: WeightCard | None
+    """Where the style starts to show, is best, and breaks; null: not measured."""
     not_measured: list[str] = Field(description="What was not measured, and why, as sentences.")
 
 
