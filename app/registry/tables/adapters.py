@@ -67,23 +67,16 @@ class Adapter(Restorable, Owned, NumberedRow, table=True):
     run_id: int | None = Field(default=None, description="The run whose checkpoints it holds.")
     slug: str = Field(max_length=140, unique=True)
     name: str = Field(max_length=120)
-    sort_name: str = Field(
-        default="",
-        sa_type=SORT_NAME,
-        description="Key for sorting by name; written by `search`.",
-    )
+    sort_name: str = Field(default="", sa_type=SORT_NAME)
+    """Key for sorting by name; written by `search`."""
     trigger_words: list[str] = Field(default_factory=list, sa_type=PlainJSON)
     notes: str = Field(default="", sa_type=sa.Text)
     license: str = Field(default="", max_length=80, description="License, such as CC-BY-4.0.")
     starred: bool = False
     base_family: str = Field(max_length=16)
     cover_sha256: str | None = Field(default=None, max_length=64, index=True)
-    imported_cover_sha256: str | None = Field(
-        default=None,
-        max_length=64,
-        index=True,
-        description="The cover that came with an imported file, once another one is chosen.",
-    )
+    imported_cover_sha256: str | None = Field(default=None, max_length=64, index=True)
+    """The cover that came with an imported file, once another one is chosen."""
     last_version: int = Field(default=0, description="Number of the last version, if deleted.")
     created_at: datetime = Field(default_factory=utcnow)
     updated_at: datetime = Field(default_factory=utcnow)
@@ -116,9 +109,8 @@ class AdapterVersion(Restorable, NumberedRow, table=True):
     adapter_id: int = Field(foreign_key="adapter.id", index=True)
     version: int
     kept: bool = Field(default=False, description="Of a checkpoint that a person saved or keeps.")
-    ruined: str | None = Field(
-        default=None, description="Why the training that made it was ruined; None: it was not."
-    )
+    ruined: str | None = None
+    """Why the training that made it was ruined; None: it was not."""
     sha256: str = Field(max_length=64, index=True, description="Blob of the canonical fp32 file.")
     size_bytes: int = Field(sa_type=sa.BigInteger)
     tensor_sha256: str | None = Field(
@@ -129,32 +121,23 @@ class AdapterVersion(Restorable, NumberedRow, table=True):
         sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # of tensors, not of a file
     )
     file_tensor_sha256: str | None = Field(
-        default=None,
-        max_length=64,
-        index=True,
-        description="SHA-256 of the tensors in the imported file or the default download.",
-        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},
+        default=None, max_length=64, index=True, sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}}
     )
+    """SHA-256 of the tensors in the imported file or the default download."""
     run_id: int | None = None
     dataset_version_id: int | None = Field(
         default=None, foreign_key="dataset_version.id", index=True
     )
-    on_several_datasets: bool = Field(
-        default=False, index=True, description="True if `details` has a list of its datasets."
-    )
+    on_several_datasets: bool = Field(default=False, index=True)
+    """True if `details` has a list of its datasets."""
     base_model_id: int | None = Field(default=None, foreign_key="base_model.id", index=True)
-    weight_sketch: bytes | None = Field(
-        default=None,
-        sa_type=sa.LargeBinary,
-        description="Sketch of its weights, packed; empty: they cannot be read.",
-    )
+    weight_sketch: bytes | None = Field(default=None, sa_type=sa.LargeBinary)
+    """Sketch of its weights, packed; empty: they cannot be read."""
     rank: int
     alpha: float
     steps: int | None = None
-    usual_weight: float = Field(
-        default=USUAL_WEIGHT,
-        description="Weight that is used when none is named; a person sets it.",
-    )
+    usual_weight: float = USUAL_WEIGHT
+    """Weight that is used when none is named; a person sets it."""
     trigger_words: list[str] = Field(default_factory=list, sa_type=PlainJSON)
     trainable_parameters: int | None = Field(default=None, sa_type=sa.BigInteger)
     base_parameters: int | None = Field(default=None, sa_type=sa.BigInteger)
@@ -162,9 +145,8 @@ class AdapterVersion(Restorable, NumberedRow, table=True):
     training_seconds: float | None = None
     config: dict[str, Any] = Field(default_factory=dict, sa_type=PlainJSON)
     details: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
-    code_version: str | None = Field(
-        default=None, max_length=80, description="Version of the program that created it."
-    )
+    code_version: str | None = Field(default=None, max_length=80)
+    """Version of the program that created it."""
     created_at: datetime = Field(default_factory=utcnow)
 
     @property
@@ -239,11 +221,9 @@ class AdapterFile(NumberedRow, table=True):
     with_tags: bool = False
     sha256: str = Field(max_length=64, index=True)
     facts_sha256: str | None = Field(
-        default=None,
-        max_length=64,
-        sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},
-        description="Of the metadata in it that may change; null: not kept.",
+        default=None, max_length=64, sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}}
     )
+    """Of the metadata in it that may change; null: not kept."""
     proof: dict[str, Any] = Field(default_factory=dict, sa_type=PlainJSON)
     size_bytes: int = Field(sa_type=sa.BigInteger)
     created_at: datetime = Field(default_factory=utcnow)

@@ -51,15 +51,12 @@ class AddedModel(Owned, NumberedRow):
 
     slug: str = Field(max_length=140, unique=True)
     name: str = Field(max_length=120)
-    source: str = Field(
-        unique=True,
-        description="Path, or hf://owner/name. Of base models also `starter` for the embedded one, "
-        "and `starter@…` for one that an older version had embedded.",
-    )
+    source: str = Field(unique=True)
+    """Path, or hf://owner/name. Of base models also `starter` for the embedded one, and `starter@…`
+    for one that an older version had embedded."""
     local_path: str | None = Field(default=None, description="Path of a download from the Hub.")
-    revision: str | None = Field(
-        default=None, max_length=64, description="The commit of a download from the Hub."
-    )
+    revision: str | None = Field(default=None, max_length=64)
+    """The commit of a download from the Hub."""
     status: str = Field(default=ModelStatus.CHECKING, max_length=16)
     error: str | None = None
     family: str | None = Field(default=None, max_length=16, description="Such as sd1, florence2.")
@@ -115,9 +112,8 @@ class BaseModel(AddedModel, table=True):
     )
 
     prediction_type: str | None = Field(default=None, max_length=16)
-    variant: str | None = Field(
-        default=None, max_length=16, description="base, turbo or dedistilled, where it matters."
-    )
+    variant: str | None = Field(default=None, max_length=16)
+    """base, turbo or dedistilled, where it matters."""
     resolution: int | None = Field(default=None, description="Native side length in pixels.")
     cross_attention_dim: int | None = None
     parameters: dict[str, int] = Field(default_factory=dict, sa_type=sa.JSON)
@@ -236,9 +232,8 @@ class BasePrecision(NumberedRow, table=True):
     height: int | None = None
     fp32_seconds: float | None = None
     bf16_seconds: float | None = None
-    step_effect: float | None = Field(
-        default=None, description="Share of a small weight step that is left in bf16."
-    )
+    step_effect: float | None = None
+    """Share of a small weight step that is left in bf16."""
     chosen_at: datetime = Field(default_factory=utcnow)
 
     @property

@@ -52,16 +52,10 @@ class BlindTest(Restorable, Owned, NumberedRow, table=True):
         sa_type=PlainJSON,  # the grid's renders refer to adapters
         description="Of each: label, and of a single version adapter_id, version and weight.",
     )
-    references: list[str] = Field(
-        default_factory=list,
-        sa_type=sa.JSON,
-        description="Hashes of the dataset images in view.",
-    )
-    controls: list[str] = Field(
-        default_factory=list,
-        sa_type=sa.JSON,
-        description="Hashes of the dataset images that stand against the base model's.",
-    )
+    references: list[str] = Field(default_factory=list, sa_type=sa.JSON)
+    """Hashes of the dataset images in view."""
+    controls: list[str] = Field(default_factory=list, sa_type=sa.JSON)
+    """Hashes of the dataset images that stand against the base model's."""
     grid_id: int | None = Field(default=None, description="Candidates as columns, scenes as rows.")
     control_grid_id: int | None = Field(default=None, description="The base model's images.")
     run_id: int | None = Field(default=None, index=True, description="It asks about this run.")

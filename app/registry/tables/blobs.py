@@ -38,12 +38,10 @@ class BlobCheck(SQLModel, table=True):
         sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # a check keeps no file
         description="The blob.",
     )
-    checked_at: datetime = Field(
-        default_factory=utcnow, index=True, description="NEVER: only its size is known."
-    )
-    problem: str | None = Field(
-        default=None, max_length=16, index=True, description="A FileProblem; null: it is sound."
-    )
+    checked_at: datetime = Field(default_factory=utcnow, index=True)
+    """NEVER: only its size is known."""
+    problem: str | None = Field(default=None, max_length=16, index=True)
+    """A FileProblem; null: it is sound."""
     size_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
 
 
@@ -132,9 +130,8 @@ class ImageLook(SQLModel, table=True):
         description="Blob of the image.",
     )
     look_version: int = Field(description="Version of the code that measured.")
-    look: bytes | None = Field(
-        default=None, sa_type=sa.LargeBinary, description="Null: the image cannot be read."
-    )
+    look: bytes | None = Field(default=None, sa_type=sa.LargeBinary)
+    """Null: the image cannot be read."""
 
 
 class AdapterLook(SQLModel, table=True):
@@ -147,9 +144,8 @@ class AdapterLook(SQLModel, table=True):
 
     adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
     look_version: int = Field(description="Version of the code that measured.")
-    version_id: int | None = Field(
-        default=None, description="What `latest` named then, without a key: it may be gone."
-    )
+    version_id: int | None = None
+    """What `latest` named then, without a key: it may be gone."""
     cover_sha256: str | None = Field(
         default=None,
         max_length=64,
@@ -161,9 +157,8 @@ class AdapterLook(SQLModel, table=True):
         sa_type=PlainJSON,  # samples, renders and covers keep them
         description="Subject and hash of each image.",
     )
-    look: bytes | None = Field(
-        default=None, sa_type=sa.LargeBinary, description="Null: it has no image."
-    )
+    look: bytes | None = Field(default=None, sa_type=sa.LargeBinary)
+    """Null: it has no image."""
 
     @property
     def hashes(self) -> list[str]:

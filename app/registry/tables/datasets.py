@@ -72,9 +72,8 @@ class Image(Restorable, NumberedRow, table=True):
         description="SHA-256 of the uploaded file.",
         sa_column_kwargs={"info": {KEEPS_NO_BLOB: True}},  # the upload is not stored
     )
-    clean_sha256: str = Field(
-        max_length=64, index=True, description="Blob of the re-encoded image."
-    )
+    clean_sha256: str = Field(max_length=64, index=True)
+    """Blob of the re-encoded image."""
     thumbnail_sha256: str = Field(max_length=64, index=True)
     filename: str = Field(max_length=200)
     width: int
@@ -84,15 +83,13 @@ class Image(Restorable, NumberedRow, table=True):
     caption: str = Field(default="", sa_type=sa.Text)
     caption_version: int = 0
     caption_kind: str = Field(default=CaptionKind.LONG, max_length=16)
-    caption_share: int = Field(
-        default=1, description="Weight of this caption; `ImageCaption` has those of the others."
-    )
+    caption_share: int = 1
+    """Weight of this caption; `ImageCaption` has those of the others."""
     repeats: int = Field(default=1, description="Times used per epoch.")
     never_flip: bool = Field(default=False, description="Never flipped, even if a run flips.")
     set_aside: bool = Field(default=False, description="Kept in the dataset, not trained on.")
-    focus_x: float | None = Field(
-        default=None, description="The point that crops keep, 0 (left) to 1; None: the center."
-    )
+    focus_x: float | None = None
+    """The point that crops keep, 0 (left) to 1; None: the center."""
     focus_y: float | None = Field(default=None, description="The same, 0 (top) to 1.")
     created_at: datetime = Field(default_factory=utcnow)
 
@@ -140,16 +137,13 @@ class CaptionRevision(NumberedRow, table=True):
     kind: str = Field(default=CaptionKind.LONG, max_length=16)
     version: int
     caption: str = Field(sa_type=sa.Text)
-    source: str | None = Field(
-        default=None, max_length=16, description="A CaptionSource; None: written before 0039."
-    )
-    source_name: str | None = Field(
-        default=None, max_length=SOURCE_NAME_LENGTH, description="The file or provider, if any."
-    )
+    source: str | None = Field(default=None, max_length=16)
+    """A CaptionSource; None: written before 0039."""
+    source_name: str | None = Field(default=None, max_length=SOURCE_NAME_LENGTH)
+    """The file or provider, if any."""
     edit_id: int | None = Field(default=None, foreign_key="dataset_edit.id", index=True)
-    removed_share: int | None = Field(
-        default=None, description="The share that the caption had when it was removed after this."
-    )
+    removed_share: int | None = None
+    """The share that the caption had when it was removed after this."""
     created_at: datetime = Field(default_factory=utcnow)
 
 
@@ -163,9 +157,8 @@ class DatasetEdit(NumberedRow, table=True):
     action: str = Field(max_length=40)
     settings: dict[str, Any] = Field(sa_type=PlainJSON)
     changed: int = Field(description="Number of changed images.")
-    before: list[dict[str, Any]] = Field(
-        description="For each image: its id, and the fields before and after.", sa_type=PlainJSON
-    )
+    before: list[dict[str, Any]] = Field(sa_type=PlainJSON)
+    """For each image: its id, and the fields before and after."""
     created_at: datetime = Field(default_factory=utcnow)
     undone_at: datetime | None = None
 
@@ -185,9 +178,8 @@ class ImageMeasure(SQLModel, table=True):
     sharpness: float | None = Field(default=None, description="Greater is sharper.")
     perceptual_hash: str | None = Field(default=None, max_length=64, description="Hexadecimal.")
     has_transparency: bool | None = None
-    ground: str | None = Field(
-        default=None, max_length=7, description="Color of a plain ground as #rrggbb, if it has one."
-    )
+    ground: str | None = Field(default=None, max_length=7)
+    """Color of a plain ground as #rrggbb, if it has one."""
     ground_share: float | None = Field(default=None, description="Share of that ground, 0 to 1.")
 
 
@@ -200,18 +192,13 @@ class DatasetVersion(NumberedRow, table=True):
     dataset_id: int = Field(foreign_key="dataset.id", index=True)
     fingerprint: str = Field(max_length=64, description="SHA-256 over hashes and captions.")
     image_count: int
-    items: list[dict[str, Any]] = Field(
-        sa_type=sa.JSON,
-        description="For each image: sha256, clean_sha256, caption, width, height; filename since "
-        "0039; captions (kind, caption, share of each) if there are several; focus, repeats and "
-        "never_flip if they differ from the default.",
-    )
+    items: list[dict[str, Any]] = Field(sa_type=sa.JSON)
+    """For each image: sha256, clean_sha256, caption, width, height; filename since 0039; captions
+    (kind, caption, share of each) if there are several; focus, repeats and never_flip if they
+    differ from the default."""
     created_at: datetime = Field(default_factory=utcnow)
-    outlives_images: bool = Field(
-        default=False,
-        sa_column_kwargs={"server_default": sa.true()},
-        description="Images of it may have been deleted for good.",
-    )
+    outlives_images: bool = Field(default=False, sa_column_kwargs={"server_default": sa.true()})
+    """Images of it may have been deleted for good."""
 
     @property
     def is_kept(self) -> bool:

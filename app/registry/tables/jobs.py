@@ -61,9 +61,8 @@ class Job(Owned, NumberedRow):
     owner_token: str | None = Field(default=None, max_length=64)
     lease_until: datetime | None = None
     cancel_requested: bool = False
-    waits_for: str | None = Field(
-        default=None, description="What an active job waits for, as a sentence; None: nothing."
-    )
+    waits_for: str | None = None
+    """What an active job waits for, as a sentence; None: nothing."""
     error_code: str | None = Field(default=None, max_length=40)
     error: str | None = Field(default=None, description="One sentence for users.")
     error_trace: str | None = None
@@ -115,15 +114,12 @@ class Event(NumberedRow, table=True):
         default_factory=dict,
         sa_type=PlainJSON,  # texts and numbers
     )
-    actor: str | None = Field(
-        default_factory=current_actor, max_length=MAX_CHARACTERS, description="Who caused it."
-    )
-    user_id: int | None = Field(
-        default_factory=current_user_id, index=True, description="Of a person with an account."
-    )
-    address: str | None = Field(
-        default_factory=current_address, max_length=64, description="Theirs, for some months."
-    )
+    actor: str | None = Field(default_factory=current_actor, max_length=MAX_CHARACTERS)
+    """Who caused it."""
+    user_id: int | None = Field(default_factory=current_user_id, index=True)
+    """Of a person with an account."""
+    address: str | None = Field(default_factory=current_address, max_length=64)
+    """Theirs, for some months."""
 
 
 class IoJob(Job, table=True):
@@ -218,11 +214,9 @@ class WorkerPresence(SQLModel, table=True):
     device: str = Field(default="", max_length=80, description="Description; empty while unknown.")
     problem: str = Field(default="", description="One sentence about the device; empty if none.")
     remedy: str = Field(default="", description="The command that solves the problem.")
-    machine: str = Field(
-        default="", max_length=40, description="What its precision depends on; empty: unknown."
-    )
-    memory_bytes: int | None = Field(
-        default=None, sa_type=sa.BigInteger, description="Of the GPU it trains on; else null."
-    )
+    machine: str = Field(default="", max_length=40)
+    """What its precision depends on; empty: unknown."""
+    memory_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
+    """Of the GPU it trains on; else null."""
     started_at: datetime = Field(default_factory=utcnow)
     seen_at: datetime = Field(default_factory=utcnow)

@@ -26,26 +26,21 @@ class User(NumberedRow, table=True):
     __tablename__ = "user_account"
 
     name: str = Field(max_length=MAX_USER_NAME)
-    name_key: str = Field(
-        max_length=240, unique=True, description="The name without case and Unicode forms."
-    )
+    name_key: str = Field(max_length=240, unique=True)
+    """The name without case and Unicode forms."""
     role: str = Field(default=Role.MEMBER, max_length=8)
-    password_hash: str | None = Field(
-        default=None, max_length=200, description="Argon2id; null until an invitation is used."
-    )
+    password_hash: str | None = Field(default=None, max_length=200)
+    """Argon2id; null until an invitation is used."""
     disabled_at: datetime | None = None
     seen_at: datetime | None = Field(default=None, description="Last use, to about five minutes.")
-    makes: str | None = Field(
-        default=None, max_length=12, description="Visibility of new things; null: the setting."
-    )
-    disk_bytes: int | None = Field(
-        default=None, sa_type=sa.BigInteger, description="Quota; null: the setting, 0: no limit."
-    )
+    makes: str | None = Field(default=None, max_length=12)
+    """Visibility of new things; null: the setting."""
+    disk_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
+    """Quota; null: the setting, 0: no limit."""
     device_minutes: int | None = Field(default=None, description="Quota in 30 days, the same.")
     waiting_jobs: int | None = Field(default=None, description="Quota, the same.")
-    disk_used: int | None = Field(
-        default=None, sa_type=sa.BigInteger, description="Bytes, when they were last counted."
-    )
+    disk_used: int | None = Field(default=None, sa_type=sa.BigInteger)
+    """Bytes, when they were last counted."""
     disk_counted_at: datetime | None = None
     created_at: datetime = Field(default_factory=utcnow)
 
@@ -131,9 +126,8 @@ class LoginSession(NumberedRow, table=True):
     __tablename__ = "login_session"
 
     token_sha256: str = Field(max_length=64, unique=True)
-    secret_mark: str = Field(
-        max_length=100, description="Salted hash of the password it was opened with."
-    )
+    secret_mark: str = Field(max_length=100)
+    """Salted hash of the password it was opened with."""
     user_id: int | None = Field(default=None, description="The person, with accounts.")
     created_at: datetime = Field(default_factory=utcnow)
     last_used_at: datetime = Field(default_factory=utcnow, index=True)

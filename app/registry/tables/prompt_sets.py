@@ -19,9 +19,8 @@ class PromptSet(Restorable, Owned, NumberedRow, table=True):
 
     slug: str = Field(max_length=LONGEST_SLUG, unique=True)
     name: str = Field(max_length=MAX_NAME)
-    versions: list[list[str]] = Field(
-        sa_type=PlainJSON, description="The subjects of each version, the first one first."
-    )
+    versions: list[list[str]] = Field(sa_type=PlainJSON)
+    """The subjects of each version, the first one first."""
 
     @property
     def version(self) -> int:

@@ -53,49 +53,29 @@ class Render(Restorable, Job, table=True):
         description="Of each: adapter_id, version_id, name, slug, weight, text_encoder_weight, "
         "and block_weights where there are some.",
     )
-    weights: list[list[float | None]] | None = Field(
-        default=None,
-        sa_type=sa.JSON,
-        description="A strip: the weights of the adapters for each image, all of one seed; None "
-        "leaves an adapter out of an image.",
-    )
-    source_sha256: str | None = Field(
-        default=None, max_length=64, index=True, description="Blob of the image it starts from."
-    )
-    strength: float | None = Field(
-        default=None, description="How much of that image changes, 0 to 1; None without one."
-    )
+    weights: list[list[float | None]] | None = Field(default=None, sa_type=sa.JSON)
+    """A strip: the weights of the adapters for each image, all of one seed; None leaves an adapter
+    out of an image."""
+    source_sha256: str | None = Field(default=None, max_length=64, index=True)
+    """Blob of the image it starts from."""
+    strength: float | None = None
+    """How much of that image changes, 0 to 1; None without one."""
     cache_key: str = Field(max_length=64, index=True, description="Equal requests, equal keys.")
-    precision: str | None = Field(
-        default=None,
-        max_length=8,
-        description="Number type of the UNet, part of the cache key; None until it is known.",
-    )
-    twin_id: int | None = Field(
-        default=None,
-        foreign_key="render.id",
-        index=True,
-        description="The same seed without adapters.",
-    )
+    precision: str | None = Field(default=None, max_length=8)
+    """Number type of the UNet, part of the cache key; None until it is known."""
+    twin_id: int | None = Field(default=None, foreign_key="render.id", index=True)
+    """The same seed without adapters."""
     progress: int = Field(default=0, description="Denoising steps done.")
     seconds: float | None = None
     from_cache: bool = False
     note: str | None = Field(default=None, description="A note for the user.")
     starred: bool = Field(default=False, description="Marked by a person, to be found again.")
-    search_text: str = Field(
-        default="", sa_type=sa.Text, description="Prompt and adapters, folded, for searches."
-    )
-    draft_slot: str | None = Field(
-        default=None,
-        max_length=MAX_SLOT,
-        index=True,
-        description="Set for a draft: a newer draft of its slot replaces it while unfinished.",
-    )
-    preview: bytes | None = Field(
-        default=None,
-        sa_type=sa.LargeBinary,
-        description="A small WebP of the image so far, only while it is generated.",
-    )
+    search_text: str = Field(default="", sa_type=sa.Text)
+    """Prompt and adapters, folded, for searches."""
+    draft_slot: str | None = Field(default=None, max_length=MAX_SLOT, index=True)
+    """Set for a draft: a newer draft of its slot replaces it while unfinished."""
+    preview: bytes | None = Field(default=None, sa_type=sa.LargeBinary)
+    """A small WebP of the image so far, only while it is generated."""
 
     @classmethod
     def claimable(cls, session: Session, queue: str) -> sa.ColumnElement[bool]:
@@ -157,9 +137,8 @@ class RenderSource(SQLModel, table=True):
     sha256: str = Field(max_length=64, primary_key=True, description="Blob of the image.")
     width: int
     height: int
-    used_at: datetime = Field(
-        default_factory=utcnow, index=True, description="When it was last uploaded or used."
-    )
+    used_at: datetime = Field(default_factory=utcnow, index=True)
+    """When it was last uploaded or used."""
 
 
 class SourceUser(SQLModel, table=True):
@@ -182,17 +161,13 @@ class Grid(Restorable, Owned, NumberedRow, table=True):
     __table_args__ = (AUTOINCREMENT,)
 
     title: str = Field(max_length=MAX_TITLE)
-    request: dict[str, Any] = Field(
-        sa_type=PlainJSON,
-        description="The RenderRequest that all cells share, with base model, seed and versions.",
-    )
-    axes: list[dict[str, Any]] = Field(
-        sa_type=PlainJSON, description="Columns, rows and sheets, as far as there are any."
-    )
+    request: dict[str, Any] = Field(sa_type=PlainJSON)
+    """The RenderRequest that all cells share, with base model, seed and versions."""
+    axes: list[dict[str, Any]] = Field(sa_type=PlainJSON)
+    """Columns, rows and sheets, as far as there are any."""
     winner: int | None = Field(default=None, description="Place of the chosen cell.")
-    blind_test_id: int | None = Field(
-        default=None, index=True, description="The blind test that owns it: it is in no list."
-    )
+    blind_test_id: int | None = Field(default=None, index=True)
+    """The blind test that owns it: it is in no list."""
     created_at: datetime = Field(default_factory=utcnow)
 
     @property
@@ -224,16 +199,11 @@ class GridCell(SQLModel, table=True):
 
     grid_id: int = Field(foreign_key="grid.id", primary_key=True)
     place: int = Field(primary_key=True)
-    render_id: int | None = Field(
-        default=None,
-        foreign_key="render.id",
-        index=True,
-        description="None: the render was deleted for good.",
-    )
+    render_id: int | None = Field(default=None, foreign_key="render.id", index=True)
+    """None: the render was deleted for good."""
     image_index: int = Field(default=0, description="Index of the image in its render.")
-    cache_key: str = Field(
-        max_length=64, index=True, description="Of a render of this image alone."
-    )
+    cache_key: str = Field(max_length=64, index=True)
+    """Of a render of this image alone."""
 
 
 class RecipeAdapter(ResolvedAdapter, frozen=True, extra="ignore"):
@@ -253,9 +223,8 @@ class Recipe(Restorable, Owned, NumberedRow, table=True):
     base_model: str = Field(max_length=140, description="Slug of the base model.")
     prompt: str = Field(sa_type=sa.Text)
     negative_prompt: str = Field(default="", sa_type=sa.Text)
-    seed: int | None = Field(
-        default=None, sa_type=sa.BigInteger, description="None: a random one each time."
-    )
+    seed: int | None = Field(default=None, sa_type=sa.BigInteger)
+    """None: a random one each time."""
     sampler: str = Field(default=SamplerName.DDIM.value, max_length=32)
     steps: int
     guidance: float
@@ -268,13 +237,11 @@ class Recipe(Restorable, Owned, NumberedRow, table=True):
         sa_type=PlainJSON,  # ids of adapters and versions
         description="As those of a render: found by their ids, also after a rename.",
     )
-    source_sha256: str | None = Field(
-        default=None, max_length=64, index=True, description="The image that it starts from."
-    )
+    source_sha256: str | None = Field(default=None, max_length=64, index=True)
+    """The image that it starts from."""
     strength: float | None = Field(default=None, description="How much of that image changes.")
-    mix: str = Field(
-        default="", max_length=8, description="`blend`: the page holds the sum of the weights."
-    )
+    mix: str = Field(default="", max_length=8)
+    """`blend`: the page holds the sum of the weights."""
     cache_key: str = Field(max_length=64, description="That of a render of it: its cover.")
     created_at: datetime = Field(default_factory=utcnow)
     updated_at: datetime = Field(default_factory=utcnow)

@@ -32,105 +32,65 @@ class Run(Restorable, Job, table=True):
 
     name: str = Field(max_length=120)
     notes: str = Field(default="", sa_type=sa.Text)
-    sort_name: str = Field(
-        default="",
-        sa_type=SORT_NAME,
-        index=True,
-        description="Key for sorting by name; written by `search`.",
-    )
-    search_text: str = Field(
-        default="",
-        sa_type=sa.Text,
-        description="Name, trigger word and notes as they are searched; written by `search`.",
-    )
+    sort_name: str = Field(default="", sa_type=SORT_NAME, index=True)
+    """Key for sorting by name; written by `search`."""
+    search_text: str = Field(default="", sa_type=sa.Text)
+    """Name, trigger word and notes as they are searched; written by `search`."""
     dataset_id: int = Field(foreign_key="dataset.id", index=True)
     dataset_version_id: int = Field(foreign_key="dataset_version.id")
-    dataset_repeats: int = Field(
-        default=1,
-        description="How often an epoch uses the dataset; an image repeats its own times this.",
-    )
+    dataset_repeats: int = 1
+    """How often an epoch uses the dataset; an image repeats its own times this."""
     base_model_id: int = Field(foreign_key="base_model.id", index=True)
     preset: str | None = Field(default=None, max_length=20)
-    own_preset: dict[str, Any] | None = Field(
-        default=None,
-        sa_type=PlainJSON,
-        description="The saved preset on top of `preset`, as it was: id, name, config, base.",
-    )
+    own_preset: dict[str, Any] | None = Field(default=None, sa_type=PlainJSON)
+    """The saved preset on top of `preset`, as it was: id, name, config, base."""
     trigger_word: str | None = Field(default=None, max_length=60)
-    config: dict[str, Any] = Field(
-        description="A worker.core.training TrainConfig.", sa_type=PlainJSON
-    )
-    regularization_version_id: int | None = Field(
-        default=None,
-        foreign_key="dataset_version.id",
-        description="Regularization images, which keep the base model from forgetting.",
-    )
+    config: dict[str, Any] = Field(sa_type=PlainJSON)
+    """A worker.core.training TrainConfig."""
+    regularization_version_id: int | None = Field(default=None, foreign_key="dataset_version.id")
+    """Regularization images, which keep the base model from forgetting."""
     parent_id: int | None = Field(default=None, foreign_key="run.id")
-    adapter_id: int | None = Field(
-        default=None,
-        foreign_key="adapter.id",
-        description="The result becomes a version of this adapter; None: of a new one.",
-    )
+    adapter_id: int | None = Field(default=None, foreign_key="adapter.id")
+    """The result becomes a version of this adapter; None: of a new one."""
 
-    sweep_id: int | None = Field(
-        default=None, index=True, description="The sweep that it is part of; it may be deleted."
-    )
+    sweep_id: int | None = Field(default=None, index=True)
+    """The sweep that it is part of; it may be deleted."""
     sweep_place: int | None = Field(default=None, description="Place of its configuration, from 0.")
-    pause_at: int | None = Field(
-        default=None, description="Step at which it pauses, with its full state."
-    )
+    pause_at: int | None = None
+    """Step at which it pauses, with its full state."""
 
     phase: str | None = Field(default=None, max_length=40)
     step: int = 0
     total_steps: int
     loss: float | None = Field(default=None, description="Smoothed training loss.")
     steps_per_second: float | None = None
-    arithmetic: dict[str, Any] = Field(
-        default_factory=dict,
-        sa_type=PlainJSON,
-        description="Precision and threads of the first attempt; later attempts use the same.",
-    )
+    arithmetic: dict[str, Any] = Field(default_factory=dict, sa_type=PlainJSON)
+    """Precision and threads of the first attempt; later attempts use the same."""
     device: str | None = Field(default=None, max_length=80)
     trainable_parameters: int | None = Field(default=None, sa_type=sa.BigInteger)
     base_parameters: int | None = Field(default=None, sa_type=sa.BigInteger)
     peak_memory_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
     training_seconds: float = Field(default=0.0, description="Summed over all attempts.")
-    resumed_at_step: int | None = Field(
-        default=None, description="Start step of the newest attempt."
-    )
+    resumed_at_step: int | None = None
+    """Start step of the newest attempt."""
     adapter_version_id: int | None = Field(default=None, foreign_key="adapter_version.id")
-    outcome: str | None = Field(
-        default=None, max_length=20, description="`ruined`; None: nothing is wrong with the result."
-    )
+    outcome: str | None = Field(default=None, max_length=20)
+    """`ruined`; None: nothing is wrong with the result."""
     outcome_reason: str | None = Field(default=None, description="Why, as sentences.")
-    good_steps: list[int] | None = Field(
-        default=None,
-        sa_type=PlainJSON,
-        description="Of a ruined run: steps whose checkpoints were not, the newest first.",
-    )
-    loss_rise: float | None = Field(
-        default=None,
-        description="Loss on the fixed images divided by the base model’s, while it is clearly "
-        "worse.",
-    )
+    good_steps: list[int] | None = Field(default=None, sa_type=PlainJSON)
+    """Of a ruined run: steps whose checkpoints were not, the newest first."""
+    loss_rise: float | None = None
+    """Loss on the fixed images divided by the base model’s, while it is clearly worse."""
 
     stop_requested: bool = Field(default=False, description="Stop and keep the adapter.")
-    make_latest: bool | None = Field(
-        default=None,
-        description="Of a stop: the result becomes the version in use; None: as proposed.",
-    )
+    make_latest: bool | None = None
+    """Of a stop: the result becomes the version in use; None: as proposed."""
     sample_requested: bool = False
     save_requested: bool = False
-    changes: list[dict[str, Any]] = Field(
-        default_factory=list,
-        sa_type=PlainJSON,
-        description="What changed in `config` while it trained: worker.core.training Changes.",
-    )
-    change_requested: dict[str, Any] | None = Field(
-        default=None,
-        sa_type=PlainJSON,
-        description="Values that the trainer has not taken yet, with the number of their event.",
-    )
+    changes: list[dict[str, Any]] = Field(default_factory=list, sa_type=PlainJSON)
+    """What changed in `config` while it trained: worker.core.training Changes."""
+    change_requested: dict[str, Any] | None = Field(default=None, sa_type=PlainJSON)
+    """Values that the trainer has not taken yet, with the number of their event."""
 
     @classmethod
     def claimable(cls, session: Session, queue: str) -> sa.ColumnElement[bool]:
@@ -179,9 +139,8 @@ class OwnPreset(Restorable, Owned, NumberedRow, table=True):
     name: str = Field(max_length=120)
     name_key: str = Field(max_length=400, description="Without upper case.")
     preset: str = Field(max_length=20, description="The shipped preset that it changes.")
-    config: dict[str, Any] = Field(
-        sa_type=PlainJSON, description="The settings that differ from it."
-    )
+    config: dict[str, Any] = Field(sa_type=PlainJSON)
+    """The settings that differ from it."""
     base_family: str | None = Field(default=None, max_length=20)
     resolution: int | None = Field(default=None, description="Of the base it was saved for.")
     created_at: datetime = Field(default_factory=utcnow)
@@ -266,15 +225,10 @@ class Sweep(Restorable, Owned, NumberedRow, table=True):
     title: str = Field(max_length=MAX_NAME)
     status: str = Field(default=JobStatus.RUNNING, max_length=16, index=True)
     stage: str = Field(max_length=16)
-    plan: dict[str, Any] = Field(
-        sa_type=PlainJSON,
-        description="A SweepPlan: what is trained and drawn, and what it was expected to cost.",
-    )
-    result: dict[str, Any] = Field(
-        default_factory=dict,
-        sa_type=PlainJSON,
-        description="A SweepResult: what was measured so far, and what was found.",
-    )
+    plan: dict[str, Any] = Field(sa_type=PlainJSON)
+    """A SweepPlan: what is trained and drawn, and what it was expected to cost."""
+    result: dict[str, Any] = Field(default_factory=dict, sa_type=PlainJSON)
+    """A SweepResult: what was measured so far, and what was found."""
     error: str | None = Field(default=None, description="Why it cannot go on, as a sentence.")
     created_at: datetime = Field(default_factory=utcnow)
     finished_at: datetime | None = None
