@@ -35,14 +35,13 @@ class CaptionArgs(JobArgs):
     do_not_name: tuple[str, ...] = ()
 
 
-class CaptionImagesArgs(CaptionArgs):
+class CaptionImagesArgs(CaptionArgs, kind=JobKind.CAPTION_IMAGES):
     """The images in the order they are captioned, and what is to become of their captions.
 
     `caption_kind`: which of their captions; None: the first one. `write`: captions of images
     without one are written at the end; else all stay proposals.
     """
 
-    kind = JobKind.CAPTION_IMAGES
     image_ids: tuple[int, ...]
     mode: CaptionMode = CaptionMode.FILL
     caption_kind: CaptionKind | None = None
@@ -56,10 +55,9 @@ class CaptionImagesResult(StepProgress):
     edit_id: int | None = None
 
 
-class PreviewCaptionArgs(CaptionArgs):
+class PreviewCaptionArgs(CaptionArgs, kind=JobKind.PREVIEW_CAPTION):
     """The image whose caption is shown and not kept."""
 
-    kind = JobKind.PREVIEW_CAPTION
     image_id: int
 
 
@@ -89,13 +87,9 @@ class PreviewCaptionResult(JobResult):
         return result.model_copy(update={"guess": guess, "confidence": round(answer.confidence, 2)})
 
 
-class DownloadCaptionModelArgs(DownloadModelArgs):
+class DownloadCaptionModelArgs(DownloadModelArgs, kind=JobKind.DOWNLOAD_CAPTION_MODEL):
     """The repository on the Hub; the subject is the caption model."""
 
-    kind = JobKind.DOWNLOAD_CAPTION_MODEL
 
-
-class CheckCaptionModelArgs(JobArgs):
+class CheckCaptionModelArgs(JobArgs, kind=JobKind.CHECK_CAPTION_MODEL):
     """No arguments: the subject is the caption model."""
-
-    kind = JobKind.CHECK_CAPTION_MODEL

@@ -11,9 +11,9 @@ A new kind needs a member of `JobKind` and two models here (those of captions ar
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Unpack
 
-from pydantic import AfterValidator, BaseModel, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
 from app.registry.errors import AppError
 from app.registry.job_kinds.weighted import ResolvedAdapter
@@ -73,6 +73,11 @@ class JobArgs(BaseModel, frozen=True):
 
     kind: ClassVar[JobKind]
 
+    def __init_subclass__(cls, kind: JobKind | None = None, **options: Unpack[ConfigDict]) -> None:
+        super().__init_subclass__(**options)
+        if kind is not None:
+            cls.kind = kind
+
     def stored(self) -> dict[str, Any]:
         """Return the JSON for the row; a field with a default is left out while it has that."""
         written = self.model_dump(mode="json")
@@ -116,10 +121,8 @@ class ByteProgress(JobResult):
 # Base models
 
 
-class InspectBaseArgs(JobArgs):
+class InspectBaseArgs(JobArgs, kind=JobKind.INSPECT_BASE):
     """No arguments: the subject is the base model."""
-
-    kind = JobKind.INSPECT_BASE
 
 
 class DownloadModelArgs(JobArgs):
@@ -129,13 +132,12 @@ class DownloadModelArgs(JobArgs):
     revision: str | None
 
 
-class DownloadBaseArgs(DownloadModelArgs):
+class DownloadBaseArgs(DownloadModelArgs, kind=JobKind.DOWNLOAD_BASE):
     """The file of the repository, if it is only one; the subject is the base model.
 
     `size_only`: nothing is downloaded but the list of its files.
     """
 
-    kind = JobKind.DOWNLOAD_BASE
     file: str | None
     precision: str
     size_only: bool = False
@@ -144,10 +146,9 @@ class DownloadBaseArgs(DownloadModelArgs):
 # Files of adapters
 
 
-class ExportAdapterArgs(JobArgs):
+class ExportAdapterArgs(JobArgs, kind=JobKind.EXPORT_ADAPTER):
     """The download to write; the subject is the version."""
 
-    kind = JobKind.EXPORT_ADAPTER
     format: FileFormat
     dtype: WeightDtype
     with_tags: bool = False
@@ -161,14 +162,13 @@ class ExportAdapterResult(JobResult):
     facts_sha256: str | None = None
 
 
-class KeepInFolderArgs(JobArgs):
+class KeepInFolderArgs(JobArgs, kind=JobKind.KEEP_IN_FOLDER):
     """The folder of another program, the version or alias, and the name of its weights there.
 
     The subject is the adapter.
     `hashes`: of files that earlier jobs wrote there, which may be replaced and removed.
     """
 
-    kind = JobKind.KEEP_IN_FOLDER
     folder: str
     version: str
     file: str
@@ -195,10 +195,9 @@ LOSS_CODE = "loss"
 """The error code of an import that would lose much of the file's change."""
 
 
-class ImportAdapterArgs(JobArgs):
+class ImportAdapterArgs(JobArgs, kind=JobKind.IMPORT_ADAPTER):
     """The uploaded LoRA file, the adapter it becomes a version of, and the base it has to fit."""
 
-    kind = JobKind.IMPORT_ADAPTER
     sha256: str
     filename: str
     adapter_id: int | None = None
@@ -223,10 +222,9 @@ class ImportAdapterResult(StepProgress):
 # The Hugging Face Hub
 
 
-class FetchHubAdapterArgs(JobArgs):
+class FetchHubAdapterArgs(JobArgs, kind=JobKind.FETCH_HUB_ADAPTER):
     """The source of a LoRA file on the Hub."""
 
-    kind = JobKind.FETCH_HUB_ADAPTER
     repo: str
     revision: str | None
     file: str | None
@@ -245,10 +243,9 @@ class PublishedImage(BaseModel, frozen=True):
     prompt: str
 
 
-class PublishAdapterArgs(JobArgs):
+class PublishAdapterArgs(JobArgs, kind=JobKind.PUBLISH_ADAPTER):
     """The repository, and what is published in it; the subject is the version."""
 
-    kind = JobKind.PUBLISH_ADAPTER
     repo: str
     update: bool
     private: bool
@@ -272,14 +269,13 @@ Part = Annotated[ResolvedAdapter, PlainSerializer(lambda adapter: adapter.for_jo
 """A version of an adapter with its weights."""
 
 
-class MergeAdaptersArgs(JobArgs):
+class MergeAdaptersArgs(JobArgs, kind=JobKind.MERGE_ADAPTERS):
     """The adapters to merge, and how; `rank` is None for the method that needs none.
 
     `run_id`: they are checkpoints of this run, whose adapter gets the result as its next version.
     `use`: that becomes the version in use.
     """
 
-    kind = JobKind.MERGE_ADAPTERS
     name: str
     parts: tuple[Part, ...]
     method: MergeMethod
@@ -290,26 +286,24 @@ class MergeAdaptersArgs(JobArgs):
     use: bool = False
 
 
-class ResizeAdapterArgs(JobArgs):
+class ResizeAdapterArgs(JobArgs, kind=JobKind.RESIZE_ADAPTER):
     """The new rank, or the share of the energy to keep; the subject is the version.
 
     `use`: the result becomes the version in use.
     """
 
-    kind = JobKind.RESIZE_ADAPTER
     rank: int | None
     energy: float | None
     dynamic: bool
     use: bool = False
 
 
-class ScaleAdapterArgs(JobArgs):
+class ScaleAdapterArgs(JobArgs, kind=JobKind.SCALE_ADAPTER):
     """The factors in the blocks of the UNet; the subject is the version.
 
     `use`: the result becomes the version in use.
     """
 
-    kind = JobKind.SCALE_ADAPTER
     blocks: BlockWeights
     use: bool = False
 
@@ -321,10 +315,9 @@ class FuseOutput(StrEnum):
     DOWNLOAD = "download"
 
 
-class FuseAdapterArgs(JobArgs):
+class FuseAdapterArgs(JobArgs, kind=JobKind.FUSE_ADAPTER):
     """The adapters to fuse, and what to write; the subject is the base model."""
 
-    kind = JobKind.FUSE_ADAPTER
     name: str
     parts: tuple[Part, ...]
     layout: FuseLayout
@@ -332,10 +325,9 @@ class FuseAdapterArgs(JobArgs):
     keep: FuseOutput
 
 
-class ExtractAdapterArgs(JobArgs):
+class ExtractAdapterArgs(JobArgs, kind=JobKind.EXTRACT_ADAPTER):
     """The tuned base model and the rank; the subject is the base model it was tuned from."""
 
-    kind = JobKind.EXTRACT_ADAPTER
     tuned_id: int
     rank: int
     name: str
@@ -382,10 +374,9 @@ class FuseAdapterResult(ShownResult):
 # Comparing adapters
 
 
-class MeasureOverlapArgs(JobArgs):
+class MeasureOverlapArgs(JobArgs, kind=JobKind.MEASURE_OVERLAP):
     """The version with the higher id; the subject is the other one."""
 
-    kind = JobKind.MEASURE_OVERLAP
     other_id: int
 
 
@@ -405,10 +396,9 @@ class MeasureOverlapResult(StepProgress):
 # Dry runs
 
 
-class DryRunArgs(JobArgs):
+class DryRunArgs(JobArgs, kind=JobKind.DRY_RUN):
     """The config of the training that is measured, and its datasets; the subject is the base."""
 
-    kind = JobKind.DRY_RUN
     config: dict[str, Any]
     dataset_ids: tuple[int, ...]
 
@@ -478,14 +468,13 @@ class EvaluationArgs(JobArgs):
         raise NotImplementedError
 
 
-class EvaluateRunArgs(EvaluationArgs):
+class EvaluateRunArgs(EvaluationArgs, kind=JobKind.EVALUATE_RUN):
     """The checkpoints at `steps` are compared; the subject is the run.
 
     `captions`: of the images of the run at the places `trained` and `held_out`, empty where a
     caption cannot be drawn.
     """
 
-    kind = JobKind.EVALUATE_RUN
     steps: tuple[int, ...] = ()
     trained: tuple[int, ...] = ()
     held_out: tuple[int, ...] = ()
@@ -496,13 +485,12 @@ class EvaluateRunArgs(EvaluationArgs):
         return [f"step {step}" for step in self.steps]
 
 
-class EvaluateWeightsArgs(EvaluationArgs):
+class EvaluateWeightsArgs(EvaluationArgs, kind=JobKind.EVALUATE_WEIGHTS):
     """Weights of a version are compared, in rising order; the subject is the version.
 
     `dataset_id`: whose images have the style; None: those that the version was trained on.
     """
 
-    kind = JobKind.EVALUATE_WEIGHTS
     weights: tuple[float, ...]
     base_model_id: int
     dataset_id: int | None = None
@@ -572,14 +560,13 @@ class EvaluationResult(StepProgress):
         return next((one for one in self.steps if one.step == self.recommended), None)
 
 
-class AdvanceSweepArgs(EvaluationArgs):
+class AdvanceSweepArgs(EvaluationArgs, kind=JobKind.ADVANCE_SWEEP):
     """The trainings whose images in the grid are measured; without a grid, a look at the sweep.
 
     `run_ids`: of the columns after that of the base model, which drew `steps`. The subject is the
     sweep of trainings, not of files.
     """
 
-    kind = JobKind.ADVANCE_SWEEP
     grid_id: int = 0
     stage: str = ""
     run_ids: tuple[int, ...] = ()
@@ -594,10 +581,8 @@ class AdvanceSweepArgs(EvaluationArgs):
 # Storage
 
 
-class DeleteDraftsArgs(JobArgs):
+class DeleteDraftsArgs(JobArgs, kind=JobKind.DELETE_DRAFTS):
     """No arguments: all drafts that are old enough."""
-
-    kind = JobKind.DELETE_DRAFTS
 
 
 class DeleteDraftsResult(StepProgress):
@@ -607,10 +592,8 @@ class DeleteDraftsResult(StepProgress):
     size_bytes: int | None = None
 
 
-class SweepArgs(JobArgs):
+class SweepArgs(JobArgs, kind=JobKind.SWEEP):
     """No arguments: the whole storage is swept."""
-
-    kind = JobKind.SWEEP
 
 
 class SweepResult(StepProgress):
@@ -627,22 +610,17 @@ class SweepResult(StepProgress):
     report: str | None = None
 
 
-class MakeThumbnailsArgs(JobArgs):
+class MakeThumbnailsArgs(JobArgs, kind=JobKind.MAKE_THUMBNAILS):
     """No arguments: images without thumbnails get them; those of datasets are measured too."""
 
-    kind = JobKind.MAKE_THUMBNAILS
 
-
-class MeasureLooksArgs(JobArgs):
+class MeasureLooksArgs(JobArgs, kind=JobKind.MEASURE_LOOKS):
     """No arguments: what has no measured look gets one, and weights get their sketch."""
 
-    kind = JobKind.MEASURE_LOOKS
 
-
-class MeasureImageArgs(JobArgs):
+class MeasureImageArgs(JobArgs, kind=JobKind.MEASURE_IMAGE):
     """An image in a file of its own, in base64; removed from the row once the job ends."""
 
-    kind = JobKind.MEASURE_IMAGE
     image: str = ""
 
 
@@ -652,10 +630,8 @@ class MeasureImageResult(JobResult):
     look: str | None = None
 
 
-class CheckFilesArgs(JobArgs):
+class CheckFilesArgs(JobArgs, kind=JobKind.CHECK_FILES):
     """No arguments: the store is checked for missing files, then read from where the last ended."""
-
-    kind = JobKind.CHECK_FILES
 
 
 class CheckFilesResult(StepProgress):

@@ -6,50 +6,37 @@ class TrainingError(Exception):
 
     code = "training_failed"
 
+    def __init_subclass__(cls, code: str) -> None:
+        cls.code = code
 
-class DatasetError(TrainingError):
+
+class DatasetError(TrainingError, code="dataset"):
     """The images or captions cannot be trained on."""
 
-    code = "dataset"
 
-
-class DivergedError(TrainingError):
+class DivergedError(TrainingError, code="diverged"):
     """The loss or a gradient was NaN or infinite; the adapter was not changed by it."""
 
-    code = "diverged"
 
-
-class DeadAdapterError(TrainingError):
+class DeadAdapterError(TrainingError, code="dead"):
     """The adapter has no effect."""
 
-    code = "dead"
 
-
-class OutOfMemoryError(TrainingError):
+class OutOfMemoryError(TrainingError, code="out_of_memory"):
     """The machine or its GPU has too little memory for this config."""
 
-    code = "out_of_memory"
 
-
-class CheckpointError(TrainingError):
+class CheckpointError(TrainingError, code="checkpoint"):
     """The folder has checkpoints of another training, or no readable one."""
 
-    code = "checkpoint"
 
-
-class StorageError(TrainingError):
+class StorageError(TrainingError, code="storage"):
     """A file could not be written."""
 
-    code = "storage"
 
-
-class LostCacheError(TrainingError):
+class LostCacheError(TrainingError, code="lost_cache"):
     """What was encoded for the training has gone from the cache; it has to start again."""
 
-    code = "lost_cache"
 
-
-class UnsupportedError(TrainingError):
+class UnsupportedError(TrainingError, code="unsupported"):
     """This base model, device or machine does not support the config."""
-
-    code = "unsupported"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from worker.core.families.facts.family_facts import FamilyFacts, FamilyOptions, Limit
 from worker.core.families.facts.latents import LinearMap
 
@@ -31,8 +33,6 @@ _ONLY_TRANSFORMERS = Limit(
     reason="Only base models with a transformer, such as Z-Image, have this setting: leave it out."
 )
 _TRAINING = dict.fromkeys(("flow_shift", "level_density", "base_weights"), _ONLY_TRANSFORMERS)
-_UNET = FamilyOptions(training=_TRAINING, targets=TARGETS)
-
 SD1 = FamilyFacts(
     label="Stable Diffusion 1.x",
     short_label="SD 1.x",
@@ -46,22 +46,19 @@ SD1 = FamilyFacts(
     sidecar_version="SD1",
     hub_tag="stable-diffusion",
     linear_map=_LATENTS,
-    options=_UNET,
+    options=FamilyOptions(training=_TRAINING, targets=TARGETS),
 )
-SD2 = FamilyFacts(
+SD2 = replace(
+    SD1,
     label="Stable Diffusion 2.x",
     short_label="SD 2.x",
     native_side=768,
     text_width=1024,
     denoiser_parameters=865_910_724,
-    latent_scale=0.18215,
     kohya_version="sd_v2",
     architecture="stable-diffusion-v2-512",
     architecture_v="stable-diffusion-v2-768-v",
     sidecar_version="SD2",
-    hub_tag="stable-diffusion",
-    linear_map=_LATENTS,
-    options=_UNET,
 )
 SDXL = FamilyFacts(
     label="SDXL",
