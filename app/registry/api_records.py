@@ -16,23 +16,30 @@ def name_of(name: str) -> str:
     return name.removeprefix("is_")
 
 
-def _drop_defaults(schema: dict[str, Any]) -> None:
-    """Delete the defaults of an answer, which has all fields."""
+def _describe(schema: dict[str, Any]) -> None:
+    """Join the lines of descriptions; delete the defaults of an answer, which has all fields."""
     for value in schema["properties"].values():
         value.pop("default", None)
+        if "description" in value:
+            value["description"] = " ".join(value["description"].split())
 
 
 ANSWER = ConfigDict(
     from_attributes=True, alias_generator=AliasGenerator(serialization_alias=name_of)
 )
 RECORD = ANSWER | ConfigDict(
-    json_schema_serialization_defaults_required=True, json_schema_extra=_drop_defaults
+    json_schema_serialization_defaults_required=True,
+    json_schema_extra=_describe,
+    use_attribute_docstrings=True,
 )
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field, field))
 def api_record(record: type[RecordT]) -> type[RecordT]:
-    """Make a class a frozen dataclass that the API can answer, but for fields with `exclude`."""
+    """Make a class a frozen dataclass that the API can answer, but for fields with `exclude`.
+
+    Docstrings below fields describe them.
+    """
     made: type[RecordT] = dataclass(config=RECORD, frozen=True)(record)  # type: ignore[assignment]
     return made
 

@@ -61,9 +61,8 @@ class PairState(StrEnum):
 class LayerCosine:
     """The overlap in one layer that both adapters change."""
 
-    layer: str = Field(
-        description="Its key.", examples=["unet.mid_block.attentions.0.transformer_blocks.0…"]
-    )
+    layer: str = Field(examples=["unet.mid_block.attentions.0.transformer_blocks.0…"])
+    """Its key."""
     cosine: float = Field(description="Of both weight changes: 1 the same, -1 the opposite.")
     inputs: float = Field(description="Share of the input directions that are the same, 0 to 1.")
     outputs: float = Field(description="Share of the output directions that are the same, 0 to 1.")
@@ -100,10 +99,8 @@ class PairOverlap:
     problem: str | None = Field(default=None, description="Why there is no overlap, as a sentence.")
     cosine: float | None = Field(default=None, description="Of both whole weight changes.")
     changed: int = Field(default=0, exclude=True)
-    layers: Sequence[LayerCosine] = Field(
-        default=(),
-        description="The layers that both change, from the text encoders to the output.",
-    )
+    layers: Sequence[LayerCosine] = ()
+    """The layers that both change, from the text encoders to the output."""
 
     @property
     def notable(self) -> list[LayerCosine]:

@@ -93,9 +93,8 @@ class FreedSpace:
     """The parts and files that a final deletion removes or has removed."""
 
     title: str = Field(description="What is deleted, in words.", examples=["run 3, “Ink”"])
-    goes: Sequence[str] = Field(
-        default=(), description="Its parts, in words.", examples=[["2 checkpoints"]]
-    )
+    goes: Sequence[str] = Field(default=(), examples=[["2 checkpoints"]])
+    """Its parts, in words."""
     stays: Sequence[str] = Field(default=(), description="What stays and why, as sentences.")
     files: int = Field(default=0, description="Number of stored files.")
     size_bytes: int = Field(default=0, description="Their size: the space that is freed.")

@@ -32,9 +32,8 @@ class NearestImage:
     id: int = Field(description="Id of the image.")
     filename: str = Field(description="Its file.")
     bits: int = Field(description="Bits of 64 in which the perceptual hashes differ.")
-    is_mirrored: bool = Field(
-        default=False, description="True if one is a mirrored copy of the other."
-    )
+    is_mirrored: bool = False
+    """True if one is a mirrored copy of the other."""
 
     @computed_field(alias="near_duplicate")  # type: ignore[prop-decorator]
     @property

@@ -35,10 +35,9 @@ ASKED = {
 class QuotaUse:
     """What a person takes of something that can be limited."""
 
-    quota: Quota = Field(
-        description="`waiting`: runs and renders that wait; `device`: minutes of devices in 30 "
-        "days; `disk`: bytes, where they have a limit."
-    )
+    quota: Quota
+    """`waiting`: runs and renders that wait; `device`: minutes of devices in 30 days; `disk`:
+    bytes, where they have a limit."""
     used: int = Field(description="What they take now.")
     limit: int | None = Field(description="What they may take; null: as much as there is.")
 

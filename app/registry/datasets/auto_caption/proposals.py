@@ -81,18 +81,14 @@ class Applied:
     """The result of applying proposals."""
 
     changed: int = Field(default=0, description="Number of captions written.")
-    changed_meanwhile: int = Field(
-        default=0, description="Captions left, because they were changed since."
-    )
-    still_proposed: int = Field(
-        default=0,
-        description="Of these, proposals that wait to be applied with `seen`; the others were to "
-        "fill empty captions and are dropped.",
-    )
+    changed_meanwhile: int = 0
+    """Captions left, because they were changed since."""
+    still_proposed: int = 0
+    """Of these, proposals that wait to be applied with `seen`; the others were to fill empty
+    captions and are dropped."""
     refused: int = Field(default=0, description="Captions left, because they would be too long.")
-    edit_id: int | None = Field(
-        default=None, description="The step that can be undone; null: nothing changed."
-    )
+    edit_id: int | None = None
+    """The step that can be undone; null: nothing changed."""
     image_ids: list[int] = Field(exclude=True, default_factory=list)
 
     @property

@@ -58,27 +58,20 @@ NOT_ALLOWED = (
 class Provider:
     """A provider of captions."""
 
-    kind: ProviderKind = Field(
-        serialization_alias="provider", description="builtin, filename, local, ollama or openai."
-    )
+    kind: ProviderKind = Field(serialization_alias="provider")
+    """builtin, filename, local, ollama or openai."""
     name: str = Field(description="Its name.")
     hint: str = Field(exclude=True)
-    problem: str = Field(
-        default="", description="Why it cannot be used now, as a sentence; empty: it can."
-    )
-    address: str = Field(
-        default="", description="The configured address of its server; empty: none."
-    )
-    model: str = Field(
-        default="",
-        description="The configured model of its server, or the local model; empty: none.",
-    )
+    problem: str = ""
+    """Why it cannot be used now, as a sentence; empty: it can."""
+    address: str = ""
+    """The configured address of its server; empty: none."""
+    model: str = ""
+    """The configured model of its server, or the local model; empty: none."""
     can_move: bool = Field(exclude=True, default=False)
     model_id: int | None = Field(default=None, description="The local model; null for the others.")
-    models: tuple[str, ...] = Field(
-        default=(),
-        description="The models that see images, of an Ollama that was found on this machine.",
-    )
+    models: tuple[str, ...] = ()
+    """The models that see images, of an Ollama that was found on this machine."""
 
     @property
     def model_options(self) -> list[tuple[str, str]]:

@@ -65,16 +65,12 @@ class Finding:
     title: str = Field(description="What was found, with its count.")
     reason: str = Field(description="Why it matters and what to do, as a sentence or two.")
     image_ids: tuple[int, ...] = Field(default=(), description="Ids of these images.")
-    phrase: str = Field(
-        default="", description="The words that it is about; empty for most checks."
-    )
-    fragments: tuple[str, ...] = Field(
-        default=(),
-        description="Words to remove from captions as they are written there, most common first.",
-    )
-    piles: tuple[tuple[int, ...], ...] = Field(
-        default=(), description="Ids of images that belong together, the one to keep first."
-    )
+    phrase: str = ""
+    """The words that it is about; empty for most checks."""
+    fragments: tuple[str, ...] = ()
+    """Words to remove from captions as they are written there, most common first."""
+    piles: tuple[tuple[int, ...], ...] = ()
+    """Ids of images that belong together, the one to keep first."""
     details: tuple[str, ...] = Field(default=(), description="Further sentences.")
 
     @computed_field  # type: ignore[prop-decorator]
@@ -99,10 +95,8 @@ class Report:
     caption_count: int = Field(description="Number of captions checked.")
     findings: tuple[Finding, ...] = Field(description="What was found.")
     clear: tuple[Check, ...] = Field(description="What was checked without a finding.")
-    not_measured: dict[Check, str] = Field(
-        default_factory=dict,
-        description="Why a check could not look at all images: “not measured for 12 images yet”.",
-    )
+    not_measured: dict[Check, str] = Field(default_factory=dict)
+    """Why a check could not look at all images: “not measured for 12 images yet”."""
 
     @computed_field(alias="open")  # type: ignore[prop-decorator]
     @property

@@ -198,11 +198,9 @@ class WrittenCaption:
     source_name: str | None = Field(description="The file or the provider, if any.")
     written_at: datetime = Field(description="When it was written.")
     is_current: bool = Field(description="True if the caption still says this.")
-    restored_from: datetime | None = Field(
-        default=None,
-        description="When the version was written that it restored; null: it is no such one, or "
-        "that version is not kept.",
-    )
+    restored_from: datetime | None = None
+    """When the version was written that it restored; null: it is no such one, or that version is
+    not kept."""
 
     @property
     def writer(self) -> str:

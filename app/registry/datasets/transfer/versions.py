@@ -49,9 +49,8 @@ class VersionSummary:
         description="False if its images were deleted for good with the last run on it."
     )
     runs: list[UsingRun] = Field(default_factory=list, description="The runs that used it.")
-    adapters: list[UsingAdapter] = Field(
-        default_factory=list, description="The adapters that were made of it."
-    )
+    adapters: list[UsingAdapter] = Field(default_factory=list)
+    """The adapters that were made of it."""
 
 
 def get_version(session: Session, version_id: int) -> DatasetVersion:
