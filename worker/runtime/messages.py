@@ -10,9 +10,9 @@ from typing import Any
 
 from worker.core.child_pipes import MessageLines, read_lines
 from worker.core.lora_files.metadata import AdapterMetadata
-from worker.core.training.changes import Change, ChangeOrder
+from worker.core.training.changes import Change
 from worker.core.training.config import TrainConfig
-from worker.core.training.events import Arithmetic, Commands, Control, Event
+from worker.core.training.events import Arithmetic, Commands, Event
 from worker.core.training.outcome import TrainedAdapter
 from worker.core.training.presets import PromptForm
 from worker.core.words import FileFormat, WeightDtype
@@ -68,16 +68,6 @@ class RoundTrips:
     """From the trainer: images that lose most in the autoencoder: PSNR in dB, before, after."""
 
     found: list[tuple[float, Path, Path]]
-
-
-@dataclass(frozen=True)
-class TrainerCommand:
-    """To the trainer: stop or cancel, or do something at the next step."""
-
-    control: Control = Control.CONTINUE
-    sample_now: bool = False
-    save_now: bool = False
-    change: ChangeOrder | None = None
 
 
 @dataclass(frozen=True)
@@ -157,7 +147,7 @@ Message = (
     | Exit
     | Train
     | RoundTrips
-    | TrainerCommand
+    | Commands
     | Export
     | Ready
     | Heartbeat
@@ -179,10 +169,7 @@ class MessageInbox:
         self.has_runs = False
         """True once a training was ordered: what is not for it can be left out."""
         self._lock = threading.Lock()
-        self._control = Control.CONTINUE
-        self._sample_now = False
-        self._save_now = False
-        self._change: ChangeOrder | None = None
+        self._commands = Commands()
         read_lines(self._dispatch)
 
     def next(self) -> Message:
@@ -197,20 +184,14 @@ class MessageInbox:
     def commands(self) -> Commands:
         """Commands since the last call; a stop or cancel persists."""
         with self._lock:
-            commands = Commands(self._control, self._sample_now, self._save_now, self._change)
-            self._sample_now = self._save_now = False
-            self._change = None
+            commands, self._commands = self._commands, Commands(self._commands.control)
         return commands
 
     def _dispatch(self, line: bytes) -> None:
         message = decode(line)
-        if not isinstance(message, TrainerCommand):
+        if not isinstance(message, Commands):
             self.has_runs |= isinstance(message, Train)
             self._orders.put(message)
             return
         with self._lock:
-            if message.control is not Control.CONTINUE:
-                self._control = message.control
-            self._sample_now |= message.sample_now
-            self._save_now |= message.save_now
-            self._change = message.change or self._change
+            self._commands = self._commands.joined(message)

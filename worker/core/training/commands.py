@@ -1,7 +1,9 @@
 """Collects requests to a running training."""
 
+from dataclasses import replace
+
 from worker.core.training.changes import ChangeOrder
-from worker.core.training.events import Callbacks, Control
+from worker.core.training.events import Callbacks, Commands, Control
 
 
 class StopRequested(Exception):
@@ -17,9 +19,7 @@ class PendingRequests:
 
     def __init__(self, callbacks: Callbacks) -> None:
         self._callbacks = callbacks
-        self._sample_now = False
-        self._save_now = False
-        self._change: ChangeOrder | None = None
+        self._pending = Commands()
 
     def poll(self) -> None:
         """Poll the callbacks; raises StopRequested when the training should end."""
@@ -31,23 +31,17 @@ class PendingRequests:
 
     def _poll(self, *ignored: Control) -> None:
         commands = self._callbacks.poll()
-        self._sample_now |= commands.sample_now
-        self._save_now |= commands.save_now
-        self._change = commands.change or self._change
+        self._pending = self._pending.joined(commands)
         if commands.control not in ignored:
             raise StopRequested(commands.control)
 
-    def take_sample_request(self) -> bool:
-        """True when samples were requested since the last call."""
-        requested, self._sample_now = self._sample_now, False
-        return requested
-
     def take_change(self) -> ChangeOrder | None:
         """The newest order to change settings since the last call."""
-        order, self._change = self._change, None
+        order = self._pending.change
+        self._pending = replace(self._pending, change=None)
         return order
 
-    def take_save_request(self) -> bool:
-        """True when a checkpoint was requested since the last call."""
-        requested, self._save_now = self._save_now, False
-        return requested
+    def take(self) -> Commands:
+        """All requests since the last call."""
+        taken, self._pending = self._pending, Commands()
+        return taken

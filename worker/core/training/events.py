@@ -1,5 +1,7 @@
 """The events of a running training, and the commands it accepts."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -167,12 +169,21 @@ class Control(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """The result of a poll; each request but `control` is there once."""
+    """The result of a poll, also sent to a trainer; each request but `control` is there once."""
 
     control: Control = Control.CONTINUE
     sample_now: bool = False
     save_now: bool = False
     change: ChangeOrder | None = None
+
+    def joined(self, later: Commands) -> Commands:
+        """These and later ones: a stop or cancel persists, and the newest change counts."""
+        return Commands(
+            self.control if later.control is Control.CONTINUE else later.control,
+            self.sample_now | later.sample_now,
+            self.save_now | later.save_now,
+            later.change or self.change,
+        )
 
 
 class Callbacks(Protocol):

@@ -434,10 +434,11 @@ class TrainingLoop:
         return every > 0 and self.step % every == 0
 
     def _handle_requests(self) -> None:
-        if self._requests.take_save_request() and self.step:
+        requests = self._requests.take()
+        if requests.save_now and self.step:
             self._save_checkpoint(is_requested=True)
             self._generate_due_samples()
-        if self._requests.take_sample_request() and self.step:
+        if requests.sample_now and self.step:
             self._save_samples(self.step)
 
     def _save_checkpoint(self, *, is_requested: bool = False, is_measured: bool = True) -> None:

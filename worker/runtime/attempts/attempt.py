@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from app.registry.blobs.report import report
 from app.registry.errors import AppError, StorageFullError
 from app.registry.job_kinds.states import JobStatus
 from app.registry.jobs import service as jobs
+from app.registry.jobs.service import Claim
 from app.registry.runs import progress
 from app.registry.runs.checkpoints import list_checkpoints
 from app.registry.runs.presets import prompt_form_of
@@ -22,7 +23,7 @@ from worker.core.families.family import FALLBACK_FAMILY, BaseFamily, find_family
 from worker.core.training.changes import Change, ChangeOrder
 from worker.core.training.config import TrainConfig
 from worker.core.training.errors import LostCacheError, StorageError
-from worker.core.training.events import Arithmetic, Control
+from worker.core.training.events import Arithmetic, Commands, Control
 from worker.core.training.fallback import reduce_memory_use
 from worker.core.training.outcome import Outcome, TrainedAdapter
 from worker.runtime import scratch
@@ -38,7 +39,6 @@ from worker.runtime.messages import (
     Message,
     Ready,
     Train,
-    TrainerCommand,
 )
 from worker.runtime.outages.patience import CanceledWhileWaiting, reason_to_wait
 from worker.runtime.trainer_process import TrainerProcess
@@ -208,7 +208,7 @@ class Attempt:
             if message.steps == self._run.pause_at:
                 self._leave_at(message.steps, JobStatus.PAUSED, attempt=0)
             else:
-                self._requeue_run()
+                self._persist_end(jobs.give_back)
             return True
         if message.path is None:
             self._cancel_run()
@@ -236,7 +236,7 @@ class Attempt:
             trainer.kill()
             if self._control is Control.SAVE_AND_EXIT:
                 self._finish_uploads()
-                self._requeue_run()
+                self._persist_end(jobs.give_back)
             else:
                 self._cancel_run()
             return True
@@ -260,13 +260,13 @@ class Attempt:
         elif flags.stop:
             self._send_control(trainer, Control.STOP_AND_KEEP, timeout=None)
         if flags.sample or flags.save:
-            trainer.send(TrainerCommand(sample_now=flags.sample, save_now=flags.save))
+            trainer.send(Commands(sample_now=flags.sample, save_now=flags.save))
             self._reporter.set(sample_requested=False, save_requested=False)
             self._reporter.flush(now=True)
 
         if flags.change and flags.change["number"] != self._change_sent:
             self._change_sent = flags.change["number"]
-            trainer.send(TrainerCommand(change=ChangeOrder(**flags.change)))
+            trainer.send(Commands(change=ChangeOrder(**flags.change)))
 
     def _finish_uploads(self) -> None:
         """Store what waits: the run may go on elsewhere, from its newest checkpoint.
@@ -291,7 +291,7 @@ class Attempt:
             return
         self._control = control
         self._deadline = None if timeout is None else time.monotonic() + timeout
-        trainer.send(TrainerCommand(control=control))
+        trainer.send(Commands(control=control))
 
     def _on_exit(self, trainer: TrainerProcess, end: Ended) -> bool:
         """Handle a trainer process that ended without a final message."""
@@ -326,9 +326,8 @@ class Attempt:
             self._fail_run(failed.code, NO_MEMORY, failed.trace)
             return
         config, sentence = found
-        claim = self._lease.claim
 
-        def write(session: Any) -> None:
+        def write(session: Any, _: Any, claim: Claim) -> None:
             rows = progress.checkpoints(session, self._run.key)
             where = f" from step {rows[0].step:,}" if rows else ""
             text = f"Out of memory: the run starts again{where}. {sentence}"
@@ -344,22 +343,12 @@ class Attempt:
         self._finish_run(JobStatus.FAILED, error_code=code, error=error, error_trace=trace or None)
 
     def _retry_run(self, code: str, error: str, trace: str = "") -> None:
-        claim = self._lease.claim
-        self._persist_end(
-            lambda session: jobs.give_up_or_retry(
-                session, Run, claim, code=code, error=error, trace=trace
-            )
-        )
-
-    def _requeue_run(self) -> None:
-        claim = self._lease.claim
-        self._persist_end(lambda session: jobs.give_back(session, Run, claim))
+        self._persist_end(jobs.give_up_or_retry, code=code, error=error, trace=trace)
 
     def _leave_at(self, step: int, status: JobStatus, **values: Any) -> None:
         """End or pause the run of a sweep at a step whose checkpoint is stored."""
-        claim = self._lease.claim
 
-        def write(session: Any) -> None:
+        def write(session: Any, _: Any, claim: Claim) -> None:
             found = list_checkpoints(session, self._run.key, steps=[step])
             is_stored = found and found[0].state is not None and found[0].version is not None
             if not is_stored:
@@ -383,16 +372,15 @@ class Attempt:
         self._finish_run(JobStatus.CANCELED)
 
     def _finish_run(self, status: JobStatus, **values: Any) -> None:
-        claim = self._lease.claim
-        self._persist_end(lambda session: jobs.finish(session, Run, claim, status, **values))
+        self._persist_end(jobs.finish, status=status, **values)
 
-    def _persist_end(self, write: Any) -> None:
-        """Write the last progress and the new status in one transaction."""
+    def _persist_end(self, write: Callable[..., object], **values: Any) -> None:
+        """Write the last progress, and the new status by a function of jobs, in one transaction."""
 
         def write_both(session: Any) -> None:
             self._reporter.set(phase=None)
             self._reporter.write_pending(session)
-            write(session)
+            write(session, Run, self._lease.claim, **values)
 
         self._reporter.uploads.close()
         self._reporter.persist(write_both)

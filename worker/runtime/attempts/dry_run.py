@@ -18,6 +18,7 @@ from worker.core.families.family import FALLBACK_FAMILY, find_family
 from worker.core.training.config import TrainConfig
 from worker.core.training.events import (
     BaseFacts,
+    Commands,
     Control,
     Notice,
     Phase,
@@ -36,7 +37,7 @@ from worker.runtime.job_progress import (
     succeed,
 )
 from worker.runtime.line_process import Ended
-from worker.runtime.messages import FailureReport, Message, Ready, RoundTrips, Train, TrainerCommand
+from worker.runtime.messages import FailureReport, Message, Ready, RoundTrips, Train
 from worker.runtime.scratch import ItemsToTrain, write_images
 from worker.runtime.trainer_process import WarmTrainer
 
@@ -101,7 +102,7 @@ def _train(
             if message is not None:
                 heard.append((time.monotonic(), message))
             if isinstance(message, StepDone) and message.step == STEPS + 1:
-                trainer.send(TrainerCommand(control=Control.CANCEL))
+                trainer.send(Commands(control=Control.CANCEL))
     finally:
         trainer.kill()
         trainers.warm(model)

@@ -132,7 +132,8 @@ class Reporter:
     def record_event(self, event: Event) -> None:
         """Record an event; images and checkpoints are stored at once."""
         if isinstance(event, StepDone):
-            self._record_step(event)
+            with self._lock:
+                self._buffer_step(event)
         elif isinstance(event, SampleSaved):
             self._files.store_sample(event)
         elif isinstance(event, CheckpointSaved):
@@ -256,10 +257,6 @@ class Reporter:
         if phase is Phase.WAITING or self._is_full:
             self._is_full = phase is Phase.WAITING
             self.show_wait(WAITS_FOR_SPACE if self._is_full else None)
-
-    def _record_step(self, event: StepDone) -> None:
-        with self._lock:
-            self._buffer_step(event)
 
     def _buffer_step(self, event: StepDone) -> None:
         if not self._losses:
