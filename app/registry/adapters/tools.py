@@ -7,7 +7,6 @@ by the job.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
 
@@ -54,51 +53,35 @@ MAX_TRIGGERS = 20
 MAX_LICENSE = 80
 
 
-@dataclass(frozen=True)
-class MergeOrder:
-    """Adapters to merge, and options."""
-
-    name: str
-    parts: Sequence[WeightedAdapter]
-    method: MergeMethod = MergeMethod.LINEAR
-    rank: int | None = None
-    density: float = 0.5
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class FuseOrder:
-    """Adapters to fuse into a base model, and options for the result.
-
-    `dtype`: None for what is usual with the base model.
-    """
-
-    name: str
-    parts: Sequence[WeightedAdapter]
-    base: str | int | None = None
-    layout: FuseLayout = FuseLayout.DIFFUSERS
-    dtype: FusedDtype | None = None
-    keep: FuseOutput = FuseOutput.BASE_MODEL
-
-
-def order_merge(session: Session, order: MergeOrder) -> IoJob:
+def order_merge(
+    session: Session,
+    name: str,
+    parts: Sequence[WeightedAdapter],
+    *,
+    method: MergeMethod = MergeMethod.LINEAR,
+    rank: int | None = None,
+    density: float = 0.5,
+    seed: int = 0,
+) -> IoJob:
     """Queue a merge of adapters into a new one. Raises InvalidInput with the reason."""
-    found = _resolve_parts(session, order.parts)
+    found = _resolve_parts(session, parts)
     if len(found) < 2:
         raise invalid_field("adapters", "Choose at least two adapters to merge.")
     made = [pair for _, pair in found]
     if sentence := fitting.stranger(made, fitting.kinds(session, made)):
         raise invalid_field("adapters", sentence)
-    if order.method is not MergeMethod.LINEAR:
-        _check_rank(order.rank)
-    _check_share("density", "The density", order.density)
+    if method is MergeMethod.LINEAR:
+        rank = None
+    else:
+        _check_rank(rank)
+    _check_share("density", "The density", density)
     args = MergeAdaptersArgs(
-        name=checked_name(order.name),
+        name=checked_name(name),
         parts=tuple(part for part, _ in found),
-        method=order.method,
-        rank=None if order.method is MergeMethod.LINEAR else order.rank,
-        density=order.density,
-        seed=order.seed,
+        method=method,
+        rank=rank,
+        density=density,
+        seed=seed,
     )
     return enqueue_io(session, args)
 
@@ -141,43 +124,55 @@ def _extended(session: Session, adapter_id: int) -> Adapter:
     return adapter
 
 
-def order_fuse(session: Session, order: FuseOrder) -> IoJob:
-    """Queue a fusion of adapters into a base model. Raises InvalidInput with the reason."""
-    found = _resolve_parts(session, order.parts)
+def order_fuse(
+    session: Session,
+    name: str,
+    parts: Sequence[WeightedAdapter],
+    *,
+    base: str | int | None = None,
+    layout: FuseLayout = FuseLayout.DIFFUSERS,
+    dtype: FusedDtype | None = None,
+    keep: FuseOutput = FuseOutput.BASE_MODEL,
+) -> IoJob:
+    """Queue a fusion of adapters into a base model. Raises InvalidInput with the reason.
+
+    `dtype`: None for what is usual with the base model.
+    """
+    found = _resolve_parts(session, parts)
     if not found:
         raise invalid_field("adapters", "Choose at least one adapter to fuse.")
     if all(part.is_off for part, _ in found):
         raise invalid_field(
             "weight", "All weights are 0, which changes nothing. Enter another weight."
         )
-    reference = order.base if order.base is not None else found[0][0].base_model_id
+    reference = base if base is not None else found[0][0].base_model_id
     if reference is None:
         raise invalid_field(
             "base_model", "Choose a base model, because the adapter's own is unknown."
         )
-    base = _ready_base(session, reference, "base_model")
-    if sentences := fitting.misfits(session, [made for _, made in found], base):
+    row = _ready_base(session, reference, "base_model")
+    if sentences := fitting.misfits(session, [made for _, made in found], row):
         raise invalid_field("base_model", sentences[0])
-    if order.keep is FuseOutput.DOWNLOAD and order.layout is not FuseLayout.SINGLE:
+    if keep is FuseOutput.DOWNLOAD and layout is not FuseLayout.SINGLE:
         raise invalid_field(
             "keep",
             "A folder cannot be downloaded. Choose a single file, or keep it as a base model.",
         )
-    options = base.options
+    options = row.options
     usual = FusedDtype(options.gpu_precision)
-    dtype = order.dtype or usual
+    dtype = dtype or usual
     if dtype is FusedDtype.FP16 and dtype is not usual:
         raise invalid_field("dtype", options.training["precision"].reason)
-    if order.layout is FuseLayout.SINGLE and not options.has_single_file:
-        raise invalid_field("layout", f"{base.family_label} is always a folder: choose diffusers.")
+    if layout is FuseLayout.SINGLE and not options.has_single_file:
+        raise invalid_field("layout", f"{row.family_label} is always a folder: choose diffusers.")
     args = FuseAdapterArgs(
-        name=checked_name(order.name),
+        name=checked_name(name),
         parts=tuple(part for part, _ in found),
-        layout=order.layout,
+        layout=layout,
         dtype=dtype,
-        keep=order.keep,
+        keep=keep,
     )
-    return enqueue_io(session, args, subject_id=base.key)
+    return enqueue_io(session, args, subject_id=row.key)
 
 
 def order_extract(

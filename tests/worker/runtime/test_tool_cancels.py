@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from app.registry.adapters import service, tools
-from app.registry.adapters.tools import FuseOrder, MergeOrder
 from app.registry.job_kinds.kinds import ResizeAdapterArgs
 from app.registry.storage.store import Blob
 from app.registry.tables.adapters import AdapterVersion
@@ -42,7 +41,7 @@ def test_a_cancel_while_it_fuses_leaves_no_half_base(
 
     monkeypatch.setattr(JobProgress, "__call__", slowly)
     with registry.database.write() as session:
-        job = tools.order_fuse(session, FuseOrder("Inked", [weighted(ink.key)]))
+        job = tools.order_fuse(session, "Inked", [weighted(ink.key)])
     with registry.working(work_of(registry)):
         assert begun.wait(60)
         half = list((registry.settings.data_dir / "fused").iterdir())
@@ -85,12 +84,12 @@ def ordered(kind: str, registry: Registry, folder: Path) -> IoJob:
     ink, chalk = add(registry, folder, "Ink", 1), add(registry, folder, "Chalk", 2)
     with registry.database.write() as session:
         if kind == "merge":
-            order = MergeOrder("Both", [weighted(ink.key), weighted(chalk.key)])
-            return tools.order_merge(session, order)
+            parts = [weighted(ink.key), weighted(chalk.key)]
+            return tools.order_merge(session, "Both", parts)
         if kind == "resize":
             smaller = ResizeAdapterArgs(rank=1, energy=None, dynamic=False)
             return tools.order_resize(session, ink.key, smaller)
-        job = tools.order_fuse(session, FuseOrder("Inked", [weighted(ink.key)]))
+        job = tools.order_fuse(session, "Inked", [weighted(ink.key)])
         job.args = job.args | {"keep": kind}
         return job
 

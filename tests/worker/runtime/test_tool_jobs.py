@@ -12,11 +12,7 @@ import torch
 from PIL import ImageChops
 
 from app.registry.adapters import service, tools, usual_weight
-from app.registry.adapters.tools import (
-    FuseOrder,
-    FuseOutput,
-    MergeOrder,
-)
+from app.registry.adapters.tools import FuseOutput
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.added_models import service as added_models
 from app.registry.base_models import service as base_models
@@ -107,9 +103,9 @@ def test_a_merge_becomes_an_adapter_that_says_of_what_it_was_made(
     registry: Registry, loop: JobLoop, tmp_path: Path
 ) -> None:
     ink, chalk = add(registry, tmp_path, "Ink", 1), add(registry, tmp_path, "Chalk", 2, rank=2)
-    order = MergeOrder("Both", [weighted(ink.key, 0.8), weighted(chalk.key, -0.5, 0.25)])
+    parts = [weighted(ink.key, 0.8), weighted(chalk.key, -0.5, 0.25)]
     with registry.database.write() as session:
-        job = tools.order_merge(session, order)
+        job = tools.order_merge(session, "Both", parts)
     ended = done(registry, job)
     assert (ended.status, ended.error) == ("succeeded", None)
     result = ended.result
@@ -246,9 +242,9 @@ def test_a_fused_base_is_registered_and_has_the_weights_of_both(
     registry: Registry, loop: JobLoop, tmp_path: Path
 ) -> None:
     ink = add(registry, tmp_path, "Ink", 1)
-    order = FuseOrder("Inked", [weighted(ink.key, 0.7)], dtype=FusedDtype.FP32)
     with registry.database.write() as session:
-        job = tools.order_fuse(session, order)
+        parts = [weighted(ink.key, 0.7)]
+        job = tools.order_fuse(session, "Inked", parts, dtype=FusedDtype.FP32)
     ended = done(registry, job)
     assert (ended.status, ended.error) == ("succeeded", None)
     row: BaseModel = wait_for(lambda: ready(registry, ended.result["base_model_id"]))
@@ -299,10 +295,13 @@ def test_a_single_file_is_kept_for_download(
     new = NewVersion("Few", "sd1", blob.sha256, blob.size, 4, 8.0, base_model_id=base.key)
     with registry.database.write() as session:
         adapter_id = publish(session, new).adapter_id
-        order = FuseOrder(
-            "My base!", [weighted(adapter_id)], layout=FuseLayout.SINGLE, keep=FuseOutput.DOWNLOAD
+        job = tools.order_fuse(
+            session,
+            "My base!",
+            [weighted(adapter_id)],
+            layout=FuseLayout.SINGLE,
+            keep=FuseOutput.DOWNLOAD,
         )
-        job = tools.order_fuse(session, order)
     ended = done(registry, job)
     assert (ended.status, ended.error) == ("succeeded", None)
     with registry.database.read() as session:
@@ -327,8 +326,8 @@ def test_an_adapter_for_another_base_of_the_family_is_refused_in_the_job(
         session.get_one(BaseModel, registry.base_id).parameters = {}
         new = NewVersion("Real", "sd1", blob.sha256, blob.size, 4, 8.0)
         real = publish(session, new).adapter_id
-        merge = tools.order_merge(session, MergeOrder("No", [weighted(ink.key), weighted(real)]))
-        fuse = tools.order_fuse(session, FuseOrder("No", [weighted(real)], base="starter"))
+        merge = tools.order_merge(session, "No", [weighted(ink.key), weighted(real)])
+        fuse = tools.order_fuse(session, "No", [weighted(real)], base="starter")
     assert "“Ink” and “Real” are for different base models" in str(done(registry, merge).error)
     assert "cross-attention width 768; “starter” has" in str(done(registry, fuse).error)
     assert not any((registry.settings.data_dir / "fused").glob("*"))
@@ -339,9 +338,7 @@ def test_an_adapter_deleted_while_its_job_waited_is_reported(
 ) -> None:
     ink, chalk = add(registry, tmp_path, "Ink", 1), add(registry, tmp_path, "Chalk", 2)
     with registry.database.write() as session:
-        job = tools.order_merge(
-            session, MergeOrder("Both", [weighted(ink.key), weighted(chalk.key)])
-        )
+        job = tools.order_merge(session, "Both", [weighted(ink.key), weighted(chalk.key)])
         service.delete_adapter(session, chalk.key)
     with registry.working(work_of(registry)):
         ended = done(registry, job)
@@ -385,9 +382,7 @@ def test_a_worker_that_ends_gives_its_work_back(
 ) -> None:
     ink, chalk = add(registry, tmp_path, "Ink", 1), add(registry, tmp_path, "Chalk", 2)
     with registry.database.write() as session:
-        job = tools.order_merge(
-            session, MergeOrder("Both", [weighted(ink.key), weighted(chalk.key)])
-        )
+        job = tools.order_merge(session, "Both", [weighted(ink.key), weighted(chalk.key)])
     begun, go_on = threading.Event(), threading.Event()
     told = JobProgress.__call__
 
@@ -413,7 +408,7 @@ def test_what_a_killed_worker_left_is_taken_away_by_the_next(
 ) -> None:
     ink = add(registry, tmp_path, "Ink", 1)
     with registry.database.write() as session:
-        job = tools.order_fuse(session, FuseOrder("Inked", [weighted(ink.key)]))
+        job = tools.order_fuse(session, "Inked", [weighted(ink.key)])
     folder = registry.settings.data_dir / "fused"
     left = [
         folder / f"inked-{job.key}-0123abcd",
@@ -435,7 +430,7 @@ def test_a_worker_that_wakes_up_after_it_lost_a_fuse_leaves_the_base_of_the_next
 ) -> None:
     ink = add(registry, tmp_path, "Ink", 1)
     with registry.database.write() as session:
-        job = tools.order_fuse(session, FuseOrder("Inked", [weighted(ink.key)]))
+        job = tools.order_fuse(session, "Inked", [weighted(ink.key)])
     works = []
     for owner in "ab":
         scratch = tmp_path / owner
@@ -478,7 +473,7 @@ def test_a_method_with_a_rank_tells_its_error(
     parts = [weighted(ink.key), weighted(chalk.key)]
     with registry.database.write() as session:
         orders = [
-            tools.order_merge(session, MergeOrder(str(method), parts, method, rank=2))
+            tools.order_merge(session, str(method), parts, method=method, rank=2)
             for method in (MergeMethod.SVD, MergeMethod.TIES, MergeMethod.DARE)
         ]
     for order in orders:

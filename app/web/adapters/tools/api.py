@@ -175,8 +175,8 @@ def progress_of(job: IoJob) -> float:
 @router.post("/adapters/merge", Action.TRAIN, status_code=202, responses=problems(NEEDED))
 def merge_adapters(body: MergeIn, session: Writing) -> ToolJobOut:
     """Merge several adapters into a new one."""
-    order = tools.MergeOrder(parts=body.adapters, **body.model_dump(exclude={"adapters"}))
-    return tool_job_out(tools.order_merge(session, order))
+    job = tools.order_merge(session, parts=body.adapters, **body.model_dump(exclude={"adapters"}))
+    return tool_job_out(job)
 
 
 @router.post(
@@ -226,15 +226,16 @@ def fuse_adapter(adapter_id: AdapterId, body: FuseIn, session: Writing) -> ToolJ
         weight=body.weight,
         text_encoder_weight=body.text_encoder_weight,
     )
-    order = tools.FuseOrder(
-        name=body.name,
-        parts=[first, *body.others],
+    job = tools.order_fuse(
+        session,
+        body.name,
+        [first, *body.others],
         base=body.base_model,
         layout=body.layout,
         dtype=body.dtype,
         keep=body.keep,
     )
-    return tool_job_out(tools.order_fuse(session, order))
+    return tool_job_out(job)
 
 
 @router.post("/base-models/extract", Action.TRAIN, status_code=202, responses=problems(BASE_NEEDED))

@@ -37,16 +37,14 @@ DEFAULTS = {  # of fields that are not empty
 def merge_order(session: Session, adapter: Adapter, form: FormReader) -> IoJob:
     """Order a merge of this adapter with those of the rows."""
     method = form.choice("method", MergeMethod)
-    order = tools.MergeOrder(
-        name=form.text("merge-name"),
-        parts=_read_adapters(session, adapter, form),
-        method=method,
-        rank=None if method is MergeMethod.LINEAR else form.whole("rank", None),
-        density=form.number("density", USUAL_DENSITY),
-        seed=form.whole("seed", 0),
-    )
+    parts = _read_adapters(session, adapter, form)
+    rank = None if method is MergeMethod.LINEAR else form.whole("rank", None)
+    density, seed = form.number("density", USUAL_DENSITY), form.whole("seed", 0)
     form.check()
-    return tools.order_merge(session, order)
+    name = form.text("merge-name")
+    return tools.order_merge(
+        session, name, parts, method=method, rank=rank, density=density, seed=seed
+    )
 
 
 def resize_order(session: Session, adapter: Adapter, form: FormReader) -> IoJob:
@@ -77,17 +75,14 @@ def scale_order(session: Session, adapter: Adapter, form: FormReader) -> IoJob:
 
 def fuse_order(session: Session, adapter: Adapter, form: FormReader) -> IoJob:
     """Order a base model with this adapter, and those of the rows, fused into it."""
-    keep, _, layout = form.text("output").partition(" ")
-    order = tools.FuseOrder(
-        name=form.text("fuse-name"),
-        parts=_read_adapters(session, adapter, form),
-        base=form.text("base") or None,
-        layout=form.choice("output", FuseLayout, layout),
-        dtype=form.choice("dtype", FusedDtype),
-        keep=form.choice("output", FuseOutput, keep),
-    )
+    output, _, form_of_base = form.text("output").partition(" ")
+    parts = _read_adapters(session, adapter, form)
+    layout = form.choice("output", FuseLayout, form_of_base)
+    dtype = form.choice("dtype", FusedDtype)
+    keep = form.choice("output", FuseOutput, output)
     form.check()
-    return tools.order_fuse(session, order)
+    name, base = form.text("fuse-name"), form.text("base") or None
+    return tools.order_fuse(session, name, parts, base=base, layout=layout, dtype=dtype, keep=keep)
 
 
 def extract_order(session: Session, _adapter: Adapter, form: FormReader) -> IoJob:

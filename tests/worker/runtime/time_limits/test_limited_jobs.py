@@ -17,7 +17,6 @@ from safetensors.torch import save_file
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters import tools
-from app.registry.adapters.tools import FuseOrder
 from app.registry.added_models import service as added_models
 from app.registry.base_models import service as base_models
 from app.registry.base_models.fused_files import fused_path
@@ -293,7 +292,7 @@ def test_a_fused_base_of_a_job_that_was_ended_is_deleted(
 ) -> None:
     ink = add(registry, tmp_path, "Ink", 1)
     with registry.database.write() as session:
-        tools.order_fuse(session, FuseOrder("Inked", [weighted(ink.key)]))
+        tools.order_fuse(session, "Inked", [weighted(ink.key)])
         job, claim = jobs.claim_next(session, IoJob, lease_seconds=60)  # type: ignore[misc]
     lease = Lease(registry.database, IoJob, claim, seconds=60)
     out = fused_path(registry.settings.data_dir, job, claim)
