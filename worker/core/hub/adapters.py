@@ -62,9 +62,8 @@ def fetch_adapter(
     file = select_adapter_file(repository, reference.file)
     if file.size > MAX_ADAPTER_BYTES:
         raise HubError(
-            "hub_unusable",
             f"{file.path} is larger than {size_text(MAX_ADAPTER_BYTES)}, so it is not an "
-            "adapter. Choose another file.",
+            "adapter. Choose another file."
         )
     image = _find_image(repository)
     config = _find_config(repository, file)
@@ -163,7 +162,7 @@ def publish_adapter(
     text = make_card(card, repo)
     info = api.model_info(repo)  # a private repository is not returned to users without access
     if private and not info.private:
-        raise HubError("hub_public", ALREADY_PUBLIC.format(repo=repo, endpoint=access.endpoint))
+        raise HubError(ALREADY_PUBLIC.format(repo=repo, endpoint=access.endpoint), "hub_public")
     before = {row.rfilename for row in info.siblings or []}
     gone = [path for path in before if path.startswith(PUBLISHED_IMAGES) and path not in files]
     added = [CommitOperationAdd(path, str(source)) for path, source in files.items()]
@@ -208,9 +207,9 @@ def _create_repository(
         if update or empty or complete:
             return False
         raise HubError(
-            "hub_taken",
             f"“{repo}” already exists at {access.endpoint} and was not published by Brushwork. "
             "Choose another name.",
+            "hub_taken",
         ) from error
     return True
 

@@ -24,9 +24,12 @@ MAX_MESSAGE = 200
 
 
 class HubError(Exception):
-    """A request to the Hub that failed; the message is a sentence for people."""
+    """A request to the Hub that failed; the message is a sentence for people.
 
-    def __init__(self, code: str, sentence: str) -> None:
+    `code`: by default that of a repository or file that cannot be used.
+    """
+
+    def __init__(self, sentence: str, code: str = "hub_unusable") -> None:
         super().__init__(sentence)
         self.code = code
 
@@ -50,31 +53,31 @@ def explain_error(error: BaseException, repo: str, access: Access) -> HubError |
     if isinstance(error, HubError):
         return error
     if isinstance(error, OfflineModeIsEnabled):
-        return HubError("hub_offline", "HF_HUB_OFFLINE is set. Unset it, or use a local file.")
+        return HubError("HF_HUB_OFFLINE is set. Unset it, or use a local file.", "hub_offline")
     if isinstance(error, HFValidationError):
-        return HubError("hub_name", f"“{repo}” is not a repository name. Write owner/name.")
+        return HubError(f"“{repo}” is not a repository name. Write owner/name.", "hub_name")
     if isinstance(error, LocalTokenNotFoundError):
-        return HubError("hub_token", f"The Hub needs a token: {access.token_advice}.")
+        return HubError(f"The Hub needs a token: {access.token_advice}.", "hub_token")
     if isinstance(error, EntryNotFoundError):
-        return HubError("hub_not_found", f"“{repo}” has no such file. Check the name.")
+        return HubError(f"“{repo}” has no such file. Check the name.", "hub_not_found")
     if isinstance(error, HfHubHTTPError):
         return _explain_response(error, repo, access)
     if isinstance(error, httpx2.TransportError):
         return HubError(
-            "hub_unreachable",
             f"The Hub at {access.endpoint} cannot be reached. Check the connection and try again; "
             "the download continues where it stopped.",
+            "hub_unreachable",
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return HubError(
-            "disk_full",
             "The disk of the data folder is full. Free some space and try again; the download "
             "continues where it stopped.",
+            "disk_full",
         )
     if isinstance(error, OSError) and str(error).startswith("Consistency check failed"):
         return HubError(
-            "hub_unreachable",
             "The connection broke before a file was complete. Try again to continue.",
+            "hub_unreachable",
         )
     if isinstance(error, RuntimeError) and error.__cause__ is not None:  # from an upload thread
         return explain_error(error.__cause__, repo, access)
@@ -86,39 +89,39 @@ def _explain_response(error: HfHubHTTPError, repo: str, access: Access) -> HubEr
     if isinstance(error, GatedRepoError):
         hint = f"Ask for access at {access.endpoint}/{repo}"
         then = "" if access.token else f" and {access.token_advice}"
-        return HubError("hub_gated", f"“{repo}” is gated: its owner grants access. {hint}{then}.")
+        return HubError(f"“{repo}” is gated: its owner grants access. {hint}{then}.", "hub_gated")
     if isinstance(error, DisabledRepoError):
         return HubError(
-            "hub_disabled", f"The Hub has disabled “{repo}”. Choose another repository."
+            f"The Hub has disabled “{repo}”. Choose another repository.", "hub_disabled"
         )
     if isinstance(error, RevisionNotFoundError):
         return HubError(
-            "hub_not_found", f"“{repo}” has no such branch, tag or commit. Check the name."
+            f"“{repo}” has no such branch, tag or commit. Check the name.", "hub_not_found"
         )
     if status == 401 and access.token and "invalid" in _response_message(error).lower():
-        return HubError("hub_token", f"The Hub does not accept the token: {access.token_advice}.")
+        return HubError(f"The Hub does not accept the token: {access.token_advice}.", "hub_token")
     if isinstance(error, RepositoryNotFoundError):
         private = "" if access.token else f" If it is private, {access.token_advice}."
         return HubError(
-            "hub_not_found",
             f"“{repo}” was not found at {access.endpoint}. Check the name.{private}",
+            "hub_not_found",
         )
     if status == 401:
-        return HubError("hub_token", f"The Hub needs a token: {access.token_advice}.")
+        return HubError(f"The Hub needs a token: {access.token_advice}.", "hub_token")
     if status == 403:
         return HubError(
-            "hub_denied",
             f"The token lacks permission for “{repo}”: use one that has it. The Hub says: "
             f"{_response_message(error)}",
+            "hub_denied",
         )
     if status == 429:
-        return HubError("hub_busy", "The Hub limits the number of requests. Try again later.")
+        return HubError("The Hub limits the number of requests. Try again later.", "hub_busy")
     if status >= 500:
         return HubError(
-            "hub_failed", f"The Hub reports a server error ({status}). Try again later."
+            f"The Hub reports a server error ({status}). Try again later.", "hub_failed"
         )
     return HubError(
-        "hub_refused", f"The Hub refused the request ({status}): {_response_message(error)}"
+        f"The Hub refused the request ({status}): {_response_message(error)}", "hub_refused"
     )
 
 

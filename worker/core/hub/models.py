@@ -141,8 +141,7 @@ def _select_files(
     index = _read_json(folder / INDEX)
     if not isinstance(index, dict):
         raise HubError(
-            "hub_unusable",
-            f"The {INDEX} of “{repository.name}” is not valid JSON. Choose another model.",
+            f"The {INDEX} of “{repository.name}” is not valid JSON. Choose another model."
         )
     try:
         return select_folder_files(repository, index, precision)
@@ -228,15 +227,14 @@ def download_caption_model(
             return _present(repository, (CONFIG, TAGS, ONNX))
         if CONFIG not in repository.files:
             raise HubError(
-                "hub_unusable",
                 f"“{repository.name}” has no {CONFIG}, so it is no caption model. Choose a BLIP or "
-                "Florence-2 model, or a WD tagger.",
+                "Florence-2 model, or a WD tagger."
             )
         fetch_files(repository, [repository.files[CONFIG]], folder, access)
         try:
             family_of_config(_read_json(folder / CONFIG))
         except UnusableModel as error:
-            raise HubError("hub_unusable", str(error)) from error
+            raise HubError(str(error)) from error
         return select_caption_files(repository)
 
     with downloaded_files(reference, home, access, select, on_progress) as found:
@@ -250,8 +248,7 @@ def select_caption_files(repository: Repository) -> list[RemoteFile]:
     if not weights:
         refuse_pickles(f"“{repository.name}”", root)
         raise HubError(
-            "hub_unusable",
-            f"“{repository.name}” has no {CAPTION_WEIGHTS}.safetensors. Choose another model.",
+            f"“{repository.name}” has no {CAPTION_WEIGHTS}.safetensors. Choose another model."
         )
     settings = [
         file

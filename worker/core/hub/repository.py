@@ -44,10 +44,7 @@ def fetch_repository(name: str, revision: str | None, access: Access) -> Reposit
     info = api.model_info(name, revision=revision, files_metadata=True, timeout=TIMEOUT_SECONDS)
     siblings = info.siblings or []
     if len(siblings) > MAX_FILES:
-        raise HubError(
-            "hub_unusable",
-            f"“{name}” has {len(siblings)} files, so it is not a model. Choose another.",
-        )
+        raise HubError(f"“{name}” has {len(siblings)} files, so it is not a model. Choose another.")
     files = {
         row.rfilename: RemoteFile(row.rfilename, row.size or 0, row.lfs.sha256 if row.lfs else None)
         for row in siblings

@@ -38,7 +38,7 @@ def select_folder_files(
     try:
         kind = folder_kind(index)
     except BaseModelError as error:
-        raise HubError("hub_unusable", str(error)) from error
+        raise HubError(str(error)) from error
     files = repository.files
     selected = [files[INDEX]]
     weights = set(kind.folders.values())
@@ -69,8 +69,7 @@ def _select_weights(
         return found
     refuse_pickles(f"The {folder} of “{name}”", inside)
     raise HubError(
-        "hub_unusable",
-        f"“{name}” is incomplete: its {folder} has no .safetensors weights. Choose another.",
+        f"“{name}” is incomplete: its {folder} has no .safetensors weights. Choose another."
     )
 
 
@@ -99,9 +98,8 @@ def refuse_pickles(what: str, files: Iterable[RemoteFile]) -> None:
     """Raise HubError if the weights of `what` are among these files, in a format not opened."""
     if any(file.name.endswith(PICKLES) for file in files):
         raise HubError(
-            "hub_unusable",
             f"{what} is only a PyTorch pickle, which can run code when it is opened. Choose a "
-            "model with .safetensors files.",
+            "model with .safetensors files."
         )
 
 
@@ -111,8 +109,7 @@ def select_single_file(repository: Repository, file_name: str | None) -> RemoteF
         return _find_file(repository, file_name)
     if any(path.rpartition("/")[2] in ADAPTER_NAMES for path in repository.files):
         raise HubError(
-            "hub_unusable",
-            f"“{repository.name}” is an adapter, not a base model. Import it under Adapters.",
+            f"“{repository.name}” is an adapter, not a base model. Import it under Adapters."
         )
     return _find_only_file(repository, lambda path: "/" not in path, "a base model")
 
@@ -123,8 +120,7 @@ def select_adapter_file(repository: Repository, file_name: str | None) -> Remote
         return _find_file(repository, file_name)
     if INDEX in repository.files:
         raise HubError(
-            "hub_unusable",
-            f"“{repository.name}” is a base model, not an adapter. Add it under Base models.",
+            f"“{repository.name}” is a base model, not an adapter. Add it under Base models."
         )
     for name in ADAPTER_NAMES:
         if name in repository.files:
@@ -134,11 +130,11 @@ def select_adapter_file(repository: Repository, file_name: str | None) -> Remote
 
 def _find_file(repository: Repository, file_name: str) -> RemoteFile:
     if not file_name.endswith(".safetensors"):
-        raise HubError("hub_unusable", f"{file_name} is not a .safetensors file. Name one that is.")
+        raise HubError(f"{file_name} is not a .safetensors file. Name one that is.")
     found = repository.files.get(file_name)
     if found is None:
         raise HubError(
-            "hub_not_found", f"“{repository.name}” has no file {file_name}. Check the name."
+            f"“{repository.name}” has no file {file_name}. Check the name.", "hub_not_found"
         )
     return found
 
@@ -156,13 +152,12 @@ def _find_only_file(repository: Repository, admits: Callable[[str], bool], what:
         choices = ", ".join(file.path for file in found[:SHOWN_CHOICES])
         more = f" and {len(found) - SHOWN_CHOICES} more" if len(found) > SHOWN_CHOICES else ""
         raise HubError(
-            "hub_choice",
             f"“{name}” has several files: {choices}{more}. Choose one: {name}/{found[0].path}",
+            "hub_choice",
         )
     for endings, files in UNUSABLE.items():
         if any(path.endswith(endings) for path in repository.files):
             raise HubError(
-                "hub_unusable",
-                f"“{name}” has only {files}. Choose a repository with .safetensors files.",
+                f"“{name}” has only {files}. Choose a repository with .safetensors files."
             )
-    raise HubError("hub_unusable", f"“{name}” does not contain {what}. Choose another repository.")
+    raise HubError(f"“{name}” does not contain {what}. Choose another repository.")

@@ -78,9 +78,9 @@ def _require_disk_space(files: Sequence[RemoteFile], folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if missing and missing + SPARE_BYTES > free:
         raise HubError(
-            "disk_full",
             f"The download needs {size_text(missing)}, and the disk of the data folder has "
             f"{size_text(free)} free. Free some space and try again.",
+            "disk_full",
         )
 
 
@@ -104,7 +104,7 @@ def _fetch_file(
         _resume_download(repository, file, part, access, on_progress)
     if not _matches_hash(part, file):
         part.unlink()
-        raise HubError("hub_damaged", f"{file.path} arrived damaged and was deleted. Try again.")
+        raise HubError(f"{file.path} arrived damaged and was deleted. Try again.", "hub_damaged")
     part.replace(target)
 
 

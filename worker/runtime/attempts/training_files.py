@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from app.registry.blobs.make_thumbnails import make_thumbnails
 from app.registry.errors import AppError
@@ -22,6 +23,7 @@ from worker.runtime.attempts.work import RunWork
 from worker.runtime.outages.uploads import Upload, Uploads
 from worker.runtime.scratch import HELD, hold_adapter, hold_checkpoint, pack_checkpoint
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -44,21 +46,33 @@ class TrainingFiles:
 
     def store_sample(self, event: SampleSaved) -> None:
         """Store a sample with its thumbnails."""
-        stored: list[NewSample] = []
+
+        def write(sample: NewSample) -> None:
+            with self._database.write() as session:
+                progress.add_sample(session, self._lease.claim, sample)
+
+        # its file is missing where the trainer rolled back, or the disk is full
+        self._upload(partial(self._put_sample, event), write, f"the sample {event.path}")
+
+    def _upload(
+        self, put: Callable[[], T], write: Callable[[T], None], what: str, **options: Any
+    ) -> None:
+        """Store a file by `put`, then its row; one that is missing or damaged is left out."""
+        stored: list[T] = []
 
         def store() -> None:
-            self._require_owner()
+            with self._database.read() as session:  # raises LostLease
+                progress.read_run_flags(session, self._lease.claim)
             try:
-                stored.append(self._put_sample(event))
-            except FileNotFoundError:  # the trainer rolled back, or the disk is full
-                log.warning("The sample %s is missing.", event.path)
+                stored.append(put())
+            except (FileNotFoundError, HeaderError) as error:
+                log.warning("Without its file, %s is not stored: %s", what, error)
 
-        def write() -> None:
+        def write_row() -> None:
             if stored:
-                with self._database.write() as session:
-                    progress.add_sample(session, self._lease.claim, stored[0])
+                write(stored[0])
 
-        self._uploads.add(Upload((store, write)))
+        self._uploads.add(Upload((store, write_row), **options))
 
     def _put_sample(self, event: SampleSaved) -> NewSample:
         blob = self._store.put_file(event.path)
@@ -71,62 +85,40 @@ class TrainingFiles:
             thumbnail=make_thumbnails(self._store, blob, event.path),
         )
 
-    def _require_owner(self) -> None:
-        with self._database.read() as session:
-            progress.read_run_flags(session, self._lease.claim)
-
     def store_checkpoint(self, event: CheckpointSaved) -> None:
         """Store the adapter of a checkpoint, then its state."""
         self._held += 1
         held = event.path.parents[2] / HELD / str(self._held)  # beside the trainer's own folder
         folder = hold_checkpoint(event.path, held)
         self._store_adapter(event, held.with_suffix(".safetensors"))
-        packed: list[Blob] = []
-
-        def store() -> None:
-            self._require_owner()
-            try:
-                packed.append(pack_checkpoint(self._store, folder, run_id=self._run.key))
-            except FileNotFoundError:  # the trainer already deleted it, as it keeps only the newest
-                log.warning("The checkpoint %s is missing.", event.path)
-
-        def write() -> None:
-            if packed:
-                self._write_checkpoint(event, packed[0])
-
-        discard = partial(shutil.rmtree, held, ignore_errors=True)
-        can_skip = not event.is_requested
-        self._uploads.add(Upload((store, write), is_checkpoint=can_skip, discard=discard))
+        # its file is missing where the trainer already deleted it, as it keeps only the newest
+        self._upload(
+            partial(pack_checkpoint, self._store, folder, run_id=self._run.key),
+            partial(self._write_checkpoint, event),
+            f"the checkpoint {event.path}",
+            is_checkpoint=not event.is_requested,
+            discard=partial(shutil.rmtree, held, ignore_errors=True),
+        )
 
     def _store_adapter(self, event: CheckpointSaved, held: Path) -> None:
         """Store the adapter of a checkpoint; it waits longer than the state, which is larger."""
         path = hold_adapter(event.path, held)
-        stored: list[NewAdapter] = []
 
-        def store() -> None:
-            self._require_owner()
-            try:
-                tensors = tensor_hash(path)
-                blob = self._store.put_file(path)
-            except (FileNotFoundError, HeaderError) as error:  # not held, or damaged on the disk
-                log.warning("The adapter of step %s is not kept: %s", event.step, error)
-                return
-            stored.append(
-                NewAdapter(
-                    event.step, blob.sha256, blob.size, tensors, event.is_requested, event.best
-                )
+        def put() -> NewAdapter:
+            tensors = tensor_hash(path)
+            blob = self._store.put_file(path)
+            return NewAdapter(
+                event.step, blob.sha256, blob.size, tensors, event.is_requested, event.best
             )
 
-        def write() -> None:
-            if not stored:
-                return
+        def write(adapter: NewAdapter) -> None:
             self._flush()
             with self._database.write() as session:
                 keep = self._config.keep_adapters
-                add_adapter(session, self._lease.claim, stored[0], keep=keep)
+                add_adapter(session, self._lease.claim, adapter, keep=keep)
 
         discard = partial(held.unlink, missing_ok=True)
-        self._uploads.add(Upload((store, write), discard=discard))
+        self._upload(put, write, f"the adapter of step {event.step}", discard=discard)
 
     def _write_checkpoint(self, event: CheckpointSaved, blob: Blob) -> None:
         self._flush()  # a resumed run must find the metrics up to here
