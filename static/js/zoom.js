@@ -17,6 +17,7 @@ function setZoom(next, x = frame.clientWidth / 2, y = frame.clientHeight / 2) {
   const left = (frame.scrollLeft + x) * ratio - x;
   const top = (frame.scrollTop + y) * ratio - y;
   frame.dataset.zoom = next;
+  frame.style.setProperty("--zoom", next);
   frame.scrollTo({ left, top, behavior: "instant" });
   frame.tabIndex = next > 1 ? 0 : -1; // what scrolls can be reached
   level.textContent = `${next}×`;
