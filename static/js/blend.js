@@ -71,9 +71,7 @@ document.addEventListener("input", (event) => {
   if (Number.isFinite(value) && held.fields.length > 1) scale(at, value);
   showSum();
 });
-document.addEventListener("change", (event) => {
-  if (event.target.matches("[data-mix], #stack .switch input")) hold();
-});
+window.brushwork.on("change", "[data-mix], #stack .switch input", hold);
 document.addEventListener("htmx:afterSettle", () => {
   if (!held?.fields.every((field) => field.isConnected) || held.fields.length !== numbers().length) hold();
 });

@@ -1,5 +1,6 @@
 // A blind test: an answer brings the next pair without a reload, and both of its images are decoded before either is shown.
 // Z looks closer at the same place of both.
+const { on } = window.brushwork;
 const told = document.querySelector("[data-blind-told]");
 const MOVE = 10; // percent of the image, for one arrow key
 const ARROWS = { ArrowLeft: [-MOVE, 0], ArrowRight: [MOVE, 0], ArrowUp: [0, -MOVE], ArrowDown: [0, MOVE] };
@@ -57,18 +58,13 @@ function toggleCloser() {
   current().querySelector("[data-blind-closer]").setAttribute("aria-pressed", String(isOn));
 }
 
-document.addEventListener("submit", (event) => {
-  const form = event.target.closest("[data-blind-form]");
-  if (!form) return;
+on("submit", "[data-blind-form]", (form, event) => {
   event.preventDefault();
   send(form, event.submitter);
 });
-document.addEventListener("click", (event) => {
-  if (event.target.closest("[data-blind-closer]")) toggleCloser();
-});
-document.addEventListener("pointermove", (event) => {
-  const image = event.target.closest?.(".blind-image");
-  if (!image || !closer()) return;
+on("click", "[data-blind-closer]", toggleCloser);
+on("pointermove", ".blind-image", (image, event) => {
+  if (!closer()) return;
   const box = image.getBoundingClientRect();
   look([(100 * (event.clientX - box.left)) / box.width, (100 * (event.clientY - box.top)) / box.height]);
 });

@@ -1,7 +1,5 @@
 // `data-busy` on a form: its button is marked busy after a submit, and a second click does nothing.
-document.addEventListener("submit", (event) => {
-  const form = event.target.closest("[data-busy]");
-  if (!form) return;
+window.brushwork.on("submit", "[data-busy]", (form, event) => {
   if (form.dataset.sent) return event.preventDefault();
   form.dataset.sent = "true";
   event.submitter?.setAttribute("aria-busy", "true");

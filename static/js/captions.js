@@ -1,6 +1,6 @@
 // Captions save themselves: a moment after typing stops, on leaving the field, and when the page is
 // left. Typed text is never replaced; the text of another browser is offered next to it.
-const { make, makeButton } = window.brushwork;
+const { make, makeButton, on } = window.brushwork;
 const WAIT_MS = 800;
 const RETRY_MS = 4000;
 const SAVED_MS = 10_000; // for how long it says “Saved”
@@ -191,14 +191,11 @@ function openImage(area, by) {
   return true;
 }
 
-const captionOf = (event) => (event.target.matches?.("[data-caption]") ? event.target : null);
-
-document.addEventListener("focusin", (event) => captionOf(event) && stateOf(event.target));
-document.addEventListener("input", (event) => captionOf(event) && typed(event.target));
-document.addEventListener("focusout", (event) => {
-  if (!captionOf(event)) return;
-  save(event.target);
-  stateOf(event.target).isTyping = false;
+on("focusin", "[data-caption]", stateOf);
+on("input", "[data-caption]", typed);
+on("focusout", "[data-caption]", (area) => {
+  save(area);
+  stateOf(area).isTyping = false;
 });
 // the button that was pressed is gone from what comes back; `{kind}` is the one that its form says
 document.addEventListener("htmx:afterSwap", (event) => {
@@ -206,16 +203,14 @@ document.addEventListener("htmx:afterSwap", (event) => {
   const next = pressed?.dataset.focusAfter;
   if (next) document.getElementById(next.replace("{kind}", pressed.elements.kind?.value))?.focus();
 });
-document.addEventListener("keydown", (event) => {
-  const area = captionOf(event);
-  if (!area || !event.ctrlKey || event.altKey) return;
+on("keydown", "[data-caption]", (area, event) => {
+  if (!event.ctrlKey || event.altKey) return;
   const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
   if (by && moveTo(area, by)) event.preventDefault();
 });
-document.addEventListener("submit", (event) => {
-  if (!event.target.matches("[data-caption-form]")) return;
+on("submit", "[data-caption-form]", (form, event) => {
   event.preventDefault();
-  save(event.target.querySelector("[data-caption]"));
+  save(form.querySelector("[data-caption]"));
 });
 window.addEventListener("online", () => dirtyAreas().forEach((area) => save(area)));
 document.addEventListener("visibilitychange", () => {

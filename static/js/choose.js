@@ -35,9 +35,7 @@ function check(some, checked) {
   read();
 }
 
-document.addEventListener("change", (event) => {
-  if (event.target.closest("[data-choose]")) read();
-});
+window.brushwork.on("change", "[data-choose]", read);
 document.addEventListener("click", (event) => {
   const all = boxes();
   const at = all.indexOf(event.target);

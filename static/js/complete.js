@@ -1,6 +1,6 @@
 // Completes the tag at the caret of a caption from the tags of its dataset: a listbox below the
 // field, walked by the arrows, taken by Enter or Tab, closed by Escape.
-const { make } = window.brushwork;
+const { make, on } = window.brushwork;
 const WAIT_MS = 150;
 let area = null; // whose list is open
 let list = null;
@@ -94,11 +94,7 @@ function take(option) {
   close(); // what was taken is not offered again
 }
 
-const fieldOf = (event) => (event.target.matches?.("[data-complete]") ? event.target : null);
-
-document.addEventListener("input", (event) => {
-  const field = fieldOf(event);
-  if (!field) return;
+on("input", "[data-complete]", (field) => {
   clearTimeout(timer);
   timer = setTimeout(offer, WAIT_MS, field);
 });

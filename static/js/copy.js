@@ -34,7 +34,4 @@ async function copy(element) {
   }, SHOWN_MS);
 }
 
-document.addEventListener("click", (event) => {
-  const element = event.target.closest?.("[data-copy]");
-  if (element) copy(element);
-});
+window.brushwork.on("click", "[data-copy]", copy);

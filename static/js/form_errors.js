@@ -15,8 +15,7 @@ function describe(input, id, isWrong) {
   else ids.delete(id);
   if (ids.size) input.setAttribute("aria-describedby", [...ids].join(" "));
   else input.removeAttribute("aria-describedby");
-  if (isWrong) input.setAttribute("aria-invalid", "true");
-  else input.removeAttribute("aria-invalid");
+  input.ariaInvalid = isWrong ? "true" : null;
 }
 
 function add(input, reason) {

@@ -18,10 +18,7 @@ function write(list) {
   text.dispatchEvent(new Event("input", { bubbles: true }));
 }
 
-document.addEventListener("change", (event) => {
-  const list = event.target.closest?.("[data-values]");
-  if (list) write(list);
-  if (event.target.closest?.("#grid-axes")) offer();
-});
+window.brushwork.on("change", "[data-values]", write);
+window.brushwork.on("change", "#grid-axes", offer);
 document.addEventListener("htmx:afterSettle", offer);
 offer();

@@ -84,6 +84,6 @@ document.addEventListener("click", (event) => {
   write(choice);
 }, true);
 
-document.addEventListener("input", (event) => {
-  event.target.closest?.(".tool-row .field:has([list])")?.closest(".tool-row").querySelector("[data-picked]").replaceChildren();
+window.brushwork.on("input", ".tool-row .field:has([list])", (field) => {
+  field.closest(".tool-row").querySelector("[data-picked]").replaceChildren();
 });

@@ -1,5 +1,6 @@
 // Playground: inserts trigger words, picks random seeds, recalls the prompt or the seed of a result, and brings what is
 // wrong or has the focus into view.
+const { on } = window.brushwork;
 const MAX_SEED = 2 ** 32;
 const LAST = "brushwork.play"; // the settings of this tab's playground, as the query of its address
 
@@ -12,14 +13,14 @@ function insert(word) {
   prompt.dispatchEvent(new Event("input", { bubbles: true }));
 }
 
-document.addEventListener("click", (event) => {
-  const target = event.target.closest?.("[data-insert], [data-dice]");
-  if (!target) return;
-  if (target.dataset.insert) insert(target.dataset.insert);
-  else {
-    document.querySelector("[data-seed]").value = crypto.getRandomValues(new Uint32Array(1))[0] % MAX_SEED;
-    document.getElementById("keep-seed").checked = true;
-  }
+on("click", "[data-insert]", (chip) => insert(chip.dataset.insert));
+on("click", "[data-dice]", () => {
+  document.querySelector("[data-seed]").value = crypto.getRandomValues(new Uint32Array(1))[0] % MAX_SEED;
+  document.getElementById("keep-seed").checked = true;
+});
+// a typed seed is kept for the next image
+on("input", "[data-seed]", (field) => {
+  if (field.value.trim()) document.getElementById("keep-seed").checked = true;
 });
 
 // a word that the prompt has is not offered
@@ -66,9 +67,7 @@ phone.addEventListener("change", arrange);
 document.addEventListener("htmx:historyRestore", start);
 
 // the actions are one line there, whose end is reached by Tab; a browser leaves what it sees a part of where it is
-document.addEventListener("focusin", (event) => {
-  if (event.target.closest?.("#result > .row")) event.target.scrollIntoView({ block: "nearest", inline: "nearest" });
-});
+on("focusin", "#result > .row *", (control) => control.scrollIntoView({ block: "nearest", inline: "nearest" }));
 
 // the way back to Try leads to the settings that it had
 const back = document.querySelector(".tabs a[href='/play']:not([aria-current])");
@@ -78,26 +77,18 @@ addEventListener("pagehide", () => {
   if (document.getElementById("play-form")) sessionStorage.setItem(LAST, location.search);
 });
 
-document.addEventListener("click", (event) => {
-  // the rest stays as it was in the playground of this tab
-  const link = event.target.closest?.("a[data-recall]");
-  if (!link) return;
+// the rest stays as it was in the playground of this tab
+on("click", "a[data-recall]", (link) => {
   const query = new URLSearchParams(sessionStorage.getItem(LAST) ?? "");
   const name = link.dataset.recall;
   query.set(name, new URL(link.href).searchParams.get(name));
   link.href = `/play?${query}`;
 });
 
-document.addEventListener("keydown", (event) => {
-  // Enter in a search does not submit the form; for adapters it searches at once
-  if (event.key !== "Enter" || event.defaultPrevented || !event.target.matches?.("[data-find]")) return;
+// Enter in a search does not submit the form; for adapters it searches at once
+on("keydown", "[data-find]", (search, event) => {
+  if (event.key !== "Enter" || event.defaultPrevented) return;
   event.preventDefault();
-  htmx.trigger(event.target, "find");
+  htmx.trigger(search, "find");
 });
 
-document.addEventListener("input", (event) => {
-  // a typed seed is kept for the next image
-  if (event.target.matches("[data-seed]")) {
-    if (event.target.value.trim()) document.getElementById("keep-seed").checked = true;
-  }
-});

@@ -76,16 +76,18 @@ function connect(poll) {
   lost = null;
 }
 
-function pollOf(event) {
-  const request = event.detail.requestConfig;
-  const poll = request?.triggeringEvent?.type === "poll" && polls.get(request.elt.id);
-  return poll && poll.element === request.elt ? poll : null;
+// what happens to the request of a poll
+function onPoll(type, act) {
+  document.addEventListener(type, (event) => {
+    const request = event.detail.requestConfig;
+    const poll = request?.triggeringEvent?.type === "poll" && polls.get(request.elt.id);
+    if (poll && poll.element === request.elt) act(poll, event.detail, event);
+  });
 }
 
 // A session that has ended must not lead away from a page on which somebody types.
-document.addEventListener("htmx:beforeOnLoad", (event) => {
-  const poll = pollOf(event);
-  if (!poll || event.detail.xhr.status !== 401) return;
+onPoll("htmx:beforeOnLoad", (poll, { xhr }, event) => {
+  if (xhr.status !== 401) return;
   event.preventDefault();
   slowDown(poll);
 });
@@ -93,22 +95,17 @@ document.addEventListener("htmx:beforeOnLoad", (event) => {
 document.addEventListener("htmx:afterProcessNode", (event) => {
   if (event.detail.elt.dataset.poll) watch(event.detail.elt);
 });
-document.addEventListener("htmx:beforeSend", (event) => {
-  const poll = pollOf(event);
-  if (poll) Object.assign(poll, { isAsking: true, askedAt: Date.now() });
-});
-document.addEventListener("htmx:beforeSwap", (event) => {
-  const poll = pollOf(event);
-  if (!poll) return;
-  if (event.detail.xhr.status >= 500) {
-    event.detail.shouldSwap = false;
+onPoll("htmx:beforeSend", (poll) => Object.assign(poll, { isAsking: true, askedAt: Date.now() }));
+onPoll("htmx:beforeSwap", (poll, detail) => {
+  if (detail.xhr.status >= 500) {
+    detail.shouldSwap = false;
     miss(poll);
     return;
   }
   connect(poll);
-  const answer = event.detail.serverResponse;
-  if (event.detail.isError || answer === poll.answer) {
-    event.detail.shouldSwap = false;
+  const answer = detail.serverResponse;
+  if (detail.isError || answer === poll.answer) {
+    detail.shouldSwap = false;
     slowDown(poll);
     return;
   }
@@ -116,13 +113,8 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   poll.isAnswered = true; // the element that comes now goes on with this state
   speedUp(poll);
 });
-document.addEventListener("htmx:sendError", (event) => {
-  const poll = pollOf(event);
-  if (poll) miss(poll);
-});
-document.addEventListener("htmx:afterRequest", (event) => {
-  const poll = pollOf(event);
-  if (!poll) return;
+onPoll("htmx:sendError", (poll) => miss(poll));
+onPoll("htmx:afterRequest", (poll) => {
   poll.isAsking = false;
   schedule(poll);
 });

@@ -97,7 +97,11 @@ function closePanel() {
   return true;
 }
 
-document.addEventListener("input", (event) => event.target.closest?.("[data-edit]") && expire());
+window.brushwork.on("input", "[data-edit]", expire);
+window.brushwork.on("click", "[data-close-edit]", (_, event) => {
+  event.preventDefault();
+  closePanel();
+});
 list.addEventListener("click", (event) => {
   if (!event.target.matches("[data-select]")) return;
   const before = event.shiftKey && boxes().find((box) => box.value === last);
@@ -125,11 +129,6 @@ form.querySelector("[data-select-none]").addEventListener("click", (event) => {
   selectNone();
   closePanel();
   window.brushwork.focusTile({ scroll: false });
-});
-document.addEventListener("click", (event) => {
-  if (!event.target.closest?.("[data-close-edit]")) return;
-  event.preventDefault();
-  closePanel();
 });
 document.addEventListener("keydown", (event) => {
   if (event.defaultPrevented || event.isComposing) return;

@@ -1,6 +1,7 @@
 // Strips: images of one seed at several weights of an adapter (a line), of two (a square), or with each checkpoint of a
 // run. One of them is shown in place of the result with no request: by a click, by dragging in the square, by arrow
 // keys, or by moving a weight or the slider of the checkpoints. A strip goes out of date when anything else is changed.
+const { on } = window.brushwork;
 const NEAR = 0.126; // half the distance between two weights of a strip, and what rounding adds
 const EXACT = 0.0001;
 const phone = matchMedia("(width < 768px)");
@@ -113,14 +114,11 @@ function choose(cell) {
   for (const number of numbers) number.dispatchEvent(new Event("input", { bubbles: true }));
 }
 
-document.addEventListener("click", (event) => {
-  const cell = event.target.closest?.(".strip-cell");
-  if (cell) choose(cell);
-});
+on("click", ".strip-cell", choose);
+on("input", "[data-strip-slider]", (slider) => choose(cellsOf(stripOnPage())[slider.value]));
 
-document.addEventListener("keydown", (event) => {
-  const cell = event.target.closest?.(".strip-cell");
-  if (!cell || event.altKey || event.ctrlKey || event.metaKey) return;
+on("keydown", ".strip-cell", (cell, event) => {
+  if (event.altKey || event.ctrlKey || event.metaKey) return;
   const cells = cellsOf(stripOnPage());
   const columns = Number(cell.closest("[data-columns]")?.dataset.columns ?? cells.length);
   const place = cells.indexOf(cell);
@@ -136,10 +134,6 @@ document.addEventListener("keydown", (event) => {
   if (next === undefined) return;
   event.preventDefault();
   if (cells[next] && next !== place) choose(cells[next]);
-});
-
-document.addEventListener("input", (event) => {
-  if (event.target.matches("[data-strip-slider]")) choose(cellsOf(stripOnPage())[event.target.value]);
 });
 
 // dragging in a square: the cell next to the pointer, also from outside

@@ -34,8 +34,8 @@ function makeCurrent(box) {
 function enter(tile) {
   if (entered && entered !== tile) setStops(entered, false);
   entered = tile;
-  if (tile) setStops(tile, true);
-  if (tile) makeCurrent(boxOf(tile));
+  setStops(tile, true);
+  makeCurrent(boxOf(tile));
 }
 
 function leave() {

@@ -1,5 +1,5 @@
-// Short messages at the bottom: `toast("Saved")`, errors of htmx requests, and a close button. `make` and `makeButton` are
-// for all scripts.
+// Short messages at the bottom: `toast("Saved")`, errors of htmx requests, and a close button. `make`, `makeButton` and
+// `on` are for all scripts.
 const toasts = document.getElementById("toasts");
 
 // an element with its properties and its children
@@ -15,6 +15,14 @@ function makeButton(words, act, className = "") {
   return button;
 }
 
+// listens on the whole page, also for what comes later: `act` gets what matches the selector, and the event
+function on(type, selector, act) {
+  document.addEventListener(type, (event) => {
+    const element = event.target.closest?.(selector);
+    if (element) act(element, event);
+  });
+}
+
 function toast(text) {
   const close = make("button", { type: "button", textContent: "Close" });
   close.dataset.closeToast = "";
@@ -23,10 +31,10 @@ function toast(text) {
   return box;
 }
 
-document.addEventListener("click", (event) => {
-  const box = event.target.closest?.("[data-close-toast]")?.closest(".toast");
-  if (box?.contains(document.activeElement)) document.getElementById("content").focus({ preventScroll: true });
-  box?.remove();
+on("click", "[data-close-toast]", (button) => {
+  const box = button.closest(".toast");
+  if (box.contains(document.activeElement)) document.getElementById("content").focus({ preventScroll: true });
+  box.remove();
 });
 // the toast of an Undo goes with what it did, and the focus in it
 document.addEventListener("htmx:afterSettle", (event) => {
@@ -62,4 +70,4 @@ window.addEventListener("load", () => {
   const isLost = toasts.firstElementChild && document.activeElement === document.body;
   if (isLost) document.getElementById("content").focus({ preventScroll: true });
 });
-window.brushwork = { toast, make, makeButton };
+window.brushwork = { toast, make, makeButton, on };

@@ -7,6 +7,7 @@ const parts = (element) => {
     number: row.querySelector("[data-weight-number]"),
   };
 };
+const { on } = window.brushwork;
 const FINE = 0.01;
 const parse = (text) => Number(text.replace(",", "."));
 
@@ -36,20 +37,15 @@ document.addEventListener("input", (event) => {
   row.number.removeAttribute("aria-invalid");
   followUnet(event.target);
 });
-document.addEventListener("keydown", (event) => {
-  if (!event.target.matches?.("[data-weight-number]")) return;
+on("keydown", "[data-weight-number]", (number, event) => {
   const direction = { ArrowUp: 1, ArrowDown: -1 }[event.key];
-  const value = parse(event.target.value.trim() || parts(event.target).slider.value);
+  const value = parse(number.value.trim() || parts(number).slider.value);
   if (!direction || !Number.isFinite(value)) return;
   event.preventDefault();
-  const { least = -10, most = 10 } = event.target.dataset;
-  set(event.target, Math.min(most, Math.max(least, value + direction * (event.shiftKey ? 10 : 1) * FINE)));
+  const { least = -10, most = 10 } = number.dataset;
+  set(number, Math.min(most, Math.max(least, value + direction * (event.shiftKey ? 10 : 1) * FINE)));
 });
-document.addEventListener("click", (event) => {
-  const reset = event.target.closest?.("[data-weight-reset]");
-  if (reset) set(parts(reset).number, reset.dataset.weightReset ? Number(reset.dataset.weightReset) : null);
+on("click", "[data-weight-reset]", (reset) => {
+  set(parts(reset).number, reset.dataset.weightReset ? Number(reset.dataset.weightReset) : null);
 });
-document.addEventListener("dblclick", (event) => {
-  if (!event.target.matches("[data-weight-slider]")) return;
-  event.target.closest("[data-weight-row]").querySelector("[data-weight-reset]")?.click();
-});
+on("dblclick", "[data-weight-slider]", (slider) => slider.closest("[data-weight-row]").querySelector("[data-weight-reset]")?.click());

@@ -64,10 +64,8 @@ frame.addEventListener("pointerdown", (event) => {
 frame.addEventListener("pointermove", (event) => {
   if (drag) frame.scrollTo({ left: drag.x - event.clientX, top: drag.y - event.clientY, behavior: "instant" });
 });
-for (const end of ["pointerup", "pointercancel"]) {
-  frame.addEventListener(end, () => {
-    drag = null;
-    frame.classList.remove("dragged");
-  });
-}
+frame.addEventListener("lostpointercapture", () => {
+  drag = null;
+  frame.classList.remove("dragged");
+});
 viewer.addEventListener("close", () => setZoom(1));
