@@ -154,7 +154,7 @@ def _select_files(
 
 def find_local_model(reference: HubReference, home: Path) -> LocalModel | None:
     """A base model downloaded earlier, by us or into the Hub's own cache; uses no network."""
-    for receipt in sorted(home.glob("*.json"), key=_newest_first):
+    for receipt in sorted(home.glob("*.json"), key=lambda path: -path.stat().st_mtime):
         found = _read_receipt(receipt)
         if found is None or found["file"] != reference.file:
             continue
@@ -184,10 +184,6 @@ def _find_in_hub_cache(reference: HubReference) -> LocalModel | None:
     if not (snapshot / entry).is_file():
         return None
     return LocalModel(snapshot / reference.file if reference.file else snapshot, snapshot.name)
-
-
-def _newest_first(path: Path) -> float:
-    return -path.stat().st_mtime
 
 
 def _write_receipt(folder: Path, reference: HubReference, commit: str, entry: str) -> None:
@@ -224,7 +220,9 @@ def download_caption_model(
 
     def select(repository: Repository, folder: Path) -> list[RemoteFile]:
         if ONNX in repository.files and TAGS in repository.files:
-            return _present(repository, (CONFIG, TAGS, ONNX))
+            return [
+                repository.files[name] for name in (CONFIG, TAGS, ONNX) if name in repository.files
+            ]
         if CONFIG not in repository.files:
             raise HubError(
                 f"“{repository.name}” has no {CONFIG}, so it is no caption model. Choose a BLIP or "
@@ -256,10 +254,6 @@ def select_caption_files(repository: Repository) -> list[RemoteFile]:
         if file.name in WORD_LISTS or (file.name.endswith(".json") and ".index." not in file.name)
     ]
     return sorted([*settings, *weights], key=lambda file: (file.size, file.path))
-
-
-def _present(repository: Repository, names: tuple[str, ...]) -> list[RemoteFile]:
-    return [repository.files[name] for name in names if name in repository.files]
 
 
 def _read_json(path: Path) -> Any:

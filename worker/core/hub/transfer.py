@@ -148,13 +148,10 @@ def _resume_download(
                 )
                 return
             except (HfHubHTTPError, httpx2.TransportError) as error:
-                if wait is None or not _is_transient(error):
+                is_refused = isinstance(error, HfHubHTTPError) and error.response.status_code < 500
+                if wait is None or is_refused:
                     raise
         time.sleep(wait)
-
-
-def _is_transient(error: Exception) -> bool:
-    return not isinstance(error, HfHubHTTPError) or error.response.status_code >= 500
 
 
 class _PartFile:

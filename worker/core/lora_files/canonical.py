@@ -111,7 +111,8 @@ def save_adapter(adapter: LoraAdapter, path: Path) -> None:
     with replacing(path) as file:
         file.write(fp32_header({n: tuple(t.shape) for n, t in ordered.items()}, adapter.metadata))
         for tensor in ordered.values():  # one at a time, so that a gigabyte is not in memory twice
-            file.write(_to_cpu_fp32(tensor).numpy().tobytes())
+            stored = tensor.detach().to("cpu", torch.float32).contiguous()
+            file.write(stored.numpy().tobytes())
 
 
 def load_adapter(path: Path) -> LoraAdapter:
@@ -256,7 +257,3 @@ def check_limits(path: Path, header: Header) -> None:
 def _shape_text(shape: tuple[int, ...]) -> str:
     listed = ", ".join(f"{size:.3g}" if size >= 10**9 else str(size) for size in shape[:6])
     return f"({listed}{', …' if len(shape) > 6 else ''})"
-
-
-def _to_cpu_fp32(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", torch.float32).contiguous()

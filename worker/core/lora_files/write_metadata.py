@@ -33,10 +33,11 @@ PRIVATE_SETTINGS = ("sample_prompts", "sample_negative_prompt")
 
 def model_metadata(metadata: AdapterMetadata) -> dict[str, str]:
     """The `modelspec.*` entries of a file in kohya or diffusers naming."""
-    side = metadata.file_resolution
+    side, facts = metadata.file_resolution, metadata.family.facts
+    architecture = facts.architecture_v if metadata.predicts_v else facts.architecture
     entries = {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": _architecture_name(metadata),
+        "modelspec.architecture": f"{architecture}/lora",
         "modelspec.implementation": "diffusers",
         "modelspec.title": metadata.title,
         "modelspec.resolution": f"{side}x{side}",
@@ -68,11 +69,6 @@ def _weight_entries(metadata: AdapterMetadata) -> dict[str, str]:
         ]
         entries[CARDS_KEY] = _to_json(cards)
     return {"modelspec.usage_hint": " ".join(words)} | entries
-
-
-def _architecture_name(metadata: AdapterMetadata) -> str:
-    facts = metadata.family.facts
-    return f"{facts.architecture_v if metadata.predicts_v else facts.architecture}/lora"
 
 
 def kohya_metadata(adapter: LoraAdapter, metadata: AdapterMetadata) -> dict[str, str]:

@@ -155,19 +155,13 @@ class CheckpointFolder:
         target.unlink(missing_ok=True)
         link_or_copy(newest / ADAPTER, target)
         sync_folder(self._adapters)
-        files = checkpoints_in(self._adapters)
-        kept = _kept(files, target, self._keep_adapters, best)
-        for file in files:
-            if file not in kept:
-                file.unlink(missing_ok=True)
+        for file in _outdated(target, self._keep_adapters, best):
+            file.unlink(missing_ok=True)
 
     def _delete_all_but(self, newest: Path, best: int | None) -> None:
         """Keep this one, the few before it and the best; later ones are damaged or undone."""
-        folders = checkpoints_in(self._root)
-        kept = _kept(folders, newest, self._keep, best)
-        for folder in folders:
-            if folder not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
+        for folder in _outdated(newest, self._keep, best):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _check_identity(self, found: Mapping[str, Any]) -> None:
         if found == self._identity:
@@ -211,11 +205,13 @@ def checkpoints_in(root: Path) -> list[Path]:
     return sorted(names, key=lambda path: (len(path.name), path.name))
 
 
-def _kept(paths: list[Path], newest: Path, keep: int | None, best: int | None) -> list[Path]:
-    """The newest and those before it, at most `keep` in all, and that of step `best`."""
+def _outdated(newest: Path, keep: int | None, best: int | None) -> list[Path]:
+    """All beside the newest but those before it, `keep` with itself, and that of step `best`."""
+    paths = checkpoints_in(newest.parent)
     until = paths[: paths.index(newest) + 1]
-    spared = [path for path in until if best is not None and path.stem == checkpoint_name(best)]
-    return spared + (until if keep is None else until[-keep:])
+    kept = [path for path in until if best is not None and path.stem == checkpoint_name(best)]
+    kept += until if keep is None else until[-keep:]
+    return [path for path in paths if path not in kept]
 
 
 def _read_checked_manifest(folder: Path) -> dict[str, Any]:
