@@ -48,6 +48,8 @@ def app_state(request: Request) -> AppState:
 State = Annotated[AppState, Depends(app_state)]
 Reading = Annotated[Session, Database.read]
 """A session for reading, open while the endpoint runs."""
+Snapshot = Annotated[Session, Database.snapshot]
+"""The same; every statement sees the database as of one moment."""
 Writing = Annotated[Session, Database.write]
 """A session that commits at the end of the endpoint, before the answer is sent, or rolls back."""
 

@@ -17,7 +17,7 @@ from app.web.access.needs import Action, Router
 from app.web.access.pages import sender_of
 from app.web.access.person import Person, require_person
 from app.web.access.rights import Scope
-from app.web.state import Id, State
+from app.web.state import Id, State, Writing
 from app.web.templates import redirect_with_notice, render
 
 router = Router(include_in_schema=False, dependencies=[Depends(require_person)])
@@ -81,36 +81,32 @@ def make_token(
 
 
 @router.post("/account/tokens/{token_id}/delete", Action.ACCOUNT)
-def delete_token(token_id: Id, state: State, person: Person) -> Response:
+def delete_token(token_id: Id, session: Writing, person: Person) -> Response:
     """End an access token."""
-    with state.database.write() as session:
-        tokens.delete_token(session, service.get_user(session, person.user_id), token_id)
+    tokens.delete_token(session, service.get_user(session, person.user_id), token_id)
     return redirect_with_notice("/account", "The token is deleted.")
 
 
 @router.post("/account/makes", Action.ACCOUNT)
 def change_makes(
-    state: State, person: Person, makes: Annotated[Literal["studio", "private"], Form()]
+    session: Writing, person: Person, makes: Annotated[Literal["studio", "private"], Form()]
 ) -> Response:
     """Choose the visibility of what one makes from now on."""
-    with state.database.write() as session:
-        service.get_user(session, person.user_id).makes = makes
+    service.get_user(session, person.user_id).makes = makes
     return redirect_with_notice("/account", f"What you make from now on is {makes}.")
 
 
 @router.post("/account/sessions/end-others", Action.ACCOUNT)
-def end_other_sessions(request: Request, state: State, person: Person) -> Response:
+def end_other_sessions(request: Request, session: Writing, person: Person) -> Response:
     """End one's sessions but this browser's."""
-    with state.database.write() as session:
-        sessions.end_other_sessions(session, _own_session(request), user_id=person.user_id)
+    sessions.end_other_sessions(session, _own_session(request), user_id=person.user_id)
     return RedirectResponse("/account", status_code=303)
 
 
 @router.post("/account/sessions/{session_id}/end", Action.ACCOUNT)
-def end_session(session_id: Id, state: State, person: Person) -> Response:
+def end_session(session_id: Id, session: Writing, person: Person) -> Response:
     """End one of one's sessions."""
-    with state.database.write() as session:
-        sessions.end_session(session, session_id, user_id=person.user_id)
+    sessions.end_session(session, session_id, user_id=person.user_id)
     return RedirectResponse("/account", status_code=303)
 
 

@@ -13,9 +13,9 @@ from app.web.access.gate import login_of
 from app.web.access.needs import Action, Router
 from app.web.answers import Answer
 from app.web.rest.lists import Part
-from app.web.state import Id, Reading, SessionRoute, State
+from app.web.state import Id, Reading, State
 
-router = Router(tags=["sessions"], route_class=SessionRoute)
+router = Router(tags=["sessions"])
 
 
 class SessionOut(Answer):

@@ -16,6 +16,8 @@ from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.routing import BaseRoute
 from starlette.types import Scope
 
+from app.web.state import SessionRoute
+
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 ACTION = "brushwork_action"  # attribute of an endpoint or of a mounted app
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -80,7 +82,13 @@ def _adding(method: str) -> Callable[..., Callable[[Endpoint], Endpoint]]:
 
 
 class Router(APIRouter):
-    """A router whose decorators take the action of the route after its path."""
+    """A router whose decorators take the action of the route after its path.
+
+    Its endpoints may have a parameter `session`: see `SessionRoute`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(route_class=SessionRoute, **options)
 
     get = _adding("GET")
     post = _adding("POST")

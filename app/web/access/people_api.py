@@ -21,9 +21,9 @@ from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
-from app.web.state import Id, Reading, SessionRoute, Writing
+from app.web.state import Id, Reading, Writing
 
-router = Router(tags=["people"], route_class=SessionRoute)
+router = Router(tags=["people"])
 WITH_ACCOUNTS: Any = {
     "dependencies": [Depends(require_person)],
     "responses": problems({404: "This server has no accounts."}),

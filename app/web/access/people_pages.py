@@ -15,7 +15,7 @@ from app.registry.people import invitations, overview, service
 from app.registry.people.leaving import transfer
 from app.web.access.needs import Action, Router
 from app.web.access.person import require_person
-from app.web.state import Id, State
+from app.web.state import Id, State, Writing
 from app.web.templates import redirect_with_notice, render
 
 router = Router(include_in_schema=False, dependencies=[Depends(require_person)])
@@ -96,10 +96,9 @@ def make_link(request: Request, person_id: Id, state: State) -> Response:
 
 
 @router.post("/people/{person_id}/withdraw", Action.ADMIN)
-def withdraw_link(person_id: Id, state: State) -> Response:
+def withdraw_link(person_id: Id, session: Writing) -> Response:
     """Void the link of a person."""
-    with state.database.write() as session:
-        user = invitations.withdraw(session, person_id)
+    user = invitations.withdraw(session, person_id)
     return redirect_with_notice("/people", f"The link for {user.name} is withdrawn.")
 
 

@@ -15,10 +15,10 @@ from app.web.access.needs import Action, Router
 from app.web.access.person import require_person
 from app.web.answers import Answer
 from app.web.rest.bodies import example
-from app.web.state import Id, Reading, SessionRoute, Writing
+from app.web.state import Id, Reading, Writing
 from worker.core.documented import DocumentedModel
 
-router = Router(tags=["people"], route_class=SessionRoute, dependencies=[Depends(require_person)])
+router = Router(tags=["people"], dependencies=[Depends(require_person)])
 MOST_SHARES = 200
 
 

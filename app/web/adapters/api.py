@@ -20,12 +20,12 @@ from app.web.openapi import header_docs
 from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part, Whose
-from app.web.state import AdapterId, Reading, SessionRoute, Writing
+from app.web.state import AdapterId, Reading, Writing
 from worker.core.families.family import BaseFamily
 from worker.core.lora_files.weights import WeightCard
 from worker.core.old_names import accept_old_names
 
-router = Router(tags=["adapters"], route_class=SessionRoute)
+router = Router(tags=["adapters"])
 
 UNLISTED = problems({409: "It holds the checkpoints of a run."})
 Tag = Annotated[str, StringConstraints(strip_whitespace=True, max_length=service.MAX_TAG_LENGTH)]

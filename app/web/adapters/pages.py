@@ -34,7 +34,7 @@ from app.web.adapters.renders import pages as render_pages
 from app.web.adapters.versions import pages as version_pages
 from app.web.addresses import ListLinks
 from app.web.forms import SentForm, uploaded
-from app.web.state import OptionalId, PageNumber, Slug, State, Words
+from app.web.state import OptionalId, PageNumber, Slug, State, Words, Writing
 from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
 from worker.core.families.family import BaseFamily, find_family
 
@@ -176,10 +176,9 @@ def import_adapters(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.post("/adapters/covers", Action.BULK)
-def make_covers(state: State) -> Response:
+def make_covers(state: State, session: Writing) -> Response:
     """Draw an image of each adapter that has none, which becomes its cover."""
-    with state.database.write() as session:
-        ordered, left_out = order_covers(session, state.store)
+    ordered, left_out = order_covers(session, state.store)
     said = f"{plural(ordered, 'cover')} ordered."
     if left_out:
         said += f" {len(left_out):,} left out. {' '.join(left_out)}"
@@ -253,22 +252,20 @@ def _address(slug: str, version: str | None, place: str) -> str:
 
 
 @router.post("/adapters/{slug}/star", Action.EDIT)
-def star(request: Request, slug: Slug, state: State, sent: SentForm) -> Response:
+def star(request: Request, slug: Slug, session: Writing, sent: SentForm) -> Response:
     """Star an adapter, or remove the star."""
-    with state.database.write() as session:
-        adapter = service.adapter_by_slug(session, slug)
-        starred = sent.get("starred") == "1"
-        adapter = service.change_adapter(session, adapter.key, AdapterChange(starred=starred))
+    adapter = service.adapter_by_slug(session, slug)
+    starred = sent.get("starred") == "1"
+    adapter = service.change_adapter(session, adapter.key, AdapterChange(starred=starred))
     if wants_fragment(request):
         return render_fragment("adapters/_star.html", adapter=adapter)
     return RedirectResponse(f"/adapters/{slug}", status_code=303)
 
 
 @router.post("/adapters/{slug}/cover", Action.EDIT)
-def set_cover(slug: Slug, state: State, sent: SentForm) -> Response:
+def set_cover(slug: Slug, session: Writing, sent: SentForm) -> Response:
     """Set an image generated with the adapter as its cover."""
-    with state.database.write() as session:
-        adapter = service.adapter_by_slug(session, slug)
-        sha256 = str(sent.get("sha256", ""))
-        choose_cover(session, adapter.key, sha256)
+    adapter = service.adapter_by_slug(session, slug)
+    sha256 = str(sent.get("sha256", ""))
+    choose_cover(session, adapter.key, sha256)
     return RedirectResponse(_address(slug, str(sent.get("v", ""))[:60], "#lead"), status_code=303)

@@ -20,14 +20,14 @@ from app.web.added_models import NOT_ADDED, ModelOut, add_removal, model_out
 from app.web.problems import CANCEL
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import BaseModelId, Reading, SessionRoute, State, Writing
+from app.web.state import BaseModelId, Reading, State, Writing
 from worker.core.documented import DocumentedModel
 from worker.core.families.family import BaseFamily
 from worker.core.families.variants import Variant
 from worker.core.starter.subjects import KnownSubject
 from worker.core.words import SamplerName
 
-router = Router(tags=["base-models"], route_class=SessionRoute)
+router = Router(tags=["base-models"])
 
 
 class BaseModelIn(DocumentedModel):

@@ -16,7 +16,7 @@ from app.registry.tables.added_models import EMBEDDED
 from app.web.access.needs import Action, Router
 from app.web.added_models import PRECISIONS, ModelPages, SentModel, models_page
 from app.web.forms import SentForm
-from app.web.state import Id, State, Words
+from app.web.state import Id, State, Words, Writing
 from app.web.templates import render
 from worker.core.families.others import SUPPORTED
 from worker.core.families.variants import Variant
@@ -56,12 +56,11 @@ def show_subjects(request: Request, base_id: Id, state: State, q: Words = "") ->
 
 
 @router.post(f"{BASE_MODELS.address}/{{base_id}}/variant", Action.ADMIN)
-def correct_variant(request: Request, base_id: Id, state: State, form: SentForm) -> Response:
+def correct_variant(request: Request, base_id: Id, session: Writing, form: SentForm) -> Response:
     """Correct the variant of a base model."""
     sent = str(form.get("variant", ""))
-    with state.database.write() as session:
-        if sent in set(Variant):
-            service.correct_variant(session, base_id, Variant(sent))
+    if sent in set(Variant):
+        service.correct_variant(session, base_id, Variant(sent))
     return RedirectResponse(BASE_MODELS.address, status_code=303)
 
 

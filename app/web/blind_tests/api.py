@@ -23,9 +23,9 @@ from app.web.openapi import file_docs
 from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import Id, Reading, SessionRoute, State, Writing
+from app.web.state import Id, Reading, State, Writing
 
-router = Router(tags=["blind-tests"], route_class=SessionRoute)
+router = Router(tags=["blind-tests"])
 
 ENDED = problems({409: "It has ended or was deleted, or the pair was not shown."})
 NOT_ENDED = problems({409: "It has not ended: until then nothing tells who is who."})
@@ -144,14 +144,13 @@ def estimate_blind_test(body: BlindTestIn, state: State) -> BlindEstimate:
 
 
 @router.post("/blind-tests", Action.DRAW, status_code=202)
-def start_blind_test(body: BlindTestIn, state: State) -> BlindTestOut:
+def start_blind_test(body: BlindTestIn, state: State, session: Writing) -> BlindTestOut:
     """Start a blind test: its images are drawn in the order in which they are judged.
 
     Until it ends, nothing tells which candidate an image is of.
     """
     planned = _planned(body, state)
-    with state.database.write() as session:
-        return blind_test_out(service.start(session, planned, state.store))
+    return blind_test_out(service.start(session, planned, state.store))
 
 
 @router.get("/blind-tests", Action.LOOK)

@@ -32,11 +32,11 @@ from app.web.form_reader import FormReader, as_id
 from app.web.forms import SentForm
 from app.web.playground.adapter_rows import read_weighted, row_of
 from app.web.playground.forms import read_form
-from app.web.state import Id, OptionalId, PageNumber, SessionRoute, State, Words, Writing
+from app.web.state import Id, OptionalId, PageNumber, State, Words, Writing
 from app.web.templates import go_to, redirect_with_notice, render
 from worker.core.evaluation.preferences import FEWEST_PROMPTS, MOST_CANDIDATES
 
-router = Router(include_in_schema=False, route_class=SessionRoute)
+router = Router(include_in_schema=False)
 
 WITHOUT = "none"
 EVERYDAY = "everyday"  # subjects, in place of the prompts of a grid

@@ -16,10 +16,10 @@ from app.web.added_models import NOT_ADDED, ModelOut, add_removal, model_out
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import CaptionModelId, Reading, SessionRoute, State, Writing
+from app.web.state import CaptionModelId, Reading, State, Writing
 from worker.core.documented import DocumentedModel
 
-router = Router(tags=["caption-models"], route_class=SessionRoute)
+router = Router(tags=["caption-models"])
 
 
 class CaptionModelIn(DocumentedModel):

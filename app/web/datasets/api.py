@@ -25,12 +25,12 @@ from app.web.forms import uploaded
 from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part, Whose
-from app.web.state import DatasetId, Id, Reading, SessionRoute, State, Writing
+from app.web.state import DatasetId, Id, Reading, State, Writing
 from worker.core.documented import DocumentedModel
 from worker.core.starter.examples import EXAMPLES
 from worker.core.words import CaptionKind
 
-router = Router(tags=["datasets"], route_class=SessionRoute)
+router = Router(tags=["datasets"])
 router.include_router(one_image_api.router)
 
 TriggerWord = Annotated[

@@ -24,11 +24,11 @@ from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import DatasetId, Id, Reading, SessionRoute, State, Writing, find_id
+from app.web.state import DatasetId, Id, Reading, State, Writing, find_id
 from worker.core.documented import DocumentedModel
 from worker.core.words import CaptionKind
 
-router = Router(tags=["datasets"], route_class=SessionRoute)
+router = Router(tags=["datasets"])
 
 SHOWN = 100  # changes in an answer
 ASKED = [action for action in EditAction if action not in MADE_ELSEWHERE]

@@ -16,7 +16,7 @@ from app.web.answers import Answer
 from app.web.datasets.api import ImageOut
 from app.web.datasets.filter_parameters import RequestFilter
 from app.web.rest.lists import Part
-from app.web.state import DatasetId, State
+from app.web.state import DatasetId, Snapshot
 
 router = Router(tags=["datasets"])
 
@@ -48,24 +48,22 @@ class StatisticsOut(Answer):
 
 @router.get("/datasets/{dataset_id}/images", Action.LOOK)
 def list_images(
-    dataset_id: DatasetId, state: State, wanted: RequestFilter, part: Part
+    dataset_id: DatasetId, session: Snapshot, wanted: RequestFilter, part: Part
 ) -> list[ImageOut]:
     """List the images of a dataset that match all filters, oldest first by default."""
-    with state.database.snapshot() as session:
-        dataset = service.get_dataset(session, dataset_id)
-        ids = matching_ids(session, dataset, wanted)
-        found = load_images(session, part.of(ids, int))
+    dataset = service.get_dataset(session, dataset_id)
+    ids = matching_ids(session, dataset, wanted)
+    found = load_images(session, part.of(ids, int))
     return [ImageOut.of_image(image) for image in found]
 
 
 @router.get("/datasets/{dataset_id}/statistics", Action.LOOK)
-def dataset_statistics(dataset_id: DatasetId, state: State) -> StatisticsOut:
+def dataset_statistics(dataset_id: DatasetId, session: Snapshot) -> StatisticsOut:
     """Get figures about a dataset: words, tags, lengths, sizes."""
-    with state.database.snapshot() as session:
-        dataset = service.get_dataset(session, dataset_id)
-        found = read_statistics(session, dataset)
-        filters, _ = count_filters(session, dataset)
-        side = training_side(session, dataset_id)
+    dataset = service.get_dataset(session, dataset_id)
+    found = read_statistics(session, dataset)
+    filters, _ = count_filters(session, dataset)
+    side = training_side(session, dataset_id)
     return StatisticsOut.of(
         found,
         image_count=found.images,
@@ -79,12 +77,11 @@ def dataset_statistics(dataset_id: DatasetId, state: State) -> StatisticsOut:
 
 
 @router.get("/datasets/{dataset_id}/checks", Action.LOOK)
-def check_dataset(dataset_id: DatasetId, state: State) -> Report:
+def check_dataset(dataset_id: DatasetId, session: Snapshot) -> Report:
     """Check a dataset before training.
 
     Captions that name the style, lack the trigger word or are the same; images that are alike, too
     small, blurry, elongated, transparent or cannot be read; what the set never shows. Images that
     are set aside are not checked. No finding stops a run, but one with an `error` fails.
     """
-    with state.database.snapshot() as session:
-        return checked(session, service.get_dataset(session, dataset_id))
+    return checked(session, service.get_dataset(session, dataset_id))

@@ -25,11 +25,11 @@ from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
-from app.web.state import Id, Reading, SessionRoute, Writing
+from app.web.state import Id, Reading, Writing
 from worker.core.documented import DocumentedModel
 from worker.core.words import CaptionKind
 
-router = Router(route_class=SessionRoute)
+router = Router()
 
 Version = Annotated[int, Path(ge=1, le=MAX_ID)]
 

@@ -34,9 +34,9 @@ from app.web.runs.api import get_run
 from app.web.runs.presets_api import get_preset
 from app.web.runs.prompt_sets_api import get_prompt_set
 from app.web.runs.sweeps_api import get_sweep
-from app.web.state import Reading, SessionRoute, State, Writing
+from app.web.state import Reading, State, Writing
 
-router = Router(tags=["deletion"], route_class=SessionRoute)
+router = Router(tags=["deletion"])
 
 API = "/api/v1"
 NOT_DELETED = problems({409: "It is not deleted yet, or what needs it has not ended."})

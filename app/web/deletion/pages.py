@@ -27,7 +27,7 @@ from app.web.addresses import own_address
 from app.web.deletion.nouns import DELETED, FOREVER, NOUNS, Act, Acting, Noun, Removal, SoftDelete
 from app.web.form_reader import as_id
 from app.web.forms import SentForm
-from app.web.state import Back, RunIds, State
+from app.web.state import Back, RunIds, State, Writing
 from app.web.templates import redirect_with_notice, render
 
 router = Router(include_in_schema=False)
@@ -168,24 +168,22 @@ for each in NOUNS:
 
 
 @router.post("/runs/delete", Action.BULK)
-def delete_runs(state: State, sent: SentForm) -> Response:
+def delete_runs(session: Writing, sent: SentForm) -> Response:
     """Delete the chosen runs, with Undo."""
     back = own_address(str(sent.get("back", "/runs")))
     keys = [key for one in sent.getlist("run") if (key := as_id(str(one)))]
     if not keys:
         return redirect_with_notice(back, "Choose the runs to delete.")
-    with state.database.write() as session:
-        gone, refused = runs.each_run(session, keys, runs.discard_run)
+    gone, refused = runs.each_run(session, keys, runs.discard_run)
     text = " ".join((f"{_counted(gone)} deleted.", *refused))
     undo = urlencode([("run", one.key) for one in gone] + [("back", back)])
     return redirect_with_notice(back, text, undo=f"/runs/restore?{undo}")
 
 
 @router.post("/runs/restore", Action.BULK)
-def restore_runs(state: State, run: RunIds, back: Back) -> Response:
+def restore_runs(session: Writing, run: RunIds, back: Back) -> Response:
     """Restore runs."""
-    with state.database.write() as session:
-        found, _ = runs.each_run(session, run, runs.restore_run)
+    found, _ = runs.each_run(session, run, runs.restore_run)
     address = f"{own_address(back)}#run-{found[0].key}"
     return redirect_with_notice(address, f"{_counted(found)} restored.")
 

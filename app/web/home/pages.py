@@ -16,7 +16,7 @@ from app.registry.wording import plural
 from app.web import templates
 from app.web.access.needs import Action, Router
 from app.web.datasets.example_pages import example_offers
-from app.web.state import State
+from app.web.state import Reading, State
 
 router = Router(include_in_schema=False)
 
@@ -49,12 +49,11 @@ def home(request: Request, state: State) -> HTMLResponse:
 
 
 @router.get("/home/runs", Action.LOOK)
-def home_runs(state: State) -> HTMLResponse:
+def home_runs(session: Reading) -> HTMLResponse:
     """The runs on the home page, polled while one is active."""
-    with state.database.read() as session:
-        active = active_runs(session)
-        epochs = epochs_of_runs(session, active.shown)
-        samples = newest_samples(session, [run.key for run in active.shown])
+    active = active_runs(session)
+    epochs = epochs_of_runs(session, active.shown)
+    samples = newest_samples(session, [run.key for run in active.shown])
     return templates.render_fragment(
         "home/_runs.html", active=active, epochs=epochs, samples=samples
     )

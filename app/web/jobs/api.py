@@ -26,9 +26,9 @@ from app.web.rest.lists import Part
 from app.web.runs.api import RunOut
 from app.web.runs.evaluations.api import EvaluationOut
 from app.web.runs.start_api import DryRunOut
-from app.web.state import Reading, SessionRoute
+from app.web.state import Reading
 
-router = Router(tags=["jobs"], route_class=SessionRoute)
+router = Router(tags=["jobs"])
 
 AnyKind = Literal["run", "render", "grid"] | JobKind
 ADDRESSES: dict[str, str] = {

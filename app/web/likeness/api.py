@@ -19,10 +19,10 @@ from app.web.answers import Answer, image_urls
 from app.web.forms import uploaded
 from app.web.problems import problems
 from app.web.rest.lists import ListPart, Part
-from app.web.state import AdapterId, DatasetId, Id, Reading, SessionRoute, State
+from app.web.state import AdapterId, DatasetId, Id, Reading, State
 from worker.core.families.family import BaseFamily
 
-router = Router(tags=["adapters"], route_class=SessionRoute)
+router = Router(tags=["adapters"])
 
 UNMEASURED = problems({409: "It has no image, or is not measured yet: `not_measured`."})
 Family = Annotated[BaseFamily | None, Query(description="Only adapters of this base family.")]

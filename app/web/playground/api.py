@@ -27,7 +27,7 @@ from app.web.playground.gallery_pages import zip_response
 from app.web.problems import CANCEL, OF_BLIND_TEST, problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part, Whose
-from app.web.state import Id, Reading, SessionRoute, State, Writing
+from app.web.state import Id, Reading, State, Writing
 from worker.core.inference.infotext import (
     MAX_INFOTEXT,
     InfotextError,
@@ -36,7 +36,7 @@ from worker.core.inference.infotext import (
 )
 from worker.core.words import RenderPrecision, SamplerName
 
-router = Router(tags=["renders"], route_class=SessionRoute)
+router = Router(tags=["renders"])
 
 
 class RenderIn(RenderRequest):

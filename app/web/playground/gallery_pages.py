@@ -26,7 +26,7 @@ from app.web.form_reader import as_id
 from app.web.forms import SentForm
 from app.web.media import content_disposition
 from app.web.playground.forms import form_of_restyle
-from app.web.state import Back, PageNumber, State, Words
+from app.web.state import Back, PageNumber, State, Words, Writing
 from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
 
 router = Router(include_in_schema=False)
@@ -123,35 +123,32 @@ def compare_chosen(ids: Ids = [], back: Back = GALLERY) -> Response:  # noqa: B0
 
 
 @router.post(f"{GALLERY}/delete", Action.BULK)
-def delete(state: State, sent: SentForm) -> Response:
+def delete(session: Writing, sent: SentForm) -> Response:
     """Delete the chosen images; the page that follows offers to undo it."""
     keys, back = _read(sent)
     if not keys:
         return redirect_with_notice(back, "Choose an image first.")
-    with state.database.write() as session:
-        gone = selection.delete_chosen(session, keys)
+    gone = selection.delete_chosen(session, keys)
     return _redirect_back(back, undo="-".join(str(row.key) for row in gone))
 
 
 @router.post(f"{GALLERY}/restore", Action.BULK)
-def restore(state: State, sent: SentForm) -> Response:
+def restore(session: Writing, sent: SentForm) -> Response:
     """Restore the chosen images."""
     keys, back = _read(sent)
     if not keys:
         return redirect_with_notice(back, "Choose an image first.")
-    with state.database.write() as session:
-        selection.restore_chosen(session, keys)
+    selection.restore_chosen(session, keys)
     return _redirect_back(back)
 
 
 @router.post(f"{GALLERY}/star", Action.BULK)
-def star(request: Request, state: State, sent: SentForm) -> Response:
+def star(request: Request, session: Writing, sent: SentForm) -> Response:
     """Star the chosen images, or remove their stars; `one`: answer with the star alone."""
     keys, back = _read(sent)
     if not keys:
         return redirect_with_notice(back, "Choose an image first.")
-    with state.database.write() as session:
-        rows = selection.star_chosen(session, keys, starred=sent.get("starred") == "1")
+    rows = selection.star_chosen(session, keys, starred=sent.get("starred") == "1")
     if sent.get("one") and wants_fragment(request):
         return render_fragment("playground/_render_star.html", render=rows[0])
     return _redirect_back(back)

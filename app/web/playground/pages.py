@@ -54,7 +54,7 @@ from app.web.playground.stack import StackView, change_words, choices_beside, fo
 from app.web.playground.strip import pairs_of, rows_with_checkpoints
 from app.web.playground.together import TogetherView, compare_stack
 from app.web.playground.training_sample import SampleView, sample_to_try
-from app.web.state import State
+from app.web.state import Reading, State
 from app.web.templates import go_to, render_fragment, wants_fragment
 from app.web.templates import render as render_page
 from worker.core.inference.infotext import InfotextError, parse_infotext, read_image_infotext
@@ -229,11 +229,10 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.post("/play/stack/find", Action.LOOK)
-def find(state: State, sent: SentForm) -> Response:
+def find(session: Reading, sent: SentForm) -> Response:
     """Search for adapters to add."""
     form = read_form(sent.multi_items())
-    with state.database.read() as session:
-        choices = choices_beside(session, form, look_up(session, form))
+    choices = choices_beside(session, form, look_up(session, form))
     return render_fragment("playground/_found.html", choices=choices)
 
 
@@ -282,11 +281,10 @@ def choose_subject(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.post("/play/prompt", Action.LOOK)
-def note_prompt(state: State, sent: SentForm) -> Response:
+def note_prompt(session: Reading, sent: SentForm) -> Response:
     """Say which words of the prompt the base model does not know."""
     form = read_form(sent.multi_items())
-    with state.database.read() as session:
-        stack = look_up(session, form)
+    stack = look_up(session, form)
     lacks = missing_words(form.prompt, stack.rows)
     return render_fragment(
         "playground/_prompt_note.html", prompt_note=note_of(form, stack), missing_words=lacks
@@ -294,11 +292,10 @@ def note_prompt(state: State, sent: SentForm) -> Response:
 
 
 @router.post("/play/size", Action.LOOK)
-def note_size(state: State, sent: SentForm) -> Response:
+def note_size(session: Reading, sent: SentForm) -> Response:
     """Say whether the size is far from that of the base model."""
     form = read_form(sent.multi_items())
-    with state.database.read() as session:
-        note = size_note_of(session, form, look_up(session, form).base)
+    note = size_note_of(session, form, look_up(session, form).base)
     return render_fragment("playground/_size_note.html", size_note=note)
 
 

@@ -21,7 +21,7 @@ from app.registry.tables.renders import Render
 from app.web.access.needs import Action, Router
 from app.web.comparison import ComparedImage
 from app.web.playground.result_view import earlier_renders, result_fragment, result_view
-from app.web.state import Id, OptionalId, State
+from app.web.state import Id, OptionalId, State, Writing
 from app.web.templates import render, wants_fragment
 from app.web.templates import render as render_page
 from worker.core.inference.prompt_syntax import parse_prompt
@@ -134,10 +134,9 @@ def live(render_id: Id, state: State, own: bool = False, shown: OptionalId = Non
 
 
 @router.post("/renders/{render_id}/restore", Action.OWN)
-def restore(render_id: Id, state: State) -> Response:
+def restore(render_id: Id, session: Writing) -> Response:
     """Restore a deleted render."""
-    with state.database.write() as session:
-        removal.restore_render(session, render_id)
+    removal.restore_render(session, render_id)
     return RedirectResponse(f"/renders/{render_id}", status_code=303)
 
 

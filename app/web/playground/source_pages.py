@@ -18,7 +18,7 @@ from app.web.playground.forms import PlayForm, read_form
 from app.web.playground.pages import refuse_form, whole_page, with_address
 from app.web.playground.prompt import with_trigger_words, without_word
 from app.web.playground.source_panel import source_panel
-from app.web.state import Id, State
+from app.web.state import Id, Reading, State
 from app.web.templates import render_fragment, wants_fragment
 
 router = Router(include_in_schema=False)
@@ -64,17 +64,16 @@ def change_source(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.get("/play/restyle/{image_id}", Action.LOOK)
-def restyle(image_id: Id, state: State) -> Response:
+def restyle(image_id: Id, session: Reading) -> Response:
     """Start from an image of a dataset, with the adapter that was used last.
 
     The prompt is the caption with the trigger word of the adapter in place of the dataset's.
     """
-    with state.database.read() as session:
-        image = datasets.get_image(session, image_id)
-        dataset = datasets.get_dataset(session, image.dataset_id)
-        caption = without_word(image.caption[:MAX_CAPTION], dataset.trigger_word or "")
-        form = PlayForm(prompt=caption, source=f"dataset:{image_id}")
-        if used := listing.last_used_adapter(session):
-            row = AdapterRow(used.slug, version=used.version)
-            form = with_trigger_words(session, form, replace(form, stack=(row,)))
+    image = datasets.get_image(session, image_id)
+    dataset = datasets.get_dataset(session, image.dataset_id)
+    caption = without_word(image.caption[:MAX_CAPTION], dataset.trigger_word or "")
+    form = PlayForm(prompt=caption, source=f"dataset:{image_id}")
+    if used := listing.last_used_adapter(session):
+        row = AdapterRow(used.slug, version=used.version)
+        form = with_trigger_words(session, form, replace(form, stack=(row,)))
     return RedirectResponse(form.link, status_code=303)

@@ -30,7 +30,7 @@ from app.web.forms import SentForm
 from app.web.playground.forms import MAX_ROWS, PLACE, PlayForm, read_form, read_shown
 from app.web.playground.result_view import instead_of_result, progress_of, result_fragment
 from app.web.playground.stack import StackView, look_up
-from app.web.state import Id, State
+from app.web.state import Id, Reading, State
 from app.web.templates import render_fragment, wants_fragment
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 
@@ -221,18 +221,17 @@ def _version_of(session: Session, row: StackView) -> AdapterAndVersion | None:
 
 
 @router.get("/renders/{render_id}/strip", Action.LOOK)
-def show_strip(render_id: Id, state: State, place: Places) -> Response:
+def show_strip(render_id: Id, session: Reading, place: Places) -> Response:
     """Show a strip; polls until it is finished, and has nothing once a newer one replaced it.
 
     `place`: the rows of its adapters in the form.
     """
-    with state.database.read() as session:
-        render = service.get_render(session, render_id)
-        if drafts.is_replaced(session, render):
-            return Response(status_code=204)
-        if not render.weights:
-            raise NotFound("This image is no strip.")
-        view = _view(session, render, place)
+    render = service.get_render(session, render_id)
+    if drafts.is_replaced(session, render):
+        return Response(status_code=204)
+    if not render.weights:
+        raise NotFound("This image is no strip.")
+    view = _view(session, render, place)
     return render_fragment("playground/_strip_sent.html", strip=view, problem="", form=None)
 
 

@@ -31,12 +31,12 @@ from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part, Whose
 from app.web.runs import checkpoints_api, presets_api, start_api
-from app.web.state import Id, Reading, SessionRoute, State, Writing, find_id
+from app.web.state import Id, Reading, State, Writing, find_id
 from worker.core.documented import DocumentedModel
 from worker.core.training.changes import CHANGEABLE
 from worker.core.training.events import Phase
 
-router = Router(tags=["runs"], route_class=SessionRoute)
+router = Router(tags=["runs"])
 router.include_router(start_api.router)
 router.include_router(checkpoints_api.router)
 router.include_router(presets_api.router)

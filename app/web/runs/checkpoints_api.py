@@ -17,9 +17,9 @@ from app.web.access.needs import Action, Router
 from app.web.answers import Answer
 from app.web.problems import problems
 from app.web.rest.lists import Part
-from app.web.state import Id, Reading, SessionRoute, Writing
+from app.web.state import Id, Reading, Writing
 
-router = Router(route_class=SessionRoute)
+router = Router()
 Step = Annotated[
     int, Path(ge=1, le=MAX_ID, description="Training step of the checkpoint.", examples=[40])
 ]

@@ -30,7 +30,7 @@ from app.web.addresses import own_address
 from app.web.comparison import compared_prompts
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm
-from app.web.state import Back, Id, State
+from app.web.state import Back, Id, State, Writing
 from app.web.templates import redirect_with_notice, render
 from app.web.used_version import redirect_to_used
 from worker.core.training.changes import CHANGEABLE
@@ -58,11 +58,10 @@ def ask_stop(request: Request, run_id: Id, state: State) -> Response:
 
 
 @router.post("/runs/{run_id}/stop", Action.CONTROL)
-def stop_run(run_id: Id, state: State, sent: SentForm) -> Response:
+def stop_run(run_id: Id, session: Writing, sent: SentForm) -> Response:
     """Stop a training and keep its result; without a choice it follows the proposal."""
     choice = CHOICES.get(str(sent.get("make_latest", "")))
-    with state.database.write() as session:
-        stopping.request_stop(session, run_id, make_latest=choice)
+    stopping.request_stop(session, run_id, make_latest=choice)
     return RedirectResponse(f"/runs/{run_id}", status_code=303)
 
 
@@ -223,10 +222,9 @@ def release(run_id: Id, step: Step, state: State, before: Before = None) -> Resp
 
 
 @router.post("/runs/{run_id}/checkpoints/{step}/use", Action.EDIT)
-def use(run_id: Id, step: Step, state: State, before: Before = None) -> Response:
+def use(run_id: Id, step: Step, session: Writing, before: Before = None) -> Response:
     """Make a version of a checkpoint, then show the run again, which says so."""
-    with state.database.write() as session:
-        used = checkpoints.use_checkpoint(session, run_id, step)
+    used = checkpoints.use_checkpoint(session, run_id, step)
     return redirect_to_used(used, _row(run_id, step, before), f": step {step:,}")
 
 

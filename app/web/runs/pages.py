@@ -54,7 +54,7 @@ from app.web.runs.plan import PresetCard, RunChoices, RunPlan
 from app.web.runs.preset_pages import FormPreset
 from app.web.runs.run_view import run_view, settings_panel
 from app.web.runs.version_offer import VersionOffer, check_offer, version_offer
-from app.web.state import Id, OptionalId, State
+from app.web.state import Id, OptionalId, Reading, State, Writing
 from app.web.templates import render, render_fragment, running_strip, wants_fragment
 from worker.core.families.family import FALLBACK_FAMILY, find_family
 from worker.core.training.config import MAX_SAMPLE_PROMPTS, TrainConfig
@@ -244,19 +244,18 @@ def paste_settings(request: Request, state: State, sent: TypedForm) -> Response:
 
 
 @router.post("/train/new/crops", Action.LOOK)
-def show_crops(state: State, sent: TypedForm) -> Response:
+def show_crops(session: Reading, sent: TypedForm) -> Response:
     """Show how the images of the chosen dataset are cropped at the chosen resolution."""
     form = read_form(sent)
-    with state.database.read() as session:
-        choices = plans.find_choices(session, form)
-        config = plans.make_plan(session, form, choices).config
-        resolution = config.resolution or (choices.base.resolution if choices.base else None)
-        images = [
-            image
-            for row in choices.rows
-            if row.summary is not None
-            for image in datasets.trained_images(session, row.summary.dataset.key)
-        ]
+    choices = plans.find_choices(session, form)
+    config = plans.make_plan(session, form, choices).config
+    resolution = config.resolution or (choices.base.resolution if choices.base else None)
+    images = [
+        image
+        for row in choices.rows
+        if row.summary is not None
+        for image in datasets.trained_images(session, row.summary.dataset.key)
+    ]
     family = find_family(choices.base.family if choices.base else None) or FALLBACK_FAMILY
     found = crops_of(
         images,
@@ -270,13 +269,12 @@ def show_crops(state: State, sent: TypedForm) -> Response:
 @router.post("/train/new/plan", Action.LOOK)
 def plan_run(
     request: Request,
-    state: State,
+    session: Reading,
     sent: TypedForm,
     part: Annotated[str, Query(max_length=10)] = "",
 ) -> Response:
     """Update the preview of the run; with `part=fields` also the settings of another preset."""
-    with state.database.read() as session:
-        page = _new_run_page(session, read_form(sent), with_fields=part == "fields")
+    page = _new_run_page(session, read_form(sent), with_fields=part == "fields")
     return render_fragment("runs/_plan.html", page)
 
 
@@ -421,16 +419,14 @@ def live_run(
 
 
 @router.post("/runs/{run_id}/cancel", Action.CONTROL)
-def cancel_run(run_id: Id, state: State) -> Response:
+def cancel_run(run_id: Id, session: Writing) -> Response:
     """Cancel a run and return to its page."""
-    with state.database.write() as session:
-        service.cancel_run(session, run_id)
+    service.cancel_run(session, run_id)
     return RedirectResponse(f"/runs/{run_id}", status_code=303)
 
 
 @router.post("/runs/{run_id}/{action}", Action.CONTROL)
-def ask_run(run_id: Id, action: RunAction, state: State) -> Response:
+def ask_run(run_id: Id, action: RunAction, session: Writing) -> Response:
     """Send a command to a training run; it takes effect at the next step."""
-    with state.database.write() as session:
-        service.request_run_action(session, run_id, action)
+    service.request_run_action(session, run_id, action)
     return RedirectResponse(f"/runs/{run_id}", status_code=303)

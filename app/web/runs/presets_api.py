@@ -15,10 +15,10 @@ from app.web.answers import OwnedAnswer, whose_of
 from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import Id, Reading, SessionRoute, Writing
+from app.web.state import Id, Reading, Writing
 from worker.core.training.presets import Preset
 
-router = Router(route_class=SessionRoute)
+router = Router()
 NO_PRESET = problems({404: "There is no such preset."})
 
 

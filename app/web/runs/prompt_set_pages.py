@@ -17,7 +17,7 @@ from app.registry.tables.prompt_sets import PromptSet
 from app.web.access.needs import Action, Router
 from app.web.form_reader import FormReader, split_lines
 from app.web.forms import SentForm
-from app.web.state import State
+from app.web.state import Reading, State
 from app.web.templates import redirect_with_notice, render
 
 router = Router(include_in_schema=False)
@@ -47,11 +47,10 @@ class PromptSetsPage:
 
 @router.get("/prompt-sets", Action.LOOK)
 def show(
-    request: Request, state: State, dataset: Annotated[str, Query(max_length=140)] = ""
+    request: Request, session: Reading, dataset: Annotated[str, Query(max_length=140)] = ""
 ) -> Response:
     """Show the sets, and the form of a new one with subjects that a dataset does not show."""
-    with state.database.read() as session:
-        return render(request, "runs/prompt_sets.html", _page(session, dataset))
+    return render(request, "runs/prompt_sets.html", _page(session, dataset))
 
 
 @router.post("/prompt-sets", Action.CREATE)

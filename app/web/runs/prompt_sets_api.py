@@ -16,11 +16,11 @@ from app.web.answers import OwnedAnswer
 from app.web.problems import problems
 from app.web.rest.bodies import Patch, change, example
 from app.web.rest.lists import Part
-from app.web.state import PromptSetId, Reading, SessionRoute, State, Writing, find_id
+from app.web.state import PromptSetId, Reading, State, Writing, find_id
 from worker.core.documented import DocumentedModel
 from worker.core.evaluation.subjects import MOST_SUBJECTS
 
-router = Router(tags=["prompt-sets"], route_class=SessionRoute)
+router = Router(tags=["prompt-sets"])
 NO_SET = problems({404: "There is no such prompt set."})
 ANIMALS = ["a bear", "a cow", "a frog", "a giraffe", "a horse", "a snail"]
 Subjects = Annotated[

@@ -34,12 +34,12 @@ from app.web.answers import JobAnswer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import Id, Reading, SessionRoute, State, Writing, find_id
+from app.web.state import Id, Reading, State, Writing, find_id
 from worker.core.documented import DocumentedModel
 from worker.core.old_names import accept_old_names
 from worker.core.training.presets import Preset
 
-router = Router(route_class=SessionRoute)
+router = Router()
 
 NOT_THERE = problems(
     {

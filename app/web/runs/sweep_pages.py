@@ -35,7 +35,7 @@ from app.web.access.needs import Action, Router
 from app.web.form_reader import FormReader, as_id
 from app.web.forms import SentForm
 from app.web.runs.forms import read_form
-from app.web.state import Id, OptionalId, State
+from app.web.state import Id, OptionalId, State, Writing
 from app.web.templates import redirect_with_notice, render
 from app.web.used_version import redirect_to_used
 from worker.core.training.config import MAX_SEED, TrainConfig
@@ -211,20 +211,18 @@ def show(request: Request, sweep_id: Id, state: State, seed: int | None = None) 
 
 
 @router.post("/sweeps/{sweep_id}/seeds", Action.TRAIN)
-def add_seeds(sweep_id: Id, state: State, sent: SentForm) -> Response:
+def add_seeds(sweep_id: Id, session: Writing, sent: SentForm) -> Response:
     """Add training seeds."""
     count = FormReader(sent).whole("count", 0)
-    with state.database.write() as session:
-        service.add_seeds(session, sweep_id, min(count, service.MOST_SEEDS_ADDED))
+    service.add_seeds(session, sweep_id, min(count, service.MOST_SEEDS_ADDED))
     return redirect_with_notice(f"/sweeps/{sweep_id}", f"{plural(count, 'seed')} more are trained.")
 
 
 @router.post("/sweeps/{sweep_id}/use", Action.EDIT)
-def use(sweep_id: Id, state: State, sent: SentForm) -> Response:
+def use(sweep_id: Id, session: Writing, sent: SentForm) -> Response:
     """Put a configuration into use."""
     place = FormReader(sent).whole("configuration", None)
-    with state.database.write() as session:
-        used = service.use_configuration(session, sweep_id, place)
+    used = service.use_configuration(session, sweep_id, place)
     return redirect_to_used(used, f"/sweeps/{sweep_id}")
 
 
@@ -236,9 +234,8 @@ ACTS = {
 
 
 @router.post("/sweeps/{sweep_id}/{act}", Action.CONTROL)
-def press(sweep_id: Id, act: Literal["pause", "resume", "cancel"], state: State) -> Response:
+def press(sweep_id: Id, act: Literal["pause", "resume", "cancel"], session: Writing) -> Response:
     """Hold the waiting runs back, go on, or cancel the sweep."""
     change, text = ACTS[act]
-    with state.database.write() as session:
-        change(session, sweep_id)
+    change(session, sweep_id)
     return redirect_with_notice(f"/sweeps/{sweep_id}", text)

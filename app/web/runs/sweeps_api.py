@@ -23,12 +23,12 @@ from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.runs.checkpoints_api import MadeVersionOut
 from app.web.runs.start_api import NOT_THERE, RunIn, run_request
-from app.web.state import Id, Reading, SessionRoute, State, Writing
+from app.web.state import Id, Reading, State, Writing
 from worker.core.documented import DocumentedModel
 from worker.core.evaluation.intervals import FEWEST
 from worker.core.evaluation.subjects import MOST_SUBJECTS
 
-router = Router(tags=["sweeps"], route_class=SessionRoute)
+router = Router(tags=["sweeps"])
 
 MOST_VALUES = 64
 SettingName = Annotated[str, Field(max_length=60)]

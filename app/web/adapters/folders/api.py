@@ -13,9 +13,9 @@ from app.registry.tables.adapters import LATEST
 from app.web.access.needs import Action, Router
 from app.web.adapters.downloads.api import Version
 from app.web.answers import Answer
-from app.web.state import AdapterId, Reading, SessionRoute, Slug, State, Writing
+from app.web.state import AdapterId, Reading, Slug, State, Writing
 
-router = Router(tags=["files"], route_class=SessionRoute)
+router = Router(tags=["files"])
 
 
 class KeptOut(Answer):

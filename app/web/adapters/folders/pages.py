@@ -17,7 +17,7 @@ from app.registry.db import Session
 from app.registry.state import AppState
 from app.registry.tables.adapters import LATEST
 from app.web.access.needs import Action, Router
-from app.web.state import Slug, State
+from app.web.state import Slug, State, Writing
 from app.web.templates import redirect_with_notice, render
 
 router = Router(include_in_schema=False)
@@ -74,22 +74,22 @@ def show(
 
 
 @router.post("/folders/{folder}", Action.ADMIN)
-def keep(state: State, folder: Slug, adapter: Words, version: Words = "") -> Response:
+def keep(
+    state: State, session: Writing, folder: Slug, adapter: Words, version: Words = ""
+) -> Response:
     """Keep a version of an adapter in a folder."""
-    with state.database.write() as session:
-        row = service.adapter_by_slug(session, adapter)
-        folders.keep(session, state.settings, row, folder, version)
-        text = f"“{row.name}” is being written to {folder}."
+    row = service.adapter_by_slug(session, adapter)
+    folders.keep(session, state.settings, row, folder, version)
+    text = f"“{row.name}” is being written to {folder}."
     return redirect_with_notice(f"/folders?{urlencode({'adapter': adapter})}", text)
 
 
 @router.post("/folders/{folder}/removals", Action.ADMIN)
 def remove(
-    state: State, folder: Slug, adapter: Annotated[int, Form()], version: Words = ""
+    session: Writing, folder: Slug, adapter: Annotated[int, Form()], version: Words = ""
 ) -> Response:
     """Remove the files of an adapter from a folder."""
-    with state.database.write() as session:
-        folders.remove(session, adapter, folder, version)
+    folders.remove(session, adapter, folder, version)
     return redirect_with_notice("/folders", f"It is being removed from {folder}.")
 
 

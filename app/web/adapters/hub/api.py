@@ -15,10 +15,10 @@ from app.web.answers import JobAnswer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import AdapterId, Id, Reading, SessionRoute, State, Writing
+from app.web.state import AdapterId, Id, Reading, State, Writing
 from worker.core.documented import DocumentedModel
 
-router = Router(tags=["hub"], route_class=SessionRoute)
+router = Router(tags=["hub"])
 HUB_OFF = {403: "Hugging Face access is off on this server."}
 
 

@@ -24,9 +24,9 @@ from app.web.answers import WorkAnswer
 from app.web.forms import uploaded
 from app.web.polling import poll_until_found
 from app.web.problems import CANCEL, problems
-from app.web.state import Id, Reading, SessionRoute, State, Writing, find_id
+from app.web.state import Id, Reading, State, Writing, find_id
 
-router = Router(tags=["imports"], route_class=SessionRoute)
+router = Router(tags=["imports"])
 
 
 class ImportedOut(AdapterOut):

@@ -15,9 +15,9 @@ from app.web.answers import Answer, image_urls
 from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import AdapterId, Id, Reading, SessionRoute, Writing
+from app.web.state import AdapterId, Id, Reading, Writing
 
-router = Router(tags=["versions"], route_class=SessionRoute)
+router = Router(tags=["versions"])
 
 
 class RenderBrief(Answer):

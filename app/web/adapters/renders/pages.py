@@ -17,7 +17,7 @@ from app.registry.tables.adapters import Adapter
 from app.web.access.needs import Action, Router
 from app.web.adapters.page_view import adapter_view
 from app.web.forms import SentForm
-from app.web.state import Id, Slug, State
+from app.web.state import Id, Reading, Slug, State
 from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
 
 router = Router(include_in_schema=False)
@@ -53,11 +53,10 @@ class RemovedImage:
 
 
 @router.get("/adapters/{slug}/pictures", Action.LOOK)
-def older(slug: Slug, state: State, before: Annotated[int, Query(ge=1, le=MAX_ID)]) -> Response:
+def older(slug: Slug, session: Reading, before: Annotated[int, Query(ge=1, le=MAX_ID)]) -> Response:
     """Images generated before this render, to append to the others."""
-    with state.database.read() as session:
-        adapter = service.adapter_by_slug(session, slug)
-        found = list_renders(session, service.summary(session, adapter), before=before)
+    adapter = service.adapter_by_slug(session, slug)
+    found = list_renders(session, service.summary(session, adapter), before=before)
     return render_fragment("adapters/_render_tiles.html", adapter=adapter, gallery=found)
 
 

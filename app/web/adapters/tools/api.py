@@ -32,13 +32,13 @@ from app.web.media import blob_response
 from app.web.openapi import FILE_ANSWERS
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
-from app.web.state import AdapterId, Id, Reading, SessionRoute, State, Writing
+from app.web.state import AdapterId, Id, Reading, State, Writing
 from worker.core.documented import DocumentedModel
 from worker.core.inference.config import AdapterWeight, BlockWeights
 from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS, MAX_RENDER_ADAPTERS
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
 
-router = Router(tags=["tools"], route_class=SessionRoute)
+router = Router(tags=["tools"])
 
 Rank = Annotated[int, Field(ge=1, le=tools.MAX_RANK)]
 Portion = Annotated[float, Field(gt=0, le=1)]

@@ -37,7 +37,7 @@ from app.web.adapters.tools.forms import DEFAULTS, DTYPES, LAYOUTS, METHODS, ROW
 from app.web.form_reader import INTEGER, FormReader
 from app.web.forms import SentForm
 from app.web.playground.adapter_picker import AdapterChoices, find_adapter_choices
-from app.web.state import Id, OptionalId, Slug, State
+from app.web.state import Id, OptionalId, Reading, Slug, State, Writing
 from app.web.templates import render, render_fragment, wants_fragment
 from worker.core.families.family import FALLBACK_FAMILY, find_family
 from worker.core.words import FusedDtype, MergeMethod
@@ -191,12 +191,11 @@ def forms(
 
 
 @router.post("/adapters/{slug}/tools/find", Action.LOOK)
-def find(slug: Slug, state: State, sent: SentForm) -> Response:
+def find(slug: Slug, session: Reading, sent: SentForm) -> Response:
     """Search for adapters that the tools can take beside this one."""
-    with state.database.read() as session:
-        adapter = service.adapter_by_slug(session, slug)
-        version = service.get_version(session, adapter)
-        choices = _find_choices(session, adapter, version, FormReader(sent).text("find"))
+    adapter = service.adapter_by_slug(session, slug)
+    version = service.get_version(session, adapter)
+    choices = _find_choices(session, adapter, version, FormReader(sent).text("find"))
     stack_path = f"/adapters/{slug}/tools"
     return render_fragment("playground/_found.html", choices=choices, stack_path=stack_path)
 
@@ -225,23 +224,21 @@ def order(request: Request, slug: Slug, tool: Tool, state: State, sent: SentForm
 
 
 @router.post("/runs/{run_id}/checkpoints/average", Action.TRAIN)
-def average(request: Request, run_id: Id, state: State, sent: SentForm) -> Response:
+def average(request: Request, run_id: Id, session: Writing, sent: SentForm) -> Response:
     """Average the chosen checkpoints of a run, and show the progress."""
     steps = [int(step) for step in map(str, sent.getlist("step")) if INTEGER.fullmatch(step)]
-    with state.database.write() as session:
-        job = order_average(session, run_id, steps)
-        (adapter_id,) = tools.needed_adapters(job)
-        slug = service.get_adapter(session, adapter_id).slug
+    job = order_average(session, run_id, steps)
+    (adapter_id,) = tools.needed_adapters(job)
+    slug = service.get_adapter(session, adapter_id).slug
     if wants_fragment(request):
         return render_fragment("adapters/_tool_job.html", tool=ToolJob(job), ordered=job.key)
     return RedirectResponse(f"/adapters/{slug}/tools?job={job.key}#tool-merge", status_code=303)
 
 
 @router.get("/tool-jobs/{job_id}", Action.LOOK)
-def progress(job_id: Id, state: State) -> Response:
+def progress(job_id: Id, session: Reading) -> Response:
     """Show the progress of a job."""
-    with state.database.read() as session:
-        tool = ToolJob(tools.get_job(session, job_id))
+    tool = ToolJob(tools.get_job(session, job_id))
     return render_fragment("adapters/_tool_job.html", tool=tool)
 
 
@@ -275,10 +272,9 @@ def order_images(request: Request, job_id: Id, state: State) -> Response:
 
 
 @router.post("/tool-jobs/{job_id}/cancel", Action.CONTROL)
-def cancel(request: Request, job_id: Id, state: State) -> Response:
+def cancel(request: Request, job_id: Id, session: Writing) -> Response:
     """Cancel a job; partial results are removed."""
-    with state.database.write() as session:
-        tool = ToolJob(tools.cancel(session, job_id))
+    tool = ToolJob(tools.cancel(session, job_id))
     if wants_fragment(request):
         return render_fragment("adapters/_tool_job.html", tool=tool)
     return RedirectResponse(request.headers.get("referer", "/adapters"), status_code=303)

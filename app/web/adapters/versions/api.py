@@ -25,11 +25,11 @@ from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
 from app.web.runs.start_api import RunCreated
-from app.web.state import AdapterId, Reading, SessionRoute, Writing
+from app.web.state import AdapterId, Reading, Writing
 from worker.core.documented import DocumentedModel
 from worker.core.inference.config import AdapterWeight
 
-router = Router(tags=["versions"], route_class=SessionRoute)
+router = Router(tags=["versions"])
 
 UNLISTED = problems({409: "It holds the checkpoints of a run."})
 Version = Annotated[str, Path(max_length=60)]

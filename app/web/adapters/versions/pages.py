@@ -32,7 +32,7 @@ from app.web.addresses import own_address
 from app.web.comparison import compared_prompts
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm
-from app.web.state import Back, Slug, State
+from app.web.state import Back, Slug, State, Writing
 from app.web.templates import redirect_with_notice, render
 from app.web.used_version import redirect_to_used
 
@@ -104,11 +104,10 @@ def set_alias(request: Request, slug: Slug, state: State, sent: SentForm) -> Res
 
 
 @router.post("/adapters/{slug}/versions/{version}/use", Action.EDIT)
-def use_version(slug: Slug, version: Used, state: State, back: Back = "") -> Response:
+def use_version(slug: Slug, version: Used, session: Writing, back: Back = "") -> Response:
     """Make a version the one in use, then go back to the page it was asked on."""
-    with state.database.write() as session:
-        adapter = service.adapter_by_slug(session, slug)
-        used = service.use_version(session, adapter.key, version)
+    adapter = service.adapter_by_slug(session, slug)
+    used = service.use_version(session, adapter.key, version)
     page = f"/adapters/{slug}?v={used.version.version}#versions"
     return redirect_to_used(used, own_address(back) if back else page)
 
@@ -139,23 +138,21 @@ def set_weight(request: Request, slug: Slug, state: State, sent: SentForm) -> Re
 
 
 @router.post("/adapters/{slug}/aliases/remove", Action.EDIT)
-def remove_alias(slug: Slug, state: State, sent: SentForm) -> Response:
+def remove_alias(slug: Slug, session: Writing, sent: SentForm) -> Response:
     """Remove an alias; its version stays."""
-    with state.database.write() as session:
-        adapter = service.adapter_by_slug(session, slug)
-        aliases.delete_alias(session, adapter.key, str(sent.get("alias", "")))
+    adapter = service.adapter_by_slug(session, slug)
+    aliases.delete_alias(session, adapter.key, str(sent.get("alias", "")))
     return _back_to_adapter(slug, str(sent.get("v", "")))
 
 
 @router.post("/adapters/{slug}/again", Action.TRAIN)
-def again(slug: Slug, state: State, sent: SentForm) -> Response:
+def again(slug: Slug, session: Writing, sent: SentForm) -> Response:
     """Train a version again; the page of the run lists the differences from the first run."""
-    with state.database.write() as session:
-        adapter = service.adapter_by_slug(session, slug)
-        version = service.get_version(session, adapter, str(sent.get("version", "")) or None)
-        run_id = require_run(adapter, version)
-        into = adapter.key if adapter.is_listed else None
-        run, _ = train_again(session, run_id, adapter_id=into)
+    adapter = service.adapter_by_slug(session, slug)
+    version = service.get_version(session, adapter, str(sent.get("version", "")) or None)
+    run_id = require_run(adapter, version)
+    into = adapter.key if adapter.is_listed else None
+    run, _ = train_again(session, run_id, adapter_id=into)
     return RedirectResponse(f"/runs/{run.key}", status_code=303)
 
 

@@ -28,14 +28,14 @@ from app.web.answers import Answer, JobAnswer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import DatasetId, Id, Reading, SessionRoute, State, Writing
+from app.web.state import DatasetId, Id, Reading, State, Writing
 from worker.core.captioning.do_not_name import MAX_WORD_LENGTH, MAX_WORDS
 from worker.core.captioning.interface import DEFAULT_PROMPT, MAX_PROMPT
 from worker.core.captioning.words import CaptionMode, ProviderKind
 from worker.core.documented import DocumentedModel
 from worker.core.words import CaptionKind
 
-router = Router(tags=["datasets"], route_class=SessionRoute)
+router = Router(tags=["datasets"])
 
 MAX_IDS = 20_000
 ProposalT = TypeVar("ProposalT", bound="ProposalOut")

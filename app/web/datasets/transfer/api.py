@@ -24,10 +24,10 @@ from app.web.openapi import file_docs
 from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import DatasetId, Id, Reading, SessionRoute, State, Writing
+from app.web.state import DatasetId, Id, Reading, Snapshot, State, Writing
 from worker.core.documented import DocumentedModel
 
-router = Router(tags=["datasets"], route_class=SessionRoute)
+router = Router(tags=["datasets"])
 
 VersionSide = Annotated[
     int | None,
@@ -67,15 +67,14 @@ def duplicate_dataset(dataset_id: DatasetId, body: DuplicateIn, session: Writing
 @router.get(
     "/datasets/{dataset_id}/export", Action.DOWNLOAD, response_class=Response, responses=ZIP_DOCS
 )
-def export_dataset(dataset_id: DatasetId, state: State) -> Response:
+def export_dataset(dataset_id: DatasetId, state: State, session: Snapshot) -> Response:
     """Download a dataset as it is now as a ZIP archive.
 
     It has every image as it is stored, a `.txt` with its first caption, and `metadata.jsonl` with
     all captions and their shares, repeats, `never_flip`, `set_aside`, the focus point and hashes.
     Uploading the archive restores all of it. Changes during the download are not in it.
     """
-    with state.database.snapshot() as session:
-        contents = dataset_contents(session, dataset_id)
+    contents = dataset_contents(session, dataset_id)
     return zip_response(state, contents)
 
 
@@ -95,11 +94,10 @@ def list_dataset_versions(
     responses=problems({409: "The images of a version were deleted for good."}),
 )
 def compare_dataset_versions(
-    dataset_id: DatasetId, state: State, a: VersionSide = None, b: VersionSide = None
+    dataset_id: DatasetId, session: Snapshot, a: VersionSide = None, b: VersionSide = None
 ) -> VersionChangesOut:
     """List what differs from one version of a dataset to another, or to what it is now."""
-    with state.database.snapshot() as session:
-        found = compare_versions(session, dataset_id, a, b)
+    found = compare_versions(session, dataset_id, a, b)
     counts = {kind.value: found.count(kind) for kind in ChangeKind}
     return VersionChangesOut.of(found, **counts)
 
@@ -110,11 +108,10 @@ def compare_dataset_versions(
     response_class=Response,
     responses={**ZIP_DOCS, **problems({409: "Its images were deleted for good."})},
 )
-def export_dataset_version(version_id: Id, state: State) -> Response:
+def export_dataset_version(version_id: Id, state: State, session: Snapshot) -> Response:
     """Download a pinned version of a dataset as a ZIP archive, like the dataset itself.
 
     `dataset_version_id` of a version of an adapter names the one that it was trained on.
     """
-    with state.database.snapshot() as session:
-        contents = version_contents(session, version_id)
+    contents = version_contents(session, version_id)
     return zip_response(state, contents)

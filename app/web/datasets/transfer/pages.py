@@ -23,7 +23,7 @@ from app.web.datasets.page_requests import OfDataset
 from app.web.datasets.page_view import redirect_to
 from app.web.form_reader import as_id
 from app.web.media import content_disposition
-from app.web.state import Id, Slug, State
+from app.web.state import Id, Slug, Snapshot, State
 from app.web.templates import render
 
 router = Router(include_in_schema=False)
@@ -40,10 +40,9 @@ def export_dataset(asked: OfDataset) -> Response:
 
 
 @router.get("/datasets/{slug}/versions/{version_id}/export", Action.DOWNLOAD)
-def export_version(state: State, slug: Slug, version_id: Id) -> Response:
+def export_version(state: State, session: Snapshot, slug: Slug, version_id: Id) -> Response:
     """Download a pinned version of a dataset."""
-    with state.database.snapshot() as session:
-        contents = version_contents(session, version_id)
+    contents = version_contents(session, version_id)
     if contents.slug != slug:
         raise NotFound("This dataset has no such version.")
     return zip_response(state, contents)

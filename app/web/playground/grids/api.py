@@ -26,12 +26,12 @@ from app.web.playground.grids.pages import require_shown, sheet_response
 from app.web.problems import CANCEL, OF_BLIND_TEST, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part, Whose
-from app.web.state import Id, Reading, SessionRoute, State, Writing
+from app.web.state import Id, Reading, State, Writing
 from worker.core.documented import DocumentedModel
 from worker.core.inference.config import MAX_PROMPT_CHARACTERS
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 
-router = Router(tags=["grids"], route_class=SessionRoute, dependencies=[Depends(require_shown)])
+router = Router(tags=["grids"], dependencies=[Depends(require_shown)])
 
 NOT_IN_GRIDS = ("count", "twin", "weights", "draft_slot")
 LARGEST_VALUE = 10**12 - 1

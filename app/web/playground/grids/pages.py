@@ -44,7 +44,7 @@ from app.web.playground.grids.forms import (
 from app.web.playground.grids.views import NewGridPage
 from app.web.playground.source_panel import source_panel
 from app.web.playground.stack import change_words, choices_beside, look_up
-from app.web.state import Id, OptionalId, PageNumber, State, Words
+from app.web.state import Id, OptionalId, PageNumber, Reading, State, Words, Writing
 from app.web.templates import go_to, redirect_with_notice, render, render_fragment, wants_fragment
 
 
@@ -90,14 +90,13 @@ def grids(request: Request, state: State, whose: Words = "", page: PageNumber = 
 
 
 @router.get("/grids/new", Action.LOOK)
-def new(request: Request, state: State, like: OptionalId = None) -> Response:
+def new(request: Request, session: Reading, like: OptionalId = None) -> Response:
     """The form of a new grid, filled from a URL like that of the playground, or as another grid."""
     play = read_play_address(request.url.query)
-    with state.database.read() as session:
-        form = usual_form(play, usual_of(look_up(session, play).base).weight)
-        if like is not None:
-            form = form_of_grid(session, service.get_grid(session, like))
-        return render(request, "playground/grids/new.html", _new_page(session, form))
+    form = usual_form(play, usual_of(look_up(session, play).base).weight)
+    if like is not None:
+        form = form_of_grid(session, service.get_grid(session, like))
+    return render(request, "playground/grids/new.html", _new_page(session, form))
 
 
 @router.post("/grids/new", Action.LOOK)
@@ -110,19 +109,18 @@ def from_playground(request: Request, sent: SentForm) -> Response:
 
 
 @router.post("/grids/estimate", Action.LOOK)
-def estimate(request: Request, state: State, sent: SentForm) -> Response:
+def estimate(request: Request, session: Reading, sent: SentForm) -> Response:
     """Say what a grid would cost, or what is wrong with it."""
     form = read_grid_form(dict(sent))
-    with state.database.read() as session:
-        try:
-            plan = plan_grid(session, form.wanted(session))
-            words, problem = views.estimate_words(plan), ""
-        except AppError as error:
-            is_begun = set(error.fields) != {"prompt"} or bool(form.play.prompt.strip())
-            words, problem = ("", _reasons(error)) if is_begun else (NO_PROMPT, "")
-        if not wants_fragment(request):
-            page = _new_page(session, form, estimate=words, problem=problem)
-            return render(request, "playground/grids/new.html", page)
+    try:
+        plan = plan_grid(session, form.wanted(session))
+        words, problem = views.estimate_words(plan), ""
+    except AppError as error:
+        is_begun = set(error.fields) != {"prompt"} or bool(form.play.prompt.strip())
+        words, problem = ("", _reasons(error)) if is_begun else (NO_PROMPT, "")
+    if not wants_fragment(request):
+        page = _new_page(session, form, estimate=words, problem=problem)
+        return render(request, "playground/grids/new.html", page)
     return render_fragment("playground/grids/_estimate.html", estimate=words, problem=problem)
 
 
@@ -157,11 +155,10 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.post(f"{views.STACK_PATH}/find", Action.LOOK)
-def find(state: State, sent: SentForm) -> Response:
+def find(session: Reading, sent: SentForm) -> Response:
     """Search for adapters to add to a new grid."""
     form = read_form(sent.multi_items())
-    with state.database.read() as session:
-        choices = choices_beside(session, form, look_up(session, form), with_used=True)
+    choices = choices_beside(session, form, look_up(session, form), with_used=True)
     return render_fragment("playground/_found.html", choices=choices, stack_path=views.STACK_PATH)
 
 
@@ -250,10 +247,9 @@ def show(
 
 
 @router.get("/grids/{grid_id}/live", Action.LOOK)
-def live(grid_id: Id, state: State, sheet: Sheet = 0, w: Waiting = []) -> Response:  # noqa: B006
+def live(grid_id: Id, session: Reading, sheet: Sheet = 0, w: Waiting = []) -> Response:  # noqa: B006
     """The progress of a grid, with those of the cells `w` that have changed."""
-    with state.database.read() as session:
-        view = grid_view(session, service.get_grid(session, grid_id))
+    view = grid_view(session, service.get_grid(session, grid_id))
     known = set(w)
     changed = [cell for cell in view.on_sheet(sheet) if cell.place in known]
     return render_fragment(
@@ -267,14 +263,13 @@ def live(grid_id: Id, state: State, sheet: Sheet = 0, w: Waiting = []) -> Respon
 
 
 @router.get("/grids/{grid_id}/cells/{place}", Action.LOOK)
-def show_cell(request: Request, grid_id: Id, place: int, state: State) -> Response:
+def show_cell(request: Request, grid_id: Id, place: int, session: Reading) -> Response:
     """One cell for the side panel."""
-    with state.database.read() as session:
-        view = grid_view(session, service.get_grid(session, grid_id))
-        cell = winner.cell_view(view, place)
-        if not wants_fragment(request):
-            return RedirectResponse(_address(grid_id, cell), status_code=303)
-        fragment = views.chosen_cell(session, view, place, is_oob=True)
+    view = grid_view(session, service.get_grid(session, grid_id))
+    cell = winner.cell_view(view, place)
+    if not wants_fragment(request):
+        return RedirectResponse(_address(grid_id, cell), status_code=303)
+    fragment = views.chosen_cell(session, view, place, is_oob=True)
     return render_fragment("playground/grids/_chosen.html", chosen=fragment)
 
 
@@ -403,8 +398,7 @@ def continue_grid(grid_id: Id, state: State) -> Response:
 
 
 @router.post("/grids/{grid_id}/rename", Action.EDIT)
-def rename(grid_id: Id, state: State, sent: SentForm) -> Response:
+def rename(grid_id: Id, session: Writing, sent: SentForm) -> Response:
     """Rename a grid."""
-    with state.database.write() as session:
-        service.rename_grid(session, grid_id, str(sent.get("title", "")))
+    service.rename_grid(session, grid_id, str(sent.get("title", "")))
     return RedirectResponse(f"/grids/{grid_id}", status_code=303)

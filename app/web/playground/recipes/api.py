@@ -19,10 +19,10 @@ from app.web.playground.api import RenderCreated, RenderIn, images_out
 from app.web.problems import problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import Reading, RecipeId, SessionRoute, State, Writing
+from app.web.state import Reading, RecipeId, State, Writing
 from worker.core.documented import DocumentedModel
 
-router = Router(tags=["recipes"], route_class=SessionRoute)
+router = Router(tags=["recipes"])
 
 NOT_IN_RECIPES = ("twin", "weights", "draft_slot")
 NO_RECIPE = problems({404: "There is no such recipe."})

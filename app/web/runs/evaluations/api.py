@@ -23,13 +23,13 @@ from app.web.answers import Answer, WorkAnswer
 from app.web.problems import CANCEL, problems
 from app.web.rest.bodies import example
 from app.web.rest.lists import Part
-from app.web.state import AdapterId, Id, Reading, SessionRoute, State, Writing
+from app.web.state import AdapterId, Id, Reading, State, Writing
 from worker.core.documented import DocumentedModel
 from worker.core.evaluation.subjects import MOST_SUBJECTS
 from worker.core.inference.config import AdapterWeight
 from worker.core.lora_files.weights import WeightCard
 
-router = Router(tags=["evaluations"], route_class=SessionRoute)
+router = Router(tags=["evaluations"])
 
 Subjects = Annotated[int, Field(ge=FEWEST_SUBJECTS, le=MOST_SUBJECTS)]
 BY_SET = "Id or slug of a prompt set to draw instead, whole; `animals@2`: its version 2."

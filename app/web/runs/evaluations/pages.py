@@ -22,7 +22,7 @@ from app.registry.tables.runs import Run
 from app.web.access.needs import Action, Router
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm
-from app.web.state import Id, State
+from app.web.state import Id, State, Writing
 from app.web.templates import render
 
 router = Router(include_in_schema=False)
@@ -82,19 +82,17 @@ def start(request: Request, run_id: Id, state: State, sent: SentForm) -> Respons
 
 
 @router.post("/evaluations/{evaluation_id}/cancel", Action.CONTROL)
-def cancel(evaluation_id: Id, state: State) -> Response:
+def cancel(evaluation_id: Id, session: Writing) -> Response:
     """Cancel an evaluation."""
-    with state.database.write() as session:
-        job = evaluations.cancel_evaluation(session, evaluation_id)
-        return RedirectResponse(_address_of(session, job), status_code=303)
+    job = evaluations.cancel_evaluation(session, evaluation_id)
+    return RedirectResponse(_address_of(session, job), status_code=303)
 
 
 @router.post("/evaluations/{evaluation_id}/repeat", Action.CONTROL)
-def repeat(evaluation_id: Id, state: State) -> Response:
+def repeat(evaluation_id: Id, state: State, session: Writing) -> Response:
     """Measure again; only images that are missing are drawn again."""
-    with state.database.write() as session:
-        job = evaluations.repeat_evaluation(session, evaluation_id, state.store)
-        return RedirectResponse(_address_of(session, job), status_code=303)
+    job = evaluations.repeat_evaluation(session, evaluation_id, state.store)
+    return RedirectResponse(_address_of(session, job), status_code=303)
 
 
 def _address_of(session: Session, job: IoJob) -> str:
