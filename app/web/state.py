@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from inspect import Parameter, signature
 from typing import Annotated, Any
@@ -67,26 +68,45 @@ class SessionRoute(APIRoute):
 
 
 def _in_session(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-    """The endpoint with the parameter `state` in place of `session`."""
+    """The endpoint with the parameter `request` in place of `session`."""
     asked = signature(endpoint, eval_str=True)
     parameters = {**asked.parameters}
     session = parameters.pop("session", None)
     if session is None:
         return endpoint
     (open_session,) = session.annotation.__metadata__
-    takes_state = "state" in parameters
-    parameters["state"] = Parameter("state", Parameter.KEYWORD_ONLY, annotation=State)
+    takes_request = "request" in parameters
+    parameters["request"] = Parameter("request", Parameter.KEYWORD_ONLY, annotation=Request)
 
     @wraps(endpoint)
-    def opened(*, state: State, **values: Any) -> Any:
-        if takes_state:
-            values["state"] = state
-        with open_session(state.database) as session:
+    def opened(*, request: Request, **values: Any) -> Any:
+        if takes_request:
+            values["request"] = request
+        with open_for(request, open_session) as session:
             return endpoint(**values, session=session)
 
     keywords = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in parameters.values()]
     opened.__signature__ = asked.replace(parameters=keywords)  # type: ignore[attr-defined]
     return opened
+
+
+@contextmanager
+def open_for(
+    request: Request, open_session: Callable[[Database], AbstractContextManager[Session]]
+) -> Iterator[Session]:
+    """A session, which `session_of` gives until it ends."""
+    with open_session(app_state(request).database) as session:
+        request.state.session = session
+        try:
+            yield session
+        finally:
+            request.state.session = None
+
+
+def session_of(request: Request) -> AbstractContextManager[Session]:
+    """The open session of a request, for what is read besides; without one, one for reading."""
+    opened = getattr(request.state, "session", None)
+    return nullcontext(opened) if opened else app_state(request).database.read()
 
 
 def find_id(state: AppState, table: type[Any], reference: int | str | None) -> int | None:

@@ -26,7 +26,7 @@ from app.web.addresses import host_of, own_address
 from app.web.build import fingerprint
 from app.web.owners import owner_name
 from app.web.shortcuts import SHORTCUTS
-from app.web.state import app_state
+from app.web.state import session_of
 from app.web.static_files import static_url
 
 THEME_COOKIE = "theme"
@@ -240,7 +240,7 @@ def wants_page(request: Request) -> bool:
 
 def make_shell(request: Request) -> Shell:
     """The page shell for this request."""
-    with app_state(request).database.read() as session:
+    with session_of(request) as session:
         workers = present_workers(session, queue=Queue.TRAIN)
         running = strip_of(active_runs(session, limit=1), has_worker=bool(workers))
     device = next((worker.device for worker in workers if worker.device), None)
@@ -280,7 +280,7 @@ def theme_of(request: Request) -> Theme:
 
 def running_strip(request: Request) -> RunningStrip | None:
     """The current status strip; None when no run is active."""
-    with app_state(request).database.read() as session:
+    with session_of(request) as session:
         active = active_runs(session, limit=1)
         has_worker = active.running or present_workers(session, queue=Queue.TRAIN)
         return strip_of(active, has_worker=bool(has_worker))

@@ -11,13 +11,12 @@ from app.registry.access import service as sessions
 from app.registry.errors import Conflict, InvalidInput
 from app.registry.jobs.quotas import waits_until
 from app.registry.people import accounts, overview, service, tokens
-from app.web.access.gate import caller_of
 from app.web.access.login import set_known
 from app.web.access.needs import Action, Router
-from app.web.access.pages import sender_of
+from app.web.access.pages import own_session, sender_of
 from app.web.access.person import Person, require_person
 from app.web.access.rights import Scope
-from app.web.state import Id, State, Writing
+from app.web.state import Id, State, Writing, session_of
 from app.web.templates import redirect_with_notice, render
 
 router = Router(include_in_schema=False, dependencies=[Depends(require_person)])
@@ -31,9 +30,9 @@ SCOPES = {
 
 
 @router.get("/account", Action.ACCOUNT)
-def show_account(request: Request, state: State, person: Person) -> Response:
+def show_account(request: Request, person: Person) -> Response:
     """Show one's own account."""
-    return _page(request, state, person)
+    return _page(request, person)
 
 
 @router.post("/account/password", Action.ACCOUNT)
@@ -48,11 +47,11 @@ def change_password(
             old_password,
             password,
             sender_of(request),
-            kept=_own_session(request),
+            kept=own_session(request),
         )
     except (InvalidInput, Conflict) as error:
         errors = error.fields or {"password": error.detail}
-        return _page(request, state, person, errors=errors)
+        return _page(request, person, errors=errors)
     response = redirect_with_notice(
         "/account", "The password is changed. Your other sessions have ended."
     )
@@ -76,8 +75,8 @@ def make_token(
             label = service.read_name(name)
             token, _ = tokens.make_token(session, user, label, scope, days=days)
     except InvalidInput as error:
-        return _page(request, state, person, errors=error.fields)
-    return _page(request, state, person, token=token)
+        return _page(request, person, errors=error.fields)
+    return _page(request, person, token=token)
 
 
 @router.post("/account/tokens/{token_id}/delete", Action.ACCOUNT)
@@ -99,7 +98,7 @@ def change_makes(
 @router.post("/account/sessions/end-others", Action.ACCOUNT)
 def end_other_sessions(request: Request, session: Writing, person: Person) -> Response:
     """End one's sessions but this browser's."""
-    sessions.end_other_sessions(session, _own_session(request), user_id=person.user_id)
+    sessions.end_other_sessions(session, own_session(request), user_id=person.user_id)
     return RedirectResponse("/account", status_code=303)
 
 
@@ -110,20 +109,14 @@ def end_session(session_id: Id, session: Writing, person: Person) -> Response:
     return RedirectResponse("/account", status_code=303)
 
 
-def _own_session(request: Request) -> int | None:
-    caller = caller_of(request)
-    return caller.session.key if caller and caller.session else None
-
-
 def _page(
     request: Request,
-    state: State,
     person: Person,
     *,
     token: str = "",
     errors: dict[str, str] | None = None,
 ) -> Response:
-    with state.database.read() as session:
+    with session_of(request) as session:
         own = sessions.list_sessions(session, user_id=person.user_id)
         mine = tokens.list_tokens(session, person.user_id)
         use = overview.usage_of(session, service.get_user(session, person.user_id))
@@ -133,7 +126,7 @@ def _page(
         "people/account.html",
         status=422 if errors else 200,
         sessions=own,
-        own=_own_session(request),
+        own=own_session(request),
         tokens=mine,
         token=token,
         use=[one for one in use if one.limit is not None],

@@ -19,7 +19,7 @@ from app.registry.state import AppState
 from app.web.access.needs import Action, Router
 from app.web.access.person import require_person
 from app.web.addresses import ListLinks
-from app.web.state import PageNumber, State, Words
+from app.web.state import PageNumber, Reading, State, Words
 from app.web.templates import render
 
 router = Router(include_in_schema=False, dependencies=[Depends(require_person)])
@@ -54,12 +54,11 @@ Asked = Annotated[Query, Depends()]
 
 
 @router.get("/people/log", Action.ADMIN)
-def show_log(request: Request, state: State, asked: Asked, page: PageNumber = 1) -> Response:
+def show_log(request: Request, session: Reading, asked: Asked, page: PageNumber = 1) -> Response:
     """Show what people did, newest first."""
     values = asdict(asked)
-    with state.database.read() as session:
-        found = find_page(lambda number: log.read_log(session, asked.filter, number=number), page)
-        kinds, subjects = log.log_choices(session)
+    found = find_page(lambda number: log.read_log(session, asked.filter, number=number), page)
+    kinds, subjects = log.log_choices(session)
     return render(
         request,
         "people/log.html",

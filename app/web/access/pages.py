@@ -33,7 +33,7 @@ from app.web.access.login import (
 from app.web.access.needs import Action, Router
 from app.web.addresses import own_address
 from app.web.problems import error_headers
-from app.web.state import Id, State, app_state
+from app.web.state import Id, Reading, State, app_state
 
 router = Router(include_in_schema=False)
 MAX_SECRET_CHARACTERS = 1_000
@@ -252,27 +252,27 @@ def _end_session_of(request: Request, state: State) -> None:
 
 
 @router.get("/sessions", Action.ACCOUNT)
-def show_sessions(request: Request, state: State) -> Response:
+def show_sessions(request: Request, session: Reading) -> Response:
     """List the browsers that are logged in; people who are no administrators see their account."""
     person = current_principal()
     if person and person.is_limited:
         return RedirectResponse("/account", status_code=303)
-    with state.database.read() as session:
-        sessions = service.list_sessions(session)
-        of_people = names(session) if person else {}
+    sessions = service.list_sessions(session)
+    of_people = names(session) if person else {}
     return templates.render(
         request,
         "access/sessions.html",
         sessions=sessions,
         names=of_people,
-        own=_own_session(request),
+        own=own_session(request),
         is_needed=login_of(request).is_needed,
         idle_days=service.IDLE_END.days,
         most_days=service.ABSOLUTE_END.days,
     )
 
 
-def _own_session(request: Request) -> int | None:
+def own_session(request: Request) -> int | None:
+    """The id of the session of this browser, if it has logged in."""
     caller = caller_of(request)
     return caller.session.key if caller and caller.session else None
 
@@ -281,7 +281,7 @@ def _own_session(request: Request) -> int | None:
 def end_other_sessions(request: Request, state: State) -> Response:
     """End every session but this browser's."""
     with state.database.write() as session:
-        service.end_other_sessions(session, _own_session(request))
+        service.end_other_sessions(session, own_session(request))
     login_of(request).forget()
     return RedirectResponse("/sessions", status_code=303)
 

@@ -15,7 +15,7 @@ from app.registry.people import invitations, overview, service
 from app.registry.people.leaving import transfer
 from app.web.access.needs import Action, Router
 from app.web.access.person import require_person
-from app.web.state import Id, State, Writing
+from app.web.state import Id, State, Writing, session_of
 from app.web.templates import redirect_with_notice, render
 
 router = Router(include_in_schema=False, dependencies=[Depends(require_person)])
@@ -34,9 +34,9 @@ class NewLink:
 
 
 @router.get("/people", Action.ADMIN)
-def show_people(request: Request, state: State) -> Response:
+def show_people(request: Request) -> Response:
     """List people and the links that nobody has used yet."""
-    return _page(request, state)
+    return _page(request)
 
 
 @router.post("/people", Action.ADMIN)
@@ -49,8 +49,8 @@ def invite(
             user = service.add_user(session, name, role)
             token = invitations.make_invitation(session, user)
     except (InvalidInput, Conflict) as error:
-        return _page(request, state, name=name, role=role, error=error.detail)
-    return _page(request, state, link=_link(request, user.name, user.role, token))
+        return _page(request, name=name, role=role, error=error.detail)
+    return _page(request, link=_link(request, user.name, user.role, token))
 
 
 @router.post("/people/{person_id}", Action.ADMIN)
@@ -76,9 +76,9 @@ def change_person(
             )
     except InvalidInput as error:
         typed["name"] = name
-        return _page(request, state, about=person_id, typed=typed, errors=error.fields)
+        return _page(request, about=person_id, typed=typed, errors=error.fields)
     except Conflict as error:
-        return _page(request, state, refused=error.detail)
+        return _page(request, refused=error.detail)
     words = "disabled" if user.disabled_at else ROLE_WORDS[Role(user.role)].lower()
     return redirect_with_notice("/people", f"Saved: {user.name}, {words}.", request=request)
 
@@ -91,8 +91,8 @@ def make_link(request: Request, person_id: Id, state: State) -> Response:
             user = service.get_user(session, person_id)
             token = invitations.make_invitation(session, user)
     except Conflict as error:
-        return _page(request, state, refused=error.detail)
-    return _page(request, state, link=_link(request, user.name, user.role, token))
+        return _page(request, refused=error.detail)
+    return _page(request, link=_link(request, user.name, user.role, token))
 
 
 @router.post("/people/{person_id}/withdraw", Action.ADMIN)
@@ -110,7 +110,7 @@ def transfer_things(request: Request, person_id: Id, state: State, heir: Heir) -
             user, other = service.get_user(session, person_id), service.get_user(session, heir)
             moved = transfer(session, user, other)
     except Conflict as error:
-        return _page(request, state, refused=error.detail)
+        return _page(request, refused=error.detail)
     return redirect_with_notice("/people", f"{moved:,} things of {user.name} are {other.name}'s.")
 
 
@@ -120,7 +120,6 @@ def _link(request: Request, name: str, role: str, token: str) -> NewLink:
 
 def _page(
     request: Request,
-    state: State,
     *,
     link: NewLink | None = None,
     name: str = "",
@@ -132,7 +131,7 @@ def _page(
     errors: dict[str, str] | None = None,
 ) -> Response:
     """The page; `errors`: of the fields that were `typed` about this person."""
-    with state.database.read() as session:
+    with session_of(request) as session:
         people, links = overview.list_people(session), overview.open_links(session)
     return render(
         request,

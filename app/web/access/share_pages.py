@@ -17,7 +17,7 @@ from app.registry.state import AppState
 from app.web import templates
 from app.web.access.needs import Action, Router
 from app.web.access.person import require_person
-from app.web.state import Id, State
+from app.web.state import Id, Reading, State
 
 router = Router(include_in_schema=False, dependencies=[Depends(require_person)])
 Edits = Literal["", "none", "see", "edit"]
@@ -44,10 +44,9 @@ class ShareView:
 
 
 @router.get("/share/{kind}/{thing_id}", Action.LOOK)
-def show_sharing(kind: ThingKind, thing_id: Id, request: Request, state: State) -> Response:
+def show_sharing(kind: ThingKind, thing_id: Id, request: Request, session: Reading) -> Response:
     """Show who sees a thing."""
-    with state.database.read() as session:
-        view = _view(session, kind, thing_id)
+    view = _view(session, kind, thing_id)
     return _answer(request, view)
 
 

@@ -11,11 +11,11 @@ from starlette.responses import Response
 
 from app.registry.adapters.service import AdapterChange
 from app.registry.errors import InvalidInput
-from app.registry.state import AppState
 from app.registry.validation import too_long
 from app.web.adapters.page_view import AdapterView, adapter_view
 from app.web.form_reader import FormReader, split_words
 from app.web.forms import SentForm
+from app.web.state import session_of
 from app.web.templates import render
 from worker.core.old_names import rename_old
 
@@ -90,11 +90,9 @@ def read_change(sent: Mapping[str, Any]) -> AdapterChange:
     )
 
 
-def refuse_change(
-    request: Request, state: AppState, slug: str, sent: SentForm, error: InvalidInput
-) -> Response:
+def refuse_change(request: Request, slug: str, sent: SentForm, error: InvalidInput) -> Response:
     """The page at the version of the form, with what was typed and the error beside it."""
-    with state.database.read() as session:
+    with session_of(request) as session:
         view = adapter_view(session, slug, str(sent.get("version", "")) or None)
     values = form_values(view) | {name: str(value)[:200] for name, value in sent.items()}
     context = AdapterDetailPage(view, values, error.fields)

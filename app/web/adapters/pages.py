@@ -34,7 +34,7 @@ from app.web.adapters.renders import pages as render_pages
 from app.web.adapters.versions import pages as version_pages
 from app.web.addresses import ListLinks
 from app.web.forms import SentForm, uploaded
-from app.web.state import OptionalId, PageNumber, Slug, State, Words, Writing
+from app.web.state import OptionalId, PageNumber, Reading, Slug, State, Words, Writing, session_of
 from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
 from worker.core.families.family import BaseFamily, find_family
 
@@ -66,7 +66,7 @@ def filter_links(filters: Filter, whose: str = "") -> ListLinks:
 @router.get("/adapters", Action.LOOK)
 def index(
     request: Request,
-    state: State,
+    session: Reading,
     q: Words = "",
     base: Words = "",
     tag: Tags = [],  # noqa: B006  (FastAPI copies it)
@@ -89,21 +89,19 @@ def index(
         after=after,
         before=before,
     )
-    with state.database.read() as session:
-        shown = [shown_import(session, job_id) for job_id in imported]
-    return _list_page(request, state, filters, shown, whose=whose)
+    shown = [shown_import(session, job_id) for job_id in imported]
+    return _list_page(request, filters, shown, whose=whose)
 
 
 def _list_page(
     request: Request,
-    state: State,
     filters: Filter,
     imports: list[ImportRow],
     *,
     whose: str = "",
     status: int = 200,
 ) -> Response:
-    with state.database.read() as session:
+    with session_of(request) as session:
         with only(session, Adapter, whose):
             found = service.list_adapters(session, filters)
         covers = missing_covers(session)
@@ -172,7 +170,7 @@ def import_adapters(request: Request, state: State, sent: SentForm) -> Response:
     if not refused:
         keys = urlencode([("imported", one.job.key) for one in received if one.job])
         return RedirectResponse(f"/adapters?{keys}", status_code=303)
-    return _list_page(request, state, Filter(), shown, status=status)
+    return _list_page(request, Filter(), shown, status=status)
 
 
 @router.post("/adapters/covers", Action.BULK)
@@ -194,7 +192,7 @@ def _adapter_id(state: AppState, slug: str) -> int:
 def show(
     request: Request,
     slug: Slug,
-    state: State,
+    session: Reading,
     v: Annotated[str | None, Query(max_length=60)] = None,
     versions: Annotated[str, Query(max_length=10)] = "",
     before: OptionalId = None,
@@ -202,8 +200,7 @@ def show(
     edit: bool = False,
 ) -> Response:
     """Show one adapter at its current version, or at the one given by number or alias."""
-    with state.database.read() as session:
-        view = adapter_view(session, slug, v or None, versions=versions, before=before, image=image)
+    view = adapter_view(session, slug, v or None, versions=versions, before=before, image=image)
     page = AdapterDetailPage(view, form_values(view), {}, is_editing=edit)
     return render(request, "adapters/show.html", page)
 

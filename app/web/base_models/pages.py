@@ -16,7 +16,7 @@ from app.registry.tables.added_models import EMBEDDED
 from app.web.access.needs import Action, Router
 from app.web.added_models import PRECISIONS, ModelPages, SentModel, models_page
 from app.web.forms import SentForm
-from app.web.state import Id, State, Words, Writing
+from app.web.state import Id, Reading, Words, Writing
 from app.web.templates import render
 from worker.core.families.others import SUPPORTED
 from worker.core.families.variants import Variant
@@ -33,10 +33,9 @@ GROUP_TITLES = {
 
 
 @router.get(f"{BASE_MODELS.address}/{{base_id}}/subjects", Action.LOOK)
-def show_subjects(request: Request, base_id: Id, state: State, q: Words = "") -> Response:
+def show_subjects(request: Request, base_id: Id, session: Reading, q: Words = "") -> Response:
     """List what a base model can draw, each with a link into the playground."""
-    with state.database.read() as session:
-        base = service.get_base_model(session, base_id)
+    base = service.get_base_model(session, base_id)
     if not has_subject_list(base):
         raise NotFound(f"“{base.name}” brings no list of subjects. It can be prompted freely.")
     found = subjects_of(base, q)

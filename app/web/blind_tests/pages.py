@@ -32,7 +32,7 @@ from app.web.form_reader import FormReader, as_id
 from app.web.forms import SentForm
 from app.web.playground.adapter_rows import read_weighted, row_of
 from app.web.playground.forms import read_form
-from app.web.state import Id, OptionalId, PageNumber, State, Words, Writing
+from app.web.state import Id, OptionalId, PageNumber, Reading, State, Words, Writing
 from app.web.templates import go_to, redirect_with_notice, render
 from worker.core.evaluation.preferences import FEWEST_PROMPTS, MOST_CANDIDATES
 
@@ -191,22 +191,22 @@ class NewBlindPage:
 
 
 @router.get("/blind-tests", Action.LOOK)
-def index(request: Request, state: State, run: OptionalId = None, page: PageNumber = 1) -> Response:
+def index(
+    request: Request, session: Reading, run: OptionalId = None, page: PageNumber = 1
+) -> Response:
     """List blind tests, newest first, or those of a run."""
-    with state.database.read() as session:
-        found = find_page(
-            lambda number: service.list_blind_tests(session, run_id=run, number=number), page
-        )
-        deleted = has_deleted(session, BlindTest)
+    found = find_page(
+        lambda number: service.list_blind_tests(session, run_id=run, number=number), page
+    )
+    deleted = has_deleted(session, BlindTest)
     return render(request, "blind_tests/list.html", found=found, run=run, has_deleted=deleted)
 
 
 @router.get("/blind-tests/new", Action.LOOK)
-def new(request: Request, state: State) -> Response:
+def new(request: Request, session: Reading) -> Response:
     """The form of a new test, with what it costs and finds."""
     form = read_blind_form(request.query_params.multi_items())
-    with state.database.read() as session:
-        page = _new_page(session, with_usual_choice(session, form))
+    page = _new_page(session, with_usual_choice(session, form))
     return render(request, "blind_tests/new.html", page)
 
 

@@ -28,7 +28,7 @@ from app.registry.datasets.training_side import (
     tokens_of,
     training_side,
 )
-from app.registry.db import MAX_ID, Session
+from app.registry.db import MAX_ID
 from app.registry.errors import Conflict, InvalidInput
 from app.registry.runs.crops import Crop, crop_of
 from app.registry.tables.datasets import Dataset, Image
@@ -110,40 +110,6 @@ class OneImagePage:
     view: OneImage
 
 
-def one_image(
-    session: Session,
-    dataset: Dataset,
-    image: Image,
-    query: str,
-    *,
-    conflict: tuple[CaptionKind, CaptionConflict] | None = None,
-) -> OneImage:
-    """Read what the page of an image shows; `conflict`: a caption that could not be saved."""
-    wanted = ImageFilter.from_query(query)
-    tokens = tokens_of(session, dataset.key)
-    side = training_side(session, dataset.key)
-    return OneImage(
-        dataset=dataset,
-        image=image,
-        query=wanted.query,
-        neighbors=find_neighbors(session, dataset, image.key, wanted),
-        captions=[
-            ShownCaption(
-                row,
-                tokens.count(row.caption),
-                conflict[1] if conflict and conflict[0] == row.kind else None,
-            )
-            for row in captions_of_image(session, image)
-        ],
-        tokens=tokens,
-        history=caption_history(session, image),
-        crop=crop_of(image, side.pixels, squares=side.squares),
-        side=side,
-        focus=_focus_point(image),
-        facts=image_facts(session, image),
-    )
-
-
 def _focus_point(image: Image) -> FocusPoint:
     x, y = image.focus or (0.5, 0.5)
     return FocusPoint(
@@ -170,9 +136,32 @@ def _page(
 def _view(
     asked: ImageRequest, conflict: tuple[CaptionKind, CaptionConflict] | None = None
 ) -> OneImage:
+    """What the page shows; `conflict`: a caption that could not be saved."""
     with asked.reading() as (session, dataset):
-        image, query = asked.image_of(session, dataset), asked.request.url.query
-        return one_image(session, dataset, image, query, conflict=conflict)
+        image = asked.image_of(session, dataset)
+        wanted = ImageFilter.from_query(asked.request.url.query)
+        tokens = tokens_of(session, dataset.key)
+        side = training_side(session, dataset.key)
+        return OneImage(
+            dataset=dataset,
+            image=image,
+            query=wanted.query,
+            neighbors=find_neighbors(session, dataset, image.key, wanted),
+            captions=[
+                ShownCaption(
+                    row,
+                    tokens.count(row.caption),
+                    conflict[1] if conflict and conflict[0] == row.kind else None,
+                )
+                for row in captions_of_image(session, image)
+            ],
+            tokens=tokens,
+            history=caption_history(session, image),
+            crop=crop_of(image, side.pixels, squares=side.squares),
+            side=side,
+            focus=_focus_point(image),
+            facts=image_facts(session, image),
+        )
 
 
 def _changed(asked: ImageRequest, part: str, anchor: str = "") -> Response:

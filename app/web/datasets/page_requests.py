@@ -10,11 +10,11 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from app.registry.datasets import service
-from app.registry.db import Session
+from app.registry.db import Database, Session
 from app.registry.errors import NotFound
 from app.registry.tables.datasets import Dataset, Image
 from app.web import templates
-from app.web.state import Id, Slug, State
+from app.web.state import Id, Slug, State, open_for
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class DatasetRequest:
     @contextmanager
     def reading(self) -> Iterator[tuple[Session, Dataset]]:
         """A session in which all is read as of one moment, and the dataset."""
-        with self.state.database.snapshot() as session:
+        with open_for(self.request, Database.snapshot) as session:
             yield session, service.dataset_by_slug(session, self.slug)
 
     @contextmanager

@@ -11,28 +11,20 @@ from app.registry.blobs.report import bad_files_of
 from app.registry.blobs.subjects import Subject
 from app.registry.datasets import service, uploads
 from app.registry.datasets.edits.selection import Selection
-from app.registry.datasets.edits.steps import Step, step_to_undo
+from app.registry.datasets.edits.steps import step_to_undo
 from app.registry.datasets.listing.image_search import kept_figures
 from app.registry.datasets.listing.pages import page_of_image
-from app.registry.datasets.service import DatasetSummary
-from app.registry.datasets.training_side import CaptionTokens, tokens_of
+from app.registry.datasets.training_side import tokens_of
 from app.registry.deletion.datasets import count_deleted_images
 from app.registry.tables.datasets import Dataset
 from app.web import templates
-from app.web.datasets.check_view import ChecksPanel, checks_panel
+from app.web.datasets.check_view import checks_panel
 from app.web.datasets.edit_forms import EditForm
-from app.web.datasets.edit_view import NOTHING, BulkBar, bulk_bar
+from app.web.datasets.edit_view import NOTHING, bulk_bar
 from app.web.datasets.forms import DatasetForm
-from app.web.datasets.listing_view import (
-    ALL_SHOWN,
-    FilterBar,
-    ShownImages,
-    Tiles,
-    read_filter_bar,
-    read_tiles,
-)
+from app.web.datasets.listing_view import ALL_SHOWN, ShownImages, read_filter_bar, read_tiles
 from app.web.datasets.page_requests import DatasetRequest
-from app.web.datasets.statistics_view import StatisticsPanel, read_statistics_panel
+from app.web.datasets.statistics_view import read_statistics_panel
 
 
 @dataclass(frozen=True)
@@ -43,30 +35,6 @@ class CaptionConflict:
     mine: str
     theirs: str
     version: str
-
-
-@dataclass(frozen=True)
-class DatasetPage:
-    """One dataset: its facts, the upload area and a page of its images.
-
-    `problems`: a sentence for each part of the address that was left out.
-    """
-
-    dataset: Dataset
-    summary: DatasetSummary
-    tiles: Tiles
-    filters: FilterBar
-    problems: list[str]
-    statistics: StatisticsPanel
-    form: DatasetForm
-    outcome: uploads.UploadOutcome | None
-    conflict: CaptionConflict | None
-    bad_files: list[str]
-    deleted_images: int
-    checks: ChecksPanel
-    bulk: BulkBar
-    edited: Step | None
-    tokens: CaptionTokens
 
 
 def dataset_page(
@@ -81,13 +49,19 @@ def dataset_page(
     edit: EditForm | None = None,
     edited: int | None = None,
 ) -> Response:
-    """The page of a dataset; `edit`: with the form of a bulk edit; `edited`: offers its undo."""
+    """The page of a dataset: its facts, the upload area and a page of its images.
+
+    `edit`: with the form of a bulk edit; `edited`: offers its undo.
+    """
     with asked.reading() as (session, dataset):
         if conflict:
             shown = ShownImages(page=page_of_image(session, dataset, conflict.image_id))
         summary = service.summary(session, dataset, kept_figures(session, dataset))
         tiles = read_tiles(session, dataset, replace(shown, first=None))
-        context = DatasetPage(
+        return templates.render(
+            asked.request,
+            "datasets/show.html",
+            status=status,
             dataset=dataset,
             summary=summary,
             tiles=tiles,
@@ -108,7 +82,6 @@ def dataset_page(
             edited=step_to_undo(session, dataset.key, edited) if edited else None,
             tokens=tokens_of(session, dataset.key),
         )
-    return templates.render(asked.request, "datasets/show.html", context, status=status)
 
 
 def redirect_to(dataset: Dataset, more: str = "") -> RedirectResponse:

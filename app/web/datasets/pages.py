@@ -26,7 +26,7 @@ from app.web.datasets.forms import DatasetForm, name_from_file, read_dataset_for
 from app.web.datasets.page_requests import DatasetRequest, OfDataset
 from app.web.datasets.page_view import dataset_page, redirect_to
 from app.web.forms import TypedForm, uploaded
-from app.web.state import OptionalId, PageNumber, State, Words
+from app.web.state import OptionalId, PageNumber, State, Words, session_of
 
 router = Router(include_in_schema=False)
 router.include_router(image_pages.router)
@@ -41,25 +41,23 @@ NO_FORM = DatasetForm()
 @router.get("/datasets", Action.LOOK)
 def index(
     request: Request,
-    state: State,
     q: Words = "",
     whose: Words = "",
     page: PageNumber = 1,
 ) -> Response:
     """List datasets, newest first."""
-    return _index_page(request, state, q=q, whose=whose, page=page)
+    return _index_page(request, q=q, whose=whose, page=page)
 
 
 def _index_page(
     request: Request,
-    state: State,
     *,
     q: str = "",
     whose: str = "",
     page: int = 1,
     form: DatasetForm = NO_FORM,
 ) -> Response:
-    with state.database.read() as session:
+    with session_of(request) as session:
         words = q.strip()
         with only(session, Dataset, whose):
             found = find_page(lambda n: service.page_datasets(session, q=words, number=n), page)
@@ -88,7 +86,7 @@ def create(request: Request, state: State, sent: TypedForm) -> Response:
         fields["name"] = about.name or name_from_file(chosen[0].filename)
     form = read_dataset_form(fields)
     if not form.is_valid:
-        return _index_page(request, state, form=form)
+        return _index_page(request, form=form)
     with state.database.write() as session:
         dataset = service.create_dataset(session, form.name, trigger_word=form.trigger_word)
     if chosen:

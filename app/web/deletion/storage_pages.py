@@ -15,7 +15,7 @@ from app.registry.paging import find_page
 from app.registry.storage.store import StorageUnavailable
 from app.web.access.needs import Action, Router
 from app.web.deletion.nouns import DELETED, FOREVER
-from app.web.state import PageNumber, State
+from app.web.state import PageNumber, Reading, State
 from app.web.templates import render
 
 router = Router(include_in_schema=False)
@@ -126,16 +126,15 @@ def storage(request: Request, state: State) -> Response:
 
 @router.get("/storage/deleted", Action.LOOK)
 def list_deleted(
-    request: Request, state: State, kind: DeletedKind | None = None, page: PageNumber = 1
+    request: Request, session: Reading, kind: DeletedKind | None = None, page: PageNumber = 1
 ) -> Response:
     """List what is deleted, by default of the first kind that there is.
 
     A page number past the end shows the last page.
     """
-    with state.database.read() as session:
-        counts = count_things(session)
-        kind = kind or next((one for one, number in counts.items() if number), DeletedKind.RUNS)
-        found = find_page(lambda number: list_things(session, kind, page=number), page)
+    counts = count_things(session)
+    kind = kind or next((one for one, number in counts.items() if number), DeletedKind.RUNS)
+    found = find_page(lambda number: list_things(session, kind, page=number), page)
     return render(
         request,
         "deletion/deleted.html",
@@ -151,25 +150,24 @@ def list_deleted(
 
 
 @router.get("/datasets/deleted", Action.LOOK)
-def list_datasets(request: Request, state: State, page: PageNumber = 1) -> Response:
+def list_datasets(request: Request, session: Reading, page: PageNumber = 1) -> Response:
     """List deleted datasets."""
-    return list_deleted(request, state, DeletedKind.DATASETS, page)
+    return list_deleted(request, session, DeletedKind.DATASETS, page)
 
 
 @router.get("/adapters/deleted", Action.LOOK)
-def list_adapters(request: Request, state: State, page: PageNumber = 1) -> Response:
+def list_adapters(request: Request, session: Reading, page: PageNumber = 1) -> Response:
     """List deleted adapters."""
-    return list_deleted(request, state, DeletedKind.ADAPTERS, page)
+    return list_deleted(request, session, DeletedKind.ADAPTERS, page)
 
 
 @router.get("/datasets/{slug}/deleted", Action.LOOK)
 def list_dataset_images(
-    request: Request, slug: str, state: State, page: PageNumber = 1
+    request: Request, slug: str, session: Reading, page: PageNumber = 1
 ) -> Response:
     """List the deleted images of a dataset."""
-    with state.database.read() as session:
-        dataset = service.dataset_by_slug(session, slug)
-        found = find_page(lambda number: list_images(session, dataset, page=number), page)
+    dataset = service.dataset_by_slug(session, slug)
+    found = find_page(lambda number: list_images(session, dataset, page=number), page)
     return render(
         request,
         "deletion/deleted.html",

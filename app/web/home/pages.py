@@ -16,7 +16,7 @@ from app.registry.wording import plural
 from app.web import templates
 from app.web.access.needs import Action, Router
 from app.web.datasets.example_pages import example_offers
-from app.web.state import Reading, State
+from app.web.state import Reading
 
 router = Router(include_in_schema=False)
 
@@ -26,14 +26,13 @@ SHOWN_REASON = 200  # characters of an error that a notification repeats
 
 
 @router.get("/", Action.LOOK)
-def home(request: Request, state: State) -> HTMLResponse:
+def home(request: Request, session: Reading) -> HTMLResponse:
     """Show the home page."""
-    with state.database.read() as session:
-        active = active_runs(session)
-        epochs = epochs_of_runs(session, active.shown)
-        samples = newest_samples(session, [run.key for run in active.shown])
-        newest = adapters.list_adapters(session, adapters.Filter()).items[:SHOWN_ADAPTERS]
-        sets = datasets.list_datasets(session, limit=SHOWN_DATASETS)
+    active = active_runs(session)
+    epochs = epochs_of_runs(session, active.shown)
+    samples = newest_samples(session, [run.key for run in active.shown])
+    newest = adapters.list_adapters(session, adapters.Filter()).items[:SHOWN_ADAPTERS]
+    sets = datasets.list_datasets(session, limit=SHOWN_DATASETS)
     is_new = not (active.shown or newest or sets)
     return templates.render(
         request,
@@ -60,12 +59,9 @@ def home_runs(session: Reading) -> HTMLResponse:
 
 
 @router.get("/running", Action.LOOK)
-def running(request: Request, state: State, ended: bool = False) -> HTMLResponse:
+def running(request: Request, session: Reading, ended: bool = False) -> HTMLResponse:
     """The status strip in the top bar, polled; browsers with notifications ask for `ended`."""
-    notices = []
-    if ended:
-        with state.database.read() as session:
-            notices = [_end_notice(run) for run in ended_runs(session)]
+    notices = [_end_notice(run) for run in ended_runs(session)] if ended else []
     running = templates.running_strip(request)
     return templates.render_fragment("_running.html", running=running, ended=notices)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
@@ -14,13 +13,12 @@ from app.registry.datasets import service as datasets
 from app.registry.db import Session
 from app.registry.errors import Conflict, InvalidInput
 from app.registry.likeness import similar
-from app.registry.likeness.similar import NotMeasured, Reference, SimilarPage
+from app.registry.likeness.similar import NotMeasured, Reference
 from app.registry.paging import find_page
-from app.registry.state import AppState
 from app.web.access.needs import Action, Router
 from app.web.addresses import ListLinks
 from app.web.forms import SentForm, uploaded
-from app.web.state import Id, PageNumber, Slug, State, Words
+from app.web.state import Id, PageNumber, Reading, Slug, State, Words
 from app.web.templates import render
 from worker.core.families.family import BaseFamily, find_family
 
@@ -29,42 +27,24 @@ router = Router(include_in_schema=False)
 ADAPTERS_A_PAGE = 24
 
 
-@dataclass(frozen=True)
-class LikePage:
-    """Adapters by the nearness of their style to that of a thing that `title` names.
-
-    `links` are to all of them, or to those of one family of base models. `problem`: why there is
-    no list; `is_waiting`: a worker still measures the thing.
-    """
-
-    title: str
-    links: ListLinks
-    found: SimilarPage | None = None
-    problem: str = ""
-    is_waiting: bool = False
-    families: tuple[BaseFamily, ...] = tuple(BaseFamily)
-
-
 @router.get("/adapters/{slug}/like", Action.LOOK)
 def like_adapter(
-    request: Request, slug: Slug, state: State, base: Words = "", page: PageNumber = 1
+    request: Request, slug: Slug, session: Reading, base: Words = "", page: PageNumber = 1
 ) -> Response:
     """The adapters of the nearest styles."""
-    with state.database.read() as session:
-        adapter = adapters.require_listed(adapters.adapter_by_slug(session, slug))
+    adapter = adapters.require_listed(adapters.adapter_by_slug(session, slug))
     title = f"Styles like “{adapter.name}”"
-    return _show(request, state, title, base, page, lambda s: similar.of_adapter(s, adapter.key))
+    return _show(request, session, title, base, page, similar.of_adapter, adapter.key)
 
 
 @router.get("/datasets/{slug}/like", Action.LOOK)
 def like_dataset(
-    request: Request, slug: Slug, state: State, base: Words = "", page: PageNumber = 1
+    request: Request, slug: Slug, session: Reading, base: Words = "", page: PageNumber = 1
 ) -> Response:
     """The adapters whose styles are nearest to the images of a dataset."""
-    with state.database.read() as session:
-        dataset = datasets.dataset_by_slug(session, slug)
+    dataset = datasets.dataset_by_slug(session, slug)
     title = f"Styles like “{dataset.name}”"
-    return _show(request, state, title, base, page, lambda s: similar.of_dataset(s, dataset.key))
+    return _show(request, session, title, base, page, similar.of_dataset, dataset.key)
 
 
 @router.post("/style-searches", Action.DRAW)
@@ -79,35 +59,45 @@ def search(state: State, sent: SentForm) -> Response:
 
 @router.get("/style-searches/{search_id}", Action.LOOK)
 def show_search(
-    request: Request, search_id: Id, state: State, base: Words = "", page: PageNumber = 1
+    request: Request, search_id: Id, session: Reading, base: Words = "", page: PageNumber = 1
 ) -> Response:
     """The adapters whose styles are nearest to an image that was sent."""
     title = "Styles like your image"
-    return _show(request, state, title, base, page, lambda s: similar.of_image(s, search_id))
+    return _show(request, session, title, base, page, similar.of_image, search_id)
 
 
 def _show(
     request: Request,
-    state: AppState,
+    session: Session,
     title: str,
     base: str,
     page: int,
-    find: Callable[[Session], Reference],
+    find: Callable[[Session, int], Reference],
+    key: int,
 ) -> Response:
+    """The nearest adapters, of all families of base models or of one; or why there is no list.
+
+    `is_waiting`: a worker still measures the thing that `title` names.
+    """
     base, size = find_family(base) or "", ADAPTERS_A_PAGE
-    links = ListLinks(request.url.path, {"base": base}, kept=())
+    found, problem, is_waiting = None, "", False
     try:
-        with state.database.read() as session:
-            reference = find(session)
-            found = find_page(
-                lambda number: similar.list_similar(
-                    session, reference, limit=size, start=(number - 1) * size, base=base
-                ),
-                page,
-            )
+        reference = find(session, key)
+        found = find_page(
+            lambda number: similar.list_similar(
+                session, reference, limit=size, start=(number - 1) * size, base=base
+            ),
+            page,
+        )
     except Conflict as error:
-        is_waiting = isinstance(error, NotMeasured)
-        shown = LikePage(title, links, problem=error.detail, is_waiting=is_waiting)
-    else:
-        shown = LikePage(title, links, found)
-    return render(request, "likeness/list.html", shown)
+        problem, is_waiting = error.detail, isinstance(error, NotMeasured)
+    return render(
+        request,
+        "likeness/list.html",
+        title=title,
+        links=ListLinks(request.url.path, {"base": base}, kept=()),
+        found=found,
+        problem=problem,
+        is_waiting=is_waiting,
+        families=tuple(BaseFamily),
+    )

@@ -26,7 +26,7 @@ from app.web.form_reader import as_id
 from app.web.forms import SentForm
 from app.web.media import content_disposition
 from app.web.playground.forms import form_of_restyle
-from app.web.state import Back, PageNumber, State, Words, Writing
+from app.web.state import Back, PageNumber, Reading, State, Words, Writing
 from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
 
 router = Router(include_in_schema=False)
@@ -52,7 +52,7 @@ def gallery_links(filters: GalleryFilter, page: int, whose: str = "") -> ListLin
 @router.get(GALLERY, Action.LOOK)
 def images(
     request: Request,
-    state: State,
+    session: Reading,
     q: Words = "",
     adapter: Words = "",
     starred: Words = "",
@@ -63,12 +63,11 @@ def images(
 ) -> Response:
     """List all images, newest first; a page number past the end shows the last page."""
     filters = GalleryFilter(q.strip(), adapter.strip(), starred == "1", show == "deleted")
-    with state.database.read() as session:
-        with only(session, Render, whose):
-            found = find_page(lambda number: gallery_page(session, filters, number), page)
-        here = _adapters_here(session, found)
-        choices = adapter_choices(session, filters.adapter)
-        deleted = has_deleted(session)
+    with only(session, Render, whose):
+        found = find_page(lambda number: gallery_page(session, filters, number), page)
+    here = _adapters_here(session, found)
+    choices = adapter_choices(session, filters.adapter)
+    deleted = has_deleted(session)
     return render(
         request,
         "playground/gallery.html",

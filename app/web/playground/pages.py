@@ -54,7 +54,7 @@ from app.web.playground.stack import StackView, change_words, choices_beside, fo
 from app.web.playground.strip import pairs_of, rows_with_checkpoints
 from app.web.playground.together import TogetherView, compare_stack
 from app.web.playground.training_sample import SampleView, sample_to_try
-from app.web.state import Reading, State
+from app.web.state import Reading, State, session_of
 from app.web.templates import go_to, render_fragment, wants_fragment
 from app.web.templates import render as render_page
 from worker.core.inference.infotext import InfotextError, parse_infotext, read_image_infotext
@@ -118,17 +118,16 @@ class PlayPage:
 
 
 @router.get("/play", Action.LOOK)
-def play(request: Request, state: State) -> Response:
+def play(request: Request, session: Reading) -> Response:
     """Show the playground, filled from the URL."""
     form = read_address(request.query_params.multi_items())
-    with state.database.read() as session:
-        form = with_base_of_source(session, form)
-        result, sample = finished_result(session, form), None
-        if result is None and (found := sample_to_try(session, form)):
-            form, sample = found
-            result = finished_result(session, form)
-        context = play_page(session, form, result=result)
-        undo = selection.deleted_render(session, as_id(request.query_params.get("undo", "")))
+    form = with_base_of_source(session, form)
+    result, sample = finished_result(session, form), None
+    if result is None and (found := sample_to_try(session, form)):
+        form, sample = found
+        result = finished_result(session, form)
+    context = play_page(session, form, result=result)
+    undo = selection.deleted_render(session, as_id(request.query_params.get("undo", "")))
     context = replace(
         context,
         sample=sample,
@@ -158,7 +157,7 @@ def generate(request: Request, state: State, sent: SentForm) -> Response:
         with state.database.write() as session:
             render = _create_render(session, form, state.store)
     except AppError as error:
-        return refuse_form(request, state, form, error)
+        return refuse_form(request, form, error)
     if not wants_fragment(request):
         return RedirectResponse(f"/renders/{render.key}", status_code=303)
     form = replace(form, seed=str(render.seed))
@@ -184,9 +183,9 @@ def _create_render(session: Session, form: PlayForm, store: BlobStore) -> Render
     return render
 
 
-def refuse_form(request: Request, state: State, form: PlayForm, error: AppError) -> Response:
+def refuse_form(request: Request, form: PlayForm, error: AppError) -> Response:
     """The form with an error next to its field; without scripts, the whole page."""
-    with state.database.read() as session:
+    with session_of(request) as session:
         context = play_page(session, form, error)
     if not wants_fragment(request):
         return render_page(request, "playground/play.html", context, status=422)
@@ -208,7 +207,7 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
         with state.database.read() as session:
             texts = with_exact(session, texts)
             form = with_trigger_words(session, before, before.with_stack(texts))
-        return whole_page(request, state, form)
+        return whole_page(request, form)
     with state.database.read() as session:
         form = with_trigger_words(session, before, before.with_stack(texts))
         form, stay = follow_base(session, form, texts.get("base-shown", ""))
@@ -251,17 +250,16 @@ def check_together(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.post("/play/subjects", Action.LOOK)
-def choose_subject(request: Request, state: State, sent: SentForm) -> Response:
+def choose_subject(request: Request, session: Reading, sent: SentForm) -> Response:
     """Search the subjects of the base model, or put one of them into the prompt (`insert`)."""
     form = read_form(sent.multi_items())
     subject = str(sent.get("insert", ""))
-    with state.database.read() as session:
-        stack = look_up(session, form)
-        is_known = any(known.name == subject for known in subjects_of(stack.base))
-        if is_known:
-            form = replace(form, prompt=with_subject(form.prompt, subject))
+    stack = look_up(session, form)
+    is_known = any(known.name == subject for known in subjects_of(stack.base))
+    if is_known:
+        form = replace(form, prompt=with_subject(form.prompt, subject))
     if not wants_fragment(request):
-        return whole_page(request, state, form)
+        return whole_page(request, form)
     if not is_known:
         found = find_subjects(form, stack.base)
         return render_fragment("playground/_subjects_found.html", subjects=found)
@@ -326,11 +324,11 @@ def recall_settings(request: Request, state: State, sent: SentForm) -> Response:
     return render_fragment("playground/_recalled.html", sentences=recalled.missing, link=form.link)
 
 
-def whole_page(request: Request, state: State, form: PlayForm) -> Response:
+def whole_page(request: Request, form: PlayForm) -> Response:
     """The playground with this form, for a browser without scripts."""
     if _fits_in_address(form):
         return RedirectResponse(form.link, status_code=303)
-    with state.database.read() as session:
+    with session_of(request) as session:
         return render_page(request, "playground/play.html", play_page(session, form))
 
 

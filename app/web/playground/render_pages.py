@@ -21,7 +21,7 @@ from app.registry.tables.renders import Render
 from app.web.access.needs import Action, Router
 from app.web.comparison import ComparedImage
 from app.web.playground.result_view import earlier_renders, result_fragment, result_view
-from app.web.state import Id, OptionalId, State, Writing
+from app.web.state import Id, OptionalId, Reading, Writing
 from app.web.templates import render, wants_fragment
 from app.web.templates import render as render_page
 from worker.core.inference.prompt_syntax import parse_prompt
@@ -31,18 +31,19 @@ router = Router(include_in_schema=False)
 
 
 @router.get("/renders/compare", Action.LOOK)
-def compare(request: Request, state: State, a: OptionalId = None, b: OptionalId = None) -> Response:
+def compare(
+    request: Request, session: Reading, a: OptionalId = None, b: OptionalId = None
+) -> Response:
     """Compare two images; with one of them, choose the other."""
     found, problem, first, choices = None, "", None, list[tuple[ShownRender, str]]()
     known = a or b
-    with state.database.read() as session:
-        try:
-            if a is not None and b is not None and a != b:
-                found = compare_renders(session, a, b)
-            elif known is not None:
-                first, choices = _to_choose(session, known)
-        except NotFound as error:
-            problem = error.detail
+    try:
+        if a is not None and b is not None and a != b:
+            found = compare_renders(session, a, b)
+        elif known is not None:
+            first, choices = _to_choose(session, known)
+    except NotFound as error:
+        problem = error.detail
     if a is not None and a == b and first:
         problem = "Both are the same image. Choose another one."
     images = _sides(found) if found else []
@@ -94,13 +95,12 @@ def _sides(found: TwoRenders) -> list[ComparedImage]:
 
 
 @router.get("/renders/{render_id}", Action.LOOK)
-def show(request: Request, render_id: Id, state: State) -> Response:
+def show(request: Request, render_id: Id, session: Reading) -> Response:
     """Show one result: the image, its twin and its settings."""
-    with state.database.read() as session:
-        result = result_view(session, service.get_render(session, render_id))
-        earlier = earlier_renders(session)
-        bad = bad_files_of(session, Subject.RENDER, render_id)
-        taught = adapters.trigger_words_of(session, result.here)
+    result = result_view(session, service.get_render(session, render_id))
+    earlier = earlier_renders(session)
+    bad = bad_files_of(session, Subject.RENDER, render_id)
+    taught = adapters.trigger_words_of(session, result.here)
     address = f"{urlsplit(str(request.url))._replace(query='').geturl()}"
     has_weights = result.base.options.has_prompt_weights
     parsed = parse_prompt(result.render.prompt, has_weights=has_weights)
@@ -120,17 +120,16 @@ def show(request: Request, render_id: Id, state: State) -> Response:
 
 
 @router.get("/renders/{render_id}/live", Action.LOOK)
-def live(render_id: Id, state: State, own: bool = False, shown: OptionalId = None) -> Response:
+def live(render_id: Id, session: Reading, own: bool = False, shown: OptionalId = None) -> Response:
     """Show the progress of an image; polls until it is finished.
 
     `shown`: the render whose image stays in view until then. No content for a draft that was
     replaced: the page gets the newer one from the request that replaced it.
     """
-    with state.database.read() as session:
-        render = service.get_render(session, render_id)
-        if drafts.is_replaced(session, render):
-            return Response(status_code=204)
-        return result_fragment(session, render, shown=shown, is_own_page=own)
+    render = service.get_render(session, render_id)
+    if drafts.is_replaced(session, render):
+        return Response(status_code=204)
+    return result_fragment(session, render, shown=shown, is_own_page=own)
 
 
 @router.post("/renders/{render_id}/restore", Action.OWN)
@@ -141,23 +140,21 @@ def restore(render_id: Id, session: Writing) -> Response:
 
 
 @router.post("/renders/{render_id}/cancel", Action.CONTROL)
-def cancel(request: Request, render_id: Id, state: State, own: bool = False) -> Response:
+def cancel(request: Request, render_id: Id, session: Writing, own: bool = False) -> Response:
     """Cancel an image and its twin; a finished one is kept."""
-    with state.database.write() as session:
-        service.cancel_with_twin(session, render_id)
-    return _render_response(request, render_id, state, own)
+    service.cancel_with_twin(session, render_id)
+    return _render_response(request, render_id, session, own)
 
 
 @router.post("/renders/{render_id}/keep", Action.DRAW)
-def keep(request: Request, render_id: Id, state: State, own: bool = False) -> Response:
+def keep(request: Request, render_id: Id, session: Writing, own: bool = False) -> Response:
     """Keep a draft: it is listed like any other result."""
-    with state.database.write() as session:
-        drafts.keep_draft(session, render_id)
-    return _render_response(request, render_id, state, own)
+    drafts.keep_draft(session, render_id)
+    return _render_response(request, render_id, session, own)
 
 
-def _render_response(request: Request, render_id: int, state: State, own: bool) -> Response:
+def _render_response(request: Request, render_id: int, session: Session, own: bool) -> Response:
     """The render as it is now: as a fragment, or on its page without scripts."""
     if wants_fragment(request):
-        return live(render_id, state, own)
+        return live(render_id, session, own)
     return RedirectResponse(f"/renders/{render_id}", status_code=303)

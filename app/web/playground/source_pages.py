@@ -51,8 +51,8 @@ def change_source(request: Request, state: State, sent: SentForm) -> Response:
     if not wants_fragment(request):
         if errors:
             refused = InvalidInput(errors["source"], fields=errors)
-            return refuse_form(request, state, form, refused)
-        return whole_page(request, state, form)
+            return refuse_form(request, form, refused)
+        return whole_page(request, form)
     with state.database.read() as session:
         panel = source_panel(session, form, errors)
     return with_address(

@@ -294,20 +294,15 @@ def stop_run(run_id: Id, session: Writing, body: StopIn = NO_CHOICE) -> RunOut:
 
 
 @router.post("/runs/{run_id}/sample", Action.CONTROL, status_code=202, responses=NOT_RUNNING)
-def sample_run(run_id: Id, state: State) -> RunOut:
+def sample_run(run_id: Id, session: Writing) -> RunOut:
     """Generate samples at the next step."""
-    return _request_action(run_id, state, "sample")
+    return run_out(session, service.request_run_action(session, run_id, "sample"))
 
 
 @router.post("/runs/{run_id}/save", Action.CONTROL, status_code=202, responses=NOT_RUNNING)
-def save_run(run_id: Id, state: State) -> RunOut:
+def save_run(run_id: Id, session: Writing) -> RunOut:
     """Save a checkpoint at the next step."""
-    return _request_action(run_id, state, "save")
-
-
-def _request_action(run_id: int, state: State, action: str) -> RunOut:
-    with state.database.write() as session:
-        return run_out(session, service.request_run_action(session, run_id, action))
+    return run_out(session, service.request_run_action(session, run_id, "save"))
 
 
 @router.get("/runs/{run_id}/metrics", Action.LOOK)

@@ -19,7 +19,7 @@ from app.web.access.needs import Action, Router
 from app.web.addresses import ListLinks, own_address
 from app.web.comparison import compared_prompts
 from app.web.form_reader import as_id
-from app.web.state import Back, OptionalId, PageNumber, RunIds, State, Words
+from app.web.state import Back, OptionalId, PageNumber, Reading, RunIds, Words
 from app.web.templates import redirect_with_notice, render
 
 router = Router(include_in_schema=False)
@@ -52,7 +52,7 @@ def run_links(filters: RunFilter, whose: str = "") -> ListLinks:
 @router.get("/runs", Action.LOOK)
 def runs(
     request: Request,
-    state: State,
+    session: Reading,
     q: Words = "",
     status: Words = "",
     dataset: Words = "",
@@ -74,14 +74,11 @@ def runs(
         sort=RunSort(sort) if sort in set(RunSort) else RunSort.NEWEST,
         page=page,
     )
-    with state.database.read() as session:
-        with only(session, Run, whose):
-            found = find_page(
-                lambda number: list_runs(session, replace(filters, page=number)), page
-            )
-        filters = replace(filters, page=found.number)
-        choices = run_choices(session, filters)
-        has_deleted = deleted.has_deleted(session, Run)
+    with only(session, Run, whose):
+        found = find_page(lambda number: list_runs(session, replace(filters, page=number)), page)
+    filters = replace(filters, page=found.number)
+    choices = run_choices(session, filters)
+    has_deleted = deleted.has_deleted(session, Run)
     return render(
         request,
         "runs/index.html",
@@ -114,19 +111,20 @@ def compare_chosen(
 
 
 @router.get("/runs/compare", Action.LOOK)
-def compare(request: Request, state: State, a: OptionalId = None, b: OptionalId = None) -> Response:
+def compare(
+    request: Request, session: Reading, a: OptionalId = None, b: OptionalId = None
+) -> Response:
     """Compare two runs; a run that was not named is chosen, one that does not exist is named."""
     found, problem = None, ""
-    with state.database.read() as session:
-        a, b = usual_pair(session, a, b)
-        runs = runs_to_choose(session, a, b)
-        if a is None or b is None:
-            problem = "There is no other run to compare with yet."
-        else:
-            try:
-                found = compare_runs(session, a, b)
-            except NotFound as error:
-                problem = error.detail
+    a, b = usual_pair(session, a, b)
+    runs = runs_to_choose(session, a, b)
+    if a is None or b is None:
+        problem = "There is no other run to compare with yet."
+    else:
+        try:
+            found = compare_runs(session, a, b)
+        except NotFound as error:
+            problem = error.detail
     is_missing = found is None and a is not None and b is not None
     return render(
         request,

@@ -30,7 +30,7 @@ from app.web.addresses import own_address
 from app.web.comparison import compared_prompts
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm
-from app.web.state import Back, Id, State, Writing
+from app.web.state import Back, Id, Reading, State, Writing
 from app.web.templates import redirect_with_notice, render
 from app.web.used_version import redirect_to_used
 from worker.core.training.changes import CHANGEABLE
@@ -47,11 +47,10 @@ Compared = Annotated[int | None, Query(ge=0, le=MAX_ID)]
 
 
 @router.get("/runs/{run_id}/stop", Action.LOOK)
-def ask_stop(request: Request, run_id: Id, state: State) -> Response:
+def ask_stop(request: Request, run_id: Id, session: Reading) -> Response:
     """Ask whether the result becomes the version in use; a run that has ended is shown."""
-    with state.database.read() as session:
-        run = service.get_run(session, run_id)
-        proposal = stopping.propose(session, run)
+    run = service.get_run(session, run_id)
+    proposal = stopping.propose(session, run)
     if run.state is not JobStatus.RUNNING:
         return RedirectResponse(f"/runs/{run_id}", status_code=303)
     return render(request, "runs/stop.html", run=run, proposal=proposal)
@@ -66,10 +65,9 @@ def stop_run(run_id: Id, session: Writing, sent: SentForm) -> Response:
 
 
 @router.get("/runs/{run_id}/change", Action.LOOK)
-def edit_settings(request: Request, run_id: Id, state: State) -> Response:
+def edit_settings(request: Request, run_id: Id, session: Reading) -> Response:
     """Show the form that changes settings of a run until it ends."""
-    with state.database.read() as session:
-        run = service.get_run(session, run_id)
+    run = service.get_run(session, run_id)
     require_changeable(run)
     values = wanted_values(run)
     return _change_form(request, run, values, values, {})
@@ -114,16 +112,15 @@ def _change_form(
 def run_images(
     request: Request,
     run_id: Id,
-    state: State,
+    session: Reading,
     of: PinnedSet = PinnedSet.TRAINING,
     dataset: Annotated[int, Query(ge=1, le=1_000)] = 1,
     page: Annotated[int, Query(ge=1, le=10_000)] = 1,
 ) -> Response:
     """Show the images and captions of a run, also when its dataset changed or was deleted."""
-    with state.database.read() as session:
-        run = service.get_run(session, run_id)
-        found = pinned_images(session, run, of=of, place=dataset, page=page)
-        used = used_datasets(session, run)
+    run = service.get_run(session, run_id)
+    found = pinned_images(session, run, of=of, place=dataset, page=page)
+    used = used_datasets(session, run)
     return render(request, "runs/images.html", run=run, shown=of, found=found, datasets=used)
 
 
@@ -145,10 +142,9 @@ class DescriptionPage:
 
 
 @router.get("/runs/{run_id}/edit", Action.LOOK)
-def edit_run(request: Request, run_id: Id, state: State, back: Back = "") -> Response:
+def edit_run(request: Request, run_id: Id, session: Reading, back: Back = "") -> Response:
     """Show the form that renames and annotates a run."""
-    with state.database.read() as session:
-        run = service.get_run(session, run_id)
+    run = service.get_run(session, run_id)
     values = {name: str(getattr(run, name)) for name in FIELDS}
     page = DescriptionPage(run, values, _tokens(run), _back(run_id, back))
     return render(request, "runs/edit.html", page)
@@ -198,11 +194,10 @@ def _token(text: str) -> str:
 
 @router.get("/runs/{run_id}/compare", Action.LOOK)
 def compare(
-    request: Request, run_id: Id, state: State, a: Compared = None, b: Compared = None
+    request: Request, run_id: Id, session: Reading, a: Compared = None, b: Compared = None
 ) -> Response:
     """Compare the samples of two steps, by default of the newest and the one before it."""
-    with state.database.read() as session:
-        found = compare_steps(session, run_id, a, b)
+    found = compare_steps(session, run_id, a, b)
     options = [(step.step, step.option) for step in found.steps]
     return render(
         request, "runs/compare.html", found=found, options=options, images=compared_prompts(found)
@@ -210,15 +205,17 @@ def compare(
 
 
 @router.post("/runs/{run_id}/checkpoints/{step}/keep", Action.EDIT)
-def keep(run_id: Id, step: Step, state: State, before: Before = None) -> Response:
+def keep(run_id: Id, step: Step, session: Writing, before: Before = None) -> Response:
     """Keep a checkpoint, so that later ones never replace it."""
-    return _mark(state, run_id, step, before, kept=True)
+    checkpoints.keep_checkpoint(session, run_id, step, kept=True)
+    return RedirectResponse(_row(run_id, step, before), status_code=303)
 
 
 @router.post("/runs/{run_id}/checkpoints/{step}/release", Action.EDIT)
-def release(run_id: Id, step: Step, state: State, before: Before = None) -> Response:
+def release(run_id: Id, step: Step, session: Writing, before: Before = None) -> Response:
     """Keep a checkpoint no longer."""
-    return _mark(state, run_id, step, before, kept=False)
+    checkpoints.keep_checkpoint(session, run_id, step, kept=False)
+    return RedirectResponse(_row(run_id, step, before), status_code=303)
 
 
 @router.post("/runs/{run_id}/checkpoints/{step}/use", Action.EDIT)
@@ -226,12 +223,6 @@ def use(run_id: Id, step: Step, session: Writing, before: Before = None) -> Resp
     """Make a version of a checkpoint, then show the run again, which says so."""
     used = checkpoints.use_checkpoint(session, run_id, step)
     return redirect_to_used(used, _row(run_id, step, before), f": step {step:,}")
-
-
-def _mark(state: State, run_id: int, step: int, before: int | None, *, kept: bool) -> Response:
-    with state.database.write() as session:
-        checkpoints.keep_checkpoint(session, run_id, step, kept=kept)
-    return RedirectResponse(_row(run_id, step, before), status_code=303)
 
 
 def _row(run_id: int, step: int, before: int | None) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Query, Request
 from starlette.responses import RedirectResponse, Response
@@ -21,7 +20,6 @@ from app.registry.runs.pinned_images import pinned_images
 from app.registry.runs.presets import shipped_preset
 from app.registry.runs.progress import run_metrics
 from app.registry.runs.several_datasets import place_of_field
-from app.registry.state import AppState
 from app.web.access.needs import Action, Router
 from app.web.form_reader import as_id
 from app.web.forms import MAX_TEXT, TypedForm
@@ -54,7 +52,7 @@ from app.web.runs.plan import PresetCard, RunChoices, RunPlan
 from app.web.runs.preset_pages import FormPreset
 from app.web.runs.run_view import run_view, settings_panel
 from app.web.runs.version_offer import VersionOffer, check_offer, version_offer
-from app.web.state import Id, OptionalId, Reading, State, Writing
+from app.web.state import Id, OptionalId, Reading, State, Writing, session_of
 from app.web.templates import render, render_fragment, running_strip, wants_fragment
 from worker.core.families.family import FALLBACK_FAMILY, find_family
 from worker.core.training.config import MAX_SAMPLE_PROMPTS, TrainConfig
@@ -101,17 +99,10 @@ class NewRunPage:
     own: FormPreset
 
 
-class RunAction(StrEnum):
-    """Command that a person can send to a training run."""
-
-    SAMPLE = "sample"
-    SAVE = "save"
-
-
 @router.get("/train/new", Action.LOOK)
 def new_run(
     request: Request,
-    state: State,
+    session: Reading,
     dataset: Text = "",
     preset: Text = "",
     base: Text = "",
@@ -120,18 +111,17 @@ def new_run(
     adapter: OptionalId = None,
 ) -> Response:
     """Show the form of a new run, filled from the URL or from an earlier run."""
-    with state.database.read() as session:
-        form = plans.first_form(
-            session,
-            dataset=dataset,
-            base=base,
-            preset=shipped_preset(preset) if preset else None,
-            own_preset=as_own_preset(preset),
-            from_run=as_id(from_run),
-            checkpoint=checkpoint,
-            adapter=adapter,
-        )
-    return _show_form(request, state, form)
+    form = plans.first_form(
+        session,
+        dataset=dataset,
+        base=base,
+        preset=shipped_preset(preset) if preset else None,
+        own_preset=as_own_preset(preset),
+        from_run=as_id(from_run),
+        checkpoint=checkpoint,
+        adapter=adapter,
+    )
+    return _show_form(request, form)
 
 
 @router.post("/train/new", Action.TRAIN)
@@ -158,7 +148,7 @@ def start_run(request: Request, state: State, sent: TypedForm) -> Response:
         if not error.fields and error.status not in (422, 503) and not is_full:
             raise
         status = error.status if is_full else None
-        return _show_form(request, state, form, error, paste=paste, own=own, status=status)
+        return _show_form(request, form, error, paste=paste, own=own, status=status)
     return RedirectResponse(f"/runs/{run.key}", status_code=303)
 
 
@@ -171,28 +161,27 @@ def save_preset(request: Request, state: State, sent: TypedForm) -> Response:
             form, saved = preset_pages.save_typed(session, form, own.name)
     except InvalidInput as error:
         own = replace(own, is_refused=True)
-        return _show_form(request, state, form, error, paste=paste, own=own)
-    return _show_form(request, state, form, paste=paste, own=saved)
+        return _show_form(request, form, error, paste=paste, own=own)
+    return _show_form(request, form, paste=paste, own=saved)
 
 
 @router.post("/train/new/datasets", Action.LOOK)
-def change_datasets(request: Request, state: State, sent: TypedForm) -> Response:
+def change_datasets(request: Request, sent: TypedForm) -> Response:
     """Add a dataset to the form or take one away, without starting anything."""
     form, paste, own = _read_typed(sent)
     rows = form_datasets.change_rows(form.further, str(sent.get(form_datasets.FIELD, "")))
-    return _show_form(request, state, replace(form, further=rows), paste=paste, own=own)
+    return _show_form(request, replace(form, further=rows), paste=paste, own=own)
 
 
 @router.post("/train/new/prompts", Action.LOOK)
-def fill_prompts(request: Request, state: State, sent: TypedForm) -> Response:
+def fill_prompts(request: Request, session: Reading, sent: TypedForm) -> Response:
     """Fill the first subjects of a prompt set into the form, without starting anything."""
     form, paste, own = _read_typed(sent)
-    with state.database.read() as session:
-        _, subjects = prompt_sets.find_version(session, str(sent.get("prompt_set", "")))
-        prompt_form = plans.find_choices(session, form).prompt_form
-        prompts = prompts_of(subjects[:MAX_SAMPLE_PROMPTS], prompt_form)
+    _, subjects = prompt_sets.find_version(session, str(sent.get("prompt_set", "")))
+    prompt_form = plans.find_choices(session, form).prompt_form
+    prompts = prompts_of(subjects[:MAX_SAMPLE_PROMPTS], prompt_form)
     form = replace(form, values={**form.values, PROMPTS: "\n".join(prompts)})
-    return _show_form(request, state, form, paste=paste, own=own)
+    return _show_form(request, form, paste=paste, own=own)
 
 
 @router.post("/train/new/measure", Action.TRAIN)
@@ -214,14 +203,13 @@ def measure(request: Request, state: State, sent: TypedForm) -> Response:
         with state.database.read() as session:
             page = _new_run_page(session, form, refused, paste=paste, own=own)
         return render_fragment("runs/_plan.html", page)
-    return _show_form(request, state, form, refused, paste=paste, own=own)
+    return _show_form(request, form, refused, paste=paste, own=own)
 
 
 @router.get("/train/dry-runs/{job_id}", Action.LOOK)
-def round_trips(request: Request, job_id: Id, state: State) -> Response:
+def round_trips(request: Request, job_id: Id, session: Reading) -> Response:
     """Show the images that lose most in the autoencoder, before and after."""
-    with state.database.read() as session:
-        job = dry_runs.get_dry_run(session, job_id)
+    job = dry_runs.get_dry_run(session, job_id)
     found = () if dry_runs.is_old(job) else job.outcome(DryRunResult).round_trips
     return render(request, "runs/round_trips.html", job=job, found=found)
 
@@ -237,10 +225,10 @@ def reload_form() -> Response:
 
 
 @router.post("/train/new/paste", Action.LOOK)
-def paste_settings(request: Request, state: State, sent: TypedForm) -> Response:
+def paste_settings(request: Request, sent: TypedForm) -> Response:
     """Fill pasted settings into the form; say which of them cannot be used."""
     form, paste = pasted.fill_in(read_form(sent), str(sent.get(pasted.FIELD, "")))
-    return _show_form(request, state, form, paste=paste, status=200 if paste.used else 422)
+    return _show_form(request, form, paste=paste, status=200 if paste.used else 422)
 
 
 @router.post("/train/new/crops", Action.LOOK)
@@ -286,7 +274,6 @@ def _read_typed(sent: TypedForm) -> tuple[TrainForm, PastedSettings, FormPreset]
 
 def _show_form(
     request: Request,
-    state: AppState,
     form: TrainForm,
     error: AppError | None = None,
     *,
@@ -295,7 +282,7 @@ def _show_form(
     status: int | None = None,
 ) -> Response:
     """The page of the form, with what is wrong with it."""
-    with state.database.read() as session:
+    with session_of(request) as session:
         page = _new_run_page(session, form, error, paste=paste, own=own)
     status = status or (422 if error else 200)
     return render(request, "runs/new.html", page, status=status)
@@ -371,12 +358,11 @@ def _field_label(name: str) -> str:
 
 
 @router.get("/runs/{run_id}", Action.LOOK)
-def run(request: Request, run_id: Id, state: State, before: OptionalId = None) -> Response:
+def run(request: Request, run_id: Id, session: Reading, before: OptionalId = None) -> Response:
     """Show one run: progress, samples (those before a step), loss and result."""
-    with state.database.read() as session:
-        view = run_view(session, run_id, samples_before=before)
-        settings = settings_panel(session, view.run)
-        pinned = pinned_images(session, view.run, most=IMAGES_SHOWN)
+    view = run_view(session, run_id, samples_before=before)
+    settings = settings_panel(session, view.run)
+    pinned = pinned_images(session, view.run, most=IMAGES_SHOWN)
     return render(
         request,
         "runs/show.html",
@@ -392,7 +378,7 @@ def run(request: Request, run_id: Id, state: State, before: OptionalId = None) -
 def live_run(
     request: Request,
     run_id: Id,
-    state: State,
+    session: Reading,
     after: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
     before: OptionalId = None,
 ) -> Response:
@@ -400,13 +386,12 @@ def live_run(
 
     The points of the chart are those after the step `after`.
     """
-    with state.database.read() as session:
-        view = run_view(session, run_id, samples_before=before)
-        points = run_metrics(session, run_id, after=after, keys=CHART_METRICS)["series"]
-        tokens = view.parts()
-        seen = request.query_params
-        changed = {part for part, token in tokens.items() if seen.get(part) != token}
-        settings = settings_panel(session, view.run) if "settings" in changed else None
+    view = run_view(session, run_id, samples_before=before)
+    points = run_metrics(session, run_id, after=after, keys=CHART_METRICS)["series"]
+    tokens = view.parts()
+    seen = request.query_params
+    changed = {part for part, token in tokens.items() if seen.get(part) != token}
+    settings = settings_panel(session, view.run) if "settings" in changed else None
     return render_fragment(
         "runs/_live.html",
         view=view,
@@ -426,7 +411,7 @@ def cancel_run(run_id: Id, session: Writing) -> Response:
 
 
 @router.post("/runs/{run_id}/{action}", Action.CONTROL)
-def ask_run(run_id: Id, action: RunAction, session: Writing) -> Response:
+def ask_run(run_id: Id, action: Literal["sample", "save"], session: Writing) -> Response:
     """Send a command to a training run; it takes effect at the next step."""
     service.request_run_action(session, run_id, action)
     return RedirectResponse(f"/runs/{run_id}", status_code=303)

@@ -17,7 +17,7 @@ from app.web.access.needs import Action, Router
 from app.web.forms import SentForm
 from app.web.runs.forms import OWN_PRESET, TrainForm
 from app.web.runs.plan import find_choices
-from app.web.state import Id, State
+from app.web.state import Id, State, session_of
 from app.web.templates import redirect_with_notice, render
 
 router = Router(include_in_schema=False)
@@ -72,9 +72,9 @@ class PresetRow:
 
 
 @router.get("/runs/{run_id}/preset", Action.LOOK)
-def save_form(request: Request, run_id: Id, state: State) -> Response:
+def save_form(request: Request, run_id: Id) -> Response:
     """Show what a preset of this run changes, and ask for its name."""
-    return _save_page(request, run_id, state, "", "")
+    return _save_page(request, run_id, "", "")
 
 
 @router.post("/runs/{run_id}/preset", Action.CREATE)
@@ -85,13 +85,13 @@ def save(request: Request, run_id: Id, state: State, sent: SentForm) -> Response
         with state.database.write() as session:
             preset = own_presets.save_run_as_preset(session, run_id, name)
     except InvalidInput as error:
-        return _save_page(request, run_id, state, name, error.detail)
+        return _save_page(request, run_id, name, error.detail)
     text = f"“{preset.name}” was saved. It stands beside the other presets on the form."
     return redirect_with_notice("/train/presets", text)
 
 
-def _save_page(request: Request, run_id: int, state: State, name: str, error: str) -> Response:
-    with state.database.read() as session:
+def _save_page(request: Request, run_id: int, name: str, error: str) -> Response:
+    with session_of(request) as session:
         run = service.get_run(session, run_id)
         changes = own_presets.changes_of(session, run)
     return render(
@@ -107,9 +107,9 @@ def _save_page(request: Request, run_id: int, state: State, name: str, error: st
 
 
 @router.get("/train/presets", Action.LOOK)
-def presets(request: Request, state: State) -> Response:
+def presets(request: Request) -> Response:
     """List the saved presets."""
-    return _list_page(request, state)
+    return _list_page(request)
 
 
 @router.post("/train/presets/{preset_id}/rename", Action.EDIT)
@@ -120,14 +120,12 @@ def rename(request: Request, preset_id: Id, state: State, sent: SentForm) -> Res
         with state.database.write() as session:
             preset = own_presets.rename_preset(session, preset_id, name)
     except InvalidInput as error:
-        return _list_page(request, state, wrong=(preset_id, name, error.detail))
+        return _list_page(request, wrong=(preset_id, name, error.detail))
     return redirect_with_notice("/train/presets", f"The preset is called “{preset.name}” now.")
 
 
-def _list_page(
-    request: Request, state: State, *, wrong: tuple[int, str, str] | None = None
-) -> Response:
-    with state.database.read() as session:
+def _list_page(request: Request, *, wrong: tuple[int, str, str] | None = None) -> Response:
+    with session_of(request) as session:
         found = own_presets.list_presets(session)
     rows = [_row(preset, wrong) for preset in found]
     return render(request, "runs/presets.html", status=422 if wrong else 200, rows=rows)

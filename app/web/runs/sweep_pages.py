@@ -35,7 +35,7 @@ from app.web.access.needs import Action, Router
 from app.web.form_reader import FormReader, as_id
 from app.web.forms import SentForm
 from app.web.runs.forms import read_form
-from app.web.state import Id, OptionalId, State, Writing
+from app.web.state import Id, OptionalId, Reading, State, Writing
 from app.web.templates import redirect_with_notice, render
 from app.web.used_version import redirect_to_used
 from worker.core.training.config import MAX_SEED, TrainConfig
@@ -97,20 +97,19 @@ def index() -> Response:
 
 
 @router.get("/sweeps/new", Action.LOOK)
-def new(request: Request, state: State, a: OptionalId = None, b: OptionalId = None) -> Response:
+def new(request: Request, session: Reading, a: OptionalId = None, b: OptionalId = None) -> Response:
     """Show the form of a sweep around the run `a`, or between `a` and `b`."""
     if a is None:
         return RedirectResponse("/train/new")
-    with state.database.read() as session:
-        run = runs.get_run(session, a)
-        axes, errors = list[tuple[str, str]](), dict[str, str]()
-        try:
-            if b is not None:
-                between = service.sweep_between(session, a, b)
-                axes = [(name, _text(values)) for name, values in between.axes.items()]
-        except InvalidInput as error:
-            errors = error.fields
-        settings = _settings(base_models.base_of(session, run.base_model_id))
+    run = runs.get_run(session, a)
+    axes, errors = list[tuple[str, str]](), dict[str, str]()
+    try:
+        if b is not None:
+            between = service.sweep_between(session, a, b)
+            axes = [(name, _text(values)) for name, values in between.axes.items()]
+    except InvalidInput as error:
+        errors = error.fields
+    settings = _settings(base_models.base_of(session, run.base_model_id))
     kept = [(name, str(key)) for name, key in (("a", a), ("b", b)) if key is not None]
     page = SweepFormPage(kept, settings, run, _rows(axes), errors=errors)
     return render(request, "runs/sweep_new.html", page=page)
@@ -191,20 +190,19 @@ def _text(values: Sequence[Any]) -> str:
 
 
 @router.get("/sweeps/{sweep_id}", Action.LOOK)
-def show(request: Request, sweep_id: Id, state: State, seed: int | None = None) -> Response:
+def show(request: Request, sweep_id: Id, session: Reading, seed: int | None = None) -> Response:
     """Show a sweep; `seed`: of the training whose images are shown."""
-    with state.database.read() as session:
-        sweep = service.get_sweep(session, sweep_id)
-        plan, result, runs = read_plan(sweep), read_result(sweep), runs_of(session, sweep)
-        view = view_sweep(session, sweep)
-        chosen = seed if seed in plan.seeds else plan.seeds[0]
-        images = images_of(session, view, chosen, SHOWN)
-        found = view.found
-        best = found.equal[:LEAD] if found and view.winner is None else ()
-        shown = [images[place][:1] for place in best if images.get(place)]
-        shown = shown or [images.get(view.configurations[0].configuration, [])[:LEAD]]
-        first = found.order[:2] if found else ()
-        judged = service.best_references(session, result, first, {run.key for run in runs})
+    sweep = service.get_sweep(session, sweep_id)
+    plan, result, runs = read_plan(sweep), read_result(sweep), runs_of(session, sweep)
+    view = view_sweep(session, sweep)
+    chosen = seed if seed in plan.seeds else plan.seeds[0]
+    images = images_of(session, view, chosen, SHOWN)
+    found = view.found
+    best = found.equal[:LEAD] if found and view.winner is None else ()
+    shown = [images[place][:1] for place in best if images.get(place)]
+    shown = shown or [images.get(view.configurations[0].configuration, [])[:LEAD]]
+    first = found.order[:2] if found else ()
+    judged = service.best_references(session, result, first, {run.key for run in runs})
     lead = [pair for each in shown for pair in zip(plan.subjects, each, strict=False) if pair[1]]
     page = SweepPage(sweep, view, plan, runs, chosen, images, lead, judged, result.eyes)
     return render(request, "runs/sweep.html", page=page)

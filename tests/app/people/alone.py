@@ -1,7 +1,8 @@
 """What one who is alone gets: the bodies of pages and API answers, and their statements.
 
 It uses nothing that the last commit before accounts lacks: there it made `alone.json`, with the
-present `filled_registry.py`.
+present `filled_registry.py`. Since then pages came to need a few statements less, which is written
+there too: the shell of a page is read in the session of its endpoint.
 """
 
 from __future__ import annotations

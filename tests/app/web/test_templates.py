@@ -59,6 +59,7 @@ def rendered_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tu
         target.id: node.value
         for node in ast.walk(function)
         if isinstance(node, ast.Assign)
+        and not ast.unparse(node.value).startswith("replace(")  # a copy is of the same class
         for target in node.targets
         if isinstance(target, ast.Name)
     }

@@ -17,7 +17,7 @@ from app.registry.db import Session
 from app.registry.state import AppState
 from app.registry.tables.adapters import LATEST
 from app.web.access.needs import Action, Router
-from app.web.state import Slug, State, Writing
+from app.web.state import Reading, Slug, State, Writing
 from app.web.templates import redirect_with_notice, render
 
 router = Router(include_in_schema=False)
@@ -53,14 +53,16 @@ def read_folders(session: Session, state: AppState) -> list[Folder]:
 
 @router.get("/folders", Action.ADMIN)
 def show(
-    request: Request, state: State, adapter: Annotated[str, Query(max_length=140)] = ""
+    request: Request,
+    state: State,
+    session: Reading,
+    adapter: Annotated[str, Query(max_length=140)] = "",
 ) -> Response:
     """Show the folders; with an adapter, its versions can be kept in them."""
-    with state.database.read() as session:
-        chosen = service.adapter_by_slug(session, adapter) if adapter else None
-        found = read_folders(session, state)
-        aliases = alias_numbers(session, chosen.key) if chosen else {}
-        rows = service.list_versions(session, chosen.key) if chosen else []
+    chosen = service.adapter_by_slug(session, adapter) if adapter else None
+    found = read_folders(session, state)
+    aliases = alias_numbers(session, chosen.key) if chosen else {}
+    rows = service.list_versions(session, chosen.key) if chosen else []
     named = [(alias, f"{alias}, now version {number}") for alias, number in aliases.items()]
     numbers = [(f"v{row.version}", f"version {row.version}") for row in rows]
     return render(

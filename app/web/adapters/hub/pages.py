@@ -18,7 +18,7 @@ from app.registry.state import AppState
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.web.access.needs import Action, Router
 from app.web.forms import SentForm
-from app.web.state import Id, OptionalId, Slug, State
+from app.web.state import Id, OptionalId, Reading, Slug, State, Writing
 from app.web.templates import render, render_fragment, wants_fragment
 
 router = Router(include_in_schema=False)
@@ -155,20 +155,19 @@ def order_import(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.get("/hub-imports/{job_id}", Action.LOOK)
-def import_progress(request: Request, job_id: Id, state: State) -> Response:
+def import_progress(request: Request, job_id: Id, session: Reading) -> Response:
     """Show the progress of an import from the Hub; polls until the file is downloaded."""
-    with state.database.read() as session:
-        fetching = hub.get_hub_import(session, job_id)
+    fetching = hub.get_hub_import(session, job_id)
     return _fetch_answer(request, fetching, fetching.source)
 
 
 @router.post("/hub-imports/{job_id}/cancel", Action.ADMIN)
-def cancel_import(request: Request, job_id: Id, state: State) -> Response:
+def cancel_import(request: Request, job_id: Id, session: Writing) -> Response:
     """Cancel an import from the Hub; one that has already ended is shown unchanged."""
-    with suppress(Conflict), state.database.write() as session:
+    with suppress(Conflict):
         hub.cancel_fetch(session, job_id)
     if wants_fragment(request):
-        return import_progress(request, job_id, state)
+        return import_progress(request, job_id, session)
     return RedirectResponse(f"/hub-imports/{job_id}", status_code=303)
 
 

@@ -21,7 +21,7 @@ from app.registry.tables.jobs import IoJob
 from app.registry.wording import plural
 from app.web.access.needs import Action, Router
 from app.web.adapters.tools.api import progress_of
-from app.web.state import Id, State
+from app.web.state import Id, Reading, Writing
 from app.web.templates import render_fragment, wants_fragment
 
 router = Router(include_in_schema=False)
@@ -109,48 +109,44 @@ def shown_import(session: Session, job_id: int) -> ImportRow:
 
 
 @router.get("/imports/{job_id}", Action.LOOK)
-def import_progress(job_id: Id, state: State) -> Response:
+def import_progress(job_id: Id, session: Reading) -> Response:
     """Show the progress of an import; polls until it has ended."""
-    with state.database.read() as session:
-        imported = shown_import(session, job_id)
-    return render_fragment("adapters/_imports.html", imports=[imported])
+    return render_fragment("adapters/_imports.html", imports=[shown_import(session, job_id)])
 
 
 @router.post("/imports/{job_id}/cancel", Action.CONTROL)
-def cancel_import(request: Request, job_id: Id, state: State) -> Response:
+def cancel_import(request: Request, job_id: Id, session: Writing) -> Response:
     """Cancel an import."""
-    with state.database.write() as session:
-        service.cancel_import(session, job_id)
+    service.cancel_import(session, job_id)
+    return _import_response(request, job_id, session)
+
+
+def _import_response(request: Request, job_id: int, session: Session) -> Response:
     if not wants_fragment(request):
         return RedirectResponse(f"/adapters?imported={job_id}", status_code=303)
-    return import_progress(job_id, state)
+    return import_progress(job_id, session)
 
 
 @router.post("/imports/cancel", Action.BULK)
 def cancel_imports(
     request: Request,
-    state: State,
+    session: Writing,
     keys: Annotated[list[Key], Form(alias="import", max_length=MAX_AT_ONCE)],
 ) -> Response:
     """Cancel several imports; those that have ended meanwhile show how."""
-    with state.database.write() as session:
-        imports.cancel_imports(session, keys)
+    imports.cancel_imports(session, keys)
     if not wants_fragment(request):
         query = urlencode([("imported", key) for key in keys])
         return RedirectResponse(f"/adapters?{query}", status_code=303)
-    with state.database.read() as session:
-        rows = [shown_import(session, key) for key in keys]
+    rows = [shown_import(session, key) for key in keys]
     return render_fragment("adapters/_imports.html", imports=rows)
 
 
 @router.post("/imports/{job_id}/allow-loss", Action.CREATE)
 def allow_loss(
-    request: Request, job_id: Id, state: State, agree: Annotated[str, Form(max_length=10)] = ""
+    request: Request, job_id: Id, session: Writing, agree: Annotated[str, Form(max_length=10)] = ""
 ) -> Response:
     """Import a file again that was refused over its loss, if the box is ticked."""
     if agree:
-        with state.database.write() as session:
-            job_id = service.allow_import_loss(session, job_id).key
-    if not wants_fragment(request):
-        return RedirectResponse(f"/adapters?imported={job_id}", status_code=303)
-    return import_progress(job_id, state)
+        job_id = service.allow_import_loss(session, job_id).key
+    return _import_response(request, job_id, session)

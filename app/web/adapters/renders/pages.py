@@ -61,12 +61,11 @@ def older(slug: Slug, session: Reading, before: Annotated[int, Query(ge=1, le=MA
 
 
 @router.get("/adapters/{slug}/hidden", Action.LOOK)
-def hidden(request: Request, slug: Slug, state: State) -> Response:
+def hidden(request: Request, slug: Slug, session: Reading) -> Response:
     """List the hidden and the deleted images of an adapter."""
-    with state.database.read() as session:
-        adapter = service.adapter_by_slug(session, slug)
-        hidden = removal.list_hidden(session, adapter.key)
-        deleted = removal.list_deleted(session, adapter.key)
+    adapter = service.adapter_by_slug(session, slug)
+    hidden = removal.list_hidden(session, adapter.key)
+    deleted = removal.list_deleted(session, adapter.key)
     return render(request, "adapters/hidden.html", adapter=adapter, hidden=hidden, deleted=deleted)
 
 

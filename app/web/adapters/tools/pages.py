@@ -175,16 +175,15 @@ class ToolImagesPage:
 
     tool: ToolJob
     images: ToolImages | None
-    problem: str = ""
+    problem: str
 
 
 @router.get("/adapters/{slug}/tools", Action.LOOK)
 def forms(
-    request: Request, slug: Slug, state: State, v: OptionalId = None, job: OptionalId = None
+    request: Request, slug: Slug, session: Reading, v: OptionalId = None, job: OptionalId = None
 ) -> Response:
     """Show the tools of an adapter, as a fragment or as a page."""
-    with state.database.read() as session:
-        context = _tool_forms(session, slug, v, ordered=job)
+    context = _tool_forms(session, slug, v, ordered=job)
     if wants_fragment(request):
         return render_fragment("adapters/_tool_forms.html", context)
     return render(request, "adapters/tools.html", context)
@@ -243,14 +242,10 @@ def progress(job_id: Id, session: Reading) -> Response:
 
 
 @router.get("/tool-jobs/{job_id}/images", Action.LOOK)
-def images(request: Request, job_id: Id, state: State) -> Response:
+def images(request: Request, job_id: Id, session: Reading) -> Response:
     """Show the images before and after a tool, once they are ordered."""
-    with state.database.read() as session:
-        job = tools.get_job(session, job_id)
-        context = ToolImagesPage(ToolJob(job), tool_images.find_images(session, job))
-    if wants_fragment(request):
-        return render_fragment("adapters/_tool_images.html", context)
-    return render(request, "adapters/tool_images.html", context)
+    job = tools.get_job(session, job_id)
+    return _images_answer(request, job, tool_images.find_images(session, job))
 
 
 @router.post("/tool-jobs/{job_id}/images", Action.DRAW)
@@ -265,10 +260,17 @@ def order_images(request: Request, job_id: Id, state: State) -> Response:
     if not wants_fragment(request) and not problem:
         return RedirectResponse(f"/tool-jobs/{job_id}/images", status_code=303)
     with state.database.read() as session:
-        context = ToolImagesPage(ToolJob(tools.get_job(session, job_id)), found, problem)
+        job = tools.get_job(session, job_id)
+    return _images_answer(request, job, found, problem)
+
+
+def _images_answer(
+    request: Request, job: IoJob, images: ToolImages | None, problem: str = ""
+) -> Response:
+    context = ToolImagesPage(ToolJob(job), images, problem)
     if wants_fragment(request):
         return render_fragment("adapters/_tool_images.html", context)
-    return render(request, "adapters/tool_images.html", context, status=422)
+    return render(request, "adapters/tool_images.html", context, status=422 if problem else 200)
 
 
 @router.post("/tool-jobs/{job_id}/cancel", Action.CONTROL)

@@ -32,7 +32,7 @@ from app.web.addresses import own_address
 from app.web.comparison import compared_prompts
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm
-from app.web.state import Back, Slug, State, Writing
+from app.web.state import Back, Reading, Slug, State, Writing
 from app.web.templates import redirect_with_notice, render
 from app.web.used_version import redirect_to_used
 
@@ -67,13 +67,12 @@ class WeightsPage:
 
 @router.get("/adapters/{slug}/compare", Action.LOOK)
 def compare_versions(
-    request: Request, slug: Slug, state: State, a: Reference = None, b: Reference = None
+    request: Request, slug: Slug, session: Reading, a: Reference = None, b: Reference = None
 ) -> Response:
     """Compare two versions; by default the current one and the one before it."""
-    with state.database.read() as session:
-        adapter = service.adapter_by_slug(session, slug)
-        found = compare(session, adapter, a or None, b or None)
-        versions = service.list_versions(session, adapter.key, limit=CHOICES)
+    adapter = service.adapter_by_slug(session, slug)
+    found = compare(session, adapter, a or None, b or None)
+    versions = service.list_versions(session, adapter.key, limit=CHOICES)
     shown = {row.version for row in versions}
     for row in (found.a, found.b):
         if row.version not in shown:
@@ -99,7 +98,7 @@ def set_alias(request: Request, slug: Slug, state: State, sent: SentForm) -> Res
             service.require_listed(adapter)
             service.set_alias(session, version, str(sent.get("alias", "")))
     except InvalidInput as error:
-        return refuse_change(request, state, slug, sent, error)
+        return refuse_change(request, slug, sent, error)
     return RedirectResponse(f"/adapters/{slug}?v={version.version}#versions", status_code=303)
 
 
@@ -129,7 +128,7 @@ def set_weight(request: Request, slug: Slug, state: State, sent: SentForm) -> Re
             set_usual_weight(session, adapter.key, version.version, weight)
             what = adapter.version_label(version.version)
     except InvalidInput as error:
-        return refuse_change(request, state, slug, sent, error)
+        return refuse_change(request, slug, sent, error)
     text = f"The usual weight of {what} is now {weight:g}."
     values = urlencode({"version": version.version, "usual_weight": before})
     undo = "" if before == weight else f"/adapters/{slug}/usual-weight?{values}"
@@ -163,19 +162,18 @@ def _back_to_adapter(slug: str, shown: str) -> Response:
 
 @router.get("/adapters/{slug}/weights", Action.LOOK)
 def show_weights(
-    request: Request, slug: Slug, state: State, v: Reference = None, new: bool = False
+    request: Request, slug: Slug, session: Reading, v: Reference = None, new: bool = False
 ) -> Response:
     """Show the newest evaluation of the weights of a version, or the form of a new one."""
-    with state.database.read() as session:
-        adapter = service.adapter_by_slug(session, slug)
-        version = service.get_version(session, adapter, v or None)
-        found = evaluations.list_evaluations(session, version_id=version.key, limit=1)
-        if found and not new:
-            view = evaluations.view_evaluation(session, found[0])
-            eyes = own_eyes(session, adapter_id=adapter.key)
-            page = WeightsPage(adapter, version, view, eyes=eyes)
-        else:
-            page = _weights_form(session, adapter, version, WeightRequest())
+    adapter = service.adapter_by_slug(session, slug)
+    version = service.get_version(session, adapter, v or None)
+    found = evaluations.list_evaluations(session, version_id=version.key, limit=1)
+    if found and not new:
+        view = evaluations.view_evaluation(session, found[0])
+        eyes = own_eyes(session, adapter_id=adapter.key)
+        page = WeightsPage(adapter, version, view, eyes=eyes)
+    else:
+        page = _weights_form(session, adapter, version, WeightRequest())
     return render(request, "adapters/weights.html", page)
 
 

@@ -73,12 +73,11 @@ NO_PROMPT = "Enter a prompt to see how many images it will be, and how long they
 
 
 @router.get("/grids", Action.LOOK)
-def grids(request: Request, state: State, whose: Words = "", page: PageNumber = 1) -> Response:
+def grids(request: Request, session: Reading, whose: Words = "", page: PageNumber = 1) -> Response:
     """List grids, newest first; a page number past the end shows the last page."""
-    with state.database.read() as session:
-        with only(session, Grid, whose):
-            found = find_page(lambda number: list_grids(session, number=number), page)
-        deleted = has_deleted(session, Grid)
+    with only(session, Grid, whose):
+        found = find_page(lambda number: list_grids(session, number=number), page)
+    deleted = has_deleted(session, Grid)
     return render(
         request,
         "playground/grids/list.html",
@@ -125,7 +124,7 @@ def estimate(request: Request, session: Reading, sent: SentForm) -> Response:
 
 
 @router.post(views.STACK_PATH, Action.LOOK)
-def change_stack(request: Request, state: State, sent: SentForm) -> Response:
+def change_stack(request: Request, session: Reading, sent: SentForm) -> Response:
     """Add, remove or replace an adapter of a new grid; all other fields stay as typed.
 
     `fill` names an axis that varies something else now, `axis` one whose values were typed: what
@@ -134,16 +133,15 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
     """
     before = read_grid_form(dict(sent))
     change: Mapping[str, str] = {name: str(value) for name, value in sent.multi_items()}
-    with state.database.read() as session:
-        if not wants_fragment(request):
-            change = with_exact(session, change)
-        after = before.with_stack(change)
-        stack = look_up(session, after.play)
-        if "axis" not in change:
-            name = change.get("fill")
-            after = fill_axes(session, after, stack, name, change.get(f"{name}-set", ""))
-        told = change_words(session, before.play, stack.rows, change)
-        page = _new_page(session, after, announcement=told)
+    if not wants_fragment(request):
+        change = with_exact(session, change)
+    after = before.with_stack(change)
+    stack = look_up(session, after.play)
+    if "axis" not in change:
+        name = change.get("fill")
+        after = fill_axes(session, after, stack, name, change.get(f"{name}-set", ""))
+    told = change_words(session, before.play, stack.rows, change)
+    page = _new_page(session, after, announcement=told)
     if not wants_fragment(request):
         return render(request, "playground/grids/new.html", page)
     if "fill" in change or "axis" in change:
@@ -217,15 +215,14 @@ def _new_page(
 
 @router.get("/grids/{grid_id}", Action.LOOK)
 def show(
-    request: Request, grid_id: Id, state: State, sheet: Sheet = 0, cell: Place = None
+    request: Request, grid_id: Id, session: Reading, sheet: Sheet = 0, cell: Place = None
 ) -> Response:
     """Show a sheet of a grid, and the chosen cell; polls until all images are there."""
-    with state.database.read() as session:
-        view = grid_view(session, service.get_grid(session, grid_id))
-        place = view.grid.winner if cell is None else cell
-        is_there = place is not None and 0 <= place < len(view.cells)
-        chosen = views.chosen_cell(session, view, place or 0) if is_there else None
-        facts = views.shared_words(session, view)
+    view = grid_view(session, service.get_grid(session, grid_id))
+    place = view.grid.winner if cell is None else cell
+    is_there = place is not None and 0 <= place < len(view.cells)
+    chosen = views.chosen_cell(session, view, place or 0) if is_there else None
+    facts = views.shared_words(session, view)
     columns, rows, sheets = view.grid.sizes
     sheet = min(max(sheet, 0), sheets - 1)
     cells = view.on_sheet(sheet)
@@ -279,14 +276,13 @@ def _address(grid_id: int, cell: CellView) -> str:
 
 @router.get("/grids/{grid_id}/compare", Action.LOOK)
 def compare(
-    request: Request, grid_id: Id, state: State, a: Place = None, b: Place = None
+    request: Request, grid_id: Id, session: Reading, a: Place = None, b: Place = None
 ) -> Response:
     """Compare two cells; without the second one, with the neighbor of the first."""
-    with state.database.read() as session:
-        view = grid_view(session, service.get_grid(session, grid_id))
-        first = winner.cell_view(view, a or 0)
-        other = views.neighbor_of(view, first) if b is None else b
-        second = winner.cell_view(view, first.place if other is None else other)
+    view = grid_view(session, service.get_grid(session, grid_id))
+    first = winner.cell_view(view, a or 0)
+    other = views.neighbor_of(view, first) if b is None else b
+    second = winner.cell_view(view, first.place if other is None else other)
     own, others = view.labels_of(first), view.labels_of(second)
     same = [one for one, two in zip(own, others, strict=True) if one == two]
     images = [

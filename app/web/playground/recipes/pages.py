@@ -19,7 +19,7 @@ from app.web.addresses import page_prefix
 from app.web.forms import SentForm
 from app.web.playground.forms import form_of_recipe, read_form
 from app.web.playground.pages import RecipePanel, finished_result, play_page
-from app.web.state import Id, PageNumber, State
+from app.web.state import Id, PageNumber, Reading, State, session_of
 from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
 
 router = Router(include_in_schema=False)
@@ -73,15 +73,13 @@ def save(request: Request, state: State, sent: SentForm) -> Response:
 
 
 @router.get(RECIPES, Action.LOOK)
-def recipes(request: Request, state: State, page: PageNumber = 1) -> Response:
+def recipes(request: Request, page: PageNumber = 1) -> Response:
     """List the recipes, newest first; a page number past the end shows the last page."""
-    return _list_page(request, state, page)
+    return _list_page(request, page)
 
 
-def _list_page(
-    request: Request, state: State, page: int = 1, *, wrong: RecipeRow | None = None
-) -> Response:
-    with state.database.read() as session:
+def _list_page(request: Request, page: int = 1, *, wrong: RecipeRow | None = None) -> Response:
+    with session_of(request) as session:
         found = find_page(lambda n: service.list_recipes(session, number=n), page)
         covers = service.find_covers(session, found.items)
         rows = [
@@ -102,14 +100,13 @@ def _list_page(
 
 
 @router.get(f"{RECIPES}/{{slug}}", Action.LOOK)
-def open_recipe(request: Request, slug: Slug, state: State) -> Response:
+def open_recipe(request: Request, slug: Slug, session: Reading) -> Response:
     """Open the playground with a recipe; what of it is gone is said, the rest is there."""
-    with state.database.read() as session:
-        opened = service.open_recipe(session, service.recipe_by_slug(session, slug))
-        form = form_of_recipe(session, opened)
-        result = finished_result(session, form)
-        panel = RecipePanel(opened.recipe.name, "", opened)
-        context = play_page(session, form, result=result, recipe=panel)
+    opened = service.open_recipe(session, service.recipe_by_slug(session, slug))
+    form = form_of_recipe(session, opened)
+    result = finished_result(session, form)
+    panel = RecipePanel(opened.recipe.name, "", opened)
+    context = play_page(session, form, result=result, recipe=panel)
     return render(request, "playground/play.html", context)
 
 
@@ -123,5 +120,5 @@ def rename(request: Request, recipe_id: Id, state: State, sent: SentForm) -> Res
     except InvalidInput as error:
         with state.database.read() as session:
             opened = service.open_recipe(session, service.get_recipe(session, recipe_id))
-        return _list_page(request, state, wrong=RecipeRow(opened, None, name, error.detail))
+        return _list_page(request, wrong=RecipeRow(opened, None, name, error.detail))
     return redirect_with_notice(RECIPES, f"The recipe is called “{recipe.name}” now.")

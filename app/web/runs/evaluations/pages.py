@@ -22,7 +22,7 @@ from app.registry.tables.runs import Run
 from app.web.access.needs import Action, Router
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm
-from app.web.state import Id, State, Writing
+from app.web.state import Id, Reading, State, Writing
 from app.web.templates import render
 
 router = Router(include_in_schema=False)
@@ -52,10 +52,9 @@ class EvaluationPage:
 
 
 @router.get("/runs/{run_id}/evaluation", Action.LOOK)
-def show(request: Request, run_id: Id, state: State, new: bool = False) -> Response:
+def show(request: Request, run_id: Id, session: Reading, new: bool = False) -> Response:
     """Show the newest evaluation of a run, or the form of a new one."""
-    with state.database.read() as session:
-        page = _page(session, run_id, EvaluationRequest(), new=new)
+    page = _page(session, run_id, EvaluationRequest(), new=new)
     return render(request, "runs/evaluation.html", page)
 
 
