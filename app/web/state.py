@@ -106,7 +106,7 @@ def open_for(
 def session_of(request: Request) -> AbstractContextManager[Session]:
     """The open session of a request, for what is read besides; without one, one for reading."""
     opened = getattr(request.state, "session", None)
-    return nullcontext(opened) if opened else app_state(request).database.read()
+    return nullcontext(opened) if opened else open_for(request, Database.read)
 
 
 def find_id(state: AppState, table: type[Any], reference: int | str | None) -> int | None:

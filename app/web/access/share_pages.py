@@ -10,10 +10,9 @@ from starlette.responses import RedirectResponse, Response
 
 from app.registry.actor import Visibility
 from app.registry.db import Session
-from app.registry.errors import AppError, Conflict, Forbidden, InvalidInput
+from app.registry.errors import Conflict, Forbidden, InvalidInput
 from app.registry.people import shares
 from app.registry.people.shares import ThingKind
-from app.registry.state import AppState
 from app.web import templates
 from app.web.access.needs import Action, Router
 from app.web.access.person import require_person
@@ -72,7 +71,8 @@ def change_sharing(
                 undo, restores = _share(session, thing, name, edits)
             view = replace(_view(session, kind, thing_id, undo=undo), restores=restores)
     except (Forbidden, Conflict, InvalidInput) as error:
-        view = _refused(state, kind, thing_id, error)
+        with state.database.read() as session:
+            view = _view(session, kind, thing_id, error=error.detail)
     if not templates.wants_fragment(request) and not view.error:
         return RedirectResponse(view.address, status_code=303)
     return _answer(request, view)
@@ -89,11 +89,6 @@ def _share(session: Session, thing: object, name: str, edits: Edits) -> tuple[di
         shares.share(session, thing, user, edits=edits == "edit")
     undo = {"name": user.name, "edits": {None: "none", True: "edit", False: "see"}[before]}
     return undo, restores
-
-
-def _refused(state: AppState, kind: ThingKind, thing_id: int, error: AppError) -> ShareView:
-    with state.database.read() as session:
-        return _view(session, kind, thing_id, error=error.detail)
 
 
 def _view(

@@ -12,10 +12,9 @@ from starlette.responses import Response
 from app.registry.actor import current_actor
 from app.registry.blind_tests import images, judging, plan, results, service
 from app.registry.blind_tests.judging import Turn
-from app.registry.blind_tests.plan import BlindPlan, BlindRequest
+from app.registry.blind_tests.plan import BlindRequest
 from app.registry.blind_tests.results import BlindResult
 from app.registry.db import MAX_ID
-from app.registry.state import AppState
 from app.registry.tables.blind_tests import BlindTest, Choice, Question
 from app.web.access.needs import Action, Router
 from app.web.answers import Answer, OwnedAnswer
@@ -128,18 +127,13 @@ def pair_out(turn: Turn) -> BlindPairOut:
     )
 
 
-def _planned(body: BlindTestIn, state: AppState) -> BlindPlan:
-    with state.database.read() as session:
-        return plan.plan_blind_test(session, body)
-
-
 @router.post("/blind-tests/estimate", Action.LOOK)
-def estimate_blind_test(body: BlindTestIn, state: State) -> BlindEstimate:
+def estimate_blind_test(body: BlindTestIn, session: Reading) -> BlindEstimate:
     """Estimate a blind test.
 
     Nothing is stored or queued; what is wrong is said as for starting it.
     """
-    planned = _planned(body, state)
+    planned = plan.plan_blind_test(session, body)
     return BlindEstimate.of(planned.test, planned.statistics, planned)
 
 
@@ -149,7 +143,8 @@ def start_blind_test(body: BlindTestIn, state: State, session: Writing) -> Blind
 
     Until it ends, nothing tells which candidate an image is of.
     """
-    planned = _planned(body, state)
+    with state.database.read() as reading:
+        planned = plan.plan_blind_test(reading, body)
     return blind_test_out(service.start(session, planned, state.store))
 
 

@@ -141,7 +141,9 @@ def remove_alias(slug: Slug, session: Writing, sent: SentForm) -> Response:
     """Remove an alias; its version stays."""
     adapter = service.adapter_by_slug(session, slug)
     aliases.delete_alias(session, adapter.key, str(sent.get("alias", "")))
-    return _back_to_adapter(slug, str(sent.get("v", "")))
+    shown = str(sent.get("v", ""))
+    query = f"?v={shown}" if shown.isascii() and shown.isdigit() else ""
+    return RedirectResponse(f"/adapters/{slug}{query}#versions", status_code=303)
 
 
 @router.post("/adapters/{slug}/again", Action.TRAIN)
@@ -153,11 +155,6 @@ def again(slug: Slug, session: Writing, sent: SentForm) -> Response:
     into = adapter.key if adapter.is_listed else None
     run, _ = train_again(session, run_id, adapter_id=into)
     return RedirectResponse(f"/runs/{run.key}", status_code=303)
-
-
-def _back_to_adapter(slug: str, shown: str) -> Response:
-    query = f"?v={shown}" if shown.isascii() and shown.isdigit() else ""
-    return RedirectResponse(f"/adapters/{slug}{query}#versions", status_code=303)
 
 
 @router.get("/adapters/{slug}/weights", Action.LOOK)

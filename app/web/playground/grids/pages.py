@@ -328,26 +328,24 @@ def sheet_response(state: AppState, grid_id: int, sheet: int) -> Response:
 
 
 @router.post("/grids/{grid_id}/winner", Action.EDIT)
-def choose(request: Request, grid_id: Id, state: State, sent: SentForm) -> Response:
+def choose(request: Request, grid_id: Id, session: Writing, sent: SentForm) -> Response:
     """Choose a cell, and make its weight or image that of its adapter."""
     place = _place(sent)
     try:
         action = WinnerAction(str(sent.get("becomes", "")))
     except ValueError:
         raise InvalidInput("Choose what the image becomes.") from None
-    with state.database.write() as session:
-        told = winner.choose_winner(session, grid_id, place, action)
-    return _answer_choice(request, state, grid_id, place, told)
+    told = winner.choose_winner(session, grid_id, place, action)
+    return _answer_choice(request, session, grid_id, place, told)
 
 
 @router.post("/grids/{grid_id}/keep", Action.DRAW)
-def keep(request: Request, grid_id: Id, state: State, sent: SentForm) -> Response:
+def keep(request: Request, grid_id: Id, session: Writing, sent: SentForm) -> Response:
     """Make the image of a cell one of the gallery."""
     place = _place(sent)
-    with state.database.write() as session:
-        kept = winner.keep_cell(session, grid_id, place)
+    kept = winner.keep_cell(session, grid_id, place)
     return _answer_choice(
-        request, state, grid_id, place, f"The gallery has it now, as image {kept.key}."
+        request, session, grid_id, place, f"The gallery has it now, as image {kept.key}."
     )
 
 
@@ -358,14 +356,15 @@ def _place(sent: FormData) -> int:
     return int(text)
 
 
-def _answer_choice(request: Request, state: State, grid_id: int, place: int, told: str) -> Response:
+def _answer_choice(
+    request: Request, session: Session, grid_id: int, place: int, told: str
+) -> Response:
     """The side panel with what was done; without scripts, the page."""
-    with state.database.read() as session:
-        view = grid_view(session, service.get_grid(session, grid_id))
-        cell = winner.cell_view(view, place)
-        if not wants_fragment(request):
-            return redirect_with_notice(_address(grid_id, cell), told)
-        fragment = views.chosen_cell(session, view, place, told=told, is_oob=True)
+    view = grid_view(session, service.get_grid(session, grid_id))
+    cell = winner.cell_view(view, place)
+    if not wants_fragment(request):
+        return redirect_with_notice(_address(grid_id, cell), told)
+    fragment = views.chosen_cell(session, view, place, told=told, is_oob=True)
     return render_fragment("playground/grids/_chosen.html", chosen=fragment)
 
 
