@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from app.registry.config import Settings
-from app.registry.db import make_engine
+from app.registry.db import Database, make_engine
 from app.registry.errors import UnusableDatabase
 from app.registry.migrate import complete_search_index, require_current
 
@@ -39,6 +39,16 @@ def require_database(settings: Settings, *, was_migrated: bool = False) -> None:
         ) from error
     finally:
         engine.dispose()
+
+
+@contextmanager
+def open_database(settings: Settings) -> Iterator[Database]:
+    """The database as it is, closed at the end."""
+    database = Database(make_engine(settings.sqlalchemy_url))
+    try:
+        yield database
+    finally:
+        database.dispose()
 
 
 @contextmanager

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from app.cli.database import open_database
 from app.registry.blobs import sweep, trash
 from app.registry.blobs.report import bad_files, summary
 from app.registry.config import Settings
-from app.registry.db import Database, make_engine
+from app.registry.db import Database
 from app.registry.jobs.presence import present_workers
 from app.registry.migrate import head_revision, require_current
 from app.registry.paths import python_path
@@ -133,12 +134,9 @@ def _has_database(settings: Settings) -> bool:
 @contextmanager
 def _current_database(settings: Settings) -> Iterator[Database]:
     """The database, closed at the end. Raises UnusableDatabase unless it is of this version."""
-    database = Database(make_engine(settings.sqlalchemy_url))
-    try:
+    with open_database(settings) as database:
         require_current(database.engine)
         yield database
-    finally:
-        database.dispose()
 
 
 def check_storage(settings: Settings) -> str:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from app.cli.database import first_line
+from app.cli.database import first_line, open_database
 from app.registry.config import Settings
-from app.registry.db import Database, make_engine
+from app.registry.db import make_engine
 from app.registry.migrate import complete_search_index, head_revision, upgrade, usable_revision
 from app.registry.people.service import require_accounts
 
@@ -31,21 +31,13 @@ def run(arguments: Namespace, settings: Settings) -> int:
     try:
         print(migrate(settings), flush=True)
         if arguments.before_serve:
-            _require_accounts(settings)
+            with open_database(settings) as database, database.read() as session:
+                require_accounts(session, accounts=settings.accounts)
     except (sa.exc.OperationalError, sqlite3.OperationalError, OSError) as error:
         reason = _reason(error, settings)
         print(f"The database cannot be migrated: {reason}.", file=sys.stderr, flush=True)
         return 2
     return 0
-
-
-def _require_accounts(settings: Settings) -> None:
-    database = Database(make_engine(settings.sqlalchemy_url))
-    try:
-        with database.read() as session:
-            require_accounts(session, accounts=settings.accounts)
-    finally:
-        database.dispose()
 
 
 def _reason(error: Exception, settings: Settings) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from app.cli.database import require_database
+from app.cli.database import open_database, require_database
 from app.registry.blobs import ownership, trash
 from app.registry.blobs.sweep import ADOPT_COMMAND, SweepSummary, empty_trash, sweep
 from app.registry.blobs.trash import Amount
 from app.registry.config import Settings
-from app.registry.db import Database, make_engine
+from app.registry.db import Database
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore
 from app.registry.wording import plural
@@ -24,15 +24,12 @@ def run(arguments: Namespace, settings: Settings) -> int:
     UnusableDatabase and StorageUnavailable.
     """
     require_database(settings)  # another version may refer to files in other places
-    database = Database(make_engine(settings.sqlalchemy_url))
-    try:
+    with open_database(settings) as database:
         store = open_store(settings.storage_url, settings.data_dir)
         if arguments.restore:
             print(_restore(store, dry_run=arguments.dry_run))
             return 0
         swept = _sweep(database, store, arguments)
-    finally:
-        database.dispose()
     for line in lines(swept, arguments):
         print(line)
     return REPORTED if swept.report else 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 
-from app.cli.database import require_database
+from app.cli.database import open_database, require_database
 from app.cli.progress_line import progress_line
 from app.registry.blobs.check import StoreCheck
 from app.registry.blobs.report import bad_files, summary
 from app.registry.config import Settings
-from app.registry.db import Database, make_engine
+from app.registry.db import Database
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore
 from app.registry.wording import plural, size_text
@@ -22,12 +22,9 @@ def run(arguments: Namespace, settings: Settings) -> int:
     Raises UnusableDatabase and StorageUnavailable.
     """
     require_database(settings)  # another version may refer to files in other places
-    database = Database(make_engine(settings.sqlalchemy_url))
-    try:
+    with open_database(settings) as database:
         store = open_store(settings.storage_url, settings.data_dir)
         return verify_store(database, store, reads=store.is_local or arguments.full)
-    finally:
-        database.dispose()
 
 
 def verify_store(database: Database, store: BlobStore, *, reads: bool) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import demo, doctor, migrate, sweep, train, verify
+from app.cli import demo, doctor, migrate, train, verify
 from app.cli.adapter_files.arguments import TOOLS, tool_parser
 from app.cli.main import build_parser, main, settings_from
 from app.cli.serving import has_desktop
@@ -235,8 +235,8 @@ def test_an_outage_during_a_command_is_a_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """It begins after the command has seen that the database can be used."""
-    for module in (sweep, verify):
-        monkeypatch.setattr(module, "make_engine", functools.partial(make_engine, patience=0))
+    impatient = functools.partial(make_engine, patience=0)
+    monkeypatch.setattr("app.cli.database.make_engine", impatient)
     other = sqlite3.connect(data_dir / "brushwork.db", isolation_level=None)
     with contextlib.closing(other):
         other.execute("BEGIN IMMEDIATE")
