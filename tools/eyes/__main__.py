@@ -9,22 +9,9 @@ from pathlib import Path
 import torch
 
 from tools.eyes.drawings import Artwork, UnseenHand, load_eyes_artwork, render_all
-from tools.eyes.evaluation import (
-    ask,
-    ask_captioned,
-    fit_scale,
-    judge_honesty,
-    score_table,
-)
+from tools.eyes.evaluation import ask, ask_captioned, fit_scale, judge_honesty, score_table
 from tools.eyes.looks import HELD_OUT, TRAINED, on_white
-from tools.eyes.training import (
-    EyesRecipe,
-    ImageStream,
-    Split,
-    Trainer,
-    reduced,
-    split_drawings,
-)
+from tools.eyes.training import EyesRecipe, ImageStream, Split, Trainer, reduced, split_drawings
 from tools.starter.plain_names import PLAIN_NAMES
 from worker.core import starter
 from worker.core.eyes.embedded import WEIGHTS, EmbeddedEyes, load_embedded, save_embedded

@@ -16,13 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tools.starter.artwork import (
-    NAMES_PACKAGE,
-    icon_name,
-    read_package,
-    render_drawing,
-    svg_of,
-)
+from tools.starter.artwork import NAMES_PACKAGE, icon_name, read_package, render_drawing, svg_of
 
 RENDER_SIZE = 160
 GROUPS = frozenset({0, 3, 4, 5, 6, 7, 8})

@@ -21,14 +21,7 @@ from torch import Tensor, nn
 from tools.eyes.dense import EDGE, FROZEN_BLOCKS, DenseLate
 from tools.eyes.drawings import Artwork
 from tools.eyes.imagenet import folded, load_imagenet
-from tools.eyes.looks import (
-    HELD_OUT,
-    TRAINED,
-    draw_looks,
-    mirrored,
-    on_white,
-    transform,
-)
+from tools.eyes.looks import HELD_OUT, TRAINED, draw_looks, mirrored, on_white, transform
 from tools.starter.pace import rate_factor
 from worker.core.eyes.efficientnet import WIDTH, EfficientNetLite0, EyesHead
 from worker.core.eyes.embedded import SIZE, channels_last, network_input

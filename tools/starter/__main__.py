@@ -8,12 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from tools.starter.artwork import (
-    fetch_artwork,
-    load_artwork,
-    ordinary_words,
-    read_subjects,
-)
+from tools.starter.artwork import fetch_artwork, load_artwork, ordinary_words, read_subjects
 from tools.starter.base import Build, build_starter
 from tools.starter.errors import BuildError
 from tools.starter.hardware import choose_hardware

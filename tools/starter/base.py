@@ -10,20 +10,12 @@ from torch import Tensor
 from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
 from tools.starter.artwork import ArtworkSubject
-from tools.starter.autoencoder import (
-    encode_latents,
-    scale_latents,
-    train_autoencoder,
-)
+from tools.starter.autoencoder import encode_latents, scale_latents, train_autoencoder
 from tools.starter.checkpoint import Checkpoint, fingerprint, never
 from tools.starter.errors import BuildError
 from tools.starter.hardware import Hardware
 from tools.starter.recipe import Recipe
-from tools.starter.text_encoder import (
-    CaptionSource,
-    encode_tokens,
-    train_text_encoder,
-)
+from tools.starter.text_encoder import CaptionSource, encode_tokens, train_text_encoder
 from tools.starter.tokenizer import keep_tokenizer, pad_tokens
 from tools.starter.training_set import TrainingSet, choose_images
 from tools.starter.unet import caption_seed, make_scheduler, train_unet

@@ -7,11 +7,7 @@ from pathlib import Path
 
 from sqlmodel import Session
 
-from app.registry.adapters.downloads import (
-    facts_sha256,
-    version_metadata,
-    with_cover,
-)
+from app.registry.adapters.downloads import facts_sha256, version_metadata, with_cover
 from app.registry.adapters.service import find_file
 from app.registry.adapters.versions.create_version import NewFile, add_file
 from app.registry.code_version import code_version

@@ -45,11 +45,7 @@ from worker.core.lora_files.read_metadata import (
     SourceMetadata,
     read_source_metadata,
 )
-from worker.core.lora_files.reading import (
-    AdapterReading,
-    convert_layout,
-    matching_families,
-)
+from worker.core.lora_files.reading import AdapterReading, convert_layout, matching_families
 from worker.core.lora_files.sketch import sketch_weights
 from worker.core.safetensors_header import tensor_hash
 from worker.core.wording import shortened

@@ -13,12 +13,7 @@ from typing import Any
 from worker.core import starter
 from worker.core.bases import single_file
 from worker.core.bases.family import BaseInfo, BaseModelError, Shapes
-from worker.core.families.folder import (
-    INDEX,
-    SCHEDULER,
-    stored_class,
-    weight_stem,
-)
+from worker.core.families.folder import INDEX, SCHEDULER, stored_class, weight_stem
 from worker.core.families.folder import vae_factor as vae_factor
 from worker.core.families.folders import folder_kind
 from worker.core.families.stable_diffusion.folder import (

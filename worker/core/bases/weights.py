@@ -12,12 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from diffusers import (
-    AutoencoderKL,
-    AutoencoderTiny,
-    UNet2DConditionModel,
-    ZImageTransformer2DModel,
-)
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel, ZImageTransformer2DModel
 from torch import Tensor, nn
 from torch.nn import init
 from torch.overrides import TorchFunctionMode

@@ -10,13 +10,7 @@ from PIL import Image
 
 from worker.core.evaluation.choice import Candidate, choose
 from worker.core.evaluation.errors import EvaluationError, NotMeasured
-from worker.core.evaluation.measures import (
-    FEWEST_SUBJECTS,
-    Adherence,
-    MemoryScale,
-    drift,
-    variety,
-)
+from worker.core.evaluation.measures import FEWEST_SUBJECTS, Adherence, MemoryScale, drift, variety
 from worker.core.evaluation.report import CheckpointReport, WeightReport
 from worker.core.evaluation.style import PatchScale, StyleScale
 from worker.core.evaluation.subjects import FEWEST_IMAGES, MOST_CAPTIONS, spread

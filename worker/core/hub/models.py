@@ -20,13 +20,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
-from worker.core.captioning.local.inspect import (
-    CONFIG,
-    ONNX,
-    TAGS,
-    UnusableModel,
-    family_of_config,
-)
+from worker.core.captioning.local.inspect import CONFIG, ONNX, TAGS, UnusableModel, family_of_config
 from worker.core.families.folder import INDEX
 from worker.core.hub.errors import Access, HubError
 from worker.core.hub.repository import RemoteFile, Repository, fetch_repository

@@ -14,10 +14,7 @@ from worker.core.lora_files.file_family import find_family
 from worker.core.lora_files.file_layout import read_layout
 from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.lora_files.read_metadata import MAX_NAME, read_source_metadata
-from worker.core.lora_files.reading import (
-    BaseWeights,
-    convert_layout,
-)
+from worker.core.lora_files.reading import BaseWeights, convert_layout
 from worker.core.words import FileFormat, WeightDtype
 
 

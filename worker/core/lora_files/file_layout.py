@@ -36,11 +36,7 @@ from worker.core.lora_files.parametrizations import (
     ParametrizationKind,
     detect_parametrization,
 )
-from worker.core.lora_files.peft_settings import (
-    PeftSettings,
-    SettingsOfFile,
-    read_settings,
-)
+from worker.core.lora_files.peft_settings import PeftSettings, SettingsOfFile, read_settings
 from worker.core.safetensors_header import MAX_ADAPTER_BYTES, Header, HeaderError, read_header
 from worker.core.wording import plural, size_text
 

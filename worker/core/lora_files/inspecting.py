@@ -17,11 +17,7 @@ from worker.core.lora_files.canonical import LoraModule
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.file_layout import FileLayout, ModuleLayout, read_layout
 from worker.core.lora_files.read_metadata import SourceMetadata, read_source_metadata
-from worker.core.lora_files.reading import (
-    BaseWeights,
-    convert_layout,
-    matching_families,
-)
+from worker.core.lora_files.reading import BaseWeights, convert_layout, matching_families
 
 Number = TypeVar("Number", int, float)
 

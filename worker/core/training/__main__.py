@@ -8,11 +8,7 @@ from collections.abc import Sequence
 from worker.core.device import choose_device
 from worker.core.lean_imports import lean_imports
 from worker.core.training.command_line.console import Console, print_failure
-from worker.core.training.command_line.flags import (
-    ArgumentsError,
-    TrainArguments,
-    parse_arguments,
-)
+from worker.core.training.command_line.flags import ArgumentsError, TrainArguments, parse_arguments
 
 
 def main(words: Sequence[str]) -> int:

@@ -32,14 +32,7 @@ from worker.runtime.attempts.save_result import TrainingResult
 from worker.runtime.attempts.work import RunInputs, RunWork, load_inputs
 from worker.runtime.job_progress import RefusedError
 from worker.runtime.line_process import Ended
-from worker.runtime.messages import (
-    ExportReport,
-    FailureReport,
-    Heartbeat,
-    Message,
-    Ready,
-    Train,
-)
+from worker.runtime.messages import ExportReport, FailureReport, Heartbeat, Message, Ready, Train
 from worker.runtime.outages.patience import CanceledWhileWaiting, reason_to_wait
 from worker.runtime.trainer_process import TrainerProcess
 

@@ -29,13 +29,7 @@ from worker.core.training.events import (
 from worker.core.training.fallback import reduce_memory_use
 from worker.core.training.outcome import TrainedAdapter
 from worker.runtime.attempts.attempt import CRASHED, NO_MEMORY, POLL_SECONDS
-from worker.runtime.job_progress import (
-    IoWork,
-    JobWatch,
-    OtherJobsWaiting,
-    RefusedError,
-    succeed,
-)
+from worker.runtime.job_progress import IoWork, JobWatch, OtherJobsWaiting, RefusedError, succeed
 from worker.runtime.line_process import Ended
 from worker.runtime.messages import FailureReport, Message, Ready, RoundTrips, Train
 from worker.runtime.scratch import ItemsToTrain, write_images

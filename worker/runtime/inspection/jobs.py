@@ -23,13 +23,7 @@ from app.registry.job_kinds.states import JobStatus
 from worker.core.bases.family import BaseInfo
 from worker.core.captioning.local.inspect import CaptionModelInfo
 from worker.runtime.device import child_environment
-from worker.runtime.job_progress import (
-    IoWork,
-    JobCanceled,
-    RefusedError,
-    WorkerStopping,
-    finish,
-)
+from worker.runtime.job_progress import IoWork, JobCanceled, RefusedError, WorkerStopping, finish
 from worker.runtime.line_process import Ended, LineProcess
 from worker.runtime.outages.job_clock import JobClock
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from worker.core.families.facts.family_facts import (
-    FamilyFacts,
-    Recipe,
-    UsualDrawing,
-)
+from worker.core.families.facts.family_facts import FamilyFacts, Recipe, UsualDrawing
 from worker.core.families.facts.flow import flow_options
 from worker.core.families.facts.latents import LinearMap
 from worker.core.families.facts.memory import MemoryFacts

@@ -7,12 +7,7 @@ from dataclasses import dataclass, replace
 
 from worker.core.families.family import BaseFamily, Component
 from worker.core.lora_files.peft_settings import PeftSettings, SettingsOfFile, read_settings
-from worker.core.lora_files.proof.content import (
-    KOHYA_PAIR,
-    PEFT_PAIR,
-    FileContent,
-    LoaderReading,
-)
+from worker.core.lora_files.proof.content import KOHYA_PAIR, PEFT_PAIR, FileContent, LoaderReading
 from worker.core.lora_files.proof.layout import BaseLayout
 
 DOTTED = ("diffusion_model.", "transformer.")

@@ -6,11 +6,7 @@ convert_sep_to_dot), `src/model/adapter/lora.hpp`.
 
 from __future__ import annotations
 
-from worker.core.lora_files.proof.content import (
-    FileContent,
-    LoaderReading,
-    match_layer_names,
-)
+from worker.core.lora_files.proof.content import FileContent, LoaderReading, match_layer_names
 from worker.core.lora_files.proof.layout import ANY_ENCODER, ENCODER_LAYERS, PAIRS, BaseLayout
 
 # it turns underscores into dots, except in listed words, as these are not

@@ -7,11 +7,7 @@ convert_diffusers_to_sai_if_needed), `library/sdxl_original_unet.py`.
 from __future__ import annotations
 
 from worker.core.families.family import BaseFamily
-from worker.core.lora_files.proof.content import (
-    FileContent,
-    LoaderReading,
-    match_layer_names,
-)
+from worker.core.lora_files.proof.content import FileContent, LoaderReading, match_layer_names
 from worker.core.lora_files.proof.layout import ENCODER_LAYERS, BaseLayout
 
 # its network covers only layers inside transformers, residual blocks and samplers

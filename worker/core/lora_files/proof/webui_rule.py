@@ -21,12 +21,7 @@ from worker.core.lora_files.proof.content import (
     match_layer_names,
     use_other_changes,
 )
-from worker.core.lora_files.proof.layout import (
-    ANY_ENCODER,
-    ENCODER_LAYERS,
-    FUSED_PARTS,
-    BaseLayout,
-)
+from worker.core.lora_files.proof.layout import ANY_ENCODER, ENCODER_LAYERS, FUSED_PARTS, BaseLayout
 
 MAX_FORGE_LEFT_OVER = 12
 _ARCHITECTURES = {
