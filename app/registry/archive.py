@@ -40,16 +40,12 @@ BROKEN = "The zip archive is damaged or truncated. Create it again."
 TOO_MANY = f"The zip archive has more than {MAX_ENTRIES:,} entries. Split it into smaller ones."
 
 
-class ArchiveRefused(InvalidInput):
+class ArchiveRefused(InvalidInput, code="archive_refused"):
     """The archive is refused; the message gives the reason."""
 
-    code = "archive_refused"
 
-
-class MemberRefused(InvalidInput):
+class MemberRefused(InvalidInput, code="archive_member_refused"):
     """One file of the archive is refused; the message gives the reason."""
-
-    code = "archive_member_refused"
 
 
 @dataclass(frozen=True)

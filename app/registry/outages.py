@@ -40,28 +40,18 @@ SQLITE_AWAY = frozenset(
 )
 
 
-class DatabaseBusy(AppError):
+class DatabaseBusy(AppError, status=503, title="Busy", code="database_busy"):
     """Another process held the database for longer than a request waits."""
 
-    status = 503
-    title = "Busy"
-    code = "database_busy"
 
-
-class DatabaseUnavailable(AppError):
+class DatabaseUnavailable(
+    AppError, status=503, title="The database does not answer", code="database_unavailable"
+):
     """The database cannot be reached, read or written."""
 
-    status = 503
-    title = "The database does not answer"
-    code = "database_unavailable"
 
-
-class ServerBusy(AppError):
+class ServerBusy(AppError, status=503, title="Busy", code="server_busy"):
     """The server has too many files and connections open."""
-
-    status = 503
-    title = "Busy"
-    code = "server_busy"
 
 
 def outage(error: BaseException) -> AppError | None:

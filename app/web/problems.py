@@ -94,12 +94,13 @@ def problem_response(error: AppError) -> ProblemResponse:
     return ProblemResponse(body, status_code=error.status, headers=error_headers(error))
 
 
-class MethodNotAllowed(AppError):
+class MethodNotAllowed(
+    AppError,
+    status=405,
+    title=HTTPStatus.METHOD_NOT_ALLOWED.phrase.capitalize(),
+    code="method_not_allowed",
+):
     """The address does not have the method of the request; `allowed` lists those that it has."""
-
-    status = 405
-    title = HTTPStatus.METHOD_NOT_ALLOWED.phrase.capitalize()
-    code = "method_not_allowed"
 
     def __init__(self, methods: Iterable[str]) -> None:
         super().__init__("This address does not support that method.")

@@ -119,12 +119,8 @@ class KnownHosts:
         return await self.app(scope, receive, send)
 
 
-class UnknownHost(AppError):
+class UnknownHost(AppError, status=400, title="Unknown host name", code="unknown_host"):
     """The request names a host that this server does not answer to."""
-
-    status = 400
-    title = "Unknown host name"
-    code = "unknown_host"
 
 
 class SameSite:
@@ -156,12 +152,8 @@ def cross_site_reason(headers: Headers) -> str | None:
     return None if host_of(origin) == headers.get("host") else sentence
 
 
-class AddressTooLong(AppError):
+class AddressTooLong(AppError, status=414, title="Address too long", code="uri_too_long"):
     """The path with its query is longer than any that Brushwork makes."""
-
-    status = 414
-    title = "Address too long"
-    code = "uri_too_long"
 
 
 class AddressLimit:

@@ -14,12 +14,8 @@ FORGET_SECONDS = 600.0  # after this long, one wrong password of an address is f
 IPV6_SITE_BITS = 64  # one customer usually has all of these addresses
 
 
-class TooManyTries(AppError):
+class TooManyTries(AppError, status=429, title="Too many wrong passwords", code="too_many_tries"):
     """Too many wrong passwords; the message says when to try again."""
-
-    status = 429
-    title = "Too many wrong passwords"
-    code = "too_many_tries"
 
     def __init__(self, seconds: float) -> None:
         self.retry_after = max(1, math.ceil(seconds))

@@ -20,11 +20,9 @@ LEASE = timedelta(seconds=60)
 KEPT = timedelta(hours=24)
 
 
-class StillRunning(Conflict):
+class StillRunning(Conflict, title="Still running", code="still_running"):
     """The first request with this key has not been answered yet."""
 
-    title = "Still running"
-    code = "still_running"
     retry_after = 1
 
 

@@ -44,12 +44,8 @@ RETRY_OTHERS_AFTER = timedelta(days=1)  # what failed for another reason than th
 MAX_FILES = 1_000  # of a folder that are looked at
 
 
-class FolderUnusable(AppError):
+class FolderUnusable(AppError, status=409, title="A folder cannot be used", code="folder"):
     """A folder of another program is missing, read-only or full."""
-
-    status = 409
-    title = "A folder cannot be used"
-    code = "folder"
 
 
 @dataclass(frozen=True)

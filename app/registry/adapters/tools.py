@@ -232,12 +232,8 @@ def cancel(session: Session, job_id: int) -> IoJob:
     return job
 
 
-class FileGone(AppError):
+class FileGone(AppError, status=410, title="No longer kept", code="file_swept"):
     """A file for download has expired."""
-
-    status = 410
-    title = "No longer kept"
-    code = "file_swept"
 
 
 def fused_file(session: Session, store: BlobStore, job_id: int) -> tuple[str, str]:

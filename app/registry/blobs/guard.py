@@ -23,11 +23,8 @@ from app.registry.tables.blobs import ErasedHash
 DELETION_LOCK = 0x62727364
 
 
-class JustDeleted(StorageUnavailable):
+class JustDeleted(StorageUnavailable, title="Deleted at the same moment", code="just_deleted"):
     """The file was deleted for good while the same bytes were stored again."""
-
-    title = "Deleted at the same moment"
-    code = "just_deleted"
 
 
 def make_guard(store: BlobStore) -> Callable[[Session], None]:

@@ -19,10 +19,8 @@ CAPTION_SUFFIXES = (".txt", ".caption")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-class CaptionRefused(InvalidInput):
+class CaptionRefused(InvalidInput, code="caption_refused"):
     """The caption cannot be used; the message gives the reason."""
-
-    code = "caption_refused"
 
 
 class CaptionFromFile(NamedTuple):

@@ -45,10 +45,8 @@ TOO_SLOW = (
 ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP")
 
 
-class ImageRefused(InvalidInput):
+class ImageRefused(InvalidInput, code="picture_refused"):
     """The file is not an accepted image; the message gives the reason."""
-
-    code = "picture_refused"
 
 
 @dataclass(frozen=True)

@@ -60,12 +60,8 @@ DRAWN_KINDS = (*EVALUATIONS, JobKind.ADVANCE_SWEEP)
 """What waits until the images of its grid are drawn."""
 
 
-class DamagedJob(AppError):
+class DamagedJob(AppError, status=500, title="This job is damaged", code="damaged_job"):
     """The stored arguments or results of a job cannot be read."""
-
-    status = 500
-    title = "This job is damaged"
-    code = "damaged_job"
 
 
 class JobArgs(BaseModel, frozen=True):

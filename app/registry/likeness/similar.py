@@ -92,11 +92,8 @@ def forget_searches(session: Session) -> None:
     jobs.forget_texts(session, IoJob, [key or 0 for key in keys])
 
 
-class NotMeasured(Conflict):
+class NotMeasured(Conflict, title="Not measured yet", code="not_measured"):
     """The look is not measured yet; within a minute, its job is queued."""
-
-    title = "Not measured yet"
-    code = "not_measured"
 
 
 @dataclass(frozen=True)

@@ -46,12 +46,8 @@ NONCE_BYTES = 16
 log = structlog.get_logger()
 
 
-class WrongLogin(AppError):
+class WrongLogin(AppError, status=403, title="Wrong name or password", code="wrong_login"):
     """The name or the password is wrong; which one is not said."""
-
-    status = 403
-    title = "Wrong name or password"
-    code = "wrong_login"
 
 
 @dataclass(frozen=True)

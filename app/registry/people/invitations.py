@@ -26,12 +26,8 @@ ASK_FOR_NEW = "Ask an administrator for a new one."
 USED = "This link was used already. Without a password, ask an administrator for a new one."
 
 
-class Gone(AppError):
+class Gone(AppError, status=410, title="This link is no longer valid", code="gone"):
     """The link was valid once."""
-
-    status = 410
-    title = "This link is no longer valid"
-    code = "gone"
 
 
 def make_invitation(session: Session, user: User) -> str:

@@ -27,12 +27,9 @@ COST: dict[str, int] = {}  # arguments of PasswordHasher, whose defaults are tho
 _places = threading.BoundedSemaphore(MOST_AT_ONCE)
 
 
-class Busy(AppError):
+class Busy(AppError, status=429, title="Too many logins at once", code="busy"):
     """Too many passwords are looked at now."""
 
-    status = 429
-    title = "Too many logins at once"
-    code = "busy"
     retry_after = 2
 
 

@@ -41,31 +41,25 @@ COARSE_SECONDS = 2.0  # the coarsest time stamps of common file systems
 MAX_REMEMBERED = 200_000  # checked blobs, about 40 MB
 
 
-class BlobNotFound(NotFound):
+class BlobNotFound(NotFound, code="blob_not_found"):
     """No blob with this hash is stored; `sha256` is empty if the name is not a hash."""
 
-    code = "blob_not_found"
     sha256 = ""
 
 
-class BlobDamaged(AppError):
+class BlobDamaged(AppError, status=500, title="A stored file is damaged", code="blob_damaged"):
     """The stored bytes cannot be read, or no longer have the hash they were stored under."""
 
-    status = 500
-    title = "A stored file is damaged"
-    code = "blob_damaged"
     sha256 = ""
 
 
 UnusableBlob = BlobNotFound | BlobDamaged
 
 
-class StorageUnavailable(AppError):
+class StorageUnavailable(
+    AppError, status=503, title="Storage does not answer", code="storage_unavailable"
+):
     """The object store failed or did not answer."""
-
-    status = 503
-    title = "Storage does not answer"
-    code = "storage_unavailable"
 
 
 @dataclass(frozen=True)

@@ -38,12 +38,8 @@ MAX_TOKEN_CHARACTERS = 200
 log = structlog.get_logger()
 
 
-class Unauthorized(AppError):
+class Unauthorized(AppError, status=401, title="Password needed", code="unauthorized"):
     """The password is missing or wrong."""
-
-    status = 401
-    title = "Password needed"
-    code = "unauthorized"
 
 
 @dataclass(frozen=True)
