@@ -123,7 +123,8 @@ def everything(session: Session) -> AbstractContextManager[None]:
 def all_parts(session: Session) -> AbstractContextManager[None]:
     """Within the block the statements of a session find all parts of the things that it sees.
 
-    For parts of things that were read before, and of which nothing else may be hidden.
+    For parts of things that were read before, or that the same statement limits, and of which
+    nothing else may be hidden.
     """
     return with_info(session, ALL_PARTS, True)
 
@@ -207,7 +208,12 @@ def sees(session: Session, table: type[Any], key: Any) -> list[Condition]:
     """Conditions that the person of this session sees the row with this id; none: they see all."""
     if principal_of(session) is None:
         return []
-    return [_exists(table.__tablename__, key, alone=True)]
+    return [_sees(table.__tablename__, key)]
+
+
+@lru_cache(maxsize=20)
+def _sees(name: str, key: Any) -> Condition:
+    return _exists(name, key, alone=True)
 
 
 def belongs_to(name: str, user_id: int) -> Condition:
@@ -258,7 +264,7 @@ def class_of(table: str) -> type[Any]:
 @event.listens_for(Session, "do_orm_execute")
 def _limit(state: ORMExecuteState) -> sa.Result[Any] | None:
     principal = principal_of(state.session)  # type: ignore[arg-type]
-    if principal is None or state.is_column_load or state.is_relationship_load:
+    if principal is None:
         return None
     names, bare, parts = set(), [], [state.statement]
     while parts:  # twice as fast as `visitors.iterate`
@@ -270,6 +276,10 @@ def _limit(state: ORMExecuteState) -> sa.Result[Any] | None:
             parts.extend(part.get_children())
             if kind == "select" and not part._propagate_attrs:
                 bare.append(part)
+    for name in sorted(names & NAMING.keys()):
+        hidden_ids(state.session, NAMING[name])  # type: ignore[arg-type]  # for `_hide_names`
+    if state.is_column_load or state.is_relationship_load:
+        return None
     if state.session.info.get(ALL_PARTS):
         names &= _things.keys()
     options = [_criterion(name) for name in sorted(names) if is_limited(name)]
@@ -474,8 +484,8 @@ def _hide_names(row: Any, context: Any, *_: Any) -> None:
 def hide_names(*tables: type[Any]) -> None:
     """Hide names of sources in these tables, which are those of `NAMING`."""
     for table in tables:
-        for moment in ("load", "refresh"):  # in which another statement is executed
-            event.listen(table, moment, _hide_names, restore_load_context=True)
+        event.listen(table, "load", _hide_names)
+        event.listen(table, "refresh", _hide_names)
 
 
 # What is made from a private thing

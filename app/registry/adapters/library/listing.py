@@ -26,6 +26,7 @@ from app.registry.db import MAX_ID
 from app.registry.errors import invalid_field
 from app.registry.paging import foreign_cursor, read_cursor, write_cursor
 from app.registry.tables.adapters import Adapter, AdapterTag, is_in_library
+from app.registry.tables.owned import all_parts
 from worker.core.families.family import BaseFamily
 from worker.core.words import Labeled
 
@@ -107,6 +108,11 @@ class AdapterPage:
 
 def list_adapters(session: Session, filters: Filter) -> AdapterPage:
     """The page of adapters for this filter. Raises InvalidInput for an invalid cursor."""
+    with all_parts(session):  # tags of adapters that the same statements limit
+        return _find_page(session, filters)
+
+
+def _find_page(session: Session, filters: Filter) -> AdapterPage:
     needles = search.needles(filters.q)
     tags = tuple(tag.strip().lower() for tag in filters.tags if tag.strip())
     filters = replace(filters, tags=tags)
