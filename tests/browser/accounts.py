@@ -14,9 +14,10 @@ from app.registry.access import service as sessions
 from app.registry.access.secret_marks import PERSON
 from app.registry.actor import Limits, Role, Visibility
 from app.registry.db import utcnow
+from app.registry.people import invitations
 from app.registry.people import service as people
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.people import DeviceUse
+from app.registry.tables.people import DeviceUse, Invitation
 from app.registry.tables.renders import Render
 from app.web.access.login import Login
 from tests.browser.conftest import Live
@@ -35,6 +36,10 @@ def with_accounts(app: FastAPI, live: Live, context: BrowserContext) -> Iterator
         for table in (Adapter, Render):
             for theirs in session.exec(select(table)):
                 theirs.owner_id, theirs.visibility = user.key, Visibility.PRIVATE
+        later = utcnow() + invitations.VALID
+        for token, used_at in (("valid", None), ("used", utcnow())):
+            link = {"token_sha256": sessions.token_hash(token), "user_id": user.key}
+            session.add(Invitation(**link, expires_at=later, used_at=used_at))
         session.add(DeviceUse(user_id=1, hour=utcnow(), queue="train", seconds=7_200.0))
     log_in(live, context, user_id=1)
     yield

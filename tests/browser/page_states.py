@@ -651,6 +651,13 @@ PEOPLE = (
     PageState("gallery, what others drew", "/renders?whose=shared"),
     PageState("grids, none is another's", "/grids?whose=shared"),
     PageState("sessions of people", "/sessions"),
+    PageState("invitation", "/invite/valid"),
+    PageState(
+        "invitation, a password that is guessed",
+        "/invite/valid",
+        do(type_into("#password", "password1234"), click("main button"), see("[role=alert]")),
+    ),
+    PageState("invitation that was used", "/invite/used"),
     PageState("runs, one waits for device time", "/runs", repeats=True),
 )
 """Pages of a server with accounts, as its administrator sees them."""

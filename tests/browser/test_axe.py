@@ -37,7 +37,6 @@ NO_PAGES = {
     "/datasets/{slug}/tags",
     "/datasets/{slug}/tiles",
     "/datasets/{slug}/versions/{version_id}/export",
-    "/invite/{token}",  # without accounts there is none
     "/play/restyle/{image_id}",
     "/example/{style}/{name}.webp",
     "/grids/{grid_id}/cells/{place}",
