@@ -42,6 +42,6 @@ class PendingRequests:
         return order
 
     def take(self) -> Commands:
-        """All requests since the last call."""
-        taken, self._pending = self._pending, Commands()
+        """All requests since the last call; an order to change settings is left."""
+        taken, self._pending = self._pending, Commands(change=self._pending.change)
         return taken
