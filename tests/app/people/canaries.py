@@ -29,7 +29,6 @@ FREE_TEXTS = {
     *("subject", "subjects", "author", "source_url", "alias", "word"),
 }
 """Columns and JSON keys whose texts people write, or that are made from such texts."""
-KEPT = {("base_model", "source")}
 PARAMETERS = {
     "adapter_id": ["adapter"],
     "base_id": ["base_model"],
@@ -131,8 +130,6 @@ def plant(state: AppState, owner_id: int) -> Planted:
 
 def _unique(table: str, key: str, value: Any, words: Any) -> Any:
     """The value with a word of its own in each free text."""
-    if (table, key) in KEPT:
-        return value
     if isinstance(value, dict):
         return {inner: _unique(table, inner, one, words) for inner, one in value.items()}
     if isinstance(value, list):

@@ -128,6 +128,20 @@ def test_no_route_tells_a_private_thing(planted: Planted, client_of: ClientOf, w
     assert not found, "\n".join(found)
 
 
+@pytest.mark.wide
+def test_head_tells_no_more_than_of_absent_things(planted: Planted, client_of: ClientOf) -> None:
+    client, found = others(client_of)["Ben"], []
+    for route, address, absent in addresses(planted, "GET", 1):
+        answer = client.head(address)
+        told = canaries_in(answer, planted, address)
+        here = there = same_but_ids(answer, address)
+        if absent != address:
+            there = same_but_ids(client.head(absent), absent)
+        if told or here != there:
+            found.append(f"HEAD {route} ({address}): {here} {there} {sorted(told)[:4]}")
+    assert not found, "\n".join(found)
+
+
 def test_without_the_filter_it_is_told(
     planted: Planted, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
