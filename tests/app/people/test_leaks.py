@@ -142,6 +142,22 @@ def test_head_tells_no_more_than_of_absent_things(planted: Planted, client_of: C
     assert not found, "\n".join(found)
 
 
+def test_lists_count_what_their_reader_sees(planted: Planted, client_of: ClientOf) -> None:
+    ana, ben, counted = client_of("Ana", "read"), client_of("Ben", "read"), {}
+    for row in read_table("routes.csv"):
+        path = row["path"]
+        if row["method"] != "GET" or not path.startswith("/api/") or "{" in path:
+            continue
+        answers = [client.get(path) for client in (ana, ben)]
+        if "x-total-count" in answers[0].headers:
+            counted[path] = [int(one.headers["x-total-count"]) for one in answers]
+            assert counted[path][1] == len(answers[1].json()), path
+    bens = {path.rpartition("/")[2]: seen for path, (_, seen) in counted.items() if seen}
+    kinds = counted["/api/v1/storage"][0]  # of files: what they take of the machine is everybody's
+    assert bens == {"base-models": 1, "presets": 3, "storage": kinds}  # those that come with it
+    assert sum(hers > seen for hers, seen in counted.values()) > 7, counted
+
+
 def test_without_the_filter_it_is_told(
     planted: Planted, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
