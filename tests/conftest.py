@@ -64,6 +64,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         costs.sort_longest_first(items)
 
 
+def pytest_runtest_setup() -> None:
+    """A training leaves the number of threads that it had: with several, sums differ by chance."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
 @pytest.hookimpl(optionalhook=True)  # these tests may run without pytest-xdist
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """`-n auto`; None leaves the number to the environment variable of pytest-xdist."""
