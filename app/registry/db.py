@@ -183,6 +183,10 @@ class Database:
         raise. `limits`: of people of whom nothing else was said; None without accounts.
         """
         self.engine = engine
+        self._reading = engine.execution_options(readonly=True)
+        self._single = self._reading
+        if not self.is_sqlite:
+            self._single = self._reading.execution_options(isolation_level="AUTOCOMMIT")
         self._send_wakeup = send_wakeup
         self.limits = limits
         self._check_rows = check_rows
@@ -197,9 +201,12 @@ class Database:
         return {DATABASE: self, PRINCIPAL: current_principal(), LIMITS: self.limits}
 
     @contextmanager
-    def read(self) -> Iterator[Session]:
-        """A session for reading; loaded rows stay usable after it closes."""
-        engine = self.engine.execution_options(readonly=True)
+    def read(self, *, once: bool = False) -> Iterator[Session]:
+        """A session for reading; loaded rows stay usable after it closes.
+
+        `once`: for one statement, for which PostgreSQL need not begin and end a transaction.
+        """
+        engine = self._single if once else self._reading
         with _errors_for_people(), Session(engine, expire_on_commit=False) as session:
             session.info.update(self._info())
             yield session

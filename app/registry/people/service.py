@@ -14,6 +14,9 @@ from app.registry.db import utcnow
 from app.registry.errors import Conflict, NotFound, invalid_field
 from app.registry.tables.jobs import Event
 from app.registry.tables.people import MAX_USER_NAME, User
+from app.registry.tables.rows import deleted_too
+
+NAMES = select(User.id, User.name)  # made once, because every page with owners needs it
 
 
 def name_key(name: str) -> str:
@@ -74,7 +77,8 @@ def list_users(session: Session) -> list[User]:
 
 def names(session: Session) -> dict[int, str]:
     """The names of all people, by their ids."""
-    return {key or 0: name for key, name in session.exec(select(User.id, User.name))}
+    with deleted_too(session):  # so that the statement is taken as it is
+        return {key or 0: name for key, name in session.exec(NAMES)}
 
 
 def has_people(session: Session) -> bool:

@@ -13,6 +13,7 @@ from app.registry.db import utcnow
 from app.registry.errors import NotFound
 from app.registry.people.service import record
 from app.registry.tables.people import AccessToken, User
+from app.registry.tables.rows import deleted_too
 from app.registry.wording import aware
 
 PREFIX = "bw_"
@@ -46,7 +47,8 @@ def make_token(
 
 def find_token(session: Session, token: str) -> tuple[AccessToken, User] | None:
     """The row and the person of a token that has not expired; None if they are disabled."""
-    found = session.exec(FIND, params={"sha256": token_hash(token)}).first()
+    with deleted_too(session):  # so that the statement is taken as it is
+        found = session.exec(FIND, params={"sha256": token_hash(token)}).first()
     if found is None or aware(found[0].expires_at) <= utcnow() or found[1].disabled_at:
         return None
     return found

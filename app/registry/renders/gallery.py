@@ -17,7 +17,7 @@ from app.registry.paging import Page, read_rows
 from app.registry.renders.listing import ShownRender, first_images, is_listed, is_no_twin
 from app.registry.slugs import id_of
 from app.registry.tables.adapters import Adapter
-from app.registry.tables.owned import hidden_ids
+from app.registry.tables.owned import hidden_rows
 from app.registry.tables.renders import Render, RenderAdapter
 
 IMAGES_A_PAGE = 48
@@ -133,14 +133,13 @@ def _matches(session: Session, query: str) -> list[ColumnElement[bool]]:
     words = needles(query)
     if not words:
         return [sa.false()] if query.strip() else []
-    texts, hidden = _adapter_texts(session), sorted(hidden_ids(session, "adapter"))
-    names_hidden = _uses_adapters(hidden)
+    texts, hidden = _adapter_texts(session), hidden_rows(session, Adapter, "id")
     conditions = []
     for word in words:
         found: ColumnElement[bool] = col(Render.search_text).contains(word, autoescape=True)
-        if hidden:
+        if hidden is not None:
             in_prompt = col(Render.prompt).icontains(word, autoescape=True)
-            found = (found & ~names_hidden) | in_prompt
+            found = (found & ~_uses_adapters(hidden)) | in_prompt
         if keys := [key for key, text in texts.items() if word in text]:
             found |= _uses_adapters(keys)
         conditions.append(found)
@@ -155,7 +154,7 @@ def _adapter_texts(session: Session) -> dict[int, str]:
     return {row.id: searched_lines([row.name, row.slug, *row.trigger_words]) for row in rows}
 
 
-def _uses_adapters(adapter_ids: Sequence[int]) -> ColumnElement[bool]:
+def _uses_adapters(adapter_ids: Sequence[int] | sa.Select[Any]) -> ColumnElement[bool]:
     """Condition for renders with one of these adapters."""
     is_used = col(RenderAdapter.adapter_id).in_(adapter_ids)
     links = sa.select(col(RenderAdapter.render_id)).where(is_used)

@@ -266,6 +266,7 @@ def _limit(state: ORMExecuteState) -> sa.Result[Any] | None:
     principal = principal_of(state.session)  # type: ignore[arg-type]
     if principal is None:
         return None
+    _user_id.set(principal.user_id)
     names, bare, parts = set(), [], [state.statement]
     while parts:  # twice as fast as `visitors.iterate`
         part: Any = parts.pop()
@@ -276,14 +277,11 @@ def _limit(state: ORMExecuteState) -> sa.Result[Any] | None:
             parts.extend(part.get_children())
             if kind == "select" and not part._propagate_attrs:
                 bare.append(part)
-    for name in sorted(names & NAMING.keys()):
-        hidden_ids(state.session, NAMING[name])  # type: ignore[arg-type]  # for `_hide_names`
     if state.is_column_load or state.is_relationship_load:
         return None
     if state.session.info.get(ALL_PARTS):
         names &= _things.keys()
     options = [_criterion(name) for name in sorted(names) if is_limited(name)]
-    _user_id.set(principal.user_id)
     if not options:
         return None
     for part in bare:  # of columns without an entity, and more than one condition: options miss it
@@ -433,28 +431,43 @@ NAMING = {"render": "adapter", "recipe": "adapter", "adapter_version": "dataset"
 """The tables with names of sources in a JSON column, and the tables of these sources."""
 
 
+@lru_cache(maxsize=20)
+def _hidden_rows(name: str, columns: tuple[str, ...]) -> sa.Select[Any]:
+    row = _table(name).alias()
+    is_hidden = (row.c.visibility == Visibility.PRIVATE) & ~_is_visible(name, row.c)
+    return sa.select(*(row.c[column] for column in columns)).where(is_hidden)
+
+
+def hidden_rows(session: Session, table: type[Any], *columns: str) -> sa.Select[Any] | None:
+    """Query for the private rows that the person of this session does not see, also deleted ones.
+
+    To be executed next, by itself or within another one. None: they see all.
+    """
+    principal = principal_of(session)
+    if principal is None:
+        return None
+    _user_id.set(principal.user_id)
+    return _hidden_rows(table.__tablename__, columns)
+
+
 @lru_cache(maxsize=10)
-def _hidden_query(table: str) -> Any:
-    """The ids of the private rows that the person does not see; of datasets, of their versions."""
-    mapped = class_of(table)
-    is_hidden = (mapped.visibility == Visibility.PRIVATE) & ~_is_visible(table, mapped)
-    query = sa.select(mapped.id).where(is_hidden)
+def _hidden_ids(table: str) -> sa.Select[Any]:
+    query = _hidden_rows(table, ("id",))
     if table != "dataset":
         return query
-    version = class_of("dataset_version")
+    version = _table("dataset_version").c
     return sa.select(version.id).where(version.dataset_id.in_(query))
 
 
 def hidden_ids(session: Session, table: str) -> set[int]:
-    """The ids that `_hidden_query` finds for the person of this session, read once."""
+    """The ids of the `hidden_rows` of a table, of datasets those of their versions, read once."""
     principal = principal_of(session)
     if principal is None:
         return set()
     key = f"hidden {table} {principal.user_id}"
     if key not in session.info:
         _user_id.set(principal.user_id)
-        with everything(session), deleted_too(session), session.no_autoflush:
-            session.info[key] = {row[0] for row in session.exec(_hidden_query(table))}
+        session.info[key] = set(session.connection().execute(_hidden_ids(table)).scalars())
     found: set[int] = session.info[key]
     return found
 
@@ -469,7 +482,8 @@ def _hide_names(row: Any, context: Any, *_: Any) -> None:
     named = {one.get(key) for one in several}
     if table == "dataset":
         named.add(row.dataset_version_id)
-    hidden = named - {None} and named & hidden_ids(context.session, table)
+    named.discard(None)
+    hidden = named & hidden_ids(context.session, table) if named else None
     if not hidden:
         return
     unnamed = {"name": PRIVATE_NAME} | ({"slug": ""} if table == "adapter" else {})
@@ -484,8 +498,8 @@ def _hide_names(row: Any, context: Any, *_: Any) -> None:
 def hide_names(*tables: type[Any]) -> None:
     """Hide names of sources in these tables, which are those of `NAMING`."""
     for table in tables:
-        event.listen(table, "load", _hide_names)
-        event.listen(table, "refresh", _hide_names)
+        for moment in ("load", "refresh"):  # within which `hidden_ids` may read
+            event.listen(table, moment, _hide_names, restore_load_context=True)
 
 
 # What is made from a private thing

@@ -160,7 +160,7 @@ def identify_person(request: Request) -> Caller:
     address = site_of(address_of(request))
     name = name_by_proxy(request)
     if name:
-        with state.database.read() as session:
+        with state.database.read(once=True) as session:
             known = people.find_user(session, name)
         if known is None or known.disabled_at:
             raise Forbidden(f"The proxy says that you are “{name[:60]}”, who has no account here.")
@@ -170,7 +170,7 @@ def identify_person(request: Request) -> Caller:
         return Caller(f"user:{known.key}", grants(principal.role, None), principal=principal)
     token = token_of(request)
     if token is not None:
-        with state.database.read() as session:
+        with state.database.read(once=True) as session:
             person = sessions.find_person(session, sessions.token_hash(token))
         if person is not None:
             row, user = person
@@ -183,7 +183,7 @@ def identify_person(request: Request) -> Caller:
     if credentials is None:
         raise Unauthorized(ASK_TOKEN)
     given = credentials[1].decode("latin-1")
-    with state.database.read() as session:
+    with state.database.read(once=True) as session:
         found = tokens.find_token(session, given)
     if found is None:
         raise Unauthorized("The access token is wrong, or it has expired.")

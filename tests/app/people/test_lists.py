@@ -13,6 +13,7 @@ from app.registry.db import utcnow
 from app.registry.renders.gallery import GalleryFilter, list_renders
 from app.registry.tables.adapters import Adapter
 from app.registry.tables.datasets import Dataset, Image
+from app.registry.tables.people import Share
 from app.registry.tables.renders import Render, RenderAdapter, RenderSource, SourceUser
 from tests import fake_workers
 from worker.core.families.family import BaseFamily
@@ -54,6 +55,21 @@ def test_a_list_of_adapters_counts_what_is_seen(
     is_cut = most == 2 and bool(wanted.q)
     assert numbers["Ben"] == (1, False)
     assert numbers["Ana"] == ((2, True) if is_cut else (4, False))
+
+
+@pytest.mark.parametrize(("end", "total", "more"), [(1, 1, True), (2, 2, False)])
+def test_numbers_of_filters_leave_out_what_is_hidden(
+    adapters: FastAPI, monkeypatch: pytest.MonkeyPatch, end: int, total: int, more: bool
+) -> None:
+    monkeypatch.setattr(listing, "COUNT_END", end)
+    with state_of(adapters).database.write() as session:
+        first, second, *_ = session.exec(select(Adapter).order_by(Adapter.name))
+        session.add(Share(kind="adapter", thing_id=first.key, user_id=BEN.user_id))
+        second.deleted_at = utcnow()
+    with acting_as("test", BEN), state_of(adapters).database.read() as session:
+        page = listing.list_adapters(session, Filter())
+    assert (page.total, page.more) == (total, more)
+    assert (page.families, page.starred) == ({FAMILY: 2}, 2)
 
 
 def test_the_storage_counts_what_is_seen(people_app: FastAPI, client_of: ClientOf) -> None:

@@ -131,9 +131,9 @@ class ReportingDatabase(Database):
     calls: Calls
 
     @contextmanager
-    def read(self) -> Iterator[Session]:
+    def read(self, *, once: bool = False) -> Iterator[Session]:
         """A session for reading."""
-        with self.calls.calling(), super().read() as session:
+        with self.calls.calling(), super().read(once=once) as session:
             yield session
 
     @contextmanager

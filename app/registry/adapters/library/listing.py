@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,13 +28,14 @@ from app.registry.db import MAX_ID
 from app.registry.errors import invalid_field
 from app.registry.paging import foreign_cursor, read_cursor, write_cursor
 from app.registry.tables.adapters import Adapter, AdapterTag, is_in_library
-from app.registry.tables.owned import all_parts
+from app.registry.tables.owned import all_parts, everything, hidden_rows
 from worker.core.families.family import BaseFamily
 from worker.core.words import Labeled
 
 ADAPTERS_A_PAGE = 24
 MAX_SORTED_IN_PYTHON = 1_000
 COUNT_END = 10_000  # counts stop here
+STARRED = "starred"  # key in counts beside the families
 Key = tuple[Any, int]  # position of a row in the order: the sort value, then the id
 
 
@@ -247,13 +250,40 @@ def _count_by_filter(session: Session, *, at_all: bool) -> tuple[dict[str, int |
 
     `at_all`: only whether there is one, as 1.
     """
-    most = 1 if at_all else COUNT_END + 1
+    hidden = Counter[str]() if at_all else _count_hidden(session)
+    most = 1 if at_all else COUNT_END + 1 + hidden.total()
     counted: list[Any] = [
         *(_at_most(most, col(Adapter.base_family) == family) for family in BaseFamily),
         _at_most(most, col(Adapter.starred).is_(True)),
     ]
-    *families, starred = session.exec(select(*counted)).one()
-    return {name: n for name, n in zip(BaseFamily, families, strict=True) if n}, starred
+    with nullcontext() if at_all else everything(session):
+        *families, starred = session.exec(select(*counted)).one()
+    found = dict(zip([*BaseFamily, STARRED], [*families, starred], strict=True))
+    seen = {name: n - hidden[name] for name, n in found.items() if n > hidden[name]}
+    return seen, seen.pop(STARRED, 0)
+
+
+def _count_hidden(session: Session) -> Counter[str]:
+    """Number of adapters per family, and of starred ones, that the person does not see.
+
+    Few are private, so they are counted apart: their condition need not be asked of all others.
+    """
+    columns = ("base_family", "starred", "run_id", "deleted_at")
+    hidden = hidden_rows(session, Adapter, *columns)
+    if hidden is None:
+        return Counter()
+    found = Counter[str]()
+    for family, starred, number in session.connection().execute(_grouped(hidden)):
+        found.update({family: number, STARRED: number * starred})
+    return found
+
+
+@lru_cache(maxsize=1)
+def _grouped(hidden: sa.Select[Any]) -> sa.Select[Any]:
+    rows = hidden.subquery().c
+    is_listed = rows.run_id.is_(None) & rows.deleted_at.is_(None)
+    groups = (rows.base_family, rows.starred)
+    return sa.select(*groups, func.count()).where(is_listed).group_by(*groups)
 
 
 def _at_most(most: int, *conditions: ColumnElement[bool]) -> ColumnElement[int]:

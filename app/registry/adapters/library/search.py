@@ -22,11 +22,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, event
 from sqlalchemy.orm import UOWTransaction
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col
 
 from app.registry.tables.adapters import Adapter, AdapterTag, AdapterVersion, is_in_library
 from app.registry.tables.added_models import BaseModel
-from app.registry.tables.owned import principal_of
+from app.registry.tables.owned import hidden_rows
 
 MAX_WORDS = 12
 MAX_TEXT = 30_000  # characters of one adapter's text; notes may have 20,000
@@ -112,17 +112,18 @@ def candidates(session: Session, strings: Sequence[str], *, most: int) -> list[i
     """The ids of adapters that contain all these strings; None if there are more than `most`."""
     if session.get_bind().dialect.name == "sqlite":
         words = " AND ".join('"{}"'.format(needle.replace('"', '""')) for needle in strings)
-        key, query = FTS.c.rowid, select(FTS.c.rowid)
+        key, query = FTS.c.rowid, sa.select(FTS.c.rowid)
         query = query.where(FTS.c.adapter_fts.op("MATCH")(words))
     else:
         parts = sorted({part for needle in strings for part in grams(needle)})
-        key, query = TEXTS.c.adapter_id, select(TEXTS.c.adapter_id)
+        key, query = TEXTS.c.adapter_id, sa.select(TEXTS.c.adapter_id)
         query = query.where(
             TEXTS.c.grams.op("@>")(sa.cast(parts, sa.ARRAY(sa.Integer))), contains(strings)
         )
-    if principal_of(session) is not None:  # only those that they may see
-        query = query.join(Adapter, col(Adapter.id) == key)
-    found = session.exec(query.limit(most + 1)).all()
+    hidden = hidden_rows(session, Adapter, "id")
+    if hidden is not None:
+        query = query.where(key.not_in(hidden))
+    found = session.connection().execute(query.limit(most + 1)).scalars().all()
     return None if len(found) > most else list(found)
 
 
