@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from playwright.sync_api import BrowserContext, Page, expect
 
 from app.registry.datasets import service as datasets
-from app.registry.people import tokens
+from app.registry.people import invitations, service, tokens
 from tests.browser.accounts import log_in, with_accounts
 from tests.browser.conftest import Live
 
@@ -52,6 +52,16 @@ def test_a_new_link_has_the_focus_and_a_reload_makes_no_other(page: Page) -> Non
     page.get_by_label("Name", exact=True).fill("farah")
     page.keyboard.press("Enter")
     expect(page.locator("[aria-invalid=true]")).to_be_focused()
+
+
+def test_a_password_that_is_too_long_is_refused_not_cut(live: Live, page: Page) -> None:
+    with live.database.write() as session:
+        token = invitations.make_invitation(session, service.get_user(session, 2))
+    page.goto(invitations.PATH + token)
+    field = page.get_by_label("New password")
+    field.press_sequentially("long words " * 11 + "12345678")
+    page.get_by_role("button", name="Save and log in").press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("this one has 129.")
 
 
 def test_the_focus_stays_in_the_panel_to_share(live: Live, page: Page) -> None:
