@@ -14,6 +14,7 @@ from sqlmodel import Session, select
 from app.registry import evaluations
 from app.registry.adapters import fitting
 from app.registry.adapters.fitting import AdapterAndVersion
+from app.registry.adapters.usual_weight import keep_weight_card
 from app.registry.base_models import service as base_models
 from app.registry.base_models.service import BaseReference
 from app.registry.datasets import service as datasets
@@ -23,13 +24,16 @@ from app.registry.datasets.used_datasets import version_datasets
 from app.registry.errors import InvalidInput, NotFound, invalid_field
 from app.registry.evaluations import EvaluationDraft
 from app.registry.job_kinds.kinds import EvaluateWeightsArgs
+from app.registry.jobs.rights import may_add
 from app.registry.renders.grids.numbers import read_numbers
 from app.registry.renders.plan import base_for, usual_of
 from app.registry.runs.presets import prompt_form_of
 from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import BaseModel
+from app.registry.tables.jobs import IoJob
 from app.registry.wording import plural
 from worker.core.evaluation.subjects import FEWEST_IMAGES, spread
+from worker.core.lora_files.weights import WeightCard
 from worker.core.training.presets import prompts_of
 
 WEIGHTS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0)
@@ -124,6 +128,16 @@ def subject_of(session: Session, version_id: int | None) -> AdapterAndVersion | 
     version = session.exec(query).first()
     adapter = session.get(Adapter, version.adapter_id) if version else None
     return (adapter, version) if version and adapter and adapter.deleted_at is None else None
+
+
+def keep_card(session: Session, job: IoJob, base: BaseModel, card: WeightCard) -> None:
+    """Keep what an evaluation measured with its version.
+
+    Skipped where its owner may not change the adapter, or would tell others of a private base.
+    """
+    made = subject_of(session, job.subject_id)
+    if made is not None and may_add(session, job, made[0]):
+        keep_weight_card(session, *made, base, card)
 
 
 def _checked_items(

@@ -13,6 +13,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.job_kinds.states import NOT_FINAL, JobStatus
 from app.registry.jobs import service as jobs
+from app.registry.jobs.rights import require_edit
 from app.registry.renders import service
 from app.registry.renders.covers import take_cover
 from app.registry.renders.plan import RenderPlan, plan_render
@@ -78,8 +79,13 @@ def is_replaced(session: Session, render: Render) -> bool:
 
 
 def keep_draft(session: Session, render_id: int) -> Render:
-    """Make a draft and its twin ordinary renders, listed and kept; idempotent."""
+    """Make a draft and its twin ordinary renders, listed and kept; idempotent.
+
+    Raises Forbidden for a draft of somebody else that the person may not change.
+    """
     render = service.get_render(session, render_id)
+    if render.draft_slot is not None:
+        require_edit(session, render)
     kept = [render.key] if render.twin_id is None else [render.key, render.twin_id]
     change = sa.update(Render).where(col(Render.id).in_(kept)).values(draft_slot=None)
     session.exec(change, execution_options=UNSYNCHRONIZED)

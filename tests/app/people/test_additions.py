@@ -11,15 +11,17 @@ from sqlmodel import col, select
 from app.registry.actor import Visibility, making_for
 from app.registry.adapters.versions.create_version import adapter_of_parent
 from app.registry.base_models.service import ensure_embedded
+from app.registry.job_kinds.kinds import JobKind
 from app.registry.renders.covers import COVER_SLOT, take_cover
 from app.registry.renders.ordered_covers import missing_covers
-from app.registry.tables.adapters import Adapter
+from app.registry.tables.adapters import Adapter, AdapterVersion
 from app.registry.tables.added_models import BaseModel
 from app.registry.tables.datasets import Dataset
 from app.registry.tables.jobs import IoJob
 from app.registry.tables.people import Share
 from app.registry.tables.renders import Render
 from app.registry.tables.runs import Run
+from app.registry.weight_evaluations import keep_card
 from tests import fake_workers
 from tests.app.people.conftest import (
     ClientOf,
@@ -28,6 +30,7 @@ from tests.app.people.conftest import (
     train_privately,
     working_as,
 )
+from worker.core.lora_files.weights import WeightCard
 
 
 @pytest.fixture
@@ -106,12 +109,15 @@ def test_a_private_run_makes_no_version_that_others_see(
     assert ana.post("/api/v1/runs", json=body).status_code == 202
 
 
-@pytest.mark.parametrize(("name", "visibility", "extends"), [
+WHERE_PERMITTED = pytest.mark.parametrize(("name", "visibility", "permitted"), [
     ("Ben", "studio", False), ("Ana", "private", False), ("Ana", "studio", True),
     ("Eva", "studio", True),
 ])  # fmt: skip
+
+
+@WHERE_PERMITTED
 def test_a_run_that_continues_another_makes_a_version_only_where_that_is_permitted(
-    people_app: FastAPI, adapter: Adapter, name: str, visibility: str, extends: bool
+    people_app: FastAPI, adapter: Adapter, name: str, visibility: str, permitted: bool
 ) -> None:
     with state_of(people_app).database.write() as session:
         parent = session.exec(select(Run)).one()
@@ -120,7 +126,7 @@ def test_a_run_that_continues_another_makes_a_version_only_where_that_is_permitt
         run.owner_id = find_person(people_app, name).key
         session.add(run)
         session.flush()
-        assert adapter_of_parent(session, run) == (adapter.key if extends else None)
+        assert adapter_of_parent(session, run) == (adapter.key if permitted else None)
 
 
 def test_a_cover_is_taken_only_of_who_may_change_the_adapter(
@@ -139,6 +145,33 @@ def test_a_cover_is_taken_only_of_who_may_change_the_adapter(
             render.draft_slot = COVER_SLOT.format(adapter=adapter.key)
             take_cover(session, render)
             assert (session.get_one(Adapter, adapter.key).cover_sha256 is not None) is takes
+
+
+def test_a_draft_is_kept_by_who_may_change_it(
+    people_app: FastAPI, client_of: ClientOf, adapter: Adapter
+) -> None:
+    body = {"prompt": "a fox", "adapters": [{"id": adapter.key}], "draft_slot": "tab"}
+    made = client_of("Ana", "use").post("/api/v1/renders", json=body)
+    address = f"/api/v1/renders/{made.json()['id']}/keep"
+    refused = client_of("Ben", "use").post(address)
+    assert (refused.status_code, "Only Ana or" in refused.text) == (403, True)
+    assert client_of("Ana", "use").post(address).status_code == 200
+    assert client_of("Ben", "use").post(address).status_code == 200  # nothing is left to do
+
+
+@WHERE_PERMITTED
+def test_a_weight_card_is_kept_only_where_that_is_permitted(
+    people_app: FastAPI, adapter: Adapter, name: str, visibility: str, permitted: bool
+) -> None:
+    """It names the base model, which may be private; the evaluation has it in any case."""
+    with state_of(people_app).database.write() as session:
+        version = session.exec(select(AdapterVersion).filter_by(adapter_id=adapter.key)).one()
+        base, card = session.exec(select(BaseModel)).first(), WeightCard(0.4, 1.0, 1.5, "starter")
+        job = IoJob(kind=JobKind.EVALUATE_WEIGHTS, subject_id=version.key, args={})
+        job.owner_id, job.visibility = find_person(people_app, name).key, visibility
+        assert base is not None
+        keep_card(session, job, base, card)
+        assert bool(version.weight_cards) is permitted
 
 
 def test_covers_are_ordered_of_adapters_that_one_may_change(people_app: FastAPI) -> None:

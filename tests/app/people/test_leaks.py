@@ -275,6 +275,37 @@ def test_the_same_requests_of_the_owner_change_much(
     assert len(changes(people_app, planted, before)) > 20
 
 
+@pytest.mark.wide
+@pytest.mark.parametrize("who", ["Ben", "Vic"])
+def test_what_the_studio_sees_is_changed_by_nobody_else(
+    people_app: FastAPI, planted: Planted, client_of: ClientOf, who: str
+) -> None:
+    """Whoever is refused is told who may."""
+    with state_of(people_app).database.engine.begin() as connection:
+        for table in owned._things:
+            thing = class_of(table).__table__
+            connection.execute(thing.update().values(visibility="studio"))
+    before, client = rows_of(people_app), client_of(who)
+    client._transport.raise_server_exceptions = False  # type: ignore[attr-defined]
+    sent = send_all(people_app, planted, client, 2)
+    after = rows_of(people_app)
+    found = [
+        f"{table} {key} is changed"
+        for table, rows in before.items()
+        for key, row in rows.items()
+        if after[table].get(key) != row
+    ]
+    refused = [one for one in sent if one[3].status_code == 403]
+    found += [
+        f"{method} {asked} names nobody: {answer.text}"
+        for method, _, asked, answer in refused
+        if "Only Ana or an administrator" not in answer.text
+        and "which an administrator can give you" not in answer.text
+    ]
+    assert not found, "\n".join(found)
+    assert len(refused) > 200, len(refused)
+
+
 def as_row(table: str, row: dict[str, Any]) -> Any:
     return class_of(table)(**{key: one for key, one in row.items() if key != "id"})
 

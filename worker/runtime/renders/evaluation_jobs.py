@@ -12,7 +12,6 @@ from typing import Any
 from PIL import Image
 
 from app.registry import automatic_evaluations, evaluations, weight_evaluations
-from app.registry.adapters.usual_weight import keep_weight_card
 from app.registry.base_models import service as base_models
 from app.registry.db import Session
 from app.registry.errors import AppError, Conflict, InvalidInput, NotFound
@@ -70,9 +69,8 @@ def run(work: IoWork) -> None:
         result = result.model_copy(update={"eyes": eyes.title, "eyes_use": eyes.use})
         with work.database.write() as session:
             succeed(session, work.lease, result)
-            made = result.card and weight_evaluations.subject_of(session, work.subject_id)
-            if made and result.card:
-                keep_weight_card(session, *made, base, result.card)
+            if result.card:
+                weight_evaluations.keep_card(session, work.job, base, result.card)
 
 
 def _order(work: IoWork) -> None:
