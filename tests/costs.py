@@ -60,6 +60,7 @@ FOLDERS = {
     "worker/lora_files/test_compatible.py": "slow",
     "worker/lora_files/test_converting.py": "slow",
     "worker/lora_files/test_export.py": "slow",
+    "worker/lora_files/test_kept.py": "slow",
     "worker/lora_files/tools/test_extract.py": "slow",
     "worker/lora_files/tools/test_fuse.py": "slow",
     "worker/starter": "slow",
