@@ -43,8 +43,8 @@ def add_user(session: Session, name: str, role: Role) -> User:
     is_first = session.exec(select(User.id).limit(1)).first() is None
     if is_first and role is not Role.ADMIN:
         raise Conflict("The first person has to be an administrator: they get what is here.")
-    if find_user(session, found) is not None:
-        raise Conflict(f"There is a person with the name “{found}” already.")
+    if (other := find_user(session, found)) is not None:
+        raise Conflict(f"There is a person with the name “{other.name}” already.")
     user = User(
         id=FIRST_USER if is_first else None, name=found, name_key=name_key(found), role=role
     )
@@ -121,7 +121,7 @@ def rename(session: Session, user: User, name: str) -> None:
     found = read_name(name)
     other = find_user(session, found)
     if other is not None and other.key != user.key:
-        raise Conflict(f"There is a person with the name “{found}” already.")
+        raise Conflict(f"There is a person with the name “{other.name}” already.")
     user.name, user.name_key = found, name_key(found)
     _take_name(session, found)
     record(session, user, "renamed")

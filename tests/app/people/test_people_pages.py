@@ -35,7 +35,7 @@ def test_an_administrator_invites_and_the_link_is_shown_once(client_of: ClientOf
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("ana", "There is a person with the name “ana” already."),
+        ("ana", "There is a person with the name “Ana” already."),
         ("x" * 1_000, "Enter a name of 1 to 60 characters."),
         ("a\x07b", "The name contains invisible characters."),
     ],
