@@ -29,8 +29,10 @@ def run(arguments: Namespace, settings: Settings) -> int:
         return REFUSED
     print(said)
     if arguments.action in ("invite", "quota", "reset") and not settings.accounts:
-        print("BRUSHWORK_ACCOUNTS is off where this command runs. Start the server with it set to on;")
-        print("one that already runs without it stays open to everybody who reaches it.")
+        print(
+            "BRUSHWORK_ACCOUNTS is off where this command runs. Start the server with it set to on:"
+        )
+        print("one that runs without it stays open to everybody who reaches it.")
     return 0
 
 

@@ -27,6 +27,8 @@ class AdapterSummary:
 
 def summarize(session: Session, adapters: Sequence[Adapter]) -> list[AdapterSummary]:
     """The `latest` version, tags and covers of these adapters, in a few queries."""
+    if not adapters:
+        return []
     keys = [adapter.key for adapter in adapters]
     tags: dict[int, list[str]] = {}
     words = select(AdapterTag).where(col(AdapterTag.adapter_id).in_(keys)).order_by(AdapterTag.tag)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
@@ -133,9 +132,9 @@ def _find_page(session: Session, filters: Filter) -> AdapterPage:
     )
     if ids is not None:
         page = _page_of_ids(session, filters, ids, start)
-        families, starred = _count_by_filter(session, at_all=bool(first))
         if first:
-            return replace(page, families=dict.fromkeys(families), starred=None)
+            return replace(page, families=_find_families(session), starred=None)
+        families, starred = _count_by_filter(session)
         return replace(page, families=families, starred=starred)
     return _page_by_scan(session, filters, needles, start)
 
@@ -160,9 +159,10 @@ def _page_of_ids(
     first = _first_index(filters, places, start)
     shown = places[first : first + filters.size]
     keys = [key for _, key in shown]
-    adapters = {
-        row.key: row for row in session.exec(select(Adapter).where(col(Adapter.id).in_(keys)))
-    }
+    with everything(session):  # these were just seen
+        adapters = {
+            row.key: row for row in session.exec(select(Adapter).where(col(Adapter.id).in_(keys)))
+        }
     return AdapterPage(
         items=summarize(session, [adapters[key] for key in keys if key in adapters]),
         total=len(places),
@@ -204,13 +204,13 @@ def _page_by_scan(
     place = filters.sort.key
     families: Mapping[str, int | None]
     starred: int | None
-    families, starred = _count_by_filter(session, at_all=bool(needles or filters.tags))
     if needles or filters.tags:
         total, more = MAX_SORTED_IN_PYTHON, True
         if filters.base or filters.starred:
             total, more = _count_up_to(session, conditions, MAX_SORTED_IN_PYTHON)
-        families, starred = dict.fromkeys(families), None
+        families, starred = _find_families(session), None
     else:
+        families, starred = _count_by_filter(session)
         total, more = _count_total(session, filters, families, starred)
     return AdapterPage(
         items=summarize(session, rows),
@@ -245,18 +245,23 @@ def _scan_rows(
     return (rows[::-1] if filters.before else rows), has_more
 
 
-def _count_by_filter(session: Session, *, at_all: bool) -> tuple[dict[str, int | None], int]:
-    """Number of adapters per family and of starred adapters, in one query.
+def _find_families(session: Session) -> dict[str, None]:
+    """The families that have adapters, uncounted."""
+    family = sa.column("family", sa.String)
+    families = sa.values(family, name="families").data([(name,) for name in BaseFamily]).cte()
+    has_adapters = sa.exists().where(col(Adapter.base_family) == families.c.family, is_in_library())
+    return dict.fromkeys(session.exec(select(families.c.family).where(has_adapters)))
 
-    `at_all`: only whether there is one, as 1.
-    """
-    hidden = Counter[str]() if at_all else _count_hidden(session)
-    most = 1 if at_all else COUNT_END + 1 + hidden.total()
+
+def _count_by_filter(session: Session) -> tuple[dict[str, int | None], int]:
+    """Number of adapters per family and of starred adapters."""
+    hidden = _count_hidden(session)
+    most = COUNT_END + 1 + hidden.total()
     counted: list[Any] = [
         *(_at_most(most, col(Adapter.base_family) == family) for family in BaseFamily),
         _at_most(most, col(Adapter.starred).is_(True)),
     ]
-    with nullcontext() if at_all else everything(session):
+    with everything(session):
         *families, starred = session.exec(select(*counted)).one()
     found = dict(zip([*BaseFamily, STARRED], [*families, starred], strict=True))
     seen = {name: n - hidden[name] for name, n in found.items() if n > hidden[name]}
