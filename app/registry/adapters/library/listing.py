@@ -34,7 +34,7 @@ from worker.core.words import Labeled
 ADAPTERS_A_PAGE = 24
 MAX_SORTED_IN_PYTHON = 1_000
 COUNT_END = 10_000  # counts stop here
-STARRED = "starred"  # key in counts beside the families
+STARRED = "starred"  # key in counts, next to those of the families
 Key = tuple[Any, int]  # position of a row in the order: the sort value, then the id
 
 
